@@ -1,0 +1,41 @@
+"""What a family (`export.families.<family>`) hands to the converter.
+
+A family module has one public function, `build(card: ModelCard, files: dict[str, Path]) -> Network`, where `files` are the
+card's verified sources by name. It raises `zoo.errors.ExportError` where a file does not fit.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from torch import nn
+
+RawOutputs = Mapping[str, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network: float32 [N, 3, H, W] in (the card's `normalise` already applied), raw answers out.
+
+    What comes out, by task:
+
+    - classify: `logits` [N, C]
+    - detect: `boxes` [N, A, 4] xyxy in input pixels, `scores` [N, A, C] in 0..1 (class probability, objectness applied)
+    - segment: `logits` [N, C, h, w] (the head upsamples them to the input and takes the argmax), or, for a salient
+      object, `alpha` [N, 1, H, W] in 0..1
+
+    Attributes:
+        module: the network in torch, in eval mode, returning a dict of the raw outputs; or an ONNX model with one float32
+            [N, 3, H, W] input and these outputs, for checkpoints that are published as ONNX.
+        reference: the original runtime where the checkpoint is not torch's own (a TFLite interpreter, the published ONNX
+            file): the same normalised input -> raw outputs. None: torch itself is the reference.
+        reference_name: of that runtime with its version, for card.json ("torch 2.15.0").
+        versions: of the libraries that read the checkpoint, for card.json.
+    """
+
+    module: nn.Module | onnx.ModelProto
+    reference_name: str
+    reference: Callable[[npt.NDArray[np.float32]], RawOutputs] | None = None
+    versions: Mapping[str, str] | None = None

