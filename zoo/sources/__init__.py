@@ -1,0 +1,98 @@
+"""Files by source and sha256: `fetch` brings one, `fetch_all` those of a card.
+
+A file that was fetched once lies in the cache, `$ZOOSERVE_CACHE` or the user's cache folder, under its sha256 (see
+`zoo.sources.cache`), and is checked again whenever it is used. `export` calls this for checkpoints, `zoo.catalog` for
+sample photos and datasets.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from zoo.card import Source
+from zoo.errors import SourceError
+from zoo.hashing import sha256_of
+from zoo.sources.cache import Cache
+from zoo.sources.download import download, without_credentials
+from zoo.sources.packages import fetch_members
+
+__all__ = ["address", "fetch", "fetch_all"]
+
+
+def fetch(source: Source, *, progress: bool = True) -> Path:
+    """Return the path of the one file that `source` names, downloading it if it is not in the cache.
+
+    Args:
+        source: where the file comes from, and its sha256.
+        progress: show a bar on a terminal and plain lines elsewhere, on standard error.
+
+    Raises:
+        SourceError: no route, no such file, or not the file that the sha256 names.
+    """
+    return fetch_all({"file": source}, progress=progress)["file"]
+
+
+def fetch_all(sources: Mapping[str, Source], *, progress: bool = True) -> dict[str, Path]:
+    """Fetch several files, by name. An archive that holds several of them is downloaded once.
+
+    Raises:
+        SourceError: as `fetch`.
+    """
+    cache = Cache()
+    wanted: dict[str, dict[str, Source]] = {}
+    found: dict[str, Path] = {}
+    for name, source in sources.items():
+        if source.file is not None:
+            found[name] = _local(Path(source.file), source)
+        elif (path := cache.find(source)) is not None:
+            found[name] = path
+        else:
+            wanted.setdefault(source.package or source.url or "", {})[name] = source
+    for origin, group in wanted.items():
+        with cache.lock(origin):  # another process may be fetching the same: wait for it, then look again
+            missing = {}
+            for name, source in group.items():
+                if (path := cache.find(source)) is not None:
+                    found[name] = path
+                else:
+                    missing[name] = source
+            found |= _download(missing, cache, progress)
+    return {name: found[name] for name in sources}
+
+
+def address(source: Source) -> str:
+    """Return a source's address for people and for card.json: a URL, a package URL (purl), or a local file's name.
+
+    See https://github.com/package-url/purl-spec for `pkg:pypi/name@version#member`.
+    """
+    if source.package is not None:
+        kind = "npm" if source.package.startswith("npm:") else "pypi"
+        return f"pkg:{kind}/{source.package.removeprefix('npm:').replace('==', '@')}#{source.member}"
+    if source.file is not None:
+        return f"file:{Path(source.file).name}"
+    return without_credentials(source.url or "")
+
+
+def _local(path: Path, source: Source) -> Path:
+    if not path.is_file():
+        raise SourceError(f"there is no file {path}: correct `file` in the card, or put the file there")
+    actual = sha256_of(path)
+    if not actual.startswith(source.digest):
+        raise SourceError(
+            f"{path} is not the file that the card names: its sha256 is {actual}, expected {source.digest}. "
+            "If the file is right, correct the card's `sha256`"
+        )
+    return path
+
+
+def _download(missing: Mapping[str, Source], cache: Cache, progress: bool) -> dict[str, Path]:
+    """Download sources of one origin: the same URL, or members of one package."""
+    if any(source.package is not None for source in missing.values()):
+        return fetch_members(missing, cache, progress=progress)
+    found = {}
+    for name, source in missing.items():
+        url = source.url or ""
+        filename = PurePosixPath(urlsplit(url).path).name or "file"
+        digest = download(url, part := cache.part(url), source.digest, label=filename, progress=progress)
+        found[name] = cache.add(part, digest, filename)
+    return found

@@ -1,0 +1,51 @@
+"""The cache of fetched files: `<root>/<sha256>/<file name>`, so that the folder of a file says what must be in it.
+
+It may be copied to a machine without a network. Files appear by an atomic rename; several processes may share it.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+from zoo.card import Source
+from zoo.hashing import sha256_of
+
+
+def cache_root() -> Path:
+    """Return the cache's folder: `$ZOOSERVE_CACHE`, else the user's cache folder."""
+    return Path(os.environ.get("ZOOSERVE_CACHE") or user_cache_path("zooserve"))
+
+
+class Cache:
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or cache_root()
+
+    def find(self, source: Source) -> Path | None:
+        """Return the file of `source` if it is here and intact; its bytes are hashed every time."""
+        for path in sorted(self.root.glob(f"{source.digest}*/*")):
+            if path.is_file() and sha256_of(path) == path.parent.name:
+                return path
+        return None
+
+    def add(self, part: Path, digest: str, name: str) -> Path:
+        """Move a complete file whose sha256 is `digest` into its place."""
+        path = self.root / digest / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return part.replace(path)
+
+    def part(self, origin: str) -> Path:
+        """Return where a download of `origin` grows. An interrupted one stays, and the next run resumes it."""
+        folder = self.root / "partial"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / _key(origin)
+
+    def lock(self, origin: str) -> FileLock:
+        """Return a lock between processes: one fetches from `origin`, the others wait."""
+        return FileLock(self.part(origin).with_suffix(".lock"))
+
+
+def _key(origin: str) -> str:
+    return hashlib.sha256(origin.encode()).hexdigest()[:32]

