@@ -6,14 +6,17 @@ that graph rightly and to prove that it does.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
 from zoo.errors import CardError
 
+T = TypeVar("T")
 Task = Literal["classify", "detect", "segment"]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,63}$")]
@@ -225,26 +228,26 @@ class ServedCard(Struct, frozen=True, forbid_unknown_fields=True):
     task_default: bool = False
 
 
+def read_toml(path: Path, kind: type[T]) -> T:
+    """Read and validate a TOML file.
+
+    Raises:
+        CardError: naming the file and the field at fault.
+    """
+    return _read(path, partial(msgspec.toml.decode, type=kind))
+
+
 def read_model_card(path: Path) -> ModelCard:
     """Read and validate a TOML card. A source's relative `file` becomes absolute, taken from the card's folder.
 
     Raises:
         CardError: naming the file and the field at fault.
     """
-    try:
-        card = msgspec.toml.decode(path.read_bytes(), type=ModelCard)
-    except (OSError, msgspec.DecodeError) as error:  # ValidationError is a DecodeError and names the field as `$.path`
-        raise CardError(f"{path}: {error}") from error
+    card = read_toml(path, ModelCard)
     if card.name != path.stem:
         raise CardError(f"{path}: `name` is {card.name!r}, but the file is called {path.stem!r}")
     sources = {name: _anchored(source, path.parent) for name, source in card.sources.items()}
     return msgspec.structs.replace(card, sources=sources)
-
-
-def _anchored(source: Source, folder: Path) -> Source:
-    if source.file is None:
-        return source
-    return msgspec.structs.replace(source, file=str((folder / source.file).resolve()))
 
 
 def read_served_card(path: Path) -> ServedCard:
@@ -253,10 +256,22 @@ def read_served_card(path: Path) -> ServedCard:
     Raises:
         CardError: naming the file and the field at fault.
     """
+    return _read(path, partial(msgspec.json.decode, type=ServedCard))
+
+
+def _read(path: Path, decode: Callable[[bytes], T]) -> T:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=ServedCard)
-    except (OSError, msgspec.DecodeError) as error:
+        return decode(path.read_bytes())
+    except OSError as error:
+        raise CardError(f"{path} cannot be read: {error.strerror}") from error
+    except msgspec.DecodeError as error:  # ValidationError is a DecodeError and names the field as `$.path`
         raise CardError(f"{path}: {error}") from error
+
+
+def _anchored(source: Source, folder: Path) -> Source:
+    if source.file is None:
+        return source
+    return msgspec.structs.replace(source, file=str((folder / source.file).resolve()))
 
 
 def write_served_card(card: ServedCard, path: Path) -> None:

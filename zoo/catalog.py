@@ -10,13 +10,12 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TypeVar
 
-import msgspec
 import numpy as np
 from msgspec import Struct
 from PIL import Image
 
-from zoo.card import ModelCard, Name, Source, read_model_card
-from zoo.errors import CardError, SourceError, UnknownModelError
+from zoo.card import ModelCard, Name, Source, read_model_card, read_toml
+from zoo.errors import SourceError, UnknownModelError
 from zoo.sources import fetch_all
 
 _FOLDER = Path(__file__).parent
@@ -85,13 +84,13 @@ def cards() -> tuple[ModelCard, ...]:
 @cache
 def samples() -> dict[str, Sample]:
     """Return all sample photos by name. Nothing is fetched."""
-    return _read(_FOLDER / "samples.toml", dict[str, Sample])
+    return read_toml(_FOLDER / "samples.toml", dict[str, Sample])
 
 
 @cache
 def datasets() -> dict[str, Dataset]:
     """Return all datasets by name. Nothing is fetched."""
-    return _read(_FOLDER / "datasets.toml", dict[str, Dataset])
+    return read_toml(_FOLDER / "datasets.toml", dict[str, Dataset])
 
 
 def sample(name: str, *, progress: bool = True) -> Path:
@@ -151,10 +150,3 @@ def _look_up(kind: str, name: str, known: dict[str, T]) -> T:
 def _suggestion(name: str, known: tuple[str, ...]) -> str:
     close = difflib.get_close_matches(name, known)
     return f"; did you mean {' or '.join(close)}?" if close else ""
-
-
-def _read(path: Path, kind: type[T]) -> T:
-    try:
-        return msgspec.toml.decode(path.read_bytes(), type=kind)
-    except (OSError, msgspec.DecodeError) as error:
-        raise CardError(f"{path}: {error}") from error

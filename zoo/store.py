@@ -1,0 +1,184 @@
+"""The folders that `export` publishes and `service` serves: `models/<name>/<version>/`.
+
+A folder holds `model.onnx`, `card.json` and the golden photos in `golden/`. It appears whole or not at all.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from zoo.card import ServedCard, read_served_card, write_served_card
+from zoo.errors import CardError, StoreError
+from zoo.hashing import sha256_of
+
+_VERSION = re.compile("[0-9]{1,9}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One folder of the store. `card` is None where card.json cannot be read; `problem` then says why."""
+
+    name: str
+    version: str
+    path: Path
+    card: ServedCard | None
+    problem: str = ""
+
+
+class Store:
+    """All folders under `root`: `$ZOOSERVE_MODELS`, or `models` in the working directory, unless given."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or Path(os.environ.get("ZOOSERVE_MODELS") or "models")
+
+    def entries(self) -> list[Entry]:
+        """Return every folder, sorted by name and then version. Hashes are not checked: that is `verify`."""
+        folders = [
+            version
+            for model in self.root.glob("*")
+            if not model.name.startswith(".") and model.is_dir()
+            for version in model.iterdir()
+            if _VERSION.fullmatch(version.name) and version.is_dir()
+        ]
+        return [_entry(folder) for folder in sorted(folders, key=lambda path: (path.parent.name, int(path.name)))]
+
+    def latest(self, name: str) -> Entry:
+        """Return the highest version of a model.
+
+        Raises:
+            StoreError: the model was not exported.
+        """
+        versions = [entry for entry in self.entries() if entry.name == name]
+        if not versions:
+            raise StoreError(f"{self.root} holds no {name}: run `zooserve export {name}`")
+        return versions[-1]
+
+    def path(self, name: str, version: str) -> Path:
+        """Return where a model's folder is, or would be."""
+        return self.root / name / version
+
+    def publish(self, card: ServedCard, files: Mapping[str, Path | bytes]) -> Path:
+        """Write a model's folder; it becomes visible in one step, after every hash in the card was found true.
+
+        An older folder of the same version is replaced. A publish that is killed leaves the old folder or the new one;
+        only between the two renames is there neither, and the next publish of the model puts the old one back first.
+
+        Args:
+            card: becomes card.json.
+            files: `model.onnx` and `golden/<photo>` for each golden photo: a file to copy, or its bytes.
+
+        Raises:
+            StoreError: the files are not those that the card names.
+        """
+        target = self.path(card.name, card.version)
+        new, old = (target.with_name(f".{card.version}.{kind}") for kind in ("new", "old"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(".lock")):
+            _sweep(target.parent)
+            try:
+                for name, content in files.items():
+                    _write(new / name, content)
+                write_served_card(card, new / "card.json")
+                _check(new)
+                for path in (*new.rglob("*"), new):
+                    _sync(path)
+            except BaseException:
+                shutil.rmtree(new, ignore_errors=True)
+                raise
+            if target.exists():
+                target.rename(old)
+            new.rename(target)
+            _sync(target.parent)
+            shutil.rmtree(old, ignore_errors=True)
+        return target
+
+    def verify(self, name: str, version: str) -> ServedCard:
+        """Recompute every hash of a model's folder, and return its card.
+
+        Raises:
+            StoreError: naming each file that is missing, changed or not of the folder.
+        """
+        return verify_folder(self.path(name, version))
+
+
+def verify_folder(folder: Path) -> ServedCard:
+    """Recompute every hash of `<name>/<version>/`, and return its card.
+
+    Raises:
+        StoreError: naming each file that is missing, changed or not of the folder.
+    """
+    if not folder.is_dir():
+        raise StoreError(f"{folder} does not exist: run `zooserve export {folder.parent.name}`")
+    card = _check(folder)
+    if (card.name, card.version) != (folder.parent.name, folder.name):
+        raise StoreError(f"{folder} holds {card.name} version {card.version}: rename it to {card.name}/{card.version}")
+    return card
+
+
+def _check(folder: Path) -> ServedCard:
+    try:
+        card = read_served_card(folder / "card.json")
+    except CardError as error:
+        raise StoreError(f"{error}. {_remedy(folder)}") from error
+    expected = {"model.onnx": card.sha256} | {f"golden/{golden.photo}": golden.sha256 for golden in card.golden}
+    present = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith(".") and path != folder / "card.json"
+    }
+    faults = [f"{name} is missing" for name in sorted(expected.keys() - present)]
+    faults += [f"{name} is not named in card.json" for name in sorted(present - expected.keys())]
+    for name in sorted(present & expected.keys()):
+        if (actual := sha256_of(folder / name)) != expected[name]:
+            faults.append(f"{name} was changed: its sha256 is {actual}, card.json says {expected[name]}")
+    if not faults and (size := (folder / "model.onnx").stat().st_size) != card.size:
+        faults.append(f"model.onnx has {size} bytes, card.json says {card.size}")
+    if faults:
+        raise StoreError(f"{folder}: {'; '.join(faults)}. {_remedy(folder)}")
+    return card
+
+
+def _remedy(folder: Path) -> str:
+    return f"Delete the folder and run `zooserve export {folder.parent.name}`"
+
+
+def _entry(folder: Path) -> Entry:
+    name, version = folder.parent.name, folder.name
+    try:
+        return Entry(name, version, folder, read_served_card(folder / "card.json"))
+    except CardError as error:
+        return Entry(name, version, folder, None, str(error))
+
+
+def _sweep(folder: Path) -> None:
+    """Clean up after a publish that was killed; the caller holds the lock."""
+    for old in folder.glob(".*.old"):
+        target = old.with_name(old.name[1:].removesuffix(".old"))
+        if target.exists():
+            shutil.rmtree(old)
+        else:
+            old.rename(target)
+    for new in folder.glob(".*.new"):
+        shutil.rmtree(new)
+
+
+def _write(path: Path, content: Path | bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        shutil.copyfile(content, path)
+
+
+def _sync(path: Path) -> None:
+    """Force a file, or the entries of a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
