@@ -7,7 +7,6 @@ that graph rightly and to prove that it does.
 
 import math
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -234,7 +233,7 @@ def read_toml(path: Path, kind: type[T]) -> T:
     Raises:
         CardError: naming the file and the field at fault.
     """
-    return _read(path, partial(msgspec.toml.decode, type=kind))
+    return _read(path, lambda data: msgspec.toml.decode(data, type=kind))
 
 
 def read_model_card(path: Path) -> ModelCard:
@@ -256,7 +255,7 @@ def read_served_card(path: Path) -> ServedCard:
     Raises:
         CardError: naming the file and the field at fault.
     """
-    return _read(path, partial(msgspec.json.decode, type=ServedCard))
+    return _read(path, lambda data: msgspec.json.decode(data, type=ServedCard))
 
 
 def _read(path: Path, decode: Callable[[bytes], T]) -> T:
@@ -264,7 +263,10 @@ def _read(path: Path, decode: Callable[[bytes], T]) -> T:
         return decode(path.read_bytes())
     except OSError as error:
         raise CardError(f"{path} cannot be read: {error.strerror}") from error
-    except msgspec.DecodeError as error:  # ValidationError is a DecodeError and names the field as `$.path`
+    except (
+        msgspec.DecodeError,
+        UnicodeDecodeError,
+    ) as error:  # ValidationError is a DecodeError and names the field as `$.path`
         raise CardError(f"{path}: {error}") from error
 
 
