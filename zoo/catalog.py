@@ -72,7 +72,7 @@ def find(name: str) -> ModelCard:
         CardError: the card is not valid.
     """
     if name not in names():
-        raise UnknownModelError(f"there is no model {name!r}{_suggestion(name, names())}. `zooserve list` shows all")
+        raise UnknownModelError(f"there is no model {name!r}.{_suggestion(name, names())} `zooserve list` shows all")
     return read_model_card(_FOLDER / "cards" / f"{name}.toml")
 
 
@@ -142,11 +142,11 @@ def _cut_out(picture: Picture, name: str, progress: bool) -> Path:
 def _look_up(kind: str, name: str, known: dict[str, T]) -> T:
     if name not in known:
         raise UnknownModelError(
-            f"there is no {kind} {name!r}{_suggestion(name, tuple(known))}. There are {', '.join(known)}"
+            f"there is no {kind} {name!r}.{_suggestion(name, tuple(known))} There are {', '.join(known)}"
         )
     return known[name]
 
 
 def _suggestion(name: str, known: tuple[str, ...]) -> str:
     close = difflib.get_close_matches(name, known)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    return f" Did you mean {' or '.join(close)}?" if close else ""

@@ -1,0 +1,93 @@
+"""The command line: finds its commands by entry point, and imports one only when it is called.
+
+So `zooserve list` and `zooserve --help` never wait for torch, nor do they need it.
+"""
+
+import ast
+import importlib.util
+from importlib.metadata import EntryPoint, entry_points, version
+from pathlib import Path
+
+import click
+
+from zoo.errors import ZooError
+
+# Which extra brings a module that the base installation lacks.
+_EXTRAS = {"onnxruntime": "cpu` or `gpu"} | dict.fromkeys(
+    ("onnx", "onnxscript", "tflite", "torch", "torchvision"), "export"
+)
+
+
+class Commands(click.Group):
+    """The commands of the entry-point group `zooserve.commands`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return sorted(_entry_points())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        entry = _entry_points().get(cmd_name)
+        return None if entry is None else _load(entry)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args[0] not in known and not args[0].startswith("-"):
+            raise click.NoSuchCommand(args[0], possibilities=known, ctx=ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _summary(entry)) for name, entry in sorted(_entry_points().items())])
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except ZooError as error:
+            raise click.ClickException(str(error)) from error
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group="zooserve.commands")}
+
+
+def _load(entry: EntryPoint) -> click.Command:
+    try:
+        command: click.Command = entry.load()
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        raise click.ClickException(
+            f"`zooserve {entry.name}` needs {error.name}, which is not installed: install zooserve's extra `{extra}`"
+        ) from error
+    return command
+
+
+def _summary(entry: EntryPoint) -> str:
+    """Return the first line of a command's docstring without importing its module."""
+    spec = importlib.util.find_spec(entry.module)
+    if spec is None or spec.origin is None:
+        return ""
+    for node in ast.parse(Path(spec.origin).read_bytes()).body:
+        if isinstance(node, ast.FunctionDef) and node.name == entry.attr:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    return ""
+
+
+@click.command(
+    cls=Commands,
+    epilog="""\b
+Examples:
+  zooserve list                               what there is
+  zooserve export mobilenet_v2 yolov4_tiny    fetch, convert, check and publish
+  zooserve serve                              answer at /v1/classify, /v1/detect and /v1/segment
+  zooserve predict yolov4_tiny photo.jpg      the same answer without a server
+
+\b
+Models are kept in ./models ($ZOOSERVE_MODELS), downloads in the user's cache folder ($ZOOSERVE_CACHE).
+""",
+)
+@click.version_option(version("zooserve"), prog_name="zooserve")
+def main() -> None:
+    """Pretrained vision models, from checkpoint to a low-latency endpoint."""

@@ -1,0 +1,161 @@
+"""`zooserve list`, `show` and `verify`: what there is, what was exported, and whether it is intact."""
+
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from zoo import catalog
+from zoo.card import ModelCard, Recipe, ServedCard
+from zoo.errors import StoreError
+from zoo.sources import address
+from zoo.store import Entry, Store, verify_folder
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+@click.command("list")
+@as_json
+def list_models(as_json: bool) -> None:
+    """List all models, and which of them are exported."""
+    exported = {entry.name: entry for entry in Store().entries()}  # the latest version comes last
+    cards = {card.name: card for card in catalog.cards()}
+    rows = [_row(name, cards.get(name), exported.get(name)) for name in sorted(cards.keys() | exported.keys())]
+    if as_json:
+        _print_json(rows)
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("NAME", "TASK", "TITLE", "WEIGHTS' LICENCE", "EXPORTED"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("SIZE", justify="right")
+    for row in rows:
+        size = f"{row['size'] / 1e6:.1f} MB" if row["size"] else ""
+        table.add_row(row["name"], row["task"], row["title"], row["licence"], row["state"], size)
+    _console().print(table)
+
+
+@click.command()
+@click.argument("name")
+@as_json
+def show(name: str, as_json: bool) -> None:
+    """Show all that is known about one model."""
+    exported = {entry.name: entry for entry in Store().entries()}
+    entry = exported.get(name)
+    card = catalog.find(name) if entry is None or name in catalog.names() else None
+    served = entry.card if entry else None
+    if as_json:
+        _print_json({"card": card, "served": served, "problem": entry.problem if entry else ""})
+        return
+    for key, value in _facts(card, served, entry):
+        click.echo(f"{key:<18}{value}")
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@as_json
+def verify(names: tuple[str, ...], as_json: bool) -> None:
+    """Recompute every hash of the exported models.
+
+    Without a NAME, all models in the store are verified. The exit code is 1 if one of them is not intact.
+    """
+    store = Store()
+    for name in names:
+        store.latest(name)
+    entries = [entry for entry in store.entries() if not names or entry.name in names]
+    if not entries:
+        raise StoreError(f"{store.root} holds no models: run `zooserve export --default`")
+    problems = [_problem(entry) for entry in entries]
+    if as_json:
+        _print_json(
+            [
+                {"name": entry.name, "version": entry.version, "intact": not problem, "problem": problem}
+                for entry, problem in zip(entries, problems, strict=True)
+            ]
+        )
+    else:
+        for entry, problem in zip(entries, problems, strict=True):
+            click.echo(f"{entry.name} {entry.version}: {problem or 'intact'}")
+    if any(problems):
+        raise click.exceptions.Exit(1)
+
+
+def _problem(entry: Entry) -> str:
+    try:
+        verify_folder(entry.path)
+    except StoreError as error:
+        return str(error)
+    return ""
+
+
+def _row(name: str, card: ModelCard | None, entry: Entry | None) -> dict[str, Any]:
+    known = card or (entry.card if entry else None)
+    state = "no"
+    if entry is not None:
+        state = f"version {entry.version}" if entry.card else "damaged"
+    return {
+        "name": name,
+        "task": known.task if known else "",
+        "title": known.title if known else "",
+        "licence": known.licence.weights if known else "",
+        "state": state,
+        "version": entry.version if entry else None,
+        "size": entry.card.size if entry and entry.card else None,
+    }
+
+
+def _facts(card: ModelCard | None, served: ServedCard | None, entry: Entry | None) -> list[tuple[str, str]]:
+    facts: list[tuple[str, str]] = []
+    if (known := card or served) is not None:
+        facts += [
+            ("name", known.name),
+            ("title", known.title),
+            ("task", known.task),
+            ("family", known.family),
+            ("homepage", known.homepage),
+            ("licence", f"{known.licence.weights} (weights), {known.licence.code} (code)"),
+            ("input", _input(known.recipe)),
+        ]
+    if card is not None:
+        facts += [("labels", card.labels)]
+        facts += [
+            (f"source {name}", f"{address(source)} sha256:{source.digest}") for name, source in card.sources.items()
+        ]
+    if entry is None:
+        facts.append(("exported", f"no: run `zooserve export {card.name if card else ''}`"))
+    elif served is None:
+        facts.append(("exported", f"damaged: {entry.problem}"))
+    else:
+        facts += [
+            ("exported", f"version {served.version}, {entry.path}, {served.size / 1e6:.1f} MB, {served.precision}"),
+            ("sha256", served.sha256),
+            ("at", served.provenance.exported_at),
+            ("with", ", ".join(f"{name} {number}" for name, number in served.provenance.exported_with.items())),
+        ]
+        facts += [(f"output {output.name}", f"{output.dtype} {_shape(output.shape)}") for output in served.outputs]
+        facts += [
+            (f"parity {name}", f"differs by up to {value:.2g} from {served.parity.reference}")
+            for name, value in served.parity.max_difference.items()
+        ]
+        facts.append(("golden", ", ".join(golden.photo for golden in served.golden)))
+    return facts
+
+
+def _input(recipe: Recipe) -> str:
+    how = f"crop from a short side of {recipe.short_side}" if recipe.short_side else recipe.resize
+    return f"{recipe.width} x {recipe.height} RGB, {how}, {recipe.interpolation}"
+
+
+def _shape(shape: tuple[int | None, ...]) -> str:
+    return "[" + ", ".join("N" if side is None else str(side) for side in shape) + "]"
+
+
+def _print_json(value: object) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def _console() -> Console:
+    """A table keeps its columns in a pipe, where there is no width to fit into."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=200)
