@@ -1,0 +1,109 @@
+"""The BentoML service: `bentoml serve service.bento:ZooServe`.
+
+Version 1 of our HTTP (`service.http`) stands in front of BentoML's own app. BentoML's typed endpoints, its Swagger page and
+its clients stand beside it and call the same predictor.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import bentoml
+import msgspec
+from _bentoml_impl.serde import MultipartSerde
+from bentoml.exceptions import InvalidArgument
+from pydantic import Field
+from starlette.applications import Starlette
+from starlette.datastructures import UploadFile
+from starlette.responses import Response
+
+from service.errors import RequestError
+from service.http.app import build_app
+from service.http.problems import CONTENT_TYPE, problem
+from service.predictor import deadline_after, options_of
+from service.runtime import runtime
+from service.settings import read_settings
+from zoo.card import Task
+
+_SETTINGS = read_settings()
+ModelName = Annotated[str, Field(description="Name of the model; empty: the default of the task.")]
+
+
+async def _only_files(part: str | UploadFile) -> UploadFile:
+    """Refuse a URL where a file is due: BentoML would fetch it on behalf of the client."""
+    if isinstance(part, UploadFile):
+        return part
+    raise InvalidArgument("the picture must be sent as a file; addresses are not fetched")
+
+
+MultipartSerde.ensure_file = staticmethod(_only_files)
+
+
+class FrontedService(bentoml.Service):  # type: ignore[misc]
+    """A BentoML service whose app stands behind ours."""
+
+    def to_asgi(self, is_main: bool = True) -> Starlette:
+        """Build BentoML's app and put ours in front of it."""
+        return build_app(runtime(), super().to_asgi(is_main))
+
+
+@bentoml.service(
+    name="zooserve",
+    service_class=FrontedService,
+    workers=_SETTINGS.workers,
+    traffic={"timeout": _SETTINGS.timeout_ms / 1000 + 1},  # ours comes first, with a body that says why
+    metrics={"enabled": False},  # its `endpoint` label is whatever path a client types
+    logging={"access": {"enabled": False}},
+    tracing={"excluded_urls": [".*"]},
+)
+class ZooServe:
+    """Pretrained vision models: classification, detection and segmentation of pictures."""
+
+    @bentoml.api
+    async def classify(
+        self, image: Path, model: ModelName = "", top_k: Annotated[int, Field(ge=1, le=1000)] = 5
+    ) -> dict[str, Any]:
+        """Name what a picture shows."""
+        return await _answer("classify", image, model, top_k=top_k)
+
+    @bentoml.api
+    async def detect(
+        self,
+        image: Path,
+        model: ModelName = "",
+        score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.25,
+        iou_threshold: Annotated[float, Field(ge=0, le=1)] = 0.45,
+        max_detections: Annotated[int, Field(ge=1, le=1000)] = 100,
+    ) -> dict[str, Any]:
+        """Find the objects in a picture, with their boxes in its pixels."""
+        return await _answer(
+            "detect",
+            image,
+            model,
+            score_threshold=score_threshold,
+            iou_threshold=iou_threshold,
+            max_detections=max_detections,
+        )
+
+    @bentoml.api
+    async def segment(
+        self, image: Path, model: ModelName = "", mask: Literal["rle", "png", "polygon", "none"] = "rle"
+    ) -> dict[str, Any]:
+        """Tell which pixels of a picture belong to which class."""
+        return await _answer("segment", image, model, mask=mask)
+
+
+async def _answer(task: Task, image: Path, model: str, **words: Any) -> dict[str, Any]:
+    """Answer through the queue. A ready `Response` spares BentoML's schema work, which costs more than the answer's."""
+    return await _respond(task, image, model, words)  # type: ignore[return-value]
+
+
+async def _respond(task: Task, image: Path, model: str, words: dict[str, Any]) -> Response:
+    predictor = runtime().predictor
+    try:
+        options = options_of(task, words)
+        deadline = deadline_after(_SETTINGS.timeout_ms)
+        job = predictor.submit(image.read_bytes(), predictor.resolve(task, model or None), options, deadline)
+        return Response(msgspec.json.encode(await job.future), media_type="application/json")
+    except RequestError as error:
+        body = problem(error)
+        return Response(msgspec.json.encode(body), body.status, media_type=CONTENT_TYPE.decode())

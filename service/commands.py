@@ -1,0 +1,92 @@
+"""`zooserve serve` and `zooserve predict`."""
+
+import functools
+import ipaddress
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from service.settings import PREFIX, SettingError, read_settings, table
+from zoo.card import Task
+
+_SERVE_EXAMPLES = """
+\b
+Examples:
+  zooserve serve                                   all models of ./models on http://127.0.0.1:3000
+  zooserve serve --host 0.0.0.0 --port 8080        for other machines, on another port
+  ZOOSERVE_LOAD=mobilenet_v2 zooserve serve        one model only
+  ZOOSERVE_DEVICE=cuda zooserve serve              on the GPU, or not at all
+"""
+
+
+class _ServeCommand(click.Command):
+    """Shows every setting with its default in `--help`."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_epilog(ctx, formatter)
+        with formatter.section("Settings (environment variables)"):
+            formatter.write_dl([(name, f"{text} [default: {default or 'empty'}]") for name, default, _, text in table({})])
+
+
+@click.command(cls=_ServeCommand, epilog=_SERVE_EXAMPLES)
+@click.option("--host", default="127.0.0.1", show_default=True, envvar="HOST", help="Address to listen on.")
+@click.option("--port", default=3000, show_default=True, envvar="PORT", type=click.IntRange(1, 65535))
+@click.option("--models", type=click.Path(file_okay=False), help="The folder of exported models. [default: models]")
+def serve(host: str, port: int, models: str | None) -> None:
+    """Serve the exported models over HTTP, with BentoML."""
+    if models:
+        os.environ[PREFIX + "MODELS"] = models
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+        settings = read_settings()
+    except (ValueError, SettingError) as error:
+        raise click.ClickException(str(error)) from error
+    os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+    # A home of its own: two servers with one home wipe each other's metrics.
+    home = os.environ["BENTOML_HOME"] = tempfile.mkdtemp(prefix="zooserve-")
+    from service.bento import ZooServe  # noqa: PLC0415 - BentoML reads its environment when it is imported
+
+    shown = f"[{address}]" if address.version == 6 else str(address)
+    Console(stderr=True).print(
+        f"Serving {Path(settings.models).resolve()} on [bold]http://{shown}:{port}[/bold] "
+        f"(ready when /readyz answers 200; Swagger at /; Ctrl+C stops)",
+        highlight=False,
+        soft_wrap=True,
+    )
+    try:
+        ZooServe.serve_http(host=str(address), port=port)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@click.command(
+    epilog="""
+\b
+Examples:
+  zooserve predict mobilenet_v2 cat.jpg
+  zooserve predict yolov4_tiny street.jpg --annotate boxes.png
+  zooserve predict yolov4_tiny *.jpg --json -o score_threshold=0.5
+  zooserve predict u2netp portrait.jpg -o mask=none
+"""
+)
+@click.argument("model")
+@click.argument("photos", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--option", "-o", "words", multiple=True, metavar="NAME=VALUE", help="An option of the task, as over HTTP.")
+@click.option("--annotate", type=click.Path(dir_okay=False, path_type=Path), help="Draw the answer into this picture.")
+@click.option("--models", type=click.Path(file_okay=False), help="The folder of exported models. [default: models]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per photo and line, as HTTP answers it.")
+def predict(
+    model: str, photos: tuple[Path, ...], words: tuple[str, ...], annotate: Path | None, models: str | None, as_json: bool
+) -> None:
+    """Answer photos with MODEL, without a server.
+
+    Exits with 1 if a photo could not be answered; the others are answered all the same.
+    """

@@ -1,0 +1,34 @@
+"""The one error that a request can end with. `service.http.problems` turns it into a status; nothing below HTTP knows one."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a request was refused or failed. A closed set: it is also a metric label."""
+
+    UNDECODABLE = "undecodable"
+    NOT_AN_IMAGE = "not_an_image"
+    TOO_LARGE = "too_large"
+    BAD_REQUEST = "bad_request"
+    BAD_OPTION = "bad_option"
+    UNKNOWN_MODEL = "unknown_model"
+    QUEUE_FULL = "queue_full"
+    NOT_READY = "not_ready"
+    DEADLINE = "deadline"
+    INTERNAL = "internal"
+
+
+class RequestError(Exception):
+    """A request that cannot be answered.
+
+    Attributes:
+        reason: what kind of failure it is.
+        detail: one or two sentences for the caller: what was wrong, what was expected, what to do next.
+        retry_after: seconds after which trying again makes sense, for `queue_full` and `not_ready`.
+    """
+
+    def __init__(self, reason: Reason, detail: str, *, retry_after: float | None = None) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+        self.retry_after = retry_after

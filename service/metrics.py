@@ -1,0 +1,53 @@
+"""The Prometheus metrics of the service. Labels come from closed sets only: nothing that a client types becomes one."""
+
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+_SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """All series, on a registry of their own. With several server processes they are added up from shared files."""
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "zooserve_requests", "Requests by outcome (HTTP status)", ["task", "model", "code"], registry=registry
+        )
+        self.stage = Histogram(
+            "zooserve_stage_seconds", "Time of a request by stage", ["model", "stage"], buckets=_SECONDS, registry=registry
+        )
+        self.batch_size = Histogram(
+            "zooserve_batch_size", "Pictures in a run", ["model"], buckets=_SIZES, registry=registry
+        )
+        self.queue_depth = Gauge(
+            "zooserve_queue_depth", "Pictures under way", ["model"], multiprocess_mode="livesum", registry=registry
+        )
+        self.rejected = Counter(
+            "zooserve_rejected", "Requests that were refused, by reason", ["model", "reason"], registry=registry
+        )
+        self.model_info = Gauge(
+            "zooserve_model_info",
+            "What is served, as labels; always 1",
+            ["model", "version", "provider", "precision", "sha256"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self.model_ready = Gauge(
+            "zooserve_model_ready",
+            "Whether a model passed all checks",
+            ["model"],
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
+
+    def render(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self._registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)

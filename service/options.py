@@ -1,0 +1,48 @@
+"""From the words of a query string to a task's typed options, with errors that name the option and its range."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct, inspect
+
+from service.errors import Reason, RequestError
+
+OptionsT = TypeVar("OptionsT", bound=Struct)
+
+
+def parse_options(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
+    """Convert option words (or JSON values) to a task's `Options`.
+
+    Raises:
+        RequestError: `bad_option`, naming the option, the value and what was expected; not-a-numbers are out of range.
+    """
+    fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+    for name, value in given.items():
+        if name not in fields:
+            known = ", ".join(f"`{known}`" for known in fields)
+            raise RequestError(Reason.BAD_OPTION, f"There is no option `{name}` here. The options are {known}.")
+        try:
+            msgspec.convert(value, fields[name], strict=False)
+        except msgspec.ValidationError:
+            raise RequestError(Reason.BAD_OPTION, f"`{name}={value}`: expected {expected(fields[name])}.") from None
+    return msgspec.convert(given, kind, strict=False)
+
+
+def expected(kind: Any) -> str:
+    """Say in words which values an annotated type takes ("a whole number from 1 to 1000")."""
+    return _in_words(inspect.type_info(kind))
+
+
+def _in_words(info: inspect.Type) -> str:
+    if isinstance(info, inspect.Metadata):
+        return _in_words(info.type)
+    if isinstance(info, inspect.LiteralType):
+        return "one of " + ", ".join(f"`{value}`" for value in info.values)
+    if isinstance(info, inspect.BoolType):
+        return "`true` or `false`"
+    if isinstance(info, inspect.IntType):
+        return f"a whole number from {info.ge} to {info.le}"
+    if isinstance(info, inspect.FloatType):
+        return f"a number from {info.ge:g} to {info.le:g}"
+    return "text"

@@ -1,0 +1,76 @@
+"""What a request is answered with: typed, transport-free, encoded to JSON by msgspec as `design` of the v1 contract says.
+
+Boxes are xyxy in pixels of the original picture (EXIF orientation applied), clipped to it.
+"""
+
+from msgspec import Struct
+
+Box = tuple[float, float, float, float]
+
+
+class ImageSize(Struct, frozen=True):
+    """Width and height of the original picture in pixels, after its EXIF orientation was applied."""
+
+    width: int
+    height: int
+
+
+class RunLength(Struct, frozen=True):
+    """A binary mask as COCO's compressed run lengths (`pycocotools.mask.decode` reads it); `size` is [height, width]."""
+
+    size: tuple[int, int]
+    counts: str
+
+
+class Png(Struct, frozen=True):
+    """A mask as a base64 greyscale PNG of the original picture's size: 0 or 255, or a salient object's opacity."""
+
+    png: str
+
+
+class Polygons(Struct, frozen=True):
+    """A mask's outlines, each [x0, y0, x1, y1, ...] in pixels of the original picture."""
+
+    polygons: list[list[float]]
+
+
+Mask = RunLength | Png | Polygons
+
+
+class Classification(Struct, frozen=True):
+    """One class of a picture and its probability."""
+
+    class_id: int
+    label: str
+    score: float
+
+
+class Detection(Struct, frozen=True):
+    """One object: its class, the score of it, and its box."""
+
+    class_id: int
+    label: str
+    score: float
+    box: Box
+
+
+class Segment(Struct, frozen=True, omit_defaults=True):
+    """One class present in a picture: the share of the picture that it covers, and where."""
+
+    class_id: int
+    label: str
+    area: float
+    mask: Mask | None = None
+
+
+Prediction = Classification | Detection | Segment
+
+
+class Result(Struct, frozen=True):
+    """The answer for one picture."""
+
+    model: str
+    version: str
+    task: str
+    image: ImageSize
+    predictions: list[Classification] | list[Detection] | list[Segment]

@@ -1,0 +1,80 @@
+"""All settings of a server, read from the environment once at start. `zooserve serve --help` prints this table."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from service.options import expected
+
+PREFIX = "ZOOSERVE_"
+
+
+class SettingError(Exception):
+    """An environment variable whose value is out of range, with its name and what was expected."""
+
+
+class Settings(Struct, frozen=True):
+    """Every field is the environment variable `ZOOSERVE_<FIELD>`."""
+
+    models: Annotated[str, Meta(description="The folder of exported models.")] = "models"
+    load: Annotated[str, Meta(description="Names of the models to serve, with commas; empty: all that are there.")] = ""
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        Meta(description="Where to run; `auto` takes the GPU where there is one, `cuda` fails where there is none."),
+    ] = "auto"
+    workers: Annotated[int, Meta(ge=1, le=64, description="Server processes. One uses all cores on a CPU.")] = 1
+    threads: Annotated[int, Meta(ge=0, le=256, description="Worker threads of a process; 0: one per usable core.")] = 0
+    max_batch: Annotated[
+        int, Meta(ge=0, le=256, description="The most pictures in one run; 0: what was fastest when the model was loaded.")
+    ] = 0
+    max_queue: Annotated[int, Meta(ge=1, le=100_000, description="Pictures of a model under way; more get 429.")] = 256
+    timeout_ms: Annotated[int, Meta(ge=1, le=3_600_000, description="Deadline of a request.")] = 30_000
+    max_body_mb: Annotated[float, Meta(ge=0.001, le=1024, description="Largest body; larger ones get 413.")] = 32.0
+    max_megapixels: Annotated[float, Meta(ge=0.001, le=1000, description="Largest picture; larger ones get 413.")] = 50.0
+    max_images: Annotated[int, Meta(ge=1, le=1000, description="Most pictures in one request.")] = 32
+    pixels: Annotated[
+        Literal["fast", "exact"],
+        Meta(description="`fast` decodes and resizes the quick way, `exact` as the checkpoint was evaluated (Pillow)."),
+    ] = "fast"
+
+
+def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings from `ZOOSERVE_*`.
+
+    Raises:
+        SettingError: naming the variable, its value and what was expected.
+    """
+    given = {}
+    for name, kind in get_type_hints(Settings, include_extras=True).items():
+        value = environment.get(PREFIX + name.upper(), "").strip()
+        if value:
+            try:
+                given[name] = msgspec.convert(value, kind, strict=False)
+            except msgspec.ValidationError:
+                raise SettingError(f"{PREFIX}{name.upper()}={value}: expected {expected(kind)}.") from None
+    return Settings(**given)
+
+
+def table(environment: Mapping[str, str] = os.environ) -> list[tuple[str, str, str, str]]:
+    """Name, default, current value and meaning of every setting, for people."""
+    current = read_settings(environment)
+    rows = []
+    for field in msgspec.structs.fields(Settings):
+        meta = field.type.__metadata__[0]
+        value = getattr(current, field.name)
+        rows.append((PREFIX + field.name.upper(), str(field.default), str(value), str(meta.description)))
+    return rows
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: its affinity, cut down to the control group's CPU quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no control group, or no quota ("max")
+        return cores
