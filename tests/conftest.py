@@ -1,0 +1,91 @@
+"""What the tests share: the exported models, sample photos, and a running server."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from zoo import catalog
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def models() -> Path:
+    """The store with the default models; `make test` exports them first."""
+    folder = ROOT / "models"
+    if not (folder / "mobilenet_v2").is_dir():
+        pytest.fail("the default models are not exported: run `make models` first")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photo():
+    """The bytes of a sample photo by name."""
+    return lambda name: catalog.sample(name).read_bytes()
+
+
+class Server:
+    """A running `zooserve serve` and a client for it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+        self.process, self.url, self.log = process, url, log
+        self.client = httpx.Client(base_url=url, timeout=60, trust_env=False)
+
+    def wait(self, until: int, seconds: float = 60) -> dict:
+        """Wait until `/readyz` answers with a status, and return its body."""
+        end = time.monotonic() + seconds
+        while True:
+            assert self.process.poll() is None, self.log.read_text()
+            with contextlib.suppress(httpx.TransportError):
+                response = self.client.get("/readyz")
+                body = response.json()
+                if response.status_code == until and "loading" not in {m["state"] for m in body["models"].values()}:
+                    return body
+            assert time.monotonic() < end, self.log.read_text()
+            time.sleep(0.1)
+
+    def resident(self) -> int:
+        """Resident memory of the server's processes, in bytes."""
+        import psutil
+
+        root = psutil.Process(self.process.pid)
+        return sum(process.memory_info().rss for process in (root, *root.children(recursive=True)))
+
+
+@contextlib.contextmanager
+def serving(log: Path, *arguments: str, **environment: str) -> Iterator[Server]:
+    """Start a server on a free port of the loopback, and end it with all its processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(Path(sys.executable).with_name("zooserve")), "serve", "--port", str(port), *arguments]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | environment, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        yield Server(process, f"http://127.0.0.1:{port}", log)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+
+
+@pytest.fixture(scope="session")
+def server(models, tmp_path_factory):
+    """A server with the default models, shared by all tests that only ask it questions."""
+    with serving(tmp_path_factory.mktemp("server") / "log", ZOOSERVE_MODELS=str(models)) as server:
+        server.wait(200)
+        yield server

@@ -1,0 +1,243 @@
+"""The queue: what is batched, refused, skipped, isolated. `run` is arithmetic here, the threads are real."""
+
+import asyncio
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from service.engine.batcher import Batcher
+from service.engine.job import Job, Priority
+from service.engine.workers import Workers
+from service.errors import Reason, RequestError
+
+FAR = time.perf_counter() + 3600
+
+
+class Model:
+    """Doubles its pictures; holds every run until `gate` is open, and remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.batches: list[list[int]] = []
+        self.running = threading.Semaphore(0)
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        self.batches.append(images[:, 0, 0, 0].tolist())
+        self.running.release()
+        assert self.gate.wait(10)
+        if 13 in images:
+            raise ValueError("13 cannot be computed")
+        return {"twice": images.astype(np.int64).sum(axis=(1, 2, 3)) * 2}
+
+
+def job(value: int, *, deadline: float = FAR, priority: Priority = Priority.NORMAL, prepare=None) -> Job[int]:
+    return Job(
+        prepare or (lambda: np.full((1, 1, 1), value, np.uint8)),
+        lambda outputs, index: int(outputs["twice"][index]),
+        deadline,
+        priority,
+    )
+
+
+@pytest.fixture
+def model():
+    model = Model()
+    yield model
+    model.gate.set()
+
+
+@pytest.fixture
+def workers():
+    workers = Workers(4)
+    yield workers
+    workers.close()
+
+
+def batcher(model: Model, workers: Workers, **given) -> Batcher:
+    settings = {"max_batch": 8, "max_runs": 1, "max_queue": 100, "cost": 0.001} | given
+    return Batcher(model.run, workers, **settings)
+
+
+def until_running(model: Model) -> None:
+    assert model.running.acquire(timeout=5)
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def outcome(job: Job[int]):
+    try:
+        return await job.future
+    except Exception as error:
+        return error
+
+
+def test_a_lone_picture_is_run_at_once_and_what_waits_meanwhile_becomes_one_batch(model, workers):
+    async def main():
+        queue = batcher(model, workers)
+        jobs = [job(value) for value in range(6)]
+        queue.submit(jobs[0])
+        await asyncio.to_thread(until_running, model)
+        for later in jobs[1:]:
+            queue.submit(later)
+        await until(lambda: len(queue._ready) == 5)
+        model.gate.set()
+        assert [await job.future for job in jobs] == [0, 2, 4, 6, 8, 10]
+        assert [sorted(batch) for batch in model.batches] == [[0], [1, 2, 3, 4, 5]]
+        assert queue.pending == 0
+        assert workers.backlog == pytest.approx(0)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("max_batch", "max_runs"), [(1, 1), (1, 4), (3, 1), (3, 2), (64, 1)])
+def test_everyone_gets_their_own_answer(model, workers, max_batch, max_runs):
+    async def main():
+        model.gate.set()
+        queue = batcher(model, workers, max_batch=max_batch, max_runs=max_runs, max_queue=1000)
+        jobs = [job(value) for value in range(12)] * 1 + [job(value) for value in range(14, 200)]
+        for one in jobs:
+            queue.submit(one)
+        expected = [2 * value for value in [*range(12), *range(14, 200)]]
+        assert await asyncio.gather(*(one.future for one in jobs)) == expected
+        assert max(map(len, model.batches)) <= max_batch
+
+    asyncio.run(main())
+
+
+def test_runs_at_once_are_as_many_as_allowed(model, workers):
+    async def main():
+        queue = batcher(model, workers, max_runs=2, max_batch=1)
+        jobs = [job(value) for value in range(4)]
+        for one in jobs:
+            queue.submit(one)
+        for _ in range(2):
+            await asyncio.to_thread(until_running, model)
+        await until(lambda: len(queue._ready) == 2)
+        assert len(model.batches) == 2
+        model.gate.set()
+        assert sorted(await asyncio.gather(*(one.future for one in jobs))) == [0, 2, 4, 6]
+
+    asyncio.run(main())
+
+
+def test_one_bad_picture_does_not_harm_its_batch(model, workers):
+    async def main():
+        queue = batcher(model, workers)
+        first = job(0)
+        queue.submit(first)
+        await asyncio.to_thread(until_running, model)
+
+        def broken():
+            raise RequestError(Reason.UNDECODABLE, "not a picture")
+
+        jobs = [job(1), job(13), job(2), job(3, prepare=broken)]
+        for one in jobs:
+            queue.submit(one)
+        await until(lambda: len(queue._ready) == 3)
+        model.gate.set()
+        answers = [await outcome(one) for one in jobs]
+        assert answers[0] == 2
+        assert answers[2] == 4
+        assert "13 cannot be computed" in str(answers[1])
+        assert answers[3].reason is Reason.UNDECODABLE
+        assert sorted(map(sorted, model.batches)) == sorted([[0], [1, 2, 13], [1], [2], [13]])
+        assert queue.pending == 0
+
+    asyncio.run(main())
+
+
+def test_nobody_works_for_the_abandoned_and_the_expired(model, workers):
+    async def main():
+        queue = batcher(model, workers)
+        queue.submit(job(0))
+        await asyncio.to_thread(until_running, model)
+        gone, late, fine = job(1), job(2, deadline=time.perf_counter() + 0.05), job(3)
+        for one in (gone, late, fine):
+            queue.submit(one)
+        gone.abandoned = True
+        await asyncio.sleep(0.06)
+        model.gate.set()
+        assert await fine.future == 6
+        error = await outcome(late)
+        assert error.reason is Reason.DEADLINE
+        assert "deadline" in error.detail
+        await outcome(gone)
+        assert model.batches == [[0], [3]]
+
+    asyncio.run(main())
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back(model, workers):
+    async def main():
+        queue = batcher(model, workers, max_queue=3, cost=2.0)
+        jobs = [job(value) for value in range(3)]
+        for one in jobs:
+            queue.submit(one)
+        with pytest.raises(RequestError) as refused:
+            queue.submit(job(4))
+        assert refused.value.reason is Reason.QUEUE_FULL
+        assert refused.value.retry_after == 2  # 3 pictures of 2 s on 4 workers
+        model.gate.set()
+        assert await asyncio.gather(*(one.future for one in jobs)) == [0, 2, 4]
+        queue.submit(again := job(5))
+        assert await again.future == 10
+
+    asyncio.run(main())
+
+
+def test_what_cannot_be_answered_in_time_is_refused_instead_of_queued(model, workers):
+    async def main():
+        queue = batcher(model, workers, cost=1.0)
+        for value in range(8):
+            queue.submit(job(value))
+        with pytest.raises(RequestError) as refused:
+            queue.submit(job(9, deadline=time.perf_counter() + 1.0))  # 8 pictures of 1 s on 4 workers: 2 s
+        assert refused.value.reason is Reason.QUEUE_FULL
+        model.gate.set()
+
+    asyncio.run(main())
+
+
+def test_the_urgent_go_first(model):
+    async def main():
+        workers = Workers(1)
+        queue = batcher(model, workers, max_batch=1)
+        queue.submit(job(0))
+        await asyncio.to_thread(until_running, model)
+        jobs = [job(1, priority=Priority.LOW), job(2), job(3, priority=Priority.HIGH)]
+        for one in jobs:
+            queue.submit(one)
+        model.gate.set()
+        await asyncio.gather(*(one.future for one in jobs))
+        assert model.batches == [[0], [3], [2], [1]]
+        workers.close()
+
+    asyncio.run(main())
+
+
+def test_stages_add_up_to_the_whole(model, workers):
+    async def main():
+        model.gate.set()
+        one = job(1)
+        batcher(model, workers).submit(one)
+        await one.future
+        stages = one.stages()
+        assert set(stages) == {"decode", "queue", "infer", "postprocess"}
+        assert min(stages.values()) >= 0
+        assert sum(stages.values()) == pytest.approx(one.finished - one.submitted)
+
+    asyncio.run(main())
+
+
+def test_workers_end_when_they_are_closed():
+    workers = Workers(3)
+    workers.close()
+    for thread in workers._threads:
+        thread.join(5)
+        assert not thread.is_alive()

@@ -1,0 +1,74 @@
+"""detect: thresholds, suppression and the way back into the picture, on candidates that are known."""
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.tasks.detect import Options, answer, to_picture
+from zoo.card import Recipe
+from zoo.recipe import Placement, placement
+
+SQUARE = Placement(100, 100, 1.0, 1.0, 0.0, 0.0)
+
+
+class Card(msgspec.Struct):
+    labels: tuple[str, ...] = ("cat", "dog")
+    nms: bool = True
+
+
+def outputs(*candidates):
+    """Candidates as (class, score, x0, y0, x1, y1), best first."""
+    table = np.array(candidates, np.float32).reshape(-1, 6)
+    return {"classes": table[None, :, 0].astype(np.int32), "scores": table[None, :, 1], "boxes": table[None, :, 2:]}
+
+
+@pytest.mark.parametrize(
+    ("candidates", "options", "found"),
+    [
+        ([], {}, []),
+        ([(0, 0.2, 0, 0, 9, 9)], {}, []),
+        ([(0, 0.25, 0, 0, 9, 9)], {}, [("cat", 0.25)]),
+        # the second cat overlaps the first, the dog does too but is no cat
+        (
+            [(0, 0.9, 0, 0, 50, 50), (0, 0.8, 2, 2, 50, 50), (1, 0.7, 0, 0, 50, 50), (0, 0.6, 60, 60, 90, 90)],
+            {},
+            [("cat", 0.9), ("dog", 0.7), ("cat", 0.6)],
+        ),
+        ([(0, 0.9, 0, 0, 50, 50), (0, 0.8, 2, 2, 50, 50)], {"iou_threshold": 1.0}, [("cat", 0.9), ("cat", 0.8)]),
+        ([(0, 0.9, 0, 0, 50, 50), (1, 0.8, 0, 0, 50, 50)], {"max_detections": 1}, [("cat", 0.9)]),
+        ([(0, 0.9, 0, 0, 50, 50), (1, 0.8, 0, 0, 50, 50)], {"score_threshold": 0.85}, [("cat", 0.9)]),
+        # wholly outside the picture
+        ([(0, 0.9, -30, 0, -10, 50)], {}, []),
+    ],
+)
+def test_what_is_found(candidates, options, found):
+    predictions = answer(outputs(*candidates), 0, Card(), SQUARE, Options(**options))
+    assert [(p.label, pytest.approx(p.score)) for p in predictions] == found
+
+
+def test_without_nms_owed_overlaps_stay():
+    candidates = outputs((0, 0.9, 0, 0, 50, 50), (0, 0.8, 0, 0, 50, 50))
+    assert len(answer(candidates, 0, Card(nms=False), SQUARE, Options())) == 2
+
+
+def test_boxes_are_clipped_to_the_picture():
+    (prediction,) = answer(outputs((0, 0.9, -5, 20, 130, 70)), 0, Card(), SQUARE, Options())
+    assert prediction.box == (0, 20, 100, 70)
+
+
+@given(
+    width=st.integers(1, 5000),
+    height=st.integers(1, 5000),
+    resize=st.sampled_from(["letterbox", "stretch"]),
+    share=st.tuples(*[st.floats(0, 1)] * 4),
+)
+def test_a_box_comes_back_where_it_was(width, height, resize, share):
+    where = placement(Recipe(416, 416, resize), width, height)
+    box = np.array([min(share[0], share[1]) * width, min(share[2], share[3]) * height] * 2)
+    box[2], box[3] = max(share[0], share[1]) * width, max(share[2], share[3]) * height
+    inside = box * np.tile([where.scale_x, where.scale_y], 2)
+    inside = inside + np.tile([where.offset_x, where.offset_y], 2)
+    back = to_picture(inside[None].astype(np.float64), where)[0]
+    assert back == pytest.approx(box, abs=1e-6 * max(width, height))
