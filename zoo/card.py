@@ -23,6 +23,8 @@ Version = Annotated[str, Meta(pattern="^[0-9]{1,9}$")]
 Side = Annotated[int, Meta(ge=1, le=4096)]
 Byte = Annotated[int, Meta(ge=0, le=255)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+Url = Annotated[str, Meta(pattern="^https?://[^/]+/.+")]
+Package = Annotated[str, Meta(pattern=r"^([A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+|npm:(@[\w.-]+/)?[\w.-]+@[\w.+-]+)$")]
 Triple = tuple[float, float, float]
 
 
@@ -44,8 +46,8 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True):
         sha256: of the file itself (not of the archive). Publishers that only give a hash prefix use `sha256_prefix`.
     """
 
-    url: str | None = None
-    package: str | None = None
+    url: Url | None = None
+    package: Package | None = None
     member: str | None = None
     file: str | None = None
     sha256: Sha256 | None = None
@@ -188,12 +190,17 @@ class Parity(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Provenance(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a served graph came from: each source's address and hash, and the versions that converted it."""
+    """Where a served graph came from: each source's address and hash, and the versions that converted it.
+
+    Attributes:
+        made_from: the sha256 by which `export` knows that neither the model card nor zooserve has changed since.
+    """
 
     sources: dict[str, str]
     sha256: dict[str, Sha256]
     exported_at: str
     exported_with: dict[str, str]
+    made_from: Sha256 | None = None
 
 
 class ServedCard(Struct, frozen=True, forbid_unknown_fields=True):

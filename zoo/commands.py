@@ -48,8 +48,10 @@ def show(name: str, as_json: bool) -> None:
     if as_json:
         _print_json({"card": card, "served": served, "problem": entry.problem if entry else ""})
         return
-    for key, value in _facts(card, served, entry):
-        click.echo(f"{key:<18}{value}")
+    facts = _facts(card, served, entry)
+    width = max(len(key) for key, _ in facts)
+    for key, value in facts:
+        click.echo(f"{key:<{width}}  {value}")
 
 
 @click.command()

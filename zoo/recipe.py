@@ -12,6 +12,7 @@ from PIL import Image
 from zoo.card import Recipe
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_LARGEST = 1 << 22  # pixels of a scaled picture that is resampled whole before it is cut
 
 
 class Placement(NamedTuple):
@@ -60,9 +61,10 @@ def apply_exact(recipe: Recipe, image: Image.Image) -> npt.NDArray[np.uint8]:
     left, top = int(where.offset_x), int(where.offset_y)
     new_width, new_height = scaled_size(recipe, *image.size)
     resampling = _RESAMPLING[recipe.interpolation]
-    if recipe.resize == "crop":
-        # Only the part that is kept is resampled (a 1 x 4000 picture would become 256 x 1024000), but with the same
-        # filter on the same source pixels: `box` is the kept part in source coordinates.
+    if recipe.resize == "crop" and new_width * new_height > _LARGEST:
+        # A 1 x 4000 picture would become 256 x 1024000: only the part that is kept is resampled. `box` is that part in
+        # source coordinates. The filter is the same, but Pillow may order its two passes otherwise, which moves a few
+        # pixels by up to 2 grey levels; hence not for every picture.
         box = (
             max(0.0, -left / where.scale_x),
             max(0.0, -top / where.scale_y),
@@ -70,7 +72,10 @@ def apply_exact(recipe: Recipe, image: Image.Image) -> npt.NDArray[np.uint8]:
             min(float(image.height), (recipe.height - top) / where.scale_y),
         )
         return np.asarray(image.resize((recipe.width, recipe.height), resampling, box=box))
-    resized = np.asarray(image.resize((new_width, new_height), resampling))
+    scaled = image.resize((new_width, new_height), resampling)
+    if recipe.resize == "crop":
+        return np.asarray(scaled.crop((-left, -top, recipe.width - left, recipe.height - top)))
+    resized = np.asarray(scaled)
     if recipe.resize == "stretch":
         return resized
     canvas = np.empty((recipe.height, recipe.width, 3), np.uint8)

@@ -7,7 +7,7 @@ sample photos and datasets.
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from zoo.card import Source
 from zoo.errors import SourceError
@@ -67,7 +67,8 @@ def address(source: Source) -> str:
     """
     if source.package is not None:
         kind = "npm" if source.package.startswith("npm:") else "pypi"
-        return f"pkg:{kind}/{source.package.removeprefix('npm:').replace('==', '@')}#{source.member}"
+        name, _, version = source.package.removeprefix("npm:").replace("==", "@").rpartition("@")
+        return f"pkg:{kind}/{quote(name)}@{version}#{source.member}"
     if source.file is not None:
         return f"file:{Path(source.file).name}"
     return without_credentials(source.url or "")

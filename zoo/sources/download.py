@@ -17,9 +17,9 @@ from urllib3.util import Retry
 from zoo.errors import SourceError
 from zoo.hashing import sha256_of
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
 _TIMEOUT = (10, 60)  # seconds to connect, and between two chunks
-_ATTEMPTS = 5  # a connection that breaks off is resumed this often, as long as each attempt brings something
+_FRUITLESS = 3  # a download that breaks off is resumed until so many attempts in a row brought nothing
 
 
 def http_session() -> requests.Session:
@@ -78,15 +78,20 @@ def unreachable(url: str, error: requests.RequestException) -> SourceError:
 
 
 def _complete(session: requests.Session, url: str, part: Path, label: str, progress: bool) -> None:
-    for attempt in range(1, _ATTEMPTS + 1):
+    fruitless = 0
+    while True:
         before = _size(part)
         try:
             _continue(session, url, part, label, progress)
-        except requests.HTTPError as error:
-            raise unreachable(url, error) from error
+        except (requests.exceptions.ChunkedEncodingError, requests.Timeout) as error:
+            fruitless = 0 if _size(part) > before else fruitless + 1
+            if fruitless == _FRUITLESS:
+                raise SourceError(
+                    f"the download of {without_credentials(url)} broke off after {_size(part)} bytes "
+                    f"({_reason(error)}). Try again: it goes on from there"
+                ) from error
         except requests.RequestException as error:
-            if attempt == _ATTEMPTS or _size(part) == before:
-                raise unreachable(url, error) from error
+            raise unreachable(url, error) from error
         else:
             return
 

@@ -6,6 +6,7 @@ pip's and npm's own setting, so that mirrors work and no registry's address stan
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -92,9 +93,10 @@ def _index_url() -> str:
     """Return the index that pip would use: `PIP_INDEX_URL`, pip's configuration, PyPI."""
     if url := os.environ.get("PIP_INDEX_URL"):
         return url
-    command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    command = [sys.executable, "-m", "pip", "config", "list"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    return answer.stdout.strip() or PYPI_SIMPLE_ENDPOINT
+    configured = re.findall(r"^(?:global|install)\.index-url='(.+)'$", answer.stdout, re.MULTILINE)
+    return configured[-1] if configured else PYPI_SIMPLE_ENDPOINT
 
 
 def _npm(package: str) -> Generator[Path]:

@@ -1,0 +1,132 @@
+"""A web server on this machine that can be told to misbehave, and a cache and a store of each test's own."""
+
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from zoo.card import Golden, Licence, Output, Parity, Prediction, Provenance, Recipe, ServedCard
+
+
+@dataclass
+class Server:
+    """Serves `files` by path.
+
+    `break_after` lists, request by request, after how many bytes the connection breaks off.
+    """
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    break_after: list[int] = field(default_factory=list)
+    ranges: bool = True
+    url: str = ""
+    seen: list[tuple[str, str | None]] = field(default_factory=list)
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        wanted = handler.headers.get("Range")
+        self.seen.append((handler.path, wanted))
+        body = self.files.get(handler.path)
+        if body is None:
+            handler.send_error(404)
+            return
+        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.ranges else 0
+        if start >= len(body) > 0:
+            handler.send_response(416)
+            handler.send_header("Content-Range", f"bytes */{len(body)}")
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return
+        rest = body[start:]
+        handler.send_response(206 if start else 200)
+        handler.send_header("Content-Length", str(len(rest)))
+        handler.send_header("Content-Type", "text/html" if handler.path.endswith("/") else "application/octet-stream")
+        handler.end_headers()
+        if self.break_after:
+            handler.wfile.write(rest[: self.break_after.pop(0)])
+            handler.wfile.flush()
+            handler.connection.close()
+            return
+        handler.wfile.write(rest)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    state = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            state.answer(self)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        state.url = f"http://127.0.0.1:{http.server_port}"
+        thread = threading.Thread(target=http.serve_forever, args=(0.02,))
+        thread.start()
+        yield state
+        http.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache."""
+    monkeypatch.setenv("ZOOSERVE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty store."""
+    monkeypatch.setenv("ZOOSERVE_MODELS", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+@dataclass
+class Served:
+    """What an export hands to the store. The store looks at hashes only, so the graph may be any bytes."""
+
+    card: ServedCard
+    files: dict[str, bytes]
+
+
+def make_served(name: str = "net", version: str = "1", graph: bytes = b"graph") -> Served:
+    photo = b"photo"
+    card = ServedCard(
+        name=name,
+        version=version,
+        task="classify",
+        family="torchvision",
+        title="Net",
+        homepage="",
+        licence=Licence("MIT", "BSD-3-Clause"),
+        labels=("cat", "dog"),
+        recipe=Recipe(224, 224, "stretch"),
+        outputs=(Output("probabilities", "float32", (None, 2)),),
+        nms=False,
+        precision="fp32",
+        opset=20,
+        sha256=hashlib.sha256(graph).hexdigest(),
+        size=len(graph),
+        provenance=Provenance(
+            {"weights": "file:net.pth"}, {"weights": "0" * 64}, "2026-11-20T00:00:00Z", {"torch": "2.15"}
+        ),
+        parity=Parity("torch 2.15", 1e-4, (1, 3), {"probabilities": 1e-6}),
+        golden=(Golden("coffee.png", hashlib.sha256(photo).hexdigest(), (Prediction(0, "cat", 0.9),)),),
+    )
+    return Served(card, {"model.onnx": graph, "golden/coffee.png": photo})
+
+
+@pytest.fixture
+def served() -> Served:
+    return make_served()
+
+
+@pytest.fixture
+def make() -> Callable[..., Served]:
+    return make_served

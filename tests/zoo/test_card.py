@@ -1,0 +1,118 @@
+"""Cards: every wrong field is named, with its path."""
+
+from pathlib import Path
+
+import pytest
+
+from zoo.card import Source, read_model_card, read_served_card, write_served_card
+from zoo.errors import CardError
+
+GOOD = """
+name = "net"
+version = "1"
+task = "classify"
+family = "torchvision"
+title = "Net"
+labels = "digits"
+licence = { code = "MIT", weights = "MIT" }
+recipe = { resize = "crop", short_side = 256, height = 224, width = 224 }
+expect = [{ photo = "coffee", label = "espresso", score = 0.9 }]
+
+[normalise]
+mean = [1, 2, 3]
+
+[sources.weights]
+package = "net==1.0"
+member = "net.pth"
+sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+"""
+
+
+def write(folder: Path, text: str, name: str = "net") -> Path:
+    path = folder / f"{name}.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_good_card_is_read(tmp_path):
+    card = read_model_card(write(tmp_path, GOOD))
+    assert (card.name, card.recipe.short_side, card.normalise.mean) == ("net", 256, (1.0, 2.0, 3.0))
+    assert card.sources["weights"] == Source(package="net==1.0", member="net.pth", sha256="0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"classify"', '"clasify"', r"\$\.task"),
+        ('"Net"', "7", r"\$\.title"),
+        ('version = "1"', 'version = "v1"', r"\$\.version"),
+        ('labels = "digits"', 'labels = "../digits"', r"\$\.labels"),
+        ('code = "MIT", ', "", r"`code` - at `\$\.licence`"),
+        ("height = 224", "height = 0", r"\$\.recipe\.height"),
+        ("height = 224", "height = 5000", r"\$\.recipe\.height"),
+        ('"crop"', '"letterbox"', r"`short_side` belongs to `resize = \"crop\"`.*\$\.recipe"),
+        ("short_side = 256, ", "", r"`short_side` belongs to `resize = \"crop\"`.*\$\.recipe"),
+        ("short_side = 256", "short_side = 200", r"`short_side` is smaller than the crop - at `\$\.recipe`"),
+        ("[1, 2, 3]", "[1, 2]", r"\$\.normalise\.mean"),
+        ("[1, 2, 3]", "[1, 2, nan]", r"finite.*\$\.normalise"),
+        ("mean =", "std = [0, 1, 1]\nmean =", r"`std` not zero - at `\$\.normalise`"),
+        ("score = 0.9", "score = 90", r"\$\.expect\[0\]\.score"),
+        ("score = 0.9", "scores = 0.9", r"`scores` - at `\$\.expect\[0\]`"),
+        ('package = "net==1.0"', 'package = "net"', r"\$\.sources\[\.\.\.\]\.package"),
+        ('package = "net==1.0"', 'package = "npm:net@1 && ls"', r"\$\.sources\[\.\.\.\]\.package"),
+        ('package = "net==1.0"\n', "", r"give exactly one of `url`, `package` and `file` - at `\$\.sources"),
+        ('member = "net.pth"\n', "", r"`package` and `member` go together - at `\$\.sources"),
+        ('package = "net==1.0"\nmember = "net.pth"', 'url = "ftp://host/net.pth"', r"\$\.sources\[\.\.\.\]\.url"),
+        ("sha256 =", "md5 =", r"`md5` - at `\$\.sources"),
+        ("sha256 =", "# sha256 =", r"`sha256` is missing .*\$\.sources"),
+        ('000000"', '00000G"', r"\$\.sources\[\.\.\.\]\.sha256"),
+        ('name = "net"', 'name = "net2"', "`name` is 'net2', but the file is called 'net'"),
+        ("title =", "title", r"net\.toml: .*line 6"),
+    ],
+)
+def test_the_field_at_fault_is_named(tmp_path, old, new, message):
+    assert old in GOOD
+    path = write(tmp_path, GOOD.replace(old, new, 1))
+    with pytest.raises(CardError, match=message) as error:
+        read_model_card(path)
+    assert str(path) in str(error.value)
+
+
+def test_files_that_are_no_cards(tmp_path):
+    with pytest.raises(CardError, match=r"gone\.toml cannot be read: No such file"):
+        read_model_card(tmp_path / "gone.toml")
+    (tmp_path / "net.toml").write_bytes(b'name = "\xff"')
+    with pytest.raises(CardError, match=r"net\.toml: "):
+        read_model_card(tmp_path / "net.toml")
+    (tmp_path / "card.json").write_bytes(b'{"name": "\xff"}')
+    with pytest.raises(CardError, match=r"card\.json: "):
+        read_served_card(tmp_path / "card.json")
+
+
+@pytest.mark.parametrize("file", ["weights/net.pth", "../net.pth", "/opt/net.pth"])
+def test_a_relative_file_is_taken_from_the_card_s_folder(tmp_path, file):
+    text = GOOD.replace('package = "net==1.0"\nmember = "net.pth"', f'file = "{file}"')
+    assert read_model_card(write(tmp_path, text)).sources["weights"].file == str((tmp_path / file).resolve())
+
+
+def test_a_served_card_survives_the_way_to_the_disk(tmp_path, served):
+    write_served_card(served.card, tmp_path / "card.json")
+    assert read_served_card(tmp_path / "card.json") == served.card
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"fp32"', '"fp31"', r"\$\.precision"),
+        ('"float32"', '"float64"', r"\$\.outputs\[0\]\.dtype"),
+        ('"labels"', '"label"', r"`label`|missing required field `labels`"),
+        ('"opset": 20', '"opset": "20"', r"\$\.opset"),
+    ],
+)
+def test_a_damaged_served_card_names_its_field(tmp_path, served, old, new, message):
+    path = tmp_path / "card.json"
+    write_served_card(served.card, path)
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(CardError, match=message):
+        read_served_card(path)

@@ -1,0 +1,90 @@
+"""The zoo's own cards, photos and datasets: valid, consistent, and really to be had."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zoo import catalog
+from zoo.errors import SourceError, UnknownModelError
+from zoo.hashing import sha256_of
+from zoo.labels import read_labels
+
+DIGITS = [name for name in catalog.samples() if name.startswith("digit_")]
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_a_card_is_consistent(name):
+    card = catalog.find(name)
+    labels = read_labels(card.labels)
+    assert card.default
+    assert card.expect, "a model is published only if it finds what is to be seen on a photo"
+    for expected in card.expect:
+        assert expected.photo in catalog.samples()
+        assert expected.label in labels
+        assert (expected.area is not None) == (card.task == "segment")
+
+
+def test_each_task_has_one_default():
+    assert sorted(card.task for card in catalog.cards() if card.task_default) == ["classify", "detect", "segment"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mobilenetv2", r"no model 'mobilenetv2'\. Did you mean mobilenet_v2"),
+        ("yolo4_tiny", "Did you mean yolov4_tiny"),
+        ("../cards/lenet5", "`zooserve list` shows all"),
+        ("", "no model ''"),
+    ],
+)
+def test_an_unknown_model_suggests_close_ones(name, message):
+    with pytest.raises(UnknownModelError, match=message):
+        catalog.find(name)
+
+
+@pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee", "rocket", "china", "flower"])
+def test_a_photo_is_what_its_entry_says(name):
+    entry = catalog.samples()[name]
+    path = catalog.sample(name)
+    assert sha256_of(path) == entry.source.sha256
+    with Image.open(path) as image:
+        assert image.mode == "RGB"
+        assert f"{image.width} x {image.height}" in entry.shows
+
+
+@pytest.mark.parametrize("name", DIGITS)
+def test_a_digit_is_the_one_that_its_name_says(name):
+    picture = catalog.samples()[name].picture
+    files = catalog.dataset(picture.dataset)
+    assert np.fromfile(files["test_labels"], np.uint8, offset=8)[picture.item] == int(name.removeprefix("digit_"))
+    with Image.open(catalog.sample(name)) as image:
+        pixels = np.asarray(image)
+    all_pixels = np.fromfile(files["test_images"], np.uint8, offset=16).reshape(-1, 28, 28)
+    np.testing.assert_array_equal(pixels, all_pixels[picture.item])
+    before = catalog.sample(name).read_bytes()
+    assert catalog.sample(name).read_bytes() == before
+
+
+def test_mnist_is_whole():
+    files = catalog.dataset("mnist")
+    sizes = {name: path.stat().st_size for name, path in files.items()}
+    assert sizes == {
+        "train_images": 16 + 60_000 * 784,
+        "train_labels": 8 + 60_000,
+        "test_images": 16 + 10_000 * 784,
+        "test_labels": 8 + 10_000,
+    }
+
+
+def test_unknown_photos_and_datasets():
+    with pytest.raises(UnknownModelError, match=r"no sample photo 'cofee'\. Did you mean coffee\?"):
+        catalog.sample("cofee")
+    with pytest.raises(UnknownModelError, match=r"no dataset 'cifar'\. There are mnist"):
+        catalog.dataset("cifar")
+
+
+def test_a_picture_beyond_the_file_is_an_error(monkeypatch):
+    beyond = catalog.Sample("?", "?", "?", picture=catalog.Picture("mnist", "test_images", 10_000))
+    monkeypatch.setattr(catalog, "samples", lambda: {"digit": beyond})
+    with pytest.raises(SourceError, match="holds no picture number 10000"):
+        catalog.sample("digit")

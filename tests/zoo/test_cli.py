@@ -1,0 +1,141 @@
+"""The command line: lists, shows, verifies, and says what is wrong in one sentence."""
+
+import json
+import subprocess
+import sys
+from importlib.metadata import EntryPoint, version
+
+import pytest
+from click.testing import CliRunner, Result
+
+import zoo.cli
+from zoo import catalog
+from zoo.cli import main
+from zoo.store import Store
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+@pytest.fixture
+def exported(models, make):
+    """A store with a model that has a card, one that has none, and a damaged one."""
+    for name in ("mobilenet_v2", "own_net", "u2netp"):
+        served = make(name)
+        Store().publish(served.card, served.files)
+    (models / "u2netp/1/card.json").write_text("{")
+    return models
+
+
+def test_list_shows_every_card_and_every_export(exported):
+    result = run("list")
+    assert result.exit_code == 0
+    lines = {line.split()[0]: line for line in result.stdout.splitlines()}
+    assert lines.keys() == {"NAME", "own_net", *catalog.names()}
+    assert "version 1" in lines["mobilenet_v2"]
+    assert "BSD-3-Clause" in lines["mobilenet_v2"]
+    assert "damaged" in lines["u2netp"]
+    assert "  no" in lines["yolov4_tiny"]
+
+
+def test_list_as_json(exported):
+    rows = {row["name"]: row for row in json.loads(run("list", "--json").stdout)}
+    assert rows["mobilenet_v2"] | {"title": ""} == {
+        "name": "mobilenet_v2",
+        "task": "classify",
+        "title": "",
+        "licence": "BSD-3-Clause",
+        "state": "version 1",
+        "version": "1",
+        "size": 5,
+    }
+    assert rows["yolov4_tiny"]["version"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        (
+            "mobilenet_v2",
+            ["crop from a short side of 256", "pkg:pypi/fdet", "version 1", "probabilities  float32 [N, 2]"],
+        ),
+        ("yolov4_tiny", ["416 x 416 RGB, letterbox", "LicenseRef-Darknet", "no: run `zooserve export yolov4_tiny`"]),
+        ("own_net", ["Net", "differs by up to 1e-06 from torch 2.15"]),
+        ("u2netp", ["salient", "damaged: ", "card.json"]),
+    ],
+)
+def test_show(exported, name, parts):
+    result = run("show", name)
+    assert result.exit_code == 0
+    assert [part for part in parts if part not in result.stdout] == []
+
+
+def test_show_as_json(exported):
+    shown = json.loads(run("show", "mobilenet_v2", "--json").stdout)
+    assert shown["card"]["recipe"]["short_side"] == 256
+    assert shown["served"]["sha256"] == Store().latest("mobilenet_v2").card.sha256
+
+
+def test_verify_passes_what_is_intact(exported):
+    result = run("verify", "mobilenet_v2", "own_net")
+    assert (result.exit_code, result.stdout) == (0, "mobilenet_v2 1: intact\nown_net 1: intact\n")
+
+
+def test_verify_names_what_is_not(exported):
+    (exported / "own_net/1/model.onnx").write_bytes(b"grapH")
+    result = run("verify")
+    assert result.exit_code == 1
+    assert "mobilenet_v2 1: intact" in result.stdout
+    assert "model.onnx was changed" in result.stdout
+    verified = {row["name"]: row for row in json.loads(run("verify", "--json").stdout)}
+    assert [name for name, row in verified.items() if not row["intact"]] == ["own_net", "u2netp"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["show", "mobilenetv2"], 1, "Error: there is no model 'mobilenetv2'. Did you mean mobilenet_v2"),
+        (["verify"], 1, "holds no models: run `zooserve export --default`"),
+        (["verify", "lenet5"], 1, "holds no lenet5: run `zooserve export lenet5`"),
+        (["verfiy"], 2, "No such command 'verfiy'. Did you mean 'verify'?"),
+        (["--jsn"], 2, "No such option"),
+    ],
+)
+def test_errors_are_one_sentence_on_standard_error(models, arguments, code, message):
+    result = run(*arguments)
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+def test_help_and_version(models):
+    text = run("--help").stdout
+    assert "zooserve predict yolov4_tiny photo.jpg" in text
+    assert "List all models" in text
+    assert run("--version").stdout.strip() == f"zooserve, version {version('zooserve')}"
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["--help"], ["verify", "--help"]])
+def test_nothing_heavy_is_imported(models, arguments):
+    code = (
+        "import sys; from zoo.cli import main; main(sys.argv[1:], standalone_mode=False);"
+        "assert not {'torch', 'onnx', 'onnxruntime', 'bentoml', 'cv2'} & sys.modules.keys()"
+    )
+    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"), [("torch", "`export`"), ("tflite.Model", "`export`"), ("onnxruntime", "`cpu` or `gpu`")]
+)
+def test_a_missing_extra_is_named(monkeypatch, tmp_path, module, extra):
+    (tmp_path / "needy.py").write_text(f"import {module}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, module.partition(".")[0], None)
+    entry = EntryPoint("convert", "needy:convert", "zooserve.commands")
+    monkeypatch.setattr(zoo.cli, "_entry_points", lambda: {"convert": entry})
+    result = run("convert")
+    assert result.exit_code == 1
+    assert f"`zooserve convert` needs {module}" in result.stderr
+    assert f"install zooserve's extra {extra}" in result.stderr

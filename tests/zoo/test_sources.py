@@ -1,0 +1,184 @@
+"""Files over HTTP, from the disk and from the cache."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zoo.card import Source
+from zoo.errors import SourceError
+from zoo.sources import address, fetch, fetch_all
+from zoo.sources.cache import Cache
+
+BODY = os.urandom(1_000_003)
+DIGEST = hashlib.sha256(BODY).hexdigest()
+OTHER = "0" * 64
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+def test_a_url_is_fetched_once(server, cache):
+    server.files["/net-1.pth"] = BODY
+    source = Source(url=f"{server.url}/net-1.pth?raw=1", sha256=DIGEST)
+    server.files["/net-1.pth?raw=1"] = BODY
+    path = fetch(source)
+    assert path == cache / DIGEST / "net-1.pth"
+    assert path.read_bytes() == BODY
+    assert fetch(source) == path
+    assert len(server.seen) == 1
+    assert files_in(cache) == [path]
+
+
+def test_a_prefix_of_the_hash_is_enough(server, cache):
+    server.files["/net.pth"] = BODY
+    source = Source(url=f"{server.url}/net.pth", sha256_prefix=DIGEST[:8])
+    assert fetch(source) == fetch(source) == cache / DIGEST / "net.pth"
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("expected", [OTHER, "deadbeef"])
+def test_another_file_is_refused_and_deleted(server, cache, expected):
+    server.files["/net.pth"] = BODY
+    known = {"sha256": expected} if len(expected) == 64 else {"sha256_prefix": expected}
+    with pytest.raises(SourceError, match=f"its sha256 is {DIGEST}, expected {expected}"):
+        fetch(Source(url=f"{server.url}/net.pth", **known))
+    assert files_in(cache) == []
+
+
+def start(wanted: str | None) -> int:
+    return int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
+
+
+def test_a_broken_connection_is_resumed(server, cache):
+    server.files["/net.pth"] = BODY
+    server.break_after = [300_000, 1000, 0, 300_000]
+    assert fetch(Source(url=f"{server.url}/net.pth", sha256=DIGEST)).read_bytes() == BODY
+    starts = [start(wanted) for _, wanted in server.seen]
+    assert starts == sorted(starts)
+    assert starts[1] > 200_000
+    assert starts[4] > 400_000
+
+
+def test_a_later_run_resumes_what_an_earlier_one_left(server, cache):
+    server.files["/net.pth"] = BODY
+    server.break_after = [400_000, 0, 0, 0]
+    source = Source(url=f"{server.url}/net.pth", sha256=DIGEST)
+    with pytest.raises(SourceError, match=r"broke off after \d+ bytes.*Try again: it goes on from there"):
+        fetch(source)
+    assert fetch(source).read_bytes() == BODY
+    assert start(server.seen[-1][1]) > 300_000
+
+
+def test_a_download_that_was_complete_but_not_yet_named_is_kept(server, cache):
+    server.files["/net.pth"] = BODY
+    source = Source(url=f"{server.url}/net.pth", sha256=DIGEST)
+    Cache().part(source.url).write_bytes(BODY)
+    assert fetch(source).read_bytes() == BODY
+
+
+@pytest.mark.parametrize("stale", [b"older" * 1000, b"longer" * 1_000_000], ids=["shorter", "longer"])
+def test_a_stale_beginning_is_thrown_away(server, cache, stale):
+    server.files["/net.pth"] = BODY
+    source = Source(url=f"{server.url}/net.pth", sha256=DIGEST)
+    Cache().part(source.url).write_bytes(stale)
+    assert fetch(source).read_bytes() == BODY
+
+
+def test_a_server_without_ranges_starts_again(server, cache):
+    server.files["/net.pth"] = BODY
+    server.ranges = False
+    server.break_after = [300_000]
+    assert fetch(Source(url=f"{server.url}/net.pth", sha256=DIGEST)).read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://127.0.0.1:9/net.pth", "Connection refused"),
+        ("http://user:secret@host.invalid/net.pth", "host.invalid/net.pth"),
+    ],
+)
+def test_without_a_route_the_alternatives_are_named(cache, url, reason):
+    with pytest.raises(SourceError, match=reason) as error:
+        fetch(Source(url=url, sha256=DIGEST))
+    message = str(error.value)
+    assert all(word in message for word in ("`file =", "`package`", "PIP_INDEX_URL", "ZOOSERVE_CACHE"))
+    assert "secret" not in message
+
+
+def test_a_missing_file_says_what_the_server_said(server, cache):
+    with pytest.raises(SourceError, match=r"/gone\.pth: the server answers 404"):
+        fetch(Source(url=f"{server.url}/gone.pth", sha256=DIGEST))
+
+
+def test_a_corrupted_cache_entry_is_fetched_again(server, cache):
+    server.files["/net.pth"] = BODY
+    source = Source(url=f"{server.url}/net.pth", sha256=DIGEST)
+    path = fetch(source)
+    path.write_bytes(BODY[:-1] + bytes([BODY[-1] ^ 1]))
+    assert fetch(source).read_bytes() == BODY
+    assert len(server.seen) == 2
+
+
+def test_two_processes_download_once(server, cache):
+    server.files["/net.pth"] = BODY
+    code = (
+        "from zoo.card import Source; from zoo.sources import fetch;"
+        f"print(fetch(Source(url='{server.url}/net.pth', sha256='{DIGEST}')))"
+    )
+    runs = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert {run.communicate()[0].strip() for run in runs} == {str(cache / DIGEST / "net.pth")}
+    assert len(server.seen) == 1
+
+
+def test_a_local_file_stays_where_it_is(tmp_path, cache):
+    path = tmp_path / "own.pt"
+    path.write_bytes(BODY)
+    assert fetch(Source(file=str(path), sha256=DIGEST)) == path
+    assert not cache.exists() or files_in(cache) == []
+    with pytest.raises(SourceError, match=f"own.pt is not the file that the card names: its sha256 is {DIGEST}"):
+        fetch(Source(file=str(path), sha256=OTHER))
+    with pytest.raises(SourceError, match=r"there is no file .*gone\.pt"):
+        fetch(Source(file=str(tmp_path / "gone.pt"), sha256=DIGEST))
+
+
+def test_several_files_come_back_by_name(server, tmp_path, cache):
+    server.files |= {"/a.cfg": b"a", "/b.weights": b"b"}
+    (tmp_path / "c").write_bytes(b"c")
+    sources = {
+        "c": Source(file=str(tmp_path / "c"), sha256=hashlib.sha256(b"c").hexdigest()),
+        "a": Source(url=f"{server.url}/a.cfg", sha256=hashlib.sha256(b"a").hexdigest()),
+        "b": Source(url=f"{server.url}/b.weights", sha256=hashlib.sha256(b"b").hexdigest()),
+    }
+    found = fetch_all(sources)
+    assert list(found) == ["c", "a", "b"]
+    assert {name: path.read_bytes() for name, path in found.items()} == {"a": b"a", "b": b"b", "c": b"c"}
+
+
+def test_progress_goes_to_standard_error(server, cache, capsys):
+    server.files["/net.pth"] = BODY
+    fetch(Source(url=f"{server.url}/net.pth", sha256=DIGEST))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "fetching net.pth (1.0 MB)" in captured.err
+    server.files["/quiet.pth"] = b"quiet"
+    fetch(Source(url=f"{server.url}/quiet.pth", sha256=hashlib.sha256(b"quiet").hexdigest()), progress=False)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (Source(url="https://user:pw@host/a.pth", sha256=OTHER), "https://host/a.pth"),
+        (Source(package="a-b==1.0", member="m/x.pt", sha256=OTHER), "pkg:pypi/a-b@1.0#m/x.pt"),
+        (Source(package="npm:@s/n@1.0", member="x.onnx", sha256=OTHER), "pkg:npm/%40s/n@1.0#x.onnx"),
+        (Source(file="/somewhere/own.pt", sha256=OTHER), "file:own.pt"),
+    ],
+)
+def test_address(source, expected):
+    assert address(source) == expected

@@ -1,0 +1,189 @@
+"""The store: folders appear whole, and every later change to one is found."""
+
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from zoo.errors import StoreError
+from zoo.store import Store, verify_folder
+
+
+@pytest.fixture
+def store(models) -> Store:
+    return Store()
+
+
+def hidden(root: Path) -> list[str]:
+    return [path.name for path in root.glob("*/.*") if path.name != ".lock"]
+
+
+def test_what_is_published_is_found_and_intact(store, models, make):
+    for name, version in [("net", "2"), ("net", "10"), ("net", "1"), ("a", "1")]:
+        served = make(name, version, graph=f"{name} {version}".encode())
+        assert store.publish(served.card, served.files) == models / name / version
+    assert [(entry.name, entry.version) for entry in store.entries()] == [
+        ("a", "1"),
+        ("net", "1"),
+        ("net", "2"),
+        ("net", "10"),
+    ]
+    assert store.latest("net").version == "10"
+    assert store.verify("net", "2") == make("net", "2", graph=b"net 2").card
+    assert verify_folder(store.path("a", "1")).name == "a"
+    assert hidden(models) == []
+
+
+def test_files_may_be_copied_from_the_disk(store, served, tmp_path):
+    (tmp_path / "graph").write_bytes(b"graph")
+    path = store.publish(served.card, served.files | {"model.onnx": tmp_path / "graph"})
+    assert (path / "model.onnx").read_bytes() == b"graph"
+    assert verify_folder(path) == served.card
+
+
+def test_the_root_is_a_setting(monkeypatch, tmp_path):
+    monkeypatch.delenv("ZOOSERVE_MODELS", raising=False)
+    assert Store().root == Path("models")
+    monkeypatch.setenv("ZOOSERVE_MODELS", str(tmp_path))
+    assert Store().root == tmp_path
+    assert Store(tmp_path / "other").root == tmp_path / "other"
+    assert Store(tmp_path / "nothing here").entries() == []
+
+
+def test_a_model_that_was_not_exported(store):
+    with pytest.raises(StoreError, match="holds no net: run `zooserve export net`"):
+        store.latest("net")
+    with pytest.raises(StoreError, match="does not exist: run `zooserve export net`"):
+        store.verify("net", "1")
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            lambda folder: flip(folder / "model.onnx"),
+            r"model\.onnx was changed: its sha256 is \w{64}, card\.json says \w{64}",
+        ),
+        (lambda folder: flip(folder / "golden/coffee.png"), r"golden/coffee\.png was changed"),
+        (lambda folder: (folder / "model.onnx").unlink(), r"model\.onnx is missing"),
+        (lambda folder: (folder / "golden/coffee.png").unlink(), r"golden/coffee\.png is missing"),
+        (lambda folder: (folder / "card.json").unlink(), r"card\.json cannot be read: No such file"),
+        (lambda folder: (folder / "card.json").write_text("{}"), r"missing required field `name`"),
+        (lambda folder: (folder / "model.bin").write_text("?"), r"model\.bin is not named in card\.json"),
+        (lambda folder: (folder / "model.onnx").write_bytes(b""), r"model\.onnx was changed"),
+    ],
+)
+def test_damage_is_named(store, served, damage, message):
+    folder = store.publish(served.card, served.files)
+    damage(folder)
+    with pytest.raises(StoreError, match=message) as error:
+        store.verify("net", "1")
+    assert str(folder) in str(error.value)
+    assert str(error.value).endswith("Delete the folder and run `zooserve export net`")
+
+
+def test_all_faults_are_named_at_once(store, served):
+    folder = store.publish(served.card, served.files)
+    flip(folder / "model.onnx")
+    (folder / "golden/coffee.png").unlink()
+    with pytest.raises(StoreError, match=r"coffee\.png is missing; model\.onnx was changed"):
+        verify_folder(folder)
+
+
+def test_a_folder_in_another_s_place_is_refused(store, served):
+    folder = store.publish(served.card, served.files)
+    folder.rename(folder.with_name("2"))
+    with pytest.raises(StoreError, match="holds net version 1: rename it to net/1"):
+        store.verify("net", "2")
+
+
+def test_a_damaged_card_does_not_hide_the_others(store, make):
+    for name in ("a", "b"):
+        served = make(name)
+        store.publish(served.card, served.files)
+    (store.path("a", "1") / "card.json").write_text("{")
+    a, b = store.entries()
+    assert a.card is None
+    assert "card.json" in a.problem
+    assert b.card is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model.onnx": b"other"}, r"model\.onnx was changed"),
+        ({"extra.txt": b"?"}, r"extra\.txt is not named"),
+        ({"golden/coffee.png": Path("/nowhere/coffee.png")}, "No such file"),
+    ],
+)
+def test_what_is_not_what_the_card_says_is_never_published(store, models, served, change, message):
+    with pytest.raises((StoreError, OSError), match=message):
+        store.publish(served.card, served.files | change)
+    assert store.entries() == []
+    assert hidden(models) == []
+
+
+def test_a_wrong_size_is_refused(store, served):
+    with pytest.raises(StoreError, match=r"model\.onnx has 5 bytes, card\.json says 6"):
+        store.publish(msgspec.structs.replace(served.card, size=6), served.files)
+
+
+def test_a_version_is_replaced_whole(store, models, make):
+    for graph in (b"old", b"newer"):
+        served = make(graph=graph)
+        store.publish(served.card, served.files)
+    assert (store.path("net", "1") / "model.onnx").read_bytes() == b"newer"
+    assert hidden(models) == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import zoo.store
+from zoo.card import read_served_card
+die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+rename = Path.rename
+if sys.argv[1] == "writing":
+    zoo.store._sync = die
+else:
+    Path.rename = lambda path, target: die() if path.name.endswith(".new") else rename(path, target)
+folder = Path(sys.argv[2])
+zoo.store.Store().publish(
+    read_served_card(folder / "card.json"),
+    {"model.onnx": folder / "model.onnx", "golden/coffee.png": folder / "golden/coffee.png"},
+)
+"""
+
+
+@pytest.mark.parametrize("moment", ["writing", "between the renames"])
+def test_a_killed_publish_is_never_seen_and_cleaned_up(store, models, make, tmp_path, moment):
+    old, new = make(graph=b"old"), make(graph=b"new")
+    store.publish(old.card, old.files)
+    prepared = Store(tmp_path / "prepared").publish(new.card, new.files)
+    killed = subprocess.run([sys.executable, "-c", KILLED, moment, str(prepared)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert hidden(models)
+    for entry in store.entries():  # the old folder, or, between the renames, none
+        assert verify_folder(entry.path) == old.card
+    served = make(version="2")
+    store.publish(served.card, served.files)
+    assert store.verify("net", "1") == old.card
+    assert hidden(models) == []
+
+
+def test_publishers_wait_for_each_other(store, make):
+    candidates = [make(graph=os.urandom(100_000)) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda served: store.publish(served.card, served.files), candidates))
+    assert store.verify("net", "1") in [served.card for served in candidates]
