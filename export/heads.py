@@ -1,0 +1,116 @@
+"""The served graph around a network: pixels in, small answers out (normalisation, layout and the head of the task).
+
+`export.convert` exports it, `export.parity` runs the same head on the reference's raw answers.
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F  # noqa: N812, the name that everyone knows it by
+from torch import Tensor, nn
+
+from zoo.card import ModelCard, Normalise
+from zoo.errors import ExportError
+
+Raw = Mapping[str, Tensor]
+CANDIDATES = 1000
+"""Most candidate boxes that a graph hands to non-maximum suppression. An object has dozens of candidates before NMS, so
+fewer would cost recall in a full picture."""
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, the weights of Pillow's `convert("L")`
+
+
+class Pixels(nn.Module):
+    """uint8 [N, H, W, 3] RGB -> what the network was trained on, float32 [N, 3, H, W] (grey: [N, 1, H, W])."""
+
+    mean: Tensor
+    std: Tensor
+    luma: Tensor
+
+    def __init__(self, normalise: Normalise) -> None:
+        super().__init__()
+        self.channels = normalise.channels
+        self.register_buffer("mean", torch.tensor(normalise.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(normalise.std).view(1, 3, 1, 1))
+        self.register_buffer("luma", torch.tensor(_LUMA).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        if self.channels == "bgr":
+            return x.flip(1)
+        if self.channels == "grey":
+            return (x * self.luma).sum(1, keepdim=True)
+        return x
+
+
+class Head(nn.Module):
+    """Raw answers of a network (see `export.network.Network`) -> the outputs of its task, in the order of the card.
+
+    Raises:
+        ExportError: where the raw answers are not those of the task, or not of as many classes as the card has labels.
+    """
+
+    def __init__(self, card: ModelCard, classes: int) -> None:
+        super().__init__()
+        self.card = card
+        self.classes = classes
+        self.size = (card.recipe.height, card.recipe.width)
+
+    def forward(self, raw: Raw) -> dict[str, Tensor]:
+        self._check(raw)
+        if self.card.task == "classify":
+            return {"probabilities": raw["logits"].softmax(1)}
+        if self.card.task == "detect":
+            return candidates(raw["boxes"], raw["scores"])
+        if "alpha" in raw:
+            return {"alpha": (raw["alpha"][:, 0] * 255).round().clamp(0, 255).to(torch.uint8)}
+        logits = raw["logits"]
+        if logits.shape[-2:] != self.size:
+            logits = F.interpolate(logits, self.size, mode="bilinear", align_corners=False)
+        return {"mask": logits.argmax(1).to(torch.uint8)}
+
+    def _check(self, raw: Raw) -> None:
+        height, width = self.size
+        want: dict[str, tuple[int | str, ...]]
+        if self.card.task == "classify":
+            want = {"logits": ("N", self.classes)}
+        elif self.card.task == "detect":
+            want = {"boxes": ("N", "A", 4), "scores": ("N", "A", self.classes)}
+        elif "alpha" in raw:
+            want = {"alpha": ("N", 1, height, width)}
+        else:
+            want = {"logits": ("N", self.classes, "h", "w")}
+        got = {name: tuple(value.shape) for name, value in raw.items()}
+        if got.keys() != want.keys() or not all(_fits(got[name], want[name]) for name in want):
+            raise ExportError(
+                f"{self.card.name}: the network answers {got}, but the task {self.card.task} with the {self.classes} "
+                f"labels of {self.card.labels!r} needs {want}. Check the card's `task`, `labels` and `recipe`."
+            )
+
+
+def _fits(shape: tuple[int, ...], want: tuple[int | str, ...]) -> bool:
+    return len(shape) == len(want) and all(isinstance(w, str) or s == w for s, w in zip(shape, want, strict=True))
+
+
+def candidates(boxes: Tensor, scores: Tensor) -> dict[str, Tensor]:
+    """The K best candidates, best first, each with its best class; K = min(1000, A).
+
+    One class per candidate is how detectors are used: a client wants one label on a box. Evaluations that let one box
+    stand for several classes count the second guesses too, at scores far below any useful threshold; those, and
+    candidates beyond the first thousand, are what this list leaves out. All shapes are fixed but the batch, and the
+    order makes NMS over any score threshold work on a prefix.
+
+    Args:
+        boxes: [N, A, 4] xyxy in input pixels.
+        scores: [N, A, C] in 0..1.
+
+    Returns:
+        `boxes` float32 [N, K, 4], `scores` float32 [N, K], `classes` int32 [N, K].
+    """
+    best, classes = scores.max(2)
+    top, order = best.topk(min(CANDIDATES, best.shape[1]), dim=1)
+    return {
+        "boxes": boxes.gather(1, order[..., None].expand(-1, -1, 4)),
+        "scores": top,
+        "classes": classes.gather(1, order).to(torch.int32),
+    }
