@@ -1,0 +1,157 @@
+"""`zooserve export`: from checkpoints to published folders. Imports torch only when there is something to convert."""
+
+import difflib
+import importlib.util
+from pathlib import Path
+from typing import Literal
+
+import click
+import msgspec
+from msgspec import Struct
+from rich.console import Console
+
+from export.provenance import is_current
+from zoo import catalog
+from zoo.card import ModelCard
+from zoo.errors import ExportError, UnknownModelError, ZooError
+from zoo.store import Store
+
+
+class Report(Struct, omit_defaults=True):
+    """What became of one model, as `--json` prints it. `seconds` is given per step."""
+
+    name: str
+    state: Literal["exported", "up to date", "failed"]
+    version: str = ""
+    path: str = ""
+    size: int = 0
+    parity: dict[str, float] = {}
+    seconds: dict[str, float] = {}
+    error: str = ""
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  zooserve export --default                  the models that `make serve` serves
+  zooserve export resnet50 vit_b_16          any classifier or segmenter of torchvision
+  zooserve export yolov4_tiny --force        convert again, though nothing has changed
+  zooserve export --all --json               all cards, with a report for programs
+
+The exit code is 1 if one of the models failed; the others are published nevertheless.
+"""
+)
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--default", is_flag=True, help="All models whose card says `default = true`.")
+@click.option("--all", "all_", is_flag=True, help="All models that have a card.")
+@click.option(
+    "--models",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where to publish. [default: $ZOOSERVE_MODELS, else ./models]",
+)
+@click.option("--force", is_flag=True, help="Export models that are up to date, too.")
+@click.option("--verbose", is_flag=True, help="Let the ONNX exporter talk, and show where an unforeseen error arose.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def export(
+    *, names: tuple[str, ...], default: bool, all_: bool, models: Path | None, force: bool, verbose: bool, as_json: bool
+) -> None:
+    """Fetch, convert, check and publish models.
+
+    A model's checkpoint is fetched and checked against its sha256, its network is built and converted to ONNX with pre-
+    and postprocessing inside, ONNX Runtime's answers are compared with the network's on real photos, and what the card
+    expects to be found there must be found. Only then is `<models>/<name>/<version>/` written. A model whose folder is
+    intact and was made from the same card is left alone.
+    """
+    if sum((bool(names), default, all_)) != 1:
+        raise click.UsageError("say what to export: NAME..., --default or --all")
+    if not names:
+        names = tuple(card.name for card in catalog.cards() if all_ or card.default)
+    console = Console(stderr=True, highlight=False)
+    store = Store(models)
+    reports = []
+    for name in dict.fromkeys(names):
+        report = _export(name, store, force=force, verbose=verbose, console=console)
+        reports.append(report)
+        if not as_json:
+            click.echo(_line(report), err=report.state == "failed")
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(reports), indent=2).decode())
+    if any(report.state == "failed" for report in reports):
+        raise click.exceptions.Exit(1)
+
+
+def find_card(name: str) -> ModelCard:
+    """Return the card called `name`, or write one where it is a model of torchvision.
+
+    Raises:
+        UnknownModelError: neither; the message names close ones.
+    """
+    try:
+        return catalog.find(name)
+    except UnknownModelError as error:
+        _need_torch()
+        from export.families import torchvision  # noqa: PLC0415, takes seconds
+
+        card = torchvision.card_for(name)
+        if card is None:
+            close = difflib.get_close_matches(name, torchvision.names())
+            hint = f" (near: {', '.join(close)})" if close else ""
+            raise UnknownModelError(f"{error}, and torchvision has no such classifier or segmenter{hint}") from None
+        return card
+
+
+def _export(name: str, store: Store, *, force: bool, verbose: bool, console: Console) -> Report:
+    try:
+        card = find_card(name)
+        if not force and is_current(card, store):
+            folder = store.path(card.name, card.version)
+            return Report(name, "up to date", version=card.version, path=str(folder))
+        _need_torch()
+        with console.status(f"{name}: importing torch") as status:
+            from export.pipeline import export_model  # noqa: PLC0415, takes seconds
+
+            def on_step(step: str) -> None:
+                status.update(f"{name}: {step}")
+                if step == "fetch":  # which shows a bar of its own
+                    status.stop()
+                else:
+                    status.start()
+
+            done = export_model(card, store, on_step=on_step, verbose=verbose)
+    except ZooError as error:
+        return Report(name, "failed", error=str(error))
+    except Exception as error:  # a fault of ours: say so, and go on with the other models
+        if verbose:
+            console.print_exception()
+        return Report(name, "failed", error=f"{type(error).__name__}: {error} (--verbose shows where)")
+    return Report(
+        name,
+        "exported",
+        version=card.version,
+        path=str(done.folder),
+        size=done.card.size,
+        parity=done.card.parity.max_difference,
+        seconds={step: round(seconds, 3) for step, seconds in done.seconds.items()},
+    )
+
+
+def _need_torch() -> None:
+    missing = [
+        name for name in ("torch", "torchvision", "onnx", "onnxscript") if importlib.util.find_spec(name) is None
+    ]
+    if missing:
+        raise ExportError(f"this needs {', '.join(missing)}, not installed: install zooserve's extra `export`")
+
+
+def _line(report: Report) -> str:
+    if report.state == "failed":
+        return f"{report.name}: {report.error}"
+    if report.state == "up to date":
+        return f"{report.name} {report.version}: up to date, {report.path}"
+    steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in report.seconds.items())
+    parity = ", ".join(f"{output} {difference:.1e}" for output, difference in report.parity.items())
+    total = sum(report.seconds.values())
+    return (
+        f"{report.name} {report.version}: {report.path}, {report.size / 1e6:.1f} MB in {total:.1f} s ({steps}), "
+        f"differs from the reference by up to {parity}"
+    )

@@ -1,0 +1,157 @@
+"""One model's way from card to published folder: fetch, build, convert, parity, golden, publish.
+
+`export.command` calls it for each model that is not up to date.
+"""
+
+import importlib
+import pkgutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import onnx
+from PIL import Image, ImageOps
+
+from export import families
+from export.convert import OPSET, convert
+from export.golden import Photo, golden_answer
+from export.network import Network
+from export.parity import measure
+from export.provenance import describe
+from export.reference import Outputs, Reference
+from zoo import catalog
+from zoo.card import Golden, ModelCard, Output, Parity, Provenance, ServedCard
+from zoo.errors import ExportError
+from zoo.hashing import sha256_of
+from zoo.labels import read_labels
+from zoo.recipe import apply_exact
+from zoo.sources import fetch_all
+from zoo.store import Store
+
+PARITY_PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")  # one package has them all
+GOLDEN_PHOTOS = ("chelsea", "coffee")  # where the card expects nothing
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was published, where, and how long each step took, in seconds."""
+
+    card: ServedCard
+    folder: Path
+    seconds: dict[str, float]
+
+
+def export_model(
+    card: ModelCard, store: Store, *, on_step: Callable[[str], None] = lambda _: None, verbose: bool = False
+) -> Export:
+    """Convert a model and publish it, unless a check fails.
+
+    Args:
+        card: of the model.
+        store: where it is published.
+        on_step: told the name of each step as it begins.
+        verbose: let the ONNX exporter say what it does.
+
+    Raises:
+        SourceError: a file could not be had.
+        ExportError: it does not fit, does not convert, answers otherwise than before, or not what the card expects.
+    """
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(name: str) -> Iterator[None]:
+        on_step(name)
+        start = time.perf_counter()
+        yield
+        seconds[name] = time.perf_counter() - start
+
+    with step("fetch"):
+        files = fetch_all(card.sources)
+        expected = tuple(dict.fromkeys(expectation.photo for expectation in card.expect)) or GOLDEN_PHOTOS
+        photos = [_photo(name) for name in dict.fromkeys((*expected, *PARITY_PHOTOS))]
+        images = np.stack([apply_exact(card.recipe, photo.picture) for photo in photos])
+    with step("build"):
+        labels = read_labels(card.labels)
+        network = _build(card, files)
+        reference = Reference(card, network, len(labels))
+    with step("convert"):
+        model = convert(card, network, reference.head, reference.raw(images[:2]), verbose=verbose)
+    with TemporaryDirectory(prefix="zooserve-") as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save_model(model, path)
+        del model  # up to 2 GB
+        with step("parity"):
+            answers = [reference(image[None]) for image in images]
+            measured = measure(card, path, network.reference_name, images, answers)
+        with step("golden"):
+            chosen = list(zip(photos, answers, strict=True))[: len(expected)]
+            goldens = tuple(golden_answer(card, labels, photo, outputs) for photo, outputs in chosen)
+        with step("publish"):
+            served = _served_card(
+                card,
+                model=path,
+                outputs=answers[0],
+                parity=measured,
+                golden=goldens,
+                provenance=describe(card, files, network.versions or {}),
+            )
+            contents: dict[str, Path | bytes] = {"model.onnx": path}
+            contents |= {f"golden/{one.photo}": photo.path for one, photo in zip(goldens, photos, strict=False)}
+            target = store.publish(served, contents)
+    return Export(served, target, seconds)
+
+
+def _photo(name: str) -> Photo:
+    path = catalog.sample(name)
+    return Photo(name, path, ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
+
+
+def _build(card: ModelCard, files: dict[str, Path]) -> Network:
+    known = sorted(module.name for module in pkgutil.iter_modules(families.__path__))
+    if card.family not in known:
+        raise ExportError(f"{card.name}: there is no family {card.family!r}, expected one of {', '.join(known)}")
+    network: Network = importlib.import_module(f"export.families.{card.family}").build(card, files)
+    return network
+
+
+def _output(name: str, value: npt.NDArray[Any]) -> Output:
+    return msgspec.convert({"name": name, "dtype": value.dtype.name, "shape": (None, *value.shape[1:])}, Output)
+
+
+def _served_card(
+    card: ModelCard,
+    *,
+    model: Path,
+    outputs: Outputs,
+    parity: Parity,
+    golden: tuple[Golden, ...],
+    provenance: Provenance,
+) -> ServedCard:
+    return ServedCard(
+        name=card.name,
+        version=card.version,
+        task=card.task,
+        family=card.family,
+        title=card.title,
+        homepage=card.homepage,
+        licence=card.licence,
+        labels=read_labels(card.labels),
+        recipe=card.recipe,
+        outputs=tuple(_output(name, value) for name, value in outputs.items()),
+        nms=card.task == "detect",
+        precision="fp32",
+        opset=OPSET,
+        sha256=sha256_of(model),
+        size=model.stat().st_size,
+        provenance=provenance,
+        parity=parity,
+        golden=golden,
+        task_default=card.task_default,
+    )

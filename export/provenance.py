@@ -1,0 +1,62 @@
+"""Where a served graph came from, and whether it still is what its card would give. Needs no torch.
+
+`export.pipeline` writes it into card.json, `export.command` skips a model whose folder is up to date.
+"""
+
+import hashlib
+import importlib.metadata
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from zoo.card import ModelCard, Provenance, Source
+from zoo.errors import StoreError
+from zoo.hashing import sha256_of
+from zoo.sources import address
+from zoo.store import Store
+
+_CONVERTERS = ("zooserve", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime")
+
+
+def describe(card: ModelCard, files: Mapping[str, Path], versions: Mapping[str, str]) -> Provenance:
+    """Describe a conversion that was just made.
+
+    Args:
+        card: of the model.
+        files: its sources, fetched.
+        versions: of the libraries that read them, besides the converter's own.
+    """
+    return Provenance(
+        sources={name: address(source) for name, source in card.sources.items()},
+        sha256={name: sha256_of(path) for name, path in files.items()},
+        exported_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        exported_with={name: found for name in _CONVERTERS if (found := _version(name))} | dict(versions),
+        made_from=fingerprint(card),
+    )
+
+
+def fingerprint(card: ModelCard) -> str:
+    """Return the sha256 of all that decides what is published: the card, its sources' hashes, zooserve's version.
+
+    Where a source lies does not count: a mirror, or another folder, gives the same file.
+    """
+    contents = {name: Source(file="", sha256_prefix=source.digest) for name, source in card.sources.items()}
+    card = msgspec.structs.replace(card, sources=contents)
+    return hashlib.sha256(msgspec.json.encode((card, _version("zooserve")), order="sorted")).hexdigest()
+
+
+def is_current(card: ModelCard, store: Store) -> bool:
+    """Say whether the store holds this model, intact, made from this card by this version of zooserve."""
+    try:
+        return store.verify(card.name, card.version).provenance.made_from == fingerprint(card)
+    except StoreError:
+        return False
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:  # onnxruntime is called onnxruntime-gpu where it is built for one
+        return importlib.metadata.version("onnxruntime-gpu") if distribution == "onnxruntime" else None
