@@ -1,5 +1,6 @@
 """`zooserve list`, `show` and `verify`: what there is, what was exported, and whether it is intact."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,14 +14,20 @@ from zoo.errors import StoreError
 from zoo.sources import address
 from zoo.store import Entry, Store, verify_folder
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+_models = click.option(
+    "--models",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The folder of exported models. [default: $ZOOSERVE_MODELS, else ./models]",
+)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
 @click.command("list")
-@as_json
-def list_models(as_json: bool) -> None:
+@_models
+@_as_json
+def list_models(models: Path | None, as_json: bool) -> None:
     """List all models, and which of them are exported."""
-    exported = {entry.name: entry for entry in Store().entries()}  # the latest version comes last
+    exported = {entry.name: entry for entry in Store(models).entries()}  # the latest version comes last
     cards = {card.name: card for card in catalog.cards()}
     rows = [_row(name, cards.get(name), exported.get(name)) for name in sorted(cards.keys() | exported.keys())]
     if as_json:
@@ -38,10 +45,11 @@ def list_models(as_json: bool) -> None:
 
 @click.command()
 @click.argument("name")
-@as_json
-def show(name: str, as_json: bool) -> None:
+@_models
+@_as_json
+def show(name: str, models: Path | None, as_json: bool) -> None:
     """Show all that is known about one model."""
-    exported = {entry.name: entry for entry in Store().entries()}
+    exported = {entry.name: entry for entry in Store(models).entries()}
     entry = exported.get(name)
     card = catalog.find(name) if entry is None or name in catalog.names() else None
     served = entry.card if entry else None
@@ -56,13 +64,14 @@ def show(name: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@as_json
-def verify(names: tuple[str, ...], as_json: bool) -> None:
+@_models
+@_as_json
+def verify(names: tuple[str, ...], models: Path | None, as_json: bool) -> None:
     """Recompute every hash of the exported models.
 
     Without a NAME, all models in the store are verified. The exit code is 1 if one of them is not intact.
     """
-    store = Store()
+    store = Store(models)
     for name in names:
         store.latest(name)
     entries = [entry for entry in store.entries() if not names or entry.name in names]

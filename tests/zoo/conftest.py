@@ -23,6 +23,7 @@ class Server:
     files: dict[str, bytes] = field(default_factory=dict)
     break_after: list[int] = field(default_factory=list)
     ranges: bool = True
+    content_type: str = "text/html"
     url: str = ""
     seen: list[tuple[str, str | None]] = field(default_factory=list)
 
@@ -43,7 +44,7 @@ class Server:
         rest = body[start:]
         handler.send_response(206 if start else 200)
         handler.send_header("Content-Length", str(len(rest)))
-        handler.send_header("Content-Type", "text/html" if handler.path.endswith("/") else "application/octet-stream")
+        handler.send_header("Content-Type", self.content_type)
         handler.end_headers()
         if self.break_after:
             handler.wfile.write(rest[: self.break_after.pop(0)])

