@@ -1,21 +1,17 @@
 """`zooserve serve` and `zooserve predict`."""
 
-import functools
 import ipaddress
 import os
 import shutil
-import sys
+import socket
 import tempfile
 from pathlib import Path
-from typing import Any, get_args
+from typing import cast
 
 import click
-import msgspec
 from rich.console import Console
-from rich.table import Table
 
 from service.settings import PREFIX, SettingError, read_settings, table
-from zoo.card import Task
 
 _SERVE_EXAMPLES = """
 \b
@@ -33,7 +29,9 @@ class _ServeCommand(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_epilog(ctx, formatter)
         with formatter.section("Settings (environment variables)"):
-            formatter.write_dl([(name, f"{text} [default: {default or 'empty'}]") for name, default, _, text in table({})])
+            formatter.write_dl(
+                [(name, f"{text} [default: {default or 'empty'}]") for name, default, _, text in table({})]
+            )
 
 
 @click.command(cls=_ServeCommand, epilog=_SERVE_EXAMPLES)
@@ -49,10 +47,11 @@ def serve(host: str, port: int, models: str | None) -> None:
         settings = read_settings()
     except (ValueError, SettingError) as error:
         raise click.ClickException(str(error)) from error
+    _check_port(address, port)
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
     # A home of its own: two servers with one home wipe each other's metrics.
     home = os.environ["BENTOML_HOME"] = tempfile.mkdtemp(prefix="zooserve-")
-    from service.bento import ZooServe  # noqa: PLC0415 - BentoML reads its environment when it is imported
+    from service.bento import FrontedService, ZooServe  # noqa: PLC0415 - BentoML reads its environment when it is imported
 
     shown = f"[{address}]" if address.version == 6 else str(address)
     Console(stderr=True).print(
@@ -62,9 +61,20 @@ def serve(host: str, port: int, models: str | None) -> None:
         soft_wrap=True,
     )
     try:
-        ZooServe.serve_http(host=str(address), port=port)
+        cast(FrontedService, ZooServe).serve_http(host=str(address), port=port)
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _check_port(address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> None:
+    with socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((str(address), port))
+        except OSError as error:
+            raise click.ClickException(
+                f"cannot listen on {address} port {port}: {error.strerror}. Choose another with --port (or PORT=)."
+            ) from error
 
 
 @click.command(
@@ -79,12 +89,19 @@ Examples:
 )
 @click.argument("model")
 @click.argument("photos", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--option", "-o", "words", multiple=True, metavar="NAME=VALUE", help="An option of the task, as over HTTP.")
+@click.option(
+    "--option", "-o", "words", multiple=True, metavar="NAME=VALUE", help="An option of the task, as over HTTP."
+)
 @click.option("--annotate", type=click.Path(dir_okay=False, path_type=Path), help="Draw the answer into this picture.")
 @click.option("--models", type=click.Path(file_okay=False), help="The folder of exported models. [default: models]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per photo and line, as HTTP answers it.")
 def predict(
-    model: str, photos: tuple[Path, ...], words: tuple[str, ...], annotate: Path | None, models: str | None, as_json: bool
+    model: str,
+    photos: tuple[Path, ...],
+    words: tuple[str, ...],
+    annotate: Path | None,
+    models: str | None,
+    as_json: bool,
 ) -> None:
     """Answer photos with MODEL, without a server.
 

@@ -1,4 +1,7 @@
-"""The one error that a request can end with. `service.http.problems` turns it into a status; nothing below HTTP knows one."""
+"""The one error that a request can end with.
+
+`service.http.problems` turns it into a status; nothing below HTTP knows one.
+"""
 
 from enum import StrEnum
 

@@ -18,7 +18,11 @@ class Metrics:
             "zooserve_requests", "Requests by outcome (HTTP status)", ["task", "model", "code"], registry=registry
         )
         self.stage = Histogram(
-            "zooserve_stage_seconds", "Time of a request by stage", ["model", "stage"], buckets=_SECONDS, registry=registry
+            "zooserve_stage_seconds",
+            "Time of a request by stage",
+            ["model", "stage"],
+            buckets=_SECONDS,
+            registry=registry,
         )
         self.batch_size = Histogram(
             "zooserve_batch_size", "Pictures in a run", ["model"], buckets=_SIZES, registry=registry

@@ -1,5 +1,6 @@
-"""From a picture's bytes to its typed answer. Transport-free: HTTP, BentoML's endpoints, the command line, the self-test and
-the tests all call this.
+"""From a picture's bytes to its typed answer, whatever brought them.
+
+HTTP, BentoML's endpoints, the command line, the self-test and the tests all call this.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from service.options import parse_options
 from service.results import ImageSize, Result
 from service.settings import Settings
 from service.tasks import TASKS
-from service.vision.prepare import prepare
+from service.vision.resize import prepare
 from zoo.card import Task
 from zoo.recipe import Placement
 

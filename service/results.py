@@ -1,4 +1,4 @@
-"""What a request is answered with: typed, transport-free, encoded to JSON by msgspec as `design` of the v1 contract says.
+"""What a request is answered with: typed, transport-free, and by msgspec the JSON of the v1 contract.
 
 Boxes are xyxy in pixels of the original picture (EXIF orientation applied), clipped to it.
 """
@@ -9,14 +9,14 @@ Box = tuple[float, float, float, float]
 
 
 class ImageSize(Struct, frozen=True):
-    """Width and height of the original picture in pixels, after its EXIF orientation was applied."""
+    """Size of the original picture in pixels, after its EXIF orientation was applied."""
 
     width: int
     height: int
 
 
 class RunLength(Struct, frozen=True):
-    """A binary mask as COCO's compressed run lengths (`pycocotools.mask.decode` reads it); `size` is [height, width]."""
+    """A binary mask as COCO's compressed run lengths, for `pycocotools.mask.decode`; `size` is [height, width]."""
 
     size: tuple[int, int]
     counts: str

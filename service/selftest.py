@@ -1,4 +1,4 @@
-"""Does a loaded model still answer as its reference did? The golden photos of its folder go through the serving path."""
+"""Does a loaded model answer as its reference did? The golden photos of its folder go through the serving path."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,18 +7,20 @@ from service.engine.repository import LoadedModel
 from service.predictor import Predictor
 from zoo.card import Prediction, Task
 
-# How far an answer may be from the reference's: the fast recipe may move a score a little, a wrong model moves it a lot.
+# How far an answer may be from the reference's: the fast recipe moves a score a little, a wrong model moves it a lot.
 SCORE = 0.05
 IOU = 0.85
 AREA = 0.02
 # The options under which golden answers were made; the threshold lets a score that fell a little below 0.5 be seen.
-_WORDS: dict[Task, dict[str, Any]] = {"classify": {"top_k": 1}, "detect": {"score_threshold": 0.4}, "segment": {"mask": "none"}}
+_WORDS: dict[Task, dict[str, Any]] = {
+    "classify": {"top_k": 1},
+    "detect": {"score_threshold": 0.4},
+    "segment": {"mask": "none"},
+}
 
 
 class SelfTestError(Exception):
     """A model that answers a golden photo differently than its reference did."""
-
-
 
 
 def self_test(model: LoadedModel, predictor: Predictor) -> None:
@@ -33,8 +35,9 @@ def self_test(model: LoadedModel, predictor: Predictor) -> None:
         for expected in golden.predictions[:1] if model.card.task == "classify" else golden.predictions:
             if not any(agrees(prediction, expected) for prediction in found):
                 raise SelfTestError(
-                    f"on its golden photo {golden.photo} it should find {_in_words([expected])}, but it answered "
-                    f"{_in_words(found[:5]) or 'nothing'}. Export the model again, or report this provider's arithmetic."
+                    f"on its golden photo {golden.photo} it should find {_in_words([expected])}, but it "
+                    f"answered {_in_words(found[:5]) or 'nothing'}. Export the model "
+                    "again, or report this provider's arithmetic."
                 )
 
 
@@ -61,5 +64,7 @@ def _in_words(predictions: Iterable[Any]) -> str:
     words = []
     for prediction in predictions:
         measures = ((name, getattr(prediction, name, None)) for name in ("score", "area", "box"))
-        words.append(" ".join([prediction.label, *(f"{name} {value}" for name, value in measures if value is not None)]))
+        words.append(
+            " ".join([prediction.label, *(f"{name} {value}" for name, value in measures if value is not None)])
+        )
     return "; ".join(words)

@@ -29,12 +29,15 @@ class Settings(Struct, frozen=True):
     workers: Annotated[int, Meta(ge=1, le=64, description="Server processes. One uses all cores on a CPU.")] = 1
     threads: Annotated[int, Meta(ge=0, le=256, description="Worker threads of a process; 0: one per usable core.")] = 0
     max_batch: Annotated[
-        int, Meta(ge=0, le=256, description="The most pictures in one run; 0: what was fastest when the model was loaded.")
+        int,
+        Meta(ge=0, le=256, description="The most pictures in one run; 0: what was fastest when the model was loaded."),
     ] = 0
     max_queue: Annotated[int, Meta(ge=1, le=100_000, description="Pictures of a model under way; more get 429.")] = 256
     timeout_ms: Annotated[int, Meta(ge=1, le=3_600_000, description="Deadline of a request.")] = 30_000
     max_body_mb: Annotated[float, Meta(ge=0.001, le=1024, description="Largest body; larger ones get 413.")] = 32.0
-    max_megapixels: Annotated[float, Meta(ge=0.001, le=1000, description="Largest picture; larger ones get 413.")] = 50.0
+    max_megapixels: Annotated[float, Meta(ge=0.001, le=1000, description="Largest picture; larger ones get 413.")] = (
+        50.0
+    )
     max_images: Annotated[int, Meta(ge=1, le=1000, description="Most pictures in one request.")] = 32
     pixels: Annotated[
         Literal["fast", "exact"],

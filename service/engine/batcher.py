@@ -67,7 +67,8 @@ class Batcher:
         if self.pending >= self.max_queue or job.submitted + wait > job.deadline:
             raise RequestError(
                 Reason.QUEUE_FULL,
-                f"{self.pending} pictures wait for this model, about {wait:.2g} s of work. Try again later, or add capacity.",
+                f"{self.pending} pictures wait for this model, about {wait:.2g} s of work. "
+                "Try again later, or add capacity.",
                 retry_after=max(1, ceil(wait)),
             )
         job.cost = self._cost
@@ -105,7 +106,9 @@ class Batcher:
         while batch := self._next_batch():
             try:
                 self._run_batch(batch)
-            except BaseException as error:  # a bug in this file: its jobs must still be answered, and its run be given up
+            except (
+                BaseException
+            ) as error:  # a bug in this file: its jobs must still be answered, and its run be given up
                 logger.exception("a batch ended in an unexpected error")
                 for left in batch:
                     left.fail(error)

@@ -26,8 +26,8 @@ class Priority(IntEnum):
 class Job(Generic[AnswerT]):
     """What to do with one picture, and how far it is.
 
-    `prepare` makes the graph's input (uint8 [H, W, 3]) and `finish` turns the batch's outputs and this picture's index in
-    them into the answer; both run on a worker thread. Times are `time.perf_counter()` seconds.
+    `prepare` makes the graph's input (uint8 [H, W, 3]) and `finish` turns the batch's outputs and this picture's index
+    in them into the answer; both run on a worker thread. Times are `time.perf_counter()` seconds.
 
     Attributes:
         deadline: after this moment the job is no longer worth any work.

@@ -130,7 +130,9 @@ class Repository:
         if card and card.task != task:
             raise RequestError(Reason.BAD_OPTION, f"`{slot.name}` is a model for /v1/{card.task}, not for /v1/{task}.")
         if card and version and version != card.version:
-            raise RequestError(Reason.UNKNOWN_MODEL, f"`{slot.name}` is loaded in version {card.version}, not {version}.")
+            raise RequestError(
+                Reason.UNKNOWN_MODEL, f"`{slot.name}` is loaded in version {card.version}, not {version}."
+            )
         if slot.model is None:
             if slot.state is State.FAILED:
                 raise RequestError(Reason.NOT_READY, f"`{slot.name}` is not served: {slot.reason}")
@@ -157,7 +159,7 @@ class Repository:
         except Exception as error:
             slot.reason, slot.state = str(error), State.FAILED
             self._metrics.model_ready.labels(card.name).set(0)
-            logger.error("%s is not served: %s", card.name, error)
+            logger.error("%s is not served: %s", card.name, error)  # noqa: TRY400 - the reason is enough
             return
         slot.model, slot.state = model, State.READY
         self._metrics.model_ready.labels(card.name).set(1)

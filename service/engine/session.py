@@ -1,4 +1,4 @@
-"""One ONNX Runtime session: a graph on the provider that was asked for, or an error. Used by the batcher and the profile."""
+"""One ONNX Runtime session: a graph on the provider that was asked for, or an error. The batcher runs it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +35,7 @@ class Session:
         """
         self.provider = _choose(device)
         options = ort.SessionOptions()
-        # One thread computes, and nobody spins: parallelism comes from runs side by side (facts: 506 against 289 img/s).
+        # One thread computes and nobody spins: runs side by side use the cores better (506 pictures/s, not 289).
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
@@ -50,8 +50,8 @@ class Session:
         active = self._session.get_providers()
         if self.provider not in active:
             raise SessionError(
-                f"{self.provider} was asked for, but ONNX Runtime fell back to {active[0]}. Check the driver and the CUDA "
-                "libraries (pip install 'zooserve[gpu]'), or set ZOOSERVE_DEVICE=cpu."
+                f"{self.provider} was asked for, but ONNX Runtime fell back to {active[0]}. Check the driver and the "
+                "CUDA libraries (pip install 'zooserve[gpu]'), or set ZOOSERVE_DEVICE=cpu."
             )
         self.output_names = tuple(output.name for output in self._session.get_outputs())
         _, self.height, self.width, _ = self._session.get_inputs()[0].shape

@@ -1,7 +1,7 @@
 """The threads that do all the work of the engine, shared by all models: one per core, so nothing is oversubscribed.
 
-A worker takes the next picture, prepares it, brings it to its model's batcher, and runs the batch itself if a run may start:
-a picture that finds the machine idle passes through one thread from its bytes to its answer.
+A worker takes the next picture, prepares it, brings it to its model's batcher, and runs the batch itself if a run may
+start: a picture that finds the machine idle passes through one thread from its bytes to its answer.
 """
 
 import asyncio
@@ -22,7 +22,10 @@ _STOP_PRIORITY = 99
 
 
 class Workers:
-    """A fixed number of daemon threads and the priority queue before them. `submit` and `backlog` belong to the event loop."""
+    """A fixed number of daemon threads and the priority queue before them.
+
+    `submit` and `backlog` belong to the event loop.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size

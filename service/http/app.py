@@ -1,7 +1,7 @@
 """The front door: our routes as a Starlette app, and BentoML's behind them.
 
-Requests for `/v1` never pass BentoML's middlewares: its timeout keeps some twenty objects per request alive for as long as
-the timeout lasts, and its tracing halves the throughput of a small request.
+Requests for `/v1` never pass BentoML's middlewares: its timeout keeps some twenty objects per request alive for as long
+as the timeout lasts, and its tracing halves the throughput of a small request.
 """
 
 from collections.abc import AsyncIterator

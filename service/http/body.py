@@ -1,4 +1,4 @@
-"""From a request's body to the pictures in it: raw bytes, multipart, or JSON with base64. Limits hold while it is read."""
+"""From a request's body to its pictures: raw bytes, multipart, or JSON with base64. Limits hold while it is read."""
 
 import base64
 import binascii
@@ -15,7 +15,7 @@ from service.errors import Reason, RequestError
 from service.settings import Settings
 
 
-class ClientGone(Exception):
+class ClientGone(Exception):  # noqa: N818 - an event, not a fault
     """The client hung up while its body was read."""
 
 
@@ -32,7 +32,8 @@ def limited(receive: Receive, limit: int, declared: str | None) -> Receive:
 
     def refuse(size: str) -> RequestError:
         return RequestError(
-            Reason.TOO_LARGE, f"The body has {size} bytes; the limit is {limit}. Send a smaller picture, or fewer at once."
+            Reason.TOO_LARGE,
+            f"The body has {size} bytes; the limit is {limit}. Send a smaller picture, or fewer at once.",
         )
 
     if declared is not None and declared.isdigit() and int(declared) > limit:
@@ -74,11 +75,13 @@ async def read_pictures(
     else:
         raise RequestError(
             Reason.NOT_AN_IMAGE,
-            f"Content-Type `{kind[:80]}` is not served. Send the picture itself (image/jpeg, image/png, image/webp, ...), "
+            f"Content-Type `{kind[:80]}` is not served. Send the picture itself (image/jpeg, image/png, ...), "
             'multipart/form-data with `image` parts, or application/json with {"images": ["<base64>", ...]}.',
         )
     if len(pictures) > settings.max_images:
-        raise RequestError(Reason.TOO_LARGE, f"{len(pictures)} pictures in one request; the limit is {settings.max_images}.")
+        raise RequestError(
+            Reason.TOO_LARGE, f"{len(pictures)} pictures in one request; the limit is {settings.max_images}."
+        )
     return pictures
 
 

@@ -1,9 +1,13 @@
-"""`POST /v1/<task>`: the latency-critical path. A plain ASGI endpoint: it reads, submits, waits and writes, nothing else."""
+"""`POST /v1/<task>`: the latency-critical path.
+
+A plain ASGI endpoint: it reads, submits, waits and writes, nothing else.
+"""
 
 import asyncio
 import logging
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 from urllib.parse import parse_qsl
@@ -24,6 +28,8 @@ from service.settings import Settings
 from zoo.card import Task
 
 logger = logging.getLogger(__name__)
+CLIENT_GONE = 499  # nginx's number for a client that hung up: nobody reads it, the metrics count it
+STAGES = ("read", "decode", "queue", "infer", "postprocess", "encode")  # in the order in which they happen
 _WATCH_AFTER = 0.02  # seconds; a request that is answered sooner never pays for watching its connection
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _encode = msgspec.json.Encoder().encode
@@ -50,18 +56,21 @@ class Predict:
         try:
             body = await self._answer(exchange, scope, receive)
         except ClientGone:
-            exchange.status = 499  # nobody is there to read it; it is counted under nginx's number
+            exchange.status = CLIENT_GONE
             body = b""
         except RequestError as error:
             body = exchange.refuse(error)
-            self._metrics.rejected.labels(exchange.model, error.reason.value).inc()
         except Exception:
             logger.exception("request %s failed", exchange.request_id.decode())
-            body = exchange.refuse(RequestError(Reason.INTERNAL, "The server failed on this request; its log says why."))
-        self._metrics.requests.labels(self._task, exchange.model, str(exchange.status)).inc()
-        if exchange.status != 499:
-            await send({"type": "http.response.start", "status": exchange.status, "headers": exchange.headers(len(body))})
+            body = exchange.refuse(
+                RequestError(Reason.INTERNAL, "The server failed on this request; its log says why.")
+            )
+        if exchange.status != CLIENT_GONE:
+            await send(
+                {"type": "http.response.start", "status": exchange.status, "headers": exchange.headers(len(body))}
+            )
             await send({"type": "http.response.body", "body": body})
+        self._count(exchange)  # after the answer: nobody waits for it
 
     async def _answer(self, exchange: "Exchange", scope: Scope, receive: Receive) -> bytes:
         words = exchange.words
@@ -73,9 +82,7 @@ class Predict:
         pictures = await read_pictures(scope, receive, exchange.request_headers, self._settings)
         exchange.lap("read")
 
-        jobs: list[Job[Result] | RequestError] = []
-        for picture in pictures:
-            jobs.append(self._submit(picture, model, options, deadline, priority))
+        jobs = [self._submit(picture, model, options, deadline, priority) for picture in pictures]
         if len(jobs) == 1 and isinstance(jobs[0], RequestError):
             raise jobs[0]
         await _wait([job for job in jobs if isinstance(job, Job)], receive, deadline)
@@ -89,8 +96,17 @@ class Predict:
         else:
             body = _encode(Several([problem(x) if isinstance(x, RequestError) else x for x in outcomes]))
         exchange.lap("encode")
-        self._observe(exchange, jobs)
+        answered = [job for job in jobs if isinstance(job, Job) and not job.failed]
+        if answered:  # of several pictures, the stages of the one that was answered last
+            exchange.stages |= max(answered, key=lambda job: job.finished).stages()
         return body
+
+    def _count(self, exchange: "Exchange") -> None:
+        self._metrics.requests.labels(self._task, exchange.model, str(exchange.status)).inc()
+        if exchange.refusal is not None:
+            self._metrics.rejected.labels(exchange.model, exchange.refusal.value).inc()
+        for stage, seconds in exchange.stages.items():
+            self._metrics.stage.labels(exchange.model, stage).observe(seconds)
 
     def _submit(
         self, picture: bytes | RequestError, model: LoadedModel, options: Any, deadline: float, priority: Priority
@@ -102,15 +118,6 @@ class Predict:
         except RequestError as error:
             return error
 
-    def _observe(self, exchange: "Exchange", jobs: list[Job[Result] | RequestError]) -> None:
-        """Note the stages of every answered picture; the header tells those of the one that was answered last."""
-        answered = [job for job in jobs if isinstance(job, Job) and not job.failed]
-        if answered:
-            last = max(answered, key=lambda job: job.finished)
-            exchange.stages |= last.stages()
-        for stage, seconds in exchange.stages.items():
-            self._metrics.stage.labels(exchange.model, stage).observe(seconds)
-
 
 class Exchange:
     """One request and what is to be said about its answer."""
@@ -121,6 +128,7 @@ class Exchange:
         self.words = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         self.model = ""
         self.status = 200
+        self.refusal: Reason | None = None
         self.stages: dict[str, float] = {}
         self._extra: list[tuple[bytes, bytes]] = []
         self._content_type = b"application/json"
@@ -150,13 +158,14 @@ class Exchange:
     def refuse(self, error: RequestError) -> bytes:
         """Turn the answer into a problem."""
         self.status = STATUS[error.reason]
+        self.refusal = error.reason
         self._extra = headers(error)
         self._content_type = CONTENT_TYPE
         return _encode(problem(error))
 
     def headers(self, length: int) -> list[tuple[bytes, bytes]]:
         """All headers of the response."""
-        timing = ", ".join(f"{stage};dur={1000 * seconds:.3f}" for stage, seconds in self.stages.items())
+        timing = ", ".join(f"{stage};dur={1000 * self.stages[stage]:.3f}" for stage in STAGES if stage in self.stages)
         total = f"total;dur={1000 * (perf_counter() - self.start):.3f}"
         return [
             (b"content-type", self._content_type),
@@ -205,15 +214,14 @@ async def _wait(jobs: list[Job[Result]], receive: Receive, deadline: float) -> N
         for job in jobs:
             job.abandoned = True
             if not job.future.done():
-                job.future.set_exception(RequestError(Reason.DEADLINE, "The deadline passed before the answer was ready."))
+                error = RequestError(Reason.DEADLINE, "The deadline passed before the answer was ready.")
+                job.future.set_exception(error)
 
     timers = (loop.call_later(_WATCH_AFTER, start_watching), loop.call_later(deadline - perf_counter(), give_up))
     try:
         for job in jobs:
-            try:
+            with suppress(Exception):  # `_outcome` reads it from the job's future
                 await job.future
-            except Exception:  # noqa: PERF203, S110 - `_outcome` reads it from the job's future
-                pass
     finally:
         for timer in timers:
             timer.cancel()

@@ -1,4 +1,4 @@
-"""What the outputs of a graph mean. One module per task, each with `Options` and `answer`; a new task is one new file."""
+"""What the outputs of a graph mean: one module per task, so that a new task is one new file."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from zoo.card import Task
 
 
 class TaskModule(NamedTuple):
-    """A task's options and its `answer(outputs, index, card, placement, options)`: one picture's typed predictions."""
+    """A task's options, and `answer(outputs, index, card, placement, options)`: one picture's predictions."""
 
     options: type[Struct]
     answer: Callable[..., list[Any]]

@@ -28,8 +28,9 @@ def answer(
 ) -> list[Detection]:
     """Turn the candidates of picture `index` into at most `max_detections` objects, best first.
 
-    `boxes` float32 [N, K, 4] are xyxy in pixels of the graph's input, `scores` float32 [N, K] fall, `classes` int32 [N, K].
-    Non-maximum suppression is greedy and per class, and runs only where the card says that it is still owed.
+    `boxes` float32 [N, K, 4] are xyxy in pixels of the graph's input, `scores` float32 [N, K] fall from left to right,
+    `classes` are int32 [N, K]. Non-maximum suppression is greedy and per class, and runs only where the card says that
+    it is still owed.
     """
     scores = outputs["scores"][index]
     count = int(np.searchsorted(-scores, -options.score_threshold, side="right"))  # scores fall: a prefix passes

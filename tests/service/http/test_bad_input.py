@@ -1,5 +1,6 @@
-"""Everything that can be wrong with a request, posted to the running service: the right status, words that help, and the
-service still answering.
+"""Everything that can be wrong with a request, posted to the running service.
+
+It answers with the right status and with words that help, and still answers afterwards.
 """
 
 import base64
@@ -20,7 +21,9 @@ def bomb(width: int = 50_000, height: int = 50_000) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +45,18 @@ CASES = {
     "header only": (lambda jpeg: dict(content=jpeg[:20], headers=IMAGE), "/v1/detect", 400, ""),
     "text as jpeg": (lambda jpeg: dict(content=b"hello, world" * 9, headers=IMAGE), "/v1/classify", 415, ""),
     "text as text": (
-        lambda jpeg: dict(content=b"hello", headers={"content-type": "text/plain"}), "/v1/classify", 415, "text/plain"
+        lambda jpeg: dict(content=b"hello", headers={"content-type": "text/plain"}),
+        "/v1/classify",
+        415,
+        "text/plain",
     ),
     "bomb": (lambda jpeg: dict(content=bomb(), headers={"content-type": "image/png"}), "/v1/segment", 413, "50000"),
     "unknown model": (lambda jpeg: dict(content=jpeg, headers=IMAGE), "/v1/classify?model=vgg99", 404, "vgg99"),
     "another task's model": (
-        lambda jpeg: dict(content=jpeg, headers=IMAGE), "/v1/classify?model=yolov4_tiny", 422, "/v1/detect"
+        lambda jpeg: dict(content=jpeg, headers=IMAGE),
+        "/v1/classify?model=yolov4_tiny",
+        422,
+        "/v1/detect",
     ),
     "unknown version": (lambda jpeg: dict(content=jpeg, headers=IMAGE), "/v1/classify?version=9", 404, "version 1"),
     "top_k": (lambda jpeg: dict(content=jpeg, headers=IMAGE), "/v1/classify?top_k=-1", 422, "from 1 to 1000"),
@@ -55,7 +64,10 @@ CASES = {
     "mask": (lambda jpeg: dict(content=jpeg, headers=IMAGE), "/v1/segment?mask=bmp", 422, "polygon"),
     "option of nobody": (lambda jpeg: dict(content=jpeg, headers=IMAGE), "/v1/classify?k=3", 422, "`top_k`"),
     "timeout": (
-        lambda jpeg: dict(content=jpeg, headers=IMAGE | {"x-request-timeout-ms": "-3"}), "/v1/classify", 422, "above 0"
+        lambda jpeg: dict(content=jpeg, headers=IMAGE | {"x-request-timeout-ms": "-3"}),
+        "/v1/classify",
+        422,
+        "above 0",
     ),
     "not json": (lambda jpeg: dict(content=b"{images:", headers=JSON), "/v1/classify", 400, "JSON"),
     "json of another form": (lambda jpeg: dict(content=b'{"image": "x"}', headers=JSON), "/v1/classify", 400, "images"),
@@ -63,11 +75,12 @@ CASES = {
     "not base64": (lambda jpeg: dict(content=b'{"images": ["?!"]}', headers=JSON), "/v1/classify", 400, "images[0]"),
     "multipart without image": (lambda jpeg: dict(files={"photo": jpeg}), "/v1/classify", 400, "`image`"),
     "multipart that is none": (
-        lambda jpeg: dict(content=b"nothing", headers={"content-type": "multipart/form-data"}), "/v1/classify", 400, ""
+        lambda jpeg: dict(content=b"nothing", headers={"content-type": "multipart/form-data"}),
+        "/v1/classify",
+        400,
+        "",
     ),
-    "too many": (
-        lambda jpeg: dict(files=[("image", b"x")] * 40), "/v1/classify", 413, "32"
-    ),
+    "too many": (lambda jpeg: dict(files=[("image", b"x")] * 40), "/v1/classify", 413, "32"),
     "get": (None, "/v1/classify", 405, ""),
     "unknown path": (lambda jpeg: dict(content=b""), "/v1/nothing", 404, ""),
 }
@@ -83,7 +96,9 @@ def test_bad_input(server, jpeg, case):
         body = response.json()
         assert body["status"] == status
         assert words in body["detail"]
-    assert server.client.post("/v1/classify", content=jpeg, headers=IMAGE).json()["predictions"][0]["label"] == "espresso"
+    assert (
+        server.client.post("/v1/classify", content=jpeg, headers=IMAGE).json()["predictions"][0]["label"] == "espresso"
+    )
 
 
 @pytest.mark.parametrize("declared", [True, False])
@@ -122,7 +137,7 @@ def test_a_client_that_hangs_up_harms_nobody(server, jpeg, sent):
     host, port = server.url.removeprefix("http://").split(":")
     for _ in range(20):
         with socket.create_connection((host, int(port))) as connection:
-            head = f"POST /v1/segment HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+            head = f"POST /v1/segment HTTP/1.1\r\nHost: x\r\nContent-Length: {len(jpeg)}\r\n\r\n"
             connection.sendall(head.encode() + jpeg[: int(sent * len(jpeg))])
             # closed without reading an answer
     assert server.client.post("/v1/classify", content=jpeg, headers=IMAGE).status_code == 200
