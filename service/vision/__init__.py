@@ -1,0 +1,6 @@
+"""Pictures: decoding, resizing, masks and drawing, as pure functions on arrays. No HTTP, no models."""
+
+import cv2
+
+# Pictures are already worked on side by side, in the engine's threads: OpenCV's own pool would compete with them.
+cv2.setNumThreads(1)

@@ -1,0 +1,217 @@
+"""From bytes to pixels, uint8 [height, width, 3] RGB. Called by `resize` for every request, and by whoever draws.
+
+JPEG is decoded by libjpeg-turbo (simplejpeg), bit for bit as Pillow does; everything else by Pillow. Both release the
+GIL while they decode, and nothing is decoded before the header's size was checked.
+"""
+
+import io
+from typing import cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import ExifTags, Image
+
+from service.errors import Reason, RequestError
+from service.vision.formats import Format, jpeg_info, sniff, valid_orientation
+
+Pixels = npt.NDArray[np.uint8]
+
+MAX_PIXELS = 50_000_000
+# A progressive JPEG of a few kilobytes can ask for thousands of passes over all its pixels; encoders write about ten.
+_MAX_SCANS = 100
+# Warnings of libjpeg about files that are whole: viewers show them, and Pillow decodes them.
+_HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters", "Adobe color transform", "JFIF revision")
+
+# `Picture` checks every size against its caller's limit. Pillow's own limit is one for the whole process.
+Image.MAX_IMAGE_PIXELS = None
+
+
+class Turn:
+    """How a stored picture becomes the upright one, after its EXIF orientation (1 to 8).
+
+    Attributes:
+        transpose: rows and columns change places, before the flips.
+        flip_x: left and right change places.
+        flip_y: top and bottom change places.
+    """
+
+    def __init__(self, orientation: int) -> None:
+        self.transpose = orientation >= 5
+        self.flip_x = orientation in (2, 3, 6, 7)
+        self.flip_y = orientation in (3, 4, 7, 8)
+        self._pillow = _TRANSPOSITIONS.get(orientation)
+
+    def array(self, pixels: Pixels) -> Pixels:
+        """Turn stored pixels [h, w, 3] upright."""
+        if self.transpose:
+            pixels = cast("Pixels", cv2.transpose(pixels))
+        if self.flip_x or self.flip_y:
+            axis = -1 if self.flip_x and self.flip_y else int(self.flip_x)
+            pixels = cast("Pixels", cv2.flip(pixels, axis))
+        return pixels
+
+    def image(self, image: Image.Image) -> Image.Image:
+        """Turn a stored Pillow picture upright."""
+        return image if self._pillow is None else image.transpose(self._pillow)
+
+
+_TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class Picture:
+    """A picture whose header was read; its pixels are decoded when they are asked for.
+
+    Attributes:
+        width, height: in pixels, with the EXIF orientation applied.
+        turn: from the stored picture to the upright one.
+    """
+
+    def __init__(self, data: bytes, max_pixels: int = MAX_PIXELS) -> None:
+        """Read the header of a picture.
+
+        Raises:
+            RequestError: `undecodable`, `not_an_image`, or `too_large` for more than `max_pixels`.
+        """
+        self._data = data
+        self._format = sniff(data)
+        self._image: Image.Image | None = None  # stays None for the JPEGs that simplejpeg decodes
+        width, height, orientation = self._read_jpeg() if self._format is Format.JPEG else self._read_other()
+        if width * height > max_pixels:
+            raise RequestError(
+                Reason.TOO_LARGE,
+                f"The picture has {width} x {height} = {width * height / 1e6:.1f} million pixels, and at most "
+                f"{max_pixels / 1e6:g} million are decoded. Send a smaller one.",
+            )
+        self._size = width, height  # as stored
+        self.turn = Turn(orientation)
+        self.width, self.height = (height, width) if self.turn.transpose else (width, height)
+
+    def stored(self, reduce: int = 1) -> Pixels | Image.Image:
+        """Decode the pixels as they are stored, not turned: an array, or a Pillow picture of any mode (see `to_rgb`).
+
+        Args:
+            reduce: 1, 2, 4 or 8: a JPEG is decoded to 1/`reduce` of its sides, rounded up, out of the low frequencies
+                of its blocks, which is quicker. What Pillow decodes keeps its size.
+
+        Raises:
+            RequestError: `undecodable`: cut off or corrupt.
+        """
+        if self._image is None:
+            width, height = (-(-side // reduce) for side in self._size)
+            try:
+                return cast("Pixels", simplejpeg.decode_jpeg(self._data, min_width=width, min_height=height))
+            except ValueError as error:
+                if not any(words in str(error) for words in _HARMLESS):
+                    raise self._broken(error) from error
+            self._image = self._open()
+        try:
+            self._image.load()
+        except Exception as error:  # Pillow's plugins raise whatever they stumble over
+            raise self._broken(error) from error
+        return self._image
+
+    def image(self) -> Image.Image:
+        """Decode to an upright Pillow picture, mode RGB.
+
+        Raises:
+            RequestError: `undecodable`: cut off or corrupt.
+        """
+        stored = self.stored()
+        return self.turn.image(Image.fromarray(stored) if isinstance(stored, np.ndarray) else to_rgb(stored))
+
+    def _read_jpeg(self) -> tuple[int, int, int]:
+        """Stored width, stored height, orientation."""
+        info = jpeg_info(self._data)
+        if info.progressive and self._data.count(b"\xff\xda") > _MAX_SCANS:
+            raise RequestError(
+                Reason.UNDECODABLE, f"The JPEG has more than {_MAX_SCANS} scans. Encode the picture again."
+            )
+        try:
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(self._data, strict=False)
+        except ValueError as error:
+            raise self._broken(error) from error
+        except KeyError:  # a chroma subsampling that simplejpeg has no name for
+            colours = "unknown"
+        if colours not in ("YCbCr", "Gray", "RGB"):
+            self._image = self._open()
+            width, height = self._image.size
+        return width, height, info.orientation
+
+    def _read_other(self) -> tuple[int, int, int]:
+        self._image = image = self._open()
+        if image.mode in ("I", "F"):
+            raise RequestError(
+                Reason.NOT_AN_IMAGE,
+                f"The {self._format} holds 32-bit numbers (mode {image.mode}), whose black and white are not known. "
+                "Send 8 or 16 bits per channel.",
+            )
+        if self._format is Format.TIFF:  # Pillow turns it upright itself
+            return *image.size, 1
+        try:
+            return *image.size, valid_orientation(image.getexif().get(ExifTags.Base.Orientation))
+        except Exception:  # as in `formats`
+            return *image.size, 1
+
+    def _open(self) -> Image.Image:
+        try:
+            return Image.open(io.BytesIO(self._data), formats=[self._format])
+        except Exception as error:
+            raise self._broken(error) from error
+
+    def _broken(self, error: Exception) -> RequestError:
+        reason = str(error).strip().rstrip(".") or type(error).__name__
+        if "BytesIO" in reason:  # Pillow's "cannot identify image file <_io.BytesIO object at ...>"
+            reason = "unreadable header"
+        return RequestError(
+            Reason.UNDECODABLE, f"The {self._format} is cut off or corrupt ({reason}). Send the whole file again."
+        )
+
+
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: tuple[int, int] | None = None) -> Pixels:
+    """Decode a picture to uint8 [h, w, 3] RGB, upright.
+
+    Args:
+        data: a JPEG, PNG, WebP, BMP, GIF (its first frame) or TIFF (its first page).
+        max_pixels: larger pictures are refused.
+        at_least: width and height in pixels of the upright picture that are enough: a JPEG is then decoded to the
+            smallest of 1/1, 1/2, 1/4 and 1/8 of its size that has as many.
+
+    Raises:
+        RequestError: `undecodable`, `not_an_image` or `too_large`.
+    """
+    picture = Picture(data, max_pixels)
+    reduce = 1
+    if at_least is not None:
+        reduce = max(
+            k
+            for k in (1, 2, 4, 8)
+            if k == 1 or (picture.width >= k * at_least[0] and picture.height >= k * at_least[1])
+        )
+    stored = picture.stored(reduce)
+    pixels = stored if isinstance(stored, np.ndarray) else np.asarray(to_rgb(stored))
+    return picture.turn.array(pixels)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a decoded picture, or a part of one, from any mode to RGB.
+
+    Transparent pixels are laid over white, as viewers show them (Pillow's own `convert("RGB")` would bring out whatever
+    colour lies hidden under them). Of 16 bits the upper 8 are taken (Pillow would clip greys to 255).
+    """
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        above = image.convert("RGBA")
+        image = Image.new("RGB", image.size, "white")
+        image.paste(above, mask=above)
+    return image.convert("RGB")

@@ -1,0 +1,88 @@
+"""What a picture's header says before anything is decoded: its format, and how a JPEG is turned. Called by `decode`."""
+
+from enum import StrEnum
+from struct import unpack_from
+from typing import NamedTuple
+
+from PIL import ExifTags, Image
+
+from service.errors import Reason, RequestError
+
+_BMP_HEADER_SIZES = {12, 16, 40, 52, 56, 64, 108, 124}
+_FILL, _PROGRESSIVE, _SCAN, _APP1 = 0xFF, 0xC2, 0xDA, 0xE1  # JPEG markers, ITU T.81 table B.1
+
+
+class Format(StrEnum):
+    """The formats that are read. The values are Pillow's names."""
+
+    JPEG = "JPEG"
+    PNG = "PNG"
+    WEBP = "WEBP"
+    BMP = "BMP"
+    GIF = "GIF"
+    TIFF = "TIFF"
+
+
+def sniff(data: bytes) -> Format:
+    """Tell the format by content: a declared type or a file's name does not count.
+
+    Raises:
+        RequestError: `undecodable` where there are no bytes at all, `not_an_image` where they begin as no known format.
+    """
+    if not data:
+        raise RequestError(Reason.UNDECODABLE, "The picture has no bytes. Send the image file itself.")
+    match data[:4]:
+        case b"\x89PNG":
+            return Format.PNG
+        case b"RIFF" if data[8:12] == b"WEBP":
+            return Format.WEBP
+        case b"GIF8":
+            return Format.GIF
+        case b"II*\0" | b"MM\0*" | b"II+\0" | b"MM\0+":
+            return Format.TIFF
+    if data[:3] == b"\xff\xd8\xff":
+        return Format.JPEG
+    if data[:2] == b"BM" and len(data) >= 18 and unpack_from("<I", data, 14)[0] in _BMP_HEADER_SIZES:
+        return Format.BMP
+    raise RequestError(
+        Reason.NOT_AN_IMAGE,
+        f"The bytes are no picture of a known format: they begin with {data[:8].hex(' ')}. "
+        f"Send one of {', '.join(Format)}.",
+    )
+
+
+class JpegInfo(NamedTuple):
+    """What stands before a JPEG's first scan: its EXIF orientation (1 to 8; 1 is upright), and if it is progressive."""
+
+    orientation: int
+    progressive: bool
+
+
+def jpeg_info(data: bytes) -> JpegInfo:
+    """Walk over a JPEG's segments (ITU T.81, B.1.1) up to its first scan. What cannot be read counts as not there."""
+    orientation, progressive = 1, False
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and (marker := data[at + 1]) != _SCAN:
+        if marker == _FILL:
+            at += 1
+            continue
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == _APP1 and data[at + 4 : at + 10] == b"Exif\0\0":
+            orientation = _exif_orientation(data[at + 4 : end])
+        progressive |= marker == _PROGRESSIVE
+        at = end
+    return JpegInfo(orientation, progressive)
+
+
+def _exif_orientation(segment: bytes) -> int:
+    exif = Image.Exif()
+    try:
+        exif.load(segment)
+        return valid_orientation(exif.get(ExifTags.Base.Orientation))
+    except Exception:  # a broken EXIF spoils no picture, and Pillow raises whatever it stumbles over
+        return 1
+
+
+def valid_orientation(value: object) -> int:
+    """An EXIF orientation as it is, or 1 where it is missing or nonsense."""
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
