@@ -3,6 +3,7 @@
 import hashlib
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,11 +18,14 @@ from zoo.card import Golden, Licence, Output, Parity, Prediction, Provenance, Re
 class Server:
     """Serves `files` by path.
 
-    `break_after` lists, request by request, after how many bytes the connection breaks off.
+    `break_after` lists, request by request, after how many bytes the connection breaks off; the first answer stalls
+    after `stall_after` bytes; the first `busy` requests are refused.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     break_after: list[int] = field(default_factory=list)
+    stall_after: int = 0
+    busy: int = 0
     ranges: bool = True
     content_type: str = "text/html"
     url: str = ""
@@ -30,6 +34,9 @@ class Server:
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         wanted = handler.headers.get("Range")
         self.seen.append((handler.path, wanted))
+        if len(self.seen) <= self.busy:
+            handler.send_error(503)
+            return
         body = self.files.get(handler.path)
         if body is None:
             handler.send_error(404)
@@ -50,6 +57,11 @@ class Server:
             handler.wfile.write(rest[: self.break_after.pop(0)])
             handler.wfile.flush()
             handler.connection.close()
+            return
+        if self.stall_after and len(self.seen) == 1:
+            handler.wfile.write(rest[: self.stall_after])
+            handler.wfile.flush()
+            time.sleep(0.5)
             return
         handler.wfile.write(rest)
 

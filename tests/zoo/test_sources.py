@@ -64,6 +64,21 @@ def test_a_broken_connection_is_resumed(server, cache):
     assert starts[4] > 400_000
 
 
+def test_a_connection_that_stalls_is_resumed(server, cache, monkeypatch):
+    monkeypatch.setattr("zoo.sources.http._TIMEOUT", (1, 0.2))
+    server.files["/net.pth"] = BODY
+    server.stall_after = 300_000
+    assert fetch(Source(url=f"{server.url}/net.pth", sha256=DIGEST)).read_bytes() == BODY
+    assert start(server.seen[1][1]) > 200_000
+
+
+def test_a_busy_server_is_asked_again(server, cache):
+    server.files["/net.pth"] = BODY
+    server.busy = 2
+    assert fetch(Source(url=f"{server.url}/net.pth", sha256=DIGEST)).read_bytes() == BODY
+    assert len(server.seen) == 3
+
+
 def test_a_later_run_resumes_what_an_earlier_one_left(server, cache):
     server.files["/net.pth"] = BODY
     server.break_after = [400_000, 0, 0, 0]
@@ -175,7 +190,7 @@ def test_progress_goes_to_standard_error(server, cache, capsys):
     ("source", "expected"),
     [
         (Source(url="https://user:pw@host/a.pth", sha256=OTHER), "https://host/a.pth"),
-        (Source(package="a-b==1.0", member="m/x.pt", sha256=OTHER), "pkg:pypi/a-b@1.0#m/x.pt"),
+        (Source(package="A_b==1.0", member="m/x.pt", sha256=OTHER), "pkg:pypi/a-b@1.0#m/x.pt"),
         (Source(package="npm:@s/n@1.0", member="x.onnx", sha256=OTHER), "pkg:npm/%40s/n@1.0#x.onnx"),
         (Source(file="/somewhere/own.pt", sha256=OTHER), "file:own.pt"),
     ],

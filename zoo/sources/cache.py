@@ -14,14 +14,11 @@ from zoo.card import Source
 from zoo.hashing import sha256_of
 
 
-def cache_root() -> Path:
-    """Return the cache's folder: `$ZOOSERVE_CACHE`, else the user's cache folder."""
-    return Path(os.environ.get("ZOOSERVE_CACHE") or user_cache_path("zooserve"))
-
-
 class Cache:
-    def __init__(self, root: Path | None = None) -> None:
-        self.root = root or cache_root()
+    """The cache under `$ZOOSERVE_CACHE`, or in the user's cache folder."""
+
+    def __init__(self) -> None:
+        self.root = Path(os.environ.get("ZOOSERVE_CACHE") or user_cache_path("zooserve"))
 
     def find(self, source: Source) -> Path | None:
         """Return the file of `source` if it is here and intact; its bytes are hashed every time."""
@@ -40,12 +37,8 @@ class Cache:
         """Return where a download of `origin` grows. An interrupted one stays, and the next run resumes it."""
         folder = self.root / "partial"
         folder.mkdir(parents=True, exist_ok=True)
-        return folder / _key(origin)
+        return folder / hashlib.sha256(origin.encode()).hexdigest()[:32]
 
     def lock(self, origin: str) -> FileLock:
         """Return a lock between processes: one fetches from `origin`, the others wait."""
         return FileLock(self.part(origin).with_suffix(".lock"))
-
-
-def _key(origin: str) -> str:
-    return hashlib.sha256(origin.encode()).hexdigest()[:32]

@@ -32,7 +32,7 @@ from pypi_simple import (
 from zoo.card import Source
 from zoo.errors import SourceError
 from zoo.sources.cache import Cache
-from zoo.sources.download import download, http_session, unreachable, without_credentials
+from zoo.sources.http import download, http_session, unreachable, without_credentials
 
 
 def fetch_members(sources: Mapping[str, Source], cache: Cache, *, progress: bool = True) -> dict[str, Path]:

@@ -27,7 +27,8 @@ def http_session() -> requests.Session:
     """Return a session that retries busy servers and trusts what pip trusts (`PIP_CERT`, `REQUESTS_CA_BUNDLE`)."""
     session = requests.Session()
     session.verify = os.environ.get("PIP_CERT") or True
-    retry = Retry(3, connect=1, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
+    busy = (429, 500, 502, 503, 504)
+    retry = Retry(3, connect=1, read=0, backoff_factor=0.5, status_forcelist=busy, raise_on_status=False)
     for scheme in ("https://", "http://"):
         session.mount(scheme, HTTPAdapter(max_retries=retry))
     return session
@@ -84,15 +85,16 @@ def _complete(session: requests.Session, url: str, part: Path, label: str, progr
         before = _size(part)
         try:
             _continue(session, url, part, label, progress)
-        except (requests.exceptions.ChunkedEncodingError, requests.Timeout) as error:
-            fruitless = 0 if _size(part) > before else fruitless + 1
+        except requests.RequestException as error:
+            brought = _size(part) > before
+            if not brought and not isinstance(error, requests.exceptions.ChunkedEncodingError):
+                raise unreachable(url, error) from error
+            fruitless = 0 if brought else fruitless + 1
             if fruitless == _FRUITLESS:
                 raise SourceError(
                     f"the download of {without_credentials(url)} broke off after {_size(part)} bytes "
                     f"({_reason(error)}). Try again: it goes on from there"
                 ) from error
-        except requests.RequestException as error:
-            raise unreachable(url, error) from error
         else:
             return
 
@@ -102,7 +104,7 @@ def _continue(session: requests.Session, url: str, part: Path, label: str, progr
     start = _size(part)
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     with session.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
-        if response.status_code == requests.codes.requested_range_not_satisfiable:
+        if start and response.status_code == requests.codes.requested_range_not_satisfiable:
             if response.headers.get("Content-Range") == f"bytes */{start}":
                 return  # nothing is missing
             part.unlink()  # it is longer than the file, so it is not its beginning
