@@ -5,14 +5,14 @@ same order, with SIMD (cykooz-resizer): one value in some hundreds differs from 
 `loadtests/decode_recipes.py` measures what that, and what quicker ways, do to the answers.
 """
 
-import math
 import threading
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from service.vision.decode import MAX_PIXELS, Picture, Pixels, to_rgb
+from service.vision.geometry import Span, view
 from zoo.card import Recipe
 from zoo.recipe import Placement, apply_exact, placement
 
@@ -62,47 +62,21 @@ def prepare(
     return out, where
 
 
-class Span(NamedTuple):
-    """What is kept of a picture along one axis, from `start` to `end` in pixels, and how many pixels it becomes."""
-
-    start: float
-    end: float
-    length: int
-
-    def part(self, first: int, last: int) -> "Span":
-        """What becomes the pixels from `first` to before `last`."""
-        scale = (self.end - self.start) / self.length
-        return Span(self.start + first * scale, self.start + last * scale, last - first)
-
-    def reach(self, support: float, side: int) -> tuple[int, int]:
-        """The pixels, of `side`, that a kernel reads: from the first to before the second."""
-        margin = support * max(1.0, (self.end - self.start) / self.length)
-        return max(0, math.floor(self.start - margin)), min(side, math.ceil(self.end + margin))
-
-
 def _fill(out: Pixels, picture: Picture, recipe: Recipe, where: Placement) -> None:
-    left, x = _axis(picture.width, where.scale_x, where.offset_x, recipe.width)
-    top, y = _axis(picture.height, where.scale_y, where.offset_y, recipe.height)
+    seen = view(where, recipe.width, recipe.height)
     turn = picture.turn
-    # Resampled as stored and turned afterwards: the result is the smaller picture.
-    stored_x = Span(picture.width - x.end, picture.width - x.start, x.length) if turn.flip_x else x
-    stored_y = Span(picture.height - y.end, picture.height - y.start, y.length) if turn.flip_y else y
+    # Resampled as it is stored and turned afterwards, when it is small.
+    x = seen.x.mirrored(picture.width) if turn.flip_x else seen.x
+    y = seen.y.mirrored(picture.height) if turn.flip_y else seen.y
     if turn.transpose:
-        stored_x, stored_y = stored_y, stored_x
+        x, y = y, x
     # Pillow 13 convolves the upright picture along x first, unless it shrinks far more along y.
-    vertical_first = picture.height - y.length > max(0, 2 * (picture.width - x.length))
+    vertical_first = picture.height - seen.y.length > max(0, 2 * (picture.width - seen.x.length))
     order = vertical_first != turn.transpose
-    resampled = resample(picture.stored(), stored_x, stored_y, recipe.interpolation, vertical_first=order)
+    resampled = resample(picture.stored(), x, y, recipe.interpolation, vertical_first=order)
     if resampled.size < out.size:
         out[:] = np.tile(np.array(recipe.pad, np.uint8), (recipe.width, 1))  # a whole row at a time: quicker
-    out[top : top + y.length, left : left + x.length] = turn.array(resampled)
-
-
-def _axis(side: int, scale: float, offset: float, length: int) -> tuple[int, Span]:
-    """Where the picture begins in the input along one axis, and what of it is seen there."""
-    start, end = max(0.0, -offset / scale), min(float(side), (length - offset) / scale)
-    first = round(start * scale + offset)
-    return first, Span(start, end, round(end * scale + offset) - first)
+    out[seen.slices] = turn.array(resampled)
 
 
 def resample(

@@ -1,0 +1,165 @@
+"""From masks of the graph's input to masks of the original picture, in the forms that HTTP answers with.
+
+Called by the segmenting tasks, and by `draw`, which reads the forms back. A mask is uint8 [H, W], 0 to 255: the opacity
+of one object. A pixel belongs to the object from 128 on.
+"""
+
+import base64
+from typing import Any, Literal, cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco
+
+from service.results import Mask, Png, Polygons, RunLength
+from service.vision.geometry import view
+from zoo.recipe import Placement
+
+Form = Literal["rle", "png", "polygon"]
+Opacity = npt.NDArray[np.uint8]
+
+_INSIDE = 128
+# Quickest and smallest for masks, which are mostly 0 and 255.
+_PNG = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE)
+# Outlines around less than so many pixels of the graph's input are specks.
+_SPECK = 2.0
+
+
+def class_areas(classes: npt.NDArray[np.uint8], where: Placement, background: int = 0) -> list[tuple[int, float]]:
+    """Say which classes are present and what share of the picture each covers, the largest first.
+
+    Args:
+        classes: class ids, uint8 [H, W], at the size of the graph's input.
+        where: the picture in it.
+        background: the class id that is left out.
+
+    Returns:
+        Class ids and shares, 0 to 1. What a crop cut off counts as not covered.
+    """
+    counts = np.bincount(_seen(classes, where).ravel(), minlength=background + 1)
+    counts[background] = 0
+    present = np.flatnonzero(counts)
+    order = present[np.argsort(-counts[present], kind="stable")]
+    return [(int(i), float(counts[i]) / _pixels(where)) for i in order]
+
+
+def area(mask: Opacity, where: Placement) -> float:
+    """The share of the picture, 0 to 1, that a mask [H, W] at the size of the graph's input covers."""
+    return float(np.count_nonzero(_seen(mask, where) >= _INSIDE)) / _pixels(where)
+
+
+def class_mask(classes: npt.NDArray[np.uint8], class_id: int) -> Opacity:
+    """The mask of one class, 0 or 255, of class ids uint8 [H, W]."""
+    return (classes == class_id) * np.uint8(255)
+
+
+def encode(mask: Opacity, where: Placement, form: Form, *, soft: bool = False) -> Mask:
+    """Bring a mask to the original picture's size and write it down.
+
+    Args:
+        mask: uint8 [H, W], at the size of the graph's input.
+        where: the picture in it.
+        form: `rle`, `png` or `polygon` (see `service.results`).
+        soft: a PNG shows the opacity itself, not 0 or 255.
+    """
+    whole = to_picture(mask, where)
+    if form == "png":
+        return encode_png(whole if soft else _binary(whole))
+    return encode_rle(whole) if form == "rle" else encode_polygons(whole, _SPECK / (where.scale_x * where.scale_y))
+
+
+def to_picture(mask: Opacity, where: Placement) -> Opacity:
+    """Bring a mask [H, W] of the graph's input to the original picture's size, uint8 [where.height, where.width].
+
+    Linear between the centres of the input's pixels: outlines of a binary mask become smooth, and where classes exclude
+    one another their masks still do. 0 where a crop cut the picture off.
+    """
+    height, width = mask.shape
+    seen = view(where, width, height)
+    left, right = _whole(seen.x.start, seen.x.end, where.width)
+    top, bottom = _whole(seen.y.start, seen.y.end, where.height)
+    shrinks = right - left < seen.x.length and bottom - top < seen.y.length
+    scaled = cast(
+        "Opacity",
+        cv2.resize(
+            mask[seen.slices],
+            (right - left, bottom - top),
+            interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+        ),
+    )
+    if scaled.shape == (where.height, where.width):
+        return scaled
+    whole = np.zeros((where.height, where.width), np.uint8)
+    whole[top:bottom, left:right] = scaled
+    return whole
+
+
+def encode_rle(mask: Opacity) -> RunLength:
+    """Write a mask [h, w] down as COCO's compressed run lengths.
+
+    The runs go down the columns and begin with those outside. They are compressed by pycocotools, but counted here: it
+    would do that byte by byte, holding the GIL.
+    """
+    height, width = mask.shape
+    columns = cv2.transpose(_binary(mask)).ravel()
+    edges = np.flatnonzero(columns[1:] != columns[:-1]) + 1
+    starts = [0] if columns[0] else []  # a run of none outside
+    runs = np.diff(np.concatenate([starts, [0], edges, [columns.size]])).astype(np.int64)
+    packed: Any = coco.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)
+    return RunLength((height, width), packed["counts"].decode("ascii"))
+
+
+def encode_png(mask: Opacity) -> Png:
+    """Write a mask [h, w] down as a greyscale PNG, base64."""
+    _, data = cv2.imencode(".png", mask, _PNG)
+    return Png(base64.b64encode(data.tobytes()).decode("ascii"))
+
+
+def encode_polygons(mask: Opacity, speck: float = 0.0) -> Polygons:
+    """Write a mask [h, w] down as its outer outlines, the largest first.
+
+    They go through the centres of the outermost pixels (whose coordinates are half-integers), simplified within half a
+    pixel. Holes are filled: a list of polygons cannot say them.
+
+    Args:
+        mask: the mask.
+        speck: outlines around less area, in square pixels, are left out; the largest always stays.
+    """
+    outlines, _ = cv2.findContours(_binary(mask), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    outlines = sorted(outlines, key=cv2.contourArea, reverse=True)
+    kept = [line for i, line in enumerate(outlines) if i == 0 or cv2.contourArea(line) >= speck]
+    return Polygons([(cv2.approxPolyDP(line, 0.5, closed=True).reshape(-1) + 0.5).tolist() for line in kept])
+
+
+def decode(mask: Mask, width: int, height: int) -> Opacity:
+    """Read a mask of a picture of `width` x `height` pixels back from any form, to uint8 [height, width]."""
+    if isinstance(mask, RunLength):
+        runs = {"size": list(mask.size), "counts": mask.counts.encode("ascii")}
+        return cast("Opacity", coco.decode(runs) * np.uint8(255))
+    if isinstance(mask, Png):
+        data = np.frombuffer(base64.b64decode(mask.png), np.uint8)
+        return cast("Opacity", cv2.imdecode(data, cv2.IMREAD_GRAYSCALE))
+    whole = np.zeros((height, width), np.uint8)
+    lines = [np.array(line, np.float64).reshape(-1, 2) - 0.5 for line in mask.polygons]
+    return cast("Opacity", cv2.fillPoly(whole, [line.round().astype(np.int32) for line in lines], 255.0))
+
+
+def _seen(mask: npt.NDArray[np.uint8], where: Placement) -> npt.NDArray[np.uint8]:
+    height, width = mask.shape
+    return mask[view(where, width, height).slices]
+
+
+def _pixels(where: Placement) -> float:
+    """Pixels of the whole picture at the scale of the graph's input."""
+    return where.scale_x * where.width * where.scale_y * where.height
+
+
+def _binary(mask: Opacity) -> Opacity:
+    return cast("Opacity", cv2.threshold(mask, _INSIDE - 1, 255, cv2.THRESH_BINARY)[1])
+
+
+def _whole(start: float, end: float, side: int) -> tuple[int, int]:
+    """Round to whole pixels, at least one."""
+    first = min(round(start), side - 1)
+    return first, max(first + 1, round(end))
