@@ -1,0 +1,60 @@
+"""Reading checkpoints: no code is run, and nothing but the right tensors is taken."""
+
+import pytest
+import torch
+from torch import nn
+
+from export.checkpoint import load, read_state_dict
+from zoo.errors import ExportError
+
+
+def network(width: int = 3) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, width, 3), nn.BatchNorm2d(width))
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s}])
+def test_a_state_dict_and_what_training_makes_of_it(wrap, tmp_path):
+    saved, loaded = network(), network()
+    torch.save(wrap(saved.state_dict()), tmp_path / "net.pth")
+    load(loaded, read_state_dict(tmp_path / "net.pth"), tmp_path / "net.pth", "net")
+    assert torch.equal(saved[0].weight, loaded[0].weight)
+    assert not loaded.training
+
+
+def test_checkpoints_from_before_batches_were_counted(tmp_path):
+    state = {key: value for key, value in network().state_dict().items() if "num_batches" not in key}
+    torch.save(state, tmp_path / "net.pth")
+    load(network(), read_state_dict(tmp_path / "net.pth"), tmp_path / "net.pth", "net")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (network(), "torch cannot read it without running code of its own"),
+        ([1, 2], "expected a state dict, names to tensors, but it holds a list"),
+        ({"epoch": 3}, "expected a state dict"),
+    ],
+)
+def test_other_contents_are_refused(content, message, tmp_path):
+    torch.save(content, tmp_path / "net.pth")
+    with pytest.raises(ExportError, match=f"net.pth: {message}"):
+        read_state_dict(tmp_path / "net.pth")
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "net.pth").write_text("<html>not found</html>")
+    with pytest.raises(ExportError, match="torch cannot read it"):
+        read_state_dict(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({}, r'Missing key.*"0.weight"'),
+        (network().state_dict() | {"head.weight": torch.zeros(1)}, r'Unexpected key.*"head.weight"'),
+        (network(4).state_dict(), "size mismatch for 0.weight"),
+    ],
+)
+def test_what_does_not_fit_is_named(state, message, tmp_path):
+    with pytest.raises(ExportError, match=f"a.pth is no checkpoint of net.*{message}"):
+        load(network(), state, tmp_path / "a.pth", "net")

@@ -1,0 +1,107 @@
+"""The served graph's two ends: pixels in, small answers out."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+
+from export.heads import CANDIDATES, Head, Pixels, candidates
+from zoo.card import Normalise, Recipe
+from zoo.errors import ExportError
+
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+def test_pixels_are_normalised_then_ordered(channels):
+    images = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), np.uint8)
+    expected = ((images - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2)
+    got = Pixels(Normalise(MEAN, STD, channels))(torch.from_numpy(images)).numpy()
+    assert got.shape == (2, 3, 5, 7)
+    np.testing.assert_allclose(got, expected[:, ::-1] if channels == "bgr" else expected, atol=1e-5)
+
+
+def test_grey_is_pillows_grey():
+    images = np.random.default_rng(0).integers(0, 256, (1, 40, 30, 3), np.uint8)
+    got = Pixels(Normalise((0.0,) * 3, (255.0,) * 3, "grey"))(torch.from_numpy(images)).numpy()
+    assert got.shape == (1, 1, 40, 30)
+    pillow = np.asarray(Image.fromarray(images[0]).convert("L"))
+    assert np.abs(got[0, 0] * 255 - pillow).max() <= 1  # Pillow rounds to whole levels
+
+
+def test_probabilities_are_the_softmax(make_card):
+    logits = torch.tensor([[0.0, np.log(3.0)] + [-100.0] * 8])
+    got = Head(make_card("classify"), 10)({"logits": logits})
+    np.testing.assert_allclose(got["probabilities"][0, :3].numpy(), [0.25, 0.75, 0], atol=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    arrays.arrays(
+        np.float32, st.tuples(st.just(2), st.integers(1, 30), st.integers(1, 5)), elements=st.floats(0, 1, width=32)
+    )
+)
+def test_candidates_are_sorted_and_belong_together(scores):
+    batch, anchors, _ = scores.shape
+    boxes = np.arange(batch * anchors * 4, dtype=np.float32).reshape(batch, anchors, 4)
+    got = {name: value.numpy() for name, value in candidates(torch.from_numpy(boxes), torch.from_numpy(scores)).items()}
+    assert got["classes"].dtype == np.int32
+    for image in range(batch):
+        np.testing.assert_array_equal(got["scores"][image], np.sort(scores[image].max(1))[::-1])
+        anchor = (got["boxes"][image, :, 0] / 4).astype(int) - image * anchors  # a box says which candidate it was
+        assert sorted(anchor) == list(range(anchors))
+        np.testing.assert_array_equal(got["boxes"][image], boxes[image, anchor])
+        np.testing.assert_array_equal(scores[image, anchor, got["classes"][image]], got["scores"][image])
+
+
+@pytest.mark.parametrize(("anchors", "kept"), [(3, 3), (CANDIDATES, CANDIDATES), (2535, CANDIDATES)])
+def test_at_most_a_thousand_candidates(anchors, kept):
+    scores = torch.rand(1, anchors, 4)
+    got = candidates(torch.rand(1, anchors, 4), scores)
+    assert got["boxes"].shape == (1, kept, 4)
+    assert got["scores"].min() >= scores.max(2).values[0].sort(descending=True).values[kept - 1]
+
+
+@pytest.mark.parametrize("size", [(64, 96), (8, 12), (9, 13)])
+def test_a_mask_has_the_size_of_the_input(make_card, size):
+    logits = torch.randn(2, 21, *size, generator=torch.Generator().manual_seed(0))
+    mask = Head(make_card("segment"), 21)({"logits": logits})["mask"]
+    assert mask.dtype == torch.uint8
+    expected = F.interpolate(logits, (64, 96), mode="bilinear", align_corners=False).argmax(1)
+    assert torch.equal(mask.long(), expected)
+
+
+def test_opacity_is_rounded_to_bytes(make_card):
+    alpha = torch.zeros(1, 1, 64, 96)
+    alpha[0, 0, 0, :5] = torch.tensor([0.0, 1.0, 0.5, 0.3, 1.0000001])
+    got = Head(make_card("segment"), 2)({"alpha": alpha})["alpha"]
+    assert got.dtype == torch.uint8
+    assert got[0, 0, :5].tolist() == [0, 255, 128, 76, 255]
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "raw"),
+    [
+        ("classify", 10, {"logits": (2, 9)}),
+        ("classify", 10, {"probabilities": (2, 10)}),
+        ("detect", 80, {"boxes": (2, 5, 4), "scores": (2, 5, 79)}),
+        ("detect", 80, {"boxes": (2, 5, 4)}),
+        ("detect", 80, {"boxes": (2, 4, 5), "scores": (2, 5, 80)}),
+        ("segment", 21, {"logits": (2, 20, 8, 8)}),
+        ("segment", 21, {"logits": (2, 21)}),
+        ("segment", 2, {"alpha": (2, 1, 32, 32)}),
+    ],
+)
+def test_answers_of_another_task_are_refused(make_card, task, classes, raw):
+    head = Head(make_card(task), classes)
+    with pytest.raises(ExportError, match=f"net: the network answers .* the task {task} .* needs"):
+        head({name: torch.zeros(shape) for name, shape in raw.items()})
+
+
+def test_the_masks_size_is_the_recipes(make_card):
+    card = make_card("segment", recipe=Recipe(20, 30, "stretch"))
+    assert Head(card, 21)({"logits": torch.zeros(1, 21, 4, 4)})["mask"].shape == (1, 20, 30)

@@ -1,0 +1,120 @@
+"""Parity: float noise passes, anything else does not."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from export.convert import convert
+from export.network import Network
+from export.parity import _rows, differences, measure
+from export.reference import Reference
+from zoo.errors import ExportError
+
+
+def detections(scores, boxes, classes) -> dict[str, np.ndarray]:
+    return {
+        "boxes": np.array([boxes], np.float32),
+        "scores": np.array([scores], np.float32),
+        "classes": np.array([classes], np.int32),
+    }
+
+
+LEFT, RIGHT = [0, 0, 10, 10], [20, 0, 30, 10]
+FOUND = detections([0.9, 0.8, 0.01], [LEFT, RIGHT, LEFT], [3, 3, 5])
+
+
+@pytest.mark.parametrize(
+    ("actual", "boxes", "scores"),
+    [
+        (FOUND, 0, 0),
+        (detections([0.9, 0.8, 0.01], [LEFT, [20, 0, 30, 10.5], LEFT], [3, 3, 5]), 0.5, 0),
+        (detections([0.9, 0.79999, 0.01], [LEFT, RIGHT, LEFT], [3, 3, 5]), 0, 1e-5),
+        (detections([0.9, 0.7, 0.01], [LEFT, RIGHT, LEFT], [3, 3, 5]), np.inf, 0.1),
+        (detections([0.9, 0.8, 0.01], [LEFT, RIGHT, LEFT], [3, 4, 5]), np.inf, 0),
+        (detections([0.9, 0.8, 0.01], [LEFT, RIGHT, RIGHT], [3, 3, 6]), 0, 0),  # noise may be another noise
+        (detections([0.9, 0.8, 0.01], [LEFT, [np.nan] * 4, LEFT], [3, 3, 5]), np.nan, 0),
+    ],
+)
+def test_candidates_are_compared_with_their_counterparts(actual, boxes, scores):
+    got = differences(FOUND, actual, 1e-3)
+    assert got["boxes"] == pytest.approx(boxes, nan_ok=True)
+    assert got["scores"] == pytest.approx(scores, abs=1e-6)
+
+
+def test_candidates_that_tie_may_change_places():
+    tied = detections([0.9, 0.9], [LEFT, RIGHT], [3, 3])
+    assert differences(tied, detections([0.9, 0.9], [RIGHT, LEFT], [3, 3]), 1e-3) == {"boxes": 0, "scores": 0}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "actual", "difference"),
+    [
+        ("probabilities", np.float32([[0.5, 0.5]]), np.float32([[0.75, 0.25]]), 0.25),
+        ("mask", np.uint8([[[0, 8], [8, 8]]]), np.uint8([[[0, 8], [8, 20]]]), 0.25),
+        ("alpha", np.uint8([[[0, 255], [7, 9]]]), np.uint8([[[0, 254], [7, 8]]]), 0.5),
+    ],
+)
+def test_differences_of_the_other_outputs(name, expected, actual, difference):
+    assert differences({name: expected}, {name: actual}, 1e-3) == {name: pytest.approx(difference)}
+
+
+@pytest.mark.parametrize(
+    ("actual", "message"),
+    [
+        ({"logits": np.zeros((1, 2), np.float32)}, r"outputs \['logits'\], expected \['probabilities'\]"),
+        ({"probabilities": np.zeros((1, 3), np.float32)}, r"float32\(1, 3\), expected float32\(1, 2\)"),
+        ({"probabilities": np.zeros((1, 2), np.float64)}, r"float64\(1, 2\), expected float32"),
+    ],
+)
+def test_other_outputs_are_refused(actual, message):
+    with pytest.raises(ExportError, match=message):
+        differences({"probabilities": np.zeros((1, 2), np.float32)}, actual, 1e-3)
+
+
+@given(st.integers(1, 20), st.integers(1, 10))
+def test_every_picture_is_in_a_batch(count, size):
+    rows = list(_rows(count, size))
+    assert {row for batch in rows for row in batch} == set(range(count))
+    assert {len(batch) for batch in rows} == {size}
+
+
+@pytest.fixture
+def case(make_card, make_net, pictures, tmp_path):
+    """A converted classifier: its card, its network, its file, real pictures and the reference's answers."""
+    card = make_card("classify")
+    images = pictures(card.recipe, "chelsea", "coffee", "rocket", "astronaut")
+    network = Network(make_net("classify", 10), "torch")
+    reference = Reference(card, network, 10)
+    onnx.save_model(convert(card, network, reference.head, reference.raw(images[:2])), tmp_path / "model.onnx")
+    return card, network.module, tmp_path / "model.onnx", images, reference
+
+
+def answers(reference, images):
+    return [reference(image[None]) for image in images]
+
+
+def test_parity_is_measured_at_every_batch_size(case):
+    card, _, model, images, reference = case
+    parity = measure(card, model, "torch 1", images, answers(reference, images))
+    assert (parity.reference, parity.tolerance, parity.batches) == ("torch 1", card.tolerance, (1, 3, 8))
+    assert list(parity.max_difference) == ["probabilities"]
+    assert parity.max_difference["probabilities"] < 1e-5
+
+
+@pytest.mark.parametrize("value", [0.1, np.nan])
+def test_a_graph_that_answers_otherwise_is_refused(case, value):
+    card, module, model, images, reference = case
+    with torch.no_grad():
+        module.convolution.bias[5] += value
+    with pytest.raises(ExportError, match=r"net: ONNX Runtime differs from torch 1 by .*, so nothing was published"):
+        measure(card, model, "torch 1", images, answers(reference, images))
+
+
+def test_a_graph_that_does_not_run_is_an_export_error(case):
+    card, _, model, images, reference = case
+    model.write_bytes(b"not a graph")
+    with pytest.raises(ExportError, match="net: ONNX Runtime cannot run the converted graph"):
+        measure(card, model, "torch 1", images, answers(reference, images))

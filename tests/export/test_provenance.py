@@ -1,0 +1,79 @@
+"""When a published folder is still what its card would give."""
+
+import msgspec
+import pytest
+
+from export.provenance import describe, fingerprint, is_current
+from zoo.card import Golden, Normalise, Output, Parity, ServedCard, Source
+from zoo.hashing import sha256_of
+from zoo.store import Store
+
+SOURCES = {"weights": Source(package="a==1", member="net.pth", sha256="a" * 64)}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"normalise": Normalise(channels="bgr")},
+        {"options": {"architecture": "resnet18"}},
+        {"tolerance": 1e-3},
+        {"sources": {"weights": msgspec.structs.replace(SOURCES["weights"], sha256="b" * 64)}},
+        {"sources": {**SOURCES, "cfg": SOURCES["weights"]}},
+    ],
+)
+def test_a_changed_card_is_another(make_card, changes):
+    card = make_card(sources=SOURCES)
+    assert fingerprint(card) == fingerprint(make_card(sources=SOURCES))
+    assert fingerprint(msgspec.structs.replace(card, **changes)) != fingerprint(card)
+
+
+def test_where_a_source_lies_does_not_count(make_card):
+    mirror = {"weights": Source(url="https://example.org/net.pth", sha256="a" * 64)}
+    assert fingerprint(make_card(sources=mirror)) == fingerprint(make_card(sources=SOURCES))
+
+
+@pytest.fixture
+def publish(tmp_path, make_card):
+    """Publish a folder made from a card; the store looks at hashes only."""
+    (tmp_path / "net.pth").write_bytes(b"weights")
+    (tmp_path / "model.onnx").write_bytes(b"graph")
+    store = Store(tmp_path / "models")
+
+    def publish(card):
+        served = ServedCard(
+            **{name: getattr(card, name) for name in ("name", "version", "task", "family", "title", "homepage")},
+            licence=card.licence,
+            labels=("0", "1"),
+            recipe=card.recipe,
+            outputs=(Output("probabilities", "float32", (None, 2)),),
+            nms=False,
+            precision="fp32",
+            opset=20,
+            sha256=sha256_of(tmp_path / "model.onnx"),
+            size=5,
+            provenance=describe(card, {"weights": tmp_path / "net.pth"}, {"reader": "1.2"}),
+            parity=Parity("torch", 1e-4, (1,), {}),
+            golden=(Golden("cat.png", sha256_of(tmp_path / "net.pth"), ()),),
+        )
+        store.publish(served, {"model.onnx": tmp_path / "model.onnx", "golden/cat.png": tmp_path / "net.pth"})
+        return store
+
+    return publish
+
+
+def test_a_folder_is_current_until_the_card_or_the_folder_changes(make_card, publish):
+    card = make_card(sources=SOURCES)
+    store = publish(card)
+    assert is_current(card, store)
+    assert not is_current(msgspec.structs.replace(card, tolerance=1e-3), store)
+    assert not is_current(msgspec.structs.replace(card, name="other"), store)
+    (store.path("net", "1") / "model.onnx").write_bytes(b"grapH")
+    assert not is_current(card, store)
+
+
+def test_provenance_names_sources_and_versions(make_card, publish, tmp_path):
+    found = publish(make_card(sources=SOURCES)).verify("net", "1").provenance
+    assert found.sources == {"weights": "pkg:pypi/a@1#net.pth"}
+    assert found.sha256 == {"weights": sha256_of(tmp_path / "net.pth")}
+    assert found.exported_at.endswith("+00:00")
+    assert {"zooserve", "torch", "onnx", "onnxscript", "onnxruntime", "reader"} <= found.exported_with.keys()
