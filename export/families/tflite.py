@@ -54,7 +54,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     return Network(module, name, _interpreter(interpreter), versions)
 
 
-def _interpreter(interpreter: Any) -> Callable[[npt.NDArray[np.float32]], RawOutputs]:  # noqa: ANN401, it has no types
+def _interpreter(interpreter: Any) -> Callable[[npt.NDArray[np.float32]], RawOutputs]:
     interpreter.allocate_tensors()
     entry, exit_ = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
 
@@ -88,7 +88,7 @@ class Graph:
     def operators(self) -> "list[Operator]":
         return [Operator(self, self._graph.Operators(i), i) for i in range(self._graph.OperatorsLength())]
 
-    def op_name(self, operator: Any) -> str:  # noqa: ANN401, flatbuffers' classes have no types
+    def op_name(self, operator: Any) -> str:
         code = self._model.OperatorCodes(operator.OpcodeIndex())
         if code.CustomCode():
             return f"custom op {code.CustomCode().decode()}"
@@ -115,7 +115,7 @@ class Graph:
 class Operator:
     """One operator of a graph: its name, the tensors that it reads and writes, its options."""
 
-    def __init__(self, graph: Graph, operator: Any, index: int) -> None:  # noqa: ANN401
+    def __init__(self, graph: Graph, operator: Any, index: int) -> None:
         self.graph = graph
         self.name = graph.op_name(operator)
         self.where = f"{graph.path}: operator {index}, {self.name}"
@@ -123,12 +123,12 @@ class Operator:
         self.output: int = operator.Outputs(0)
         self._table = operator.BuiltinOptions()
 
-    def options(self, kind: type[Any]) -> Any:  # noqa: ANN401
+    def options(self, kind: type[Any]) -> Any:
         options = kind()
         options.Init(self._table.Bytes, self._table.Pos)
         return options
 
-    def activation(self, options: Any) -> nn.Module:  # noqa: ANN401
+    def activation(self, options: Any) -> nn.Module:
         code = options.FusedActivationFunction()
         if code not in _ACTIVATIONS:
             raise ExportError(f"{self.where}: the fused activation number {code} is not known")

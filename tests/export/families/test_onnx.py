@@ -1,0 +1,128 @@
+"""Published ONNX graphs: what can be served, and clear refusals of the rest."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from export.convert import convert
+from export.families.onnx import build
+from export.reference import Reference
+from zoo import catalog
+from zoo.card import Recipe
+from zoo.errors import ExportError
+from zoo.sources import fetch_all
+
+FLOAT = TensorProto.FLOAT
+
+
+def value(name: str, *shape: int | str, dtype: int = FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, dtype, shape)
+
+
+@pytest.fixture
+def save(tmp_path):
+    """Write a classifier [1, 3, 64, 96] -> [1, 10]: pool, flatten, multiply. Any part of it can be changed."""
+
+    def save(*, inputs=None, outputs=None, nodes=None, opset=11):
+        weights = np.random.default_rng(0).normal(0, 3, (3, 10)).astype(np.float32)
+        graph = helper.make_graph(
+            nodes
+            or [
+                helper.make_node("GlobalAveragePool", ["x"], ["pooled"]),
+                helper.make_node("Flatten", ["pooled"], ["flat"]),
+                helper.make_node("MatMul", ["flat", "w"], ["y"]),
+            ],
+            "net",
+            inputs or [value("x", 1, 3, 64, 96)],
+            outputs or [value("y", 1, 10)],
+            [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(np.array([1, 3]), "fixed")],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=6)
+        onnx.save_model(model, tmp_path / "net.onnx")
+        return {"weights": tmp_path / "net.onnx"}
+
+    return save
+
+
+@pytest.mark.parametrize("batch", [1, "N"])
+@pytest.mark.parametrize("opset", [7, 11, 20])
+def test_a_classifier_gets_any_batch(make_card, save, pictures, batch, opset):
+    card = make_card("classify")
+    images = pictures(card.recipe, "chelsea", "coffee", "rocket")
+    network = build(card, save(inputs=[value("x", batch, 3, 64, 96)], outputs=[value("y", batch, 10)], opset=opset))
+    assert network.reference_name == f"onnxruntime {onnxruntime.__version__}, net.onnx as published"
+    reference = Reference(card, network, 10)
+    expected = reference(images)["probabilities"]
+    assert expected.std() > 0.01
+    model = convert(card, network, reference.head, reference.raw(images[:2]))
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    np.testing.assert_allclose(session.run(None, {"images": images})[0], expected, atol=1e-6)
+
+
+def test_of_several_outputs_the_card_chooses(make_card, save):
+    files = save(outputs=[value("flat", 1, 3), value("y", 1, 10)])
+    module = build(make_card("classify", options={"output": "y"}), files).module
+    assert [output.name for output in module.graph.output] == ["logits"]
+    for options in ({}, {"output": "z"}):
+        with pytest.raises(ExportError, match=r"the card's option `output` is .*, expected one of \['flat', 'y'\]"):
+            build(make_card("classify", options=options), files)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"inputs": [value("x", 1, 3, 32, 96)]}, r"takes tensor\(float\) \[1, 3, 32, 96\], but .* \['N', 3, 64, 96\]"),
+        (
+            {
+                "inputs": [value("x", 1, 64, 96, 3)],
+                "nodes": [helper.make_node("Relu", ["x"], ["y"])],
+                "outputs": [value("y", 1, 64, 96, 3)],
+            },
+            r"takes tensor\(float\) \[1, 64, 96, 3\]",
+        ),
+        (
+            {
+                "inputs": [value("x", 1, 3, 64, 96), value("scale", 1)],
+                "nodes": [helper.make_node("Mul", ["x", "scale"], ["y"])],
+                "outputs": [value("y", 1, 3, 64, 96)],
+            },
+            r"has the inputs \['x', 'scale'\], expected one",
+        ),
+        (
+            {
+                "nodes": [
+                    helper.make_node("GlobalAveragePool", ["x"], ["pooled"]),
+                    helper.make_node("Reshape", ["pooled", "fixed"], ["flat"]),
+                    helper.make_node("MatMul", ["flat", "w"], ["y"]),
+                ]
+            },
+            "has its batch size built in, export it with a free one",
+        ),
+        ({"opset": 6}, "opset 6 is too old"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(make_card, save, changes, message, capfd):
+    with pytest.raises(ExportError, match=rf"net\.onnx: .*{message}"):
+        build(make_card("classify"), save(**changes))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_other_files_and_detectors_are_refused(make_card, save, tmp_path):
+    (tmp_path / "no.onnx").write_text("not found")
+    with pytest.raises(ExportError, match=r"no\.onnx: not an ONNX file that can be run"):
+        build(make_card("classify"), {"weights": tmp_path / "no.onnx"})
+    with pytest.raises(ExportError, match="net: a detector needs a family that knows the form of its boxes"):
+        build(make_card("detect"), save())
+
+
+def test_u2netp_sees_the_astronaut(pictures):
+    card = catalog.find("u2netp")
+    network = build(card, fetch_all(card.sources))
+    images = pictures(card.recipe, "astronaut")
+    alpha = Reference(card, network, 2)(images)["alpha"]
+    assert alpha.shape == (1, 320, 320)
+    assert alpha[0, 100, 150] > 250  # her face (about 225, 110 of 512)
+    assert alpha[0, 10, 200] < 5  # the wall behind her
+    assert card.recipe == Recipe(320, 320, "stretch")
