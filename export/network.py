@@ -1,7 +1,7 @@
 """What a family (`export.families.<family>`) hands to the converter.
 
-A family module has one public function, `build(card: ModelCard, files: dict[str, Path]) -> Network`, where `files` are the
-card's verified sources by name. It raises `zoo.errors.ExportError` where a file does not fit.
+A family module has one public function, `build(card: ModelCard, files: dict[str, Path]) -> Network`, where `files` are
+the card's verified sources by name. It raises `zoo.errors.ExportError` where a file does not fit.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,6 +19,8 @@ RawOutputs = Mapping[str, npt.NDArray[np.float32]]
 class Network:
     """A trained network: float32 [N, 3, H, W] in (the card's `normalise` already applied), raw answers out.
 
+    Where `normalise.channels` is `grey`, the input is [N, 1, H, W].
+
     What comes out, by task:
 
     - classify: `logits` [N, C]
@@ -27,10 +29,10 @@ class Network:
       object, `alpha` [N, 1, H, W] in 0..1
 
     Attributes:
-        module: the network in torch, in eval mode, returning a dict of the raw outputs; or an ONNX model with one float32
-            [N, 3, H, W] input and these outputs, for checkpoints that are published as ONNX.
-        reference: the original runtime where the checkpoint is not torch's own (a TFLite interpreter, the published ONNX
-            file): the same normalised input -> raw outputs. None: torch itself is the reference.
+        module: the network in torch, in eval mode, returning a dict of the raw outputs; or an ONNX model with one
+            float32 [N, 3, H, W] input and these outputs, for checkpoints that are published as ONNX.
+        reference: the original runtime where the checkpoint is not torch's own (a TFLite interpreter, the published
+            ONNX file): the same normalised input -> raw outputs. None: torch itself is the reference.
         reference_name: of that runtime with its version, for card.json ("torch 2.15.0").
         versions: of the libraries that read the checkpoint, for card.json.
     """
