@@ -51,7 +51,7 @@ def area(mask: Opacity, where: Placement) -> float:
 
 def class_mask(classes: npt.NDArray[np.uint8], class_id: int) -> Opacity:
     """The mask of one class, 0 or 255, of class ids uint8 [H, W]."""
-    return (classes == class_id) * np.uint8(255)
+    return np.where(classes == class_id, np.uint8(255), np.uint8(0))
 
 
 def encode(mask: Opacity, where: Placement, form: Form, *, soft: bool = False) -> Mask:

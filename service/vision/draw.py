@@ -1,0 +1,181 @@
+"""An answer drawn into its picture: boxes with labels, coloured masks, or bars of probabilities.
+
+Called by `zooserve predict --annotate`. Line widths and letters grow with the picture, and all text stays inside it.
+"""
+
+import colorsys
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from service.results import Classification, Detection, Result, Segment
+from service.vision.decode import MAX_PIXELS, Picture
+from service.vision.masks import decode
+
+Colour = tuple[int, int, int]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+# Smaller pictures are enlarged until their long side has so many pixels: text needs them.
+_SMALLEST_SIDE = 480
+# The smallest letters, in pixels. Where even they have no room, the text is cut or left out.
+_SMALLEST_LETTERS = 9
+_BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
+
+
+def draw(data: bytes, result: Result, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Draw an answer into the picture it was given for.
+
+    Args:
+        data: the picture's file.
+        result: the answer. Masks of every form are drawn; segments without one are only named.
+        max_pixels: larger pictures are refused.
+
+    Returns:
+        The upright picture, mode RGB; a small one enlarged by a whole factor.
+
+    Raises:
+        RequestError: `undecodable`, `not_an_image` or `too_large`.
+    """
+    image = Picture(data, max_pixels).image()
+    factor = -(-_SMALLEST_SIDE // max(image.size))
+    if factor > 1:
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    canvas = _Canvas(image, factor)
+    canvas.segments([found for found in result.predictions if isinstance(found, Segment)])
+    canvas.boxes([found for found in result.predictions if isinstance(found, Detection)])
+    canvas.bars([found for found in result.predictions if isinstance(found, Classification)])
+    return image
+
+
+def colour_of(class_id: int) -> Colour:
+    """A vivid colour for a class id, far from those of its neighbours (steps of the golden ratio around the wheel)."""
+    red, green, blue = colorsys.hsv_to_rgb((0.02 + class_id * 0.618034) % 1.0, 0.85, 1.0)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+class _Tag(NamedTuple):
+    """A text that fits into the picture, with the size of the plate behind it."""
+
+    text: str
+    font: Font
+    width: int
+    height: int
+
+
+class _Canvas:
+    """A picture that is drawn on in place.
+
+    Args:
+        image: mode RGB.
+        factor: its size over that of the picture in whose pixels boxes and masks are.
+    """
+
+    def __init__(self, image: Image.Image, factor: int) -> None:
+        self.image = image
+        self.factor = factor
+        self.pen = ImageDraw.Draw(image)
+        size = (image.width * image.height) ** 0.5
+        self.line = max(2, round(size / 250))
+        self.letters = max(_SMALLEST_LETTERS, min(round(size / 32), image.height // 2))
+
+    def boxes(self, detections: Sequence[Detection]) -> None:
+        """Draw boxes, then their labels above them (inside, where the picture ends), the best on top."""
+        names = []
+        for found in sorted(detections, key=lambda found: found.score):
+            x0, y0, x1, y1 = (value * self.factor for value in found.box)
+            colour = colour_of(found.class_id)
+            self.pen.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=colour, width=self.line)
+            tag = self.tag(f"{found.label} {found.score:.2f}")
+            names.append((tag, colour, x0, y0 - tag.height if y0 >= tag.height else y0))
+        for name in names:
+            self.put(*name)
+
+    def segments(self, segments: Sequence[Segment]) -> None:
+        """Tint and outline masks, and name them where they are thickest; name those without a mask in the corner."""
+        names = []
+        for row, found in enumerate(segments):
+            colour = colour_of(found.class_id)
+            tag = self.tag(f"{found.label} {found.area:.{0 if found.area >= 0.01 else 1}%}")
+            x, y = 0.0, float(row * tag.height)
+            if found.mask is not None:
+                width, height = self.image.width // self.factor, self.image.height // self.factor
+                x, y = self.mask(decode(found.mask, width, height), colour)
+                x, y = x - tag.width / 2, y - tag.height / 2
+            names.append((tag, colour, x, y))
+        for name in names:  # after all masks, so that none covers a name
+            self.put(*name)
+
+    def mask(self, mask: npt.NDArray[np.uint8], colour: Colour) -> tuple[int, int]:
+        """Draw one mask; return the point x, y where it is thickest."""
+        scaled = np.asarray(cv2.resize(mask, self.image.size, interpolation=cv2.INTER_NEAREST))
+        self.image.paste(colour, mask=Image.fromarray(scaled // 2))
+        # What lies outside of the picture counts as outside of the mask: names do not stick to the picture's edge.
+        inside = cv2.copyMakeBorder((scaled > 127).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
+        depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3)[1:-1, 1:-1]
+        self.image.paste(colour, mask=Image.fromarray((depth > 0) & (depth <= self.line)))
+        x, y = cv2.minMaxLoc(depth)[3]
+        return x, y
+
+    def bars(self, classes: Sequence[Classification]) -> None:
+        """Draw probabilities as bars in the lower left corner, the best first, as many as half of the picture holds."""
+        row = round(self.letters * 1.6)
+        shown = classes[: self.image.height // 2 // row]
+        width = min(self.image.width, self.letters * 18)
+        top = self.image.height - row * len(shown)
+        self.shade((0, top, width, self.image.height), _BLACK, 0.55)
+        for found in shown:
+            self.shade((0, top, max(2, round(width * found.score)), top + row), colour_of(found.class_id), 0.75)
+            share = f"{found.score:.0%}" if found.score >= 0.1 else f"{found.score:.1%}"
+            gap = self.letters // 2
+            font = _font(self.letters)
+            room = width - 3 * gap - round(font.getlength(share))
+            middle = top + row // 2
+            outline = {"stroke_width": max(1, self.letters // 12), "stroke_fill": _BLACK}
+            self.pen.text((gap, middle), _cut(found.label, font, room), _WHITE, font, anchor="lm", **outline)
+            self.pen.text((width - gap, middle), share, _WHITE, font, anchor="rm", **outline)
+            top += row
+
+    def shade(self, box: tuple[int, int, int, int], colour: Colour, opacity: float) -> None:
+        """Lay a half-transparent rectangle over the picture."""
+        x0, y0, x1, y1 = box
+        self.image.paste(colour, box, Image.new("L", (x1 - x0, y1 - y0), round(opacity * 255)))
+
+    def tag(self, text: str) -> _Tag:
+        """Choose letters with which a text fits into the picture, and cut it where none do."""
+        letters, room = self.letters, self.image.width
+        length = _font(letters).getlength(text) + letters
+        if length > room:
+            letters = max(_SMALLEST_LETTERS, int(letters * room / length))
+        font = _font(letters)
+        text = _cut(text, font, room - letters)
+        return _Tag(text, font, round(font.getlength(text)) + letters, round(letters * 1.5))
+
+    def put(self, tag: _Tag, colour: Colour, x: float, y: float) -> None:
+        """Draw a tag at x, y, moved into the picture; nothing where there is no room for it."""
+        if not tag.text or tag.height > self.image.height:
+            return
+        left = max(0, min(round(x), self.image.width - tag.width))
+        top = max(0, min(round(y), self.image.height - tag.height))
+        self.pen.rectangle((left, top, left + tag.width - 1, top + tag.height - 1), fill=colour)
+        red, green, blue = colour
+        ink = _BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 120 else _WHITE
+        self.pen.text((left + tag.width / 2, top + tag.height / 2), tag.text, ink, tag.font, anchor="mm")
+
+
+@lru_cache(maxsize=32)
+def _font(letters: int) -> Font:
+    return ImageFont.load_default(letters)
+
+
+def _cut(text: str, font: Font, room: float) -> str:
+    """The text, or as much of its beginning as has room, with an ellipsis."""
+    if font.getlength(text) <= room:
+        return text
+    while text and font.getlength(text + "…") > room:
+        text = text[:-1]
+    return text and text.rstrip() + "…"
