@@ -41,6 +41,7 @@ def measure(session: Session, sizes: Sequence[int], *, repeats: int = 2) -> dict
         images = np.zeros((size, session.height, session.width, 3), np.uint8)
         session.run(images)
         seconds[size] = min(_time(session, images) for _ in range(repeats))
+    session.trim()  # the largest batch may have taken a gigabyte that the chosen one does not need
     return seconds
 
 

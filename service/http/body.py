@@ -79,10 +79,14 @@ async def read_pictures(
             'multipart/form-data with `image` parts, or application/json with {"images": ["<base64>", ...]}.',
         )
     if len(pictures) > settings.max_images:
-        raise RequestError(
-            Reason.TOO_LARGE, f"{len(pictures)} pictures in one request; the limit is {settings.max_images}."
-        )
+        raise _too_many(str(len(pictures)), settings.max_images)
     return pictures
+
+
+def _too_many(count: str, limit: int) -> RequestError:
+    return RequestError(
+        Reason.TOO_LARGE, f"{count} pictures in one request; the limit is {limit}. Send several requests."
+    )
 
 
 async def _read(receive: Receive) -> bytes:
@@ -98,12 +102,14 @@ async def _read(receive: Receive) -> bytes:
 
 async def _from_multipart(scope: Scope, receive: Receive, max_images: int) -> list[bytes | RequestError]:
     try:
-        async with Request(scope, receive).form(max_files=max_images + 1, max_fields=32) as form:
+        async with Request(scope, receive).form(max_files=max_images, max_fields=32) as form:
             pictures = [await part.read() for part in form.getlist("image") if isinstance(part, UploadFile)]
     except ClientDisconnect:
         raise ClientGone from None
     except (HTTPException, MultiPartException) as error:  # which of the two depends on how Starlette was reached
         detail = error.detail if isinstance(error, HTTPException) else error.message
+        if detail.startswith("Too many files"):
+            raise _too_many(f"More than {max_images}", max_images) from error
         raise RequestError(Reason.BAD_REQUEST, f"The multipart body cannot be read: {detail}") from error
     if not pictures:
         raise RequestError(

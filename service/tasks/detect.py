@@ -36,7 +36,8 @@ def answer(
     count = int(np.searchsorted(-scores, -options.score_threshold, side="right"))  # scores fall: a prefix passes
     if count == 0:
         return []
-    boxes, scores, classes = outputs["boxes"][index, :count], scores[:count], outputs["classes"][index, :count]
+    boxes, scores = outputs["boxes"][index, :count], scores[:count]
+    classes: Any = outputs["classes"][index, :count]
     if card.nms:
         # OpenCV's stubs ask for lists where its bindings take arrays, an order of magnitude faster.
         corners: Any = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""segment: a class id or an opacity per pixel -> the classes present, with their share of the picture and their mask."""
+"""segment: class ids or opacities per pixel -> the classes present, with their share of the picture and their mask."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -7,8 +7,11 @@ import numpy.typing as npt
 from msgspec import Meta, Struct
 
 from service.results import Segment
+from service.vision.masks import area, class_areas, class_mask, encode
 from zoo.card import ServedCard
 from zoo.recipe import Placement
+
+_OBJECT = 1  # the class id of a salient object; 0 is the background
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
@@ -22,4 +25,29 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 def answer(
     outputs: Mapping[str, npt.NDArray[Any]], index: int, card: ServedCard, placement: Placement, options: Options
 ) -> list[Segment]:
-    return []
+    """Tell what covers picture `index`, largest first, background left out.
+
+    Semantic: `mask` uint8 [N, H, W], a class id per pixel. Salient object: `alpha` uint8 [N, H, W], its opacity.
+    """
+    if "alpha" in outputs:
+        shares = [(_OBJECT, area(outputs["alpha"][index], placement))]
+    else:
+        shares = class_areas(outputs["mask"][index], placement)
+    return [_segment(class_id, share, outputs, index, card, placement, options) for class_id, share in shares if share]
+
+
+def _segment(
+    class_id: int,
+    share: float,
+    outputs: Mapping[str, npt.NDArray[Any]],
+    index: int,
+    card: ServedCard,
+    placement: Placement,
+    options: Options,
+) -> Segment:
+    mask = None
+    if options.mask != "none":
+        soft = "alpha" in outputs
+        opacity = outputs["alpha"][index] if soft else class_mask(outputs["mask"][index], class_id)
+        mask = encode(opacity, placement, options.mask, soft=soft)
+    return Segment(class_id, card.labels[class_id], round(share, 6), mask)

@@ -40,7 +40,7 @@ def jpeg(photo):
 IMAGE = {"content-type": "image/jpeg"}
 JSON = {"content-type": "application/json"}
 CASES = {
-    "zero bytes": (lambda jpeg: dict(content=b"", headers=IMAGE), "/v1/classify", 400, "empty"),
+    "zero bytes": (lambda jpeg: dict(content=b"", headers=IMAGE), "/v1/classify", 400, "no bytes"),
     "truncated": (lambda jpeg: dict(content=jpeg[: len(jpeg) // 2], headers=IMAGE), "/v1/classify", 400, ""),
     "header only": (lambda jpeg: dict(content=jpeg[:20], headers=IMAGE), "/v1/detect", 400, ""),
     "text as jpeg": (lambda jpeg: dict(content=b"hello, world" * 9, headers=IMAGE), "/v1/classify", 415, ""),

@@ -1,4 +1,4 @@
-"""`zooserve serve` and `zooserve predict`."""
+"""`zooserve serve`: check what can be checked at once, then hand over to BentoML."""
 
 import ipaddress
 import os
@@ -75,35 +75,3 @@ def _check_port(address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: in
             raise click.ClickException(
                 f"cannot listen on {address} port {port}: {error.strerror}. Choose another with --port (or PORT=)."
             ) from error
-
-
-@click.command(
-    epilog="""
-\b
-Examples:
-  zooserve predict mobilenet_v2 cat.jpg
-  zooserve predict yolov4_tiny street.jpg --annotate boxes.png
-  zooserve predict yolov4_tiny *.jpg --json -o score_threshold=0.5
-  zooserve predict u2netp portrait.jpg -o mask=none
-"""
-)
-@click.argument("model")
-@click.argument("photos", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
-@click.option(
-    "--option", "-o", "words", multiple=True, metavar="NAME=VALUE", help="An option of the task, as over HTTP."
-)
-@click.option("--annotate", type=click.Path(dir_okay=False, path_type=Path), help="Draw the answer into this picture.")
-@click.option("--models", type=click.Path(file_okay=False), help="The folder of exported models. [default: models]")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per photo and line, as HTTP answers it.")
-def predict(
-    model: str,
-    photos: tuple[Path, ...],
-    words: tuple[str, ...],
-    annotate: Path | None,
-    models: str | None,
-    as_json: bool,
-) -> None:
-    """Answer photos with MODEL, without a server.
-
-    Exits with 1 if a photo could not be answered; the others are answered all the same.
-    """

@@ -1,0 +1,1 @@
+"""The commands of the serving side: `zooserve serve` and `zooserve predict`."""

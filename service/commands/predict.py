@@ -1,0 +1,106 @@
+"""`zooserve predict`: the answers of a server, without one."""
+
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from service.engine.repository import LoadedModel
+from service.errors import RequestError
+from service.predictor import Predictor
+from service.results import Detection, Prediction, Result, Segment
+from service.runtime import Runtime
+from service.settings import SettingError, read_settings
+from service.vision.draw import draw
+
+
+@click.command(
+    epilog="""
+\b
+Examples:
+  zooserve predict mobilenet_v2 cat.jpg
+  zooserve predict yolov4_tiny street.jpg --annotate boxes.png
+  zooserve predict yolov4_tiny *.jpg --json -o score_threshold=0.5
+  zooserve predict u2netp portrait.jpg -o mask=none
+"""
+)
+@click.argument("model")
+@click.argument("photos", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--option", "-o", "words", multiple=True, metavar="NAME=VALUE", help="An option, as over HTTP.")
+@click.option("--annotate", type=click.Path(dir_okay=False, path_type=Path), help="Draw the answer into this file.")
+@click.option("--models", type=click.Path(file_okay=False), help="The folder of exported models. [default: models]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per photo and line, as HTTP answers it.")
+def predict(
+    model: str,
+    photos: tuple[Path, ...],
+    words: tuple[str, ...],
+    annotate: Path | None,
+    models: str | None,
+    as_json: bool,
+) -> None:
+    """Answer photos with MODEL, without a server.
+
+    The exit code is 1 if a photo could not be answered; the others are answered all the same.
+    """
+    if annotate and len(photos) > 1:
+        raise click.UsageError("--annotate draws one photo: give one")
+    if wrong := [word for word in words if "=" not in word]:
+        raise click.UsageError(f"--option {wrong[0]}: expected NAME=VALUE, such as top_k=3")
+    loaded, predictor = _load(model, models)
+    failed = False
+    for photo in photos:
+        try:
+            data = photo.read_bytes()
+            result = predictor.predict(data, loaded, dict(word.split("=", 1) for word in words))
+        except (OSError, RequestError) as error:
+            failed = True
+            click.echo(f"{photo}: {error.strerror if isinstance(error, OSError) else error}", err=True)
+            continue
+        if as_json:
+            click.echo(msgspec.json.encode(result))
+        else:
+            _show(photo, result)
+        if annotate:
+            draw(data, result).save(annotate)
+            click.echo(f"drawn into {annotate}", err=True)
+    sys.exit(failed)
+
+
+def _load(name: str, models: str | None) -> tuple[LoadedModel, Predictor]:
+    """Load one model as a server would, self-test included."""
+    try:
+        settings = read_settings()
+    except SettingError as error:
+        raise click.ClickException(str(error)) from error
+    settings = msgspec.structs.replace(settings, load=name, max_batch=1, models=models or settings.models)
+    runtime = Runtime(settings)
+    runtime.repository.load()
+    slot = runtime.repository.slots.get(name)
+    if slot is None or slot.model is None:
+        raise click.ClickException(runtime.repository.problem if slot is None else slot.reason)
+    return slot.model, runtime.predictor
+
+
+def _show(photo: Path, result: Result) -> None:
+    """Print one answer as a table for people."""
+    table = Table(title=f"{photo} ({result.image.width} x {result.image.height})", title_justify="left", box=None)
+    rows = [_cells(prediction) for prediction in result.predictions]
+    for name in rows[0] if rows else ["nothing found"]:
+        table.add_column(name.upper(), justify="left" if name == "label" else "right")
+    for row in rows:
+        table.add_row(*row.values())
+    Console().print(table, highlight=False)
+
+
+def _cells(prediction: Prediction) -> dict[str, str]:
+    cells = {"label": prediction.label}
+    if not isinstance(prediction, Segment):
+        cells["score"] = f"{prediction.score:.3f}"
+    else:
+        cells["area"] = f"{prediction.area:.1%}"
+    if isinstance(prediction, Detection):
+        cells |= {name: f"{value:.1f}" for name, value in zip(("x0", "y0", "x1", "y1"), prediction.box, strict=True)}
+    return cells
