@@ -86,7 +86,8 @@ def _load(name: str, models: str | None) -> tuple[LoadedModel, Predictor]:
 
 def _show(photo: Path, result: Result) -> None:
     """Print one answer as a table for people."""
-    table = Table(title=f"{photo} ({result.image.width} x {result.image.height})", title_justify="left", box=None)
+    click.echo(f"{photo} ({result.image.width} x {result.image.height}):")
+    table = Table(box=None)
     rows = [_cells(prediction) for prediction in result.predictions]
     for name in rows[0] if rows else ["nothing found"]:
         table.add_column(name.upper(), justify="left" if name == "label" else "right")

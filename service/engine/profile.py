@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from service.engine.session import Session
 
+_ENOUGH = 0.1  # seconds; a run that takes longer is all arithmetic, and a larger batch has nothing to save
 _WORTH = 0.95  # a larger batch must make a picture at least this much cheaper, or it only adds latency
 
 
@@ -26,7 +27,7 @@ class Profile(Struct, frozen=True):
 
 
 def measure(session: Session, sizes: Sequence[int], *, repeats: int = 2) -> dict[int, float]:
-    """Run zeros through every batch size once to warm it up, then time it.
+    """Run zeros through every batch size once to warm it up, then time it. Stops after a size that takes long.
 
     Args:
         session: the loaded graph.
@@ -36,8 +37,10 @@ def measure(session: Session, sizes: Sequence[int], *, repeats: int = 2) -> dict
     Returns:
         Seconds of the shortest timed run by batch size.
     """
-    seconds = {}
+    seconds: dict[int, float] = {}
     for size in sizes:
+        if seconds and max(seconds.values()) > _ENOUGH:
+            break
         images = np.zeros((size, session.height, session.width, 3), np.uint8)
         session.run(images)
         seconds[size] = min(_time(session, images) for _ in range(repeats))
