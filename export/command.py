@@ -50,7 +50,7 @@ The exit code is 1 if one of the models failed; the others are published neverth
     help="Where to publish. [default: $ZOOSERVE_MODELS, else ./models]",
 )
 @click.option("--force", is_flag=True, help="Export models that are up to date, too.")
-@click.option("--verbose", is_flag=True, help="Let the ONNX exporter talk, and show where an unforeseen error arose.")
+@click.option("--verbose", is_flag=True, help="Let the ONNX exporter talk, and show where an error arose.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 def export(
     *, names: tuple[str, ...], default: bool, all_: bool, models: Path | None, force: bool, verbose: bool, as_json: bool
@@ -118,12 +118,11 @@ def _export(name: str, store: Store, *, force: bool, verbose: bool, console: Con
                     status.start()
 
             done = export_model(card, store, on_step=on_step, verbose=verbose)
-    except ZooError as error:
-        return Report(name, "failed", error=str(error))
-    except Exception as error:  # a fault of ours: say so, and go on with the other models
+    except Exception as error:  # one model's failure, even where it is a fault of ours, does not stop the others
         if verbose:
             console.print_exception()
-        return Report(name, "failed", error=f"{type(error).__name__}: {error} (--verbose shows where)")
+        known = isinstance(error, ZooError)
+        return Report(name, "failed", error=str(error) if known else f"{type(error).__name__}: {error}")
     return Report(
         name,
         "exported",
@@ -145,7 +144,7 @@ def _need_torch() -> None:
 
 def _line(report: Report) -> str:
     if report.state == "failed":
-        return f"{report.name}: {report.error}"
+        return report.error if report.error.startswith(report.name) else f"{report.name}: {report.error}"
     if report.state == "up to date":
         return f"{report.name} {report.version}: up to date, {report.path}"
     steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in report.seconds.items())

@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from textwrap import shorten
 
 import onnx
 import onnx.compose
@@ -71,7 +72,8 @@ def convert(
     except ExportError:
         raise
     except Exception as error:  # the exporter and the checker raise errors of many kinds
-        raise ExportError(f"{card.name}: the network does not convert to ONNX: {error}") from error
+        reason = shorten(str(error), 500, placeholder=" ... (--verbose shows the rest)")
+        raise ExportError(f"{card.name}: the network does not convert to ONNX: {reason}") from error
     return model
 
 

@@ -55,6 +55,10 @@ class Head(nn.Module):
         self.card = card
         self.classes = classes
         self.size = (card.recipe.height, card.recipe.width)
+        if card.task == "segment" and classes > 256:
+            raise ExportError(
+                f"{card.name}: {classes} classes do not fit into a mask of bytes; {card.labels!r} is too long"
+            )
 
     def forward(self, raw: Raw) -> dict[str, Tensor]:
         self._check(raw)

@@ -119,7 +119,8 @@ class Operator:
         self.graph = graph
         self.name = graph.op_name(operator)
         self.where = f"{graph.path}: operator {index}, {self.name}"
-        self.inputs: list[int] = [operator.Inputs(i) for i in range(operator.InputsLength())]
+        inputs = (operator.Inputs(i) for i in range(operator.InputsLength()))
+        self.inputs: list[int] = [i for i in inputs if i >= 0]  # -1 stands for an input that is left out
         self.output: int = operator.Outputs(0)
         self._table = operator.BuiltinOptions()
 

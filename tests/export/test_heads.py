@@ -102,6 +102,11 @@ def test_answers_of_another_task_are_refused(make_card, task, classes, raw):
         head({name: torch.zeros(shape) for name, shape in raw.items()})
 
 
+def test_a_mask_of_bytes_has_no_room_for_a_thousand_classes(make_card):
+    with pytest.raises(ExportError, match="net: 1000 classes do not fit into a mask of bytes"):
+        Head(make_card("segment", labels="imagenet1k"), 1000)
+
+
 def test_the_masks_size_is_the_recipes(make_card):
     card = make_card("segment", recipe=Recipe(20, 30, "stretch"))
     assert Head(card, 21)({"logits": torch.zeros(1, 21, 4, 4)})["mask"].shape == (1, 20, 30)
