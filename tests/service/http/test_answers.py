@@ -1,0 +1,201 @@
+"""What the running service answers on real photos, through every kind of body and client."""
+
+import base64
+import http.server
+import io
+import re
+import threading
+
+import bentoml
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco
+
+JPEG = {"content-type": "image/jpeg"}
+
+
+@pytest.fixture(scope="module")
+def jpeg(photo):
+    def encode(name: str) -> bytes:
+        out = io.BytesIO()
+        Image.open(io.BytesIO(photo(name))).convert("RGB").save(out, "JPEG", quality=92)
+        return out.getvalue()
+
+    return {name: encode(name) for name in ("coffee", "chelsea", "astronaut")}
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "label", "score"),
+    [
+        ("mobilenet_v2", "chelsea", "Egyptian cat", 0.6),
+        ("mobilenet_v2", "coffee", "espresso", 0.95),
+        ("efficientnet_lite0", "coffee", "espresso", 0.9),
+        ("lenet5", "digit_7", "7", 0.99),
+    ],
+)
+def test_classify(server, photo, model, name, label, score):
+    response = server.client.post("/v1/classify", params={"model": model, "top_k": 3}, content=photo(name))
+    assert response.status_code == 200, response.text
+    answer = response.json()
+    size = dict(zip(("width", "height"), Image.open(io.BytesIO(photo(name))).size, strict=True))
+    assert (answer["model"], answer["version"], answer["task"], answer["image"]) == (model, "1", "classify", size)
+    assert len(answer["predictions"]) == 3
+    assert answer["predictions"][0]["label"] == label
+    assert answer["predictions"][0]["score"] >= score
+
+
+def test_a_cup_is_found_where_it_is(server, photo):
+    answer = server.client.post("/v1/detect", content=photo("coffee")).json()
+    cup = answer["predictions"][0]
+    assert (cup["label"], cup["class_id"]) == ("cup", 41)
+    assert cup["score"] > 0.85
+    # the white rim and the handle, read off the photo by eye, in its own pixels
+    assert cup["box"] == pytest.approx([165, 14, 415, 300], abs=15)
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "label", "area"),
+    [
+        ("deeplabv3_mobilenet_v2", "chelsea", "cat", 0.77),
+        ("u2netp", "astronaut", "salient object", 0.55),
+    ],
+)
+def test_every_form_of_a_mask_is_the_same_mask(server, photo, model, name, label, area):
+    width, height = Image.open(io.BytesIO(photo(name))).size
+    masks = {}
+    for form in ("rle", "png", "polygon", "none"):
+        response = server.client.post("/v1/segment", params={"model": model, "mask": form}, content=photo(name))
+        first = response.json()["predictions"][0]
+        assert first["label"] == label
+        assert first["area"] == pytest.approx(area, abs=0.02)
+        masks[form] = first.get("mask")
+    assert masks["none"] is None
+    decoded = coco.decode({"size": masks["rle"]["size"], "counts": masks["rle"]["counts"].encode()})
+    assert decoded.shape == (height, width)
+    assert decoded.mean() == pytest.approx(area, abs=0.02)
+    png = np.asarray(Image.open(io.BytesIO(base64.b64decode(masks["png"]["png"]))))
+    assert png.shape == (height, width)
+    assert ((png >= 128) == decoded).mean() > 0.999
+    outlines = masks["polygon"]["polygons"]
+    assert outlines
+    assert all(len(line) % 2 == 0 and len(line) >= 6 for line in outlines)
+    assert np.max([max(line[::2]) for line in outlines]) <= width
+
+
+def test_boxes_are_in_the_pixels_of_the_upright_picture(server, photo):
+    """A phone stores the picture on its side and says so in EXIF."""
+    upright = Image.open(io.BytesIO(photo("coffee"))).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    out = io.BytesIO()
+    upright.transpose(Image.Transpose.ROTATE_90).save(out, "JPEG", quality=95, exif=exif)
+    answer = server.client.post("/v1/detect", content=out.getvalue()).json()
+    assert answer["image"] == {"width": 600, "height": 400}
+    assert answer["predictions"][0]["label"] == "cup"
+    assert answer["predictions"][0]["box"] == pytest.approx([165, 14, 415, 300], abs=15)
+
+
+def test_every_kind_of_body_gets_the_same_answer(server, jpeg):
+    raw = server.client.post("/v1/detect", content=jpeg["coffee"], headers=JPEG).json()
+    bodies = {
+        "no type": dict(content=jpeg["coffee"]),
+        "octets": dict(content=jpeg["coffee"], headers={"content-type": "application/octet-stream"}),
+        "multipart": dict(files={"image": ("coffee.jpg", jpeg["coffee"], "image/jpeg")}),
+        "json": dict(json={"images": [base64.b64encode(jpeg["coffee"]).decode()]}),
+    }
+    for name, body in bodies.items():
+        assert server.client.post("/v1/detect", **body).json() == raw, name
+
+
+def test_several_pictures_are_answered_in_order(server, jpeg):
+    files = [("image", jpeg[name]) for name in ("coffee", "chelsea", "coffee")]
+    results = server.client.post("/v1/classify", params={"top_k": 1}, files=files).json()["results"]
+    assert [r["predictions"][0]["label"] for r in results] == ["espresso", "Egyptian cat", "espresso"]
+
+
+def test_bentoml_clients_get_the_same_answers(server, jpeg, tmp_path):
+    path = tmp_path / "coffee.jpg"
+    path.write_bytes(jpeg["coffee"])
+    with bentoml.SyncHTTPClient(server.url) as client:
+        for task, options in [("classify", {"top_k": 2}), ("detect", {"score_threshold": 0.3}), ("segment", {})]:
+            ours = server.client.post(f"/v1/{task}", params=options, content=jpeg["coffee"]).json()
+            assert getattr(client, task)(image=path, **options) == ours
+        with pytest.raises(bentoml.exceptions.BentoMLException):
+            client.classify(image=path, model="vgg99")
+
+
+def test_bentoml_fetches_no_address_for_a_client(server):
+    """Where a file is due, BentoML would fetch an address that a client sends in its place."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+    trap = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=trap.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{trap.server_port}/picture.jpg"
+    response = server.client.post("/classify", files={"image": (None, address)})
+    trap.shutdown()
+    assert response.status_code == 400
+    assert "not fetched" in response.text
+    assert asked == []
+
+
+def test_swagger_opens_and_describes_the_endpoints(server):
+    assert "swagger" in server.client.get("/").text.lower()
+    paths = server.client.get("/docs.json").json()["paths"]
+    assert {"/classify", "/detect", "/segment"} <= paths.keys()
+
+
+def test_server_timing_names_the_stages_and_they_add_up(server, jpeg):
+    shares = []
+    for _ in range(5):
+        response = server.client.post("/v1/classify", content=jpeg["coffee"])
+        stages = dict(re.findall(r"(\w+);dur=([\d.]+)", response.headers["server-timing"]))
+        assert list(stages) == ["read", "decode", "queue", "infer", "postprocess", "encode", "total"]
+        total = float(stages.pop("total"))
+        shares.append(sum(map(float, stages.values())) / total)
+    assert max(shares) > 0.8
+    assert max(shares) <= 1.001
+
+
+@pytest.mark.parametrize(("given", "kept"), [("abc-123", True), ("no spaces please", False), ("x" * 200, False)])
+def test_a_request_id_is_echoed_or_made(server, jpeg, given, kept):
+    response = server.client.post("/v1/classify", content=jpeg["coffee"], headers={"x-request-id": given})
+    assert (response.headers["x-request-id"] == given) is kept
+    assert re.fullmatch(r"[\x21-\x7e]{1,128}", response.headers["x-request-id"])
+
+
+def test_what_the_service_says_of_itself(server):
+    assert server.client.get("/livez").json() == {"alive": True}
+    models = {model["name"]: model for model in server.client.get("/v1/models").json()["models"]}
+    assert {"lenet5", "mobilenet_v2", "efficientnet_lite0", "yolov4_tiny", "deeplabv3_mobilenet_v2", "u2netp"} <= set(
+        models
+    )
+    details = server.client.get("/v1/models/yolov4_tiny").json()
+    assert details["card"]["labels"][41] == "cup"
+    assert details["provider"] == "CPUExecutionProvider"
+    assert details["profile"]["seconds"]["1"] > 0
+    assert server.client.get("/v1/models/nothing").status_code == 404
+
+
+def test_metrics_have_only_labels_from_closed_sets(server, jpeg):
+    server.client.post("/v1/classify", params={"model": "made-up-by-a-client"}, content=jpeg["coffee"])
+    server.client.get("/no/such/path")
+    text = server.client.get("/metrics").text
+    for name in (
+        "requests_total",
+        "stage_seconds_bucket",
+        "batch_size_bucket",
+        "queue_depth",
+        "rejected_total",
+        "model_info",
+        "model_ready",
+    ):
+        assert f"zooserve_{name}" in text
+    assert "made-up" not in text
+    assert "/no/such" not in text
+    assert 'zooserve_rejected_total{model="",reason="unknown_model"}' in text

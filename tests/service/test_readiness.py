@@ -1,0 +1,129 @@
+"""What a server does with folders that are not as they should be, and with settings that cannot be met."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.conftest import serving
+from zoo.card import read_served_card, write_served_card
+from zoo.hashing import sha256_of
+
+
+@pytest.fixture
+def store(models, tmp_path):
+    """A store of its own, to be damaged: two classifiers."""
+    for name in ("mobilenet_v2", "efficientnet_lite0"):
+        shutil.copytree(models / name, tmp_path / "models" / name)
+    return tmp_path / "models"
+
+
+def flip_a_byte(folder: Path) -> None:
+    path = folder / "model.onnx"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def swap_labels(folder: Path) -> None:
+    """A well-formed folder whose card is wrong: only the golden answers can tell."""
+    card = read_served_card(folder / "card.json")
+    write_served_card(msgspec.structs.replace(card, labels=card.labels[::-1]), folder / "card.json")
+    golden = [
+        msgspec.structs.replace(
+            answer, predictions=tuple(msgspec.structs.replace(p, class_id=p.class_id - 1) for p in answer.predictions)
+        )
+        for answer in card.golden
+    ]
+    write_served_card(msgspec.structs.replace(card, golden=tuple(golden)), folder / "card.json")
+
+
+def no_graph(folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(b"not a graph")
+    card = read_served_card(folder / "card.json")
+    card = msgspec.structs.replace(card, sha256=sha256_of(folder / "model.onnx"), size=11)
+    write_served_card(card, folder / "card.json")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (flip_a_byte, "model.onnx was changed"),
+        (lambda folder: (folder / "card.json").write_text('{"name": 3}'), "name"),
+        (lambda folder: (folder / "model.onnx").unlink(), "model.onnx is missing"),
+        (no_graph, "ONNX Runtime cannot load model.onnx"),
+        (swap_labels, "on its golden photo"),
+    ],
+    ids=["a flipped byte", "a broken card", "no file", "no graph", "wrong golden answers"],
+)
+def test_a_bad_folder_is_not_served_and_the_others_are(store, tmp_path, photo, damage, words):
+    damage(store / "mobilenet_v2" / "1")
+    with serving(tmp_path / "log", ZOOSERVE_MODELS=str(store)) as server:
+        body = server.wait(503)
+        assert body["ready"] is False
+        assert body["models"]["mobilenet_v2"]["state"] == "failed"
+        assert words in body["models"]["mobilenet_v2"]["reason"]
+        assert body["models"]["efficientnet_lite0"] == {"state": "ready"}
+        refused = server.client.post("/v1/classify?model=mobilenet_v2", content=photo("coffee"))
+        assert refused.status_code == 503
+        assert words in refused.json()["detail"]
+        answer = server.client.post("/v1/classify?model=efficientnet_lite0", content=photo("coffee"))
+        assert answer.json()["predictions"][0]["label"] == "espresso"
+        assert 'zooserve_model_ready{model="efficientnet_lite0"} 1.0' in server.client.get("/metrics").text
+
+
+def test_cuda_that_is_not_there_is_an_error_and_not_the_cpu(store, tmp_path):
+    with serving(tmp_path / "log", ZOOSERVE_MODELS=str(store), ZOOSERVE_DEVICE="cuda") as server:
+        body = server.wait(503)
+        assert "ZOOSERVE_DEVICE=cuda, but" in body["models"]["mobilenet_v2"]["reason"]
+
+
+def test_an_empty_store_says_what_to_do(tmp_path):
+    with serving(tmp_path / "log", ZOOSERVE_MODELS=str(tmp_path)) as server:
+        body = server.wait(503)
+        assert "zooserve export --default" in body["problem"]
+        assert server.client.post("/v1/classify", content=b"x").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "words"),
+    [
+        (["--port", "0"], {}, "--port"),
+        (["--host", "not an address"], {}, "not an address"),
+        ([], {"ZOOSERVE_THREADS": "many"}, "ZOOSERVE_THREADS=many"),
+    ],
+)
+def test_what_is_wrong_with_the_command_is_said_at_once(tmp_path, arguments, environment, words):
+    import os
+
+    command = [str(Path(sys.executable).with_name("zooserve")), "serve", *arguments]
+    done = subprocess.run(
+        command, check=False, env=os.environ | environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_in_use_is_said(server):
+    port = server.url.rsplit(":", 1)[1]
+    command = [str(Path(sys.executable).with_name("zooserve")), "serve", "--port", port]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert f"cannot listen on 127.0.0.1 port {port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_serving_needs_no_torch():
+    """The serving install does not contain it."""
+    code = """
+import sys
+for name in ("torch", "torchvision", "onnx", "onnxscript", "tflite"):
+    sys.modules[name] = None
+import service.bento, service.commands.serve, service.commands.predict
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
