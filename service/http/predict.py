@@ -87,8 +87,12 @@ class Predict:
             raise jobs[0]
         await _wait([job for job in jobs if isinstance(job, Job)], receive, deadline)
 
-        exchange.mark = perf_counter()
         outcomes = [_outcome(job) for job in jobs]
+        answered = [job for job in jobs if isinstance(job, Job) and not job.failed]
+        if answered:  # of several pictures, the stages of the one that was answered last
+            last = max(answered, key=lambda job: job.finished)
+            exchange.stages |= last.stages()
+            exchange.mark = last.finished  # waking this coroutine up is part of the last stage
         if len(outcomes) == 1:
             if isinstance(outcomes[0], RequestError):
                 raise outcomes[0]
@@ -96,9 +100,6 @@ class Predict:
         else:
             body = _encode(Several([problem(x) if isinstance(x, RequestError) else x for x in outcomes]))
         exchange.lap("encode")
-        answered = [job for job in jobs if isinstance(job, Job) and not job.failed]
-        if answered:  # of several pictures, the stages of the one that was answered last
-            exchange.stages |= max(answered, key=lambda job: job.finished).stages()
         return body
 
     def _count(self, exchange: "Exchange") -> None:

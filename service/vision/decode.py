@@ -96,12 +96,14 @@ class Picture:
         self.turn = Turn(orientation)
         self.width, self.height = (height, width) if self.turn.transpose else (width, height)
 
-    def stored(self, reduce: int = 1) -> Pixels | Image.Image:
+    def stored(self, reduce: int = 1, *, fast_chroma: bool = False) -> Pixels | Image.Image:
         """Decode the pixels as they are stored, not turned: an array, or a Pillow picture of any mode (see `to_rgb`).
 
         Args:
             reduce: 1, 2, 4 or 8: a JPEG is decoded to 1/`reduce` of its sides, rounded up, out of the low frequencies
                 of its blocks, which is quicker. What Pillow decodes keeps its size.
+            fast_chroma: repeat a JPEG's chroma samples instead of interpolating between them, for pictures that will
+                be made much smaller.
 
         Raises:
             RequestError: `undecodable`: cut off or corrupt.
@@ -109,7 +111,10 @@ class Picture:
         if self._image is None:
             width, height = (-(-side // reduce) for side in self._size)
             try:
-                return cast("Pixels", simplejpeg.decode_jpeg(self._data, min_width=width, min_height=height))
+                pixels = simplejpeg.decode_jpeg(
+                    self._data, min_width=width, min_height=height, fastupsample=fast_chroma
+                )
+                return cast("Pixels", pixels)
             except ValueError as error:
                 if not any(words in str(error) for words in _HARMLESS):
                     raise self._broken(error) from error

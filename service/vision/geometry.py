@@ -13,10 +13,14 @@ class Span(NamedTuple):
     end: float
     length: int
 
+    @property
+    def scale(self) -> float:
+        """Pixels of the picture per pixel that they become."""
+        return (self.end - self.start) / self.length
+
     def part(self, first: int, last: int) -> "Span":
         """What becomes the pixels from `first` to before `last`."""
-        scale = (self.end - self.start) / self.length
-        return Span(self.start + first * scale, self.start + last * scale, last - first)
+        return Span(self.start + first * self.scale, self.start + last * self.scale, last - first)
 
     def mirrored(self, side: int) -> "Span":
         """The same part of an axis of `side` pixels that is counted from its other end."""
@@ -29,7 +33,7 @@ class Span(NamedTuple):
             support: how far the kernel reaches, in pixels of the coarser of the two pictures.
             side: of the picture, in pixels.
         """
-        margin = support * max(1.0, (self.end - self.start) / self.length)
+        margin = support * max(1.0, self.scale)
         return max(0, math.floor(self.start - margin)), min(side, math.ceil(self.end + margin))
 
 

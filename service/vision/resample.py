@@ -1,0 +1,75 @@
+"""Pillow's antialiased resampling with SIMD (cykooz-resizer, the Rust crate fast_image_resize). Called by `resize`.
+
+The kernels are Pillow's, and so is the rounding to whole grey levels between the two passes. Only the weights have 16
+bits instead of 22: one value in some hundreds comes out different, by one grey level.
+"""
+
+import threading
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from service.vision.decode import Pixels, to_rgb
+from service.vision.geometry import Span
+
+try:
+    import cykooz_resizer as simd
+except ImportError:  # there is no wheel for this platform
+    simd = None
+
+AVAILABLE = simd is not None
+
+# Source pixels that are copied at a time, in bytes: little memory, and they stay in the processor's cache.
+_BAND = 2 << 20
+_thread = threading.local()
+
+
+def resample(
+    stored: Pixels | Image.Image, x: Span, y: Span, interpolation: str, *, vertical_first: bool = False
+) -> Pixels:
+    """Resample a part of a picture, to uint8 [y.length, x.length, 3] RGB. Only where `AVAILABLE`.
+
+    Args:
+        stored: uint8 [h, w, 3] RGB, or a decoded Pillow picture of any mode.
+        x: the columns of `stored`, and what they become.
+        y: the rows.
+        interpolation: `bilinear` or `bicubic`.
+        vertical_first: convolve along y before x. The order matters a little, because of the rounding in between.
+    """
+    kind, support = ("bilinear", 1.0) if interpolation == "bilinear" else ("catmull_rom", 2.0)
+    kernel = simd.ResizeAlg.convolution(simd.FilterType[kind])
+    width, height = stored.size if isinstance(stored, Image.Image) else (stored.shape[1], stored.shape[0])
+    left, right = x.reach(support, width)
+    x = Span(x.start - left, x.end - left, x.length)
+    resampled = np.empty((y.length, x.length, 3), np.uint8)
+    step = max(1, int(_BAND / (3 * (right - left) * y.scale)))
+    for first in range(0, y.length, step):
+        band = y.part(first, min(first + step, y.length))
+        top, bottom = band.reach(support, height)
+        band = Span(band.start - top, band.end - top, band.length)
+        part = simd.ImageData(right - left, bottom - top, simd.PixelType.U8x3, _copy(stored, left, top, right, bottom))
+        if vertical_first:
+            part = _convolve(_convolve(part, None, band, kernel), x, None, kernel)
+        else:
+            part = _convolve(_convolve(part, x, None, kernel), None, band, kernel)
+        resampled[first : first + band.length] = np.frombuffer(part.get_buffer(), np.uint8).reshape(-1, x.length, 3)
+    return resampled
+
+
+def _copy(stored: Pixels | Image.Image, left: int, top: int, right: int, bottom: int) -> bytes:
+    if isinstance(stored, Image.Image):
+        return to_rgb(stored.crop((left, top, right, bottom))).tobytes()
+    return stored[top:bottom, left:right].tobytes()
+
+
+def _convolve(part: Any, x: Span | None, y: Span | None, kernel: Any) -> Any:
+    """One pass over an `ImageData`, to another: along x or along y; None leaves an axis as it is. Releases the GIL."""
+    x = x or Span(0, part.width, part.width)
+    y = y or Span(0, part.height, part.height)
+    target = simd.ImageData(x.length, y.length, simd.PixelType.U8x3)
+    box = simd.CropBox(x.start, y.start, min(x.end, part.width) - x.start, min(y.end, part.height) - y.start)
+    if not hasattr(_thread, "resizer"):
+        _thread.resizer = simd.Resizer()  # it has a lock: one per thread, or they would wait for one another
+    _thread.resizer.resize(part, target, simd.ResizeOptions(kernel, use_alpha=False, crop_box=box))
+    return target

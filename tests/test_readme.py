@@ -1,0 +1,75 @@
+"""The README stays true: its commands are run, and what they answer is what it says."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from zoo import catalog
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCK = re.compile(r"```(sh|python)\n(.*?)```\n\n```(json|text)\n(.*?)```", re.DOTALL)
+EXAMPLES = [(match[1], match[2].strip(), match[4].strip()) for match in BLOCK.finditer(README)]
+
+
+def same(one, other) -> bool:
+    """Equal; numbers may differ as much as they do between processors."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == pytest.approx(other, rel=0.01, abs=0.002) if isinstance(one, float) else one == other
+
+
+def test_every_command_that_is_shown_has_its_answer():
+    assert len(EXAMPLES) == len(re.findall("```(?:sh|python)\n", README)) >= 5
+
+
+@pytest.mark.parametrize(("language", "command", "answer"), EXAMPLES, ids=[e[1].splitlines()[0][:50] for e in EXAMPLES])
+def test_a_command_answers_as_shown(server, models, language, command, answer):
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "ZOOSERVE_MODELS": str(models),
+    }
+    command = command.replace("localhost:3000", server.url.removeprefix("http://"))
+    command = command.replace("curl ", "curl --silent --noproxy '*' ")
+    arguments = [sys.executable, "-W", "ignore", "-c", command] if language == "python" else ["sh", "-c", command]
+    done = subprocess.run(
+        arguments, check=True, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, timeout=120
+    )
+    if answer.startswith("{"):
+        assert same(json.loads(answer), json.loads(done.stdout))
+    else:
+        assert [line.rstrip() for line in done.stdout.splitlines()] == [line.rstrip() for line in answer.splitlines()]
+
+
+def test_the_table_of_models_is_the_default_zoo():
+    names = re.findall(r"^\| `(\w+)` \| (\w+)( \(default\))? \|", README, re.MULTILINE)
+    cards = [catalog.find(name) for name in catalog.names()]
+    assert sorted((name, task, bool(default)) for name, task, default in names) == sorted(
+        (card.name, card.task, card.task_default) for card in cards if card.default
+    )
+
+
+def test_the_two_commands_and_every_folder_are_there():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^    make (\w+)", README, re.MULTILINE):
+        assert f"\n{target}:" in makefile
+    for folder in re.findall(r"^    (\w+)/ ", README, re.MULTILINE):
+        assert (ROOT / folder).is_dir()
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
+        assert (ROOT / link).exists()
+
+
+def test_the_card_in_contributing_is_the_real_one():
+    shown = tomllib.loads(re.search(r"```toml\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[1])
+    real = tomllib.loads((ROOT / "zoo/cards/mobilenet_v2.toml").read_text())
+    for key, value in shown.items():
+        assert value == real[key] or all(item in real[key] for item in value)
+    assert len(re.search(r"```toml\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[1].splitlines()) < 30
