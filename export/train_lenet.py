@@ -1,0 +1,126 @@
+"""Trains LeNet-5 on MNIST: `python -m export.train_lenet --help`. It made `export/checkpoints/lenet5.pt`.
+
+Nothing is chosen by looking at the test pictures: the weights are a moving average, taken after the last epoch.
+"""
+
+import json
+import math
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812, the name that everyone knows it by
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from export.families.lenet import LeNet5
+from zoo.catalog import dataset
+from zoo.hashing import sha256_of
+
+_DEFAULT_OUT = Path(__file__).parent / "checkpoints" / "lenet5.pt"
+
+
+def read_mnist(part: str) -> tuple[Tensor, Tensor]:
+    """Fetch the `train` or the `test` part of MNIST: pictures float32 [N, 1, 28, 28] in 0..1, and digits int64 [N].
+
+    Raises:
+        SourceError: it cannot be fetched.
+    """
+    files = dataset("mnist")
+    digits = np.fromfile(files[f"{part}_labels"], np.uint8, offset=8)
+    pixels = np.fromfile(files[f"{part}_images"], np.uint8, offset=16).reshape(len(digits), 1, 28, 28)
+    return torch.from_numpy(pixels).float() / 255, torch.from_numpy(digits).long()
+
+
+def augment(pictures: Tensor, random: torch.Generator) -> Tensor:
+    """Turn each picture by up to 15 degrees, scale it by .8 to 1.2 per axis, shear it and shift it by up to 3 pixels.
+
+    A digit that someone posts fills its picture more or less than MNIST's do, and seldom as well centred.
+    """
+    n = len(pictures)
+
+    def uniform(limit: float) -> Tensor:
+        return (2 * torch.rand(n, generator=random) - 1) * limit
+
+    angle, shear = uniform(math.radians(15)), uniform(0.15)
+    turn = torch.stack([angle.cos(), shear - angle.sin(), angle.sin(), angle.cos()], dim=1).view(n, 2, 2)
+    scale = 1 + torch.stack([uniform(0.2), uniform(0.2)], dim=1)
+    shift = torch.stack([uniform(3 / 14), uniform(3 / 14)], dim=1)  # the picture spans -1 to 1
+    theta = torch.cat([turn * scale[:, None], shift[:, :, None]], dim=2)
+    grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
+    return F.grid_sample(pictures, grid, align_corners=False)
+
+
+def accuracy(network: torch.nn.Module, pictures: Tensor, digits: Tensor) -> float:
+    """Share of the pictures whose digit the network, in eval mode, names."""
+    network.eval()
+    with torch.inference_mode():
+        named = torch.cat([network(batch)["logits"].argmax(1) for batch in torch.split(pictures, 1000)])
+    return (named == digits).double().mean().item()
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=_DEFAULT_OUT,
+    help="The state dict to write, with a .json beside it that says how it was made. [default: the zoo's own]",
+)
+@click.option("--epochs", type=click.IntRange(1), default=20, show_default=True, help="Passes over the pictures.")
+@click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Pictures per step.")
+@click.option("--learning-rate", default=0.1, show_default=True, help="Peak of the one-cycle schedule.")
+@click.option("--seed", default=0, show_default=True, help="Of everything that is random.")
+def main(out: Path, epochs: int, batch_size: int, learning_rate: float, seed: int) -> None:
+    """Train LeNet-5 on MNIST's 60,000 training pictures and judge it on the 10,000 test pictures."""
+    torch.use_deterministic_algorithms(mode=True)
+    torch.set_num_threads(1)  # two are hardly faster here, and one sums in the same order on every machine
+    torch.manual_seed(seed)
+    random = torch.Generator().manual_seed(seed)
+    pictures, digits = read_mnist("train")
+    test = read_mnist("test")
+    network = LeNet5()
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.995))  # type: ignore[no-untyped-call]
+    optimiser = torch.optim.SGD(network.parameters(), learning_rate, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    steps = math.ceil(len(digits) / batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=epochs * steps)
+    began = time.monotonic()
+    for epoch in range(1, epochs + 1):
+        losses = 0.0
+        network.train()
+        batches = torch.split(torch.randperm(len(digits), generator=random), batch_size)
+        for batch in _progress(batches, f"epoch {epoch}/{epochs}"):
+            logits = network(augment(pictures[batch], random))["logits"]
+            loss = F.cross_entropy(logits, digits[batch])
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+            average.update_parameters(network)
+            losses += loss.item()
+        click.echo(f"epoch {epoch}/{epochs}: loss {losses / steps:.4f}, test accuracy {accuracy(average, *test):.2%}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(average.module.state_dict(), out)
+    report = {
+        "command": shlex.join(["python", "-m", "export.train_lenet", *sys.argv[1:]]),
+        "test_accuracy": accuracy(average, *test),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        "sha256": sha256_of(out),
+    }
+    out.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
+    minutes = (time.monotonic() - began) / 60
+    click.echo(f"{out}: test accuracy {report['test_accuracy']:.2%} after {minutes:.1f} minutes")
+
+
+def _progress(batches: tuple[Tensor, ...], label: str) -> Iterator[Tensor]:
+    with click.progressbar(batches, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        yield from bar
+
+
+if __name__ == "__main__":
+    main()
