@@ -1,0 +1,112 @@
+"""What zooserve promises beside its peers and its bare loop, checked one by one. Called by `loadtests.compare`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+from loadtests.compare.results import Figures, Row
+from loadtests.compare.scenarios import Overload
+from loadtests.stats import median_of
+
+Verdict = Literal["met", "missed", "not measured"]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One promise: what it is about, what was found, and whether it was kept."""
+
+    what: str
+    found: str
+    verdict: Verdict
+
+    def __str__(self) -> str:
+        return f"goal {self.what}: {self.found + ' - ' if self.found else ''}{self.verdict}"
+
+
+def check(rows: Sequence[Row]) -> list[Goal]:
+    """Check zooserve against its bare loop and against all peers, whichever pixels these were given.
+
+    zooserve is judged with its fast pixels, which is how it is served unless it is told otherwise; with Pillow's where
+    only those were measured.
+    """
+    ours = {row.pixels: row for row in rows if row.server == "zooserve"}
+    us = ours.get("fast") or next(iter(ours.values()), None)
+    peers = [row for row in rows if row.server != "zooserve"]
+    return [
+        _at_most("p50 at concurrency 1 over the bare loop's <= 1.10", _figure(us, 1, lambda f: f.ratio), 1.10),
+        *(
+            _at_least(
+                f"throughput at concurrency {load} over the bare loop's >= 0.92",
+                _figure(us, load, lambda f: f.share),
+                0.92,
+            )
+            for load in (8, 32)
+        ),
+        *(goal for load in (8, 32) for goal in _throughput(us, peers, load)),
+        *(_lowest(us, peers, load, percentile) for load, percentile in ((1, "p50"), (8, "p99"), (32, "p99"))),
+        _at_most(
+            "p50 at concurrency 1 right after a burst of 64 over that before <= 1.10", us.burst if us else None, 1.10
+        ),
+        *_overload(us.overloads if us else []),
+    ]
+
+
+def _throughput(us: Row | None, peers: Sequence[Row], load: int) -> list[Goal]:
+    rate = _figure(us, load, lambda f: f.rate)
+    theirs = {f"{p.server} ({p.pixels})": p.closed[load].rate for p in peers if load in p.closed}
+    best = f"throughput at concurrency {load} above the best peer's"
+    typical = f"throughput at concurrency {load} >= 1.3 times the peers' median"
+    if rate is None or not theirs:
+        return [Goal(best, "", "not measured"), Goal(typical, "", "not measured")]
+    name = max(theirs, key=theirs.__getitem__)
+    ratio = rate / median(theirs.values())
+    return [
+        Goal(best, f"{rate:.1f}/s; {name} {theirs[name]:.1f}/s", _verdict(rate > theirs[name])),
+        Goal(typical, f"{ratio:.2f} times", _verdict(ratio >= 1.3)),
+    ]
+
+
+def _lowest(us: Row | None, peers: Sequence[Row], load: int, percentile: str) -> Goal:
+    def of(figures: Figures) -> float:
+        return figures.p50 if percentile == "p50" else figures.p99
+
+    what = f"{percentile} at concurrency {load} below the best peer's"
+    latency = _figure(us, load, of)
+    theirs = {f"{p.server} ({p.pixels})": of(p.closed[load]) for p in peers if load in p.closed}
+    if latency is None or not theirs:
+        return Goal(what, "", "not measured")
+    name = min(theirs, key=theirs.__getitem__)
+    return Goal(what, f"{latency:.2f} ms; {name} {theirs[name]:.2f} ms", _verdict(latency < theirs[name]))
+
+
+def _overload(overloads: Sequence[Overload]) -> list[Goal]:
+    """Medians over the rounds. The refusals are judged by their p99; where nothing was refused there is none."""
+    goodput = median_of(overloads, lambda x: x.goodput / x.capacity)
+    refused = median_of(overloads, lambda x: x.refused_p99)
+    accepted = median_of(overloads, lambda x: None if x.accepted_p99 is None else x.accepted_p99 / x.deadline)
+    return [
+        _at_least("goodput at twice the capacity >= 0.90 of it", goodput, 0.90),
+        _at_most("p99 of the refusals at twice the capacity <= 10 ms", refused, 10.0, " ms"),
+        _at_most("p99 of the accepted at twice the capacity over their deadline <= 1", accepted, 1.0),
+    ]
+
+
+def _figure(row: Row | None, load: int, figure: Callable[[Figures], float]) -> float | None:
+    return figure(row.closed[load]) if row is not None and load in row.closed else None
+
+
+def _at_most(what: str, found: float | None, most: float, unit: str = "") -> Goal:
+    if found is None:
+        return Goal(what, "", "not measured")
+    return Goal(what, f"{found:.3f}{unit}", _verdict(found <= most))
+
+
+def _at_least(what: str, found: float | None, least: float) -> Goal:
+    if found is None:
+        return Goal(what, "", "not measured")
+    return Goal(what, f"{found:.3f}", _verdict(found >= least))
+
+
+def _verdict(kept: bool) -> Verdict:
+    return "met" if kept else "missed"

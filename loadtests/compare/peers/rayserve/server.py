@@ -1,0 +1,26 @@
+"""Ray Serve with `@serve.batch`."""
+
+from typing import Any
+
+from ray import serve
+from starlette.requests import Request
+
+from loadtests.compare.work import MAX_BATCH, MAX_WAIT, PORT, Classifier
+
+
+@serve.deployment(max_ongoing_requests=64)
+class Classify:
+    def __init__(self) -> None:
+        self.classifier = Classifier()
+
+    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=MAX_WAIT)
+    async def classify(self, photos: list[bytes]) -> list[dict[str, Any]]:
+        return self.classifier.classify([self.classifier.prepare(photo) for photo in photos])
+
+    async def __call__(self, request: Request) -> dict[str, Any]:
+        return await self.classify(await request.body())
+
+
+if __name__ == "__main__":
+    serve.start(http_options={"host": "127.0.0.1", "port": PORT})
+    serve.run(Classify.bind(), route_prefix="/classify", blocking=True)

@@ -1,0 +1,135 @@
+"""One server at a time: started on cores of its own, waited for, and ended with every process that it started."""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from loadtests.client import Address, Request, fetch, run
+
+_PR_SET_CHILD_SUBREAPER = 36
+_GRACE = 5.0  # seconds between asking a server to stop and stopping it
+
+
+class ServerError(Exception):
+    """A server that did not start, or died, with the end of what it had printed."""
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends, so that none can slip away (Linux only)."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+@contextmanager
+def on_cores(cores: set[int]) -> Iterator[None]:
+    """Let processes that are started meanwhile, and theirs, run on these cores only."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def running(
+    command: Sequence[str],
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    cores: set[int],
+    log: Path,
+    address: Address,
+    ready: str,
+    patience: float,
+) -> Iterator[float]:
+    """Run a server. Yields the seconds that it took until `ready` was answered with 200.
+
+    Raises:
+        ServerError: it ended, or was not ready within `patience` seconds.
+    """
+    begin = time.perf_counter()
+    with log.open("wb") as output, on_cores(cores):
+        server = subprocess.Popen(  # noqa: S603 - the commands of `loadtests.compare.servers`
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+    try:
+        _wait(server, address, ready, begin + patience, log)
+        yield time.perf_counter() - begin
+        if server.poll() is not None:
+            raise ServerError(f"it died with exit code {server.returncode}:\n{_tail(log)}")
+    finally:
+        stop_all()
+
+
+def stop_all() -> None:
+    """End every descendant of this process: politely first, then at once. Waits until all are gone."""
+    for end, grace in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, _GRACE)):
+        deadline = time.perf_counter() + grace
+        asked: set[psutil.Process] = set()
+        while (alive := _descendants()) and time.perf_counter() < deadline:
+            for process in alive:
+                if process not in asked:
+                    with suppress(psutil.NoSuchProcess):
+                        process.send_signal(end)
+            asked.update(alive)
+            psutil.wait_procs(alive, timeout=0.2)
+    if alive:
+        raise ServerError(f"these processes cannot be ended: {', '.join(str(p.pid) for p in alive)}")
+
+
+def free_port(span: int = 5) -> int:
+    """Return a port that is free on 127.0.0.1, as are those that follow it: some servers take several."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port + span < 2**16 and all(_free(port + n) for n in range(span)):
+            return port
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _descendants() -> list[psutil.Process]:
+    """Every process below this one. Those that ended are waited for, so that no zombie stays."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+            elif process.ppid() == os.getpid():
+                with suppress(ChildProcessError):
+                    os.waitpid(process.pid, os.WNOHANG)
+    return found
+
+
+def _wait(server: "subprocess.Popen[bytes]", address: Address, ready: str, deadline: float, log: Path) -> None:
+    while True:
+        if server.poll() is not None:
+            raise ServerError(
+                f"it ended with exit code {server.returncode} before it was ready; it said:\n{_tail(log)}"
+            )
+        with suppress(OSError):
+            if run(fetch(address, Request("GET", ready), timeout=5.0)).status == 200:
+                return
+        if time.perf_counter() > deadline:
+            raise ServerError(f"{ready} did not answer 200 in time:\n{_tail(log)}")
+        time.sleep(0.1)
+
+
+def _tail(log: Path, lines: int = 20) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])

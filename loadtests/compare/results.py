@@ -1,0 +1,124 @@
+"""From the trials of all rounds to one row per server: medians, and shares of the bare loops around each trial."""
+
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+from statistics import mean, median
+
+from msgspec import Struct
+
+from loadtests.compare.scenarios import Overload
+from loadtests.compare.trial import Trial
+from loadtests.stats import Summary, median_of
+
+
+class Results(Struct, frozen=True):
+    """The comparison's part of its report: versions by server and package, and all trials."""
+
+    servers: dict[str, dict[str, str]]
+    trials: list[Trial]
+
+
+class Figures(Struct, frozen=True):
+    """A server at one load: medians over the rounds, in ms and requests per second.
+
+    Attributes:
+        share: of the bare loop's rate.
+        ratio: of the median latency to the bare loop's.
+    """
+
+    rate: float
+    p50: float
+    p99: float
+    share: float
+    ratio: float
+
+
+class Row(Struct, frozen=True):
+    """A server with one kind of pixels. `closed` is by concurrency, `open` by the rate as the plan words it.
+
+    Attributes:
+        burst: median latency of single requests right after a burst, over that before it.
+        overloads: of every round.
+        requests, errors: of all rounds, without the scenarios.
+        problems: of the rounds in which it failed.
+    """
+
+    server: str
+    pixels: str
+    closed: dict[int, Figures]
+    open: dict[str, Figures]
+    burst: float | None
+    overloads: list[Overload]
+    requests: int
+    errors: int
+    problems: list[str]
+
+
+class BareRow(Struct, frozen=True):
+    """A bare loop: medians over all its runs, in ms and pictures per second."""
+
+    loop: str
+    rate: float
+    p50: float
+    p99: float
+
+
+def rows(trials: Iterable[Trial]) -> list[Row]:
+    """Return a row for each server and kind of pixels, in the order in which they were measured."""
+    groups: dict[tuple[str, str], list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault((trial.server, trial.pixels), []).append(trial)
+    return [_row(group) for group in groups.values()]
+
+
+def bare_rows(trials: Iterable[Trial]) -> list[BareRow]:
+    """Return a row for each bare loop."""
+    groups: dict[str, list[Summary]] = {}
+    for trial in trials:
+        groups.setdefault(trial.bare_loop, []).extend(_bare(trial))
+    figures = [attrgetter(name) for name in ("rate", "p50", "p99")]
+    return [BareRow(loop, *(median_of(runs, figure) or 0.0 for figure in figures)) for loop, runs in groups.items()]
+
+
+def drift(trials: Iterable[Trial]) -> list[float]:
+    """How far each trial's two bare loops were apart in rate, as shares: what the machine itself adds and takes."""
+    return [abs(t.after.rate / t.before.rate - 1) for t in trials if t.after is not None and t.before.rate]
+
+
+def _row(trials: Sequence[Trial]) -> Row:
+    closed = {int(load) for trial in trials for load in trial.closed}
+    rates = dict.fromkeys(words for trial in trials for words in trial.open)
+    measured = [s for t in trials for s in (*t.closed.values(), *(o.summary for o in t.open.values()))]
+    by_load = {
+        load: _figures([(t, t.closed[str(load)]) for t in trials if str(load) in t.closed]) for load in sorted(closed)
+    }
+    by_rate = {words: _figures([(t, t.open[words].summary) for t in trials if words in t.open]) for words in rates}
+    return Row(
+        server=trials[0].server,
+        pixels=trials[0].pixels,
+        closed={load: figures for load, figures in by_load.items() if figures is not None},
+        open={words: figures for words, figures in by_rate.items() if figures is not None},
+        burst=median_of(trials, lambda t: t.burst.ratio if t.burst else None),
+        overloads=[t.overload for t in trials if t.overload is not None],
+        requests=sum(s.requests for s in measured),
+        errors=sum(s.errors for s in measured),
+        problems=[f"round {t.round}: {t.problem}" for t in trials if t.problem],
+    )
+
+
+def _figures(measured: Sequence[tuple[Trial, Summary]]) -> Figures | None:
+    """Return the medians of the rounds in which anything was answered; None where nothing was."""
+    answered = [(_bare(trial), s, s.p50, s.p99) for trial, s in measured if s.p50 is not None and s.p99 is not None]
+    if not answered:
+        return None
+    return Figures(
+        rate=median(s.rate for _, s, _, _ in answered),
+        p50=median(p50 for _, _, p50, _ in answered),
+        p99=median(p99 for _, _, _, p99 in answered),
+        share=median(s.rate / mean(b.rate for b in bare) for bare, s, _, _ in answered),
+        ratio=median(p50 / mean(b.p50 or 0.0 for b in bare) for bare, _, p50, _ in answered),
+    )
+
+
+def _bare(trial: Trial) -> list[Summary]:
+    return [trial.before] if trial.after is None else [trial.before, trial.after]

@@ -1,0 +1,219 @@
+"""One trial: one server in one round, between two bare loops. Called by `loadtests.compare`."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from loadtests.client import Address, Limits, Request, closed_loop, fetch, open_loop, run
+from loadtests.compare.bare import BareLoop
+from loadtests.compare.process import ServerError, on_cores, running
+from loadtests.compare.scenarios import Burst, Overload, burst, overload
+from loadtests.compare.servers import ROOT, Server
+from loadtests.stats import Summary, summarise
+
+SCORE_TOLERANCE = 1e-3
+_WARM_UP = 8  # clients while a server warms up
+
+
+class Plan(Struct, frozen=True):
+    """What is measured, and how. Times are in seconds unless they say otherwise."""
+
+    rounds: int = 3
+    seconds: float = 10.0
+    warm_up: float = 2.0
+    bare_seconds: float = 2.0
+    concurrency: tuple[int, ...] = (1, 8, 32)
+    open_loop: tuple[str, ...] = ("50%", "80%")  # requests per second, or a share of the bare loop's
+    scenarios: bool = True
+    deadline_ms: float = 500.0
+    patience: float = 180.0
+    timeout: float = 30.0
+    server_cores: tuple[int, ...] = (0,)
+    client_cores: tuple[int, ...] = (1,)
+
+
+class OpenLoop(Struct, frozen=True):
+    """An open loop at one rate, in requests per second."""
+
+    offered: float
+    summary: Summary
+
+
+class Trial(Struct):
+    """What came of one trial. `closed` is by concurrency, `open` by the rate as the plan words it."""
+
+    server: str
+    pixels: str
+    round: int
+    bare_loop: str
+    before: Summary
+    after: Summary | None = None
+    ready_seconds: float = 0.0
+    closed: dict[str, Summary] = {}
+    open: dict[str, OpenLoop] = {}
+    burst: Burst | None = None
+    overload: Overload | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where trials take place: photo, folder of the model, folder for logs, port, and who is told of progress."""
+
+    plan: Plan
+    photo: Path
+    model: Path
+    logs: Path
+    port: int
+    say: Callable[[str], None]
+
+    def trial(self, server: Server, pixels: str, number: int) -> Trial:
+        """Measure a server. A problem with it becomes part of the trial: the comparison goes on without it."""
+        loop = server.bare_loop(pixels)
+        before = self._bare_loop(loop)
+        trial = Trial(server.name, pixels, number, loop, before.summary)
+        address = Address("127.0.0.1", self.port)
+        try:
+            with running(
+                server.command(server.environment / "bin", self.port),
+                folder=server.folder,
+                environment=server.environ(self.port, pixels, self.model),
+                cores=set(self.plan.server_cores),
+                log=self.logs / f"{server.name}-{pixels}-{number}.log",
+                address=address,
+                ready=server.ready,
+                patience=self.plan.patience,
+            ) as trial.ready_seconds:
+                self.say(f"  ready after {trial.ready_seconds:.1f} s")
+                self._measure(trial, server, address, before.answer)
+        except (ServerError, OSError) as error:
+            trial.problem = str(error)
+            self.say(f"  FAILED: {error}")
+        trial.after = self._bare_loop(loop).summary
+        return trial
+
+    def _measure(self, trial: Trial, server: Server, address: Address, answer: dict[str, Any]) -> None:
+        plan, request = self.plan, server.request(self.photo.read_bytes())
+        self._check(server, address, request, answer)
+        limits = Limits(plan.warm_up, timeout=plan.timeout)
+        run(closed_loop(address, [request], concurrency=_WARM_UP, limits=limits))
+        limits = Limits(plan.seconds, timeout=plan.timeout)
+        for concurrency in plan.concurrency:
+            summary = summarise(run(closed_loop(address, [request], concurrency=concurrency, limits=limits)))
+            trial.closed[str(concurrency)] = summary
+            self.say(f"  concurrency {concurrency}: {_told(summary)}")
+        for words in plan.open_loop:
+            rate = rate_of(words, trial.before.rate)
+            summary = summarise(run(open_loop(address, [request], rate=rate, limits=limits)))
+            trial.open[words] = OpenLoop(rate, summary)
+            self.say(f"  open loop at {rate:.0f}/s: {_told(summary)}")
+        if plan.scenarios:
+            self._scenarios(trial, server, address, request)
+        self._check(server, address, request, answer)
+
+    def _scenarios(self, trial: Trial, server: Server, address: Address, request: Request) -> None:
+        plan = self.plan
+        trial.burst = burst(address, request, plan.timeout)
+        if trial.burst is not None:
+            self.say(f"  burst: p50 {trial.burst.before:.1f} ms before, {trial.burst.after:.1f} ms after")
+        busiest = max(trial.closed.values(), key=lambda summary: summary.rate, default=None)
+        if busiest is not None and busiest.rate:
+            told = {**request.headers, **server.deadline(plan.deadline_ms)}
+            trial.overload = overload(
+                address,
+                replace(request, headers=told),
+                capacity=busiest.rate,
+                seconds=plan.seconds,
+                deadline=plan.deadline_ms,
+            )
+            share = trial.overload.goodput / busiest.rate
+            self.say(f"  overload at {trial.overload.offered:.0f}/s: goodput {share:.0%} of capacity")
+
+    def _check(self, server: Server, address: Address, request: Request, answer: dict[str, Any]) -> None:
+        """Compare a server's answer with the bare loop's. A server that was just flooded gets time to breathe.
+
+        Raises:
+            ServerError: it is another answer, or none.
+        """
+        deadline = time.perf_counter() + self.plan.timeout
+        said = "nothing"
+        while time.perf_counter() < deadline:
+            with suppress(TimeoutError):
+                response = run(fetch(address, request, timeout=self.plan.timeout))
+                if response.status == 200:
+                    compare_answers(server.predictions(json.loads(response.body)), answer["predictions"])
+                    return
+                said = f"{response.status} {response.body[:300]!r}"
+            time.sleep(0.2)
+        raise ServerError(f"it does not answer the photo with 200 but with {said}")
+
+    def _bare_loop(self, loop: str) -> BareLoop:
+        command = [sys.executable, "-m", "loadtests.compare.bare", "--loop", loop, "--photo", str(self.photo)]
+        command += ["--model", str(self.model), "--seconds", str(self.plan.bare_seconds)]
+        with on_cores(set(self.plan.server_cores)):
+            done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)  # noqa: S603
+        result = msgspec.json.decode(done.stdout, type=BareLoop)
+        self.say(f"  bare loop {loop}: {_told(result.summary)}")
+        return result
+
+
+def run_rounds(bench: Bench, chosen: Sequence[tuple[Server, str]]) -> list[Trial]:
+    """Measure all servers in every round. Ctrl+C ends it early; the trials that are complete count."""
+    trials: list[Trial] = []
+    total = bench.plan.rounds * len(chosen)
+    begin = time.perf_counter()
+    try:
+        for number in range(1, bench.plan.rounds + 1):
+            for server, pixels in chosen:
+                left = (time.perf_counter() - begin) / len(trials) * (total - len(trials)) if trials else 0.0
+                hint = f", about {left / 60:.0f} min left" if left else ""
+                bench.say(f"round {number} of {bench.plan.rounds}: {server.name} ({pixels}){hint}")
+                trials.append(bench.trial(server, pixels, number))
+    except KeyboardInterrupt:
+        bench.say("stopped early")
+    return trials
+
+
+def rate_of(words: str, bare_rate: float) -> float:
+    """Turn `120` or `80%` (of the bare loop's rate) into requests per second.
+
+    Raises:
+        ValueError: it is neither, or not above 0.
+    """
+    try:
+        rate = float(words.removesuffix("%")) * (bare_rate / 100 if words.endswith("%") else 1)
+    except ValueError:
+        rate = 0.0
+    if not rate > 0:
+        raise ValueError(f"{words}: expected requests per second, or a share of the bare loop's rate as `80%`")
+    return rate
+
+
+def compare_answers(given: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    """Check that the same classes come in the same order with the same scores.
+
+    Raises:
+        ServerError: they do not.
+    """
+
+    def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+        return bool(a["class_id"] == b["class_id"] and abs(a["score"] - b["score"]) <= SCORE_TOLERANCE)
+
+    if len(given) != len(expected) or not all(map(same, given, expected)):
+        raise ServerError(f"it answers {given}, but the bare loop with the same pixels {expected}")
+
+
+def _told(summary: Summary) -> str:
+    if summary.p50 is None or summary.p99 is None:
+        return f"nothing of {summary.requests} requests was answered ({summary.statuses or summary.failures})"
+    wrong = f", {summary.errors} errors" if summary.errors else ""
+    return f"{summary.rate:.1f}/s, p50 {summary.p50:.1f} ms, p99 {summary.p99:.1f} ms{wrong}"
