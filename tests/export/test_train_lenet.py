@@ -1,0 +1,55 @@
+"""The training script on a few of the real pictures. The committed checkpoint is tested with its family."""
+
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from export import train_lenet
+from export.families.lenet import LeNet5
+from export.train_lenet import accuracy, augment, main, read_mnist
+
+
+@pytest.fixture
+def few_pictures(monkeypatch):
+    few = {part: tuple(tensor[:1000] for tensor in read_mnist(part)) for part in ("train", "test")}
+    monkeypatch.setattr(train_lenet, "read_mnist", few.__getitem__)
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield few
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def test_seeds_decide_and_the_report_is_true(few_pictures, tmp_path):
+    checkpoints = []
+    for name, seed in (("a", 7), ("b", 7), ("c", 8)):
+        path = tmp_path / "new" / f"{name}.pt"
+        result = CliRunner().invoke(main, ["--out", str(path), "--epochs", "1", "--seed", str(seed)])
+        assert result.exit_code == 0, result.output
+        assert "epoch 1/1: loss" in result.output
+        checkpoints.append(path)
+    states = [torch.load(path, weights_only=True) for path in checkpoints]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert not torch.equal(states[0]["c1.weight"], states[2]["c1.weight"])
+
+    network = LeNet5()
+    network.load_state_dict(states[0])
+    report = json.loads(checkpoints[0].with_suffix(".json").read_text())
+    assert report["test_accuracy"] == accuracy(network, *few_pictures["test"])
+
+
+def test_it_learns(few_pictures, tmp_path):
+    path = tmp_path / "lenet5.pt"
+    main.callback(path, epochs=10, batch_size=40, learning_rate=0.05, seed=0)
+    assert json.loads(path.with_suffix(".json").read_text())["test_accuracy"] > 0.5  # by chance: 0.1
+
+
+def test_augmentation_moves_digits_but_keeps_them(few_pictures):
+    pictures, _ = few_pictures["train"]
+    moved = augment(pictures, torch.Generator().manual_seed(0))
+    assert moved.shape == pictures.shape
+    assert moved.min() >= 0
+    assert moved.max() <= 1.0001
+    assert (moved - pictures).abs().mean() > 0.05
+    assert moved.mean().item() == pytest.approx(pictures.mean().item(), rel=0.1)
