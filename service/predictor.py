@@ -34,15 +34,15 @@ class Picture:
         self._max_pixels = int(settings.max_megapixels * 1e6)
         self._placement: Placement | None = None
 
-    def prepare(self) -> npt.NDArray[np.uint8]:
-        """Decode and resize, to uint8 [H, W, 3].
+    def prepare(self, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
+        """Decode and resize, to uint8 [H, W, 3], into `out` where it is given.
 
         Raises:
             RequestError: the bytes are no picture, a broken one, or one that is too large.
         """
         assert self._data is not None  # noqa: S101 - prepared once
         recipe = self._model.card.recipe
-        array, self._placement = prepare(self._data, recipe, exact=self._exact, max_pixels=self._max_pixels)
+        array, self._placement = prepare(self._data, recipe, exact=self._exact, max_pixels=self._max_pixels, out=out)
         self._data = None  # the body is not kept while the picture waits for its run
         return array
 

@@ -5,8 +5,8 @@
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from math import ceil
 from time import perf_counter
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.engine.job import Job, Outputs
+from service.engine.slots import Slots
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
 
@@ -27,12 +28,15 @@ class Batcher:
     """Turns single pictures into batches for `run`.
 
     Args:
-        run: computes the outputs of uint8 [N, H, W, 3]; called from up to `max_runs` threads at once.
+        run: computes the outputs of uint8 [N, H, W, 3]; called from up to `max_runs` threads at once. A MemoryError
+            makes batches smaller from then on.
         workers: the threads that prepare, run and finish.
+        slots: where pictures are prepared; one that finds no place there is prepared on its own and run alone.
         max_batch: the most pictures that one run takes.
         max_runs: how many runs may be under way at once.
         max_queue: how many pictures may be under way, from submission to answer; more are refused.
         cost: seconds of work per picture to begin with; from then on it is measured.
+        buckets: the batch sizes that `run` knows, rising; smaller batches are padded. Empty: any size.
         observe_batch: told the size of every batch that is run.
     """
 
@@ -40,20 +44,24 @@ class Batcher:
         self,
         run: Run,
         workers: Workers,
+        slots: Slots,
         *,
         max_batch: int,
         max_runs: int,
         max_queue: int,
         cost: float,
+        buckets: Sequence[int] = (),
         observe_batch: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.max_batch, self.max_runs, self.max_queue = max_batch, max_runs, max_queue
         self.pending = 0
         self._run = run
         self._workers = workers
+        self._slots = slots
         self._cost = cost
+        self._buckets = buckets
         self._observe_batch = observe_batch
-        self._ready: deque[Job[Any]] = deque()
+        self._ready: dict[int, Job[Any]] = {}  # by row, in the order in which they became ready
         self._runs = 0
         self._lock = threading.Lock()  # guards _ready and _runs
 
@@ -90,58 +98,95 @@ class Batcher:
         """Prepare one picture, then run batches for as long as a run may start and pictures are ready."""
         job.started = perf_counter()
         if job.worth_doing():
+            job.row = self._slots.take()
             try:
-                job.array = job.prepare()
+                job.array = job.prepare(None if job.row is None else self._slots.rows[job.row])
             except Exception as error:
                 job.fail(error)
         job.prepared = perf_counter()
         if job.failed:
-            self._workers.deliver([job], self)
+            self._deliver([job])
             return
         with self._lock:
-            self._ready.append(job)
+            self._ready[-id(job) if job.row is None else job.row] = job
             if self._runs >= self.max_runs:
-                return  # a run is under way; whoever ends it takes this job along
+                return  # runs are under way; whoever ends one takes this job along
             self._runs += 1
         while batch := self._next_batch():
             try:
-                self._run_batch(batch)
-            except (
-                BaseException
-            ) as error:  # a bug in this file: its jobs must still be answered, and its run be given up
+                for jobs in _neighbours(batch):
+                    self._run_jobs(jobs)
+            except BaseException as error:  # a bug in this file: its jobs are answered, and its run is given up
                 logger.exception("a batch ended in an unexpected error")
                 for left in batch:
                     left.fail(error)
-            self._workers.deliver(batch, self)
+            self._deliver(batch)
 
     def _next_batch(self) -> list[Job[Any]]:
-        """Take up to `max_batch` jobs; none left means that the run's place is given up."""
+        """Take the job that is ready for longest and its neighbours; none left: the run's place is given up."""
         with self._lock:
-            batch = [self._ready.popleft() for _ in range(min(self.max_batch, len(self._ready)))]
-            if not batch:
+            row = next(iter(self._ready), None)
+            if row is None:
                 self._runs -= 1
-            return batch
+                return []
+            first, last = row, row + 1
+            while first - 1 in self._ready and last - first < self.max_batch:
+                first -= 1
+            while last in self._ready and last - first < self.max_batch:
+                last += 1
+            return [self._ready.pop(row) for row in range(first, last)]
 
-    def _run_batch(self, batch: Sequence[Job[Any]]) -> None:
-        jobs = [job for job in batch if job.worth_doing()]
-        if not jobs:
-            return
+    def _run_jobs(self, jobs: Sequence[Job[Any]]) -> None:
+        """Run neighbours as one batch. Where that fails, they are run in halves, down to the one that is to blame."""
         start = perf_counter()
         try:
-            outputs = self._run(np.stack([job.array for job in jobs]) if len(jobs) > 1 else jobs[0].array[None])  # type: ignore[index,misc]
+            outputs = self._run(self._images(jobs))
         except Exception as error:
             if len(jobs) == 1:
                 jobs[0].fail(error)
-            else:  # one of them may be the cause: each gets a run of its own
-                for job in jobs:
-                    self._run_batch([job])
+                return
+            half = len(jobs) // 2
+            if isinstance(error, MemoryError) and half < self.max_batch:
+                self.max_batch = half
+                logger.warning("out of memory with %d pictures: batches of up to %d from now on", len(jobs), half)
+            self._run_jobs(jobs[:half])
+            self._run_jobs(jobs[half:])
             return
         end = perf_counter()
         self._observe_batch(len(jobs))
         for index, job in enumerate(jobs):
-            job.array = None
             job.batch_size, job.run, job.ran = len(jobs), start, end
             try:
                 job.succeed(job.finish(outputs, index))
             except Exception as error:
                 job.fail(error)
+
+    def _images(self, jobs: Sequence[Job[Any]]) -> npt.NDArray[np.uint8]:
+        """The batch, as it lies in the slots, with what lies behind it up to the size of the next bucket."""
+        size, row = len(jobs), jobs[0].row
+        if self._buckets:
+            size = self._buckets[bisect_left(self._buckets, size)]
+        if row is not None:
+            return self._slots.rows[row : row + size]
+        assert jobs[0].array is not None  # noqa: S101 - prepared on its own
+        return np.repeat(jobs[0].array[None], size, axis=0) if size > 1 else jobs[0].array[None]
+
+    def _deliver(self, jobs: Sequence[Job[Any]]) -> None:
+        for job in jobs:
+            job.array = None
+            if job.row is not None:
+                self._slots.free(job.row)
+        self._workers.deliver(jobs, self)
+
+
+def _neighbours(batch: Sequence[Job[Any]]) -> Iterator[list[Job[Any]]]:
+    """Split a batch at the jobs that are no longer worth doing, which fail."""
+    jobs: list[Job[Any]] = []
+    for job in batch:
+        if job.worth_doing():
+            jobs.append(job)
+        elif jobs:
+            yield jobs
+            jobs = []
+    if jobs:
+        yield jobs

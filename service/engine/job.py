@@ -26,10 +26,12 @@ class Priority(IntEnum):
 class Job(Generic[AnswerT]):
     """What to do with one picture, and how far it is.
 
-    `prepare` makes the graph's input (uint8 [H, W, 3]) and `finish` turns the batch's outputs and this picture's index
-    in them into the answer; both run on a worker thread. Times are `time.perf_counter()` seconds.
+    `prepare` makes the graph's input, uint8 [H, W, 3], in the array that it is given or in one of its own; `finish`
+    turns the batch's outputs and this picture's index in them into the answer. Both run on a worker thread. Times are
+    `time.perf_counter()` seconds.
 
     Attributes:
+        row: of the batcher's slots in which the picture lies, if it found room there.
         deadline: after this moment the job is no longer worth any work.
         abandoned: nobody waits for the answer any more (the client hung up).
     """
@@ -49,6 +51,7 @@ class Job(Generic[AnswerT]):
         "prepared",
         "priority",
         "ran",
+        "row",
         "run",
         "started",
         "submitted",
@@ -56,7 +59,7 @@ class Job(Generic[AnswerT]):
 
     def __init__(
         self,
-        prepare: Callable[[], npt.NDArray[np.uint8]],
+        prepare: Callable[[npt.NDArray[np.uint8] | None], npt.NDArray[np.uint8]],
         finish: Callable[[Outputs, int], AnswerT],
         deadline: float,
         priority: Priority = Priority.NORMAL,
@@ -67,6 +70,7 @@ class Job(Generic[AnswerT]):
         self.priority = priority
         self.abandoned = False
         self.array: npt.NDArray[np.uint8] | None = None
+        self.row: int | None = None
         self.batch_size = 0
         self.cost = 0.0
         self._future: asyncio.Future[AnswerT] = asyncio.get_running_loop().create_future()

@@ -10,6 +10,7 @@ from time import perf_counter
 from service.engine.batcher import Batcher
 from service.engine.profile import Profile, choose, measure
 from service.engine.session import Session
+from service.engine.slots import Slots
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
 from service.metrics import Metrics
@@ -44,11 +45,14 @@ class LoadedModel:
         self.card: ServedCard = verify_folder(folder)
         self.session = Session(folder / "model.onnx", settings.device)
         self.profile = self._profile(settings.max_batch)
+        max_batch, max_runs = self.profile.max_batch, 2 if self.session.on_gpu else workers.size
+        shape = (self.session.height, self.session.width, 3)
         self.batcher = Batcher(
             self.session.run,
             workers,
-            max_batch=self.profile.max_batch,
-            max_runs=2 if self.session.on_gpu else workers.size,
+            Slots(workers.size + max_batch * (max_runs + 1), max_batch, shape),
+            max_batch=max_batch,
+            max_runs=max_runs,
             max_queue=settings.max_queue,
             cost=self.profile.seconds[1],
             observe_batch=metrics.batch_size.labels(self.card.name).observe,

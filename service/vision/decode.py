@@ -5,6 +5,7 @@ GIL while they decode, and nothing is decoded before the header's size was check
 """
 
 import io
+import warnings
 from typing import cast
 
 import cv2
@@ -14,7 +15,7 @@ import simplejpeg
 from PIL import ExifTags, Image
 
 from service.errors import Reason, RequestError
-from service.vision.formats import Format, jpeg_info, sniff, valid_orientation
+from service.vision.formats import Format, jpeg_info, sniff, valid_orientation, webp_size
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -26,6 +27,8 @@ _HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters", "Adobe 
 
 # `Picture` checks every size against its caller's limit. Pillow's own limit is one for the whole process.
 Image.MAX_IMAGE_PIXELS = None
+# Pillow warns of damaged metadata, each time in other words: lines in the log, and memory, for whoever sends such files.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class Turn:
@@ -83,15 +86,11 @@ class Picture:
             RequestError: `undecodable`, `not_an_image`, or `too_large` for more than `max_pixels`.
         """
         self._data = data
+        self._max_pixels = max_pixels
         self._format = sniff(data)
         self._image: Image.Image | None = None  # stays None for the JPEGs that simplejpeg decodes
         width, height, orientation = self._read_jpeg() if self._format is Format.JPEG else self._read_other()
-        if width * height > max_pixels:
-            raise RequestError(
-                Reason.TOO_LARGE,
-                f"The picture has {width} x {height} = {width * height / 1e6:.1f} million pixels, and at most "
-                f"{max_pixels / 1e6:g} million are decoded. Send a smaller one.",
-            )
+        self._check(width, height)
         self._size = width, height  # as stored
         self.turn = Turn(orientation)
         self.width, self.height = (height, width) if self.turn.transpose else (width, height)
@@ -153,6 +152,8 @@ class Picture:
         return width, height, info.orientation
 
     def _read_other(self) -> tuple[int, int, int]:
+        if self._format is Format.WEBP:  # which Pillow opens with a decoder, and room for all its pixels
+            self._check(*webp_size(self._data))
         self._image = image = self._open()
         if image.mode in ("I", "F"):
             raise RequestError(
@@ -166,6 +167,14 @@ class Picture:
             return *image.size, valid_orientation(image.getexif().get(ExifTags.Base.Orientation))
         except Exception:  # as in `formats`
             return *image.size, 1
+
+    def _check(self, width: int, height: int) -> None:
+        if width * height > self._max_pixels:
+            raise RequestError(
+                Reason.TOO_LARGE,
+                f"The picture has {width} x {height} = {width * height / 1e6:.1f} million pixels, and at most "
+                f"{self._max_pixels / 1e6:g} million are decoded. Send a smaller one.",
+            )
 
     def _open(self) -> Image.Image:
         try:

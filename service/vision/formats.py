@@ -74,6 +74,19 @@ def jpeg_info(data: bytes) -> JpegInfo:
     return JpegInfo(orientation, progressive)
 
 
+def webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height of a WebP (RFC 9649, section 2); 0, 0 where they cannot be read."""
+    kind, body = data[12:16], data[20:30]
+    if len(body) == 10 and kind == b"VP8X":
+        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
+    if len(body) == 10 and kind == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if len(body) == 10 and kind == b"VP8 ":
+        return int.from_bytes(body[6:8], "little") & 0x3FFF, int.from_bytes(body[8:10], "little") & 0x3FFF
+    return 0, 0
+
+
 def _exif_orientation(segment: bytes) -> int:
     exif = Image.Exif()
     try:
