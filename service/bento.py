@@ -4,6 +4,7 @@ Version 1 of our HTTP (`service.http`) stands in front of BentoML's own app. Ben
 and its clients stand beside it and call the same predictor.
 """
 
+import functools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,12 +21,18 @@ from service.errors import RequestError
 from service.http.app import build_app
 from service.http.problems import CONTENT_TYPE, problem
 from service.predictor import deadline_after, options_of
-from service.runtime import runtime
+from service.runtime import Runtime
 from service.settings import read_settings
 from zoo.card import Task
 
 _SETTINGS = read_settings()
 ModelName = Annotated[str, Field(description="Name of the model; empty: the default of the task.")]
+
+
+@functools.cache
+def runtime() -> Runtime:
+    """Return the runtime of this server process, made at the first call."""
+    return Runtime(_SETTINGS, (bentoml.server_context.worker_index or 1) - 1)
 
 
 async def _only_files(part: str | UploadFile) -> UploadFile:

@@ -33,6 +33,9 @@ class Metrics:
         self.rejected = Counter(
             "zooserve_rejected", "Requests that were refused, by reason", ["model", "reason"], registry=registry
         )
+        self.cold_shape = Counter(
+            "zooserve_cold_shape", "Batches of a size that was never warmed up", ["model"], registry=registry
+        )
         self.model_info = Gauge(
             "zooserve_model_info",
             "What is served, as labels; always 1",

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from service.engine.job import Job, Outputs, Priority
-from service.engine.repository import LoadedModel, Repository
+from service.engine.model import LoadedModel
+from service.engine.repository import Repository
 from service.options import parse_options
 from service.results import ImageSize, Result
 from service.settings import Settings

@@ -3,22 +3,36 @@
 import functools
 import gc
 
-from service.engine.repository import LoadedModel, Repository
+from service.engine.model import LoadedModel
+from service.engine.providers import gpu_count
+from service.engine.repository import Repository
 from service.engine.workers import Workers
 from service.metrics import Metrics
 from service.predictor import Predictor
 from service.selftest import self_test
-from service.settings import Settings, read_settings, usable_cores
+from service.settings import Settings, usable_cores
 
 
 class Runtime:
-    """The parts of a server process. Nothing is loaded before `start`."""
+    """The parts of a server process. Nothing is loaded before `start`.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: of the server.
+        process: the number of this server process, from 0; processes share the GPUs evenly.
+    """
+
+    def __init__(self, settings: Settings, process: int = 0) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.workers = Workers(settings.threads or usable_cores())
-        self.repository = Repository(settings, self.workers, self.metrics, self._check)
+        load = functools.partial(
+            LoadedModel,
+            settings=settings,
+            workers=self.workers,
+            metrics=self.metrics,
+            device_id=process % max(1, gpu_count()),
+        )
+        self.repository = Repository(settings, self.metrics, load, self._check)
         self.predictor = Predictor(self.repository, settings)
 
     def start(self) -> None:
@@ -31,12 +45,6 @@ class Runtime:
 
     def _check(self, model: LoadedModel) -> None:
         self_test(model, self.predictor)
-
-
-@functools.cache
-def runtime() -> Runtime:
-    """Return the runtime of this process, made from the environment at the first call."""
-    return Runtime(read_settings())
 
 
 def _calm_gc() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from service.engine.repository import LoadedModel
+from service.engine.model import LoadedModel
 from service.predictor import Predictor
 from zoo.card import Prediction, Task
 

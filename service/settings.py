@@ -23,8 +23,8 @@ class Settings(Struct, frozen=True):
     models: Annotated[str, Meta(description="The folder of exported models.")] = "models"
     load: Annotated[str, Meta(description="Names of the models to serve, with commas; empty: all that are there.")] = ""
     device: Annotated[
-        Literal["auto", "cpu", "cuda"],
-        Meta(description="Where to run; `auto` takes the GPU where there is one, `cuda` fails where there is none."),
+        Literal["auto", "cpu", "cuda", "tensorrt"],
+        Meta(description="Where to run; `auto` takes CUDA where there is a GPU, the others fail where they cannot."),
     ] = "auto"
     workers: Annotated[int, Meta(ge=1, le=64, description="Server processes. One uses all cores on a CPU.")] = 1
     threads: Annotated[int, Meta(ge=0, le=256, description="Worker threads of a process; 0: one per usable core.")] = 0

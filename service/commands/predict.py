@@ -8,7 +8,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from service.engine.repository import LoadedModel
+from service.engine.model import LoadedModel
 from service.errors import RequestError
 from service.predictor import Predictor
 from service.results import Detection, Prediction, Result, Segment

@@ -1,28 +1,42 @@
-"""What a model costs on this machine, measured when it is loaded, and the batch size that follows from it."""
+"""What a model costs on this machine, measured when it is loaded, and what follows from it: batch sizes, runs at once.
 
-from collections.abc import Sequence
+Called when a model is loaded.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
 import numpy as np
 from msgspec import Struct
 
+from service.engine.providers import Tuning
 from service.engine.session import Session
 
+logger = logging.getLogger(__name__)
+CPU_SIZES = (1, 4)
+GPU_SIZES = (1, 2, 4, 8, 16, 32, 64)
+GPU_RUNS = (1, 2, 3)
 _ENOUGH = 0.1  # seconds; a run that takes longer is all arithmetic, and a larger batch has nothing to save
-_WORTH = 0.95  # a larger batch must make a picture at least this much cheaper, or it only adds latency
+_WORTH = 0.95  # more pictures or runs at once must make a picture at least this much cheaper, or they only add latency
 
 
 class Profile(Struct, frozen=True):
-    """Measured cost of a model.
+    """What was measured, and what was chosen.
 
     Attributes:
-        seconds: the shortest run measured, by batch size; "1" is always there.
-        max_batch: the batch size that was chosen.
+        seconds: the shortest run, by batch size; 1 is always there.
+        max_batch: the most pictures in a run.
+        max_runs: the most runs at once.
+        tuning: of the GPU.
         chosen_by: `measured`, or `setting` where `ZOOSERVE_MAX_BATCH` decided.
     """
 
     seconds: dict[int, float]
     max_batch: int
+    max_runs: int
+    tuning: Tuning
     chosen_by: str
 
 
@@ -41,20 +55,66 @@ def measure(session: Session, sizes: Sequence[int], *, repeats: int = 2) -> dict
     for size in sizes:
         if seconds and max(seconds.values()) > _ENOUGH:
             break
-        images = np.zeros((size, session.height, session.width, 3), np.uint8)
-        session.run(images)
-        seconds[size] = min(_time(session, images) for _ in range(repeats))
+        images = _zeros(session, size)
+        try:
+            session.run(images)
+            seconds[size] = min(_time(session, images) for _ in range(repeats))
+        except MemoryError:
+            if not seconds:
+                raise
+            break
     session.trim()  # the largest batch may have taken a gigabyte that the chosen one does not need
     return seconds
 
 
-def choose(seconds: dict[int, float]) -> int:
+def best_batch(seconds: dict[int, float]) -> int:
     """Pick the batch size: the smallest from which no larger one makes a picture noticeably cheaper."""
     best = 1
     for size in sorted(seconds):
         if seconds[size] / size < _WORTH * seconds[best] / best:
             best = size
     return best
+
+
+def best_runs(session: Session, size: int, candidates: Sequence[int], *, repeats: int = 8) -> int:
+    """Pick how many runs of `size` pictures should be under way at once, by measuring their throughput."""
+    images = _zeros(session, size)
+    best, best_time = candidates[0], float("inf")
+    for runs in candidates:
+        with ThreadPoolExecutor(runs) as pool:
+            start = perf_counter()
+            list(pool.map(lambda _: session.run(images), range(runs * repeats)))
+            each = (perf_counter() - start) / (runs * repeats)
+        if each < _WORTH * best_time:
+            best, best_time = runs, each
+    return best
+
+
+def best_tuning(load: Callable[[Tuning], Session], candidates: Sequence[Tuning], size: int = 8) -> Tuning:
+    """Pick a GPU's options by loading the model with each and timing `size` pictures; what does not work is left out.
+
+    Raises:
+        Exception: what the last candidate failed with, if all did.
+    """
+    best, best_time, failure = None, float("inf"), None
+    for tuning in candidates:
+        try:
+            session = load(tuning)
+            session.bind((1, size), 1, lambda: None)
+            seconds = measure(session, (size,), repeats=5)[size]
+        except Exception as error:
+            logger.info("%s does not work here: %s", tuning, error)
+            failure = error
+            continue
+        if seconds < _WORTH * best_time:
+            best, best_time = tuning, seconds
+    if best is None:
+        raise failure or ValueError("no candidates")
+    return best
+
+
+def _zeros(session: Session, size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    return np.zeros((size, session.height, session.width, 3), np.uint8)
 
 
 def _time(session: Session, images: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> float:

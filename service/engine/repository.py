@@ -7,20 +7,14 @@ from enum import StrEnum
 from pathlib import Path
 from time import perf_counter
 
-from service.engine.batcher import Batcher
-from service.engine.profile import Profile, choose, measure
-from service.engine.session import Session
-from service.engine.slots import Slots
-from service.engine.workers import Workers
+from service.engine.model import LoadedModel
 from service.errors import Reason, RequestError
 from service.metrics import Metrics
 from service.settings import Settings
 from zoo.card import ServedCard, Task
-from zoo.store import Entry, Store, verify_folder
+from zoo.store import Entry, Store
 
 logger = logging.getLogger(__name__)
-_CPU_SIZES = (1, 4)
-_GPU_SIZES = (1, 2, 4, 8, 16, 32)
 
 
 class State(StrEnum):
@@ -29,40 +23,6 @@ class State(StrEnum):
     LOADING = "loading"
     READY = "ready"
     FAILED = "failed"
-
-
-class LoadedModel:
-    """A graph that is ready to run, with its card and its queue."""
-
-    def __init__(self, folder: Path, settings: Settings, workers: Workers, metrics: Metrics) -> None:
-        """Verify, load and warm up the folder's graph.
-
-        Raises:
-            StoreError: the folder is not as it was published.
-            SessionError: ONNX Runtime cannot run the graph as asked.
-        """
-        self.folder = folder
-        self.card: ServedCard = verify_folder(folder)
-        self.session = Session(folder / "model.onnx", settings.device)
-        self.profile = self._profile(settings.max_batch)
-        max_batch, max_runs = self.profile.max_batch, 2 if self.session.on_gpu else workers.size
-        shape = (self.session.height, self.session.width, 3)
-        self.batcher = Batcher(
-            self.session.run,
-            workers,
-            Slots(workers.size + max_batch * (max_runs + 1), max_batch, shape),
-            max_batch=max_batch,
-            max_runs=max_runs,
-            max_queue=settings.max_queue,
-            cost=self.profile.seconds[1],
-            observe_batch=metrics.batch_size.labels(self.card.name).observe,
-        )
-
-    def _profile(self, max_batch: int) -> Profile:
-        if max_batch:
-            return Profile(measure(self.session, sorted({1, max_batch})), max_batch, "setting")
-        seconds = measure(self.session, _GPU_SIZES if self.session.on_gpu else _CPU_SIZES)
-        return Profile(seconds, choose(seconds), "measured")
 
 
 class Slot:
@@ -89,15 +49,20 @@ class Repository:
 
     Args:
         settings: names the store and the models.
-        workers: the threads that all models share.
         metrics: told about every model's state.
+        load: verifies and loads a folder; raises where it cannot be served.
         self_test: called with each loaded model before it is served; raises where it answers wrongly.
     """
 
     def __init__(
-        self, settings: Settings, workers: Workers, metrics: Metrics, self_test: Callable[[LoadedModel], None]
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        load: Callable[[Path], LoadedModel],
+        self_test: Callable[[LoadedModel], None],
     ) -> None:
-        self._settings, self._workers, self._metrics, self._self_test = settings, workers, metrics, self_test
+        self._settings, self._metrics = settings, metrics
+        self._load, self._self_test = load, self_test
         self.problem = ""  # why nothing at all can be served
         self.slots: Mapping[str, Slot] = self._find()
 
@@ -158,7 +123,7 @@ class Repository:
     def _load_slot(self, slot: Slot, card: ServedCard) -> None:
         start = perf_counter()
         try:
-            model = LoadedModel(slot.path, self._settings, self._workers, self._metrics)
+            model = self._load(slot.path)
             self._self_test(model)
         except Exception as error:
             slot.reason, slot.state = str(error), State.FAILED

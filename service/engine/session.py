@@ -1,15 +1,18 @@
 """One ONNX Runtime session: a graph on the provider that was asked for, or an error. The batcher runs it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-Device = Literal["auto", "cpu", "cuda"]
+from service.engine.bound import Lanes
+from service.engine.providers import CPU, Device, ProviderError, Tuning, check, choose, requested
+
 Outputs = Mapping[str, npt.NDArray[Any]]
+_NO_MEMORY = ("out of memory", "Failed to allocate memory", "BFCArena", "CUDA error 2", "bad allocation")
 
 
 class SessionError(Exception):
@@ -22,19 +25,22 @@ class Session:
     `run` may be called from several threads at once; each run computes on the thread that called it.
     """
 
-    def __init__(self, model: Path, device: Device, device_id: int = 0) -> None:
+    def __init__(self, model: Path, device: Device, device_id: int = 0, tuning: Tuning | None = None) -> None:
         """Load `model`.
 
         Args:
             model: path of the `model.onnx`.
-            device: `auto` takes CUDA where this ONNX Runtime was built with it and it works, else the CPU.
+            device: `auto` takes CUDA where this ONNX Runtime was built with it and there is a GPU, else the CPU.
             device_id: of the GPU.
+            tuning: of the GPU.
 
         Raises:
-            SessionError: the graph does not load, or CUDA was asked for and ONNX Runtime fell back to the CPU.
+            SessionError: the graph does not load, or ONNX Runtime fell back to another provider.
         """
-        self.provider = _choose(device)
+        self.tuning = tuning or Tuning()
         self._device_id = device_id
+        self._lanes: Lanes | None = None
+        self._cold: Callable[[], None] = lambda: None
         options = ort.SessionOptions()
         # One thread computes and nobody spins: runs side by side use the cores better (506 pictures/s, not 289).
         options.intra_op_num_threads = 1
@@ -43,28 +49,51 @@ class Session:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         options.log_severity_level = 3
-        providers: list[Any] = [("CUDAExecutionProvider", {"device_id": device_id})] if self.on_gpu else []
         try:
-            self._session = ort.InferenceSession(str(model), options, providers=[*providers, "CPUExecutionProvider"])
+            self.provider = choose(device)
+            providers = requested(self.provider, device_id, self.tuning)
+            self._session = ort.InferenceSession(str(model), options, providers=providers)
+            check(self.provider, self._session.get_providers())
+        except ProviderError as error:
+            raise SessionError(str(error)) from error
         except Exception as error:  # ONNX Runtime's own exceptions share no base class but this
             raise SessionError(f"ONNX Runtime cannot load {model.name}: {error}") from error
-        active = self._session.get_providers()
-        if self.provider not in active:
-            raise SessionError(
-                f"{self.provider} was asked for, but ONNX Runtime fell back to {active[0]}. Check the driver and the "
-                "CUDA libraries (pip install 'zooserve[gpu]'), or set ZOOSERVE_DEVICE=cpu."
-            )
         self.output_names = tuple(output.name for output in self._session.get_outputs())
         _, self.height, self.width, _ = self._session.get_inputs()[0].shape
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the graph runs on CUDA."""
-        return self.provider == "CUDAExecutionProvider"
+        """Whether the graph runs on a GPU."""
+        return self.provider != CPU
+
+    def bind(self, sizes: Sequence[int], lanes: int, cold: Callable[[], None]) -> None:
+        """Run these batch sizes on fixed buffers of the device from now on.
+
+        Args:
+            sizes: rising.
+            lanes: how many runs may be under way at once.
+            cold: called when a batch of another size is run all the same.
+        """
+        device = ("cuda" if self.on_gpu else "cpu", self._device_id)
+        self._lanes = Lanes(self._session, device, sizes, lanes, graphs=self.tuning.cuda_graphs)
+        self._cold = cold
 
     def run(self, images: npt.NDArray[np.uint8]) -> Outputs:
-        """Compute all outputs for `images`, uint8 [N, H, W, 3]; each output's first dimension is N."""
-        return dict(zip(self.output_names, self._session.run(self.output_names, {"images": images}), strict=True))
+        """Compute all outputs for `images`, uint8 [N, H, W, 3]; each output's first dimension is N.
+
+        Raises:
+            MemoryError: the device has no room for a batch of this size.
+        """
+        try:
+            if self._lanes is not None:
+                if self._lanes.knows(len(images)):
+                    return self._lanes.run(images)
+                self._cold()
+            return dict(zip(self.output_names, self._session.run(self.output_names, {"images": images}), strict=True))
+        except Exception as error:
+            if any(words in str(error) for words in _NO_MEMORY):
+                raise MemoryError(str(error)) from error
+            raise
 
     def trim(self) -> None:
         """Give back the memory that larger batches needed; a run of one picture goes with it."""
@@ -73,30 +102,3 @@ class Session:
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arenas)
         image = np.zeros((1, self.height, self.width, 3), np.uint8)
         self._session.run(self.output_names, {"images": image}, options)
-
-
-def _choose(device: Device) -> str:
-    if device == "cpu":
-        return "CPUExecutionProvider"
-    available = "CUDAExecutionProvider" in ort.get_available_providers()
-    if available:
-        ort.preload_dlls(directory="")  # the libraries of the nvidia-* wheels, where they are installed
-    if device == "cuda":
-        if not available:
-            raise SessionError(
-                "ZOOSERVE_DEVICE=cuda, but this ONNX Runtime was built without CUDA: pip install 'zooserve[gpu]' "
-                "in place of 'zooserve[cpu]'."
-            )
-        return "CUDAExecutionProvider"
-    return "CUDAExecutionProvider" if available and _has_gpu() else "CPUExecutionProvider"
-
-
-def _has_gpu() -> bool:
-    """Whether the NVIDIA driver shows a GPU (NVML comes with BentoML as nvidia-ml-py)."""
-    try:
-        import pynvml  # noqa: PLC0415 - only where CUDA is in question
-
-        pynvml.nvmlInit()
-        return bool(pynvml.nvmlDeviceGetCount())
-    except Exception:
-        return False

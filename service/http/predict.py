@@ -17,7 +17,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from service.engine.job import Job, Priority
-from service.engine.repository import LoadedModel
+from service.engine.model import LoadedModel
 from service.errors import Reason, RequestError
 from service.http.body import ClientGone, read_pictures
 from service.http.problems import CONTENT_TYPE, STATUS, Problem, headers, problem

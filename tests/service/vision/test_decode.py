@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from service.errors import Reason, RequestError
 from service.vision.decode import Picture, decode
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow, about damaged files
 
 FORMATS = {
     "jpeg": ("JPEG", {"quality": 90}),

@@ -10,6 +10,8 @@ from PIL import Image
 from service.errors import Reason, RequestError
 from service.vision.formats import Format, jpeg_info, sniff, webp_size
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow, about damaged files
+
 ICO = b"\x00\x00\x01\x00\x01\x00\x10\x10"
 HEIC = b"\x00\x00\x00\x18ftypheic"
 

@@ -1,0 +1,99 @@
+"""One folder, loaded: its card, its session, its measured profile and its queue."""
+
+from pathlib import Path
+
+import numpy as np
+
+from service.engine.batcher import Batcher
+from service.engine.profile import CPU_SIZES, GPU_RUNS, GPU_SIZES, Profile, best_batch, best_runs, best_tuning, measure
+from service.engine.profile_cache import key_of, recall, remember
+from service.engine.providers import Tuning, pin
+from service.engine.session import Session
+from service.engine.slots import Slots
+from service.engine.workers import Workers
+from service.metrics import Metrics
+from service.settings import Settings
+from zoo.card import ServedCard
+from zoo.store import verify_folder
+
+_TUNINGS = (Tuning("HEURISTIC"), Tuning("EXHAUSTIVE"), Tuning("EXHAUSTIVE", cuda_graphs=True))
+_CAPTURE = 3  # runs after which a CUDA graph has been captured
+
+
+class LoadedModel:
+    """A graph that is ready to run, with its card and its queue."""
+
+    def __init__(
+        self, folder: Path, settings: Settings, workers: Workers, metrics: Metrics, device_id: int = 0
+    ) -> None:
+        """Verify, load, measure and warm up the folder's graph.
+
+        Args:
+            folder: of the store.
+            settings: give the device and, where it is not to be measured, the batch size.
+            workers: the threads that all models share.
+            metrics: told the size of every batch, and shapes that were never warmed up.
+            device_id: of the GPU.
+
+        Raises:
+            StoreError: the folder is not as it was published.
+            SessionError: ONNX Runtime cannot run the graph as asked.
+        """
+        self.folder = folder
+        self.card: ServedCard = verify_folder(folder)
+        self._settings, self._workers, self._device_id = settings, workers, device_id
+        self.session = self._load(Tuning())
+        self.profile = self._profile()
+        buckets = self._warm_up(metrics)
+        shape = (self.session.height, self.session.width, 3)
+        places = workers.size + self.profile.max_batch * (self.profile.max_runs + 1)
+        slots = Slots(places, self.profile.max_batch, shape, *([pin] if self.session.on_gpu else []))
+        self.batcher = Batcher(
+            self.session.run,
+            workers,
+            slots,
+            max_batch=self.profile.max_batch,
+            max_runs=self.profile.max_runs,
+            max_queue=settings.max_queue,
+            cost=self.profile.seconds[1],
+            buckets=buckets,
+            observe_batch=metrics.batch_size.labels(self.card.name).observe,
+        )
+
+    def _load(self, tuning: Tuning) -> Session:
+        return Session(self.folder / "model.onnx", self._settings.device, self._device_id, tuning)
+
+    def _profile(self) -> Profile:
+        """Recall what was measured at an earlier start, or measure now."""
+        fixed = self._settings.max_batch
+        key = key_of(self.card.sha256, self.session.provider, self._workers.size, fixed)
+        profile = recall(key)
+        if profile is None:
+            profile = self._measure(fixed)
+            remember(key, profile)
+        if profile.tuning != self.session.tuning:
+            self.session = self._load(profile.tuning)
+        return profile
+
+    def _measure(self, fixed: int) -> Profile:
+        on_gpu = self.session.on_gpu
+        tuning = best_tuning(self._load, _TUNINGS) if on_gpu else Tuning()
+        sizes = sorted({1, fixed}) if fixed else GPU_SIZES if on_gpu else CPU_SIZES
+        seconds = measure(self.session, sizes)
+        max_batch = fixed or best_batch(seconds)
+        # On a CPU every worker computes where it is: as many runs as there are workers, and no measuring changes that.
+        max_runs = best_runs(self.session, max_batch, GPU_RUNS) if on_gpu else self._workers.size
+        return Profile(seconds, max_batch, max_runs, tuning, "setting" if fixed else "measured")
+
+    def _warm_up(self, metrics: Metrics) -> tuple[int, ...]:
+        """Run every batch size that will be used. Return them where batches are to be padded to them."""
+        sizes: tuple[int, ...] = tuple(sorted({1, self.profile.max_batch}))
+        runs = 1
+        if self.session.on_gpu:
+            sizes = tuple(sorted({*(size for size in GPU_SIZES if size < self.profile.max_batch), *sizes}))
+            runs = _CAPTURE * self.profile.max_runs
+            self.session.bind(sizes, self.profile.max_runs, metrics.cold_shape.labels(self.card.name).inc)
+        for size in sizes:
+            for _ in range(runs):
+                self.session.run(np.zeros((size, self.session.height, self.session.width, 3), np.uint8))
+        return sizes if self.session.on_gpu else ()

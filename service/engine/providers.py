@@ -1,0 +1,119 @@
+"""Which ONNX Runtime providers a session asks for, and whether it got them. Called by `session`."""
+
+import ctypes
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import platformdirs
+from msgspec import Struct
+
+logger = logging.getLogger(__name__)
+Device = Literal["auto", "cpu", "cuda", "tensorrt"]
+CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+_PROVIDERS: dict[Device, str] = {"cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT}
+
+
+class ProviderError(Exception):
+    """A provider that was asked for and cannot be had, with what to do."""
+
+
+class Tuning(Struct, frozen=True):
+    """What is chosen per model on a GPU.
+
+    Attributes:
+        cudnn_search: how cuDNN picks its convolutions. EXHAUSTIVE tries them all when a shape is first seen, which is
+            before readiness, as batches are padded to known shapes.
+        cuda_graphs: replay a run's kernels as one graph; not every network can be captured.
+    """
+
+    cudnn_search: Literal["EXHAUSTIVE", "HEURISTIC"] = "EXHAUSTIVE"
+    cuda_graphs: bool = False
+
+
+def choose(device: Device) -> str:
+    """Return the name of the provider that a device means on this machine.
+
+    Raises:
+        ProviderError: this ONNX Runtime was built without it.
+    """
+    available = ort.get_available_providers()
+    if CUDA in available:
+        ort.preload_dlls(directory="")  # the libraries of the nvidia-* wheels, where they are installed
+    if device == "auto":
+        return CUDA if CUDA in available and gpu_count() else CPU
+    provider = _PROVIDERS[device]
+    if provider not in available:
+        raise ProviderError(
+            f"ZOOSERVE_DEVICE={device}, but this ONNX Runtime was built without {provider}: "
+            "pip install 'zooserve[gpu]' in place of 'zooserve[cpu]'."
+        )
+    return provider
+
+
+def requested(provider: str, device_id: int, tuning: Tuning) -> list[tuple[str, dict[str, Any]]]:
+    """List the providers for a session, the wanted one first, each with its options."""
+    cpu: tuple[str, dict[str, Any]] = (CPU, {})
+    cuda = (
+        CUDA,
+        {
+            "device_id": device_id,
+            "cudnn_conv_algo_search": tuning.cudnn_search,
+            "do_copy_in_default_stream": True,
+            "enable_cuda_graph": tuning.cuda_graphs,
+        },
+    )
+    if provider == CPU:
+        return [cpu]
+    if provider == CUDA:
+        return [cuda, cpu]
+    folder = platformdirs.user_cache_path("zooserve") / "tensorrt"
+    folder.mkdir(parents=True, exist_ok=True)
+    tensorrt = {
+        "device_id": device_id,
+        "trt_engine_cache_enable": True,
+        "trt_engine_cache_path": str(folder),
+        "trt_timing_cache_enable": True,
+        "trt_timing_cache_path": str(folder),
+        "trt_cuda_graph_enable": tuning.cuda_graphs,
+    }
+    return [(TENSORRT, tensorrt), cuda, cpu]
+
+
+def check(provider: str, active: Sequence[str]) -> None:
+    """Compare what a session runs on with what it was asked to run on: ONNX Runtime only prints a warning.
+
+    Raises:
+        ProviderError: it fell back to another provider.
+    """
+    if provider not in active:
+        raise ProviderError(
+            f"{provider} was asked for, but ONNX Runtime fell back to {active[0]}. Check the driver and the CUDA "
+            "libraries (pip install 'zooserve[gpu]'), or set ZOOSERVE_DEVICE=cpu."
+        )
+
+
+def gpu_count() -> int:
+    """How many GPUs the NVIDIA driver shows (by NVML, from BentoML's nvidia-ml-py); 0 without a driver."""
+    try:
+        import pynvml  # noqa: PLC0415 - only where CUDA is in question
+
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetCount())
+    except Exception:  # no library or no driver: NVML's errors share no other base class
+        return 0
+
+
+def pin(rows: npt.NDArray[np.uint8]) -> None:
+    """Lock an array's pages, so that the GPU's copy engine reads them directly. It works without, but slower."""
+    try:
+        runtime = ctypes.CDLL("libcudart.so.13")
+        failed = runtime.cudaHostRegister(ctypes.c_void_p(rows.ctypes.data), ctypes.c_size_t(rows.nbytes), 0)
+    except OSError as error:
+        logger.warning("pictures are not kept in pinned memory: %s", error)
+        return
+    if failed:
+        logger.warning("pictures are not kept in pinned memory: cudaHostRegister answered %d", failed)

@@ -1,0 +1,256 @@
+"""From a picture's bytes to the graph's input: both ways, all recipes, and the way back into the picture."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnxruntime as ort
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from service.errors import Reason, RequestError
+from service.tasks.detect import to_picture
+from service.vision import resample
+from service.vision.decode import Picture
+from service.vision.geometry import Span, view
+from service.vision.resize import prepare
+from zoo.card import Recipe
+from zoo.recipe import apply_exact, placement
+from zoo.store import Store
+
+RECIPES = {
+    "crop": Recipe(224, 224, "crop", 256),
+    "crop, bicubic": Recipe(224, 224, "crop", 256, "bicubic"),
+    "crop, oblong": Recipe(96, 200, "crop", 200),
+    "letterbox": Recipe(416, 416, "letterbox"),
+    "letterbox, oblong": Recipe(200, 320, "letterbox", pad=(1, 2, 3)),
+    "stretch": Recipe(257, 257, "stretch"),
+    "stretch, bicubic": Recipe(100, 300, "stretch", interpolation="bicubic"),
+}
+EVERY_RECIPE = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+SAMPLES = ["astronaut", "chelsea", "coffee", "rocket", "china", "flower"]
+
+
+@pytest.fixture
+def simd():
+    if not resample.AVAILABLE:
+        pytest.skip("cykooz-resizer has no wheel here")
+
+
+@EVERY_RECIPE
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_exact_is_the_recipe_of_the_zoo(picture, encoded, recipe, form):
+    data = encoded(picture("china"), form)
+    pixels, where = prepare(data, recipe, exact=True)
+    assert np.array_equal(pixels, apply_exact(recipe, Picture(data).image()))
+    assert where == placement(recipe, 640, 427)
+
+
+@pytest.mark.usefixtures("simd")
+@EVERY_RECIPE
+@pytest.mark.parametrize("size", [(97, 61), (224, 224), (256, 341), (640, 427), (427, 640), (1300, 500), (500, 1300)])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_fast_is_exact_but_for_rounding(picture, encoded, recipe, size, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(picture("china").resize(size), "JPEG", exif=exif)
+    exact, fast = (prepare(data, recipe, exact=way)[0].astype(int) for way in (True, False))
+    assert np.abs(exact - fast).max() <= 2
+    assert (exact != fast).mean() < 0.01
+    assert (np.abs(exact - fast) == 2).mean() < 1e-4
+
+
+@pytest.mark.usefixtures("simd")
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("resize", ["crop", "letterbox", "stretch"])
+def test_fast_turns_as_exact(picture, encoded, orientation, form, resize):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(picture("coffee").resize((300, 180)), form, exif=exif)
+    recipe = Recipe(128, 128, resize, 140 if resize == "crop" else None)
+    (exact, one), (fast, other) = (prepare(data, recipe, exact=way) for way in (True, False))
+    assert one == other
+    assert np.abs(exact.astype(int) - fast).max() <= 1
+
+
+@pytest.mark.usefixtures("simd")
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "I;16"])
+def test_fast_converts_as_exact(picture, encoded, mode):
+    """`fast` converts Pillow's pictures band by band."""
+    small = picture("coffee").resize((400, 300))
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(small.convert("L")).astype(np.uint16) * 257)
+    else:
+        image = small.quantize(32) if mode == "P" else small.convert(mode)
+    if mode in ("RGBA", "LA"):
+        image.putalpha(small.convert("L"))
+    data = encoded(image, "PNG")
+    exact, fast = (prepare(data, RECIPES["letterbox"], exact=way)[0].astype(int) for way in (True, False))
+    assert np.abs(exact - fast).max() <= 2
+    assert (exact != fast).mean() < 0.01
+
+
+@pytest.mark.usefixtures("simd")
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_bands_leave_no_seams(picture, encoded, orientation, monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(picture("rocket"), "JPEG", exif=exif)
+    for recipe in RECIPES.values():
+        whole = prepare(data, recipe, exact=False)[0]
+        with monkeypatch.context() as patch:
+            patch.setattr(resample, "_BAND", 20_000)
+            assert np.array_equal(prepare(data, recipe, exact=False)[0], whole)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1), (2, 3), (7, 1000), (28, 28)])
+@EVERY_RECIPE
+def test_strange_sizes(encoded, recipe, size, exact):
+    image = Image.effect_noise(size, 60).convert("RGB")
+    data = encoded(image, "PNG")
+    start = time.perf_counter()
+    pixels, where = prepare(data, recipe, exact=exact)
+    assert time.perf_counter() - start < 0.5
+    assert pixels.shape == (recipe.height, recipe.width, 3)
+    assert (where.width, where.height) == size
+    # Of a strip, the exact recipe resamples only a part, and Pillow then begins along the other axis: on noise, bicubic
+    # values are clipped at other places in between.
+    assert np.abs(pixels.astype(int) - prepare(data, recipe, exact=True)[0]).max() <= 8
+
+
+def test_without_simd_fast_is_exact(picture, encoded, monkeypatch):
+    monkeypatch.setattr(resample, "AVAILABLE", False)
+    data = encoded(picture("flower"), "JPEG")
+    for recipe in RECIPES.values():
+        assert np.array_equal(*(prepare(data, recipe, exact=way)[0] for way in (True, False)))
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_row_of_a_batch_is_written_in_place(picture, encoded, exact):
+    batch = np.full((3, 416, 416, 3), 7, np.uint8)
+    data = encoded(picture("flower"), "JPEG")
+    pixels, _ = prepare(data, RECIPES["letterbox"], exact=exact, out=batch[1])
+    assert np.shares_memory(pixels, batch)
+    assert np.array_equal(batch[1], prepare(data, RECIPES["letterbox"], exact=exact)[0])
+    assert (batch[[0, 2]] == 7).all()
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_large_pictures_are_refused(encoded, exact):
+    with pytest.raises(RequestError) as caught:
+        prepare(encoded(Image.new("RGB", (400, 300)), "PNG"), RECIPES["crop"], exact=exact, max_pixels=119_999)
+    assert caught.value.reason is Reason.TOO_LARGE
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(640, 480), (300, 900)])
+@EVERY_RECIPE
+def test_a_box_comes_back(encoded, recipe, size, orientation, exact):
+    """A rectangle drawn into the stored picture is found in the input, and mapped back to its pixels upright."""
+    width, height = size
+    box = (width // 2 - 50, height // 2 - 40, width // 2 + 40, height // 2 + 56)
+    image = Image.new("RGB", size, "black")
+    ImageDraw.Draw(image).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill="white")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(image, "PNG", exif=exif)
+    upright = np.argwhere(np.asarray(Picture(data).image())[:, :, 0])
+    (y0, x0), (y1, x1) = upright.min(axis=0), upright.max(axis=0) + 1
+    pixels, where = prepare(data, recipe, exact=exact)
+    rows, columns = np.nonzero(pixels[:, :, 0] == 0), np.nonzero(pixels[:, :, 0] >= 128)
+    assert rows[0].size
+    found = np.array([[columns[1].min(), columns[0].min(), columns[1].max() + 1, columns[0].max() + 1]], np.float32)
+    tolerance = 1.0 + 0.51 / min(where.scale_x, where.scale_y)
+    assert to_picture(found, where)[0] == pytest.approx([x0, y0, x1, y1], abs=tolerance)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.integers(1, 5000),
+    st.integers(1, 5000),
+    st.integers(1, 700),
+    st.integers(1, 700),
+    st.sampled_from("csl"),
+    st.data(),
+)
+def test_the_view_fits_the_picture_and_the_input(width, height, w, h, kind, data):
+    short = data.draw(st.integers(max(w, h), 1000)) if kind == "c" else None
+    recipe = Recipe(h, w, {"c": "crop", "s": "stretch", "l": "letterbox"}[kind], short)
+    where = placement(recipe, width, height)
+    seen = view(where, w, h)
+    for side, length, first, span, scale, offset in (
+        (width, w, seen.left, seen.x, where.scale_x, where.offset_x),
+        (height, h, seen.top, seen.y, where.scale_y, where.offset_y),
+    ):
+        assert 0 <= span.start < span.end <= side
+        assert 0 <= first < first + span.length <= length
+        assert kind == "l" or span.length == length
+        assert span.start * scale + offset == pytest.approx(first, abs=1e-6)
+        assert span.end * scale + offset == pytest.approx(first + span.length, abs=1e-6)
+
+
+def test_parts_of_a_span_join():
+    span = Span(3.5, 103.5, 40)
+    parts = [span.part(0, 7), span.part(7, 30), span.part(30, 40)]
+    assert [part.length for part in parts] == [7, 23, 10]
+    assert [part.end for part in parts[:-1]] == pytest.approx([part.start for part in parts[1:]])
+    assert span.mirrored(110) == Span(6.5, 106.5, 40)
+    assert Span(3.5, 103.5, 40).reach(1.0, 104) == (1, 104)
+
+
+@pytest.fixture(scope="module")
+def mobilenet(models):
+    """mobilenet_v2's probabilities for a batch of inputs, and its recipe."""
+    entry = Store(models).latest("mobilenet_v2")
+    session = ort.InferenceSession(entry.path / "model.onnx", providers=["CPUExecutionProvider"])
+    return lambda inputs: session.run(["probabilities"], {"images": np.stack(inputs)})[0], entry.card.recipe
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_fast_keeps_the_answers(picture, encoded, mobilenet, name):
+    """No probability moves by 0.02, and the best class stays (`loadtests.decode_recipes` tries many more photos)."""
+    run, recipe = mobilenet
+    inputs = []
+    for size in ((200, 150), (640, 480), (1024, 683), (1920, 1080), (4000, 3000)):
+        data = encoded(picture(name).resize(size, Image.Resampling.LANCZOS), "JPEG", quality=90)
+        inputs += [prepare(data, recipe, exact=way)[0] for way in (True, False)]
+    probabilities = run(inputs)
+    exact, fast = probabilities[::2], probabilities[1::2]
+    assert np.abs(exact - fast).max() < 0.02
+    assert (exact.argmax(axis=1) == fast.argmax(axis=1)).all()
+
+
+@pytest.mark.usefixtures("simd")
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP"])
+def test_memory_is_that_of_the_decoded_picture(encoded, form):
+    """While a picture of 24 megapixels is prepared, and nothing stays afterwards."""
+    data = encoded(Image.new("RGB", (6000, 4000), "teal"), form)
+    prepare(data, RECIPES["crop"], exact=False)
+    process, peak = psutil.Process(), 0
+    before = process.memory_info().rss
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(prepare, data, RECIPES["crop"], exact=False)
+        while not job.done():
+            peak = max(peak, process.memory_info().rss - before)
+    decoded = 6000 * 4000 * (3 if form == "JPEG" else 4)
+    assert peak < decoded + (24 << 20)
+    assert process.memory_info().rss - before < 16 << 20
+
+
+def test_threads_do_not_disturb_one_another(picture, encoded):
+    work = [
+        (encoded(picture(name), form), recipe)
+        for name in SAMPLES[:3]
+        for form in ("JPEG", "PNG")
+        for recipe in RECIPES.values()
+    ]
+    expected = [prepare(data, recipe, exact=False)[0] for data, recipe in work]
+    with ThreadPoolExecutor(8) as pool:
+        found = pool.map(lambda job: prepare(*job, exact=False)[0], work * 2)
+    assert all(np.array_equal(one, other) for one, other in zip(found, expected * 2, strict=True))
