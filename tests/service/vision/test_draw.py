@@ -1,0 +1,109 @@
+"""Answers drawn into pictures: what is drawn, where, and that all of it stays inside."""
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.results import Classification, Detection, ImageSize, Result, Segment
+from service.vision import masks
+from service.vision.draw import colour_of, draw
+from zoo.card import Recipe
+from zoo.recipe import placement
+
+CLASSES = [Classification(285, "Egyptian cat", 0.71), Classification(281, "a long name " * 20, 0.2)]
+SIZES = [(1, 1), (28, 28), (1, 3000), (3000, 1), (3, 600), (640, 427), (2400, 1800)]
+
+
+def result(size: tuple[int, int], predictions: list) -> Result:
+    return Result("a_model", "1", "a task", ImageSize(*size), predictions)
+
+
+def segment(size: tuple[int, int], class_id: int, form: masks.Form) -> Segment:
+    mask = np.zeros((100, 100), np.uint8)
+    cv2.circle(mask, (50, 50), 30, 255, -1)
+    return Segment(class_id, "a thing", 0.28, masks.encode(mask, placement(Recipe(100, 100, "stretch"), *size), form))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", ["classify", "detect", "segment", "nothing"])
+def test_any_size(encoded, size, kind):
+    """Small pictures are enlarged by a whole factor; nothing fails where there is no room."""
+    predictions = {
+        "classify": CLASSES,
+        "detect": [Detection(0, "person", 0.9, (0.0, 0.0, float(size[0]), float(size[1])))],
+        "segment": [segment(size, 3, "rle"), Segment(4, "a thing without a mask", 0.001)],
+        "nothing": [],
+    }[kind]
+    image = draw(encoded(Image.new("RGB", size, "navy"), "PNG"), result(size, predictions))
+    factor = image.width // size[0]
+    assert image.mode == "RGB"
+    assert image.size == (size[0] * factor, size[1] * factor)
+    assert max(image.size) >= 480
+    assert factor == 1 or max(size) * (factor - 1) < 480
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_box_lies_on_the_upright_picture(encoded, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    size = (600, 800) if orientation == 6 else (800, 600)
+    data = encoded(Image.new("RGB", (800, 600), "black"), "PNG", exif=exif)
+    image = np.asarray(draw(data, result(size, [Detection(2, "car", 0.5, (100.0, 200.0, 400.0, 500.0))])))
+    assert image.shape == (size[1], size[0], 3)
+    for x, y in ((100, 350), (399, 350), (250, 499), (250, 200)):
+        assert tuple(image[y, x]) == colour_of(2)
+    assert (image[260:440, 160:340] == 0).all()
+    assert (image[520:] == 0).all()
+    rows, columns = np.nonzero(image.any(axis=2))
+    assert (columns.min(), rows.max()) == (100, 499)
+    assert rows.min() < 200  # its label stands above it
+
+
+@pytest.mark.parametrize("box", [(0.0, 0.0, 50.0, 40.0), (780.0, 0.0, 800.0, 20.0), (790.0, 590.0, 800.0, 600.0)])
+def test_labels_stay_inside(encoded, box):
+    """A label's plate is as wide at every edge as it is in the middle."""
+    data = encoded(Image.new("RGB", (800, 600), "black"), "PNG")
+
+    def plate(at) -> int:
+        image = np.asarray(draw(data, result((800, 600), [Detection(2, "elephant", 0.5, at)])))
+        return int((image.any(axis=2)).sum(axis=1).max())
+
+    assert plate(box) == plate((300.0, 300.0, 310.0, 310.0))
+
+
+def test_the_best_label_is_on_top(encoded):
+    data = encoded(Image.new("RGB", (800, 600), "black"), "PNG")
+    box = (100.0, 200.0, 400.0, 500.0)
+    one = [Detection(2, "car", 0.9, box), Detection(7, "bus", 0.4, box)]
+    images = [np.asarray(draw(data, result((800, 600), found))) for found in (one, one[::-1])]
+    assert np.array_equal(*images)
+    assert tuple(images[0][350, 100]) == colour_of(2)
+
+
+@pytest.mark.parametrize("form", ["rle", "png", "polygon"])
+def test_masks_are_tinted(encoded, form):
+    data = encoded(Image.new("RGB", (800, 600), "black"), "PNG")
+    image = np.asarray(draw(data, result((800, 600), [segment((800, 600), 5, form)]))).astype(int)
+    assert (image[:100] == 0).all()
+    assert (image[:, :100] == 0).all()
+    assert np.abs(image[200, 400] - np.array(colour_of(5)) // 2).max() <= 1
+    assert tuple(image[300, 400 - 239]) == colour_of(5)  # the outline
+
+
+def test_bars_are_as_long_as_the_probabilities(encoded):
+    data = encoded(Image.new("RGB", (800, 600), "white"), "PNG")
+    full, half = (np.asarray(draw(data, result((800, 600), [Classification(9, "", p)]))) for p in (1.0, 0.5))
+    row = 599  # below the letters
+
+    def length(image) -> int:
+        return int((image[row] != image[row, -1]).any(axis=1).sum())
+
+    tinted = np.nonzero(np.abs(np.diff(half[row].astype(int), axis=0)).sum(axis=1) > 60)[0]
+    assert length(full) == length(half)  # the panel
+    assert tinted[0] + 1 == pytest.approx(length(full) / 2, abs=1)
+
+
+def test_colours_of_neighbours_differ():
+    colours = np.array([colour_of(i) for i in range(80)])
+    assert np.abs(np.diff(colours, axis=0)).sum(axis=1).min() > 150

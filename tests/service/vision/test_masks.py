@@ -1,0 +1,182 @@
+"""Masks at the picture's size, their shares, and the forms they are written down in."""
+
+import base64
+import io
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+from pycocotools import mask as coco
+
+from service.results import Png, Polygons, RunLength
+from service.vision import masks
+from zoo.card import Recipe
+from zoo.recipe import placement
+
+RECIPES = {
+    "stretch": Recipe(120, 160, "stretch"),
+    "letterbox": Recipe(160, 160, "letterbox"),
+    "crop": Recipe(120, 160, "crop", 160),
+}
+EVERY_RECIPE = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+SIZES = [(640, 480), (160, 120), (90, 300), (31, 17), (1, 1), (1, 700), (700, 1)]
+
+
+def blobs(height: int, width: int) -> np.ndarray:
+    """Class ids with a large and a small object that touch, and a hole."""
+    classes = np.zeros((height, width), np.uint8)
+    cv2.ellipse(classes, (width // 2, height // 2), (width // 4, height // 3), 30, 0, 360, 8, -1)
+    cv2.circle(classes, (width // 2, height // 2), 6, 0, -1)
+    classes[: height // 3, : width // 2] = 15
+    return classes
+
+
+def decoded(mask: RunLength) -> np.ndarray:
+    return coco.decode({"size": list(mask.size), "counts": mask.counts})
+
+
+binary = arrays.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.sampled_from([0, 255]))
+
+
+@settings(max_examples=300, deadline=None)
+@given(binary)
+def test_run_lengths_are_pycocotools_own(mask):
+    found = masks.encode_rle(mask)
+    assert found.size == mask.shape
+    assert found.counts == coco.encode(np.asfortranarray(mask // 255))["counts"].decode()
+    assert np.array_equal(masks.decode(found, *mask.shape[::-1]), mask)
+
+
+@settings(deadline=None)
+@given(binary)
+def test_png_comes_back(mask):
+    found = masks.encode_png(mask)
+    image = Image.open(io.BytesIO(base64.b64decode(found.png)))
+    assert (image.format, image.mode) == ("PNG", "L")
+    assert np.array_equal(image, mask)
+    assert np.array_equal(masks.decode(found, *mask.shape[::-1]), mask)
+
+
+@settings(max_examples=200, deadline=None)
+@given(binary)
+def test_polygons_enclose_the_mask(mask):
+    """All of it, and of what is outside no more than the holes and what simplifying may move."""
+    found = masks.encode_polygons(mask)
+    height, width = mask.shape
+    for line in found.polygons:
+        assert len(line) % 2 == 0
+        assert all(0.5 <= x <= width - 0.5 for x in line[::2])
+        assert all(0.5 <= y <= height - 0.5 for y in line[1::2])
+    outer, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = cv2.fillPoly(np.zeros_like(mask), outer, 255)
+    near = cv2.dilate(filled, np.ones((3, 3), np.uint8)), cv2.erode(filled, np.ones((3, 3), np.uint8))
+    drawn = masks.decode(found, width, height)
+    assert (drawn <= near[0]).all()
+    assert (drawn >= near[1]).all()
+
+
+def test_polygons_are_half_integers_around_pixel_centres():
+    mask = np.zeros((20, 30), np.uint8)
+    mask[4:10, 3:21] = 255
+    (line,) = masks.encode_polygons(mask).polygons
+    assert {(x, y) for x, y in zip(line[::2], line[1::2], strict=True)} == {
+        (3.5, 4.5),
+        (3.5, 9.5),
+        (20.5, 9.5),
+        (20.5, 4.5),
+    }
+
+
+def test_specks_are_left_out_but_never_everything():
+    mask = np.zeros((60, 60), np.uint8)
+    mask[5:35, 5:35] = mask[50:53, 50:53] = 255
+    assert len(masks.encode_polygons(mask).polygons) == 2
+    assert len(masks.encode_polygons(mask, speck=10.0).polygons) == 1
+    mask[5:35, 5:35] = 0
+    assert len(masks.encode_polygons(mask, speck=10.0).polygons) == 1
+    assert masks.encode_polygons(mask * 0).polygons == []
+
+
+@EVERY_RECIPE
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("form", ["rle", "png", "polygon"])
+def test_every_form_says_the_same(recipe, size, form):
+    where = placement(recipe, *size)
+    mask = masks.class_mask(blobs(recipe.height, recipe.width), 8)
+    found = masks.encode(mask, where, form)
+    assert isinstance(found, {"rle": RunLength, "png": Png, "polygon": Polygons}[form])
+    whole = masks.to_picture(mask, where) >= 128
+    back = masks.decode(found, *size)
+    assert whole.shape == back.shape == size[::-1]
+    if form == "polygon":
+        outer, _ = cv2.findContours(whole.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        whole = cv2.fillPoly(np.zeros(whole.shape, np.uint8), outer, 255) > 0
+        assert ((back > 0) != whole).mean() < 0.01
+    else:
+        assert np.array_equal(back > 0, whole)
+
+
+@EVERY_RECIPE
+@pytest.mark.parametrize("size", [(640, 480), (90, 300), (1000, 333)])
+def test_shares_are_those_of_the_masks(recipe, size):
+    where = placement(recipe, *size)
+    classes = blobs(recipe.height, recipe.width)
+    shares = masks.class_areas(classes, where)
+    assert shares == sorted(shares, key=lambda pair: -pair[1])
+    for class_id, share in shares:
+        mask = masks.class_mask(classes, class_id)
+        assert share == pytest.approx(masks.area(mask, where))
+        assert share == pytest.approx((masks.to_picture(mask, where) >= 128).mean(), abs=0.01)
+
+
+def test_the_background_and_the_border_of_a_letterbox_are_no_class():
+    where = placement(RECIPES["letterbox"], 320, 160)  # 40 rows of border above and below
+    classes = np.full((160, 160), 3, np.uint8)
+    classes[40:80] = 0
+    assert masks.class_areas(classes, where) == [(3, 0.5)]
+    assert masks.class_areas(classes, where, background=3) == [(0, 0.5)]
+    assert masks.class_areas(classes[:, :] * 0, where) == []
+
+
+def test_a_crop_covers_only_what_it_shows():
+    where = placement(RECIPES["crop"], 320, 320)  # 160 x 160, of which 160 x 120 are cut out
+    whole = masks.to_picture(np.full((120, 160), 255, np.uint8), where)
+    assert masks.area(np.full((120, 160), 255, np.uint8), where) == 0.75
+    assert (whole[40:280] == 255).all()
+    assert (whole[:40] == 0).all()
+    assert (whole[280:] == 0).all()
+
+
+@EVERY_RECIPE
+@pytest.mark.parametrize("size", [(640, 480), (480, 640), (2000, 900)])
+def test_an_object_comes_back_where_it_was(recipe, size):
+    """A rectangle of the input, mapped back, covers the same pixels of the picture as its corners do."""
+    where = placement(recipe, *size)
+    mask = np.zeros((recipe.height, recipe.width), np.uint8)
+    mask[50:90, 60:110] = 255
+    rows, columns = np.nonzero(masks.to_picture(mask, where) >= 128)
+    left, right = ((x - where.offset_x) / where.scale_x for x in (60, 110))
+    top, bottom = ((y - where.offset_y) / where.scale_y for y in (50, 90))
+    found = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    assert found == pytest.approx((left, top, right, bottom), abs=1.0)
+
+
+def test_classes_that_exclude_one_another_still_do():
+    where = placement(RECIPES["stretch"], 1237, 911)
+    classes = np.random.default_rng(0).integers(0, 4, (120, 160)).astype(np.uint8)
+    covered = sum((masks.to_picture(masks.class_mask(classes, i), where) >= 128).astype(int) for i in range(4))
+    assert covered.max() == 1
+
+
+def test_opacity_is_kept_where_it_is_asked_for():
+    where = placement(RECIPES["stretch"], 320, 240)
+    alpha = np.tile(np.linspace(0, 255, 160).astype(np.uint8), (120, 1))
+    soft, hard = (masks.decode(masks.encode(alpha, where, "png", soft=way), 320, 240) for way in (True, False))
+    assert np.array_equal(soft, masks.to_picture(alpha, where))
+    assert set(np.unique(hard)) == {0, 255}
+    assert np.array_equal(hard > 0, soft >= 128)
+    assert np.array_equal(decoded(masks.encode(alpha, where, "rle")) > 0, soft >= 128)
