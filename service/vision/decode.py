@@ -27,9 +27,9 @@ _HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters", "Adobe 
 
 # `Picture` checks every size against its caller's limit. Pillow's own limit is one for the whole process.
 Image.MAX_IMAGE_PIXELS = None
-# A large picture in one piece of memory, which goes back to the system when it is freed: of Pillow's usual 16 MB pieces,
-# the allocator keeps those of one whole picture for every thread.
-Image.core.set_block_size(1 << 30)
+# A large picture in one piece of memory, which goes back to the system when it is freed: Pillow's usual pieces of 16 MB
+# are kept by the allocator, a whole picture's for every thread.
+Image.core.set_block_size(1 << 30)  # type: ignore[attr-defined]  # Pillow documents it beside PILLOW_BLOCK_SIZE
 # Pillow warns of damaged metadata, always in other words: lines in the log, and memory, for whoever sends such files.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 

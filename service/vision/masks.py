@@ -50,8 +50,11 @@ def area(mask: Opacity, where: Placement) -> float:
 
 
 def class_mask(classes: npt.NDArray[np.uint8], class_id: int) -> Opacity:
-    """The mask of one class, 0 or 255, of class ids uint8 [H, W]."""
-    return np.where(classes == class_id, np.uint8(255), np.uint8(0))
+    """The mask of one class of class ids uint8 [H, W].
+
+    It is 0 or 254: half-way between two classes then lies in neither, and their masks never overlap.
+    """
+    return np.where(classes == class_id, np.uint8(254), np.uint8(0))
 
 
 def encode(mask: Opacity, where: Placement, form: Form, *, soft: bool = False) -> Mask:
@@ -124,11 +127,11 @@ def encode_polygons(mask: Opacity, speck: float = 0.0) -> Polygons:
 
     Args:
         mask: the mask.
-        speck: outlines around less area, in square pixels, are left out; the largest always stays.
+        speck: outlines around fewer pixels are left out; the largest always stays.
     """
-    outlines, _ = cv2.findContours(_binary(mask), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    outlines = sorted(outlines, key=cv2.contourArea, reverse=True)
-    kept = [line for i, line in enumerate(outlines) if i == 0 or cv2.contourArea(line) >= speck]
+    found, _ = cv2.findContours(_binary(mask), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    outlines = sorted(found, key=_enclosed, reverse=True)
+    kept = [outline for i, outline in enumerate(outlines) if i == 0 or _enclosed(outline) >= speck]
     return Polygons([(cv2.approxPolyDP(line, 0.5, closed=True).reshape(-1) + 0.5).tolist() for line in kept])
 
 
@@ -157,6 +160,11 @@ def _pixels(where: Placement) -> float:
 
 def _binary(mask: Opacity) -> Opacity:
     return cast("Opacity", cv2.threshold(mask, _INSIDE - 1, 255, cv2.THRESH_BINARY)[1])
+
+
+def _enclosed(outline: Any) -> float:
+    """How many pixels an outline through all its outermost pixels encloses, with those (Pick's theorem)."""
+    return float(cv2.contourArea(outline)) + len(outline) / 2 + 1
 
 
 def _whole(start: float, end: float, side: int) -> tuple[int, int]:

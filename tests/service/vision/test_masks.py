@@ -17,6 +17,8 @@ from service.vision import masks
 from zoo.card import Recipe
 from zoo.recipe import placement
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pycocotools")
+
 RECIPES = {
     "stretch": Recipe(120, 160, "stretch"),
     "letterbox": Recipe(160, 160, "letterbox"),
