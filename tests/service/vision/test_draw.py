@@ -107,6 +107,7 @@ def test_bars_are_as_long_as_the_probabilities(encoded):
     assert tinted[0] + 1 == pytest.approx(length(full) / 2, abs=1)
 
 
-def test_colours_of_neighbours_differ():
-    colours = np.array([colour_of(i) for i in range(80)])
-    assert np.abs(np.diff(colours, axis=0)).sum(axis=1).min() > 150
+@pytest.mark.parametrize("apart", [1, 2, 3, 5, 8, 13, 21])
+def test_colours_differ(apart):
+    colours = np.array([colour_of(i) for i in range(81)])
+    assert np.abs(colours[apart:] - colours[:-apart]).sum(axis=1).min() >= 45
