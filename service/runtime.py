@@ -11,6 +11,7 @@ from service.metrics import Metrics
 from service.predictor import Predictor
 from service.selftest import self_test
 from service.settings import Settings, usable_cores
+from service.tracing import start_tracing
 
 
 class Runtime:
@@ -24,6 +25,7 @@ class Runtime:
     def __init__(self, settings: Settings, process: int = 0) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self.tracing = start_tracing()
         self.workers = Workers(settings.threads or usable_cores())
         load = functools.partial(
             LoadedModel,
@@ -42,6 +44,8 @@ class Runtime:
     def stop(self) -> None:
         """Let the worker threads end."""
         self.workers.close()
+        if self.tracing is not None:
+            self.tracing.stop()
 
     def _check(self, model: LoadedModel) -> None:
         self_test(model, self.predictor)

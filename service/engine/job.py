@@ -13,6 +13,7 @@ from service.errors import Reason, RequestError
 
 Outputs = Mapping[str, npt.NDArray[Any]]
 AnswerT = TypeVar("AnswerT")
+Span = tuple[str, float, float]  # a stage, from when to when
 
 
 class Priority(IntEnum):
@@ -122,11 +123,12 @@ class Job(Generic[AnswerT]):
         else:
             self._future.set_result(self._answer)  # type: ignore[arg-type]  # one of the two is set before settling
 
-    def stages(self) -> dict[str, float]:
-        """Seconds spent in each stage. The two waits, for a worker and for a run, are one stage: `queue`."""
-        return {
-            "decode": self.prepared - self.started,
-            "queue": self.started - self.submitted + self.run - self.prepared,
-            "infer": self.ran - self.run,
-            "postprocess": self.finished - self.ran,
-        }
+    def spans(self) -> list[Span]:
+        """What happened to the job, from its submission to its answer. It waits twice: for a worker, and for a run."""
+        return [
+            ("queue", self.submitted, self.started),
+            ("decode", self.started, self.prepared),
+            ("queue", self.prepared, self.run),
+            ("infer", self.run, self.ran),
+            ("postprocess", self.ran, self.finished),
+        ]

@@ -27,8 +27,7 @@ from zoo.card import Task
 
 def build_app(runtime: Runtime, behind: Starlette) -> Starlette:
     """Put the routes of version 1 in front of another app, which gets every request that none of them takes."""
-    predictor, settings, metrics = runtime.predictor, runtime.settings, runtime.metrics
-    status = Status(runtime.repository, metrics)
+    status = Status(runtime.repository, runtime.metrics)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -39,10 +38,7 @@ def build_app(runtime: Runtime, behind: Starlette) -> Starlette:
 
     app = Starlette(
         routes=[
-            *(
-                Route(f"/v1/{task}", Predict(task, predictor, settings, metrics), methods=["POST"])
-                for task in get_args(Task)
-            ),
+            *(Route(f"/v1/{task}", Predict(task, runtime), methods=["POST"]) for task in get_args(Task)),
             Route("/v1/models", status.models),
             Route("/v1/models/{name}", status.model),
             Route("/livez", status.livez),
@@ -52,7 +48,7 @@ def build_app(runtime: Runtime, behind: Starlette) -> Starlette:
         exception_handlers={RequestError: _refuse, HTTPException: _refuse_http},
         lifespan=lifespan,
     )
-    app.router.default = _Behind(behind, int(settings.max_body_mb * 1e6))
+    app.router.default = _Behind(behind, int(runtime.settings.max_body_mb * 1e6))
     return app
 
 

@@ -1,4 +1,4 @@
-"""Sessions on the CPU, with the very code that a GPU uses: fixed buffers, known sizes, the provider that was asked for."""
+"""Sessions on the CPU, with the very code that a GPU uses: fixed buffers, known sizes, the provider that was asked."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,0 +1,103 @@
+"""One request on `/v1/<task>` and what is to be said about its answer: headers, status, stages. Called by `predict`."""
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from time import perf_counter
+from typing import Any
+from urllib.parse import parse_qsl
+from uuid import uuid4
+
+import msgspec
+from starlette.types import Scope
+
+from service.engine.job import Job, Priority, Span
+from service.errors import Reason, RequestError
+from service.http.problems import CONTENT_TYPE, STATUS, headers, problem
+
+STAGES = ("read", "decode", "queue", "infer", "postprocess", "encode")  # in the order in which they happen
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+
+
+class Exchange:
+    """One request and what is to be said about its answer."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.start = self.mark = perf_counter()
+        self.request_headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        self.words = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        self.model = ""
+        self.status = 200
+        self.refusal: Reason | None = None
+        self.spans: list[Span] = []
+        self.batch_size = 0
+        self._extra: list[tuple[bytes, bytes]] = []
+        self._content_type = b"application/json"
+        given = self.request_headers.get(b"x-request-id", b"")
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex.encode()
+
+    def lap(self, stage: str) -> None:
+        """End a stage now."""
+        now = perf_counter()
+        self.spans.append((stage, self.mark, now))
+        self.mark = now
+
+    def answered(self, job: Job[Any]) -> None:
+        """Take over the stages of the job that was answered last; waking its request up is part of the next stage."""
+        self.spans += job.spans()
+        self.batch_size = job.batch_size
+        self.mark = job.finished
+
+    def stages(self) -> dict[str, float]:
+        """Seconds by stage, in the order in which they happen; the waits for a worker and for a run are one."""
+        seconds = dict.fromkeys(STAGES, 0.0)
+        for stage, start, end in self.spans:
+            seconds[stage] += end - start
+        return seconds
+
+    def timeout_ms(self, default: float) -> float:
+        """The request's own deadline (`X-Request-Timeout-Ms`), at most the server's."""
+        return min(default, self._number(b"x-request-timeout-ms", default, "a number of milliseconds above 0"))
+
+    def priority(self) -> Priority:
+        """The request's `X-Request-Priority`: high, normal or low."""
+        given = self.request_headers.get(b"x-request-priority", b"normal").decode("latin-1")
+        try:
+            return Priority[given.upper()]
+        except KeyError:
+            raise RequestError(
+                Reason.BAD_OPTION, f"X-Request-Priority: {given[:80]}: expected one of `high`, `normal`, `low`."
+            ) from None
+
+    def refuse(self, error: RequestError) -> bytes:
+        """Turn the answer into a problem."""
+        self.status = STATUS[error.reason]
+        self.refusal = error.reason
+        self._extra = headers(error)
+        self._content_type = CONTENT_TYPE
+        return msgspec.json.encode(problem(error))
+
+    def headers(self, length: int) -> list[tuple[bytes, bytes]]:
+        """All headers of the response."""
+        stages = self.stages().items() if self.status == HTTPStatus.OK else ()
+        timing = "".join(f"{stage};dur={1000 * seconds:.3f}, " for stage, seconds in stages)
+        return [
+            (b"content-type", self._content_type),
+            (b"content-length", str(length).encode()),
+            (b"server-timing", f"{timing}total;dur={1000 * (perf_counter() - self.start):.3f}".encode()),
+            (b"x-request-id", self.request_id),
+            *self._extra,
+        ]
+
+    def _number(self, header: bytes, default: float, expected: str) -> float:
+        given = self.request_headers.get(header)
+        if given is None:
+            return default
+        try:
+            value = float(given)
+        except ValueError:
+            value = 0.0
+        if not value > 0:
+            name = header.decode().title()
+            raise RequestError(Reason.BAD_OPTION, f"{name}: {given[:80].decode('latin-1')}: expected {expected}.")
+        return value
