@@ -10,15 +10,22 @@ import threading
 from collections.abc import Sequence
 from itertools import count
 from queue import PriorityQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from service.engine.job import Job
 
-if TYPE_CHECKING:
-    from service.engine.batcher import Batcher
-
 logger = logging.getLogger(__name__)
 _STOP_PRIORITY = 99
+
+
+class Line(Protocol):
+    """Whose jobs the workers do: a model's batcher."""
+
+    def process(self, job: Job[Any]) -> None:
+        """Do a job, and whatever has become possible with it. On a worker thread."""
+
+    def settle(self, jobs: Sequence[Job[Any]]) -> None:
+        """Resolve the futures of finished jobs. On the event loop."""
 
 
 class Workers:
@@ -31,7 +38,7 @@ class Workers:
         self.size = size
         self.backlog = 0.0  # seconds of work that was submitted and not delivered, as the batchers estimate it
         self._order = count()
-        self._queue: PriorityQueue[tuple[int, int, Job[Any] | None, Batcher | None]] = PriorityQueue()
+        self._queue: PriorityQueue[tuple[int, int, Job[Any] | None, Line | None]] = PriorityQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads = [threading.Thread(target=self._work, name=f"worker-{i}", daemon=True) for i in range(size)]
         for thread in self._threads:
@@ -41,16 +48,16 @@ class Workers:
         """Seconds until a picture that is submitted now would be taken up."""
         return self.backlog / self.size
 
-    def submit(self, job: Job[Any], batcher: "Batcher") -> None:
+    def submit(self, job: Job[Any], line: Line) -> None:
         """Queue a job. Only on the event loop, which will also settle it."""
         self._loop = job.future.get_loop()
-        self._queue.put((job.priority, next(self._order), job, batcher))
+        self._queue.put((job.priority, next(self._order), job, line))
 
-    def deliver(self, jobs: Sequence[Job[Any]], batcher: "Batcher") -> None:
+    def deliver(self, jobs: Sequence[Job[Any]], line: Line) -> None:
         """Hand finished jobs back to the event loop, in one wake-up. Called on worker threads."""
         assert self._loop is not None  # noqa: S101 - set by the `submit` that brought the jobs here
         try:
-            self._loop.call_soon_threadsafe(batcher.settle, jobs)
+            self._loop.call_soon_threadsafe(line.settle, jobs)
         except RuntimeError:  # the loop is closed: the process is going down and nobody waits
             logger.debug("%d answers came after the event loop was closed", len(jobs))
 
@@ -61,11 +68,11 @@ class Workers:
 
     def _work(self) -> None:
         while True:
-            _, _, job, batcher = self._queue.get()
-            if job is None or batcher is None:
+            _, _, job, line = self._queue.get()
+            if job is None or line is None:
                 return
             try:
-                batcher.process(job)
+                line.process(job)
             except BaseException:  # a bug: nobody may lose a worker to it
                 logger.exception("a worker survived an unexpected error")
-            del job, batcher  # a waiting worker keeps no picture alive
+            del job, line  # a waiting worker keeps no picture alive
