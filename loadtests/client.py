@@ -20,7 +20,7 @@ from httptools import HttpParserError, HttpResponseParser
 T = TypeVar("T")
 Failure = Literal["", "timeout", "connection", "not sent"]
 _AFTER_FAILURE = 0.01  # seconds that a closed loop's client waits after a connection failed, so that it does not spin
-_SPIN = 0.0015  # seconds before an arrival during which the event loop polls: its timers are only good to 1 ms
+_SPIN = 0.001  # seconds before an arrival during which the event loop polls: its timers are only good to 1 ms
 _IDLE = 3.0  # seconds after which a free connection is not used again: servers close theirs after 5 and more
 
 

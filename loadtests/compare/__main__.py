@@ -151,12 +151,13 @@ def main(
     os.sched_setaffinity(0, plan.client_cores)
     kinds = ("fast", "pillow") if pixels == "both" else (pixels,)
     chosen = [(server, kind) for server in servers if server.name not in problems for kind in kinds]
-    with TemporaryDirectory(prefix="compare-") as scratch:
-        path = Path(scratch) / "photo.jpg"
+    with TemporaryDirectory(prefix="compare-", ignore_cleanup_errors=True) as folder:
+        scratch = Path(folder)
+        path = scratch / "photo.jpg"
         path.write_bytes(jpeg)
-        folder = (logs or Path(scratch)).resolve()
-        folder.mkdir(parents=True, exist_ok=True)
-        trials = run_rounds(Bench(plan, path, model.resolve(), folder, free_port(), _say), chosen)
+        logs = (logs or scratch).resolve()
+        logs.mkdir(parents=True, exist_ok=True)
+        trials = run_rounds(Bench(plan, path, model.resolve(), scratch, logs, free_port(), _say), chosen)
     results = Results({server.name: server.versions() for server, _ in chosen}, trials)
     settings: dict[str, Any] = {**msgspec.to_builtins(plan), "photo_bytes": len(jpeg)}
     installed = versions(("zooserve", "httptools", "uvloop", "msgspec"))

@@ -8,9 +8,8 @@ from email import message_from_bytes
 import pytest
 
 from loadtests.compare.environments import _current, ensure
-from loadtests.compare.process import ServerError
 from loadtests.compare.servers import PEERS, SERVERS
-from loadtests.compare.trial import compare_answers, rate_of
+from loadtests.compare.trial import WrongAnswerError, check_answer, rate_of
 
 JPEG = b"\xff\xd8 a photo \r\n\r\n"
 ANSWER = {"predictions": [{"class_id": 1, "label": "a", "score": 0.5}]}
@@ -99,8 +98,12 @@ def predictions(*pairs):
     return [{"class_id": class_id, "label": "x", "score": score} for class_id, score in pairs]
 
 
+def check(body):
+    check_answer(SERVERS["fastapi"], body, predictions((1, 0.5), (2, 0.25)))
+
+
 def test_the_same_answer():
-    compare_answers(predictions((1, 0.5), (2, 0.25)), predictions((1, 0.5004), (2, 0.2499)))
+    check(json.dumps({"predictions": predictions((1, 0.5004), (2, 0.2499))}).encode())
 
 
 @pytest.mark.parametrize(
@@ -114,5 +117,11 @@ def test_the_same_answer():
     ],
 )
 def test_another_answer(given):
-    with pytest.raises(ServerError, match="bare loop"):
-        compare_answers(given, predictions((1, 0.5), (2, 0.25)))
+    with pytest.raises(WrongAnswerError, match="bare loop"):
+        check(json.dumps({"predictions": given}).encode())
+
+
+@pytest.mark.parametrize("body", [b"", b"ok", b"[]", b"{}", b"null", b'{"predictions": [1, 2]}'])
+def test_an_answer_that_is_none(body):
+    with pytest.raises(WrongAnswerError, match="it answers"):
+        check(body)

@@ -7,8 +7,10 @@ from starlette.requests import Request
 
 from loadtests.compare.work import MAX_BATCH, MAX_WAIT, PORT, Classifier
 
+QUIET = {"enable_access_log": False}
 
-@serve.deployment(max_ongoing_requests=64)
+
+@serve.deployment(max_ongoing_requests=64, logging_config=QUIET)
 class Classify:
     def __init__(self) -> None:
         self.classifier = Classifier()
@@ -22,5 +24,5 @@ class Classify:
 
 
 if __name__ == "__main__":
-    serve.start(http_options={"host": "127.0.0.1", "port": PORT})
+    serve.start(http_options={"host": "127.0.0.1", "port": PORT}, logging_config=QUIET)
     serve.run(Classify.bind(), route_prefix="/classify", blocking=True)

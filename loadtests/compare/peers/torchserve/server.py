@@ -36,4 +36,4 @@ if __name__ == "__main__":
     subprocess.run([BIN / "torch-model-archiver", *archive], check=True)  # noqa: S603
     os.environ["LOG_LOCATION"] = os.environ["METRICS_LOCATION"] = str(store)
     serve = ["torchserve", "--start", "--foreground", "--ncs", "--ts-config", str(store / "config.properties")]
-    os.execv(BIN / "torchserve", [*serve, "--disable-token-auth"])  # noqa: S606
+    os.execv(BIN / "torchserve", [*serve, "--log-config", "log4j2.xml", "--disable-token-auth"])  # noqa: S606
