@@ -25,7 +25,12 @@ def answer(
     placement: Placement,  # noqa: ARG001 - a class has no place in the picture
     options: Options,
 ) -> list[Classification]:
-    """Pick the `top_k` most probable classes of picture `index`, best first; ties keep the order of the class ids."""
+    """Pick the `top_k` most probable classes of picture `index`, best first, equals by class id."""
     probabilities = outputs["probabilities"][index]
-    best = np.argsort(-probabilities, kind="stable")[: options.top_k]
-    return [Classification(int(i), card.labels[i], round(float(probabilities[i]), 6)) for i in best]
+    top_k = min(options.top_k, probabilities.size)
+    best = np.argpartition(probabilities, -top_k)[-top_k:]
+    best = best[np.lexsort((best, -probabilities[best]))]
+    return [
+        Classification(class_id, card.labels[class_id], round(score, 6))
+        for class_id, score in zip(best.tolist(), probabilities[best].tolist(), strict=True)
+    ]
