@@ -127,7 +127,10 @@ def plot(path: Path, panels: Sequence[Panel], caption: str = "") -> None:
 
     figure, axes = plt.subplots(1, len(panels), figsize=(6.4 * len(panels), 4.8), squeeze=False, layout="constrained")
     names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
-    style = {name: {"color": f"C{n % 10}", "marker": "osD^vP*X<>"[n % 10]} for n, name in enumerate(names)}
+    style = {
+        name: {"color": f"C{n % 10}", "marker": "osD^vP*X<>"[n % 10], "linestyle": "-" if n < 10 else "--"}
+        for n, name in enumerate(names)
+    }
     for panel, ax in zip(panels, axes[0], strict=True):
         for name, points in panel.curves.items():
             ax.plot(

@@ -182,8 +182,8 @@ def _present(results: Results, plot_path: Path | None, done: Report) -> None:
             click.echo(f"problem with {row.server} ({row.pixels}), {problem}")
     for goal in check(found):
         click.echo(str(goal))
-    if plot_path is not None:
-        plot(plot_path, panels(found), f"{done.machine.processor}, one core for the server; {done.date[:10]}")
+    if plot_path is not None and found:
+        plot(plot_path, panels(found), f"{found[0].pixels} pixels; {done.machine.processor}; {done.date[:10]}")
 
 
 def _check_machine(plan: Plan, model: Path) -> None:

@@ -62,17 +62,17 @@ def scenario_table(rows: Sequence[Row]) -> str:
 
 
 def panels(rows: Sequence[Row]) -> list[Panel]:
-    """The latency-throughput plot: p99 over what closed loops reached, and over what open loops offered."""
-    closed = {
-        _name(row, rows): [Point(f.rate, f.p99, str(load)) for load, f in row.closed.items()]
-        for row in rows
-        if row.closed
-    }
-    opened = {_name(row, rows): [Point(f.rate, f.p99) for f in row.open.values()] for row in rows if row.open}
-    shown = [Panel("Closed loop, beside each point its concurrency", "requests per second", "p99, ms", closed)]
+    """The latency-throughput plot: p99 over what closed loops reached, and over what open loops offered.
+
+    Where two kinds of pixels were measured, it shows the first: two curves for each server cannot be told apart.
+    """
+    shown = [row for row in rows if row.pixels == rows[0].pixels]
+    closed = {r.server: [Point(f.rate, f.p99, str(load)) for load, f in r.closed.items()] for r in shown if r.closed}
+    opened = {r.server: [Point(f.rate, f.p99) for f in r.open.values()] for r in shown if r.open}
+    drawn = [Panel("Closed loop, beside each point its concurrency", "requests per second", "p99, ms", closed)]
     if opened:
-        shown.append(Panel("Open loop, Poisson arrivals", "requests per second", "p99, ms", opened))
-    return shown
+        drawn.append(Panel("Open loop, Poisson arrivals", "requests per second", "p99, ms", opened))
+    return drawn
 
 
 def _cell(figures: Figures | BareRow | None) -> str:
@@ -103,8 +103,3 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 def _offered(words: str) -> str:
     return f"{words} of the bare loop" if words.endswith("%") else f"{words}/s"
-
-
-def _name(row: Row, rows: Sequence[Row]) -> str:
-    several = len({other.pixels for other in rows if other.server == row.server}) > 1
-    return f"{row.server} ({row.pixels})" if several else row.server
