@@ -72,7 +72,7 @@ class Batcher:
             RequestError: `queue_full`, with the seconds after which there should be room.
         """
         wait = self._workers.predicted_wait()
-        if self.pending >= self.max_queue or job.submitted + wait > job.deadline:
+        if self.pending >= self.max_queue or job.submitted + wait + self._cost > job.deadline:
             raise RequestError(
                 Reason.QUEUE_FULL,
                 f"{self.pending} pictures wait for this model, about {wait:.2g} s of work. "

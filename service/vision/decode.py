@@ -123,6 +123,8 @@ class Picture:
             self._image = self._open()
         try:
             self._image.load()
+        except MemoryError:
+            raise
         except Exception as error:  # Pillow's plugins raise whatever they stumble over
             raise self._broken(error) from error
         return self._image
@@ -224,11 +226,18 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     Transparent pixels are laid over white, as viewers show them (Pillow's own `convert("RGB")` would bring out whatever
     colour lies hidden under them). Of 16 bits the upper 8 are taken (Pillow would clip greys to 255).
+
+    Raises:
+        RequestError: `undecodable`: colours that Pillow cannot convert.
     """
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        above = image.convert("RGBA")
-        image = Image.new("RGB", image.size, "white")
-        image.paste(above, mask=above)
-    return image.convert("RGB")
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    try:
+        if image.has_transparency_data:
+            above = image.convert("RGBA")
+            image = Image.new("RGB", image.size, "white")
+            image.paste(above, mask=above)
+        return image.convert("RGB")
+    except ValueError as error:
+        detail = f"The picture's colours (mode {image.mode}) cannot be converted: {error}. Send it in RGB."
+        raise RequestError(Reason.UNDECODABLE, detail) from error
