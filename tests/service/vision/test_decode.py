@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from service.errors import Reason, RequestError
-from service.vision.decode import Picture, decode
+from service.vision.decode import Picture, decode, to_rgb
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow, about damaged files
 
@@ -91,6 +91,13 @@ def test_numbers_that_are_no_colours_are_refused(small, kind):
     with pytest.raises(RequestError, match="32-bit") as caught:
         decode(data.tobytes())
     assert caught.value.reason is Reason.NOT_AN_IMAGE
+
+
+def test_colours_that_cannot_be_converted_are_refused():
+    image = Image.new("P", (8, 8))
+    image.info["transparency"] = "half"
+    with pytest.raises(RequestError, match="mode P"):
+        to_rgb(image)
 
 
 def test_transparency_is_laid_over_white(small, encoded):
@@ -190,13 +197,27 @@ def test_a_jpeg_with_bytes_too_many_is_read(small, encoded):
     assert np.array_equal(decode(odd), decode(data))
 
 
-@pytest.mark.parametrize(("form", "options"), FORMATS.values(), ids=FORMATS)
+KINDS = [("RGB", name) for name in FORMATS] + [
+    ("P", "png"),
+    ("P", "gif"),
+    ("P", "tiff"),
+    ("LA", "png"),
+    ("CMYK", "jpeg"),
+]
+
+
+@pytest.mark.parametrize(("mode", "name"), KINDS)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_flipped_bits_crash_nothing(small, encoded, form, options, data):
-    damaged = bytearray(encoded(small, form, **options))
+def test_flipped_bits_crash_nothing(small, encoded, mode, name, data):
+    form, options = FORMATS[name]
+    if mode == "P" and form != "TIFF":
+        options = options | {"transparency": 3}
+    image = small.quantize(32) if mode == "P" else small.convert(mode)
+    damaged = bytearray(encoded(image, form, **options))
     for _ in range(data.draw(st.integers(1, 4))):
-        damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        place = data.draw(st.integers(0, len(damaged) - 1) | st.integers(0, 200))  # headers matter most
+        damaged[place] ^= 1 << data.draw(st.integers(0, 7))
     pixels = attempt(bytes(damaged), max_pixels=1_000_000)
     if isinstance(pixels, Reason):
         assert pixels in (Reason.UNDECODABLE, Reason.NOT_AN_IMAGE, Reason.TOO_LARGE)
