@@ -29,7 +29,7 @@ _HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters", "Adobe 
 Image.MAX_IMAGE_PIXELS = None
 # A large picture in one piece of memory, which goes back to the system when it is freed: Pillow's usual pieces of 16 MB
 # are kept by the allocator, a whole picture's for every thread.
-Image.core.set_block_size(1 << 30)  # type: ignore[attr-defined]  # Pillow documents it beside PILLOW_BLOCK_SIZE
+Image.core.set_block_size(1 << 30)  # type: ignore[attr-defined]  # what PILLOW_BLOCK_SIZE does
 # Pillow warns of damaged metadata, always in other words: lines in the log, and memory, for whoever sends such files.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
