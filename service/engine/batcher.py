@@ -22,6 +22,7 @@ from service.errors import Reason, RequestError
 logger = logging.getLogger(__name__)
 Run = Callable[[npt.NDArray[np.uint8]], Outputs]
 _SMOOTHING = 0.1  # weight of the newest picture in the moving average of a picture's cost
+_TRUST = 0.8  # share of the time that is left, in which the predicted wait must end
 
 
 class Batcher:
@@ -65,30 +66,35 @@ class Batcher:
         self._runs = 0
         self._lock = threading.Lock()  # guards _ready and _runs
 
-    def submit(self, job: Job[Any]) -> None:
-        """Take a job in, or refuse it at once.
+    def check(self, deadline: float) -> None:
+        """Refuse what could not be answered in time, at once and before any work is done for it.
+
+        A prediction is not exact: four fifths of the time that is left must suffice for the wait.
 
         Raises:
             RequestError: `queue_full`, with the seconds after which there should be room.
         """
         wait = self._workers.predicted_wait()
-        if self.pending >= self.max_queue or job.submitted + wait + self._cost > job.deadline:
+        if self.pending >= self.max_queue or wait + self._cost > _TRUST * (deadline - perf_counter()):
             raise RequestError(
                 Reason.QUEUE_FULL,
                 f"{self.pending} pictures wait for this model, about {wait:.2g} s of work. "
                 "Try again later, or add capacity.",
                 retry_after=max(1, ceil(wait)),
             )
+
+    def submit(self, job: Job[Any]) -> None:
+        """Take a job in, or refuse it at once; see `check`."""
+        self.check(job.deadline)
         job.cost = self._cost
         self.pending += 1
-        self._workers.backlog += job.cost
         self._workers.submit(job, self)
 
     def settle(self, jobs: Sequence[Job[Any]]) -> None:
         """Resolve the futures of finished jobs."""
+        self._workers.settled(jobs)
         for job in jobs:
             self.pending -= 1
-            self._workers.backlog -= job.cost
             if not job.failed:
                 cost = job.prepared - job.started + (job.finished - job.run) / job.batch_size
                 self._cost += _SMOOTHING * (cost - self._cost)

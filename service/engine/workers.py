@@ -10,12 +10,15 @@ import threading
 from collections.abc import Sequence
 from itertools import count
 from queue import PriorityQueue
+from time import perf_counter
 from typing import Any, Protocol
 
 from service.engine.job import Job
 
 logger = logging.getLogger(__name__)
 _STOP_PRIORITY = 99
+_SMOOTHING = 0.05  # weight of the newest observation in the moving average of the pace
+_SLOWEST = 20.0  # a pause of the whole process says nothing about its pace
 
 
 class Line(Protocol):
@@ -31,12 +34,15 @@ class Line(Protocol):
 class Workers:
     """A fixed number of daemon threads and the priority queue before them.
 
-    `submit` and `backlog` belong to the event loop.
+    `submit`, `settled` and `predicted_wait` belong to the event loop.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.backlog = 0.0  # seconds of work that was submitted and not delivered, as the batchers estimate it
+        self._backlog = 0.0  # seconds of work that was submitted and not delivered, as the batchers estimate it
+        self._jobs = 0  # how many jobs that is
+        self._pace = 1.0  # seconds that a second of work takes when all workers have work: they share the machine
+        self._settled: float | None = None  # when jobs were last settled, if all workers had work from then on
         self._order = count()
         self._queue: PriorityQueue[tuple[int, int, Job[Any] | None, Line | None]] = PriorityQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -46,12 +52,24 @@ class Workers:
 
     def predicted_wait(self) -> float:
         """Seconds until a picture that is submitted now would be taken up."""
-        return self.backlog / self.size
+        return self._backlog * self._pace / self.size
 
     def submit(self, job: Job[Any], line: Line) -> None:
         """Queue a job. Only on the event loop, which will also settle it."""
         self._loop = job.future.get_loop()
+        self._backlog += job.cost
+        self._jobs += 1
         self._queue.put((job.priority, next(self._order), job, line))
+
+    def settled(self, jobs: Sequence[Job[Any]]) -> None:
+        """Take finished jobs off the books, and see how fast work is really done. Only on the event loop."""
+        now, work = perf_counter(), sum(job.cost for job in jobs)
+        self._backlog -= work
+        self._jobs -= len(jobs)
+        if self._settled is not None and work > 0:
+            pace = (now - self._settled) * self.size / work
+            self._pace += _SMOOTHING * (min(max(pace, 1.0), _SLOWEST) - self._pace)
+        self._settled = now if self._jobs > self.size else None
 
     def deliver(self, jobs: Sequence[Job[Any]], line: Line) -> None:
         """Hand finished jobs back to the event loop, in one wake-up. Called on worker threads."""

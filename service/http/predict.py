@@ -74,6 +74,7 @@ class Predict:
         options = options_of(self._task, words)
         deadline = deadline_after(exchange.timeout_ms(self._settings.timeout_ms))
         priority = exchange.priority()
+        model.batcher.check(deadline)  # once more when the picture is submitted; here it spares reading the body
         pictures = await read_pictures(scope, receive, exchange.request_headers, self._settings)
         exchange.lap("read")
 

@@ -99,7 +99,7 @@ def test_a_lone_picture_is_run_at_once_and_what_waits_meanwhile_becomes_one_batc
         assert [await job.future for job in jobs] == [0, 2, 4, 6, 8, 10]
         assert [sorted(batch) for batch in model.batches] == [[0], [1, 2, 3, 4, 5]]
         assert queue.pending == 0
-        assert workers.backlog == pytest.approx(0)
+        assert workers.predicted_wait() == pytest.approx(0)
 
     asyncio.run(main())
 
@@ -206,8 +206,9 @@ def test_what_cannot_be_answered_in_time_is_refused_instead_of_queued(model, wor
         for value in range(8):
             queue.submit(job(value))
         with pytest.raises(RequestError) as refused:
-            queue.submit(job(9, deadline=time.perf_counter() + 1.0))  # 8 pictures of 1 s on 4 workers: 2 s
+            queue.submit(job(9, deadline=time.perf_counter() + 3.0))  # 8 pictures of 1 s on 4 workers, and its own
         assert refused.value.reason is Reason.QUEUE_FULL
+        queue.submit(job(9, deadline=time.perf_counter() + 4.0))
         model.gate.set()
 
     asyncio.run(main())
@@ -263,6 +264,30 @@ def test_slots_are_taken_in_the_order_of_the_ring_and_given_back():
     slots.free(1)
     slots.free(0)
     assert [slots.take() for _ in range(3)] == [0, 1, None]
+
+
+def test_the_wait_is_predicted_from_what_work_really_takes(workers):
+    """The workers are slower together than alone, as on a machine that they share with others."""
+
+    def slow(images):
+        time.sleep(0.01 * len(images))
+        return {"twice": images[:, 0, 0, 0].astype(np.int64) * 2}
+
+    async def main():
+        queue = Batcher(slow, workers, Slots(8, 1, (1, 1, 3)), max_batch=1, max_runs=1, max_queue=500, cost=0.01)
+        first = [job(value % 10) for value in range(100)]
+        for one in first:
+            queue.submit(one)
+        assert workers.predicted_wait() == pytest.approx(100 * 0.01 / 4, rel=0.1), "before anything was seen"
+        await asyncio.gather(*(one.future for one in first))
+        again = [job(value % 10) for value in range(50)]
+        for one in again:
+            queue.submit(one)
+        start, predicted = time.perf_counter(), workers.predicted_wait()
+        await asyncio.gather(*(one.future for one in again))
+        assert predicted == pytest.approx(time.perf_counter() - start, rel=0.4), "one run at a time: four times as long"
+
+    asyncio.run(main())
 
 
 def test_the_urgent_go_first(model):
