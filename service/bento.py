@@ -5,27 +5,33 @@ and its clients stand beside it and call the same predictor.
 """
 
 import functools
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
+
+from service.settings import read_settings
+
+_SETTINGS = read_settings()
+if _SETTINGS.workers == 1:
+    # One process needs no shared files for its metrics, which cost three times as much. The choice is made on import.
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
 import bentoml
 import msgspec
 from _bentoml_impl.serde import MultipartSerde
 from bentoml.exceptions import InvalidArgument
 from pydantic import Field
-from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from service.errors import RequestError
 from service.http.app import build_app
 from service.http.problems import CONTENT_TYPE, problem
 from service.predictor import deadline_after, options_of
 from service.runtime import Runtime
-from service.settings import read_settings
 from zoo.card import Task
 
-_SETTINGS = read_settings()
 ModelName = Annotated[str, Field(description="Name of the model; empty: the default of the task.")]
 
 
@@ -48,7 +54,7 @@ MultipartSerde.ensure_file = staticmethod(_only_files)
 class FrontedService(bentoml.Service):  # type: ignore[misc]
     """A BentoML service whose app stands behind ours."""
 
-    def to_asgi(self, is_main: bool = True) -> Starlette:
+    def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """Build BentoML's app and put ours in front of it."""
         return build_app(runtime(), super().to_asgi(is_main))
 

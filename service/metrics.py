@@ -1,6 +1,7 @@
 """The Prometheus metrics of the service. Labels come from closed sets only: nothing that a client types becomes one."""
 
 import os
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -9,20 +10,36 @@ _SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
+class Children(dict[tuple[str, ...], Any]):
+    """A metric's children by label values: a dict finds them in a tenth of the time that `labels` takes."""
+
+    def __init__(self, metric: Counter | Histogram) -> None:
+        super().__init__()
+        self._metric = metric
+
+    def __missing__(self, labels: tuple[str, ...]) -> Any:
+        child = self[labels] = self._metric.labels(*labels)
+        return child
+
+
 class Metrics:
     """All series, on a registry of their own. With several server processes they are added up from shared files."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
-        self.requests = Counter(
-            "zooserve_requests", "Requests by outcome (HTTP status)", ["task", "model", "code"], registry=registry
+        self.requests = Children(
+            Counter(
+                "zooserve_requests", "Requests by outcome (HTTP status)", ["task", "model", "code"], registry=registry
+            )
         )
-        self.stage = Histogram(
-            "zooserve_stage_seconds",
-            "Time of a request by stage",
-            ["model", "stage"],
-            buckets=_SECONDS,
-            registry=registry,
+        self.stage = Children(
+            Histogram(
+                "zooserve_stage_seconds",
+                "Time of a request by stage",
+                ["model", "stage"],
+                buckets=_SECONDS,
+                registry=registry,
+            )
         )
         self.batch_size = Histogram(
             "zooserve_batch_size", "Pictures in a run", ["model"], buckets=_SIZES, registry=registry

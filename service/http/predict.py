@@ -97,12 +97,12 @@ class Predict:
         return body
 
     def _note(self, exchange: Exchange) -> None:
-        self._metrics.requests.labels(self._task, exchange.model, str(exchange.status)).inc()
+        self._metrics.requests[self._task, exchange.model, str(exchange.status)].inc()
         if exchange.refusal is not None:
             self._metrics.rejected.labels(exchange.model, exchange.refusal.value).inc()
         if exchange.batch_size:
             for stage, seconds in exchange.stages().items():
-                self._metrics.stage.labels(exchange.model, stage).observe(seconds)
+                self._metrics.stage[exchange.model, stage].observe(seconds)
         if self._tracing is not None:
             self._tracing.record(self._task, exchange)
 
