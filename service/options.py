@@ -1,5 +1,6 @@
 """From the words of a query string to a task's typed options, with errors that name the option and its range."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ def parse_options(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
     Raises:
         RequestError: `bad_option`, naming the option, the value and what was expected; not-a-numbers are out of range.
     """
-    fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+    fields = _fields(kind)
     for name, value in given.items():
         if name not in fields:
             known = ", ".join(f"`{known}`" for known in fields)
@@ -27,6 +28,11 @@ def parse_options(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
         except msgspec.ValidationError:
             raise RequestError(Reason.BAD_OPTION, f"`{name}={value}`: expected {expected(fields[name])}.") from None
     return msgspec.convert(given, kind, strict=False)
+
+
+@functools.cache
+def _fields(kind: type[Struct]) -> Mapping[str, Any]:
+    return {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
 
 
 def expected(kind: Any) -> str:
