@@ -143,5 +143,6 @@ def test_a_missing_extra_is_named(monkeypatch, tmp_path, module, extra):
     monkeypatch.setattr(zoo.cli, "_entry_points", lambda: {"convert": entry})
     result = run("convert")
     assert result.exit_code == 1
-    assert f"`zooserve convert` needs {module}" in result.stderr
+    # how much of the name Python says depends on what was imported before
+    assert f"`zooserve convert` needs {module.partition('.')[0]}" in result.stderr
     assert f"install zooserve's extra {extra}" in result.stderr
