@@ -5,6 +5,7 @@ and its clients stand beside it and call the same predictor.
 """
 
 import functools
+import logging
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -38,6 +39,9 @@ ModelName = Annotated[str, Field(description="Name of the model; empty: the defa
 @functools.cache
 def runtime() -> Runtime:
     """Return the runtime of this server process, made at the first call."""
+    logging.getLogger("service").setLevel(
+        logging.INFO
+    )  # BentoML's handlers print it; it sets all but itself to WARNING
     return Runtime(_SETTINGS, (bentoml.server_context.worker_index or 1) - 1)
 
 

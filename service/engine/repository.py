@@ -71,6 +71,8 @@ class Repository:
         readable = [(slot.card, slot) for slot in self.slots.values() if slot.card is not None]
         for card, slot in sorted(readable, key=lambda pair: (not pair[0].task_default, pair[0].size)):
             self._load_slot(slot, card)
+        ready = sum(slot.state is State.READY for slot in self.slots.values())
+        logger.info("%d of %d models are ready", ready, len(self.slots))
 
     def load_in_background(self, then: Callable[[], None]) -> None:
         """Run `load` on a thread of its own, and `then` after it."""
