@@ -75,11 +75,12 @@ class Batcher:
             RequestError: `queue_full`, with the seconds after which there should be room.
         """
         wait = self._workers.predicted_wait()
-        if self.pending >= self.max_queue or wait + self._cost > _TRUST * (deadline - perf_counter()):
+        left = deadline - perf_counter()
+        if self.pending >= self.max_queue or (wait > 0 and wait + self._cost > _TRUST * left):
             raise RequestError(
                 Reason.QUEUE_FULL,
-                f"{self.pending} pictures wait for this model, about {wait:.2g} s of work. "
-                "Try again later, or add capacity.",
+                f"{self.pending} pictures wait for this model (of at most {self.max_queue}), all work ahead takes about "
+                f"{wait:.2g} s, and the deadline is in {left:.2g} s. Try again later, allow more time, or add capacity.",
                 retry_after=max(1, ceil(wait)),
             )
 

@@ -114,7 +114,7 @@ async def _from_multipart(scope: Scope, receive: Receive, max_images: int) -> li
     if not pictures:
         raise RequestError(
             Reason.BAD_REQUEST,
-            f"No file part named `image` in the multipart body (it has: {', '.join(sorted(form)[:8]) or 'nothing'}). "
+            f"No file part named `image` in the multipart body (parts: {', '.join(sorted(form)[:8]) or 'none'}). "
             "Send one with `curl -F image=@photo.jpg`.",
         )
     return list(pictures)
