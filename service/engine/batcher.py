@@ -79,8 +79,9 @@ class Batcher:
         if self.pending >= self.max_queue or (wait > 0 and wait + self._cost > _TRUST * left):
             raise RequestError(
                 Reason.QUEUE_FULL,
-                f"{self.pending} pictures wait for this model (of at most {self.max_queue}), all work ahead takes about "
-                f"{wait:.2g} s, and the deadline is in {left:.2g} s. Try again later, allow more time, or add capacity.",
+                f"{self.pending} pictures wait for this model (of at most {self.max_queue}), all work ahead takes "
+                f"about {wait:.2g} s, and the deadline is in {left:.2g} s. "
+                "Try again later, allow more time, or add capacity.",
                 retry_after=max(1, ceil(wait)),
             )
 
