@@ -8,8 +8,9 @@ import asyncio
 import logging
 import threading
 from collections.abc import Sequence
+from heapq import heappop, heappush
 from itertools import count
-from queue import PriorityQueue
+from queue import SimpleQueue
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -44,7 +45,9 @@ class Workers:
         self._pace = 1.0  # seconds that a second of work takes when all workers have work: they share the machine
         self._settled: float | None = None  # when jobs were last settled, if all workers had work from then on
         self._order = count()
-        self._queue: PriorityQueue[tuple[int, int, Job[Any] | None, Line | None]] = PriorityQueue()
+        # A heap for the order and a queue for the waiting: both are atomic under the GIL and need no lock of ours.
+        self._heap: list[tuple[int, int, Job[Any] | None, Line | None]] = []
+        self._tokens: SimpleQueue[None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads = [threading.Thread(target=self._work, name=f"worker-{i}", daemon=True) for i in range(size)]
         for thread in self._threads:
@@ -59,7 +62,7 @@ class Workers:
         self._loop = job.future.get_loop()
         self._backlog += job.cost
         self._jobs += 1
-        self._queue.put((job.priority, next(self._order), job, line))
+        self._put(job.priority, job, line)
 
     def settled(self, jobs: Sequence[Job[Any]]) -> None:
         """Take finished jobs off the books, and see how fast work is really done. Only on the event loop."""
@@ -82,11 +85,16 @@ class Workers:
     def close(self) -> None:
         """Let the threads end after the jobs that they have. Idempotent."""
         for _ in self._threads:
-            self._queue.put((_STOP_PRIORITY, next(self._order), None, None))
+            self._put(_STOP_PRIORITY, None, None)
+
+    def _put(self, priority: int, job: Job[Any] | None, line: Line | None) -> None:
+        heappush(self._heap, (priority, next(self._order), job, line))
+        self._tokens.put(None)
 
     def _work(self) -> None:
         while True:
-            _, _, job, line = self._queue.get()
+            self._tokens.get()
+            _, _, job, line = heappop(self._heap)
             if job is None or line is None:
                 return
             try:

@@ -65,7 +65,9 @@ class Predict:
                 {"type": "http.response.start", "status": exchange.status, "headers": exchange.headers(len(body))}
             )
             await send({"type": "http.response.body", "body": body})
-        self._note(exchange)  # after the answer: nobody waits for it
+        asyncio.get_running_loop().call_soon(
+            self._note, exchange
+        )  # what was sent goes out first: nobody waits for this
 
     async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive) -> bytes:
         words = exchange.words

@@ -257,7 +257,7 @@ def test_batches_are_padded_to_the_sizes_that_are_known(model, workers, places):
     asyncio.run(main())
 
 
-def test_slots_are_taken_in_the_order_of_the_ring_and_given_back():
+def test_the_first_free_slot_is_taken():
     slots = Slots(3, 2, (1, 1, 3))
     assert slots.rows.shape == (5, 1, 1, 3)
     assert [slots.take() for _ in range(4)] == [0, 1, 2, None]
