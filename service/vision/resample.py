@@ -1,7 +1,7 @@
 """Pillow's antialiased resampling with SIMD (cykooz-resizer, the Rust crate fast_image_resize). Called by `resize`.
 
 The kernels are Pillow's, and so is the rounding to whole grey levels between the two passes. Only the weights have 16
-bits instead of 22: one value in some hundreds comes out different, by one grey level.
+bits instead of 22: one value in some hundreds comes out different, by one grey level (hardly ever two).
 """
 
 import threading

@@ -12,7 +12,7 @@ from service.vision.geometry import view
 from zoo.card import Recipe
 from zoo.recipe import Placement, apply_exact, placement, scaled_size
 
-# From so many source pixels per target pixel on, how chroma is interpolated no longer moves the answers.
+# From so many source pixels per target pixel on, how chroma is interpolated hardly moves the answers.
 _COARSE = 8.0
 
 
