@@ -65,9 +65,8 @@ class Predict:
                 {"type": "http.response.start", "status": exchange.status, "headers": exchange.headers(len(body))}
             )
             await send({"type": "http.response.body", "body": body})
-        asyncio.get_running_loop().call_soon(
-            self._note, exchange
-        )  # what was sent goes out first: nobody waits for this
+        # What was sent goes out at the end of this turn of the loop; nobody waits for what comes in the next one.
+        asyncio.get_running_loop().call_soon(self._note, exchange)
 
     async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive) -> bytes:
         words = exchange.words
@@ -86,7 +85,7 @@ class Predict:
         await _wait([job for job in jobs if isinstance(job, Job)], receive, deadline)
 
         outcomes = [_outcome(job) for job in jobs]
-        answered = [job for job in jobs if isinstance(job, Job) and not job.failed]
+        answered = [job for job in jobs if isinstance(job, Job) and job.finished and not job.failed]
         if answered:  # of several pictures, the stages of the one that was answered last
             exchange.answered(max(answered, key=lambda job: job.finished))
         if len(outcomes) == 1:
