@@ -11,9 +11,13 @@ from loadtests.client import Address, Request
 
 
 class Tiny:
-    """Answers by path: `/ok`, `/status/429`, `/wait/SECONDS`, `/chunked`, `/last` (then closes), `/break`, `/noise`."""
+    """Answers by path: `/ok`, `/status/429`, `/wait/SECONDS`, `/chunked`, `/last` (then closes), `/break`, `/noise`.
+
+    Any other path is answered with `status` and `body`, after `seconds` of work, one request at a time.
+    """
 
     def __init__(self) -> None:
+        self.status, self.body, self.seconds = "200", b"ok", 0.0
         self.paths: Counter[str] = Counter()
         self.bodies: Counter[bytes] = Counter()
         self.connections = 0
@@ -32,7 +36,7 @@ class Tiny:
         self._thread.join(10)
 
     async def _run(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._loop, self._stop, self._work = asyncio.get_running_loop(), asyncio.Event(), asyncio.Lock()
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
         self._started.set()
@@ -70,9 +74,14 @@ class Tiny:
             return True
         if kind == "wait":
             await asyncio.sleep(float(more[0]))
-        status = more[0] if kind == "status" else "200"
+        status, body = more[0] if kind == "status" else "200", b"ok"
+        if kind not in ("ok", "wait", "status", "last"):
+            async with self._work:
+                await asyncio.sleep(self.seconds)
+            status, body = self.status, self.body
         end = "Connection: close\r\n" if kind == "last" else ""
-        writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 2\r\nX-Path: {path}\r\n{end}\r\nok".encode())
+        head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nX-Path: {path}\r\n{end}\r\n"
+        writer.write(head.encode() + body)
         return kind != "last"
 
 

@@ -1,0 +1,81 @@
+"""A `zooserve serve` of one's own, on a free port of this machine, for load tests that start the service themselves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from loadtests.client import Address, Request, fetch, run
+from loadtests.compare.process import ServerError, free_port
+
+_GRACE = 20.0  # seconds that the service gets to end
+_SERVE = "from service.commands.serve import serve; serve()"  # works without an installation, on a PYTHONPATH
+
+
+@contextmanager
+def serving(log: Path, settings: Mapping[str, str], patience: float = 180.0) -> Iterator[tuple[Address, int]]:
+    """Run the service until the block ends. Yields where it listens and its process id, once it is ready.
+
+    Args:
+        log: where it prints to.
+        settings: environment variables, such as `ZOOSERVE_LOAD`.
+        patience: seconds that it may take until it is ready.
+
+    Raises:
+        ServerError: it ended, or cannot be ready, or was not in time; with its reason.
+    """
+    address = Address("127.0.0.1", free_port())
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 - ourselves
+            [sys.executable, "-c", _SERVE, "--port", str(address.port)],
+            env={**os.environ, **settings},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        _wait(process, address, time.monotonic() + patience, log)
+        yield address, process.pid
+        if process.poll() is not None:
+            raise ServerError(f"the service died with exit code {process.returncode}:\n{_tail(log)}")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _wait(process: "subprocess.Popen[bytes]", address: Address, deadline: float, log: Path) -> None:
+    while True:
+        if process.poll() is not None:
+            raise ServerError(f"the service ended with exit code {process.returncode}:\n{_tail(log)}")
+        with suppress(OSError):
+            response = run(fetch(address, Request("GET", "/readyz"), timeout=5.0))
+            if response.status == 200:
+                return
+            if problem := _hopeless(response.body):
+                raise ServerError(f"the service will not be ready: {problem}")
+        if time.monotonic() > deadline:
+            raise ServerError(f"the service was not ready in time:\n{_tail(log)}")
+        time.sleep(0.1)
+
+
+def _hopeless(body: bytes) -> str:
+    """Say why a service that answered `/readyz` like this will never be ready; nothing while models are loading."""
+    said = json.loads(body)
+    if any(model["state"] == "loading" for model in said["models"].values()):
+        return ""
+    reasons = {name: model["reason"] for name, model in said["models"].items() if model.get("reason")}
+    return "; ".join([*filter(None, [said.get("problem")]), *(f"{name}: {reason}" for name, reason in reasons.items())])
+
+
+def _tail(log: Path, lines: int = 20) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])

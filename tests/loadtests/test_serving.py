@@ -1,0 +1,35 @@
+"""A service of one's own: up, and gone afterwards; and why it does not come up."""
+
+import json
+import socket
+
+import psutil
+import pytest
+
+from loadtests.client import Request, fetch, run
+from loadtests.compare.process import ServerError
+from loadtests.serving import serving
+
+
+def test_it_serves_and_ends(models, tmp_path):
+    with serving(tmp_path / "log", {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "mobilenet_v2"}) as (address, pid):
+        answer = json.loads(run(fetch(address, Request("GET", "/v1/models"))).body)
+        assert [model["name"] for model in answer["models"]] == ["mobilenet_v2"]
+        processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    assert not any(process.is_running() for process in processes)
+    with socket.socket() as probe:
+        assert probe.connect_ex(address) != 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"ZOOSERVE_MODELS": "no-such-folder"}, "no-such-folder"),
+        ({"ZOOSERVE_LOAD": "vgg99"}, "vgg99"),
+        ({"ZOOSERVE_MAX_BATCH": "-1"}, "ZOOSERVE_MAX_BATCH"),
+    ],
+)
+def test_why_it_does_not_come_up(models, tmp_path, settings, words):
+    settings = {"ZOOSERVE_MODELS": str(models)} | settings
+    with pytest.raises(ServerError, match=words), serving(tmp_path / "log", settings, patience=40):
+        pass
