@@ -1,0 +1,146 @@
+"""LoadGen itself, with real senders, against a small server: what it sends, what it measures, what it cannot see."""
+
+import json
+import os
+import signal
+import threading
+
+import psutil
+import pytest
+
+from loadtests.loadgen.summary import FILE, read_summary
+from loadtests.loadgen.sut import SenderError, SystemUnderTest
+from loadtests.loadgen.tables import table, verdict
+from loadtests.loadgen.trial import Spec, TrialError, conduct
+from loadtests.loadgen.wire import Plan
+
+ANSWER = json.dumps({"model": "m", "version": "1", "predictions": [{"class_id": 1, "score": 0.5}]}).encode()
+OTHER = ANSWER.replace(b"0.5", b"0.6")
+PHOTOS = [("image/jpeg", b"a" * 100), ("image/png", b"b" * 200_000)]
+
+
+@pytest.fixture
+def service(tiny):
+    tiny.body = ANSWER
+    return tiny
+
+
+def plan(service, **changes):
+    where = {"host": service.address.host, "port": service.address.port, "path": "/v1/classify"}
+    return Plan(**({"photos": PHOTOS, "connections": 64, "timeout": 5.0} | where | changes))
+
+
+def trial(service, tmp_path, spec, senders=1, before=lambda: None):
+    with SystemUnderTest(plan(service), senders) as sut:
+        sut.wait(20)
+        before()
+        return conduct(spec, sut, len(PHOTOS), tmp_path, lambda passed, answered: None)
+
+
+@pytest.mark.parametrize("senders", [1, 2])
+def test_single_stream(service, tmp_path, senders):
+    service.seconds = 0.002
+    spec = Spec("SingleStream", 1000.0, seconds=0.5, min_queries=100)
+    done = trial(service, tmp_path, spec, senders, before=lambda: setattr(service, "most_at_once", 0))
+    assert done.valid
+    assert done.outcomes.keys() == {"200"}
+    assert done.answered >= 100
+    assert service.most_at_once == 1
+    assert 2.0 <= done.summary.percentiles["50.00"] < 20
+    assert {len(body) for body in service.bodies} == {100, 200_000}
+
+
+def test_server_sends_at_the_rate_however_long_answers_take(service, tmp_path):
+    service.seconds = 0.001
+    done = trial(service, tmp_path, Spec("Server", 200.0, bound_ms=500, seconds=3.0, min_queries=100))
+    assert done.valid
+    assert done.in_bounds
+    assert done.summary.rate == pytest.approx(200, rel=0.2)
+    assert done.answered == pytest.approx(600, rel=0.2)
+    assert done.summary.minimum >= 1.0
+
+
+def test_server_out_of_bounds(service, tmp_path):
+    service.seconds = 0.02
+    done = trial(service, tmp_path, Spec("Server", 20.0, bound_ms=10, seconds=1.0, min_queries=20))
+    assert not done.errors
+    assert not done.in_bounds
+    assert not done.valid
+    assert "INVALID" in table([done])
+    assert "performance constraints" in verdict(done)
+
+
+def test_server_gives_up_on_a_hopeless_queue(service, tmp_path):
+    service.seconds = 0.005  # at most 200 per second
+    done = trial(service, tmp_path, Spec("Server", 1000.0, bound_ms=50, seconds=20.0, timeout=20))
+    assert not done.valid
+    assert done.answered < 2000  # of 20,000
+
+
+def test_offline(service, tmp_path):
+    done = trial(service, tmp_path, Spec("Offline", 500.0, seconds=1.0, min_queries=300), 2)
+    assert done.answered >= 550  # LoadGen asks for a tenth more than fits the time
+    assert done.summary.rate > 100
+    assert done.summary.scenario == "Offline"
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "name"),
+    [("status", "429", "429"), ("body", OTHER, "wrong answer"), ("body", b"", "wrong answer")],
+)
+def test_what_loadgen_cannot_see(service, tmp_path, attribute, value, name):
+    service.seconds = 0.001
+    done = trial(
+        service,
+        tmp_path,
+        Spec("SingleStream", 2000.0, seconds=0.2, min_queries=100),
+        before=lambda: setattr(service, attribute, value),
+    )
+    assert done.summary.valid
+    assert not done.valid
+    assert done.outcomes == {name: done.errors}
+    assert f"{done.errors} x {name}" in verdict(done)
+
+
+def test_answers_that_do_not_come(service, tmp_path):
+    def stall():
+        service.seconds = 30.0
+
+    with SystemUnderTest(plan(service, timeout=0.2), 1) as sut:
+        sut.wait(20)
+        stall()
+        done = conduct(Spec("Server", 50.0, seconds=0.3, min_queries=10), sut, len(PHOTOS), tmp_path, lambda *_: None)
+    assert set(done.outcomes) == {"no answer in time"}
+
+
+@pytest.mark.parametrize(("status", "body"), [("500", ANSWER), ("200", b"<html>")])
+def test_a_service_that_does_not_answer_rightly_at_first(service, status, body, capfd):
+    service.status, service.body = status, body
+    with SystemUnderTest(plan(service), 1) as sut, pytest.raises(SenderError, match="a sender ended"):
+        sut.wait(20)
+
+
+def test_a_sender_that_dies_ends_the_test(service, tmp_path):
+    service.seconds = 0.001
+    with SystemUnderTest(plan(service), 1) as sut:
+        sut.wait(20)
+        (sender,) = (p for p in psutil.Process().children() if "loadtests.loadgen.sender" in p.cmdline())
+        threading.Timer(0.5, os.kill, (sender.pid, signal.SIGKILL)).start()
+        with pytest.raises(TrialError, match="sender"):
+            conduct(Spec("Server", 100.0, seconds=2.0), sut, len(PHOTOS), tmp_path, lambda *_: None)
+
+
+def test_several_tests_one_after_the_other(service, tmp_path):
+    with SystemUnderTest(plan(service), 2) as sut:
+        sut.wait(20)
+        for number in range(3):
+            spec = Spec("Server", 300.0, seconds=0.3, min_queries=50)
+            done = conduct(spec, sut, len(PHOTOS), tmp_path / str(number), lambda *_: None)
+            assert done.outcomes == {"200": done.answered}
+            assert (tmp_path / str(number) / FILE).is_file()
+
+
+def test_no_summary(tmp_path):
+    (tmp_path / FILE).write_text("MLPerf Results Summary\nScenario : Server\n")
+    with pytest.raises(ValueError, match="not a whole summary"):
+        read_summary(tmp_path / FILE)
