@@ -1,0 +1,139 @@
+"""What the soak writes down every ten seconds: what clients saw, the service's memory, and what it says of itself."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from statistics import mean
+from time import monotonic
+
+import psutil
+from msgspec import Struct
+from prometheus_client.parser import text_string_to_metric_families
+
+from loadtests.client import Address, Request
+from loadtests.connections import Connections
+from loadtests.soak.load import Crowd
+from loadtests.stats import percentile
+
+_MEMORY_EVERY = 1.0  # seconds
+
+
+class Record(Struct, frozen=True):
+    """One period.
+
+    Attributes:
+        end: seconds since the soak began.
+        rate: answered questions per second.
+        p50, p99: of their latencies, in ms; None where there was none.
+        refused, hung_up, errors: counts of the period.
+        resident_mb: memory of the service's processes, the mean of readings a second apart; None where unknown.
+        processes: how many those are.
+        queue_depth: pictures under way, over all models, at the end; None where `/metrics` does not say.
+        gc: collections and the like, as far as `/metrics` counts them: totals at the end, by series.
+    """
+
+    end: float
+    rate: float
+    p50: float | None
+    p99: float | None
+    refused: int
+    hung_up: int
+    errors: int
+    resident_mb: float | None
+    processes: int
+    queue_depth: float | None
+    gc: dict[str, float]
+
+
+class Watch:
+    """Makes the records of a running soak."""
+
+    def __init__(
+        self, crowd: Crowd, address: Address, pid: int | None, period: float, on_record: Callable[[Record], None]
+    ) -> None:
+        """Prepare to watch.
+
+        Args:
+            crowd: the clients.
+            address: of the service.
+            pid: of the service's first process; its descendants count. None: its memory is not known.
+            period: seconds that a record is about.
+            on_record: called with each record.
+
+        Raises:
+            psutil.NoSuchProcess: there is no such process.
+        """
+        self._crowd = crowd
+        self._connections = Connections(address, timeout=5.0)
+        self._metrics = Request("GET", "/metrics").encode(self._connections.address)
+        self._process = None if pid is None else psutil.Process(pid)
+        self._period = period
+        self._on_record = on_record
+        self._asked = self._refused = self._hung_up = self._errors = 0
+        self._last = 0.0
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        memory: list[float] = []
+        processes = 0
+        while True:
+            end = self._last + self._period
+            while (left := self._crowd.begin + end - monotonic()) > 0:
+                await asyncio.sleep(min(left, _MEMORY_EVERY))
+                resident, processes = self._memory()
+                memory += resident
+            self._on_record(await self._record(end, memory, processes))
+            memory = []
+
+    async def _record(self, end: float, memory: list[float], processes: int) -> Record:
+        crowd = self._crowd
+        latencies = [1000 * asked.latency for asked in crowd.asked[self._asked :]]
+        errors = crowd.errors.total()
+        queue, gc = await self._said()
+        record = Record(
+            end=end,
+            rate=len(latencies) / (end - self._last),
+            p50=percentile(latencies, 50),
+            p99=percentile(latencies, 99),
+            refused=crowd.refused - self._refused,
+            hung_up=crowd.hung_up - self._hung_up,
+            errors=errors - self._errors,
+            resident_mb=mean(memory) if memory else None,
+            processes=processes,
+            queue_depth=queue,
+            gc=gc,
+        )
+        self._asked += len(latencies)
+        self._refused, self._hung_up, self._errors, self._last = crowd.refused, crowd.hung_up, errors, end
+        return record
+
+    def _memory(self) -> tuple[list[float], int]:
+        """Resident memory of all processes in MB, in a list that is empty where it is unknown; how many there are."""
+        if self._process is None:
+            return [], 0
+        with suppress(psutil.NoSuchProcess):
+            tree = [self._process, *self._process.children(recursive=True)]
+            return [sum(process.memory_info().rss for process in tree) / 1e6], len(tree)
+        return [], 0
+
+    async def _said(self) -> tuple[float | None, dict[str, float]]:
+        """Queue depth and garbage collection by `/metrics`."""
+        try:
+            response = await self._connections.exchange(self._metrics)
+        except OSError:
+            return None, {}
+        return read_metrics(response.body.decode(errors="replace"))
+
+
+def read_metrics(text: str) -> tuple[float | None, dict[str, float]]:
+    """Take the queue depth over all models, and every series about garbage collection, out of Prometheus' text."""
+    depths: list[float] = []
+    gc: dict[str, float] = {}
+    with suppress(ValueError):
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name == "zooserve_queue_depth":
+                    depths.append(sample.value)
+                elif "_gc_" in sample.name and not sample.name.endswith("_bucket"):
+                    gc[sample.name] = gc.get(sample.name, 0.0) + sample.value
+    return (sum(depths) if depths else None), gc

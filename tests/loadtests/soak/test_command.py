@@ -1,0 +1,56 @@
+"""`python -m loadtests.soak` on the running service, and what it says of wrong calls."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+def soak(*arguments):
+    command = [sys.executable, "-m", "loadtests.soak", *map(str, arguments)]
+    return subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_a_short_soak(server, tmp_path):
+    out, picture = tmp_path / "soak.json", tmp_path / "soak.png"
+    done = soak(
+        "--url", server.url, "--pid", server.process.pid, "--minutes", 0.12, "--period", 2, "--clients", 4,
+        "--rubbish", 0.1, "--hang-ups", 0.05, "--json", out, "--plot", picture,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no error: 0 errors" in done.stdout
+    assert done.stdout.count("not judged") == 2
+    results = json.loads(out.read_text())["results"]
+    assert [record["end"] for record in results["records"]] == [2.0, 4.0, 6.0]
+    assert all(record["resident_mb"] > 100 and record["processes"] >= 1 for record in results["records"])
+    assert all(record["queue_depth"] is not None and record["p99"] > 0 for record in results["records"])
+    assert sum(record["refused"] for record in results["records"]) > 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_errors_make_it_fail(tiny):
+    tiny.body = b'{"predictions": []}'
+    done = soak("--url", f"http://127.0.0.1:{tiny.address.port}", "--minutes", 0.05, "--rubbish", 0.5)
+    assert done.returncode == 1
+    assert "rubbish" in done.stdout
+    assert "MISSED" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--url", "http://127.0.0.1:9"], "refused"),
+        (["--url", "http://10.0.0.1:3000"], "loopback"),
+        (["--pid", "1"], "--url"),
+        (["--models", "no-such-folder"], "no-such-folder"),
+    ],
+)
+def test_what_is_wrong_is_said(arguments, words):
+    done = soak(*arguments)
+    assert done.returncode in (1, 2)
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
