@@ -46,6 +46,13 @@ def test_half_precision_answers_nearly_the_same(model):
     assert half(model.path, model.folder).stat().st_size < 0.6 * model.path.stat().st_size
 
 
+@pytest.mark.parametrize("name", ["yolov4_tiny", "deeplabv3_mobilenet_v2", "u2netp", "efficientnet_lite0"])
+def test_every_family_has_a_half_precision(models, tmp_path, name):
+    model = Model(Store(models).latest(name), "cpu", tmp_path)
+    outputs = [output.name for output in model.session(HALF).get_outputs()]
+    assert outputs == [output.name for output in model.card.outputs]
+
+
 def test_a_store_in_half_precision_is_whole(model):
     card = verify_folder(half_store(model) / "mobilenet_v2" / model.card.version)
     assert card.precision == "fp16"
@@ -74,8 +81,8 @@ def test_difference():
     changed = mask.copy()
     changed[0, 0, :5] = 1
     assert difference([scores], [other]) == "answers differ by 0.0500"
-    assert difference([mask], [changed]) == "answers differ by 5.00% of the pixels"
-    assert difference([scores, mask], [scores, mask]) == "answers differ by 0.0000, 0.00% of the pixels"
+    assert difference([mask], [changed]) == "answers differ by 5.00% of the pixels, by up to 1"
+    assert difference([scores, mask], [scores, mask]) == "answers differ by 0.0000, 0.00% of the pixels, by up to 0"
 
 
 @pytest.mark.parametrize("device", VARIANTS)
