@@ -1,6 +1,7 @@
 """A closed loop from several processes, for a service that is quicker than one client process. Called by `gpu`."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
@@ -9,8 +10,18 @@ from loadtests.client import Address, Limits, Load, Request, closed_loop, run
 _PATIENCE = 60.0  # seconds that a process gets to start, and to answer after its load
 
 
-def crowd(address: Address, requests: Sequence[Request], *, concurrency: int, limits: Limits, processes: int) -> Load:
+def crowd(
+    address: Address,
+    requests: Sequence[Request],
+    *,
+    concurrency: int,
+    limits: Limits,
+    processes: int,
+    meanwhile: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - it holds no state
+) -> Load:
     """Let `concurrency` clients, spread over processes that start at the same moment, send `requests` in turn.
+
+    `meanwhile` is entered when they start and left when they have ended.
 
     Raises:
         ValueError: the address is not on this machine.
@@ -18,7 +29,8 @@ def crowd(address: Address, requests: Sequence[Request], *, concurrency: int, li
     """
     shares = [len(range(first, concurrency, processes)) for first in range(min(processes, concurrency))]
     if len(shares) == 1:
-        return run(closed_loop(address, requests, concurrency=concurrency, limits=limits))
+        with meanwhile:
+            return run(closed_loop(address, requests, concurrency=concurrency, limits=limits))
     address = address.checked()
     spawn = get_context("spawn")
     ends: list[Connection] = []
@@ -33,9 +45,10 @@ def crowd(address: Address, requests: Sequence[Request], *, concurrency: int, li
             ends.append(ours)
         for end in ends:
             _receive(end, _PATIENCE)  # it is ready
-        for end in ends:
-            end.send(None)
-        loads = [_receive(end, limits.seconds + limits.timeout + _PATIENCE) for end in ends]
+        with meanwhile:
+            for end in ends:
+                end.send(None)
+            loads = [_receive(end, limits.seconds + limits.timeout + _PATIENCE) for end in ends]
     finally:
         for process in started:
             process.kill()

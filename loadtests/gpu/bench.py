@@ -113,7 +113,8 @@ class Bench:
                 run()
                 times.append(perf_counter() - start)
 
-        with self.gpu.watch() as seen:
+        seen = Seen()
+        with self.gpu.watch(seen):
             begin = perf_counter()
             others = [threading.Thread(target=loop, args=(times,)) for times in laps[1:]]
             for thread in others:

@@ -59,14 +59,14 @@ class Gpu:
         }
 
     @contextmanager
-    def watch(self) -> Iterator[Seen]:
-        """Read while the block runs."""
-        seen, stop = Seen(), threading.Event()
+    def watch(self, seen: Seen) -> Iterator[None]:
+        """Read into `seen` while the block runs."""
+        stop = threading.Event()
         reader = threading.Thread(target=self._read, args=(seen, stop), daemon=True)
         if self._nvml is not None:
             reader.start()
         try:
-            yield seen
+            yield
         finally:
             stop.set()
             if self._nvml is not None:

@@ -9,6 +9,7 @@ from msgspec import Struct, structs
 
 from loadtests.gpu.bench import Bench, Timing
 from loadtests.gpu.half import half
+from loadtests.gpu.nvml import Seen
 from loadtests.gpu.session import Model
 from zoo.hashing import sha256_of
 from zoo.store import Store
@@ -77,11 +78,18 @@ def _served(bench: Bench, model: Model, root: Path, workers: int, http: Http, jp
     request = Request("POST", f"/v1/{card.task}?model={card.name}", {"Content-Type": "image/jpeg"}, jpeg)
 
     def load(address: Address, concurrency: int) -> Timing:
-        limits = Limits(http.seconds, timeout=30.0)
-        with bench.gpu.watch() as seen:
-            summary = summarise(
-                crowd(address, [request], concurrency=concurrency, limits=limits, processes=http.clients)
+        limits, seen = Limits(http.seconds, timeout=30.0), Seen()
+        watch = bench.gpu.watch(seen)  # of the load alone: starting the processes takes as long
+        summary = summarise(
+            crowd(
+                address,
+                [request],
+                concurrency=concurrency,
+                limits=limits,
+                processes=http.clients,
+                meanwhile=watch,
             )
+        )
         failed = summary.statuses | summary.failures
         note = "" if not summary.errors else f"{summary.errors} errors: {failed}"
         return Timing(summary.rate, summary.p50, summary.p99, seen=seen, note=note)
@@ -91,7 +99,7 @@ def _served(bench: Bench, model: Model, root: Path, workers: int, http: Http, jp
         "ZOOSERVE_LOAD": card.name,
         "ZOOSERVE_DEVICE": model.device,
         "ZOOSERVE_WORKERS": str(workers),
-        "LD_LIBRARY_PATH": os.pathsep.join([*libraries(), os.environ.get("LD_LIBRARY_PATH", "")]),
+        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [*libraries(), os.environ.get("LD_LIBRARY_PATH")])),
     }
     try:
         bench.check_time()
