@@ -53,6 +53,12 @@ class Metrics:
         self.cold_shape = Counter(
             "zooserve_cold_shape", "Batches of a size that was never warmed up", ["model"], registry=registry
         )
+        self.gc_longest = Gauge(
+            "zooserve_gc_longest_pause_seconds",
+            "Longest pause by Python's garbage collector since the models were loaded",
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
         self.model_info = Gauge(
             "zooserve_model_info",
             "What is served, as labels; always 1",

@@ -1,12 +1,12 @@
 """Everything that one server process holds, put together once: settings, metrics, workers, models, predictor."""
 
 import functools
-import gc
 
 from service.engine.model import LoadedModel
 from service.engine.providers import gpu_count
 from service.engine.repository import Repository
 from service.engine.workers import Workers
+from service.garbage import Pauses
 from service.metrics import Metrics
 from service.predictor import Predictor
 from service.selftest import self_test
@@ -26,6 +26,7 @@ class Runtime:
         self.settings = settings
         self.metrics = Metrics()
         self.tracing = start_tracing()
+        self.pauses = Pauses()
         self.workers = Workers(settings.threads or usable_cores())
         load = functools.partial(
             LoadedModel,
@@ -39,7 +40,7 @@ class Runtime:
 
     def start(self) -> None:
         """Load the models in the background."""
-        self.repository.load_in_background(then=_calm_gc)
+        self.repository.load_in_background(then=self.pauses.calm)
 
     def stop(self) -> None:
         """Let the worker threads end."""
@@ -49,10 +50,3 @@ class Runtime:
 
     def _check(self, model: LoadedModel) -> None:
         self_test(model, self.predictor)
-
-
-def _calm_gc() -> None:
-    """Keep what was loaded out of the garbage collector's way: a full collection over it once took 601 ms."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 50, 100)

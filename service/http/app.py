@@ -4,8 +4,9 @@ Requests for `/v1` never pass BentoML's middlewares: its timeout keeps some twen
 as the timeout lasts, and its tracing halves the throughput of a small request.
 """
 
+import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import get_args
 
 import msgspec
@@ -28,10 +29,11 @@ from zoo.card import Task
 def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
     """Put the routes of version 1 in front of another app, which gets every request that none of them takes."""
     predict: dict[str, ASGIApp] = {f"/v1/{task}": Predict(task, runtime) for task in get_args(Task)}
-    status = Status(runtime.repository, runtime.metrics)
+    status = Status(runtime.repository, runtime.metrics, runtime.pauses)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        _stay_calm()
         runtime.start()
         async with behind.router.lifespan_context(behind):
             yield
@@ -51,6 +53,16 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
     )
     app.router.default = _Behind(behind, int(runtime.settings.max_body_mb * 1e6))
     return _ShortCut(predict, app)
+
+
+def _stay_calm() -> None:
+    """Keep the event loop from interrupting a run for every packet that arrives: more throughput where cores are full.
+
+    Linux only; the loop still runs at once wherever a core is free.
+    """
+    if hasattr(os, "SCHED_BATCH"):
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 class _ShortCut:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from service.engine.profile import Profile
 from service.engine.repository import Repository, Slot, State
 from service.errors import Reason, RequestError
+from service.garbage import Pauses
 from service.metrics import Metrics
 from zoo.card import ServedCard
 
@@ -61,9 +62,10 @@ class ModelDetails(msgspec.Struct, omit_defaults=True):
 class Status:
     """The endpoints, over one repository."""
 
-    def __init__(self, repository: Repository, metrics: Metrics) -> None:
+    def __init__(self, repository: Repository, metrics: Metrics, pauses: Pauses) -> None:
         self._repository = repository
         self._metrics = metrics
+        self._pauses = pauses
 
     async def livez(self, _: Request) -> Response:
         """Answer 200 while the event loop turns."""
@@ -80,6 +82,7 @@ class Status:
         for name, slot in self._repository.slots.items():
             if slot.model is not None:
                 self._metrics.queue_depth.labels(name).set(slot.model.batcher.pending)
+        self._metrics.gc_longest.set(self._pauses.longest)
         body = await asyncio.get_running_loop().run_in_executor(None, self._metrics.render)
         return Response(body, media_type=CONTENT_TYPE_LATEST)
 
