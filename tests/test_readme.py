@@ -73,3 +73,20 @@ def test_the_card_in_contributing_is_the_real_one():
     for key, value in shown.items():
         assert value == real[key] or all(item in real[key] for item in value)
     assert len(re.search(r"```toml\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[1].splitlines()) < 30
+
+
+def test_the_figures_are_those_that_the_command_printed():
+    printed = (ROOT / "loadtests/results/compare.md").read_text()
+    rows = {}
+    row = r"^\| (\w+) +\| +(fast|pillow) \| +([\d.]+) / [\d.]+, \d+ \|" + r" +[\d.]+ / ([\d.]+), (\d+) \|" * 2
+    for server, pixels, *cells in re.findall(row, printed, re.MULTILINE):
+        alone, p99_at_8, rate_at_8, p99_at_32, rate_at_32 = map(float, cells)
+        rows[server, pixels] = [alone, rate_at_8, round(p99_at_8), rate_at_32, round(p99_at_32)]
+    shown = re.findall(r"^\| \**([A-Z]?[\w ]+?)\** \|" + r" \**([\d.]+)\** \|" * 5 + "$", README, re.MULTILINE)
+    assert len(shown) == 8
+    for name, *cells in shown:
+        server = name.lower().replace(" ", "")
+        assert [float(cell) for cell in cells] == rows[server, "fast" if server == "zooserve" else "pillow"], name
+    scenarios = (ROOT / "loadtests/results/scenarios.md").read_text()
+    goodput = re.search(r"\| zooserve \|   fast \| +[\d.]+ \| +([\d.]+) \|", scenarios)
+    assert f"{float(goodput[1]):.0%}".replace("%", " %") in README
