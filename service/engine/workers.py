@@ -67,8 +67,8 @@ class Workers:
     def settled(self, jobs: Sequence[Job[Any]]) -> None:
         """Take finished jobs off the books, and see how fast work is really done. Only on the event loop."""
         now, work = perf_counter(), sum(job.cost for job in jobs)
-        self._backlog -= work
         self._jobs -= len(jobs)
+        self._backlog = self._backlog - work if self._jobs else 0.0  # sums of floats leave crumbs
         if self._settled is not None and work > 0:
             pace = (now - self._settled) * self.size / work
             self._pace += _SMOOTHING * (min(max(pace, 1.0), _SLOWEST) - self._pace)
