@@ -330,7 +330,7 @@ class _Pool:
         sent = perf_counter()
         start, late = due - begin, sent - due
         try:
-            connection = self._take() or await Connection.open(self._address, self._timeout)
+            connection = reusable(self._free) or await Connection.open(self._address, self._timeout)
             response = await connection.exchange(self._encoded[which], self._timeout)
         except OSError as error:
             kind: Failure = "timeout" if isinstance(error, TimeoutError) else "connection"
@@ -343,13 +343,15 @@ class _Pool:
         for connection, _ in self._free:
             connection.close()
 
-    def _take(self) -> Connection | None:
-        while self._free:
-            connection, used = self._free.pop()
-            if connection.usable and perf_counter() - used < _IDLE:
-                return connection
-            connection.close()
-        return None
+
+def reusable(free: list[tuple[Connection, float]]) -> Connection | None:
+    """Take the connection that was used last, with when that was; those that are too old or broken are closed."""
+    while free:
+        connection, used = free.pop()
+        if connection.usable and perf_counter() - used < _IDLE:
+            return connection
+        connection.close()
+    return None
 
 
 async def _until(moment: float) -> None:

@@ -1,11 +1,8 @@
 """Keep-alive connections to one server, for load tests that look into the answers."""
 
-from time import perf_counter
 from urllib.parse import urlsplit
 
-from loadtests.client import Address, Connection, Response
-
-_IDLE = 3.0  # seconds after which a free connection is not used again: servers close theirs after 5 and more
+from loadtests.client import Address, Connection, Response, reusable
 
 
 def address_of(url: str) -> Address:
@@ -39,7 +36,7 @@ class Connections:
         Raises:
             OSError: nobody listens, the connection broke, or (TimeoutError) no answer came in time.
         """
-        connection = self._take() or await self.open()
+        connection = reusable(self._free) or await self.open()
         response = await connection.exchange(request, self._timeout)
         if connection.usable:
             self._free.append((connection, response.finished))
@@ -57,11 +54,3 @@ class Connections:
         """Close the connections that are free."""
         while self._free:
             self._free.pop()[0].close()
-
-    def _take(self) -> Connection | None:
-        while self._free:
-            connection, used = self._free.pop()
-            if connection.usable and perf_counter() - used < _IDLE:
-                return connection
-            connection.close()
-        return None

@@ -39,9 +39,8 @@ ModelName = Annotated[str, Field(description="Name of the model; empty: the defa
 @functools.cache
 def runtime() -> Runtime:
     """Return the runtime of this server process, made at the first call."""
-    logging.getLogger("service").setLevel(
-        logging.INFO
-    )  # BentoML's handlers print it; it sets all but itself to WARNING
+    # BentoML's handlers print what we log, but it sets every logger except its own to WARNING.
+    logging.getLogger("service").setLevel(logging.INFO)
     return Runtime(_SETTINGS, (bentoml.server_context.worker_index or 1) - 1)
 
 
