@@ -1,7 +1,5 @@
 """`zooserve export`: from checkpoints to published folders. Imports torch only when there is something to convert."""
 
-import difflib
-import importlib.util
 from pathlib import Path
 from typing import Literal
 
@@ -10,10 +8,10 @@ import msgspec
 from msgspec import Struct
 from rich.console import Console
 
+from export.naming import find_card, need_torch
 from export.provenance import is_current
 from zoo import catalog
-from zoo.card import ModelCard
-from zoo.errors import ExportError, UnknownModelError, ZooError
+from zoo.errors import StoreError, ZooError
 from zoo.store import Store
 
 
@@ -35,6 +33,8 @@ class Report(Struct, omit_defaults=True):
 Examples:
   zooserve export --default                  the models that `make serve` serves
   zooserve export resnet50 vit_b_16          any classifier or segmenter of torchvision
+  zooserve export ./cards/my_model.toml      a card of one's own
+  zooserve export yolov8n --accept-license AGPL-3.0-only
   zooserve export yolov4_tiny --force        convert again, though nothing has changed
   zooserve export --all --json               all cards, with a report for programs
 
@@ -49,11 +49,26 @@ The exit code is 1 if one of the models failed; the others are published neverth
     type=click.Path(file_okay=False, path_type=Path),
     help="Where to publish. [default: $ZOOSERVE_MODELS, else ./models]",
 )
+@click.option(
+    "--accept-license",
+    "accepted",
+    multiple=True,
+    metavar="SPDX",
+    help="Accept a licence that is not permissive, by its SPDX identifier. May be given several times.",
+)
 @click.option("--force", is_flag=True, help="Export models that are up to date, too.")
 @click.option("--verbose", is_flag=True, help="Let the ONNX exporter talk, and show where an error arose.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 def export(
-    *, names: tuple[str, ...], default: bool, all_: bool, models: Path | None, force: bool, verbose: bool, as_json: bool
+    *,
+    names: tuple[str, ...],
+    default: bool,
+    all_: bool,
+    models: Path | None,
+    accepted: tuple[str, ...],
+    force: bool,
+    verbose: bool,
+    as_json: bool,
 ) -> None:
     """Fetch, convert, check and publish models.
 
@@ -61,6 +76,9 @@ def export(
     and postprocessing inside, ONNX Runtime's answers are compared with the network's on real photos, and what the card
     expects to be found there must be found. Only then is `<models>/<name>/<version>/` written. A model whose folder is
     intact and was made from the same card is left alone.
+
+    Where the licence of the code or of the weights is not permissive, nothing is fetched until it was accepted by name;
+    card.json remembers that.
     """
     if sum((bool(names), default, all_)) != 1:
         raise click.UsageError("say what to export: NAME..., --default or --all")
@@ -70,7 +88,7 @@ def export(
     store = Store(models)
     reports = []
     for name in dict.fromkeys(names):
-        report = _export(name, store, force=force, verbose=verbose, console=console)
+        report = _export(name, store, accepted, force=force, verbose=verbose, console=console)
         reports.append(report)
         if not as_json:
             click.echo(_line(report), err=report.state == "failed")
@@ -80,33 +98,15 @@ def export(
         raise click.exceptions.Exit(1)
 
 
-def find_card(name: str) -> ModelCard:
-    """Return the card called `name`, or write one where it is a model of torchvision.
-
-    Raises:
-        UnknownModelError: neither; the message names close ones.
-    """
-    try:
-        return catalog.find(name)
-    except UnknownModelError as error:
-        _need_torch()
-        from export.families import torchvision  # noqa: PLC0415, takes seconds
-
-        card = torchvision.card_for(name)
-        if card is None:
-            close = difflib.get_close_matches(name, torchvision.names())
-            hint = f" (near: {', '.join(close)})" if close else ""
-            raise UnknownModelError(f"{error}, and torchvision has no such classifier or segmenter{hint}") from None
-        return card
-
-
-def _export(name: str, store: Store, *, force: bool, verbose: bool, console: Console) -> Report:
+def _export(
+    name: str, store: Store, accepted: tuple[str, ...], *, force: bool, verbose: bool, console: Console
+) -> Report:
     try:
         card = find_card(name)
         if not force and is_current(card, store):
             folder = store.path(card.name, card.version)
             return Report(name, "up to date", version=card.version, path=str(folder))
-        _need_torch()
+        need_torch()
         with console.status(f"{name}: importing torch") as status:
             from export.pipeline import export_model  # noqa: PLC0415, takes seconds
 
@@ -117,7 +117,8 @@ def _export(name: str, store: Store, *, force: bool, verbose: bool, console: Con
                 else:
                     status.start()
 
-            done = export_model(card, store, on_step=on_step, verbose=verbose)
+            accepted += _accepted_before(card.name, store)
+            done = export_model(card, store, accepted=accepted, on_step=on_step, verbose=verbose)
     except Exception as error:  # one model's failure, even where it is a fault of ours, does not stop the others
         if verbose:
             console.print_exception()
@@ -134,12 +135,12 @@ def _export(name: str, store: Store, *, force: bool, verbose: bool, console: Con
     )
 
 
-def _need_torch() -> None:
-    missing = [
-        name for name in ("torch", "torchvision", "onnx", "onnxscript") if importlib.util.find_spec(name) is None
-    ]
-    if missing:
-        raise ExportError(f"this needs {', '.join(missing)}, not installed: install zooserve's extra `export`")
+def _accepted_before(name: str, store: Store) -> tuple[str, ...]:
+    try:
+        entry = store.latest(name)
+    except StoreError:
+        return ()
+    return entry.card.accepted if entry.card else ()
 
 
 def _line(report: Report) -> str:

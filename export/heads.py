@@ -16,6 +16,8 @@ Raw = Mapping[str, Tensor]
 CANDIDATES = 1000
 """Most candidate boxes that a graph hands to non-maximum suppression. An object has dozens of candidates before NMS, so
 fewer would cost recall in a full picture."""
+OBJECTS = 300
+"""Most boxes of a graph whose boxes are objects already."""
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, the weights of Pillow's `convert("L")`
 
@@ -50,10 +52,11 @@ class Head(nn.Module):
         ExportError: where the raw answers are not those of the task, or not of as many classes as the card has labels.
     """
 
-    def __init__(self, card: ModelCard, classes: int) -> None:
+    def __init__(self, card: ModelCard, classes: int, *, nms: bool = True) -> None:
         super().__init__()
         self.card = card
         self.classes = classes
+        self.limit = CANDIDATES if nms else OBJECTS
         self.size = (card.recipe.height, card.recipe.width)
         if card.task == "segment" and classes > 256:
             raise ExportError(
@@ -63,9 +66,10 @@ class Head(nn.Module):
     def forward(self, raw: Raw) -> dict[str, Tensor]:
         self._check(raw)
         if self.card.task == "classify":
-            return {"probabilities": raw["logits"].softmax(1)}
-        if self.card.task == "detect":
-            return candidates(raw["boxes"], raw["scores"])
+            answers = {"probabilities": raw["logits"].softmax(1)}
+            return answers | {"activation": raw["activation"]} if "activation" in raw else answers
+        if "boxes" in raw:
+            return candidates(raw, self.limit)
         if "alpha" in raw:
             return {"alpha": (raw["alpha"][:, 0] * 255).round().clamp(0, 255).to(torch.uint8)}
         logits = raw["logits"]
@@ -77,9 +81,13 @@ class Head(nn.Module):
         height, width = self.size
         want: dict[str, tuple[int | str, ...]]
         if self.card.task == "classify":
-            want = {"logits": ("N", self.classes)}
-        elif self.card.task == "detect":
+            want = {"logits": ("N", self.classes)} | ({"activation": ("N", "h", "w")} if "activation" in raw else {})
+        elif self.card.task == "detect" or "boxes" in raw:
             want = {"boxes": ("N", "A", 4), "scores": ("N", "A", self.classes)}
+            if "classes" in raw:
+                want |= {"scores": ("N", "A"), "classes": ("N", "A")}
+            if self.card.task == "segment":
+                want |= {"coefficients": ("N", "A", "M"), "prototypes": ("N", "M", "h", "w")}
         elif "alpha" in raw:
             want = {"alpha": ("N", 1, height, width)}
         else:
@@ -96,25 +104,32 @@ def _fits(shape: tuple[int, ...], want: tuple[int | str, ...]) -> bool:
     return len(shape) == len(want) and all(isinstance(w, str) or s == w for s, w in zip(shape, want, strict=True))
 
 
-def candidates(boxes: Tensor, scores: Tensor) -> dict[str, Tensor]:
-    """The K best candidates, best first, each with its best class; K = min(1000, A).
+def candidates(raw: Raw, limit: int) -> dict[str, Tensor]:
+    """The K best candidates, best first, each with its best class; K = min(limit, A).
 
     One class per candidate is how detectors are used: a client wants one label on a box. Evaluations that let one box
     stand for several classes count the second guesses too, at scores far below any useful threshold; those, and
-    candidates beyond the first thousand, are what this list leaves out. All shapes are fixed but the batch, and the
-    order makes NMS over any score threshold work on a prefix.
+    candidates beyond the limit, are what this list leaves out. All shapes are fixed but the batch, and the order makes
+    NMS over any score threshold work on a prefix.
 
     Args:
-        boxes: [N, A, 4] xyxy in input pixels.
-        scores: [N, A, C] in 0..1.
+        raw: `boxes` [N, A, 4] xyxy in input pixels; `scores` in 0..1, [N, A, C], or [N, A] with `classes` [N, A]; for
+            instances also `coefficients` [N, A, M] and `prototypes` [N, M, h, w].
+        limit: most candidates.
 
     Returns:
-        `boxes` float32 [N, K, 4], `scores` float32 [N, K], `classes` int32 [N, K].
+        `boxes` float32 [N, K, 4], `scores` float32 [N, K], `classes` int32 [N, K]; for instances also `coefficients`
+        float32 [N, K, M] and `prototypes` as they were.
     """
-    best, classes = scores.max(2)
-    top, order = best.topk(min(CANDIDATES, best.shape[1]), dim=1)
-    return {
-        "boxes": boxes.gather(1, order[..., None].expand(-1, -1, 4)),
+    best, classes = (raw["scores"], raw["classes"]) if "classes" in raw else raw["scores"].max(2)
+    top, order = best.topk(min(limit, best.shape[1]), dim=1)
+    chosen = {
+        "boxes": raw["boxes"].gather(1, order[..., None].expand(-1, -1, 4)),
         "scores": top,
         "classes": classes.gather(1, order).to(torch.int32),
     }
+    if "prototypes" in raw:
+        masks = raw["coefficients"].shape[2]
+        chosen["coefficients"] = raw["coefficients"].gather(1, order[..., None].expand(-1, -1, masks))
+        chosen["prototypes"] = raw["prototypes"]
+    return chosen

@@ -1,7 +1,10 @@
 """What a family (`export.families.<family>`) hands to the converter.
 
-A family module has one public function, `build(card: ModelCard, files: dict[str, Path]) -> Network`, where `files` are
+A family module has a public function `build(card: ModelCard, files: dict[str, Path]) -> Network`, where `files` are
 the card's verified sources by name. It raises `zoo.errors.ExportError` where a file does not fit.
+
+A family whose library knows models by name may also have `names() -> list[str]` and `card_for(name: str) -> ModelCard |
+None`, which writes the card of one; `export.command` lists such families.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,10 +26,13 @@ class Network:
 
     What comes out, by task:
 
-    - classify: `logits` [N, C]
-    - detect: `boxes` [N, A, 4] xyxy in input pixels, `scores` [N, A, C] in 0..1 (class probability, objectness applied)
-    - segment: `logits` [N, C, h, w] (the head upsamples them to the input and takes the argmax), or, for a salient
-      object, `alpha` [N, 1, H, W] in 0..1
+    - classify: `logits` [N, C]; and `activation` [N, h, w], the class activation map of the top class, where the
+      network ends in global average pooling
+    - detect: `boxes` [N, A, 4] xyxy in input pixels, and `scores` [N, A, C] in 0..1 (class probability, objectness
+      applied); or, where each box has its one class already, `scores` [N, A] and `classes` [N, A]
+    - segment: `logits` [N, C, h, w] (the head upsamples them to the input and takes the argmax); or, for a salient
+      object, `alpha` [N, 1, H, W] in 0..1; or, for instances, detect's answers with `coefficients` [N, A, M] and
+      `prototypes` [N, M, h, w]: an object's mask is where sigmoid(coefficients . prototypes) is over 0.5, in its box
 
     Attributes:
         module: the network in torch, in eval mode, returning a dict of the raw outputs; or an ONNX model with one
@@ -35,9 +41,11 @@ class Network:
             ONNX file): the same normalised input -> raw outputs. None: torch itself is the reference.
         reference_name: of that runtime with its version, for card.json ("torch 2.15.0").
         versions: of the libraries that read the checkpoint, for card.json.
+        nms: for boxes, whether class-wise non-maximum suppression is still owed to them.
     """
 
     module: nn.Module | onnx.ModelProto
     reference_name: str
     reference: Callable[[npt.NDArray[np.float32]], RawOutputs] | None = None
     versions: Mapping[str, str] | None = None
+    nms: bool = True

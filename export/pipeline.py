@@ -6,7 +6,7 @@
 import importlib
 import pkgutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from zoo.card import Golden, ModelCard, Output, Parity, Provenance, ServedCard
 from zoo.errors import ExportError
 from zoo.hashing import sha256_of
 from zoo.labels import read_labels
+from zoo.licences import check_accepted
 from zoo.recipe import apply_exact
 from zoo.sources import fetch_all
 from zoo.store import Store
@@ -49,20 +50,28 @@ class Export:
 
 
 def export_model(
-    card: ModelCard, store: Store, *, on_step: Callable[[str], None] = lambda _: None, verbose: bool = False
+    card: ModelCard,
+    store: Store,
+    *,
+    accepted: Collection[str] = (),
+    on_step: Callable[[str], None] = lambda _: None,
+    verbose: bool = False,
 ) -> Export:
     """Convert a model and publish it, unless a check fails.
 
     Args:
         card: of the model.
         store: where it is published.
+        accepted: SPDX identifiers of the licences that were accepted by name.
         on_step: told the name of each step as it begins.
         verbose: let the ONNX exporter say what it does.
 
     Raises:
+        LicenceError: a licence of the card is not permissive and was not accepted; nothing is fetched then.
         SourceError: a file could not be had.
         ExportError: it does not fit, does not convert, answers otherwise than before, or not what the card expects.
     """
+    licences = check_accepted(card.name, card.licence, accepted)
     seconds: dict[str, float] = {}
 
     @contextmanager
@@ -101,6 +110,8 @@ def export_model(
                 parity=measured,
                 golden=goldens,
                 provenance=describe(card, files, network.versions or {}),
+                nms=network.nms,
+                accepted=licences,
             )
             contents: dict[str, Path | bytes] = {"model.onnx": path}
             contents |= {f"golden/{one.photo}": photo.path for one, photo in zip(goldens, photos, strict=False)}
@@ -133,6 +144,8 @@ def _served_card(
     parity: Parity,
     golden: tuple[Golden, ...],
     provenance: Provenance,
+    nms: bool,
+    accepted: tuple[str, ...],
 ) -> ServedCard:
     return ServedCard(
         name=card.name,
@@ -145,7 +158,7 @@ def _served_card(
         labels=read_labels(card.labels),
         recipe=card.recipe,
         outputs=tuple(_output(name, value) for name, value in outputs.items()),
-        nms=card.task == "detect",
+        nms=nms and "boxes" in outputs,
         precision="fp32",
         opset=OPSET,
         sha256=sha256_of(model),
@@ -154,4 +167,5 @@ def _served_card(
         parity=parity,
         golden=golden,
         task_default=card.task_default,
+        accepted=accepted,
     )

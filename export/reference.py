@@ -23,7 +23,7 @@ class Reference:
     """Answers in torch, or in the checkpoint's original runtime where the network brings one."""
 
     def __init__(self, card: ModelCard, network: Network, classes: int) -> None:
-        self.head = Head(card, classes).eval()
+        self.head = Head(card, classes, nms=network.nms).eval()
         self._pixels = Pixels(card.normalise).eval()
         self._network = network
 

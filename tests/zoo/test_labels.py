@@ -38,3 +38,11 @@ def test_an_empty_line_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr("zoo.labels._FOLDER", tmp_path)
     with pytest.raises(CardError, match=r"two\.txt: line 2 is empty"):
         read_labels("two")
+
+
+def test_a_file_of_ones_own(tmp_path):
+    path = tmp_path / "birds.txt"
+    path.write_text("robin\nwren\n")
+    assert read_labels(str(path)) == ("robin", "wren")
+    with pytest.raises(CardError, match=r"none\.txt does not exist"):
+        read_labels(str(tmp_path / "none.txt"))
