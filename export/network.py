@@ -4,7 +4,8 @@ A family module has a public function `build(card: ModelCard, files: dict[str, P
 the card's verified sources by name. It raises `zoo.errors.ExportError` where a file does not fit.
 
 A family whose library knows models by name may also have `names() -> list[str]` and `card_for(name: str) -> ModelCard |
-None`, which writes the card of one; `export.command` lists such families.
+None`, which writes the card of one. Such a family is an entry point of `zooserve.cards` (see `zoo.libraries`), and the
+first sentence of its docstring stands in `zooserve list`.
 """
 
 from collections.abc import Callable, Mapping

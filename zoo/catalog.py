@@ -1,10 +1,11 @@
-"""What the zoo has: model cards, sample photos with known content, and datasets.
+"""What there is: model cards, the zoo's and the user's own; sample photos with known content; and datasets.
 
 The command line lists cards, `export` converts them and checks them on sample photos, tests use all three.
 """
 
 import difflib
 import io
+import os
 from functools import cache
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -15,7 +16,7 @@ from msgspec import Struct
 from PIL import Image
 
 from zoo.card import ModelCard, Name, Source, read_model_card, read_toml
-from zoo.errors import SourceError, UnknownModelError
+from zoo.errors import CardError, SourceError, UnknownModelError
 from zoo.sources import fetch_all
 
 _FOLDER = Path(__file__).parent
@@ -59,9 +60,29 @@ class Dataset(Struct, frozen=True, forbid_unknown_fields=True):
     files: dict[str, Source]
 
 
+def own_folder() -> Path:
+    """Where cards of one's own lie, if there are any: `$ZOOSERVE_CARDS`, or `cards` in the working directory."""
+    return Path(os.environ.get("ZOOSERVE_CARDS") or "cards")
+
+
+def paths() -> dict[str, Path]:
+    """Return the file of each model card by its name, sorted: the zoo's and one's own. None is read.
+
+    Raises:
+        CardError: a card of one's own has the name of one of the zoo's. Neither may stand in for the other unseen.
+    """
+    zoo = {path.stem: path for path in (_FOLDER / "cards").glob("*.toml")}
+    own = {path.stem: path for path in own_folder().glob("*.toml")}
+    if same := sorted(zoo.keys() & own.keys()):
+        raise CardError(
+            f"{own[same[0]]} has the name of a card of the zoo: rename the file and its `name`, such as my_{same[0]}"
+        )
+    return dict(sorted((zoo | own).items()))
+
+
 def names() -> tuple[str, ...]:
     """Return the names of all model cards, sorted."""
-    return tuple(sorted(path.stem for path in (_FOLDER / "cards").glob("*.toml")))
+    return tuple(paths())
 
 
 def find(name: str) -> ModelCard:
@@ -71,14 +92,17 @@ def find(name: str) -> ModelCard:
         UnknownModelError: no card has that name; the message names close ones.
         CardError: the card is not valid.
     """
-    if name not in names():
-        raise UnknownModelError(f"there is no model {name!r}.{_suggestion(name, names())} `zooserve list` shows all")
-    return read_model_card(_FOLDER / "cards" / f"{name}.toml")
+    known = paths()
+    if name not in known:
+        raise UnknownModelError(
+            f"there is no model {name!r}.{_suggestion(name, tuple(known))} `zooserve list` shows all"
+        )
+    return read_model_card(known[name])
 
 
 def cards() -> tuple[ModelCard, ...]:
     """Return all model cards, sorted by name."""
-    return tuple(find(name) for name in names())
+    return tuple(read_model_card(path) for path in paths().values())
 
 
 @cache

@@ -11,11 +11,7 @@ from pathlib import Path
 import click
 
 from zoo.errors import ZooError
-
-# Which extra brings a module that the base installation lacks.
-_EXTRAS = {"onnxruntime": "cpu` or `gpu"} | dict.fromkeys(
-    ("onnx", "onnxscript", "tflite", "torch", "torchvision"), "export"
-)
+from zoo.extras import extra_of
 
 
 class Commands(click.Group):
@@ -55,7 +51,7 @@ def _load(entry: EntryPoint) -> click.Command:
     try:
         command: click.Command = entry.load()
     except ModuleNotFoundError as error:
-        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        extra = extra_of(error.name or "")
         if extra is None:
             raise
         raise click.ClickException(

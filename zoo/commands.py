@@ -1,16 +1,15 @@
-"""`zooserve list`, `show` and `verify`: what there is, what was exported, and whether it is intact."""
+"""`zooserve show` and `verify`: all that is known about a model, and whether what was exported is intact."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from zoo import catalog
 from zoo.card import ModelCard, Recipe, ServedCard
 from zoo.errors import StoreError
+from zoo.libraries import find_card
+from zoo.licences import to_accept
 from zoo.sources import address
 from zoo.store import Entry, Store, verify_folder
 
@@ -22,36 +21,19 @@ _models = click.option(
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
-@click.command("list")
-@_models
-@_as_json
-def list_models(models: Path | None, as_json: bool) -> None:
-    """List all models, and which of them are exported."""
-    exported = {entry.name: entry for entry in Store(models).entries()}  # the latest version comes last
-    cards = {card.name: card for card in catalog.cards()}
-    rows = [_row(name, cards.get(name), exported.get(name)) for name in sorted(cards.keys() | exported.keys())]
-    if as_json:
-        _print_json(rows)
-        return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("NAME", "TASK", "TITLE", "WEIGHTS' LICENCE", "EXPORTED"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("SIZE", justify="right")
-    for row in rows:
-        size = f"{row['size'] / 1e6:.1f} MB" if row["size"] else ""
-        table.add_row(row["name"], row["task"], row["title"], row["licence"], row["state"], size)
-    _console().print(table)
-
-
 @click.command()
 @click.argument("name")
 @_models
 @_as_json
 def show(name: str, models: Path | None, as_json: bool) -> None:
-    """Show all that is known about one model."""
+    """Show all that is known about one model.
+
+    NAME is one of `zooserve list`, one that a library knows (resnet50), or the path of a card (`.toml`).
+    """
     exported = {entry.name: entry for entry in Store(models).entries()}
     entry = exported.get(name)
-    card = catalog.find(name) if entry is None or name in catalog.names() else None
+    card = find_card(name) if entry is None or name in catalog.names() else None
+    entry = entry or (exported.get(card.name) if card else None)
     served = entry.card if entry else None
     if as_json:
         _print_json({"card": card, "served": served, "problem": entry.problem if entry else ""})
@@ -100,22 +82,6 @@ def _problem(entry: Entry) -> str:
     return ""
 
 
-def _row(name: str, card: ModelCard | None, entry: Entry | None) -> dict[str, Any]:
-    known = card or (entry.card if entry else None)
-    state = "no"
-    if entry is not None:
-        state = f"version {entry.version}" if entry.card else "damaged"
-    return {
-        "name": name,
-        "task": known.task if known else "",
-        "title": known.title if known else "",
-        "licence": known.licence.weights if known else "",
-        "state": state,
-        "version": entry.version if entry else None,
-        "size": entry.card.size if entry and entry.card else None,
-    }
-
-
 def _facts(card: ModelCard | None, served: ServedCard | None, entry: Entry | None) -> list[tuple[str, str]]:
     facts: list[tuple[str, str]] = []
     if (known := card or served) is not None:
@@ -129,7 +95,9 @@ def _facts(card: ModelCard | None, served: ServedCard | None, entry: Entry | Non
             ("input", _input(known.recipe)),
         ]
     if card is not None:
-        facts += [("labels", card.labels)]
+        if licences := to_accept(card.licence):
+            facts.append(("to accept", " ".join(f"--accept-license {licence}" for licence in licences)))
+        facts.append(("labels", card.labels))
         facts += [
             (f"source {name}", f"{address(source)} sha256:{source.digest}") for name, source in card.sources.items()
         ]
@@ -164,9 +132,3 @@ def _shape(shape: tuple[int | None, ...]) -> str:
 
 def _print_json(value: object) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
-def _console() -> Console:
-    """A table keeps its columns in a pipe, where there is no width to fit into."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=200)

@@ -93,7 +93,7 @@ def test_one_failure_does_not_stop_the_others(store):
     assert result.exit_code == 1
     assert result.stdout == f"mobilenet_v2 1: up to date, {store / 'mobilenet_v2' / '1'}\n"
     assert "resnet51: there is no model 'resnet51'" in result.stderr
-    assert "(near: resnet50" in result.stderr
+    assert "near: resnet50" in result.stderr
     assert "\nvit_h_14: 2.4 GiB of weights" in result.stderr
 
 

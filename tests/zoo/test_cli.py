@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 import zoo.cli
 from zoo import catalog
 from zoo.cli import main
+from zoo.sources import address
 from zoo.store import Store
 
 
@@ -31,12 +32,13 @@ def exported(models, make):
 def test_list_shows_every_card_and_every_export(exported):
     result = run("list")
     assert result.exit_code == 0
-    lines = {line.split()[0]: line for line in result.stdout.splitlines()}
+    table, _, libraries = result.stdout.partition("\n\n")
+    lines = {line.split()[0]: line for line in table.splitlines()}
     assert lines.keys() == {"NAME", "own_net", *catalog.names()}
-    assert "version 1" in lines["mobilenet_v2"]
-    assert "BSD-3-Clause" in lines["mobilenet_v2"]
+    assert " ".join(lines["mobilenet_v2"].split()) == "mobilenet_v2 classify BSD-3-Clause 0.0 MB pypi fp32 version 1"
+    assert " ".join(lines["yolov4_tiny"].split()).endswith("LicenseRef-Darknet 24.3 MB pypi fp32 not exported")
     assert "damaged" in lines["u2netp"]
-    assert "  no" in lines["yolov4_tiny"]
+    assert "zooserve list torchvision" in libraries
 
 
 def test_list_as_json(exported):
@@ -45,10 +47,15 @@ def test_list_as_json(exported):
         "name": "mobilenet_v2",
         "task": "classify",
         "title": "",
+        "family": "torchvision",
         "licence": "BSD-3-Clause",
-        "state": "version 1",
-        "version": "1",
+        "accept": [],
         "size": 5,
+        "sources": {"weights": address(catalog.find("mobilenet_v2").sources["weights"])},
+        "precision": "fp32",
+        "version": "1",
+        "state": "version 1",
+        "problem": "",
     }
     assert rows["yolov4_tiny"]["version"] is None
 

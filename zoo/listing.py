@@ -1,0 +1,166 @@
+"""`zooserve list`: every model with its licence, size, source and state, and the libraries that know more by name."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import msgspec
+from msgspec import Struct
+from rich.console import Console
+from rich.table import Table
+
+from zoo import catalog
+from zoo.card import ModelCard, ServedCard, read_model_card
+from zoo.errors import CardError, ZooError
+from zoo.libraries import Library, libraries, library
+from zoo.licences import to_accept
+from zoo.sources import address
+from zoo.store import Entry, Store
+
+
+class Row(Struct, kw_only=True):
+    """One model, as `--json` prints it.
+
+    Attributes:
+        licence: SPDX identifier of the weights' licence.
+        accept: the licences, of code or weights, that must be accepted before it is exported.
+        size: of the exported graph in bytes, or else of the checkpoint, where it is known.
+        sources: addresses of the files that it is made from.
+        state: `version N` where it is exported, `not exported`, `damaged`, or `refused`; `problem` then says why.
+    """
+
+    name: str
+    task: str = ""
+    title: str = ""
+    family: str = ""
+    licence: str = ""
+    accept: tuple[str, ...] = ()
+    size: int | None = None
+    sources: dict[str, str] = {}
+    precision: str = ""
+    version: str | None = None
+    state: str = "not exported"
+    problem: str = ""
+
+
+@click.command(
+    "list",
+    epilog="""\b
+Examples:
+  zooserve list                  models that have a card, and all that are exported
+  zooserve list torchvision      every model that torchvision knows by name
+  zooserve list --json           the same for programs, with the full addresses of their files
+""",
+)
+@click.argument("name", required=False, metavar="[LIBRARY]")
+@click.option(
+    "--models",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The folder of exported models. [default: $ZOOSERVE_MODELS, else ./models]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def list_models(name: str | None, models: Path | None, as_json: bool) -> None:
+    """List all models, and which of them are exported.
+
+    Cards are the zoo's own and those in $ZOOSERVE_CARDS (or ./cards). A LIBRARY lists the models that need no card.
+    """
+    exported = {entry.name: entry for entry in Store(models).entries()}  # the latest version comes last
+    cards: dict[str, ModelCard | ZooError] = dict(_cards())
+    if name is None:
+        listed = sorted(cards.keys() | exported.keys())
+    else:
+        more = dict(_cards_of(library(name)))
+        cards, listed = more | cards, list(more)  # a card comes before what a library would write
+    rows = [_row(model, cards.get(model), exported.get(model)) for model in listed]
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())
+        return
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)  # in a pipe, a table keeps its columns
+    console.print(_table(rows))
+    if problems := [f"{row.name}: {row.problem}" for row in rows if row.problem]:
+        console.print("", *problems, sep="\n", soft_wrap=True)
+    if any(row.accept for row in rows):
+        console.print("\n* asks something of whoever serves it: `zooserve export NAME --accept-license LICENCE`")
+    if name is None and (known := libraries()):
+        console.print("\nMore by name, without a card:")
+        console.print(_libraries_table(known))
+
+
+def _cards() -> Iterator[tuple[str, ModelCard | ZooError]]:
+    for model, path in catalog.paths().items():
+        try:
+            yield model, read_model_card(path)
+        except CardError as error:  # one's fault does not hide the others
+            yield model, error
+
+
+def _cards_of(source: Library) -> Iterator[tuple[str, ModelCard | ZooError]]:
+    module = source.load()
+    for model in module.names():
+        try:
+            if (card := module.card_for(model)) is not None:
+                yield model, card
+        except ZooError as error:
+            yield model, error
+
+
+def _row(model: str, card: ModelCard | ZooError | None, entry: Entry | None) -> Row:
+    row = Row(name=model)
+    served = entry.card if entry else None
+    known: ModelCard | ServedCard | None = card if isinstance(card, ModelCard) else served
+    if known is not None:
+        row.task, row.title, row.family = known.task, known.title, known.family
+        row.licence, row.accept = known.licence.weights, to_accept(known.licence)
+        row.precision = "fp32"
+    if isinstance(card, ModelCard):
+        row.sources = {name: address(source) for name, source in card.sources.items()}
+        sizes = [source.size for source in card.sources.values()]
+        row.size = sum(size or 0 for size in sizes) if sizes and all(sizes) else None
+    elif isinstance(card, ZooError):
+        row.state, row.problem = "refused", str(card).removeprefix(f"{model}: ")
+    if entry is not None:
+        row.version = entry.version
+        row.state = f"version {entry.version}" if served else "damaged"
+        row.problem = entry.problem
+    if served is not None:
+        row.size, row.precision = served.size, served.precision
+        row.sources = row.sources or served.provenance.sources
+    return row
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("NAME", "TASK", "WEIGHTS' LICENCE"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("SIZE", justify="right", no_wrap=True)
+    for heading in ("SOURCE", "PRECISION", "STATE"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(
+            row.name,
+            row.task,
+            row.licence + (" *" if row.accept else ""),
+            f"{row.size / 1e6:.1f} MB" if row.size else "",
+            ", ".join(dict.fromkeys(_kind(source) for source in row.sources.values())),
+            row.precision,
+            row.state,
+        )
+    return table
+
+
+def _kind(source: str) -> str:
+    """`pypi` and `npm` for package URLs, `https` and `file` for the others."""
+    scheme, _, rest = source.partition(":")
+    return rest.partition("/")[0] if scheme == "pkg" else scheme
+
+
+def _libraries_table(known: tuple[Library, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for source in known:
+        how = f"zooserve list {source.name}"
+        if source.missing:
+            how = f"install zooserve's extra `{source.extra}`" if source.extra else f"install {source.missing[0]}"
+        table.add_row(source.name, source.summary, how)
+    return table
