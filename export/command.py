@@ -11,8 +11,18 @@ from rich.console import Console
 from export.naming import find_card, need_torch
 from export.provenance import is_current
 from zoo import catalog
+from zoo.card import Agreement
 from zoo.errors import StoreError, ZooError
 from zoo.store import Store
+
+Precision = Literal["fp16", "int8"]
+
+
+class Beside(Struct):
+    """A variant's size in bytes and milliseconds per picture (one thread of a CPU), each after its fp32 model's."""
+
+    size: tuple[int, int]
+    milliseconds: tuple[float, float]
 
 
 class Report(Struct, omit_defaults=True):
@@ -25,6 +35,8 @@ class Report(Struct, omit_defaults=True):
     size: int = 0
     parity: dict[str, float] = {}
     seconds: dict[str, float] = {}
+    agreement: Agreement | None = None
+    beside_fp32: Beside | None = None
     error: str = ""
 
 
@@ -35,6 +47,7 @@ Examples:
   zooserve export resnet50 vit_b_16          any classifier or segmenter of torchvision
   zooserve export ./cards/my_model.toml      a card of one's own
   zooserve export yolov8n --accept-license AGPL-3.0-only
+  zooserve export mobilenet_v2 --precision int8   publishes mobilenet_v2-int8 beside it
   zooserve export yolov4_tiny --force        convert again, though nothing has changed
   zooserve export --all --json               all cards, with a report for programs
 
@@ -56,6 +69,13 @@ The exit code is 1 if one of the models failed; the others are published neverth
     metavar="SPDX",
     help="Accept a licence that is not permissive, by its SPDX identifier. May be given several times.",
 )
+@click.option(
+    "--precision",
+    "precisions",
+    type=click.Choice(["fp16", "int8"]),
+    multiple=True,
+    help="Publish a variant of lower precision, too: fp16 for GPUs, int8 for CPUs. May be given twice.",
+)
 @click.option("--force", is_flag=True, help="Export models that are up to date, too.")
 @click.option("--verbose", is_flag=True, help="Let the ONNX exporter talk, and show where an error arose.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
@@ -66,6 +86,7 @@ def export(
     all_: bool,
     models: Path | None,
     accepted: tuple[str, ...],
+    precisions: tuple[Precision, ...],
     force: bool,
     verbose: bool,
     as_json: bool,
@@ -79,6 +100,9 @@ def export(
 
     Where the licence of the code or of the weights is not permissive, nothing is fetched until it was accepted by name;
     card.json remembers that.
+
+    A variant is converted from the published fp32 graph, calibrated on photos, and compared with it on others: it is
+    published as NAME-fp16 or NAME-int8 if its answers stay within the card's bound.
     """
     if sum((bool(names), default, all_)) != 1:
         raise click.UsageError("say what to export: NAME..., --default or --all")
@@ -86,12 +110,19 @@ def export(
         names = tuple(card.name for card in catalog.cards() if all_ or card.default)
     console = Console(stderr=True, highlight=False)
     store = Store(models)
-    reports = []
+    reports: list[Report] = []
+    told = 0
     for name in dict.fromkeys(names):
         report = _export(name, store, accepted, force=force, verbose=verbose, console=console)
         reports.append(report)
-        if not as_json:
-            click.echo(_line(report), err=report.state == "failed")
+        if report.state != "failed":
+            reports += [
+                _export_variant(name, precision, store, force=force, verbose=verbose, console=console)
+                for precision in dict.fromkeys(precisions)
+            ]
+        while not as_json and told < len(reports):
+            click.echo(_line(reports[told]), err=reports[told].state == "failed")
+            told += 1
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(reports), indent=2).decode())
     if any(report.state == "failed" for report in reports):
@@ -119,11 +150,8 @@ def _export(
 
             accepted += _accepted_before(card.name, store)
             done = export_model(card, store, accepted=accepted, on_step=on_step, verbose=verbose)
-    except Exception as error:  # one model's failure, even where it is a fault of ours, does not stop the others
-        if verbose:
-            console.print_exception()
-        known = isinstance(error, ZooError)
-        return Report(name, "failed", error=str(error) if known else f"{type(error).__name__}: {error}")
+    except Exception as error:
+        return _failure(name, error, verbose=verbose, console=console)
     return Report(
         name,
         "exported",
@@ -132,6 +160,41 @@ def _export(
         size=done.card.size,
         parity=done.card.parity.max_difference,
         seconds={step: round(seconds, 3) for step, seconds in done.seconds.items()},
+    )
+
+
+def _export_variant(
+    name: str, precision: Precision, store: Store, *, force: bool, verbose: bool, console: Console
+) -> Report:
+    try:
+        card = find_card(name)
+        from export.variant import export_variant, is_variant_current, variant_name  # noqa: PLC0415, takes seconds
+
+        published = variant_name(card.name, precision)
+        if not force and is_variant_current(card, precision, store):
+            folder = store.path(published, card.version)
+            return Report(published, "up to date", version=card.version, path=str(folder))
+        with console.status(f"{published}: importing torch") as status:
+            done = export_variant(card, precision, store, on_step=lambda step: status.update(f"{published}: {step}"))
+    except Exception as error:
+        return _failure(f"{name}-{precision}", error, verbose=verbose, console=console)
+    return Report(
+        published,
+        "exported",
+        version=card.version,
+        path=str(done.folder),
+        size=done.card.size,
+        agreement=done.card.agreement,
+        beside_fp32=Beside((done.base.size, done.card.size), done.milliseconds),
+    )
+
+
+def _failure(name: str, error: Exception, *, verbose: bool, console: Console) -> Report:
+    """Report a failure, even where it is a fault of ours: it does not stop the other models."""
+    if verbose:
+        console.print_exception()
+    return Report(
+        name, "failed", error=str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
     )
 
 
@@ -148,6 +211,14 @@ def _line(report: Report) -> str:
         return report.error if report.error.startswith(report.name) else f"{report.name}: {report.error}"
     if report.state == "up to date":
         return f"{report.name} {report.version}: up to date, {report.path}"
+    if report.beside_fp32 and report.agreement:
+        (size, smaller), (slow, fast) = report.beside_fp32.size, report.beside_fp32.milliseconds
+        return (
+            f"{report.name} {report.version}: {report.path}, {smaller / 1e6:.1f} MB (fp32 {size / 1e6:.1f}), "
+            f"{fast:.1f} ms per picture on one thread of this CPU (fp32 {slow:.1f}), keeps "
+            f"{report.agreement.agreement:.1%} of fp32's sure answers on {report.agreement.photos} photos, "
+            f"shifted by {report.agreement.shift:.3f}"
+        )
     steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in report.seconds.items())
     parity = ", ".join(f"{output} {difference:.1e}" for output, difference in report.parity.items())
     total = sum(report.seconds.values())

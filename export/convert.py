@@ -109,7 +109,12 @@ def _compose(before: ModelProto, network: ModelProto, after: ModelProto) -> Mode
     entry = [(before.graph.output[0].name, network.graph.input[0].name)]
     model = onnx.compose.merge_models(before, network, entry)
     exits = [(f"network/{x.name.removeprefix('head/raw/')}", x.name) for x in after.graph.input]
-    return onnx.compose.merge_models(model, after, exits, name="served")
+    model = onnx.compose.merge_models(model, after, exits, name="served")
+    versions = {entry.domain: entry for entry in model.opset_import}  # each part brought its own, all alike
+    del model.opset_import[1:]
+    model.opset_import[0].CopyFrom(versions.pop(model.opset_import[0].domain))
+    model.opset_import.extend(versions.values())
+    return model
 
 
 def _refuse_large(card: ModelCard, size: int) -> None:

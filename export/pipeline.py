@@ -84,7 +84,7 @@ def export_model(
     with step("fetch"):
         files = fetch_all(card.sources)
         expected = tuple(dict.fromkeys(expectation.photo for expectation in card.expect)) or GOLDEN_PHOTOS
-        photos = [_photo(name) for name in dict.fromkeys((*expected, *PARITY_PHOTOS))]
+        photos = [open_photo(name, catalog.sample(name)) for name in dict.fromkeys((*expected, *PARITY_PHOTOS))]
         images = np.stack([apply_exact(card.recipe, photo.picture) for photo in photos])
     with step("build"):
         labels = read_labels(card.labels)
@@ -119,8 +119,8 @@ def export_model(
     return Export(served, target, seconds)
 
 
-def _photo(name: str) -> Photo:
-    path = catalog.sample(name)
+def open_photo(name: str, path: Path) -> Photo:
+    """Open a photo as the exact recipe wants it: upright, RGB."""
     return Photo(name, path, ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 import numpy as np
 import onnxruntime as ort
 from msgspec import Struct
@@ -30,16 +29,13 @@ from loadtests.report import machine, markdown_table, report, versions, write_js
 from service.tasks import detect
 from service.vision.decode import Pixels
 from service.vision.resize import prepare
-from zoo import catalog
-from zoo.card import Recipe, ServedCard, Source
+from zoo.card import Recipe, ServedCard
+from zoo.photos import fetch_photos
 from zoo.recipe import placement
-from zoo.sources import fetch_all
 from zoo.store import Store
 
 EXACT = "Pillow (exact)"
 SERVED = "SIMD passes (fast, as served)"
-PHOTOS = Path(__file__).with_name("photos.toml")
-SAMPLES = ("astronaut", "chelsea", "coffee", "rocket", "china", "flower")
 # Width, height, and JPEG's quality and chroma subsampling (0: none, 2: halved both ways).
 SIZES: tuple[tuple[int, int, tuple[tuple[int, int], ...]], ...] = (
     (200, 150, ((75, 2), (95, 0))),
@@ -64,12 +60,11 @@ class Variant(Struct, frozen=True):
 
 def photos(count: int | None) -> dict[str, Path]:
     """Fetch the photos; with a `count`, so many of them, always the same."""
-    sources = msgspec.toml.decode(PHOTOS.read_bytes(), type=dict[str, Source])
-    names = sorted([*SAMPLES, *sources])
+    found = fetch_photos()
+    names = list(found)
     if count is not None:
         names = sorted(random.Random(1).sample(names, min(count, len(names))))  # noqa: S311 - a choice, not a secret
-    found = {name: catalog.sample(name) for name in names if name in SAMPLES}
-    return found | fetch_all({name: sources[name] for name in names if name in sources})
+    return {name: found[name] for name in names}
 
 
 def variants(name: str, path: Path) -> Iterator[Variant]:

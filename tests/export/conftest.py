@@ -4,6 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from torch import nn
 
@@ -71,3 +72,9 @@ def pictures():
         return np.stack([apply_exact(recipe, photo) for photo in photos])
 
     return make
+
+
+@pytest.fixture
+def cli():
+    """Run a command and return its result."""
+    return lambda command, *arguments: CliRunner().invoke(command, [str(argument) for argument in arguments])

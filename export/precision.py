@@ -1,0 +1,113 @@
+"""A served graph in lower precision: fp16 for GPUs, int8 for CPUs. `export.variant` compares and publishes it.
+
+Only what lies between the first and the last convolution or matrix product is converted. The pixels before it are exact
+bytes, and what follows it, softmax and boxes in pixels, is small, and coarse numbers would show there.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import GraphProto, ModelProto
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
+
+from zoo.errors import ExportError
+
+_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
+def to_fp16(path: Path) -> ModelProto:
+    """Convert a served graph's network to float16; the graph's inputs and outputs stay as they are.
+
+    Raises:
+        ExportError: the network has no convolution or matrix product.
+    """
+    model = onnx.load(path)
+    _leave_out_empty_scales(model.graph)
+    half: ModelProto = convert_float_to_float16(model, keep_io_types=True, node_block_list=_outside(model.graph))
+    # The converter puts one cast per reader of a value, all of one name, at the end of the graph.
+    once = {node.output[0]: node for node in half.graph.node}
+    del half.graph.node[:]
+    half.graph.node.extend(once.values())
+    OnnxModel(half).topological_sort()
+    del half.graph.value_info[:]  # types from before
+    return half
+
+
+def to_int8(path: Path, images: npt.NDArray[np.uint8]) -> ModelProto:
+    """Quantise a served graph's network to int8 by ONNX Runtime's static quantisation (quantise and dequantise nodes).
+
+    Weights are int8 per output channel; activations are uint8, with the ranges that they had on the `images`.
+
+    Args:
+        path: of the fp32 `model.onnx`.
+        images: uint8 [M, H, W, 3], photos after the card's recipe.
+
+    Raises:
+        ExportError: the network has no convolution or matrix product.
+    """
+    with TemporaryDirectory(prefix="zooserve-") as folder:
+        folded, quantised = Path(folder) / "folded.onnx", Path(folder) / "int8.onnx"
+        quant_pre_process(str(path), str(folded), skip_symbolic_shape=True)
+        quantize_static(
+            str(folded),
+            str(quantised),
+            _Photos(images),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            nodes_to_exclude=_outside(onnx.load(folded).graph),
+        )
+        return onnx.load(quantised)
+
+
+class _Photos(CalibrationDataReader):  # type: ignore[misc] # ONNX Runtime has no types
+    def __init__(self, images: npt.NDArray[np.uint8]) -> None:
+        self._images: Iterator[npt.NDArray[np.uint8]] = iter(images)
+
+    def get_next(self) -> dict[str, Any] | None:
+        image = next(self._images, None)
+        return None if image is None else {"images": image[None]}
+
+
+def _outside(graph: GraphProto) -> list[str]:
+    """Names of the nodes before the first or after the last product: no product precedes them, or none follows."""
+    for number, node in enumerate(graph.node):
+        node.name = node.name or f"node_{number}"
+    preceded: set[str] = set()  # values that depend on a product
+    after: set[str] = set()
+    for node in graph.node:  # in topological order
+        if node.op_type in _PRODUCTS or preceded.intersection(node.input):
+            preceded.update(node.output)
+            after.add(node.name)
+    followed: set[str] = set()  # values that a product depends on
+    before: set[str] = set()
+    for node in reversed(graph.node):
+        if node.op_type in _PRODUCTS or followed.intersection(node.output):
+            followed.update(node.input)
+            before.add(node.name)
+    inside = after & before
+    if not inside:
+        raise ExportError("the graph has no convolution or matrix product, so there is nothing to convert")
+    return [node.name for node in graph.node if node.name not in inside]
+
+
+def _leave_out_empty_scales(graph: GraphProto) -> None:
+    """Of a Resize with `sizes`, leave out `scales` that are there but empty: the converter puts a Cast before them.
+
+    They are no constant then, and ONNX Runtime refuses a Resize that may have both.
+    """
+    empty = {tensor.name for tensor in graph.initializer if 0 in tensor.dims}
+    for node in graph.node:
+        if node.op_type == "Constant" and any(0 in attribute.t.dims for attribute in node.attribute):
+            empty.update(node.output)
+        elif node.op_type == "Resize" and len(node.input) > 2 and node.input[2] in empty:
+            node.input[2] = ""

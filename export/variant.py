@@ -1,0 +1,161 @@
+"""A model's variant of lower precision: convert the published fp32 graph, compare, and publish as `<name>-<precision>`.
+
+`zooserve export NAME --precision` calls it, after the fp32 model itself.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import msgspec
+import numpy as np
+import onnx
+import onnxruntime
+
+from export import agreement
+from export.golden import Photo, golden_answer
+from export.pipeline import open_photo
+from export.precision import to_fp16, to_int8
+from export.reference import Images, Outputs
+from zoo.card import Agreement, ModelCard, ServedCard
+from zoo.errors import ExportError, StoreError
+from zoo.hashing import sha256_of
+from zoo.photos import fetch_photos
+from zoo.recipe import apply_exact
+from zoo.store import Store
+
+Precision = Literal["fp16", "int8"]
+_TIMED_RUNS = 15
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What was published, where, and what it is worth beside its fp32 model.
+
+    Attributes:
+        base, card: the card of the fp32 model and of the variant.
+        folder: of the variant.
+        milliseconds: per picture on one thread of this CPU: fp32's and the variant's, medians of runs in turns.
+    """
+
+    base: ServedCard
+    card: ServedCard
+    folder: Path
+    milliseconds: tuple[float, float]
+
+
+def variant_name(name: str, precision: Precision) -> str:
+    """The name under which a variant is published and served."""
+    return f"{name}-{precision}"
+
+
+def is_variant_current(card: ModelCard, precision: Precision, store: Store) -> bool:
+    """Say whether the store holds this variant, intact, made from the fp32 graph that the store holds now."""
+    try:
+        base = store.verify(card.name, card.version)
+        variant = store.verify(variant_name(card.name, precision), card.version)
+    except StoreError:
+        return False
+    return variant.provenance.made_from == _fingerprint(card, base, precision)
+
+
+def export_variant(
+    card: ModelCard, precision: Precision, store: Store, *, on_step: Callable[[str], None] = lambda _: None
+) -> Variant:
+    """Convert the published fp32 graph of a model, and publish the variant if it stays within the card's bound.
+
+    Every other of the zoo's photos calibrates an int8 variant; the rest, and the model's golden photos, are what it is
+    compared on.
+
+    Raises:
+        StoreError: the fp32 model is not in the store, or damaged.
+        SourceError: a photo could not be fetched.
+        ExportError: the graph does not convert, or its answers are too far from fp32's.
+    """
+    base = store.verify(card.name, card.version)
+    source = store.path(card.name, card.version)
+    on_step("fetch")
+    photos = [open_photo(name, path) for name, path in fetch_photos().items()]
+    goldens = [open_photo(Path(one.photo).stem, source / "golden" / one.photo) for one in base.golden]
+    calibrating, comparing = _pixels(card, photos[::2]), _pixels(card, [*goldens, *photos[1::2]])
+    on_step("convert")
+    try:
+        model = to_fp16(source / "model.onnx") if precision == "fp16" else to_int8(source / "model.onnx", calibrating)
+        onnx.checker.check_model(model)
+    except Exception as error:  # the converters raise errors of many kinds
+        raise ExportError(f"{card.name}: its graph does not convert to {precision}: {error}") from error
+    with TemporaryDirectory(prefix="zooserve-") as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save_model(model, path)
+        on_step("compare")
+        sessions = [_session(source / "model.onnx", card, "fp32"), _session(path, card, precision)]
+        expected, actual = ([_run(session, image) for image in comparing] for session in sessions)
+        kept, shift = agreement.measure(expected, actual)
+        if kept < card.bound.agreement or shift > card.bound.shift:
+            raise ExportError(
+                f"{card.name}: in {precision} it keeps {kept:.1%} of fp32's sure answers and shifts them by "
+                f"{shift:.3f}; the card's bound is {card.bound.agreement:.1%} and {card.bound.shift:g}, so nothing "
+                "was published"
+            )
+        on_step("publish")
+        unexpecting = msgspec.structs.replace(card, expect=())  # what fp32 had to find; a variant is held to its bound
+        answers = zip(goldens, actual[: len(goldens)], strict=True)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        served = msgspec.structs.replace(
+            base,
+            name=variant_name(card.name, precision),
+            title=f"{base.title}, {precision}",
+            precision=precision,
+            task_default=False,
+            sha256=sha256_of(path),
+            size=path.stat().st_size,
+            golden=tuple(golden_answer(unexpecting, base.labels, photo, outputs) for photo, outputs in answers),
+            agreement=Agreement(base.name, len(comparing), kept, shift, card.bound),
+            provenance=msgspec.structs.replace(
+                base.provenance, exported_at=now, made_from=_fingerprint(card, base, precision)
+            ),
+        )
+        target = store.publish(served, {"model.onnx": path} | {f"golden/{p.path.name}": p.path for p in goldens})
+        return Variant(base, served, target, _race(sessions, comparing))
+
+
+def _pixels(card: ModelCard, photos: list[Photo]) -> Images:
+    return np.stack([apply_exact(card.recipe, photo.picture) for photo in photos])
+
+
+def _session(path: Path, card: ModelCard, precision: str) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4  # a refusal is raised, it need not be printed too
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors have no common base of use
+        raise ExportError(f"{card.name}: ONNX Runtime cannot run the graph in {precision}: {error}") from error
+
+
+def _run(session: onnxruntime.InferenceSession, image: Images) -> Outputs:
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"images": image[None]}), strict=True))
+
+
+def _race(sessions: list[onnxruntime.InferenceSession], images: Images) -> tuple[float, float]:
+    """Time one picture on each session in turns, and return the medians in milliseconds."""
+    times: list[list[float]] = [[], []]
+    for run in range(_TIMED_RUNS):
+        for own, session in zip(times, sessions, strict=True):
+            start = time.perf_counter()
+            session.run(None, {"images": images[run % len(images)][None]})
+            own.append(1000 * (time.perf_counter() - start))
+    first, second = (float(np.median(own)) for own in times)
+    return first, second
+
+
+def _fingerprint(card: ModelCard, base: ServedCard, precision: Precision) -> str:
+    """The sha256 of what decides how a variant comes out: the fp32 graph, the precision, the bound, the converter."""
+    what = (base.sha256, precision, card.bound, onnxruntime.__version__, base.provenance.made_from)
+    return hashlib.sha256(msgspec.json.encode(what)).hexdigest()

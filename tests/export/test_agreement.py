@@ -1,0 +1,51 @@
+"""How much of a model's answers a variant keeps: on answers whose measures can be counted by hand."""
+
+import numpy as np
+import pytest
+
+from export.agreement import measure
+from zoo.errors import ExportError
+
+
+def classes(*probabilities: float) -> dict[str, np.ndarray]:
+    return {"probabilities": np.array([probabilities], np.float32)}
+
+
+def objects(*found: tuple[float, float, int]) -> dict[str, np.ndarray]:
+    """(left edge, score, class) of boxes 10 x 10."""
+    return {
+        "boxes": np.array([[[x, 0, x + 10, 10] for x, _, _ in found]], np.float32).reshape(1, -1, 4),
+        "scores": np.array([[score for _, score, _ in found]], np.float32),
+        "classes": np.array([[class_id for _, _, class_id in found]], np.int32),
+    }
+
+
+def mask(*pixels: int) -> dict[str, np.ndarray]:
+    return {"mask": np.array([[pixels]], np.uint8)}
+
+
+CASES = {
+    "the same class": ([classes(0.9, 0.1)], [classes(0.7, 0.3)], 1.0, 0.2),
+    "another class": ([classes(0.9, 0.1)], [classes(0.4, 0.6)], 0.0, 0.5),
+    "what fp32 is unsure of does not count": ([classes(0.4, 0.3, 0.3), classes(0.9, 0.1, 0.0)],
+                                              [classes(0.1, 0.8, 0.1), classes(0.9, 0.1, 0.0)], 1.0, 0.0),
+    "one of two objects is lost": ([objects((0, 0.9, 1), (50, 0.8, 1))],
+                                   [objects((1, 0.7, 1), (90, 0.8, 1))], 0.5, 0.5),
+    "another class is not the same object": ([objects((0, 0.9, 1))], [objects((0, 0.9, 2))], 0.0, 0.9),
+    "a box that moved too far": ([objects((0, 0.9, 1))], [objects((4, 0.9, 1))], 0.0, 0.9),
+    "duplicates count once": ([objects((0, 0.9, 1), (1, 0.8, 1))], [objects((0, 0.8, 1))], 1.0, 0.1),
+    "a score under the service's threshold": ([objects((0, 0.9, 1))], [objects((0, 0.2, 1))], 0.0, 0.9),
+    "masks, the background left out": ([mask(0, 1, 1, 1)], [mask(1, 1, 1, 0)], 0.5, 0.0),
+    "a salient object": ([{"alpha": np.array([[[255, 200, 0, 0]]], np.uint8)}],
+                         [{"alpha": np.array([[[255, 100, 0, 0]]], np.uint8)}], 0.5, 0.25),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("expected", "actual", "agreement", "shift"), CASES.values(), ids=CASES)
+def test_agreement(expected, actual, agreement, shift):
+    assert measure(expected, actual) == pytest.approx((agreement, shift), abs=1e-6)
+
+
+def test_nothing_to_compare():
+    with pytest.raises(ExportError, match="sure of nothing"):
+        measure([classes(0.4, 0.3, 0.3)], [classes(0.4, 0.3, 0.3)])

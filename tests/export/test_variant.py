@@ -1,0 +1,98 @@
+"""Variants of lower precision: what is published, what is refused, and that they are served like any model."""
+
+import shutil
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+
+from export.command import export
+from export.precision import to_fp16, to_int8
+from export.variant import export_variant, is_variant_current
+from zoo import catalog
+from zoo.card import Bound
+from zoo.errors import ExportError, StoreError
+from zoo.store import Store, verify_folder
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Store:
+    """A store with the fp32 models that the variants are made of, their cards' bounds as they are."""
+    root = tmp_path_factory.mktemp("models")
+    for name in ("lenet5", "mobilenet_v2", "yolov4_tiny"):
+        shutil.copytree(f"models/{name}", root / name)
+    return Store(root)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "smaller"),
+    [
+        ("mobilenet_v2", "int8", 3.3),
+        ("mobilenet_v2", "fp16", 1.9),
+        ("yolov4_tiny", "int8", 3.5),
+        ("yolov4_tiny", "fp16", 1.9),
+    ],
+)
+def test_a_variant_is_smaller_and_keeps_its_answers(store, name, precision, smaller):
+    card = catalog.find(name)
+    done = export_variant(card, precision, store)
+    served = verify_folder(done.folder)
+    assert (served.name, served.precision, served.task_default) == (f"{name}-{precision}", precision, False)
+    assert served.outputs == done.base.outputs
+    assert served.size * smaller < done.base.size
+    assert served.agreement.base == name
+    assert served.agreement.photos >= 25
+    assert served.agreement.agreement >= card.bound.agreement
+    assert served.agreement.shift <= card.bound.shift
+    tops = [golden.predictions[0].label for golden in served.golden]
+    assert tops == [golden.predictions[0].label for golden in done.base.golden]
+    assert is_variant_current(card, precision, store)
+    assert not is_variant_current(msgspec.structs.replace(card, bound=Bound(0.5)), precision, store)
+
+
+def test_a_variant_that_strays_is_not_published(store):
+    strict = msgspec.structs.replace(catalog.find("mobilenet_v2"), bound=Bound(agreement=1.0, shift=1e-6))
+    with pytest.raises(ExportError, match=r"in int8 it keeps \d.*shifts them by 0\.\d+; the card's bound is 100.0%"):
+        export_variant(strict, "int8", store)
+    other = msgspec.structs.replace(strict, name="efficientnet_lite0")
+    with pytest.raises(StoreError, match="zooserve export efficientnet_lite0"):
+        export_variant(other, "int8", store)
+
+
+def test_only_the_network_is_converted():
+    for model in (to_fp16(catalog_path("mobilenet_v2")), to_int8(catalog_path("mobilenet_v2"), pixels(224))):
+        onnx.checker.check_model(model, full_check=True)
+        softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
+        graph = onnx.shape_inference.infer_shapes(model).graph
+        types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
+        assert types[softmax.input[0]] == types[softmax.output[0]] == onnx.TensorProto.FLOAT
+        assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+
+
+def test_a_graph_without_products_is_refused(tmp_path):
+    node = onnx.helper.make_node("Identity", ["images"], ["same"])
+    picture = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1])
+    same = onnx.helper.make_tensor_value_info("same", onnx.TensorProto.FLOAT, [1])
+    path = tmp_path / "model.onnx"
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [picture], [same])), path)
+    with pytest.raises(ExportError, match="no convolution or matrix product"):
+        to_fp16(path)
+
+
+def test_the_command_publishes_both_and_leaves_them_alone_afterwards(store, cli):
+    first = cli(export, "lenet5", "--precision", "int8", "--precision", "fp16", "--models", store.root)
+    assert first.exit_code == 0, first.output
+    assert "lenet5-int8 1: " in first.stdout
+    assert "(fp32 0.5)" in first.stdout
+    assert "of fp32's sure answers" in first.stdout
+    second = cli(export, "lenet5", "--precision", "int8", "--models", store.root)
+    assert "lenet5-int8 1: up to date" in second.stdout
+
+
+def catalog_path(name: str):
+    return Store().latest(name).path / "model.onnx"
+
+
+def pixels(side: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (4, side, side, 3), np.uint8)
