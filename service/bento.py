@@ -34,6 +34,7 @@ from service.runtime import Runtime
 from zoo.card import Task
 
 ModelName = Annotated[str, Field(description="Name of the model; empty: the default of the task.")]
+_INSTANCES = "For models that find instances."
 
 
 @functools.cache
@@ -102,10 +103,24 @@ class ZooServe:
 
     @bentoml.api
     async def segment(
-        self, image: Path, model: ModelName = "", mask: Literal["rle", "png", "polygon", "none"] = "rle"
+        self,
+        image: Path,
+        model: ModelName = "",
+        mask: Literal["rle", "png", "polygon", "none"] = "rle",
+        score_threshold: Annotated[float, Field(ge=0, le=1, description=_INSTANCES)] = 0.25,
+        iou_threshold: Annotated[float, Field(ge=0, le=1, description=_INSTANCES)] = 0.45,
+        max_detections: Annotated[int, Field(ge=1, le=1000, description=_INSTANCES)] = 100,
     ) -> dict[str, Any]:
-        """Tell which pixels of a picture belong to which class."""
-        return await _answer("segment", image, model, mask=mask)
+        """Tell which pixels of a picture belong to which class, or to which object."""
+        return await _answer(
+            "segment",
+            image,
+            model,
+            mask=mask,
+            score_threshold=score_threshold,
+            iou_threshold=iou_threshold,
+            max_detections=max_detections,
+        )
 
 
 async def _answer(task: Task, image: Path, model: str, **words: Any) -> dict[str, Any]:

@@ -63,7 +63,21 @@ class Segment(Struct, frozen=True, omit_defaults=True):
     mask: Mask | None = None
 
 
-Prediction = Classification | Detection | Segment
+class Instance(Struct, frozen=True, omit_defaults=True):
+    """One object with its outline: the share of the picture that its mask covers, and the mask, which lies in its box.
+
+    The box is rounded to whole pixels, at least one, where the mask is cut.
+    """
+
+    class_id: int
+    label: str
+    score: float
+    box: Box
+    area: float
+    mask: Mask | None = None
+
+
+Prediction = Classification | Detection | Segment | Instance
 
 
 class Result(Struct, frozen=True):
@@ -73,4 +87,4 @@ class Result(Struct, frozen=True):
     version: str
     task: str
     image: ImageSize
-    predictions: list[Classification] | list[Detection] | list[Segment]
+    predictions: list[Classification] | list[Detection] | list[Segment] | list[Instance]

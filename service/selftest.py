@@ -15,7 +15,7 @@ AREA = 0.02
 _WORDS: dict[Task, dict[str, Any]] = {
     "classify": {"top_k": 1},
     "detect": {"score_threshold": 0.4},
-    "segment": {"mask": "none"},
+    "segment": {"mask": "none", "score_threshold": 0.4},
 }
 
 

@@ -1,4 +1,7 @@
-"""segment: class ids or opacities per pixel -> the classes present, with their share of the picture and their mask."""
+"""segment: class ids or opacities per pixel -> the classes present, with their share of the picture and their mask.
+
+Graphs that find instances answer otherwise: `instances` has their objects.
+"""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -6,7 +9,8 @@ from typing import Annotated, Any, Literal
 import numpy.typing as npt
 from msgspec import Meta, Struct
 
-from service.results import Segment
+from service.results import Instance, Segment
+from service.tasks import instances
 from service.vision.masks import area, class_areas, class_mask, encode
 from zoo.card import ServedCard
 from zoo.recipe import Placement
@@ -20,15 +24,33 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     mask: Annotated[
         Literal["rle", "png", "polygon", "none"], Meta(description="The form of the masks; none leaves them out.")
     ] = "rle"
+    score_threshold: Annotated[
+        float, Meta(ge=0, le=1, description="Objects with a lower score are left out (models that find instances).")
+    ] = 0.25
+    iou_threshold: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="Of two boxes of one class that overlap more than this, the better stays (models that find "
+            "instances).",
+        ),
+    ] = 0.45
+    max_detections: Annotated[
+        int, Meta(ge=1, le=1000, description="At most this many objects, best first (models that find instances).")
+    ] = 100
 
 
 def answer(
     outputs: Mapping[str, npt.NDArray[Any]], index: int, card: ServedCard, placement: Placement, options: Options
-) -> list[Segment]:
-    """Tell what covers picture `index`, largest first, background left out.
+) -> list[Segment] | list[Instance]:
+    """Tell what covers picture `index`, largest first, background left out; of instances the best first.
 
     Semantic: `mask` uint8 [N, H, W], a class id per pixel. Salient object: `alpha` uint8 [N, H, W], its opacity.
+    Instances: see `instances.answer`.
     """
+    if "prototypes" in outputs:
+        return instances.answer(outputs, index, card, placement, options, options.mask)
     if "alpha" in outputs:
         shares = [(_OBJECT, area(outputs["alpha"][index], placement))]
     else:

@@ -1,4 +1,4 @@
-"""An answer drawn into its picture: boxes with labels, coloured masks, or bars of probabilities.
+"""An answer drawn into its picture: boxes with labels, coloured masks, both for instances, or bars of probabilities.
 
 Called by `zooserve predict --annotate`. Line widths and letters grow with the picture, and all text stays inside it.
 """
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from service.results import Classification, Detection, Result, Segment
+from service.results import Classification, Detection, Instance, Result, Segment
 from service.vision.decode import MAX_PIXELS, Picture
 from service.vision.masks import decode
 
@@ -47,6 +47,7 @@ def draw(data: bytes, result: Result, *, max_pixels: int = MAX_PIXELS) -> Image.
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     canvas = _Canvas(image, factor)
     canvas.segments([found for found in result.predictions if isinstance(found, Segment)])
+    canvas.instances([found for found in result.predictions if isinstance(found, Instance)])
     canvas.boxes([found for found in result.predictions if isinstance(found, Detection)])
     canvas.bars([found for found in result.predictions if isinstance(found, Classification)])
     return image
@@ -92,17 +93,31 @@ class _Canvas:
         self.line = max(2, round(size / 250))
         self.letters = max(_SMALLEST_LETTERS, min(round(size / 32), image.height // 2))
 
-    def boxes(self, detections: Sequence[Detection]) -> None:
-        """Draw boxes, then their labels above them (inside, where the picture ends), the best on top."""
+    def boxes(self, objects: Sequence[Detection | Instance], colours: Sequence[Colour] | None = None) -> None:
+        """Draw boxes, then their labels above them (inside, where the picture ends), the best on top.
+
+        Args:
+            objects: what is drawn.
+            colours: of each object; None: that of its class.
+        """
         names = []
-        for found in sorted(detections, key=lambda found: found.score):
+        coloured = zip(objects, colours or [colour_of(found.class_id) for found in objects], strict=True)
+        for found, colour in sorted(coloured, key=lambda pair: pair[0].score):
             x0, y0, x1, y1 = (value * self.factor for value in found.box)
-            colour = colour_of(found.class_id)
             self.pen.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=colour, width=self.line)
             tag = self.tag(f"{found.label} {found.score:.2f}")
             names.append((tag, colour, x0, y0 - tag.height if y0 >= tag.height else y0))
         for name in names:
             self.put(*name)
+
+    def instances(self, instances: Sequence[Instance]) -> None:
+        """Draw masks, the best on top, then boxes and labels, each object in a colour of its own."""
+        colours = [colour_of(rank) for rank in range(len(instances))]
+        width, height = self.image.width // self.factor, self.image.height // self.factor
+        for found, colour in reversed(list(zip(instances, colours, strict=True))):
+            if found.mask is not None:
+                self.mask(decode(found.mask, width, height), colour)
+        self.boxes(instances, colours)
 
     def segments(self, segments: Sequence[Segment]) -> None:
         """Tint and outline masks, and name them where they are thickest; name those without a mask in the corner."""

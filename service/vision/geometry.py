@@ -1,4 +1,7 @@
-"""Which part of a picture is seen in the graph's input, and where. Called by `resize` (in) and by `masks` (out)."""
+"""Which part of a picture is seen in the graph's input, and where.
+
+Called by `resize` (in), and by `masks` and `instances` (out).
+"""
 
 import math
 from typing import NamedTuple
@@ -61,6 +64,12 @@ def view(where: Placement, width: int, height: int) -> View:
     left, x = _axis(where.width, where.scale_x, where.offset_x, width)
     top, y = _axis(where.height, where.scale_y, where.offset_y, height)
     return View(left, top, x, y)
+
+
+def whole_pixels(start: float, end: float, side: int) -> tuple[int, int]:
+    """Round a part of an axis of `side` pixels to whole pixels: from the first to before the second, at least one."""
+    first = min(round(start), side - 1)
+    return first, max(first + 1, round(end))
 
 
 def _axis(side: int, scale: float, offset: float, length: int) -> tuple[int, Span]:

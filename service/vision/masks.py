@@ -5,7 +5,7 @@ of one object. A pixel belongs to the object from 128 on.
 """
 
 import base64
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco
 
 from service.results import Mask, Png, Polygons, RunLength
-from service.vision.geometry import view
+from service.vision.geometry import view, whole_pixels
 from zoo.recipe import Placement
 
 Form = Literal["rle", "png", "polygon"]
@@ -24,6 +24,18 @@ _INSIDE = 128
 _PNG = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE)
 # Outlines around less than so many pixels of the graph's input are specks.
 _SPECK = 2.0
+
+
+class Frame(NamedTuple):
+    """Where a cut-out part of a mask lies: its corner, and the size of the whole picture, in pixels of the picture.
+
+    Outside of the part, nothing belongs to the object.
+    """
+
+    left: int
+    top: int
+    width: int
+    height: int
 
 
 def class_areas(classes: npt.NDArray[np.uint8], where: Placement, background: int = 0) -> list[tuple[int, float]]:
@@ -67,9 +79,23 @@ def encode(mask: Opacity, where: Placement, form: Form, *, soft: bool = False) -
         soft: a PNG shows the opacity itself, not 0 or 255.
     """
     whole = to_picture(mask, where)
+    return encode_png(whole) if soft and form == "png" else write_down(whole, where, form)
+
+
+def write_down(mask: Opacity, where: Placement, form: Form, frame: Frame | None = None) -> Mask:
+    """Write down a mask of the original picture, or the part of one that lies in `frame`, as 0 or 255.
+
+    Args:
+        mask: uint8 [h, w], in pixels of the picture.
+        where: the picture in the graph's input; polygons leave out what is a speck there.
+        form: `rle`, `png` or `polygon`.
+        frame: of the part; None: the mask is that of the whole picture.
+    """
     if form == "png":
-        return encode_png(whole if soft else _binary(whole))
-    return encode_rle(whole) if form == "rle" else encode_polygons(whole, _SPECK / (where.scale_x * where.scale_y))
+        return encode_png(binary(mask), frame)
+    if form == "rle":
+        return encode_rle(mask, frame)
+    return encode_polygons(mask, _SPECK / (where.scale_x * where.scale_y), frame)
 
 
 def to_picture(mask: Opacity, where: Placement) -> Opacity:
@@ -80,8 +106,8 @@ def to_picture(mask: Opacity, where: Placement) -> Opacity:
     """
     height, width = mask.shape
     seen = view(where, width, height)
-    left, right = _whole(seen.x.start, seen.x.end, where.width)
-    top, bottom = _whole(seen.y.start, seen.y.end, where.height)
+    left, right = whole_pixels(seen.x.start, seen.x.end, where.width)
+    top, bottom = whole_pixels(seen.y.start, seen.y.end, where.height)
     shrinks = right - left < seen.x.length and bottom - top < seen.y.length
     scaled = cast(
         "Opacity",
@@ -91,36 +117,39 @@ def to_picture(mask: Opacity, where: Placement) -> Opacity:
             interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
         ),
     )
-    if scaled.shape == (where.height, where.width):
-        return scaled
-    whole = np.zeros((where.height, where.width), np.uint8)
-    whole[top:bottom, left:right] = scaled
-    return whole
+    return _in_picture(scaled, Frame(left, top, where.width, where.height))
 
 
-def encode_rle(mask: Opacity) -> RunLength:
-    """Write a mask [h, w] down as COCO's compressed run lengths.
+def encode_rle(mask: Opacity, frame: Frame | None = None) -> RunLength:
+    """Write a mask [h, w], or the part of one that lies in `frame`, down as COCO's compressed run lengths.
 
     The runs go down the columns and begin with those outside. They are compressed by pycocotools, but counted here: it
-    would do that byte by byte, holding the GIL.
+    would do that byte by byte, holding the GIL, and for the whole picture where only a part is not empty.
     """
-    height, width = mask.shape
-    columns = cv2.transpose(_binary(mask)).ravel()
-    edges = np.flatnonzero(columns[1:] != columns[:-1]) + 1
-    starts = [0] if columns[0] else []  # a run of none outside
-    runs = np.diff(np.concatenate([starts, [0], edges, [columns.size]])).astype(np.int64)
+    rows, columns = mask.shape
+    left, top, width, height = frame or Frame(0, 0, columns, rows)
+    turned = cv2.transpose(binary(mask))
+    if rows < height:  # a row outside, so that no run goes on into the next column
+        turned = cv2.copyMakeBorder(turned, 0, 0, 0, 1, cv2.BORDER_CONSTANT)
+    pixels = turned.ravel()
+    edges = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    first, last = ([0] if pixels[0] else []), ([pixels.size] if pixels[-1] else [])
+    column, row = np.divmod(np.concatenate([first, edges, last]).astype(np.int64), turned.shape[1])
+    runs = np.diff((left + column) * height + top + row, prepend=0, append=width * height)
+    if not runs[-1]:
+        runs = runs[:-1]  # the picture's last pixel is inside
     packed: Any = coco.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)
     return RunLength((height, width), packed["counts"].decode("ascii"))
 
 
-def encode_png(mask: Opacity) -> Png:
-    """Write a mask [h, w] down as a greyscale PNG, base64."""
-    _, data = cv2.imencode(".png", mask, _PNG)
+def encode_png(mask: Opacity, frame: Frame | None = None) -> Png:
+    """Write a mask [h, w], or the part of one that lies in `frame`, down as a greyscale PNG, base64."""
+    _, data = cv2.imencode(".png", mask if frame is None else _in_picture(mask, frame), _PNG)
     return Png(base64.b64encode(data.tobytes()).decode("ascii"))
 
 
-def encode_polygons(mask: Opacity, speck: float = 0.0) -> Polygons:
-    """Write a mask [h, w] down as its outer outlines, the largest first.
+def encode_polygons(mask: Opacity, speck: float = 0.0, frame: Frame | None = None) -> Polygons:
+    """Write a mask [h, w], or the part of one that lies in `frame`, down as its outer outlines, the largest first.
 
     They go through the centres of the outermost pixels (whose coordinates are half-integers), simplified within half a
     pixel. Holes are filled: a list of polygons cannot say them.
@@ -128,8 +157,10 @@ def encode_polygons(mask: Opacity, speck: float = 0.0) -> Polygons:
     Args:
         mask: the mask.
         speck: outlines around fewer pixels are left out; the largest always stays.
+        frame: of the part.
     """
-    found, _ = cv2.findContours(_binary(mask), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    corner = (frame.left, frame.top) if frame else (0, 0)
+    found, _ = cv2.findContours(binary(mask), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=corner)
     outlines = sorted(found, key=_enclosed, reverse=True)
     kept = [outline for i, outline in enumerate(outlines) if i == 0 or _enclosed(outline) >= speck]
     return Polygons([(cv2.approxPolyDP(line, 0.5, closed=True).reshape(-1) + 0.5).tolist() for line in kept])
@@ -153,21 +184,26 @@ def _seen(mask: npt.NDArray[np.uint8], where: Placement) -> npt.NDArray[np.uint8
     return mask[view(where, width, height).slices]
 
 
+def _in_picture(mask: Opacity, frame: Frame) -> Opacity:
+    """Lay the part of a mask that lies in `frame` into an empty mask of the whole picture."""
+    rows, columns = mask.shape
+    if (rows, columns) == (frame.height, frame.width):
+        return mask
+    whole = np.zeros((frame.height, frame.width), np.uint8)
+    whole[frame.top : frame.top + rows, frame.left : frame.left + columns] = mask
+    return whole
+
+
 def _pixels(where: Placement) -> float:
     """Pixels of the whole picture at the scale of the graph's input."""
     return where.scale_x * where.width * where.scale_y * where.height
 
 
-def _binary(mask: Opacity) -> Opacity:
+def binary(mask: Opacity) -> Opacity:
+    """255 where a pixel belongs to the object, else 0."""
     return cast("Opacity", cv2.threshold(mask, _INSIDE - 1, 255, cv2.THRESH_BINARY)[1])
 
 
 def _enclosed(outline: Any) -> float:
     """How many pixels an outline through all its outermost pixels encloses, with those (Pick's theorem)."""
     return float(cv2.contourArea(outline)) + len(outline) / 2 + 1
-
-
-def _whole(start: float, end: float, side: int) -> tuple[int, int]:
-    """Round to whole pixels, at least one."""
-    first = min(round(start), side - 1)
-    return first, max(first + 1, round(end))

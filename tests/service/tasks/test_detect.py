@@ -1,14 +1,11 @@
-"""detect: thresholds, suppression and the way back into the picture, on candidates that are known."""
+"""detect: thresholds and suppression, on candidates that are known."""
 
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from service.tasks.detect import Options, answer, to_picture
-from zoo.card import Recipe
-from zoo.recipe import Placement, placement
+from service.tasks.detect import Options, answer
+from zoo.recipe import Placement
 
 SQUARE = Placement(100, 100, 1.0, 1.0, 0.0, 0.0)
 
@@ -56,19 +53,3 @@ def test_without_nms_owed_overlaps_stay():
 def test_boxes_are_clipped_to_the_picture():
     (prediction,) = answer(outputs((0, 0.9, -5, 20, 130, 70)), 0, Card(), SQUARE, Options())
     assert prediction.box == (0, 20, 100, 70)
-
-
-@given(
-    width=st.integers(1, 5000),
-    height=st.integers(1, 5000),
-    resize=st.sampled_from(["letterbox", "stretch"]),
-    share=st.tuples(*[st.floats(0, 1)] * 4),
-)
-def test_a_box_comes_back_where_it_was(width, height, resize, share):
-    where = placement(Recipe(416, 416, resize), width, height)
-    box = np.array([min(share[0], share[1]) * width, min(share[2], share[3]) * height] * 2)
-    box[2], box[3] = max(share[0], share[1]) * width, max(share[2], share[3]) * height
-    inside = box * np.tile([where.scale_x, where.scale_y], 2)
-    inside = inside + np.tile([where.offset_x, where.offset_y], 2)
-    back = to_picture(inside[None].astype(np.float64), where)[0]
-    assert back == pytest.approx(box, abs=1e-6 * max(width, height))
