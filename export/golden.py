@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F  # noqa: N812, the name that everyone knows it by
 from PIL import Image
 from torchvision.ops import batched_nms
 
 from export.reference import Outputs
-from zoo.card import Expectation, Golden, ModelCard, Prediction
+from zoo.card import Expectation, Golden, ModelCard, Prediction, Recipe
 from zoo.errors import ExportError
 from zoo.hashing import sha256_of
 from zoo.recipe import Placement, placement
@@ -44,9 +45,10 @@ def golden_answer(card: ModelCard, labels: Sequence[str], photo: Photo, outputs:
     for expected in card.expect:
         if expected.photo == photo.name and not _met(card, expected, found):
             seen = ", ".join(f"{p.label} {_measure(p):.3f}" for p in found) or "nothing"
+            wish = _wish(card, expected, objects="boxes" in outputs)
             raise ExportError(
-                f"{card.name}: on the photo {photo.name!r} the card expects {_wish(card, expected)}, but the network "
-                f"found {seen}. Check the card's recipe, normalisation, labels and checkpoint."
+                f"{card.name}: on the photo {photo.name!r} the card expects {wish}, but the network found {seen}. "
+                "Check the card's recipe, normalisation, labels and checkpoint."
             )
     return Golden(f"{photo.name}{photo.path.suffix}", sha256_of(photo.path), found)
 
@@ -55,7 +57,7 @@ def predictions(card: ModelCard, labels: Sequence[str], outputs: Outputs, where:
     """Turn the outputs for one picture into predictions on the picture itself, as `zoo.card.Golden` lists them.
 
     Args:
-        card: gives the task.
+        card: gives the task and the input's size.
         labels: class names by class id.
         outputs: of the served graph, for a batch of one picture.
         where: the picture lies in the graph's input.
@@ -64,8 +66,8 @@ def predictions(card: ModelCard, labels: Sequence[str], outputs: Outputs, where:
     if card.task == "classify":
         order = np.argsort(-one["probabilities"], kind="stable")[:TOP]
         return tuple(Prediction(int(i), labels[i], score=float(one["probabilities"][i])) for i in order)
-    if card.task == "detect":
-        return _objects(one, labels, where)
+    if "boxes" in one:
+        return _objects(card, labels, one, where)
     mask = (one["alpha"] >= OPAQUE).astype(np.uint8) if "alpha" in one else one["mask"]
     areas = np.bincount(on_picture(mask, where).ravel(), minlength=len(labels)) / (where.width * where.height)
     areas[0] = 0.0  # the background
@@ -73,7 +75,7 @@ def predictions(card: ModelCard, labels: Sequence[str], outputs: Outputs, where:
     return tuple(Prediction(int(i), labels[i], area=float(areas[i])) for i in order if areas[i] >= MIN_AREA)
 
 
-def _objects(one: Outputs, labels: Sequence[str], where: Placement) -> tuple[Prediction, ...]:
+def _objects(card: ModelCard, labels: Sequence[str], one: Outputs, where: Placement) -> tuple[Prediction, ...]:
     sure = one["scores"] >= MIN_SCORE
     boxes, scores, classes = one["boxes"][sure], one["scores"][sure], one["classes"][sure]
     keep = batched_nms(torch.from_numpy(boxes), torch.from_numpy(scores), torch.from_numpy(classes), NMS_IOU)
@@ -81,10 +83,42 @@ def _objects(one: Outputs, labels: Sequence[str], where: Placement) -> tuple[Pre
     scale = np.array([where.scale_x, where.scale_y] * 2)
     limit = np.array([where.width, where.height] * 2)
     on_photo = np.clip((boxes - offset) / scale, 0, limit)
+
+    def area(i: int) -> float | None:
+        if "prototypes" not in one:
+            return None
+        mask = instance_mask(one["coefficients"][sure][i], one["prototypes"], boxes[i], card.recipe)
+        return float(on_picture(mask, where).mean())
+
     return tuple(
-        Prediction(int(classes[i]), labels[classes[i]], score=float(scores[i]), box=tuple(on_photo[i].tolist()))
+        Prediction(
+            int(classes[i]), labels[classes[i]], score=float(scores[i]), box=tuple(on_photo[i].tolist()), area=area(i)
+        )
         for i in keep.tolist()
     )
+
+
+def instance_mask(
+    coefficients: npt.NDArray[np.float32], prototypes: npt.NDArray[np.float32], box: npt.NDArray[np.float32], to: Recipe
+) -> npt.NDArray[np.bool_]:
+    """Put an object's mask together as YOLACT does (Bolya et al. 2019, section 3.3), by PyTorch's interpolation.
+
+    Args:
+        coefficients: [M], the object's.
+        prototypes: [M, h, w].
+        box: the object's, xyxy in input pixels.
+        to: gives the input's size.
+
+    Returns:
+        Where the sigmoid of the weighted sum is over 0.5 and a pixel's centre in the box, [H, W] over the input.
+    """
+    sums = torch.from_numpy(np.tensordot(coefficients, prototypes, 1))
+    size = (to.height, to.width)
+    scaled = F.interpolate(sums[None, None], size, mode="bilinear", align_corners=False)[0, 0].sigmoid().numpy()
+    x, y = np.arange(to.width) + 0.5, np.arange(to.height)[:, None] + 0.5
+    x0, y0, x1, y1 = box
+    inside: npt.NDArray[np.bool_] = (scaled > 0.5) & (x0 <= x) & (x < x1) & (y0 <= y) & (y < y1)
+    return inside
 
 
 def on_picture(mask: npt.NDArray[Any], where: Placement) -> npt.NDArray[Any]:
@@ -105,12 +139,15 @@ def on_picture(mask: npt.NDArray[Any], where: Placement) -> npt.NDArray[Any]:
 
 def _met(card: ModelCard, expected: Expectation, found: Sequence[Prediction]) -> bool:
     first = found[:1] if card.task == "classify" else found
-    low, high = _range(card, expected)
-    return any(p.label == expected.label and low <= _measure(p) <= high for p in first)
+    return any(p.label == expected.label and _fits(p, expected) for p in first)
 
 
-def _range(card: ModelCard, expected: Expectation) -> tuple[float, float]:
-    return (expected.area or (MIN_AREA, 1.0)) if card.task == "segment" else (expected.score, 1.0)
+def _fits(prediction: Prediction, expected: Expectation) -> bool:
+    """Whether a prediction's score, and its area, are as they are expected, where it has them."""
+    low, high = expected.area or ((MIN_AREA, 1.0) if prediction.score is None else (0.0, 1.0))
+    return (prediction.score is None or prediction.score >= expected.score) and (
+        prediction.area is None or low <= prediction.area <= high
+    )
 
 
 def _measure(prediction: Prediction) -> float:
@@ -118,8 +155,11 @@ def _measure(prediction: Prediction) -> float:
     return (prediction.area or 0.0) if prediction.score is None else prediction.score
 
 
-def _wish(card: ModelCard, expected: Expectation) -> str:
-    low, high = _range(card, expected)
-    if card.task == "segment":
-        return f"{expected.label!r} on {low:.0%} to {high:.0%} of the picture"
-    return f"{expected.label!r} {'first, ' if card.task == 'classify' else ''}with a score of at least {low:g}"
+def _wish(card: ModelCard, expected: Expectation, *, objects: bool) -> str:
+    low, high = expected.area or (MIN_AREA, 1.0)
+    on = f" on {low:.0%} to {high:.0%} of the picture"
+    if card.task == "segment" and not objects:
+        return f"{expected.label!r}{on}"
+    first = "first, " if card.task == "classify" else ""
+    covers = on if card.task == "segment" and expected.area else ""
+    return f"{expected.label!r} {first}with a score of at least {expected.score:g}{covers}"

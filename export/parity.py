@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 
 from export.reference import Images, Outputs
@@ -11,6 +13,7 @@ from zoo.card import ModelCard, Parity
 from zoo.errors import ExportError
 
 BATCHES = (1, 3, 8)
+_WHOLE = ("scores", "prototypes")  # beside candidates, what is compared as it lies
 _LOWEST_SCORE = 0.05  # candidates below it are noise: their scores are compared, their boxes are not
 
 
@@ -60,9 +63,10 @@ def _rows(count: int, size: int) -> Iterator[list[int]]:
 def differences(expected: Outputs, actual: Outputs, tolerance: float) -> dict[str, float]:
     """Say how far two sets of outputs are apart, per output.
 
-    `probabilities` and `scores`: the largest absolute difference. `mask` and `alpha`: the share of pixels that differ.
-    `boxes`: in input pixels, between each candidate and its counterpart (see `_boxes`); infinite where there is none.
-    `classes` are compared with the boxes.
+    `probabilities`, `scores` and `prototypes`: the largest absolute difference. `activation`: the same, as a share of
+    the largest magnitude in the picture's map, which may have any scale. `mask` and `alpha`: the share of pixels that
+    differ. `boxes`, in input pixels, and `coefficients`: between each candidate and its counterpart (see
+    `_candidates`); infinite where there is none. `classes` are compared with the boxes.
 
     Raises:
         ExportError: other outputs, shapes or dtypes than expected.
@@ -74,25 +78,38 @@ def differences(expected: Outputs, actual: Outputs, tolerance: float) -> dict[st
         if (got.shape, got.dtype) != (want.shape, want.dtype):
             raise ExportError(f"output {name!r} is {got.dtype}{got.shape}, expected {want.dtype}{want.shape}")
     if "boxes" in expected:
-        scores = float(np.abs(expected["scores"] - actual["scores"]).max())
-        return {"boxes": _boxes(expected, actual, tolerance), "scores": scores}
-    return {
-        name: float(np.mean(want != actual[name]) if want.dtype == np.uint8 else np.abs(want - actual[name]).max())
-        for name, want in expected.items()
-    }
+        whole = {name: _difference(name, expected[name], actual[name]) for name in expected if name in _WHOLE}
+        return _candidates(expected, actual, tolerance) | whole
+    return {name: _difference(name, want, actual[name]) for name, want in expected.items()}
 
 
-def _boxes(expected: Outputs, actual: Outputs, tolerance: float) -> float:
-    """Return the largest coordinate difference of a candidate to its counterpart, in input pixels.
+def _difference(name: str, want: npt.NDArray[Any], got: npt.NDArray[Any]) -> float:
+    if want.dtype == np.uint8:
+        return float(np.mean(want != got))
+    gaps = np.abs(want - got)
+    if name == "activation":
+        largest = np.abs(want).max(axis=(1, 2), keepdims=True)
+        gaps = gaps / np.maximum(largest, np.finfo(np.float32).tiny)
+    return float(gaps.max())
+
+
+def _candidates(expected: Outputs, actual: Outputs, tolerance: float) -> dict[str, float]:
+    """Return the largest difference of a candidate's box, and of its coefficients, to its counterpart's.
 
     Candidates whose scores tie within float noise may change places, so the counterpart is not the one of the same
     rank: it is the nearest box of the same class whose score is within `tolerance`.
     """
-    worst = 0.0
+    worst: dict[str, float] = {name: 0.0 for name in ("boxes", "coefficients") if name in expected}
     for image, rank in np.argwhere(expected["scores"] > _LOWEST_SCORE):
-        alike = (actual["classes"][image] == expected["classes"][image, rank]) & (
-            np.abs(actual["scores"][image] - expected["scores"][image, rank]) <= tolerance
+        alike = np.flatnonzero(
+            (actual["classes"][image] == expected["classes"][image, rank])
+            & (np.abs(actual["scores"][image] - expected["scores"][image, rank]) <= tolerance)
         )
-        gaps = np.abs(actual["boxes"][image][alike] - expected["boxes"][image, rank]).max(axis=1)
-        worst = float(np.maximum(worst, gaps.min(initial=np.inf)))
+        gaps = np.abs(actual["boxes"][image, alike] - expected["boxes"][image, rank]).max(axis=1)
+        counterpart = alike[gaps.argmin()] if len(alike) else None
+        for name, so_far in worst.items():
+            gap = np.inf
+            if counterpart is not None:
+                gap = np.abs(actual[name][image, counterpart] - expected[name][image, rank]).max()
+            worst[name] = float(np.maximum(so_far, gap))
     return worst
