@@ -1,0 +1,132 @@
+"""Caffe's files as a list of layers: both generations of the format, and only the layers that lead to the answer.
+
+`export.families.caffe` calls `read_net` for a .caffemodel with or without its deploy .prototxt.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf import text_format
+
+from export.caffe.schema import NetParameter
+from export.protobuf import read_message
+from zoo.errors import ExportError
+
+Blob = npt.NDArray[np.float32]
+_JUDGES = {"softmax", "softmaxwithloss", "softmaxloss", "accuracy", "argmax"}
+"""Layers behind the logits, their first input: the head has a softmax of its own."""
+_TEST = 1  # the phase
+
+
+class Layer(NamedTuple):
+    """One layer as its file describes it.
+
+    Attributes:
+        kind: its type in lower case without underscores: `InnerProduct` and the older `INNER_PRODUCT` are one.
+        bottoms, tops: names of the blobs that it reads and writes, often the same.
+        blobs: its weights.
+        message: LayerParameter or V1LayerParameter, whose parameters have the same names.
+        where: for error messages.
+    """
+
+    kind: str
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+    blobs: tuple[Blob, ...]
+    message: Any
+    where: str
+
+
+class Net(NamedTuple):
+    """Layers in the order in which they run, from the blob `picture` to the blob `answer`."""
+
+    picture: str
+    answer: str
+    layers: tuple[Layer, ...]
+
+
+def read_net(weights: Path, prototxt: Path | None, output: str | None) -> Net:
+    """Read a classifier.
+
+    A .caffemodel describes its layers too, those of the training included: data and losses are left out, and so are
+    branches that do not lead to the answer.
+
+    Args:
+        weights: the .caffemodel.
+        prototxt: where given, the layers are its, and the .caffemodel's weights go to those of the same name.
+        output: name of the blob with the logits. None: what the last layer judges, or what it writes.
+
+    Raises:
+        ExportError: a file is not what it should be, or no layers lead from one picture to the answer.
+    """
+    trained = _layers(weights, read_message(weights, NetParameter, "a Caffe model"))
+    layers = trained
+    if prototxt is not None:
+        blobs = {layer.message.name: layer.blobs for layer in trained}
+        layers = [
+            layer._replace(blobs=blobs.get(layer.message.name, ())) for layer in _layers(prototxt, _read_text(prototxt))
+        ]
+    answer = output or _logits(layers)
+    needed, chosen = {answer}, []
+    for layer in reversed(layers):
+        if needed.intersection(layer.tops) and layer.bottoms:
+            chosen.append(layer)
+            needed = needed.difference(layer.tops).union(layer.bottoms)
+    if not chosen:
+        raise ExportError(f"{prototxt or weights}: no layer writes {answer!r}: correct the option `output` in the card")
+    if len(needed) != 1:
+        raise ExportError(f"{prototxt or weights}: {answer!r} is computed from {sorted(needed)}, expected one picture")
+    return Net(needed.pop(), answer, tuple(reversed(chosen)))
+
+
+def _read_text(path: Path) -> Any:
+    message = NetParameter()
+    try:
+        # Fields that only matter to the training are not in the schema.
+        text_format.Parse(path.read_text(), message, allow_unknown_field=True)
+    except OSError as error:
+        raise ExportError(f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, text_format.ParseError) as error:
+        raise ExportError(f"{path}: not a Caffe prototxt: {error}") from error
+    return message
+
+
+def _layers(path: Path, net: Any) -> list[Layer]:
+    found = []
+    for index, message in enumerate([*net.layers, *net.layer]):
+        name = message.DESCRIPTOR.fields_by_name["type"].enum_type
+        kind = name.values_by_number[message.type].name if name else message.type
+        where = f"{path}: layer {index}, {kind} {message.name!r}"
+        if _at_test_time(message):
+            blobs = tuple(_array(blob, where) for blob in message.blobs)
+            kind = kind.replace("_", "").lower()
+            found.append(Layer(kind, tuple(message.bottom), tuple(message.top), blobs, message, where))
+    if not found:
+        raise ExportError(
+            f"{path}: not a Caffe model: it has no layers. Where it is older than 2014, convert it with Caffe's "
+            "upgrade_net_proto_binary or upgrade_net_proto_text first"
+        )
+    return found
+
+
+def _at_test_time(message: Any) -> bool:
+    phases = {rule.phase for rule in message.include if rule.HasField("phase")}
+    return (not phases or _TEST in phases) and all(rule.phase != _TEST for rule in message.exclude)
+
+
+def _array(blob: Any, where: str) -> Blob:
+    values = np.frombuffer(blob.data, "<f4")
+    shape = tuple(blob.shape.dim) or values.shape  # the older generation had four sizes instead, ours to find out
+    if np.prod(shape) != values.size:
+        raise ExportError(f"{where}: a blob of {shape} has {values.size} floats: the file is damaged")
+    if not np.isfinite(values).all():
+        raise ExportError(f"{where}: its weights are not all finite: the file is damaged")
+    return values.reshape(shape)
+
+
+def _logits(layers: Sequence[Layer]) -> str:
+    last = layers[-1]
+    return last.bottoms[0] if last.kind in _JUDGES and last.bottoms else (*last.tops, "")[0]

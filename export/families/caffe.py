@@ -1,0 +1,65 @@
+"""Classifiers trained with Caffe: AlexNet, CaffeNet, GoogLeNet, VGG, ResNet, SqueezeNet and what has their layers.
+
+A card of this family has the source `weights`, a .caffemodel, which describes its layers too; and `prototxt` where the
+layers are to be those of a deploy file. Caffe's pictures are BGR, mostly without scaling.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from export.activation import with_activation
+from export.caffe.layers import LAYERS
+from export.caffe.net import Net, read_net
+from export.network import Network
+from zoo.card import ModelCard
+from zoo.errors import ExportError
+
+
+def build(card: ModelCard, files: dict[str, Path]) -> Network:
+    """Rebuild the layers of `weights` (or of `prototxt`) that lead to the logits.
+
+    Options: `output`, the name of the blob with the logits; without it, what the last layer (softmax, loss or accuracy)
+    reads.
+
+    Raises:
+        ExportError: a file is not what it should be, or has a layer or setting that is not known.
+    """
+    output = card.options.get("output")
+    if not {"weights"} <= set(files) <= {"weights", "prototxt"} or set(card.options) - {"output"}:
+        raise ExportError(
+            f"{card.name}: a card of the family `caffe` has the sources `weights` and perhaps `prototxt`, and no "
+            f"option but `output`; this one has {sorted(files)} and {sorted(card.options)}"
+        )
+    net = read_net(files["weights"], files.get("prototxt"), None if output is None else str(output))
+    network = CaffeNetwork(net).eval()
+    height, width = card.recipe.height, card.recipe.width
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, 3, height, width))
+    except RuntimeError as error:
+        raise ExportError(
+            f"{card.name}: the layers of {files['weights']} do not take pictures of {height} x {width}, the size of "
+            f"the card's recipe: {error}"
+        ) from error
+    return Network(with_activation(network, height, width), f"torch {torch.__version__}")
+
+
+class CaffeNetwork(nn.Module):
+    """float32 [N, 3, H, W] -> logits [N, C]."""
+
+    def __init__(self, net: Net) -> None:
+        super().__init__()
+        self._picture, self._answer = net.picture, net.answer
+        self._wires = [(layer.bottoms, layer.tops) for layer in net.layers]
+        for layer in net.layers:
+            if layer.kind not in LAYERS:
+                raise ExportError(f"{layer.where} is not known. Known are {', '.join(sorted(LAYERS))}")
+        self._steps = nn.ModuleList(LAYERS[layer.kind](layer) for layer in net.layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        blobs = {self._picture: x}
+        for step, (bottoms, tops) in zip(self._steps, self._wires, strict=True):
+            blobs |= dict.fromkeys(tops, step(*(blobs[bottom] for bottom in bottoms)))
+        return blobs[self._answer].flatten(1)

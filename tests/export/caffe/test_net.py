@@ -1,0 +1,108 @@
+"""Which layers of a file lead to the answer, in both generations of the format, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+from google.protobuf import text_format
+
+from export.caffe.net import read_net
+from export.caffe.schema import NetParameter
+from export.families.caffe import CaffeNetwork
+from zoo.errors import ExportError
+
+
+def write(path, text):
+    path.write_bytes(text_format.Parse(text, NetParameter()).SerializeToString())
+    return path
+
+
+TRAINED = """
+layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TRAIN } }
+layer { name: "label_split" type: "Split" bottom: "label" top: "label_0" top: "label_1" }
+layer { name: "a" type: "Pooling" bottom: "data" top: "a" }
+layer { name: "a_split" type: "Split" bottom: "a" top: "a_0" top: "a_1" }
+layer { name: "side" type: "Contrastive" bottom: "a_1" bottom: "label_1" top: "side_loss" }
+layer { name: "b" type: "ReLU" bottom: "a_0" top: "a_0" }
+layer { name: "c" type: "Crop" bottom: "a_0" top: "a_0" include { phase: TRAIN } }
+layer { name: "d" type: "Dropout" bottom: "a_0" top: "a_0" exclude { phase: TRAIN } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "a_0" bottom: "label_0" top: "loss" }
+"""
+OLD = """
+layers { name: "a" type: POOLING bottom: "data" top: "a" }
+layers { name: "b" type: RELU bottom: "a" top: "a" }
+layers { name: "loss" type: SOFTMAX_LOSS bottom: "a" bottom: "label" }
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "output", "kinds", "ends"),
+    [
+        (TRAINED, None, ["pooling", "split", "relu", "dropout"], ("data", "a_0")),
+        (TRAINED, "a", ["pooling"], ("data", "a")),
+        (TRAINED.replace("SoftmaxWithLoss", "Accuracy"), None, ["pooling", "split", "relu", "dropout"],
+         ("data", "a_0")),
+        (OLD, None, ["pooling", "relu"], ("data", "a")),
+        (OLD[: OLD.index("layers { name: \"loss")], None, ["pooling", "relu"], ("data", "a")),
+    ],
+)  # fmt: skip
+def test_only_what_leads_to_the_answer(tmp_path, text, output, kinds, ends):
+    net = read_net(write(tmp_path / "net.caffemodel", text), None, output)
+    assert [layer.kind for layer in net.layers] == kinds
+    assert (net.picture, net.answer) == ends
+
+
+def old(layer: str) -> str:
+    """The one-line form of a layer in the format before 2014."""
+    for new, before in (("Convolution", "CONVOLUTION"), ("InnerProduct", "INNER_PRODUCT"), ("Pooling", "POOLING"),
+                        ("ReLU", "RELU"), ("Dropout", "DROPOUT"), ("Softmax", "SOFTMAX"), ("Concat", "CONCAT"),
+                        ("LRN", "LRN")):  # fmt: skip
+        layer = layer.replace(f'type: "{new}"', f"type: {before}")
+    return layer.replace("layer {", "layers {")
+
+
+@pytest.mark.parametrize("caffe_files", ["alexnet", "googlenet"], indirect=True)
+def test_the_older_generation_answers_alike(caffe_files, tmp_path):
+    new = NetParameter()
+    new.ParseFromString(caffe_files.weights.read_bytes())
+    before = text_format.Parse(
+        old(caffe_files.prototxt.read_text()), NetParameter(), allow_unknown_field=True
+    )  # the layers
+    for layer, source in zip(before.layers, new.layer, strict=True):
+        for blob in source.blobs:
+            layer.blobs.add(data=blob.data)  # without a shape: the older generation had four numbers instead
+    path = tmp_path / "old.caffemodel"
+    path.write_bytes(before.SerializeToString())
+    x = torch.from_numpy(caffe_files.pictures)
+    with torch.no_grad():
+        expected, got = (CaffeNetwork(read_net(p, None, None)).eval()(x) for p in (caffe_files.weights, path))
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "output", "message"),
+    [
+        ("name: 'empty'", None, "not a Caffe model: it has no layers.*upgrade_net_proto_binary"),
+        (OLD, "z", "no layer writes 'z': correct the option `output`"),
+        ("layer { type: 'Concat' bottom: 'x' bottom: 'y' top: 'z' }", None,
+         r"computed from \['x', 'y'\], expected one"),
+        ("layer { name: 'c' type: 'Bias' top: 'z' blobs { shape { dim: 3 } data: '1234' } }", None,
+         r"layer 0, Bias 'c': a blob of \(3,\) has 1 floats: the file is damaged"),
+        (r"layer { name: 'c' type: 'Bias' top: 'z' blobs { data: '\000\000\300\177' } }", None,
+         r"layer 0, Bias 'c': its weights are not all finite"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_refused(tmp_path, text, output, message):
+    with pytest.raises(ExportError, match=rf"net\.caffemodel: .*{message}|net\.caffemodel: {message}"):
+        read_net(write(tmp_path / "net.caffemodel", text), None, output)
+
+
+@pytest.mark.parametrize("name", ["weights", "prototxt"])
+@pytest.mark.parametrize("content", [b"PK\x03\x04 an archive", b"\x89PNG", b"\xff" * 40, None])
+def test_other_files_are_refused(tmp_path, name, content):
+    files = {"weights": write(tmp_path / "net.caffemodel", OLD), "prototxt": tmp_path / "net.prototxt"}
+    files["prototxt"].write_text(OLD)
+    files[name].unlink()
+    if content is not None:
+        files[name].write_bytes(content)
+    with pytest.raises(ExportError, match=f"{files[name].name}: (not a Caffe|No such file)"):
+        read_net(files["weights"], files["prototxt"], None)
