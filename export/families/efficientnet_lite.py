@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from export.activation import with_activation
 from export.checkpoint import load, read_state_dict
 from export.network import Network
 from export.padding import SameConv2d
@@ -69,11 +70,12 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
         )
     network = EfficientNetLite(SCALES[architecture], classes=len(read_labels(card.labels)))
     load(network, read_state_dict(files["weights"]), files["weights"], architecture)
-    return Network(network, f"torch {torch.__version__}")
+    module = with_activation(network, card.recipe.height, card.recipe.width)
+    return Network(module, f"torch {torch.__version__}")
 
 
 class EfficientNetLite(nn.Module):
-    """float32 [N, 3, H, W] -> `logits` [N, classes]."""
+    """float32 [N, 3, H, W] -> logits [N, classes]."""
 
     def __init__(self, scale: Scale, classes: int) -> None:
         super().__init__()
@@ -93,10 +95,11 @@ class EfficientNetLite(nn.Module):
         self._bn1 = _norm(_HEAD)
         self._fc = nn.Linear(_HEAD, classes)
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor) -> Tensor:
         x = nn.functional.relu6(self._bn0(self._conv_stem(x)))
         x = nn.functional.relu6(self._bn1(self._conv_head(self._blocks(x))))
-        return {"logits": self._fc(x.mean((2, 3)))}
+        logits: Tensor = self._fc(x.mean((2, 3)))
+        return logits
 
 
 class Block(nn.Module):

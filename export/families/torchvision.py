@@ -1,4 +1,4 @@
-"""Torchvision's classifiers and segmenters.
+"""Torchvision's 80 classifiers and six segmenters.
 
 A card names the `architecture` in its options. Where there is no card, `card_for` writes one for every classifier and
 segmenter that torchvision has, from the metadata of its default weights; `export.pipeline` asks it.
@@ -12,6 +12,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights, list_models, segmentation
 
+from export.activation import with_activation
 from export.checkpoint import load, read_state_dict
 from export.network import Network
 from zoo.card import Licence, ModelCard, Normalise, Recipe, Source
@@ -55,19 +56,22 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
             state[_OLD_DENSENET.sub(r"\1\2", key)] = state.pop(key)
     module: nn.Module = get_model(architecture, weights=None, **settings)
     load(module, state, files["weights"], architecture)
-    return Network(_Logits(module), f"torch {torch.__version__}", versions={"torchvision": torchvision.__version__})
+    if card.task == "segment":
+        module = _Segmenter(module)
+    else:
+        module = with_activation(module, card.recipe.height, card.recipe.width)
+    return Network(module, f"torch {torch.__version__}", versions={"torchvision": torchvision.__version__})
 
 
-class _Logits(nn.Module):
-    """Names the answer: `logits` [N, C] of a classifier, [N, C, H, W] of a segmenter."""
+class _Segmenter(nn.Module):
+    """Names the answer: float32 [N, 3, H, W] -> `logits` [N, C, H, W]."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        answer = self.network(x)
-        return {"logits": answer["out"] if isinstance(answer, dict) else answer}
+        return {"logits": self.network(x)["out"]}
 
 
 def names() -> list[str]:
@@ -117,7 +121,7 @@ def card_for(name: str) -> ModelCard | None:
         labels="voc21" if segmenter else "imagenet1k",
         licence=Licence("BSD-3-Clause", _SWAG_LICENCE if "SWAG" in weights.name else "BSD-3-Clause"),
         recipe=recipe,
-        sources={"weights": Source(url=weights.url, sha256_prefix=digest[1])},
+        sources={"weights": Source(url=weights.url, sha256_prefix=digest[1], size=round(megabytes * 2**20) or None)},
         homepage=weights.meta["recipe"],
         normalise=Normalise(mean, std),
         options={"architecture": name},
