@@ -100,6 +100,29 @@ def test_half_opaque_pixels_are_the_object(make_card):
     assert got == (Prediction(1, "salient object", area=0.25),)
 
 
+def instances(*found: tuple[int, float, list[float], list[float]]) -> dict[str, np.ndarray]:
+    """Objects with coefficients of two prototypes of a 64 x 96 input: its left half, and all of it."""
+    left = np.where(np.arange(24) < 12, 10, -10) * np.ones((16, 1))
+    return detections(*((class_id, score, box) for class_id, score, box, _ in found)) | {
+        "coefficients": np.float32([[coefficients for *_, coefficients in found]]),
+        "prototypes": np.float32([[left, np.full_like(left, 10)]]),
+    }
+
+
+def test_instances_have_the_areas_of_their_masks(make_card):
+    outputs = instances(
+        (41, 0.9, [16, 0, 80, 32], [0, 1]),  # the upper half of a 1:1 picture
+        (41, 0.8, [17, 0, 80, 32], [0, 1]),  # the same
+        (45, 0.7, [32, 16, 64, 48], [1, 0]),  # half of it is on the left
+        (0, 0.6, [-40, -9, 32, 999], [0, 1]),  # half in the picture, over its whole height
+        (0, 0.4, [16, 0, 80, 64], [0, 1]),
+    )
+    got = predictions(make_card("segment"), read_labels("coco80"), outputs, placement(LETTERBOX, 640, 640))
+    assert [(p.label, round(p.score, 2)) for p in got] == [("cup", 0.9), ("bowl", 0.7), ("person", 0.6)]
+    assert [p.area for p in got] == pytest.approx([1 / 2, 1 / 8, 1 / 4])
+    assert [p.box for p in got] == [(0, 0, 640, 320), (160, 160, 480, 480), (0, 0, 160, 640)]
+
+
 @pytest.mark.parametrize(
     ("task", "expected", "outputs", "complaint"),
     [
@@ -138,6 +161,20 @@ def test_half_opaque_pixels_are_the_object(make_card):
             "'cat' on 10% to 90% of the picture, but the network found cat 1.000",
         ),
         ("segment", Expectation("coffee", "dog"), {"mask": np.full((1, 64, 96), 8, np.uint8)}, "'dog' on 1% to 100%"),
+        ("segment", Expectation("coffee", "dog", 0.8), instances((12, 0.9, [0, 0, 96, 32], [0, 1])), None),
+        ("segment", Expectation("coffee", "dog", 0.8, (0.4, 0.6)), instances((12, 0.9, [0, 0, 96, 32], [0, 1])), None),
+        (
+            "segment",
+            Expectation("coffee", "dog", 0.95),
+            instances((12, 0.9, [0, 0, 96, 32], [0, 1])),
+            "'dog' with a score of at least 0.95, but the network found dog 0.900",
+        ),
+        (
+            "segment",
+            Expectation("coffee", "dog", 0.8, (0.6, 1)),
+            instances((12, 0.9, [0, 0, 96, 32], [0, 1])),
+            "'dog' with a score of at least 0.8 on 60% to 100% of the picture, but the network found dog 0.900",
+        ),
     ],
 )
 def test_what_a_card_expects(make_card, task, expected, outputs, complaint):

@@ -49,12 +49,43 @@ def test_candidates_that_tie_may_change_places():
     assert differences(tied, detections([0.9, 0.9], [RIGHT, LEFT], [3, 3]), 1e-3) == {"boxes": 0, "scores": 0}
 
 
+def instances(found, coefficients, prototype=0.0) -> dict[str, np.ndarray]:
+    prototypes = np.full((1, 2, 3, 3), prototype, np.float32)
+    return found | {"coefficients": np.array([coefficients], np.float32), "prototypes": prototypes}
+
+
+TWO = detections([0.9, 0.9], [LEFT, RIGHT], [3, 3])
+SWAPPED = detections([0.9, 0.9], [RIGHT, LEFT], [3, 3])
+
+
+@pytest.mark.parametrize(
+    ("actual", "coefficients", "prototypes"),
+    [
+        (instances(TWO, [[1, 2], [3, 4]]), 0, 0),
+        (instances(TWO, [[1, 2], [3, 4.5]], prototype=0.25), 0.5, 0.25),
+        (instances(SWAPPED, [[3, 4], [1, 2]]), 0, 0),  # with their boxes
+        (instances(SWAPPED, [[1, 2], [3, 4]]), 2, 0),  # without
+        (instances(TWO, [[1, np.nan], [3, 4]]), np.nan, 0),
+        (instances(detections([0.9, 0.9], [LEFT, RIGHT], [3, 5]), [[1, 2], [3, 4]]), 2, 0),  # the other is no match
+        (instances(detections([0.5, 0.5], [LEFT, RIGHT], [3, 3]), [[1, 2], [3, 4]]), np.inf, 0),
+    ],
+)
+def test_coefficients_go_with_their_candidates(actual, coefficients, prototypes):
+    got = differences(instances(TWO, [[1, 2], [3, 4]]), actual, 1e-3)
+    assert got.keys() == {"boxes", "scores", "coefficients", "prototypes"}
+    assert got["coefficients"] == pytest.approx(coefficients, nan_ok=True)
+    assert got["prototypes"] == pytest.approx(prototypes)
+
+
 @pytest.mark.parametrize(
     ("name", "expected", "actual", "difference"),
     [
         ("probabilities", np.float32([[0.5, 0.5]]), np.float32([[0.75, 0.25]]), 0.25),
         ("mask", np.uint8([[[0, 8], [8, 8]]]), np.uint8([[[0, 8], [8, 20]]]), 0.25),
         ("alpha", np.uint8([[[0, 255], [7, 9]]]), np.uint8([[[0, 254], [7, 8]]]), 0.5),
+        # each picture's map by its own scale
+        ("activation", np.float32([[[1, -4]], [[100, 0]]]), np.float32([[[1, -3]], [[101, 0]]]), 0.25),
+        ("activation", np.float32([[[0, 0]]]), np.float32([[[0, 0]]]), 0),
     ],
 )
 def test_differences_of_the_other_outputs(name, expected, actual, difference):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.results import Classification, Detection, ImageSize, Result, Segment
+from service.results import Classification, Detection, ImageSize, Instance, Result, Segment
 from service.vision import masks
 from service.vision.draw import colour_of, draw
 from zoo.card import Recipe
@@ -28,13 +28,17 @@ def segment(size: tuple[int, int], class_id: int, form: masks.Form) -> Segment:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("kind", ["classify", "detect", "segment", "nothing"])
+@pytest.mark.parametrize("kind", ["classify", "detect", "segment", "instances", "nothing"])
 def test_any_size(encoded, size, kind):
     """Small pictures are enlarged by a whole factor; nothing fails where there is no room."""
     predictions = {
         "classify": CLASSES,
         "detect": [Detection(0, "person", 0.9, (0.0, 0.0, float(size[0]), float(size[1])))],
         "segment": [segment(size, 3, "rle"), Segment(4, "a thing without a mask", 0.001)],
+        "instances": [
+            Instance(0, "person", 0.9, (0.0, 0.0, *map(float, size)), 0.28, segment(size, 3, "rle").mask),
+            Instance(0, "person", 0.8, (0.0, 0.0, *map(float, size)), 0.28),
+        ],
         "nothing": [],
     }[kind]
     image = draw(encoded(Image.new("RGB", size, "navy"), "PNG"), result(size, predictions))
@@ -92,6 +96,21 @@ def test_masks_are_tinted(encoded, form):
     assert np.abs(image[200, 400] - np.array(colour_of(5)) // 2).max() <= 1
     outline = np.nonzero(image[300].any(axis=1))[0][0]
     assert tuple(image[300, outline]) == colour_of(5)
+
+
+def test_instances_of_one_class_differ_in_colour(encoded):
+    """Each has its mask, its box and its label; where two overlap, the better is on top."""
+    data = encoded(Image.new("RGB", (800, 600), "black"), "PNG")
+    mask = segment((800, 600), 5, "rle").mask  # an ellipse around (400, 300) that reaches to (640, 300), (400, 480)
+    found = [
+        Instance(5, "bus", 0.9, (160.0, 120.0, 640.0, 480.0), 0.28, mask),
+        Instance(5, "bus", 0.8, (100.0, 110.0, 700.0, 500.0), 0.28),
+    ]
+    image = np.asarray(draw(data, result((800, 600), found))).astype(int)
+    assert np.abs(image[300, 400] - np.array(colour_of(0)) // 2).max() <= 1
+    assert tuple(image[300, 160]) == tuple(image[475, 160]) == colour_of(0)
+    assert tuple(image[300, 100]) == tuple(image[499, 400]) == colour_of(1)
+    assert (image[490, 120] == 0).all()
 
 
 def test_bars_are_as_long_as_the_probabilities(encoded):
