@@ -112,7 +112,8 @@ class Expectation(Struct, frozen=True, forbid_unknown_fields=True):
     """What the model must find on a sample photo before it is published.
 
     classify: `label` is the top-1 and has at least `score`. detect: an object `label` with at least `score`.
-    segment: `label` covers between `area[0]` and `area[1]` of the picture.
+    segment: `label` covers between `area[0]` and `area[1]` of the picture; of instances, an object `label` has at least
+    `score` and, where `area` is given, covers so much.
     """
 
     photo: Name
@@ -191,7 +192,8 @@ class Golden(Struct, frozen=True, forbid_unknown_fields=True):
     """What the reference (the network before conversion) answered on a photo that lies in the folder's `golden/`.
 
     classify: the top 5. detect: the boxes with a score of at least 0.5 after class-wise NMS at IoU 0.45.
-    segment: one entry per class that covers at least 1 % of the photo, background left out.
+    segment: one entry per class that covers at least 1 % of the photo, background left out; of instances, as detect,
+    with the area of each object's mask.
     """
 
     photo: str

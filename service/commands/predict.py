@@ -11,7 +11,7 @@ from rich.table import Table
 from service.engine.model import LoadedModel
 from service.errors import RequestError
 from service.predictor import Predictor
-from service.results import Detection, Prediction, Result, Segment
+from service.results import Detection, Instance, Prediction, Result, Segment
 from service.runtime import Runtime
 from service.settings import SettingError, read_settings
 from service.vision.draw import draw
@@ -100,8 +100,8 @@ def _cells(prediction: Prediction) -> dict[str, str]:
     cells = {"label": prediction.label}
     if not isinstance(prediction, Segment):
         cells["score"] = f"{prediction.score:.3f}"
-    else:
+    if isinstance(prediction, Segment | Instance):
         cells["area"] = f"{prediction.area:.1%}"
-    if isinstance(prediction, Detection):
+    if isinstance(prediction, Detection | Instance):
         cells |= {name: f"{value:.1f}" for name, value in zip(("x0", "y0", "x1", "y1"), prediction.box, strict=True)}
     return cells
