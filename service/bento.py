@@ -29,7 +29,7 @@ from starlette.types import ASGIApp
 from service.errors import RequestError
 from service.http.app import build_app
 from service.http.problems import CONTENT_TYPE, problem
-from service.predictor import deadline_after, options_of
+from service.predictor import deadline_after
 from service.runtime import Runtime
 from zoo.card import Task
 
@@ -77,10 +77,15 @@ class ZooServe:
 
     @bentoml.api
     async def classify(
-        self, image: Path, model: ModelName = "", top_k: Annotated[int, Field(ge=1, le=1000)] = 5
+        self,
+        image: Path,
+        model: ModelName = "",
+        top_k: Annotated[int, Field(ge=1, le=1000)] = 5,
+        localize: bool = False,
+        heatmap: bool = False,
     ) -> dict[str, Any]:
-        """Name what a picture shows."""
-        return await _answer("classify", image, model, top_k=top_k)
+        """Name what a picture shows and, on request, where in it the best class is."""
+        return await _answer("classify", image, model, top_k=top_k, localize=localize, heatmap=heatmap)
 
     @bentoml.api
     async def detect(
@@ -131,9 +136,10 @@ async def _answer(task: Task, image: Path, model: str, **words: Any) -> dict[str
 async def _respond(task: Task, image: Path, model: str, words: dict[str, Any]) -> Response:
     predictor = runtime().predictor
     try:
-        options = options_of(task, words)
+        loaded = predictor.resolve(task, model or None)
+        options = predictor.options(loaded, words)
         deadline = deadline_after(_SETTINGS.timeout_ms)
-        job = predictor.submit(image.read_bytes(), predictor.resolve(task, model or None), options, deadline)
+        job = predictor.submit(image.read_bytes(), loaded, options, deadline)
         return Response(msgspec.json.encode(await job.future), media_type="application/json")
     except RequestError as error:
         body = problem(error)

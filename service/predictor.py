@@ -13,6 +13,7 @@ import numpy.typing as npt
 from service.engine.job import Job, Outputs, Priority
 from service.engine.model import LoadedModel
 from service.engine.repository import Repository
+from service.errors import Reason, RequestError
 from service.options import parse_options
 from service.results import ImageSize, Result
 from service.settings import Settings
@@ -67,6 +68,21 @@ class Predictor:
         """Find the model that answers; see `Repository.get`."""
         return self._repository.get(task, name, version)
 
+    def options(self, model: LoadedModel, words: Mapping[str, Any]) -> Any:
+        """Convert option words to the typed options of a model's task.
+
+        Raises:
+            RequestError: `bad_option`; also where this model cannot answer with them, naming those that can.
+        """
+        task = model.card.task
+        options = options_of(task, words)
+        cannot = TASKS[task].cannot
+        if reason := cannot(options, model.card):
+            loaded = self._repository.ready_for(task)
+            able = ", ".join(f"`{other.card.name}`" for other in loaded if not cannot(options, other.card)) or "none"
+            raise RequestError(Reason.BAD_OPTION, f"{reason} Loaded models that can: {able}.")
+        return options
+
     def submit(
         self, data: bytes, model: LoadedModel, options: Any, deadline: float, priority: Priority = Priority.NORMAL
     ) -> Job[Result]:
@@ -86,8 +102,16 @@ class Predictor:
         Raises:
             RequestError: a bad option or a bad picture.
         """
-        picture = Picture(data, model, options_of(model.card.task, words), self._settings)
+        picture = self.picture(data, model, words)
         return picture.finish(model.session.run(picture.prepare()[None]), 0)
+
+    def picture(self, data: bytes, model: LoadedModel, words: Mapping[str, Any]) -> Picture:
+        """Hand out the two halves of `predict`, for a caller that runs the graph between them.
+
+        Raises:
+            RequestError: a bad option.
+        """
+        return Picture(data, model, self.options(model, words), self._settings)
 
 
 def options_of(task: Task, words: Mapping[str, Any]) -> Any:

@@ -23,7 +23,7 @@ class RunLength(Struct, frozen=True):
 
 
 class Png(Struct, frozen=True):
-    """A mask as a base64 greyscale PNG of the original picture's size: 0 or 255, or a salient object's opacity."""
+    """A base64 greyscale PNG of the original picture's size: a mask (0 or 255), a salient object's opacity, heat."""
 
     png: str
 
@@ -37,12 +37,17 @@ class Polygons(Struct, frozen=True):
 Mask = RunLength | Png | Polygons
 
 
-class Classification(Struct, frozen=True):
-    """One class of a picture and its probability."""
+class Classification(Struct, frozen=True, omit_defaults=True):
+    """One class of a picture and its probability; of the best class, on request, where in the picture it is.
+
+    `heatmap` is a greyscale PNG of the picture's size, brightest where most spoke for the class.
+    """
 
     class_id: int
     label: str
     score: float
+    box: Box | None = None
+    heatmap: Png | None = None
 
 
 class Detection(Struct, frozen=True):

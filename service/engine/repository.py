@@ -110,6 +110,10 @@ class Repository:
             raise RequestError(Reason.NOT_READY, f"`{slot.name}` is being loaded. Try again shortly.", retry_after=2)
         return slot.model
 
+    def ready_for(self, task: Task) -> list[LoadedModel]:
+        """The loaded models of a task."""
+        return [slot.model for slot in self.slots.values() if slot.model is not None and slot.answers(task)]
+
     def _find(self) -> dict[str, Slot]:
         entries = {entry.name: entry for entry in Store(Path(self._settings.models)).entries()}  # the latest comes last
         wanted = [name.strip() for name in self._settings.load.split(",") if name.strip()] or list(entries)

@@ -18,7 +18,7 @@ from service.errors import Reason, RequestError
 from service.http.body import ClientGone, read_pictures
 from service.http.exchange import Exchange
 from service.http.problems import Problem, problem
-from service.predictor import deadline_after, options_of
+from service.predictor import deadline_after
 from service.results import Result
 from service.runtime import Runtime
 from zoo.card import Task
@@ -72,7 +72,7 @@ class Predict:
         words = exchange.words
         model = self._predictor.resolve(self._task, words.pop("model", None), words.pop("version", None))
         exchange.model = model.card.name
-        options = options_of(self._task, words)
+        options = self._predictor.options(model, words)
         deadline = deadline_after(exchange.timeout_ms(self._settings.timeout_ms))
         priority = exchange.priority()
         model.batcher.check(deadline)  # once more when the picture is submitted; here it spares reading the body

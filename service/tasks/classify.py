@@ -1,13 +1,15 @@
-"""classify: `probabilities` float32 [N, C] -> the `top_k` most probable classes."""
+"""classify: `probabilities` float32 [N, C] -> the `top_k` most probable classes, and where the best of them is."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from msgspec import Meta, Struct
 
 from service.results import Classification
+from service.vision.activation import box_of, encode_heat, heat_of
 from zoo.card import ServedCard
 from zoo.recipe import Placement
 
@@ -16,21 +18,40 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """Options of `/v1/classify`."""
 
     top_k: Annotated[int, Meta(ge=1, le=1000, description="How many classes to answer with, best first.")] = 5
+    localize: Annotated[bool, Meta(description="Say where the best class is: a box around what spoke for it.")] = False
+    heatmap: Annotated[bool, Meta(description="Show how much each pixel spoke for the best class.")] = False
+
+
+def cannot(options: Options, card: ServedCard) -> str | None:
+    """Say why a model cannot answer with these options; None where it can."""
+    if not (options.localize or options.heatmap) or any(output.name == "activation" for output in card.outputs):
+        return None
+    return (
+        f"`{card.name}` cannot say where it looked: `localize` and `heatmap` need a network that ends in global "
+        "average pooling, and at most one layer after it."
+    )
 
 
 def answer(
-    outputs: Mapping[str, npt.NDArray[Any]],
-    index: int,
-    card: ServedCard,
-    placement: Placement,  # noqa: ARG001 - a class has no place in the picture
-    options: Options,
+    outputs: Mapping[str, npt.NDArray[Any]], index: int, card: ServedCard, placement: Placement, options: Options
 ) -> list[Classification]:
-    """Pick the `top_k` most probable classes of picture `index`, best first, equals by class id."""
+    """Pick the `top_k` most probable classes of picture `index`, best first, equals by class id.
+
+    `activation` float32 [N, h, w] is the class activation map of the best class.
+    """
     probabilities = outputs["probabilities"][index]
     top_k = min(options.top_k, probabilities.size)
     best = np.argpartition(probabilities, -top_k)[-top_k:]
     best = best[np.lexsort((best, -probabilities[best]))]
-    return [
+    found = [
         Classification(class_id, card.labels[class_id], round(score, 6))
         for class_id, score in zip(best.tolist(), probabilities[best].tolist(), strict=True)
     ]
+    if options.localize or options.heatmap:
+        heat = heat_of(outputs["activation"][index], placement, card.recipe.width, card.recipe.height)
+        found[0] = msgspec.structs.replace(
+            found[0],
+            box=box_of(heat, placement) if options.localize else None,
+            heatmap=encode_heat(heat, placement) if options.heatmap else None,
+        )
+    return found

@@ -49,7 +49,7 @@ def draw(data: bytes, result: Result, *, max_pixels: int = MAX_PIXELS) -> Image.
     canvas.segments([found for found in result.predictions if isinstance(found, Segment)])
     canvas.instances([found for found in result.predictions if isinstance(found, Instance)])
     canvas.boxes([found for found in result.predictions if isinstance(found, Detection)])
-    canvas.bars([found for found in result.predictions if isinstance(found, Classification)])
+    canvas.classes([found for found in result.predictions if isinstance(found, Classification)])
     return image
 
 
@@ -144,6 +144,20 @@ class _Canvas:
         self.image.paste(colour, mask=Image.fromarray((depth > 0) & (depth <= self.line)))
         x, y = cv2.minMaxLoc(depth)[3]
         return x, y
+
+    def classes(self, classes: Sequence[Classification]) -> None:
+        """Draw where the best class is, as far as the answer says so, and the probabilities of all."""
+        for found in classes:
+            if found.heatmap is not None:
+                self.heat(decode(found.heatmap, self.image.width // self.factor, self.image.height // self.factor))
+        self.boxes([Detection(c.class_id, c.label, c.score, c.box) for c in classes if c.box is not None])
+        self.bars(classes)
+
+    def heat(self, heat: npt.NDArray[np.uint8]) -> None:
+        """Lay a heat map over the picture, from blue to red and the more opaque the hotter."""
+        scaled = np.asarray(cv2.resize(heat, self.image.size, interpolation=cv2.INTER_LINEAR))
+        colours = cv2.cvtColor(cv2.applyColorMap(scaled, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+        self.image.paste(Image.fromarray(colours), mask=Image.fromarray((scaled * 0.7).astype(np.uint8)))
 
     def bars(self, classes: Sequence[Classification]) -> None:
         """Draw probabilities as bars in the lower left corner, the best first, as many as half of the picture holds."""

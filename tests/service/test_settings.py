@@ -47,7 +47,7 @@ def test_a_wrong_variable_is_named_with_its_range(name, value, words):
     [
         ("classify", {"top_k": "-1"}, "`top_k=-1`: expected a whole number from 1 to 1000."),
         ("classify", {"top_k": "3.5"}, "`top_k=3.5`: expected a whole number from 1 to 1000."),
-        ("classify", {"topk": "3"}, "There is no option `topk` here. The options are `top_k`."),
+        ("classify", {"topk": "3"}, "There is no option `topk` here. The options are `top_k`, `localize`, `heatmap`."),
         ("detect", {"score_threshold": "nan"}, "`score_threshold=nan`: expected a number from 0 to 1."),
         ("detect", {"iou_threshold": "inf"}, "`iou_threshold=inf`: expected a number from 0 to 1."),
         ("detect", {"max_detections": "1" + "0" * 40}, "expected a whole number from 1 to 1000."),

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.results import Classification, Detection, ImageSize, Instance, Result, Segment
+from service.results import Classification, Detection, ImageSize, Instance, Png, Result, Segment
 from service.vision import masks
+from service.vision.activation import encode_heat
 from service.vision.draw import colour_of, draw
 from zoo.card import Recipe
 from zoo.recipe import placement
@@ -27,12 +28,18 @@ def segment(size: tuple[int, int], class_id: int, form: masks.Form) -> Segment:
     return Segment(class_id, "a thing", 0.28, masks.encode(mask, placement(Recipe(100, 100, "stretch"), *size), form))
 
 
+def heat(size: tuple[int, int]) -> Png:
+    ramp = np.tile(np.linspace(0, 255, 100).astype(np.uint8), (100, 1))
+    return encode_heat(ramp, placement(Recipe(100, 100, "stretch"), *size))
+
+
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("kind", ["classify", "detect", "segment", "instances", "nothing"])
+@pytest.mark.parametrize("kind", ["classify", "localised", "detect", "segment", "instances", "nothing"])
 def test_any_size(encoded, size, kind):
     """Small pictures are enlarged by a whole factor; nothing fails where there is no room."""
     predictions = {
         "classify": CLASSES,
+        "localised": [Classification(285, "Egyptian cat", 0.71, (0.0, 0.0, *map(float, size)), heat(size)), *CLASSES],
         "detect": [Detection(0, "person", 0.9, (0.0, 0.0, float(size[0]), float(size[1])))],
         "segment": [segment(size, 3, "rle"), Segment(4, "a thing without a mask", 0.001)],
         "instances": [
@@ -130,3 +137,14 @@ def test_bars_are_as_long_as_the_probabilities(encoded):
 def test_colours_differ(apart):
     colours = np.array([colour_of(i) for i in range(81)])
     assert np.abs(colours[apart:] - colours[:-apart]).sum(axis=1).min() >= 45
+
+
+def test_where_the_best_class_is(encoded):
+    size = (800, 600)
+    best = Classification(2, "car", 0.5, (100.0, 200.0, 400.0, 500.0), heat(size))
+    image = np.asarray(draw(encoded(Image.new("RGB", size, "grey"), "PNG"), result(size, [best])))
+    for x, y in ((100, 350), (399, 350), (250, 499)):
+        assert tuple(image[y, x]) == colour_of(2)
+    cold, hot = image[50, 2].astype(int), image[50, 797].astype(int)
+    assert np.abs(cold - 128).max() < 10
+    assert hot[0] > hot[2] + 50
