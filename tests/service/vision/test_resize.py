@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from service.errors import Reason, RequestError
-from service.tasks.detect import to_picture
+from service.tasks.candidates import to_picture
 from service.vision import resample
 from service.vision.decode import Picture
 from service.vision.geometry import Span, view
