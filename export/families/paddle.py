@@ -1,0 +1,114 @@
+"""Inference models of PaddleDetection and PaddleClas: PicoDet and its like without their own NMS, and classifiers.
+
+A card of this family has the sources `program` (.pdmodel) and `parameters` (.pdiparams), and no options.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from export.activation import with_activation
+from export.network import Network
+from export.paddle.operators import OPERATORS
+from export.paddle.program import Operator, Program, read_parameters, read_program
+from zoo.card import ModelCard
+from zoo.errors import ExportError
+
+_NMS = "multiclass_nms3"
+
+
+def build(card: ModelCard, files: dict[str, Path]) -> Network:
+    """Rebuild the program up to the logits of its softmax, or up to the boxes and scores that go into its NMS.
+
+    Raises:
+        ExportError: the card lacks a file, a file is not what it should be, the program takes other pictures than those
+            of the card's recipe, or has an operator or setting that is not known.
+    """
+    if set(files) != {"program", "parameters"} or card.options:
+        raise ExportError(
+            f"{card.name}: a card of the family `paddle` has the sources `program` and `parameters` and no options, "
+            f"but this one has {sorted(files)} and {sorted(card.options)}"
+        )
+    path, height, width = files["program"], card.recipe.height, card.recipe.width
+    program = read_program(path)
+    trained = read_parameters(files["parameters"], program.parameters)
+    # A detector scales its boxes back to the photo; served boxes stay in pixels of the input.
+    fed = {"scale_factor": torch.ones(1, 2), "im_shape": torch.tensor([[float(height), float(width)]])}
+    pictures = [name for name in program.inputs if name not in fed]
+    if len(pictures) != 1 or not _fits(program.inputs[pictures[0]], (-1, 3, height, width)):
+        raise ExportError(
+            f"{path}: takes {dict(program.inputs)}, but the card's recipe makes [-1, 3, {height}, {width}]"
+        )
+    constants = {name: torch.from_numpy(value) for name, value in trained.items()}
+    constants |= {name: value for name, value in fed.items() if name in program.inputs}
+    operators, answers = _before_the_end(program, path)
+    network = PaddleNetwork(operators, pictures[0], constants, answers).eval()
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, 3, height, width))
+    except (RuntimeError, LookupError) as error:  # shapes that do not fit, or a variable or setting that is not there
+        raise ExportError(f"{path}: its operators do not fit together: {error!r}") from error
+    module = Detector(network) if len(answers) == 2 else with_activation(network, height, width)
+    return Network(module, f"torch {torch.__version__}")
+
+
+def _fits(shape: tuple[int, ...], want: tuple[int, ...]) -> bool:
+    return len(shape) == len(want) and all(a in {-1, b} for a, b in zip(shape, want, strict=True))
+
+
+def _before_the_end(program: Program, path: Path) -> tuple[list[Operator], tuple[str, ...]]:
+    """Return the operators before NMS and its boxes and scores; or those before the last softmax, and the logits."""
+    operators = list(program.operators)
+    for index, op in enumerate(operators):
+        if op.kind == _NMS:
+            return operators[:index], (op.inputs["BBoxes"][0], op.inputs["Scores"][0])
+    if len(program.outputs) != 1:
+        raise ExportError(f"{path}: has the outputs {list(program.outputs)} and no {_NMS}; expected one, the logits")
+    last = operators[-1]
+    if last.kind == "softmax":
+        return operators[:-1], (last.inputs["X"][0],)
+    return operators, program.outputs
+
+
+class PaddleNetwork(nn.Module):
+    """Runs operators on a picture, float32 [N, 3, H, W], and returns the variables called `answers`.
+
+    Raises:
+        ExportError: an operator, or a setting of one, is not known.
+    """
+
+    def __init__(
+        self, operators: Sequence[Operator], picture: str, constants: Mapping[str, Tensor], answers: tuple[str, ...]
+    ) -> None:
+        super().__init__()
+        for op in operators:
+            if op.kind not in OPERATORS:
+                raise ExportError(f"{op.where} is not known. Known are {', '.join(OPERATORS)}")
+        self._operators, self._picture, self._answers = operators, picture, answers
+        self._buffer_names = {name: name.replace(".", "-") for name in constants}
+        for name, value in constants.items():
+            self.register_buffer(self._buffer_names[name], value)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        values = {name: self.get_buffer(buffer) for name, buffer in self._buffer_names.items()}
+        values[self._picture] = x
+        for op in self._operators:
+            inputs = {parameter: [values[name] for name in names] for parameter, names in op.inputs.items()}
+            names = next(op.outputs[key] for key in ("Out", "Output", "Y") if key in op.outputs)
+            values |= zip(names, OPERATORS[op.kind](op, inputs), strict=True)
+        answers = tuple(values[name] for name in self._answers)
+        return answers if len(answers) > 1 else answers[0]
+
+
+class Detector(nn.Module):
+    """float32 [N, 3, H, W] -> `boxes` [N, A, 4] and `scores` [N, A, C]."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        boxes, scores = self.network(x)
+        return {"boxes": boxes, "scores": scores.transpose(1, 2)}

@@ -1,0 +1,109 @@
+"""The real PicoDet and PP-LCNetV2. The expected numbers are PaddlePaddle 2.6.2's own, for the same pixels."""
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from export.families.paddle import build
+from export.heads import Pixels
+from export.paddle.operators import OPERATORS
+from zoo import catalog
+from zoo.card import Recipe
+from zoo.errors import ExportError
+from zoo.labels import read_labels
+from zoo.sources import fetch_all
+
+
+@pytest.fixture(scope="module", params=["picodet_s_416", "pplcnetv2_base"])
+def model(request):
+    card = catalog.find(request.param)
+    return card, fetch_all(card.sources)
+
+
+picodet = pytest.mark.parametrize("model", ["picodet_s_416"], indirect=True)
+
+
+@torch.no_grad()
+def answer(model, pictures, *photos):
+    card, files = model
+    answers = build(card, files).module(Pixels(card.normalise)(torch.from_numpy(pictures(card.recipe, *photos))))
+    return {name: value.numpy() for name, value in answers.items()}
+
+
+@picodet
+@pytest.mark.parametrize(
+    ("photo", "label", "score", "box"),
+    [
+        ("coffee", "cup", 0.914656, (116.8218, 17.4511, 294.9688, 313.2607)),
+        ("coffee", "dining table", 0.925660, (-0.0880, 0.3294, 416.1235, 415.8544)),
+        ("chelsea", "cat", 0.976168, (-0.1734, 0.0017, 381.4409, 416.0380)),
+        ("astronaut", "person", 0.971342, (7.5821, 10.1079, 298.6457, 416.0521)),
+    ],
+)
+def test_picodet_answers_as_paddle_does(model, pictures, photo, label, score, box):
+    answers = answer(model, pictures, "rocket", photo)
+    boxes, scores = answers["boxes"][1], answers["scores"][1][:, read_labels(model[0].labels).index(label)]
+    assert boxes.shape == (52**2 + 26**2 + 13**2 + 7**2, 4)
+    assert scores.max() == pytest.approx(score, abs=1e-5)
+    np.testing.assert_allclose(boxes[scores.argmax()], box, atol=0.01)
+
+
+@pytest.mark.parametrize("model", ["pplcnetv2_base"], indirect=True)
+def test_pplcnet_answers_as_paddle_does(model, pictures):
+    logits = answer(model, pictures, "coffee", "chelsea")["logits"]
+    labels = read_labels(model[0].labels)
+    expected = {
+        "coffee": {"espresso": 10.541345, "cup": 6.1401987, "consomme": 5.3270907},
+        "chelsea": {"tiger cat": 9.604724, "Egyptian cat": 9.569919, "tabby": 8.292457},
+    }
+    for row, best in zip(logits, expected.values(), strict=True):
+        order = np.argsort(-row)[:3]
+        assert [labels[i] for i in order] == list(best)
+        np.testing.assert_allclose(row[order], list(best.values()), atol=1e-4)
+
+
+def test_a_card_that_does_not_fit_is_refused(model):
+    card, files = model
+    with pytest.raises(ExportError, match=r"but the card's recipe makes \[-1, 3, 64, 96\]"):
+        build(msgspec.structs.replace(card, recipe=Recipe(64, 96, "stretch")), files)
+    with pytest.raises(ExportError, match=r"no options, but this one has \['program'\] and \[\]"):
+        build(card, {"program": files["program"]})
+
+
+@picodet
+def test_an_unknown_operator_is_named(model, monkeypatch):
+    monkeypatch.delitem(OPERATORS, "nearest_interp_v2")
+    with pytest.raises(
+        ExportError, match=r"model\.pdmodel: operator \d+, nearest_interp_v2 is not known\. Known are batch"
+    ):
+        build(*model)
+
+
+@picodet
+@pytest.mark.parametrize(
+    ("source", "change", "message"),
+    [
+        ("program", lambda content: b"PK\x03\x04", r"not a Paddle program"),
+        ("program", lambda content: b"", r"not a Paddle program: it has no operators"),
+        ("program", lambda content: content[:-1000], r"not a Paddle program"),
+        ("parameters", lambda content: content[:-4], "not the parameters of a Paddle program, or damaged"),
+        ("parameters", lambda content: content + b"1234", "4 bytes are left over .* belongs to another"),
+        ("parameters", lambda content: b"PK\x03\x04" + content, "not the parameters of a Paddle program, or damaged"),
+        ("parameters", lambda content: b"", "not the parameters of a Paddle program, or damaged"),
+    ],
+)
+def test_other_files_are_refused(model, tmp_path, source, change, message):
+    card, files = model
+    other = tmp_path / "other"
+    other.write_bytes(change(files[source].read_bytes()))
+    with pytest.raises(ExportError, match=f"other: .*{message}|other: {message}"):
+        build(card, {**files, source: other})
+
+
+@picodet
+def test_parameters_of_another_program_are_refused(model):
+    card, files = model
+    other = fetch_all(catalog.find("pplcnetv2_base").sources)
+    with pytest.raises(ExportError, match=r"inference\.pdiparams: .* but the program's is .*: it belongs to another"):
+        build(card, {**files, "parameters": other["parameters"]})
