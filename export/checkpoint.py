@@ -12,20 +12,57 @@ from zoo.errors import ExportError
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read a state dict, or the one inside a training checkpoint (`state_dict`, `model`). No code of it is run.
 
+    Files that end in `.safetensors` are read as such.
+
     Raises:
         ExportError: the file is no torch checkpoint, or holds more than tensors.
     """
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises errors of many kinds
-        reason = shorten(str(error), 300, placeholder=" ...")
-        raise ExportError(f"{path}: torch cannot read it without running code of its own: {reason}") from error
+        raise ExportError(
+            f"{path}: torch cannot read it without running code of its own: {_why(path, error)}"
+        ) from error
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ExportError(f"{path}: expected a state dict, names to tensors, but it holds a {type(state).__name__}")
     return state
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file  # noqa: PLC0415 - it comes with the libraries whose files these are
+
+        return load_file(path)
+    except ImportError as error:
+        raise ExportError(f"{path}: this needs safetensors, not installed: pip install safetensors") from error
+    except Exception as error:  # its error is made in Rust, and has no base but this
+        raise ExportError(f"{path} is no safetensors file: {error}") from error
+
+
+def wanted(path: Path) -> list[str]:
+    """Return the classes and functions that a checkpoint's pickle names beyond those of tensors, sorted.
+
+    Nothing of the file is run. It is empty for files that `torch.load` refuses to begin with.
+    """
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # not a checkpoint, or an opcode that torch does not know: reading it says which
+        return []
+
+
+def _why(path: Path, error: Exception) -> str:
+    names = wanted(path)
+    if not names:
+        return shorten(str(error), 300, placeholder=" ...")
+    reason = f"it wants {shorten(', '.join(names), 300, placeholder=' ...')}. "
+    if any(name.startswith("ultralytics.") for name in names):
+        return f"{reason}This is a network of Ultralytics; the family `ultralytics` reads such files"
+    return f"{reason}Save the network's `state_dict()` instead"
 
 
 def load(module: nn.Module, state: dict[str, Tensor], path: Path, architecture: str) -> None:
@@ -40,6 +77,11 @@ def load(module: nn.Module, state: dict[str, Tensor], path: Path, architecture: 
     try:
         module.load_state_dict(state)
     except (RuntimeError, ValueError) as error:
-        faults = [shorten(line, 200, placeholder=" ...") for line in str(error).splitlines()[1:4]] or [str(error)]
-        raise ExportError(f"{path} is no checkpoint of {architecture}. {' '.join(faults)}") from error
+        raise misfit(path, architecture, error) from error
     module.eval()
+
+
+def misfit(path: Path, architecture: str, error: Exception) -> ExportError:
+    """Say that a checkpoint is not one of `architecture`, with the first keys that torch names in its error."""
+    faults = [shorten(line, 200, placeholder=" ...") for line in str(error).splitlines()[1:4]] or [str(error)]
+    return ExportError(f"{path} is no checkpoint of {architecture}. {' '.join(faults)}")

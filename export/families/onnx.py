@@ -1,19 +1,26 @@
-"""Networks that are published as ONNX. They keep their graph; pixels go in front of it and the head behind."""
+"""Networks that are published as ONNX. They keep their graph; pixels go in front of it and the head behind.
 
+`export.families.yolo_onnx` reads, cuts and frees its files with the public functions here.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, compose, helper, numpy_helper, version_converter
 from onnx.utils import Extractor
 from onnxruntime import InferenceSession
 
+from export.convert import OPSET
 from export.network import Network, RawOutputs
 from zoo.card import ModelCard
 from zoo.errors import ExportError
 
+_SMALLEST = 1e-30  # of a probability whose logarithm is taken
 _OLDEST_OPSET = 7  # older files have other broadcasting and batch normalisation, which cannot be converted
 
 
@@ -22,6 +29,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
 
     Options: `output`, the name of that output, which may be left out where there is only one. A classifier's are logits
     [N, C]; a segmenter's are logits [N, C, h, w] or, with one channel, the opacity [N, 1, H, W] of a salient object.
+    `probabilities = true`: a classifier's graph ends in its softmax. `channels_last = true`: it takes [N, H, W, 3].
 
     Raises:
         ExportError: not an ONNX file, another input than one float32 [N, 3, H, W] of the recipe's size, no such output,
@@ -30,58 +38,158 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     path = files["weights"]
     if card.task == "detect":
         raise ExportError(f"{card.name}: a detector needs a family that knows the form of its boxes; `onnx` does not")
-    model, session = _read(path)
-    _check_input(card, session, path)
+    model, session = read(path)
+    check_input(card, session, path)
     output = _chosen_output(card, session, path)
     picture = session.get_inputs()[0].name
-    size = (card.recipe.height, card.recipe.width)
-    shape = session.run([output], {picture: np.zeros((1, 3, *size), np.float32)})[0].shape
-    name = "alpha" if card.task == "segment" and shape[1:] == (1, *size) else "logits"
+    shape = one_by_one(session, [output], np.zeros((1, *_input_shape(card)), np.float32))[0].shape
+    name = "alpha" if card.task == "segment" and shape[1:] == (1, card.recipe.height, card.recipe.width) else "logits"
+    last, softmax = (bool(card.options.get(option)) for option in ("channels_last", "probabilities"))
 
     def reference(x: npt.NDArray[np.float32]) -> RawOutputs:
-        # One at a time: the published graph may have no other batch size.
-        return {name: np.concatenate([session.run([output], {picture: x[i : i + 1]})[0] for i in range(len(x))])}
+        answer = one_by_one(session, [output], x.transpose(0, 2, 3, 1) if last else x)[0]
+        return {name: np.log(np.maximum(answer, _SMALLEST)) if softmax else answer}
 
-    module = _free_batch(model, picture, output, name, shape)
-    try:
-        _session(module.SerializeToString()).run([name], {picture: np.zeros((2, 3, *size), np.float32)})
-    except Exception as error:  # ONNX Runtime's errors have no common base of use
-        raise ExportError(
-            f"{path}: the graph has its batch size built in, export it with a free one: {error}"
-        ) from error
-    return Network(module, f"onnxruntime {onnxruntime.__version__}, {path.name} as published", reference)
+    module = keep(model, picture, {name: output})
+    if softmax:
+        module = _logarithm(module)
+    if last:
+        module = _channels_first(module)
+    return Network(free_batch(module, (card.recipe.height, card.recipe.width), path), reference_name(path), reference)
 
 
-def _session(model: Path | bytes) -> InferenceSession:
+def reference_name(path: Path) -> str:
+    """Name a published file as the reference, for card.json."""
+    return f"onnxruntime {onnxruntime.__version__}, {path.name} as published"
+
+
+def open_session(model: Path | bytes) -> InferenceSession:
+    """Open an ONNX file, or one in memory, on the CPU. ONNX Runtime prints nothing: what it refuses is raised."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # a refusal is raised, it need not be printed too
+    options.log_severity_level = 4
     return InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _read(path: Path) -> tuple[ModelProto, InferenceSession]:
+def one_by_one(
+    session: InferenceSession, outputs: list[str], x: npt.NDArray[np.float32]
+) -> list[npt.NDArray[np.float32]]:
+    """Return the outputs for a batch [N, ...], computed one picture at a time: a graph may have no other batch size."""
+    picture = session.get_inputs()[0].name
+    answers = [session.run(outputs, {picture: x[i : i + 1]}) for i in range(len(x))]
+    return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
+
+
+def read(path: Path) -> tuple[ModelProto, InferenceSession]:
+    """Read an ONNX file: its model, brought to our opset, and the session of the file as it is.
+
+    Raises:
+        ExportError: not an ONNX file, one that ONNX Runtime cannot run, or one whose opset is too old or too new.
+    """
     try:
         model = onnx.load(path)
-        onnx.checker.check_model(model)
-        session = _session(path)
-    except Exception as error:  # protobuf, the checker and ONNX Runtime raise errors of many kinds
+    except Exception as error:  # protobuf raises errors of many kinds
         raise ExportError(f"{path}: not an ONNX file that can be run: {error}") from error
     opset = next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 0)
-    if opset < _OLDEST_OPSET:
+    if 0 < opset < _OLDEST_OPSET:
         raise ExportError(
             f"{path}: opset {opset} is too old, it must be at least {_OLDEST_OPSET}; convert the file first"
         )
-    return model, session
+    again = f"export it again with opset_version={OPSET}"
+    try:
+        onnx.checker.check_model(model)
+        session = open_session(path)
+    except Exception as error:  # the checker and ONNX Runtime raise errors of many kinds
+        if opset > OPSET:
+            raise ExportError(f"{path}: opset {opset} is too new to be run here, {again}: {error}") from error
+        raise ExportError(f"{path}: not an ONNX file that can be run: {error}") from error
+    try:
+        return version_converter.convert_version(model, OPSET), session
+    except Exception as error:  # the same
+        raise ExportError(f"{path}: opset {opset} cannot be brought to opset {OPSET}, {again}: {error}") from error
 
 
-def _check_input(card: ModelCard, session: InferenceSession, path: Path) -> None:
+def check_input(card: ModelCard, session: InferenceSession, path: Path) -> None:
+    """Check that a file has one input, float32 [N, 3, H, W] of the recipe's size (grey: one channel).
+
+    Raises:
+        ExportError: it has not.
+    """
     inputs = session.get_inputs()
     if len(inputs) != 1:
         raise ExportError(f"{path}: has the inputs {[x.name for x in inputs]}, expected one")
-    want = ["N", 3, card.recipe.height, card.recipe.width]
+    want = ["N", *_input_shape(card)]
     got = inputs[0].shape
     fits = len(got) == 4 and all(not isinstance(g, int) or g == w for g, w in zip(got[1:], want[1:], strict=True))
     if inputs[0].type != "tensor(float)" or not fits:
         raise ExportError(f"{path}: takes {inputs[0].type} {got}, but the card's recipe makes tensor(float) {want}")
+
+
+def keep(model: ModelProto, picture: str, outputs: Mapping[str, str]) -> ModelProto:
+    """Keep what leads from the input `picture` to the tensors that `outputs` names, by the names that they shall have.
+
+    Any tensor of the graph can be one. Inner names get a prefix, so that they cannot be taken for the new ones.
+    """
+    kept = Extractor(model).extract_model([picture], list(outputs.values()))
+    kept = compose.add_prefix(kept, "published/")
+    del kept.graph.value_info[:]  # shapes with the old batch size
+    for value, (name, tensor) in zip(kept.graph.output, outputs.items(), strict=True):
+        kept.graph.node.append(helper.make_node("Identity", [f"published/{tensor}"], [name]))
+        value.name = name
+    return kept
+
+
+def free_batch(model: ModelProto, size: tuple[int, int], path: Path) -> ModelProto:
+    """Give any batch size to a graph with one input [N or 1, 3, H, W] and float outputs whose first dimension is N.
+
+    An exporter that was shown one picture writes its 1 into the shapes of `Reshape`; there it becomes ONNX's 0, "as it
+    was". Whether that was all is not guessed: the graph answers batches of 2 and 3 as it answers pictures one by one.
+
+    Args:
+        model: left as it is.
+        size: height and width of the input.
+        path: of the published file, for the message.
+
+    Raises:
+        ExportError: the graph answers larger batches otherwise, or not at all.
+    """
+    channels = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value or 3
+    pictures = np.random.default_rng(0).random((3, channels, *size), np.float32)
+    names = [output.name for output in model.graph.output]
+    expected = one_by_one(open_session(model.SerializeToString()), names, pictures)
+    faults = []
+    for candidate in (model, _with_free_shapes(model)):
+        freed = _declare_batch(candidate, {name: one.shape for name, one in zip(names, expected, strict=True)})
+        fault = _fault(freed, names, pictures, expected)
+        if fault is None:
+            return freed
+        faults.append(fault)
+    raise ExportError(f"{path}: the graph has its batch size built in, export it with a free one: {faults[-1]}")
+
+
+def _input_shape(card: ModelCard) -> tuple[int, int, int]:
+    """Return the shape of one picture as the file takes it."""
+    channels, size = 1 if card.normalise.channels == "grey" else 3, (card.recipe.height, card.recipe.width)
+    return (*size, channels) if card.options.get("channels_last") else (channels, *size)
+
+
+def _channels_first(model: ModelProto) -> ModelProto:
+    """Let a graph that takes [N, H, W, C] take [N, C, H, W]."""
+    old = model.graph.input[0]
+    batch, height, width, channels = (x.dim_value or x.dim_param for x in old.type.tensor_type.shape.dim)
+    name = f"{old.name}/channels_first"
+    model.graph.node.insert(0, helper.make_node("Transpose", [name], [old.name], perm=[0, 2, 3, 1]))
+    old.CopyFrom(helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, channels, height, width]))
+    return model
+
+
+def _logarithm(model: ModelProto) -> ModelProto:
+    """Turn the one output, probabilities, into logits: their softmax is what they were."""
+    name = model.graph.output[0].name
+    model.graph.node[-1].output[0] = f"{name}/softmax"
+    model.graph.initializer.append(numpy_helper.from_array(np.array(_SMALLEST, np.float32), f"{name}/smallest"))
+    model.graph.node.append(helper.make_node("Max", [f"{name}/softmax", f"{name}/smallest"], [f"{name}/positive"]))
+    model.graph.node.append(helper.make_node("Log", [f"{name}/positive"], [name]))
+    return model
 
 
 def _chosen_output(card: ModelCard, session: InferenceSession, path: Path) -> str:
@@ -92,13 +200,57 @@ def _chosen_output(card: ModelCard, session: InferenceSession, path: Path) -> st
     return str(chosen)
 
 
-def _free_batch(model: ModelProto, picture: str, output: str, name: str, shape: tuple[int, ...]) -> ModelProto:
-    """Keep what leads from the picture to one output, call that `name`, and give both any batch size."""
-    freed = Extractor(model).extract_model([picture], [output])
-    del freed.graph.value_info[:]  # shapes with the old batch size
-    if output != name:
-        freed.graph.node.append(helper.make_node("Identity", [output], [name]))
-    answer = helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape[1:]])
-    freed.graph.output[0].CopyFrom(answer)
+def _declare_batch(model: ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> ModelProto:
+    freed = ModelProto()
+    freed.CopyFrom(model)
     freed.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    for value in freed.graph.output:
+        shape: list[str | int | None] = ["batch", *shapes[value.name][1:]]
+        value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, shape))
     return freed
+
+
+def _with_free_shapes(model: ModelProto) -> ModelProto:
+    freed = ModelProto()
+    freed.CopyFrom(model)
+    graph = freed.graph
+    constants = {x.name: numpy_helper.to_array(x) for x in graph.initializer}
+    constants |= {node.output[0]: _constant(node) for node in graph.node if node.op_type == "Constant"}
+    for number, node in enumerate(graph.node):
+        if node.op_type != "Reshape" or node.input[0] in constants:
+            continue
+        shape = constants.get(node.input[1])
+        if shape is not None and shape.size and shape[0] == 1:
+            node.input[1] = f"free_shape/{number}"
+            graph.initializer.append(numpy_helper.from_array(np.array([0, *shape[1:]]), node.input[1]))
+            kept = [attribute for attribute in node.attribute if attribute.name != "allowzero"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+    return freed
+
+
+def _constant(node: onnx.NodeProto) -> npt.NDArray[Any]:
+    value = helper.get_attribute_value(node.attribute[0])
+    return numpy_helper.to_array(value) if isinstance(value, TensorProto) else np.asarray(value)
+
+
+def _fault(
+    model: ModelProto, names: list[str], pictures: npt.NDArray[np.float32], expected: list[npt.NDArray[np.float32]]
+) -> str | None:
+    """Say what a graph does wrong with batches of 2 and 3 pictures, or None."""
+    try:
+        session = open_session(model.SerializeToString())
+        picture = session.get_inputs()[0].name
+        for size in (2, 3):
+            answers = session.run(names, {picture: pictures[:size]})
+            for name, got, want in zip(names, answers, expected, strict=True):
+                if not _close(got, want[:size]):
+                    return f"it answers {size} pictures together otherwise than one by one, in {name!r}"
+    except Exception as error:  # ONNX Runtime's errors have no common base of use
+        return str(error)
+    return None
+
+
+def _close(got: npt.NDArray[np.float32], want: npt.NDArray[np.float32]) -> bool:
+    noise = 1e-3 * float(np.abs(want).max(initial=0.0))
+    return got.shape == want.shape and np.allclose(got, want, rtol=1e-3, atol=noise)

@@ -21,6 +21,12 @@ def value(name: str, *shape: int | str, dtype: int = FLOAT) -> onnx.ValueInfoPro
     return helper.make_tensor_value_info(name, dtype, shape)
 
 
+POOLED = [
+    helper.make_node("GlobalAveragePool", ["x"], ["pooled"]),
+    helper.make_node("Flatten", ["pooled"], ["flat"]),
+]
+
+
 @pytest.fixture
 def save(tmp_path):
     """Write a classifier [1, 3, 64, 96] -> [1, 10]: pool, flatten, multiply. Any part of it can be changed."""
@@ -28,16 +34,16 @@ def save(tmp_path):
     def save(*, inputs=None, outputs=None, nodes=None, opset=11):
         weights = np.random.default_rng(0).normal(0, 3, (3, 10)).astype(np.float32)
         graph = helper.make_graph(
-            nodes
-            or [
-                helper.make_node("GlobalAveragePool", ["x"], ["pooled"]),
-                helper.make_node("Flatten", ["pooled"], ["flat"]),
-                helper.make_node("MatMul", ["flat", "w"], ["y"]),
-            ],
+            nodes or [*POOLED, helper.make_node("MatMul", ["flat", "w"], ["y"])],
             "net",
             inputs or [value("x", 1, 3, 64, 96)],
             outputs or [value("y", 1, 10)],
-            [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(np.array([1, 3]), "fixed")],
+            [
+                numpy_helper.from_array(weights, "w"),
+                numpy_helper.from_array(np.array([1, 3]), "fixed"),
+                numpy_helper.from_array(np.array([0]), "first"),
+                numpy_helper.from_array(np.ones(3, np.float32), "gain"),
+            ],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=6)
         onnx.save_model(model, tmp_path / "net.onnx")
@@ -46,12 +52,22 @@ def save(tmp_path):
     return save
 
 
-@pytest.mark.parametrize("batch", [1, "N"])
-@pytest.mark.parametrize("opset", [7, 11, 20])
-def test_a_classifier_gets_any_batch(make_card, save, pictures, batch, opset):
+RESHAPED = [
+    helper.make_node("GlobalAveragePool", ["x"], ["pooled"]),
+    helper.make_node("Reshape", ["pooled", "fixed"], ["flat"]),  # to [1, 3]: the batch is written into the shape
+    helper.make_node("MatMul", ["flat", "w"], ["y"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("batch", "opset", "nodes"),
+    [(1, 7, None), (1, 11, None), (1, 20, None), (1, 23, None), ("N", 7, None), ("N", 20, None), (1, 13, RESHAPED)],
+)
+def test_a_classifier_gets_any_batch(make_card, save, pictures, batch, opset, nodes):
     card = make_card("classify")
     images = pictures(card.recipe, "chelsea", "coffee", "rocket")
-    network = build(card, save(inputs=[value("x", batch, 3, 64, 96)], outputs=[value("y", batch, 10)], opset=opset))
+    inputs, outputs = [value("x", batch, 3, 64, 96)], [value("y", batch, 10)]
+    network = build(card, save(inputs=inputs, outputs=outputs, nodes=nodes, opset=opset))
     assert network.reference_name == f"onnxruntime {onnxruntime.__version__}, net.onnx as published"
     reference = Reference(card, network, 10)
     expected = reference(images)["probabilities"]
@@ -93,12 +109,18 @@ def test_of_several_outputs_the_card_chooses(make_card, save):
         (
             {
                 "nodes": [
-                    helper.make_node("GlobalAveragePool", ["x"], ["pooled"]),
-                    helper.make_node("Reshape", ["pooled", "fixed"], ["flat"]),
-                    helper.make_node("MatMul", ["flat", "w"], ["y"]),
+                    *POOLED,
+                    helper.make_node("Gather", ["flat", "first"], ["one"]),
+                    helper.make_node("MatMul", ["one", "w"], ["y"]),
                 ]
             },
-            "has its batch size built in, export it with a free one",
+            "has its batch size built in, .*: it answers 2 pictures together otherwise than one by one, in 'logits'",
+        ),
+        ({"opset": 40}, "opset 40 is too new to be run here, export it again with opset_version=20"),
+        (
+            {"nodes": [*POOLED, helper.make_node("RMSNormalization", ["flat", "gain"], ["y"])], "opset": 23}
+            | {"outputs": [value("y", 1, 3)]},
+            "opset 23 cannot be brought to opset 20, export it again with opset_version=20: .*RMSNormalization",
         ),
         ({"opset": 6}, "opset 6 is too old"),
     ],

@@ -1,0 +1,60 @@
+"""Ultralytics' `.pt` checkpoints: YOLOv5u, v8, 11 and 26, detectors and instance segmenters.
+
+Needs zooserve's extra `ultralytics`. That package is under the AGPL-3.0, and so are its authors' weights.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from export.network import Network
+from export.ultralytics.checkpoint import read_model
+from export.ultralytics.library import version
+from export.ultralytics.network import UltralyticsNetwork
+from zoo.card import ModelCard
+from zoo.errors import ExportError
+
+_TASKS = {"Detect": "detect", "v10Detect": "detect", "Segment": "segment", "Segment26": "segment"}
+"""What each of the heads that are decoded here is for."""
+
+
+def build(card: ModelCard, files: dict[str, Path]) -> Network:
+    """Read the checkpoint `weights`, without running code of its own, and build its network for the card's recipe.
+
+    A card of this family has no options.
+
+    Raises:
+        ExportError: `ultralytics` is not installed; or the file wants code that is not allowed, holds a network for
+            another task or number of channels, or does not run at the recipe's size.
+    """
+    if set(files) != {"weights"} or card.options:
+        raise ExportError(
+            f"{card.name}: a card of the family `ultralytics` has the source `weights` and no options, "
+            f"but this one has {sorted(files)} and {sorted(card.options)}"
+        )
+    path, height, width = files["weights"], card.recipe.height, card.recipe.width
+    model = read_model(path)
+    inner = getattr(model, "model", None)
+    layers: list[Any] = list(inner) if isinstance(inner, nn.Sequential) and len(inner) else [model]
+    head = type(layers[-1]).__name__
+    if _TASKS.get(head) != card.task:
+        purpose = f"which is for the task {_TASKS[head]}" if head in _TASKS else f"expected one of {', '.join(_TASKS)}"
+        raise ExportError(
+            f"{path}: the network ends in {head}, {purpose}; {card.name} is a card for the task {card.task}"
+        )
+    stride = int(layers[-1].stride.max())
+    if height % stride or width % stride:
+        raise ExportError(f"{card.name}: the network needs sides that {stride} divides, not {height} x {width}")
+    channels = 1 if card.normalise.channels == "grey" else 3
+    if (takes := next(model.parameters()).shape[1]) != channels:
+        raise ExportError(f"{path}: takes pictures of {takes} channels, but the card's have {channels}")
+    network = UltralyticsNetwork(layers, height, width).eval()
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, channels, height, width))
+    except Exception as error:  # layers of another version of the library fail in many ways
+        raise ExportError(f"{path}: does not run with ultralytics {version()}: {error}") from error
+    versions = {"ultralytics": version()}
+    return Network(network, f"torch {torch.__version__}", versions=versions, nms=not network.end2end)

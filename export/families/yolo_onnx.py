@@ -1,0 +1,193 @@
+"""YOLO detectors and instance segmenters that are published as ONNX: their answers are recognised and decoded.
+
+Most of them are what Ultralytics' `export` writes, with a batch of one; `export.families.onnx` frees it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto, TensorProto, compose, helper, numpy_helper
+
+from export.convert import OPSET
+from export.families.onnx import check_input, free_batch, keep, one_by_one, open_session, read, reference_name
+from export.network import Network, RawOutputs
+from zoo.card import ModelCard
+from zoo.errors import ExportError
+from zoo.labels import read_labels
+
+LAYOUTS = {
+    "yolov8": "[N, 4 + classes + masks, anchors]: centre and size, class scores, coefficients (v5u, v8, 11)",
+    "yolov5": "[N, anchors, 5 + classes + masks]: centre and size, objectness, class scores, coefficients (v5, v7)",
+    "end2end": "[N, objects, 6 + masks]: xyxy, score, class, coefficients; no NMS is owed (v10, 26)",
+}
+_CORNERS = np.array([[1, 0, 1, 0], [0, 1, 0, 1], [-0.5, 0, 0.5, 0], [0, -0.5, 0, 0.5]], np.float32)
+"""[centre x, centre y, width, height] times this is xyxy."""
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What one row of answers holds, part by part with its length, along `axis` of [N, ., .]."""
+
+    parts: Mapping[str, int]
+    axis: int = 2
+    nms: bool = True
+
+
+def build(card: ModelCard, files: dict[str, Path]) -> Network:
+    """Decode the answers of the ONNX file `weights`; the file, in ONNX Runtime, is the reference.
+
+    Options, which may be left out where the shapes leave no doubt: `output`, the name of the output that holds the
+    boxes; `layout`, one of `LAYOUTS`. An instance segmenter has one more output, its prototypes [N, masks, h, w].
+
+    An end-to-end file that chooses its objects by TopK over the anchors' class scores is cut before that choice, which
+    is seldom right for more than one picture; the head of every served graph makes the same one.
+
+    Raises:
+        ExportError: not an ONNX file, another input than one float32 [N, 3, H, W] of the recipe's size, a batch size
+            that is built into the graph, or outputs in no known layout for as many classes as the card has labels.
+    """
+    path = files["weights"]
+    model, session = read(path)
+    check_input(card, session, path)
+    size = (card.recipe.height, card.recipe.width)
+    picture = session.get_inputs()[0].name
+    names = [output.name for output in session.get_outputs()]
+    answers = one_by_one(session, names, np.zeros((1, 3, *size), np.float32))
+    shapes = {name: answer.shape for name, answer in zip(names, answers, strict=True)}
+
+    raw = {"rows": _rows(card, shapes, path)}
+    if card.task == "segment":
+        raw["prototypes"] = _prototypes(card, shapes, path)
+    layout = _layout(card, shapes, raw, path)
+    if not layout.nms and (scored := _scored_anchors(model)) is not None:
+        raw["rows"] = scored
+        session = open_session(keep(model, picture, {name: name for name in raw.values()}).SerializeToString())
+        shape = one_by_one(session, [scored], np.zeros((1, 3, *size), np.float32))[0].shape
+        layout = _per_class(card, shape, layout.parts.get("coefficients", 0), path)
+    decode = _decode(layout)
+    decoding = open_session(decode.SerializeToString())
+
+    def reference(x: npt.NDArray[np.float32]) -> RawOutputs:
+        published = dict(zip(raw, one_by_one(session, list(raw.values()), x), strict=True))
+        decoded = decoding.run(None, {"decode/rows": published.pop("rows")})
+        return dict(zip((output.name for output in decode.graph.output), decoded, strict=True)) | published
+
+    kept = keep(model, picture, raw)
+    decode.ir_version = kept.ir_version
+    network = compose.merge_models(kept, decode, [("rows", "decode/rows")])
+    return Network(free_batch(network, size, path), reference_name(path), reference, nms=layout.nms)
+
+
+def _rows(card: ModelCard, shapes: Mapping[str, tuple[int, ...]], path: Path) -> str:
+    tables = [name for name, shape in shapes.items() if len(shape) == 3]
+    chosen = card.options.get("output", tables[0] if len(tables) == 1 else None)
+    if chosen not in tables:
+        raise ExportError(
+            f"{path}: the card's option `output` is {chosen!r}, expected the one of {_listed(shapes)} that holds the "
+            f"boxes of all scales, decoded, [N, ., .]. Where there is none, export the network with its detection head"
+        )
+    return str(chosen)
+
+
+def _prototypes(card: ModelCard, shapes: Mapping[str, tuple[int, ...]], path: Path) -> str:
+    maps = [name for name, shape in shapes.items() if len(shape) == 4]
+    if len(maps) != 1:
+        raise ExportError(
+            f"{path}: {card.name} segments, so one output must hold the prototypes [N, masks, h, w], "
+            f"but there are {_listed(shapes)}"
+        )
+    return maps[0]
+
+
+def _layout(card: ModelCard, shapes: Mapping[str, tuple[int, ...]], raw: Mapping[str, str], path: Path) -> _Layout:
+    """Find the one layout that fits the shapes and the number of labels, or that the card names among those."""
+    classes = len(read_labels(card.labels))
+    masks = shapes[raw["prototypes"]][1] if "prototypes" in raw else 0
+    coefficients = {"coefficients": masks} if masks else {}
+    layouts = {
+        "yolov8": _Layout({"centres": 4, "scores": classes} | coefficients, axis=1),
+        "yolov5": _Layout({"centres": 4, "objectness": 1, "scores": classes} | coefficients),
+        "end2end": _Layout({"boxes": 4, "score": 1, "class": 1} | coefficients, nms=False),
+    }
+    shape = shapes[raw["rows"]]
+    fitting = [name for name, layout in layouts.items() if shape[layout.axis] == sum(layout.parts.values())]
+    chosen = card.options.get("layout", fitting[0] if len(fitting) == 1 else None)
+    if chosen not in fitting:
+        known = "; ".join(f"{name} {form}" for name, form in LAYOUTS.items())
+        raise ExportError(
+            f"{path}: the output {raw['rows']!r} {list(shape)}, with {masks} masks and the {classes} labels of "
+            f"{card.labels!r}, fits {' and '.join(fitting) or 'no known layout'}; the card's option `layout` is "
+            f"{chosen!r}. Known are {known}"
+        )
+    return layouts[str(chosen)]
+
+
+def _per_class(card: ModelCard, shape: tuple[int, ...], masks: int, path: Path) -> _Layout:
+    """The layout of an end-to-end network's anchors before it chooses: [N, anchors, 4 + classes + masks]."""
+    classes = len(read_labels(card.labels))
+    if shape[2] != 4 + classes + masks:
+        raise ExportError(
+            f"{path}: the network scores {shape[2] - 4 - masks} classes, but {card.labels!r} has {classes} labels"
+        )
+    return _Layout({"boxes": 4, "scores": classes} | ({"coefficients": masks} if masks else {}), nms=False)
+
+
+def _scored_anchors(model: ModelProto) -> str | None:
+    """Return the tensor that an end-to-end network splits into boxes and scores and chooses from: by the best class.
+
+    None where no `Split` is followed by `ReduceMax` and `TopK`.
+    """
+    makers = {output: node for node in model.graph.node for output in node.output}
+    for node in model.graph.node:
+        best = makers.get(node.input[0]) if node.op_type == "TopK" else None
+        split = makers.get(best.input[0]) if best is not None and best.op_type == "ReduceMax" else None
+        if split is not None and split.op_type == "Split":
+            return str(split.input[0])
+    return None
+
+
+def _decode(layout: _Layout) -> ModelProto:
+    """Make the graph from `decode/rows` to raw answers as `export.network.Network` names them.
+
+    Opset and batch are those of every served graph.
+    """
+    nodes, constants = [], {"decode/lengths": np.array(list(layout.parts.values()))}
+    parts = {name: f"decode/{name}" for name in layout.parts}
+    nodes.append(helper.make_node("Split", ["decode/rows", "decode/lengths"], list(parts.values()), axis=layout.axis))
+    if layout.axis == 1:
+        for name, part in parts.items():
+            parts[name] = f"{part}/last"
+            nodes.append(helper.make_node("Transpose", [part], [parts[name]], perm=[0, 2, 1]))
+    if "centres" in parts:
+        constants["decode/corners"] = _CORNERS
+        nodes.append(helper.make_node("MatMul", [parts["centres"], "decode/corners"], ["boxes"]))
+    else:
+        nodes.append(helper.make_node("Identity", [parts["boxes"]], ["boxes"]))
+    if "objectness" in parts:
+        nodes.append(helper.make_node("Mul", [parts["scores"], parts["objectness"]], ["scores"]))
+    elif "scores" in parts:
+        nodes.append(helper.make_node("Identity", [parts["scores"]], ["scores"]))
+    else:
+        constants["decode/last"] = np.array([2])
+        nodes.append(helper.make_node("Squeeze", [parts["score"], "decode/last"], ["scores"]))
+        nodes.append(helper.make_node("Squeeze", [parts["class"], "decode/last"], ["classes"]))
+    if "coefficients" in parts:
+        nodes.append(helper.make_node("Identity", [parts["coefficients"]], ["coefficients"]))
+    ranks = {"boxes": 3, "scores": 3 if "scores" in parts else 2, "classes": 2, "coefficients": 3}
+    made = {name for node in nodes for name in node.output}
+    graph = helper.make_graph(
+        nodes,
+        "decode",
+        [helper.make_tensor_value_info("decode/rows", TensorProto.FLOAT, [None, None, None])],
+        [helper.make_tensor_value_info(k, TensorProto.FLOAT, [None] * n) for k, n in ranks.items() if k in made],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", OPSET)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets))
+
+
+def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name!r} {list(shape)}" for name, shape in shapes.items())
