@@ -88,7 +88,7 @@ def export_model(
         images = np.stack([apply_exact(card.recipe, photo.picture) for photo in photos])
     with step("build"):
         labels = read_labels(card.labels)
-        network = _build(card, files)
+        network = build(card, files)
         reference = Reference(card, network, len(labels))
     with step("convert"):
         model = convert(card, network, reference.head, reference.raw(images[:2]), verbose=verbose)
@@ -124,7 +124,12 @@ def open_photo(name: str, path: Path) -> Photo:
     return Photo(name, path, ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
 
 
-def _build(card: ModelCard, files: dict[str, Path]) -> Network:
+def build(card: ModelCard, files: dict[str, Path]) -> Network:
+    """Let the card's family build its network.
+
+    Raises:
+        ExportError: there is no such family, or the files do not fit it.
+    """
     known = sorted(module.name for module in pkgutil.iter_modules(families.__path__))
     if card.family not in known:
         raise ExportError(f"{card.name}: there is no family {card.family!r}, expected one of {', '.join(known)}")

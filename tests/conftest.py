@@ -89,3 +89,29 @@ def server(models, tmp_path_factory):
     with serving(tmp_path_factory.mktemp("server") / "log", ZOOSERVE_MODELS=str(models)) as server:
         server.wait(200)
         yield server
+
+
+@pytest.fixture(scope="session")
+def my_onnx(tmp_path_factory) -> Path:
+    """A classifier as its owner exports it: mobilenet_v2 as float32 [N, 3, 224, 224] -> logits, normalised outside."""
+    import torch
+    from torchvision.models import mobilenet_v2
+
+    from zoo.sources import fetch_all
+
+    network = mobilenet_v2()
+    network.load_state_dict(torch.load(fetch_all(catalog.find("mobilenet_v2").sources)["weights"], weights_only=True))
+    path = tmp_path_factory.mktemp("own") / "my.onnx"
+    torch.onnx.export(
+        network.eval(),
+        (torch.zeros(2, 3, 224, 224),),
+        path,
+        dynamo=True,
+        opset_version=18,
+        external_data=False,
+        input_names=["x"],
+        output_names=["y"],
+        dynamic_shapes=({0: torch.export.Dim("n")},),
+        verbose=False,
+    )
+    return path

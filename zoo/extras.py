@@ -1,7 +1,9 @@
 """Which extra of zooserve brings a module that the base installation lacks: for messages that say what to install."""
 
-_EXTRAS = {"onnxruntime": "cpu` or `gpu", "timm": "timm", "libreyolo": "libreyolo"} | dict.fromkeys(
-    ("onnx", "onnxscript", "tflite", "tomli_w", "torch", "torchvision"), "export"
+_EXTRAS = (
+    {"onnxruntime": "cpu` or `gpu"}
+    | {library: library for library in ("libreyolo", "timm", "ultralytics")}
+    | dict.fromkeys(("onnx", "onnxscript", "tflite", "torch", "torchvision"), "export")
 )
 
 

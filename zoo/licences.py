@@ -19,6 +19,7 @@ PERMISSIVE = frozenset(
         "CC0-1.0",
         "ISC",
         "LicenseRef-Darknet",  # "do what you want"
+        "LicenseRef-own",  # of whoever serves it
         "LicenseRef-public-domain",
         "MIT",
         "Unlicense",

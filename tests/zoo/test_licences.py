@@ -12,6 +12,7 @@ from zoo.licences import check_accepted, to_accept
     [
         ("MIT", "Apache-2.0", ()),
         ("LicenseRef-Darknet", "CC0-1.0", ()),
+        ("MIT", "LicenseRef-own", ()),
         ("AGPL-3.0-only", "AGPL-3.0-only", ("AGPL-3.0-only",)),
         ("BSD-3-Clause", "CC-BY-NC-4.0", ("CC-BY-NC-4.0",)),
         ("GPL-3.0-only", "CC-BY-NC-4.0", ("GPL-3.0-only", "CC-BY-NC-4.0")),

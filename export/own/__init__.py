@@ -1,0 +1,1 @@
+"""A model of one's own: its file is looked at, a card is proposed, tried on photos and written (`zooserve add`)."""

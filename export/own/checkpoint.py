@@ -1,0 +1,130 @@
+"""Cards for checkpoints that are no graphs: Darknet's weights with their cfg, and a library's architectures.
+
+`export.own.command` calls them; what the cfg or the library's own card of the architecture says need not be asked.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from export.darknet.cfg import read_cfg
+from export.own.draft import Draft, Fact, Wishes, own_file
+from zoo.card import Licence, ModelCard, Normalise, Recipe
+from zoo.errors import ExportError
+from zoo.labels import read_labels
+from zoo.libraries import libraries, library
+
+
+def draft_darknet(path: Path, cfg: Path, wishes: Wishes) -> Draft:
+    """Propose the card of a Darknet detector.
+
+    Raises:
+        ExportError: the cfg cannot be read, or has other classes than there are labels.
+        CardError: the label file is missing or has an empty line.
+    """
+    net, *layers = read_cfg(cfg)
+    width, height = net.integer("width"), net.integer("height")
+    if wishes.size is not None:
+        height, width = wishes.size
+    classes = max((layer.integer("classes", 0) for layer in layers), default=0)
+    labels = wishes.labels or ("coco80" if classes == 80 else None)
+    if labels is None:
+        raise ExportError(f"{cfg}: its {classes} classes need names: --labels names.txt, one name per line")
+    if (found := len(read_labels(labels))) != classes:
+        raise ExportError(f"{labels} has {found} labels, but {cfg} has {classes} classes")
+    card = _card(
+        path,
+        wishes,
+        ModelCard(
+            name=wishes.name,
+            version="1",
+            task="detect",
+            family="darknet",
+            title=f"{path.name}, {classes} classes",
+            labels=labels,
+            licence=Licence("LicenseRef-Darknet", ""),
+            recipe=Recipe(height, width, "letterbox"),
+            sources={"cfg": own_file(cfg), "weights": own_file(path)},
+            normalise=Normalise(channels="grey" if net.integer("channels", 3) == 1 else "rgb"),
+            tolerance=0.01,  # boxes are in pixels
+        ),
+    )
+    return _draft(
+        card, {"input": "given" if wishes.size else "the cfg", "labels": "given" if wishes.labels else "COCO's"}
+    )
+
+
+def draft_architecture(path: Path, architecture: str, family: str | None, wishes: Wishes) -> Draft:
+    """Propose the card of a checkpoint of an architecture that a library knows; its default weights' recipe is taken.
+
+    Raises:
+        ExportError: no installed library knows the architecture.
+        CardError: the label file is missing or has an empty line.
+    """
+    asked = [library(family)] if family else [known for known in libraries() if not known.missing]
+    base = next((card for known in asked if (card := known.load().card_for(architecture))), None)
+    if base is None:
+        raise ExportError(
+            f"--architecture {architecture}: {' and '.join(known.name for known in asked)} do not know it; "
+            f"`zooserve list {asked[0].name}` shows those that there are"
+        )
+    recipe = base.recipe
+    if wishes.size is not None:
+        height, width = wishes.size
+        side = round(max(height, width) * recipe.short_side / recipe.height) if recipe.short_side else None
+        recipe = msgspec.structs.replace(recipe, height=height, width=width, short_side=side)
+    changed = msgspec.structs.replace(
+        base,
+        name=wishes.name,
+        title=f"{path.name}, {architecture}",
+        homepage="",
+        labels=wishes.labels or base.labels,
+        recipe=recipe,
+        sources={"weights": own_file(path)},
+        expect=(),
+        default=False,
+        task_default=False,
+    )
+    where = f"as {base.family}'s {architecture}"
+    return _draft(_card(path, wishes, changed), {"labels": "given" if wishes.labels else f"assumed: {where}"}, where)
+
+
+def _card(path: Path, wishes: Wishes, card: ModelCard) -> ModelCard:
+    if wishes.licence is None:
+        raise ExportError(
+            f"{path}: under which licence are its weights? --license MIT, another SPDX identifier, or LicenseRef-own "
+            "where they are yours"
+        )
+    if wishes.task not in {None, card.task}:
+        raise ExportError(
+            f"{path}: --task is {wishes.task}, but {card.family} makes a model that can {card.task} of it"
+        )
+    recipe, normalise = card.recipe, card.normalise
+    if wishes.resize is not None and wishes.resize != recipe.resize:
+        side = round(max(recipe.height, recipe.width) / 0.875) if wishes.resize == "crop" else None
+        recipe = msgspec.structs.replace(recipe, resize=wishes.resize, short_side=side)
+    return msgspec.structs.replace(
+        card,
+        licence=Licence(card.licence.code, wishes.licence),
+        recipe=recipe,
+        normalise=Normalise(
+            wishes.mean or normalise.mean,
+            wishes.std or normalise.std,
+            wishes.channels or normalise.channels,  # type: ignore[arg-type]
+        ),
+    )
+
+
+def _draft(card: ModelCard, known: Mapping[str, str], usual: str = "usual for Darknet") -> Draft:
+    labels = read_labels(card.labels)
+    recipe, normalise = card.recipe, card.normalise
+    facts = [
+        Fact("task", card.task, f"the family {card.family}"),
+        Fact("input", f"{recipe.width} x {recipe.height} pixels", known.get("input", usual)),
+        Fact("resize", recipe.resize + (f", short side {recipe.short_side}" if recipe.short_side else ""), usual),
+        Fact("pixels", f"{normalise.channels}, mean {list(normalise.mean)}, std {list(normalise.std)}", usual),
+        Fact("labels", f"{len(labels)}: {', '.join(labels[:3])}, ...", known["labels"]),
+        Fact("licence", f"{card.licence.weights} (weights), {card.licence.code} (code)", "given"),
+    ]
+    return Draft(card, labels, facts, {"as usual": normalise})

@@ -1,0 +1,304 @@
+"""From an ONNX file to the card that fits it, as far as the file and its owner say; what they do not say is assumed.
+
+`export.own.command` calls `draft_onnx`; `export.own.trial` then chooses among the normalisations that remain.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from export.own.graph import Graph, Layout, inspect
+from zoo.card import Licence, ModelCard, Normalise, Recipe, Source, Task
+from zoo.errors import ExportError
+from zoo.hashing import sha256_of
+from zoo.labels import read_labels
+
+Answers = dict[str, npt.NDArray[np.float32]]
+AGPL = "AGPL-3.0-only"
+_USUAL_LABELS = {("classify", 1000): "imagenet1k", ("detect", 80): "coco80", ("segment", 21): "voc21"}
+_IMAGENET = Normalise((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+_UNIT = Normalise()
+_RAW = Normalise(std=(1.0, 1.0, 1.0))
+_CAFFE = Normalise((123.0, 117.0, 104.0), (1.0, 1.0, 1.0), "bgr")
+CANDIDATES = {
+    "ImageNet's mean and deviation": _IMAGENET,
+    "0..1": _UNIT,
+    "-1..1": Normalise((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
+    "0..255": _RAW,
+    "0..255 BGR less ImageNet's mean": _CAFFE,
+}
+_OF_DETECTORS = ("0..1", "0..255", "ImageNet's mean and deviation")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the owner of a file says about it; None and empty where nothing.
+
+    Attributes:
+        labels: a `.txt` file, or the name of one of the zoo's.
+        size: height and width.
+        mean, std: in 0..255.
+    """
+
+    name: str
+    task: Task | None = None
+    labels: str | None = None
+    licence: str | None = None
+    resize: str | None = None
+    size: tuple[int, int] | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    channels: str | None = None
+    layout: Layout | None = None
+    output: str | None = None
+
+
+class Fact(NamedTuple):
+    """A line of the report: what, its value, and how that is known (`the file`, `given`, or `assumed: ...`)."""
+
+    what: str
+    value: str
+    known: str
+
+
+@dataclass
+class Draft:
+    """A card that lacks no more than its normalisation, where `candidates` has several, by what they are called."""
+
+    card: ModelCard
+    labels: tuple[str, ...]
+    facts: list[Fact]
+    candidates: dict[str, Normalise] = field(default_factory=dict)
+
+
+def draft_onnx(path: Path, wishes: Wishes, scratch: Path) -> Draft:
+    """Propose the card of an ONNX file.
+
+    Args:
+        path: of the file.
+        wishes: of its owner, who is always right.
+        scratch: folder for the label file, where the labels are noted in the ONNX file.
+
+    Raises:
+        ExportError: naming what the file lacks, or what has to be said because the file does not say it.
+        CardError: the label file is missing or has an empty line.
+    """
+    graph = inspect(path, wishes.layout)
+    (height, width), why_size = _size(graph, wishes)
+    answers = graph.answers(height, width)
+    task, why_task = _task(graph, wishes, answers)
+    instances = task == "segment" and any(answer.ndim == 3 for answer in answers.values())
+    family = "yolo_onnx" if task == "detect" or instances else "onnx"
+    output, why_output = _output(graph, wishes, "detect" if instances else task, answers)
+    labels, why_labels = _labels(graph, wishes, task, answers, output, scratch)
+    classes = read_labels(labels)
+    options: dict[str, str | int | float | bool] = {"output": output} if len(answers) > 1 else {}
+    if graph.layout == "nhwc":
+        options["channels_last"] = True
+    if task == "classify" and _is_softmax(answers[output]):
+        options["probabilities"] = True
+    if family == "yolo_onnx" and graph.layout == "nhwc":
+        raise ExportError(f"{path}: takes [N, H, W, C]; export the detector with its channels first, [N, 3, H, W]")
+    recipe, why_recipe = _recipe(graph, wishes, task, height, width)
+    candidates, why_candidates = _candidates(graph, wishes, family)
+    licence, why_licence = _licence(graph, wishes)
+    kind = "probabilities" if "probabilities" in options else "boxes" if family == "yolo_onnx" else "raw scores"
+    if labels == "salient":
+        kind = "opacity"
+    facts = [
+        Fact("task", task, why_task),
+        Fact("input", f"{graph.layout.upper()}, {width} x {height} pixels, {graph.channels} channels", why_size),
+        Fact("resize", recipe.resize + (f", short side {recipe.short_side}" if recipe.short_side else ""), why_recipe),
+        Fact("pixels", " or ".join(candidates), why_candidates),
+        Fact("output", f"{output!r} {list(answers[output].shape)}, {kind}", why_output),
+        Fact("labels", f"{len(classes)}: {', '.join(classes[:3])}{', ...' if len(classes) > 3 else ''}", why_labels),
+        Fact("licence", f"{licence.weights} (weights), {licence.code} (code)", why_licence),
+    ]
+    card = ModelCard(
+        name=wishes.name,
+        version="1",
+        task=task,
+        family=family,
+        title=f"{path.name}, {len(classes)} classes",
+        labels=labels,
+        licence=licence,
+        recipe=recipe,
+        sources={"weights": own_file(path)},
+        normalise=next(iter(candidates.values())),
+        options=options,
+        tolerance=0.01 if family == "yolo_onnx" else 1e-3,  # boxes are in pixels
+    )
+    return Draft(card, classes, facts, candidates)
+
+
+def own_file(path: Path) -> Source:
+    """Point at a file where it lies."""
+    return Source(file=str(path.absolute()), sha256=sha256_of(path), size=path.stat().st_size)
+
+
+def _size(graph: Graph, wishes: Wishes) -> tuple[tuple[int, int], str]:
+    built_in = (graph.height, graph.width)
+    noted = graph.noted_size()
+    if wishes.size is not None:
+        if any(own not in {None, wish} for own, wish in zip(built_in, wishes.size, strict=True)):
+            raise ExportError(
+                f"{graph.path}: its input is {graph.width} x {graph.height} pixels, so --size cannot be "
+                f"{wishes.size[1]}x{wishes.size[0]}: leave it out"
+            )
+        return wishes.size, "given"
+    if graph.height is not None and graph.width is not None:
+        return (graph.height, graph.width), "the file"
+    if noted is not None:
+        return noted, "the file's note `imgsz`"
+    raise ExportError(
+        f"{graph.path}: takes pictures of any size, but a served graph has one: say which it was trained for, "
+        "such as --size 224 or --size 640x384 (width x height)"
+    )
+
+
+def _task(graph: Graph, wishes: Wishes, answers: Answers) -> tuple[Task, str]:
+    ranks = {answer.ndim for answer in answers.values()}
+    if wishes.task is not None:
+        return wishes.task, "given"
+    noted = graph.notes.get("task", "")
+    for task in ("classify", "detect", "segment"):
+        if noted == task:
+            return task, "the file's note `task`"
+    if ranks == {2}:
+        return "classify", "assumed: its outputs are [N, C]"
+    if ranks == {3}:
+        return "detect", "assumed: its outputs are [N, ., .]"
+    if ranks <= {3, 4}:
+        return "segment", "assumed: it has an output [N, ., h, w]"
+    raise ExportError(f"{graph.path}: its outputs are {_listed(answers)}: say --task classify, detect or segment")
+
+
+def _output(graph: Graph, wishes: Wishes, task: Task, answers: Answers) -> tuple[str, str]:
+    rank, form = {"classify": (2, "[N, C]"), "detect": (3, "all boxes [N, ., .]"), "segment": (4, "[N, C, h, w]")}[task]
+    known = [name for name, answer in answers.items() if answer.ndim == rank]
+    if wishes.output is not None:
+        if wishes.output not in known:
+            raise ExportError(
+                f"{graph.path}: --output is {wishes.output!r}, but a model that can {task} answers {form}; "
+                f"its outputs are {_listed(answers)}"
+            )
+        return wishes.output, "given"
+    if not known:
+        raise ExportError(
+            f"{graph.path}: a model that can {task} answers {form}, but its outputs are {_listed(answers)}. "
+            "Say another --task, or export the network with its head"
+        )
+    if len(known) > 1:
+        raise ExportError(
+            f"{graph.path}: which of its outputs is the answer? There are {_listed(answers)}: say --output {known[0]}, "
+            "or another"
+        )
+    return known[0], "the only one" if len(answers) == 1 else "the only one of its form"
+
+
+def _labels(graph: Graph, wishes: Wishes, task: Task, answers: Answers, output: str, scratch: Path) -> tuple[str, str]:
+    """Return the labels as a card names them; it has as many as the answer has classes."""
+    counts = _classes(task, answers, output)
+    shape = list(answers[output].shape)
+    if wishes.labels is not None:
+        labels, known = wishes.labels, "given"
+    elif noted := graph.names():
+        path = scratch / f"{wishes.name}.txt"
+        path.write_text("\n".join(noted) + "\n", encoding="utf-8")
+        labels, known = str(path), "the file's note `names`"
+    elif task == "segment" and counts == (2,):
+        return "salient", "assumed: one channel is the opacity of an object"
+    elif usual := next((usual for count in counts if (usual := _USUAL_LABELS.get((task, count)))), None):
+        return usual, f"assumed: {usual} has as many"
+    else:
+        number = f"{counts[0]} " if counts else ""
+        raise ExportError(
+            f"{graph.path}: the {number}classes of {output!r} {shape} need names: --labels names.txt, one name per line"
+        )
+    found = len(read_labels(labels))
+    if counts and found not in counts:
+        expected = " or ".join(map(str, counts))
+        hint = ""
+        if task == "segment" and counts == (2,):
+            hint = (
+                ": one channel is the opacity of an object, which needs the names of the background and of the object"
+            )
+        raise ExportError(
+            f"{labels} has {found} labels, but the output {output!r} {shape} has {expected} classes{hint}"
+        )
+    return labels, known
+
+
+def _classes(task: Task, answers: Answers, output: str) -> tuple[int, ...]:
+    """Return how many classes an output can be of, the likeliest first; none where its shape does not tell."""
+    shape = answers[output].shape
+    if task == "classify":
+        return (shape[1],)
+    if len(shape) == 4:
+        return (2 if shape[1] == 1 else shape[1],)
+    masks = next((answer.shape[1] for answer in answers.values() if answer.ndim == 4), 0)
+    if shape[2] == 6 + masks:
+        return ()  # xyxy, score and class: any number
+    columns, rows = sorted(shape[1:])  # there are more anchors than classes
+    box = 4 if shape[1] == columns else 5  # YOLOv5 has the anchors first, and an objectness
+    return (columns - box - masks,) if rows > columns > box + masks else ()
+
+
+def _recipe(graph: Graph, wishes: Wishes, task: Task, height: int, width: int) -> tuple[Recipe, str]:
+    usual = {"classify": "crop", "detect": "letterbox", "segment": "stretch"}[task]
+    if task == "segment" and graph.of_ultralytics:
+        usual = "letterbox"
+    resize, short_side = wishes.resize or usual, None
+    if resize == "crop":
+        short_side = max(height, width) if graph.of_ultralytics else round(max(height, width) / 0.875)
+    known = "given" if wishes.resize else f"assumed: usual for {task}"
+    return Recipe(height, width, resize, short_side=short_side), known  # type: ignore[arg-type]
+
+
+def _candidates(graph: Graph, wishes: Wishes, family: str) -> tuple[dict[str, Normalise], str]:
+    """Return the normalisations to try, by what they are called, and why no others."""
+    channels = "grey" if graph.channels == 1 else wishes.channels
+    known = "to be tried"
+    if wishes.mean is not None or wishes.std is not None:
+        found = {"as given": Normalise(wishes.mean or (0.0, 0.0, 0.0), wishes.std or (1.0, 1.0, 1.0))}
+        known = "given"
+    elif graph.normalises:
+        found = {"0..255": _RAW} if graph.full_scale == 255 else {"0..1": _UNIT}
+        known = f"the graph itself begins with {graph.normalises}"
+    elif graph.of_ultralytics:
+        found, known = {"0..1": _UNIT}, "Ultralytics' notes in the file"
+    elif family == "yolo_onnx":
+        found = {name: CANDIDATES[name] for name in _OF_DETECTORS}
+    else:
+        found = dict(CANDIDATES)
+    if channels is not None:
+        found = {
+            name: msgspec.structs.replace(normalise, channels=channels)
+            for name, normalise in found.items()
+            if normalise.channels == "rgb"
+        }
+    return found, known
+
+
+def _licence(graph: Graph, wishes: Wishes) -> tuple[Licence, str]:
+    """What Ultralytics exports is under the AGPL, code and all, unless its owner bought another licence."""
+    if graph.of_ultralytics or "AGPL-3.0" in graph.notes.get("license", ""):
+        return Licence(AGPL, wishes.licence or AGPL), "Ultralytics' notes in the file"
+    if wishes.licence is None:
+        raise ExportError(
+            f"{graph.path}: under which licence are its weights? The file does not say: --license MIT, another SPDX "
+            "identifier, or LicenseRef-own where they are yours"
+        )
+    return Licence(wishes.licence, wishes.licence), "given"
+
+
+def _is_softmax(answer: npt.NDArray[np.float32]) -> bool:
+    return bool(answer.min() >= 0 and np.allclose(answer.sum(1), 1, atol=1e-3))
+
+
+def _listed(answers: Answers) -> str:
+    return ", ".join(f"{name!r} {list(answer.shape)}" for name, answer in answers.items())

@@ -1,0 +1,71 @@
+"""CONTRIBUTING's walk-throughs, done as a newcomer does them: its card, its commands, its answers."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zoo import catalog
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "CONTRIBUTING.md").read_text()
+STEPS = re.findall(r"```sh\n(.*?)```\n\n```text\n(.*?)```", PAGE, re.DOTALL)
+NUMBER = re.compile(r"\d+\.\d+")
+
+
+@pytest.fixture
+def newcomer(tmp_path):
+    """A folder with the page's card and the page's photo, and a shell in it."""
+    (tmp_path / "docs").mkdir()
+    shutil.copy(ROOT / "docs/coffee.jpg", tmp_path / "docs")
+    card = re.search(r"`(cards/\w+\.toml)`.*?```toml\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "cards").mkdir()
+    (tmp_path / card[1]).write_text(card[2])
+    environment = {key: value for key, value in os.environ.items() if key not in {"ZOOSERVE_CARDS", "ZOOSERVE_MODELS"}}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+
+    def run(commands: str) -> list[str]:
+        arguments = ["sh", "-ec", commands]
+        done = subprocess.run(
+            arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=280
+        )
+        assert done.returncode == 0, done.stderr
+        return [line.rstrip() for line in done.stdout.splitlines()]
+
+    run.folder = tmp_path
+    return run
+
+
+def same(printed: list[str], shown: list[str]) -> None:
+    """Equal line by line; numbers may differ as much as they do between processors."""
+    assert [NUMBER.sub("#", line) for line in printed] == [NUMBER.sub("#", line) for line in shown]
+    numbers = [[float(number) for line in lines for number in NUMBER.findall(line)] for lines in (printed, shown)]
+    assert numbers[0] == pytest.approx(numbers[1], rel=0.01, abs=0.002)
+
+
+def test_a_newcomer_adds_a_model_with_one_card_under_30_lines(newcomer):
+    (card,) = (newcomer.folder / "cards").iterdir()
+    assert len(card.read_text().splitlines()) < 30
+    assert card.stem not in catalog.names(), "a model that the zoo does not have yet"
+    commands, answer = STEPS[0]
+    shown = answer.splitlines()
+    printed = newcomer(commands)
+    same(printed[-len(shown) :], shown)
+    assert printed[0].startswith(f"{card.stem} 1: models/{card.stem}/1, ")
+    assert any(line.startswith(card.stem) and "version 1" in line for line in newcomer("zooserve list"))
+
+
+def test_a_newcomer_adds_a_file_of_their_own(newcomer, my_onnx):
+    shutil.copy(my_onnx, newcomer.folder / "my.onnx")
+    commands, answer = STEPS[1]
+    same(newcomer(commands), answer.splitlines())
+    assert {path.name for path in newcomer.folder.iterdir()} >= {"my.png", "models"}
+    assert any(line.startswith("my ") and "file" in line for line in newcomer("zooserve list"))
+
+
+def test_both_walk_throughs_are_run():
+    assert len(STEPS) == PAGE.count("```sh\n") == 2
