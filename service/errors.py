@@ -19,6 +19,9 @@ class Reason(StrEnum):
     NOT_READY = "not_ready"
     DEADLINE = "deadline"
     INTERNAL = "internal"
+    UNAUTHORISED = "unauthorised"
+    FORBIDDEN = "forbidden"
+    REFUSED = "refused"
 
 
 class RequestError(Exception):

@@ -21,6 +21,8 @@ class Pauses:
 
     def calm(self) -> None:
         """Keep what was loaded out of the collector's way (a full collection over it once took 601 ms), and watch."""
+        if self._note in gc.callbacks:
+            gc.callbacks.remove(self._note)
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 50, 100)

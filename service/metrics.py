@@ -50,6 +50,12 @@ class Metrics:
         self.rejected = Counter(
             "zooserve_rejected", "Requests that were refused, by reason", ["model", "reason"], registry=registry
         )
+        self.refused = Counter(
+            "zooserve_model_refused",
+            "New versions that failed a check, so that the old one stays",
+            ["model"],
+            registry=registry,
+        )
         self.cold_shape = Counter(
             "zooserve_cold_shape", "Batches of a size that was never warmed up", ["model"], registry=registry
         )

@@ -1,10 +1,13 @@
 """Everything that one server process holds, put together once: settings, metrics, workers, models, predictor."""
 
 import functools
+import os
+from pathlib import Path
 
 from service.engine.model import LoadedModel
 from service.engine.providers import gpu_count
 from service.engine.repository import Repository
+from service.engine.unloaded import Unloaded
 from service.engine.workers import Workers
 from service.garbage import Pauses
 from service.metrics import Metrics
@@ -35,7 +38,10 @@ class Runtime:
             metrics=self.metrics,
             device_id=process % max(1, gpu_count()),
         )
-        self.repository = Repository(settings, self.metrics, load, self._check)
+        # `zooserve serve` makes a folder where the server's processes tell each other what was unloaded.
+        shared = os.environ.get("ZOOSERVE_SHARED")
+        unloaded = Unloaded(Path(shared) if shared else None)
+        self.repository = Repository(settings, self.metrics, load, self._check, unloaded)
         self.predictor = Predictor(self.repository, settings)
 
     def start(self) -> None:
@@ -44,6 +50,7 @@ class Runtime:
 
     def stop(self) -> None:
         """Let the worker threads end."""
+        self.repository.close()
         self.workers.close()
         if self.tracing is not None:
             self.tracing.stop()

@@ -39,6 +39,16 @@ class Settings(Struct, frozen=True):
         50.0
     )
     max_images: Annotated[int, Meta(ge=1, le=1000, description="Most pictures in one request.")] = 32
+    watch_s: Annotated[
+        float, Meta(ge=0, le=3600, description="Look for new versions in the folder so often, in seconds; 0: never.")
+    ] = 5.0
+    api_keys: Annotated[
+        str,
+        Meta(description="Keys, one of which every request must bring, with commas; or @FILE with one per line."),
+    ] = ""
+    admin_keys: Annotated[
+        str, Meta(description="The same for loading and unloading models, which without it is off.")
+    ] = ""
     pixels: Annotated[
         Literal["fast", "exact"],
         Meta(description="`fast` decodes and resizes the quick way, `exact` as the checkpoint was evaluated (Pillow)."),

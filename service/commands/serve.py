@@ -11,6 +11,7 @@ from typing import cast
 import click
 from rich.console import Console
 
+from service.http.keys import Guard
 from service.settings import PREFIX, SettingError, read_settings, table
 
 _SERVE_EXAMPLES = """
@@ -45,12 +46,14 @@ def serve(host: str, port: int, models: str | None) -> None:
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
         settings = read_settings()
+        guard = Guard(settings.api_keys, settings.admin_keys)
     except (ValueError, SettingError) as error:
         raise click.ClickException(str(error)) from error
     _check_port(address, port)
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
     # A home of its own: two servers with one home wipe each other's metrics.
     home = os.environ["BENTOML_HOME"] = tempfile.mkdtemp(prefix="zooserve-")
+    os.environ["ZOOSERVE_SHARED"] = tempfile.mkdtemp(dir=home)
     from service.bento import FrontedService, ZooServe  # noqa: PLC0415 - BentoML reads its environment when it is imported
 
     shown = f"[{address}]" if address.version == 6 else str(address)
@@ -60,6 +63,12 @@ def serve(host: str, port: int, models: str | None) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if guard.open and not address.is_loopback:
+        Console(stderr=True).print(
+            f"[yellow]Warning:[/yellow] whoever reaches {shown} may use this server; ZOOSERVE_API_KEYS asks for keys.",
+            highlight=False,
+            soft_wrap=True,
+        )
     try:
         cast(FrontedService, ZooServe).serve_http(host=str(address), port=port)
     finally:

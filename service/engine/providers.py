@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import weakref
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -117,3 +118,5 @@ def pin(rows: npt.NDArray[np.uint8]) -> None:
         return
     if failed:
         logger.warning("pictures are not kept in pinned memory: cudaHostRegister answered %d", failed)
+        return
+    weakref.finalize(rows, runtime.cudaHostUnregister, ctypes.c_void_p(rows.ctypes.data))

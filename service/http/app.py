@@ -18,7 +18,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import RequestError
+from service.http.admin import Admin
 from service.http.body import limited
+from service.http.keys import Guard
 from service.http.predict import Predict
 from service.http.problems import CONTENT_TYPE, Problem, headers, problem
 from service.http.status import Status
@@ -28,8 +30,10 @@ from zoo.card import Task
 
 def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
     """Put the routes of version 1 in front of another app, which gets every request that none of them takes."""
-    predict: dict[str, ASGIApp] = {f"/v1/{task}": Predict(task, runtime) for task in get_args(Task)}
+    guard = Guard(runtime.settings.api_keys, runtime.settings.admin_keys)
+    predict: dict[str, ASGIApp] = {f"/v1/{task}": Predict(task, runtime, guard) for task in get_args(Task)}
     status = Status(runtime.repository, runtime.metrics, runtime.pauses)
+    admin = Admin(runtime.repository, status, guard)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -43,7 +47,10 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
         routes=[
             *(Route(path, endpoint, methods=["POST"]) for path, endpoint in predict.items()),
             Route("/v1/models", status.models),
+            Route("/v1/models/reload", admin.reload, methods=["POST"]),
             Route("/v1/models/{name}", status.model),
+            Route("/v1/models/{name}/load", admin.load, methods=["POST"]),
+            Route("/v1/models/{name}/unload", admin.unload, methods=["POST"]),
             Route("/livez", status.livez),
             Route("/readyz", status.readyz),
             Route("/metrics", status.metrics),
@@ -52,7 +59,7 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
         lifespan=lifespan,
     )
     app.router.default = _Behind(behind, int(runtime.settings.max_body_mb * 1e6))
-    return _ShortCut(predict, app)
+    return _ShortCut(predict, app if guard.open else _Locked(app, guard))
 
 
 def _stay_calm() -> None:
@@ -80,6 +87,25 @@ class _ShortCut:
         if scope["type"] == "http" and scope["method"] == "POST":
             endpoint = self._endpoints.get(scope["path"])
         await (endpoint or self._app)(scope, receive, send)
+
+
+class _Locked:
+    """Lets requests through that bring a key; the probes and the metrics are open, they are the cluster's own."""
+
+    _OPEN = frozenset({"/livez", "/readyz", "/metrics"})
+
+    def __init__(self, app: ASGIApp, guard: Guard) -> None:
+        self._app = app
+        self._guard = guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in self._OPEN:
+            try:
+                self._guard.check(dict(scope["headers"]))
+            except RequestError as error:
+                await (await _refuse(Request(scope), error))(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 class _Behind:

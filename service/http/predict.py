@@ -17,6 +17,7 @@ from service.engine.model import LoadedModel
 from service.errors import Reason, RequestError
 from service.http.body import ClientGone, read_pictures
 from service.http.exchange import Exchange
+from service.http.keys import Guard
 from service.http.problems import Problem, problem
 from service.predictor import deadline_after
 from service.results import Result
@@ -38,7 +39,8 @@ class Several(msgspec.Struct):
 class Predict:
     """The endpoint of one task."""
 
-    def __init__(self, task: Task, runtime: Runtime) -> None:
+    def __init__(self, task: Task, runtime: Runtime, guard: Guard) -> None:
+        self._guard = guard
         self._task = task
         self._predictor = runtime.predictor
         self._settings = runtime.settings
@@ -69,6 +71,8 @@ class Predict:
         asyncio.get_running_loop().call_soon(self._note, exchange)
 
     async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive) -> bytes:
+        if not self._guard.open:
+            self._guard.check(exchange.request_headers)
         words = exchange.words
         model = self._predictor.resolve(self._task, words.pop("model", None), words.pop("version", None))
         exchange.model = model.card.name

@@ -10,7 +10,10 @@ from service.errors import Reason, RequestError
 STATUS = {
     Reason.UNDECODABLE: 400,
     Reason.BAD_REQUEST: 400,
+    Reason.UNAUTHORISED: 401,
+    Reason.FORBIDDEN: 403,
     Reason.UNKNOWN_MODEL: 404,
+    Reason.REFUSED: 409,
     Reason.TOO_LARGE: 413,
     Reason.NOT_AN_IMAGE: 415,
     Reason.BAD_OPTION: 422,
@@ -39,7 +42,9 @@ def problem(error: RequestError) -> Problem:
 
 
 def headers(error: RequestError) -> list[tuple[bytes, bytes]]:
-    """Headers that go with an error: `Retry-After` where trying again makes sense."""
+    """Headers that go with an error: `Retry-After` where trying again makes sense, the scheme where a key is due."""
+    if error.reason is Reason.UNAUTHORISED:
+        return [(b"www-authenticate", b"Bearer")]
     if error.retry_after is None:
         return []
     return [(b"retry-after", str(ceil(error.retry_after)).encode())]

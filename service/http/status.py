@@ -21,6 +21,7 @@ class ModelState(msgspec.Struct, omit_defaults=True):
 
     state: State
     reason: str = ""
+    refused: str = ""
 
 
 class Readiness(msgspec.Struct, omit_defaults=True):
@@ -40,6 +41,8 @@ class ModelSummary(msgspec.Struct, omit_defaults=True):
     task: str = ""
     title: str = ""
     licence: str = ""
+    precision: str = ""
+    accepted: tuple[str, ...] = ()
     default: bool = False
 
 
@@ -55,6 +58,7 @@ class ModelDetails(msgspec.Struct, omit_defaults=True):
     state: State
     card: ServedCard | None
     reason: str = ""
+    refused: str = ""
     provider: str = ""
     profile: Profile | None = None
 
@@ -74,7 +78,7 @@ class Status:
     async def readyz(self, _: Request) -> Response:
         """Answer 200 once every model passed every check, else 503 and what is missing."""
         repository = self._repository
-        models = {name: ModelState(slot.state, slot.reason) for name, slot in repository.slots.items()}
+        models = {name: ModelState(slot.state, slot.reason, slot.refused) for name, slot in repository.slots.items()}
         return _json(Readiness(repository.ready, models, repository.problem), 200 if repository.ready else 503)
 
     async def metrics(self, _: Request) -> Response:
@@ -95,9 +99,8 @@ class Status:
         name = request.path_params["name"]
         slot = self._repository.slots.get(name)
         if slot is None:
-            known = ", ".join(self._repository.slots) or "none"
-            raise RequestError(Reason.UNKNOWN_MODEL, f"There is no model `{name[:80]}`. Loaded: {known}.")
-        details = ModelDetails(slot.state, slot.card, slot.reason)
+            raise RequestError(Reason.UNKNOWN_MODEL, self._repository.unknown(name))
+        details = ModelDetails(slot.state, slot.card, slot.reason, slot.refused)
         if slot.model is not None:
             details.provider, details.profile = slot.model.session.provider, slot.model.profile
         return _json(details)
@@ -108,7 +111,15 @@ def _summary(slot: Slot) -> ModelSummary:
     if card is None:
         return ModelSummary(slot.name, slot.state)
     return ModelSummary(
-        slot.name, slot.state, card.version, card.task, card.title, card.licence.weights, card.task_default
+        name=slot.name,
+        state=slot.state,
+        version=card.version,
+        task=card.task,
+        title=card.title,
+        licence=card.licence.weights,
+        precision=card.precision,
+        accepted=card.accepted,
+        default=card.task_default,
     )
 
 

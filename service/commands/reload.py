@@ -1,0 +1,71 @@
+"""`zooserve reload`: make a running server load what is new in its store."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+import msgspec
+import requests
+from rich.console import Console
+from rich.table import Table
+
+
+@click.command(
+    epilog="""
+\b
+Examples:
+  zooserve reload                                    whatever is new in the server's folder of models
+  zooserve reload mobilenet_v2                       this model, though it was refused or unloaded before
+  zooserve reload --unload u2netp                    stop serving it
+  ZOOSERVE_ADMIN_KEY=... zooserve reload --server https://vision.example.com
+"""
+)
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--server", default="http://127.0.0.1:3000", show_default=True, help="Address of the server.")
+@click.option("--key", envvar="ZOOSERVE_ADMIN_KEY", default="", help="An administrator's key. [$ZOOSERVE_ADMIN_KEY]")
+@click.option("--unload", is_flag=True, help="Unload the models instead.")
+@click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait for each model.")
+@click.option("--json", "as_json", is_flag=True, help="Print the server's answers as JSON.")
+def reload(*, names: tuple[str, ...], server: str, key: str, unload: bool, timeout: float, as_json: bool) -> None:
+    """Load new versions of models into a running server, without a gap.
+
+    A new version is loaded beside the old one, tested, and takes its place. A bad one is refused, and the old one
+    stays. A server also looks for new versions by itself (ZOOSERVE_WATCH_S). The server must have been started with
+    ZOOSERVE_ADMIN_KEYS.
+    """
+    if unload and not names:
+        raise click.UsageError("--unload needs the NAME of a model")
+    verb = "unload" if unload else "load"
+    paths = [f"/v1/models/{name}/{verb}" for name in names] or ["/v1/models/reload"]
+    with requests.Session() as session:
+        if key:
+            session.headers["Authorization"] = f"Bearer {key}"
+        for path in paths:
+            _answer(session.post, server.rstrip("/") + path, timeout)
+        listed = _answer(session.get, f"{server.rstrip('/')}/v1/models", timeout)
+    models = [model for model in listed["models"] if not names or model["name"] in names]
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(models), indent=2).decode())
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("NAME", "VERSION", "STATE"):
+        table.add_column(heading)
+    for model in models:
+        table.add_row(model["name"], model.get("version", ""), model["state"])
+    console = Console(highlight=False)
+    (console if console.is_terminal else Console(highlight=False, width=200)).print(table)
+
+
+def _answer(method: Callable[..., requests.Response], url: str, timeout: float) -> Any:
+    """Ask the server, and return what it answers; raise `ClickException` with its own words where it refuses."""
+    try:
+        response = method(url, timeout=timeout)
+    except requests.RequestException as error:
+        raise click.ClickException(f"{url} cannot be reached: {error}. Name the server with --server.") from error
+    try:
+        body = response.json()
+    except ValueError:
+        raise click.ClickException(f"{url} answered {response.status_code}, and no JSON: is it zooserve's?") from None
+    if not response.ok:
+        raise click.ClickException(str(body.get("detail", body)))
+    return body

@@ -1,0 +1,136 @@
+"""Who may ask, who may load: keys from the environment and from a file, over HTTP and on their own."""
+
+import os
+
+import pytest
+
+from service.errors import Reason, RequestError
+from service.http import keys
+from service.http.keys import Guard, Keys
+from service.settings import SettingError
+from tests.conftest import serving
+
+
+@pytest.mark.parametrize(
+    ("given", "headers", "known"),
+    [
+        ("one,two", {b"authorization": b"Bearer one"}, True),
+        ("one,two", {b"authorization": b"bearer  two "}, True),
+        ("one, two", {b"x-api-key": b"two"}, True),
+        ("one", {b"authorization": b"Basic one"}, False),
+        ("one", {b"x-api-key": b"on"}, False),
+        ("one", {b"x-api-key": b""}, False),
+        ("one", {b"authorization": b"Bearer"}, False),
+        ("one", {}, False),
+        ("", {b"x-api-key": b""}, False),
+        ("clé", {b"x-api-key": "clé".encode()}, True),
+    ],
+)
+def test_which_keys_are_known(given, headers, known):
+    assert Keys(given).knows(headers) is known
+
+
+def test_a_file_of_keys_is_read_again_when_it_changes(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(keys, "_LOOK_EVERY", 0)
+    path = tmp_path / "keys"
+    path.write_text("# the team's\nfirst\n\nsecond\n")
+    held = Keys(f"@{path}")
+    assert held.knows({b"x-api-key": b"second"})
+    assert not held.knows({b"x-api-key": b"# the team's"})
+    path.write_text("third\n")
+    os.utime(path, ns=(1, 1))
+    assert held.knows({b"x-api-key": b"third"})
+    assert not held.knows({b"x-api-key": b"first"})
+    for break_it in (path.unlink, lambda: path.write_text("\n")):
+        break_it()
+        assert held.knows({b"x-api-key": b"third"}), "a broken file locks nobody out and lets nobody in"
+    assert "the keys stay as they were" in caplog.text
+
+
+@pytest.mark.parametrize("content", [None, "", "# nothing\n"])
+def test_a_key_file_must_hold_keys(tmp_path, content):
+    path = tmp_path / "keys"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SettingError, match="cannot be used"):
+        Keys(f"@{path}")
+
+
+def test_an_administrator_may_do_all():
+    guard = Guard("user", "boss")
+    guard.check({b"x-api-key": b"boss"})
+    guard.check_admin({b"x-api-key": b"boss"})
+    for check, headers, reason in (
+        (guard.check, {}, Reason.UNAUTHORISED),
+        (guard.check_admin, {b"x-api-key": b"user"}, Reason.UNAUTHORISED),
+        (Guard("user", "").check_admin, {b"x-api-key": b"user"}, Reason.FORBIDDEN),
+        (Guard("", "").check_admin, {b"x-api-key": b""}, Reason.FORBIDDEN),
+    ):
+        with pytest.raises(RequestError) as refusal:
+            check(headers)
+        assert refusal.value.reason is reason
+
+
+@pytest.fixture(scope="module")
+def locked(models, tmp_path_factory):
+    settings = {"ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_API_KEYS": "user", "ZOOSERVE_ADMIN_KEYS": "boss"}
+    with serving(tmp_path_factory.mktemp("locked") / "log", ZOOSERVE_MODELS=str(models), **settings) as server:
+        server.wait(200)
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "key", "status"),
+    [
+        ("GET", "/livez", "", 200),
+        ("GET", "/readyz", "", 200),
+        ("GET", "/metrics", "", 200),
+        ("GET", "/v1/models", "", 401),
+        ("GET", "/v1/models", "user", 200),
+        ("GET", "/v1/models", "nobody", 401),
+        ("POST", "/v1/classify", "", 401),
+        ("POST", "/v1/classify", "nobody", 401),
+        ("POST", "/v1/classify", "user", 400),
+        ("POST", "/v1/classify", "boss", 400),
+        ("POST", "/classify", "", 401),
+        ("GET", "/", "", 401),
+        ("GET", "/docs.json", "user", 200),
+        ("POST", "/v1/models/reload", "", 401),
+        ("POST", "/v1/models/reload", "user", 401),
+        ("POST", "/v1/models/reload", "boss", 200),
+        ("POST", "/v1/models/none/load", "boss", 404),
+        ("POST", "/v1/models/none/unload", "boss", 404),
+        ("GET", "/v1/models/lenet5/load", "boss", 405),
+    ],
+)
+def test_every_route_asks_for_its_key(locked, method, path, key, status):
+    response = locked.client.request(method, path, headers={"Authorization": f"Bearer {key}"} if key else {})
+    assert response.status_code == status, response.text
+    assert ("www-authenticate" in response.headers) == (status == 401)
+    if status == 401:
+        assert response.json()["reason"] == "unauthorised"
+
+
+def test_reload_from_the_command_line(locked):
+    from click.testing import CliRunner
+
+    from service.commands.reload import reload
+
+    def run(*arguments):
+        return CliRunner().invoke(reload, ["--server", locked.url, *arguments])
+
+    refused = run("lenet5")
+    assert refused.exit_code == 1
+    assert "key is needed" in refused.output
+    assert run("lenet5", "--unload", "--key", "boss").output.split()[-3:] == ["lenet5", "1", "unloaded"]
+    assert locked.client.get("/readyz").status_code == 200
+    assert run("lenet5", "--key", "boss").output.split()[-3:] == ["lenet5", "1", "ready"]
+    assert "no model `u3net`" in run("u3net", "--key", "boss").output
+    nowhere = CliRunner().invoke(reload, ["--server", "http://127.0.0.1:9"])
+    assert "cannot be reached" in nowhere.output
+
+
+def test_without_an_administrator_nothing_is_loaded(server):
+    response = server.client.post("/v1/models/lenet5/unload")
+    assert response.status_code == 403
+    assert "ZOOSERVE_ADMIN_KEYS" in response.json()["detail"]
