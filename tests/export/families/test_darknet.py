@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from PIL import Image
 
 from export.families.darknet import build
+from export.reference import Reference
 from zoo import catalog
 from zoo.card import Normalise, Recipe
 from zoo.errors import ExportError
@@ -68,3 +69,13 @@ def test_files_of_another_network_are_refused(card, files, tmp_path):
         build(card, {**files, "cfg": other})
     with pytest.raises(ExportError, match=r"has \['weights'\]"):
         build(card, {"weights": files["weights"]})
+
+
+@pytest.mark.parametrize("count", [79, 81])
+def test_labels_of_another_length_are_refused(card, files, tmp_path, count):
+    labels = tmp_path / "names.txt"
+    labels.write_text("".join(f"class {i}\n" for i in range(count)))
+    card = replace(card, labels=str(labels))
+    reference = Reference(card, build(card, files), len(read_labels(card.labels)))
+    with pytest.raises(ExportError, match=rf"the network answers .*, 80\).* with the {count} labels of .*names\.txt"):
+        reference(np.zeros((1, 416, 416, 3), np.uint8))
