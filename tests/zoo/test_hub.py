@@ -1,0 +1,86 @@
+"""What a hub says of a file: asked once, from a server that answers as Hugging Face's does."""
+
+import json
+
+import pytest
+
+from zoo.errors import SourceError
+from zoo.sources import hub
+from zoo.sources.hub import look_up
+
+COMMIT, DIGEST = "c" * 40, "d" * 64
+
+
+def model(licence: object = "apache-2.0", **changes) -> bytes:
+    """The fields that matter here, and two of the many others."""
+    siblings = [
+        {"rfilename": "README.md", "size": 3, "blobId": "b" * 40},
+        {"rfilename": "Net.pt", "size": 7, "lfs": {"sha256": DIGEST, "size": 7, "pointerSize": 132}},
+    ]
+    answer = {"id": "lab/Net", "private": False, "sha": COMMIT, "cardData": {"license": licence}, "siblings": siblings}
+    return json.dumps(answer | changes).encode()
+
+
+@pytest.fixture
+def net(server, cache, monkeypatch):
+    """A hub that has the repository lab/Net."""
+    monkeypatch.setenv("HF_ENDPOINT", f"{server.url}/")
+    server.files["/api/models/lab/Net?blobs=true"] = model()
+    return server
+
+
+def test_a_file_is_pinned_at_its_commit(net):
+    found = look_up("lab/Net", "Net.pt")
+    assert found.source.url == f"{net.url}/lab/Net/resolve/{COMMIT}/Net.pt"
+    assert (found.source.sha256, found.source.size, found.licence) == (DIGEST, 7, "Apache-2.0")
+
+
+def test_the_first_answer_is_kept(net):
+    first = look_up("lab/Net", "Net.pt")
+    net.files["/api/models/lab/Net?blobs=true"] = model(sha="e" * 40)
+    assert look_up("lab/Net", "Net.pt") == first
+    assert len(net.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "licence"),
+    [
+        ("mit", "MIT"),
+        ("cc-by-nc-4.0", "CC-BY-NC-4.0"),
+        ("agpl-3.0", "AGPL-3.0-only"),
+        ("openrail", "LicenseRef-openrail"),
+        ("other", "LicenseRef-unknown"),
+        (None, "LicenseRef-unknown"),
+        (["mit", "other"], "LicenseRef-unknown"),
+    ],
+)
+def test_licences(net, said, licence):
+    net.files["/api/models/lab/Net?blobs=true"] = model(said)
+    assert look_up("lab/Net", "Net.pt").licence == licence
+
+
+def test_without_a_card_the_licence_is_unknown(net):
+    net.files["/api/models/lab/Net?blobs=true"] = model(cardData=None)
+    assert look_up("lab/Net", "Net.pt").licence == "LicenseRef-unknown"
+
+
+@pytest.mark.parametrize(
+    ("repository", "filename", "message"),
+    [
+        ("lab/Net", "Other.pt", r"lab/Net has no file 'Other\.pt' with a sha256; it has Net\.pt"),
+        ("lab/Net", "README.md", "has no file 'README.md' with a sha256"),
+        ("lab/None", "Net.pt", r"cannot fetch http.*/api/models/lab/None.*: the server answers 404.* set HF_ENDPOINT"),
+        ("lab/Page", "Net.pt", "does not answer as a model hub"),
+    ],
+)
+def test_what_is_not_there(net, repository, filename, message):
+    net.files["/api/models/lab/Page?blobs=true"] = b"<html>"
+    with pytest.raises(SourceError, match=message):
+        look_up(repository, filename)
+
+
+def test_no_route(cache, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(SourceError, match=r"cannot fetch http://127\.0\.0\.1:9/api/models/lab/Net.*`file = "):
+        look_up("lab/Net", "Net.pt")
+    assert not (hub.Cache().root / "hub").exists()

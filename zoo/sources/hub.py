@@ -1,0 +1,111 @@
+"""What a model hub says of one of its files: its sha256, size and licence, at the commit that is the newest now.
+
+A library that knows its models by name and keeps their files on the Hugging Face Hub pins no hashes; its family asks
+here when it writes a card. The first answer stays in the cache, so that a model's later exports need no network and get
+the same file.
+"""
+
+import os
+
+import msgspec
+import requests
+from msgspec import Struct
+
+from zoo.card import Sha256, Source
+from zoo.errors import SourceError
+from zoo.licences import PERMISSIVE
+from zoo.sources.cache import Cache
+from zoo.sources.http import http_session, unreachable, without_credentials
+
+_ENDPOINT = "https://huggingface.co"
+_TIMEOUT = (10, 60)  # seconds to connect, and between two chunks
+_SPDX = {name.lower(): name for name in PERMISSIVE} | {"agpl-3.0": "AGPL-3.0-only", "cc-by-nc-4.0": "CC-BY-NC-4.0"}
+"""Of the hub's names of licences, which are in lower case."""
+
+
+class HubFile(Struct, frozen=True):
+    """A file of a repository of the hub.
+
+    Attributes:
+        source: its address at that commit, its sha256 and its size.
+        licence: of the repository: its SPDX identifier; or, of one that we have never met, `LicenseRef-` and what the
+            hub calls it; or `LicenseRef-unknown`.
+    """
+
+    source: Source
+    licence: str
+
+
+class _Lfs(Struct):
+    sha256: Sha256
+    size: int
+
+
+class _Sibling(Struct):
+    rfilename: str
+    lfs: _Lfs | None = None
+
+
+class _CardData(Struct):
+    license: str | list[str] | None = None
+
+
+class _Model(Struct, rename="camel"):
+    """What https://huggingface.co/docs/hub/api tells of a model, as far as it is needed here."""
+
+    sha: str
+    siblings: list[_Sibling]
+    card_data: _CardData | None = None
+
+
+def look_up(repository: str, filename: str) -> HubFile:
+    """Return what the hub says of a file, or what it said when it was asked first.
+
+    `HF_ENDPOINT` names another hub than Hugging Face's own, such as a mirror.
+
+    Args:
+        repository: `owner/name`.
+        filename: path in the repository.
+
+    Raises:
+        SourceError: there is no route to the hub, or no such file, or no sha256 of it.
+    """
+    kept = Cache().root / "hub" / repository / f"{filename}.json"
+    if kept.is_file():
+        return msgspec.json.decode(kept.read_bytes(), type=HubFile)
+    found = _ask(repository, filename)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    part = kept.with_suffix(f".{os.getpid()}")
+    part.write_bytes(msgspec.json.encode(found))
+    part.replace(kept)
+    return found
+
+
+def _ask(repository: str, filename: str) -> HubFile:
+    endpoint = os.environ.get("HF_ENDPOINT", _ENDPOINT).rstrip("/")
+    url = f"{endpoint}/api/models/{repository}?blobs=true"
+    try:
+        with http_session() as session, session.get(url, timeout=_TIMEOUT) as response:
+            response.raise_for_status()
+            model = msgspec.json.decode(response.content, type=_Model)
+    except requests.RequestException as error:
+        raise unreachable(url, error, "set HF_ENDPOINT to a mirror that you can reach, ") from error
+    except msgspec.DecodeError as error:
+        raise SourceError(
+            f"{without_credentials(url)} does not answer as a model hub ({error}): correct HF_ENDPOINT"
+        ) from error
+    lfs = next((sibling.lfs for sibling in model.siblings if sibling.rfilename == filename), None)
+    if lfs is None:
+        known = ", ".join(sibling.rfilename for sibling in model.siblings if sibling.lfs)
+        raise SourceError(
+            f"{endpoint}/{repository} has no file {filename!r} with a sha256; it has {known or 'none at all'}"
+        )
+    address = f"{endpoint}/{repository}/resolve/{model.sha}/{filename}"
+    return HubFile(Source(url=address, sha256=lfs.sha256, size=lfs.size), _licence(model.card_data))
+
+
+def _licence(card: _CardData | None) -> str:
+    name = card.license if card else None
+    if not isinstance(name, str) or name in {"other", "unknown"}:
+        return "LicenseRef-unknown"
+    return _SPDX.get(name, f"LicenseRef-{name}")
