@@ -76,15 +76,16 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         height, width: of the graph's input, in pixels.
         resize: `crop` scales the short side to `short_side`, then cuts the centre; `letterbox` scales the whole picture
-            to fit and pads with `pad`; `stretch` ignores the aspect ratio.
+            to fit, centres it and pads with `pad`; `letterbox_top_left` puts it into that corner instead; `stretch`
+            ignores the aspect ratio.
         short_side: for `crop`, in pixels.
         interpolation: of the exact (Pillow, antialiased) recipe.
-        pad: RGB of the letterbox's border.
+        pad: RGB of a letterbox's border.
     """
 
     height: Side
     width: Side
-    resize: Literal["crop", "letterbox", "stretch"]
+    resize: Literal["crop", "letterbox", "letterbox_top_left", "stretch"]
     short_side: Side | None = None
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     pad: tuple[Byte, Byte, Byte] = (114, 114, 114)

@@ -33,11 +33,14 @@ class Placement(NamedTuple):
 def placement(recipe: Recipe, width: int, height: int) -> Placement:
     """Say where a picture of `width` x `height` pixels lies in the input of `recipe`.
 
-    `crop` follows torchvision's `Resize(short_side)` and `CenterCrop`, `letterbox` centres the scaled picture.
+    `crop` follows torchvision's `Resize(short_side)` and `CenterCrop`, `letterbox` centres the scaled picture, and
+    `letterbox_top_left` pads at the right and at the bottom only.
     """
     if recipe.resize == "stretch":
         return Placement(width, height, recipe.width / width, recipe.height / height, 0.0, 0.0)
     new_width, new_height = scaled_size(recipe, width, height)
+    if recipe.resize == "letterbox_top_left":
+        return Placement(width, height, new_width / width, new_height / height, 0.0, 0.0)
     # CenterCrop's offset, with torchvision's rounding; the same arithmetic centres the letterbox.
     left, top = round((recipe.width - new_width) / 2), round((recipe.height - new_height) / 2)
     return Placement(width, height, new_width / width, new_height / height, float(left), float(top))

@@ -27,6 +27,7 @@ RECIPES = {
     "crop, oblong": Recipe(96, 200, "crop", 200),
     "letterbox": Recipe(416, 416, "letterbox"),
     "letterbox, oblong": Recipe(200, 320, "letterbox", pad=(1, 2, 3)),
+    "letterbox, top left": Recipe(416, 416, "letterbox_top_left"),
     "stretch": Recipe(257, 257, "stretch"),
     "stretch, bicubic": Recipe(100, 300, "stretch", interpolation="bicubic"),
 }
@@ -66,7 +67,7 @@ def test_fast_is_exact_but_for_rounding(picture, encoded, recipe, size, orientat
 @pytest.mark.usefixtures("simd")
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
-@pytest.mark.parametrize("resize", ["crop", "letterbox", "stretch"])
+@pytest.mark.parametrize("resize", ["crop", "letterbox", "letterbox_top_left", "stretch"])
 def test_fast_turns_as_exact(picture, encoded, orientation, form, resize):
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -176,12 +177,12 @@ def test_a_box_comes_back(encoded, recipe, size, orientation, exact):
     st.integers(1, 5000),
     st.integers(1, 700),
     st.integers(1, 700),
-    st.sampled_from("csl"),
+    st.sampled_from("cslt"),
     st.data(),
 )
 def test_the_view_fits_the_picture_and_the_input(width, height, w, h, kind, data):
     short = data.draw(st.integers(max(w, h), 1000)) if kind == "c" else None
-    recipe = Recipe(h, w, {"c": "crop", "s": "stretch", "l": "letterbox"}[kind], short)
+    recipe = Recipe(h, w, {"c": "crop", "s": "stretch", "l": "letterbox", "t": "letterbox_top_left"}[kind], short)
     where = placement(recipe, width, height)
     seen = view(where, w, h)
     for side, length, first, span, scale, offset in (
@@ -190,7 +191,7 @@ def test_the_view_fits_the_picture_and_the_input(width, height, w, h, kind, data
     ):
         assert 0 <= span.start < span.end <= side
         assert 0 <= first < first + span.length <= length
-        assert kind == "l" or span.length == length
+        assert kind in "lt" or span.length == length
         assert span.start * scale + offset == pytest.approx(first, abs=1e-6)
         assert span.end * scale + offset == pytest.approx(first + span.length, abs=1e-6)
 
