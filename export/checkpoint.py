@@ -58,11 +58,16 @@ def wanted(path: Path) -> list[str]:
 def _why(path: Path, error: Exception) -> str:
     names = wanted(path)
     if not names:
-        return shorten(str(error), 300, placeholder=" ...")
-    reason = f"it wants {shorten(', '.join(names), 300, placeholder=' ...')}. "
+        return reason(error)
+    wants = f"it wants {shorten(', '.join(names), 300, placeholder=' ...')}"
     if any(name.startswith("ultralytics.") for name in names):
-        return f"{reason}This is a network of Ultralytics; the family `ultralytics` reads such files"
-    return f"{reason}Save the network's `state_dict()` instead"
+        return f"{wants}. This is a network of Ultralytics; the family `ultralytics` reads such files"
+    return f"{wants}. Save the network's `state_dict()` instead"
+
+
+def reason(error: Exception) -> str:
+    """Say shortly why `torch.load` failed. The unpickler's own words are in the context of what torch makes of them."""
+    return shorten(str(error.__context__ or error), 300, placeholder=" ...")
 
 
 def load(module: nn.Module, state: dict[str, Tensor], path: Path, architecture: str) -> None:

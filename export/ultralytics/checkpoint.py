@@ -16,13 +16,12 @@ import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from pickle import UnpicklingError
-from textwrap import shorten
 from typing import Any
 
 import torch
 from torch import nn
 
-from export.checkpoint import wanted
+from export.checkpoint import reason, wanted
 from export.ultralytics.library import import_library, version
 from zoo.errors import ExportError
 
@@ -57,8 +56,7 @@ def read_model(path: Path) -> nn.Module:
         with torch.serialization.safe_globals([entry for name in names for entry in _allowed(name)]):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises errors of many kinds
-        reason = shorten(str(error), 300, placeholder=" ...")
-        raise ExportError(f"{path}: not a checkpoint that ultralytics {version()} can read: {reason}") from error
+        raise ExportError(f"{path}: not a checkpoint that ultralytics {version()} can read: {reason(error)}") from error
     model = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, dict) else checkpoint
     if not isinstance(model, nn.Module):
         raise ExportError(f"{path}: expected a network under `ema` or `model`, but it holds a {type(model).__name__}")
