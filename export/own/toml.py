@@ -42,6 +42,8 @@ def _given(struct: Struct) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, Struct):
         return _given(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
     return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
@@ -49,4 +51,6 @@ def _value(value: Any) -> str:
     """TOML's strings, numbers, booleans and arrays are written as JSON's; its inline tables are not."""
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(_value(item) for item in value) + "]"
     return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,105 @@
+"""The card that fits a file, as far as the file says; and the sentence where it does not."""
+
+import onnx
+import pytest
+from onnx import helper
+
+from export.own.draft import draft_onnx
+from zoo.card import Source
+from zoo.errors import CardError, ExportError
+from zoo.sources import fetch
+
+NOTES = {"names": "{0: 'a', 1: 'b', 2: 'c', 3: 'd'}", "stride": "32", "task": "classify"}
+
+
+@pytest.fixture(scope="session")
+def yolo26n():
+    return fetch(
+        Source(
+            package="photo-composition-designer==1.0.7",
+            member="res/yolo/yolo26n.onnx",
+            sha256="c081e98157a0c0ba08fbed26a478d9caaf34e6b7bcc50d396f50e2c0d508a615",
+        )
+    )
+
+
+def test_a_classifier_needs_no_more_than_names_and_a_licence(make_onnx, wish, names, tmp_path):
+    draft = draft_onnx(make_onnx(), wish(labels=names(4)), tmp_path)
+    card = draft.card
+    assert (card.task, card.family, card.recipe.resize, card.recipe.short_side) == ("classify", "onnx", "crop", 37)
+    assert (card.options, draft.labels[0]) == ({}, "class 0")
+    assert list(draft.candidates)[:2] == ["ImageNet's mean and deviation", "0..1"]
+    assert {fact.what: fact.known for fact in draft.facts} | {"pixels": ""} == {
+        "task": "assumed: its outputs are [N, C]",
+        "input": "the file",
+        "resize": "assumed: usual for classify",
+        "pixels": "",
+        "output": "the only one",
+        "labels": "given",
+        "licence": "given",
+    }
+
+
+def test_the_owner_is_right(make_onnx, wish, names, tmp_path):
+    wishes = wish(
+        labels=names(4), size=(48, 64), resize="stretch", mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0), channels="bgr"
+    )
+    card = draft_onnx(make_onnx(("N", 3, "H", "W")), wishes, tmp_path).card
+    assert (card.recipe.height, card.recipe.width, card.recipe.resize) == (48, 64, "stretch")
+    assert (card.normalise.mean, card.normalise.std) == ((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+    assert card.normalise.channels == "bgr"
+
+
+def test_notes_of_ultralytics_say_nearly_everything(yolo26n, wish, tmp_path):
+    draft = draft_onnx(yolo26n, wish(licence=None), tmp_path)
+    card = draft.card
+    assert (card.task, card.family, card.recipe.height, card.recipe.resize) == ("detect", "yolo_onnx", 640, "letterbox")
+    assert (card.licence.code, card.licence.weights) == ("AGPL-3.0-only", "AGPL-3.0-only")
+    assert list(draft.candidates) == ["0..1"]
+    assert (len(draft.labels), draft.labels[0]) == (80, "person")
+    bought = draft_onnx(yolo26n, wish(licence="MIT"), tmp_path).card.licence
+    assert (bought.code, bought.weights) == ("AGPL-3.0-only", "MIT"), "its code is still asked about"
+
+
+def test_a_softmax_at_the_end_and_channels_last_become_options(my_onnx, wish, tmp_path):
+    model = onnx.load(my_onnx)
+    graph = model.graph
+    graph.node.append(helper.make_node("Softmax", ["y"], ["p"], axis=1))
+    graph.node.insert(0, helper.make_node("Transpose", ["last"], ["x"], perm=[0, 3, 1, 2]))
+    graph.input[0].CopyFrom(helper.make_tensor_value_info("last", 1, ["n", 224, 224, 3]))
+    graph.output[0].CopyFrom(helper.make_tensor_value_info("p", 1, ["n", 1000]))
+    path = tmp_path / "other.onnx"
+    onnx.save_model(model, path)
+    assert draft_onnx(path, wish(), tmp_path).card.options == {"channels_last": True, "probabilities": True}
+    assert draft_onnx(my_onnx, wish(), tmp_path).card.labels == "imagenet1k"
+
+
+@pytest.mark.parametrize(
+    ("options", "wishes", "message"),
+    [
+        ({}, {"licence": None, "labels": 4}, "under which licence are its weights"),
+        ({}, {}, "the 4 classes of 'y' .* need names: --labels names.txt"),
+        ({}, {"labels": 5}, r"names\.txt has 5 labels, but the output 'y' \[1, 4\] has 4 classes"),
+        ({"notes": NOTES}, {"labels": 3}, "has 3 labels, but .* has 4 classes"),
+        ({"shape": ("N", 3, "H", "W")}, {"labels": 4}, "takes pictures of any size.* --size 224"),
+        ({}, {"labels": 4, "size": (64, 64)}, "its input is 32 x 32 pixels, so --size cannot be 64x64"),
+        ({}, {"labels": 4, "task": "detect"}, "a model that can detect answers all boxes"),
+        ({"outputs": ("y", "z")}, {"labels": 4}, "which of its outputs is the answer.*--output y"),
+        ({"outputs": ("y", "z")}, {"labels": 4, "output": "q"}, "--output is 'q'"),
+    ],
+)
+def test_what_is_open_or_wrong_is_said(make_onnx, wish, names, tmp_path, options, wishes, message):
+    if "labels" in wishes:
+        wishes = wishes | {"labels": names(wishes["labels"])}
+    with pytest.raises(ExportError, match=message):
+        draft_onnx(make_onnx(**options), wish(**wishes), tmp_path)
+
+
+def test_a_detector_and_labels_of_another_number(yolo26n, wish, names, tmp_path):
+    """End-to-end detectors do not show their number of classes; the family finds out."""
+    assert len(draft_onnx(yolo26n, wish(labels=names(80)), tmp_path).labels) == 80
+
+
+def test_a_missing_label_file(make_onnx, wish, tmp_path):
+    with pytest.raises(CardError, match=r"the label file nowhere\.txt does not exist"):
+        draft_onnx(make_onnx(), wish(labels="nowhere.txt"), tmp_path)
