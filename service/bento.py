@@ -5,7 +5,6 @@ and its clients stand beside it and call the same predictor.
 """
 
 import functools
-import logging
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +18,7 @@ if _SETTINGS.workers == 1:
 
 import bentoml
 import msgspec
+import uvicorn.config
 from _bentoml_impl.serde import MultipartSerde
 from bentoml.exceptions import InvalidArgument
 from pydantic import Field
@@ -40,8 +40,6 @@ _INSTANCES = "For models that find instances."
 @functools.cache
 def runtime() -> Runtime:
     """Return the runtime of this server process, made at the first call."""
-    # BentoML's handlers print what we log, but it sets every logger except its own to WARNING.
-    logging.getLogger("service").setLevel(logging.INFO)
     return Runtime(_SETTINGS, (bentoml.server_context.worker_index or 1) - 1)
 
 
@@ -53,6 +51,7 @@ async def _only_files(part: str | UploadFile) -> UploadFile:
 
 
 MultipartSerde.ensure_file = staticmethod(_only_files)
+uvicorn.config.HTTP_PROTOCOLS["auto"] = "service.http.connections:Connection"
 
 
 class FrontedService(bentoml.Service):  # type: ignore[misc]

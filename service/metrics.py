@@ -1,10 +1,24 @@
 """The Prometheus metrics of the service. Labels come from closed sets only: nothing that a client types becomes one."""
 
 import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from service.gpu import find_gpus
+from service.processes import Processes
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # many series, of which Prometheus makes nothing
 
 _SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -13,7 +27,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 class Children(dict[tuple[str, ...], Any]):
     """A metric's children by label values: a dict finds them in a tenth of the time that `labels` takes."""
 
-    def __init__(self, metric: Counter | Histogram) -> None:
+    def __init__(self, metric: Counter | Gauge | Histogram) -> None:
         super().__init__()
         self._metric = metric
 
@@ -30,6 +44,15 @@ class Metrics:
         self.requests = Children(
             Counter(
                 "zooserve_requests", "Requests by outcome (HTTP status)", ["task", "model", "code"], registry=registry
+            )
+        )
+        self.request = Children(
+            Histogram(
+                "zooserve_request_seconds",
+                "Time of a request that was answered, or that waited in vain until its deadline",
+                ["task", "model"],
+                buckets=_SECONDS,
+                registry=registry,
             )
         )
         self.stage = Children(
@@ -79,11 +102,53 @@ class Metrics:
             multiprocess_mode="livemin",
             registry=registry,
         )
+        self.model_state = Children(
+            Gauge(
+                "zooserve_model_state",
+                "The state that a model is in: 1, all others 0",
+                ["model", "state"],
+                multiprocess_mode="livemostrecent",
+                registry=registry,
+            )
+        )
+        self.ready = Gauge(
+            "zooserve_ready",
+            "Whether /readyz answers 200",
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
+        self.live = Gauge(
+            "zooserve_live", "Whether /livez answers 200", multiprocess_mode="livemostrecent", registry=registry
+        )
+        self.build_info = Gauge(
+            "zooserve_build_info",
+            "What runs, as labels; always 1",
+            ["version", "onnxruntime", "python"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self.build_info.labels(
+            _version("zooserve"), _version("onnxruntime-gpu", "onnxruntime"), platform.python_version()
+        ).set(1)
+        self._machine = CollectorRegistry()  # read when they are asked for, by whichever process that is
+        self._machine.register(Processes())
+        if gpus := find_gpus():
+            self._machine.register(gpus)
 
     def render(self) -> bytes:
         """Everything in Prometheus' text format."""
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-            return generate_latest(self._registry)
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
+        registry = self._registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry) + generate_latest(self._machine)
+
+
+def _version(*distributions: str) -> str:
+    """The version of the first of them that is installed."""
+    for name in distributions:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return "unknown"

@@ -10,6 +10,7 @@ from service.engine.repository import Repository
 from service.engine.unloaded import Unloaded
 from service.engine.workers import Workers
 from service.garbage import Pauses
+from service.logs import set_up_logs
 from service.metrics import Metrics
 from service.predictor import Predictor
 from service.selftest import self_test
@@ -27,6 +28,7 @@ class Runtime:
 
     def __init__(self, settings: Settings, process: int = 0) -> None:
         self.settings = settings
+        set_up_logs(settings.log, process=process)
         self.metrics = Metrics()
         self.tracing = start_tracing()
         self.pauses = Pauses()
@@ -37,6 +39,7 @@ class Runtime:
             workers=self.workers,
             metrics=self.metrics,
             device_id=process % max(1, gpu_count()),
+            on_broken=self._give_up,
         )
         # `zooserve serve` makes a folder where the server's processes tell each other what was unloaded.
         shared = os.environ.get("ZOOSERVE_SHARED")
@@ -54,6 +57,9 @@ class Runtime:
         self.workers.close()
         if self.tracing is not None:
             self.tracing.stop()
+
+    def _give_up(self, reason: str) -> None:
+        self.repository.give_up(reason)
 
     def _check(self, model: LoadedModel) -> None:
         self_test(model, self.predictor)

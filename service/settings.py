@@ -39,6 +39,16 @@ class Settings(Struct, frozen=True):
         50.0
     )
     max_images: Annotated[int, Meta(ge=1, le=1000, description="Most pictures in one request.")] = 32
+    max_connections: Annotated[int, Meta(ge=1, le=100_000, description="Open connections; more get 503.")] = 2000
+    receive_s: Annotated[
+        float, Meta(ge=0.01, le=3600, description="Seconds in which a request must have arrived; else it gets 408.")
+    ] = 30.0
+    drain_s: Annotated[
+        float, Meta(ge=0, le=3600, description="Seconds of answering on, without readiness, after SIGTERM.")
+    ] = 2.0
+    stuck_s: Annotated[
+        float, Meta(ge=0, le=3600, description="A run that takes longer makes the process not live; 0: never.")
+    ] = 60.0
     watch_s: Annotated[
         float, Meta(ge=0, le=3600, description="Look for new versions in the folder so often, in seconds; 0: never.")
     ] = 5.0
@@ -49,6 +59,10 @@ class Settings(Struct, frozen=True):
     admin_keys: Annotated[
         str, Meta(description="The same for loading and unloading models, which without it is off.")
     ] = ""
+    log: Annotated[Literal["text", "json"], Meta(description="Form of the log: for people, or an object a line.")] = (
+        "text"
+    )
+    access_log: Annotated[bool, Meta(description="Log a line for every request.")] = False
     pixels: Annotated[
         Literal["fast", "exact"],
         Meta(description="`fast` decodes and resizes the quick way, `exact` as the checkpoint was evaluated (Pillow)."),

@@ -70,7 +70,12 @@ def serving(log: Path, *arguments: str, **environment: str) -> Iterator[Server]:
     command = [str(Path(sys.executable).with_name("zooserve")), "serve", "--port", str(port), *arguments]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | environment, stdout=output, stderr=output, start_new_session=True
+            command,
+            cwd=ROOT,
+            env=os.environ | {"ZOOSERVE_DRAIN_S": "0.1"} | environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         yield Server(process, f"http://127.0.0.1:{port}", log)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.engine.job import Job, Outputs
+from service.engine.session import BrokenDeviceError
 from service.engine.slots import Slots
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
@@ -39,6 +40,7 @@ class Batcher:
         cost: seconds of work per picture to begin with; from then on it is measured.
         buckets: the batch sizes that `run` knows, rising; smaller batches are padded. Empty: any size.
         observe_batch: told the size of every batch that is run.
+        on_broken: told of a device that can no longer be used; nothing is tried again then.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Batcher:
         cost: float,
         buckets: Sequence[int] = (),
         observe_batch: Callable[[int], None] = lambda _: None,
+        on_broken: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.max_batch, self.max_runs, self.max_queue = max_batch, max_runs, max_queue
         self.pending = 0
@@ -62,6 +65,7 @@ class Batcher:
         self._cost = cost
         self._buckets = buckets
         self._observe_batch = observe_batch
+        self._on_broken = on_broken
         self._ready: dict[int, Job[Any]] = {}  # by row, in the order in which they became ready
         self._runs = 0
         self._lock = threading.Lock()  # guards _ready and _runs
@@ -146,12 +150,16 @@ class Batcher:
 
     def _run_jobs(self, jobs: Sequence[Job[Any]]) -> None:
         """Run neighbours as one batch. Where that fails, they are run in halves, down to the one that is to blame."""
+        self._workers.beat()
         start = perf_counter()
         try:
             outputs = self._run(self._images(jobs))
         except Exception as error:
-            if len(jobs) == 1:
-                jobs[0].fail(error)
+            if isinstance(error, BrokenDeviceError):
+                self._on_broken(str(error))
+            if len(jobs) == 1 or isinstance(error, BrokenDeviceError):
+                for job in jobs:
+                    job.fail(error)
                 return
             half = len(jobs) // 2
             if isinstance(error, MemoryError) and half < self.max_batch:

@@ -1,5 +1,6 @@
 """One folder, loaded: its card, its session, its measured profile and its queue."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,13 @@ class LoadedModel:
     """A graph that is ready to run, with its card and its queue."""
 
     def __init__(
-        self, folder: Path, settings: Settings, workers: Workers, metrics: Metrics, device_id: int = 0
+        self,
+        folder: Path,
+        settings: Settings,
+        workers: Workers,
+        metrics: Metrics,
+        device_id: int = 0,
+        on_broken: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Verify, load, measure and warm up the folder's graph.
 
@@ -34,6 +41,7 @@ class LoadedModel:
             workers: the threads that all models share.
             metrics: told the size of every batch, and shapes that were never warmed up.
             device_id: of the GPU.
+            on_broken: told when the device can no longer be used.
 
         Raises:
             StoreError: the folder is not as it was published.
@@ -58,6 +66,7 @@ class LoadedModel:
             cost=self.profile.seconds[1],
             buckets=buckets,
             observe_batch=metrics.batch_size.labels(self.card.name).observe,
+            on_broken=on_broken,
         )
 
     def _load(self, tuning: Tuning) -> Session:

@@ -84,6 +84,7 @@ class Repository:
         self._looking = threading.Lock()  # one look at a time; requests never wait for it
         self._stop = threading.Event()
         self.problem = ""  # why nothing at all can be served
+        self.broken = ""  # why nothing can be served until the process is started again
         self.slots: dict[str, Slot] = {}  # replaced, never changed: whoever reads it sees a whole one
         self._look()
 
@@ -108,6 +109,12 @@ class Repository:
                     logger.exception("the store could not be looked at")
 
         threading.Thread(target=work, name="load", daemon=True).start()
+
+    def give_up(self, reason: str) -> None:
+        """Be ready no more, because the device is lost to this process. Called from any thread."""
+        if not self.broken:
+            self.broken = f"the device can no longer be used, start the server again: {reason}"
+            logger.critical("%s", self.broken)
 
     def close(self) -> None:
         """Stop looking at the store."""
@@ -155,7 +162,7 @@ class Repository:
     def ready(self) -> bool:
         """Whether every model passed every check."""
         states = {slot.state for slot in self.slots.values()}
-        return not self.problem and states <= {State.READY, State.UNLOADED}
+        return not self.problem and not self.broken and states <= {State.READY, State.UNLOADED}
 
     def get(self, task: Task, name: str | None, version: str | None) -> LoadedModel:
         """Find the model of a request: the named one, or the default of the task.

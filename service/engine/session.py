@@ -12,7 +12,25 @@ from service.engine.bound import Lanes
 from service.engine.providers import CPU, Device, ProviderError, Tuning, check, choose, requested
 
 Outputs = Mapping[str, npt.NDArray[Any]]
+# After these, every call into CUDA fails: the process' context is gone.
+_BROKEN = (
+    "illegal memory access",
+    "device-side assert",
+    "unspecified launch failure",
+    "misaligned address",
+    "uncorrectable ECC error",
+    "GPU has fallen off the bus",
+    "CUDA failure 4:",  # the driver is shutting down
+    "CUDA failure 46:",  # devices are busy or unavailable
+    "CUDA failure 700",
+    "CUDA failure 710",
+    "CUDA failure 719",
+)
 _NO_MEMORY = ("out of memory", "Failed to allocate memory", "BFCArena", "CUDA error 2", "bad allocation")
+
+
+class BrokenDeviceError(Exception):
+    """A GPU that this process can no longer use: only a restart helps."""
 
 
 class SessionError(Exception):
@@ -83,6 +101,7 @@ class Session:
 
         Raises:
             MemoryError: the device has no room for a batch of this size.
+            BrokenDeviceError: the device's context is gone.
         """
         try:
             if self._lanes is not None:
@@ -93,6 +112,8 @@ class Session:
         except Exception as error:
             if any(words in str(error) for words in _NO_MEMORY):
                 raise MemoryError(str(error)) from error
+            if any(words in str(error) for words in _BROKEN):
+                raise BrokenDeviceError(str(error)) from error
             raise
 
     def trim(self) -> None:

@@ -49,6 +49,7 @@ class Workers:
         self._heap: list[tuple[int, int, Job[Any] | None, Line | None]] = []
         self._tokens: SimpleQueue[None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._beats: dict[int, float] = {}  # when each busy thread began what it does
         self._threads = [threading.Thread(target=self._work, name=f"worker-{i}", daemon=True) for i in range(size)]
         for thread in self._threads:
             thread.start()
@@ -74,6 +75,14 @@ class Workers:
             self._pace += _SMOOTHING * (min(max(pace, 1.0), _SLOWEST) - self._pace)
         self._settled = now if self._jobs > self.size else None
 
+    def beat(self) -> None:
+        """Note that the calling worker thread begins something new."""
+        self._beats[threading.get_ident()] = perf_counter()
+
+    def longest(self) -> float:
+        """Seconds since the worker that is busy with one thing for longest began it."""
+        return perf_counter() - min(list(self._beats.values()), default=perf_counter())
+
     def deliver(self, jobs: Sequence[Job[Any]], line: Line) -> None:
         """Hand finished jobs back to the event loop, in one wake-up. Called on worker threads."""
         assert self._loop is not None  # noqa: S101 - set by the `submit` that brought the jobs here
@@ -97,8 +106,10 @@ class Workers:
             _, _, job, line = heappop(self._heap)
             if job is None or line is None:
                 return
+            self.beat()
             try:
                 line.process(job)
             except BaseException:  # a bug: nobody may lose a worker to it
                 logger.exception("a worker survived an unexpected error")
+            del self._beats[threading.get_ident()]
             del job, line  # a waiting worker keeps no picture alive

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.errors import RequestError
 from service.http.admin import Admin
 from service.http.body import limited
+from service.http.drain import Drain, closing
 from service.http.keys import Guard
 from service.http.predict import Predict
 from service.http.problems import CONTENT_TYPE, Problem, headers, problem
@@ -32,12 +33,14 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
     """Put the routes of version 1 in front of another app, which gets every request that none of them takes."""
     guard = Guard(runtime.settings.api_keys, runtime.settings.admin_keys)
     predict: dict[str, ASGIApp] = {f"/v1/{task}": Predict(task, runtime, guard) for task in get_args(Task)}
-    status = Status(runtime.repository, runtime.metrics, runtime.pauses)
+    drain = Drain(runtime.settings.drain_s)
+    status = Status(runtime, drain)
     admin = Admin(runtime.repository, status, guard)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         _stay_calm()
+        drain.install()
         runtime.start()
         async with behind.router.lifespan_context(behind):
             yield
@@ -59,7 +62,7 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
         lifespan=lifespan,
     )
     app.router.default = _Behind(behind, int(runtime.settings.max_body_mb * 1e6))
-    return _ShortCut(predict, app if guard.open else _Locked(app, guard))
+    return _ShortCut(predict, app if guard.open else _Locked(app, guard), drain)
 
 
 def _stay_calm() -> None:
@@ -78,14 +81,17 @@ class _ShortCut:
     The endpoints answer every exception themselves. All else, a wrong method included, takes the usual way.
     """
 
-    def __init__(self, endpoints: Mapping[str, ASGIApp], app: ASGIApp) -> None:
+    def __init__(self, endpoints: Mapping[str, ASGIApp], app: ASGIApp, drain: Drain) -> None:
         self._endpoints = endpoints
         self._app = app
+        self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         endpoint = None
         if scope["type"] == "http" and scope["method"] == "POST":
             endpoint = self._endpoints.get(scope["path"])
+        if self._drain.on:
+            send = closing(send)
         await (endpoint or self._app)(scope, receive, send)
 
 

@@ -1,7 +1,7 @@
 """One request on `/v1/<task>` and what is to be said about its answer: headers, status, stages. Called by `predict`."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from secrets import token_hex
 from time import perf_counter
@@ -20,7 +20,11 @@ _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 class Exchange:
-    """One request and what is to be said about its answer."""
+    """One request and what is to be said about its answer.
+
+    Attributes:
+        jobs: its pictures that were answered.
+    """
 
     def __init__(self, scope: Scope) -> None:
         self.start = self.mark = perf_counter()
@@ -31,6 +35,7 @@ class Exchange:
         self.refusal: Reason | None = None
         self.spans: list[Span] = []
         self.batch_size = 0
+        self.jobs: Sequence[Job[Any]] = ()
         self._extra: list[tuple[bytes, bytes]] = []
         self._content_type = b"application/json"
         given = self.request_headers.get(b"x-request-id", b"")
@@ -42,11 +47,13 @@ class Exchange:
         self.spans.append((stage, self.mark, now))
         self.mark = now
 
-    def answered(self, job: Job[Any]) -> None:
+    def answered(self, jobs: Sequence[Job[Any]]) -> None:
         """Take over the stages of the job that was answered last; waking its request up is part of the next stage."""
-        self.spans += job.spans()
-        self.batch_size = job.batch_size
-        self.mark = job.finished
+        self.jobs = jobs
+        last = max(jobs, key=lambda job: job.finished)
+        self.spans += last.spans()
+        self.batch_size = last.batch_size
+        self.mark = last.finished
 
     def stages(self) -> dict[str, float]:
         """Seconds by stage, in the order in which they happen; the waits for a worker and for a run are one."""
@@ -76,6 +83,19 @@ class Exchange:
         self._extra = headers(error)
         self._content_type = CONTENT_TYPE
         return msgspec.json.encode(problem(error))
+
+    def facts(self, task: str) -> dict[str, Any]:
+        """What the access log says of the request: nothing that a client could fill with a picture or a key."""
+        milliseconds = {f"{stage}_ms": round(1000 * seconds, 3) for stage, seconds in self.stages().items()}
+        return {
+            "request_id": self.request_id.decode(),
+            "task": task,
+            "model": self.model,
+            "status": self.status,
+            "refused": self.refusal.value if self.refusal else "",
+            "batch_size": self.batch_size,
+            "total_ms": round(1000 * (perf_counter() - self.start), 3),
+        } | (milliseconds if self.batch_size else {})
 
     def headers(self, length: int) -> list[tuple[bytes, bytes]]:
         """All headers of the response."""

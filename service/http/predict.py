@@ -6,6 +6,7 @@ A plain ASGI endpoint: it reads, submits, waits and writes, nothing else.
 import asyncio
 import logging
 from contextlib import suppress
+from http import HTTPStatus
 from time import perf_counter
 from typing import Any
 
@@ -19,6 +20,7 @@ from service.http.body import ClientGone, read_pictures
 from service.http.exchange import Exchange
 from service.http.keys import Guard
 from service.http.problems import Problem, problem
+from service.logs import log_request
 from service.predictor import deadline_after
 from service.results import Result
 from service.runtime import Runtime
@@ -26,6 +28,7 @@ from zoo.card import Task
 
 logger = logging.getLogger(__name__)
 CLIENT_GONE = 499  # nginx's number for a client that hung up: nobody reads it, the metrics count it
+_TIMED = frozenset({HTTPStatus.OK, HTTPStatus.GATEWAY_TIMEOUT})  # whose time counts: a quick refusal says nothing
 _WATCH_AFTER = 0.02  # seconds; a request that is answered sooner never pays for watching its connection
 _encode = msgspec.json.Encoder().encode
 
@@ -41,6 +44,7 @@ class Predict:
 
     def __init__(self, task: Task, runtime: Runtime, guard: Guard) -> None:
         self._guard = guard
+        self._access_log = runtime.settings.access_log
         self._task = task
         self._predictor = runtime.predictor
         self._settings = runtime.settings
@@ -90,8 +94,8 @@ class Predict:
 
         outcomes = [_outcome(job) for job in jobs]
         answered = [job for job in jobs if isinstance(job, Job) and job.finished and not job.failed]
-        if answered:  # of several pictures, the stages of the one that was answered last
-            exchange.answered(max(answered, key=lambda job: job.finished))
+        if answered:
+            exchange.answered(answered)
         if len(outcomes) == 1:
             if isinstance(outcomes[0], RequestError):
                 raise outcomes[0]
@@ -103,11 +107,15 @@ class Predict:
 
     def _note(self, exchange: Exchange) -> None:
         self._metrics.requests[self._task, exchange.model, str(exchange.status)].inc()
+        if exchange.status in _TIMED:
+            self._metrics.request[self._task, exchange.model].observe(perf_counter() - exchange.start)
         if exchange.refusal is not None:
             self._metrics.rejected.labels(exchange.model, exchange.refusal.value).inc()
         if exchange.batch_size:
             for stage, seconds in exchange.stages().items():
                 self._metrics.stage[exchange.model, stage].observe(seconds)
+        if self._access_log:
+            log_request(exchange.facts(self._task))
         if self._tracing is not None:
             self._tracing.record(self._task, exchange)
 

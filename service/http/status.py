@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.engine.profile import Profile
-from service.engine.repository import Repository, Slot, State
+from service.engine.repository import Slot, State
 from service.errors import Reason, RequestError
-from service.garbage import Pauses
-from service.metrics import Metrics
+from service.http.drain import Drain
+from service.runtime import Runtime
 from zoo.card import ServedCard
 
 
@@ -64,30 +64,42 @@ class ModelDetails(msgspec.Struct, omit_defaults=True):
 
 
 class Status:
-    """The endpoints, over one repository."""
+    """The endpoints, over one server process."""
 
-    def __init__(self, repository: Repository, metrics: Metrics, pauses: Pauses) -> None:
-        self._repository = repository
-        self._metrics = metrics
-        self._pauses = pauses
+    def __init__(self, runtime: Runtime, drain: Drain) -> None:
+        self._repository = runtime.repository
+        self._workers = runtime.workers
+        self._metrics = runtime.metrics
+        self._pauses = runtime.pauses
+        self._stuck_s = runtime.settings.stuck_s
+        self._drain = drain
 
     async def livez(self, _: Request) -> Response:
-        """Answer 200 while the event loop turns."""
-        return _json({"alive": True})
+        """Answer 200 while the event loop turns and the workers get on, else 503: only a restart would help."""
+        problem = self._stuck()
+        return _json({"alive": False, "problem": problem}, 503) if problem else _json({"alive": True})
 
     async def readyz(self, _: Request) -> Response:
         """Answer 200 once every model passed every check, else 503 and what is missing."""
         repository = self._repository
         models = {name: ModelState(slot.state, slot.reason, slot.refused) for name, slot in repository.slots.items()}
-        return _json(Readiness(repository.ready, models, repository.problem), 200 if repository.ready else 503)
+        problem = self._problem()
+        ready = repository.ready and not problem
+        return _json(Readiness(ready, models, problem), 200 if ready else 503)
 
     async def metrics(self, _: Request) -> Response:
         """Answer in Prometheus' text format."""
+        metrics = self._metrics
         for name, slot in self._repository.slots.items():
+            for state in State:
+                metrics.model_state[name, state.value].set(slot.state is state)
+            metrics.refused.labels(name)  # from 0 on, so that the first one is seen to rise
             if slot.model is not None:
-                self._metrics.queue_depth.labels(name).set(slot.model.batcher.pending)
-        self._metrics.gc_longest.set(self._pauses.longest)
-        body = await asyncio.get_running_loop().run_in_executor(None, self._metrics.render)
+                metrics.queue_depth.labels(name).set(slot.model.batcher.pending)
+        metrics.live.set(not self._stuck())
+        metrics.ready.set(self._repository.ready and not self._problem())
+        metrics.gc_longest.set(self._pauses.longest)
+        body = await asyncio.get_running_loop().run_in_executor(None, metrics.render)
         return Response(body, media_type=CONTENT_TYPE_LATEST)
 
     async def models(self, _: Request) -> Response:
@@ -104,6 +116,19 @@ class Status:
         if slot.model is not None:
             details.provider, details.profile = slot.model.session.provider, slot.model.profile
         return _json(details)
+
+    def _stuck(self) -> str:
+        """Why only a restart would help, if so."""
+        longest = self._workers.longest()
+        if 0 < self._stuck_s < longest:
+            return f"one run has not ended for {longest:.0f} s"
+        return self._repository.broken
+
+    def _problem(self) -> str:
+        """What keeps the server as a whole from being ready, beside its models."""
+        if self._drain.on:
+            return "The server is about to stop."
+        return self._repository.broken or self._repository.problem
 
 
 def _summary(slot: Slot) -> ModelSummary:

@@ -1,0 +1,76 @@
+"""How busy, full and hot the GPUs are, by NVML. Part of `/metrics`; without a GPU there is nothing to see of it."""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+logger = logging.getLogger(__name__)
+_TEMPERATURE_GPU = 0  # NVML_TEMPERATURE_GPU
+
+# name, what it is, how it is read
+_READINGS: tuple[tuple[str, str, Callable[[Any, Any], float]], ...] = (
+    (
+        "zooserve_gpu_utilisation_ratio",
+        "Share of the last moments in which a kernel ran",
+        lambda nvml, gpu: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100,
+    ),
+    (
+        "zooserve_gpu_memory_used_bytes",
+        "Memory in use, by all processes of the machine",
+        lambda nvml, gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).used,
+    ),
+    (
+        "zooserve_gpu_memory_total_bytes",
+        "Memory that there is",
+        lambda nvml, gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).total,
+    ),
+    ("zooserve_gpu_power_watts", "Power drawn", lambda nvml, gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1000),
+    (
+        "zooserve_gpu_temperature_celsius",
+        "Temperature",
+        lambda nvml, gpu: nvml.nvmlDeviceGetTemperature(gpu, _TEMPERATURE_GPU),
+    ),
+)
+
+
+class Gpus(Collector):
+    """The GPUs that the driver shows, read when they are asked for.
+
+    Args:
+        nvml: the module `pynvml`, initialised.
+    """
+
+    def __init__(self, nvml: Any) -> None:
+        self._nvml = nvml
+        self._handles = {str(n): nvml.nvmlDeviceGetHandleByIndex(n) for n in range(nvml.nvmlDeviceGetCount())}
+
+    def collect(self) -> Iterator[Metric]:
+        """Read the figures; what a GPU cannot tell (utilisation where it is partitioned, say) is left out."""
+        for name, text, read in _READINGS:
+            family = GaugeMetricFamily(name, text, labels=["gpu"])
+            for number, handle in self._handles.items():
+                try:
+                    family.add_metric([number], read(self._nvml, handle))
+                except self._nvml.NVMLError as error:
+                    logger.debug("GPU %s does not tell %s: %s", number, name, error)
+            if family.samples:
+                yield family
+
+    def describe(self) -> Iterator[Metric]:
+        """Spare the registry a first reading."""
+        yield from ()
+
+
+def find_gpus() -> Gpus | None:
+    """Find the GPUs of this machine (`pynvml` is BentoML's nvidia-ml-py); None where there is none, or no driver."""
+    try:
+        import pynvml  # noqa: PLC0415 - it may be missing
+
+        pynvml.nvmlInit()
+        gpus = Gpus(pynvml)
+    except Exception:  # no library or no driver: NVML's errors share no other base class
+        return None
+    return gpus if gpus._handles else None

@@ -1,0 +1,112 @@
+"""When only a restart helps, the process says so: a run that never ends, a device that is lost."""
+
+import asyncio
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from service.engine.session import BrokenDeviceError, Session
+from service.http.drain import Drain
+from service.http.status import Status
+from service.predictor import deadline_after, options_of
+from service.runtime import Runtime
+from service.settings import Settings
+
+POISON = "CUDA failure 700: an illegal memory access was encountered ; GPU=0"
+
+
+@pytest.fixture
+def runtime(models):
+    runtime = Runtime(Settings(models=str(models), load="lenet5", watch_s=0, threads=2, stuck_s=0.3))
+    runtime.repository.load()
+    yield runtime
+    runtime.stop()
+
+
+async def ask(status: Status, probe: str) -> tuple[int, dict]:
+    response = await getattr(status, probe)(None)
+    return response.status_code, json.loads(response.body)
+
+
+async def classify(runtime, photo: bytes):
+    model = runtime.predictor.resolve("classify", "lenet5")
+    return await runtime.predictor.submit(photo, model, options_of("classify", {}), deadline_after(30_000)).future
+
+
+def replace_run(runtime, run) -> None:
+    runtime.repository.slots["lenet5"].model.batcher._run = run
+
+
+def test_a_run_that_never_ends_makes_the_process_not_live(runtime, photo):
+    release = threading.Event()
+    real = runtime.repository.slots["lenet5"].model.session.run
+
+    def stuck(images):
+        release.wait(30)
+        return real(images)
+
+    async def scenario():
+        status = Status(runtime, Drain(0))
+        assert await ask(status, "livez") == (200, {"alive": True})
+        replace_run(runtime, stuck)
+        asked = asyncio.ensure_future(classify(runtime, photo("digit_7")))
+        await asyncio.sleep(0.1)
+        assert (await ask(status, "livez"))[0] == 200
+        end = time.monotonic() + 10
+        while (await ask(status, "livez"))[0] == 200:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.05)
+        assert "one run has not ended" in (await ask(status, "livez"))[1]["problem"]
+        release.set()
+        assert (await asked).predictions[0].label == "7"
+        await asyncio.sleep(0.1)
+        assert (await ask(status, "livez"))[0] == 200
+
+    asyncio.run(scenario())
+
+
+def test_a_lost_device_makes_it_not_ready_with_the_reason(runtime, photo):
+    runs = []
+
+    def broken(images):
+        runs.append(len(images))
+        raise BrokenDeviceError(POISON)
+
+    async def scenario():
+        status = Status(runtime, Drain(0))
+        replace_run(runtime, broken)
+        answers = await asyncio.gather(*(classify(runtime, photo("digit_7")) for _ in range(8)), return_exceptions=True)
+        assert all(isinstance(answer, BrokenDeviceError) for answer in answers)
+        assert sum(runs) == 8, "nothing is tried again"
+        for probe in ("readyz", "livez"):
+            code, body = await ask(status, probe)
+            assert code == 503
+            assert "illegal memory access" in body["problem"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        (POISON, BrokenDeviceError),
+        ("CUDA error cudaErrorAssert: device-side assert triggered", BrokenDeviceError),
+        ("CUDA failure 2: out of memory ; GPU=0", MemoryError),
+        ("Failed to allocate memory for requested buffer of size 2147483648", MemoryError),
+        ("Non-zero status code returned while running Conv node", RuntimeError),
+    ],
+)
+def test_what_an_error_of_onnx_runtime_means(models, message, kind):
+    session = Session(models / "lenet5" / "1" / "model.onnx", "cpu")
+
+    class Fails:
+        def run(self, *_):
+            raise RuntimeError(message)
+
+    session._session = Fails()
+    with pytest.raises(kind) as error:
+        session.run(np.zeros((1, 28, 28, 3), np.uint8))
+    assert type(error.value) is kind
