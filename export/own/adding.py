@@ -18,7 +18,7 @@ import click
 import msgspec
 
 from export.own import trial
-from export.own.checkpoint import draft_architecture, draft_darknet
+from export.own.checkpoint import draft_architecture, draft_darknet, draft_ultralytics
 from export.own.draft import Draft, Fact, Wishes, draft_onnx
 from export.own.toml import to_toml
 from export.pipeline import build, export_model
@@ -73,6 +73,8 @@ def propose(
     Raises:
         ExportError, CardError: the file, or what is said of it, does not do; the message says why.
     """
+    if family == "ultralytics":
+        return draft_ultralytics(file, wishes, scratch)
     if architecture is not None:
         return draft_architecture(file, architecture, family, wishes)
     if cfg is not None:
@@ -82,7 +84,7 @@ def propose(
     if file.suffix in _CHECKPOINTS:
         raise ExportError(
             f"{file}: a checkpoint holds weights, but not the network: say --architecture, such as resnet50 "
-            "(`zooserve list torchvision` shows all), or export it as ONNX first"
+            "(`zooserve list torchvision` shows all), or --family ultralytics, or export it as ONNX first"
         )
     return draft_onnx(file, wishes, scratch)
 

@@ -1,15 +1,18 @@
-"""Cards for checkpoints that are no graphs: Darknet's weights with their cfg, and a library's architectures.
+"""Cards for checkpoints that are no graphs: Darknet's, Ultralytics', and those of a library's architectures.
 
 `export.own.command` calls them; what the cfg or the library's own card of the architecture says need not be asked.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from export.darknet.cfg import read_cfg
-from export.own.draft import Draft, Fact, Wishes, own_file
+from export.own.draft import AGPL, Draft, Fact, Wishes, own_file
+from export.ultralytics.checkpoint import read_model
 from zoo.card import Licence, ModelCard, Normalise, Recipe
 from zoo.errors import ExportError
 from zoo.labels import read_labels
@@ -90,6 +93,44 @@ def draft_architecture(path: Path, architecture: str, family: str | None, wishes
     return _draft(_card(path, wishes, changed), {"labels": "given" if wishes.labels else f"assumed: {where}"}, where)
 
 
+def draft_ultralytics(path: Path, wishes: Wishes, scratch: Path) -> Draft:
+    """Propose the card of a checkpoint of Ultralytics', which knows its class names and its task.
+
+    Raises:
+        ExportError: the extra `ultralytics` is not installed, the file wants code of its own, or it has other classes
+            than there are labels.
+        CardError: the label file is missing or has an empty line.
+    """
+    model = read_model(path)
+    noted: Any = getattr(model, "names", {})
+    names = [str(name) for name in (noted.values() if isinstance(noted, dict) else noted)]
+    labels = wishes.labels
+    if labels is None:
+        labels = str(scratch / f"{wishes.name}.txt")
+        Path(labels).write_text("\n".join(names) + "\n", encoding="utf-8")
+    if (found := len(read_labels(labels))) != len(names):
+        raise ExportError(f"{labels} has {found} labels, but {path} has {len(names)} classes")
+    segments = any(type(layer).__name__.startswith("Segment") for layer in model.modules())
+    height, width = wishes.size or (640, 640)
+    card = ModelCard(
+        name=wishes.name,
+        version="1",
+        task="segment" if segments else "detect",
+        family="ultralytics",
+        title=f"{path.name}, {len(names)} classes",
+        labels=labels,
+        licence=Licence(AGPL, ""),
+        recipe=Recipe(height, width, "letterbox"),
+        sources={"weights": own_file(path)},
+        tolerance=0.01,  # boxes are in pixels
+    )
+    known = {"labels": "given" if wishes.labels else "the file"}
+    if wishes.licence is None:
+        known["licence"] = "Ultralytics' own"
+    card = _card(path, dataclasses.replace(wishes, licence=wishes.licence or AGPL), card)
+    return _draft(card, known, "usual for Ultralytics")
+
+
 def _card(path: Path, wishes: Wishes, card: ModelCard) -> ModelCard:
     if wishes.licence is None:
         raise ExportError(
@@ -125,6 +166,6 @@ def _draft(card: ModelCard, known: Mapping[str, str], usual: str = "usual for Da
         Fact("resize", recipe.resize + (f", short side {recipe.short_side}" if recipe.short_side else ""), usual),
         Fact("pixels", f"{normalise.channels}, mean {list(normalise.mean)}, std {list(normalise.std)}", usual),
         Fact("labels", f"{len(labels)}: {', '.join(labels[:3])}, ...", known["labels"]),
-        Fact("licence", f"{card.licence.weights} (weights), {card.licence.code} (code)", "given"),
+        Fact("licence", f"{card.licence.weights} (weights), {card.licence.code} (code)", known.get("licence", "given")),
     ]
     return Draft(card, labels, facts, {"as usual": normalise})
