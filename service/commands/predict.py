@@ -8,12 +8,9 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from service.engine.model import LoadedModel
+from service.commands.load import load_model
 from service.errors import RequestError
-from service.predictor import Predictor
-from service.results import Detection, Instance, Prediction, Result, Segment
-from service.runtime import Runtime
-from service.settings import SettingError, read_settings
+from service.results import Instance, Prediction, Result, Segment
 from service.vision.draw import draw
 
 
@@ -25,6 +22,7 @@ Examples:
   zooserve predict yolov4_tiny street.jpg --annotate boxes.png
   zooserve predict yolov4_tiny *.jpg --json -o score_threshold=0.5
   zooserve predict u2netp portrait.jpg -o mask=none
+  zooserve predict mobilenet_v2 cat.jpg -o localize=true -o heatmap=true --annotate where.png
 """
 )
 @click.argument("model")
@@ -49,7 +47,7 @@ def predict(
         raise click.UsageError("--annotate draws one photo: give one")
     if wrong := [word for word in words if "=" not in word]:
         raise click.UsageError(f"--option {wrong[0]}: expected NAME=VALUE, such as top_k=3")
-    loaded, predictor = _load(model, models)
+    loaded, predictor, _ = load_model(model, models)
     failed = False
     for photo in photos:
         try:
@@ -67,21 +65,6 @@ def predict(
             draw(data, result).save(annotate)
             click.echo(f"drawn into {annotate}", err=True)
     sys.exit(failed)
-
-
-def _load(name: str, models: str | None) -> tuple[LoadedModel, Predictor]:
-    """Load one model as a server would, self-test included."""
-    try:
-        settings = read_settings()
-    except SettingError as error:
-        raise click.ClickException(str(error)) from error
-    settings = msgspec.structs.replace(settings, load=name, max_batch=1, models=models or settings.models)
-    runtime = Runtime(settings)
-    runtime.repository.load()
-    slot = runtime.repository.slots.get(name)
-    if slot is None or slot.model is None:
-        raise click.ClickException(runtime.repository.problem if slot is None else slot.reason)
-    return slot.model, runtime.predictor
 
 
 def _show(photo: Path, result: Result) -> None:
@@ -102,6 +85,7 @@ def _cells(prediction: Prediction) -> dict[str, str]:
         cells["score"] = f"{prediction.score:.3f}"
     if isinstance(prediction, Segment | Instance):
         cells["area"] = f"{prediction.area:.1%}"
-    if isinstance(prediction, Detection | Instance):
-        cells |= {name: f"{value:.1f}" for name, value in zip(("x0", "y0", "x1", "y1"), prediction.box, strict=True)}
+    box = None if isinstance(prediction, Segment) else prediction.box
+    if box is not None:
+        cells |= {name: f"{value:.1f}" for name, value in zip(("x0", "y0", "x1", "y1"), box, strict=True)}
     return cells

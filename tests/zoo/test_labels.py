@@ -11,6 +11,7 @@ from zoo.labels import read_labels
     ("name", "count", "known"),
     [
         ("imagenet1k", 1000, {0: "tench", 285: "Egyptian cat", 967: "espresso", 999: "toilet tissue"}),
+        ("imagenet1k_wordnet", 1000, {0: "n01440764", 285: "n02124075", 967: "n07920052", 999: "n15075141"}),
         ("coco80", 80, {0: "person", 15: "cat", 41: "cup", 79: "toothbrush"}),
         ("voc21", 21, {0: "background", 1: "aeroplane", 8: "cat", 20: "tvmonitor"}),
         ("digits", 10, {0: "0", 7: "7"}),

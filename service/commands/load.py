@@ -1,0 +1,45 @@
+"""One model, loaded as a server would load it, for the commands that answer without a server: `predict` and `eval`."""
+
+from typing import Literal, NamedTuple
+
+import click
+import msgspec
+
+from service.engine.model import LoadedModel
+from service.predictor import Predictor
+from service.runtime import Runtime
+from service.settings import SettingError, Settings, read_settings
+
+
+class Loaded(NamedTuple):
+    """A model, the predictor that answers with it, and the settings that both follow."""
+
+    model: LoadedModel
+    predictor: Predictor
+    settings: Settings
+
+
+def load_model(name: str, models: str | None = None, *, pixels: Literal["fast", "exact"] | None = None) -> Loaded:
+    """Load one model, self-test included.
+
+    Args:
+        name: of the model.
+        models: the folder of exported models, where it is not the settings'.
+        pixels: how pictures are decoded and resized, where it is not the settings' way.
+
+    Raises:
+        ClickException: a setting is wrong, or the model is not there or not intact.
+    """
+    try:
+        settings = read_settings()
+    except SettingError as error:
+        raise click.ClickException(str(error)) from error
+    settings = msgspec.structs.replace(
+        settings, load=name, max_batch=1, models=models or settings.models, pixels=pixels or settings.pixels
+    )
+    runtime = Runtime(settings)
+    runtime.repository.load()
+    slot = runtime.repository.slots.get(name)
+    if slot is None or slot.model is None:
+        raise click.ClickException(runtime.repository.problem if slot is None else slot.reason)
+    return Loaded(slot.model, runtime.predictor, settings)
