@@ -1,13 +1,25 @@
 """Traces reach a real OTLP endpoint, whole and in order; without one nothing is traced."""
 
+import asyncio
 import http.server
 import threading
 import time
 
+import numpy as np
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from service.tracing import start_tracing
+from service.engine.batcher import Batcher
+from service.engine.job import Job
+from service.engine.slots import Slots
+from service.engine.workers import Workers
+from service.errors import Reason, RequestError
+from service.http.exchange import Exchange
+from service.tracing import Tracing, start_tracing
 from tests.conftest import serving
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -48,16 +60,18 @@ def test_a_request_is_a_span_with_its_stages(collector, models, photo, tmp_path)
         headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "x-request-id": "seven"}
         assert server.client.post("/v1/classify", content=photo("digit_7"), headers=headers).status_code == 200
         end = time.monotonic() + 10
-        while len(spans) < 8 and time.monotonic() < end:
+        while len(spans) < 9 and time.monotonic() < end:
             time.sleep(0.05)
     (request,) = [span for span in spans if span.name == "POST /v1/classify"]
     attributes = {item.key: item.value for item in request.attributes}
     assert request.trace_id.hex() == TRACE
     assert attributes["zooserve.request_id"].string_value == "seven"
     assert attributes["http.response.status_code"].int_value == 200
-    stages = sorted(
-        (span for span in spans if span.parent_span_id == request.span_id), key=lambda span: span.start_time_unix_nano
-    )
+    children = [span for span in spans if span.parent_span_id == request.span_id]
+    (batch,) = [span for span in children if span.name == "batch"]
+    assert [link.span_id for link in batch.links] == [request.span_id]
+    assert [link.span_id for link in request.links] == [batch.span_id]
+    stages = sorted((span for span in children if span is not batch), key=lambda span: span.start_time_unix_nano)
     assert [span.name for span in stages] == ["read", "queue", "decode", "queue", "infer", "postprocess", "encode"]
     assert request.start_time_unix_nano <= stages[0].start_time_unix_nano
     assert stages[-1].end_time_unix_nano <= request.end_time_unix_nano
@@ -68,3 +82,104 @@ def test_without_an_endpoint_nothing_is_traced(monkeypatch):
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", raising=False)
     assert start_tracing() is None
+
+
+class Traced:
+    """A `Tracing` whose spans are kept, and exchanges as the endpoint leaves them."""
+
+    def __init__(self, **provider) -> None:
+        self._spans = InMemorySpanExporter()
+        self._provider = TracerProvider(**provider)
+        self._provider.add_span_processor(SimpleSpanProcessor(self._spans))
+        self.tracing = Tracing(self._provider)
+
+    def record(self, *jobs: Job, refusal: Reason | None = None) -> None:
+        exchange = Exchange({"headers": [], "query_string": b""})
+        exchange.model = "lenet5"
+        if jobs:
+            exchange.answered(jobs)
+        if refusal:
+            exchange.refuse(RequestError(refusal, "It failed."))
+        self.tracing.record("classify", exchange)
+
+    def named(self, name: str) -> list:
+        return [span for span in self._spans.get_finished_spans() if span.name == name]
+
+
+def run_together(pictures: int) -> list[Job]:
+    """Bring pictures through a real queue in one run."""
+
+    async def main() -> list[Job]:
+        workers, held = Workers(4), threading.Event()
+
+        def run(images: np.ndarray) -> dict[str, np.ndarray]:
+            held.wait(5)
+            return {"sums": images.sum((1, 2, 3))}
+
+        batcher = Batcher(run, workers, Slots(16, 16, (1, 1, 3)), max_batch=8, max_runs=1, max_queue=9, cost=0.001)
+        jobs = [Job(lambda _: np.ones((1, 1, 3), np.uint8), lambda o, i: o["sums"][i], time.perf_counter() + 60)]
+        batcher.submit(jobs[0])  # runs alone, and holds the place until all others are ready
+        for _ in range(pictures):
+            job = Job(fill, lambda o, i: int(o["sums"][i]), time.perf_counter() + 60)
+            jobs.append(job)
+            batcher.submit(job)
+        while not all(job.prepared for job in jobs):
+            await asyncio.sleep(0.001)
+        held.set()
+        await asyncio.gather(*(job.future for job in jobs))
+        workers.close()
+        return jobs[1:]
+
+    def fill(out: np.ndarray) -> np.ndarray:
+        out[:] = 1
+        return out
+
+    jobs = asyncio.run(main())
+    assert {job.batch_size for job in jobs} == {pictures}
+    return jobs
+
+
+def test_a_batch_is_a_span_with_links_to_its_requests():
+    traced = Traced()
+    first, second, third = run_together(3)
+    traced.record(first)
+    assert not traced.named("batch")
+    traced.record(second, third)
+    (batch,) = traced.named("batch")
+    one, other = traced.named("POST /v1/classify")
+    assert [link.context for link in batch.links] == [one.context, other.context]
+    assert [link.context for span in (one, other) for link in span.links] == [batch.context] * 2
+    assert batch.parent == one.context
+    assert batch.attributes == {"zooserve.model": "lenet5", "zooserve.batch_size": 3}
+    (infer, _) = traced.named("infer")
+    assert (batch.start_time, batch.end_time) == (infer.start_time, infer.end_time)
+
+
+def test_a_batch_does_not_wait_for_a_request_that_never_comes(monkeypatch):
+    monkeypatch.setattr("service.tracing._PATIENCE", 0.0)
+    traced = Traced()
+    traced.record(run_together(2)[0])
+    (batch,) = traced.named("batch")
+    assert len(batch.links) == 1
+
+
+def test_what_is_left_is_sent_at_the_end():
+    traced = Traced()
+    traced.record(run_together(2)[0])
+    traced.tracing.stop()
+    assert len(traced.named("batch")) == 1
+
+
+def test_a_request_that_is_not_sampled_opens_no_batch():
+    traced = Traced(sampler=ALWAYS_OFF)
+    traced.record(run_together(2)[0])
+    assert not traced.tracing._open
+
+
+@pytest.mark.parametrize(("refusal", "failed"), [(Reason.INTERNAL, True), (Reason.BAD_OPTION, False)])
+def test_only_a_failure_of_the_server_is_an_error(refusal, failed):
+    traced = Traced()
+    traced.record(refusal=refusal)
+    (request,) = traced.named("POST /v1/classify")
+    assert request.status.is_ok is not failed
+    assert request.attributes["error.type"] == refusal.value
