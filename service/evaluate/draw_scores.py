@@ -75,8 +75,9 @@ def _matrix(confusions: Sequence[Confusion], labels: list[str], title: str, subt
 
 def _pairs(confusions: Sequence[Confusion], title: str, subtitle: str) -> Image.Image:
     wrong = sorted((one for one in confusions if one.truth != one.answer), key=lambda one: -one.count)[:_ROWS]
-    row, letters = 34, _LETTERS
-    names, bar = 300, 320
+    row, letters, bar = 34, _LETTERS, 320
+    longest = max((length(name, letters) for one in wrong for name in (one.truth, one.answer)), default=0.0)
+    names = round(min(300, max(160, longest + 8)))
     sheet = Sheet(2 * names + bar + 2 * MARGIN + 130, row * (len(wrong) + 2), title, f"{subtitle}.  Most confused:")
     left, middle = MARGIN, MARGIN + names + 50
     bars = middle + names + 20
@@ -99,6 +100,7 @@ def _bars(per_class: Sequence[ClassScore], title: str, subtitle: str) -> Image.I
     """One bar per class, the best first; of many classes, the best and the worst."""
     ranked = sorted(per_class, key=lambda one: -one.value)
     if len(ranked) > 2 * _ROWS:
+        subtitle += f", the best {_ROWS} and the worst {_ROWS} of {len(ranked)}"
         ranked = [*ranked[:_ROWS], *ranked[-_ROWS:]]
     row, names, bar = 26, 260, 560
     sheet = Sheet(names + bar + 2 * MARGIN + 130, row * (len(ranked) + 1) + MARGIN, title, subtitle)
