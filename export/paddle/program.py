@@ -17,7 +17,7 @@ from export.protobuf import read_message, read_schema
 from zoo.errors import ExportError
 
 # The part that is needed of Paddle's framework.proto (Apache-2.0).
-_SCHEMA = read_schema(
+SCHEMA = read_schema(
     "zooserve.paddle",
     """
     message Attr {
@@ -107,19 +107,20 @@ def read_program(path: Path) -> Program:
     Raises:
         ExportError: not such a file.
     """
-    message = read_message(path, _SCHEMA["ProgramDesc"], "a Paddle program")
+    message = read_message(path, SCHEMA["ProgramDesc"], "a Paddle program")
     if not message.blocks or not message.blocks[0].ops:
         raise ExportError(f"{path}: not a Paddle program: it has no operators")
     block = message.blocks[0]
     found = [_operator(op, f"{path}: operator {index}, {op.type}") for index, op in enumerate(block.ops)]
     shapes = {v.name: tuple(v.type.lod_tensor.tensor.dims) for v in block.vars if v.type.type == _TENSOR}
     trained = {variable.name for variable in block.vars if variable.persistable and variable.type.type == _TENSOR}
-    return Program(
-        operators=tuple(op for op in found if op.kind not in {"feed", "fetch"}),
-        inputs={op.outputs["Out"][0]: shapes[op.outputs["Out"][0]] for op in found if op.kind == "feed"},
-        outputs=tuple(op.inputs["X"][0] for op in found if op.kind == "fetch"),
-        parameters={name: shapes[name] for name in sorted(trained)},
-    )
+    try:
+        inputs = {op.outputs["Out"][0]: shapes[op.outputs["Out"][0]] for op in found if op.kind == "feed"}
+        outputs = tuple(op.inputs["X"][0] for op in found if op.kind == "fetch")
+    except LookupError as error:
+        raise ExportError(f"{path}: not a Paddle program: {error} is missing from what it feeds or fetches") from error
+    operators = tuple(op for op in found if op.kind not in {"feed", "fetch"})
+    return Program(operators, inputs, outputs, {name: shapes[name] for name in sorted(trained)})
 
 
 def _operator(op: Any, where: str) -> Operator:
@@ -157,7 +158,7 @@ def _read_tensor(file: io.BytesIO) -> tuple[tuple[int, ...], npt.NDArray[np.floa
     version, levels, tensor_version, size = struct.unpack("<IQIi", file.read(20))
     if version or levels or tensor_version or size < 0:
         raise ValueError(f"a tensor begins with {version, levels, tensor_version, size}")
-    description: Any = _SCHEMA["TensorDesc"]()
+    description: Any = SCHEMA["TensorDesc"]()
     description.ParseFromString(file.read(size))
     if description.data_type != _FLOAT32:
         raise ValueError(f"a tensor is of the type {description.data_type}; only float32 is known")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from google.protobuf import text_format
@@ -12,8 +13,13 @@ from hypothesis import strategies as st
 from export.caffe.layers import LAYERS
 from export.caffe.net import Layer, read_net
 from export.caffe.schema import NetParameter
-from export.families.caffe import CaffeNetwork
+from export.convert import convert
+from export.families.caffe import CaffeNetwork, build
+from export.reference import Reference
+from zoo.card import Normalise, Recipe
 from zoo.errors import ExportError
+
+HEIGHT, WIDTH = 29, 34  # what the networks of `conftest.py` take
 
 
 @pytest.mark.parametrize("with_prototxt", [False, True])
@@ -25,6 +31,20 @@ def test_answers_as_opencv_does(caffe_files, with_prototxt):
         expected = reference[caffe_files.name]
     assert expected.std() > 0.1
     np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_converts_with_a_dynamic_batch(caffe_files, make_card):
+    """LRN, and averages over windows that reach over the edge, in ONNX Runtime too."""
+    card = make_card("classify", recipe=Recipe(HEIGHT, WIDTH, "stretch"), normalise=Normalise(std=(99.0, 99.0, 99.0)))
+    network = build(card, {"weights": caffe_files.weights})
+    reference = Reference(card, network, 7)
+    images = np.random.default_rng(0).integers(0, 256, (3, HEIGHT, WIDTH, 3), np.uint8)
+    model = convert(card, network, reference.head, reference.raw(images[:2]))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for batch in (images[:1], images):
+        expected = reference(batch)["probabilities"]
+        assert expected.std() > 0.01
+        np.testing.assert_allclose(session.run(["probabilities"], {"images": batch})[0], expected, atol=1e-5)
 
 
 def layer(kind: str, settings: str, *shapes: tuple[int, ...]) -> Layer:

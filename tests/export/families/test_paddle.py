@@ -2,12 +2,16 @@
 
 import msgspec
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
+from export.convert import convert
 from export.families.paddle import build
 from export.heads import Pixels
 from export.paddle.operators import OPERATORS
+from export.parity import differences
+from export.reference import Reference
 from zoo import catalog
 from zoo.card import Recipe
 from zoo.errors import ExportError
@@ -61,6 +65,23 @@ def test_pplcnet_answers_as_paddle_does(model, pictures):
         order = np.argsort(-row)[:3]
         assert [labels[i] for i in order] == list(best)
         np.testing.assert_allclose(row[order], list(best.values()), atol=1e-4)
+
+
+@picodet
+def test_picodet_converts_with_a_dynamic_batch(model, pictures):
+    card, files = model
+    images = pictures(card.recipe, "coffee", "astronaut", "chelsea")
+    network = build(card, files)
+    reference = Reference(card, network, 80)
+    graph = convert(card, network, reference.head, reference.raw(images[:2]))
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    assert network.nms
+    assert names == ["boxes", "scores", "classes"]
+    for batch in (images[:1], images):
+        expected, got = reference(batch), dict(zip(names, session.run(names, {"images": batch}), strict=True))
+        assert got["boxes"].shape == (len(batch), 1000, 4)
+        assert max(differences(expected, got, card.tolerance).values()) <= card.tolerance
 
 
 def test_a_card_that_does_not_fit_is_refused(model):
