@@ -67,7 +67,8 @@ def _why(path: Path, error: Exception) -> str:
 
 def reason(error: Exception) -> str:
     """Say shortly why `torch.load` failed. The unpickler's own words are in the context of what torch makes of them."""
-    return shorten(str(error.__context__ or error), 300, placeholder=" ...")
+    cause = error.__context__ or error
+    return shorten(str(cause) or type(cause).__name__, 300, placeholder=" ...")
 
 
 def load(module: nn.Module, state: dict[str, Tensor], path: Path, architecture: str) -> None:

@@ -49,8 +49,8 @@ def read_model(path: Path) -> nn.Module:
     refused = [name for name in refused if name != "builtins.getattr"]
     if refused:
         raise ExportError(
-            f"{path}: it wants {', '.join(refused)}, which no checkpoint of Ultralytics needs. It was not read. If you "
-            "trust it, save its `model` alone with the library that made it"
+            f"{path}: it wants {', '.join(refused)}, which no checkpoint of Ultralytics needs, so it was not read. Get "
+            "it from its publisher, or save the network again without them"
         )
     try:
         with torch.serialization.safe_globals([entry for name in names for entry in _allowed(name)]):

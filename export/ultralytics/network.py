@@ -41,9 +41,7 @@ class UltralyticsNetwork(nn.Module):
         self._masks: nn.ModuleList | None = getattr(head, f"{prefix}cv4", None)
         self._bins: int = head.reg_max
         self._prototypes = getattr(head, "proto", None)
-        self._all_maps = hasattr(
-            self._prototypes, "feat_refine"
-        )  # 26 makes its prototypes of all maps, 11 of the finest
+        self._all_maps = hasattr(self._prototypes, "feat_refine")  # 26 makes prototypes of all maps, 11 of the finest
         cells, strides = [], []
         for stride in head.stride.tolist():
             rows, columns = torch.arange(height // int(stride)), torch.arange(width // int(stride))
