@@ -1,8 +1,8 @@
 """Which extra of zooserve brings a module that the base installation lacks: for messages that say what to install."""
 
 _EXTRAS = (
-    {"onnxruntime": "cpu` or `gpu"}
-    | {library: library for library in ("libreyolo", "timm", "ultralytics")}
+    {"onnxruntime": "cpu` or `gpu", "libreyolo": "libreyolo`, then run `pip install --no-deps libreyolo"}
+    | {library: library for library in ("timm", "ultralytics")}
     | dict.fromkeys(("onnx", "onnxscript", "tflite", "torch", "torchvision"), "export")
 )
 
