@@ -1,0 +1,302 @@
+"""Torchvision's detectors: their cards, and the served networks' answers beside torchvision's own on real photos.
+
+Torchvision's own files need its hub. These tests save random weights in its files' form, made lively by what the
+layers answer to real photos, so that there are hundreds of detections to compare.
+"""
+
+import msgspec
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+from torchvision.models import get_model, get_model_weights
+from torchvision.models.detection._utils import overwrite_eps
+from torchvision.ops import FrozenBatchNorm2d, box_iou, nms
+
+from export.families.torchvision_detection import build, card_for, names
+from export.heads import Pixels, candidates
+from export.pipeline import export_model
+from zoo.card import ModelCard, Source
+from zoo.errors import ExportError
+from zoo.hashing import sha256_of
+from zoo.labels import read_labels
+from zoo.sources import fetch_all
+from zoo.store import Store
+
+CATEGORIES = get_model_weights("fcos_resnet50_fpn").DEFAULT.meta["categories"]
+UNUSED = [i for i, category in enumerate(CATEGORIES) if category == "N/A"]
+MOBILE = "fasterrcnn_mobilenet_v3_large_320_fpn"
+PHOTOS = ("chelsea", "coffee", "astronaut", "rocket")
+TOLERANCE = 3e-4  # of scores: random networks multiply float noise more than trained ones
+
+
+def at(card: ModelCard, side: int) -> ModelCard:
+    """The card with a smaller input."""
+    return msgspec.structs.replace(card, recipe=msgspec.structs.replace(card.recipe, height=side, width=side))
+
+
+def run(model: nn.Module, x: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+    with torch.no_grad():
+        return model(list(x))
+
+
+def spread(model: nn.Module, x: torch.Tensor, layers: list[nn.Module], mean: float, std: float) -> None:
+    """Rescale layers so that what they answer to the photos has this mean and standard deviation."""
+    seen: dict[nn.Module, list[torch.Tensor]] = {layer: [] for layer in layers}
+    hooks = [layer.register_forward_hook(lambda layer, _, out: seen[layer].append(out.flatten())) for layer in layers]
+    run(model, x)
+    for layer, hook in zip(layers, hooks, strict=True):
+        hook.remove()
+        answers = torch.cat(seen[layer])
+        scale = std / answers.std()
+        with torch.no_grad():
+            layer.weight *= scale
+            layer.bias.copy_((layer.bias - answers.mean()) * scale + mean)
+
+
+def lively(card: ModelCard, x: torch.Tensor, classes: int = len(CATEGORIES)) -> nn.Module:
+    """Torchvision's own detector with random weights, scores and boxes spread as those of a trained one.
+
+    As training leaves them, categories that COCO does not use are never found.
+
+    Args:
+        card: names the architecture and the input's size.
+        x: photos, float32 [N, 3, H, W] in 0..1.
+        classes: of the network, background included.
+    """
+    name = card.options["architecture"]
+    torch.manual_seed(0)
+    model = get_model(name, weights=None, weights_backbone=None, num_classes=classes).eval()
+    if not name.startswith("ssd"):
+        model.transform.min_size, model.transform.max_size = (card.recipe.height,), card.recipe.width
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0
+    run(model, x)
+    for norm in norms:
+        norm.eval()
+        norm.running_var.clamp_(min=norm.running_var.mean().item() / 4)  # lest float noise grows from layer to layer
+    if name.startswith("fasterrcnn"):
+        predictor = model.roi_heads.box_predictor
+        spread(model, x, [model.rpn.head.cls_logits], 0, 2)
+        spread(model, x, [model.rpn.head.bbox_pred], 0, 0.3)
+        spread(model, x, [predictor.cls_score, predictor.bbox_pred], 0, 1.5)
+        scoring, background = [predictor.cls_score], 4.0
+    elif name.startswith("ssd"):
+        scoring, boxes = (
+            [one[-1] if isinstance(one, nn.Sequential) else one for one in head.module_list]
+            for head in (model.head.classification_head, model.head.regression_head)
+        )
+        spread(model, x, [*scoring, *boxes], 0, 1.5)
+        background = 5.0
+    else:
+        scoring, background = [model.head.classification_head.cls_logits], -60.0  # sigmoids do not learn a background
+        spread(model, x, scoring, -6, 2)
+        spread(model, x, [model.head.regression_head.bbox_reg], 3 if name.startswith("fcos") else 0, 0.5)
+    with torch.no_grad():
+        for layer in scoring:
+            biases = layer.bias.view(-1, classes)
+            biases[:, 0] += background
+            if classes == len(CATEGORIES):
+                biases[:, UNUSED] -= 60
+    return model
+
+
+def saved(card: ModelCard, model: nn.Module, folder) -> ModelCard:
+    """The card with the model's weights, in a file of torchvision's form, as its source."""
+    path = folder / "weights.pth"
+    torch.save(model.state_dict(), path)
+    return msgspec.structs.replace(card, sources={"weights": Source(file=str(path), sha256=sha256_of(path))})
+
+
+def kept(boxes: torch.Tensor, scores: torch.Tensor, classes: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Indices of what class-wise suppression keeps, best first. `batched_nms` moves boxes apart, which costs digits."""
+    places = [(classes == label).nonzero()[:, 0] for label in classes.unique()]
+    indices = torch.cat([place[nms(boxes[place], scores[place], threshold)] for place in places])
+    return indices[scores[indices].argsort(descending=True)]
+
+
+def check(model: nn.Module, wanted: list[dict], got: dict[str, torch.Tensor], served: dict[int, int]):
+    """Each of torchvision's detections is there, and no other, down to the score of the last candidate.
+
+    Args:
+        model: torchvision's, with its own thresholds.
+        wanted: its detections.
+        got: the served graph's candidates.
+        served: class ids by torchvision's labels.
+    """
+    own = getattr(model, "roi_heads", model)
+    for want, boxes, scores, classes in zip(wanted, got["boxes"], got["scores"], got["classes"].long(), strict=True):
+        low = max(own.score_thresh, scores.min())
+        keep = kept(boxes, scores, classes, own.nms_thresh)
+        keep = keep[scores[keep] > low][: own.detections_per_img]
+        sure = want["scores"] > low
+        labels = torch.tensor([served[label] for label in want["labels"][sure].tolist()])
+        assert len(keep) == len(labels) >= 20
+        gaps = (want["boxes"][sure][:, None] - boxes[keep]).abs().amax(2)
+        gaps[labels[:, None] != classes[keep]] = torch.inf
+        gaps[(want["scores"][sure][:, None] - scores[keep]).abs() > TOLERANCE] = torch.inf
+        nearest, match = gaps.min(1)
+        iou = box_iou(want["boxes"][sure], boxes[keep]).gather(1, match[:, None])[:, 0]
+        assert nearest.max() < 0.1
+        assert iou.nan_to_num(1.0).min() > 0.98  # SSD has boxes without an area, clipped to the edge
+
+
+COCO = {CATEGORIES.index(label): i for i, label in enumerate(read_labels("coco80"))}
+
+
+def test_the_detectors_of_boxes_are_there():
+    assert set(names()) == {
+        "fasterrcnn_mobilenet_v3_large_320_fpn",
+        "fasterrcnn_mobilenet_v3_large_fpn",
+        "fasterrcnn_resnet50_fpn",
+        "fasterrcnn_resnet50_fpn_v2",
+        "fcos_resnet50_fpn",
+        "retinanet_resnet50_fpn",
+        "retinanet_resnet50_fpn_v2",
+        "ssd300_vgg16",
+        "ssdlite320_mobilenet_v3_large",
+    }
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_card_by_name(name):
+    card = card_for(name)
+    weights = get_model_weights(name).DEFAULT
+    assert msgspec.json.decode(msgspec.json.encode(card), type=type(card)) == card
+    assert card.sources["weights"].url == weights.url
+    assert card.sources["weights"].url.endswith(f"-{card.sources['weights'].sha256_prefix}.pth")
+    used = [c for c in weights.meta["categories"] if c not in ("__background__", "N/A")]
+    assert list(read_labels(card.labels)) == used
+    side = {"ssd300_vgg16": 300, "ssdlite320_mobilenet_v3_large": 320, MOBILE: 320}.get(name, 800)
+    assert (card.recipe.height, card.recipe.width) == (side, side)
+    assert card.recipe.resize == ("stretch" if name.startswith("ssd") else "letterbox")
+
+
+@pytest.mark.parametrize("name", ["ssd300_vgg16", "ssdlite320_mobilenet_v3_large", MOBILE])
+def test_pixels_and_size_are_those_of_torchvisions_transform(name):
+    card = card_for(name)
+    transform = get_model(name, weights=None, weights_backbone=None).transform
+    np.testing.assert_allclose(np.array(card.normalise.mean) / 255, transform.image_mean, atol=1e-6)
+    np.testing.assert_allclose(np.array(card.normalise.std) / 255, transform.image_std, atol=1e-6)
+    assert (card.recipe.height, card.recipe.width) == (transform.fixed_size or transform.min_size * 2)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "maskrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn", "yolov4_tiny"])
+def test_other_names_are_nobodys(name):
+    assert card_for(name) is None
+
+
+@pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v3_large", MOBILE])
+def test_from_checkpoint_to_served_graph(name, tmp_path, pictures):
+    """The whole export, and what ONNX Runtime answers is what torchvision answers to the same pixels."""
+    card = card_for(name)
+    images = pictures(card.recipe, *PHOTOS)
+    x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+    model = lively(card, x)
+    card = msgspec.structs.replace(saved(card, model, tmp_path), tolerance=0.1)  # of a pixel: see TOLERANCE
+    exported = export_model(card, Store(tmp_path / "models"))
+    assert exported.card.nms
+    assert {output.name: output.shape for output in exported.card.outputs} == {
+        "boxes": (None, 1000, 4),
+        "scores": (None, 1000),
+        "classes": (None, 1000),
+    }
+    kinds = {node.op_type for node in onnx.load(exported.folder / "model.onnx").graph.node}
+    assert not kinds & {"NonMaxSuppression", "NonZero", "Loop", "If", "Unique", "Compress"}
+    session = onnxruntime.InferenceSession(exported.folder / "model.onnx")
+    outputs = ("boxes", "scores", "classes")
+    got = dict(zip(outputs, map(torch.from_numpy, session.run(outputs, {"images": images})), strict=True))
+    check(model, run(model, x), got, COCO)
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("fcos_resnet50_fpn", 192),
+        ("retinanet_resnet50_fpn", 192),
+        ("fasterrcnn_resnet50_fpn", 128),  # pools from four levels, the mobile one from one
+    ],
+)
+def test_as_torchvision_answers(name, side, tmp_path, pictures):
+    card = at(card_for(name), side)
+    card = msgspec.structs.replace(card, options={"architecture": name})
+    images = pictures(card.recipe, "chelsea", "astronaut")
+    x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+    model = lively(card, x)
+    network = build(card, fetch_all(saved(card, model, tmp_path).sources)).module
+    with torch.no_grad():
+        raw = network(Pixels(card.normalise)(torch.from_numpy(images)))
+    check(model, run(model, x), candidates(raw, 1000), COCO)
+
+
+def test_labels_of_ones_own_follow_the_background(tmp_path, pictures):
+    labels = tmp_path / "labels.txt"
+    labels.write_text("cat\ncup\nrocket\n")
+    name = "ssdlite320_mobilenet_v3_large"
+    card = msgspec.structs.replace(card_for(name), labels=str(labels))
+    images = pictures(card.recipe)
+    x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+    model = lively(card, x, classes=4)
+    network = build(card, fetch_all(saved(card, model, tmp_path).sources)).module
+    with torch.no_grad():
+        raw = network(Pixels(card.normalise)(torch.from_numpy(images)))
+    check(model, run(model, x), candidates(raw, 1000), {1: 0, 2: 1, 3: 2})
+
+
+def test_weights_from_before_batch_norms_epsilon(tmp_path, pictures):
+    """Torchvision's oldest weights were trained with frozen batch norms and no epsilon, and so are they loaded."""
+    card = at(card_for("fasterrcnn_resnet50_fpn"), 64)
+    assert card.options["batch_norm_eps"] == 0.0
+    x = torch.from_numpy(pictures(card.recipe)).permute(0, 3, 1, 2) / 255
+    model = lively(card, x)
+    body = model.backbone.body
+    for path, module in list(body.named_modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            frozen = FrozenBatchNorm2d(module.num_features)
+            frozen.load_state_dict(module.state_dict())
+            parent, _, last = path.rpartition(".")
+            setattr(body.get_submodule(parent), last, frozen)
+    body.bn1.running_var.fill_(1e-4)  # where an epsilon of 1e-5 would show
+    overwrite_eps(model, 0.0)
+    assert not any(key.endswith("num_batches_tracked") for key in model.state_dict())
+    network = build(card, fetch_all(saved(card, model, tmp_path).sources)).module
+    with torch.no_grad():
+        expected, got = model.backbone(x), network.backbone(x)
+    for level in expected:
+        torch.testing.assert_close(got[level], expected[level], rtol=1e-3, atol=1e-3 * expected[level].std().item())
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "classes", "message"),
+    [
+        ("ssdlite320_mobilenet_v3_large", MOBILE, 91, r"Missing key\(s\) in state_dict: \"backbone.features.0.0.0"),
+        (MOBILE, MOBILE, 5, r"size mismatch for roi_heads.box_predictor.cls_score.weight"),
+    ],
+)
+def test_a_checkpoint_of_another_network_is_refused(name, other, classes, message, tmp_path):
+    card = card_for(name)
+    network = get_model(other, weights=None, weights_backbone=None, num_classes=classes)
+    with pytest.raises(ExportError, match=rf"weights\.pth is no checkpoint of {name}\. .*{message}"):
+        build(card, fetch_all(saved(card, network, tmp_path).sources))
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "message"),
+    [
+        ("ssd300_vgg16", 320, r"320 x 320 pixels, but ssd300_vgg16 takes 300 x 300 only"),
+        (MOBILE, 300, rf"300 x 300 pixels, but {MOBILE} takes multiples of 32"),
+    ],
+)
+def test_a_size_that_does_not_fit_is_refused(name, side, message, tmp_path):
+    with pytest.raises(ExportError, match=message):
+        build(at(card_for(name), side), {"weights": tmp_path / "none"})
+
+
+def test_an_unknown_architecture_is_refused(make_card, tmp_path):
+    card = make_card("detect", options={"architecture": "ssd512"})
+    with pytest.raises(ExportError, match=r"net: the option `architecture` is 'ssd512', .* ssd300_vgg16,"):
+        build(card, {"weights": tmp_path / "none"})
