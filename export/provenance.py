@@ -14,6 +14,7 @@ import msgspec
 from zoo.card import ModelCard, Provenance, Source
 from zoo.errors import StoreError
 from zoo.hashing import sha256_of
+from zoo.labels import read_labels
 from zoo.sources import address
 from zoo.store import Store
 
@@ -40,10 +41,12 @@ def describe(card: ModelCard, files: Mapping[str, Path], versions: Mapping[str, 
 def fingerprint(card: ModelCard) -> str:
     """Return the sha256 of all that decides what is published: the card, its sources' hashes, zooserve's version.
 
-    Where a source lies does not count: a mirror, or another folder, gives the same file.
+    Where a source lies does not count: a mirror, or another folder, gives the same file. Of labels of
+    one's own it is their text that counts, too.
     """
     contents = {name: Source(file="", sha256_prefix=source.digest) for name, source in card.sources.items()}
-    card = msgspec.structs.replace(card, sources=contents)
+    labels = "\n".join(read_labels(card.labels)) if card.labels.endswith(".txt") else card.labels
+    card = msgspec.structs.replace(card, sources=contents, labels=labels)
     return hashlib.sha256(msgspec.json.encode((card, _version("zooserve")), order="sorted")).hexdigest()
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from zoo import catalog
 from zoo.card import ModelCard, ServedCard, read_model_card
-from zoo.errors import CardError, ZooError
+from zoo.errors import CardError, SourceError, ZooError
 from zoo.libraries import Library, libraries, library
 from zoo.licences import to_accept
 from zoo.sources import address
@@ -26,7 +26,7 @@ class Row(Struct, kw_only=True):
         accept: the licences, of code or weights, that must be accepted before it is exported.
         size: of the exported graph in bytes, or else of the checkpoint, where it is known.
         sources: addresses of the files that it is made from.
-        state: `version N` where it is exported, `not exported`, `damaged`, or `refused`; `problem` then says why.
+        state: `version N` where it is exported, `not exported`, `not reachable`, `damaged`, or `refused`; `problem` says why.
     """
 
     name: str
@@ -79,8 +79,8 @@ def list_models(name: str | None, models: Path | None, as_json: bool) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=200)  # in a pipe, a table keeps its columns
     console.print(_table(rows))
-    if problems := [f"{row.name}: {row.problem}" for row in rows if row.problem]:
-        console.print("", *problems, sep="\n", soft_wrap=True)
+    if problems := {row.problem: f"{row.name}: {row.problem}" for row in reversed(rows) if row.problem}:
+        console.print("", *reversed(problems.values()), sep="\n", soft_wrap=True)  # each once, with its first model
     if any(row.accept for row in rows):
         console.print("\n* asks something of whoever serves it: `zooserve export NAME --accept-license LICENCE`")
     if name is None and (known := libraries()):
@@ -98,10 +98,17 @@ def _cards() -> Iterator[tuple[str, ModelCard | ZooError]]:
 
 def _cards_of(source: Library) -> Iterator[tuple[str, ModelCard | ZooError]]:
     module = source.load()
+    unreachable: SourceError | None = None
     for model in module.names():
+        if unreachable is not None:  # one wait for a hub that cannot be reached is enough
+            yield model, unreachable
+            continue
         try:
             if (card := module.card_for(model)) is not None:
                 yield model, card
+        except SourceError as error:
+            unreachable = error
+            yield model, error
         except ZooError as error:
             yield model, error
 
@@ -120,6 +127,8 @@ def _row(model: str, card: ModelCard | ZooError | None, entry: Entry | None) -> 
         row.size = sum(size or 0 for size in sizes) if sizes and all(sizes) else None
     elif isinstance(card, ZooError):
         row.state, row.problem = "refused", str(card).removeprefix(f"{model}: ")
+        if isinstance(card, SourceError):
+            row.state = "not reachable"
     if entry is not None:
         row.version = entry.version
         row.state = f"version {entry.version}" if served else "damaged"

@@ -32,6 +32,16 @@ def test_where_a_source_lies_does_not_count(make_card):
     assert fingerprint(make_card(sources=mirror)) == fingerprint(make_card(sources=SOURCES))
 
 
+def test_labels_of_ones_own_count_by_what_they_are(make_card, tmp_path):
+    one, other = (tmp_path / name for name in ("one.txt", "other.txt"))
+    one.write_text("cat\ndog\n")
+    other.write_text("cat\ndog\n")
+    before = fingerprint(make_card(labels=str(one)))
+    assert fingerprint(make_card(labels=str(other))) == before
+    one.write_text("cat\nhound\n")
+    assert fingerprint(make_card(labels=str(one))) != before
+
+
 @pytest.fixture
 def publish(tmp_path, make_card):
     """Publish a folder made from a card; the store looks at hashes only."""

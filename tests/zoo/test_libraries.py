@@ -81,8 +81,7 @@ def test_every_library_of_ours_says_what_it_is_and_knows_models():
         assert library.summary, library.name
         if not library.missing:
             module = library.load()
-            first = module.names()[0]
-            assert module.card_for(first).name
+            assert module.names()
             assert module.card_for("no such model") is None
 
 
