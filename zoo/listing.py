@@ -26,7 +26,8 @@ class Row(Struct, kw_only=True):
         accept: the licences, of code or weights, that must be accepted before it is exported.
         size: of the exported graph in bytes, or else of the checkpoint, where it is known.
         sources: addresses of the files that it is made from.
-        state: `version N` where it is exported, `not exported`, `not reachable`, `damaged`, or `refused`; `problem` says why.
+        state: `version N` where it is exported, `not exported`, or, with a `problem` that says why, `not reachable`,
+            `damaged` or `refused`.
     """
 
     name: str
