@@ -19,8 +19,9 @@ from export.torchvision_detection.pairs import best_pairs, rows_of
 class OneStage(nn.Module):
     """A dense detector: float32 [N, 3, H, W] -> the `CANDIDATES` best pairs of an anchor and a class.
 
-    Torchvision ranks at most 1,000 pairs of each pyramid level (SSD: 400 of each class), then merges them. The served
-    graph keeps 1,000 pairs in all, and those are the same whether the levels are ranked apart first or not.
+    Torchvision ranks at most 1,000 pairs of each pyramid level, then merges them. The served graph keeps 1,000 pairs in
+    all, and those are the same whether the levels are ranked apart first or not. Of SSD's pairs torchvision keeps 400
+    (SSDlite: 300) of each class; here a class may have more, all of them fainter.
 
     Returns `boxes` [N, K, 4] xyxy in input pixels, clipped to the input, `scores` [N, K] in 0..1, `classes` [N, K].
     """
