@@ -18,6 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import RequestError
+from service.http import ui
 from service.http.admin import Admin
 from service.http.body import limited
 from service.http.drain import Drain, closing
@@ -57,6 +58,7 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
             Route("/livez", status.livez),
             Route("/readyz", status.readyz),
             Route("/metrics", status.metrics),
+            *ui.routes(runtime.repository),
         ],
         exception_handlers={RequestError: _refuse, HTTPException: _refuse_http},
         lifespan=lifespan,
@@ -96,9 +98,9 @@ class _ShortCut:
 
 
 class _Locked:
-    """Lets requests through that bring a key; the probes and the metrics are open, they are the cluster's own."""
+    """Lets requests through that bring a key. Open are the probes and metrics, the cluster's own, and the page's files."""
 
-    _OPEN = frozenset({"/livez", "/readyz", "/metrics"})
+    _OPEN = frozenset({"/livez", "/readyz", "/metrics"}) | ui.OPEN
 
     def __init__(self, app: ASGIApp, guard: Guard) -> None:
         self._app = app
