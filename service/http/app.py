@@ -98,7 +98,7 @@ class _ShortCut:
 
 
 class _Locked:
-    """Lets requests through that bring a key. Open are the probes and metrics, the cluster's own, and the page's files."""
+    """Lets requests through that bring a key; open are the probes and metrics, the cluster's own, and the page."""
 
     _OPEN = frozenset({"/livez", "/readyz", "/metrics"}) | ui.OPEN
 
