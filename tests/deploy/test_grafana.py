@@ -1,0 +1,71 @@
+"""Grafana's files: the dashboard is sound, and under load every one of its queries has an answer."""
+
+import json
+import re
+from itertools import combinations
+
+import pytest
+import yaml
+
+from tests.deploy.conftest import DEPLOY
+
+FOLDER = DEPLOY / "grafana"
+DASHBOARD = json.loads((FOLDER / "dashboards" / "zooserve.json").read_text())
+PANELS = {panel["title"]: panel for panel in DASHBOARD["panels"] if panel["type"] != "row"}
+QUERIES = [(title, target["expr"]) for title, panel in PANELS.items() for target in panel["targets"]]
+VARIABLES = {"$__rate_interval": "10s", "$job": "zooserve", "$instance": ".*", "$model": ".*"}
+
+
+def filled_in(expression: str) -> str:
+    for name, value in VARIABLES.items():
+        expression = expression.replace(name, value)
+    assert "$" not in expression
+    return expression
+
+
+@pytest.mark.parametrize(("title", "expression"), QUERIES)
+def test_every_query_has_an_answer(prometheus, title, expression):
+    answer = prometheus.query(filled_in(expression))
+    if title.startswith("GPU"):  # there may be none here
+        return
+    assert answer, expression
+    assert not any(sample["value"][1] == "NaN" for sample in answer if not sample["metric"].get("model"))
+
+
+def test_panels_stand_side_by_side():
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(set(ids)) == len(ids)
+    places = [panel["gridPos"] for panel in DASHBOARD["panels"]]
+    assert all(place["x"] >= 0 and place["x"] + place["w"] <= 24 for place in places)
+    for a, b in combinations(places, 2):
+        apart = a["x"] + a["w"] <= b["x"] or b["x"] + b["w"] <= a["x"]
+        below = a["y"] + a["h"] <= b["y"] or b["y"] + b["h"] <= a["y"]
+        assert apart or below, (a, b)
+
+
+@pytest.mark.parametrize("title", PANELS)
+def test_every_panel_asks_the_chosen_source(title):
+    panel = PANELS[title]
+    assert panel["targets"]
+    for part in (panel, *panel["targets"]):
+        assert part["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    refs = [target["refId"] for target in panel["targets"]]
+    assert len(set(refs)) == len(refs)
+
+
+def test_only_variables_that_there_are():
+    known = {variable["name"] for variable in DASHBOARD["templating"]["list"]}
+    used = set(re.findall(r"\$\{?(\w+)", json.dumps([DASHBOARD["panels"], DASHBOARD["annotations"]])))
+    assert used <= known | {"__rate_interval"}
+
+
+def test_what_is_provisioned_is_what_compose_brings():
+    provisioning = FOLDER / "provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yaml").read_text())["datasources"]
+    (provider,) = yaml.safe_load((provisioning / "dashboards" / "zooserve.yaml").read_text())["providers"]
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    assert source["url"] == "http://prometheus:9090"
+    assert "prometheus" in services
+    mounts = [volume.split(":")[:2] for volume in services["grafana"]["volumes"]]
+    assert ["./grafana/provisioning", "/etc/grafana/provisioning"] in mounts
+    assert ["./grafana/dashboards", provider["options"]["path"]] in mounts
