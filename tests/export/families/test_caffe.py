@@ -17,7 +17,7 @@ from zoo.sources import fetch_all
 
 @pytest.fixture(scope="module")
 def squeezenet():
-    card = catalog.find("squeezenet1_1")
+    card = catalog.find("squeezenet1_1_caffe")
     return card, fetch_all(card.sources)
 
 
