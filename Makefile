@@ -7,7 +7,11 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
             $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 # onnxruntime-gpu where there is an NVIDIA driver, onnxruntime elsewhere.
 ACCELERATOR ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+# Libraries that bring more models by name, for their tests; `make test FAMILIES=` leaves them out (and skips those).
+FAMILIES ?= timm ultralytics libreyolo
 BIN := $(VENV)/bin
+empty :=
+comma := ,
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test lint format models clean
@@ -55,5 +59,9 @@ $(VENV)/.serve: pyproject.toml | $(BIN)/python
 
 $(VENV)/.dev: $(VENV)/.serve pyproject.toml
 	@echo "Installing the tools for checks and tests"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[$(ACCELERATOR),export,dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check \
+	  -e '.[$(subst $(empty) $(empty),$(comma),$(ACCELERATOR) export dev $(FAMILIES))]'
+	@# Its own requirements name opencv-python, which would lie over opencv-python-headless.
+	@case ' $(FAMILIES) ' in *' libreyolo '*) \
+	  $(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'libreyolo>=1.6' ;; esac
 	@touch $@
