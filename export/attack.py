@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from export.heads import Pixels
 from export.naming import find_card
 from export.network import Network
-from zoo.card import ServedCard
+from zoo.card import ServedCard, of_pictures
 from zoo.errors import ExportError
 from zoo.sources import fetch_all
 
@@ -126,7 +126,7 @@ def target_of(served: ServedCard) -> Target:
     """
     if served.task != "classify":
         raise ExportError(f"{served.name} has the task {served.task}: only classifiers are attacked")
-    card = find_card(served.agreement.base if served.agreement else served.name)
+    card = of_pictures(find_card(served.agreement.base if served.agreement else served.name))
     if any(not served.provenance.sha256.get(name, "").startswith(s.digest) for name, s in card.sources.items()):
         raise ExportError(f"{served.name} was exported from another checkpoint than its card names: export it again")
     return _build(card.name)
@@ -134,7 +134,7 @@ def target_of(served: ServedCard) -> Target:
 
 @lru_cache(maxsize=1)  # several attacks on one model share its network
 def _build(name: str) -> Target:
-    card = find_card(name)
+    card = of_pictures(find_card(name))
     family = importlib.import_module(f"export.families.{card.family}")
     network: Network = family.build(card, fetch_all(card.sources))
     if not isinstance(network.module, nn.Module):

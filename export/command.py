@@ -11,7 +11,7 @@ from rich.console import Console
 from export.naming import find_card, need_torch
 from export.provenance import is_current
 from zoo import catalog
-from zoo.card import Agreement
+from zoo.card import Agreement, of_pictures
 from zoo.errors import StoreError, ZooError
 from zoo.store import Store
 
@@ -167,7 +167,7 @@ def _export_variant(
     name: str, precision: Precision, store: Store, *, force: bool, verbose: bool, console: Console
 ) -> Report:
     try:
-        card = find_card(name)
+        card = of_pictures(find_card(name))
         from export.variant import export_variant, is_variant_current, variant_name  # noqa: PLC0415, takes seconds
 
         published = variant_name(card.name, precision)

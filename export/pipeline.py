@@ -5,10 +5,7 @@
 
 import importlib
 import pkgutil
-import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,8 +23,10 @@ from export.network import Network
 from export.parity import measure
 from export.provenance import describe
 from export.reference import Outputs, Reference
+from export.steps import Export, Steps
+from export.tensors import export_tensors
 from zoo import catalog
-from zoo.card import Golden, ModelCard, Output, Parity, Provenance, ServedCard
+from zoo.card import AnyCard, Golden, ModelCard, Output, Parity, Provenance, ServedCard, TensorCard
 from zoo.errors import ExportError
 from zoo.hashing import sha256_of
 from zoo.labels import read_labels
@@ -40,24 +39,15 @@ PARITY_PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")  # one package has 
 GOLDEN_PHOTOS = ("chelsea", "coffee")  # where the card expects nothing
 
 
-@dataclass(frozen=True)
-class Export:
-    """What was published, where, and how long each step took, in seconds."""
-
-    card: ServedCard
-    folder: Path
-    seconds: dict[str, float]
-
-
 def export_model(
-    card: ModelCard,
+    card: AnyCard,
     store: Store,
     *,
     accepted: Collection[str] = (),
     on_step: Callable[[str], None] = lambda _: None,
     verbose: bool = False,
 ) -> Export:
-    """Convert a model and publish it, unless a check fails.
+    """Convert a model and publish it, unless a check fails. A graph that takes tensors is published as it is.
 
     Args:
         card: of the model.
@@ -72,15 +62,9 @@ def export_model(
         ExportError: it does not fit, does not convert, answers otherwise than before, or not what the card expects.
     """
     licences = check_accepted(card.name, card.licence, accepted)
-    seconds: dict[str, float] = {}
-
-    @contextmanager
-    def step(name: str) -> Iterator[None]:
-        on_step(name)
-        start = time.perf_counter()
-        yield
-        seconds[name] = time.perf_counter() - start
-
+    step = Steps(on_step)
+    if isinstance(card, TensorCard):
+        return export_tensors(card, store, licences, step)
     with step("fetch"):
         files = fetch_all(card.sources)
         expected = tuple(dict.fromkeys(expectation.photo for expectation in card.expect)) or GOLDEN_PHOTOS
@@ -116,7 +100,7 @@ def export_model(
             contents: dict[str, Path | bytes] = {"model.onnx": path}
             contents |= {f"golden/{one.photo}": photo.path for one, photo in zip(goldens, photos, strict=False)}
             target = store.publish(served, contents)
-    return Export(served, target, seconds)
+    return Export(served, target, step.seconds)
 
 
 def open_photo(name: str, path: Path) -> Photo:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from zoo.card import ModelCard, Provenance, Source
+from zoo.card import AnyCard, ModelCard, Provenance, Source
 from zoo.errors import StoreError
 from zoo.hashing import sha256_of
 from zoo.labels import read_labels
@@ -21,7 +21,7 @@ from zoo.store import Store
 _CONVERTERS = ("zooserve", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime")
 
 
-def describe(card: ModelCard, files: Mapping[str, Path], versions: Mapping[str, str]) -> Provenance:
+def describe(card: AnyCard, files: Mapping[str, Path], versions: Mapping[str, str]) -> Provenance:
     """Describe a conversion that was just made.
 
     Args:
@@ -38,19 +38,20 @@ def describe(card: ModelCard, files: Mapping[str, Path], versions: Mapping[str, 
     )
 
 
-def fingerprint(card: ModelCard) -> str:
+def fingerprint(card: AnyCard) -> str:
     """Return the sha256 of all that decides what is published: the card, its sources' hashes, zooserve's version.
 
     Where a source lies does not count: a mirror, or another folder, gives the same file. Of labels of
     one's own it is their text that counts, too.
     """
     contents = {name: Source(file="", sha256_prefix=source.digest) for name, source in card.sources.items()}
-    labels = "\n".join(read_labels(card.labels)) if card.labels.endswith(".txt") else card.labels
-    card = msgspec.structs.replace(card, sources=contents, labels=labels)
+    card = msgspec.structs.replace(card, sources=contents)
+    if isinstance(card, ModelCard) and card.labels.endswith(".txt"):
+        card = msgspec.structs.replace(card, labels="\n".join(read_labels(card.labels)))
     return hashlib.sha256(msgspec.json.encode((card, _version("zooserve")), order="sorted")).hexdigest()
 
 
-def is_current(card: ModelCard, store: Store) -> bool:
+def is_current(card: AnyCard, store: Store) -> bool:
     """Say whether the store holds this model, intact, made from this card by this version of zooserve."""
     try:
         return store.verify(card.name, card.version).provenance.made_from == fingerprint(card)

@@ -22,7 +22,7 @@ from export.golden import Photo, golden_answer
 from export.pipeline import open_photo
 from export.precision import to_fp16, to_int8
 from export.reference import Images, Outputs
-from zoo.card import Agreement, ModelCard, ServedCard
+from zoo.card import Agreement, ModelCard, ServedCard, of_pictures
 from zoo.errors import ExportError, StoreError
 from zoo.hashing import sha256_of
 from zoo.photos import fetch_photos
@@ -57,7 +57,7 @@ def variant_name(name: str, precision: Precision) -> str:
 def is_variant_current(card: ModelCard, precision: Precision, store: Store) -> bool:
     """Say whether the store holds this variant, intact, made from the fp32 graph that the store holds now."""
     try:
-        base = store.verify(card.name, card.version)
+        base = of_pictures(store.verify(card.name, card.version))
         variant = store.verify(variant_name(card.name, precision), card.version)
     except StoreError:
         return False
@@ -77,7 +77,7 @@ def export_variant(
         SourceError: a photo could not be fetched.
         ExportError: the graph does not convert, or its answers are too far from fp32's.
     """
-    base = store.verify(card.name, card.version)
+    base = of_pictures(store.verify(card.name, card.version))
     source = store.path(card.name, card.version)
     on_step("fetch")
     photos = [open_photo(name, path) for name, path in fetch_photos().items()]

@@ -8,7 +8,7 @@ that graph rightly and to prove that it does.
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, overload
 
 import msgspec
 from msgspec import Meta, Struct
@@ -17,6 +17,11 @@ from zoo.errors import CardError
 
 T = TypeVar("T")
 Task = Literal["classify", "detect", "segment"]
+DType = Literal[
+    "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64",
+    "string",
+]  # fmt: skip
+Precision = Literal["fp32", "fp16", "int8"]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Labels = Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9_.-]{0,63}|.+\.txt)$")]
@@ -136,46 +141,71 @@ class Bound(Struct, frozen=True, forbid_unknown_fields=True):
     shift: Share = 0.1
 
 
-class ModelCard(Struct, frozen=True, forbid_unknown_fields=True):
-    """One model of the zoo as its author describes it (`zoo/cards/<name>.toml`).
+class Card(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What every model's author says of it.
 
     Attributes:
         family: the module of `export.families` that reads the files and builds the network.
         sources: the files, by the name under which the family asks for them (`weights`, `cfg`, ...).
         options: the family's own settings, checked by the family.
-        labels: name of a file in `zoo/labels/`, without its ending; or the path of a `.txt` file of one's own, which
-            `read_model_card` takes from the card's folder where it is relative.
         tolerance: the largest absolute difference to the reference that is published, per output:
-            probabilities and scores as they are, boxes in input pixels, masks as a share of pixels that differ.
-        bound: how far its fp16 and int8 variants may be from it.
+            probabilities and scores as they are, boxes in input pixels, masks as a share of pixels that differ; of
+            tensors as a share of the output's largest magnitude.
         default: exported by `zooserve export --default` and served by `make serve`.
         task_default: answers its task's requests that name no model.
     """
 
     name: Name
     version: Version
-    task: Task
+    task: Task | Literal["tensors"]
     family: Name
     title: str
-    labels: Labels
     licence: Licence
-    recipe: Recipe
     sources: dict[str, Source]
     homepage: str = ""
-    normalise: Normalise = Normalise()
     options: dict[str, str | int | float | bool] = {}
-    expect: tuple[Expectation, ...] = ()
     tolerance: Annotated[float, Meta(gt=0, le=0.1)] = 1e-4
-    bound: Bound = Bound()
     default: bool = False
     task_default: bool = False
 
 
+class ModelCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One model of the zoo as its author describes it (`zoo/cards/<name>.toml`).
+
+    Attributes:
+        labels: name of a file in `zoo/labels/`, without its ending; or the path of a `.txt` file of one's own, which
+            `read_model_card` takes from the card's folder where it is relative.
+        bound: how far its fp16 and int8 variants may be from it.
+    """
+
+    task: Task
+    labels: Labels
+    recipe: Recipe
+    normalise: Normalise = Normalise()
+    expect: tuple[Expectation, ...] = ()
+    bound: Bound = Bound()
+
+
+class TensorCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A graph that is served as it is, tensors in, tensors out. `export.tensors` knows its sources and options."""
+
+    task: Literal["tensors"]
+    family: Literal["tensors"] = "tensors"
+
+
 class Output(Struct, frozen=True, forbid_unknown_fields=True):
-    """One output of the graph. `shape` gives None for the batch dimension, which comes first."""
+    """One output of a graph for pictures. `shape` gives None for the batch dimension, which comes first."""
 
     name: str
     dtype: Literal["float32", "uint8", "int32"]
+    shape: tuple[int | None, ...]
+
+
+class Tensor(Struct, frozen=True, forbid_unknown_fields=True):
+    """An input or output of any graph. `shape` gives None for the batch, which comes first, and for what is free."""
+
+    name: str
+    dtype: DType
     shape: tuple[int | None, ...]
 
 
@@ -202,8 +232,22 @@ class Golden(Struct, frozen=True, forbid_unknown_fields=True):
     predictions: tuple[Prediction, ...]
 
 
+class GoldenTensors(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the graph answered where it was published: NumPy's `.npz` in `golden/`, `in/<name>` and `out/<name>`.
+
+    Every array has the same number of rows, each of them answered alone.
+
+    Attributes:
+        sample: whether the inputs were given by the graph's owner; else they are noise.
+    """
+
+    file: str
+    sha256: Sha256
+    sample: bool
+
+
 class Parity(Struct, frozen=True, forbid_unknown_fields=True):
-    """How far ONNX Runtime's outputs were from the reference's on real photos."""
+    """How far ONNX Runtime's outputs were from the reference's on real photos, or on the golden tensors."""
 
     reference: str
     tolerance: float
@@ -240,39 +284,97 @@ class Agreement(Struct, frozen=True, forbid_unknown_fields=True):
     bound: Bound
 
 
-class ServedCard(Struct, frozen=True, forbid_unknown_fields=True):
-    """`card.json`: a served model's folder explains itself.
+class Served(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What every `card.json` says: a served model's folder explains itself.
 
     Attributes:
-        labels: class names by class id. For semantic segmentation, id 0 is the background.
-        nms: for boxes, whether class-wise non-maximum suppression over the candidates is still owed.
         sha256, size: of `model.onnx`; size in bytes.
         opset: ONNX operator set of the graph.
         accepted: SPDX identifiers of the licences that had to be accepted before it was exported (`zoo.licences`).
-        agreement: of a variant of lower precision with its fp32 model.
     """
 
     name: Name
     version: Version
-    task: Task
+    task: Task | Literal["tensors"]
     family: Name
     title: str
     homepage: str
     licence: Licence
-    labels: tuple[str, ...]
-    recipe: Recipe
-    outputs: tuple[Output, ...]
-    nms: bool
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Precision
     opset: int
     sha256: Sha256
     size: int
     provenance: Provenance
     parity: Parity
-    golden: tuple[Golden, ...]
     task_default: bool = False
     accepted: tuple[str, ...] = ()
+
+
+class ServedCard(Served, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The `card.json` of a model for pictures.
+
+    Attributes:
+        labels: class names by class id. For semantic segmentation, id 0 is the background.
+        nms: for boxes, whether class-wise non-maximum suppression over the candidates is still owed.
+        agreement: of a variant of lower precision with its fp32 model.
+    """
+
+    task: Task
+    labels: tuple[str, ...]
+    recipe: Recipe
+    outputs: tuple[Output, ...]
+    nms: bool
+    golden: tuple[Golden, ...]
     agreement: Agreement | None = None
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """The graph's one input: pictures after the recipe, RGB."""
+        return (Tensor("images", "uint8", (None, self.recipe.height, self.recipe.width, 3)),)
+
+    @property
+    def files(self) -> dict[str, Sha256]:
+        """What lies beside card.json, with its sha256."""
+        return {"model.onnx": self.sha256} | {f"golden/{golden.photo}": golden.sha256 for golden in self.golden}
+
+
+class ServedTensors(Served, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The `card.json` of a graph that takes and answers tensors; each has the batch as its first dimension."""
+
+    task: Literal["tensors"]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    golden: GoldenTensors
+
+    @property
+    def files(self) -> dict[str, Sha256]:
+        """What lies beside card.json, with its sha256."""
+        return {"model.onnx": self.sha256, f"golden/{self.golden.file}": self.golden.sha256}
+
+
+AnyCard = ModelCard | TensorCard
+AnyServed = ServedCard | ServedTensors
+
+
+class _OfTask(Struct, frozen=True):
+    """What tells the two kinds of card apart."""
+
+    task: str = ""
+
+
+@overload
+def of_pictures(card: AnyCard) -> ModelCard: ...
+@overload
+def of_pictures(card: AnyServed) -> ServedCard: ...
+def of_pictures(card: AnyCard | AnyServed) -> ModelCard | ServedCard:
+    """Return the card of a model for pictures.
+
+    Raises:
+        CardError: it is that of a graph that takes tensors.
+    """
+    if isinstance(card, TensorCard | ServedTensors):
+        raise CardError(f"{card.name} takes tensors, and this is for models that take pictures")
+    return card
 
 
 def read_toml(path: Path, kind: type[T]) -> T:
@@ -284,27 +386,36 @@ def read_toml(path: Path, kind: type[T]) -> T:
     return _read(path, lambda data: msgspec.toml.decode(data, type=kind))
 
 
-def read_model_card(path: Path) -> ModelCard:
+def read_model_card(path: Path) -> AnyCard:
     """Read and validate a TOML card. Relative paths of sources and labels are taken from its folder.
 
     Raises:
         CardError: naming the file and the field at fault.
     """
-    card = read_toml(path, ModelCard)
+    of_tensors = read_toml(path, _OfTask).task == "tensors"
+    card: AnyCard = read_toml(path, TensorCard) if of_tensors else read_toml(path, ModelCard)
     if card.name != path.stem:
         raise CardError(f"{path}: `name` is {card.name!r}, but the file is called {path.stem!r}")
     sources = {name: _anchored(source, path.parent) for name, source in card.sources.items()}
+    if isinstance(card, TensorCard):
+        return msgspec.structs.replace(card, sources=sources)
     labels = str((path.parent / card.labels).resolve()) if card.labels.endswith(".txt") else card.labels
     return msgspec.structs.replace(card, sources=sources, labels=labels)
 
 
-def read_served_card(path: Path) -> ServedCard:
+def read_served_card(path: Path) -> AnyServed:
     """Read and validate a `card.json`.
 
     Raises:
         CardError: naming the file and the field at fault.
     """
-    return _read(path, lambda data: msgspec.json.decode(data, type=ServedCard))
+
+    def decode(data: bytes) -> AnyServed:
+        if msgspec.json.decode(data, type=_OfTask).task == "tensors":
+            return msgspec.json.decode(data, type=ServedTensors)
+        return msgspec.json.decode(data, type=ServedCard)
+
+    return _read(path, decode)
 
 
 def _read(path: Path, decode: Callable[[bytes], T]) -> T:
@@ -325,6 +436,6 @@ def _anchored(source: Source, folder: Path) -> Source:
     return msgspec.structs.replace(source, file=str((folder / source.file).resolve()))
 
 
-def write_served_card(card: ServedCard, path: Path) -> None:
+def write_served_card(card: AnyServed, path: Path) -> None:
     """Write a `card.json`, indented for people."""
     path.write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")

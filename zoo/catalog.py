@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import Struct
 from PIL import Image
 
-from zoo.card import ModelCard, Name, Source, read_model_card, read_toml
+from zoo.card import AnyCard, Name, Source, read_model_card, read_toml
 from zoo.errors import CardError, SourceError, UnknownModelError
 from zoo.sources import fetch_all
 
@@ -85,7 +85,7 @@ def names() -> tuple[str, ...]:
     return tuple(paths())
 
 
-def find(name: str) -> ModelCard:
+def find(name: str) -> AnyCard:
     """Return the card called `name`.
 
     Raises:
@@ -100,7 +100,7 @@ def find(name: str) -> ModelCard:
     return read_model_card(known[name])
 
 
-def cards() -> tuple[ModelCard, ...]:
+def cards() -> tuple[AnyCard, ...]:
     """Return all model cards, sorted by name."""
     return tuple(read_model_card(path) for path in paths().values())
 

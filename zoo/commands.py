@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from zoo import catalog
-from zoo.card import ModelCard, Recipe, ServedCard
+from zoo.card import AnyCard, AnyServed, ModelCard, Recipe, ServedCard, ServedTensors
 from zoo.errors import StoreError
 from zoo.libraries import find_card
 from zoo.licences import to_accept
@@ -82,7 +82,7 @@ def _problem(entry: Entry) -> str:
     return ""
 
 
-def _facts(card: ModelCard | None, served: ServedCard | None, entry: Entry | None) -> list[tuple[str, str]]:
+def _facts(card: AnyCard | None, served: AnyServed | None, entry: Entry | None) -> list[tuple[str, str]]:
     facts: list[tuple[str, str]] = []
     if (known := card or served) is not None:
         facts += [
@@ -92,12 +92,14 @@ def _facts(card: ModelCard | None, served: ServedCard | None, entry: Entry | Non
             ("family", known.family),
             ("homepage", known.homepage),
             ("licence", f"{known.licence.weights} (weights), {known.licence.code} (code)"),
-            ("input", _input(known.recipe)),
         ]
+        if isinstance(known, ModelCard | ServedCard):
+            facts.append(("input", _input(known.recipe)))
     if card is not None:
         if licences := to_accept(card.licence):
             facts.append(("to accept", " ".join(f"--accept-license {licence}" for licence in licences)))
-        facts.append(("labels", card.labels))
+        if isinstance(card, ModelCard):
+            facts.append(("labels", card.labels))
         facts += [
             (f"source {name}", f"{address(source)} sha256:{source.digest}") for name, source in card.sources.items()
         ]
@@ -112,12 +114,14 @@ def _facts(card: ModelCard | None, served: ServedCard | None, entry: Entry | Non
             ("at", served.provenance.exported_at),
             ("with", ", ".join(f"{name} {number}" for name, number in served.provenance.exported_with.items())),
         ]
+        if isinstance(served, ServedTensors):
+            facts += [(f"input {x.name}", f"{x.dtype} {_shape(x.shape)}") for x in served.inputs]
         facts += [(f"output {output.name}", f"{output.dtype} {_shape(output.shape)}") for output in served.outputs]
         facts += [
             (f"parity {name}", f"differs by up to {value:.2g} from {served.parity.reference}")
             for name, value in served.parity.max_difference.items()
         ]
-        facts.append(("golden", ", ".join(golden.photo for golden in served.golden)))
+        facts.append(("golden", ", ".join(file.removeprefix("golden/") for file in served.files if "/" in file)))
     return facts
 
 
@@ -127,7 +131,8 @@ def _input(recipe: Recipe) -> str:
 
 
 def _shape(shape: tuple[int | None, ...]) -> str:
-    return "[" + ", ".join("N" if side is None else str(side) for side in shape) + "]"
+    sides = ["?" if side is None else str(side) for side in shape[1:]]
+    return f"[{', '.join(['N', *sides])}]"
 
 
 def _print_json(value: object) -> None:

@@ -1,8 +1,9 @@
 """Libraries that know models by name (torchvision, timm, ...), so that no model of theirs needs a card.
 
 Each is an entry point of the group `zooserve.cards`: a module with `names() -> list[str]` and `card_for(name: str) ->
-ModelCard | None`. Such modules import their library, which takes seconds and may not be installed, so they are loaded
-when a name is asked for; what `zooserve list` says of them is read without. `zoo.commands` and `export.command` call.
+ModelCard | None`; where a card needs the network, also `describe(name: str) -> Description | None`, which does not.
+Such modules import their library, which takes seconds and may not be installed, so they are loaded when a name is asked
+for; what `zooserve list` says of them is read without. `zoo.commands` and `export.command` call.
 """
 
 import ast
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from zoo import catalog
-from zoo.card import ModelCard, read_model_card
+from zoo.card import AnyCard, Licence, ModelCard, read_model_card
 from zoo.errors import UnknownModelError, ZooError
 from zoo.extras import extra_of
+from zoo.sources import address
 
 _GROUP = "zooserve.cards"
 
@@ -26,6 +28,48 @@ class Cards(Protocol):
 
     def names(self) -> list[str]: ...
     def card_for(self, name: str) -> ModelCard | None: ...
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a model before the network is asked for the rest of its card.
+
+    Attributes:
+        sources: addresses of its files.
+        size: of its files in bytes, where it is known.
+    """
+
+    task: str
+    title: str
+    family: str
+    licence: Licence
+    sources: dict[str, str]
+    size: int | None = None
+
+
+def described(card: AnyCard) -> Description:
+    """Return what a card says."""
+    sizes = [source.size for source in card.sources.values()]
+    return Description(
+        card.task,
+        card.title,
+        card.family,
+        card.licence,
+        {name: address(source) for name, source in card.sources.items()},
+        sum(size or 0 for size in sizes) if all(sizes) else None,
+    )
+
+
+def describe(module: Cards, name: str) -> Description | None:
+    """Describe a model of a library, without the network where the library can; None where it has no `name`.
+
+    Raises:
+        ZooError: the library knows it, but it cannot be served; or the network was needed, and there is none.
+    """
+    if offline := getattr(module, "describe", None):
+        return cast(Description | None, offline(name))
+    card = module.card_for(name)
+    return described(card) if card else None
 
 
 @dataclass(frozen=True)
@@ -78,7 +122,7 @@ def library(name: str) -> Library:
     return known[name]
 
 
-def find_card(name: str) -> ModelCard:
+def find_card(name: str) -> AnyCard:
     """Return the card called `name`, the card in the file `name` (`.toml`), or the one that a library writes for it.
 
     Raises:

@@ -10,11 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from zoo import catalog
-from zoo.card import ModelCard, ServedCard, read_model_card
+from zoo.card import read_model_card
 from zoo.errors import CardError, SourceError, ZooError
-from zoo.libraries import Library, libraries, library
+from zoo.libraries import Description, Library, describe, described, libraries, library
 from zoo.licences import to_accept
-from zoo.sources import address
 from zoo.store import Entry, Store
 
 
@@ -66,19 +65,19 @@ def list_models(name: str | None, models: Path | None, as_json: bool) -> None:
     Cards are the zoo's own and those in $ZOOSERVE_CARDS (or ./cards). A LIBRARY lists the models that need no card.
     """
     exported = {entry.name: entry for entry in Store(models).entries()}  # the latest version comes last
-    cards: dict[str, ModelCard | ZooError] = dict(_cards())
+    cards: dict[str, Description | ZooError] = dict(_cards())
     if name is None:
         listed = sorted(cards.keys() | exported.keys())
     else:
-        more = dict(_cards_of(library(name)))
+        more = dict(_described_by(library(name)))
         cards, listed = more | cards, list(more)  # a card comes before what a library would write
     rows = [_row(model, cards.get(model), exported.get(model)) for model in listed]
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=200)  # in a pipe, a table keeps its columns
+        console = Console(highlight=False, markup=False, width=200)  # in a pipe, a table keeps its columns
     console.print(_table(rows))
     if problems := {row.problem: f"{row.name}: {row.problem}" for row in reversed(rows) if row.problem}:
         console.print("", *reversed(problems.values()), sep="\n", soft_wrap=True)  # each once, with its first model
@@ -89,24 +88,24 @@ def list_models(name: str | None, models: Path | None, as_json: bool) -> None:
         console.print(_libraries_table(known))
 
 
-def _cards() -> Iterator[tuple[str, ModelCard | ZooError]]:
+def _cards() -> Iterator[tuple[str, Description | ZooError]]:
     for model, path in catalog.paths().items():
         try:
-            yield model, read_model_card(path)
+            yield model, described(read_model_card(path))
         except CardError as error:  # one's fault does not hide the others
             yield model, error
 
 
-def _cards_of(source: Library) -> Iterator[tuple[str, ModelCard | ZooError]]:
+def _described_by(source: Library) -> Iterator[tuple[str, Description | ZooError]]:
     module = source.load()
     unreachable: SourceError | None = None
     for model in module.names():
-        if unreachable is not None:  # one wait for a hub that cannot be reached is enough
+        if unreachable is not None:  # one wait for a network that is not there is enough
             yield model, unreachable
             continue
         try:
-            if (card := module.card_for(model)) is not None:
-                yield model, card
+            if (description := describe(module, model)) is not None:
+                yield model, description
         except SourceError as error:
             unreachable = error
             yield model, error
@@ -114,18 +113,16 @@ def _cards_of(source: Library) -> Iterator[tuple[str, ModelCard | ZooError]]:
             yield model, error
 
 
-def _row(model: str, card: ModelCard | ZooError | None, entry: Entry | None) -> Row:
+def _row(model: str, card: Description | ZooError | None, entry: Entry | None) -> Row:
     row = Row(name=model)
     served = entry.card if entry else None
-    known: ModelCard | ServedCard | None = card if isinstance(card, ModelCard) else served
+    known = card if isinstance(card, Description) else served
     if known is not None:
         row.task, row.title, row.family = known.task, known.title, known.family
         row.licence, row.accept = known.licence.weights, to_accept(known.licence)
         row.precision = "fp32"
-    if isinstance(card, ModelCard):
-        row.sources = {name: address(source) for name, source in card.sources.items()}
-        sizes = [source.size for source in card.sources.values()]
-        row.size = sum(size or 0 for size in sizes) if sizes and all(sizes) else None
+    if isinstance(card, Description):
+        row.sources, row.size = card.sources, card.size
     elif isinstance(card, ZooError):
         row.state, row.problem = "refused", str(card).removeprefix(f"{model}: ")
         if isinstance(card, SourceError):

@@ -1,6 +1,7 @@
 """The folders that `export` publishes and `service` serves: `models/<name>/<version>/`.
 
-A folder holds `model.onnx`, `card.json` and the golden photos in `golden/`. It appears whole or not at all.
+A folder holds `model.onnx`, `card.json` and the golden photos, or tensors, in `golden/`.
+It appears whole or not at all.
 """
 
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from zoo.card import ServedCard, read_served_card, write_served_card
+from zoo.card import AnyServed, read_served_card, write_served_card
 from zoo.errors import CardError, StoreError
 from zoo.hashing import sha256_of
 
@@ -26,7 +27,7 @@ class Entry:
     name: str
     version: str
     path: Path
-    card: ServedCard | None
+    card: AnyServed | None
     problem: str = ""
 
 
@@ -62,7 +63,7 @@ class Store:
         """Return where a model's folder is, or would be."""
         return self.root / name / version
 
-    def publish(self, card: ServedCard, files: Mapping[str, Path | bytes]) -> Path:
+    def publish(self, card: AnyServed, files: Mapping[str, Path | bytes]) -> Path:
         """Write a model's folder; it becomes visible in one step, after every hash in the card was found true.
 
         An older folder of the same version is replaced. A publish that is killed leaves the old folder or the new one;
@@ -70,7 +71,7 @@ class Store:
 
         Args:
             card: becomes card.json.
-            files: `model.onnx` and `golden/<photo>` for each golden photo: a file to copy, or its bytes.
+            files: `model.onnx` and what else the card names, such as `golden/<photo>`: a file to copy, or its bytes.
 
         Raises:
             StoreError: the files are not those that the card names.
@@ -97,7 +98,7 @@ class Store:
             shutil.rmtree(old, ignore_errors=True)
         return target
 
-    def verify(self, name: str, version: str) -> ServedCard:
+    def verify(self, name: str, version: str) -> AnyServed:
         """Recompute every hash of a model's folder, and return its card.
 
         Raises:
@@ -106,7 +107,7 @@ class Store:
         return verify_folder(self.path(name, version))
 
 
-def verify_folder(folder: Path) -> ServedCard:
+def verify_folder(folder: Path) -> AnyServed:
     """Recompute every hash of `<name>/<version>/`, and return its card.
 
     Raises:
@@ -120,12 +121,12 @@ def verify_folder(folder: Path) -> ServedCard:
     return card
 
 
-def _check(folder: Path) -> ServedCard:
+def _check(folder: Path) -> AnyServed:
     try:
         card = read_served_card(folder / "card.json")
     except CardError as error:
         raise StoreError(f"{error}. {_remedy(folder)}") from error
-    expected = {"model.onnx": card.sha256} | {f"golden/{golden.photo}": golden.sha256 for golden in card.golden}
+    expected = card.files
     present = {
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")

@@ -20,10 +20,11 @@ import msgspec
 from export.own import trial
 from export.own.checkpoint import draft_architecture, draft_darknet, draft_ultralytics
 from export.own.draft import Draft, Fact, Wishes, draft_onnx
+from export.own.tensors import draft_tensors
 from export.own.toml import to_toml
 from export.pipeline import build, export_model
 from zoo import catalog
-from zoo.card import Name, read_model_card
+from zoo.card import ModelCard, Name, of_pictures, read_model_card
 from zoo.errors import CardError, ExportError
 from zoo.store import Store
 
@@ -66,13 +67,22 @@ def check_name(target: Path, *, replace: bool) -> None:
 
 
 def propose(
-    file: Path, wishes: Wishes, scratch: Path, *, family: str | None, architecture: str | None, cfg: Path | None
+    file: Path,
+    wishes: Wishes,
+    scratch: Path,
+    *,
+    family: str | None,
+    architecture: str | None,
+    cfg: Path | None,
+    sample: Path | None = None,
 ) -> Draft:
     """Propose the card of a file: a library's checkpoint, Darknet's weights, or ONNX.
 
     Raises:
         ExportError, CardError: the file, or what is said of it, does not do; the message says why.
     """
+    if wishes.task == "tensors":
+        return draft_tensors(file, wishes, sample)
     if family == "ultralytics":
         return draft_ultralytics(file, wishes, scratch)
     if architecture is not None:
@@ -94,11 +104,12 @@ def choose(draft: Draft, photos: Sequence[Path], on_step: Callable[[str], None])
     if len(draft.candidates) < 2:
         return {}
     on_step(f"{draft.card.name}: trying {len(draft.candidates)} normalisations")
-    files = {name: Path(source.file or "") for name, source in draft.card.sources.items()}
-    network = build(draft.card, files)
-    tried = trial.try_normalisations(draft.card, network, len(draft.labels), draft.candidates, photos)
+    card = of_pictures(draft.card)
+    files = {name: Path(source.file or "") for name, source in card.sources.items()}
+    network = build(card, files)
+    tried = trial.try_normalisations(card, network, len(draft.labels), draft.candidates, photos)
     best, others = trial.choose(tried, draft.candidates)
-    draft.card = msgspec.structs.replace(draft.card, normalise=draft.candidates[best])
+    draft.card = msgspec.structs.replace(card, normalise=draft.candidates[best])
     known = "tried: it sees most through this"
     if others:
         known = f"tried: as good as {' and '.join(others)}, and more usual; --mean and --std say otherwise"
@@ -114,11 +125,11 @@ def publish(
     Raises:
         ZooError: as `export_model`; files that were not there before are gone then.
     """
-    labels = target.with_suffix(".txt") if draft.card.labels.endswith(".txt") else None
+    card = draft.card
+    labels = target.with_suffix(".txt") if isinstance(card, ModelCard) and card.labels.endswith(".txt") else None
     new = [path for path in (target, labels) if path and not path.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
-    card = draft.card
-    if labels is not None:
+    if isinstance(card, ModelCard) and labels is not None:
         if Path(card.labels).resolve() != labels.resolve():
             shutil.copyfile(card.labels, labels)
         card = msgspec.structs.replace(card, labels=labels.name)

@@ -23,15 +23,18 @@ _PHOTO = "coffee"
 
 
 class Added(Struct):
-    """What became of the file, as `--json` prints it. `answer` is what `zooserve predict --json` says of the photo."""
+    """What became of the file, as `--json` prints it. `answer` is what `zooserve predict --json` says of the photo.
+
+    A graph that takes tensors answers no photo.
+    """
 
     name: str
     card: str
     folder: str
     facts: list["Fact"]
-    tried: dict[str, float]
-    picture: str
-    answer: msgspec.Raw
+    tried: dict[str, float] = {}
+    picture: str = ""
+    answer: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class Triple(click.ParamType[tuple[float, float, float]]):
@@ -69,11 +72,16 @@ Examples:
   zooserve add yolov8n.onnx --accept-license AGPL-3.0-only
   zooserve add net.onnx --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --license MIT
   zooserve add resnet.pth --architecture resnet50 --labels names.txt --license LicenseRef-own
+  zooserve add gru.onnx --task tensors --sample rows.npz --license LicenseRef-own
   zooserve add yolo.weights --cfg yolo.cfg --labels names.txt --license LicenseRef-own
 """
 )
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--task", type=click.Choice(["classify", "detect", "segment"]), help="What it does. [default: guessed]")
+@click.option(
+    "--task",
+    type=click.Choice(["classify", "detect", "segment", "tensors"]),
+    help="What it does. [default: guessed; `tensors`: served as it is]",
+)
 @click.option(
     "--labels", help="A .txt file with one class name per line, or imagenet1k, coco80, voc21, digits, salient."
 )
@@ -88,6 +96,11 @@ Examples:
 @click.option("--channels", type=click.Choice(["rgb", "bgr", "grey"]), help="Their order.")
 @click.option("--layout", type=click.Choice(["nchw", "nhwc"]), help="Of an ONNX file's input. [default: its shape's]")
 @click.option("--output", help="Which output of an ONNX file is the answer, where there are several.")
+@click.option(
+    "--sample",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With --task tensors: an .npz with real inputs, at least 3 rows of each. [default: noise]",
+)
 @click.option("--family", help="The library of --architecture, or `ultralytics`. [default: the first that knows it]")
 @click.option("--architecture", help="What a .pt, .pth or .safetensors file is a checkpoint of.")
 @click.option("--cfg", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Of Darknet's .weights.")
@@ -106,6 +119,7 @@ def add(
     family: str | None,
     architecture: str | None,
     cfg: Path | None,
+    sample: Path | None,
     name: str | None,
     out: Path | None,
     models: Path | None,
@@ -129,7 +143,9 @@ def add(
     console = Console(stderr=True, quiet=as_json)
     store = Store(models)
     with TemporaryDirectory(prefix="zooserve-") as scratch, console.status(f"{file}: looking") as status:
-        draft = adding.propose(file, wishes, Path(scratch), family=family, architecture=architecture, cfg=cfg)
+        draft = adding.propose(
+            file, wishes, Path(scratch), family=family, architecture=architecture, cfg=cfg, sample=sample
+        )
         check_accepted(wishes.name, draft.card.licence, accepted)
         tried = adding.choose(draft, photos, on_step=status.update)
         status.stop()
@@ -139,15 +155,31 @@ def add(
             click.confirm(f"Write {target} and export it?", default=True, abort=True, err=True)
         status.start()
         folder = adding.publish(draft, file, target, store, accepted, on_step=status.update)
+    again = f"`zooserve export {_reference(wishes.name, target)}` makes it again."
+    if draft.card.task == "tensors":
+        if as_json:
+            _print_json(Added(wishes.name, str(target), str(folder), draft.facts))
+        else:
+            click.echo(f"\nWrote {target} and {folder}.")
+            click.echo(f"`zooserve serve` answers it at /v2/models/{wishes.name}/infer, {again}")
+        return
     photo, picture = photos[0] if photos else catalog.sample(_PHOTO), annotate or Path(f"{wishes.name}.png")
     answer = adding.answer(wishes.name, photo, picture, store, as_json=as_json)
     if as_json:
-        added = Added(wishes.name, str(target), str(folder), draft.facts, tried, str(picture), msgspec.Raw(answer))
-        click.echo(msgspec.json.format(msgspec.json.encode(added), indent=2).decode())
+        answered = msgspec.Raw(answer)
+        _print_json(Added(wishes.name, str(target), str(folder), draft.facts, tried, str(picture), answered))
         return
-    where = wishes.name if target.parent.resolve() == catalog.own_folder().resolve() else target
     click.echo(f"\nWrote {target} and {folder}; {picture} shows an answer.")
-    click.echo(f"`zooserve serve` serves it, `zooserve export {where}` makes it again.")
+    click.echo(f"`zooserve serve` serves it, {again}")
+
+
+def _reference(name: str, card: Path) -> str | Path:
+    """How other commands are told of a card: by its name where they look for cards, else by its path."""
+    return name if card.parent.resolve() == catalog.own_folder().resolve() else card
+
+
+def _print_json(added: Added) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(added), indent=2).decode())
 
 
 def _show(draft: "Draft", tried: dict[str, float]) -> None:

@@ -5,14 +5,14 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from export.own.graph import Graph, Layout, inspect
-from zoo.card import Licence, ModelCard, Normalise, Recipe, Source, Task
+from zoo.card import AnyCard, Licence, ModelCard, Normalise, Recipe, Source, Task
 from zoo.errors import ExportError
 from zoo.hashing import sha256_of
 from zoo.labels import read_labels
@@ -45,7 +45,7 @@ class Wishes:
     """
 
     name: str
-    task: Task | None = None
+    task: Task | Literal["tensors"] | None = None
     labels: str | None = None
     licence: str | None = None
     resize: str | None = None
@@ -69,7 +69,7 @@ class Fact(NamedTuple):
 class Draft:
     """A card that lacks no more than its normalisation, where `candidates` has several, by what they are called."""
 
-    card: ModelCard
+    card: AnyCard
     labels: tuple[str, ...]
     facts: list[Fact]
     candidates: dict[str, Normalise] = field(default_factory=dict)
@@ -162,7 +162,7 @@ def _size(graph: Graph, wishes: Wishes) -> tuple[tuple[int, int], str]:
 
 def _task(graph: Graph, wishes: Wishes, answers: Answers) -> tuple[Task, str]:
     ranks = {answer.ndim for answer in answers.values()}
-    if wishes.task is not None:
+    if wishes.task is not None and wishes.task != "tensors":
         return wishes.task, "given"
     noted = graph.notes.get("task", "")
     for task in ("classify", "detect", "segment"):

@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from zoo.card import ModelCard
+from zoo.card import AnyCard
 
 
-def to_toml(card: ModelCard, comments: list[str]) -> str:
+def to_toml(card: AnyCard, comments: list[str]) -> str:
     """Write a card that `zoo.card.read_model_card` reads as the same again.
 
     Args:

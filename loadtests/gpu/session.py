@@ -13,6 +13,7 @@ import onnxruntime as ort
 from PIL import Image
 
 from loadtests.gpu.half import half
+from zoo.card import of_pictures
 from zoo.recipe import apply_exact
 from zoo.store import Entry
 
@@ -77,7 +78,7 @@ class Model:
             folder: for what is made of the graph: converted graphs, engines, profiles.
         """
         assert entry.card is not None  # noqa: S101 - `__main__` leaves the others out
-        self.card = entry.card
+        self.card = of_pictures(entry.card)
         self.path = entry.path / "model.onnx"
         self.device = device
         self.folder = folder / entry.name

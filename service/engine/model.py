@@ -14,7 +14,7 @@ from service.engine.slots import Slots
 from service.engine.workers import Workers
 from service.metrics import Metrics
 from service.settings import Settings
-from zoo.card import ServedCard
+from zoo.card import ServedCard, of_pictures
 from zoo.store import verify_folder
 
 _TUNINGS = (Tuning("HEURISTIC"), Tuning("EXHAUSTIVE"), Tuning("EXHAUSTIVE", cuda_graphs=True))
@@ -48,7 +48,7 @@ class LoadedModel:
             SessionError: ONNX Runtime cannot run the graph as asked.
         """
         self.folder = folder
-        self.card: ServedCard = verify_folder(folder)
+        self.card: ServedCard = of_pictures(verify_folder(folder))
         self._settings, self._workers, self._device_id = settings, workers, device_id
         self.session = self._load(Tuning())
         self.profile = self._profile()

@@ -13,7 +13,7 @@ from service.engine.repository import Slot, State
 from service.errors import Reason, RequestError
 from service.http.drain import Drain
 from service.runtime import Runtime
-from zoo.card import ServedCard
+from zoo.card import AnyServed
 
 
 class ModelState(msgspec.Struct, omit_defaults=True):
@@ -56,7 +56,7 @@ class ModelDetails(msgspec.Struct, omit_defaults=True):
     """The body of `/v1/models/NAME`: the card, and how the model runs on this machine."""
 
     state: State
-    card: ServedCard | None
+    card: AnyServed | None
     reason: str = ""
     refused: str = ""
     provider: str = ""

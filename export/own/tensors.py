@@ -1,0 +1,49 @@
+"""The card of an ONNX file that is served as it is: tensors in, tensors out. `export.own.adding` calls it."""
+
+from pathlib import Path
+
+from export.own.draft import Draft, Fact, Wishes, own_file
+from export.tensors import read_graph
+from zoo.card import Licence, Tensor, TensorCard
+from zoo.errors import ExportError
+
+
+def draft_tensors(path: Path, wishes: Wishes, sample: Path | None) -> Draft:
+    """Propose the card of an ONNX file of which nothing is to be known but its inputs and outputs.
+
+    Args:
+        path: of the file.
+        wishes: of its owner.
+        sample: `.npz` with real inputs, for the check that it answers alike where it is served.
+
+    Raises:
+        ExportError: it does not run here, has no batch dimension, or its licence is not said.
+    """
+    graph = read_graph(path)
+    if wishes.licence is None:
+        raise ExportError(
+            f"{path}: under which licence are its weights? --license MIT, another SPDX identifier, or LicenseRef-own "
+            "where they are yours"
+        )
+    sources = {"weights": own_file(path)} | ({"sample": own_file(sample)} if sample else {})
+    facts = [
+        Fact("task", "tensors", "given"),
+        *(Fact(f"input {x.name}", _in_words(x), "the file") for x in graph.inputs),
+        *(Fact(f"output {x.name}", _in_words(x), "the file") for x in graph.outputs),
+        Fact("checked on", "your sample" if sample else "noise", "given" if sample else "--sample gives real inputs"),
+        Fact("licence", wishes.licence, "given"),
+    ]
+    card = TensorCard(
+        name=wishes.name,
+        version="1",
+        task="tensors",
+        title=f"{path.name}, tensors",
+        licence=Licence(wishes.licence, wishes.licence),
+        sources=sources,
+    )
+    return Draft(card, (), facts)
+
+
+def _in_words(tensor: Tensor) -> str:
+    sides = ["?" if side is None else str(side) for side in tensor.shape[1:]]
+    return f"{tensor.dtype} [{', '.join(['N', *sides])}]"

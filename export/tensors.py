@@ -1,0 +1,264 @@
+"""Any ONNX graph, published as it is: tensors in, tensors out, and nobody here knows what they mean.
+
+`export.pipeline` calls it for cards with `task = "tensors"`. What can be proved of such a graph is that it answers
+several rows together as it answers each alone, and that it still does where it is served.
+"""
+
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+from onnx import ModelProto, TensorProto
+
+from export.families.onnx import open_session
+from export.provenance import describe
+from export.steps import Export, Steps
+from zoo.card import DType, GoldenTensors, Parity, Precision, ServedTensors, Tensor, TensorCard
+from zoo.errors import ExportError
+from zoo.hashing import sha256_of
+from zoo.sources import fetch_all
+from zoo.store import Store
+
+Tensors = dict[str, npt.NDArray[Any]]
+BATCHES = (1, 2, 3)
+GOLDEN = "tensors.npz"
+_TRIED = (16, 64, 224)  # sizes for dimensions that are free, until the graph runs
+_DTYPES: Mapping[str, DType] = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(string)": "string",
+} | {
+    f"tensor({name})": name
+    for name in ("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
+}  # type: ignore[assignment]  # each of them is a DType
+
+
+class Graph(NamedTuple):
+    """An ONNX file with a batch dimension.
+
+    Attributes:
+        free: names of the free dimensions besides the batch, as the file calls them, by input.
+    """
+
+    path: Path
+    session: onnxruntime.InferenceSession
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    free: dict[str, dict[int, str]]
+    opset: int
+    precision: Precision
+
+
+def export_tensors(card: TensorCard, store: Store, licences: tuple[str, ...], step: Steps) -> Export:
+    """Publish the ONNX file `weights`, after it answered 1, 2 and 3 rows together as each alone.
+
+    The rows are those of the source `sample`, an `.npz` with an array for each input, at least 3 rows long; without it
+    they are noise, for floats in 0..1, for integers 0 and 1. `options` then give the size of free dimensions by the
+    names that they have in the file (`T = 20`); else 16, 64 and 224 are tried.
+
+    Raises:
+        SourceError: a file could not be had.
+        ExportError: not an ONNX file, no batch dimension, or other answers together than alone.
+    """
+    with step("fetch"):
+        files = fetch_all(card.sources)
+    with step("build"):
+        if unknown := files.keys() - {"weights", "sample"}:
+            raise ExportError(f"{card.name}: a card of tensors has the sources `weights` and `sample`, not {unknown}")
+        graph = read_graph(files["weights"])
+        rows, alone = _answered(card, graph, files.get("sample"))
+    with step("parity"):
+        worst = _together(card, graph, rows, alone)
+    with step("publish"):
+        golden = _npz({f"in/{name}": value for name, value in rows.items()} | _joined(alone))
+        served = ServedTensors(
+            name=card.name,
+            version=card.version,
+            task="tensors",
+            family=card.family,
+            title=card.title,
+            homepage=card.homepage,
+            licence=card.licence,
+            inputs=graph.inputs,
+            outputs=graph.outputs,
+            precision=graph.precision,
+            opset=graph.opset,
+            sha256=sha256_of(graph.path),
+            size=graph.path.stat().st_size,
+            provenance=describe(card, files, {}),
+            parity=Parity(f"onnxruntime {onnxruntime.__version__}, each row alone", card.tolerance, BATCHES, worst),
+            golden=GoldenTensors(GOLDEN, hashlib.sha256(golden).hexdigest(), "sample" in files),
+            task_default=card.task_default,
+            accepted=licences,
+        )
+        target = store.publish(served, {"model.onnx": graph.path, f"golden/{GOLDEN}": golden})
+    return Export(served, target, step.seconds)
+
+
+def read_graph(path: Path) -> Graph:
+    """Read an ONNX file.
+
+    Raises:
+        ExportError: not one that runs here, weights in another file, a tensor without a batch dimension, or of a type
+            that cannot be sent.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+        elsewhere = any(x.data_location == TensorProto.EXTERNAL for x in model.graph.initializer)
+        session = open_session(path)
+    except Exception as error:  # protobuf and ONNX Runtime raise errors of many kinds
+        raise ExportError(f"{path}: not an ONNX file that can be run: {error}") from error
+    if elsewhere:
+        raise ExportError(f"{path}: its weights are in another file: save it as one (external_data=False)")
+    inputs = tuple(_described(path, x) for x in session.get_inputs())
+    outputs = tuple(_described(path, x) for x in session.get_outputs())
+    free = {
+        x.name: {
+            axis: str(side or f"{x.name}.{axis}") for axis, side in enumerate(x.shape) if not isinstance(side, int)
+        }
+        for x in session.get_inputs()
+    }
+    opset = next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 0)
+    return Graph(path, session, inputs, outputs, free, opset, _precision(model))
+
+
+def _described(path: Path, node: Any) -> Tensor:
+    """Put an input or output of a session into the card's words."""
+    if node.type not in _DTYPES:
+        known = ", ".join(_DTYPES.values())
+        raise ExportError(f"{path}: {node.name!r} is a {node.type}, which cannot be sent; expected one of {known}")
+    if not node.shape or isinstance(node.shape[0], int):
+        raise ExportError(
+            f"{path}: {node.name!r} has the shape {node.shape}, whose first dimension is not a free batch: export the "
+            "graph with a dynamic batch as the first dimension of every input and output"
+        )
+    return Tensor(node.name, _DTYPES[node.type], tuple(x if isinstance(x, int) else None for x in node.shape))
+
+
+def _precision(model: ModelProto) -> Precision:
+    """Say in which precision most of the weights are."""
+    sizes: dict[Precision, int] = {"fp32": 0, "fp16": 0, "int8": 0}
+    kinds: dict[int, Precision] = {TensorProto.FLOAT16: "fp16", TensorProto.INT8: "int8", TensorProto.UINT8: "int8"}
+    for weights in model.graph.initializer:
+        sizes[kinds.get(weights.data_type, "fp32")] += int(np.prod(weights.dims))
+    return max(sizes, key=lambda name: sizes[name])
+
+
+def _answered(card: TensorCard, graph: Graph, sample: Path | None) -> tuple[Tensors, list[Tensors]]:
+    """Return rows and the graph's answers to each alone."""
+    if sample is not None:
+        rows = _sampled(graph, sample)
+        return rows, _one_by_one(graph, rows)
+    named = {name for axes in graph.free.values() for axis, name in axes.items() if axis}
+    if unknown := card.options.keys() - named:
+        known = ", ".join(sorted(named)) or "none"
+        raise ExportError(f"{card.name}: the graph has no free dimension {min(unknown)!r}; those that it has: {known}")
+    failure: Exception | None = None
+    for size in _TRIED if named - card.options.keys() else _TRIED[:1]:
+        rows = _noise(graph, {name: int(card.options.get(name, size)) for name in named})
+        try:
+            return rows, _one_by_one(graph, rows)
+        except Exception as error:  # ONNX Runtime's errors have no common base of use
+            failure = error
+    raise ExportError(
+        f"{card.name}: the graph does not run on noise: {failure}. Give `options` the sizes of its free dimensions "
+        f"({', '.join(sorted(named)) or 'it has none'}), or the source `sample` real inputs (.npz)"
+    )
+
+
+def _sampled(graph: Graph, path: Path) -> Tensors:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            given = dict(archive)
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{path}: not an .npz file of arrays without pickled objects: {error}") from error
+    if given.keys() != {x.name for x in graph.inputs}:
+        raise ExportError(f"{path} has the arrays {sorted(given)}, expected {sorted(x.name for x in graph.inputs)}")
+    if len({len(x) for x in given.values()}) != 1 or len(next(iter(given.values()))) < max(BATCHES):
+        shapes = {name: x.shape for name, x in given.items()}
+        raise ExportError(f"{path}: its arrays are {shapes}: each must have the same number of rows, at least 3")
+    for x in graph.inputs:
+        if x.dtype != "string" and given[x.name].dtype != x.dtype:
+            raise ExportError(f"{path}: {x.name!r} is {given[x.name].dtype}, expected {x.dtype}")
+    return given
+
+
+def _noise(graph: Graph, sizes: Mapping[str, int]) -> Tensors:
+    random = np.random.default_rng(0)
+
+    def one(x: Tensor) -> npt.NDArray[Any]:
+        shape = [side if side else sizes[graph.free[x.name][axis]] for axis, side in enumerate(x.shape) if axis]
+        if x.dtype.startswith("float"):
+            return random.random((max(BATCHES), *shape)).astype(x.dtype)
+        whole = random.integers(0, 2, (max(BATCHES), *shape))
+        return whole.astype(str) if x.dtype == "string" else whole.astype(x.dtype)
+
+    return {x.name: one(x) for x in graph.inputs}
+
+
+def _run(graph: Graph, rows: Tensors) -> Tensors:
+    names = [output.name for output in graph.outputs]
+    feeds = {name: value.astype(object) if value.dtype.kind == "U" else value for name, value in rows.items()}
+    answers = dict(zip(names, graph.session.run(names, feeds), strict=True))
+    return {name: value.astype(str) if value.dtype.kind == "O" else value for name, value in answers.items()}
+
+
+def _one_by_one(graph: Graph, rows: Tensors) -> list[Tensors]:
+    count = len(next(iter(rows.values())))
+    return [_run(graph, {name: value[i : i + 1] for name, value in rows.items()}) for i in range(count)]
+
+
+def _joined(alone: list[Tensors]) -> Tensors:
+    return {f"out/{name}": np.concatenate([one[name] for one in alone]) for name in alone[0]}
+
+
+def _together(card: TensorCard, graph: Graph, rows: Tensors, alone: list[Tensors]) -> dict[str, float]:
+    """Return the largest difference of an answer in a batch to the row's own, per output, as `differences` has it."""
+    worst = dict.fromkeys((output.name for output in graph.outputs), 0.0)
+    try:
+        for batch in _batches(len(alone)):
+            answers = _run(graph, {name: value[batch] for name, value in rows.items()})
+            for name, got in answers.items():
+                want = np.concatenate([alone[row][name] for row in batch])
+                worst[name] = float(np.maximum(worst[name], _difference(want, got)))
+    except Exception as error:  # ONNX Runtime's errors have no common base of use
+        raise ExportError(f"{card.name}: the graph does not run on several rows: {error}") from error
+    if not all(difference <= card.tolerance for difference in worst.values()):
+        raise ExportError(
+            f"{card.name}: several rows together are answered otherwise than each alone, by {worst}, over the card's "
+            f"tolerance of {card.tolerance:g}, so nothing was published. The batch must be the first dimension of "
+            "every input and output, and the rows must not know each other"
+        )
+    return worst
+
+
+def _batches(count: int) -> Iterator[list[int]]:
+    for size in BATCHES:
+        for start in range(0, count, size):
+            yield [row % count for row in range(start, start + size)]
+
+
+def _difference(want: npt.NDArray[Any], got: npt.NDArray[Any]) -> float:
+    """The largest difference as a share of the largest magnitude; of what is no float, the share that differs."""
+    if want.shape != got.shape:
+        return float("inf")
+    if want.dtype.kind != "f":
+        return float(np.mean(want != got)) if want.size else 0.0
+    if not np.array_equal(np.isfinite(want), np.isfinite(got)):
+        return float("inf")
+    wanted, found = (np.nan_to_num(x.astype(np.float64)) for x in (want, got))
+    largest = float(np.abs(wanted).max(initial=0.0))
+    return float(np.abs(wanted - found).max(initial=0.0)) / max(largest, float(np.finfo(np.float32).tiny))
+
+
+def _npz(arrays: Tensors) -> bytes:
+    data = io.BytesIO()
+    np.savez(data, **arrays)  # type: ignore[arg-type]  # its stub takes the first for `allow_pickle`
+    return data.getvalue()
