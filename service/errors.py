@@ -15,6 +15,7 @@ class Reason(StrEnum):
     BAD_REQUEST = "bad_request"
     BAD_OPTION = "bad_option"
     UNKNOWN_MODEL = "unknown_model"
+    NOT_ACCEPTABLE = "not_acceptable"
     QUEUE_FULL = "queue_full"
     NOT_READY = "not_ready"
     DEADLINE = "deadline"

@@ -24,6 +24,7 @@ class Exchange:
 
     Attributes:
         jobs: its pictures that were answered.
+        content_type: of the answer.
     """
 
     def __init__(self, scope: Scope) -> None:
@@ -37,7 +38,7 @@ class Exchange:
         self.batch_size = 0
         self.jobs: Sequence[Job[Any]] = ()
         self._extra: list[tuple[bytes, bytes]] = []
-        self._content_type = b"application/json"
+        self.content_type = b"application/json"
         given = self.request_headers.get(b"x-request-id", b"")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else token_hex(16).encode()
 
@@ -81,7 +82,7 @@ class Exchange:
         self.status = STATUS[error.reason]
         self.refusal = error.reason
         self._extra = headers(error)
-        self._content_type = CONTENT_TYPE
+        self.content_type = CONTENT_TYPE
         return msgspec.json.encode(problem(error))
 
     def facts(self, task: str) -> dict[str, Any]:
@@ -102,7 +103,7 @@ class Exchange:
         stages = self.stages().items() if self.status == HTTPStatus.OK else ()
         timing = "".join(f"{stage};dur={1000 * seconds:.3f}, " for stage, seconds in stages)
         return [
-            (b"content-type", self._content_type),
+            (b"content-type", self.content_type),
             (b"content-length", str(length).encode()),
             (b"server-timing", f"{timing}total;dur={1000 * (perf_counter() - self.start):.3f}".encode()),
             (b"x-request-id", self.request_id),

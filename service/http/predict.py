@@ -8,7 +8,7 @@ import logging
 from contextlib import suppress
 from http import HTTPStatus
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from service.engine.job import Job, Priority
 from service.engine.model import LoadedModel
 from service.errors import Reason, RequestError
+from service.http.annotate import Annotator, several, wanted
 from service.http.body import ClientGone, read_pictures
 from service.http.exchange import Exchange
 from service.http.keys import Guard
@@ -50,6 +51,7 @@ class Predict:
         self._settings = runtime.settings
         self._metrics = runtime.metrics
         self._tracing = runtime.tracing
+        self._annotator = Annotator(runtime.settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; every exception ends in a response, and a client that hung up gets none."""
@@ -77,6 +79,7 @@ class Predict:
     async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive) -> bytes:
         if not self._guard.open:
             self._guard.check(exchange.request_headers)
+        drawn = wanted(exchange.request_headers.get(b"accept", b""))
         words = exchange.words
         model = self._predictor.resolve(self._task, words.pop("model", None), words.pop("version", None))
         exchange.model = model.card.name
@@ -87,6 +90,8 @@ class Predict:
         pictures = await read_pictures(scope, receive, exchange.request_headers, self._settings)
         exchange.lap("read")
 
+        if drawn and len(pictures) > 1:
+            raise several(drawn, len(pictures))
         jobs = [self._submit(picture, model, options, deadline, priority) for picture in pictures]
         if len(jobs) == 1 and isinstance(jobs[0], RequestError):
             raise jobs[0]
@@ -99,7 +104,11 @@ class Predict:
         if len(outcomes) == 1:
             if isinstance(outcomes[0], RequestError):
                 raise outcomes[0]
-            body = _encode(outcomes[0])
+            if drawn:
+                body = await self._annotator.draw(cast("bytes", pictures[0]), outcomes[0], drawn, deadline)
+                exchange.content_type = drawn
+            else:
+                body = _encode(outcomes[0])
         else:
             body = _encode(Several([problem(x) if isinstance(x, RequestError) else x for x in outcomes]))
         exchange.lap("encode")

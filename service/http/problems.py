@@ -13,6 +13,7 @@ STATUS = {
     Reason.UNAUTHORISED: 401,
     Reason.FORBIDDEN: 403,
     Reason.UNKNOWN_MODEL: 404,
+    Reason.NOT_ACCEPTABLE: 406,
     Reason.REFUSED: 409,
     Reason.TOO_LARGE: 413,
     Reason.NOT_AN_IMAGE: 415,

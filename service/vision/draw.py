@@ -1,6 +1,7 @@
 """An answer drawn into its picture: boxes with labels, coloured masks, both for instances, or bars of probabilities.
 
-Called by `zooserve predict --annotate`. Line widths and letters grow with the picture, and all text stays inside it.
+Called by `zooserve predict --annotate` and `http.annotate`. Line widths and letters grow with the picture, and all text
+stays inside it.
 """
 
 import colorsys
@@ -27,22 +28,23 @@ _SMALLEST_LETTERS = 9
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 
 
-def draw(data: bytes, result: Result, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def draw(data: bytes, result: Result, *, max_pixels: int = MAX_PIXELS, enlarge: bool = True) -> Image.Image:
     """Draw an answer into the picture it was given for.
 
     Args:
         data: the picture's file.
         result: the answer. Masks of every form are drawn; segments without one are only named.
         max_pixels: larger pictures are refused.
+        enlarge: small pictures by a whole factor, so that text has room.
 
     Returns:
-        The upright picture, mode RGB; a small one enlarged by a whole factor.
+        The upright picture, mode RGB.
 
     Raises:
         RequestError: `undecodable`, `not_an_image` or `too_large`.
     """
     image = Picture(data, max_pixels).image()
-    factor = -(-_SMALLEST_SIDE // max(image.size))
+    factor = -(-_SMALLEST_SIDE // max(image.size)) if enlarge else 1
     if factor > 1:
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     canvas = _Canvas(image, factor)

@@ -1,0 +1,103 @@
+"""Answers as pictures: what `Accept` asks for, and the picture with its answer drawn in. Called by `predict`."""
+
+import asyncio
+import io
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+
+from service.errors import Reason, RequestError
+from service.results import Result
+from service.settings import Settings, usable_cores
+from service.vision.draw import draw
+
+JSON, PNG, JPEG = b"application/json", b"image/png", b"image/jpeg"
+_OFFERED = (JSON, PNG, JPEG)  # where a client likes some equally, the first of them
+# What nearly every client sends: the usual request pays for no more than looking it up.
+_USUAL = {b"": b"", b"*/*": b"", JSON: b"", PNG: PNG, JPEG: JPEG}
+_SAVING = {PNG: ("PNG", {"compress_level": 1}), JPEG: ("JPEG", {"quality": 92, "subsampling": 0})}
+
+
+def wanted(accept: bytes) -> bytes:
+    """The picture's type that a request wants for its answer (RFC 9110, 12.5.1); empty: JSON.
+
+    Raises:
+        RequestError: `not_acceptable`, where it wants neither.
+    """
+    usual = _USUAL.get(accept)
+    if usual is not None:
+        return usual
+    ranges = _ranges(accept.decode("latin-1").lower())
+    kind = max(_OFFERED, key=lambda offered: _liking(offered, ranges))  # of equals the first
+    if not _liking(kind, ranges):
+        offered = ", ".join(f"`{each.decode()}`" for each in _OFFERED)
+        raise RequestError(
+            Reason.NOT_ACCEPTABLE, f"Accept: {accept[:80].decode('latin-1')}: answers are served as {offered}."
+        )
+    return b"" if kind is JSON else kind
+
+
+class Annotator:
+    """Draws on threads of its own, at most half of the cores, and leaves off at the deadline."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._threads = ThreadPoolExecutor(max(1, usable_cores() // 2), "annotate")
+        self._max_pixels = int(settings.max_megapixels * 1e6)
+
+    async def draw(self, picture: bytes, result: Result, kind: bytes, deadline: float) -> bytes:
+        """Draw an answer into its picture, at its size.
+
+        Args:
+            picture: the file that was answered.
+            result: the answer.
+            kind: `PNG` or `JPEG`.
+            deadline: as `time.perf_counter()`.
+
+        Raises:
+            RequestError: `deadline`.
+        """
+        drawing = asyncio.get_running_loop().run_in_executor(self._threads, self._draw, picture, result, kind)
+        try:
+            return await asyncio.wait_for(drawing, deadline - perf_counter())
+        except TimeoutError:
+            raise RequestError(Reason.DEADLINE, "The deadline passed before the answer was drawn.") from None
+
+    def _draw(self, picture: bytes, result: Result, kind: bytes) -> bytes:
+        image = draw(picture, result, max_pixels=self._max_pixels, enlarge=False)
+        out = io.BytesIO()
+        name, how = _SAVING[kind]
+        image.save(out, name, **how)
+        return out.getvalue()
+
+
+def several(kind: bytes, count: int) -> RequestError:
+    """The refusal of one picture as the answer to several."""
+    return RequestError(
+        Reason.NOT_ACCEPTABLE,
+        f"Accept: {kind.decode()} answers one picture, and {count} were sent. "
+        "Send each in a request of its own, or take `application/json`.",
+    )
+
+
+def _ranges(accept: str) -> dict[str, float]:
+    """Media ranges and their q-values, 0 to 1; a q-value that cannot be read counts as 0."""
+    ranges = {}
+    for each in accept.split(","):
+        name, *parameters = (part.strip() for part in each.split(";"))
+        q = 1.0
+        for parameter in parameters:
+            key, _, value = parameter.partition("=")
+            if key.strip() == "q":
+                try:
+                    q = min(1.0, max(0.0, float(value)))
+                except ValueError:
+                    q = 0.0
+        ranges[name] = q
+    return ranges
+
+
+def _liking(kind: bytes, ranges: dict[str, float]) -> float:
+    """The q-value of a type: that of the most specific range in which it lies."""
+    for name in (kind.decode(), f"{kind.partition(b'/')[0].decode()}/*", "*/*"):
+        if name in ranges:
+            return ranges[name]
+    return 0.0
