@@ -21,7 +21,9 @@ from export.network import Network
 from zoo.card import Licence, ModelCard, Normalise, Recipe
 from zoo.errors import ExportError
 from zoo.labels import read_labels
-from zoo.sources.hub import look_up
+from zoo.libraries import Description
+from zoo.sources import address
+from zoo.sources.hub import UNKNOWN, file_url, look_up, recall
 
 # It builds a network before it is given weights, and would warn that they are missing.
 logging.getLogger("libreyolo.models.base.model").setLevel(logging.ERROR)
@@ -179,6 +181,33 @@ def names() -> list[str]:
     return list(_MODELS)
 
 
+def describe(name: str) -> Description | None:
+    """Describe one of LibreYOLO's detectors without its hub; None where it has no `name`.
+
+    Only the hub knows the licence and the size of the weights: both are unknown until a card was written.
+    """
+    if name not in _MODELS:
+        return None
+    model, size = _MODELS[name]
+    detector = _DETECTORS[model]
+    file = _file(detector, size)
+    known = recall(*file)
+    return Description(
+        "detect",
+        f"{detector.title}-{size} of LibreYOLO, COCO",
+        "libreyolo",
+        Licence(detector.licence, known.licence if known else UNKNOWN),
+        {"weights": address(known.source) if known else file_url(*file)},
+        known.source.size if known else None,
+    )
+
+
+def _file(detector: _Detector, size: str) -> tuple[str, str]:
+    """The repository and the name of a detector's weights."""
+    name = f"{detector.build.FILENAME_PREFIX}{size}"
+    return f"LibreYOLO/{name}", f"{name}{detector.build.WEIGHT_EXT}"
+
+
 def card_for(name: str) -> ModelCard | None:
     """Write the card of one of LibreYOLO's detectors; None where it has no `name`.
 
@@ -195,8 +224,8 @@ def card_for(name: str) -> ModelCard | None:
     model, size = _MODELS[name]
     detector = _DETECTORS[model]
     side = detector.build.INPUT_SIZES[size]
-    file = f"{detector.build.FILENAME_PREFIX}{size}"
-    weights = look_up(f"LibreYOLO/{file}", f"{file}{detector.build.WEIGHT_EXT}")
+    repository, file = _file(detector, size)
+    weights = look_up(repository, file)
     return ModelCard(
         name=name,
         version="1",
@@ -207,7 +236,7 @@ def card_for(name: str) -> ModelCard | None:
         licence=Licence(detector.licence, weights.licence),
         recipe=Recipe(side, side, detector.resize),
         sources={"weights": weights.source},
-        homepage=f"https://huggingface.co/LibreYOLO/{file}",
+        homepage=f"https://huggingface.co/{repository}",
         normalise=detector.normalise,
         options={"model": model, "size": size},
         tolerance=1e-2,

@@ -20,12 +20,13 @@ from export.network import Network
 from zoo.card import Licence, ModelCard, Normalise, Recipe, Source
 from zoo.errors import ExportError, SourceError
 from zoo.labels import read_labels
-from zoo.sources.hub import look_up
+from zoo.libraries import Description
+from zoo.sources import address
+from zoo.sources.hub import UNKNOWN, file_url, look_up, recall
 
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.pth$")  # file names end in the first digits of the sha256, as torchvision's do
 _HUB_FILE = "model.safetensors"
 _CLASSES = 1000
-_UNKNOWN = "LicenseRef-unknown"
 _SPDX = {  # timm writes licences in lower case
     "apache-2.0": "Apache-2.0",
     "bsd-3-clause": "BSD-3-Clause",
@@ -64,6 +65,31 @@ def names() -> list[str]:
     return [name for name in timm.list_models(pretrained=True) if _classes(name) == _CLASSES]
 
 
+def describe(name: str) -> Description | None:
+    """Describe a pretrained model of timm's without the hub; None where timm has no `name`.
+
+    The size is unknown until a card was written, and so is the licence of those few models of which timm says none.
+
+    Raises:
+        ExportError: as `card_for`, where it is not the hub that says so.
+    """
+    config = _config(name)
+    if config is None:
+        return None
+    _recipe(name, config)
+    url, digest = _own_address(config)
+    known = None if digest else recall(_repository(name, config), _HUB_FILE)
+    where = address(known.source) if known else url or file_url(_repository(name, config), _HUB_FILE)
+    return Description(
+        "classify",
+        _title(config),
+        "timm",
+        _licence(config, known.licence if known else UNKNOWN),
+        {"weights": where},
+        known.source.size if known else None,
+    )
+
+
 def card_for(name: str) -> ModelCard | None:
     """Write the card of a pretrained model of timm's; None where timm has no `name`. Without a tag, its default's.
 
@@ -77,13 +103,7 @@ def card_for(name: str) -> ModelCard | None:
     config = _config(name)
     if config is None:
         return None
-    full = f"{config.architecture}.{config.tag}"
-    if config.num_classes != _CLASSES:
-        what = f"{config.num_classes} classes" if config.num_classes else "no classifier, it only extracts features"
-        raise ExportError(
-            f"{name}: it has {what}, and zooserve writes cards of timm's models with ImageNet's {_CLASSES} classes "
-            "alone. For a checkpoint of your own classes, write a card with a file of `labels`: see CONTRIBUTING"
-        )
+    full = _full_name(config)
     recipe, normalise = _recipe(name, config), Normalise(_bytes(config.mean), _bytes(config.std))
     try:
         source, licence = _source(name, config)
@@ -94,16 +114,14 @@ def card_for(name: str) -> ModelCard | None:
             f"option architecture = {full!r}, {recipe}, {normalise}, and under [sources.weights] the `file` and the "
             "`sha256` that sha256sum prints"
         ) from error
-    if config.license not in {None, "unknown"}:
-        licence = _SPDX.get(config.license, f"LicenseRef-{config.license}")
     return ModelCard(
         name=name,
         version="1",
         task="classify",
         family="timm",
-        title=f"{full} of timm",
+        title=_title(config),
         labels="imagenet1k",
-        licence=Licence("Apache-2.0", licence),
+        licence=_licence(config, licence),
         recipe=recipe,
         sources={"weights": source},
         homepage=config.origin_url or "",
@@ -127,8 +145,29 @@ def _classes(name: str) -> int:
     return config.num_classes if config else 0
 
 
+def _full_name(config: PretrainedCfg) -> str:
+    return f"{config.architecture}.{config.tag}"
+
+
+def _title(config: PretrainedCfg) -> str:
+    return f"{_full_name(config)} of timm"
+
+
+def _licence(config: PretrainedCfg, otherwise: str) -> Licence:
+    """What timm says of the weights, or else what the hub does."""
+    if config.license in {None, "unknown"}:
+        return Licence("Apache-2.0", otherwise)
+    return Licence("Apache-2.0", _SPDX.get(config.license, f"LicenseRef-{config.license}"))
+
+
 def _recipe(name: str, config: PretrainedCfg) -> Recipe:
-    """How timm's evaluation resizes and cuts a picture."""
+    """How timm's evaluation resizes and cuts a picture, where it is one of ImageNet's classifiers."""
+    if config.num_classes != _CLASSES:
+        what = f"{config.num_classes} classes" if config.num_classes else "no classifier, it only extracts features"
+        raise ExportError(
+            f"{name}: it has {what}, and zooserve writes cards of timm's models with ImageNet's {_CLASSES} classes "
+            "alone. For a checkpoint of your own classes, write a card with a file of `labels`: see CONTRIBUTING"
+        )
     _, height, width = config.input_size
     interpolation: Any = config.interpolation
     if config.crop_mode == "center" and height == width and config.crop_pct <= 1:
@@ -145,15 +184,26 @@ def _recipe(name: str, config: PretrainedCfg) -> Recipe:
 
 def _source(name: str, config: PretrainedCfg) -> tuple[Source, str]:
     """Where the weights are, and their licence as far as the hub, where it was asked, knows it."""
-    url = config.url if isinstance(config.url, str) else ""
-    if digest := _HASH.search(url):
-        return Source(url=url, sha256_prefix=digest[1]), _UNKNOWN
-    if not config.hf_hub_id:
-        raise ExportError(f"{name}: timm names no file of its weights")
-    found = look_up(config.hf_hub_id, _HUB_FILE)
+    url, digest = _own_address(config)
+    if digest:
+        return Source(url=url, sha256_prefix=digest), UNKNOWN
+    found = look_up(_repository(name, config), _HUB_FILE)
     if found.source.size and found.source.size > _LARGEST:
         raise ExportError(f"{name}: {found.source.size / 2**30:.1f} GiB of weights; one ONNX file holds at most 2 GiB")
     return found.source, found.licence
+
+
+def _own_address(config: PretrainedCfg) -> tuple[str, str]:
+    """The address of a file that is not on the hub, and the hash in its name; both empty where there is none."""
+    url = config.url if isinstance(config.url, str) else ""
+    digest = _HASH.search(url)
+    return (url, digest[1]) if digest else ("", "")
+
+
+def _repository(name: str, config: PretrainedCfg) -> str:
+    if not config.hf_hub_id:
+        raise ExportError(f"{name}: timm names no file of its weights")
+    return str(config.hf_hub_id)
 
 
 def _load(name: str, state: dict[str, torch.Tensor], classes: int, path: Path) -> nn.Module:

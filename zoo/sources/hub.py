@@ -6,6 +6,7 @@ the same file.
 """
 
 import os
+from pathlib import Path
 
 import msgspec
 import requests
@@ -18,6 +19,7 @@ from zoo.sources.cache import Cache
 from zoo.sources.http import http_session, unreachable, without_credentials
 
 _ENDPOINT = "https://huggingface.co"
+UNKNOWN = "LicenseRef-unknown"
 _TIMEOUT = (10, 60)  # seconds to connect, and between two chunks
 _SPDX = {name.lower(): name for name in PERMISSIVE} | {"agpl-3.0": "AGPL-3.0-only", "cc-by-nc-4.0": "CC-BY-NC-4.0"}
 """Of the hub's names of licences, which are in lower case."""
@@ -70,10 +72,10 @@ def look_up(repository: str, filename: str) -> HubFile:
     Raises:
         SourceError: there is no route to the hub, or no such file, or no sha256 of it.
     """
-    kept = Cache().root / "hub" / repository / f"{filename}.json"
-    if kept.is_file():
-        return msgspec.json.decode(kept.read_bytes(), type=HubFile)
+    if known := recall(repository, filename):
+        return known
     found = _ask(repository, filename)
+    kept = _kept(repository, filename)
     kept.parent.mkdir(parents=True, exist_ok=True)
     part = kept.with_suffix(f".{os.getpid()}")
     part.write_bytes(msgspec.json.encode(found))
@@ -81,8 +83,27 @@ def look_up(repository: str, filename: str) -> HubFile:
     return found
 
 
+def recall(repository: str, filename: str) -> HubFile | None:
+    """Return what the hub said of a file when it was asked, or None where it never was; without the network."""
+    kept = _kept(repository, filename)
+    return msgspec.json.decode(kept.read_bytes(), type=HubFile) if kept.is_file() else None
+
+
+def file_url(repository: str, filename: str, revision: str = "main") -> str:
+    """Return the address of a file of the hub."""
+    return f"{_endpoint()}/{repository}/resolve/{revision}/{filename}"
+
+
+def _kept(repository: str, filename: str) -> Path:
+    return Cache().root / "hub" / repository / f"{filename}.json"
+
+
+def _endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", _ENDPOINT).rstrip("/")
+
+
 def _ask(repository: str, filename: str) -> HubFile:
-    endpoint = os.environ.get("HF_ENDPOINT", _ENDPOINT).rstrip("/")
+    endpoint = _endpoint()
     url = f"{endpoint}/api/models/{repository}?blobs=true"
     try:
         with http_session() as session, session.get(url, timeout=_TIMEOUT) as response:
@@ -100,12 +121,14 @@ def _ask(repository: str, filename: str) -> HubFile:
         raise SourceError(
             f"{endpoint}/{repository} has no file {filename!r} with a sha256; it has {known or 'none at all'}"
         )
-    address = f"{endpoint}/{repository}/resolve/{model.sha}/{filename}"
-    return HubFile(Source(url=address, sha256=lfs.sha256, size=lfs.size), _licence(model.card_data))
+    return HubFile(
+        Source(url=file_url(repository, filename, model.sha), sha256=lfs.sha256, size=lfs.size),
+        _licence(model.card_data),
+    )
 
 
 def _licence(card: _CardData | None) -> str:
     name = card.license if card else None
     if not isinstance(name, str) or name in {"other", "unknown"}:
-        return "LicenseRef-unknown"
+        return UNKNOWN
     return _SPDX.get(name, f"LicenseRef-{name}")

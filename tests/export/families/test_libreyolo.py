@@ -23,13 +23,14 @@ from libreyolo.utils.general import COCO_CLASSES
 from libreyolo.utils.serialization import wrap_libreyolo_checkpoint
 
 from export.families import libreyolo as family
-from export.families.libreyolo import build, card_for, names
+from export.families.libreyolo import build, card_for, describe, names
 from export.heads import Pixels
 from export.pipeline import export_model
 from zoo import catalog
-from zoo.card import ModelCard
+from zoo.card import Licence, ModelCard
 from zoo.errors import ExportError, SourceError
 from zoo.labels import read_labels
+from zoo.libraries import described
 from zoo.recipe import apply_exact, placement
 from zoo.sources import fetch_all
 from zoo.store import Store
@@ -117,6 +118,7 @@ def test_labels_are_those_of_the_library():
 @pytest.mark.parametrize("name", ["yolox_z", "yolox", "yolo1_t", "../yolox_n", "LibreYOLOXn"])
 def test_other_names_are_nobodys(name):
     assert card_for(name) is None
+    assert describe(name) is None
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -129,11 +131,15 @@ def test_a_card_by_name(hub, name):
     assert card.licence.code in {"Apache-2.0", "MIT"}
     assert card.licence.weights == "MIT"  # what the hub says
     assert f"/resolve/{COMMIT}/" in card.sources["weights"].url
+    assert describe(name) == described(card)
 
 
 def test_without_a_route_to_the_hub(monkeypatch, tmp_path):
     monkeypatch.setenv("ZOOSERVE_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    known = describe("yolox_n")
+    assert (known.licence, known.size) == (Licence("Apache-2.0", "LicenseRef-unknown"), None)
+    assert known.sources["weights"].startswith("http://127.0.0.1:9/LibreYOLO/LibreYOLOXn/resolve/main/LibreYOLOXn")
     with pytest.raises(SourceError, match=r"cannot fetch .*/api/models/LibreYOLO/LibreYOLOXn.* set HF_ENDPOINT"):
         card_for("yolox_n")
 

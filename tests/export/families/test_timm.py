@@ -21,12 +21,13 @@ from safetensors.torch import save_file  # noqa: E402 - comes with timm
 from timm.data import create_transform  # noqa: E402
 
 from export.families import timm as family  # noqa: E402
-from export.families.timm import build, card_for, names  # noqa: E402
+from export.families.timm import build, card_for, describe, names  # noqa: E402
 from export.heads import Pixels  # noqa: E402
 from export.pipeline import export_model  # noqa: E402
 from zoo import catalog  # noqa: E402
 from zoo.card import Source  # noqa: E402
 from zoo.errors import ExportError, LicenceError  # noqa: E402
+from zoo.libraries import described  # noqa: E402
 from zoo.recipe import apply_exact  # noqa: E402
 from zoo.sources import fetch_all  # noqa: E402
 from zoo.sources.hub import HubFile  # noqa: E402
@@ -112,6 +113,34 @@ def test_cards_of_all_names(any_hub):
     assert outcomes["card"] + outcomes["crop mode"] == len(names())
 
 
+def test_all_are_described_without_the_hub(monkeypatch, tmp_path):
+    monkeypatch.setenv("ZOOSERVE_CACHE", str(tmp_path))
+    monkeypatch.setattr(family, "look_up", lambda *_: pytest.fail("the hub was asked"))
+    known, refused = {}, Counter()
+    for name in names():
+        try:
+            known[name] = describe(name)
+        except ExportError as error:
+            refused[str(error).startswith(f"{name}: ") and "crop mode" in str(error)] += 1
+    assert len(known) > 1250
+    assert set(refused) == {True}
+    assert all(one.sources["weights"].startswith("https://") for one in known.values())
+    licences = Counter(one.licence.weights for one in known.values())
+    assert licences["Apache-2.0"] > 900
+    assert licences["LicenseRef-unknown"] < 30
+
+
+def test_what_is_described_is_what_the_card_says(hub, tmp_path):
+    name = "test_resnet.r160_in1k"
+    saved(original(name), tmp_path / "model.safetensors")
+    hub(f"timm/{name}", tmp_path / "model.safetensors")
+    before = describe(name)
+    assert (before.size, before.sources["weights"].partition("/resolve/")[2]) == (None, "main/model.safetensors")
+    card = card_for(name)
+    assert describe(name) == described(card)  # what the hub said is kept
+    assert (before.title, before.licence) == (card.title, card.licence)
+
+
 @pytest.mark.parametrize(
     ("name", "licence"),
     [
@@ -147,6 +176,7 @@ def test_without_a_tag_it_is_the_default(any_hub):
 @pytest.mark.parametrize("name", ["resnet19", "resnet18.nobodys_tag", "../resnet18", ""])
 def test_other_names_are_nobodys(name):
     assert card_for(name) is None
+    assert describe(name) is None
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,7 @@ def test_a_card_by_name(name):
     weights = get_model_weights(name).DEFAULT
     assert msgspec.json.decode(msgspec.json.encode(card), type=type(card)) == card
     assert card.sources["weights"].url == weights.url
+    assert card.sources["weights"].size / 2**20 == pytest.approx(weights.meta["_file_size"], abs=1e-3)
     assert card.sources["weights"].url.endswith(f"-{card.sources['weights'].sha256_prefix}.pth")
     used = [c for c in weights.meta["categories"] if c not in ("__background__", "N/A")]
     assert list(read_labels(card.labels)) == used
