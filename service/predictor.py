@@ -3,16 +3,17 @@
 HTTP, BentoML's endpoints, the command line, the self-test and the tests all call this.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from service.engine.job import Job, Outputs, Priority
 from service.engine.model import LoadedModel
-from service.engine.repository import Repository
+from service.engine.repository import AnyModel, Repository
+from service.engine.tensors import TensorJob
 from service.errors import Reason, RequestError
 from service.options import parse_options
 from service.results import ImageSize, Result
@@ -57,6 +58,32 @@ class Picture:
         return Result(card.name, card.version, card.task, size, predictions)
 
 
+class Pixels(Picture):
+    """A picture that is the graph's input already, uint8 [H, W, 3]; it is taken for the whole picture."""
+
+    __slots__ = ("_pixels",)
+
+    def __init__(self, pixels: npt.NDArray[np.uint8], model: LoadedModel, options: Any, settings: Settings) -> None:
+        super().__init__(b"", model, options, settings)
+        self._pixels = pixels
+
+    def prepare(self, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
+        """Copy the pixels into `out` where it is given."""
+        height, width, _ = self._pixels.shape
+        self._placement = Placement(width, height, 1.0, 1.0, 0.0, 0.0)
+        if out is None:
+            return self._pixels
+        out[:] = self._pixels
+        return out
+
+
+class Row(NamedTuple):
+    """One picture's share of a run: those of the graph's outputs that were asked for, and its answer where it was."""
+
+    outputs: Outputs
+    result: Result | None
+
+
 class Predictor:
     """Answers pictures with the models of a repository."""
 
@@ -95,6 +122,76 @@ class Predictor:
         job = Job(picture.prepare, picture.finish, deadline, priority)
         model.batcher.submit(job)
         return job
+
+    def submit_rows(
+        self,
+        pictures: Sequence[bytes] | npt.NDArray[np.uint8],
+        model: LoadedModel,
+        options: Any,
+        names: Collection[str],
+        deadline: float,
+        priority: Priority = Priority.NORMAL,
+        *,
+        result: bool,
+    ) -> list[Job[Row]]:
+        """Queue pictures, encoded or as uint8 [N, H, W, 3] of the graph's size, and answer with the graph's outputs.
+
+        They go through the queue of all pictures and share its runs. Only on the event loop.
+
+        Args:
+            pictures: see above.
+            model: that answers.
+            options: typed, of the model's task, for its result.
+            names: of the outputs to answer with; each lacks the batch dimension.
+            deadline: as of `submit`.
+            priority: as of `submit`.
+            result: whether to answer with the task's result, too.
+
+        Raises:
+            RequestError: `queue_full`: none of them is answered. Everything else is the futures' error.
+        """
+        kind: type[Any] = Pixels if isinstance(pictures, np.ndarray) else Picture
+        jobs = [
+            self._row(kind(one, model, options, self._settings), names, deadline, priority, result) for one in pictures
+        ]
+        try:
+            for job in jobs:
+                model.batcher.submit(job)
+        except RequestError:
+            for job in jobs:
+                job.abandoned = True
+            raise
+        return jobs
+
+    @staticmethod
+    def _row(one: Picture, names: Collection[str], deadline: float, priority: Priority, result: bool) -> Job[Row]:
+        def finish(outputs: Outputs, index: int) -> Row:
+            return Row({name: outputs[name][index] for name in names}, one.finish(outputs, index) if result else None)
+
+        return Job(one.prepare, finish, deadline, priority)
+
+    def submit_tensors(
+        self,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        model: AnyModel,
+        deadline: float,
+        priority: Priority = Priority.NORMAL,
+    ) -> Sequence[Job[Any]]:
+        """Queue the graph's own inputs, each with the batch as its first dimension. Only on the event loop.
+
+        Returns:
+            Of a graph that takes tensors, one job, whose answer is the outputs for all rows. Of a model for pictures,
+            one per row of `images`, each with a `Row`: pictures from elsewhere join them in their runs.
+
+        Raises:
+            RequestError: `queue_full`. Everything else is the futures' error.
+        """
+        if isinstance(model, LoadedModel):
+            options, names = options_of(model.card.task, {}), [output.name for output in model.card.outputs]
+            return self.submit_rows(inputs["images"], model, options, names, deadline, priority, result=False)
+        job = TensorJob(inputs, deadline, priority)
+        model.batcher.submit(job)
+        return [job]
 
     def predict(self, data: bytes, model: LoadedModel, words: Mapping[str, Any]) -> Result:
         """Answer one picture on the calling thread, without the queue.

@@ -4,9 +4,8 @@ import functools
 import os
 from pathlib import Path
 
-from service.engine.model import LoadedModel
 from service.engine.providers import gpu_count
-from service.engine.repository import Repository
+from service.engine.repository import AnyModel, Repository, load_folder
 from service.engine.unloaded import Unloaded
 from service.engine.workers import Workers
 from service.garbage import Pauses
@@ -34,7 +33,7 @@ class Runtime:
         self.pauses = Pauses()
         self.workers = Workers(settings.threads or usable_cores())
         load = functools.partial(
-            LoadedModel,
+            load_folder,
             settings=settings,
             workers=self.workers,
             metrics=self.metrics,
@@ -61,5 +60,5 @@ class Runtime:
     def _give_up(self, reason: str) -> None:
         self.repository.give_up(reason)
 
-    def _check(self, model: LoadedModel) -> None:
+    def _check(self, model: AnyModel) -> None:
         self_test(model, self.predictor)

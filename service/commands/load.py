@@ -42,4 +42,6 @@ def load_model(name: str, models: str | None = None, *, pixels: Literal["fast", 
     slot = runtime.repository.slots.get(name)
     if slot is None or slot.model is None:
         raise click.ClickException(runtime.repository.problem if slot is None else slot.reason)
+    if not isinstance(slot.model, LoadedModel):
+        raise click.ClickException(f"{name} takes tensors, not pictures: a server answers it at /v2/models/{name}")
     return Loaded(slot.model, runtime.predictor, settings)

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 CPU_SIZES = (1, 4)
 GPU_SIZES = (1, 2, 4, 8, 16, 32, 64)
 GPU_RUNS = (1, 2, 3)
-_ENOUGH = 0.1  # seconds; a run that takes longer is all arithmetic, and a larger batch has nothing to save
+ENOUGH = 0.1  # seconds; a run that takes longer is all arithmetic, and a larger batch has nothing to save
 _WORTH = 0.95  # more pictures or runs at once must make a picture at least this much cheaper, or they only add latency
 
 
@@ -53,7 +53,7 @@ def measure(session: Session, sizes: Sequence[int], *, repeats: int = 2) -> dict
     """
     seconds: dict[int, float] = {}
     for size in sizes:
-        if seconds and max(seconds.values()) > _ENOUGH:
+        if seconds and max(seconds.values()) > ENOUGH:
             break
         images = _zeros(session, size)
         try:

@@ -10,16 +10,19 @@ from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from service.engine.model import LoadedModel
+from service.engine.tensors import TensorModel
 from service.engine.unloaded import Unloaded
 from service.errors import Reason, RequestError
 from service.metrics import Metrics
 from service.settings import Settings
-from zoo.card import Task
+from zoo.card import ServedTensors, Task, read_served_card
 from zoo.store import Entry, Store
 
 logger = logging.getLogger(__name__)
+AnyModel = LoadedModel | TensorModel
 Fingerprint = tuple[Path, int]  # a folder, and when its card was written
 
 
@@ -49,7 +52,7 @@ class Slot:
         self.reason = entry.problem
         self.refused = ""
         self.state = State.LOADING if entry.card else State.FAILED
-        self.model: LoadedModel | None = None
+        self.model: AnyModel | None = None
         self.tried: Fingerprint | None = None  # the folder that was loaded, or refused, last
 
     def answers(self, task: Task) -> bool:
@@ -72,8 +75,8 @@ class Repository:
         self,
         settings: Settings,
         metrics: Metrics,
-        load: Callable[[Path], LoadedModel],
-        self_test: Callable[[LoadedModel], None],
+        load: Callable[[Path], AnyModel],
+        self_test: Callable[[AnyModel], None],
         unloaded: Unloaded | None = None,
     ) -> None:
         self._settings, self._metrics = settings, metrics
@@ -131,8 +134,6 @@ class Repository:
                 a check; what was served before, still is.
         """
         with self._looking:
-            if name is not None:
-                self._unloaded.discard(name)
             self._look(name)
             slot = self.slots.get(name) if name is not None else None
             if name is not None and slot is None:
@@ -140,6 +141,7 @@ class Repository:
                     Reason.UNKNOWN_MODEL, f"{self._settings.models} holds no model `{name[:80]}`: export it first."
                 )
             if slot is not None:
+                self._unloaded.discard(slot.name)
                 slot.tried = None  # whoever asks by name means it
             changed = self._load_all()
         if slot is not None and (slot.refused or slot.state is State.FAILED):
@@ -176,7 +178,27 @@ class Repository:
         model = slot.model
         card = model.card if model else slot.card
         if card and card.task != task:
+            if card.task == "tensors":
+                raise RequestError(Reason.BAD_OPTION, f"`{name}` takes tensors: POST /v2/models/{name}/infer.")
             raise RequestError(Reason.BAD_OPTION, f"`{slot.name}` is a model for /v1/{card.task}, not for /v1/{task}.")
+        found = self._served(slot, version)
+        assert isinstance(found, LoadedModel)  # noqa: S101 - its task is one for pictures
+        return found
+
+    def find(self, name: str, version: str | None = None) -> AnyModel:
+        """Find a model of any task by its name.
+
+        Raises:
+            RequestError: `unknown_model` or `not_ready`.
+        """
+        slot = self.slots.get(name)
+        if slot is None:
+            raise RequestError(Reason.UNKNOWN_MODEL, self.unknown(name))
+        return self._served(slot, version)
+
+    def _served(self, slot: Slot, version: str | None) -> AnyModel:
+        model = slot.model
+        card = model.card if model else slot.card
         if card and version and version != card.version:
             raise RequestError(
                 Reason.UNKNOWN_MODEL, f"`{slot.name}` is loaded in version {card.version}, not {version}."
@@ -191,7 +213,8 @@ class Repository:
 
     def ready_for(self, task: Task) -> list[LoadedModel]:
         """The loaded models of a task."""
-        return [slot.model for slot in self.slots.values() if slot.model is not None and slot.answers(task)]
+        models = (slot.model for slot in self.slots.values() if slot.answers(task))
+        return [model for model in models if isinstance(model, LoadedModel)]
 
     def unknown(self, name: str | None, task: Task | None = None) -> str:
         """Say that there is no such model, and which there are."""
@@ -283,7 +306,7 @@ class Repository:
             self._tell(old, served=False)
         logger.info("%s was unloaded", slot.name)
 
-    def _tell(self, model: LoadedModel, *, served: bool) -> None:
+    def _tell(self, model: AnyModel, *, served: bool) -> None:
         """Tell the metrics that a model is served, or no longer is."""
         card = model.card
         self._metrics.model_ready.labels(card.name).set(served)
@@ -302,3 +325,9 @@ def _fingerprint(entry: Entry) -> Fingerprint | None:
         return entry.path, (entry.path / "card.json").stat().st_mtime_ns
     except OSError:
         return None
+
+
+def load_folder(folder: Path, **arguments: Any) -> AnyModel:
+    """Load a folder of the store as what its card says it is; the arguments are those of `LoadedModel`."""
+    card = read_served_card(folder / "card.json")
+    return (TensorModel if isinstance(card, ServedTensors) else LoadedModel)(folder, **arguments)

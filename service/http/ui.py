@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from service.engine.model import LoadedModel
 from service.engine.repository import Repository
 from zoo.card import Golden
 
@@ -115,5 +116,5 @@ class _Page:
 
     def _goldens(self) -> Iterator[tuple[str, Golden]]:
         for name, slot in self._repository.slots.items():
-            if slot.model is not None:
+            if isinstance(slot.model, LoadedModel):
                 yield from ((name, golden) for golden in slot.model.card.golden)

@@ -8,7 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from service.engine.session import BrokenDeviceError, Session
+from service.engine.graph import BrokenDeviceError
+from service.engine.session import Session
 from service.http.drain import Drain
 from service.http.status import Status
 from service.predictor import deadline_after, options_of

@@ -6,9 +6,10 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from service.engine import session as session_module
+from service.engine import graph as graph_module
 from service.engine.providers import CPU, CUDA, TENSORRT, ProviderError, Tuning, check, choose, requested
-from service.engine.session import Session, SessionError
+from service.engine.graph import SessionError
+from service.engine.session import Session
 
 SIZE = 28
 
@@ -74,7 +75,7 @@ def test_the_cpu_is_never_a_silent_fallback(model, monkeypatch):
     with pytest.raises(ProviderError, match="fell back to CPUExecutionProvider"):
         check(CUDA, [CPU])
     # A build with CUDA on a machine without a GPU: ONNX Runtime itself only prints a warning.
-    monkeypatch.setattr(session_module, "choose", lambda _: CUDA)
+    monkeypatch.setattr(graph_module, "choose", lambda _: CUDA)
     with pytest.raises(SessionError, match=r"CUDAExecutionProvider was asked for, but ONNX Runtime fell back"):
         Session(model, "cuda")
 
