@@ -12,15 +12,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from service.errors import Reason, RequestError
-from service.vision.formats import Format, jpeg_info, sniff, valid_orientation, webp_size
+from service.vision.formats import Format, jpeg_orientation, many_scans, sniff, valid_orientation, webp_size
 
 Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 50_000_000
-# A progressive JPEG of a few kilobytes can ask for thousands of passes over all its pixels; encoders write about ten.
+# A JPEG of a few kilobytes can ask for thousands of passes over all its pixels; encoders write about ten.
 _MAX_SCANS = 100
 # Warnings of libjpeg about files that are whole: viewers show them, and Pillow decodes them.
 _HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters", "Adobe color transform", "JFIF revision")
@@ -140,8 +140,7 @@ class Picture:
 
     def _read_jpeg(self) -> tuple[int, int, int]:
         """Stored width, stored height, orientation."""
-        info = jpeg_info(self._data)
-        if info.progressive and self._data.count(b"\xff\xda") > _MAX_SCANS:
+        if many_scans(self._data, _MAX_SCANS):
             raise RequestError(
                 Reason.UNDECODABLE, f"The JPEG has more than {_MAX_SCANS} scans. Encode the picture again."
             )
@@ -154,7 +153,7 @@ class Picture:
         if colours not in ("YCbCr", "Gray", "RGB"):
             self._image = self._open()
             width, height = self._image.size
-        return width, height, info.orientation
+        return width, height, jpeg_orientation(self._data)
 
     def _read_other(self) -> tuple[int, int, int]:
         if self._format is Format.WEBP:  # which Pillow opens with a decoder, and room for all its pixels
@@ -167,6 +166,7 @@ class Picture:
                 "Send 8 or 16 bits per channel.",
             )
         if self._format is Format.TIFF:  # Pillow turns it upright itself
+            self._check(*_tile(image))
             return *image.size, 1
         try:
             return *image.size, valid_orientation(image.getexif().get(ExifTags.Base.Orientation))
@@ -219,6 +219,15 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: tuple[int, in
     stored = picture.stored(reduce)
     pixels = stored if isinstance(stored, np.ndarray) else np.asarray(to_rgb(stored))
     return picture.turn.array(pixels)
+
+
+def _tile(image: Image.Image) -> tuple[int, int]:
+    """Width and height of a TIFF's tiles, each of which is decoded as a whole, however small the picture; 0 without."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 0, 0
+    sides = (image.tag_v2.get(tag, 0) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH))
+    width, height = (side if isinstance(side, int) else 0 for side in sides)
+    return width, height
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -1,15 +1,16 @@
 """What a picture's header says before anything is decoded: its format, and how a JPEG is turned. Called by `decode`."""
 
+import re
 from enum import StrEnum
 from struct import unpack_from
-from typing import NamedTuple
 
 from PIL import ExifTags, Image
 
 from service.errors import Reason, RequestError
 
 _BMP_HEADER_SIZES = {12, 16, 40, 52, 56, 64, 108, 124}
-_FILL, _PROGRESSIVE, _SCAN, _APP1 = 0xFF, 0xC2, 0xDA, 0xE1  # JPEG markers, ITU T.81 table B.1
+_FILL, _SCAN, _END, _APP1 = 0xFF, 0xDA, 0xD9, 0xE1  # JPEG markers, ITU T.81 table B.1
+_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")  # those with a length, and the end
 
 
 class Format(StrEnum):
@@ -51,17 +52,12 @@ def sniff(data: bytes) -> Format:
     )
 
 
-class JpegInfo(NamedTuple):
-    """What stands before a JPEG's first scan: its EXIF orientation (1 to 8; 1 is upright), and if it is progressive."""
+def jpeg_orientation(data: bytes) -> int:
+    """A JPEG's EXIF orientation (1 to 8; 1 is upright), from its segments before the first scan (ITU T.81, B.1.1).
 
-    orientation: int
-    progressive: bool
-
-
-def jpeg_info(data: bytes) -> JpegInfo:
-    """Walk over a JPEG's segments (ITU T.81, B.1.1) up to its first scan. What cannot be read counts as not there."""
-    orientation, progressive = 1, False
-    at = 2
+    What cannot be read counts as not there.
+    """
+    orientation, at = 1, 2
     while at + 4 <= len(data) and data[at] == 0xFF and (marker := data[at + 1]) != _SCAN:
         if marker == _FILL:
             at += 1
@@ -69,9 +65,22 @@ def jpeg_info(data: bytes) -> JpegInfo:
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         if marker == _APP1 and data[at + 4 : at + 10] == b"Exif\0\0":
             orientation = _exif_orientation(data[at + 4 : end])
-        progressive |= marker == _PROGRESSIVE
         at = end
-    return JpegInfo(orientation, progressive)
+    return orientation
+
+
+def many_scans(data: bytes, most: int) -> bool:
+    """Whether a JPEG has more than `most` scans: passes over its pixels, of which a few bytes can ask for thousands."""
+    if data.count(b"\xff\xda") <= most:  # quick, and enough for nearly all files
+        return False
+    scans, at = 0, 2  # what looks like a scan may be metadata, or a video behind the picture: follow the segments
+    while found := _MARKER.search(data, at):
+        marker = found[1][0]
+        if marker == _END:
+            break
+        scans += marker == _SCAN
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    return scans > most
 
 
 def webp_size(data: bytes) -> tuple[int, int]:

@@ -286,14 +286,39 @@ def test_the_limit_is_on_pixels(small, encoded):
     assert caught.value.reason is Reason.TOO_LARGE
 
 
-def test_a_jpeg_of_thousands_of_passes_is_refused(small, encoded):
-    data = encoded(small, "JPEG", progressive=True)
-    last = data.rindex(b"\xff\xda")
-    slow = data[:-2] + data[last:-2] * 200 + data[-2:]
+def scans(colour: int) -> bytes:
+    """An empty scan of one of a JPEG's colours, as baseline JPEGs may have them."""
+    table = b"\x00" if colour == 1 else b"\x11"
+    return b"\xff\xda\0\x08\1" + bytes([colour]) + table + b"\0\x3f\0" + bytes(4)
+
+
+@pytest.mark.parametrize("kind", ["progressive", "garbage before the frame", "one colour after another"])
+def test_a_jpeg_of_thousands_of_passes_is_refused(encoded, kind):
+    large = Image.new("RGB", (4000, 4000), "teal")
+    data = encoded(large, "JPEG", progressive=kind != "one colour after another", subsampling=0)
+    if kind == "one colour after another":
+        slow = data[: data.index(b"\xff\xda")] + (scans(1) + scans(2) + scans(3)) * 1000 + b"\xff\xd9"
+    else:
+        slow = data[:-2] + data[data.rindex(b"\xff\xda") : -2] * 200 + data[-2:]
+    if kind == "garbage before the frame":
+        frame = slow.index(b"\xff\xc2")
+        slow = slow[:frame] + b"\0" + slow[frame:]
     start = time.perf_counter()
     with pytest.raises(RequestError, match="scans"):
         decode(slow)
     assert time.perf_counter() - start < 0.5
+
+
+def test_a_tiff_of_huge_tiles_is_refused():
+    """A tile is decoded as a whole: two gigabytes for these 150 bytes."""
+    pixels = zlib.compress(b"")
+    tags = [(256, 16), (257, 16), (258, 8), (259, 8), (262, 1), (277, 1), (322, 46336), (323, 46336)]
+    tags += [(324, 8 + 2 + 12 * 10 + 4), (325, len(pixels))]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + pixels
+    with pytest.raises(RequestError, match="46336 x 46336") as caught:
+        decode(data)
+    assert caught.value.reason is Reason.TOO_LARGE
 
 
 def test_threads_do_not_disturb_one_another(picture, encoded):

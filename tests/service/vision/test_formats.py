@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from service.errors import Reason, RequestError
-from service.vision.formats import Format, jpeg_info, sniff, webp_size
+from service.vision.formats import Format, jpeg_orientation, many_scans, sniff, webp_size
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow, about damaged files
 
@@ -44,11 +44,23 @@ def test_any_bytes_are_told_or_refused(data):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("progressive", [False, True])
-def test_jpeg_info(encoded, orientation, progressive):
+def test_jpeg_orientation(encoded, orientation, progressive):
     exif = Image.Exif()
     exif[0x010F], exif[0x0112] = "A maker", orientation
     data = encoded(Image.new("RGB", (16, 8)), "JPEG", exif=exif, progressive=progressive, comment="not an EXIF")
-    assert jpeg_info(data) == (orientation, progressive)
+    assert jpeg_orientation(data) == orientation
+
+
+@pytest.mark.parametrize(("progressive", "scans"), [(False, 1), (True, 10)])
+def test_scans_are_counted(picture, encoded, progressive, scans):
+    """Not those in metadata, nor behind the picture's end, where cameras put whole videos; but those behind garbage."""
+    exif = b"Exif\0\0" + b"\xff\xda\xff" * 500
+    data = encoded(picture("flower"), "JPEG", exif=exif, progressive=progressive, comment=b"\xff\xda" * 300)
+    data += b"\xff\xda" * 1000
+    assert many_scans(data, scans - 1)
+    assert not many_scans(data, scans)
+    frame = data.index(b"\xff\xc2" if progressive else b"\xff\xc0")
+    assert many_scans(data[:frame] + b"garbage" + data[frame:], scans - 1)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (160, 107), (3000, 7)])
@@ -61,7 +73,7 @@ def test_webp_size(encoded, size, options):
 def test_a_nonsensical_orientation_is_upright(encoded, value):
     exif = Image.Exif()
     exif[0x0112] = value
-    assert jpeg_info(encoded(Image.new("RGB", (16, 8)), "JPEG", exif=exif)).orientation == 1
+    assert jpeg_orientation(encoded(Image.new("RGB", (16, 8)), "JPEG", exif=exif)) == 1
 
 
 @given(data=st.data())
@@ -71,5 +83,4 @@ def test_a_broken_header_spoils_nothing(encoded, data):
     whole = bytearray(encoded(Image.new("RGB", (16, 8)), "JPEG", exif=exif))
     for _ in range(data.draw(st.integers(1, 5))):
         whole[data.draw(st.integers(2, 60))] = data.draw(st.integers(0, 255))
-    info = jpeg_info(bytes(whole[: data.draw(st.integers(0, len(whole)))]))
-    assert 1 <= info.orientation <= 8
+    assert 1 <= jpeg_orientation(bytes(whole[: data.draw(st.integers(0, len(whole)))])) <= 8
