@@ -23,6 +23,8 @@ from _bentoml_impl.serde import MultipartSerde
 from bentoml.exceptions import InvalidArgument
 from pydantic import Field
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
@@ -50,7 +52,19 @@ async def _only_files(part: str | UploadFile) -> UploadFile:
     raise InvalidArgument("the picture must be sent as a file; addresses are not fetched")
 
 
+_parse = MultipartSerde.parse_request
+
+
+async def _parse_or_refuse(serde: MultipartSerde, request: Request, kind: Any) -> Any:
+    """Refuse a broken multipart body: BentoML would answer 500."""
+    try:
+        return await _parse(serde, request, kind)
+    except HTTPException as error:
+        raise InvalidArgument(f"the multipart body cannot be read: {error.detail}") from None
+
+
 MultipartSerde.ensure_file = staticmethod(_only_files)
+MultipartSerde.parse_request = _parse_or_refuse
 uvicorn.config.HTTP_PROTOCOLS["auto"] = "service.http.connections:Connection"
 
 

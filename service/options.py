@@ -22,11 +22,13 @@ def parse_options(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
     for name, value in given.items():
         if name not in fields:
             known = ", ".join(f"`{known}`" for known in fields)
-            raise RequestError(Reason.BAD_OPTION, f"There is no option `{name}` here. The options are {known}.")
+            raise RequestError(Reason.BAD_OPTION, f"There is no option `{name[:80]}` here. The options are {known}.")
         try:
             msgspec.convert(value, fields[name], strict=False)
         except msgspec.ValidationError:
-            raise RequestError(Reason.BAD_OPTION, f"`{name}={value}`: expected {expected(fields[name])}.") from None
+            raise RequestError(
+                Reason.BAD_OPTION, f"`{name}={str(value)[:80]}`: expected {expected(fields[name])}."
+            ) from None
     return msgspec.convert(given, kind, strict=False)
 
 

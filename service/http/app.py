@@ -4,9 +4,11 @@ Requests for `/v1` never pass BentoML's middlewares: its timeout keeps some twen
 as the timeout lasts, and its tracing halves the throughput of a small request.
 """
 
+import logging
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
 from typing import get_args
 
 import msgspec
@@ -15,9 +17,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import RequestError
+from service.errors import Reason, RequestError
 from service.http import ui
 from service.http.admin import Admin
 from service.http.body import limited
@@ -28,6 +30,9 @@ from service.http.problems import CONTENT_TYPE, Problem, headers, problem
 from service.http.status import Status
 from service.runtime import Runtime
 from zoo.card import Task
+
+logger = logging.getLogger(__name__)
+_OTHER_FILES = 256  # that a process has open, beside its connections: models, libraries, the log
 
 
 def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
@@ -41,6 +46,7 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         _stay_calm()
+        _allow_files(runtime.settings.max_connections + _OTHER_FILES)
         drain.install()
         runtime.start()
         async with behind.router.lifespan_context(behind):
@@ -60,9 +66,10 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
             Route("/metrics", status.metrics),
             *ui.routes(runtime.repository),
         ],
-        exception_handlers={RequestError: _refuse, HTTPException: _refuse_http},
+        exception_handlers={RequestError: _refuse, HTTPException: _refuse_http, Exception: _fail},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False
     app.router.default = _Behind(behind, int(runtime.settings.max_body_mb * 1e6))
     return _ShortCut(predict, app if guard.open else _Locked(app, guard), drain)
 
@@ -75,6 +82,20 @@ def _stay_calm() -> None:
     if hasattr(os, "SCHED_BATCH"):
         with suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def _allow_files(count: int) -> None:
+    """Raise this process' limit on open files, as far as it may: 1,024 is usual, and every connection is one."""
+    if os.name != "posix":
+        return
+    import resource  # noqa: PLC0415 - there is none elsewhere
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
+    if hard < count:
+        logger.warning("only %d files may be open, too few for ZOOSERVE_MAX_CONNECTIONS", hard)
 
 
 class _ShortCut:
@@ -117,15 +138,35 @@ class _Locked:
 
 
 class _Behind:
-    """BentoML's app, with our limit on bodies: it has none of its own."""
+    """BentoML's app, with our limit on bodies: it has none of its own. What is under /v1 is ours alone."""
 
     def __init__(self, app: ASGIApp, max_body: int) -> None:
         self._app = app
         self._max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
+            raise HTTPException(404, f"There is no {scope['path'][:80]}; /v1/models lists the models")
         declared = dict(scope["headers"]).get(b"content-length", b"").decode("latin-1")
-        await self._app(scope, limited(receive, self._max_body, declared), send)
+        receive_limited = limited(receive, self._max_body, declared)
+        refusal: RequestError | None = None
+
+        async def receive_or_note() -> Message:
+            nonlocal refusal
+            try:
+                return await receive_limited()
+            except RequestError as error:
+                refusal = error
+                raise
+
+        async def send_or_refuse(message: Message) -> None:
+            """Answer with the refusal instead of BentoML, which takes it for a fault of its own."""
+            if refusal is None:
+                await send(message)
+            elif message["type"] == "http.response.start":
+                await (await _refuse(Request(scope), refusal))(scope, receive, send)
+
+        await self._app(scope, receive_or_note, send_or_refuse)
 
 
 async def _refuse(_: Request, error: Exception) -> Response:
@@ -136,7 +177,12 @@ async def _refuse(_: Request, error: Exception) -> Response:
 
 
 async def _refuse_http(_: Request, error: Exception) -> Response:
-    """A path of ours with a method that it does not take, above all."""
+    """A path of ours with a method that it does not take, or one under /v1 that is not there."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
-    body = Problem(error.detail, error.status_code, "bad_request", f"{error.detail}.")
+    body = Problem(HTTPStatus(error.status_code).phrase, error.status_code, "bad_request", f"{error.detail}.")
     return Response(msgspec.json.encode(body), body.status, error.headers, CONTENT_TYPE.decode())
+
+
+async def _fail(request: Request, _: Exception) -> Response:
+    """A fault of ours, which the server logs."""
+    return await _refuse(request, RequestError(Reason.INTERNAL, "The server failed on this request; its log says why."))

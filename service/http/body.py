@@ -7,12 +7,15 @@ from collections.abc import Mapping
 import msgspec
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope
 
 from service.errors import Reason, RequestError
 from service.settings import Settings
+
+# Parts stay in memory, where the limit on bodies holds: a disk may be full or read-only, and keeps what it was given.
+MultiPartParser.spool_max_size = 1 << 40
 
 
 class ClientGone(Exception):  # noqa: N818 - an event, not a fault
@@ -59,16 +62,23 @@ async def read_pictures(
     A picture among several whose base64 is broken is an error in its place.
 
     Raises:
-        RequestError: too large, not a picture's type, no picture, too many, or not the format that was declared.
+        RequestError: too large, compressed, not a picture's type, no picture, too many, or not the format that was
+            declared.
         ClientGone: the body ended before it was complete.
     """
     receive = limited(receive, int(settings.max_body_mb * 1e6), headers.get(b"content-length", b"").decode() or None)
+    if (coding := headers.get(b"content-encoding", b"identity").strip().lower()) != b"identity":
+        raise RequestError(
+            Reason.NOT_AN_IMAGE,
+            f"Content-Encoding `{coding[:80].decode('latin-1')}` is not served. Send the body as it is: pictures are "
+            "compressed already.",
+        )
     kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
     pictures: list[bytes | RequestError]
     if kind == "multipart/form-data":
         pictures = await _from_multipart(scope, receive, settings.max_images)
     elif kind == "application/json":
-        pictures = _from_json(await _read(receive))
+        pictures = _from_json(await _read(receive), settings.max_images)
     elif kind.startswith("image/") or kind in ("", "application/octet-stream", "application/x-www-form-urlencoded"):
         # curl --data-binary without a header declares a form: the bytes themselves decide.
         pictures = [await _read(receive)]
@@ -78,8 +88,6 @@ async def read_pictures(
             f"Content-Type `{kind[:80]}` is not served. Send the picture itself (image/jpeg, image/png, ...), "
             'multipart/form-data with `image` parts, or application/json with {"images": ["<base64>", ...]}.',
         )
-    if len(pictures) > settings.max_images:
-        raise _too_many(str(len(pictures)), settings.max_images)
     return pictures
 
 
@@ -114,21 +122,23 @@ async def _from_multipart(scope: Scope, receive: Receive, max_images: int) -> li
     if not pictures:
         raise RequestError(
             Reason.BAD_REQUEST,
-            f"No file part named `image` in the multipart body (parts: {', '.join(sorted(form)[:8]) or 'none'}). "
+            f"No file part named `image` in the multipart body (parts: {', '.join(sorted(form)[:8])[:80] or 'none'}). "
             "Send one with `curl -F image=@photo.jpg`.",
         )
     return list(pictures)
 
 
-def _from_json(body: bytes) -> list[bytes | RequestError]:
+def _from_json(body: bytes, max_images: int) -> list[bytes | RequestError]:
     try:
         texts = msgspec.json.decode(body, type=_Images).images
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(
             Reason.BAD_REQUEST, f'The body is not JSON of the form {{"images": ["<base64>", ...]}}: {error}'
         ) from error
     if not texts:
         raise RequestError(Reason.BAD_REQUEST, "`images` is empty: send at least one picture in base64.")
+    if len(texts) > max_images:
+        raise _too_many(str(len(texts)), max_images)
     pictures: list[bytes | RequestError] = []
     for index, text in enumerate(texts):
         try:

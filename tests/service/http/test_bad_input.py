@@ -73,6 +73,24 @@ CASES = {
     "json of another form": (lambda jpeg: dict(content=b'{"image": "x"}', headers=JSON), "/v1/classify", 400, "images"),
     "json without pictures": (lambda jpeg: dict(content=b'{"images": []}', headers=JSON), "/v1/classify", 400, "empty"),
     "not base64": (lambda jpeg: dict(content=b'{"images": ["?!"]}', headers=JSON), "/v1/classify", 400, "images[0]"),
+    "deep json": (
+        lambda jpeg: dict(content=b'{"x":' + b"[" * 10_000 + b"]" * 10_000 + b"}", headers=JSON),
+        "/v1/classify",
+        400,
+        "JSON",
+    ),
+    "json of many": (
+        lambda jpeg: dict(content=b'{"images":[' + b'"",' * 99_999 + b'""]}', headers=JSON),
+        "/v1/classify",
+        413,
+        "100000 pictures",
+    ),
+    "gzip": (
+        lambda jpeg: dict(content=jpeg, headers=IMAGE | {"content-encoding": "gzip"}),
+        "/v1/classify",
+        415,
+        "gzip",
+    ),
     "multipart without image": (lambda jpeg: dict(files={"photo": jpeg}), "/v1/classify", 400, "`image`"),
     "multipart that is none": (
         lambda jpeg: dict(content=b"nothing", headers={"content-type": "multipart/form-data"}),
@@ -82,7 +100,8 @@ CASES = {
     ),
     "too many": (lambda jpeg: dict(files=[("image", b"x")] * 40), "/v1/classify", 413, "32"),
     "get": (None, "/v1/classify", 405, ""),
-    "unknown path": (lambda jpeg: dict(content=b""), "/v1/nothing", 404, ""),
+    "unknown path": (lambda jpeg: dict(content=b""), "/v1/nothing", 404, "/v1/nothing"),
+    "a slash too many": (None, "/v1/models/", 404, "/v1/models lists"),
 }
 
 
@@ -91,11 +110,11 @@ def test_bad_input(server, jpeg, case):
     request, path, status, words = CASES[case]
     response = server.client.post(path, **request(jpeg)) if request else server.client.get(path)
     assert response.status_code == status, response.text
-    if path != "/v1/nothing":  # that one is BentoML's
-        assert response.headers["content-type"] == "application/problem+json"
-        body = response.json()
-        assert body["status"] == status
-        assert words in body["detail"]
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert body["status"] == status
+    assert words in body["detail"]
+    assert len(response.content) < 1000
     assert (
         server.client.post("/v1/classify", content=jpeg, headers=IMAGE).json()["predictions"][0]["label"] == "espresso"
     )
@@ -116,6 +135,17 @@ def test_a_body_of_100_mb_is_refused_without_being_kept(server, jpeg, declared):
             pass
     assert server.resident() - before < 64e6
     assert server.client.post("/v1/classify", content=jpeg, headers=IMAGE).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "part", [b"--x\r\n\r\n", b'--x\r\ncontent-disposition: form-data; name="image"; filename="a"\r\n\r\n']
+)
+def test_bentomls_own_endpoints_have_the_limit_too(server, part):
+    """Chunked, so that no length is declared."""
+    body = (part if index == 0 else bytes(1_000_000) for index in range(40))
+    with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client:
+        response = client.post("/classify", content=body, headers={"content-type": "multipart/form-data; boundary=x"})
+    assert response.status_code == (400 if part == b"--x\r\n\r\n" else 413), response.text
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1)])

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from service.http.connections import MAX_HEADERS
+from service.http.connections import FOR_PROBES, MAX_HEADERS
 from tests.conftest import serving
 
 
@@ -77,6 +77,43 @@ def test_who_sends_slowly_is_told_so_and_closed(strict, dribble, models):
     assert strict.client.post("/v1/classify", content=digit).status_code == 200
 
 
+@pytest.mark.parametrize("second", [HEAD, HEAD + b"content-length: 1000\r\n\r\nabc"], ids=["headers", "body"])
+def test_what_came_behind_a_whole_request_has_its_clock_too(strict, models, second):
+    digit = (models / "lenet5/1/golden/digit_7.png").read_bytes()
+    start = time.monotonic()
+    with connect(strict) as slow:
+        slow.sendall(HEAD + f"content-length: {len(digit)}\r\n\r\n".encode() + digit + second)
+        answer = read_all(slow)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"HTTP/1.1 408 " in answer
+    assert time.monotonic() - start < 4
+
+
+def test_who_does_not_take_the_answers_is_cut_off(strict):
+    with connect(strict) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.settimeout(0.5)
+        with contextlib.suppress(TimeoutError, ConnectionResetError, BrokenPipeError):
+            while True:  # until neither side takes anything any more
+                deaf.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n" * 50)
+        time.sleep(3)
+        deaf.settimeout(5)
+        read_all(deaf)  # what was on its way, and then the end
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"\x16\x03\x01\x02\0\1\0\1", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", HEAD + b"x-request-id: a\rb\r\n\r\n"],
+    ids=["TLS", "HTTP/2", "a header in a header"],
+)
+def test_what_is_no_http_is_told_so(strict, garbage):
+    with connect(strict) as other:
+        other.sendall(garbage)
+        head, _, body = read_all(other).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["reason"] == "bad_request"
+
+
 def test_headers_have_an_end(strict):
     with connect(strict) as endless:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -90,7 +127,16 @@ def test_headers_have_an_end(strict):
 
 def test_connections_have_a_number(strict):
     with contextlib.ExitStack() as stack:
-        for _ in range(25):
+        for _ in range(20):
+            stack.enter_context(connect(strict))
+        time.sleep(0.1)
+        for path, status in ((b"/v1/models", b"503"), (b"/livez", b"200"), (b"/readyz", b"200")):
+            one_more = stack.enter_context(connect(strict))
+            one_more.sendall(b"GET " + path + b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            answer = read_all(one_more)
+            assert answer.startswith(b"HTTP/1.1 " + status), "the probes are still answered"
+            assert (b"too_many_connections" in answer) == (status == b"503")
+        for _ in range(2 * FOR_PROBES):
             last = stack.enter_context(connect(strict))
         answer = read_all(last)
         assert answer.startswith(b"HTTP/1.1 503 ")
