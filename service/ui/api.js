@@ -1,0 +1,80 @@
+// The service's HTTP interface: requests with their key, answers, and what is wrong in words.
+
+const BASE = new URL("../", location.href); // relative: the service may stand below a path of a proxy's
+const KEY = "zooserve.key";
+
+/** An error to be shown: `message` is a sentence for people, `status` is 0 where no answer came. */
+export class Problem extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export const key = {
+  get: () => sessionStorage.getItem(KEY) ?? "",
+  set: (value) => sessionStorage.setItem(KEY, value),
+  forget: () => sessionStorage.removeItem(KEY),
+};
+
+/** The absolute address of a path such as `v1/models`, with a query of `params`. */
+export function address(path, params = {}) {
+  const url = new URL(path, BASE);
+  for (const [name, value] of Object.entries(params)) url.searchParams.set(name, value);
+  return url.href;
+}
+
+/** Fetch; throws a `Problem` for every answer that is none, and an `AbortError` where `signal` says so. */
+export async function request(url, { headers = {}, ...options } = {}) {
+  if (key.get()) headers = { ...headers, Authorization: `Bearer ${key.get()}` };
+  let response;
+  try {
+    response = await fetch(url, { ...options, headers, credentials: "same-origin" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem(0, "The server cannot be reached. Is it still running?");
+  }
+  if (!response.ok) throw await problemOf(response);
+  return response;
+}
+
+async function problemOf(response) {
+  let message = `The server answered ${response.status} ${response.statusText}.`;
+  try {
+    message = (await response.json()).detail || message;
+  } catch {
+    // a proxy's page, say: the status has to do
+  }
+  const wait = response.headers.get("retry-after");
+  if (wait) message += ` Try again in ${wait} s.`;
+  return new Problem(response.status, message);
+}
+
+export const getModels = async () => (await (await request(address("v1/models"))).json()).models;
+export const getModel = async (name) => (await request(address(`v1/models/${encodeURIComponent(name)}`))).json();
+export const getSamples = async () => (await (await request(address("ui/samples"))).json()).samples;
+export const getMetrics = async (signal) => (await request(address("metrics"), { signal })).text();
+
+/** Ask about one picture. `stages` are milliseconds by name, `roundtrip` is the browser's own clock. */
+export async function predict(url, blob, signal) {
+  const start = performance.now();
+  const response = await request(url, {
+    method: "POST",
+    body: blob,
+    headers: { "Content-Type": blob.type || "application/octet-stream" },
+    signal,
+  });
+  const result = await response.json();
+  return {
+    result,
+    stages: serverTiming(response.headers.get("server-timing") ?? ""),
+    roundtrip: performance.now() - start,
+  };
+}
+
+/** `read;dur=0.1, total;dur=5` -> {read: 0.1, total: 5}. */
+export function serverTiming(header) {
+  const stages = {};
+  for (const [, name, duration] of header.matchAll(/([\w-]+);dur=([\d.]+)/g)) stages[name] = Number(duration);
+  return stages;
+}

@@ -1,0 +1,253 @@
+// The page: what is chosen, what was answered, and how one leads to the other.
+
+import { inWords, mark, showPredictions, showTiming } from "./answer.js";
+import { address, getModel, getModels, getSamples, key } from "./api.js";
+import { Asker } from "./ask.js";
+import { Camera, hasCamera } from "./camera.js";
+import { Code } from "./code.js";
+import { $, debounce, el, milliseconds, tabs, write } from "./dom.js";
+import { takeFiles } from "./files.js";
+import { shortcuts } from "./keyboard.js";
+import { withKey } from "./keys.js";
+import { Live } from "./live.js";
+import { showFacts, showModels, usable, whyNot } from "./models.js";
+import { Options } from "./options.js";
+import { fetchSample, Strip } from "./pictures.js";
+import { Stage } from "./stage.js";
+
+let models = [];
+let model = null; // the name of the chosen one
+let details = null; // of /v1/models/NAME
+let answer = null; // to the last question
+
+const say = (words) => write($("say"), words);
+const stage = new Stage($("canvas"), (index) => mark($("predictions"), index));
+const strip = new Strip($("strip"), show);
+const code = new Code(say);
+const camera = new Camera();
+const live = new Live({ charts: $("charts"), model: $("live-model"), note: $("live-note"), table: $("live-table") });
+const askSoon = debounce(ask, 120);
+const options = new Options($("options"), (option) => {
+  render(); // at once, with what is known
+  if (!option.view) askSoon();
+});
+const asker = new Asker((busy) => {
+  $("busy").hidden = !busy;
+  $("stage").setAttribute("aria-busy", String(busy));
+});
+
+// Models
+
+async function refreshModels() {
+  let wait = 3000;
+  try {
+    models = await withKey(getModels);
+    const ready = models.filter(({ state }) => state === "ready").length;
+    server(`${ready} of ${models.length} ready`, ready === models.length ? "good" : "warm");
+    if (ready === models.length) wait = 15000;
+    const now = models.find(({ name }) => name === model);
+    const changed = now && details && (now.state !== details.state || now.version !== details.card?.version);
+    showModels($("models"), models, model, choose);
+    if (!now || changed) await choose(now ? model : firstModel());
+  } catch (problem) {
+    server(problem.status === 0 ? "Not reachable" : problem.message, "bad");
+  }
+  setTimeout(refreshModels, wait);
+}
+
+/** The one in the address; else one that is ready and draws boxes, the default of its task. */
+function firstModel() {
+  const wanted = decodeURIComponent(location.hash.slice(1));
+  const merit = ({ name, state, task, default: first }) =>
+    8 * (name === wanted) + 4 * (state === "ready") + 2 * (task === "detect") + Boolean(first);
+  return models.filter(usable).sort((a, b) => merit(b) - merit(a))[0]?.name;
+}
+
+async function choose(name) {
+  if (!name) return;
+  model = name;
+  answer = null;
+  asker.cancel();
+  showModels($("models"), models, name, choose);
+  try {
+    const found = await withKey(() => getModel(name));
+    if (model !== name) return; // another was chosen meanwhile
+    details = found;
+  } catch (problem) {
+    complain(problem.message);
+    return;
+  }
+  showFacts($("facts"), details);
+  if (details.card) options.show(details.card);
+  if (!$("try").hidden) history.replaceState(null, "", `#${name}`);
+  render();
+  await ask();
+}
+
+function stepModel(by) {
+  const names = [...document.querySelectorAll("#models input")].map(({ value }) => value);
+  if (names.length) choose(names[(names.indexOf(model) + by + names.length) % names.length]);
+}
+
+function server(words, style) {
+  write($("server").lastElementChild, words);
+  $("server").className = `server ${style}`;
+}
+
+// Pictures
+
+/** The samples of the chosen model come first, then those of most models. */
+async function addSamples() {
+  const samples = await withKey(getSamples);
+  const merit = (sample) => 100 * sample.models.includes(model) + sample.models.length;
+  samples.sort((a, b) => merit(b) - merit(a));
+  const pictures = await Promise.all(samples.map((sample) => fetchSample(sample).catch(() => null)));
+  strip.add(pictures.filter(Boolean), { show: strip.chosen === null, front: false });
+}
+
+async function show(picture) {
+  camera.stop();
+  answer = null;
+  title(picture);
+  complain("");
+  $("empty").hidden = Boolean(picture);
+  const bitmap = picture && (await picture.bitmap());
+  if (strip.chosen !== picture) return;
+  stage.show(bitmap);
+  render();
+  await ask();
+}
+
+function title(picture, size) {
+  $("name").replaceChildren(picture?.name ?? "", size ? el("span", {}, `${size.width} × ${size.height}`) : "");
+}
+
+async function toggleCamera() {
+  if (camera.on) {
+    camera.stop();
+    return;
+  }
+  $("camera").setAttribute("aria-pressed", "true");
+  try {
+    await camera.start(async (picture) => {
+      strip.swap(picture);
+      $("empty").hidden = true;
+      const bitmap = await picture.bitmap();
+      await ask(() => stage.show(bitmap)); // a frame is shown together with its answer
+      if (!$("error").hidden) await new Promise((done) => setTimeout(done, 1000));
+    });
+  } catch (error) {
+    complain(error.message);
+  }
+  camera.stop();
+  $("camera").setAttribute("aria-pressed", "false");
+}
+
+// Asking
+
+/** What would be asked now; null where nothing can be. */
+function question() {
+  const picture = strip.chosen;
+  if (!picture || !details?.card) return null;
+  const url = address(`v1/${details.card.task}`, { model: details.card.name, ...options.query() });
+  return { url, picture, type: picture.blob.type || "application/octet-stream", locked: Boolean(key.get()) };
+}
+
+/** Ask, and show the answer. @param first called when the answer is there, before it is shown */
+async function ask(first = () => {}) {
+  const asked = question();
+  const obstacle = asked && whyNot(details);
+  if (!asked || obstacle) {
+    asker.cancel();
+    if (obstacle) complain(obstacle);
+    return;
+  }
+  try {
+    const found = await withKey(() => asker.ask(asked.url, asked.picture.blob));
+    if (!found) return;
+    first();
+    answer = found;
+    complain("");
+    title(asked.picture, answer.result.image);
+    render();
+    if (!camera.on) say(inWords(answer.result, visible()));
+  } catch (problem) {
+    answer = null;
+    complain(problem.message);
+    render();
+  }
+}
+
+// Showing
+
+/** Indices of the predictions that pass the score slider: it acts at once, the server's own answer follows. */
+function visible() {
+  const predictions = answer?.result.predictions ?? [];
+  const least = options.get("score_threshold") ?? 0;
+  return [...predictions.keys()].filter((index) => (predictions[index].score ?? 1) >= least);
+}
+
+function render() {
+  const shown = visible();
+  stage.opacity = options.get("opacity") ?? stage.opacity;
+  stage.answered(answer, shown);
+  const words = answer ? inWords(answer.result, shown) : "";
+  $("canvas").setAttribute("aria-label", strip.chosen ? `${strip.chosen.name}. ${words}` : "No picture yet");
+  $("count").textContent = answer ? shown.length : "";
+  $("total").textContent = answer ? `${milliseconds(answer.stages.total ?? 0)} ms` : "";
+  showTiming($("timing"), answer);
+  showPredictions($("predictions"), answer, shown, (index) => stage.point(index));
+  code.show(question(), answer?.result);
+}
+
+function complain(message) {
+  write($("error"), message);
+  $("error").hidden = !message;
+}
+
+function hide() {
+  stage.hidden = !stage.hidden;
+  $("hide").setAttribute("aria-pressed", String(stage.hidden));
+  stage.redraw();
+}
+
+const save = () => stage.save(`${strip.chosen?.name.replace(/\.\w+$/, "")}.${model}.png`);
+
+// Wiring
+
+const openTab = tabs(document.querySelector("header .tabs"), (name) => {
+  for (const page of ["try", "live"]) $(page).hidden = page !== name;
+  history.replaceState(null, "", `#${name === "live" ? "live" : (model ?? "")}`);
+  if (name === "live") live.start();
+  else live.stop();
+});
+takeFiles((pictures) => {
+  openTab("try");
+  strip.add(pictures);
+}, complain);
+$("hide").addEventListener("click", hide);
+$("save").addEventListener("click", save);
+$("camera").addEventListener("click", toggleCamera);
+$("camera").hidden = !hasCamera();
+$("forget").addEventListener("click", () => {
+  key.forget();
+  location.reload();
+});
+shortcuts([
+  ["o", "open pictures", () => $("file").click()],
+  ["ArrowLeft", "the picture before", () => strip.step(-1)],
+  ["ArrowRight", "the next picture", () => strip.step(1)],
+  ["x", "take the picture off the list", () => strip.remove(strip.chosen)],
+  ["j", "the next model", () => stepModel(1)],
+  ["k", "the model before", () => stepModel(-1)],
+  ["h", "the picture alone, and back", hide],
+  ["s", "save the picture as drawn", save],
+  ["y", "copy the request", () => code.copy()],
+  ...(hasCamera() ? [["c", "camera on and off", toggleCamera]] : []),
+  ["t", "try", () => openTab("try")],
+  ["l", "live", () => openTab("live")],
+]);
+
+if (location.hash === "#live") openTab("live");
+await refreshModels();
+await addSamples().catch((problem) => complain(problem.message));

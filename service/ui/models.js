@@ -1,0 +1,105 @@
+// The models: a list to choose from, and all about the chosen one.
+
+import { bytes, el, milliseconds } from "./dom.js";
+
+const TASKS = { classify: "Classify", detect: "Detect", segment: "Segment" };
+const STATES = { loading: "is being loaded", failed: "failed", unloaded: "was unloaded" };
+
+/** Whether the page knows what to do with a model's answers. */
+export const usable = (model) => model.task in TASKS;
+
+/** List the models by task. `choose(name)` is called when another is picked. */
+export function showModels(element, models, chosen, choose) {
+  const focused = element.contains(document.activeElement);
+  const groups = Object.entries(TASKS)
+    .map(([task, title]) => [task, title, models.filter((model) => model.task === task)])
+    .filter(([, , those]) => those.length);
+  element.replaceChildren(
+    ...groups.map(([task, title, those]) =>
+      el(
+        "div",
+        { className: "group" },
+        el("h3", { id: `task-${task}` }, title),
+        ...those.map((model) => entry(model, model.name === chosen, choose)),
+      ),
+    ),
+  );
+  if (!groups.length) element.append(el("p", { className: "note" }, "No model is loaded."));
+  const current = element.querySelector("input:checked");
+  if (focused) current?.focus({ preventScroll: true });
+  // On a phone the list is a row that scrolls; on a desk this moves nothing.
+  if (current) element.scrollLeft = current.parentElement.offsetLeft - element.offsetLeft - 40;
+}
+
+function entry(model, checked, choose) {
+  const radio = el("input", { type: "radio", name: "model", value: model.name, checked });
+  radio.addEventListener("change", () => choose(model.name));
+  const ready = model.state === "ready";
+  return el(
+    "label",
+    { className: "model", title: model.title ?? "" },
+    radio,
+    el("span", { className: "label" }, model.name),
+    model.default ? el("span", { className: "tag" }, "default") : null,
+    ready ? null : el("span", { className: `tag ${model.state}` }, model.state),
+  );
+}
+
+/** Why a model cannot be asked now; "" where it can. */
+export function whyNot({ state, reason, card }) {
+  return state === "ready"
+    ? ""
+    : `${card?.name ?? "The model"} ${STATES[state] ?? state}${reason ? `: ${reason}` : "."}`;
+}
+
+/** Show a model's card, and how it runs. */
+export function showFacts(element, { card, state, reason, refused, provider, profile }) {
+  if (!card) {
+    element.replaceChildren(el("p", { className: "note" }, reason ?? "Its card cannot be read."));
+    return;
+  }
+  const rows = [
+    ["Name", `${card.name}, version ${card.version}`],
+    ["Weights", licences(card)],
+    ["Size", bytes(card.size)],
+    ["Precision", card.precision],
+    ["Input", `${card.recipe.width} × ${card.recipe.height}, ${card.recipe.resize.replaceAll("_", " ")}`],
+    ["State", refused ? `${state}; ${refused}` : reason ? `${state}: ${reason}` : state],
+    ["Runs on", provider],
+    ["A run", profile && `${milliseconds(1000 * profile.seconds[1])} ms, batches of up to ${profile.max_batch}`],
+  ];
+  const title = card.homepage
+    ? el("a", { href: card.homepage, target: "_blank", rel: "noreferrer" }, card.title)
+    : card.title;
+  element.replaceChildren(
+    el("p", { className: "title" }, title),
+    el(
+      "dl",
+      {},
+      ...rows
+        .filter(([, value]) => value)
+        .map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))),
+    ),
+    labels(card),
+  );
+}
+
+const licences = ({ licence, accepted = [] }) =>
+  [licence.weights.replace("LicenseRef-", ""), accepted.length ? "(accepted)" : ""].join(" ").trim();
+
+function labels(card) {
+  const list = el("ol", { start: 0 }, ...card.labels.map((label) => el("li", {}, label)));
+  const find = el("input", { type: "search", placeholder: "Find a label", "aria-label": "Find a label" });
+  find.addEventListener("input", () => {
+    const wanted = find.value.trim().toLowerCase();
+    card.labels.forEach((label, i) => (list.children[i].hidden = !label.toLowerCase().includes(wanted)));
+  });
+  const count = card.labels.length;
+  return el(
+    "details",
+    {},
+    el("summary", {}, `${count.toLocaleString("en")} ${count === 1 ? "label" : "labels"}`),
+    count > 12 ? find : null,
+    list,
+  );
+}

@@ -1,0 +1,144 @@
+// The options of a model's task: which there are, their controls, and the query that they make.
+
+import { el } from "./dom.js";
+
+const SCORE = {
+  name: "score_threshold",
+  label: "Score at least",
+  value: 0.25,
+  min: 0,
+  max: 1,
+  step: 0.01,
+  digits: 2,
+  hint: "Objects with a lower score are left out.",
+};
+const IOU = {
+  name: "iou_threshold",
+  label: "Overlap at most (IoU)",
+  value: 0.45,
+  min: 0,
+  max: 1,
+  step: 0.01,
+  digits: 2,
+  hint: "Of two boxes of one class that overlap more, the better stays.",
+};
+const MAXIMUM = {
+  name: "max_detections",
+  label: "Objects at most",
+  value: 100,
+  min: 1,
+  max: 300,
+  step: 1,
+  digits: 0,
+};
+const OPACITY = { name: "opacity", label: "Opacity", value: 0.5, min: 0, max: 1, step: 0.05, digits: 2, view: true };
+const HEAT = {
+  name: "heatmap",
+  label: "Show where it looked",
+  value: false,
+  hint: "The class activation map of the best class.",
+};
+const FORMS = ["rle", "png", "polygon", "none"];
+
+const has = (card, output) => card.outputs.some(({ name }) => name === output);
+
+/** The options that make a difference to this model; `view` marks those that the server never hears of. */
+export function optionsOf(card) {
+  if (card.task === "classify") {
+    const top = {
+      name: "top_k",
+      label: "Classes",
+      value: 5,
+      min: 1,
+      max: Math.min(20, card.labels.length),
+      step: 1,
+      digits: 0,
+    };
+    return has(card, "activation") ? [top, HEAT, OPACITY] : [top];
+  }
+  const objects = card.nms ? [SCORE, IOU, MAXIMUM] : [SCORE, MAXIMUM];
+  if (card.task === "detect") return objects;
+  const mask = {
+    name: "mask",
+    label: "Mask",
+    value: has(card, "alpha") ? "png" : "rle",
+    choices: FORMS,
+    hint: "The form in which masks are answered.",
+  };
+  return [...(has(card, "boxes") ? objects : []), mask, OPACITY];
+}
+
+export class Options {
+  #values = {}; // what was chosen, kept from model to model
+  #options = [];
+
+  /** @param form where the controls go; `changed(option)` is called at every change */
+  constructor(form, changed) {
+    this.form = form;
+    this.changed = changed;
+    form.addEventListener("submit", (event) => event.preventDefault());
+  }
+
+  show(card) {
+    this.#options = optionsOf(card);
+    this.form.replaceChildren(...this.#options.map((option) => this.#control(option)));
+  }
+
+  get(name) {
+    const option = this.#options.find((one) => one.name === name);
+    return option && this.#value(option);
+  }
+
+  /** The query that goes with a request, beside the model. */
+  query() {
+    const query = {};
+    for (const option of this.#options) {
+      if (option.view || this.#value(option) === false) continue;
+      query[option.name] = String(this.#value(option));
+      if (option === HEAT) query.localize = "true";
+    }
+    return query;
+  }
+
+  #value(option) {
+    const chosen = this.#values[option.name];
+    if (chosen === undefined) return option.value;
+    return option.max === undefined ? chosen : Math.min(chosen, option.max);
+  }
+
+  #control(option) {
+    const id = `option-${option.name}`;
+    const value = this.#value(option);
+    const set = (chosen) => {
+      this.#values[option.name] = chosen;
+      this.changed(option);
+    };
+    const label = el("label", { htmlFor: id, title: option.hint ?? "" }, option.label);
+    if (option.choices) {
+      const select = el(
+        "select",
+        { id },
+        ...option.choices.map((choice) => el("option", { value: choice, selected: choice === value }, choice)),
+      );
+      select.addEventListener("change", () => set(select.value));
+      return el("div", { className: "option row" }, label, select);
+    }
+    if (typeof value === "boolean") {
+      const box = el("input", { id, type: "checkbox", checked: value, role: "switch" });
+      box.addEventListener("change", () => set(box.checked));
+      return el("div", { className: "option row" }, label, box);
+    }
+    const { min, max, step, digits } = option;
+    const shown = el("output", { htmlFor: id }, value.toFixed(digits));
+    const range = el("input", { id, type: "range", min, max, step });
+    range.value = value; // after its bounds, which would clip it
+    const fill = () => range.style.setProperty("--fill", `${(100 * (range.value - min)) / (max - min || 1)}%`);
+    range.addEventListener("input", () => {
+      shown.value = range.valueAsNumber.toFixed(digits);
+      fill();
+      set(range.valueAsNumber);
+    });
+    fill();
+    return el("div", { className: "option" }, el("div", { className: "row" }, label, shown), range);
+  }
+}

@@ -1,0 +1,43 @@
+// The request that was just made, as lines to copy. They run as they are: a sample is fetched from the server itself.
+
+import { address } from "./api.js";
+
+const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`; // for a shell
+const python = (text) => JSON.stringify(text); // Python reads JSON's strings
+
+/** @param asked {url, picture, type, locked}; a key is never shown, `$ZOOSERVE_KEY` stands for it */
+export function curl({ url, picture, type, locked }) {
+  const header = locked ? ' -H "Authorization: Bearer $ZOOSERVE_KEY"' : "";
+  const post = (data) =>
+    `curl --data-binary ${data}${header} \\\n  -H ${quote(`Content-Type: ${type}`)} \\\n  ${quote(url)}`;
+  if (!picture.sample) return post(`@${quote(picture.name)}`);
+  return `curl -s${header} ${quote(address(`ui/${picture.sample}`))} |\n${post("@-")}`;
+}
+
+export function requests({ url, picture, type, locked }) {
+  const { origin, pathname, searchParams } = new URL(url);
+  const query = [...searchParams].map(([name, value]) => `${python(name)}: ${python(value)}`).join(", ");
+  const bearer = locked ? `"Authorization": f"Bearer {os.environ['ZOOSERVE_KEY']}", ` : "";
+  const from = picture.sample
+    ? `requests.get(${python(address(`ui/${picture.sample}`))}${locked ? `, headers={${bearer.slice(0, -2)}}` : ""}).content`
+    : `open(${python(picture.name)}, "rb")`;
+  return `${locked ? "import os\n" : ""}import requests
+
+answer = requests.post(
+    ${python(origin + pathname)},
+    params={${query}},
+    headers={${bearer}"Content-Type": ${python(type)}},
+    data=${from},
+)
+print(answer.json())`;
+}
+
+/** An answer to read: indented, pairs and boxes on one line, masks cut short. */
+export function json(result) {
+  const short = (_, value) =>
+    typeof value === "string" && value.length > 120 ? `${value.slice(0, 100)}… (${value.length} letters)` : value;
+  return JSON.stringify(result, short, 2).replace(/\[[\s\d.,-]+\]/g, (numbers) => {
+    const line = numbers.replace(/\s+/g, " ").replace("[ ", "[").replace(" ]", "]");
+    return line.length > 100 ? `${line.slice(0, 80)} … (${line.split(",").length} numbers)]` : line;
+  });
+}
