@@ -55,14 +55,14 @@ class Tracing:
         self._open: dict[_Batch, _OpenBatch] = {}
         self._offset = time_ns() - perf_counter_ns()
 
-    def record(self, task: str, exchange: "Exchange") -> None:
+    def record(self, exchange: "Exchange") -> None:
         """Send a request's span, with a child per stage, and the batches that are complete with it."""
         carrier = {
             name: exchange.request_headers.get(name.encode(), b"").decode("latin-1") for name in ("traceparent",)
         }
         attributes: dict[str, str | int] = {
             "http.request.method": "POST",
-            "http.route": f"/v1/{task}",
+            "http.route": exchange.route,
             "http.response.status_code": exchange.status,
             "zooserve.model": exchange.model,
             "zooserve.batch_size": exchange.batch_size,
@@ -71,7 +71,11 @@ class Tracing:
         if exchange.refusal is not None:
             attributes["error.type"] = exchange.refusal.value
         request = self._tracer.start_span(
-            f"POST /v1/{task}", self._extract(carrier), self._server, attributes, start_time=self._at(exchange.start)
+            f"POST {exchange.route}",
+            self._extract(carrier),
+            self._server,
+            attributes,
+            start_time=self._at(exchange.start),
         )
         if exchange.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             request.set_status(self._error)

@@ -1,4 +1,4 @@
-"""One request on `/v1/<task>` and what is to be said about its answer: headers, status, stages. Called by `predict`."""
+"""One request for answers, by `/v1/<task>` or `/v2`, and what is to be said of it: headers, status, stages."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -23,21 +23,24 @@ class Exchange:
     """One request and what is to be said about its answer.
 
     Attributes:
+        route: what was asked for, without names.
         jobs: its pictures that were answered.
+        extra: headers of the answer.
         content_type: of the answer.
     """
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, route: str) -> None:
         self.start = self.mark = perf_counter()
         self.request_headers: Mapping[bytes, bytes] = dict(scope["headers"])
         self.words = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        self.route = route
         self.model = ""
         self.status = 200
         self.refusal: Reason | None = None
         self.spans: list[Span] = []
         self.batch_size = 0
         self.jobs: Sequence[Job[Any]] = ()
-        self._extra: list[tuple[bytes, bytes]] = []
+        self.extra: list[tuple[bytes, bytes]] = []
         self.content_type = b"application/json"
         given = self.request_headers.get(b"x-request-id", b"")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else token_hex(16).encode()
@@ -81,7 +84,7 @@ class Exchange:
         """Turn the answer into a problem."""
         self.status = STATUS[error.reason]
         self.refusal = error.reason
-        self._extra = headers(error)
+        self.extra = headers(error)
         self.content_type = CONTENT_TYPE
         return msgspec.json.encode(problem(error))
 
@@ -107,7 +110,7 @@ class Exchange:
             (b"content-length", str(length).encode()),
             (b"server-timing", f"{timing}total;dur={1000 * (perf_counter() - self.start):.3f}".encode()),
             (b"x-request-id", self.request_id),
-            *self._extra,
+            *self.extra,
         ]
 
     def _number(self, header: bytes, default: float, expected: str) -> float:

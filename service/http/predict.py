@@ -5,9 +5,7 @@ A plain ASGI endpoint: it reads, submits, waits and writes, nothing else.
 
 import asyncio
 import logging
-from contextlib import suppress
-from http import HTTPStatus
-from time import perf_counter
+from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 import msgspec
@@ -21,16 +19,15 @@ from service.http.body import ClientGone, read_pictures
 from service.http.exchange import Exchange
 from service.http.keys import Guard
 from service.http.problems import Problem, problem
-from service.logs import log_request
+from service.http.records import Records
 from service.predictor import deadline_after
 from service.results import Result
 from service.runtime import Runtime
+from service.waiting import outcome, wait
 from zoo.card import Task
 
 logger = logging.getLogger(__name__)
 CLIENT_GONE = 499  # nginx's number for a client that hung up: nobody reads it, the metrics count it
-_TIMED = frozenset({HTTPStatus.OK, HTTPStatus.GATEWAY_TIMEOUT})  # whose time counts: a quick refusal says nothing
-_WATCH_AFTER = 0.02  # seconds; a request that is answered sooner never pays for watching its connection
 _encode = msgspec.json.Encoder().encode
 
 
@@ -45,17 +42,15 @@ class Predict:
 
     def __init__(self, task: Task, runtime: Runtime, guard: Guard) -> None:
         self._guard = guard
-        self._access_log = runtime.settings.access_log
+        self._records = Records(runtime)
         self._task = task
         self._predictor = runtime.predictor
         self._settings = runtime.settings
-        self._metrics = runtime.metrics
-        self._tracing = runtime.tracing
         self._annotator = Annotator(runtime.settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; every exception ends in a response, and a client that hung up gets none."""
-        exchange = Exchange(scope)
+        exchange = Exchange(scope, f"/v1/{self._task}")
         try:
             body = await self._answer(exchange, scope, receive)
         except ClientGone:
@@ -74,7 +69,7 @@ class Predict:
             )
             await send({"type": "http.response.body", "body": body})
         # What was sent goes out at the end of this turn of the loop; nobody waits for what comes in the next one.
-        asyncio.get_running_loop().call_soon(self._note, exchange)
+        asyncio.get_running_loop().call_soon(self._records.note, self._task, exchange)
 
     async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive) -> bytes:
         if not self._guard.open:
@@ -95,7 +90,8 @@ class Predict:
         jobs = [self._submit(picture, model, options, deadline, priority) for picture in pictures]
         if len(jobs) == 1 and isinstance(jobs[0], RequestError):
             raise jobs[0]
-        await _wait([job for job in jobs if isinstance(job, Job)], receive, deadline)
+        if await wait([job for job in jobs if isinstance(job, Job)], deadline, hung_up(receive)):
+            raise ClientGone
 
         outcomes = [_outcome(job) for job in jobs]
         answered = [job for job in jobs if isinstance(job, Job) and job.finished and not job.failed]
@@ -114,20 +110,6 @@ class Predict:
         exchange.lap("encode")
         return body
 
-    def _note(self, exchange: Exchange) -> None:
-        self._metrics.requests[self._task, exchange.model, str(exchange.status)].inc()
-        if exchange.status in _TIMED:
-            self._metrics.request[self._task, exchange.model].observe(perf_counter() - exchange.start)
-        if exchange.refusal is not None:
-            self._metrics.rejected.labels(exchange.model, exchange.refusal.value).inc()
-        if exchange.batch_size:
-            for stage, seconds in exchange.stages().items():
-                self._metrics.stage[exchange.model, stage].observe(seconds)
-        if self._access_log:
-            log_request(exchange.facts(self._task))
-        if self._tracing is not None:
-            self._tracing.record(self._task, exchange)
-
     def _submit(
         self, picture: bytes | RequestError, model: LoadedModel, options: Any, deadline: float, priority: Priority
     ) -> Job[Result] | RequestError:
@@ -139,57 +121,18 @@ class Predict:
             return error
 
 
-async def _wait(jobs: list[Job[Result]], receive: Receive, deadline: float) -> None:
-    """Wait until every job is settled, the deadline passed, or the client hung up.
-
-    Raises:
-        ClientGone: the client hung up; its jobs are abandoned.
-    """
-    loop = asyncio.get_running_loop()
-    gone = False
-    watcher: asyncio.Task[None] | None = None
+def hung_up(receive: Receive) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Make of an ASGI `receive` what returns when the client hangs up."""
 
     async def watch() -> None:
-        nonlocal gone
         while (await receive())["type"] != "http.disconnect":
             pass
-        gone = True
-        give_up()
 
-    def start_watching() -> None:
-        nonlocal watcher
-        watcher = loop.create_task(watch())
-
-    def give_up() -> None:
-        for job in jobs:
-            job.abandoned = True
-            if not job.future.done():
-                error = RequestError(Reason.DEADLINE, "The deadline passed before the answer was ready.")
-                job.future.set_exception(error)
-
-    timers = (loop.call_later(_WATCH_AFTER, start_watching), loop.call_later(deadline - perf_counter(), give_up))
-    try:
-        for job in jobs:
-            with suppress(Exception):  # `_outcome` reads it from the job's future
-                await job.future
-    finally:
-        for timer in timers:
-            timer.cancel()
-        if watcher is not None:
-            watcher.cancel()
-        for job in jobs:
-            job.abandoned = True  # also where this request's own task was cancelled
-    if gone:
-        raise ClientGone
+    return watch
 
 
 def _outcome(job: Job[Result] | RequestError) -> Result | RequestError:
     if isinstance(job, RequestError):
         return job
-    error = job.future.exception()
-    if error is None:
-        return job.future.result()
-    if isinstance(error, RequestError):
-        return error
-    logger.error("a picture failed", exc_info=error)
-    return RequestError(Reason.INTERNAL, "The server failed on this picture; its log says why.")
+    result: Result | RequestError = outcome(job)
+    return result

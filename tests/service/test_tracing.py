@@ -94,13 +94,13 @@ class Traced:
         self.tracing = Tracing(self._provider)
 
     def record(self, *jobs: Job, refusal: Reason | None = None) -> None:
-        exchange = Exchange({"headers": [], "query_string": b""})
+        exchange = Exchange({"headers": [], "query_string": b""}, "/v1/classify")
         exchange.model = "lenet5"
         if jobs:
             exchange.answered(jobs)
         if refusal:
             exchange.refuse(RequestError(refusal, "It failed."))
-        self.tracing.record("classify", exchange)
+        self.tracing.record(exchange)
 
     def named(self, name: str) -> list:
         return [span for span in self._spans.get_finished_spans() if span.name == name]
