@@ -16,7 +16,7 @@ import onnx
 import onnxruntime
 from onnx import ModelProto, TensorProto
 
-from export.families.onnx import open_session
+from export.families.onnx import check_whole, open_session
 from export.provenance import describe
 from export.steps import Export, Steps
 from zoo.card import DType, GoldenTensors, Parity, Precision, ServedTensors, Tensor, TensorCard
@@ -111,12 +111,12 @@ def read_graph(path: Path) -> Graph:
     """
     try:
         model = onnx.load(path, load_external_data=False)
-        elsewhere = any(x.data_location == TensorProto.EXTERNAL for x in model.graph.initializer)
+        check_whole(model, path)
         session = open_session(path)
+    except ExportError:
+        raise
     except Exception as error:  # protobuf and ONNX Runtime raise errors of many kinds
         raise ExportError(f"{path}: not an ONNX file that can be run: {error}") from error
-    if elsewhere:
-        raise ExportError(f"{path}: its weights are in another file: save it as one (external_data=False)")
     inputs = tuple(_described(path, x) for x in session.get_inputs())
     outputs = tuple(_described(path, x) for x in session.get_outputs())
     free = {

@@ -5,7 +5,9 @@ they want their pictures. `ServedCard` is what `export` writes next to `model.on
 that graph rightly and to prove that it does.
 """
 
+import difflib
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar, overload
@@ -16,6 +18,8 @@ from msgspec import Meta, Struct
 from zoo.errors import CardError
 
 T = TypeVar("T")
+LARGEST_SIDE = 4096
+"""Of a graph's input, in pixels."""
 Task = Literal["classify", "detect", "segment"]
 DType = Literal[
     "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64",
@@ -26,7 +30,7 @@ Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Labels = Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9_.-]{0,63}|.+\.txt)$")]
 Version = Annotated[str, Meta(pattern="^[0-9]{1,9}$")]
-Side = Annotated[int, Meta(ge=1, le=4096)]
+Side = Annotated[int, Meta(ge=1, le=LARGEST_SIDE)]
 Byte = Annotated[int, Meta(ge=0, le=255)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Url = Annotated[str, Meta(pattern="^https?://[^/]+/.+")]
@@ -427,7 +431,16 @@ def _read(path: Path, decode: Callable[[bytes], T]) -> T:
         msgspec.DecodeError,
         UnicodeDecodeError,
     ) as error:  # ValidationError is a DecodeError and names the field as `$.path`
-        raise CardError(f"{path}: {error}") from error
+        raise CardError(f"{path}: {error}{_near(str(error))}") from error
+
+
+def _near(error: str) -> str:
+    """Name the field that an unknown one is probably meant to be."""
+    unknown = re.search("unknown field `(.+)`", error)
+    kinds = (ModelCard, Licence, Source, Recipe, Normalise, Expectation, Bound)
+    known = {field.name for kind in kinds for field in msgspec.structs.fields(kind)}
+    near = difflib.get_close_matches(unknown[1], known, 1) if unknown else []
+    return f"; is `{near[0]}` meant?" if near else ""
 
 
 def _anchored(source: Source, folder: Path) -> Source:

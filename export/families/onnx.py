@@ -83,12 +83,14 @@ def read(path: Path) -> tuple[ModelProto, InferenceSession]:
     """Read an ONNX file: its model, brought to our opset, and the session of the file as it is.
 
     Raises:
-        ExportError: not an ONNX file, one that ONNX Runtime cannot run, or one whose opset is too old or too new.
+        ExportError: not an ONNX file, one whose weights lie in another, one that ONNX Runtime cannot run, or one whose
+            opset is too old or too new.
     """
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf raises errors of many kinds
         raise ExportError(f"{path}: not an ONNX file that can be run: {error}") from error
+    check_whole(model, path)
     opset = next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 0)
     if 0 < opset < _OLDEST_OPSET:
         raise ExportError(
@@ -100,12 +102,25 @@ def read(path: Path) -> tuple[ModelProto, InferenceSession]:
         session = open_session(path)
     except Exception as error:  # the checker and ONNX Runtime raise errors of many kinds
         if opset > OPSET:
-            raise ExportError(f"{path}: opset {opset} is too new to be run here, {again}: {error}") from error
+            raise ExportError(f"{path}: opset {opset} is too new to be run here, {again}") from error
         raise ExportError(f"{path}: not an ONNX file that can be run: {error}") from error
     try:
         return version_converter.convert_version(model, OPSET), session
     except Exception as error:  # the same
         raise ExportError(f"{path}: opset {opset} cannot be brought to opset {OPSET}, {again}: {error}") from error
+
+
+def check_whole(model: ModelProto, path: Path) -> None:
+    """Check that a file holds its weights itself: the sha256 of a source is of one file.
+
+    Raises:
+        ExportError: they lie in another file.
+    """
+    if any(tensor.data_location == TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise ExportError(
+            f"{path}: its weights are in another file. Export it again with external_data=False, or save it as one "
+            "file: onnx.save(onnx.load(old), new)"
+        )
 
 
 def check_input(card: ModelCard, session: InferenceSession, path: Path) -> None:

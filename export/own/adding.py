@@ -47,21 +47,21 @@ def in_bytes(wished: dict[str, Any]) -> dict[str, Any]:
     return wished | dict(zip(("mean", "std"), scaled, strict=True))
 
 
-def check_name(target: Path, *, replace: bool) -> None:
-    """Check that a card may be written there.
+def check_name(name: str, target: Path, *, replace: bool) -> None:
+    """Check that the card of a model called `name` may be written to `target`.
 
     Raises:
         CardError: its name is none for a model, or that of another, or it exists and is not to be replaced.
     """
     try:
-        msgspec.convert(target.stem, type=Name)
+        msgspec.convert(name, type=Name)
     except msgspec.ValidationError as error:
         raise CardError(
-            f"{target.stem!r} is no name: use small letters, digits, `_`, `.`, `-`; --name says it"
+            f"{name!r} is no name: use at most 64 small letters, digits, `_`, `.`, `-`; --name says it"
         ) from error
-    known = catalog.paths().get(target.stem)
+    known = catalog.paths().get(name)
     if known is not None and known.resolve() != target.resolve():
-        raise CardError(f"there is a model {target.stem!r} already, {known}: say another --name")
+        raise CardError(f"there is a model {name!r} already, {known}: say another --name")
     if target.exists() and not replace:
         raise CardError(f"{target} exists: say another --name, or --yes to write over it")
 

@@ -6,12 +6,12 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from export.darknet.cfg import read_cfg
 from export.own.draft import AGPL, Draft, Fact, Wishes, own_file
+from export.own.names import class_names
 from export.ultralytics.checkpoint import read_model
 from zoo.card import Licence, ModelCard, Normalise, Recipe
 from zoo.errors import ExportError
@@ -102,13 +102,14 @@ def draft_ultralytics(path: Path, wishes: Wishes, scratch: Path) -> Draft:
         CardError: the label file is missing or has an empty line.
     """
     model = read_model(path)
-    noted: Any = getattr(model, "names", {})
-    names = [str(name) for name in (noted.values() if isinstance(noted, dict) else noted)]
+    names = class_names(getattr(model, "names", None))
     labels = wishes.labels
     if labels is None:
+        if not names:
+            raise ExportError(f"{path} does not name its classes: --labels names.txt, one name per line")
         labels = str(scratch / f"{wishes.name}.txt")
         Path(labels).write_text("\n".join(names) + "\n", encoding="utf-8")
-    if (found := len(read_labels(labels))) != len(names):
+    if names and (found := len(read_labels(labels))) != len(names):
         raise ExportError(f"{labels} has {found} labels, but {path} has {len(names)} classes")
     segments = any(type(layer).__name__.startswith("Segment") for layer in model.modules())
     height, width = wishes.size or (640, 640)
@@ -117,7 +118,7 @@ def draft_ultralytics(path: Path, wishes: Wishes, scratch: Path) -> Draft:
         version="1",
         task="segment" if segments else "detect",
         family="ultralytics",
-        title=f"{path.name}, {len(names)} classes",
+        title=f"{path.name}, {len(read_labels(labels))} classes",
         labels=labels,
         licence=Licence(AGPL, ""),
         recipe=Recipe(height, width, "letterbox"),

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from export.naming import need_torch
 from zoo import catalog
+from zoo.card import LARGEST_SIDE
 from zoo.licences import check_accepted
 from zoo.store import Store
 
@@ -61,7 +62,10 @@ class Size(click.ParamType[tuple[int, int]]):
         found = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", str(value))
         if found is None:
             self.fail(f"{value!r}: expected a side in pixels, such as 224, or 640x384 (width x height)", param, ctx)
-        return int(found[2] or found[1]), int(found[1])
+        height, width = int(found[2] or found[1]), int(found[1])
+        if not 0 < min(height, width) <= max(height, width) <= LARGEST_SIDE:
+            self.fail(f"{value!r}: expected sides of 1 to {LARGEST_SIDE} pixels", param, ctx)
+        return height, width
 
 
 @click.command(
@@ -89,7 +93,11 @@ Examples:
 @click.option("--license", "licence", metavar="SPDX", help="Of the weights; LicenseRef-own where they are yours.")
 @click.option("--accept-license", "accepted", multiple=True, metavar="SPDX", help="As of `zooserve export`.")
 @click.option("--photo", "photos", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--resize", type=click.Choice(["crop", "letterbox", "stretch"]), help="How a picture becomes the input.")
+@click.option(
+    "--resize",
+    type=click.Choice(["crop", "letterbox", "letterbox_top_left", "stretch"]),
+    help="How a picture becomes the input.",
+)
 @click.option("--size", type=Size(), help="Of the input, where it is free.")
 @click.option("--mean", type=Triple(), help="Subtracted from pixels in 0..255 (in 0..1 where --std is below 1).")
 @click.option("--std", type=Triple(), help="Pixels less the mean are divided by it.")
@@ -137,9 +145,10 @@ def add(
     need_torch()
     from export.own import adding  # noqa: PLC0415, takes seconds
 
-    target = (out or catalog.own_folder()) / f"{name or adding.name_of(file)}.toml"
-    adding.check_name(target, replace=yes or as_json)
-    wishes = adding.Wishes(target.stem, **adding.in_bytes(wished))
+    name = name or adding.name_of(file)
+    target = (out or catalog.own_folder()) / f"{name}.toml"
+    adding.check_name(name, target, replace=yes or as_json)
+    wishes = adding.Wishes(name, **adding.in_bytes(wished))
     console = Console(stderr=True, quiet=as_json)
     store = Store(models)
     with TemporaryDirectory(prefix="zooserve-") as scratch, console.status(f"{file}: looking") as status:

@@ -31,6 +31,7 @@ CANDIDATES = {
     "0..255": _RAW,
     "0..255 BGR less ImageNet's mean": _CAFFE,
 }
+_MOST_OBJECTS = 1000  # rows of an end-to-end detector; others have a row for each of thousands of anchors
 _OF_DETECTORS = ("0..1", "0..255", "ImageNet's mean and deviation")
 
 
@@ -101,6 +102,8 @@ def draft_onnx(path: Path, wishes: Wishes, scratch: Path) -> Draft:
         options["channels_last"] = True
     if task == "classify" and _is_softmax(answers[output]):
         options["probabilities"] = True
+    if family == "yolo_onnx" and len(classes) == 1 and answers[output].shape[2] == 6 + _masks(answers):
+        options["layout"] = "yolov5" if answers[output].shape[1] > _MOST_OBJECTS else "end2end"  # both fit
     if family == "yolo_onnx" and graph.layout == "nhwc":
         raise ExportError(f"{path}: takes [N, H, W, C]; export the detector with its channels first, [N, 3, H, W]")
     recipe, why_recipe = _recipe(graph, wishes, task, height, width)
@@ -240,12 +243,18 @@ def _classes(task: Task, answers: Answers, output: str) -> tuple[int, ...]:
         return (shape[1],)
     if len(shape) == 4:
         return (2 if shape[1] == 1 else shape[1],)
-    masks = next((answer.shape[1] for answer in answers.values() if answer.ndim == 4), 0)
+    masks = _masks(answers)
     if shape[2] == 6 + masks:
-        return ()  # xyxy, score and class: any number
+        # End to end, it is xyxy, score and class: of any number. YOLOv5's anchors with one class look the same.
+        return (1,) if shape[1] > _MOST_OBJECTS else ()
     columns, rows = sorted(shape[1:])  # there are more anchors than classes
     box = 4 if shape[1] == columns else 5  # YOLOv5 has the anchors first, and an objectness
     return (columns - box - masks,) if rows > columns > box + masks else ()
+
+
+def _masks(answers: Answers) -> int:
+    """Return how many coefficients an instance has: one for each of the prototypes [N, masks, h, w]."""
+    return next((answer.shape[1] for answer in answers.values() if answer.ndim == 4), 0)
 
 
 def _recipe(graph: Graph, wishes: Wishes, task: Task, height: int, width: int) -> tuple[Recipe, str]:

@@ -7,7 +7,7 @@ import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 
 from export.families.onnx import one_by_one, read
+from export.own.names import class_names
+from zoo.card import LARGEST_SIDE
 from zoo.errors import ExportError
 
 Layout = Literal["nchw", "nhwc"]
@@ -50,19 +52,14 @@ class Graph:
 
     def names(self) -> tuple[str, ...]:
         """Return the class names that the exporter noted as `names`, or none."""
-        try:
-            names = ast.literal_eval(self.notes.get("names", "()"))
-        except (SyntaxError, ValueError):
-            return ()
-        return tuple(map(str, names.values() if isinstance(names, dict) else names))
+        return class_names(_literal(self.notes.get("names", "")))
 
     def noted_size(self) -> tuple[int, int] | None:
         """Return the height and width that the exporter noted as `imgsz`, or None."""
-        try:
-            height, width = ast.literal_eval(self.notes.get("imgsz", ""))
-        except (SyntaxError, TypeError, ValueError):
-            return None
-        return int(height), int(width)
+        match _literal(self.notes.get("imgsz", "")):
+            case [int(height), int(width)] if 0 < min(height, width) <= max(height, width) <= LARGEST_SIDE:
+                return height, width
+        return None
 
     def answers(self, height: int, width: int) -> dict[str, npt.NDArray[np.float32]]:
         """Return its float outputs to one picture of noise in 0..1, by name.
@@ -126,6 +123,14 @@ def inspect(path: Path, layout: Layout | None = None) -> Graph:
     )
 
 
+def _literal(note: str) -> object:
+    """Return what a note says as a literal of Python, or None where it is none."""
+    try:
+        return cast(object, ast.literal_eval(note))
+    except (MemoryError, RecursionError, SyntaxError, TypeError, ValueError):
+        return None
+
+
 def _normalisation(model: ModelProto, picture: str) -> tuple[list[str], float]:
     """Follow the input through what scales and shifts it: the operators, and the brightest pixel that they want.
 
@@ -165,8 +170,10 @@ def _chain(model: ModelProto, picture: str) -> Iterator[tuple[NodeProto, list[np
         if len(users) != 1:
             return
         given = [constants[name] for name in users[0].input if name in constants]
-        arithmetic = users[0].op_type in {"Sub", "Add", "Mul", "Div"} and len(given) == 1 and given[0].size in {1, 3}
-        if not (arithmetic or users[0].op_type in _PASSED or (users[0].op_type == "BatchNormalization")):
+        kind = users[0].op_type
+        arithmetic = kind in {"Sub", "Add", "Mul", "Div"} and len(given) == 1 and given[0].size in {1, 3}
+        arithmetic = arithmetic and not (kind == "Div" and 0 in given[0])
+        if not (arithmetic or kind in _PASSED or (kind == "BatchNormalization" and len(given) == 4)):
             return
         yield users[0], given
         picture = users[0].output[0]

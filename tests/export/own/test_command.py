@@ -54,7 +54,9 @@ def test_darknets_cfg_says_the_size(run, darknet):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{onnx}", "--name", "Net"], "'Net' is no name: use small letters"),
+        (["{onnx}", "--name", "Net"], "'Net' is no name: use at most 64 small letters"),
+        (["{onnx}", "--name", "../net"], "'../net' is no name"),
+        (["{onnx}", "--license", "MIT", "--size", "224x9000"], "expected sides of 1 to 4096 pixels"),
         (["{onnx}", "--name", "u2netp"], "there is a model 'u2netp' already"),
         (["{onnx}", "--name", "old"], "cards/old.toml exists: say another --name, or --yes"),
         (["{onnx}", "--license", "CC-BY-NC-4.0"], "--accept-license CC-BY-NC-4.0"),
@@ -84,7 +86,7 @@ def test_a_failed_export_leaves_nothing(run, tmp_path, my_onnx):
     from export.own import adding
 
     draft = adding.propose(
-        my_onnx, adding.Wishes("net", licence="MIT"), tmp_path, family=None, architecture=None, cfg=None
+        my_onnx, adding.Wishes("net", licence="MIT"), tmp_path, family=None, architecture=None, cfg=None, sample=None
     )
     draft.card.options["output"] = "no such output"
     with pytest.raises(adding.ExportError, match="'no such output', expected one of"):

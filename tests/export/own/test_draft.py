@@ -1,9 +1,11 @@
 """The card that fits a file, as far as the file says; and the sentence where it does not."""
 
+import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
+from export.families.yolo_onnx import build
 from export.own.draft import draft_onnx
 from zoo.card import Source
 from zoo.errors import CardError, ExportError
@@ -98,6 +100,33 @@ def test_what_is_open_or_wrong_is_said(make_onnx, wish, names, tmp_path, options
 def test_a_detector_and_labels_of_another_number(yolo26n, wish, names, tmp_path):
     """End-to-end detectors do not show their number of classes; the family finds out."""
     assert len(draft_onnx(yolo26n, wish(labels=names(80)), tmp_path).labels) == 80
+
+
+@pytest.mark.parametrize(("rows", "layout"), [(25200, "yolov5"), (300, "end2end")])
+def test_a_detector_of_one_class(wish, names, tmp_path, rows, layout):
+    """[N, rows, 6] is an objectness and one class for thousands of anchors, or a score and a class of some objects."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "axes"], ["mean"], keepdims=1),
+        helper.make_node("Reshape", ["mean", "column"], ["reshaped"]),
+        helper.make_node("MatMul", ["rows", "reshaped"], ["tall"]),
+        helper.make_node("MatMul", ["tall", "columns"], ["y"]),
+    ]
+    constants = {"axes": [1, 2, 3], "column": [0, 1, 1], "rows": np.ones((1, rows, 1)), "columns": np.ones((1, 6))}
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", 1, ["N", 3, 64, 64])],
+        [helper.make_tensor_value_info("y", 1, ["N", rows, 6])],
+        [
+            numpy_helper.from_array(np.array(v) if isinstance(v, list) else v.astype(np.float32), k)
+            for k, v in constants.items()
+        ],
+    )
+    path = tmp_path / "net.onnx"
+    onnx.save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    card = draft_onnx(path, wish(labels=names(1)), tmp_path).card
+    assert card.options == {"layout": layout}
+    assert build(card, {"weights": path}).nms == (layout == "yolov5")
 
 
 def test_a_missing_label_file(make_onnx, wish, tmp_path):

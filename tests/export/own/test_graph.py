@@ -69,8 +69,34 @@ def test_the_notes_of_an_exporter_are_read(make_onnx):
     assert graph.of_ultralytics
     assert graph.names() == ("cat", "dog")
     assert graph.noted_size() == (640, 384)
-    odd = inspect(make_onnx(notes={"names": "__import__('os')", "imgsz": "640"}))
-    assert (odd.names(), odd.noted_size(), odd.of_ultralytics) == ((), None, False)
+    assert not inspect(make_onnx(notes={"names": "[]"})).of_ultralytics
+
+
+@pytest.mark.parametrize(
+    ("noted", "names"),
+    [
+        ("{1: 'dog', 0: 'cat'}", ("cat", "dog")),  # the ids count, not the order in which they were written
+        ("['cat', 'dog']", ("cat", "dog")),
+        ("{0: 'cat', 2: 'dog'}", ()),
+        ("'cat'", ()),
+        ("7", ()),
+        ("{[]: 1}", ()),
+        ("__import__('os')", ()),
+        ("(" * 10_000, ()),
+    ],
+)
+def test_noted_names(make_onnx, noted, names):
+    assert inspect(make_onnx(notes={"names": noted})).names() == names
+
+
+@pytest.mark.parametrize("noted", ["640", "('a', 'b')", "[0, 640]", "[640, 1000000]", "[1, 2, 3]", "["])
+def test_a_noted_size_that_is_none(make_onnx, noted):
+    assert inspect(make_onnx(notes={"imgsz": noted})).noted_size() is None
+
+
+def test_a_division_by_zero_is_no_normalisation(make_onnx):
+    graph = inspect(make_onnx(nodes=chain("Sub", "Div"), constants={"c0": constant(0.5), "c1": constant(0.0)}))
+    assert graph.normalises == "Sub"
 
 
 @pytest.mark.parametrize(
