@@ -15,7 +15,7 @@ def read_labels(name: str) -> tuple[str, ...]:
             `voc21` and `salient`, id 0 is the background.
 
     Raises:
-        CardError: there is no such file, or a line of it is empty.
+        CardError: there is no such file, it is not in UTF-8, or a line of it is empty.
     """
     path = Path(name) if name.endswith(".txt") else _FOLDER / f"{name}.txt"
     if not path.is_file():
@@ -23,7 +23,10 @@ def read_labels(name: str) -> tuple[str, ...]:
             raise CardError(f"the label file {path} does not exist: it is to hold one class name per line")
         known = ", ".join(sorted(file.stem for file in _FOLDER.glob("*.txt")))
         raise CardError(f"there are no labels called {name!r}: use one of {known}, or add {path.name} to zoo/labels")
-    labels = tuple(path.read_text(encoding="utf-8").splitlines())
+    try:
+        labels = tuple(path.read_text(encoding="utf-8-sig").splitlines())  # some editors begin a file with a mark
+    except UnicodeDecodeError as error:
+        raise CardError(f"{path} is not in UTF-8 ({error}): save it so") from error
     for line, label in enumerate(labels, start=1):
         if not label.strip():
             raise CardError(

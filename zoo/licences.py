@@ -15,7 +15,6 @@ PERMISSIVE = frozenset(
         "BSD-2-Clause",
         "BSD-3-Clause",
         "CC-BY-4.0",
-        "CC-BY-SA-3.0",
         "CC0-1.0",
         "ISC",
         "LicenseRef-Darknet",  # "do what you want"

@@ -47,3 +47,12 @@ def test_a_file_of_ones_own(tmp_path):
     assert read_labels(str(path)) == ("robin", "wren")
     with pytest.raises(CardError, match=r"none\.txt does not exist"):
         read_labels(str(tmp_path / "none.txt"))
+
+
+def test_the_encoding_of_a_file(tmp_path):
+    path = tmp_path / "birds.txt"
+    path.write_bytes("\ufeffgrèbe\r\nwren\r\n".encode())
+    assert read_labels(str(path)) == ("grèbe", "wren")
+    path.write_bytes("grèbe\n".encode("latin-1"))
+    with pytest.raises(CardError, match=r"birds\.txt is not in UTF-8"):
+        read_labels(str(path))

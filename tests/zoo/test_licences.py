@@ -17,6 +17,7 @@ from zoo.licences import check_accepted, to_accept
         ("BSD-3-Clause", "CC-BY-NC-4.0", ("CC-BY-NC-4.0",)),
         ("GPL-3.0-only", "CC-BY-NC-4.0", ("GPL-3.0-only", "CC-BY-NC-4.0")),
         ("MIT", "LicenseRef-unknown", ("LicenseRef-unknown",)),
+        ("MIT", "CC-BY-SA-4.0", ("CC-BY-SA-4.0",)),
     ],
 )
 def test_what_is_not_permissive_must_be_accepted(code, weights, needed):
