@@ -16,7 +16,6 @@ from export.reference import Outputs
 from zoo.errors import ExportError
 
 Array = npt.NDArray[Any]
-Array = npt.NDArray[Any]
 FOUND_SCORE = 0.25  # from here on a variant's box counts as found: the service's own threshold
 FOUND_IOU = 0.5
 

@@ -14,6 +14,7 @@ from zoo.errors import ExportError
 
 BATCHES = (1, 3, 8)
 _WHOLE = ("scores", "prototypes")  # beside candidates, what is compared as it lies
+_NO_COUNTERPART = "; `inf` says that a candidate has no counterpart of its class with a score within the tolerance"
 _LOWEST_SCORE = 0.05  # candidates below it are noise: their scores are compared, their boxes are not
 
 
@@ -49,7 +50,8 @@ def measure(card: ModelCard, model: Path, reference: str, images: Images, expect
     if not all(difference <= card.tolerance for difference in worst.values()):
         raise ExportError(
             f"{card.name}: ONNX Runtime differs from {reference} by {worst}, over the card's tolerance of "
-            f"{card.tolerance:g}, so nothing was published. Where that is float noise, raise `tolerance` in the card."
+            f"{card.tolerance:g}, so nothing was published. Where that is float noise, raise `tolerance` in the card"
+            f"{_NO_COUNTERPART if np.inf in worst.values() else ''}."
         )
     return Parity(reference=reference, tolerance=card.tolerance, batches=BATCHES, max_difference=worst)
 
