@@ -141,11 +141,11 @@ def test_other_files_and_detectors_are_refused(make_card, save, tmp_path):
 
 def test_weights_in_another_file_are_refused(make_card, save):
     """The sha256 of a source says nothing about them."""
-    path = save()
-    model = onnx.load(path)
-    onnx.save_model(model, str(path), save_as_external_data=True, size_threshold=0)
+    files = save()
+    model = onnx.load(files["weights"])
+    onnx.save_model(model, files["weights"], save_as_external_data=True, size_threshold=0)
     with pytest.raises(ExportError, match=r"net\.onnx: its weights are in another file.* external_data=False"):
-        build(make_card("classify"), {"weights": path})
+        build(make_card("classify"), files)
 
 
 def test_u2netp_sees_the_astronaut(pictures):
