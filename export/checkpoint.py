@@ -1,5 +1,7 @@
 """Reading a torch checkpoint and putting it into its network, strictly. Called by families whose files are torch's."""
 
+import pickletools
+import warnings
 from pathlib import Path
 from textwrap import shorten
 
@@ -17,10 +19,13 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Raises:
         ExportError: the file is no torch checkpoint, or holds more than tensors.
     """
+    if not path.stat().st_size:
+        raise ExportError(f"{path} is empty: copy it, or export it, again")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of a pickle's age; reading it says more
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises errors of many kinds
         raise ExportError(
             f"{path}: torch cannot read it without running code of its own: {_why(path, error)}"
@@ -47,12 +52,29 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def wanted(path: Path) -> list[str]:
     """Return the classes and functions that a checkpoint's pickle names beyond those of tensors, sorted.
 
-    Nothing of the file is run. It is empty for files that `torch.load` refuses to begin with.
+    Nothing of the file is run. It is empty for files that are no pickles.
     """
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:  # not a checkpoint, or an opcode that torch does not know: reading it says which
+    except Exception:  # not a checkpoint of torch's
+        return _named_by_pickle(path)
+
+
+def _named_by_pickle(path: Path) -> list[str]:
+    """The same for a plain pickle of any protocol; empty where it is none."""
+    names, strings = set(), [""]
+    try:
+        with path.open("rb") as file:
+            for opcode, argument, _ in pickletools.genops(file):
+                if opcode.name in {"GLOBAL", "INST"}:
+                    names.add(str(argument).replace(" ", "."))
+                elif opcode.name == "STACK_GLOBAL":
+                    names.add(".".join(strings[-2:]))
+                elif isinstance(argument, str):
+                    strings.append(argument)
+    except Exception:  # it ends, or is no pickle
         return []
+    return sorted(names)
 
 
 def _why(path: Path, error: Exception) -> str:
@@ -90,4 +112,7 @@ def load(module: nn.Module, state: dict[str, Tensor], path: Path, architecture: 
 def misfit(path: Path, architecture: str, error: Exception) -> ExportError:
     """Say that a checkpoint is not one of `architecture`, with the first keys that torch names in its error."""
     faults = [shorten(line, 200, placeholder=" ...") for line in str(error).splitlines()[1:4]] or [str(error)]
-    return ExportError(f"{path} is no checkpoint of {architecture}. {' '.join(faults)}")
+    said = f"{path} is no checkpoint of {architecture}. {' '.join(faults)}"
+    if all(line.startswith("size mismatch") for line in faults):
+        said += " The network has a class for each of the card's labels: has the checkpoint, too?"
+    return ExportError(said)

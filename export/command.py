@@ -12,7 +12,7 @@ from export.naming import find_card, need_torch
 from export.provenance import is_current
 from zoo import catalog
 from zoo.card import Agreement, of_pictures
-from zoo.errors import StoreError, ZooError
+from zoo.errors import StoreError, ZooError, refused_by_system
 from zoo.store import Store
 
 Precision = Literal["fp16", "int8"]
@@ -193,9 +193,8 @@ def _failure(name: str, error: Exception, *, verbose: bool, console: Console) ->
     """Report a failure, even where it is a fault of ours: it does not stop the other models."""
     if verbose:
         console.print_exception()
-    return Report(
-        name, "failed", error=str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
-    )
+    said = str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
+    return Report(name, "failed", error=refused_by_system(error) if isinstance(error, OSError) else said)
 
 
 def _accepted_before(name: str, store: Store) -> tuple[str, ...]:

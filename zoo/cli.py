@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from zoo.errors import ZooError
+from zoo.errors import ZooError, refused_by_system
 from zoo.extras import extra_of
 
 
@@ -41,6 +41,10 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except ZooError as error:
             raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
+            raise  # whoever reads has gone, which is no fault: click knows
+        except OSError as error:
+            raise click.ClickException(refused_by_system(error)) from error
 
 
 def _entry_points() -> dict[str, EntryPoint]:

@@ -1,6 +1,13 @@
 """What can go wrong with cards, sources and the store. Every message says what was wrong and what to do next."""
 
 
+def refused_by_system(error: OSError) -> str:
+    """Say what the operating system refused, and for which file: a disk is full, a folder may not be written."""
+    what = error.strerror or str(error)
+    where = error.filename2 or error.filename
+    return f"{where}: {what}" if where else what
+
+
 class ZooError(Exception):
     """Base of all errors of `zoo` and `export`; the command line prints its text without a traceback."""
 
