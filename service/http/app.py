@@ -25,9 +25,11 @@ from service.http.admin import Admin
 from service.http.body import limited
 from service.http.drain import Drain, closing
 from service.http.keys import Guard
+from service.http.oip import Oip
 from service.http.predict import Predict
 from service.http.problems import CONTENT_TYPE, Problem, headers, problem
 from service.http.status import Status
+from service.oip.dataplane import Dataplane
 from service.runtime import Runtime
 from zoo.card import Task
 
@@ -71,7 +73,8 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     app.router.default = _Behind(behind, int(runtime.settings.max_body_mb * 1e6))
-    return _ShortCut(predict, app if guard.open else _Locked(app, guard), drain)
+    oip = Oip(runtime, Dataplane(runtime), status, guard)
+    return _ShortCut(predict, oip, app if guard.open else _Locked(app, guard), drain)
 
 
 def _stay_calm() -> None:
@@ -99,13 +102,14 @@ def _allow_files(count: int) -> None:
 
 
 class _ShortCut:
-    """Pictures go straight to their endpoints: Starlette's middlewares and router cost as much as reading a body.
+    """Pictures and /v2 go straight to their endpoints: Starlette's middlewares and router cost as much as a body.
 
     The endpoints answer every exception themselves. All else, a wrong method included, takes the usual way.
     """
 
-    def __init__(self, endpoints: Mapping[str, ASGIApp], app: ASGIApp, drain: Drain) -> None:
+    def __init__(self, endpoints: Mapping[str, ASGIApp], oip: ASGIApp, app: ASGIApp, drain: Drain) -> None:
         self._endpoints = endpoints
+        self._oip = oip
         self._app = app
         self._drain = drain
 
@@ -113,6 +117,8 @@ class _ShortCut:
         endpoint = None
         if scope["type"] == "http" and scope["method"] == "POST":
             endpoint = self._endpoints.get(scope["path"])
+        if endpoint is None and scope["type"] == "http" and (scope["path"] + "/").startswith("/v2/"):
+            endpoint = self._oip
         if self._drain.on:
             send = closing(send)
         await (endpoint or self._app)(scope, receive, send)

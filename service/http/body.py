@@ -78,10 +78,10 @@ async def read_pictures(
     if kind == "multipart/form-data":
         pictures = await _from_multipart(scope, receive, settings.max_images)
     elif kind == "application/json":
-        pictures = _from_json(await _read(receive), settings.max_images)
+        pictures = _from_json(await read_whole(receive), settings.max_images)
     elif kind.startswith("image/") or kind in ("", "application/octet-stream", "application/x-www-form-urlencoded"):
         # curl --data-binary without a header declares a form: the bytes themselves decide.
-        pictures = [await _read(receive)]
+        pictures = [await read_whole(receive)]
     else:
         raise RequestError(
             Reason.NOT_AN_IMAGE,
@@ -97,7 +97,8 @@ def _too_many(count: str, limit: int) -> RequestError:
     )
 
 
-async def _read(receive: Receive) -> bytes:
+async def read_whole(receive: Receive) -> bytes:
+    """Read a body to its end; raises `ClientGone` where that never comes."""
     chunks = []
     while True:
         message = await receive()

@@ -1,0 +1,272 @@
+"""What the Open Inference Protocol asks for, from the same predictor and queues as everything else.
+
+REST and gRPC call it; it knows neither.
+"""
+
+import asyncio
+import importlib.metadata
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from service.engine.job import Job, Priority
+from service.engine.model import LoadedModel
+from service.engine.repository import AnyModel, State
+from service.errors import Reason, RequestError
+from service.oip.describe import IMAGE, RESULT, config_of, index_entry, metadata_of
+from service.oip.messages import Answer, Call, IndexEntry, ModelConfig, ModelMetadata, ServerMetadata, Statistics
+from service.oip.statistics import statistics_of
+from service.oip.tensors import DATATYPES, datatype_of
+from service.predictor import Row, deadline_after
+from service.runtime import Runtime
+from service.waiting import outcome, wait
+from zoo.card import ServedCard, Tensor
+
+EXTENSIONS = (
+    "binary_tensor_data",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+)
+_NOT_OPTIONS = frozenset({"timeout", "priority", "binary_data_output", "sequence_id", "sequence_start", "sequence_end"})
+Arrays = Mapping[str, npt.NDArray[Any]]
+_encode = msgspec.json.Encoder().encode
+
+
+class HungUpError(Exception):
+    """The client hung up before its answer was there."""
+
+
+class Submitted:
+    """A call whose jobs are under way.
+
+    Attributes:
+        jobs: one per picture, or one for all rows.
+        deadline: as `time.perf_counter()`.
+    """
+
+    def __init__(self, call: Call, model: AnyModel, jobs: Sequence[Job[Any]], deadline: float) -> None:
+        self.jobs = jobs
+        self.deadline = deadline
+        self.model = model
+        self._call = call
+
+    def answer(self) -> Answer:
+        """Put the answer together once all jobs are settled.
+
+        Raises:
+            RequestError: what the first job that failed ended with.
+        """
+        found = []
+        for number, job in enumerate(self.jobs):
+            one = outcome(job)
+            if isinstance(one, RequestError):
+                raise one if len(self.jobs) == 1 else _of_picture(number, one)
+            found.append(one)
+        card = self.model.card
+        joined = _stack(found) if isinstance(card, ServedCard) else _encoded(found[0])
+        wanted = self._call.outputs or tuple(joined)
+        return Answer(card.name, card.version, {name: joined[name] for name in wanted}, self._call.id)
+
+
+class Dataplane:
+    """Over one server process."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._repository = runtime.repository
+        self._predictor = runtime.predictor
+        self._metrics = runtime.metrics
+        self._settings = runtime.settings
+
+    def server(self) -> ServerMetadata:
+        """Describe the server."""
+        return ServerMetadata("zooserve", importlib.metadata.version("zooserve"), EXTENSIONS)
+
+    def model(self, name: str, version: str = "") -> AnyModel:
+        """Find a model that is ready; raises `RequestError` (`unknown_model`, `not_ready`)."""
+        return self._repository.find(name, version or None)
+
+    def metadata(self, name: str, version: str = "") -> ModelMetadata:
+        """Describe a model that is ready."""
+        return metadata_of(self.model(name, version).card)
+
+    def config(self, name: str, version: str = "") -> ModelConfig:
+        """Describe a model in Triton's words."""
+        return config_of(self.model(name, version).card, self._settings.max_images)
+
+    def statistics(self, name: str = "", version: str = "") -> Statistics:
+        """Count what was asked of one model, or of all that are loaded."""
+        slots = self._repository.slots.values()
+        models = [self.model(name, version)] if name else [slot.model for slot in slots if slot.model]
+        return statistics_of([model.card for model in models], self._metrics.collect())
+
+    def index(self, *, ready: bool = False) -> list[IndexEntry]:
+        """List the models of the repository, or those that are ready."""
+        slots = self._repository.slots.values()
+        return [index_entry(slot) for slot in slots if not ready or slot.state is State.READY]
+
+    async def load(self, name: str) -> None:
+        """Load a model, or the version of it that the store holds now; raises `RequestError`."""
+        await asyncio.to_thread(self._repository.reload, name)
+
+    async def unload(self, name: str) -> None:
+        """Unload a model; raises `RequestError`."""
+        await asyncio.to_thread(self._repository.unload, name)
+
+    async def infer(self, call: Call, hung_up: Callable[[], Coroutine[Any, Any, None]] | None = None) -> Answer:
+        """Answer a call. Who is cancelled abandons it.
+
+        Raises:
+            RequestError: it was refused, or failed.
+            HungUpError: `hung_up` returned first.
+        """
+        submitted = self.submit(call)
+        if await wait(submitted.jobs, submitted.deadline, hung_up):
+            raise HungUpError
+        return submitted.answer()
+
+    def deadline(self, call_timeout_ms: float | None, parameters: Mapping[str, Any]) -> float:
+        """When a call is no longer worth any work: the transport's limit, its own, or the server's, whichever is first.
+
+        Raises:
+            RequestError: `bad_option`: `timeout` is no number of microseconds.
+        """
+        limits: list[float] = [self._settings.timeout_ms]
+        given = parameters.get("timeout", 0)
+        if isinstance(given, bool) or not isinstance(given, int | float) or given < 0:
+            raise RequestError(Reason.BAD_OPTION, f"`timeout={given}`: expected a number of microseconds.")
+        limits += [given / 1000] if given else []
+        limits += [call_timeout_ms] if call_timeout_ms is not None else []
+        return deadline_after(min(limits))
+
+    def submit(self, call: Call) -> Submitted:
+        """Check a call and queue it. Only on the event loop.
+
+        Raises:
+            RequestError: no such model, inputs or outputs; a bad option; or the queue is full.
+        """
+        model = self.model(call.model, call.version)
+        deadline = self.deadline(call.timeout_ms, call.parameters)
+        priority = _priority(call.parameters.get("priority", 0))
+        if call.parameters.get("sequence_id"):
+            raise RequestError(
+                Reason.BAD_OPTION, "`sequence_id`: sequences are not served; send a request's whole input."
+            )
+        words = {name: value for name, value in call.parameters.items() if name not in _NOT_OPTIONS}
+        if not isinstance(model, LoadedModel):
+            if words:
+                raise RequestError(Reason.BAD_OPTION, f"There is no parameter `{min(words)[:80]}` for `{call.model}`.")
+            _check_names("output", call.outputs, [output.name for output in model.card.outputs])
+            inputs = _inputs(call.inputs, model.card.inputs)
+            jobs = self._predictor.submit_tensors(inputs, model, deadline, priority)
+            return Submitted(call, model, jobs, deadline)
+        graphs = [output.name for output in model.card.outputs]
+        _check_names("output", call.outputs, [*graphs, RESULT])
+        options = self._predictor.options(model, words)
+        pictures = self._pictures(call.inputs, model.card)
+        encoded = isinstance(pictures, list)
+        wanted = call.outputs or ((RESULT,) if encoded else tuple(graphs))
+        names = [name for name in wanted if name != RESULT]
+        submit = self._predictor.submit_rows
+        jobs = submit(pictures, model, options, names, deadline, priority, result=RESULT in wanted)
+        return Submitted(call, model, jobs, deadline)
+
+    def _pictures(self, inputs: Arrays, card: ServedCard) -> list[bytes] | npt.NDArray[np.uint8]:
+        """Take the pictures out of a call: encoded ones from `image`, or the graph's own input."""
+        (graphs,) = card.inputs
+        if len(inputs) != 1:
+            raise _bad(
+                f"`{card.name}` takes one input, `{graphs.name}` (pixels) or `{IMAGE}` (encoded pictures), not "
+                f"{', '.join(f'`{name[:80]}`' for name in inputs) or 'none'}."
+            )
+        (name, array), *_ = inputs.items()
+        count = len(array) if array.ndim else 0
+        if not 0 < count <= self._settings.max_images:
+            raise _bad(f"`{name[:80]}` has {count} pictures; expected 1 to {self._settings.max_images}.")
+        if name == IMAGE:
+            if datatype_of(array) != "BYTES" or array.size != count:
+                raise _bad(f"`{IMAGE}`: expected BYTES of the shape [N] or [N, 1], an encoded picture each.")
+            return array.ravel().tolist()
+        return _inputs(inputs, card.inputs)[graphs.name]
+
+
+def _inputs(given: Arrays, expected: Sequence[Tensor]) -> dict[str, npt.NDArray[Any]]:
+    """Check the graph's own inputs, and bring them into its order and form."""
+    _check_names("input", given, [tensor.name for tensor in expected])
+    if missing := [tensor.name for tensor in expected if tensor.name not in given]:
+        raise _bad(f"The input `{missing[0]}` is missing.")
+    rows = {name: len(array) if array.ndim else 0 for name, array in given.items()}
+    if len(set(rows.values())) != 1 or not next(iter(rows.values())):
+        raise _bad(f"The inputs have {rows} rows: the first dimension is the batch, the same of all, and not 0.")
+    return {tensor.name: _fitting(tensor, given[tensor.name]) for tensor in expected}
+
+
+def _fitting(tensor: Tensor, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    wanted = DATATYPES[tensor.dtype]
+    if datatype_of(array) != wanted:
+        raise _bad(f"`{tensor.name}` is {datatype_of(array)}; expected {wanted}.")
+    fits = array.ndim == len(tensor.shape) and all(
+        side is None or side == got for side, got in zip(tensor.shape, array.shape, strict=True)
+    )
+    if not fits:
+        shape = [-1 if side is None else side for side in tensor.shape]
+        raise _bad(f"`{tensor.name}` has the shape {list(array.shape)}; expected {shape}, where -1 is any.")
+    if wanted != "BYTES":
+        return np.require(array, requirements=("C", "A"))  # behind a header, numbers may lie anywhere
+    try:
+        texts = [value.decode() for value in array.ravel()]
+    except UnicodeDecodeError as error:
+        raise _bad(f"`{tensor.name}`: the graph takes texts, and these BYTES are none in UTF-8: {error}") from error
+    return np.array(texts, object).reshape(array.shape)
+
+
+def _stack(rows: Sequence[Row]) -> dict[str, npt.NDArray[Any]]:
+    joined: dict[str, npt.NDArray[Any]] = {
+        name: np.stack([row.outputs[name] for row in rows]) for name in rows[0].outputs
+    }
+    if rows[0].result is not None:
+        joined[RESULT] = np.empty(len(rows), object)
+        joined[RESULT][:] = [_encode(row.result) for row in rows]
+    return joined
+
+
+def _encoded(outputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+    """The outputs with their texts as bytes."""
+    return {name: _as_bytes(value) if value.dtype.kind == "O" else value for name, value in outputs.items()}
+
+
+def _as_bytes(texts: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    array = np.empty(texts.size, object)
+    array[:] = [str(text).encode() for text in texts.ravel()]
+    return array.reshape(texts.shape)
+
+
+def _check_names(kind: str, given: Sequence[str] | Mapping[str, Any], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise _bad(f"There is no {kind} `{name[:80]}`; expected {', '.join(f'`{one}`' for one in known)}.")
+
+
+def _priority(given: Any) -> Priority:
+    """Triton's number, 0 for the usual, 1 for the first, more for later; or our word."""
+    if isinstance(given, str) and given.upper() in Priority.__members__:
+        return Priority[given.upper()]
+    if isinstance(given, bool) or not isinstance(given, int) or given < 0:
+        raise RequestError(
+            Reason.BAD_OPTION,
+            f"`priority={str(given)[:80]}`: expected a whole number (1 goes first), or high, normal, low.",
+        )
+    return (Priority.NORMAL, Priority.HIGH, Priority.NORMAL)[given] if given <= 2 else Priority.LOW
+
+
+def _of_picture(number: int, error: RequestError) -> RequestError:
+    return RequestError(error.reason, f"Picture {number}: {error.detail}", retry_after=error.retry_after)
+
+
+def _bad(detail: str) -> RequestError:
+    return RequestError(Reason.BAD_REQUEST, detail)

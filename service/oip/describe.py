@@ -1,0 +1,50 @@
+"""Models in the protocol's words: metadata, Triton's configuration, the repository's index. `dataplane` calls it."""
+
+from service.engine.repository import Slot, State
+from service.oip.messages import ConfigTensor, IndexEntry, ModelConfig, ModelMetadata, TensorMetadata
+from service.oip.tensors import DATATYPES
+from zoo.card import AnyServed, Output, ServedCard, Tensor
+
+IMAGE, RESULT = "image", "result"  # encoded pictures, and the task's results as JSON
+PLATFORM = "onnxruntime_onnx"
+_STATES = {State.READY: "READY", State.LOADING: "LOADING", State.FAILED: "UNAVAILABLE", State.UNLOADED: "UNAVAILABLE"}
+_ANY_BATCH = 1024  # what a client may send together of tensors: the body's limit is the real one
+
+
+def metadata_of(card: AnyServed) -> ModelMetadata:
+    """Describe a model. One for pictures also takes encoded ones, and answers with the result of its task."""
+    inputs, outputs = [_tensor(x) for x in card.inputs], [_tensor(x) for x in card.outputs]
+    if isinstance(card, ServedCard):
+        inputs.append(TensorMetadata(IMAGE, "BYTES", (-1,)))
+        outputs.append(TensorMetadata(RESULT, "BYTES", (-1,)))
+    about = {"task": card.task, "title": card.title, "licence": card.licence.weights}
+    return ModelMetadata(card.name, (card.version,), PLATFORM, tuple(inputs), tuple(outputs), about)
+
+
+def config_of(card: AnyServed, max_images: int) -> ModelConfig:
+    """Describe a model in Triton's words, where the batch is no dimension."""
+    pictures = isinstance(card, ServedCard)
+    inputs = [_config(x, optional=pictures) for x in card.inputs]
+    outputs = [_config(x) for x in card.outputs]
+    if pictures:
+        inputs.append(ConfigTensor(IMAGE, "TYPE_STRING", (1,), optional=True))
+        outputs.append(ConfigTensor(RESULT, "TYPE_STRING", (1,)))
+    batch = max_images if pictures else _ANY_BATCH
+    return ModelConfig(card.name, PLATFORM, "onnxruntime", batch, tuple(inputs), tuple(outputs))
+
+
+def index_entry(slot: Slot) -> IndexEntry:
+    """List a model as it is."""
+    card = slot.card
+    return IndexEntry(slot.name, card.version if card else "", _STATES[slot.state], slot.refused or slot.reason)
+
+
+def _tensor(tensor: Tensor | Output) -> TensorMetadata:
+    return TensorMetadata(tensor.name, DATATYPES[tensor.dtype], tuple(-1 if x is None else x for x in tensor.shape))
+
+
+def _config(tensor: Tensor | Output, *, optional: bool = False) -> ConfigTensor:
+    datatype = DATATYPES[tensor.dtype]
+    kind = "STRING" if datatype == "BYTES" else datatype
+    dims = tuple(-1 if side is None else side for side in tensor.shape[1:])
+    return ConfigTensor(tensor.name, f"TYPE_{kind}", dims, optional)

@@ -1,0 +1,131 @@
+"""What the dataplane is asked and what it answers, in the protocol's words: by msgspec the JSON of its REST form."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+Array = npt.NDArray[np.generic]
+
+
+class Call(Struct):
+    """A request to infer.
+
+    Attributes:
+        model, version: which; an empty version is the one that is loaded.
+        inputs: arrays by name; BYTES are object arrays of `bytes`.
+        outputs: names of the outputs that are wanted; none: the usual ones.
+        parameters: of the request: `timeout` in microseconds, `priority`, and the options of the model's task.
+        timeout_ms: the transport's own limit, where it brings one.
+        id: comes back in the answer.
+    """
+
+    model: str
+    inputs: Mapping[str, npt.NDArray[Any]]
+    version: str = ""
+    outputs: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = {}
+    timeout_ms: float | None = None
+    id: str = ""
+
+
+class Answer(Struct):
+    """The answer to a call. BYTES are object arrays of `bytes`."""
+
+    model: str
+    version: str
+    outputs: dict[str, npt.NDArray[Any]]
+    id: str = ""
+
+
+class ServerMetadata(Struct):
+    """Of the server."""
+
+    name: str
+    version: str
+    extensions: tuple[str, ...]
+
+
+class TensorMetadata(Struct):
+    """One input or output; -1 stands for what is free."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+class ModelMetadata(Struct):
+    """Of a model. One for pictures takes either of its inputs, `images` or `image`."""
+
+    name: str
+    versions: tuple[str, ...]
+    platform: str
+    inputs: tuple[TensorMetadata, ...]
+    outputs: tuple[TensorMetadata, ...]
+    parameters: dict[str, str] = {}
+
+
+class ConfigTensor(Struct):
+    """One input or output in Triton's words; `dims` leave out the batch."""
+
+    name: str
+    data_type: str
+    dims: tuple[int, ...]
+    optional: bool = False
+
+
+class ModelConfig(Struct):
+    """As much of Triton's model configuration as its clients ask for (`perf_analyzer` above all)."""
+
+    name: str
+    platform: str
+    backend: str
+    max_batch_size: int
+    input: tuple[ConfigTensor, ...]
+    output: tuple[ConfigTensor, ...]
+    dynamic_batching: dict[str, Any] = {}
+
+
+class IndexEntry(Struct):
+    """One model of the repository."""
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+
+class Duration(Struct):
+    """How often, and how long all in all, in nanoseconds."""
+
+    count: int
+    ns: int
+
+
+class InferenceStatistics(Struct):
+    """A model's requests by outcome, and where the time of the answered ones went."""
+
+    success: Duration
+    fail: Duration
+    queue: Duration
+    compute_input: Duration
+    compute_infer: Duration
+    compute_output: Duration
+
+
+class ModelStatistics(Struct):
+    """Counts since the server started: pictures or rows that were inferred, and the runs that they shared."""
+
+    name: str
+    version: str
+    inference_count: int
+    execution_count: int
+    inference_stats: InferenceStatistics
+
+
+class Statistics(Struct):
+    """Of one model or all."""
+
+    model_stats: list[ModelStatistics]

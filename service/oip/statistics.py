@@ -1,0 +1,50 @@
+"""Triton's statistics from the service's own metrics: whatever door a request came through, and of all processes."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from service.oip.messages import Duration, InferenceStatistics, ModelStatistics, Statistics
+from zoo.card import AnyServed
+
+_STAGES = {
+    "queue": "queue",
+    "decode": "compute_input",
+    "infer": "compute_infer",
+    "postprocess": "compute_output",
+}
+
+
+def statistics_of(cards: Sequence[AnyServed], metrics: Iterable[Any]) -> Statistics:
+    """Count what was asked of these models.
+
+    Args:
+        cards: of the models.
+        metrics: families of `prometheus_client`, as `Metrics.collect` gives them.
+    """
+    values: dict[tuple[str, ...], float] = defaultdict(float)
+    for family in metrics:
+        for sample in family.samples:
+            labels = sample.labels
+            kind = labels.get("stage") or ("success" if labels.get("code", "200") == "200" else "fail")
+            values[sample.name, labels.get("model", ""), kind] += sample.value
+    return Statistics([_statistics(card, values) for card in cards])
+
+
+def _statistics(card: AnyServed, values: dict[tuple[str, ...], float]) -> ModelStatistics:
+    def value(name: str, kind: str = "success") -> float:
+        return values[f"zooserve_{name}", card.name, kind]
+
+    stages = {
+        word: Duration(int(value("stage_seconds_count", stage)), int(1e9 * value("stage_seconds_sum", stage)))
+        for stage, word in _STAGES.items()
+    }
+    answered = Duration(int(value("requests_total")), int(1e9 * value("request_seconds_sum")))
+    failed = Duration(int(value("requests_total", "fail")), 0)
+    return ModelStatistics(
+        card.name,
+        card.version,
+        inference_count=int(value("batch_size_sum")),
+        execution_count=int(value("batch_size_count")),
+        inference_stats=InferenceStatistics(answered, failed, **stages),
+    )
