@@ -217,7 +217,7 @@ const save = () => stage.save(`${strip.chosen?.name.replace(/\.\w+$/, "")}.${mod
 
 const openTab = tabs(document.querySelector("header .tabs"), (name) => {
   for (const page of ["try", "live"]) $(page).hidden = page !== name;
-  history.replaceState(null, "", `#${name === "live" ? "live" : (model ?? "")}`);
+  if (name === "live" || model) history.replaceState(null, "", `#${name === "live" ? "live" : model}`);
   if (name === "live") live.start();
   else live.stop();
 });
