@@ -7,8 +7,9 @@ import subprocess
 import pytest
 import yaml
 
-from tests.deploy.conftest import DEPLOY
+from tests.conftest import ROOT
 
+DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
 

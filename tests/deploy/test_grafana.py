@@ -1,4 +1,4 @@
-"""Grafana's files: the dashboard is sound, and under load every one of its queries has an answer."""
+"""Grafana's files: the dashboard is sound, and what is provisioned is there."""
 
 import json
 import re
@@ -7,29 +7,12 @@ from itertools import combinations
 import pytest
 import yaml
 
-from tests.deploy.conftest import DEPLOY
+from tests.conftest import ROOT
 
+DEPLOY = ROOT / "deploy"
 FOLDER = DEPLOY / "grafana"
 DASHBOARD = json.loads((FOLDER / "dashboards" / "zooserve.json").read_text())
 PANELS = {panel["title"]: panel for panel in DASHBOARD["panels"] if panel["type"] != "row"}
-QUERIES = [(title, target["expr"]) for title, panel in PANELS.items() for target in panel["targets"]]
-VARIABLES = {"$__rate_interval": "10s", "$job": "zooserve", "$instance": ".*", "$model": ".*"}
-
-
-def filled_in(expression: str) -> str:
-    for name, value in VARIABLES.items():
-        expression = expression.replace(name, value)
-    assert "$" not in expression
-    return expression
-
-
-@pytest.mark.parametrize(("title", "expression"), QUERIES)
-def test_every_query_has_an_answer(prometheus, title, expression):
-    answer = prometheus.query(filled_in(expression))
-    if title.startswith("GPU"):  # there may be none here
-        return
-    assert answer, expression
-    assert not any(sample["value"][1] == "NaN" for sample in answer if not sample["metric"].get("model"))
 
 
 def test_panels_stand_side_by_side():

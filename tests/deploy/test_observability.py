@@ -1,5 +1,6 @@
-"""A real Prometheus that watches a real server under load. The other files of this folder ask it."""
+"""A real Prometheus watches a real server under load: all rules are evaluated, and every panel has data."""
 
+import json
 import shutil
 import socket
 import subprocess
@@ -8,12 +9,24 @@ import time
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 import yaml
+from click.testing import CliRunner
+from PIL import Image
 
+from loadtests.dashboard import main
 from tests.conftest import ROOT
 
 DEPLOY = ROOT / "deploy"
+RULES = [
+    rule
+    for group in yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text())["groups"]
+    for rule in group["rules"]
+]
+PANELS = json.loads((DEPLOY / "grafana" / "dashboards" / "zooserve.json").read_text())["panels"]
+QUERIES = [(panel["title"], target["expr"]) for panel in PANELS for target in panel.get("targets", [])]
+VARIABLES = {"$__rate_interval": "10s", "$job": "zooserve", "$instance": ".*", "$model": ".*"}
 _SCRAPES = 12  # a second apart
 
 
@@ -23,14 +36,15 @@ class Prometheus:
     def __init__(self, url: str, dead: str) -> None:
         self._client = httpx.Client(base_url=f"{url}/api/v1", timeout=10, trust_env=False)
         self.url, self.dead = url, dead
+        self.moment = None  # when the load ended; queries are about it
 
-    def ask(self, path: str, **words: str) -> dict:
+    def ask(self, path: str, **words) -> dict:
         response = self._client.get(path, params=words)
         assert response.status_code == 200, (words, response.text)
         return response.json()["data"]
 
     def query(self, expression: str) -> list[dict]:
-        return self.ask("/query", query=expression)["result"]
+        return self.ask("/query", query=expression, time=self.moment or time.time())["result"]
 
 
 def _free_port() -> int:
@@ -53,7 +67,7 @@ def _configuration(folder: Path, *targets: str) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def prometheus(server, photo, tmp_path_factory):
     """Prometheus, after some scrapes of the server under load; a second target (`dead`) does not answer."""
     binary = shutil.which("prometheus")
@@ -84,6 +98,8 @@ def prometheus(server, photo, tmp_path_factory):
             assert process.poll() is None, (folder / "log").read_text()
             assert time.monotonic() < end, (folder / "log").read_text()
             time.sleep(0.3)
+        running.moment = time.time()
+        over.set()
         yield running
     finally:
         over.set()
@@ -114,3 +130,57 @@ def _load(url: str, photo, over: threading.Event) -> None:
         while not over.is_set():
             for path, body in requests:
                 client.post(f"/{path}", content=body)
+
+
+def filled_in(expression: str) -> str:
+    for name, value in VARIABLES.items():
+        expression = expression.replace(name, value)
+    assert "$" not in expression
+    return expression
+
+
+def test_all_rules_can_be_evaluated(prometheus):
+    rules = [rule for group in prometheus.ask("/rules")["groups"] for rule in group["rules"]]
+    assert len(rules) == len(RULES)
+    assert {rule["name"]: rule.get("lastError") for rule in rules if rule["health"] != "ok"} == {}
+
+
+@pytest.mark.parametrize("name", [rule["record"] for rule in RULES if "record" in rule])
+def test_what_is_recorded_has_data(prometheus, name):
+    assert prometheus.query(name), name
+
+
+def test_who_is_down_is_seen_and_who_is_up_is_left_alone(prometheus):
+    (there,) = [group for group in prometheus.ask("/rules")["groups"] if group["name"] == "zooserve-there"]
+    alerts = [alert for rule in there["rules"] for alert in rule["alerts"]]
+    assert [(alert["labels"]["alertname"], alert["labels"]["instance"]) for alert in alerts] == [
+        ("ZooserveDown", prometheus.dead)
+    ]
+    assert alerts[0]["annotations"]["summary"] == f"{prometheus.dead} does not answer."
+
+
+@pytest.mark.parametrize(("title", "expression"), QUERIES)
+def test_every_query_has_an_answer(prometheus, title, expression):
+    answer = prometheus.query(filled_in(expression))
+    if title.startswith("GPU"):  # there may be none here
+        return
+    assert answer, expression
+    assert not any(sample["value"][1] == "NaN" for sample in answer if not sample["metric"].get("model"))
+
+
+def test_it_can_be_drawn_without_grafana(prometheus, tmp_path):
+    out = tmp_path / "dashboard.png"
+    arguments = ["--prometheus", prometheus.url, "--minutes", "1", "--window", "10s", "--out", str(out)]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    with Image.open(out) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert pixels.shape[1] > 1000
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50  # curves, not just text
+
+
+def test_what_is_no_prometheus_is_named(server, tmp_path):
+    arguments = ["--prometheus", server.url, "--out", str(tmp_path / "dashboard.png")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    assert f"{server.url} does not answer as Prometheus does" in result.output
