@@ -60,7 +60,7 @@ export function showFacts(element, { card, state, reason, refused, provider, pro
   }
   const rows = [
     ["Name", `${card.name}, version ${card.version}`],
-    ["Weights", licences(card)],
+    ["Licence", licences(card)],
     ["Size", bytes(card.size)],
     ["Precision", card.precision],
     ["Input", `${card.recipe.width} × ${card.recipe.height}, ${card.recipe.resize.replaceAll("_", " ")}`],
@@ -84,8 +84,11 @@ export function showFacts(element, { card, state, reason, refused, provider, pro
   );
 }
 
-const licences = ({ licence, accepted = [] }) =>
-  [licence.weights.replace("LicenseRef-", ""), accepted.length ? "(accepted)" : ""].join(" ").trim();
+function licences({ licence, accepted = [] }) {
+  const [code, weights] = [licence.code, licence.weights].map((name) => name.replace("LicenseRef-", ""));
+  const names = code === weights ? weights : `${weights} (weights), ${code} (code)`;
+  return accepted.length ? `${names}; accepted: ${accepted.join(", ")}` : names;
+}
 
 function labels(card) {
   const list = el("ol", { start: 0 }, ...card.labels.map((label) => el("li", {}, label)));
