@@ -62,10 +62,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(log: Path, *arguments: str, **environment: str) -> Iterator[Server]:
-    """Start a server on a free port of the loopback, and end it with all its processes."""
+def serving(log: Path, *arguments: str, port: int = 0, **environment: str) -> Iterator[Server]:
+    """Start a server on a port of the loopback (0: any that is free), and end it with all its processes."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
         port = probe.getsockname()[1]
     command = [str(Path(sys.executable).with_name("zooserve")), "serve", "--port", str(port), *arguments]
     with log.open("wb") as output:

@@ -1,0 +1,188 @@
+"""`AsyncClient`: what `Client` is, for asyncio."""
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from zooserve_client.call import (
+    AHEAD,
+    LIMITS,
+    Ask,
+    Attempts,
+    Caller,
+    Format,
+    Option,
+    Priority,
+    Reply,
+    Task,
+    ask_for,
+    read_reply,
+)
+from zooserve_client.errors import ZooserveError
+from zooserve_client.pictures import Picture, pictures_in, read_picture
+from zooserve_client.results import Result
+
+
+class AsyncClient:
+    """A client of one server, for asyncio; all arguments, answers and errors are those of `Client`."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        deadline: float = 30.0,
+        retries: int = 5,
+        http: httpx.AsyncClient | None = None,
+    ) -> None:
+        self._caller = Caller(url, api_key, deadline, retries)
+        self._own = http is None
+        self._http = http or httpx.AsyncClient(limits=LIMITS)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._own:
+            await self._http.aclose()
+
+    async def classify(self, picture: Picture, **how: Any) -> Result:
+        """The classes of a picture, the best first; see `Client.predict`."""
+        return await self.predict("classify", picture, **how)
+
+    async def detect(self, picture: Picture, **how: Any) -> Result:
+        """The objects in a picture and their boxes, the best first; see `Client.predict`."""
+        return await self.predict("detect", picture, **how)
+
+    async def segment(self, picture: Picture, **how: Any) -> Result:
+        """What covers a picture, with masks; see `Client.predict`."""
+        return await self.predict("segment", picture, **how)
+
+    async def predict(
+        self,
+        task: Task,
+        picture: Picture,
+        *,
+        model: str | None = None,
+        version: str | None = None,
+        priority: Priority | None = None,
+        deadline: float | None = None,
+        **options: Option,
+    ) -> Result:
+        """Answer one picture; see `Client.predict`."""
+        data = await _read(picture)
+        asked = ask_for(task, data, model=model, version=version, priority=priority, options=options)
+        return (await self._send(asked, deadline)).result()
+
+    async def annotate(
+        self,
+        task: Task,
+        picture: Picture,
+        *,
+        format: Format = "png",  # noqa: A002
+        model: str | None = None,
+        deadline: float | None = None,
+        **options: Option,
+    ) -> bytes:
+        """A picture with the answer drawn into it; see `Client.annotate`."""
+        asked = ask_for(task, await _read(picture), model=model, accept=f"image/{format}", options=options)
+        return (await self._send(asked, deadline)).body
+
+    async def predict_many(
+        self, task: Task, pictures: Iterable[Picture], *, concurrency: int = 8, **how: Any
+    ) -> AsyncGenerator[Result | ZooserveError]:
+        """Answer pictures, several at once, in their order; see `Client.predict_many`."""
+        places = asyncio.Semaphore(concurrency)
+
+        async def answer(picture: Picture) -> Result | ZooserveError:
+            async with places:
+                try:
+                    return await self.predict(task, picture, **how)
+                except ZooserveError as error:
+                    return error
+
+        pending: deque[asyncio.Task[Result | ZooserveError]] = deque()
+        try:
+            for picture in pictures:
+                pending.append(asyncio.create_task(answer(picture)))
+                if len(pending) >= AHEAD * concurrency:
+                    yield await pending[0]
+                    pending.popleft()
+            while pending:
+                yield await pending[0]
+                pending.popleft()
+        finally:
+            for each in pending:
+                each.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+
+    async def predict_folder(
+        self,
+        task: Task,
+        folder: str | os.PathLike[str],
+        *,
+        concurrency: int = 8,
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+        **how: Any,
+    ) -> AsyncGenerator[tuple[Path, Result | ZooserveError]]:
+        """Answer all pictures of a folder; see `Client.predict_folder`."""
+        paths = await asyncio.to_thread(pictures_in, folder)
+        done = 0
+        async with aclosing(self.predict_many(task, paths, concurrency=concurrency, **how)) as outcomes:
+            async for outcome in outcomes:
+                done += 1
+                progress(done, len(paths))
+                yield paths[done - 1], outcome
+
+    async def models(self) -> list[dict[str, Any]]:
+        """All models of the server; see `Client.models`."""
+        models: list[dict[str, Any]] = (await self._send(Ask("/v1/models"))).json()["models"]
+        return models
+
+    async def model(self, name: str) -> dict[str, Any]:
+        """Everything about one model; see `Client.model`."""
+        details: dict[str, Any] = (await self._send(Ask(f"/v1/models/{name}"))).json()
+        return details
+
+    async def ready(self) -> bool:
+        """Whether every model passed every check; see `Client.ready`."""
+        try:
+            await self._once(Ask("/readyz"), self._caller.attempts(None))
+        except ZooserveError:
+            return False
+        return True
+
+    async def _send(self, ask: Ask, deadline: float | None = None) -> Reply:
+        attempts = self._caller.attempts(deadline)
+        while True:
+            try:
+                return await self._once(ask, attempts)
+            except ZooserveError as error:
+                pause = attempts.pause(error)
+            await asyncio.sleep(pause)
+
+    async def _once(self, ask: Ask, attempts: Attempts) -> Reply:
+        left = attempts.left()
+        try:
+            async with asyncio.timeout(left):
+                response = await self._http.send(self._caller.request(self._http, ask, left))
+        except (TimeoutError, httpx.TimeoutException):
+            raise attempts.too_late() from None
+        except httpx.TransportError as error:
+            raise self._caller.unreachable(error) from error
+        return read_reply(response, response.content)
+
+
+async def _read(picture: Picture) -> bytes:
+    """The bytes of a picture's file; reading and compressing would hold up the event loop."""
+    return picture if isinstance(picture, bytes) else await asyncio.to_thread(read_picture, picture)

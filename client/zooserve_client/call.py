@@ -1,0 +1,204 @@
+"""One call without its transport: what is sent, how long and how often it is tried, and what the reply says.
+
+Shared by `Client` and `AsyncClient`, which only differ in how they wait.
+"""
+
+import json
+import os
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from time import monotonic
+from typing import Any, Literal
+
+import httpx
+
+from zooserve_client.errors import DeadlineError, UnreachableError, ZooserveError
+from zooserve_client.results import Result
+
+Task = Literal["classify", "detect", "segment"]
+Format = Literal["png", "jpeg"]
+Priority = Literal["high", "normal", "low"]
+Option = str | int | float | bool | None
+
+_URL = "http://localhost:3000"
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=256)
+AHEAD = 4  # times as many pictures as requests at once are begun before the first of them has its answer
+_AGAIN = frozenset({429, 502, 503})  # too busy, a proxy without a server behind it, not ready
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds, where the server names none
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request; to `/v1/<task>` where it brings a picture."""
+
+    path: str
+    content: bytes | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A response that says that all went well."""
+
+    body: bytes
+    request_id: str
+    timing: str
+
+    def json(self) -> Any:
+        """Decode the body.
+
+        Raises:
+            ZooserveError: it is no JSON, so that it is not zooserve which answers there.
+        """
+        try:
+            return json.loads(self.body)
+        except ValueError as error:
+            raise ZooserveError(f"expected JSON, the answer begins with {self.body[:40]!r}: no zooserve?") from error
+
+    def result(self) -> Result:
+        """Read the answer for a picture; raises as `json`."""
+        answer = self.json()
+        try:
+            return Result.read(answer, self.request_id, _milliseconds(self.timing))
+        except (KeyError, TypeError) as error:
+            raise ZooserveError(f"the answer begins with {self.body[:40]!r} and is no result: no zooserve?") from error
+
+
+class Attempts:
+    """A call's deadline, and how often it is tried until then.
+
+    Args:
+        deadline: seconds that the call may take as a whole, pauses included.
+        retries: how often it is tried again.
+    """
+
+    def __init__(self, deadline: float, retries: int) -> None:
+        if not deadline > 0:
+            raise ValueError(f"deadline={deadline}: expected seconds above 0")
+        self._deadline = deadline
+        self._end = monotonic() + deadline
+        self._retries = retries
+        self._tried = 0
+
+    def left(self) -> float:
+        """Seconds until the deadline; raises `DeadlineError` where it has passed."""
+        left = self._end - monotonic()
+        if left <= 0:
+            raise self.too_late()
+        return left
+
+    def too_late(self) -> DeadlineError:
+        """The error that says that the deadline passed."""
+        return DeadlineError(f"no answer within {self._deadline:g} s", "deadline")
+
+    def pause(self, error: ZooserveError) -> float:
+        """Seconds to wait before trying again after an error; raises it where that makes no sense.
+
+        At least what `Retry-After` says, with a quarter more at random, so that clients refused together do not come
+        back together; else twice as long each time, of which half is random.
+        """
+        self._tried += 1
+        if self._tried > self._retries or not (isinstance(error, UnreachableError) or error.status in _AGAIN):
+            raise error
+        if error.retry_after is None:
+            pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** (self._tried - 1)) * random.uniform(0.5, 1)  # noqa: S311
+        else:
+            pause = error.retry_after * random.uniform(1, 1.25)  # noqa: S311
+        if monotonic() + pause >= self._end:
+            raise error
+        return pause
+
+
+class Caller:
+    """What both clients know of their server; see `Client`."""
+
+    def __init__(self, url: str | None, api_key: str | None, deadline: float, retries: int) -> None:
+        self.url = (url or os.environ.get("ZOOSERVE_URL") or _URL).rstrip("/")
+        self._key = api_key or os.environ.get("ZOOSERVE_API_KEY")
+        self._deadline, self._retries = deadline, retries
+
+    def attempts(self, deadline: float | None) -> Attempts:
+        """The attempts of a call, whose deadline begins now."""
+        return Attempts(self._deadline if deadline is None else deadline, self._retries)
+
+    def request(self, http: httpx.Client | httpx.AsyncClient, ask: Ask, left: float) -> httpx.Request:
+        """Make a request that may take `left` seconds."""
+        headers = {**ask.headers, "x-request-timeout-ms": str(max(1, round(1000 * left)))}
+        if self._key:
+            headers["authorization"] = f"Bearer {self._key}"
+        method = "GET" if ask.content is None else "POST"
+        url = self.url + ask.path
+        return http.build_request(method, url, content=ask.content, params=ask.params, headers=headers, timeout=left)
+
+    def unreachable(self, error: httpx.TransportError) -> UnreachableError:
+        """The error that says that a connection failed."""
+        return UnreachableError(f"{self.url}: {error or type(error).__name__}", "unreachable")
+
+
+def ask_for(
+    task: Task,
+    picture: bytes,
+    *,
+    model: str | None = None,
+    version: str | None = None,
+    priority: Priority | None = None,
+    accept: str | None = None,
+    options: Mapping[str, Option] | None = None,
+) -> Ask:
+    """The request for one picture's answer."""
+    given = {"model": model, "version": version, **(options or {})}
+    headers = {"accept": accept or "application/json", "content-type": "application/octet-stream"}
+    if priority:
+        headers["x-request-priority"] = priority
+    params = {name: _word(value) for name, value in given.items() if value is not None}
+    return Ask(f"/v1/{task}", picture, params, headers)
+
+
+def read_reply(response: httpx.Response, body: bytes) -> Reply:
+    """Read a response.
+
+    Raises:
+        ZooserveError: it is an error.
+    """
+    request_id = response.headers.get("x-request-id", "")
+    if response.is_success:
+        return Reply(body, request_id, response.headers.get("server-timing", ""))
+    try:
+        problem = json.loads(body)
+        reason, detail = str(problem["reason"]), str(problem["detail"])
+    except (ValueError, KeyError, TypeError):
+        reason, detail = "", body[:200].decode("utf-8", "replace").strip() or response.reason_phrase
+    kind = DeadlineError if response.status_code == httpx.codes.GATEWAY_TIMEOUT else ZooserveError
+    raise kind(detail, reason, response.status_code, _retry_after(response.headers.get("retry-after")), request_id)
+
+
+def _word(value: Option) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _retry_after(given: str | None) -> float | None:
+    """Seconds from now, of `Retry-After`: a number of them or a date (RFC 9110, 10.2.3)."""
+    if given is None:
+        return None
+    try:
+        return max(0.0, float(given))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(given) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def _milliseconds(timing: str) -> dict[str, float]:
+    """The stages of a `Server-Timing` header."""
+    stages = {}
+    for stage in timing.split(","):
+        name, _, duration = stage.strip().partition(";dur=")
+        if duration:
+            stages[name] = float(duration)
+    return stages

@@ -1,0 +1,230 @@
+"""`Client`: asks a server and waits. May be shared by threads."""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from zooserve_client.call import (
+    AHEAD,
+    LIMITS,
+    Ask,
+    Attempts,
+    Caller,
+    Format,
+    Option,
+    Priority,
+    Reply,
+    Task,
+    ask_for,
+    read_reply,
+)
+from zooserve_client.errors import ZooserveError
+from zooserve_client.pictures import Picture, pictures_in, read_picture
+from zooserve_client.results import Result
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Client:
+    """A client of one server, with connections that are kept.
+
+    Args:
+        url: of the server; else the environment's `ZOOSERVE_URL`, else http://localhost:3000.
+        api_key: where the server asks for one; else the environment's `ZOOSERVE_API_KEY`.
+        deadline: seconds that a call may take as a whole, waiting and retries included. The server is told, and
+            refuses at once what it cannot answer in time.
+        retries: how often a call is tried again after a broken connection or the status 429, 502 or 503: after what
+            `Retry-After` says, and never past the deadline.
+        http: a client of one's own, for proxies or certificates; it is not closed.
+
+    All calls raise `ZooserveError`, whose `status`, `reason` and `detail` say why there is no answer.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        deadline: float = 30.0,
+        retries: int = 5,
+        http: httpx.Client | None = None,
+    ) -> None:
+        self._caller = Caller(url, api_key, deadline, retries)
+        self._own = http is None
+        self._http = http or httpx.Client(limits=LIMITS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._own:
+            self._http.close()
+
+    def classify(self, picture: Picture, **how: Any) -> Result:
+        """The classes of a picture, the best first; see `predict`."""
+        return self.predict("classify", picture, **how)
+
+    def detect(self, picture: Picture, **how: Any) -> Result:
+        """The objects in a picture and their boxes, the best first; see `predict`."""
+        return self.predict("detect", picture, **how)
+
+    def segment(self, picture: Picture, **how: Any) -> Result:
+        """What covers a picture, with masks; see `predict`."""
+        return self.predict("segment", picture, **how)
+
+    def predict(
+        self,
+        task: Task,
+        picture: Picture,
+        *,
+        model: str | None = None,
+        version: str | None = None,
+        priority: Priority | None = None,
+        deadline: float | None = None,
+        **options: Option,
+    ) -> Result:
+        """Answer one picture.
+
+        Args:
+            task: what is asked.
+            picture: a file's bytes or path, an array uint8 [H, W, 3] (RGB), [H, W, 4] or [H, W], or a PIL image.
+            model: which is to answer, where it is not the task's default.
+            version: of the model, where the call is to fail with any other.
+            priority: high, normal or low: the order in the server's queue.
+            deadline: seconds for this call.
+            options: of the task, such as `top_k=3`, `score_threshold=0.5` or `mask="png"`.
+
+        Raises:
+            ZooserveError: there is no answer.
+        """
+        asked = ask_for(task, read_picture(picture), model=model, version=version, priority=priority, options=options)
+        return self._send(asked, deadline).result()
+
+    def annotate(
+        self,
+        task: Task,
+        picture: Picture,
+        *,
+        format: Format = "png",  # noqa: A002
+        model: str | None = None,
+        deadline: float | None = None,
+        **options: Option,
+    ) -> bytes:
+        """A picture with the answer drawn into it, as a file's bytes; raises `ZooserveError`."""
+        asked = ask_for(task, read_picture(picture), model=model, accept=f"image/{format}", options=options)
+        return self._send(asked, deadline).body
+
+    def predict_many(
+        self, task: Task, pictures: Iterable[Picture], *, concurrency: int = 8, **how: Any
+    ) -> Iterator[Result | ZooserveError]:
+        """Answer pictures, several at once, in their order; those that failed are errors in their places.
+
+        Args:
+            task: what is asked.
+            pictures: taken as they are needed.
+            concurrency: how many requests are under way at once.
+            how: as for `predict`.
+        """
+
+        def answer(picture: Picture) -> Result | ZooserveError:
+            try:
+                return self.predict(task, picture, **how)
+            except ZooserveError as error:
+                return error
+
+        return _in_order(answer, pictures, concurrency)
+
+    def predict_folder(
+        self,
+        task: Task,
+        folder: str | os.PathLike[str],
+        *,
+        concurrency: int = 8,
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+        **how: Any,
+    ) -> Iterator[tuple[Path, Result | ZooserveError]]:
+        """Answer all pictures of a folder and the folders in it, by their names; see `pictures_in`, `predict_many`.
+
+        Args:
+            task: what is asked.
+            folder: where the pictures are.
+            concurrency: how many requests are under way at once.
+            progress: told after each picture how many are done, of how many.
+            how: as for `predict`.
+        """
+        paths = pictures_in(folder)
+        outcomes = self.predict_many(task, paths, concurrency=concurrency, **how)
+        for done, (path, outcome) in enumerate(zip(paths, outcomes, strict=True), start=1):
+            progress(done, len(paths))
+            yield path, outcome
+
+    def models(self) -> list[dict[str, Any]]:
+        """All models of the server: name, state, version, task, licence, whether it is its task's default."""
+        models: list[dict[str, Any]] = self._send(Ask("/v1/models")).json()["models"]
+        return models
+
+    def model(self, name: str) -> dict[str, Any]:
+        """Everything about one model: its card, and how it runs on the server's machine."""
+        details: dict[str, Any] = self._send(Ask(f"/v1/models/{name}")).json()
+        return details
+
+    def ready(self) -> bool:
+        """Whether every model passed every check; False also where the server cannot be reached."""
+        try:
+            self._once(Ask("/readyz"), self._caller.attempts(None))
+        except ZooserveError:
+            return False
+        return True
+
+    def _send(self, ask: Ask, deadline: float | None = None) -> Reply:
+        attempts = self._caller.attempts(deadline)
+        while True:
+            try:
+                return self._once(ask, attempts)
+            except ZooserveError as error:
+                pause = attempts.pause(error)
+            time.sleep(pause)
+
+    def _once(self, ask: Ask, attempts: Attempts) -> Reply:
+        request = self._caller.request(self._http, ask, attempts.left())
+        try:
+            response = self._http.send(request, stream=True)
+            try:
+                chunks = []
+                for chunk in response.iter_bytes():
+                    attempts.left()  # httpx's timeout is that of each read
+                    chunks.append(chunk)
+            finally:
+                response.close()
+        except httpx.TimeoutException:
+            raise attempts.too_late() from None
+        except httpx.TransportError as error:
+            raise self._caller.unreachable(error) from error
+        return read_reply(response, b"".join(chunks))
+
+
+def _in_order(work: Callable[[T], R], items: Iterable[T], concurrency: int) -> Iterator[R]:
+    """Do `work` on threads, and yield what it returns in the items' order; a slow one does not hold up the next."""
+    pending: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(concurrency) as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(work, item))
+                if len(pending) >= AHEAD * concurrency:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

@@ -1,0 +1,189 @@
+"""A server's answer, typed: what was found as arrays, and its masks. Made by the clients."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from zooserve_client import rle
+
+
+class Prediction(TypedDict, total=False):
+    """One thing found, as the server says it; which keys there are depends on the task and its options."""
+
+    class_id: int
+    label: str
+    score: float
+    box: list[float]
+    area: float
+    mask: Mapping[str, Any]
+    heatmap: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The answer for one picture; arrays have a row for each of its K predictions, in their order.
+
+    Attributes:
+        model: which answered.
+        version: of the model.
+        task: classify, detect or segment.
+        width: of the picture in pixels, as it is seen upright.
+        height: the same.
+        predictions: all that was found, the best (or, of areas, the largest) first.
+        request_id: by which the server's log knows the call.
+        timing: milliseconds that the server spent, by stage, and in `total`.
+    """
+
+    model: str
+    version: str
+    task: str
+    width: int
+    height: int
+    predictions: Sequence[Prediction]
+    request_id: str = ""
+    timing: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def read(
+        cls, answer: Mapping[str, Any], request_id: str = "", timing: Mapping[str, float] | None = None
+    ) -> "Result":
+        """Take over an answer of `/v1/<task>`, decoded from its JSON."""
+        size, found = answer["image"], answer["predictions"]
+        about = answer["model"], answer["version"], answer["task"]
+        return cls(*about, size["width"], size["height"], found, request_id, timing or {})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as the server's JSON has it."""
+        about = {"model": self.model, "version": self.version, "task": self.task}
+        return about | {"image": {"width": self.width, "height": self.height}, "predictions": self.predictions}
+
+    def __len__(self) -> int:
+        return len(self.predictions)
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """Names of the classes, K of them."""
+        return [found["label"] for found in self.predictions]
+
+    @cached_property
+    def class_ids(self) -> npt.NDArray[np.int64]:
+        """int64 [K]."""
+        return np.array([found["class_id"] for found in self.predictions], np.int64)
+
+    @cached_property
+    def scores(self) -> npt.NDArray[np.float32]:
+        """float32 [K], 0 to 1; not-a-number for areas, which have none."""
+        return np.array([found.get("score", np.nan) for found in self.predictions], np.float32)
+
+    @cached_property
+    def boxes(self) -> npt.NDArray[np.float32]:
+        """float32 [K, 4], xyxy in pixels of the upright picture; rows of not-a-number where there is no box."""
+        nowhere = [np.nan] * 4
+        rows = [found.get("box", nowhere) for found in self.predictions]
+        return np.array(rows, np.float32).reshape(-1, 4)
+
+    @cached_property
+    def areas(self) -> npt.NDArray[np.float32]:
+        """float32 [K], the share of the picture that a mask covers, 0 to 1; not-a-number where there is none."""
+        return np.array([found.get("area", np.nan) for found in self.predictions], np.float32)
+
+    def mask(self, index: int = 0) -> npt.NDArray[np.bool_]:
+        """Which pixels belong to a prediction, bool [height, width].
+
+        Raises:
+            ValueError: the answer has no mask of it.
+            ImportError: it is a PNG or polygons, for which Pillow is needed.
+        """
+        mask = self._has(index, "mask")
+        if "counts" in mask:
+            return rle.decode(mask["counts"], *mask["size"])
+        return (_grey(mask) if "png" in mask else _filled(mask["polygons"], self.width, self.height)) >= 128
+
+    @property
+    def masks(self) -> npt.NDArray[np.bool_]:
+        """All masks, bool [K, height, width]; raises as `mask`."""
+        masks = np.zeros((len(self), self.height, self.width), np.bool_)
+        for index in range(len(self)):
+            masks[index] = self.mask(index)
+        return masks
+
+    def opacity(self, index: int = 0) -> npt.NDArray[np.uint8]:
+        """How opaque a salient object is, uint8 [height, width]; asked for with `mask="png"`. Raises as `mask`."""
+        return _grey(self._has(index, "mask"))
+
+    def heatmap(self, index: int = 0) -> npt.NDArray[np.uint8]:
+        """What spoke for a class, uint8 [height, width]; asked for with `heatmap=True`. Raises as `mask`."""
+        return _grey(self._has(index, "heatmap"))
+
+    def to_supervision(self) -> Any:
+        """Convert to `supervision.Detections` (boxes, masks, scores) or, of classify, `supervision.Classifications`.
+
+        Areas get the boxes around their masks, and no confidence.
+
+        Raises:
+            ImportError: supervision is not installed.
+            ValueError: areas without masks.
+        """
+        try:
+            import supervision as sv  # noqa: PLC0415 - an extra
+        except ImportError as error:
+            raise ImportError("supervision is not installed: pip install 'zooserve-client[supervision]'") from error
+        if self.task == "classify":
+            return sv.Classifications(class_id=self.class_ids, confidence=self.scores)
+        boxed = all("box" in found for found in self.predictions)
+        masked = bool(len(self)) and (not boxed or all("mask" in found for found in self.predictions))
+        masks = self.masks if masked else None
+        return sv.Detections(
+            xyxy=self.boxes if boxed or masks is None else np.array([_around(mask) for mask in masks], np.float32),
+            mask=masks,
+            confidence=self.scores if boxed else None,
+            class_id=self.class_ids,
+            data={"class_name": np.array(self.labels, np.str_)},
+        )
+
+    def _has(self, index: int, name: str) -> Any:
+        if name not in self.predictions[index]:
+            raise ValueError(f"prediction {index} ({self.labels[index]}) was answered without a {name}: ask for one")
+        return self.predictions[index][name]  # type: ignore[literal-required]
+
+
+def _around(mask: npt.NDArray[np.bool_]) -> list[float]:
+    """The box around a mask, xyxy; empty for an empty one."""
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    return [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] if columns.size else [0.0] * 4
+
+
+def _grey(mask: Mapping[str, str]) -> npt.NDArray[np.uint8]:
+    if "png" not in mask:
+        raise ValueError(f'the mask was answered as {", ".join(mask)}: ask with mask="png"')
+    with _pillow().open(io.BytesIO(base64.b64decode(mask["png"]))) as image:
+        return np.asarray(image.convert("L"), np.uint8)
+
+
+def _filled(polygons: Sequence[Sequence[float]], width: int, height: int) -> npt.NDArray[np.uint8]:
+    """Fill outlines that go through the centres of the outermost pixels."""
+    image = _pillow().new("L", (width, height))
+    from PIL import ImageDraw  # noqa: PLC0415 - an extra
+
+    pen = ImageDraw.Draw(image)
+    for line in polygons:
+        pixels = np.asarray(line).round(3) - 0.5
+        if pixels.size >= 4:
+            pen.polygon(pixels.ravel().tolist(), fill=255, outline=255)
+        else:
+            pen.point(pixels.ravel().tolist(), fill=255)
+    return np.asarray(image, np.uint8)
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ImportError("masks in this form need Pillow: pip install 'zooserve-client[pillow]'") from error
+    return Image

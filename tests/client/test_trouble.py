@@ -1,0 +1,256 @@
+"""Servers that are full, slow, gone or no zooserve: what is tried again, for how long, and what is said in the end."""
+
+import contextlib
+import io
+import socket
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from itertools import pairwise
+
+import httpx
+import psutil
+import pytest
+from PIL import Image
+from zooserve_client import AsyncClient, Client, DeadlineError, UnreachableError, ZooserveError
+from zooserve_client.call import Attempts
+
+from tests.conftest import serving
+
+
+@pytest.fixture
+def digit(models):
+    return (models / "lenet5/1/golden/digit_7.png").read_bytes()
+
+
+def noise(side: int) -> bytes:
+    """A picture that takes its time."""
+    out = io.BytesIO()
+    Image.effect_noise((side, side), 80).save(out, "PNG", compress_level=1)
+    return out.getvalue()
+
+
+@contextlib.contextmanager
+def answering(*chunks: bytes, every: float = 0.0):
+    """A listener that sends the same bytes to whoever connects, piece by piece, and keeps the connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connections = []
+        done = threading.Event()
+
+        def send(connection):
+            with contextlib.suppress(OSError):
+                connection.recv(65536)
+                for chunk in chunks:
+                    connection.sendall(chunk)
+                    done.wait(every)
+
+        def accept():
+            with contextlib.suppress(OSError):
+                while True:
+                    connections.append(listener.accept()[0])
+                    threading.Thread(target=send, args=(connections[-1],)).start()
+
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", connections
+        done.set()
+        listener.shutdown(socket.SHUT_RDWR)
+        accepting.join()
+        for connection in connections:
+            connection.close()
+
+
+def test_a_full_queue_is_waited_for_as_long_as_it_says(models, tmp_path, digit):
+    settings = {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_MAX_QUEUE": "1"}
+    large, over = noise(3000), threading.Event()
+    statuses = []
+    with serving(tmp_path / "log", **settings) as full:
+        full.wait(200)
+
+        def occupy():
+            with httpx.Client(timeout=60, trust_env=False) as other:
+                while not over.is_set():
+                    other.post(f"{full.url}/v1/classify", content=large)
+
+        others = [threading.Thread(target=occupy) for _ in range(3)]
+        for other in others:
+            other.start()
+        try:
+            with Client(full.url, retries=0) as asked:
+                refused = until_refused(asked, digit)
+            assert (refused.status, refused.reason) == (429, "queue_full")
+            assert refused.retry_after >= 1
+            threading.Timer(1.5, over.set).start()
+            note = {"response": [lambda response: statuses.append((time.monotonic(), response.status_code))]}
+            while 429 not in [status for _, status in statuses]:
+                statuses.clear()
+                assert not over.is_set()
+                with httpx.Client(event_hooks=note) as http:
+                    assert Client(full.url, http=http, deadline=60, retries=30).classify(digit).labels[0] == "7"
+        finally:
+            over.set()
+            for other in others:
+                other.join()
+    assert statuses[-1][1] == 200
+    pauses = [after - before for (before, _), (after, _) in pairwise(statuses)]
+    assert min(pauses) >= 1
+
+
+def until_refused(asked: Client, picture: bytes) -> ZooserveError:
+    for _ in range(200):
+        try:
+            asked.classify(picture)
+        except ZooserveError as error:
+            return error
+    pytest.fail("the queue was never full")
+
+
+def test_a_server_that_dies_and_comes_back(client, models, tmp_path, digit):
+    settings = {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "lenet5"}
+    with serving(tmp_path / "first", **settings) as first:
+        first.wait(200)
+        port = int(first.url.rpartition(":")[2])
+        asked = client(first.url, deadline=100, retries=100)
+        outcomes = []
+
+        def ask():
+            outcomes.extend(asked.predict_many("classify", (digit for _ in range(400)), concurrency=2, top_k=1))
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        time.sleep(0.3)
+        for process in [first.process, *psutil.Process(first.process.pid).children(recursive=True)]:
+            process.kill()
+            process.wait()
+    with pytest.raises(UnreachableError):
+        client(first.url, retries=1).classify(digit)
+    assert asking.is_alive()
+    with serving(tmp_path / "second", port=port, **settings):
+        asking.join(100)
+    assert [getattr(outcome, "labels", outcome) for outcome in outcomes] == [["7"]] * 400
+
+
+@pytest.mark.parametrize(
+    ("chunks", "every"),
+    [((), 0), ((b"HTTP/1.1 200 OK\r\n",), 0), ((b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n", *[b"{"] * 98), 0.1)],
+    ids=["silent", "half a head", "a byte at a time"],
+)
+def test_the_deadline_ends_every_wait(client, digit, chunks, every):
+    with answering(*chunks, every=every) as (url, _):
+        start = time.monotonic()
+        with pytest.raises(DeadlineError, match=r"no answer within 0\.5 s") as late:
+            client(url, deadline=30).classify(digit, deadline=0.5)
+        assert 0.5 <= time.monotonic() - start < 2
+        assert (late.value.status, late.value.reason) == (None, "deadline")
+
+
+def test_the_server_keeps_the_deadline_too(client, server):
+    with pytest.raises(DeadlineError):
+        client(server.url).classify(noise(3000), deadline=0.05)
+
+
+def answers(*responses: httpx.Response):
+    """A transport that gives these answers in turn, and the requests that it got."""
+    left, requests = list(responses), []
+
+    def answer(request):
+        requests.append(request)
+        return left.pop(0)
+
+    return httpx.MockTransport(answer), requests
+
+
+GOOD = {"model": "m", "version": "1", "task": "classify", "image": {"width": 1, "height": 1}, "predictions": []}
+
+
+@pytest.mark.parametrize("status", [429, 502, 503])
+def test_what_is_tried_again_and_what_the_server_is_told(status):
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=1), usegmt=True)
+    transport, requests = answers(
+        httpx.Response(status, headers={"retry-after": "0"}),
+        httpx.Response(status, headers={"retry-after": soon}),
+        httpx.Response(status, headers={"retry-after": "nonsense"}),
+        httpx.Response(200, json=GOOD),
+    )
+    with httpx.Client(transport=transport) as http:
+        Client("http://x", http=http, deadline=20, api_key="k").classify(b"x", top_k=3, localize=True, model="m")
+    told = [int(request.headers["x-request-timeout-ms"]) for request in requests]
+    assert 20_000 >= told[0] >= told[1] > told[2] > told[3] > 17_000
+    assert requests[0].headers["authorization"] == "Bearer k"
+    assert str(requests[0].url) == "http://x/v1/classify?model=m&top_k=3&localize=true"
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422, 500, 504])
+def test_what_is_not_tried_again(status):
+    transport, requests = answers(httpx.Response(status, text="no"))
+    with httpx.Client(transport=transport) as http, pytest.raises(ZooserveError, match="no") as refused:
+        Client("http://x", http=http).classify(b"x")
+    assert (len(requests), refused.value.status, refused.value.reason) == (1, status, "")
+    assert isinstance(refused.value, DeadlineError) == (status == 504)
+
+
+def test_retries_end_and_never_sleep_past_the_deadline():
+    busy = [httpx.Response(503, headers={"retry-after": "0"}) for _ in range(4)]
+    transport, requests = answers(*busy)
+    with httpx.Client(transport=transport) as http, pytest.raises(ZooserveError, match="503"):
+        Client("http://x", http=http, retries=3).classify(b"x")
+    assert len(requests) == 4
+    transport, requests = answers(httpx.Response(503, headers={"retry-after": "7"}))
+    start = time.monotonic()
+    with httpx.Client(transport=transport) as http, pytest.raises(ZooserveError, match="503") as refused:
+        Client("http://x", http=http, deadline=5).classify(b"x")
+    assert time.monotonic() - start < 1
+    assert refused.value.retry_after == 7
+
+
+def test_pauses_grow_and_differ():
+    attempts = [Attempts(1000, 20) for _ in range(50)]
+    for longest in (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5):
+        pauses = [each.pause(UnreachableError("gone")) for each in attempts]
+        assert longest / 2 <= min(pauses) < max(pauses) <= longest
+        assert len(set(pauses)) > 10
+
+
+@pytest.mark.parametrize("body", ["<html>hello</html>", "[]", '{"model": "m"}', "null"])
+def test_no_zooserve(client, body):
+    reply = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode()
+    with answering(reply) as (url, _), pytest.raises(ZooserveError, match="no zooserve"):
+        client(url).classify(b"x")
+
+
+@pytest.mark.parametrize("deadline", [0, -1, float("nan")])
+def test_a_deadline_is_above_zero(client, deadline):
+    with pytest.raises(ValueError, match="above 0"):
+        client("http://127.0.0.1:1").classify(b"x", deadline=deadline)
+
+
+def test_connections_are_kept(models, digit):
+    reply = b"HTTP/1.1 503 Busy\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n"
+    with answering(reply, reply, reply, every=0.2) as (url, connections):
+        with Client(url, retries=2) as asked, pytest.raises(ZooserveError, match="503"):
+            asked.classify(digit)
+        assert len(connections) == 1
+
+
+def test_a_client_of_ones_own_stays_open(server, digit):
+    with httpx.Client() as http:
+        with Client(server.url, http=http) as asked:
+            asked.classify(digit, model="lenet5")
+        assert not http.is_closed
+
+
+def test_an_async_call_can_be_cancelled(server):
+    import asyncio
+
+    async def ask():
+        with answering() as (url, _):
+            async with AsyncClient(url) as asked:
+                outcomes = asked.predict_many("classify", [b"x"] * 100, concurrency=4)
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.3):
+                        await anext(outcomes)
+                await outcomes.aclose()
+        return len(asyncio.all_tasks())
+
+    assert asyncio.run(ask()) == 1
