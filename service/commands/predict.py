@@ -1,4 +1,4 @@
-"""`zooserve predict`: the answers of a server, without one."""
+"""`zooserve predict`: the answers of a server, without one; or, for a folder, those of one (see `folder`)."""
 
 import sys
 from pathlib import Path
@@ -23,14 +23,29 @@ Examples:
   zooserve predict yolov4_tiny *.jpg --json -o score_threshold=0.5
   zooserve predict u2netp portrait.jpg -o mask=none
   zooserve predict mobilenet_v2 cat.jpg -o localize=true -o heatmap=true --annotate where.png
+  zooserve predict yolov4_tiny photos/ --server http://localhost:3000 --out results.jsonl
 """
 )
 @click.argument("model")
-@click.argument("photos", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--option", "-o", "words", multiple=True, metavar="NAME=VALUE", help="An option, as over HTTP.")
 @click.option("--annotate", type=click.Path(dir_okay=False, path_type=Path), help="Draw the answer into this file.")
 @click.option("--models", type=click.Path(file_okay=False), help="The folder of exported models. [default: models]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per photo and line, as HTTP answers it.")
+@click.option("--server", metavar="URL", help="Ask this server, for all pictures of the folder PHOTOS.")
+@click.option("--api-key", envvar="ZOOSERVE_API_KEY", help="Of that server. [env: ZOOSERVE_API_KEY]")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="The file of its answers, a line each; gone on with."
+)
+@click.option("--retry-failed", is_flag=True, help="Ask the server again for what failed.")
+@click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Requests at once.")
+@click.option(
+    "--deadline",
+    type=click.FloatRange(0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="Seconds for each picture, with retries.",
+)
 def predict(
     model: str,
     photos: tuple[Path, ...],
@@ -38,8 +53,17 @@ def predict(
     annotate: Path | None,
     models: str | None,
     as_json: bool,
+    server: str | None,
+    api_key: str | None,
+    out: Path | None,
+    retry_failed: bool,
+    concurrency: int,
+    deadline: float,
 ) -> None:
     """Answer photos with MODEL, without a server.
+
+    With --server, PHOTOS is a folder, and its answers become lines of --out, in the order of the files. What has its
+    line is not asked again: after a break, the same command goes on.
 
     The exit code is 1 if a photo could not be answered; the others are answered all the same.
     """
@@ -47,12 +71,31 @@ def predict(
         raise click.UsageError("--annotate draws one photo: give one")
     if wrong := [word for word in words if "=" not in word]:
         raise click.UsageError(f"--option {wrong[0]}: expected NAME=VALUE, such as top_k=3")
+    options = dict(word.split("=", 1) for word in words)
+    if server:
+        if out is None or len(photos) > 1 or not photos[0].is_dir():
+            raise click.UsageError("--server needs --out, and one folder of photos")
+        if annotate or as_json or models:
+            raise click.UsageError("--annotate, --json and --models are not for --server")
+        if taken := options.keys() & {"model", "concurrency", "deadline"}:
+            raise click.UsageError(f"--option {min(taken)} is no option of a task; --help lists the command's")
+        from zooserve_client import Client  # noqa: PLC0415 - only this way of asking waits for it
+
+        from service.commands.folder import predict_folder  # noqa: PLC0415
+
+        with Client(server, api_key=api_key, deadline=deadline, retries=20) as client:
+            complete = predict_folder(
+                client, model, photos[0], out, options, concurrency=concurrency, retry_failed=retry_failed
+            )
+        sys.exit(not complete)
+    if out or retry_failed:
+        raise click.UsageError("--out and --retry-failed go with --server")
     loaded, predictor, _ = load_model(model, models)
     failed = False
     for photo in photos:
         try:
             data = photo.read_bytes()
-            result = predictor.predict(data, loaded, dict(word.split("=", 1) for word in words))
+            result = predictor.predict(data, loaded, options)
         except (OSError, RequestError) as error:
             failed = True
             click.echo(f"{photo}: {error.strerror if isinstance(error, OSError) else error}", err=True)
