@@ -98,7 +98,7 @@ def _layers(path: Path, net: Any) -> list[Layer]:
     found = []
     for index, message in enumerate([*net.layers, *net.layer]):
         name = message.DESCRIPTOR.fields_by_name["type"].enum_type
-        kind = name.values_by_number[message.type].name if name else message.type
+        kind = name.values_by_number[message.type].name if name else str(message.type)
         where = f"{path}: layer {index}, {kind} {message.name!r}"
         if _at_test_time(message):
             blobs = tuple(_array(blob, where) for blob in message.blobs)
@@ -118,13 +118,16 @@ def _at_test_time(message: Any) -> bool:
 
 
 def _array(blob: Any, where: str) -> Blob:
-    values = np.frombuffer(blob.data, "<f4")
-    shape = tuple(blob.shape.dim) or values.shape  # the older generation had four sizes instead, ours to find out
-    if np.prod(shape) != values.size:
-        raise ExportError(f"{where}: a blob of {shape} has {values.size} floats: the file is damaged")
+    shape = tuple(blob.shape.dim) or (-1,)  # the older generation had four sizes instead, ours to find out
+    try:
+        values = np.frombuffer(blob.data, "<f4").reshape(shape)
+    except ValueError as error:
+        raise ExportError(
+            f"{where}: a blob of {shape} has {len(blob.data) / 4:g} floats: the file is damaged"
+        ) from error
     if not np.isfinite(values).all():
         raise ExportError(f"{where}: its weights are not all finite: the file is damaged")
-    return values.reshape(shape)
+    return values
 
 
 def _logits(layers: Sequence[Layer]) -> str:

@@ -33,15 +33,17 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
             f"option but `output`; this one has {sorted(files)} and {sorted(card.options)}"
         )
     net = read_net(files["weights"], files.get("prototxt"), None if output is None else str(output))
-    network = CaffeNetwork(net).eval()
     height, width = card.recipe.height, card.recipe.width
     try:
+        network = CaffeNetwork(net).eval()
         with torch.no_grad():
             network(torch.zeros(1, 3, height, width))
-    except RuntimeError as error:
+    except ExportError:
+        raise
+    except Exception as error:  # layers that do not fit each other fail in many ways
         raise ExportError(
-            f"{card.name}: the layers of {files['weights']} do not take pictures of {height} x {width}, the size of "
-            f"the card's recipe: {error}"
+            f"{card.name}: the layers of {files['weights']} do not fit together, or do not take pictures of {height} x "
+            f"{width}, the size of the card's recipe: {error}"
         ) from error
     return Network(with_activation(network, height, width), f"torch {torch.__version__}")
 

@@ -43,12 +43,14 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
         )
     constants = {name: torch.from_numpy(value) for name, value in trained.items()}
     constants |= {name: value for name, value in fed.items() if name in program.inputs}
-    operators, answers = _before_the_end(program, path)
-    network = PaddleNetwork(operators, pictures[0], constants, answers).eval()
     try:
+        operators, answers = _before_the_end(program, path)
+        network = PaddleNetwork(operators, pictures[0], constants, answers).eval()
         with torch.no_grad():
             network(torch.zeros(1, 3, height, width))
-    except (RuntimeError, LookupError) as error:  # shapes that do not fit, or a variable or setting that is not there
+    except ExportError:
+        raise
+    except Exception as error:  # operators that do not fit each other fail in many ways
         raise ExportError(f"{path}: its operators do not fit together: {error!r}") from error
     module = Detector(network) if len(answers) == 2 else with_activation(network, height, width)
     return Network(module, f"torch {torch.__version__}")

@@ -87,6 +87,7 @@ def test_the_older_generation_answers_alike(caffe_files, tmp_path):
          r"computed from \['x', 'y'\], expected one"),
         ("layer { name: 'c' type: 'Bias' top: 'z' blobs { shape { dim: 3 } data: '1234' } }", None,
          r"layer 0, Bias 'c': a blob of \(3,\) has 1 floats: the file is damaged"),
+        ("layer { name: 'c' type: 'Bias' top: 'z' blobs { data: '123' } }", None, "has 0.75 floats: .* damaged"),
         (r"layer { name: 'c' type: 'Bias' top: 'z' blobs { data: '\000\000\300\177' } }", None,
          r"layer 0, Bias 'c': its weights are not all finite"),
     ],

@@ -63,6 +63,14 @@ def test_an_unknown_layer_is_named(squeezenet, monkeypatch):
         build(*squeezenet)
 
 
+def test_layers_that_do_not_fit_together_are_refused(squeezenet, tmp_path):
+    card, files = squeezenet
+    deploy = tmp_path / "deploy.prototxt"
+    deploy.write_text('layer { name: "r" type: "ReLU" bottom: "x" bottom: "x" top: "y" }')
+    with pytest.raises(ExportError, match=r"do not fit together.* takes 2 positional arguments but 3 were given"):
+        build(card, {**files, "prototxt": deploy})
+
+
 def test_the_layers_of_a_deploy_file(squeezenet, tmp_path):
     card, files = squeezenet
     deploy = tmp_path / "deploy.prototxt"

@@ -10,6 +10,7 @@ from export.convert import convert
 from export.families.paddle import build
 from export.heads import Pixels
 from export.paddle.operators import OPERATORS
+from export.paddle.program import SCHEMA
 from export.parity import differences
 from export.reference import Reference
 from zoo import catalog
@@ -120,6 +121,20 @@ def test_other_files_are_refused(model, tmp_path, source, change, message):
     other.write_bytes(change(files[source].read_bytes()))
     with pytest.raises(ExportError, match=f"other: .*{message}|other: {message}"):
         build(card, {**files, source: other})
+
+
+@picodet
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
+def test_operators_that_do_not_fit_together_are_refused(model, tmp_path, side):
+    card, files = model
+    program = SCHEMA["ProgramDesc"]()
+    program.ParseFromString(files["program"].read_bytes())
+    convolution = next(op for op in program.blocks[0].ops if op.type == "conv2d")
+    del getattr(convolution, side)[:]
+    other = tmp_path / "other"
+    other.write_bytes(program.SerializeToString())
+    with pytest.raises(ExportError, match="other: its operators do not fit together: "):
+        build(card, {**files, "program": other})
 
 
 @picodet
