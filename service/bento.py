@@ -21,7 +21,7 @@ import msgspec
 import uvicorn.config
 from _bentoml_impl.serde import MultipartSerde
 from bentoml.exceptions import InvalidArgument
-from pydantic import Field
+from pydantic import Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -59,8 +59,10 @@ async def _parse_or_refuse(serde: MultipartSerde, request: Request, kind: Any) -
     """Refuse a broken multipart body: BentoML would answer 500."""
     try:
         return await _parse(serde, request, kind)
-    except HTTPException as error:
-        raise InvalidArgument(f"the multipart body cannot be read: {error.detail}") from None
+    except ValidationError:
+        raise
+    except (HTTPException, ValueError, RecursionError) as error:
+        raise InvalidArgument(f"the multipart body cannot be read: {error}") from None
 
 
 MultipartSerde.ensure_file = staticmethod(_only_files)

@@ -2,6 +2,7 @@
 
 import functools
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from service.engine.providers import gpu_count
@@ -23,6 +24,9 @@ class Runtime:
     Args:
         settings: of the server.
         process: the number of this server process, from 0; processes share the GPUs evenly.
+
+    Attributes:
+        replaces: whether this process takes the place of one that died.
     """
 
     def __init__(self, settings: Settings, process: int = 0) -> None:
@@ -43,12 +47,20 @@ class Runtime:
         # `zooserve serve` makes a folder where the server's processes tell each other what was unloaded.
         shared = os.environ.get("ZOOSERVE_SHARED")
         unloaded = Unloaded(Path(shared) if shared else None)
+        self._loaded = Path(shared, ".loaded") if shared else None
+        self.replaces = self._loaded is not None and self._loaded.exists()
         self.repository = Repository(settings, self.metrics, load, self._check, unloaded)
         self.predictor = Predictor(self.repository, settings)
 
     def start(self) -> None:
         """Load the models in the background."""
         self.repository.load_in_background(then=self.pauses.calm)
+
+    def note_loaded(self) -> None:
+        """Tell processes to come that one was loaded before them."""
+        if self._loaded is not None:
+            with suppress(OSError):  # a full disk
+                self._loaded.touch()
 
     def stop(self) -> None:
         """Let the worker threads end."""

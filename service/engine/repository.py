@@ -201,7 +201,7 @@ class Repository:
         card = model.card if model else slot.card
         if card and version and version != card.version:
             raise RequestError(
-                Reason.UNKNOWN_MODEL, f"`{slot.name}` is loaded in version {card.version}, not {version}."
+                Reason.UNKNOWN_MODEL, f"`{slot.name}` is loaded in version {card.version}, not {version[:80]}."
             )
         if model is None:
             if slot.state is State.LOADING:

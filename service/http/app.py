@@ -4,6 +4,7 @@ Requests for `/v1` never pass BentoML's middlewares: its timeout keeps some twen
 as the timeout lasts, and its tracing halves the throughput of a small request.
 """
 
+import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -19,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.engine.repository import State
 from service.errors import Reason, RequestError
 from service.http import ui
 from service.http.admin import Admin
@@ -34,6 +36,7 @@ from service.runtime import Runtime
 from zoo.card import Task
 
 logger = logging.getLogger(__name__)
+_TAKE_OVER_S = 15.0  # seconds that a process may load before it takes requests in place of one that died
 _OTHER_FILES = 256  # that a process has open, beside its connections: models, libraries, the log
 
 
@@ -51,6 +54,9 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
         _allow_files(runtime.settings.max_connections + _OTHER_FILES)
         drain.install()
         runtime.start()
+        loaded = asyncio.create_task(_loaded(runtime))
+        if runtime.replaces:  # its clients wait to be taken in, rather than be told that it is not ready
+            await asyncio.wait([loaded], timeout=_TAKE_OVER_S)
         async with behind.router.lifespan_context(behind):
             yield
         runtime.stop()
@@ -75,6 +81,13 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
     app.router.default = _Behind(behind, int(runtime.settings.max_body_mb * 1e6))
     oip = Oip(runtime, Dataplane(runtime), status, guard)
     return _ShortCut(predict, oip, app if guard.open else _Locked(app, guard), drain)
+
+
+async def _loaded(runtime: Runtime) -> None:
+    """Wait until every model is loaded, or is not to be."""
+    while any(slot.state is State.LOADING for slot in runtime.repository.slots.values()):
+        await asyncio.sleep(0.05)
+    runtime.note_loaded()
 
 
 def _stay_calm() -> None:
