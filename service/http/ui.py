@@ -43,9 +43,10 @@ class _File(NamedTuple):
 
 
 class Sample(msgspec.Struct):
-    """A photo that lies in a loaded model's folder. `path` is relative to `/ui/`; `models` have answers for it."""
+    """A photo that lies in a loaded model's folder. `path` is relative to `/ui/`; `models` were tested on it."""
 
     name: str
+    sha256: str
     path: str
     models: list[str]
 
@@ -99,8 +100,8 @@ class _Page:
         """List the photos on which the loaded models were tested, each once."""
         found: dict[str, Sample] = {}
         for model, golden in self._goldens():
-            sample = found.setdefault(golden.sha256, Sample(golden.photo, f"samples/{model}/{golden.photo}", models=[]))
-            sample.models.append(model)
+            path = f"samples/{model}/{golden.photo}"
+            found.setdefault(golden.sha256, Sample(golden.photo, golden.sha256, path, [])).models.append(model)
         return Response(
             msgspec.json.encode({"samples": list(found.values())}), headers=HEADERS, media_type="application/json"
         )

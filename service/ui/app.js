@@ -19,6 +19,8 @@ let models = [];
 let model = null; // the name of the chosen one
 let details = null; // of /v1/models/NAME
 let answer = null; // to the last question
+let readyModels = 0;
+const samples = new Set(); // the sha256 of those in the strip
 
 const say = (words) => write($("say"), words);
 const stage = new Stage($("canvas"), (index) => mark($("predictions"), index));
@@ -49,6 +51,8 @@ async function refreshModels() {
     const changed = now && details && (now.state !== details.state || now.version !== details.card?.version);
     showModels($("models"), models, model, choose);
     if (!now || changed) await choose(now ? model : firstModel());
+    if (ready > readyModels) await addSamples(); // more models, more samples
+    readyModels = ready;
   } catch (problem) {
     server(problem.status === 0 ? "Not reachable" : problem.message, "bad");
   }
@@ -96,12 +100,13 @@ function server(words, style) {
 
 // Pictures
 
-/** The samples of the chosen model come first, then those of most models. */
+/** Add the samples that are new: those of the chosen model first, as its card has them, then those of most models. */
 async function addSamples() {
-  const samples = await withKey(getSamples);
-  const merit = (sample) => 100 * sample.models.includes(model) + sample.models.length;
-  samples.sort((a, b) => merit(b) - merit(a));
-  const pictures = await Promise.all(samples.map((sample) => fetchSample(sample).catch(() => null)));
+  const own = details?.card?.golden.map(({ sha256 }) => sha256) ?? [];
+  const merit = ({ sha256, models }) => (own.includes(sha256) ? 1000 - own.indexOf(sha256) : models.length);
+  const fresh = (await withKey(getSamples)).filter(({ sha256 }) => !samples.has(sha256));
+  fresh.sort((a, b) => merit(b) - merit(a)).forEach(({ sha256 }) => samples.add(sha256));
+  const pictures = await Promise.all(fresh.map((sample) => fetchSample(sample).catch(() => null)));
   strip.add(pictures.filter(Boolean), { show: strip.chosen === null, front: false });
 }
 
@@ -249,5 +254,4 @@ shortcuts([
 ]);
 
 if (location.hash === "#live") openTab("live");
-await refreshModels();
-await addSamples().catch((problem) => complain(problem.message));
+refreshModels();

@@ -41,6 +41,7 @@ export class Camera {
       canvas.height = Math.round(video.videoHeight * scale);
       canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
       const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.9));
+      if (this.#stream !== stream) break; // it was stopped meanwhile
       await frame(new Picture("camera.jpg", blob));
       await new Promise(requestAnimationFrame);
     }

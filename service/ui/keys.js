@@ -3,6 +3,8 @@
 import { key } from "./api.js";
 import { $ } from "./dom.js";
 
+let asking = null; // the dialog is one, however many requests are refused
+
 /** Run `work`; while it is refused for want of a key, ask for one and run it again. */
 export async function withKey(work) {
   for (let refused = ""; ;) {
@@ -15,7 +17,7 @@ export async function withKey(work) {
       refused = key.get() ? "This key is not known to the server." : "";
       key.forget();
     }
-    await askForKey(refused);
+    await (asking ??= askForKey(refused).finally(() => (asking = null)));
   }
 }
 

@@ -3,7 +3,6 @@
 import { bytes, el, milliseconds } from "./dom.js";
 
 const TASKS = { classify: "Classify", detect: "Detect", segment: "Segment" };
-const STATES = { loading: "is being loaded", failed: "failed", unloaded: "was unloaded" };
 
 /** Whether the page knows what to do with a model's answers. */
 export const usable = (model) => model.task in TASKS;
@@ -47,9 +46,10 @@ function entry(model, checked, choose) {
 
 /** Why a model cannot be asked now; "" where it can. */
 export function whyNot({ state, reason, card }) {
-  return state === "ready"
-    ? ""
-    : `${card?.name ?? "The model"} ${STATES[state] ?? state}${reason ? `: ${reason}` : "."}`;
+  if (state === "ready") return "";
+  return state === "loading"
+    ? `${card.name} is being loaded; it is asked as soon as it is ready.`
+    : `${card.name} is not served: ${reason}`;
 }
 
 /** Show a model's card, and how it runs. */

@@ -174,6 +174,25 @@ def test_a_salient_object_keeps_its_soft_edge(open_page, models):
     assert near(before[1], after[1], 8)
 
 
+def test_a_model_that_comes_while_the_page_is_open_is_asked(open_page, models, tmp_path):
+    settings = {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "u2netp,lenet5", "ZOOSERVE_ADMIN_KEYS": "admin"}
+    with serving(tmp_path / "log", **settings) as own:
+        own.wait(200)
+        admin = {"Authorization": "Bearer admin"}
+        own.client.post("/v1/models/u2netp/unload", headers=admin).raise_for_status()
+        page = open_page("#u2netp", url=own.url)
+        page.wait_for_function("() => document.querySelectorAll('#strip button').length === 4")
+        page.locator("#error").wait_for()
+        assert page.locator("#error").inner_text().startswith("u2netp is not served: it was unloaded")
+        assert "unloaded" in page.locator("#models label", has_text="u2netp").inner_text()
+        own.client.post("/v1/models/u2netp/load", headers=admin).raise_for_status()
+        page.wait_for_function("() => document.querySelectorAll('#strip button').length === 6")
+        page.locator("#strip [title='astronaut.png']").click()
+        answered(page, "astronaut.png")
+        assert page.locator("#predictions li .label").all_inner_texts() == ["salient object"]
+        assert page.locator("#error").is_hidden()
+
+
 def test_a_picture_may_come_before_the_models(open_page):
     page = open_page("#mobilenet_v2")
     drop(page, COFFEE)

@@ -1,0 +1,22 @@
+"""/docs in a real browser: everything is described, an example runs, and nothing is asked of another origin."""
+
+import pytest
+
+
+def test_the_page_lists_every_operation(open_page):
+    page = open_page("../docs")
+    page.wait_for_selector(".opblock")
+    assert page.locator(".opblock-summary-path").all_inner_texts()[:3] == ["/v1/classify", "/v1/detect", "/v1/segment"]
+    assert page.locator(".opblock").count() == 11
+    assert page.get_by_text("Failed to load").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("operation", "word"), [("classify", "Egyptian cat"), ("detect", '"box"'), ("segment", '"area"')]
+)
+def test_an_example_runs_as_it_stands(open_page, operation, word):
+    page = open_page(f"../docs#/predict/{operation}", height=2400)
+    page.locator(f"#operations-predict-{operation} .execute").click()
+    answer = page.locator(f"#operations-predict-{operation} .live-responses-table .response")
+    assert word in answer.inner_text()
+    assert answer.locator(".response-col_status").inner_text().startswith("200")
