@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from service.errors import Reason, RequestError
 from service.oip.messages import Answer, Call
+from service.oip.parameters import check_parameters
 from service.oip.tensors import Array, datatype_of, from_json, from_raw, to_json, to_raw
 
 HEADER_LENGTH = b"inference-header-content-length"
@@ -101,7 +102,7 @@ def parse(body: bytes, header_length: bytes | None, model: str, version: str) ->
     parameters, by_name = request.parameters or {}, dict[str, bool]()
     for output in outputs:
         wishes = output.parameters or {}
-        _check_parameters(output.name, wishes, {"binary_data"})
+        check_parameters(output.name, wishes, {"binary_data"})
         if "binary_data" in wishes:
             by_name[output.name] = wishes["binary_data"] is True
     form = Form(parameters.get("binary_data_output") is True, by_name)
@@ -190,7 +191,7 @@ def _length(header: bytes | None, size: int) -> int:
 def _array(given: _Input, rest: memoryview) -> tuple[Array, memoryview]:
     """Take one input from its JSON, or from the raw bytes that are left. Returns those that are left then."""
     name, parameters = given.name, given.parameters or {}
-    _check_parameters(name, parameters, {"binary_data_size", "content_type"})
+    check_parameters(name, parameters, {"binary_data_size", "content_type"})
     size = parameters.get("binary_data_size")
     if size is None:
         if given.data is UNSET:
@@ -202,16 +203,6 @@ def _array(given: _Input, rest: memoryview) -> tuple[Array, memoryview]:
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(rest):
         raise _bad(f"`{name[:80]}`: `binary_data_size` is {str(size)[:80]}, but {len(rest)} bytes are left.")
     return from_raw(name, given.datatype, given.shape, rest[:size]), rest[size:]
-
-
-def _check_parameters(name: str, given: Mapping[str, Any], known: set[str]) -> None:
-    for parameter in given:
-        if parameter.startswith("shared_memory"):
-            raise _bad(f"`{name[:80]}`: shared memory is not served: send the tensor.")
-        if parameter == "classification":
-            raise _bad(f"`{name[:80]}`: ask for the output `result` with the parameter `top_k` instead.")
-        if parameter not in known:
-            raise _bad(f"`{name[:80]}`: there is no parameter `{parameter[:80]}` here.")
 
 
 def _bad(detail: str) -> RequestError:

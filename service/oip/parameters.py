@@ -1,0 +1,29 @@
+"""Parameters of single tensors, of which few have a meaning here. The codecs of REST and gRPC call it."""
+
+from collections.abc import Collection
+
+from service.errors import Reason, RequestError
+
+
+def check_parameters(name: str, given: Collection[str], known: Collection[str]) -> None:
+    """Refuse what would be asked for in vain.
+
+    Args:
+        name: of the tensor.
+        given: names of its parameters.
+        known: those that have a meaning.
+
+    Raises:
+        RequestError: `bad_request`: with what to do instead.
+    """
+    for parameter in given:
+        if parameter.startswith("shared_memory"):
+            raise _bad(f"`{name[:80]}`: shared memory is not served: send the tensor.")
+        if parameter == "classification":
+            raise _bad(f"`{name[:80]}`: ask for the output `result` with the parameter `top_k` instead.")
+        if parameter not in known:
+            raise _bad(f"`{name[:80]}`: there is no parameter `{parameter[:80]}` here.")
+
+
+def _bad(detail: str) -> RequestError:
+    return RequestError(Reason.BAD_REQUEST, detail)
