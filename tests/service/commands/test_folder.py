@@ -70,7 +70,7 @@ def test_killed_and_gone_on_with_nothing_is_lost_or_done_twice(server, tmp_path)
     with out.open("ab") as torn:
         torn.write(b'{"file":"' + names[done].encode() + b'","mod')
 
-    asked = -requests(server)
+    asked = -settled(server)
     second = run(server, folder, out, "-o", "top_k=1")
     asked += requests(server)
     assert second.returncode == 0, second.stderr
@@ -88,7 +88,17 @@ def test_killed_and_gone_on_with_nothing_is_lost_or_done_twice(server, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "results.jsonl"}
 
 
-def requests(server) -> int:
+def settled(server) -> float:
+    """`requests`, once those that the killed command had under way are counted too."""
+    count = requests(server)
+    while True:
+        time.sleep(0.5)
+        count, before = requests(server), count
+        if count == before:
+            return count
+
+
+def requests(server) -> float:
     """How many pictures the server was asked for."""
     counted = server.client.get("/metrics").text.splitlines()
     return sum(
