@@ -10,6 +10,7 @@ from service.errors import Reason, RequestError
 
 _BMP_HEADER_SIZES = {12, 16, 40, 52, 56, 64, 108, 124}
 _FILL, _SCAN, _END, _APP1 = 0xFF, 0xDA, 0xD9, 0xE1  # JPEG markers, ITU T.81 table B.1
+_ONE_PASS = frozenset({0xC0, 0xC1})  # frames that are not progressive
 _MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")  # those with a length, and the end
 
 
@@ -70,16 +71,23 @@ def jpeg_orientation(data: bytes) -> int:
 
 
 def many_scans(data: bytes, most: int) -> bool:
-    """Whether a JPEG has more than `most` scans: passes over its pixels, of which a few bytes can ask for thousands."""
-    if data.count(b"\xff\xda") <= most:  # quick, and enough for nearly all files
-        return False
-    scans, at = 0, 2  # what looks like a scan may be metadata, or a video behind the picture: follow the segments
+    """Whether a JPEG has more than `most` scans: passes over its pixels, of which a few bytes can ask for thousands.
+
+    What looks like a scan may be metadata, or a video behind the picture, so the segments are followed.
+    """
+    scans, colours, at = 0, b"", 2
     while found := _MARKER.search(data, at):
-        marker = found[1][0]
-        if marker == _END:
+        marker, start = found[1][0], found.end()
+        if marker in _ONE_PASS:
+            colours = data[start + 7 : start + 8]
+        elif marker == _END:
             break
-        scans += marker == _SCAN
-        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+        elif marker == _SCAN:
+            scans += 1
+            # Nearly all files end here: one scan has all colours, and decoders take no other, or there are few at all.
+            if scans == 1 and (data[start + 2 : start + 3] == colours != b"" or data.count(b"\xff\xda", start) < most):
+                return False
+        at = start + int.from_bytes(data[start : start + 2], "big")
     return scans > most
 
 
