@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.engine.repository import State
 from service.errors import Reason, RequestError
-from service.http import ui
+from service.http import docs, ui
 from service.http.admin import Admin
 from service.http.body import limited
 from service.http.drain import Drain, closing
@@ -72,6 +72,7 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
             Route("/livez", status.livez),
             Route("/readyz", status.readyz),
             Route("/metrics", status.metrics),
+            *docs.routes(),
             *ui.routes(runtime.repository),
         ],
         exception_handlers={RequestError: _refuse, HTTPException: _refuse_http, Exception: _fail},
@@ -140,7 +141,7 @@ class _ShortCut:
 class _Locked:
     """Lets requests through that bring a key; open are the probes and metrics, the cluster's own, and the page."""
 
-    _OPEN = frozenset({"/livez", "/readyz", "/metrics"}) | ui.OPEN
+    _OPEN = frozenset({"/livez", "/readyz", "/metrics"}) | ui.OPEN | docs.OPEN
 
     def __init__(self, app: ASGIApp, guard: Guard) -> None:
         self._app = app

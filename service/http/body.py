@@ -22,7 +22,9 @@ class ClientGone(Exception):  # noqa: N818 - an event, not a fault
     """The client hung up while its body was read."""
 
 
-class _Images(msgspec.Struct):
+class Images(msgspec.Struct):
+    """The JSON form of a body: pictures in base64, at least one."""
+
     images: list[str]
 
 
@@ -131,7 +133,7 @@ async def _from_multipart(scope: Scope, receive: Receive, max_images: int) -> li
 
 def _from_json(body: bytes, max_images: int) -> list[bytes | RequestError]:
     try:
-        texts = msgspec.json.decode(body, type=_Images).images
+        texts = msgspec.json.decode(body, type=Images).images
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(
             Reason.BAD_REQUEST, f'The body is not JSON of the form {{"images": ["<base64>", ...]}}: {error}'

@@ -16,6 +16,13 @@ from service.runtime import Runtime
 from zoo.card import AnyServed
 
 
+class Liveness(msgspec.Struct, omit_defaults=True):
+    """The body of `/livez`."""
+
+    alive: bool
+    problem: str = ""
+
+
 class ModelState(msgspec.Struct, omit_defaults=True):
     """One model in `/readyz`."""
 
@@ -77,7 +84,7 @@ class Status:
     async def livez(self, _: Request) -> Response:
         """Answer 200 while the event loop turns and the workers get on, else 503: only a restart would help."""
         problem = self._stuck()
-        return _json({"alive": False, "problem": problem}, 503) if problem else _json({"alive": True})
+        return _json(Liveness(not problem, problem), 503 if problem else 200)
 
     async def readyz(self, _: Request) -> Response:
         """Answer 200 once every model passed every check, else 503 and what is missing."""

@@ -1,0 +1,53 @@
+"""`/openapi.json` and, for people, `/docs`: Swagger UI on it, from the files that BentoML brings. Nothing is fetched.
+
+`http.app` takes its routes from here. They need no key: they say no more than the repository does.
+"""
+
+from importlib import resources
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from service.http.openapi import document
+
+_HEADERS = {
+    "content-security-policy": (
+        "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' blob: data:; object-src 'none'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+_TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
+_OURS = resources.files("service").joinpath("docs")
+_SWAGGER = resources.files("bentoml").joinpath("_internal", "server", "static_content")
+_FILES = {
+    "start.js": _OURS / "start.js",
+    "swagger-ui-bundle.js": _SWAGGER / "swagger-ui-bundle.js",
+    "swagger-ui.css": _SWAGGER / "swagger-ui.css",
+}
+OPEN = frozenset({"/docs", "/openapi.json", *(f"/docs/{name}" for name in _FILES)})
+"""Paths that need no key. Swagger UI asks for one under `Authorize`, and sends it along."""
+
+
+def routes() -> list[Route]:
+    """All routes of the description."""
+    return [Route("/openapi.json", _document), Route("/docs", _page), Route("/docs/{name}", _file)]
+
+
+async def _document(_: Request) -> Response:
+    return Response(document(), media_type="application/json")
+
+
+async def _page(_: Request) -> Response:
+    return Response((_OURS / "index.html").read_bytes(), media_type="text/html", headers=_HEADERS)
+
+
+async def _file(request: Request) -> Response:
+    file = _FILES.get(request.path_params["name"])
+    if file is None:
+        raise HTTPException(404)
+    headers = _HEADERS | {"cache-control": "max-age=3600"}
+    return Response(file.read_bytes(), media_type=_TYPES[file.name.rpartition(".")[2]], headers=headers)
