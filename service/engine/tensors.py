@@ -3,7 +3,7 @@
 `repository` loads it, `predictor` submits to it.
 """
 
-from collections import deque
+from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -51,38 +51,42 @@ class TensorBatcher(Batching):
     def __init__(self, compute: Callable[[Tensors], Outputs], workers: Workers, **limits: Any) -> None:
         super().__init__(workers, **limits)
         self._run = compute
-        self._ready: deque[TensorJob] = deque()
+        self._ready: list[TensorJob] = []  # by priority, then in the order in which they came
 
     def submit(self, job: Job[Any]) -> None:
-        """Take a request in, or refuse it at once; see `check`. What is measured is the cost of a row."""
+        """Take a request in, or refuse it at once; see `check`. What is measured is the cost of a row.
+
+        There is nothing to prepare: it can join the next run from now on, even while all workers are busy.
+        """
         assert isinstance(job, TensorJob)  # noqa: S101 - the predictor submits no other
         self.check(job.deadline)
         job.cost = self._cost * job.rows
         self.pending += 1
+        with self._lock:
+            insort(self._ready, job, key=lambda other: other.priority)
         self._workers.submit(job, self)
 
-    def process(self, job: Job[Any]) -> None:
-        """Take one request, then run batches for as long as a run may start and requests are ready."""
-        assert isinstance(job, TensorJob)  # noqa: S101 - the predictor submits no other
-        job.started = job.prepared = perf_counter()
+    def process(self, _: Job[Any]) -> None:
+        """Run batches for as long as a run may start and requests are ready; this one may have been in one already."""
         with self._lock:
-            self._ready.append(job)
             if self._runs >= self.max_runs:
                 return  # runs are under way; whoever ends one takes this job along
             self._runs += 1
         self._run_batches()
 
     def _next_batch(self) -> list[Job[Any]]:
-        """Take the request that is ready for longest, and those of its shapes that fit; a large one is run alone."""
+        """Take the request that comes first, and those of its shapes that fit beside it; a large one is run alone."""
         with self._lock:
             if not self._ready:
                 self._runs -= 1
                 return []
-            first = self._ready.popleft()
-            batch: list[Job[Any]] = [first]
-            rows, left = first.rows, deque[TensorJob]()
+            first = self._ready[0]
+            batch: list[Job[Any]] = []
+            left: list[TensorJob] = []
+            rows, now = 0, perf_counter()
             for job in self._ready:
-                if job.shapes == first.shapes and rows + job.rows <= self.max_batch:
+                if job is first or (job.shapes == first.shapes and rows + job.rows <= self.max_batch):
+                    job.started = job.prepared = now
                     batch.append(job)
                     rows += job.rows
                 else:

@@ -5,7 +5,7 @@ REST and gRPC call it; it knows neither.
 
 import asyncio
 import importlib.metadata
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -110,8 +110,14 @@ class Dataplane:
         slots = self._repository.slots.values()
         return [index_entry(slot) for slot in slots if not ready or slot.state is State.READY]
 
-    async def load(self, name: str) -> None:
+    async def load(self, name: str, parameters: Collection[str] = ()) -> None:
         """Load a model, or the version of it that the store holds now; raises `RequestError`."""
+        if parameters:
+            raise RequestError(
+                Reason.BAD_REQUEST,
+                f"`{min(parameters)[:80]}`: a model is loaded as its folder has it, without files or a configuration "
+                "of the request's.",
+            )
         await asyncio.to_thread(self._repository.reload, name)
 
     async def unload(self, name: str) -> None:

@@ -34,6 +34,7 @@ DATATYPES: Mapping[DType, str] = {
 }
 _DTYPES = {name: np.dtype(dtype).newbyteorder("<") for dtype, name in DATATYPES.items() if name != "BYTES"}
 _ACCEPTED = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}  # kinds of JSON's numbers, by the kind that is wanted
+_DEEPEST = 32  # dimensions of a JSON value
 _LENGTH = 4  # bytes of an element's length
 _BATCH_LIMIT = 1 << 40  # elements; a shape beyond it is a mistake, or meant to be one
 
@@ -88,7 +89,10 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: Any, *, enco
         raise _other_size(name, shape, found.size)
     if size == 0:
         return np.empty(shape, wanted)
-    if found.dtype.kind not in _ACCEPTED[wanted.kind]:
+    whole = _whole(data) if wanted.kind in "iu" and found.dtype.kind in "fO" else None
+    if whole is not None:
+        found = whole
+    elif found.dtype.kind not in _ACCEPTED[wanted.kind]:
         raise _bad(f"`{name[:80]}`: its elements are no {datatype}, or too large for it.")
     if wanted.kind in "iu":
         low, high = np.iinfo(wanted).min, np.iinfo(wanted).max
@@ -142,10 +146,20 @@ def to_raw(array: Array) -> bytes:
     return b"".join(len(value).to_bytes(_LENGTH, "little") + value for value in array.ravel())
 
 
-def _flat(data: Any) -> list[Any]:
+def _whole(data: Any) -> Array | None:
+    """The same as objects, where all are whole: of large ones NumPy makes floats, or nothing of its own."""
+    array: Array = np.array(data, object)
+    return array if all(type(number) is int for number in array.flat) else None
+
+
+def _flat(data: Any, depth: int = 0) -> list[Any]:
     if not isinstance(data, list):
         return [data]
-    return [element for item in data for element in _flat(item)] if any(isinstance(x, list) for x in data) else data
+    if depth > _DEEPEST:
+        raise _bad(f"The data are lists within more than {_DEEPEST} lists.")
+    if not any(isinstance(item, list) for item in data):
+        return data
+    return [element for item in data for element in _flat(item, depth + 1)]
 
 
 def _from_text(name: str, text: Any, *, encoded: bool) -> bytes:

@@ -1,0 +1,119 @@
+"""Two graphs that no task describes, added as their owner would, and a server that batches them."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests.conftest import serving
+from zoo import catalog
+from zoo.cli import main
+
+KEY = {"X-API-Key": "boss"}
+
+
+@pytest.fixture(scope="session")
+def own_graphs(tmp_path_factory):
+    """ONNX files: `gru`, a classifier of [N, T, F] whose T is free, and `style`, [N, 3, H, W] -> [N, 3, H, W]."""
+    import torch
+    from torch import nn
+
+    class Gru(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru, self.head = nn.GRU(8, 16, batch_first=True), nn.Linear(16, 3)
+
+        def forward(self, x):
+            states, _ = self.gru(x)
+            return {"logits": self.head(states[:, -1]), "states": states}
+
+    style = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.InstanceNorm2d(8, affine=True),
+        nn.ReLU(),
+        nn.Conv2d(8, 3, 3, padding=1),
+        nn.Sigmoid(),
+    )
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("graphs")
+    dim = torch.export.Dim
+    for name, module, example, axes, outputs in (
+        ("gru", Gru(), torch.zeros(2, 5, 8), {0: dim("n"), 1: dim("T")}, ["logits", "states"]),
+        ("style", style, torch.zeros(2, 3, 32, 48), {0: dim("n"), 2: dim("H"), 3: dim("W")}, ["y"]),
+    ):
+        torch.onnx.export(
+            module.eval(),
+            (example,),
+            folder / f"{name}.onnx",
+            dynamo=True,
+            external_data=False,
+            input_names=["x"],
+            output_names=outputs,
+            dynamic_shapes=(axes,),
+            verbose=False,
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mixed_store(own_graphs, models, tmp_path_factory):
+    """A store with both, added by `zooserve add`, and two models for pictures."""
+    store = tmp_path_factory.mktemp("mixed")
+    for name in ("gru", "style"):
+        arguments = ["add", str(own_graphs / f"{name}.onnx"), "--task", "tensors", "--license", "LicenseRef-own"]
+        arguments += ["--out", str(store / "cards"), "--models", str(store), "--json"]
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 0, result.output
+    for name in ("mobilenet_v2", "yolov4_tiny"):
+        (store / name).symlink_to(models / name)
+    return store
+
+
+@pytest.fixture(scope="session")
+def oip(mixed_store, tmp_path_factory):
+    """A server that answers them, one run at a time, so that what comes together is seen in one batch."""
+    settings = {"ZOOSERVE_MAX_BATCH": "8", "ZOOSERVE_THREADS": "1", "ZOOSERVE_ADMIN_KEYS": "boss"}
+    with serving(tmp_path_factory.mktemp("oip") / "log", ZOOSERVE_MODELS=str(mixed_store), **settings) as server:
+        server.wait(200)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def coffee() -> bytes:
+    return catalog.sample("coffee").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def run_alone(own_graphs):
+    """What ONNX Runtime itself answers: the name of a graph and its input -> its outputs by name."""
+    import onnxruntime
+
+    sessions = {name: onnxruntime.InferenceSession(own_graphs / f"{name}.onnx") for name in ("gru", "style")}
+
+    def run(name: str, x: np.ndarray) -> dict[str, np.ndarray]:
+        names = [output.name for output in sessions[name].get_outputs()]
+        return dict(zip(names, sessions[name].run(names, {"x": x}), strict=True))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def batches(oip):
+    """Count a model's runs and the rows in them: a function of its name."""
+
+    def count(model: str) -> tuple[int, int]:
+        stats = oip.client.get(f"/v2/models/{model}/stats").json()["model_stats"][0]
+        return stats["execution_count"], stats["inference_count"]
+
+    return count
+
+
+@pytest.fixture
+def together():
+    """Await many at once from ordinary code."""
+
+    def run(coroutine):
+        return asyncio.run(coroutine)
+
+    return run

@@ -1,0 +1,113 @@
+"""Tensors to JSON and to raw bytes and back, and what is refused of them."""
+
+import contextlib
+import json
+import struct
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from service.errors import RequestError
+from service.oip.tensors import DATATYPES, datatype_of, from_json, from_raw, to_json, to_raw
+
+NUMBERS = [np.dtype(dtype) for dtype in DATATYPES if dtype != "string"]
+shapes = hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4)
+
+
+def finite(dtype):
+    return {"allow_nan": False, "allow_infinity": False} if dtype.kind == "f" else None
+
+
+@given(st.sampled_from(NUMBERS).flatmap(lambda dtype: hnp.arrays(dtype, shapes, elements=finite(dtype))))
+def test_numbers_come_back_from_json(array):
+    data = json.loads(msgspec.json.encode(to_json(array)))
+    again = from_json("x", datatype_of(array), array.shape, data)
+    assert again.dtype == array.dtype
+    np.testing.assert_array_equal(again, array)
+
+
+@given(hnp.arrays(object, shapes, elements=st.binary(max_size=9)))
+def test_bytes_come_back_from_raw_bytes(array):
+    again = from_raw("x", "BYTES", array.shape, memoryview(to_raw(array)))
+    np.testing.assert_array_equal(again, array)
+
+
+@given(hnp.arrays(object, shapes, elements=st.text(max_size=9)))
+def test_texts_come_back_from_json(array):
+    encoded = np.vectorize(str.encode, otypes=[object])(array) if array.size else array
+    again = from_json("x", "BYTES", array.shape, json.loads(json.dumps(array.tolist())))
+    np.testing.assert_array_equal(again, encoded)
+    assert json.loads(msgspec.json.encode(to_json(again))) == array.ravel().tolist()
+
+
+@given(st.sampled_from(list(DATATYPES.values())), st.lists(st.integers(-1, 3), max_size=3), st.binary(max_size=40))
+def test_any_raw_bytes_make_an_array_or_a_refusal(datatype, shape, data):
+    with contextlib.suppress(RequestError):
+        assert list(from_raw("x", datatype, shape, memoryview(data)).shape) == shape
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3), lambda x: st.lists(x, max_size=3)
+)
+
+
+@given(st.sampled_from(list(DATATYPES.values())), st.lists(st.integers(0, 3), max_size=3), json_values)
+def test_any_json_makes_an_array_or_a_refusal(datatype, shape, data):
+    with contextlib.suppress(RequestError):
+        assert list(from_json("x", datatype, shape, data).shape) == shape
+
+
+@pytest.mark.parametrize(
+    ("datatype", "shape", "data", "words"),
+    [
+        ("FP32", [2], [1, 2, 3], "the shape [2] has 2 elements, but 3 came"),
+        ("FP32", [2], [[1], [2, 3]], "its rows have different lengths"),
+        ("FP32", [1], ["1"], "its elements are no FP32"),
+        ("INT32", [1], [1.5], "its elements are no INT32"),
+        ("UINT8", [2], [0, 256], "UINT8 has the range 0 to 255"),
+        ("UINT8", [1], [-1], "UINT8 has the range 0 to 255"),
+        ("BOOL", [1], [1], "its elements are no BOOL"),
+        ("INT64", [1], [2**70], "INT64 has the range"),
+        ("UINT64", [2], [-1, 2**63], "UINT64 has the range"),
+        ("BYTES", [1], json.loads("[" * 99 + "]" * 99), "lists within more than 32 lists"),
+        ("FP32", [1], json.loads("[" * 99 + "]" * 99), "maximum number of dimension"),
+        ("BYTES", [1], [1], "in JSON they are texts"),
+        ("BF16", [1], [1], "the datatype `BF16` is not served"),
+        ("FP32", [-1], [], "the shape [-1] cannot be"),
+        ("FP32", [1 << 30, 1 << 30], [], "cannot be"),
+    ],
+)
+def test_what_json_is_refused(datatype, shape, data, words):
+    with pytest.raises(RequestError) as refusal:
+        from_json("x", datatype, shape, data)
+    assert words in refusal.value.detail
+
+
+@pytest.mark.parametrize(
+    ("datatype", "shape", "data", "words"),
+    [
+        ("FP32", [2], b"1234567", "has 8 bytes, but 7 came"),
+        ("BYTES", [1], struct.pack("<I", 5) + b"four", "end within an element"),
+        ("BYTES", [1], b"\0\0", "end within an element"),
+        ("BYTES", [2], struct.pack("<I", 4) + b"four", "has 2 elements, but 1 came"),
+    ],
+)
+def test_what_raw_bytes_are_refused(datatype, shape, data, words):
+    with pytest.raises(RequestError) as refusal:
+        from_raw("x", datatype, shape, memoryview(data))
+    assert words in refusal.value.detail
+
+
+def test_base64_in_json_where_it_is_said():
+    assert from_json("x", "BYTES", [1], ["/9j/"], encoded=True).tolist() == [b"\xff\xd8\xff"]
+    with pytest.raises(RequestError, match="says base64"):
+        from_json("x", "BYTES", [1], ["/9j"], encoded=True)
+
+
+def test_bytes_that_are_no_text_are_not_json():
+    with pytest.raises(RequestError, match="ask for it as binary data"):
+        to_json(np.array([b"\xff"], object))
