@@ -91,7 +91,9 @@ class LoadedModel:
         seconds = measure(self.session, sizes)
         max_batch = fixed or best_batch(seconds)
         # On a CPU every worker computes where it is: as many runs as there are workers, and no measuring changes that.
-        max_runs = best_runs(self.session, max_batch, GPU_RUNS) if on_gpu else self._workers.size
+        # Whoever sets a batch size wants batches: one worker is left to prepare pictures while the others compute.
+        on_cpu = max(1, self._workers.size - 1) if fixed > 1 else self._workers.size
+        max_runs = best_runs(self.session, max_batch, GPU_RUNS) if on_gpu else on_cpu
         return Profile(seconds, max_batch, max_runs, tuning, "setting" if fixed else "measured")
 
     def _warm_up(self, metrics: Metrics) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ import platformdirs
 from service.engine.profile import Profile
 
 logger = logging.getLogger(__name__)
+_FORM = "2"  # of what follows from a measurement; another one is measured anew
 
 
 def recall(key: str) -> Profile | None:
@@ -37,7 +38,7 @@ def remember(key: str, profile: Profile) -> None:
 
 def key_of(model_sha256: str, provider: str, workers: int, max_batch: int) -> str:
     """Name what a measurement depends on: graph, provider and version, machine, worker threads, the batch size set."""
-    facts = (model_sha256, provider, ort.__version__, platform.machine(), _processor(), str(workers), str(max_batch))
+    facts = (_FORM, model_sha256, provider, ort.__version__, platform.machine(), _processor(), str(workers), str(max_batch))
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
 
 

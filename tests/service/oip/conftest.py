@@ -72,8 +72,8 @@ def mixed_store(own_graphs, models, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def oip(mixed_store, tmp_path_factory):
-    """A server that answers them, one run at a time, so that what comes together is seen in one batch."""
-    settings = {"ZOOSERVE_MAX_BATCH": "8", "ZOOSERVE_THREADS": "1", "ZOOSERVE_ADMIN_KEYS": "boss"}
+    """A server that answers them in batches of up to 8."""
+    settings = {"ZOOSERVE_MAX_BATCH": "8", "ZOOSERVE_THREADS": "2", "ZOOSERVE_ADMIN_KEYS": "boss"}
     with serving(tmp_path_factory.mktemp("oip") / "log", ZOOSERVE_MODELS=str(mixed_store), **settings) as server:
         server.wait(200)
         yield server
