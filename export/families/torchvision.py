@@ -1,7 +1,7 @@
 """Torchvision's 80 classifiers and six segmenters.
 
 A card names the `architecture` in its options. Where there is no card, `card_for` writes one for every classifier and
-segmenter that torchvision has, from the metadata of its default weights; `export.pipeline` asks it.
+segmenter that torchvision has, from the metadata of its default weights; `zoo.libraries` asks it.
 """
 
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import torchvision
 from torch import Tensor, nn
-from torchvision.models import get_model, get_model_weights, list_models, segmentation
+from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models, segmentation
 
 from export.activation import with_activation
 from export.checkpoint import load, read_state_dict
@@ -19,7 +19,7 @@ from zoo.card import Licence, ModelCard, Normalise, Recipe, Source
 from zoo.errors import ExportError
 from zoo.labels import read_labels
 
-_HASH = re.compile(r"-([0-9a-f]{8,64})\.pth$")  # torchvision's file names end in the first digits of the sha256
+_HASH = re.compile(r"-([0-9a-f]{8,64})\.pth$")
 _SWAG_LICENCE = "CC-BY-NC-4.0"  # the only other licence among torchvision's weights
 _MAX_MEGABYTES = 2047  # of one ONNX file
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
@@ -74,6 +74,19 @@ class _Segmenter(nn.Module):
         return {"logits": self.network(x)["out"]}
 
 
+def source_of(name: str, weights: WeightsEnum) -> Source:
+    """Return the file of a model's weights as torchvision publishes it.
+
+    Raises:
+        ExportError: its name does not end in the first digits of its sha256, as torchvision's do.
+    """
+    digest = _HASH.search(weights.url)
+    if digest is None:
+        raise ExportError(f"{name}: torchvision's file name {weights.url!r} does not end in a hash")
+    size = round(weights.meta["_file_size"] * 2**20)  # it is given in MiB
+    return Source(url=weights.url, sha256_prefix=digest[1], size=size)
+
+
 def names() -> list[str]:
     """Return the names of torchvision's classifiers and segmenters. Quantised ones are others' business."""
     return [*list_models(module=torchvision.models), *list_models(module=segmentation)]
@@ -95,7 +108,7 @@ def card_for(name: str) -> ModelCard | None:
     if name not in names():
         return None
     weights = get_model_weights(name).DEFAULT
-    megabytes = weights.meta.get("_file_size", 0)
+    megabytes = weights.meta["_file_size"]
     if megabytes > _MAX_MEGABYTES:
         raise ExportError(f"{name}: {megabytes / 1024:.1f} GiB of weights; one ONNX file holds at most 2 GiB")
     preset = weights.transforms()
@@ -109,9 +122,6 @@ def card_for(name: str) -> ModelCard | None:
     else:
         side = preset.crop_size[0]
         recipe = Recipe(side, side, "crop", short_side=preset.resize_size[0], interpolation=interpolation)
-    digest = _HASH.search(weights.url)
-    if digest is None:
-        raise ExportError(f"{name}: torchvision's file name {weights.url!r} does not end in a hash")
     return ModelCard(
         name=name,
         version="1",
@@ -121,7 +131,7 @@ def card_for(name: str) -> ModelCard | None:
         labels="voc21" if segmenter else "imagenet1k",
         licence=Licence("BSD-3-Clause", _SWAG_LICENCE if "SWAG" in weights.name else "BSD-3-Clause"),
         recipe=recipe,
-        sources={"weights": Source(url=weights.url, sha256_prefix=digest[1], size=round(megabytes * 2**20) or None)},
+        sources={"weights": source_of(name, weights)},
         homepage=weights.meta["recipe"],
         normalise=Normalise(mean, std),
         options={"architecture": name},

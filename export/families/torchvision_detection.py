@@ -1,10 +1,9 @@
 """Torchvision's detectors: SSD, SSDlite, RetinaNet, FCOS and Faster R-CNN.
 
 A card names the `architecture` in its options. Where there is no card, `card_for` writes one from the metadata of the
-default weights; `export.naming` asks it.
+default weights; `zoo.libraries` asks it.
 """
 
-import re
 from pathlib import Path
 
 import torch
@@ -14,14 +13,14 @@ from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.models.detection import FasterRCNN
 
 from export.checkpoint import load, read_state_dict
+from export.families.torchvision import source_of
 from export.network import Network
 from export.torchvision_detection.one_stage import OneStage
 from export.torchvision_detection.two_stage import TwoStage
-from zoo.card import Licence, ModelCard, Normalise, Recipe, Source
+from zoo.card import Licence, ModelCard, Normalise, Recipe
 from zoo.errors import ExportError
 from zoo.labels import read_labels
 
-_HASH = re.compile(r"-([0-9a-f]{8,64})\.pth$")  # torchvision's file names end in the first digits of the sha256
 _COCO = "coco80"
 _SIDE = {"ssd300_vgg16": 300, "ssdlite320_mobilenet_v3_large": 320, "fasterrcnn_mobilenet_v3_large_320_fpn": 320}
 _FIXED = ("ssd",)  # whose anchors are made for one size
@@ -123,10 +122,6 @@ def card_for(name: str) -> ModelCard | None:
     normalise = _NORMALISE.get(name, _IMAGENET)
     red, green, blue = (round(value) for value in normalise.mean)
     fixed = name.startswith(_FIXED)
-    digest = _HASH.search(weights.url)
-    if digest is None:
-        raise ExportError(f"{name}: torchvision's file name {weights.url!r} does not end in a hash")
-    size = round(weights.meta["_file_size"] * 2**20)  # it is given in MiB
     options: dict[str, str | int | float | bool] = {"architecture": name}
     if name in _NO_EPS:
         options["batch_norm_eps"] = 0.0
@@ -139,7 +134,7 @@ def card_for(name: str) -> ModelCard | None:
         labels=_COCO,
         licence=Licence("BSD-3-Clause", "BSD-3-Clause"),
         recipe=Recipe(side, side, "stretch") if fixed else Recipe(side, side, "letterbox", pad=(red, green, blue)),
-        sources={"weights": Source(url=weights.url, sha256_prefix=digest[1], size=size)},
+        sources={"weights": source_of(name, weights)},
         homepage=weights.meta["recipe"],
         normalise=normalise,
         options=options,

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-timm = pytest.importorskip("timm")
+timm = pytest.importorskip("timm", reason="timm is not installed: install zooserve's extra `timm`")
 from safetensors.torch import save_file  # noqa: E402 - comes with timm
 from timm.data import create_transform  # noqa: E402
 
