@@ -26,6 +26,14 @@ class Settings(Struct, frozen=True):
         Literal["auto", "cpu", "cuda", "tensorrt"],
         Meta(description="Where to run; `auto` takes CUDA where there is a GPU, the others fail where they cannot."),
     ] = "auto"
+    grpc_port: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65535,
+            description="A second port, for the Open Inference Protocol over gRPC; 0: none. Needs zooserve[grpc].",
+        ),
+    ] = 0
     workers: Annotated[int, Meta(ge=1, le=64, description="Server processes. One uses all cores on a CPU.")] = 1
     threads: Annotated[int, Meta(ge=0, le=256, description="Worker threads of a process; 0: one per usable core.")] = 0
     max_batch: Annotated[

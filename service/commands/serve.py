@@ -11,6 +11,7 @@ from typing import cast
 import click
 from rich.console import Console
 
+from service.grpc import require
 from service.http.keys import Guard
 from service.settings import PREFIX, SettingError, read_settings, table
 
@@ -20,6 +21,7 @@ Examples:
   zooserve serve                                   all models of ./models on http://127.0.0.1:3000
   zooserve serve --host 0.0.0.0 --port 8080        for other machines, on another port
   ZOOSERVE_LOAD=mobilenet_v2 zooserve serve        one model only
+  ZOOSERVE_GRPC_PORT=8001 zooserve serve           the Open Inference Protocol over gRPC, too
   ZOOSERVE_DEVICE=cuda zooserve serve              on the GPU, or not at all
 """
 
@@ -46,10 +48,16 @@ def serve(host: str, port: int, models: str | None) -> None:
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
         settings = read_settings()
+        require(settings.grpc_port)
         guard = Guard(settings.api_keys, settings.admin_keys)
     except (ValueError, SettingError) as error:
         raise click.ClickException(str(error)) from error
-    _check_port(address, port)
+    _check_port(address, port, "--port (or PORT=)")
+    if settings.grpc_port == port:
+        raise click.ClickException(f"ZOOSERVE_GRPC_PORT={port}: HTTP has this port; choose another for one of them.")
+    if settings.grpc_port:
+        _check_port(address, settings.grpc_port, "ZOOSERVE_GRPC_PORT=")
+    os.environ["ZOOSERVE_HOST"] = str(address)  # for the processes, whose second port is to be there too
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
     # A home of its own: two servers with one home wipe each other's metrics.
     home = os.environ["BENTOML_HOME"] = tempfile.mkdtemp(prefix="zooserve-")
@@ -59,7 +67,8 @@ def serve(host: str, port: int, models: str | None) -> None:
     shown = f"[{address}]" if address.version == 6 else str(address)
     Console(stderr=True).print(
         f"Serving {Path(settings.models).resolve()} on [bold]http://{shown}:{port}[/bold] "
-        f"(ready when /readyz answers 200; try it at http://{shown}:{port}/ui; Swagger at /; Ctrl+C stops)",
+        f"(ready when /readyz answers 200; try it at http://{shown}:{port}/ui; Swagger at /; Ctrl+C stops)"
+        + (f", gRPC on port {settings.grpc_port}" if settings.grpc_port else ""),
         highlight=False,
         soft_wrap=True,
     )
@@ -75,12 +84,12 @@ def serve(host: str, port: int, models: str | None) -> None:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _check_port(address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> None:
+def _check_port(address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int, choice: str) -> None:
     with socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((str(address), port))
         except OSError as error:
             raise click.ClickException(
-                f"cannot listen on {address} port {port}: {error.strerror}. Choose another with --port (or PORT=)."
+                f"cannot listen on {address} port {port}: {error.strerror}. Choose another with {choice}."
             ) from error

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import grpc
 from service.engine.repository import State
 from service.errors import Reason, RequestError
 from service.http import docs, ui
@@ -46,6 +47,7 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
     predict: dict[str, ASGIApp] = {f"/v1/{task}": Predict(task, runtime, guard) for task in get_args(Task)}
     drain = Drain(runtime.settings.drain_s)
     status = Status(runtime, drain)
+    dataplane = Dataplane(runtime)
     admin = Admin(runtime.repository, status, guard)
 
     @asynccontextmanager
@@ -57,7 +59,7 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
         loaded = asyncio.create_task(_loaded(runtime))
         if runtime.replaces:  # its clients wait to be taken in, rather than be told that it is not ready
             await asyncio.wait([loaded], timeout=_TAKE_OVER_S)
-        async with behind.router.lifespan_context(behind):
+        async with behind.router.lifespan_context(behind), grpc.beside(runtime, dataplane, status, guard):
             yield
         runtime.stop()
 
@@ -80,7 +82,7 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     app.router.default = _Behind(behind, int(runtime.settings.max_body_mb * 1e6))
-    oip = Oip(runtime, Dataplane(runtime), status, guard)
+    oip = Oip(runtime, dataplane, status, guard)
     return _ShortCut(predict, oip, app if guard.open else _Locked(app, guard), drain)
 
 

@@ -176,13 +176,7 @@ class Oip:
     async def _load(self, request: Request) -> Response:
         self._guard.check_admin(dict(request.scope["headers"]))
         asked = await self._body(request, _LoadRequest)
-        if asked.parameters:
-            raise RequestError(
-                Reason.BAD_REQUEST,
-                f"`{min(asked.parameters)[:80]}`: a model is loaded as its folder has it, without files or a "
-                "configuration of the request's.",
-            )
-        await self._dataplane.load(request.path_params["name"])
+        await self._dataplane.load(request.path_params["name"], asked.parameters)
         return _json({"name": request.path_params["name"], "load": True})
 
     async def _unload(self, request: Request) -> Response:

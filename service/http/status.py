@@ -81,6 +81,16 @@ class Status:
         self._stuck_s = runtime.settings.stuck_s
         self._drain = drain
 
+    @property
+    def live(self) -> bool:
+        """Whether the event loop turns and the workers get on."""
+        return not self._stuck()
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model passed every check, and the server is to stay."""
+        return self._repository.ready and not self._problem()
+
     async def livez(self, _: Request) -> Response:
         """Answer 200 while the event loop turns and the workers get on, else 503: only a restart would help."""
         problem = self._stuck()
@@ -88,11 +98,10 @@ class Status:
 
     async def readyz(self, _: Request) -> Response:
         """Answer 200 once every model passed every check, else 503 and what is missing."""
-        repository = self._repository
-        models = {name: ModelState(slot.state, slot.reason, slot.refused) for name, slot in repository.slots.items()}
-        problem = self._problem()
-        ready = repository.ready and not problem
-        return _json(Readiness(ready, models, problem), 200 if ready else 503)
+        slots = self._repository.slots
+        models = {name: ModelState(slot.state, slot.reason, slot.refused) for name, slot in slots.items()}
+        ready = self.ready
+        return _json(Readiness(ready, models, self._problem()), 200 if ready else 503)
 
     async def metrics(self, _: Request) -> Response:
         """Answer in Prometheus' text format."""
@@ -103,8 +112,8 @@ class Status:
             metrics.refused.labels(name)  # from 0 on, so that the first one is seen to rise
             if slot.model is not None:
                 metrics.queue_depth.labels(name).set(slot.model.batcher.pending)
-        metrics.live.set(not self._stuck())
-        metrics.ready.set(self._repository.ready and not self._problem())
+        metrics.live.set(self.live)
+        metrics.ready.set(self.ready)
         metrics.gc_longest.set(self._pauses.longest)
         body = await asyncio.get_running_loop().run_in_executor(None, metrics.render)
         return Response(body, media_type=CONTENT_TYPE_LATEST)
