@@ -83,7 +83,7 @@ async function choose(name) {
   }
   showFacts($("facts"), details);
   if (details.card) options.show(details.card);
-  if (!$("try").hidden) history.replaceState(null, "", `#${name}`);
+  if (!$("page-try").hidden) history.replaceState(null, "", `#${name}`);
   render();
   await ask();
 }
@@ -221,7 +221,7 @@ const save = () => stage.save(`${strip.chosen?.name.replace(/\.\w+$/, "")}.${mod
 // Wiring
 
 const openTab = tabs(document.querySelector("header .tabs"), (name) => {
-  for (const page of ["try", "live"]) $(page).hidden = page !== name;
+  for (const page of ["try", "live"]) $(`page-${page}`).hidden = page !== name;
   if (name === "live" || model) history.replaceState(null, "", `#${name === "live" ? "live" : model}`);
   if (name === "live") live.start();
   else live.stop();

@@ -78,7 +78,9 @@ export class Live {
     for (let at = first; at < this.#looks.length; at++) points.push(this.#at(at, name));
     const last = points.at(-1);
     const ms = (value) => value && 1000 * value;
-    this.rate.update([points.map(({ now }) => now.rate), points.map(({ now }) => now.errors || null)], SHOWN);
+    const failed = points.some(({ now }) => now.errors);
+    const errors = points.map(({ now }) => (failed ? now.errors : null));
+    this.rate.update([points.map(({ now }) => now.rate), errors], SHOWN);
     this.latency.update(
       ["p50", "p90", "p99"].map((q) => points.map((point) => ms(point[q]))),
       SHOWN,

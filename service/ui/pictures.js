@@ -24,9 +24,9 @@ export class Picture {
     return this.#bitmap;
   }
 
+  /** Let the file go. Its bitmap stays until nothing draws it any more. */
   free() {
     URL.revokeObjectURL(this.url);
-    this.#bitmap?.then((bitmap) => bitmap?.close());
   }
 }
 

@@ -33,7 +33,7 @@ def test_run_lengths_are_what_pycocotools_wrote(call, height, width, seed, share
     assert np.array_equal(np.reshape(found, (height, width)), 255 * mask)
 
 
-@pytest.mark.parametrize("size", [(50, 20), (301, 133), (7, 300), (1, 1), (800, 900)])
+@pytest.mark.parametrize("size", [(50, 20), (301, 133), (7, 300), (1, 1), (310, 190)])
 def test_run_lengths_are_decoded_to_the_size_that_is_drawn(call, size):
     rows, columns = np.indices((200, 300))
     mask = ((rows - 100) ** 2 + (columns - 120) ** 2 < 80**2).astype(np.uint8)

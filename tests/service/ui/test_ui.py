@@ -405,9 +405,9 @@ def test_everything_works_with_the_keyboard(open_page):
     page.keyboard.press("Escape")
     assert page.locator("#help").is_hidden()
     page.keyboard.press("l")
-    assert page.locator("#live").is_visible()
+    assert page.locator("#page-live").is_visible()
     page.keyboard.press("t")
-    assert page.locator("#try").is_visible()
+    assert page.locator("#page-try").is_visible()
     with page.expect_download() as waiting:
         page.keyboard.press("s")
     assert Image.open(BytesIO(Path(waiting.value.path()).read_bytes())).format == "PNG"
