@@ -155,7 +155,10 @@ def _answered(card: TensorCard, graph: Graph, sample: Path | None) -> tuple[Tens
     """Return rows and the graph's answers to each alone."""
     if sample is not None:
         rows = _sampled(graph, sample)
-        return rows, _one_by_one(graph, rows)
+        try:
+            return rows, _one_by_one(graph, rows)
+        except Exception as error:  # ONNX Runtime's errors have no common base of use
+            raise ExportError(f"{card.name}: the graph does not run on the rows of {sample}: {error}") from error
     named = {name for axes in graph.free.values() for axis, name in axes.items() if axis}
     if unknown := card.options.keys() - named:
         known = ", ".join(sorted(named)) or "none"

@@ -1,0 +1,130 @@
+"""Is the Open Inference Protocol as quick as `/v1`? The same photo through every door, in turns.
+
+The service runs on one core, the client on another. `/v1` and `/v2` get the JPEG; `/v2` also gets its pixels decoded
+and resized, as raw bytes, which is how most clients of the protocol send them.
+"""
+
+import io
+import json
+import os
+import struct
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+import numpy as np
+from msgspec import Struct
+from PIL import Image
+
+from loadtests.client import Address, Limits, Request, closed_loop, run
+from loadtests.compare.process import on_cores
+from loadtests.photo import photo
+from loadtests.report import machine, markdown_table, report, versions, write_json
+from loadtests.serving import serving
+from loadtests.stats import Summary, median_of, summarise
+from zoo.card import Recipe, of_pictures
+from zoo.recipe import apply_exact
+from zoo.store import Store
+
+_PACKAGES = ("zooserve", "onnxruntime", "starlette", "uvicorn", "uvloop", "numpy")
+_HEADER = ("door", "clients", "pictures/s", "p50, ms", "p99, ms", "of /v1's rate")
+
+
+class Door(Struct, frozen=True):
+    """What one way in gave, by the number of clients: medians of the rounds, and every round."""
+
+    rate: dict[int, float]
+    p50: dict[int, float]
+    p99: dict[int, float]
+    rounds: dict[int, list[Summary]]
+
+
+@click.command()
+@click.option("--model", default="mobilenet_v2", show_default=True, help="A classifier of the store.")
+@click.option("--models", default="models", show_default=True, type=click.Path(file_okay=False, path_type=Path))
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--seconds", default=5.0, show_default=True, help="Of each load.")
+@click.option("--clients", default="1,8", show_default=True, help="At once, with commas.")
+@click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Of the report; .md beside it.")
+def main(*, model: str, models: Path, rounds: int, seconds: float, clients: str, out: Path | None) -> None:
+    """Measure pictures per second through /v1 and through /v2."""
+    where = machine()
+    entry = Store(models).latest(model)
+    if entry.card is None:
+        raise click.ClickException(entry.problem)
+    doors = doors_of(model, of_pictures(entry.card).recipe, photo())
+    crowds = [int(count) for count in clients.split(",")]
+    found: dict[str, dict[int, list[Summary]]] = {name: {count: [] for count in crowds} for name in doors}
+    server, client = _cores()
+    with TemporaryDirectory(prefix="oip-") as folder, on_cores(server):
+        settings = {"ZOOSERVE_MODELS": str(models.resolve()), "ZOOSERVE_LOAD": model}
+        with serving(Path(folder) / "log", settings) as (address, _), on_cores(client):
+            for name in doors:
+                _load(address, doors[name], max(crowds), 1.0)
+            for _ in range(rounds):
+                for count in crowds:
+                    for name, request in doors.items():
+                        found[name][count].append(_load(address, request, count, seconds))
+    results = {name: _medians(by_clients) for name, by_clients in found.items()}
+    table = markdown_table(_HEADER, _rows(results))
+    click.echo(table)
+    if out is not None:
+        chosen = {"model": model, "rounds": rounds, "seconds": seconds, "clients": crowds}
+        write_json(out, report("oip", sys.argv[1:], where, versions(_PACKAGES), chosen, results))
+        about = f"`{model}` on one core of {where.processor}, medians of {rounds} rounds of {seconds:g} s in turns."
+        out.with_suffix(".md").write_text(f"{about}\n\n{table}\n", encoding="utf-8")
+
+
+def doors_of(model: str, recipe: Recipe, jpeg: bytes) -> dict[str, Request]:
+    """Return the photo as each door takes it; all are answered with the same JSON."""
+    pixels = np.ascontiguousarray(apply_exact(recipe, Image.open(io.BytesIO(jpeg)).convert("RGB")))
+    packed = struct.pack("<I", len(jpeg)) + jpeg
+    return {
+        "/v1, JPEG": Request("POST", f"/v1/classify?model={model}", {"Content-Type": "image/jpeg"}, jpeg),
+        "/v2, JPEG": _binary(model, "image", "BYTES", [1], packed),
+        "/v2, pixels": _binary(model, "images", "UINT8", [1, *pixels.shape], pixels.tobytes()),
+    }
+
+
+def _binary(model: str, name: str, datatype: str, shape: list[int], data: bytes) -> Request:
+    """Return a request with one tensor behind its JSON, that wants the task's result."""
+    tensor = {"name": name, "datatype": datatype, "shape": shape, "parameters": {"binary_data_size": len(data)}}
+    outputs = [{"name": "result", "parameters": {"binary_data": True}}]
+    header = json.dumps({"inputs": [tensor], "outputs": outputs}).encode()
+    headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(header))}
+    return Request("POST", f"/v2/models/{model}/infer", headers, header + data)
+
+
+def _cores() -> tuple[set[int], set[int]]:
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise click.ClickException("this needs two cores, one for the service and one for the client")
+    return {cores[0]}, {cores[1]}
+
+
+def _load(address: Address, request: Request, clients: int, seconds: float) -> Summary:
+    summary = summarise(run(closed_loop(address, [request], concurrency=clients, limits=Limits(seconds))))
+    if summary.errors:
+        raise click.ClickException(f"{request.path}: {summary.statuses} {summary.failures}")
+    return summary
+
+
+def _medians(rounds: dict[int, list[Summary]]) -> Door:
+    def each(figure: str) -> dict[int, float]:
+        return {count: median_of(found, lambda one: getattr(one, figure)) or 0.0 for count, found in rounds.items()}
+
+    return Door(each("rate"), each("p50"), each("p99"), rounds)
+
+
+def _rows(results: dict[str, Door]) -> list[list[str]]:
+    base = next(iter(results.values()))
+    return [
+        [name, str(n), *(f"{x[n]:.2f}" for x in (door.rate, door.p50, door.p99)), f"{door.rate[n] / base.rate[n]:.2f}"]
+        for n in base.rate
+        for name, door in results.items()
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""Any graph is published as it is, if it answers rows together as alone; else a sentence says why not."""
+
+import hashlib
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from export.pipeline import export_model
+from export.provenance import is_current
+from zoo.card import Licence, ServedTensors, Source, TensorCard
+from zoo.errors import CardError, ExportError, LicenceError
+from zoo.store import Store
+
+
+def model_of(nodes, inputs, outputs, initializers=()):
+    """An ONNX model; inputs and outputs are (name, element type, shape)."""
+    values = [[helper.make_tensor_value_info(*value) for value in some] for some in (inputs, outputs)]
+    graph = helper.make_graph(nodes, "net", *values, list(initializers))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    model.ir_version = 10
+    return model
+
+
+FLOAT = TensorProto.FLOAT
+
+
+def doubled(*shape, kind=FLOAT):
+    return model_of(
+        [helper.make_node("Add", ["x", "x"], ["y"])], [("x", kind, list(shape))], [("y", kind, list(shape))]
+    )
+
+
+@pytest.fixture
+def card_of(tmp_path):
+    """Make the card of a model, and of rows where they are given."""
+
+    def make(model, sample=None, **changes) -> TensorCard:
+        def source(name, data):
+            path = tmp_path / name
+            path.write_bytes(data)
+            return Source(file=str(path), sha256=hashlib.sha256(data).hexdigest())
+
+        sources = {"weights": source("net.onnx", model.SerializeToString())}
+        if sample is not None:
+            np.savez(tmp_path / "rows.npz", **sample)
+            sources["sample"] = source("rows.npz", (tmp_path / "rows.npz").read_bytes())
+        fields = {"name": "net", "version": "1", "task": "tensors", "title": "", "licence": Licence("MIT", "MIT")}
+        return TensorCard(**(fields | {"sources": sources} | changes))
+
+    return make
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "models")
+
+
+def test_a_graph_is_published_as_it_is(card_of, store, tmp_path):
+    card = card_of(doubled("N", "T", 4))
+    done = export_model(card, store)
+    served = store.verify("net", "1")
+    assert isinstance(served, ServedTensors)
+    assert served == done.card
+    assert [(x.name, x.dtype, x.shape) for x in served.inputs] == [("x", "float32", (None, None, 4))]
+    assert (served.opset, served.precision, served.golden.sample) == (20, "fp32", False)
+    assert (done.folder / "model.onnx").read_bytes() == (tmp_path / "net.onnx").read_bytes()
+    golden = np.load(done.folder / "golden" / served.golden.file)
+    assert golden["in/x"].shape == (3, 16, 4)
+    np.testing.assert_array_equal(golden["out/y"], 2 * golden["in/x"])
+    assert is_current(card, store)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        (TensorProto.FLOAT16, "float16"),
+        (TensorProto.DOUBLE, "float64"),
+        (TensorProto.INT32, "int32"),
+        (TensorProto.INT64, "int64"),
+    ],
+)
+def test_other_numbers(card_of, store, kind, dtype):
+    assert export_model(card_of(doubled("N", 3, kind=kind)), store).card.inputs[0].dtype == dtype
+
+
+def test_texts_and_several_inputs(card_of, store):
+    nodes = [helper.make_node("StringConcat", ["a", "b"], ["ab"]), helper.make_node("Not", ["c"], ["d"])]
+    texts = TensorProto.STRING
+    model = model_of(
+        nodes,
+        [("a", texts, ["N", 2]), ("b", texts, ["N", 2]), ("c", TensorProto.BOOL, ["N"])],
+        [("ab", texts, ["N", 2]), ("d", TensorProto.BOOL, ["N"])],
+    )
+    card = export_model(card_of(model), store).card
+    assert {x.name: x.dtype for x in (*card.inputs, *card.outputs)} == {
+        "a": "string",
+        "b": "string",
+        "c": "bool",
+        "ab": "string",
+        "d": "bool",
+    }
+
+
+def test_rows_of_the_owner_s(card_of, store):
+    rows = np.arange(20, dtype=np.float32).reshape(5, 4)
+    done = export_model(card_of(doubled("N", 4), {"x": rows}), store)
+    assert done.card.golden.sample
+    np.testing.assert_array_equal(np.load(done.folder / "golden/tensors.npz")["out/y"], 2 * rows)
+
+
+def test_sizes_of_free_dimensions(card_of, store):
+    done = export_model(card_of(doubled("N", "T"), options={"T": 5}), store)
+    assert np.load(done.folder / "golden/tensors.npz")["in/x"].shape == (3, 5)
+
+
+MEAN = model_of(
+    [
+        helper.make_node("ReduceMean", ["x", "axes"], ["m"], keepdims=1),
+        helper.make_node("Sub", ["x", "m"], ["y"]),
+    ],
+    [("x", FLOAT, ["N", 4])],
+    [("y", FLOAT, ["N", 4])],
+    [onnx.numpy_helper.from_array(np.array([0]), "axes")],
+)
+LOST = model_of(
+    [helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=0)],
+    [("x", FLOAT, ["N", 4])],
+    [("y", FLOAT, ["M"])],
+    [onnx.numpy_helper.from_array(np.array([0]), "axes")],
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "sample", "changes", "words"),
+    [
+        (doubled(1, 4), None, {}, "whose first dimension is not a free batch"),
+        (doubled(), None, {}, "whose first dimension is not a free batch"),
+        (doubled("N", 4, kind=TensorProto.BFLOAT16), None, {}, "cannot be sent|not an ONNX file that can be run"),
+        (MEAN, None, {}, "answered otherwise than each alone"),
+        (LOST, None, {}, r"'y' has the shape \[4\], whose first dimension is not a free batch"),
+        (doubled("N", "T"), None, {"options": {"S": 5}}, "no free dimension 'S'; those that it has: T"),
+        (doubled("N", 4), {"y": np.zeros((3, 4), np.float32)}, {}, r"has the arrays \['y'\], expected \['x'\]"),
+        (doubled("N", 4), {"x": np.zeros((2, 4), np.float32)}, {}, "at least 3"),
+        (doubled("N", 4), {"x": np.zeros((3, 4))}, {}, "'x' is float64, expected float32"),
+        (
+            doubled("N", 4),
+            {"x": np.zeros((3, 5), np.float32)},
+            {},
+            "net: the graph does not run on the rows of .*Got: 5 Expected: 4",
+        ),
+    ],
+)
+def test_what_is_not_published(card_of, store, model, sample, changes, words):
+    with pytest.raises(ExportError, match=words):
+        export_model(card_of(model, sample, **changes), store)
+    assert store.entries() == []
+
+
+def test_what_is_no_graph(card_of, store, tmp_path):
+    path = tmp_path / "text.onnx"
+    path.write_bytes(b"no graph")
+    source = Source(file=str(path), sha256=hashlib.sha256(b"no graph").hexdigest())
+    with pytest.raises(ExportError, match="not an ONNX file that can be run"):
+        export_model(card_of(doubled("N"), sources={"weights": source}), store)
+
+
+def test_licences_are_asked_for(card_of, store):
+    with pytest.raises(LicenceError, match=r"AGPL-3\.0-only"):
+        export_model(card_of(doubled("N", 4), licence=Licence("MIT", "AGPL-3.0-only")), store)
+    assert export_model(card_of(doubled("N", 4)), store, accepted=()).card.accepted == ()
+
+
+def test_such_a_card_is_none_for_pictures(tmp_path):
+    from zoo.card import of_pictures, read_model_card
+
+    path = tmp_path / "net.toml"
+    text = 'name = "net"\nversion = "1"\ntask = "tensors"\ntitle = ""\nlicence = {code = "MIT", weights = "MIT"}\n'
+    path.write_text(text + f'[sources.weights]\nfile = "net.onnx"\nsha256 = "{"0" * 64}"\n')
+    card = read_model_card(path)
+    assert isinstance(card, TensorCard)
+    assert card.sources["weights"].file == str((tmp_path / "net.onnx").resolve())
+    with pytest.raises(CardError, match="net takes tensors"):
+        of_pictures(card)
+    path.write_text(text + 'labels = "coco80"\n[sources]\n')
+    with pytest.raises(CardError, match="labels"):
+        read_model_card(path)
