@@ -61,13 +61,17 @@ class Server:
         return sum(process.memory_info().rss for process in (root, *root.children(recursive=True)))
 
 
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @contextlib.contextmanager
 def serving(log: Path, *arguments: str, port: int = 0, **environment: str) -> Iterator[Server]:
     """Start a server on a port of the loopback (0: any that is free), and end it with all its processes."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", port))
-        port = probe.getsockname()[1]
+    port = port or free_port()
     command = [str(Path(sys.executable).with_name("zooserve")), "serve", "--port", str(port), *arguments]
     with log.open("wb") as output:
         process = subprocess.Popen(

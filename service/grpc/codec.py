@@ -26,6 +26,7 @@ _FIELDS = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
+_IDLE = ("binary_data", "binary_data_size")  # words of REST that KServe's client sends here, too; they say nothing
 _TYPES: Mapping[str, type[np.generic]] = {
     "bool_contents": np.bool_,
     "int_contents": np.int32,
@@ -51,7 +52,7 @@ def read(request: Any) -> tuple[Call, bool]:
     for number, tensor in enumerate(request.inputs):
         if tensor.name in inputs:
             raise _bad(f"The input `{tensor.name[:80]}` is there twice.")
-        check_parameters(tensor.name, tensor.parameters, set())
+        check_parameters(tensor.name, tensor.parameters, _IDLE)
         if not raw:
             inputs[tensor.name] = _typed(tensor)
         elif tensor.HasField("contents"):
@@ -59,7 +60,7 @@ def read(request: Any) -> tuple[Call, bool]:
         else:
             inputs[tensor.name] = from_raw(tensor.name, tensor.datatype, tensor.shape, memoryview(raw[number]))
     for output in request.outputs:
-        check_parameters(output.name, output.parameters, set())
+        check_parameters(output.name, output.parameters, _IDLE)
     names = tuple(dict.fromkeys(output.name for output in request.outputs))
     parameters = values(request.parameters)
     return Call(request.model_name, inputs, request.model_version, names, parameters, id=request.id), bool(raw)

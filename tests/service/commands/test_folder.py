@@ -148,6 +148,8 @@ def test_pictures_that_come_later_find_their_place(server, album, tmp_path):
         (["-o", "top_k=0"], "mobilenet_v2", "422 bad_option: `top_k=0`"),
         (["-o", "model=x"], "mobilenet_v2", "--option model is no option of a task"),
         (["--annotate", "x.png"], "mobilenet_v2", "are not for --server"),
+        (["-o", "task=x"], "mobilenet_v2", "422 bad_option: There is no option `task`"),
+        (["--server", "localhost:3000"], "mobilenet_v2", "--server: url=localhost:3000: expected http://"),
         (["--deadline", "0"], "mobilenet_v2", "--deadline"),
     ],
 )
@@ -158,6 +160,7 @@ def test_what_no_picture_is_to_blame_for_ends_the_command(server, album, tmp_pat
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert not out.exists() or not out.read_bytes()
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_no_server_and_no_key(models, album, tmp_path):

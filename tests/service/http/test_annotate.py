@@ -104,6 +104,21 @@ def test_one_picture_cannot_answer_several(server, photo):
     assert (one.status_code, one.headers["content-type"]) == (200, "image/png")
 
 
+def test_drawings_do_not_pile_up(models):
+    digit = (models / "lenet5/1/golden/digit_7.png").read_bytes()
+    result = Result("m", "1", "classify", ImageSize(28, 28), [Classification(7, "7", 1.0)])
+    annotator = Annotator(Settings(max_queue=4))
+
+    async def crowd():
+        drawings = [annotator.draw(digit, result, JPEG, perf_counter() + 30) for _ in range(6)]
+        first = await asyncio.gather(*drawings, return_exceptions=True)
+        return [*first, await annotator.draw(digit, result, JPEG, perf_counter() + 30)]
+
+    outcomes = asyncio.run(crowd())
+    assert [type(outcome) for outcome in outcomes] == [bytes] * 4 + [RequestError] * 2 + [bytes]
+    assert (outcomes[4].reason, outcomes[4].retry_after) == (Reason.QUEUE_FULL, 1)
+
+
 def test_the_deadline_holds_for_the_drawing():
     out = io.BytesIO()
     Image.effect_noise((4000, 3000), 60).convert("RGB").save(out, "JPEG")

@@ -11,7 +11,7 @@ import tritonclient.http.aio as triton_aio
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
-from tests.service.oip.conftest import KEY
+from tests.service.conftest import KEY
 from zoo.recipe import apply_exact
 from zoo.store import Store
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tests.conftest import serving
+from tests.conftest import free_port, serving
 from zoo import catalog
 from zoo.cli import main
 
@@ -72,9 +72,11 @@ def mixed_store(own_graphs, models, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def oip(mixed_store, tmp_path_factory):
-    """A server that answers them in batches of up to 8."""
+    """A server that answers them in batches of up to 8, over HTTP and at `server.grpc`."""
     settings = {"ZOOSERVE_MAX_BATCH": "8", "ZOOSERVE_THREADS": "2", "ZOOSERVE_ADMIN_KEYS": "boss"}
-    with serving(tmp_path_factory.mktemp("oip") / "log", ZOOSERVE_MODELS=str(mixed_store), **settings) as server:
+    settings |= {"ZOOSERVE_GRPC_PORT": str(port := free_port()), "ZOOSERVE_MODELS": str(mixed_store)}
+    with serving(tmp_path_factory.mktemp("oip") / "log", **settings) as server:
+        server.grpc = f"127.0.0.1:{port}"
         server.wait(200)
         yield server
 

@@ -1,0 +1,50 @@
+"""Clients of the server's gRPC port: NVIDIA's, and bare calls with the service's own messages."""
+
+import importlib
+
+import grpc
+import pytest
+from google.protobuf import descriptor_pool
+
+from service.grpc.schema import SERVICE, message
+
+
+@pytest.fixture(scope="session")
+def triton():
+    """`tritonclient.grpc`. KServe's client has other messages under the same names: each gets a pool of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        pool = descriptor_pool.DescriptorPool()
+        patch.setattr(descriptor_pool, "Default", lambda: pool)
+        importlib.import_module("tritonclient.grpc.aio")
+        return importlib.import_module("tritonclient.grpc")
+
+
+@pytest.fixture(scope="session")
+def client(triton, oip):
+    with triton.InferenceServerClient(oip.grpc) as client:
+        yield client
+
+
+class Bare:
+    """Calls by name, with whatever a client might send: `bare("ServerLive", {...})` gives the answer and the call."""
+
+    def __init__(self, address: str) -> None:
+        self.channel = grpc.insecure_channel(address)
+
+    def start(self, name: str, fields: dict, **options) -> grpc.Future:
+        method = SERVICE.methods_by_name[name]
+        answer = message(method.output_type.name)
+        call = self.channel.unary_unary(
+            f"/{SERVICE.full_name}/{name}", lambda request: request.SerializeToString(), answer.FromString
+        )
+        return call.future(message(method.input_type.name)(**fields), timeout=options.pop("timeout", 30), **options)
+
+    def __call__(self, name: str, fields: dict | None = None, **options):
+        return self.start(name, fields or {}, **options).result()
+
+
+@pytest.fixture(scope="session")
+def bare(oip):
+    client = Bare(oip.grpc)
+    yield client
+    client.channel.close()
