@@ -61,6 +61,8 @@ $(VENV)/.dev: $(VENV)/.serve pyproject.toml
 	@echo "Installing the tools for checks and tests"
 	@$(BIN)/pip install --quiet --disable-pip-version-check \
 	  -e '.[$(subst $(empty) $(empty),$(comma),$(ACCELERATOR) export dev $(FAMILIES))]'
+	@# Clients that the tests speak with; their own requirements name older libraries than ours.
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'tritonclient>=2.73' 'kserve>=0.21'
 	@# Its own requirements name opencv-python, which would lie over opencv-python-headless.
 	@case ' $(FAMILIES) ' in *' libreyolo '*) \
 	  $(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'libreyolo>=1.6' ;; esac
