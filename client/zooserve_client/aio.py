@@ -72,6 +72,7 @@ class AsyncClient:
         self,
         task: Task,
         picture: Picture,
+        /,
         *,
         model: str | None = None,
         version: str | None = None,
@@ -88,6 +89,7 @@ class AsyncClient:
         self,
         task: Task,
         picture: Picture,
+        /,
         *,
         format: Format = "png",  # noqa: A002
         model: str | None = None,
@@ -99,7 +101,7 @@ class AsyncClient:
         return (await self._send(asked, deadline)).body
 
     async def predict_many(
-        self, task: Task, pictures: Iterable[Picture], *, concurrency: int = 8, **how: Any
+        self, task: Task, pictures: Iterable[Picture], /, *, concurrency: int = 8, **how: Any
     ) -> AsyncGenerator[Result | ZooserveError]:
         """Answer pictures, several at once, in their order; see `Client.predict_many`."""
         places = asyncio.Semaphore(concurrency)
@@ -130,6 +132,7 @@ class AsyncClient:
         self,
         task: Task,
         folder: str | os.PathLike[str],
+        /,
         *,
         concurrency: int = 8,
         progress: Callable[[int, int], None] = lambda _done, _total: None,
@@ -178,7 +181,7 @@ class AsyncClient:
                 response = await self._http.send(self._caller.request(self._http, ask, left))
         except (TimeoutError, httpx.TimeoutException):
             raise attempts.too_late() from None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise self._caller.unreachable(error) from error
         return read_reply(response, response.content)
 

@@ -118,6 +118,8 @@ class Caller:
 
     def __init__(self, url: str | None, api_key: str | None, deadline: float, retries: int) -> None:
         self.url = (url or os.environ.get("ZOOSERVE_URL") or _URL).rstrip("/")
+        if not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"url={self.url}: expected http://HOST:PORT or https://HOST:PORT")
         self._key = api_key or os.environ.get("ZOOSERVE_API_KEY")
         self._deadline, self._retries = deadline, retries
 
@@ -134,7 +136,7 @@ class Caller:
         url = self.url + ask.path
         return http.build_request(method, url, content=ask.content, params=ask.params, headers=headers, timeout=left)
 
-    def unreachable(self, error: httpx.TransportError) -> UnreachableError:
+    def unreachable(self, error: httpx.RequestError) -> UnreachableError:
         """The error that says that a connection failed."""
         return UnreachableError(f"{self.url}: {error or type(error).__name__}", "unreachable")
 

@@ -87,6 +87,7 @@ class Client:
         self,
         task: Task,
         picture: Picture,
+        /,
         *,
         model: str | None = None,
         version: str | None = None,
@@ -115,6 +116,7 @@ class Client:
         self,
         task: Task,
         picture: Picture,
+        /,
         *,
         format: Format = "png",  # noqa: A002
         model: str | None = None,
@@ -126,7 +128,7 @@ class Client:
         return self._send(asked, deadline).body
 
     def predict_many(
-        self, task: Task, pictures: Iterable[Picture], *, concurrency: int = 8, **how: Any
+        self, task: Task, pictures: Iterable[Picture], /, *, concurrency: int = 8, **how: Any
     ) -> Iterator[Result | ZooserveError]:
         """Answer pictures, several at once, in their order; those that failed are errors in their places.
 
@@ -149,6 +151,7 @@ class Client:
         self,
         task: Task,
         folder: str | os.PathLike[str],
+        /,
         *,
         concurrency: int = 8,
         progress: Callable[[int, int], None] = lambda _done, _total: None,
@@ -209,7 +212,7 @@ class Client:
                 response.close()
         except httpx.TimeoutException:
             raise attempts.too_late() from None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise self._caller.unreachable(error) from error
         return read_reply(response, b"".join(chunks))
 

@@ -29,7 +29,7 @@ def decode(counts: str, height: int, width: int) -> npt.NDArray[np.bool_]:
     runs -= np.where(groups[ends] & 16, 1 << (5 * lengths), 0)
     runs[1::2] = np.cumsum(runs[1::2])
     runs[2::2] = np.cumsum(runs[2::2])
-    if runs.min() < 0 or runs.sum() != height * width:
+    if runs.min() < 0 or runs.max() > height * width or runs.sum() != height * width:
         raise ValueError(f"run lengths that cover {runs.sum()} pixels, expected {height} x {width}")
     ones = np.arange(runs.size) % 2 == 1
     return np.repeat(ones, runs).reshape(width, height).T

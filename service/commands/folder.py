@@ -1,9 +1,10 @@
 """`zooserve predict --server`: a folder's pictures, answered by a server, into a file that can be gone on with."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from time import monotonic
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import click
 from filelock import FileLock, Timeout
@@ -13,17 +14,20 @@ from zooserve_client import Client, Result, Task, UnreachableError, ZooserveErro
 
 from service.commands.lines import Lines, LinesError
 
+_RETRIES = 20  # of a picture: the deadline ends them sooner
 # What every other picture would be answered as well.
 _HOPELESS = frozenset({"unauthorised", "forbidden", "unknown_model", "bad_option", "not_acceptable"})
 
 
 def predict_folder(
-    client: Client,
+    url: str,
     model: str,
     folder: Path,
     out: Path,
     options: Mapping[str, str],
     *,
+    api_key: str | None,
+    deadline: float,
     concurrency: int,
     retry_failed: bool,
 ) -> bool:
@@ -34,11 +38,13 @@ def predict_folder(
     without a line.
 
     Args:
-        client: of the server.
+        url: of the server.
         model: which answers.
         folder: with the pictures, in folders of any depth.
         out: the file of lines.
         options: of the model's task.
+        api_key: where the server asks for one.
+        deadline: seconds for each picture, in which a server that is full or gone is asked again and again.
         concurrency: how many requests are under way at once.
         retry_failed: ask again for those whose line is an error.
 
@@ -48,11 +54,16 @@ def predict_folder(
     Raises:
         ClickException: it cannot begin, or not go on; what is done is in `out`.
     """
-    lock = FileLock(out.with_name(f".{out.name}.lock"))
+    if taken := options.keys() & {"model", "deadline", "concurrency"}:
+        raise click.UsageError(f"--option {min(taken)} is no option of a task; --help lists the command's")
     try:
-        task = _task(client, model)
+        client = Client(url, api_key=api_key, deadline=deadline, retries=_RETRIES)
+    except ValueError as error:
+        raise click.UsageError(f"--server: {error}") from error
+    try:
         files = {path.relative_to(folder).as_posix(): path for path in pictures_in(folder)}
-        with lock.acquire(timeout=0), Lines(out, model) as lines:
+        task = _task(client, model)
+        with client, _alone(out), Lines(out, model) as lines:
             if retry_failed:
                 failed = lines.failed()
                 lines.keep([name for name in lines if name not in failed])
@@ -60,10 +71,7 @@ def predict_folder(
             outcomes = client.predict_many(task, asked.values(), concurrency=concurrency, model=model, **options)
             _write(lines, zip(asked, outcomes, strict=True), len(lines) + len(asked))
             lines.keep(sorted(lines, key=PurePosixPath))  # as `pictures_in` sorts: some may have come later
-            Path(lock.lock_file).unlink()  # nobody waits for it
             return _sum_up(lines, out, len(asked))
-    except Timeout:
-        raise click.ClickException(f"{out} is being written by another zooserve predict.") from None
     except (LinesError, OSError) as error:
         raise click.ClickException(str(error)) from error
     except UnreachableError as error:
@@ -74,11 +82,28 @@ def predict_folder(
         raise click.ClickException(str(error)) from error
 
 
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Be the only one who writes a file; raises `ClickException` where another does."""
+    lock = FileLock(out.with_name(f".{out.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise click.ClickException(f"{out} is being written by another zooserve predict.") from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink()  # nobody waits for it
+        lock.release()
+
+
 def _task(client: Client, model: str) -> Task:
     """The task of a model; raises `ClickException` where the server has no such model."""
     tasks = {each["name"]: each.get("task", "") for each in client.models()}
     if model not in tasks:
         raise click.ClickException(f"The server has no model {model}, but {', '.join(sorted(tasks)) or 'none'}.")
+    if tasks[model] not in get_args(Task):
+        raise click.ClickException(f"{model} answers no pictures (its task: {tasks[model] or 'not known'}).")
     return cast("Task", tasks[model])
 
 

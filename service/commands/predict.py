@@ -77,16 +77,19 @@ def predict(
             raise click.UsageError("--server needs --out, and one folder of photos")
         if annotate or as_json or models:
             raise click.UsageError("--annotate, --json and --models are not for --server")
-        if taken := options.keys() & {"model", "concurrency", "deadline"}:
-            raise click.UsageError(f"--option {min(taken)} is no option of a task; --help lists the command's")
-        from zooserve_client import Client  # noqa: PLC0415 - only this way of asking waits for it
+        from service.commands.folder import predict_folder  # noqa: PLC0415 - only this way of asking waits for it
 
-        from service.commands.folder import predict_folder  # noqa: PLC0415
-
-        with Client(server, api_key=api_key, deadline=deadline, retries=20) as client:
-            complete = predict_folder(
-                client, model, photos[0], out, options, concurrency=concurrency, retry_failed=retry_failed
-            )
+        complete = predict_folder(
+            server,
+            model,
+            photos[0],
+            out,
+            options,
+            api_key=api_key,
+            deadline=deadline,
+            concurrency=concurrency,
+            retry_failed=retry_failed,
+        )
         sys.exit(not complete)
     if out or retry_failed:
         raise click.UsageError("--out and --retry-failed go with --server")

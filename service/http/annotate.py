@@ -37,10 +37,11 @@ def wanted(accept: bytes) -> bytes:
 
 
 class Annotator:
-    """Draws on threads of its own, at most half of the cores, and leaves off at the deadline."""
+    """Draws on threads of its own, on at most half of the cores, as many at once as a model's queue may have."""
 
     def __init__(self, settings: Settings) -> None:
         self._threads = ThreadPoolExecutor(max(1, usable_cores() // 2), "annotate")
+        self._waiting, self._max_waiting = 0, settings.max_queue
         self._max_pixels = int(settings.max_megapixels * 1e6)
 
     async def draw(self, picture: bytes, result: Result, kind: bytes, deadline: float) -> bytes:
@@ -53,13 +54,22 @@ class Annotator:
             deadline: as `time.perf_counter()`.
 
         Raises:
-            RequestError: `deadline`.
+            RequestError: `queue_full` or `deadline`.
         """
+        if self._waiting >= self._max_waiting:
+            raise RequestError(
+                Reason.QUEUE_FULL,
+                f"{self._waiting} answers wait to be drawn. Try again later, or take `application/json`.",
+                retry_after=1,
+            )
+        self._waiting += 1
         drawing = asyncio.get_running_loop().run_in_executor(self._threads, self._draw, picture, result, kind)
         try:
             return await asyncio.wait_for(drawing, deadline - perf_counter())
         except TimeoutError:
             raise RequestError(Reason.DEADLINE, "The deadline passed before the answer was drawn.") from None
+        finally:
+            self._waiting -= 1
 
     def _draw(self, picture: bytes, result: Result, kind: bytes) -> bytes:
         image = draw(picture, result, max_pixels=self._max_pixels, enlarge=False)

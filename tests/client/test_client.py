@@ -161,17 +161,22 @@ def test_a_picture_with_its_answer(client, server, photo):
     assert Image.open(io.BytesIO(drawn)).size == (600, 400)
 
 
-def test_the_key_is_an_argument_or_in_the_environment(client, models, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def locked(models, tmp_path_factory):
     settings = {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_API_KEYS": "sesame"}
+    with serving(tmp_path_factory.mktemp("locked") / "log", **settings) as server:
+        server.wait(200)
+        yield server
+
+
+def test_the_key_is_an_argument_or_in_the_environment(client, locked, models, monkeypatch):
     digit = models / "lenet5/1/golden/digit_7.png"
-    with serving(tmp_path / "log", **settings) as locked:
-        locked.wait(200)
-        with pytest.raises(ZooserveError, match="401 unauthorised"):
-            client(locked.url).classify(digit, model="lenet5")
-        assert client(locked.url, api_key="sesame").classify(digit, model="lenet5").labels[0] == "7"
-        monkeypatch.setenv("ZOOSERVE_API_KEY", "sesame")
-        monkeypatch.setenv("ZOOSERVE_URL", locked.url + "/")
-        assert client().classify(digit, model="lenet5").labels[0] == "7"
+    with pytest.raises(ZooserveError, match="401 unauthorised"):
+        client(locked.url).classify(digit, model="lenet5")
+    assert client(locked.url, api_key="sesame").classify(digit, model="lenet5").labels[0] == "7"
+    monkeypatch.setenv("ZOOSERVE_API_KEY", "sesame")
+    monkeypatch.setenv("ZOOSERVE_URL", locked.url + "/")
+    assert client().classify(digit, model="lenet5").labels[0] == "7"
 
 
 def test_the_servers_own_types_read_what_the_client_wrote_down(server, photo):

@@ -16,6 +16,7 @@ from PIL import Image
 from zooserve_client import AsyncClient, Client, DeadlineError, UnreachableError, ZooserveError
 from zooserve_client.call import Attempts
 
+from tests.client.conftest import Asked
 from tests.conftest import serving
 
 
@@ -106,29 +107,33 @@ def until_refused(asked: Client, picture: bytes) -> ZooserveError:
     pytest.fail("the queue was never full")
 
 
-def test_a_server_that_dies_and_comes_back(client, models, tmp_path, digit):
+def test_a_server_that_dies_and_comes_back(models, tmp_path, digit):
     settings = {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "lenet5"}
+    outcomes = {Client: [], AsyncClient: []}
     with serving(tmp_path / "first", **settings) as first:
         first.wait(200)
         port = int(first.url.rpartition(":")[2])
-        asked = client(first.url, deadline=100, retries=100)
-        outcomes = []
 
-        def ask():
-            outcomes.extend(asked.predict_many("classify", (digit for _ in range(400)), concurrency=2, top_k=1))
+        def ask(kind):
+            pictures = (digit for _ in range(400))
+            asked = Asked(kind, first.url, deadline=100, retries=100)
+            outcomes[kind] = asked.predict_many("classify", pictures, concurrency=2, top_k=1)
 
-        asking = threading.Thread(target=ask)
-        asking.start()
+        asking = [threading.Thread(target=ask, args=(kind,)) for kind in outcomes]
+        for each in asking:
+            each.start()
         time.sleep(0.3)
         for process in [first.process, *psutil.Process(first.process.pid).children(recursive=True)]:
             process.kill()
             process.wait()
     with pytest.raises(UnreachableError):
-        client(first.url, retries=1).classify(digit)
-    assert asking.is_alive()
+        Client(first.url, retries=1).classify(digit)
+    assert all(each.is_alive() for each in asking)
     with serving(tmp_path / "second", port=port, **settings):
-        asking.join(100)
-    assert [getattr(outcome, "labels", outcome) for outcome in outcomes] == [["7"]] * 400
+        for each in asking:
+            each.join(100)
+    for answers in outcomes.values():
+        assert [getattr(outcome, "labels", outcome) for outcome in answers] == [["7"]] * 400
 
 
 @pytest.mark.parametrize(
@@ -217,6 +222,11 @@ def test_no_zooserve(client, body):
     reply = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode()
     with answering(reply) as (url, _), pytest.raises(ZooserveError, match="no zooserve"):
         client(url).classify(b"x")
+
+
+def test_an_url_is_one():
+    with pytest.raises(ValueError, match="expected http://HOST:PORT"):
+        Client("localhost:3000")
 
 
 @pytest.mark.parametrize("deadline", [0, -1, float("nan")])
