@@ -38,7 +38,8 @@ def remember(key: str, profile: Profile) -> None:
 
 def key_of(model_sha256: str, provider: str, workers: int, max_batch: int) -> str:
     """Name what a measurement depends on: graph, provider and version, machine, worker threads, the batch size set."""
-    facts = (_FORM, model_sha256, provider, ort.__version__, platform.machine(), _processor(), str(workers), str(max_batch))
+    machine = (platform.machine(), _processor(), str(workers))
+    facts = (_FORM, model_sha256, provider, ort.__version__, *machine, str(max_batch))
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
 
 

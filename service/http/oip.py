@@ -28,7 +28,7 @@ from service.http.predict import CLIENT_GONE, hung_up
 from service.http.problems import STATUS, headers
 from service.http.records import Records
 from service.http.status import Status
-from service.oip.dataplane import Dataplane, HungUpError
+from service.oip.dataplane import Dataplane
 from service.runtime import Runtime
 from service.waiting import wait
 
@@ -97,7 +97,7 @@ class Oip:
             model = self._dataplane.model(name, version)
             task, exchange.model = model.card.task, model.card.name
             body = await self._answer(exchange, name, version, receive)
-        except (ClientGone, HungUpError):
+        except ClientGone:
             exchange.status, body = CLIENT_GONE, b""
         except RequestError as error:
             body = _refused(exchange, error)

@@ -5,7 +5,7 @@ REST and gRPC call it; it knows neither.
 
 import asyncio
 import importlib.metadata
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -22,7 +22,7 @@ from service.oip.statistics import statistics_of
 from service.oip.tensors import DATATYPES, datatype_of
 from service.predictor import Row, deadline_after
 from service.runtime import Runtime
-from service.waiting import outcome, wait
+from service.waiting import outcome
 from zoo.card import ServedCard, Tensor
 
 EXTENSIONS = (
@@ -38,12 +38,8 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 _encode = msgspec.json.Encoder().encode
 
 
-class HungUpError(Exception):
-    """The client hung up before its answer was there."""
-
-
 class Submitted:
-    """A call whose jobs are under way.
+    """A call whose jobs are under way: `service.waiting.wait` for them, then take the answer.
 
     Attributes:
         jobs: one per picture, or one for all rows.
@@ -123,18 +119,6 @@ class Dataplane:
     async def unload(self, name: str) -> None:
         """Unload a model; raises `RequestError`."""
         await asyncio.to_thread(self._repository.unload, name)
-
-    async def infer(self, call: Call, hung_up: Callable[[], Coroutine[Any, Any, None]] | None = None) -> Answer:
-        """Answer a call. Who is cancelled abandons it.
-
-        Raises:
-            RequestError: it was refused, or failed.
-            HungUpError: `hung_up` returned first.
-        """
-        submitted = self.submit(call)
-        if await wait(submitted.jobs, submitted.deadline, hung_up):
-            raise HungUpError
-        return submitted.answer()
 
     def deadline(self, call_timeout_ms: float | None, parameters: Mapping[str, Any]) -> float:
         """When a call is no longer worth any work: the transport's limit, its own, or the server's, whichever is first.

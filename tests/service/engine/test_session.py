@@ -7,8 +7,8 @@ import onnxruntime as ort
 import pytest
 
 from service.engine import graph as graph_module
-from service.engine.providers import CPU, CUDA, TENSORRT, ProviderError, Tuning, check, choose, requested
 from service.engine.graph import SessionError
+from service.engine.providers import CPU, CUDA, TENSORRT, ProviderError, Tuning, check, choose, requested
 from service.engine.session import Session
 
 SIZE = 28
