@@ -34,7 +34,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
             f"{card.name}: a card of the family `ultralytics` has the source `weights` and no options, "
             f"but this one has {sorted(files)} and {sorted(card.options)}"
         )
-    path, height, width = files["weights"], card.recipe.height, card.recipe.width
+    path = files["weights"]
     model = read_model(path)
     inner = getattr(model, "model", None)
     layers: list[Any] = list(inner) if isinstance(inner, nn.Sequential) and len(inner) else [model]
@@ -44,17 +44,25 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
         raise ExportError(
             f"{path}: the network ends in {head}, {purpose}; {card.name} is a card for the task {card.task}"
         )
+    try:
+        network = _network(card, layers, path)
+    except ExportError:
+        raise
+    except Exception as error:  # layers of another version of the library fail in many ways
+        raise ExportError(f"{path}: does not run with ultralytics {version()}: {error!r}") from error
+    versions = {"ultralytics": version()}
+    return Network(network, f"torch {torch.__version__}", versions=versions, nms=not network.end2end)
+
+
+def _network(card: ModelCard, layers: list[Any], path: Path) -> UltralyticsNetwork:
+    """Build the network for the card's recipe, and run it once."""
+    channels, height, width = 1 if card.normalise.channels == "grey" else 3, card.recipe.height, card.recipe.width
     stride = int(layers[-1].stride.max())
     if height % stride or width % stride:
         raise ExportError(f"{card.name}: the network needs sides that {stride} divides, not {height} x {width}")
-    channels = 1 if card.normalise.channels == "grey" else 3
-    if (takes := next(model.parameters()).shape[1]) != channels:
+    if (takes := next(layers[0].parameters()).shape[1]) != channels:
         raise ExportError(f"{path}: takes pictures of {takes} channels, but the card's have {channels}")
     network = UltralyticsNetwork(layers, height, width).eval()
-    try:
-        with torch.no_grad():
-            network(torch.zeros(1, channels, height, width))
-    except Exception as error:  # layers of another version of the library fail in many ways
-        raise ExportError(f"{path}: does not run with ultralytics {version()}: {error}") from error
-    versions = {"ultralytics": version()}
-    return Network(network, f"torch {torch.__version__}", versions=versions, nms=not network.end2end)
+    with torch.no_grad():
+        network(torch.zeros(1, channels, height, width))
+    return network

@@ -98,6 +98,15 @@ def test_labels_of_another_length_are_refused(served):
         reference(np.zeros((1, 640, 640, 3), np.uint8))
 
 
+def test_a_head_that_lacks_a_part_is_refused(make_card, tmp_path):
+    """As those of older versions of the library do."""
+    model = import_library().DetectionModel("yolov8n.yaml", ch=3, nc=80, verbose=False)
+    del model.model[-1].reg_max
+    torch.save({"model": model}, tmp_path / "net.pt")
+    with pytest.raises(ExportError, match=r"net\.pt: does not run with ultralytics .*reg_max"):
+        build(make_card("detect", recipe=Recipe(64, 96, "letterbox")), {"weights": tmp_path / "net.pt"})
+
+
 def test_networks_for_other_tasks_are_refused(make_card, tmp_path):
     model = import_library().ClassificationModel("yolov8n-cls.yaml", ch=3, nc=3, verbose=False)
     torch.save({"model": model}, tmp_path / "net.pt")
