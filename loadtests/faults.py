@@ -28,7 +28,7 @@ from rich.console import Console
 from loadtests.album import jpeg
 from loadtests.client import Address, Connection, Request, fetch, run
 from loadtests.compare.process import ServerError
-from loadtests.report import machine, markdown_table, report, versions, write_json
+from loadtests.report import Report, machine, markdown_table, report, versions, write_json
 from loadtests.serving import serving
 from loadtests.stats import percentile
 from zoo.card import read_served_card
@@ -361,6 +361,15 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return markdown_table(header, rows)
 
 
+def page(result: Report) -> str:
+    """Lay out the table with where and how it was made."""
+    where = result.machine
+    return (
+        f"# Faults\n\nAs printed by `{result.command}` on {result.date[:10]}: {where.cores} cores, shared with other "
+        f"work (load average {where.load:g} at the start), {MODEL}, {CLIENTS} clients.\n\n{table(result.results)}\n"
+    )
+
+
 @click.command()
 @click.option("--models", type=click.Path(path_type=Path, exists=True), default=Path("models"), show_default=True)
 @click.option("--only", default="", help="Faults whose name contains this.")
@@ -380,7 +389,7 @@ def main(models: Path, only: str, as_json: bool, out: Path) -> None:
     click.echo(json.dumps(msgspec.to_builtins(result), indent=2) if as_json else table(outcomes))
     if not only:
         write_json(out / "faults.json", result)
-        (out / "faults.md").write_text(table(outcomes) + "\n", encoding="utf-8")
+        (out / "faults.md").write_text(page(result), encoding="utf-8")
     sys.exit(int(excess))
 
 
