@@ -15,7 +15,7 @@ def metadata_of(card: AnyServed) -> ModelMetadata:
     """Describe a model. One for pictures also takes encoded ones, and answers with the result of its task."""
     inputs, outputs = [_tensor(x) for x in card.inputs], [_tensor(x) for x in card.outputs]
     if isinstance(card, ServedCard):
-        inputs.append(TensorMetadata(IMAGE, "BYTES", (-1,)))
+        inputs.append(TensorMetadata(IMAGE, "BYTES", (-1, 1)))
         outputs.append(TensorMetadata(RESULT, "BYTES", (-1,)))
     about = {"task": card.task, "title": card.title, "licence": card.licence.weights}
     return ModelMetadata(card.name, (card.version,), PLATFORM, tuple(inputs), tuple(outputs), about)
