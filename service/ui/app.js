@@ -61,7 +61,7 @@ async function refreshModels() {
 
 /** The one in the address; else one that is ready and draws boxes, the default of its task. */
 function firstModel() {
-  const wanted = decodeURIComponent(location.hash.slice(1));
+  const wanted = location.hash.slice(1);
   const merit = ({ name, state, task, default: first }) =>
     8 * (name === wanted) + 4 * (state === "ready") + 2 * (task === "detect") + Boolean(first);
   return models.filter(usable).sort((a, b) => merit(b) - merit(a))[0]?.name;

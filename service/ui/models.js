@@ -9,6 +9,9 @@ export const usable = (model) => model.task in TASKS;
 
 /** List the models by task. `choose(name)` is called when another is picked. */
 export function showModels(element, models, chosen, choose) {
+  const shown = JSON.stringify([models, chosen]);
+  if (element.dataset.shown === shown) return; // whoever reads or scrolls the list is left alone
+  element.dataset.shown = shown;
   const focused = element.contains(document.activeElement);
   const groups = Object.entries(TASKS)
     .map(([task, title]) => [task, title, models.filter((model) => model.task === task)])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from PIL import Image
@@ -342,15 +343,18 @@ def test_the_lines_to_copy_are_exactly_this_request(open_page, server, tmp_path,
         photo.write_bytes(COFFEE.read_bytes())
         drop(page, photo)
         answered(page, photo.name)
-    slide(page, "score_threshold", 0.3)
-    page.wait_for_timeout(300)
+    with page.expect_request(lambda request: "score_threshold=0.4&" in request.url) as asking:
+        slide(page, "score_threshold", 0.4)
     answered(page)
     page.locator("#tab-json").click()
     shown = json.loads(page.locator("#code").inner_text())
     page.locator(f"#tab-{language}").click()
     page.locator("#copy").click()
     lines = page.evaluate("navigator.clipboard.readText()")
-    assert "score_threshold" in lines
+    query = parse_qsl(urlsplit(asking.value.url).query)
+    assert [name for name, _ in query] == ["model", "score_threshold", "iou_threshold", "max_detections"]
+    for name, value in query:
+        assert (f"{name}={value}" if language == "curl" else f'"{name}": "{value}"') in lines
     command = ["sh", "-c", lines] if language == "curl" else [sys.executable, "-c", lines]
     environment = os.environ | {"no_proxy": "*", "NO_PROXY": "*"}
     out = subprocess.run(
@@ -461,7 +465,7 @@ def test_live_shows_what_the_metrics_say(open_page, server):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
-    ("width", "hash_"), [(360, "#yolov4_tiny"), (390, "#live"), (768, "#mobilenet_v2"), (1280, "#u2netp")]
+    ("width", "hash_"), [(360, "#yolov4_tiny"), (360, "#live"), (768, "#mobilenet_v2"), (1280, "#u2netp")]
 )
 def test_every_width_fits_and_all_text_has_contrast(open_page, scheme, width, hash_):
     page = open_page(hash_, width=width, height=800, color_scheme=scheme, reduced_motion="reduce")
