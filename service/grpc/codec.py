@@ -27,6 +27,7 @@ _FIELDS = {
     "BYTES": "bytes_contents",
 }
 _IDLE = ("binary_data", "binary_data_size")  # words of REST that KServe's client sends here, too; they say nothing
+_WANTS_FINAL = "triton_enable_empty_final_response"  # Triton's clients ask so; every answer in a stream says it
 _TYPES: Mapping[str, type[np.generic]] = {
     "bool_contents": np.bool_,
     "int_contents": np.int32,
@@ -63,6 +64,7 @@ def read(request: Any) -> tuple[Call, bool]:
         check_parameters(output.name, output.parameters, _IDLE)
     names = tuple(dict.fromkeys(output.name for output in request.outputs))
     parameters = values(request.parameters)
+    parameters.pop(_WANTS_FINAL, None)
     return Call(request.model_name, inputs, request.model_version, names, parameters, id=request.id), bool(raw)
 
 

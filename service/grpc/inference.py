@@ -174,7 +174,6 @@ class Inference:
                 task.cancel()
 
     async def _in_stream(self, request: Any, context: Any) -> Any:
-        request.parameters.pop("triton_enable_empty_final_response", None)
         error = ""
         try:
             response = await self._infer(request, context, _exchange(context))

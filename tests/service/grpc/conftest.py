@@ -1,6 +1,7 @@
 """Clients of the server's gRPC port: NVIDIA's, and bare calls with the service's own messages."""
 
 import importlib
+import queue
 
 import grpc
 import pytest
@@ -38,6 +39,16 @@ class Bare:
             f"/{SERVICE.full_name}/{name}", lambda request: request.SerializeToString(), answer.FromString
         )
         return call.future(message(method.input_type.name)(**fields), timeout=options.pop("timeout", 30), **options)
+
+    def stream(self, fields: dict, **options):
+        """Send one request, and leave the stream open."""
+        kind, answer = message("ModelInferRequest"), message("ModelStreamInferResponse")
+        requests = queue.Queue()
+        requests.put(kind(**fields))
+        call = self.channel.stream_stream(
+            f"/{SERVICE.full_name}/ModelStreamInfer", kind.SerializeToString, answer.FromString
+        )
+        return call(iter(requests.get, None), timeout=30, **options)
 
     def __call__(self, name: str, fields: dict | None = None, **options):
         return self.start(name, fields or {}, **options).result()
