@@ -28,7 +28,7 @@ from zoo.store import Store
 CATEGORIES = get_model_weights("fcos_resnet50_fpn").DEFAULT.meta["categories"]
 UNUSED = [i for i, category in enumerate(CATEGORIES) if category == "N/A"]
 MOBILE = "fasterrcnn_mobilenet_v3_large_320_fpn"
-PHOTOS = ("chelsea", "coffee", "astronaut", "rocket")
+PHOTOS = ("chelsea", "astronaut")
 TOLERANCE = 3e-4  # of scores: random networks multiply float noise more than trained ones
 
 
@@ -191,10 +191,10 @@ def test_other_names_are_nobodys(name):
     assert card_for(name) is None
 
 
-@pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v3_large", MOBILE])
-def test_from_checkpoint_to_served_graph(name, tmp_path, pictures):
+@pytest.mark.parametrize(("name", "side"), [("ssdlite320_mobilenet_v3_large", 320), (MOBILE, 192)])
+def test_from_checkpoint_to_served_graph(name, side, tmp_path, pictures):
     """The whole export, and what ONNX Runtime answers is what torchvision answers to the same pixels."""
-    card = card_for(name)
+    card = at(card_for(name), side)
     images = pictures(card.recipe, *PHOTOS)
     x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
     model = lively(card, x)
@@ -217,8 +217,8 @@ def test_from_checkpoint_to_served_graph(name, tmp_path, pictures):
 @pytest.mark.parametrize(
     ("name", "side"),
     [
-        ("fcos_resnet50_fpn", 192),
-        ("retinanet_resnet50_fpn", 192),
+        ("fcos_resnet50_fpn", 128),
+        ("retinanet_resnet50_fpn", 128),
         ("fasterrcnn_resnet50_fpn", 128),  # pools from four levels, the mobile one from one
     ],
 )
@@ -250,10 +250,12 @@ def test_labels_of_ones_own_follow_the_background(tmp_path, pictures):
 
 def test_weights_from_before_batch_norms_epsilon(tmp_path, pictures):
     """Torchvision's oldest weights were trained with frozen batch norms and no epsilon, and so are they loaded."""
-    card = at(card_for("fasterrcnn_resnet50_fpn"), 64)
+    assert card_for("fasterrcnn_resnet50_fpn").options["batch_norm_eps"] == 0.0
+    card = at(card_for("retinanet_resnet50_fpn"), 64)
     assert card.options["batch_norm_eps"] == 0.0
     x = torch.from_numpy(pictures(card.recipe)).permute(0, 3, 1, 2) / 255
-    model = lively(card, x)
+    torch.manual_seed(0)
+    model = get_model("retinanet_resnet50_fpn", weights=None, weights_backbone=None).eval()
     body = model.backbone.body
     for path, module in list(body.named_modules()):
         if isinstance(module, nn.BatchNorm2d):
