@@ -83,9 +83,14 @@ def test_probes_and_ports_are_the_services(server):
             assert asked["path"] == path
             assert asked["port"] in (port.get("name"), port["containerPort"])
             assert server.client.get(path).status_code == 200
-    pod = one(build("base"), "Deployment")["spec"]["template"]["spec"]
-    port = pod["containers"][0]["ports"][0]["containerPort"]
-    assert f"EXPOSE {port}\n" in (FOLDER.parent / "Dockerfile").read_text()
+    manifests = build("base")
+    ports = {port["name"]: port["containerPort"] for port in containers()[0][2]["ports"]}
+    assert one(manifests, "ConfigMap")["data"]["ZOOSERVE_GRPC_PORT"] == str(ports["grpc"])
+    assert {port["targetPort"] for port in one(manifests, "Service")["spec"]["ports"]} == set(ports)
+    (allowed,) = one(manifests, "NetworkPolicy")["spec"]["ingress"]
+    assert {port["port"] for port in allowed["ports"]} == set(ports)
+    for port in ports.values():
+        assert f"EXPOSE {port}\n" in (FOLDER.parent / "Dockerfile").read_text()
 
 
 def test_the_grace_period_covers_the_stop():
