@@ -1,7 +1,7 @@
 """The BentoML service: `bentoml serve service.bento:ZooServe`.
 
-Version 1 of our HTTP (`service.http`) stands in front of BentoML's own app. BentoML's typed endpoints, its Swagger page
-and its clients stand beside it and call the same predictor.
+Our HTTP (`service.http`) stands in front of BentoML's own app. BentoML's typed endpoints stand beside it, so that its
+clients work, and call the same predictor.
 """
 
 import functools

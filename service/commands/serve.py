@@ -67,7 +67,7 @@ def serve(host: str, port: int, models: str | None) -> None:
     shown = f"[{address}]" if address.version == 6 else str(address)
     Console(stderr=True).print(
         f"Serving {Path(settings.models).resolve()} on [bold]http://{shown}:{port}[/bold] "
-        f"(ready when /readyz answers 200; try it at http://{shown}:{port}/ui; Swagger at /; Ctrl+C stops)"
+        f"(ready when /readyz answers 200; try it at http://{shown}:{port}/ui, its API at /docs; Ctrl+C stops)"
         + (f", gRPC on port {settings.grpc_port}" if settings.grpc_port else ""),
         highlight=False,
         soft_wrap=True,

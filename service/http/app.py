@@ -16,7 +16,7 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -71,6 +71,8 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
             Route("/v1/models/{name}", status.model),
             Route("/v1/models/{name}/load", admin.load, methods=["POST"]),
             Route("/v1/models/{name}/unload", admin.unload, methods=["POST"]),
+            # BentoML's own page there loads a tracker from elsewhere.
+            Route("/", lambda _: RedirectResponse("ui/")),
             Route("/livez", status.livez),
             Route("/readyz", status.readyz),
             Route("/metrics", status.metrics),
@@ -143,7 +145,7 @@ class _ShortCut:
 class _Locked:
     """Lets requests through that bring a key; open are the probes and metrics, the cluster's own, and the page."""
 
-    _OPEN = frozenset({"/livez", "/readyz", "/metrics"}) | ui.OPEN | docs.OPEN
+    _OPEN = frozenset({"/", "/livez", "/readyz", "/metrics"}) | ui.OPEN | docs.OPEN
 
     def __init__(self, app: ASGIApp, guard: Guard) -> None:
         self._app = app

@@ -93,7 +93,7 @@ def locked(models, tmp_path_factory):
         ("POST", "/v1/classify", "user", 400),
         ("POST", "/v1/classify", "boss", 400),
         ("POST", "/classify", "", 401),
-        ("GET", "/", "", 401),
+        ("GET", "/", "", 307),
         ("GET", "/docs.json", "user", 200),
         ("POST", "/v1/models/reload", "", 401),
         ("POST", "/v1/models/reload", "user", 401),

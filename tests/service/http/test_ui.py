@@ -72,3 +72,11 @@ def test_with_keys_the_page_is_open_and_what_it_shows_is_not(locked):
         assert locked.client.get(path, headers={"Authorization": "Bearer secret"}).status_code == (
             404 if path == "/ui/x" else 200
         )
+
+
+def test_the_front_door_leads_to_the_page(server):
+    """BentoML's own page lies there, which loads a tracker from elsewhere."""
+    response = server.client.get("/")
+    assert response.status_code == 307
+    assert response.headers["location"] == "ui/"
+    assert "<title>" in server.client.get("/", follow_redirects=True).text
