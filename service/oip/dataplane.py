@@ -129,7 +129,7 @@ class Dataplane:
         limits: list[float] = [self._settings.timeout_ms]
         given = parameters.get("timeout", 0)
         if isinstance(given, bool) or not isinstance(given, int | float) or given < 0:
-            raise RequestError(Reason.BAD_OPTION, f"`timeout={given}`: expected a number of microseconds.")
+            raise RequestError(Reason.BAD_OPTION, f"`timeout={str(given)[:80]}`: expected a number of microseconds.")
         limits += [given / 1000] if given else []
         limits += [call_timeout_ms] if call_timeout_ms is not None else []
         return deadline_after(min(limits))
