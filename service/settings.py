@@ -47,7 +47,9 @@ class Settings(Struct, frozen=True):
         50.0
     )
     max_images: Annotated[int, Meta(ge=1, le=1000, description="Most pictures in one request.")] = 32
-    max_connections: Annotated[int, Meta(ge=1, le=100_000, description="Open connections; more get 503.")] = 2000
+    max_connections: Annotated[
+        int, Meta(ge=1, le=100_000, description="Open connections, and as many over gRPC; more get 503.")
+    ] = 2000
     receive_s: Annotated[
         float, Meta(ge=0.01, le=3600, description="Seconds in which a request must have arrived; else it gets 408.")
     ] = 30.0

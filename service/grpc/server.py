@@ -19,6 +19,8 @@ from service.oip.dataplane import Dataplane
 from service.runtime import Runtime
 
 logger = logging.getLogger(__name__)
+_IDLE_MS = 300_000  # after which a connection without calls is closed; clients open another when they need one
+_PING_MS = 60_000  # after which a silent client is asked whether it is still there
 _LOOK_EVERY = 0.2  # seconds in which the health service learns that readiness came or went
 
 
@@ -35,6 +37,9 @@ async def serving(runtime: Runtime, dataplane: Dataplane, status: Status, guard:
             ("grpc.max_receive_message_length", int(settings.max_body_mb * 1e6)),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", int(settings.workers > 1)),
+            ("grpc.max_allowed_incoming_connections", settings.max_connections),
+            ("grpc.max_connection_idle_ms", _IDLE_MS),
+            ("grpc.keepalive_time_ms", _PING_MS),
         ],
         maximum_concurrent_rpcs=settings.max_connections,
     )

@@ -53,7 +53,8 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         _stay_calm()
-        _allow_files(runtime.settings.max_connections + _OTHER_FILES)
+        doors = 2 if runtime.settings.grpc_port else 1
+        _allow_files(doors * runtime.settings.max_connections + _OTHER_FILES)
         drain.install()
         runtime.start()
         loaded = asyncio.create_task(_loaded(runtime))

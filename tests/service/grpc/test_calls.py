@@ -1,6 +1,8 @@
 """The transport: health, reflection, keys, deadlines, clients that go, sizes, and what is told beside the answer."""
 
+import contextlib
 import re
+import socket
 import time
 
 import grpc
@@ -123,12 +125,18 @@ def test_a_client_that_goes_is_counted_and_its_work_is_left(bare, oip):
 @pytest.fixture(scope="module")
 def strict(mixed_store, tmp_path_factory):
     """A server with keys and small limits, which has one worker."""
-    settings = {"ZOOSERVE_API_KEYS": "user", "ZOOSERVE_MAX_BODY_MB": "6", "ZOOSERVE_MAX_QUEUE": "2"}
+    settings = {
+        "ZOOSERVE_API_KEYS": "user",
+        "ZOOSERVE_MAX_BODY_MB": "6",
+        "ZOOSERVE_MAX_QUEUE": "2",
+        "ZOOSERVE_MAX_CONNECTIONS": "20",
+    }
     settings |= {"ZOOSERVE_LOAD": "gru", "ZOOSERVE_THREADS": "1", "ZOOSERVE_MODELS": str(mixed_store)}
     settings |= {"ZOOSERVE_GRPC_PORT": str(port := free_port()), "ZOOSERVE_DRAIN_S": "1.5"}
     with serving(tmp_path_factory.mktemp("strict") / "log", **settings) as server:
         server.wait(200)
         server.client.headers["X-API-Key"] = "user"
+        server.address = ("127.0.0.1", port)
         server.bare = Bare(f"127.0.0.1:{port}")
         yield server
 
@@ -148,6 +156,22 @@ def test_a_key_is_asked_for(strict, name):
     )
     assert strict.bare("ServerReady").ready
     assert strict.bare("ModelReady", {"name": "gru"}, metadata=USER).ready
+    assert strict.bare("ModelInfer", tensors(1, 2, 8), metadata=USER).model_name == "gru"
+
+
+def test_connections_over_the_limit_are_closed(strict):
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # and its empty settings
+    with contextlib.ExitStack() as stack:
+        found = []
+        for _ in range(24):
+            connection = stack.enter_context(socket.create_connection(strict.address, timeout=10))
+            connection.sendall(preface)
+            try:
+                found.append(connection.recv(9))
+            except ConnectionError:
+                found.append(b"")
+        assert found[0]
+        assert not all(found), "20 at once are allowed"
     assert strict.bare("ModelInfer", tensors(1, 2, 8), metadata=USER).model_name == "gru"
 
 
