@@ -4,7 +4,7 @@ Only what lies between the first and the last convolution or matrix product is c
 bytes, and what follows it, softmax and boxes in pixels, is small, and coarse numbers would show there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import GraphProto, ModelProto
+from onnx import GraphProto, ModelProto, NodeProto
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -21,6 +21,7 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 from zoo.errors import ExportError
 
 _PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_CHOICES = frozenset({"ArgMax", "TopK"})
 
 
 def to_fp16(path: Path) -> ModelProto:
@@ -79,25 +80,36 @@ class _Photos(CalibrationDataReader):  # type: ignore[misc] # ONNX Runtime has n
 
 
 def _outside(graph: GraphProto) -> list[str]:
-    """Names of the nodes before the first or after the last product: no product precedes them, or none follows."""
+    """Names of the nodes before the first or after the last product: no product precedes them, or none follows.
+
+    What is computed once an answer was chosen (the activation map of the best class) is after the last product, too.
+    """
     for number, node in enumerate(graph.node):
         node.name = node.name or f"node_{number}"
-    preceded: set[str] = set()  # values that depend on a product
-    after: set[str] = set()
-    for node in graph.node:  # in topological order
-        if node.op_type in _PRODUCTS or preceded.intersection(node.input):
-            preceded.update(node.output)
-            after.add(node.name)
+    chosen = _after(graph, lambda node: node.op_type in _CHOICES)
+    products = {node.name for node in graph.node if node.op_type in _PRODUCTS} - chosen
+    after = _after(graph, lambda node: node.name in products) - chosen
     followed: set[str] = set()  # values that a product depends on
-    before: set[str] = set()
+    inside: set[str] = set()
     for node in reversed(graph.node):
-        if node.op_type in _PRODUCTS or followed.intersection(node.output):
+        if node.name in products or followed.intersection(node.output):
             followed.update(node.input)
-            before.add(node.name)
-    inside = after & before
+            inside.add(node.name)
+    inside &= after
     if not inside:
         raise ExportError("the graph has no convolution or matrix product, so there is nothing to convert")
     return [node.name for node in graph.node if node.name not in inside]
+
+
+def _after(graph: GraphProto, begins: Callable[[NodeProto], bool]) -> set[str]:
+    """Names of some nodes, and of all that depend on them. The graph is in topological order."""
+    values: set[str] = set()
+    names: set[str] = set()
+    for node in graph.node:
+        if begins(node) or values.intersection(node.input):
+            values.update(node.output)
+            names.add(node.name)
+    return names
 
 
 def _leave_out_empty_scales(graph: GraphProto) -> None:
