@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from service.errors import Reason, RequestError
 from service.grpc.schema import message
@@ -38,6 +39,14 @@ _TYPES: Mapping[str, type[np.generic]] = {
     "fp64_contents": np.float64,
     "bytes_contents": np.object_,
 }
+
+
+def parse(kind: Any, data: bytes) -> Any:
+    """Make a message of its bytes; raises `RequestError` (`bad_request`) where they are none."""
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        raise _bad(f"The request is no {kind.DESCRIPTOR.full_name}: {error}.") from error
 
 
 def read(request: Any) -> tuple[Call, bool]:

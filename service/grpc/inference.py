@@ -10,7 +10,7 @@ import grpc
 import msgspec
 
 from service.errors import Reason, RequestError
-from service.grpc.codec import read, write
+from service.grpc.codec import parse, read, write
 from service.grpc.refusals import refuse
 from service.grpc.schema import SERVICE, message
 from service.http.exchange import Exchange
@@ -26,6 +26,7 @@ from service.waiting import wait
 logger = logging.getLogger(__name__)
 _ROUTE = f"/{SERVICE.full_name}/ModelInfer"
 _AT_ONCE = 64  # requests of one stream that are under way together
+_LATE = 0.1  # seconds; a client that goes so shortly before its deadline goes for that: its clock started earlier
 _LOOK_EVERY = 0.01  # seconds, while the server stops
 _FINAL = "triton_final_response"  # Triton's word that a request of a stream gets no further response
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
@@ -54,22 +55,23 @@ class Inference:
         )
 
     def _handler(self, method: Any) -> Any:
+        """Make one call's handler. Requests come as bytes: gRPC would take broken ones for faults of ours."""
         call = getattr(self, _WORD.sub("_", method.name).lower())
-        kinds = {
-            "request_deserializer": message(method.input_type.name).FromString,
-            "response_serializer": message(method.output_type.name).SerializeToString,
-        }
+        serializer = message(method.output_type.name).SerializeToString
         if method.server_streaming:
-            return grpc.stream_stream_rpc_method_handler(call, **kinds)
-        return grpc.unary_unary_rpc_method_handler(self._refusing(call), **kinds)
+            return grpc.stream_stream_rpc_method_handler(call, response_serializer=serializer)
+        answer = self._refusing(call, message(method.input_type.name))
+        return grpc.unary_unary_rpc_method_handler(answer, response_serializer=serializer)
 
-    def _refusing(self, call: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    def _refusing(
+        self, call: Callable[[Any, Any], Awaitable[Any]], kind: Any
+    ) -> Callable[[bytes, Any], Awaitable[Any]]:
         """Wrap a call so that an error ends it with a status."""
 
-        async def answer(request: Any, context: Any) -> Any:
+        async def answer(request: bytes, context: Any) -> Any:
             self._note(context)
             try:
-                return await call(request, context)
+                return await call(parse(kind, request), context)
             except Exception as error:
                 await refuse(context, _refusal(error))
 
@@ -143,7 +145,7 @@ class Inference:
                 tuple((name.decode(), value.decode()) for name, value in said if not name.startswith(b"content-"))
             )
 
-    async def model_stream_infer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+    async def model_stream_infer(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
         """Answer the requests of a stream in their order. One that is refused ends the stream for no other."""
         self._note(context)
         under_way: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue()
@@ -173,9 +175,10 @@ class Inference:
             for task in (taking, *tasks):
                 task.cancel()
 
-    async def _in_stream(self, request: Any, context: Any) -> Any:
-        error = ""
+    async def _in_stream(self, data: bytes, context: Any) -> Any:
+        request, error = message("ModelInferRequest")(), ""
         try:
+            request = parse(type(request), data)
             response = await self._infer(request, context, _exchange(context))
         except RequestError as refused:
             response, error = message("ModelInferResponse")(id=request.id), refused.detail
@@ -202,7 +205,7 @@ class Inference:
             exchange.lap("encode")
         except asyncio.CancelledError:
             left = context.time_remaining()
-            late = left is not None and left <= 0
+            late = left is not None and left < _LATE
             exchange.status, exchange.refusal = (
                 (STATUS[Reason.DEADLINE], Reason.DEADLINE) if late else (CLIENT_GONE, None)
             )

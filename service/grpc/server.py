@@ -21,7 +21,7 @@ from service.runtime import Runtime
 logger = logging.getLogger(__name__)
 _IDLE_MS = 300_000  # after which a connection without calls is closed; clients open another when they need one
 _PING_MS = 60_000  # after which a silent client is asked whether it is still there
-_LOOK_EVERY = 0.2  # seconds in which the health service learns that readiness came or went
+_LOOK_EVERY = 0.2  # seconds in which watchers of the health learn that readiness came or went
 
 
 @asynccontextmanager
@@ -45,12 +45,12 @@ async def serving(runtime: Runtime, dataplane: Dataplane, status: Status, guard:
     )
     inference = Inference(runtime, dataplane, status, guard)
     server.add_generic_rpc_handlers((inference.handlers(),))
-    checks = health.aio.HealthServicer()
+    checks = _Health(status)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     _reflect(server)
     host = os.environ.get("ZOOSERVE_HOST", "127.0.0.1")  # where `zooserve serve` lets HTTP listen
     server.add_insecure_port(f"[{host}]:{settings.grpc_port}" if ":" in host else f"{host}:{settings.grpc_port}")
-    telling = asyncio.create_task(_tell(checks, status))
+    telling = asyncio.create_task(checks.keep_telling())
     await server.start()
     logger.info("gRPC listens on port %d", settings.grpc_port)
     try:
@@ -66,15 +66,27 @@ async def serving(runtime: Runtime, dataplane: Dataplane, status: Status, guard:
         await stopping
 
 
-async def _tell(checks: Any, status: Status) -> None:
-    """Keep the health service up to date, which tells those who watch it; a stop is told as soon as it is decided."""
-    while True:
-        health_now = (
-            health_pb2.HealthCheckResponse.SERVING if status.ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
+class _Health(health.aio.HealthServicer):  # type: ignore[misc]  # it has no types
+    """Answers as `/readyz` does."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__()
+        self._status = status
+
+    async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name for it
+        await self._look()
+        return await super().Check(request, context)
+
+    async def keep_telling(self) -> None:
+        """Tell those who watch, for as long as nobody cancels it."""
+        while True:
+            await self._look()
+            await asyncio.sleep(_LOOK_EVERY)
+
+    async def _look(self) -> None:
+        states = health_pb2.HealthCheckResponse
         for service in ("", SERVICE.full_name):
-            await checks.set(service, health_now)
-        await asyncio.sleep(_LOOK_EVERY)
+            await self.set(service, states.SERVING if self._status.ready else states.NOT_SERVING)
 
 
 def _reflect(server: Any) -> None:
