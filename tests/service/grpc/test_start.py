@@ -51,4 +51,5 @@ def test_every_process_listens_where_http_does(models, tmp_path, workers):
             assert b'"label":"7"' in output.contents.bytes_contents[0]
             bare.channel.close()
         count = 'zooserve_requests_total{code="200",model="lenet5",task="classify"} 8.0'
-        assert count in server.client.get("/metrics").text
+        while count not in (metrics := server.client.get("/metrics").text):  # it is kept after the answer
+            assert time.monotonic() < end, metrics
