@@ -39,3 +39,10 @@ class RequestError(Exception):
         self.reason = reason
         self.detail = detail
         self.retry_after = retry_after
+
+    def forget(self) -> None:
+        """Drop where it was raised, once it is told: those frames hold the body, and the error that holds them.
+
+        Only the garbage collector ends such a cycle, and until then a few hundred refused bodies stay in memory.
+        """
+        self.__traceback__ = self.__cause__ = self.__context__ = None

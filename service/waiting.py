@@ -73,6 +73,7 @@ def outcome(job: Job[Any]) -> Any:
     if error is None:
         return job.future.result()
     if isinstance(error, RequestError):
+        error.forget()
         return error
     logger.error("a picture failed", exc_info=error)
     return RequestError(Reason.INTERNAL, "The server failed on this picture; its log says why.")

@@ -36,13 +36,15 @@ class TensorJob(Job[Outputs]):
     __slots__ = ("inputs", "rows", "shapes")
 
     def __init__(self, inputs: Tensors, deadline: float, priority: Priority) -> None:
-        super().__init__(_unprepared, self._cut_out, deadline, priority)
-        self.inputs = inputs
-        self.rows = len(next(iter(inputs.values())))
-        self.shapes = tuple(value.shape[1:] for value in inputs.values())
+        rows = len(next(iter(inputs.values())))
 
-    def _cut_out(self, outputs: Outputs, index: int) -> Outputs:
-        return {name: value[index : index + self.rows] for name, value in outputs.items()}
+        def cut_out(outputs: Outputs, index: int) -> Outputs:  # no method: a job that holds itself would stay for long
+            return {name: value[index : index + rows] for name, value in outputs.items()}
+
+        super().__init__(_unprepared, cut_out, deadline, priority)
+        self.inputs = inputs
+        self.rows = rows
+        self.shapes = tuple(value.shape[1:] for value in inputs.values())
 
 
 class TensorBatcher(Batching):

@@ -86,6 +86,7 @@ class Exchange:
         self.refusal = error.reason
         self.extra = headers(error)
         self.content_type = CONTENT_TYPE
+        error.forget()
         return msgspec.json.encode(problem(error))
 
     def facts(self, task: str) -> dict[str, Any]:

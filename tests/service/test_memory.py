@@ -1,0 +1,83 @@
+"""What a request leaves behind when it is over: nothing that only the garbage collector would find."""
+
+import asyncio
+import gc
+import time
+from base64 import b64encode
+
+import msgspec
+import numpy as np
+import pytest
+
+from service.engine.job import Job, Priority
+from service.engine.tensors import TensorJob
+from service.http.app import build_app
+from service.runtime import Runtime
+from service.settings import Settings
+
+BROKEN = b"\xff\xd8\xff" + bytes(1000)
+
+
+@pytest.fixture(scope="module")
+def runtime(models):
+    runtime = Runtime(Settings(models=str(models), load="lenet5", watch_s=0, threads=2))
+    runtime.repository.load()
+    yield runtime
+    runtime.stop()
+
+
+@pytest.fixture
+def no_collector():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def kept():
+    """How many jobs are left once the worker has let go of its own."""
+    end = time.monotonic() + 1
+    while jobs := sum(isinstance(each, Job) for each in gc.get_objects()):
+        if time.monotonic() > end:
+            break
+        time.sleep(0.01)
+    return jobs
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        (b"image/jpeg", BROKEN, 400),
+        (b"application/json", msgspec.json.encode({"images": [b64encode(BROKEN).decode()] * 2}), 200),
+    ],
+    ids=["one", "several"],
+)
+@pytest.mark.usefixtures("no_collector")
+def test_pictures_that_were_refused_are_not_kept(runtime, kind, body, status):
+    async def ask():
+        app, sent = build_app(runtime, None), []
+
+        async def receive():
+            return {"type": "http.request", "body": body}
+
+        async def send(message):
+            sent.append(message)
+
+        path = {"type": "http", "method": "POST", "path": "/v1/classify", "query_string": b""}
+        await app(path | {"headers": [(b"content-type", kind)]}, receive, send)
+        await asyncio.sleep(0)  # the records are written after the answer
+        return sent
+
+    start, _ = asyncio.run(ask())
+    assert start["status"] == status
+    assert kept() == 0
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_tensors_that_were_answered_are_not_kept():
+    async def make():
+        job = TensorJob({"x": np.zeros((2, 3))}, 0.0, Priority.NORMAL)
+        assert job.finish({"y": np.arange(5)}, 1)["y"].tolist() == [1, 2]
+
+    asyncio.run(make())
+    assert kept() == 0
