@@ -52,14 +52,13 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._in_headers:
-            if self._timer is None:  # the first bytes of the next request on a connection that was kept
-                self._start_clock()
-            self._header_bytes += len(data)
-            if self._header_bytes > MAX_HEADERS + len(data):
-                status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-                self._refuse(_problem(status, "too_large", f"The request's headers exceed {MAX_HEADERS} bytes."))
-                return
+        if self._in_headers and self._timer is None:  # the next request on a connection that was kept begins
+            self._start_clock()
+        self._header_bytes += len(data)
+        if self._header_bytes > MAX_HEADERS + len(data):
+            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            self._refuse(_problem(status, "too_large", f"The request's headers exceed {MAX_HEADERS} bytes."))
+            return
         if not self.transport.is_closing():
             super().data_received(data)
 
@@ -73,6 +72,10 @@ class Connection(HttpToolsProtocol):
         if self._only_probes and self.url not in PROBES:
             self.app = self._full
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._header_bytes = 0  # what comes without any body are headers again: trailers, behind its last chunk
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._in_headers, self._header_bytes = True, 0

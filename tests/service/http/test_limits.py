@@ -114,10 +114,13 @@ def test_what_is_no_http_is_told_so(strict, garbage):
     assert json.loads(body)["reason"] == "bad_request"
 
 
-def test_headers_have_an_end(strict):
+@pytest.mark.parametrize(
+    "before", [b"", b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"], ids=["head", "trailers"]
+)
+def test_headers_have_an_end(strict, before):
     with connect(strict) as endless:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            endless.sendall(HEAD)
+            endless.sendall(HEAD + before)
             for _ in range(3 * MAX_HEADERS // 1000):
                 endless.sendall(b"x-" + b"a" * 990 + b": b\r\n")
         answer = read_all(endless)
