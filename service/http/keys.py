@@ -23,7 +23,7 @@ class Keys:
     Only digests are kept, and every key is compared with every digest in constant time.
 
     Raises:
-        SettingError: the file cannot be read, or holds no key.
+        SettingError: there is no key in what was given, or the file cannot be read, or holds none.
     """
 
     def __init__(self, given: str) -> None:
@@ -31,6 +31,8 @@ class Keys:
         self._digests = [] if self._path else _digests(given.split(","))
         self._changed = 0
         self._looked = monotonic()
+        if given and not self._path and not self._digests:  # two variables that are not set, say: "$A,$B"
+            raise SettingError(f"the keys `{given}` hold no key: expected keys with commas between them, or @FILE")
         if self._path:
             try:
                 self._read(self._path)

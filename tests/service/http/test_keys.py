@@ -47,6 +47,12 @@ def test_a_file_of_keys_is_read_again_when_it_changes(tmp_path, monkeypatch, cap
     assert "the keys stay as they were" in caplog.text
 
 
+@pytest.mark.parametrize("given", [",", " , ,"])
+def test_what_holds_no_key_opens_nothing(given):
+    with pytest.raises(SettingError, match="hold no key"):
+        Keys(given)
+
+
 @pytest.mark.parametrize("content", [None, "", "# nothing\n"])
 def test_a_key_file_must_hold_keys(tmp_path, content):
     path = tmp_path / "keys"
