@@ -179,7 +179,9 @@ class Repository:
         card = model.card if model else slot.card
         if card and card.task != task:
             if card.task == "tensors":
-                raise RequestError(Reason.BAD_OPTION, f"`{name}` takes tensors: POST /v2/models/{name}/infer.")
+                raise RequestError(
+                    Reason.BAD_OPTION, f"`{slot.name}` takes tensors: POST /v2/models/{slot.name}/infer."
+                )
             raise RequestError(Reason.BAD_OPTION, f"`{slot.name}` is a model for /v1/{card.task}, not for /v1/{task}.")
         found = self._served(slot, version)
         assert isinstance(found, LoadedModel)  # noqa: S101 - its task is one for pictures
@@ -235,14 +237,14 @@ class Repository:
             elif entry is not None:
                 slots[name] = Slot(entry)
         missing = [name for name in wanted if name not in slots]
-        self.problem = ""
+        problem = ""
         if missing or not slots:
             what = ", ".join(missing) or "a single model"
-            self.problem = (
+            problem = (
                 f"{self._settings.models} does not hold {what}. Export it with `zooserve export "
                 f"{' '.join(missing) or '--default'}`, or point ZOOSERVE_MODELS at the right folder."
             )
-        self.slots = slots
+        self.problem, self.slots = problem, slots
 
     def _load_all(self) -> bool:
         """Load and unload what is due, the models that answer by default first. Say whether anything was."""

@@ -110,8 +110,8 @@ class Status:
             for state in State:
                 metrics.model_state[name, state.value].set(slot.state is state)
             metrics.refused.labels(name)  # from 0 on, so that the first one is seen to rise
-            if slot.model is not None:
-                metrics.queue_depth.labels(name).set(slot.model.batcher.pending)
+            model = slot.model  # another thread may unload it meanwhile
+            metrics.queue_depth.labels(name).set(model.batcher.pending if model else 0)
         metrics.live.set(self.live)
         metrics.ready.set(self.ready)
         metrics.gc_longest.set(self._pauses.longest)
@@ -129,8 +129,9 @@ class Status:
         if slot is None:
             raise RequestError(Reason.UNKNOWN_MODEL, self._repository.unknown(name))
         details = ModelDetails(slot.state, slot.card, slot.reason, slot.refused)
-        if slot.model is not None:
-            details.provider, details.profile = slot.model.session.provider, slot.model.profile
+        model = slot.model  # another thread may unload it meanwhile
+        if model is not None:
+            details.provider, details.profile = model.session.provider, model.profile
         return _json(details)
 
     def _stuck(self) -> str:

@@ -100,8 +100,9 @@ class _Page:
         """List the photos on which the loaded models were tested, each once."""
         found: dict[str, Sample] = {}
         for model, golden in self._goldens():
-            path = f"samples/{model}/{golden.photo}"
-            found.setdefault(golden.sha256, Sample(golden.photo, golden.sha256, path, [])).models.append(model)
+            name = model.card.name
+            path = f"samples/{name}/{golden.photo}"
+            found.setdefault(golden.sha256, Sample(golden.photo, golden.sha256, path, [])).models.append(name)
         return Response(
             msgspec.json.encode({"samples": list(found.values())}), headers=HEADERS, media_type="application/json"
         )
@@ -110,12 +111,13 @@ class _Page:
         """Answer with one of these photos."""
         wanted = request.path_params["model"], request.path_params["photo"]
         for model, golden in self._goldens():
-            path = self._repository.slots[model].entry.path / "golden" / golden.photo
-            if (model, golden.photo) == wanted and path.is_file():
+            path = model.folder / "golden" / golden.photo
+            if (model.card.name, golden.photo) == wanted and path.is_file():
                 return FileResponse(path, headers=HEADERS)
         raise HTTPException(404)
 
-    def _goldens(self) -> Iterator[tuple[str, Golden]]:
-        for name, slot in self._repository.slots.items():
-            if isinstance(slot.model, LoadedModel):
-                yield from ((name, golden) for golden in slot.model.card.golden)
+    def _goldens(self) -> Iterator[tuple[LoadedModel, Golden]]:
+        for slot in self._repository.slots.values():
+            model = slot.model  # another thread may unload it meanwhile
+            if isinstance(model, LoadedModel):
+                yield from ((model, golden) for golden in model.card.golden)

@@ -10,9 +10,12 @@ import weakref
 import httpx
 import msgspec
 import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from service.engine.repository import State
 from service.errors import Reason, RequestError
+from service.http import ui
 from service.runtime import Runtime
 from service.settings import Settings
 from tests.conftest import serving
@@ -70,6 +73,15 @@ def test_the_same_version_published_again_is_loaded_again(repository, store, mod
     publish(store, models, "1")
     assert repository.reload()
     assert repository.get("classify", None, None) is not before
+
+
+def test_the_page_shows_the_photos_of_the_version_that_is_served(repository, store, models):
+    publish(store, models, "2", broken=True)
+    repository.reload()
+    shutil.rmtree(store / "lenet5" / "2")
+    page = TestClient(Starlette(routes=ui.routes(repository)))
+    for sample in page.get("/ui/samples").json()["samples"]:
+        assert page.get(f"/ui/{sample['path']}").status_code == 200
 
 
 def test_a_bad_version_is_refused_once_and_the_old_one_stays(repository, store, models):
