@@ -25,6 +25,7 @@ from service.engine.repository import State
 from service.errors import Reason, RequestError
 from service.http import docs, ui
 from service.http.admin import Admin
+from service.http.annotate import Annotator
 from service.http.body import limited
 from service.http.drain import Drain, closing
 from service.http.keys import Guard
@@ -44,7 +45,8 @@ _OTHER_FILES = 256  # that a process has open, beside its connections: models, l
 def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
     """Put the routes of version 1 in front of another app, which gets every request that none of them takes."""
     guard = Guard(runtime.settings.api_keys, runtime.settings.admin_keys)
-    predict: dict[str, ASGIApp] = {f"/v1/{task}": Predict(task, runtime, guard) for task in get_args(Task)}
+    annotator = Annotator(runtime.settings)
+    predict: dict[str, ASGIApp] = {f"/v1/{task}": Predict(task, runtime, guard, annotator) for task in get_args(Task)}
     drain = Drain(runtime.settings.drain_s)
     status = Status(runtime, drain)
     dataplane = Dataplane(runtime)

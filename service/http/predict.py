@@ -40,13 +40,13 @@ class Several(msgspec.Struct):
 class Predict:
     """The endpoint of one task."""
 
-    def __init__(self, task: Task, runtime: Runtime, guard: Guard) -> None:
+    def __init__(self, task: Task, runtime: Runtime, guard: Guard, annotator: Annotator) -> None:
         self._guard = guard
         self._records = Records(runtime)
         self._task = task
         self._predictor = runtime.predictor
         self._settings = runtime.settings
-        self._annotator = Annotator(runtime.settings)
+        self._annotator = annotator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; every exception ends in a response, and a client that hung up gets none."""
