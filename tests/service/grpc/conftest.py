@@ -30,7 +30,7 @@ class Bare:
     """Calls by name, with whatever a client might send: `bare("ServerLive", {...})` gives the answer and the call."""
 
     def __init__(self, address: str) -> None:
-        self.channel = grpc.insecure_channel(address)
+        self.channel = grpc.insecure_channel(address, [("grpc.max_receive_message_length", -1)])
 
     def start(self, name: str, fields: dict, **options) -> grpc.Future:
         method = SERVICE.methods_by_name[name]

@@ -11,8 +11,8 @@ X = np.random.default_rng(1).random((1, 400, 8), np.float32)
 def test_both_are_seen_in_one_batch(oip, bare, batches, run_alone):
     """Each of the two has one request under way at most: whatever shares a run came through both doors."""
     stop = threading.Event()
-    big = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3, 256, 256]}]}
-    big |= {"model_name": "style", "raw_input_contents": [bytes(4 * 3 * 256 * 256)]}
+    big = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3, 448, 448]}]}
+    big |= {"model_name": "style", "raw_input_contents": [bytes(4 * 3 * 448 * 448)]}
     tensor = {"name": "x", "datatype": "FP32", "shape": X.shape}
 
     def keep_busy() -> None:
