@@ -46,8 +46,9 @@ def runtime() -> Runtime:
 
 
 async def _only_files(part: str | UploadFile) -> UploadFile:
-    """Refuse a URL where a file is due: BentoML would fetch it on behalf of the client."""
+    """Refuse a URL where a file is due: BentoML would fetch it. It would also name a file as the client does."""
     if isinstance(part, UploadFile):
+        part.filename = None  # a long one cannot be a file's
         return part
     raise InvalidArgument("the picture must be sent as a file; addresses are not fetched")
 

@@ -3,6 +3,8 @@
 import base64
 import http.server
 import io
+import pathlib
+import pickle
 import re
 import threading
 
@@ -144,8 +146,25 @@ def test_bentoml_fetches_no_address_for_a_client(server):
     assert asked == []
 
 
+def test_the_name_of_a_file_is_of_no_matter(server, jpeg):
+    for name in ("a" * 300 + ".png", "../../x"):
+        assert server.client.post("/classify", files={"image": (name, jpeg["coffee"])}).status_code == 200
+
+
+def test_no_code_is_taken_from_a_client(server, tmp_path):
+    """BentoML's services talk to each other in pickles; whoever reads one runs what is in it."""
+
+    class Code:
+        def __reduce__(self):
+            return pathlib.Path.touch, (tmp_path / "ran",)
+
+    kind = {"content-type": "application/vnd.bentoml+pickle"}
+    assert server.client.post("/classify", content=pickle.dumps(Code()), headers=kind).status_code == 415
+    assert not (tmp_path / "ran").exists()
+
+
 def test_swagger_opens_and_describes_the_endpoints(server):
-    assert "swagger" in server.client.get("/").text.lower()
+    assert "swagger" in server.client.get("/docs").text.lower()
     paths = server.client.get("/docs.json").json()["paths"]
     assert {"/classify", "/detect", "/segment"} <= paths.keys()
 
