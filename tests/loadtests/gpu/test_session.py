@@ -38,8 +38,8 @@ def test_fixed_buffers_answer_as_a_plain_run_does(model, batch):
 
 def test_half_precision_answers_nearly_the_same(model):
     images = model.images(2)
-    (one,) = model.session().run(None, {"images": images})
-    (other,) = model.session(HALF).run(None, {"images": images})
+    (one,) = model.session().run(["probabilities"], {"images": images})
+    (other,) = model.session(HALF).run(["probabilities"], {"images": images})
     assert other.dtype == np.float32
     assert (one.argmax(axis=1) == other.argmax(axis=1)).all()
     assert 0 < np.abs(one - other).max() < 0.02
