@@ -57,8 +57,12 @@ def test_pictures_that_were_refused_are_not_kept(runtime, kind, body, status):
     async def ask():
         app, sent = build_app(runtime, None), []
 
+        bodies = [body]
+
         async def receive():
-            return {"type": "http.request", "body": body}
+            if not bodies:
+                await asyncio.Event().wait()  # the client stays
+            return {"type": "http.request", "body": bodies.pop()}
 
         async def send(message):
             sent.append(message)
