@@ -182,6 +182,7 @@ class Inference:
             response = await self._infer(request, context, _exchange(context))
         except RequestError as refused:
             response, error = message("ModelInferResponse")(id=request.id), refused.detail
+            refused.forget()
         response.parameters[_FINAL].bool_param = True
         return message("ModelStreamInferResponse")(error_message=error, infer_response=response)
 
@@ -214,7 +215,8 @@ class Inference:
             refused = _refusal(error)
             exchange.status, exchange.refusal = STATUS[refused.reason], refused.reason
             exchange.extra = headers(refused)
-            raise refused from error
+            refused.forget()
+            raise refused from None
         finally:
             asyncio.get_running_loop().call_soon(self._records.note, task, exchange)
         return response

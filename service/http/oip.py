@@ -23,7 +23,7 @@ from service.errors import Reason, RequestError
 from service.http.body import ClientGone, limited, read_whole
 from service.http.exchange import Exchange
 from service.http.keys import Guard
-from service.http.oip_body import HEADER_LENGTH, compressed, decompressed, parse, render
+from service.http.oip_body import HEADER_LENGTH, LARGE, compressed, decompressed, json_length, parse, render
 from service.http.predict import CLIENT_GONE, hung_up
 from service.http.problems import STATUS, headers
 from service.http.records import Records
@@ -118,7 +118,11 @@ class Oip:
         declared = given.get(b"content-length", b"").decode("latin-1") or None
         body = await read_whole(limited(receive, self._max_body, declared))
         body = await decompressed(body, given.get(b"content-encoding", b""), self._max_body)
-        call, form = parse(body, given.get(HEADER_LENGTH), name, version)
+        length = given.get(HEADER_LENGTH)
+        if json_length(length, len(body)) > LARGE:  # a second of JSON would keep everybody else waiting
+            call, form = await asyncio.to_thread(parse, body, length, name, version)
+        else:
+            call, form = parse(body, length, name, version)
         call.timeout_ms = timeout_ms
         if b"x-request-priority" in given:
             call.parameters = {"priority": exchange.priority().name} | dict(call.parameters)
@@ -129,10 +133,11 @@ class Oip:
             raise ClientGone
         answer = submitted.answer()
         exchange.answered(submitted.jobs)
-        written, length = render(answer, form)
-        if length is not None:
+        many = sum(array.size for array in answer.outputs.values()) > LARGE
+        written, ends = await asyncio.to_thread(render, answer, form) if many else render(answer, form)
+        if ends is not None:
             exchange.content_type = b"application/octet-stream"
-            exchange.extra.append((HEADER_LENGTH, str(length).encode()))
+            exchange.extra.append((HEADER_LENGTH, str(ends).encode()))
         written, encoding = await compressed(written, given.get(b"accept-encoding", b""))
         if encoding:
             exchange.extra.append((b"content-encoding", encoding))
@@ -204,6 +209,7 @@ def _refused(exchange: Exchange, error: RequestError) -> bytes:
     exchange.status, exchange.refusal = _STATUS[error.reason], error.reason
     exchange.extra = headers(error)
     exchange.content_type = b"application/json"
+    error.forget()
     return _encode(Failure(error.detail))
 
 

@@ -19,7 +19,7 @@ from service.oip.tensors import Array, datatype_of, from_json, from_raw, to_json
 HEADER_LENGTH = b"inference-header-content-length"
 _ZLIB = {b"gzip": 31, b"deflate": 15}  # window bits, which choose the format, too
 _SMALL = 1024  # bytes; a shorter answer is not compressed
-_LARGE = 65536  # bytes; more are compressed beside the event loop
+LARGE = 65536  # bytes of JSON or to compress; what has more is done beside the event loop
 _LEVEL = 1  # tensors hardly get smaller by more effort
 
 
@@ -85,7 +85,7 @@ def parse(body: bytes, header_length: bytes | None, model: str, version: str) ->
     Raises:
         RequestError: `bad_request`: not of the protocol's form.
     """
-    length = _length(header_length, len(body))
+    length = json_length(header_length, len(body))
     view = memoryview(body)
     try:
         request = _decode(view[:length])
@@ -154,7 +154,7 @@ async def decompressed(body: bytes, encoding: bytes, limit: int) -> bytes:
             raise _bad(f"The body is not {encoding.decode()}: it ends too early, or goes on behind its end.")
         return data
 
-    return await asyncio.to_thread(undo) if len(body) > _LARGE else undo()
+    return await asyncio.to_thread(undo) if len(body) > LARGE else undo()
 
 
 async def compressed(body: bytes, accepted: bytes) -> tuple[bytes, bytes]:
@@ -167,7 +167,7 @@ async def compressed(body: bytes, accepted: bytes) -> tuple[bytes, bytes]:
         engine = zlib.compressobj(_LEVEL, zlib.DEFLATED, _ZLIB[encoding])
         return engine.compress(body) + engine.flush()
 
-    return (await asyncio.to_thread(pack) if len(body) > _LARGE else pack()), encoding
+    return (await asyncio.to_thread(pack) if len(body) > LARGE else pack()), encoding
 
 
 def _accepts(header: bytes, encoding: bytes) -> bool:
@@ -179,7 +179,12 @@ def _accepts(header: bytes, encoding: bytes) -> bool:
     return False
 
 
-def _length(header: bytes | None, size: int) -> int:
+def json_length(header: bytes | None, size: int) -> int:
+    """Where a body's JSON ends, by its header; without one it is all JSON.
+
+    Raises:
+        RequestError: `bad_request`: no length, or one beyond the body.
+    """
     if header is None:
         return size
     text = header.decode("latin-1").strip()

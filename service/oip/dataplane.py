@@ -35,6 +35,7 @@ EXTENSIONS = (
 )
 _NOT_OPTIONS = frozenset({"timeout", "priority", "binary_data_output", "sequence_id", "sequence_start", "sequence_end"})
 Arrays = Mapping[str, npt.NDArray[Any]]
+_LONGEST = 1e15  # microseconds
 _encode = msgspec.json.Encoder().encode
 
 
@@ -98,7 +99,7 @@ class Dataplane:
     def statistics(self, name: str = "", version: str = "") -> Statistics:
         """Count what was asked of one model, or of all that are loaded."""
         slots = self._repository.slots.values()
-        models = [self.model(name, version)] if name else [slot.model for slot in slots if slot.model]
+        models = [self.model(name, version)] if name else [model for slot in slots if (model := slot.model)]
         return statistics_of([model.card for model in models], self._metrics.collect())
 
     def index(self, *, ready: bool = False) -> list[IndexEntry]:
@@ -128,7 +129,7 @@ class Dataplane:
         """
         limits: list[float] = [self._settings.timeout_ms]
         given = parameters.get("timeout", 0)
-        if isinstance(given, bool) or not isinstance(given, int | float) or given < 0:
+        if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= _LONGEST:
             raise RequestError(Reason.BAD_OPTION, f"`timeout={str(given)[:80]}`: expected a number of microseconds.")
         limits += [given / 1000] if given else []
         limits += [call_timeout_ms] if call_timeout_ms is not None else []

@@ -53,10 +53,20 @@ def check(name: str, datatype: str, shape: Sequence[int]) -> int:
     if datatype != "BYTES" and datatype not in _DTYPES:
         known = ", ".join(DATATYPES.values())
         raise _bad(f"`{name[:80]}`: the datatype `{datatype[:80]}` is not served; expected one of {known}.")
-    size = math.prod(shape)
-    if any(side < 0 for side in shape) or size > _BATCH_LIMIT:
-        raise _bad(f"`{name[:80]}`: the shape {list(shape)[:16]} cannot be: it has {size} elements.")
+    # Each side and their number first: a product of thousands of large numbers would take hours.
+    possible = len(shape) <= _DEEPEST and all(0 <= side <= _BATCH_LIMIT for side in shape)
+    size = math.prod(shape) if possible else 0
+    if not possible or size > _BATCH_LIMIT:
+        raise _bad(
+            f"`{name[:80]}`: the shape {_words(shape)} cannot be: at most {_DEEPEST} dimensions and {_BATCH_LIMIT} "
+            "elements, none of them negative."
+        )
     return size
+
+
+def _words(shape: Sequence[int]) -> str:
+    """A shape for a message, cut short."""
+    return str(list(shape)[:8])[:80]
 
 
 def from_json(name: str, datatype: str, shape: Sequence[int], data: Any, *, encoded: bool = False) -> Array:
@@ -74,10 +84,10 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: Any, *, enco
     """
     size = check(name, datatype, shape)
     if datatype == "BYTES":
-        array: Array = np.empty(size, object)
         texts = _flat(data)
         if len(texts) != size:
             raise _other_size(name, shape, len(texts))
+        array: Array = np.empty(size, object)
         array[:] = [_from_text(name, text, encoded=encoded) for text in texts]
         return array.reshape(shape)
     wanted = _DTYPES[datatype]
@@ -124,7 +134,7 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], data: memoryview) -
     """
     size = check(name, datatype, shape)
     if datatype == "BYTES":
-        elements = _split(name, data)
+        elements = _split(name, data, size)
         if len(elements) != size:
             raise _other_size(name, shape, len(elements))
         array: Array = np.empty(size, object)
@@ -133,7 +143,7 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], data: memoryview) -
     wanted = _DTYPES[datatype]
     if len(data) != size * wanted.itemsize:
         raise _bad(
-            f"`{name[:80]}`: {datatype} of the shape {list(shape)} has {size * wanted.itemsize} bytes, but "
+            f"`{name[:80]}`: {datatype} of the shape {_words(shape)} has {size * wanted.itemsize} bytes, but "
             f"{len(data)} came."
         )
     return np.frombuffer(data, wanted).reshape(shape)
@@ -173,9 +183,11 @@ def _from_text(name: str, text: Any, *, encoded: bool) -> bytes:
         raise _bad(f"`{name[:80]}`: its parameter `content_type` says base64, but it is not: {error}") from error
 
 
-def _split(name: str, data: memoryview) -> list[bytes]:
-    elements, start = [], 0
-    while start < len(data):
+def _split(name: str, data: memoryview, size: int) -> list[bytes]:
+    """Cut the elements apart, up to one more than there should be."""
+    elements: list[bytes] = []
+    start = 0
+    while start < len(data) and len(elements) <= size:
         first = start + _LENGTH
         start = first + int.from_bytes(data[start:first], "little")
         if first > len(data) or start > len(data):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import struct
+import time
 
 import msgspec
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from service.errors import RequestError
+from service.errors import Reason, RequestError
 from service.oip.tensors import DATATYPES, datatype_of, from_json, from_raw, to_json, to_raw
 
 NUMBERS = [np.dtype(dtype) for dtype in DATATYPES if dtype != "string"]
@@ -111,3 +112,24 @@ def test_base64_in_json_where_it_is_said():
 def test_bytes_that_are_no_text_are_not_json():
     with pytest.raises(RequestError, match="ask for it as binary data"):
         to_json(np.array([b"\xff"], object))
+
+
+@pytest.mark.parametrize("shape", [[2**62] * 100_000, [1] * 33, [0, 2**70], [1 << 40, 2], [-1]])
+@pytest.mark.parametrize("datatype", ["BYTES", "FP32"])
+def test_a_shape_that_cannot_be_is_refused_at_once(shape, datatype):
+    start = time.perf_counter()
+    for make in (lambda: from_json("x", datatype, shape, []), lambda: from_raw("x", datatype, shape, memoryview(b""))):
+        with pytest.raises(RequestError, match="cannot be") as refusal:
+            make()
+        assert refusal.value.reason is Reason.BAD_REQUEST
+        assert len(refusal.value.detail) < 400
+    assert time.perf_counter() - start < 1
+
+
+def test_room_is_made_for_what_came_and_not_for_what_was_promised():
+    start = time.perf_counter()
+    with pytest.raises(RequestError, match="but 1 came"):
+        from_json("x", "BYTES", [1 << 39], ["a"])
+    with pytest.raises(RequestError, match="but 2 came"):
+        from_raw("x", "BYTES", [1], memoryview(bytes(4 * 1_000_000)))
+    assert time.perf_counter() - start < 1
