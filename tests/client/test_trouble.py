@@ -152,7 +152,7 @@ def test_the_deadline_ends_every_wait(client, digit, chunks, every):
 
 def test_the_server_keeps_the_deadline_too(client, server):
     with pytest.raises(DeadlineError):
-        client(server.url).classify(noise(3000), deadline=0.05)
+        client(server.url).classify(noise(5000), deadline=0.03)
 
 
 def answers(*responses: httpx.Response):
