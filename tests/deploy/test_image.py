@@ -42,7 +42,7 @@ def image(tmp_path_factory):
     if subprocess.run(["buildah", "inspect", "--type", "image", BASE], capture_output=True, check=False).returncode:
         folder = tmp_path_factory.mktemp("base")
         made = subprocess.run(
-            ["debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", folder],
+            ["debootstrap", "--variant=minbase", "--include=python3,python3-venv,ca-certificates", "bookworm", folder],
             capture_output=True,
             text=True,
             check=False,
