@@ -13,10 +13,10 @@ import torch.nn.functional as F  # noqa: N812, the name that everyone knows it b
 from torch import Tensor, nn
 
 from export.heads import Pixels
-from export.naming import find_card
 from export.network import Network
 from zoo.card import ServedCard, of_pictures
 from zoo.errors import ExportError
+from zoo.libraries import find_card
 from zoo.sources import fetch_all
 
 Images = npt.NDArray[np.uint8]

@@ -8,11 +8,12 @@ import msgspec
 from msgspec import Struct
 from rich.console import Console
 
-from export.naming import find_card, need_torch
+from export.converters import need_torch
 from export.provenance import is_current
 from zoo import catalog
 from zoo.card import Agreement, of_pictures
 from zoo.errors import StoreError, ZooError, refused_by_system
+from zoo.libraries import find_card
 from zoo.store import Store
 
 Precision = Literal["fp16", "int8"]

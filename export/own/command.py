@@ -11,7 +11,7 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
-from export.naming import need_torch
+from export.converters import need_torch
 from zoo import catalog
 from zoo.card import LARGEST_SIDE
 from zoo.licences import check_accepted

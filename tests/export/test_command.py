@@ -10,9 +10,9 @@ from click.testing import CliRunner
 
 from export import pipeline
 from export.command import export
-from export.naming import find_card
 from zoo import catalog
 from zoo.errors import ExportError, UnknownModelError
+from zoo.libraries import find_card
 from zoo.store import Store
 
 

@@ -1,14 +1,9 @@
-"""From a name to its card, and whether it can be converted here. `zooserve export` and others that convert call it.
-
-The libraries that know models by name are the entry points of the group `zooserve.cards` in pyproject.toml.
-"""
+"""Whether models can be converted here at all. Commands of `export` ask before they import torch."""
 
 import importlib.util
 
 from zoo.errors import ExportError
-from zoo.libraries import find_card
 
-__all__ = ["find_card", "need_torch"]
 _CONVERTERS = ("torch", "torchvision", "onnx", "onnxscript")
 
 
