@@ -54,6 +54,8 @@ $(BIN)/python:
 
 $(VENV)/.serve: pyproject.toml | $(BIN)/python
 	@echo "Installing zooserve and what it needs (torch is about 5 GB; this happens once)"
+	@# Older pips try combinations of OpenTelemetry's releases for minutes; a current one needs seconds.
+	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[$(ACCELERATOR),export]'
 	@touch $@
 
