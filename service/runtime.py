@@ -35,7 +35,7 @@ class Runtime:
         self.metrics = Metrics()
         self.tracing = start_tracing()
         self.pauses = Pauses()
-        self.workers = Workers(settings.threads or usable_cores())
+        self.workers = Workers(settings.threads or usable_cores(), settings.work_s)
         load = functools.partial(
             load_folder,
             settings=settings,

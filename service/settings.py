@@ -59,6 +59,15 @@ class Settings(Struct, frozen=True):
     stuck_s: Annotated[
         float, Meta(ge=0, le=3600, description="A run that takes longer makes the process not live; 0: never.")
     ] = 60.0
+    work_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="Seconds that one picture, or one run, may take; then its request gets 504 and its thread is "
+            "replaced. 0: for ever.",
+        ),
+    ] = 30.0
     watch_s: Annotated[
         float, Meta(ge=0, le=3600, description="Look for new versions in the folder so often, in seconds; 0: never.")
     ] = 5.0

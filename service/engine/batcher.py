@@ -45,7 +45,8 @@ class Batcher(Batching):
             except Exception as error:
                 job.fail(error)
         job.prepared = perf_counter()
-        if job.failed:
+        kept = self._workers.go_on()
+        if job.failed or not kept:
             self._deliver([job])
             return
         with self._lock:

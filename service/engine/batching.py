@@ -81,12 +81,21 @@ class Batching(ABC):
         self.pending += 1
         self._workers.submit(job, self)
 
+    def take_over(self, jobs: Sequence[Job[Any]], *, running: bool) -> None:
+        """Refuse the jobs of a thread that was replaced, and run what is ready, in its place where it held a run.
+
+        They stay on the books until the thread returns: what they are in, a row or a run's memory, is still in use.
+        """
+        self._workers.deliver(jobs, self._refuse)
+        if running:
+            self._run_batches()
+
     def settle(self, jobs: Sequence[Job[Any]]) -> None:
         """Resolve the futures of finished jobs."""
         self._workers.settled(jobs)
         for job in jobs:
             self.pending -= 1
-            if not job.failed:
+            if not (job.failed or job.abandoned):
                 cost = job.prepared - job.started + (job.finished - job.run) / job.batch_size
                 self._cost += _SMOOTHING * (cost - self._cost)
             job.settle()
@@ -112,10 +121,18 @@ class Batching(ABC):
         """Answer jobs that were run from `start` to `end`."""
 
     def _deliver(self, jobs: Sequence[Job[Any]]) -> None:
-        self._workers.deliver(jobs, self)
+        self._workers.deliver(jobs, self.settle)
+
+    def _refuse(self, jobs: Sequence[Job[Any]]) -> None:
+        """Answer the requests whose jobs take too long. On the event loop."""
+        for job in jobs:
+            job.abandoned = True
+            job.give_up()
 
     def _run_batches(self) -> None:
+        """Run what is ready until nothing is, or until this thread is replaced: the run is another's then."""
         while batch := self._next_batch():
+            self._workers.begin(self, batch, running=True)
             try:
                 for jobs in self._parts(batch):
                     self._run_jobs(jobs)
@@ -123,11 +140,13 @@ class Batching(ABC):
                 logger.exception("a batch ended in an unexpected error")
                 for left in batch:
                     left.fail(error)
+            kept = self._workers.go_on()
             self._deliver(batch)
+            if not kept:
+                return
 
     def _run_jobs(self, jobs: Sequence[Job[Any]]) -> None:
         """Run jobs as one batch. Where that fails, they are run in halves, down to the one that is to blame."""
-        self._workers.beat()
         start = perf_counter()
         try:
             outputs = self._compute(jobs)

@@ -114,6 +114,14 @@ class Job(Generic[AnswerT]):
         self._answer = answer
         self.finished = perf_counter()
 
+    def give_up(self) -> None:
+        """Resolve the future although the job is still at work, which takes too long. Only on the event loop."""
+        if self.finished:
+            self.settle()
+        elif not self._future.done():
+            error = RequestError(Reason.DEADLINE, "The picture, or its run, took longer than ZOOSERVE_WORK_S allows.")
+            self._future.set_exception(error)
+
     def settle(self) -> None:
         """Resolve the future. Only on the event loop; a future that was cancelled or timed out is left as it is."""
         if self._future.done():

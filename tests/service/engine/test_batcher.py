@@ -326,6 +326,6 @@ def test_stages_add_up_to_the_whole(model, workers):
 def test_workers_end_when_they_are_closed():
     workers = Workers(3)
     workers.close()
-    for thread in workers._threads:
+    for thread in list(workers._threads):
         thread.join(5)
         assert not thread.is_alive()
