@@ -1,6 +1,7 @@
 """Everything that one server process holds, put together once: settings, metrics, workers, models, predictor."""
 
 import functools
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -14,8 +15,10 @@ from service.logs import set_up_logs
 from service.metrics import Metrics
 from service.predictor import Predictor
 from service.selftest import self_test
-from service.settings import Settings, usable_cores
+from service.settings import Settings, remarks, usable_cores
 from service.tracing import start_tracing
+
+logger = logging.getLogger(__name__)
 
 
 class Runtime:
@@ -32,6 +35,9 @@ class Runtime:
     def __init__(self, settings: Settings, process: int = 0) -> None:
         self.settings = settings
         set_up_logs(settings.log, process=process)
+        if process == 0:
+            for line in remarks():
+                logger.warning("%s", line)
         self.metrics = Metrics()
         self.tracing = start_tracing()
         self.pauses = Pauses()

@@ -1,6 +1,8 @@
 """All settings of a server, read from the environment once at start. `zooserve serve --help` prints this table."""
 
+import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, get_type_hints
@@ -11,6 +13,14 @@ from msgspec import Meta, Struct
 from service.options import expected
 
 PREFIX = "ZOOSERVE_"
+# What is read elsewhere under our prefix: by other commands, and what the server's processes tell each other.
+_NO_SETTINGS = ("ADMIN_KEY", "API_KEY", "CACHE", "CARDS", "HOST", "SHARED")
+# What Kubernetes and Docker set for a Service called `zooserve-grpc`: ZOOSERVE_GRPC_PORT=tcp://10.0.0.1:8001, and
+# ZOOSERVE_GRPC_SERVICE_HOST, ZOOSERVE_GRPC_SERVICE_PORT_HTTP, ZOOSERVE_GRPC_PORT_8001_TCP_ADDR and their like.
+_LINK = re.compile(r"(tcp|udp|sctp)://\S+:\d+")
+_LINK_NAME = re.compile(
+    r"ZOOSERVE_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)"
+)
 
 
 class SettingError(Exception):
@@ -97,12 +107,42 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     given = {}
     for name, kind in get_type_hints(Settings, include_extras=True).items():
         value = environment.get(PREFIX + name.upper(), "").strip()
-        if value:
+        if value and not is_service_link(PREFIX + name.upper(), value):
             try:
                 given[name] = msgspec.convert(value, kind, strict=False)
             except msgspec.ValidationError:
                 raise SettingError(f"{PREFIX}{name.upper()}={value}: expected {expected(kind)}.") from None
     return Settings(**given)
+
+
+def is_service_link(name: str, value: str) -> bool:
+    """Whether a variable is not the user's: Kubernetes sets it in every container, for a Service of this name."""
+    if name == "PORT" or (name.startswith(PREFIX) and name.endswith("_PORT")):
+        return bool(_LINK.fullmatch(value.strip()) or _LINK_NAME.fullmatch(name))
+    return bool(_LINK_NAME.fullmatch(name))
+
+
+def remarks(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Lines for the log about variables that look like settings and are none."""
+    known = [PREFIX + name.upper() for name in get_type_hints(Settings)]
+    others = {PREFIX + name for name in _NO_SETTINGS}
+    links, lines = [], []
+    for name, value in sorted(environment.items()):
+        if is_service_link(name, value):
+            links.append(name)
+        elif name.startswith(PREFIX) and name not in others and name not in known:
+            lines += [f"{name} is ignored: there is no such setting. Is {near} meant?" for near in _near(name, known)]
+    if links:
+        lines.insert(
+            0,
+            f"Ignored, as Kubernetes sets them for a Service: {', '.join(links)}. "
+            "`enableServiceLinks: false` in the pod's specification turns them off.",
+        )
+    return lines
+
+
+def _near(name: str, known: list[str]) -> list[str]:
+    return difflib.get_close_matches(name, known, n=1, cutoff=0.85)
 
 
 def table(environment: Mapping[str, str] = os.environ) -> list[tuple[str, str, str, str]]:

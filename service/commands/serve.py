@@ -13,7 +13,7 @@ from rich.console import Console
 
 from service.grpc import require
 from service.http.keys import Guard
-from service.settings import PREFIX, SettingError, read_settings, table
+from service.settings import PREFIX, SettingError, is_service_link, read_settings, table
 
 _SERVE_EXAMPLES = """
 \b
@@ -37,9 +37,17 @@ class _ServeCommand(click.Command):
             )
 
 
+class _Port(click.Option):
+    """Reads `PORT`, unless Kubernetes set it."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        value = super().resolve_envvar_value(ctx)
+        return None if value and is_service_link("PORT", value) else value
+
+
 @click.command(cls=_ServeCommand, epilog=_SERVE_EXAMPLES)
 @click.option("--host", default="127.0.0.1", show_default=True, envvar="HOST", help="Address to listen on.")
-@click.option("--port", default=3000, show_default=True, envvar="PORT", type=click.IntRange(1, 65535))
+@click.option("--port", cls=_Port, default=3000, show_default=True, envvar="PORT", type=click.IntRange(1, 65535))
 @click.option("--models", type=click.Path(file_okay=False), help="The folder of exported models. [default: models]")
 def serve(host: str, port: int, models: str | None) -> None:
     """Serve the exported models over HTTP, with BentoML."""

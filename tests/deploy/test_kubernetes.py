@@ -75,6 +75,14 @@ def test_pods_may_do_nothing_that_they_need_not():
         assert writable <= {"/tmp", "/dev/shm"}
 
 
+def test_no_pod_is_told_of_services_by_variables():
+    """They would look like settings: a Service called zooserve-grpc sets ZOOSERVE_GRPC_PORT."""
+    for overlay in ("base", "cpu", "gpu"):
+        assert one(build(overlay), "Deployment")["spec"]["template"]["spec"]["enableServiceLinks"] is False
+    # A ServingRuntime has no such field; its pod takes it from the InferenceService.
+    assert one(build("kserve"), "InferenceService")["spec"]["predictor"]["enableServiceLinks"] is False
+
+
 def test_probes_and_ports_are_the_services(server):
     for _, _, container in containers():
         port = container["ports"][0]

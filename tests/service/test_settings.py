@@ -1,10 +1,12 @@
 """Settings from the environment, and option words."""
 
+import click
 import pytest
 
+from service.commands.serve import serve
 from service.errors import Reason, RequestError
 from service.predictor import options_of
-from service.settings import PREFIX, SettingError, read_settings, table
+from service.settings import PREFIX, SettingError, is_service_link, read_settings, remarks, table
 
 
 def test_defaults_are_what_the_table_says():
@@ -40,6 +42,78 @@ def test_a_variable_sets_its_field(name, value, field, expected):
 def test_a_wrong_variable_is_named_with_its_range(name, value, words):
     with pytest.raises(SettingError, match=f"{name}={value}.*{words}"):
         read_settings({name: value})
+
+
+# All that Kubernetes sets for the Services `zooserve` and `zooserve-grpc`.
+LINKS = {
+    "ZOOSERVE_SERVICE_HOST": "10.0.0.2",
+    "ZOOSERVE_SERVICE_PORT": "80",
+    "ZOOSERVE_SERVICE_PORT_HTTP": "80",
+    "ZOOSERVE_PORT": "tcp://10.0.0.2:80",
+    "ZOOSERVE_PORT_80_TCP": "tcp://10.0.0.2:80",
+    "ZOOSERVE_GRPC_SERVICE_HOST": "fd00::1",
+    "ZOOSERVE_GRPC_PORT": "tcp://[fd00::1]:8001",
+    "ZOOSERVE_GRPC_PORT_8001_TCP_PROTO": "tcp",
+    "ZOOSERVE_GRPC_PORT_8001_TCP_PORT": "8001",
+    "ZOOSERVE_GRPC_PORT_8001_TCP_ADDR": "fd00::1",
+    "ZOOSERVE_GRPC_PORT_8001_UDP": "udp://[fd00::1]:8001",
+    "PORT": "tcp://10.0.0.3:80",
+}
+
+
+@pytest.mark.parametrize(("name", "value"), LINKS.items())
+def test_what_kubernetes_sets_for_a_service_is_no_setting_and_said(name, value):
+    assert is_service_link(name, value)
+    assert read_settings({name: value}) == read_settings({})
+    (line,) = remarks({name: value})
+    assert name in line
+    assert "enableServiceLinks: false" in line
+
+
+@pytest.mark.parametrize(("value", "port"), [("tcp://10.0.0.3:80", 3000), ("8080", 8080), ("", 3000)])
+def test_the_port_is_no_link_either(monkeypatch, value, port):
+    monkeypatch.setenv("PORT", value)
+    assert serve.make_context("serve", []).params["port"] == port
+
+
+def test_a_wrong_port_is_named(monkeypatch):
+    monkeypatch.setenv("PORT", "30000000")
+    with pytest.raises(click.BadParameter, match="30000000"):
+        serve.make_context("serve", [])
+
+
+def test_all_links_have_one_line():
+    assert len(remarks(LINKS)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ZOOSERVE_GRPC_PORT", "tcp://10.0.0.1"),
+        ("ZOOSERVE_GRPC_PORT", "800l"),
+        ("ZOOSERVE_TIMEOUT_MS", "tcp://10.0.0.1:8001"),
+    ],
+)
+def test_a_typo_stays_an_error(name, value):
+    with pytest.raises(SettingError, match=f"{name}={value}"):
+        read_settings({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("ZOOSERVE_WORKER", "ZOOSERVE_WORKERS"),
+        ("ZOOSERVE_MAX_BODY", "ZOOSERVE_MAX_BODY_MB"),
+        ("ZOOSERVE_TIMEOUT", "ZOOSERVE_TIMEOUT_MS"),
+        ("ZOOSERVE_API_KEY", None),
+        ("ZOOSERVE_ADMIN_KEY", None),
+        ("ZOOSERVE_PREDICTOR_NAME", None),
+        ("ZOOSERVE_LOG", None),
+    ],
+)
+def test_a_name_that_is_nearly_a_setting_is_said(name, near):
+    lines = remarks({name: "1"})
+    assert lines == ([f"{name} is ignored: there is no such setting. Is {near} meant?"] if near else [])
 
 
 @pytest.mark.parametrize(
