@@ -16,25 +16,30 @@ import msgspec
 from msgspec import Meta, Struct
 
 from zoo.errors import CardError
+from zoo.files import read_regular
 
 T = TypeVar("T")
 LARGEST_SIDE = 4096
 """Of a graph's input, in pixels."""
+LARGEST_GRAPH = 1 << 31
+"""Bytes of a model.onnx: no larger one is a protocol buffer."""
 Task = Literal["classify", "detect", "segment"]
 DType = Literal[
     "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64",
     "string",
 ]  # fmt: skip
 Precision = Literal["fp32", "fp16", "int8"]
-Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,63}$")]
-Labels = Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9_.-]{0,63}|.+\.txt)$")]
-Version = Annotated[str, Meta(pattern="^[0-9]{1,9}$")]
+# `$` alone also matches before a line break at the end.
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$(?!\n)")]
+Labels = Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9_.-]{0,63}|.+\.txt)$(?!\n)")]
+Version = Annotated[str, Meta(pattern=r"^[0-9]{1,9}$(?!\n)")]
 Side = Annotated[int, Meta(ge=1, le=LARGEST_SIDE)]
+FileName = Annotated[str, Meta(pattern=r"^(?!\.)[^/\\\x00-\x1f\x7f]{1,200}$(?!\n)")]
 Byte = Annotated[int, Meta(ge=0, le=255)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-Url = Annotated[str, Meta(pattern="^https?://[^/]+/.+")]
-Package = Annotated[str, Meta(pattern=r"^([A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+|npm:(@[\w.-]+/)?[\w.-]+@[\w.+-]+)$")]
+Url = Annotated[str, Meta(pattern=r"^https?://[^/]+/.+")]
+Package = Annotated[str, Meta(pattern=r"^([A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+|npm:(@[\w.-]+/)?[\w.-]+@[\w.+-]+)$(?!\n)")]
 Triple = tuple[float, float, float]
 
 
@@ -62,7 +67,7 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True):
     member: str | None = None
     file: str | None = None
     sha256: Sha256 | None = None
-    sha256_prefix: Annotated[str, Meta(pattern="^[0-9a-f]{8,64}$")] | None = None
+    sha256_prefix: Annotated[str, Meta(pattern=r"^[0-9a-f]{8,64}$(?!\n)")] | None = None
     size: Annotated[int, Meta(gt=0)] | None = None
 
     def __post_init__(self) -> None:
@@ -231,7 +236,7 @@ class Golden(Struct, frozen=True, forbid_unknown_fields=True):
     with the area of each object's mask.
     """
 
-    photo: str
+    photo: FileName
     sha256: Sha256
     predictions: tuple[Prediction, ...]
 
@@ -245,7 +250,7 @@ class GoldenTensors(Struct, frozen=True, forbid_unknown_fields=True):
         sample: whether the inputs were given by the graph's owner; else they are noise.
     """
 
-    file: str
+    file: FileName
     sha256: Sha256
     sample: bool
 
@@ -307,7 +312,7 @@ class Served(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     precision: Precision
     opset: int
     sha256: Sha256
-    size: int
+    size: Annotated[int, Meta(ge=0, le=LARGEST_GRAPH)]
     provenance: Provenance
     parity: Parity
     task_default: bool = False
@@ -424,13 +429,13 @@ def read_served_card(path: Path) -> AnyServed:
 
 def _read(path: Path, decode: Callable[[bytes], T]) -> T:
     try:
-        return decode(path.read_bytes())
+        return decode(read_regular(path))
     except OSError as error:
         raise CardError(f"{path} cannot be read: {error.strerror}") from error
-    except (
-        msgspec.DecodeError,
-        UnicodeDecodeError,
-    ) as error:  # ValidationError is a DecodeError and names the field as `$.path`
+    except RecursionError as error:
+        raise CardError(f"{path}: it is nested too deeply") from error
+    # A ValidationError is a DecodeError and names the field as `$.path`; a ValueError is one of the encoding, or a number.
+    except (msgspec.DecodeError, ValueError) as error:
         raise CardError(f"{path}: {error}{_near(str(error))}") from error
 
 

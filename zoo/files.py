@@ -1,0 +1,61 @@
+"""Reading what others wrote: only regular files are opened, never more than is allowed is read, and names are escaped.
+
+A pipe, a socket or a device in a folder of models would block whoever opens it, and a file may have any size.
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import IO
+
+LARGEST_CARD = 4_000_000
+"""Bytes of a card, a label file or an answer that is kept; the largest of the zoo has 60,000."""
+_NAME_LENGTH = 200  # characters of a name that are shown
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """Open a regular file for reading; a link to one counts as one.
+
+    Raises:
+        OSError: it cannot be opened, or is a pipe, a socket, a device or a folder.
+    """
+    _refuse_other_kinds(path, path.stat().st_mode)  # opening a device may already do something
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+    try:
+        _refuse_other_kinds(path, os.fstat(descriptor).st_mode)  # it may be another one by now
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path, most: int = LARGEST_CARD) -> bytes:
+    """Read a regular file of at most `most` bytes.
+
+    Raises:
+        OSError: as `open_regular`, or the file is larger; `strerror` says so.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(size + 1) if size <= most else b""
+        if size > most or len(data) > size:
+            raise OSError(errno.EFBIG, f"it has more than the {min(size, most):,} bytes that it may have", str(path))
+        return data
+
+
+def shown(text: object, most: int = _NAME_LENGTH) -> str:
+    r"""Return a name, or a message that holds one, as it may be logged or printed: one line, no control characters.
+
+    What cannot be printed becomes an escape such as `\n` or `\x1b`. Of a longer text the beginning is returned.
+    """
+    line = "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for char in str(text)[: most + 1]
+    )
+    return line if len(line) <= most else line[: most - 3] + "..."
+
+
+def _refuse_other_kinds(path: Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
