@@ -16,6 +16,7 @@ from typing import Any
 import click
 import requests
 from msgspec import Struct
+from zooserve_client.local import is_local
 
 Panel = Mapping[str, Any]
 DASHBOARD = Path(__file__).parent.parent / "deploy" / "grafana" / "dashboards" / "zooserve.json"
@@ -73,6 +74,7 @@ class Source:
             f"{self._url}/api/v1/{path}",
             {"query": expression, **{name: str(word) for name, word in words.items()}},
             timeout=30,
+            proxies={"http": "", "https": ""} if is_local(self._url) else None,  # instead of the environment's
         )
         response.raise_for_status()
         return list(response.json()["data"]["result"])

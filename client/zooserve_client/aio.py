@@ -25,6 +25,7 @@ from zooserve_client.call import (
     read_reply,
 )
 from zooserve_client.errors import ZooserveError
+from zooserve_client.local import direct
 from zooserve_client.pictures import Picture, pictures_in, read_picture
 from zooserve_client.results import Result
 
@@ -43,7 +44,7 @@ class AsyncClient:
     ) -> None:
         self._caller = Caller(url, api_key, deadline, retries)
         self._own = http is None
-        self._http = http or httpx.AsyncClient(limits=LIMITS)
+        self._http = http or httpx.AsyncClient(limits=LIMITS, mounts=direct(self._caller.url))
 
     async def __aenter__(self) -> Self:
         return self

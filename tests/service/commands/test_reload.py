@@ -1,0 +1,56 @@
+"""`zooserve reload`: it reaches a server on this machine whatever proxy the environment names."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from click.testing import CliRunner
+
+from service.commands.reload import reload
+
+
+@pytest.fixture
+def asked():
+    """A stand-in on the loopback that notes what it is asked, as a server or as a proxy."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            server.paths.append(self.path)
+            body = json.dumps({"models": [{"name": "lenet5", "state": "ready"}]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.paths = []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def run(url: str, **environment: str):
+    nothing = dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"))
+    return CliRunner().invoke(reload, ["lenet5", "--server", url], env=nothing | environment)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
+def test_a_local_server_is_asked_directly(asked, host, variable):
+    result = run(f"http://{host}:{asked.server_address[1]}", **{variable: "http://127.0.0.1:9"})
+    assert result.exit_code == 0, result.output
+    assert asked.paths == ["/v1/models/lenet5/load", "/v1/models"]
+
+
+def test_another_server_is_asked_through_the_proxy(asked):
+    result = run("http://vision.example", http_proxy=f"http://127.0.0.1:{asked.server_address[1]}")
+    assert result.exit_code == 0, result.output
+    assert asked.paths == ["http://vision.example/v1/models/lenet5/load", "http://vision.example/v1/models"]
