@@ -1,0 +1,108 @@
+"""What is fuzzed: a parser each, with inputs to start from, what is promised of it, and what it may cost.
+
+A promise is the same everywhere: an answer or a `RequestError` (`CardError` for cards); never another exception.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from loadtests.fuzz.images import seeds
+from loadtests.fuzz.oracle import Limit
+from service.errors import RequestError
+from service.vision.decode import Picture, decode
+from zoo.card import read_model_card, read_served_card
+from zoo.errors import CardError
+
+Seeds = Iterator[tuple[str, bytes]]
+MAX_PIXELS = 1_000_000
+_KEPT = Path(__file__).parent / "corpus"
+_IMAGES = Limit(seconds=1.0, memory=128e6)  # a million pixels cost something, however few bytes they come in
+
+
+class Target(NamedTuple):
+    """One parser.
+
+    Attributes:
+        name: of the target, and of its folder in `corpus/`.
+        about: what it reads, for people.
+        check: parses an input; raises where a promise is broken.
+        made: inputs to start from that are made here; those in `corpus/` come to them.
+        modules: beginnings of the names of modules whose branches are followed.
+        limit: what an input may cost.
+        longest: bytes of an input.
+        prepare: called once before fuzzing.
+    """
+
+    name: str
+    about: str
+    check: Callable[[bytes], None]
+    made: Callable[[], Seeds]
+    modules: tuple[str, ...]
+    limit: Limit = Limit()
+    longest: int = 1 << 18
+    prepare: Callable[[], object] = lambda: None
+
+    def seeds(self) -> Seeds:
+        """All inputs to start from, by name."""
+        yield from self.made()
+        for path in sorted((_KEPT / self.name).glob("*")):
+            yield path.name, path.read_bytes()
+
+
+def decode_image(data: bytes) -> None:
+    """Decode an image both ways; the header's size must be that of the pixels."""
+    try:
+        picture = Picture(data, MAX_PIXELS)
+        pixels = decode(data, max_pixels=MAX_PIXELS)
+        if pixels.shape != (picture.height, picture.width, 3):
+            raise AssertionError((pixels.shape, picture.width, picture.height))
+        decode(data, max_pixels=MAX_PIXELS, at_least=(1, 1))
+    except RequestError:
+        pass
+
+
+def _image(form: str) -> Target:
+    def made() -> Seeds:
+        return ((name, data) for name, data in seeds() if form in name.lower())
+
+    return Target(
+        form,
+        f"{form.upper()} images",
+        decode_image,
+        made,
+        ("PIL.", "service.vision."),
+        _IMAGES,
+        prepare=lambda: Image.init() and None,
+    )
+
+
+def read_cards(data: bytes) -> None:
+    """Read a file as `card.json` and as a card that a person wrote."""
+    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+        for name, read in (("card.json", read_served_card), ("card.toml", read_model_card)):
+            path = Path(folder, name)
+            path.write_bytes(data)
+            with suppress(CardError):
+                read(path)
+
+
+def _memory() -> str | None:
+    """A folder in memory, where there is one: a disk would be worn out."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+
+
+def _cards() -> Seeds:
+    for path in sorted((Path(__file__).parents[2] / "zoo" / "cards").glob("*.toml")):
+        yield path.name, path.read_bytes()
+
+
+_ALL = [
+    *(_image(form) for form in ("jpeg", "png", "gif", "webp", "bmp", "tiff")),
+    Target("card", "card.json and cards in TOML", read_cards, _cards, ("zoo.card",)),
+]
+TARGETS = {target.name: target for target in _ALL}

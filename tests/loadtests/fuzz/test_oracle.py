@@ -1,0 +1,54 @@
+"""What costs too much for its size is found, and what does not is left alone."""
+
+import pytest
+
+from loadtests.fuzz.oracle import CostError, Limit, judge, measure
+
+TIGHT = Limit(seconds=0.05, seconds_each=1e-6, memory=20e6, memory_each=8.0)
+
+
+def quadratic(data: bytes) -> None:
+    for start in range(len(data)):
+        data.count(b"x", start)
+
+
+def greedy(data: bytes) -> None:
+    bytearray(2000 * len(data) + 1)[::4096] = b"x" * len(range(0, 2000 * len(data) + 1, 4096))
+
+
+@pytest.mark.parametrize(
+    ("check", "size", "fault"),
+    [
+        (lambda data: None, 100_000, ""),
+        (quadratic, 100, ""),
+        (quadratic, 100_000, "100000 bytes took .+ s, more than 0.15 s"),
+        (greedy, 100, ""),
+        (greedy, 50_000, "50000 bytes took .+ MB, more than 20 MB"),
+    ],
+)
+def test_what_costs_too_much_is_found(check, size, fault):
+    if not fault:
+        judge(check, bytes(size), TIGHT)
+        return
+    with pytest.raises(CostError, match=fault):
+        judge(check, bytes(size), TIGHT)
+
+
+def test_what_is_paid_only_once_does_not_count():
+    seen = []
+
+    def check(data: bytes) -> None:
+        if not seen:
+            seen.append(None)
+            quadratic(bytes(100_000))
+
+    judge(check, b"x", TIGHT)
+
+
+def test_an_exception_of_the_parser_goes_through():
+    with pytest.raises(ZeroDivisionError):
+        judge(lambda data: 1 / 0, b"", TIGHT)
+
+
+def test_memory_is_the_highest_and_not_what_is_left():
+    assert measure(greedy, bytes(50_000)).memory == pytest.approx(100e6, rel=0.1)
