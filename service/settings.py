@@ -4,7 +4,6 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Literal, get_type_hints
 
 import msgspec
@@ -45,7 +44,9 @@ class Settings(Struct, frozen=True):
         ),
     ] = 0
     workers: Annotated[int, Meta(ge=1, le=64, description="Server processes. One uses all cores on a CPU.")] = 1
-    threads: Annotated[int, Meta(ge=0, le=256, description="Worker threads of a process; 0: one per usable core.")] = 0
+    threads: Annotated[
+        int, Meta(ge=0, le=256, description="Worker threads of a process; 0: its share of the cores.")
+    ] = 0
     max_batch: Annotated[
         int,
         Meta(ge=0, le=256, description="The most pictures in one run; 0: what was fastest when the model was loaded."),
@@ -57,6 +58,12 @@ class Settings(Struct, frozen=True):
         50.0
     )
     max_images: Annotated[int, Meta(ge=1, le=1000, description="Most pictures in one request.")] = 32
+    max_rows: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="Most rows of tensors in one request; more get 413.")
+    ] = 65_536
+    max_answer_mb: Annotated[
+        float, Meta(ge=0.001, le=4096, description="Largest answer of tensors (/v2, gRPC); what is larger gets 413.")
+    ] = 128.0
     max_connections: Annotated[
         int, Meta(ge=1, le=100_000, description="Open connections, and as many over gRPC; more get 503.")
     ] = 2000
@@ -154,13 +161,3 @@ def table(environment: Mapping[str, str] = os.environ) -> list[tuple[str, str, s
         value = getattr(current, field.name)
         rows.append((PREFIX + field.name.upper(), str(field.default), str(value), str(meta.description)))
     return rows
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: its affinity, cut down to the control group's CPU quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):  # no control group, or no quota ("max")
-        return cores

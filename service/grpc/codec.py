@@ -10,7 +10,7 @@ from service.errors import Reason, RequestError
 from service.grpc.schema import message
 from service.oip.messages import Answer, Call
 from service.oip.parameters import check_parameters
-from service.oip.tensors import Array, check, datatype_of, from_json, from_raw, to_raw
+from service.oip.tensors import DTYPES, Array, check, datatype_of, from_raw, out_of_range, to_raw
 
 _Response = message("ModelInferResponse")
 _FIELDS = {
@@ -116,7 +116,14 @@ def _typed(tensor: Any) -> Array:
         raise _bad(f"`{name[:80]}`: the shape {list(tensor.shape)} has {size} elements, but {len(elements)} came.")
     array: Array = np.empty(size, _TYPES[field])
     array[:] = elements
-    return array.reshape(tensor.shape) if datatype == "BYTES" else from_json(name, datatype, tensor.shape, array)
+    if datatype == "BYTES":
+        return array.reshape(tensor.shape)
+    wanted = DTYPES[datatype]
+    if wanted.kind in "iu" and size:
+        limits = np.iinfo(wanted)
+        if int(array.min()) < limits.min or int(array.max()) > limits.max:
+            raise out_of_range(name, datatype)
+    return array.astype(wanted).reshape(tensor.shape)
 
 
 def _bad(detail: str) -> RequestError:

@@ -196,7 +196,7 @@ class Inference:
             task, exchange.model = model.card.task, model.card.name
             call, raw = read(request)
             left = context.time_remaining()
-            call.timeout_ms = None if left is None else 1000 * left
+            call.timeout_ms = None if left is None else 1000 * left  # counted from now on
             exchange.lap("read")
             submitted = self._dataplane.submit(call)
             await wait(submitted.jobs, submitted.deadline)

@@ -23,7 +23,7 @@ from service.errors import Reason, RequestError
 from service.http.body import ClientGone, limited, read_whole
 from service.http.exchange import Exchange
 from service.http.keys import Guard
-from service.http.oip_body import HEADER_LENGTH, LARGE, compressed, decompressed, json_length, parse, render
+from service.http.oip_body import HEADER_LENGTH, LARGE, compressed, decompressed, elements, json_length, parse, render
 from service.http.predict import CLIENT_GONE, hung_up
 from service.http.problems import STATUS, headers
 from service.http.records import Records
@@ -114,16 +114,16 @@ class Oip:
         given = exchange.request_headers
         timeout_ms = exchange.timeout_ms(self._settings.timeout_ms)
         # Once more when it is submitted; here it spares reading the body.
-        self._dataplane.model(name, version).batcher.check(self._dataplane.deadline(timeout_ms, {}))
+        self._dataplane.model(name, version).batcher.check(self._dataplane.deadline(exchange.start, timeout_ms, {}))
         declared = given.get(b"content-length", b"").decode("latin-1") or None
         body = await read_whole(limited(receive, self._max_body, declared))
         body = await decompressed(body, given.get(b"content-encoding", b""), self._max_body)
-        length = given.get(HEADER_LENGTH)
-        if json_length(length, len(body)) > LARGE:  # a second of JSON would keep everybody else waiting
-            call, form = await asyncio.to_thread(parse, body, length, name, version)
+        length, takes = given.get(HEADER_LENGTH), self._dataplane.takes(name, version)
+        if json_length(length, len(body)) > LARGE or (takes.texts > LARGE and len(body) > LARGE):
+            call, form = await asyncio.to_thread(parse, body, length, name, version, takes)
         else:
-            call, form = parse(body, length, name, version)
-        call.timeout_ms = timeout_ms
+            call, form = parse(body, length, name, version, takes)
+        call.started, call.timeout_ms = exchange.start, timeout_ms
         if b"x-request-priority" in given:
             call.parameters = {"priority": exchange.priority().name} | dict(call.parameters)
         del body  # encoded pictures were copied out of it, numbers keep it themselves
@@ -133,8 +133,10 @@ class Oip:
             raise ClientGone
         answer = submitted.answer()
         exchange.answered(submitted.jobs)
-        many = sum(array.size for array in answer.outputs.values()) > LARGE
-        written, ends = await asyncio.to_thread(render, answer, form) if many else render(answer, form)
+        if elements(answer) > LARGE:
+            written, ends = await asyncio.to_thread(render, answer, form, self._settings)
+        else:
+            written, ends = render(answer, form, self._settings)
         if ends is not None:
             exchange.content_type = b"application/octet-stream"
             exchange.extra.append((HEADER_LENGTH, str(ends).encode()))

@@ -6,59 +6,66 @@ https://github.com/triton-inference-server/server/blob/main/docs/protocol/extens
 import asyncio
 import zlib
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from service.errors import Reason, RequestError
+from service.oip.json_tensors import from_json, to_json
 from service.oip.messages import Answer, Call
 from service.oip.parameters import check_parameters
-from service.oip.tensors import Array, datatype_of, from_json, from_raw, to_json, to_raw
+from service.oip.takes import Takes, check_size, fitted
+from service.oip.tensors import Array, bad, datatype_of, from_raw, to_raw
+from service.settings import Settings
 
 HEADER_LENGTH = b"inference-header-content-length"
 _ZLIB = {b"gzip": 31, b"deflate": 15}  # window bits, which choose the format, too
 _SMALL = 1024  # bytes; a shorter answer is not compressed
 LARGE = 65536  # bytes of JSON or to compress; what has more is done beside the event loop
 _LEVEL = 1  # tensors hardly get smaller by more effort
+_PIECE = 1 << 20  # bytes that are looked through at once
+_LONGEST_SHAPE = 1024  # characters
+_CHARACTERS = 12  # of a number in JSON, about
+
+
+_Parameters = dict[str, str | int | float | bool | None]
 
 
 class _Input(Struct):
     name: str
-    shape: list[int]
+    shape: Raw
     datatype: str
-    data: Any = UNSET
-    parameters: dict[str, Any] | None = None
+    data: Raw | UnsetType = UNSET
+    parameters: _Parameters | None = None
 
 
 class _Output(Struct):
     name: str
-    parameters: dict[str, Any] | None = None
+    parameters: _Parameters | None = None
 
 
 class _Request(Struct):
     inputs: list[_Input]
     id: str | None = None
     outputs: list[_Output] | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: _Parameters | None = None
 
 
 class _OutputTensor(Struct, omit_defaults=True):
     name: str
     datatype: str
     shape: tuple[int, ...]
-    parameters: dict[str, Any] | UnsetType = UNSET
-    data: list[Any] | UnsetType = UNSET
+    parameters: dict[str, int] | UnsetType = UNSET
 
 
 class _Response(Struct, omit_defaults=True):
     model_name: str
     model_version: str
-    outputs: list[_OutputTensor]
     id: str = ""
 
 
 _decode = msgspec.json.Decoder(_Request).decode
+_decode_shape = msgspec.json.Decoder(list[int]).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -73,7 +80,7 @@ class Form:
         return self._by_name.get(name, self._binary)
 
 
-def parse(body: bytes, header_length: bytes | None, model: str, version: str) -> tuple[Call, Form]:
+def parse(body: bytes, header_length: bytes | None, model: str, version: str, takes: Takes) -> tuple[Call, Form]:
     """Make a call of a request's body.
 
     Args:
@@ -81,24 +88,32 @@ def parse(body: bytes, header_length: bytes | None, model: str, version: str) ->
         header_length: the value of the header that says where the JSON ends; None: it is all JSON.
         model: of the path.
         version: of the path.
+        takes: what requests for the model may hold.
 
     Raises:
-        RequestError: `bad_request`: not of the protocol's form.
+        RequestError: `bad_request`: not of the protocol's form, or not what the model takes.
     """
     length = json_length(header_length, len(body))
+    _check_quotes(body, length, takes.quotes)
     view = memoryview(body)
     try:
         request = _decode(view[:length])
+        declared = {given.name: (given.datatype, _shape(given)) for given in request.inputs}
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _bad(f"The body is not JSON of a request to infer: {error}") from error
+        raise bad(f"The body is not JSON of a request to infer: {error}") from error
+    if len(declared) < len(request.inputs):
+        names = [given.name for given in request.inputs]
+        twice = next(name for number, name in enumerate(names) if name in names[:number])
+        raise bad(f"The input `{twice[:80]}` is there twice.")
+    takes.check_inputs(declared)
     rest, inputs = view[length:], dict[str, Array]()
     for given in request.inputs:
-        if given.name in inputs:
-            raise _bad(f"The input `{given.name[:80]}` is there twice.")
-        inputs[given.name], rest = _array(given, rest)
+        array, rest = _array(given, declared[given.name][1], rest)
+        inputs[given.name] = fitted(given.name, array, takes.card)
     if len(rest):
-        raise _bad(f"{len(rest)} bytes are left behind the tensors: their `binary_data_size` are too small in all.")
+        raise bad(f"{len(rest)} bytes are left behind the tensors: their `binary_data_size` are too small in all.")
     outputs = request.outputs or []
+    takes.check_outputs([output.name for output in outputs])
     parameters, by_name = request.parameters or {}, dict[str, bool]()
     for output in outputs:
         wishes = output.parameters or {}
@@ -106,28 +121,37 @@ def parse(body: bytes, header_length: bytes | None, model: str, version: str) ->
         if "binary_data" in wishes:
             by_name[output.name] = wishes["binary_data"] is True
     form = Form(parameters.get("binary_data_output") is True, by_name)
-    names = tuple(dict.fromkeys(output.name for output in outputs))
-    return Call(model, inputs, version, names, parameters, id=request.id or ""), form
+    wanted = tuple(dict.fromkeys(output.name for output in outputs))
+    return Call(model, inputs, version, wanted, parameters, id=request.id or "", card=takes.card), form
 
 
-def render(answer: Answer, form: Form) -> tuple[bytes, int | None]:
+def render(answer: Answer, form: Form, settings: Settings) -> tuple[bytes, int | None]:
     """Write an answer. Returns the body, and where its JSON ends if tensors come behind it as raw bytes.
 
     Raises:
-        RequestError: `bad_request`: an output that is no text was not asked for as binary data.
+        RequestError: `bad_request`: an output that is no text was not asked for as binary data; `too_large`.
     """
-    chunks: list[bytes] = []
-    outputs = []
-    for name, array in answer.outputs.items():
+    check_size(sum(_size(array, form.binary(name)) for name, array in answer.outputs.items()), settings)
+    raws: list[bytes] = []
+    written = [_encode(_Response(answer.model, answer.version, answer.id))[:-1], b',"outputs":[']
+    for number, (name, array) in enumerate(answer.outputs.items()):
         tensor = _OutputTensor(name, datatype_of(array), array.shape)
+        if number:
+            written.append(b",")
         if form.binary(name):
-            chunks.append(to_raw(array))
-            tensor.parameters = {"binary_data_size": len(chunks[-1])}
+            raws.append(to_raw(array))
+            tensor.parameters = {"binary_data_size": len(raws[-1])}
+            written.append(_encode(tensor))
         else:
-            tensor.data = to_json(array)
-        outputs.append(tensor)
-    header = _encode(_Response(answer.model, answer.version, outputs, answer.id))
-    return (b"".join([header, *chunks]), len(header)) if chunks else (header, None)
+            written += [_encode(tensor)[:-1], b',"data":', *to_json(array), b"}"]
+    written.append(b"]}")
+    length = sum(map(len, written)) if raws else None
+    return b"".join([*written, *raws]), length
+
+
+def elements(answer: Answer) -> int:
+    """How many elements an answer has."""
+    return sum(array.size for array in answer.outputs.values())
 
 
 async def decompressed(body: bytes, encoding: bytes, limit: int) -> bytes:
@@ -140,18 +164,18 @@ async def decompressed(body: bytes, encoding: bytes, limit: int) -> bytes:
     if encoding in (b"", b"identity"):
         return body
     if encoding not in _ZLIB:
-        raise _bad(f"Content-Encoding `{encoding[:80].decode('latin-1')}` is not served: expected gzip or deflate.")
+        raise bad(f"Content-Encoding `{encoding[:80].decode('latin-1')}` is not served: expected gzip or deflate.")
 
     def undo() -> bytes:
         engine = zlib.decompressobj(_ZLIB[encoding])
         try:
             data = engine.decompress(body, limit + 1)
         except zlib.error as error:
-            raise _bad(f"The body is not {encoding.decode()}: {error}") from error
+            raise bad(f"The body is not {encoding.decode()}: {error}") from error
         if len(data) > limit:
             raise RequestError(Reason.TOO_LARGE, f"Decompressed, the body has more than {limit} bytes, the limit.")
         if not engine.eof or engine.unused_data:
-            raise _bad(f"The body is not {encoding.decode()}: it ends too early, or goes on behind its end.")
+            raise bad(f"The body is not {encoding.decode()}: it ends too early, or goes on behind its end.")
         return data
 
     return await asyncio.to_thread(undo) if len(body) > LARGE else undo()
@@ -189,26 +213,48 @@ def json_length(header: bytes | None, size: int) -> int:
         return size
     text = header.decode("latin-1").strip()
     if not text.isdecimal() or len(text) > 12 or int(text) > size:
-        raise _bad(f"Inference-Header-Content-Length: {text[:80]}: expected the length of the JSON, at most {size}.")
+        raise bad(f"Inference-Header-Content-Length: {text[:80]}: expected the length of the JSON, at most {size}.")
     return int(text)
 
 
-def _array(given: _Input, rest: memoryview) -> tuple[Array, memoryview]:
+def _check_quotes(body: bytes, length: int, limit: int) -> None:
+    """Refuse JSON with more quotation marks than a request has: whatever becomes an object of its own brings some."""
+    found = 0
+    for start in range(0, length, _PIECE):
+        end = min(start + _PIECE, length)
+        found += body.count(b'"', start, end) - body.count(b'\\"', start, end)
+        if found > limit:
+            raise bad(
+                f"The JSON has more than {limit} quotation marks, which is more than names, parameters and the texts "
+                "of a request for this model need. Send several requests, or tensors as binary data."
+            )
+
+
+def _shape(given: _Input) -> list[int]:
+    if len(memoryview(given.shape)) > _LONGEST_SHAPE:
+        raise bad(f"`{given.name[:80]}`: its shape has more than {_LONGEST_SHAPE} characters, which cannot be.")
+    return _decode_shape(given.shape)
+
+
+def _array(given: _Input, shape: list[int], rest: memoryview) -> tuple[Array, memoryview]:
     """Take one input from its JSON, or from the raw bytes that are left. Returns those that are left then."""
     name, parameters = given.name, given.parameters or {}
     check_parameters(name, parameters, {"binary_data_size", "content_type"})
     size = parameters.get("binary_data_size")
     if size is None:
         if given.data is UNSET:
-            raise _bad(f"`{name[:80]}` has neither `data` nor the parameter `binary_data_size`.")
+            raise bad(f"`{name[:80]}` has neither `data` nor the parameter `binary_data_size`.")
         encoded = parameters.get("content_type") == "base64"
-        return from_json(name, given.datatype, given.shape, given.data, encoded=encoded), rest
+        return from_json(name, given.datatype, shape, memoryview(given.data), encoded=encoded), rest
     if given.data is not UNSET:
-        raise _bad(f"`{name[:80]}` has both `data` and `binary_data_size`.")
+        raise bad(f"`{name[:80]}` has both `data` and `binary_data_size`.")
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(rest):
-        raise _bad(f"`{name[:80]}`: `binary_data_size` is {str(size)[:80]}, but {len(rest)} bytes are left.")
-    return from_raw(name, given.datatype, given.shape, rest[:size]), rest[size:]
+        raise bad(f"`{name[:80]}`: `binary_data_size` is {str(size)[:80]}, but {len(rest)} bytes are left.")
+    return from_raw(name, given.datatype, shape, rest[:size]), rest[size:]
 
 
-def _bad(detail: str) -> RequestError:
-    return RequestError(Reason.BAD_REQUEST, detail)
+def _size(array: Array, binary: bool) -> int:
+    """About how many bytes an output has in the answer."""
+    if array.dtype.kind == "O":
+        return sum(map(len, array.ravel())) + 4 * array.size
+    return array.nbytes if binary else _CHARACTERS * array.size

@@ -19,11 +19,12 @@ from service.errors import Reason, RequestError
 from service.oip.describe import IMAGE, RESULT, config_of, index_entry, metadata_of
 from service.oip.messages import Answer, Call, IndexEntry, ModelConfig, ModelMetadata, ServerMetadata, Statistics
 from service.oip.statistics import statistics_of
-from service.oip.tensors import DATATYPES, datatype_of
-from service.predictor import Row, deadline_after
+from service.oip.takes import Takes
+from service.oip.tensors import datatype_of
+from service.predictor import Row
 from service.runtime import Runtime
 from service.waiting import outcome
-from zoo.card import ServedCard, Tensor
+from zoo.card import ServedCard
 
 EXTENSIONS = (
     "binary_tensor_data",
@@ -121,8 +122,17 @@ class Dataplane:
         """Unload a model; raises `RequestError`."""
         await asyncio.to_thread(self._repository.unload, name)
 
-    def deadline(self, call_timeout_ms: float | None, parameters: Mapping[str, Any]) -> float:
+    def takes(self, name: str, version: str = "") -> Takes:
+        """What a model's requests may hold; raises `RequestError` as `model` does."""
+        return Takes(self.model(name, version).card, self._settings)
+
+    def deadline(self, started: float, call_timeout_ms: float | None, parameters: Mapping[str, Any]) -> float:
         """When a call is no longer worth any work: the transport's limit, its own, or the server's, whichever is first.
+
+        Args:
+            started: from which on they count, as `time.perf_counter()`; so is what is returned.
+            call_timeout_ms: the transport's limit, if it has one.
+            parameters: of the request.
 
         Raises:
             RequestError: `bad_option`: `timeout` is no number of microseconds.
@@ -133,7 +143,7 @@ class Dataplane:
             raise RequestError(Reason.BAD_OPTION, f"`timeout={str(given)[:80]}`: expected a number of microseconds.")
         limits += [given / 1000] if given else []
         limits += [call_timeout_ms] if call_timeout_ms is not None else []
-        return deadline_after(min(limits))
+        return started + min(limits) / 1000
 
     def submit(self, call: Call) -> Submitted:
         """Check a call and queue it. Only on the event loop.
@@ -142,78 +152,38 @@ class Dataplane:
             RequestError: no such model, inputs or outputs; a bad option; or the queue is full.
         """
         model = self.model(call.model, call.version)
-        deadline = self.deadline(call.timeout_ms, call.parameters)
+        deadline = self.deadline(call.started, call.timeout_ms, call.parameters)
         priority = _priority(call.parameters.get("priority", 0))
         if call.parameters.get("sequence_id"):
             raise RequestError(
                 Reason.BAD_OPTION, "`sequence_id`: sequences are not served; send a request's whole input."
             )
         words = {name: value for name, value in call.parameters.items() if name not in _NOT_OPTIONS}
+        takes = Takes(model.card, self._settings)
+        rows = len(next(iter(call.inputs.values()), ()))
+        if call.card is not model.card:  # loaded anew since its inputs were checked, or they never were
+            rows = takes.check_inputs({name: (datatype_of(array), array.shape) for name, array in call.inputs.items()})
+        takes.check_outputs(call.outputs)
         if not isinstance(model, LoadedModel):
             if words:
                 raise RequestError(Reason.BAD_OPTION, f"There is no parameter `{min(words)[:80]}` for `{call.model}`.")
-            _check_names("output", call.outputs, [output.name for output in model.card.outputs])
-            inputs = _inputs(call.inputs, model.card.inputs)
-            jobs = self._predictor.submit_tensors(inputs, model, deadline, priority)
-            return Submitted(call, model, jobs, deadline)
-        graphs = [output.name for output in model.card.outputs]
-        _check_names("output", call.outputs, [*graphs, RESULT])
+            takes.check_answer(rows, call.outputs)
+            inputs = {tensor.name: call.inputs[tensor.name] for tensor in model.card.inputs}
+            return Submitted(call, model, self._predictor.submit_tensors(inputs, model, deadline, priority), deadline)
         options = self._predictor.options(model, words)
-        pictures = self._pictures(call.inputs, model.card)
-        encoded = isinstance(pictures, list)
-        wanted = call.outputs or ((RESULT,) if encoded else tuple(graphs))
-        names = [name for name in wanted if name != RESULT]
-        submit = self._predictor.submit_rows
-        jobs = submit(pictures, model, options, names, deadline, priority, result=RESULT in wanted)
+        ((name, array),) = call.inputs.items()
+        wanted = call.outputs or ((RESULT,) if name == IMAGE else tuple(output.name for output in model.card.outputs))
+        takes.check_answer(rows, wanted)
+        jobs = self._predictor.submit_rows(
+            array.ravel().tolist() if name == IMAGE else array,
+            model,
+            options,
+            [output for output in wanted if output != RESULT],
+            deadline,
+            priority,
+            result=RESULT in wanted,
+        )
         return Submitted(call, model, jobs, deadline)
-
-    def _pictures(self, inputs: Arrays, card: ServedCard) -> list[bytes] | npt.NDArray[np.uint8]:
-        """Take the pictures out of a call: encoded ones from `image`, or the graph's own input."""
-        (graphs,) = card.inputs
-        if len(inputs) != 1:
-            raise _bad(
-                f"`{card.name}` takes one input, `{graphs.name}` (pixels) or `{IMAGE}` (encoded pictures), not "
-                f"{', '.join(f'`{name[:80]}`' for name in inputs) or 'none'}."
-            )
-        (name, array), *_ = inputs.items()
-        count = len(array) if array.ndim else 0
-        if not 0 < count <= self._settings.max_images:
-            raise _bad(f"`{name[:80]}` has {count} pictures; expected 1 to {self._settings.max_images}.")
-        if name == IMAGE:
-            if datatype_of(array) != "BYTES" or array.size != count:
-                raise _bad(f"`{IMAGE}`: expected BYTES of the shape [N] or [N, 1], an encoded picture each.")
-            return array.ravel().tolist()
-        return _inputs(inputs, card.inputs)[graphs.name]
-
-
-def _inputs(given: Arrays, expected: Sequence[Tensor]) -> dict[str, npt.NDArray[Any]]:
-    """Check the graph's own inputs, and bring them into its order and form."""
-    _check_names("input", given, [tensor.name for tensor in expected])
-    if missing := [tensor.name for tensor in expected if tensor.name not in given]:
-        raise _bad(f"The input `{missing[0]}` is missing.")
-    rows = {name: len(array) if array.ndim else 0 for name, array in given.items()}
-    if len(set(rows.values())) != 1 or not next(iter(rows.values())):
-        raise _bad(f"The inputs have {rows} rows: the first dimension is the batch, the same of all, and not 0.")
-    return {tensor.name: _fitting(tensor, given[tensor.name]) for tensor in expected}
-
-
-def _fitting(tensor: Tensor, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    wanted = DATATYPES[tensor.dtype]
-    if datatype_of(array) != wanted:
-        raise _bad(f"`{tensor.name}` is {datatype_of(array)}; expected {wanted}.")
-    fits = array.ndim == len(tensor.shape) and all(
-        side is None or side == got for side, got in zip(tensor.shape, array.shape, strict=True)
-    )
-    if not fits:
-        shape = [-1 if side is None else side for side in tensor.shape]
-        raise _bad(f"`{tensor.name}` has the shape {list(array.shape)}; expected {shape}, where -1 is any.")
-    if wanted != "BYTES":
-        return np.require(array, requirements=("C", "A"))  # behind a header, numbers may lie anywhere
-    try:
-        texts = [value.decode() for value in array.ravel()]
-    except UnicodeDecodeError as error:
-        raise _bad(f"`{tensor.name}`: the graph takes texts, and these BYTES are none in UTF-8: {error}") from error
-    return np.array(texts, object).reshape(array.shape)
 
 
 def _stack(rows: Sequence[Row]) -> dict[str, npt.NDArray[Any]]:
@@ -237,12 +207,6 @@ def _as_bytes(texts: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array.reshape(texts.shape)
 
 
-def _check_names(kind: str, given: Sequence[str] | Mapping[str, Any], known: Sequence[str]) -> None:
-    for name in given:
-        if name not in known:
-            raise _bad(f"There is no {kind} `{name[:80]}`; expected {', '.join(f'`{one}`' for one in known)}.")
-
-
 def _priority(given: Any) -> Priority:
     """Triton's number, 0 for the usual, 1 for the first, more for later; or our word."""
     if isinstance(given, str) and given.upper() in Priority.__members__:
@@ -257,7 +221,3 @@ def _priority(given: Any) -> Priority:
 
 def _of_picture(number: int, error: RequestError) -> RequestError:
     return RequestError(error.reason, f"Picture {number}: {error.detail}", retry_after=error.retry_after)
-
-
-def _bad(detail: str) -> RequestError:
-    return RequestError(Reason.BAD_REQUEST, detail)

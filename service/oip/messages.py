@@ -1,11 +1,14 @@
 """What the dataplane is asked and what it answers, in the protocol's words: by msgspec the JSON of its REST form."""
 
 from collections.abc import Mapping
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import Struct
+from msgspec import Struct, field
+
+from zoo.card import AnyServed
 
 Array = npt.NDArray[np.generic]
 
@@ -20,6 +23,8 @@ class Call(Struct):
         parameters: of the request: `timeout` in microseconds, `priority`, and the options of the model's task.
         timeout_ms: the transport's own limit, where it brings one.
         id: comes back in the answer.
+        started: when its head had arrived, from which on its limits of time count, as `time.perf_counter()`.
+        card: of the model that the inputs were checked against, if they were; else it is done when they are submitted.
     """
 
     model: str
@@ -29,6 +34,8 @@ class Call(Struct):
     parameters: Mapping[str, Any] = {}
     timeout_ms: float | None = None
     id: str = ""
+    started: float = field(default_factory=perf_counter)
+    card: AnyServed | None = None
 
 
 class Answer(Struct):

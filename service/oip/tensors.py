@@ -1,11 +1,9 @@
-"""Tensors as the protocol has them: datatypes, JSON, and raw bytes (row-major, little-endian, no padding).
+"""Tensors as the protocol has them: datatypes, and raw bytes (row-major, little-endian, no padding).
 
 BYTES are object arrays of `bytes` here; in raw form each element has its length before it, as uint32.
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
 """
 
-import base64
-import binascii
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,9 +30,9 @@ DATATYPES: Mapping[DType, str] = {
     "float64": "FP64",
     "string": "BYTES",
 }
-_DTYPES = {name: np.dtype(dtype).newbyteorder("<") for dtype, name in DATATYPES.items() if name != "BYTES"}
-_ACCEPTED = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}  # kinds of JSON's numbers, by the kind that is wanted
-_DEEPEST = 32  # dimensions of a JSON value
+DTYPES = {name: np.dtype(dtype).newbyteorder("<") for dtype, name in DATATYPES.items() if name != "BYTES"}
+_DEEPEST = 32  # dimensions
+MOST_TEXTS = 1 << 18  # elements of BYTES in one request: each is an object of Python's, of some hundred bytes
 _LENGTH = 4  # bytes of an element's length
 _BATCH_LIMIT = 1 << 40  # elements; a shape beyond it is a mistake, or meant to be one
 
@@ -50,80 +48,18 @@ def check(name: str, datatype: str, shape: Sequence[int]) -> int:
     Raises:
         RequestError: `bad_request`: no such datatype, or no shape.
     """
-    if datatype != "BYTES" and datatype not in _DTYPES:
+    if datatype != "BYTES" and datatype not in DTYPES:
         known = ", ".join(DATATYPES.values())
-        raise _bad(f"`{name[:80]}`: the datatype `{datatype[:80]}` is not served; expected one of {known}.")
+        raise bad(f"`{name[:80]}`: the datatype `{datatype[:80]}` is not served; expected one of {known}.")
     # Each side and their number first: a product of thousands of large numbers would take hours.
     possible = len(shape) <= _DEEPEST and all(0 <= side <= _BATCH_LIMIT for side in shape)
     size = math.prod(shape) if possible else 0
     if not possible or size > _BATCH_LIMIT:
-        raise _bad(
-            f"`{name[:80]}`: the shape {_words(shape)} cannot be: at most {_DEEPEST} dimensions and {_BATCH_LIMIT} "
+        raise bad(
+            f"`{name[:80]}`: the shape {shape_text(shape)} cannot be: at most {_DEEPEST} dimensions and {_BATCH_LIMIT} "
             "elements, none of them negative."
         )
     return size
-
-
-def _words(shape: Sequence[int]) -> str:
-    """A shape for a message, cut short."""
-    return str(list(shape)[:8])[:80]
-
-
-def from_json(name: str, datatype: str, shape: Sequence[int], data: Any, *, encoded: bool = False) -> Array:
-    """Make an array of a JSON value: the elements in a flat list, or in lists within lists.
-
-    Args:
-        name: of the tensor, for messages.
-        datatype: the protocol's.
-        shape: of the array.
-        data: the decoded JSON.
-        encoded: texts are base64, where they are BYTES.
-
-    Raises:
-        RequestError: `bad_request`: other values than the datatype has, or another number of them.
-    """
-    size = check(name, datatype, shape)
-    if datatype == "BYTES":
-        texts = _flat(data)
-        if len(texts) != size:
-            raise _other_size(name, shape, len(texts))
-        array: Array = np.empty(size, object)
-        array[:] = [_from_text(name, text, encoded=encoded) for text in texts]
-        return array.reshape(shape)
-    wanted = _DTYPES[datatype]
-    try:
-        found: Array = np.array(data)
-    except ValueError as error:
-        raise _bad(f"`{name[:80]}`: its rows have different lengths: {error}") from error
-    if found.size != size:
-        raise _other_size(name, shape, found.size)
-    if size == 0:
-        return np.empty(shape, wanted)
-    whole = _whole(data) if wanted.kind in "iu" and found.dtype.kind in "fO" else None
-    if whole is not None:
-        found = whole
-    elif found.dtype.kind not in _ACCEPTED[wanted.kind]:
-        raise _bad(f"`{name[:80]}`: its elements are no {datatype}, or too large for it.")
-    if wanted.kind in "iu":
-        low, high = np.iinfo(wanted).min, np.iinfo(wanted).max
-        if int(found.min()) < low or int(found.max()) > high:
-            raise _bad(f"`{name[:80]}`: {datatype} has the range {low} to {high}; the data go beyond it.")
-    return found.astype(wanted).reshape(shape)
-
-
-def to_json(array: Array) -> list[Any]:
-    """The elements of an array as a flat list for JSON. What is no number (NaN, infinity) becomes null there.
-
-    Raises:
-        RequestError: `bad_request`: BYTES that are no text cannot be JSON.
-    """
-    if array.dtype.kind != "O":
-        values: list[Any] = array.ravel().tolist()
-        return values
-    try:
-        return [value.decode() for value in array.ravel()]
-    except UnicodeDecodeError:
-        raise _bad("An output of BYTES is no text: ask for it as binary data.") from None
 
 
 def from_raw(name: str, datatype: str, shape: Sequence[int], data: memoryview) -> Array:
@@ -134,16 +70,18 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], data: memoryview) -
     """
     size = check(name, datatype, shape)
     if datatype == "BYTES":
+        if len(data) < _LENGTH * size:
+            raise bad(f"`{name[:80]}`: {size} BYTES have at least {_LENGTH * size} bytes, but {len(data)} came.")
         elements = _split(name, data, size)
         if len(elements) != size:
-            raise _other_size(name, shape, len(elements))
+            raise other_size(name, shape, len(elements))
         array: Array = np.empty(size, object)
         array[:] = elements
         return array.reshape(shape)
-    wanted = _DTYPES[datatype]
+    wanted = DTYPES[datatype]
     if len(data) != size * wanted.itemsize:
-        raise _bad(
-            f"`{name[:80]}`: {datatype} of the shape {_words(shape)} has {size * wanted.itemsize} bytes, but "
+        raise bad(
+            f"`{name[:80]}`: {datatype} of the shape {shape_text(shape)} has {size * wanted.itemsize} bytes, but "
             f"{len(data)} came."
         )
     return np.frombuffer(data, wanted).reshape(shape)
@@ -156,33 +94,6 @@ def to_raw(array: Array) -> bytes:
     return b"".join(len(value).to_bytes(_LENGTH, "little") + value for value in array.ravel())
 
 
-def _whole(data: Any) -> Array | None:
-    """The same as objects, where all are whole: of large ones NumPy makes floats, or nothing of its own."""
-    array: Array = np.array(data, object)
-    return array if all(type(number) is int for number in array.flat) else None
-
-
-def _flat(data: Any, depth: int = 0) -> list[Any]:
-    if not isinstance(data, list):
-        return [data]
-    if depth > _DEEPEST:
-        raise _bad(f"The data are lists within more than {_DEEPEST} lists.")
-    if not any(isinstance(item, list) for item in data):
-        return data
-    return [element for item in data for element in _flat(item, depth + 1)]
-
-
-def _from_text(name: str, text: Any, *, encoded: bool) -> bytes:
-    if not isinstance(text, str):
-        raise _bad(f"`{name[:80]}`: its elements are no BYTES: in JSON they are texts.")
-    if not encoded:
-        return text.encode()
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise _bad(f"`{name[:80]}`: its parameter `content_type` says base64, but it is not: {error}") from error
-
-
 def _split(name: str, data: memoryview, size: int) -> list[bytes]:
     """Cut the elements apart, up to one more than there should be."""
     elements: list[bytes] = []
@@ -191,14 +102,30 @@ def _split(name: str, data: memoryview, size: int) -> list[bytes]:
         first = start + _LENGTH
         start = first + int.from_bytes(data[start:first], "little")
         if first > len(data) or start > len(data):
-            raise _bad(f"`{name[:80]}`: its BYTES end within an element: each needs its length before it, as uint32.")
+            raise bad(f"`{name[:80]}`: its BYTES end within an element: each needs its length before it, as uint32.")
         elements.append(bytes(data[first:start]))
     return elements
 
 
-def _other_size(name: str, shape: Sequence[int], found: int) -> RequestError:
-    return _bad(f"`{name[:80]}`: the shape {list(shape)} has {math.prod(shape)} elements, but {found} came.")
+def shape_text(shape: Sequence[int]) -> str:
+    """A shape for a message, cut short."""
+    return str(list(shape)[:8])[:80]
 
 
-def _bad(detail: str) -> RequestError:
+def other_size(name: str, shape: Sequence[int], found: int) -> RequestError:
+    """The refusal of data that have another number of elements than their shape."""
+    return bad(f"`{name[:80]}`: the shape {shape_text(shape)} has {math.prod(shape)} elements, but {found} came.")
+
+
+def out_of_range(name: str, datatype: str) -> RequestError:
+    """The refusal of numbers that their datatype does not have."""
+    dtype = DTYPES[datatype]
+    if dtype.kind == "f":
+        return bad(f"`{name[:80]}`: the largest number of {datatype} is {np.finfo(dtype).max}; the data go beyond it.")
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    return bad(f"`{name[:80]}`: {datatype} has the range {low} to {high}; the data go beyond it.")
+
+
+def bad(detail: str) -> RequestError:
+    """A refusal of what is not of the protocol's form."""
     return RequestError(Reason.BAD_REQUEST, detail)

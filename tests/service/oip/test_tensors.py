@@ -1,5 +1,6 @@
 """Tensors to JSON and to raw bytes and back, and what is refused of them."""
 
+import base64
 import contextlib
 import json
 import struct
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from service.errors import Reason, RequestError
-from service.oip.tensors import DATATYPES, datatype_of, from_json, from_raw, to_json, to_raw
+from service.oip.json_tensors import from_json, to_json
+from service.oip.tensors import DATATYPES, datatype_of, from_raw, to_raw
 
 NUMBERS = [np.dtype(dtype) for dtype in DATATYPES if dtype != "string"]
 shapes = hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4)
@@ -25,8 +27,7 @@ def finite(dtype):
 
 @given(st.sampled_from(NUMBERS).flatmap(lambda dtype: hnp.arrays(dtype, shapes, elements=finite(dtype))))
 def test_numbers_come_back_from_json(array):
-    data = json.loads(msgspec.json.encode(to_json(array)))
-    again = from_json("x", datatype_of(array), array.shape, data)
+    again = from_json("x", datatype_of(array), array.shape, b"".join(to_json(array)))
     assert again.dtype == array.dtype
     np.testing.assert_array_equal(again, array)
 
@@ -40,9 +41,12 @@ def test_bytes_come_back_from_raw_bytes(array):
 @given(hnp.arrays(object, shapes, elements=st.text(max_size=9)))
 def test_texts_come_back_from_json(array):
     encoded = np.vectorize(str.encode, otypes=[object])(array) if array.size else array
-    again = from_json("x", "BYTES", array.shape, json.loads(json.dumps(array.tolist())))
+    again = from_json("x", "BYTES", array.shape, b"".join(to_json(encoded)))
     np.testing.assert_array_equal(again, encoded)
-    assert json.loads(msgspec.json.encode(to_json(again))) == array.ravel().tolist()
+    assert json.loads(b"".join(to_json(again))) == array.ravel().tolist()
+    if array.size:
+        again = from_json("x", "BYTES", array.shape, json.dumps(array.tolist()).encode())
+        np.testing.assert_array_equal(again, encoded)
 
 
 @given(st.sampled_from(list(DATATYPES.values())), st.lists(st.integers(-1, 3), max_size=3), st.binary(max_size=40))
@@ -59,14 +63,23 @@ json_values = st.recursive(
 @given(st.sampled_from(list(DATATYPES.values())), st.lists(st.integers(0, 3), max_size=3), json_values)
 def test_any_json_makes_an_array_or_a_refusal(datatype, shape, data):
     with contextlib.suppress(RequestError):
-        assert list(from_json("x", datatype, shape, data).shape) == shape
+        assert list(from_json("x", datatype, shape, msgspec.json.encode(data)).shape) == shape
 
 
 @pytest.mark.parametrize(
     ("datatype", "shape", "data", "words"),
     [
         ("FP32", [2], [1, 2, 3], "the shape [2] has 2 elements, but 3 came"),
-        ("FP32", [2], [[1], [2, 3]], "its rows have different lengths"),
+        ("FP32", [3], [[1], [2, 3]], "its rows have different lengths"),
+        ("FP32", [4], [[[1], [2]], [3, 4]], "its rows have different lengths"),
+        ("FP32", [2], [1, [2]], "its rows have different lengths"),
+        ("FP32", [1], [1e300], "the largest number of FP32 is 3.4"),
+        ("FP16", [2], [1, 70000], "the largest number of FP16 is 65504"),
+        ("FP32", [1], [None], "its elements are no FP32"),
+        ("FP32", [1], [True], "its elements are no FP32"),
+        ("INT32", [1], [[{}]], "its elements are no INT32"),
+        ("INT32", [2], ["a" * 30_000, ""], "its elements are no INT32"),
+        ("BYTES", [2, 1], [["a"], []], "its elements are no BYTES"),
         ("FP32", [1], ["1"], "its elements are no FP32"),
         ("INT32", [1], [1.5], "its elements are no INT32"),
         ("UINT8", [2], [0, 256], "UINT8 has the range 0 to 255"),
@@ -74,8 +87,8 @@ def test_any_json_makes_an_array_or_a_refusal(datatype, shape, data):
         ("BOOL", [1], [1], "its elements are no BOOL"),
         ("INT64", [1], [2**70], "INT64 has the range"),
         ("UINT64", [2], [-1, 2**63], "UINT64 has the range"),
-        ("BYTES", [1], json.loads("[" * 99 + "]" * 99), "lists within more than 32 lists"),
-        ("FP32", [1], json.loads("[" * 99 + "]" * 99), "maximum number of dimension"),
+        ("BYTES", [1], json.loads("[" * 99 + "]" * 99), "lie 99 lists deep; expected one list, or 1"),
+        ("FP32", [1], json.loads("[" * 99 + "]" * 99), "but 0 came"),
         ("BYTES", [1], [1], "in JSON they are texts"),
         ("BF16", [1], [1], "the datatype `BF16` is not served"),
         ("FP32", [-1], [], "the shape [-1] cannot be"),
@@ -84,7 +97,7 @@ def test_any_json_makes_an_array_or_a_refusal(datatype, shape, data):
 )
 def test_what_json_is_refused(datatype, shape, data, words):
     with pytest.raises(RequestError) as refusal:
-        from_json("x", datatype, shape, data)
+        from_json("x", datatype, shape, json.dumps(data).encode())
     assert words in refusal.value.detail
 
 
@@ -93,7 +106,7 @@ def test_what_json_is_refused(datatype, shape, data, words):
     [
         ("FP32", [2], b"1234567", "has 8 bytes, but 7 came"),
         ("BYTES", [1], struct.pack("<I", 5) + b"four", "end within an element"),
-        ("BYTES", [1], b"\0\0", "end within an element"),
+        ("BYTES", [1], b"\0\0", "at least 4 bytes, but 2 came"),
         ("BYTES", [2], struct.pack("<I", 4) + b"four", "has 2 elements, but 1 came"),
     ],
 )
@@ -104,23 +117,43 @@ def test_what_raw_bytes_are_refused(datatype, shape, data, words):
 
 
 def test_base64_in_json_where_it_is_said():
-    assert from_json("x", "BYTES", [1], ["/9j/"], encoded=True).tolist() == [b"\xff\xd8\xff"]
-    with pytest.raises(RequestError, match="says base64"):
-        from_json("x", "BYTES", [1], ["/9j"], encoded=True)
+    assert from_json("x", "BYTES", [1], b'["/9j/"]', encoded=True).tolist() == [b"\xff\xd8\xff"]
+    for text in (b"/9j", b"/9j=" + b"A" * (1 << 20), b"A" * (1 << 20) + b"/9j"):
+        with pytest.raises(RequestError, match="says base64"):
+            from_json("x", "BYTES", [1], b'["%b"]' % text, encoded=True)
+    data = np.random.default_rng(1).bytes(2_000_000)
+    assert from_json("x", "BYTES", [1], b'["%b"]' % base64.b64encode(data), encoded=True).tolist() == [data]
 
 
 def test_bytes_that_are_no_text_are_not_json():
     with pytest.raises(RequestError, match="ask for it as binary data"):
-        to_json(np.array([b"\xff"], object))
+        list(to_json(np.array([b"\xff"], object)))
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "FP64", "INT16", "UINT64", "BOOL"])
+@pytest.mark.parametrize("nesting", [[60_000], [1, 60_000], [300, 200], [2, 1, 30_000], [60_000, 1, 1]])
+@pytest.mark.parametrize("space", ["", " ", "\n  ", " " * 70_000])
+def test_data_of_several_pieces(datatype, nesting, space):
+    """Flat, nested as the shape, or otherwise, with more white space than a piece has."""
+    dtype = next(dtype for dtype, name in DATATYPES.items() if name == datatype)
+    array = np.random.default_rng(1).integers(0, 2 if datatype == "BOOL" else 9000, nesting).astype(dtype)
+    text = json.dumps(array.tolist(), separators=(", ", ": ")).encode()
+    text = text.replace(b", ", b"," + space.encode(), 50).replace(b"[", b"[" + space.encode(), 3)
+    again = from_json("x", datatype, [300, 200], text)
+    assert again.dtype == dtype
+    np.testing.assert_array_equal(again, array.reshape(300, 200))
 
 
 @pytest.mark.parametrize("shape", [[2**62] * 100_000, [1] * 33, [0, 2**70], [1 << 40, 2], [-1]])
 @pytest.mark.parametrize("datatype", ["BYTES", "FP32"])
 def test_a_shape_that_cannot_be_is_refused_at_once(shape, datatype):
     start = time.perf_counter()
-    for make in (lambda: from_json("x", datatype, shape, []), lambda: from_raw("x", datatype, shape, memoryview(b""))):
+    for make in (
+        lambda: from_json("x", datatype, shape, b"[]"),
+        lambda: from_raw("x", datatype, shape, memoryview(b"")),
+    ):
         with pytest.raises(RequestError, match="cannot be") as refusal:
-            make()
+            make("x", datatype, shape, data)
         assert refusal.value.reason is Reason.BAD_REQUEST
         assert len(refusal.value.detail) < 400
     assert time.perf_counter() - start < 1
@@ -129,7 +162,7 @@ def test_a_shape_that_cannot_be_is_refused_at_once(shape, datatype):
 def test_room_is_made_for_what_came_and_not_for_what_was_promised():
     start = time.perf_counter()
     with pytest.raises(RequestError, match="but 1 came"):
-        from_json("x", "BYTES", [1 << 39], ["a"])
+        from_json("x", "BYTES", [1 << 39], b'["a"]')
     with pytest.raises(RequestError, match="but 2 came"):
         from_raw("x", "BYTES", [1], memoryview(bytes(4 * 1_000_000)))
     assert time.perf_counter() - start < 1

@@ -1,0 +1,190 @@
+"""Tensors as JSON and back. The bodies of REST call it; their raw form is in `service.oip.tensors`.
+
+The data of a tensor come as the bytes of their JSON. What they are and how many is found out from these bytes before
+Python or NumPy make anything of them, and they are converted piece by piece: memory is bounded by the declared shape,
+and no single call holds Python's lock for long.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from service.oip.tensors import DTYPES, Array, bad, check, other_size, out_of_range
+
+_PIECE = 1 << 16  # bytes of JSON that are converted at once, in a millisecond or two
+_ELEMENTS = 1 << 13  # of an answer that are written at once
+_BASE64 = 1 << 20  # characters that are decoded at once, a multiple of four
+_NUMBERS = b"0123456789+-.eE,[] \t\r\n"
+_BOOLEANS = b"truefals,[] \t\r\n"
+_NO_SKELETON = bytes(set(range(256)) - set(b"[],"))
+_decode_booleans = msgspec.json.Decoder(list[bool]).decode
+_decode_integers = msgspec.json.Decoder(list[int]).decode
+_decode_floats = msgspec.json.Decoder(list[float]).decode
+_LISTS: dict[str, Any] = {"b": _decode_booleans, "i": _decode_integers, "u": _decode_integers, "f": _decode_floats}
+_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_decode_texts = msgspec.json.Decoder(list[str] | str).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def from_json(
+    name: str, datatype: str, shape: Sequence[int], data: bytes | memoryview, *, encoded: bool = False
+) -> Array:
+    """Make an array of the JSON of its elements: a flat list, or lists within lists.
+
+    Args:
+        name: of the tensor, for messages.
+        datatype: the protocol's.
+        shape: of the array.
+        data: valid JSON.
+        encoded: texts are base64, where they are BYTES.
+
+    Raises:
+        RequestError: `bad_request`: other values than the datatype has, or another number of them.
+    """
+    size = check(name, datatype, shape)
+    view = memoryview(data)
+    if datatype == "BYTES":
+        return _texts(name, shape, size, view, encoded=encoded)
+    _check_numbers(name, datatype, shape, size, view)
+    wanted = DTYPES[datatype]
+    decode = _LISTS[wanted.kind]
+    array: Array = np.empty(size, wanted)
+    filled = 0
+    for piece in _pieces(view):
+        try:
+            numbers = decode(b"[%b]" % piece.translate(None, b"[]"))
+            part = array[filled : filled + len(numbers)]
+            with np.errstate(over="ignore"):
+                part[:] = numbers
+        except _ERRORS as error:
+            raise bad(f"`{name[:80]}`: its elements are no {datatype}, or too large for it: {error}.") from error
+        except (OverflowError, ValueError) as error:
+            raise out_of_range(name, datatype) from error
+        if wanted.kind == "f" and np.isinf(part).any():  # JSON knows no infinity
+            raise out_of_range(name, datatype)
+        filled += len(numbers)
+    if filled != size:
+        raise other_size(name, shape, filled)
+    return array.reshape(shape)
+
+
+def to_json(array: Array) -> Iterator[bytes]:
+    """Write the elements of an array as a flat list, in pieces. What is no number (NaN, infinity) becomes null.
+
+    Raises:
+        RequestError: `bad_request`: BYTES that are no text cannot be JSON.
+    """
+    flat = array.ravel()
+    yield b"["
+    for start in range(0, flat.size, _ELEMENTS):
+        values = flat[start : start + _ELEMENTS].tolist()
+        if array.dtype.kind == "O":
+            try:
+                values = [value.decode() for value in values]
+            except UnicodeDecodeError:
+                raise bad("An output of BYTES is no text: ask for it as binary data.") from None
+        if start:
+            yield b","
+        yield _encode(values)[1:-1]
+    yield b"]"
+
+
+def _pieces(view: memoryview) -> Iterator[bytes]:
+    """Cut lists of numbers at commas. The pieces lack those."""
+    start = 0
+    while start < len(view):
+        length = _PIECE
+        while True:
+            piece = bytes(view[start : start + length])
+            if start + length >= len(view):
+                break
+            cut = piece.rfind(b",")
+            if cut >= 0:
+                piece = piece[:cut]
+                break
+            length *= 2
+        yield piece
+        start += len(piece) + 1
+
+
+def _check_numbers(name: str, datatype: str, shape: Sequence[int], size: int, view: memoryview) -> None:
+    """Refuse what cannot be so many numbers in lists of one length, from the bytes alone."""
+    known = _BOOLEANS if datatype == "BOOL" else _NUMBERS
+    commas = brackets = 0
+    empty = True
+    for start in range(0, len(view), _PIECE):
+        piece = bytes(view[start : start + _PIECE])
+        if piece.translate(None, known):
+            raise bad(f"`{name[:80]}`: its elements are no {datatype}: expected numbers in lists.")
+        commas += piece.count(b",")
+        brackets += piece.count(b"[")
+        empty = empty and not piece.translate(None, b"[], \t\r\n")
+    found = 0 if empty else commas + 1
+    if found != size:
+        raise other_size(name, shape, found)
+    if brackets > 1 and not empty and not _is_regular(view):
+        raise bad(f"`{name[:80]}`: its rows have different lengths.")
+
+
+def _is_regular(view: memoryview) -> bool:
+    """Whether all lists of the same depth have the same length, as those of an array have."""
+    skeleton = b"".join(
+        bytes(view[start : start + _PIECE]).translate(None, _NO_SKELETON) for start in range(0, len(view), _PIECE)
+    )
+    depth = len(skeleton) - len(skeleton.lstrip(b"["))
+    block = b""
+    for level in range(1, depth + 1):  # from the innermost lists outwards
+        length = skeleton.find(b"]" * level) + level - (depth - level)
+        if length < level:
+            return False
+        count = (length - 1) // (len(block) + 1)
+        block = b"[%b%b]" % ((block + b",") * (count - 1), block)
+    return block == skeleton
+
+
+@lru_cache(64)
+def _nested(depth: int) -> Any:
+    """A decoder of texts in lists within lists, none of which is empty."""
+    kind: Any = str
+    for _ in range(depth):
+        kind = Annotated[list[kind], Meta(min_length=1)]
+    return msgspec.json.Decoder(kind).decode
+
+
+def _texts(name: str, shape: Sequence[int], size: int, view: memoryview, *, encoded: bool) -> Array:
+    start = bytes(view[:256]).translate(None, b" \t\r\n")
+    depth = len(start) - len(start.lstrip(b"["))
+    try:
+        if depth <= 1:
+            texts = _decode_texts(view)
+            texts = [texts] if isinstance(texts, str) else texts
+        elif depth == len(shape):
+            texts = _nested(depth)(view)
+            for _ in range(depth - 1):
+                texts = list(chain.from_iterable(texts))
+        else:
+            raise bad(f"`{name[:80]}`: its BYTES lie {depth} lists deep; expected one list, or {len(shape)}.")
+    except _ERRORS as error:
+        raise bad(f"`{name[:80]}`: its elements are no BYTES: in JSON they are texts: {error}.") from error
+    if len(texts) != size:
+        raise other_size(name, shape, len(texts))
+    array: Array = np.empty(size, object)
+    try:
+        array[:] = [_decode64(text) for text in texts] if encoded else [text.encode() for text in texts]
+    except (binascii.Error, ValueError) as error:
+        raise bad(f"`{name[:80]}`: its parameter `content_type` says base64, but it is not: {error}.") from error
+    return array.reshape(shape)
+
+
+def _decode64(text: str) -> bytes:
+    if len(text) <= _BASE64 or text.find("=", 0, -2) >= 0:  # the end is the last piece's alone
+        return base64.b64decode(text, validate=True)
+    starts = range(0, len(text), _BASE64)
+    return b"".join(base64.b64decode(text[start : start + _BASE64], validate=True) for start in starts)
