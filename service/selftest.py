@@ -40,8 +40,7 @@ def self_test(model: AnyModel, predictor: Predictor) -> None:
             )
         return
     for golden in model.card.golden:
-        photo = (model.folder / "golden" / golden.photo).read_bytes()
-        found = predictor.predict(photo, model, _WORDS[model.card.task]).predictions
+        found = predictor.predict(model.golden[golden.photo], model, _WORDS[model.card.task]).predictions
         for expected in golden.predictions[:1] if model.card.task == "classify" else golden.predictions:
             if not any(agrees(prediction, expected) for prediction in found):
                 raise SelfTestError(

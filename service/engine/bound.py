@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from service.engine.stop import Stop
+
 _DTYPES: Mapping[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -32,6 +34,7 @@ class Bound:
         device: `cuda` or `cpu`, and its number.
         graph: number of the CUDA graph that the runs are captured in; None: no graph.
         turn: held while the graph runs.
+        stop: ends a run when it is asked to.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Bound:
         device: tuple[str, int],
         graph: int | None = None,
         turn: AbstractContextManager[Any] = nullcontext(),  # noqa: B008 - it holds no state
+        stop: Stop | None = None,
     ) -> None:
         _, *picture = session.get_inputs()[0].shape
         self._session = session
@@ -54,6 +58,8 @@ class Bound:
             value = ort.OrtValue.ortvalue_from_shape_and_type(shape, _DTYPES[output.type], *device)
             self._binding.bind_ortvalue_output(output.name, value)
         self._options = ort.RunOptions()
+        if stop is not None:
+            stop.watch_runs(self._options)
         if graph is not None:
             self._options.add_run_config_entry("gpu_graph_id", str(graph))
 
@@ -69,7 +75,7 @@ class Lanes:
     """Several bindings of every size, so that one batch is copied while another computes.
 
     Args:
-        session, device: as for `Bound`.
+        session, device, stop: as for `Bound`.
         sizes: the batch sizes, rising.
         lanes: how many runs may be under way at once.
         graphs: capture each binding's runs in a CUDA graph of its own. ONNX Runtime replays one graph at a time.
@@ -83,6 +89,7 @@ class Lanes:
         lanes: int,
         *,
         graphs: bool = False,
+        stop: Stop | None = None,
     ) -> None:
         self._free: dict[int, SimpleQueue[Bound]] = {}
         number = 0
@@ -91,7 +98,7 @@ class Lanes:
             free = self._free[size] = SimpleQueue()
             for _ in range(lanes):
                 number += 1
-                free.put(Bound(session, size, device, number if graphs else None, turn))
+                free.put(Bound(session, size, device, number if graphs else None, turn, stop))
 
     def knows(self, size: int) -> bool:
         """Whether batches of this size can be run."""

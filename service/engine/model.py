@@ -1,6 +1,7 @@
 """One folder, loaded: its card, its session, its measured profile and its queue."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,32 +12,41 @@ from service.engine.profile_cache import key_of, recall, remember
 from service.engine.providers import Tuning, pin
 from service.engine.session import Session
 from service.engine.slots import Slots
+from service.engine.stop import Stop
 from service.engine.workers import Workers
 from service.metrics import Metrics
 from service.settings import Settings
 from zoo.card import ServedCard, of_pictures
-from zoo.store import verify_folder
+from zoo.store import Contents
 
 _TUNINGS = (Tuning("HEURISTIC"), Tuning("EXHAUSTIVE"), Tuning("EXHAUSTIVE", cuda_graphs=True))
 _CAPTURE = 3  # runs after which a CUDA graph has been captured
 
 
 class LoadedModel:
-    """A graph that is ready to run, with its card and its queue."""
+    """A graph that is ready to run, with its card and its queue.
+
+    Attributes:
+        golden: its photos for the self-test, by their names; the repository lets go of them after it.
+    """
 
     def __init__(
         self,
         folder: Path,
+        contents: Contents,
+        stop: Stop,
         settings: Settings,
         workers: Workers,
         metrics: Metrics,
         device_id: int = 0,
         on_broken: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Verify, load, measure and warm up the folder's graph.
+        """Load, measure and warm up a folder's graph.
 
         Args:
             folder: of the store.
+            contents: of the folder, verified. No file is read again.
+            stop: ends the loading when it is asked to.
             settings: give the device and, where it is not to be measured, the batch size.
             workers: the threads that all models share.
             metrics: told the size of every batch, and shapes that were never warmed up.
@@ -44,14 +54,15 @@ class LoadedModel:
             on_broken: told when the device can no longer be used.
 
         Raises:
-            StoreError: the folder is not as it was published.
             SessionError: ONNX Runtime cannot run the graph as asked.
         """
         self.folder = folder
-        self.card: ServedCard = of_pictures(verify_folder(folder))
-        self._settings, self._workers, self._device_id = settings, workers, device_id
-        self.session = self._load(Tuning())
-        self.profile = self._profile()
+        self.card: ServedCard = of_pictures(contents.card)
+        self.golden = {name: contents.files[f"golden/{name}"] for name in (golden.photo for golden in self.card.golden)}
+        self._settings, self._workers = settings, workers
+        load = partial(self._load, contents.files["model.onnx"], stop, device_id)
+        self.session = load(Tuning())
+        self.profile = self._profile(load)
         buckets = self._warm_up(metrics)
         shape = (self.session.height, self.session.width, 3)
         places = workers.size + self.profile.max_batch * (self.profile.max_runs + 1)
@@ -69,24 +80,24 @@ class LoadedModel:
             on_broken=on_broken,
         )
 
-    def _load(self, tuning: Tuning) -> Session:
-        return Session(self.folder / "model.onnx", self._settings.device, self._device_id, tuning)
+    def _load(self, graph: bytes, stop: Stop, device_id: int, tuning: Tuning) -> Session:
+        return Session(graph, self._settings.device, device_id, tuning, stop)
 
-    def _profile(self) -> Profile:
+    def _profile(self, load: Callable[[Tuning], Session]) -> Profile:
         """Recall what was measured at an earlier start, or measure now."""
         fixed = self._settings.max_batch
         key = key_of(self.card.sha256, self.session.provider, self._workers.size, fixed)
         profile = recall(key)
         if profile is None:
-            profile = self._measure(fixed)
+            profile = self._measure(load, fixed)
             remember(key, profile)
         if profile.tuning != self.session.tuning:
-            self.session = self._load(profile.tuning)
+            self.session = load(profile.tuning)
         return profile
 
-    def _measure(self, fixed: int) -> Profile:
+    def _measure(self, load: Callable[[Tuning], Session], fixed: int) -> Profile:
         on_gpu = self.session.on_gpu
-        tuning = best_tuning(self._load, _TUNINGS) if on_gpu else Tuning()
+        tuning = best_tuning(load, _TUNINGS) if on_gpu else Tuning()
         sizes = sorted({1, fixed}) if fixed else GPU_SIZES if on_gpu else CPU_SIZES
         seconds = measure(self.session, sizes)
         max_batch = fixed or best_batch(seconds)

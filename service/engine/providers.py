@@ -1,6 +1,7 @@
 """Which ONNX Runtime providers a session asks for, and whether it got them. Called by `session`."""
 
 import ctypes
+import hashlib
 import logging
 import weakref
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ import numpy.typing as npt
 import onnxruntime as ort
 import platformdirs
 from msgspec import Struct
+
+from service.gpu import visible_gpus
 
 logger = logging.getLogger(__name__)
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
@@ -55,8 +58,11 @@ def choose(device: Device) -> str:
     return provider
 
 
-def requested(provider: str, device_id: int, tuning: Tuning) -> list[tuple[str, dict[str, Any]]]:
-    """List the providers for a session, the wanted one first, each with its options."""
+def requested(provider: str, device_id: int, tuning: Tuning, graph: bytes = b"") -> list[tuple[str, dict[str, Any]]]:
+    """List the providers for a session, the wanted one first, each with its options.
+
+    TensorRT names the engines in its cache by the graph's nodes alone, so each `graph` has a folder there.
+    """
     cpu: tuple[str, dict[str, Any]] = (CPU, {})
     cuda = (
         CUDA,
@@ -71,7 +77,7 @@ def requested(provider: str, device_id: int, tuning: Tuning) -> list[tuple[str, 
         return [cpu]
     if provider == CUDA:
         return [cuda, cpu]
-    folder = platformdirs.user_cache_path("zooserve") / "tensorrt"
+    folder = platformdirs.user_cache_path("zooserve") / "tensorrt" / hashlib.sha256(graph).hexdigest()[:32]
     folder.mkdir(parents=True, exist_ok=True)
     tensorrt = {
         "device_id": device_id,
@@ -98,12 +104,12 @@ def check(provider: str, active: Sequence[str]) -> None:
 
 
 def gpu_count() -> int:
-    """How many GPUs the NVIDIA driver shows (by NVML, from BentoML's nvidia-ml-py); 0 without a driver."""
+    """How many GPUs CUDA may use here (by NVML, from BentoML's nvidia-ml-py); 0 without a driver."""
     try:
         import pynvml  # noqa: PLC0415 - only where CUDA is in question
 
         pynvml.nvmlInit()
-        return int(pynvml.nvmlDeviceGetCount())
+        return len(visible_gpus(pynvml))
     except Exception:  # no library or no driver: NVML's errors share no other base class
         return 0
 

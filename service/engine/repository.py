@@ -13,13 +13,14 @@ from time import perf_counter
 from typing import Any
 
 from service.engine.model import LoadedModel
+from service.engine.stop import Stop
 from service.engine.tensors import TensorModel
 from service.engine.unloaded import Unloaded
 from service.errors import Reason, RequestError
 from service.metrics import Metrics
 from service.settings import Settings
-from zoo.card import ServedTensors, Task, read_served_card
-from zoo.store import Entry, Store
+from zoo.card import ServedTensors, Task
+from zoo.store import Entry, Store, read_folder
 
 logger = logging.getLogger(__name__)
 AnyModel = LoadedModel | TensorModel
@@ -75,7 +76,7 @@ class Repository:
         self,
         settings: Settings,
         metrics: Metrics,
-        load: Callable[[Path], AnyModel],
+        load: Callable[[Path, Stop], AnyModel],
         self_test: Callable[[AnyModel], None],
         unloaded: Unloaded | None = None,
     ) -> None:
@@ -271,8 +272,9 @@ class Repository:
         if slot.model is None:
             slot.state, slot.reason = State.LOADING, ""
         try:
-            model = self._load(slot.entry.path)
+            model = self._load(slot.entry.path, Stop())
             self._self_test(model)
+            model.golden.clear()
         except Exception as error:
             self._refuse(slot, str(error))
             return
@@ -329,7 +331,18 @@ def _fingerprint(entry: Entry) -> Fingerprint | None:
         return None
 
 
-def load_folder(folder: Path, **arguments: Any) -> AnyModel:
-    """Load a folder of the store as what its card says it is; the arguments are those of `LoadedModel`."""
-    card = read_served_card(folder / "card.json")
-    return (TensorModel if isinstance(card, ServedTensors) else LoadedModel)(folder, **arguments)
+def load_folder(folder: Path, stop: Stop, **arguments: Any) -> AnyModel:
+    """Verify a folder of the store, and load what was verified as what its card says it is.
+
+    Args:
+        folder: of the store.
+        stop: ends the loading when it is asked to.
+        arguments: as of `LoadedModel`.
+
+    Raises:
+        StoreError: the folder is not as it was published.
+        SessionError: ONNX Runtime cannot run the graph as asked.
+    """
+    contents = read_folder(folder)
+    kind = TensorModel if isinstance(contents.card, ServedTensors) else LoadedModel
+    return kind(folder, contents, stop, **arguments)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from service.engine.bound import Lanes
 from service.engine.graph import Graph, Outputs, raise_told_apart
 from service.engine.providers import Device, Tuning
+from service.engine.stop import Stop
 
 
 class Session(Graph):
@@ -17,8 +18,15 @@ class Session(Graph):
     `run` may be called from several threads at once; each run computes on the thread that called it.
     """
 
-    def __init__(self, model: Path, device: Device, device_id: int = 0, tuning: Tuning | None = None) -> None:
-        super().__init__(model, device, device_id, tuning)
+    def __init__(
+        self,
+        model: bytes | Path,
+        device: Device,
+        device_id: int = 0,
+        tuning: Tuning | None = None,
+        stop: Stop | None = None,
+    ) -> None:
+        super().__init__(model, device, device_id, tuning, stop)
         self._lanes: Lanes | None = None
         self._cold: Callable[[], None] = lambda: None
         _, self.height, self.width, _ = self._session.get_inputs()[0].shape
@@ -32,7 +40,7 @@ class Session(Graph):
             cold: called when a batch of another size is run all the same.
         """
         device = ("cuda" if self.on_gpu else "cpu", self._device_id)
-        self._lanes = Lanes(self._session, device, sizes, lanes, graphs=self.tuning.cuda_graphs)
+        self._lanes = Lanes(self._session, device, sizes, lanes, graphs=self.tuning.cuda_graphs, stop=self._stop)
         self._cold = cold
 
     def run(self, images: npt.NDArray[np.uint8]) -> Outputs:
@@ -47,7 +55,8 @@ class Session(Graph):
                 if self._lanes.knows(len(images)):
                     return self._lanes.run(images)
                 self._cold()
-            return dict(zip(self.output_names, self._session.run(self.output_names, {"images": images}), strict=True))
+            outputs = self._session.run(self.output_names, {"images": images}, self._run_options)
+            return dict(zip(self.output_names, outputs, strict=True))
         except Exception as error:
             raise_told_apart(error)
             raise

@@ -3,6 +3,7 @@
 `repository` loads it, `predictor` submits to it.
 """
 
+import io
 from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,12 +19,13 @@ from service.engine.job import Job, Outputs, Priority
 from service.engine.profile import CPU_SIZES, ENOUGH, GPU_SIZES, Profile, best_batch
 from service.engine.profile_cache import key_of, recall, remember
 from service.engine.providers import Tuning
+from service.engine.stop import Stop
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
 from service.metrics import Metrics
 from service.settings import Settings
 from zoo.card import ServedTensors
-from zoo.store import verify_folder
+from zoo.store import Contents
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 _GPU_RUNS = 2  # one is copied while another computes
@@ -124,28 +126,30 @@ class TensorBatcher(Batching):
 
 
 class TensorModel:
-    """A graph that is ready to run, with its card and its queue."""
+    """A graph that is ready to run, with its card and its queue; `golden` is as `LoadedModel`'s."""
 
     def __init__(
         self,
         folder: Path,
+        contents: Contents,
+        stop: Stop,
         settings: Settings,
         workers: Workers,
         metrics: Metrics,
         device_id: int = 0,
         on_broken: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Verify, load, measure and warm up the folder's graph; the arguments are those of `LoadedModel`.
+        """Load, measure and warm up a folder's graph; the arguments are those of `LoadedModel`.
 
         Raises:
-            StoreError: the folder is not as it was published.
             SessionError: ONNX Runtime cannot run the graph as asked.
         """
         self.folder = folder
-        card = verify_folder(folder)
-        assert isinstance(card, ServedTensors)  # noqa: S101 - `load` looked
+        card = contents.card
+        assert isinstance(card, ServedTensors)  # noqa: S101 - `load_folder` looked
         self.card = card
-        self.session = Graph(folder / "model.onnx", settings.device, device_id, Tuning("HEURISTIC"))
+        self.golden = {card.golden.file: contents.files[f"golden/{card.golden.file}"]}
+        self.session = Graph(contents.files["model.onnx"], settings.device, device_id, Tuning("HEURISTIC"), stop)
         self.profile = self._profile(workers.size, settings.max_batch)
         self.batcher = TensorBatcher(
             self.session.compute,
@@ -158,9 +162,9 @@ class TensorModel:
             on_broken=on_broken,
         )
 
-    def golden(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
+    def _golden(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
         """Read the golden inputs and outputs."""
-        with np.load(self.folder / "golden" / self.card.golden.file, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(self.golden[self.card.golden.file]), allow_pickle=False) as archive:
             arrays = {name: _as_objects(value) for name, value in archive.items()}
         inputs, outputs = (
             {name.removeprefix(kind): value for name, value in arrays.items() if name.startswith(kind)}
@@ -173,7 +177,7 @@ class TensorModel:
 
         Of floats, as a share of the output's largest magnitude; of all else, the share of elements that differ.
         """
-        inputs, expected = self.golden()
+        inputs, expected = self._golden()
         answers = self.session.compute(inputs)
         found = {name: _difference(want, answers[name]) for name, want in expected.items()}
         return {name: value for name, value in found.items() if not value <= _TOLERANCE}
@@ -211,7 +215,7 @@ class TensorModel:
         return seconds
 
     def _rows(self, size: int) -> dict[str, npt.NDArray[Any]]:
-        return {name: np.repeat(value[:1], size, axis=0) for name, value in self.golden()[0].items()}
+        return {name: np.repeat(value[:1], size, axis=0) for name, value in self._golden()[0].items()}
 
     def _time(self, rows: Tensors) -> float:
         start = perf_counter()
