@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,13 +19,29 @@ from zoo import catalog
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_of_the_user(tmp_path_factory) -> Iterator[None]:
+    """Settings, cards and measured profiles of whoever runs the tests are not seen, and get nothing from them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("ZOOSERVE_")]:
+            if name != "ZOOSERVE_CACHE":
+                patch.delenv(name)
+        for name in ("HOST", "PORT"):  # what `zooserve serve` reads as well
+            patch.delenv(name, raising=False)
+        patch.setenv("ZOOSERVE_CARDS", str(tmp_path_factory.mktemp("cards")))
+        yield
+
+
 @pytest.fixture(scope="session")
-def models() -> Path:
-    """The store with the default models; `make test` exports them first."""
-    folder = ROOT / "models"
-    if not (folder / "mobilenet_v2").is_dir():
-        pytest.fail("the default models are not exported: run `make models` first")
-    return folder
+def models(tmp_path_factory) -> Path:
+    """A store with the default models and no others; `make test` exports them first."""
+    store = tmp_path_factory.mktemp("store")
+    for card in (card for card in catalog.cards() if card.default):
+        exported = ROOT / "models" / card.name / card.version
+        if not exported.is_dir():
+            pytest.fail(f"{card.name} is not exported: run `make models` first")
+        shutil.copytree(exported, store / card.name / card.version)
+    return store
 
 
 @pytest.fixture(scope="session")

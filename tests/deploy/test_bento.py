@@ -1,6 +1,7 @@
 """The Bento: complete, and `bentoml serve` on it answers."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,11 +20,25 @@ BENTOML = [sys.executable, "-m", "bentoml"]
 
 
 @pytest.fixture(scope="module")
-def home(models, tmp_path_factory):
+def checkout(models, tmp_path_factory):
+    """The project as somebody has it who exported the default models, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("zoo", "service", "models"):
+        source = models if name == "models" else ROOT / name
+        shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(checkout, tmp_path_factory):
     """A BENTOML_HOME that holds the Bento."""
     home = tmp_path_factory.mktemp("bentoml")
     environment = os.environ | {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"}
-    built = subprocess.run([*BENTOML, "build"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    built = subprocess.run(
+        [*BENTOML, "build"], cwd=checkout, env=environment, capture_output=True, text=True, check=False
+    )
     assert "Successfully built" in built.stdout + built.stderr, built.stderr
     return home
 
