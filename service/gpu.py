@@ -1,6 +1,7 @@
 """How busy, full and hot the GPUs are, by NVML. Part of `/metrics`; without a GPU there is nothing to see of it."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -36,8 +37,43 @@ _READINGS: tuple[tuple[str, str, Callable[[Any, Any], float]], ...] = (
 )
 
 
+def visible_gpus(nvml: Any) -> dict[str, Any]:
+    """The GPUs that CUDA uses in this process: all that the driver shows, or those that `CUDA_VISIBLE_DEVICES` names.
+
+    Like CUDA, this ends at the first entry that names none: "" and "-1" leave no GPU, "1,9" leaves the second.
+
+    Args:
+        nvml: the module `pynvml`, initialised.
+
+    Returns:
+        NVML's handles by its numbers; parts of a partitioned GPU by their names.
+    """
+    every = {str(n): nvml.nvmlDeviceGetHandleByIndex(n) for n in range(nvml.nvmlDeviceGetCount())}
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None:
+        return every
+    found: dict[str, Any] = {}
+    for entry in map(str.strip, chosen.split(",")):
+        if entry.startswith("MIG-"):
+            try:
+                handles = {entry: nvml.nvmlDeviceGetHandleByUUID(entry)}
+            except nvml.NVMLError:
+                break
+        else:
+            handles = {n: gpu for n, gpu in every.items() if n == entry or _has_name(nvml, gpu, entry)}
+        if len(handles) != 1 or handles.keys() & found:
+            break
+        found |= handles
+    return found
+
+
+def _has_name(nvml: Any, gpu: Any, entry: str) -> bool:
+    """Whether an entry is a GPU's name, or the beginning of it: "GPU-8932f937-d72c-..."."""
+    return entry.startswith("GPU-") and bool(nvml.nvmlDeviceGetUUID(gpu).startswith(entry))
+
+
 class Gpus(Collector):
-    """The GPUs that the driver shows, read when they are asked for.
+    """The GPUs that this process may use, read when they are asked for.
 
     Args:
         nvml: the module `pynvml`, initialised.
@@ -45,7 +81,7 @@ class Gpus(Collector):
 
     def __init__(self, nvml: Any) -> None:
         self._nvml = nvml
-        self._handles = {str(n): nvml.nvmlDeviceGetHandleByIndex(n) for n in range(nvml.nvmlDeviceGetCount())}
+        self._handles = visible_gpus(nvml)
 
     def collect(self) -> Iterator[Metric]:
         """Read the figures; what a GPU cannot tell (utilisation where it is partitioned, say) is left out."""

@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from service.cores import usable_cores
 from service.engine.providers import gpu_count
 from service.engine.repository import AnyModel, Repository, load_folder
 from service.engine.unloaded import Unloaded
@@ -15,7 +16,7 @@ from service.logs import set_up_logs
 from service.metrics import Metrics
 from service.predictor import Predictor
 from service.selftest import self_test
-from service.settings import Settings, remarks, usable_cores
+from service.settings import Settings, remarks
 from service.tracing import start_tracing
 
 logger = logging.getLogger(__name__)
@@ -36,12 +37,12 @@ class Runtime:
         self.settings = settings
         set_up_logs(settings.log, process=process)
         if process == 0:
-            for line in remarks():
+            for line in [*remarks(), *_crowded(settings)]:
                 logger.warning("%s", line)
         self.metrics = Metrics()
         self.tracing = start_tracing()
         self.pauses = Pauses()
-        self.workers = Workers(settings.threads or usable_cores(), settings.work_s)
+        self.workers = Workers(_threads(settings), settings.work_s)
         load = functools.partial(
             load_folder,
             settings=settings,
@@ -80,3 +81,17 @@ class Runtime:
 
     def _check(self, model: AnyModel) -> None:
         self_test(model, self.predictor)
+
+
+def _threads(settings: Settings) -> int:
+    """Worker threads of this process: all processes together have one per core, unless a setting says otherwise."""
+    return settings.threads or max(1, usable_cores() // settings.workers)
+
+
+def _crowded(settings: Settings) -> list[str]:
+    """What to say where the threads of all processes are more than the cores."""
+    threads, cores = _threads(settings), usable_cores()
+    if settings.workers * threads <= cores:
+        return []
+    line = f"{settings.workers} processes with {threads} threads each have {cores} cores: they wait for each other. "
+    return [line + "ZOOSERVE_WORKERS times ZOOSERVE_THREADS should not exceed the cores."]

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service.commands.load import load_model
+from service.cores import usable_cores
 from service.evaluate.attack import Case, Change, Robustness, Setting, attack_all
 from service.evaluate.dataset import Judge, Measure, Scores, spread
 from service.evaluate.draw_attack import draw_attack
@@ -22,7 +23,6 @@ from service.evaluate.draw_scores import draw_scores
 from service.evaluate.recognise import FORMATS, Format, read, recognise
 from service.evaluate.run import Problem, judge_all
 from service.results import Classification
-from service.settings import usable_cores
 
 _SHOWN = 10  # classes, photos or unreadable pictures that are listed for people
 

@@ -5,9 +5,10 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
+from service.cores import usable_cores
 from service.errors import Reason, RequestError
 from service.results import Result
-from service.settings import Settings, usable_cores
+from service.settings import Settings
 from service.vision.draw import draw
 
 JSON, PNG, JPEG = b"application/json", b"image/png", b"image/jpeg"
@@ -40,7 +41,7 @@ class Annotator:
     """Draws on threads of its own, on at most half of the cores, as many at once as a model's queue may have."""
 
     def __init__(self, settings: Settings) -> None:
-        self._threads = ThreadPoolExecutor(max(1, usable_cores() // 2), "annotate")
+        self._threads = ThreadPoolExecutor(max(1, usable_cores() // settings.workers // 2), "annotate")
         self._waiting, self._max_waiting = 0, settings.max_queue
         self._max_pixels = int(settings.max_megapixels * 1e6)
 

@@ -6,11 +6,24 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from service.gpu import Gpus, find_gpus
+from service.engine.providers import gpu_count
+from service.gpu import Gpus, find_gpus, visible_gpus
 
 
 class NVMLError(Exception):
     """What NVML raises."""
+
+
+def part(name: str) -> str:
+    """The handle of a part of a GPU: there is one, MIG-1."""
+    if name != "MIG-1":
+        raise NVMLError("Not Found")
+    return name
+
+
+@pytest.fixture(autouse=True)
+def _all_visible(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
 def nvml(count: int = 2, **given) -> SimpleNamespace:
@@ -19,6 +32,8 @@ def nvml(count: int = 2, **given) -> SimpleNamespace:
         "nvmlInit": lambda: None,
         "nvmlDeviceGetCount": lambda: count,
         "nvmlDeviceGetHandleByIndex": lambda n: n,
+        "nvmlDeviceGetUUID": lambda gpu: f"GPU-{gpu}{gpu}{gpu}a-0000",
+        "nvmlDeviceGetHandleByUUID": part,
         "nvmlDeviceGetUtilizationRates": lambda gpu: SimpleNamespace(gpu=25 + gpu, memory=1),
         "nvmlDeviceGetMemoryInfo": lambda gpu: SimpleNamespace(used=10 + gpu, total=80, free=70 - gpu),
         "nvmlDeviceGetPowerUsage": lambda gpu: 71_500,
@@ -48,6 +63,44 @@ def test_every_gpu_tells_all():
         'zooserve_gpu_temperature_celsius{gpu="0"}': 40,
         'zooserve_gpu_temperature_celsius{gpu="1"}': 41,
     }
+
+
+@pytest.mark.parametrize(
+    ("chosen", "visible"),
+    [
+        (None, ["0", "1", "2"]),
+        ("", []),
+        ("-1", []),
+        ("NoDevFiles", []),
+        ("2", ["2"]),
+        ("2,0", ["2", "0"]),
+        (" 1 , 2 ", ["1", "2"]),
+        ("1,9,0", ["1"]),
+        ("1,-1,0", ["1"]),
+        ("1,1", ["1"]),
+        ("GPU-222a-0000", ["2"]),
+        ("GPU-2,GPU-0", ["2", "0"]),
+        ("GPU-", []),
+        ("GPU-9", []),
+        ("MIG-1", ["MIG-1"]),
+        ("MIG-2", []),
+    ],
+)
+def test_cuda_may_be_told_which_to_use(monkeypatch, chosen, visible):
+    if chosen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    library = nvml(count=3)
+    assert list(visible_gpus(library)) == visible
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    assert gpu_count() == len(visible)
+    assert (find_gpus() is not None) is bool(visible)
+
+
+def test_metrics_are_of_those_that_are_used(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    samples = rendered(nvml())
+    assert len(samples) == 5
+    assert all('gpu="1"' in name for name in samples)
 
 
 def test_what_a_gpu_cannot_tell_is_left_out():
