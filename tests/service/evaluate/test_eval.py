@@ -73,6 +73,25 @@ def test_what_cannot_be_judged_is_said(run, imagenet, arguments, message):
     assert message in " ".join(done.stderr.split())
 
 
+def test_coco_annotations_that_are_numbered_from_0(run, street, loaded, tmp_path):
+    model, predictor, _ = loaded("yolov4_tiny")
+    images, annotations = [], []
+    for i, path in enumerate(sorted(street.iterdir())):
+        result = predictor.predict(path.read_bytes(), model, {"score_threshold": 0.5})
+        size = {"width": result.image.width, "height": result.image.height}
+        images.append({"id": f"{i}", "file_name": path.name} | size)
+        for found in result.predictions:
+            x0, y0, x1, y1 = found.box
+            one = {"id": len(annotations), "image_id": i, "category_id": found.class_id}
+            annotations.append(one | {"bbox": [x0, y0, x1 - x0, y1 - y0]})
+    categories = [{"id": i, "name": name} for i, name in enumerate(model.card.labels)]
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    report = json.loads(run("yolov4_tiny", street, "--annotations", file, "--json").stdout)
+    assert report["pictures"] == 2
+    assert report["scores"]["measures"][0] == {"name": "AP", "value": pytest.approx(1.0)}
+
+
 def test_an_attack_on_the_models_own_answer(run, imagenet, tmp_path):
     folder = imagenet(imagenet_00_243="photos") / "photos"
     arguments = ("mobilenet_v2", folder, "--attack", "fgsm", "--epsilon", 0, "--epsilon", 2, "--json")
