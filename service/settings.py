@@ -85,6 +85,10 @@ class Settings(Struct, frozen=True):
             "replaced. 0: for ever.",
         ),
     ] = 30.0
+    load_s: Annotated[
+        float,
+        Meta(ge=0, le=86_400, description="Seconds that loading one model may take; then it is refused. 0: no limit."),
+    ] = 600.0
     watch_s: Annotated[
         float, Meta(ge=0, le=3600, description="Look for new versions in the folder so often, in seconds; 0: never.")
     ] = 5.0

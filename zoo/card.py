@@ -31,7 +31,8 @@ DType = Literal[
 Precision = Literal["fp32", "fp16", "int8"]
 # `$` alone also matches before a line break at the end.
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$(?!\n)")]
+_NAME = re.compile(r"^[a-z0-9][a-z0-9_.-]{0,63}$(?!\n)")
+Name = Annotated[str, Meta(pattern=_NAME.pattern)]
 Labels = Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9_.-]{0,63}|.+\.txt)$(?!\n)")]
 Version = Annotated[str, Meta(pattern=r"^[0-9]{1,9}$(?!\n)")]
 Side = Annotated[int, Meta(ge=1, le=LARGEST_SIDE)]
@@ -365,6 +366,11 @@ AnyCard = ModelCard | TensorCard
 AnyServed = ServedCard | ServedTensors
 
 
+def is_name(text: str) -> bool:
+    """Whether a model can be called so."""
+    return _NAME.search(text) is not None
+
+
 class _OfTask(Struct, frozen=True):
     """What tells the two kinds of card apart."""
 
@@ -434,7 +440,7 @@ def _read(path: Path, decode: Callable[[bytes], T]) -> T:
         raise CardError(f"{path} cannot be read: {error.strerror}") from error
     except RecursionError as error:
         raise CardError(f"{path}: it is nested too deeply") from error
-    # A ValidationError is a DecodeError and names the field as `$.path`; a ValueError is one of the encoding, or a number.
+    # A ValidationError is a DecodeError and names the field as `$.path`; a ValueError is of the encoding or a number.
     except (msgspec.DecodeError, ValueError) as error:
         raise CardError(f"{path}: {error}{_near(str(error))}") from error
 

@@ -6,15 +6,15 @@ A pipe, a socket or a device in a folder of models would block whoever opens it,
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 LARGEST_CARD = 4_000_000
 """Bytes of a card, a label file or an answer that is kept; the largest of the zoo has 60,000."""
 _NAME_LENGTH = 200  # characters of a name that are shown
 
 
-def open_regular(path: Path) -> IO[bytes]:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading; a link to one counts as one.
 
     Raises:

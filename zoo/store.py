@@ -8,14 +8,15 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO, NamedTuple
 
 from filelock import FileLock
 
-from zoo.card import AnyServed, read_served_card, write_served_card
+from zoo.card import LARGEST_GRAPH, AnyServed, is_name, read_served_card, write_served_card
 from zoo.errors import CardError, StoreError
 from zoo.files import open_regular, shown
 
@@ -25,15 +26,34 @@ _MOST_FILES = 1000  # in a model's folder
 _CHUNK = 1 << 20
 
 
+Stamps = tuple[tuple[str, int, int, int], ...]
+"""Of all files of a folder: path, size, time of the last change, inode. They change whenever a file does."""
+
+
 @dataclass(frozen=True)
 class Entry:
-    """One folder of the store. `card` is None where card.json cannot be read; `problem` then says why."""
+    """One folder of the store.
+
+    Attributes:
+        card: None where card.json cannot be read; `problem` then says why.
+        missing: what of it is not there yet; empty where it is whole. Hashes are not looked at.
+        stamps: of its files, when it was looked at.
+    """
 
     name: str
     version: str
     path: Path
     card: AnyServed | None
     problem: str = ""
+    missing: str = ""
+    stamps: Stamps = ()
+
+
+class Look(NamedTuple):
+    """What a store holds: its folders by name and then version, and why others are skipped, a line for each."""
+
+    entries: list[Entry]
+    skipped: list[str]
 
 
 class Store:
@@ -41,17 +61,47 @@ class Store:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or Path(os.environ.get("ZOOSERVE_MODELS") or "models")
+        self._cards: dict[Path, tuple[Stamps, AnyServed | str]] = {}  # cards that were read, or what is wrong with them
 
     def entries(self) -> list[Entry]:
         """Return every folder, sorted by name and then version. Hashes are not checked: that is `verify`."""
-        folders = [
-            version
-            for model in self.root.glob("*")
-            if not model.name.startswith(".") and model.is_dir()
-            for version in model.iterdir()
-            if _VERSION.fullmatch(version.name) and version.is_dir()
-        ]
-        return [_entry(folder) for folder in sorted(folders, key=lambda path: (path.parent.name, int(path.name)))]
+        return self.look().entries
+
+    def look(self) -> Look:
+        """Return every folder that may be a model's, and why others are not. What cannot be read hides no other."""
+        entries: list[Entry] = []
+        skipped: list[str] = []
+        for model in _folders(self.root, skipped):
+            if not is_name(model.name):
+                skipped.append(f"{shown(model)} is skipped: its name is not one that a model can have")
+                continue
+            for folder in _folders(model, skipped):
+                if not _VERSION.fullmatch(folder.name):
+                    if not folder.name.startswith("."):  # those are what `publish` prepares
+                        skipped.append(f"{shown(folder)} is skipped: the name of a version is a number")
+                elif (entry := self._entry(folder, skipped)) is not None:
+                    entries.append(entry)
+        self._cards = {entry.path: self._cards[entry.path] for entry in entries}
+        return Look(sorted(entries, key=lambda entry: (entry.name, int(entry.version))), skipped)
+
+    def _entry(self, folder: Path, skipped: list[str]) -> Entry | None:
+        name, version = folder.parent.name, folder.name
+        try:
+            stamps = tuple(sorted(_stamp(folder, path) for path in _files(folder)))
+        except (OSError, StoreError) as error:
+            skipped.append(f"{shown(folder)} is skipped: {error.strerror if isinstance(error, OSError) else error}")
+            return None
+        if all(path.rpartition("/")[2].startswith(".") for path, *_ in stamps):
+            skipped.append(f"{shown(folder)} is skipped: it is empty")
+            return None
+        of_card = tuple(stamp for stamp in stamps if stamp[0] == "card.json")
+        if self._cards.get(folder, (None,))[0] != of_card:
+            self._cards[folder] = (of_card, _read_card(folder))
+        card = self._cards[folder][1]
+        if isinstance(card, str):
+            missing = "" if of_card and of_card[0][1] else "card.json is missing"
+            return Entry(name, version, folder, None, card, missing, stamps)
+        return Entry(name, version, folder, card, "", _missing(card, stamps), stamps)
 
     def latest(self, name: str) -> Entry:
         """Return the highest version of a model.
@@ -218,7 +268,7 @@ def _fault(path: Path, sha256: str, size: int | None, kept: tuple[dict[str, byte
     return ""
 
 
-def _digest(file: IO[bytes], most: int) -> tuple[int, str]:
+def _digest(file: BinaryIO, most: int) -> tuple[int, str]:
     """Count and hash the bytes of a file, and end soon after `most` of them: it may grow as fast as it is read."""
     hasher, read = hashlib.sha256(), 0
     while read <= most and (chunk := file.read(_CHUNK)):
@@ -231,12 +281,47 @@ def _remedy(folder: Path) -> str:
     return f"Delete the folder and run `zooserve export {folder.parent.name}`"
 
 
-def _entry(folder: Path) -> Entry:
-    name, version = folder.parent.name, folder.name
+def _folders(folder: Path, skipped: list[str]) -> list[Path]:
+    """List the folders in a folder, and the links to some."""
+    found = []
     try:
-        return Entry(name, version, folder, read_served_card(folder / "card.json"))
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError):
+            skipped.append(f"{shown(folder)} is skipped: {error.strerror}")
+        return []
+    for path in paths:
+        try:
+            if stat.S_ISDIR(path.stat().st_mode):
+                found.append(path)
+        except OSError as error:  # a link to nothing, or in a circle
+            skipped.append(f"{shown(path)} is skipped: {error.strerror}")
+    return found
+
+
+def _stamp(folder: Path, path: Path) -> tuple[str, int, int, int]:
+    try:
+        found = path.stat()
+    except OSError:  # a link to nothing, or gone meanwhile
+        return path.relative_to(folder).as_posix(), -1, 0, 0
+    size = found.st_size if stat.S_ISREG(found.st_mode) else LARGEST_GRAPH  # a pipe has none, and is not to grow
+    return path.relative_to(folder).as_posix(), size, found.st_mtime_ns, found.st_ino
+
+
+def _read_card(folder: Path) -> AnyServed | str:
+    try:
+        return read_served_card(folder / "card.json")
     except CardError as error:
-        return Entry(name, version, folder, None, str(error))
+        return str(error)
+
+
+def _missing(card: AnyServed, stamps: Stamps) -> str:
+    """Say what is not there yet of what a card names. Whoever copies a folder makes a file before filling it."""
+    sizes = {path: size for path, size, *_ in stamps}
+    lacking = [f"{name} is missing" for name in sorted(card.files) if sizes.get(name, -1) < 0]
+    if not lacking and sizes["model.onnx"] < card.size:
+        lacking = [f"model.onnx has {sizes['model.onnx']:,} of {card.size:,} bytes"]
+    return "; ".join(lacking or (f"{name} is empty" for name in sorted(card.files) if card.size and not sizes[name]))
 
 
 def _sweep(folder: Path) -> None:

@@ -6,59 +6,28 @@ the old one and takes its place in one step, or is refused, and the old one stay
 
 import logging
 import threading
-from collections.abc import Callable
-from enum import StrEnum
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
+from service.engine.folder import AnyModel, load_folder
+from service.engine.loading import Loading
 from service.engine.model import LoadedModel
+from service.engine.place import LONGEST_REASON, Slot, State
 from service.engine.stop import Stop
-from service.engine.tensors import TensorModel
 from service.engine.unloaded import Unloaded
 from service.errors import Reason, RequestError
 from service.metrics import Metrics
 from service.settings import Settings
-from zoo.card import ServedTensors, Task
-from zoo.store import Entry, Store, read_folder
+from zoo.card import Task
+from zoo.errors import StoreError
+from zoo.files import shown
+from zoo.store import Entry, Store
 
+__all__ = ["AnyModel", "Repository", "Slot", "State", "load_folder"]
 logger = logging.getLogger(__name__)
-AnyModel = LoadedModel | TensorModel
-Fingerprint = tuple[Path, int]  # a folder, and when its card was written
-
-
-class State(StrEnum):
-    """How a model is."""
-
-    LOADING = "loading"
-    READY = "ready"
-    FAILED = "failed"
-    UNLOADED = "unloaded"
-
-
-class Slot:
-    """One model's place: what is served there, or why nothing is.
-
-    Attributes:
-        card: of the model that is served, or else of the folder; None where that cannot be read.
-        reason: why nothing is served.
-        refused: why the folder that the store holds now is not the one that is served.
-        model: what answers. It is replaced in one step, and whoever still holds the old one can finish with it.
-    """
-
-    def __init__(self, entry: Entry) -> None:
-        self.name = entry.name
-        self.entry = entry
-        self.card = entry.card
-        self.reason = entry.problem
-        self.refused = ""
-        self.state = State.LOADING if entry.card else State.FAILED
-        self.model: AnyModel | None = None
-        self.tried: Fingerprint | None = None  # the folder that was loaded, or refused, last
-
-    def answers(self, task: Task) -> bool:
-        """Whether the model is one for `task`."""
-        return self.card is not None and self.card.task == task
+_MOST_LINES = 20  # about folders, of one look
+_PATIENCE = 60.0  # seconds after which the next model is loaded beside one that takes so long
 
 
 class Repository:
@@ -87,6 +56,9 @@ class Repository:
         self._unloaded = unloaded or Unloaded(None)
         self._looking = threading.Lock()  # one look at a time; requests never wait for it
         self._stop = threading.Event()
+        self._started = False  # whether every model that was there at the start was begun with
+        self._changes = 0  # models that were loaded, refused or unloaded
+        self._said: frozenset[str] = frozenset()  # what was said of folders at the last look
         self.problem = ""  # why nothing at all can be served
         self.broken = ""  # why nothing can be served until the process is started again
         self.slots: dict[str, Slot] = {}  # replaced, never changed: whoever reads it sees a whole one
@@ -94,25 +66,38 @@ class Repository:
 
     def load(self) -> None:
         """Load every model, the ones that answer by default first. Failures are kept as states, never raised."""
-        with self._looking:
-            self._load_all()
-        ready = sum(slot.state is State.READY for slot in self.slots.values())
-        logger.info("%d of %d models are ready", ready, len(self.slots))
+        self._load_first()
+        for slot in self.slots.values():
+            if slot.loading is not None:
+                slot.loading.wait()
 
     def load_in_background(self, then: Callable[[], None]) -> None:
-        """Run `load` on a thread of its own, which then looks at the store again and again; `then` after every load."""
+        """Load every model on a thread of its own, which then looks at the store again and again.
+
+        Args:
+            then: called after models were loaded.
+        """
 
         def work() -> None:
-            self.load()
+            self._load_first()
             then()
             while self._settings.watch_s and not self._stop.wait(self._settings.watch_s):
+                before = self._changes
                 try:
-                    if self.reload():
-                        then()
+                    self._look_again(patient=True)
                 except Exception:  # a disk that is gone for a moment, say: what is served stays
                     logger.exception("the store could not be looked at")
+                if self._changes != before:
+                    then()
 
         threading.Thread(target=work, name="load", daemon=True).start()
+
+    def _load_first(self) -> None:
+        with self._looking:
+            self._load_all()
+            self._started = True
+        ready = sum(slot.state is State.READY for slot in self.slots.values())
+        logger.info("%d of %d models are ready", ready, len(self.slots))
 
     def give_up(self, reason: str) -> None:
         """Be ready no more, because the device is lost to this process. Called from any thread."""
@@ -121,8 +106,11 @@ class Repository:
             logger.critical("%s", self.broken)
 
     def close(self) -> None:
-        """Stop looking at the store."""
+        """Stop looking at the store, and loading."""
         self._stop.set()
+        for slot in self.slots.values():
+            if slot.loading is not None:
+                slot.loading.drop()
 
     def reload(self, name: str | None = None) -> bool:
         """Look at the store and load what is new there: every model, or the one that an administrator names.
@@ -134,20 +122,31 @@ class Repository:
             RequestError: `unknown_model`: the store does not hold the model that was named. `refused`: its folder fails
                 a check; what was served before, still is.
         """
+        before = self._changes
+        self._look_again(name)
+        slot = self.slots.get(name) if name is not None else None
+        if slot is not None:
+            if slot.loading is not None:
+                slot.loading.wait()
+            if slot.refused or slot.state is State.FAILED:
+                raise RequestError(Reason.REFUSED, f"`{slot.name}`: {slot.refused or slot.reason}")
+        return self._changes != before
+
+    def _look_again(self, name: str | None = None, *, patient: bool = False) -> None:
         with self._looking:
-            self._look(name)
-            slot = self.slots.get(name) if name is not None else None
-            if name is not None and slot is None:
-                raise RequestError(
-                    Reason.UNKNOWN_MODEL, f"{self._settings.models} holds no model `{name[:80]}`: export it first."
-                )
-            if slot is not None:
+            missing = self._look(name)
+            if name is not None:
+                if missing:
+                    raise RequestError(Reason.REFUSED, f"`{name[:80]}`: {missing}")
+                slot = self.slots.get(name)
+                if slot is None:
+                    raise RequestError(
+                        Reason.UNKNOWN_MODEL, f"{self._settings.models} holds no model `{name[:80]}`: export it first."
+                    )
                 self._unloaded.discard(slot.name)
-                slot.tried = None  # whoever asks by name means it
-            changed = self._load_all()
-        if slot is not None and (slot.refused or slot.state is State.FAILED):
-            raise RequestError(Reason.REFUSED, f"`{slot.name}`: {slot.refused or slot.reason}")
-        return changed
+                if slot.loading is None or slot.loading.over:
+                    slot.tried = None  # whoever asks by name means it
+            self._load_all(patient=patient)
 
     def unload(self, name: str) -> None:
         """Stop serving a model, until it is loaded by name; pictures that it has taken in are answered.
@@ -163,9 +162,12 @@ class Repository:
 
     @property
     def ready(self) -> bool:
-        """Whether every model passed every check."""
-        states = {slot.state for slot in self.slots.values()}
-        return not self.problem and not self.broken and states <= {State.READY, State.UNLOADED}
+        """Whether every model passed every check; one that came after the start may still be loading."""
+        well = all(
+            slot.state in (State.READY, State.UNLOADED) or (slot.state is State.LOADING and not slot.awaited)
+            for slot in self.slots.values()
+        )
+        return well and not self.problem and not self.broken
 
     def get(self, task: Task, name: str | None, version: str | None) -> LoadedModel:
         """Find the model of a request: the named one, or the default of the task.
@@ -226,30 +228,64 @@ class Repository:
         known = ", ".join(slot.name for slot in self.slots.values() if task is None or slot.answers(task)) or "none"
         return f"There is no model `{name[:80]}`. Loaded{f' for /v1/{task}' if task else ''}: {known}."
 
-    def _look(self, named: str | None = None) -> None:
-        """Bring the slots up to date with the store. A model whose folder is gone keeps its slot: it still answers."""
-        entries = {entry.name: entry for entry in self._store.entries()}  # the latest version comes last
+    def _look(self, named: str | None = None) -> str:
+        """Bring the slots up to date with the store. A model whose folder is gone keeps its slot: it still answers.
+
+        A folder that is not whole is not there yet, unless the server starts and has no other of that name.
+
+        Returns:
+            What is missing of the folder of the model `named`, if so.
+        """
+        look = self._store.look()
+        lines = {line: line for line in look.skipped}
+        entries: dict[str, Entry] = {}  # of each name the latest version, which comes last
+        missing: dict[str, str] = {}
+        for entry in look.entries:
+            if entry.missing:
+                missing[entry.name] = f"version {entry.version} in the store is not whole: {entry.missing}"
+                lines[str(entry.path)] = f"{entry.path} is loaded when it is whole: {shown(entry.missing)}"
+            else:
+                missing.pop(entry.name, None)
+            if not entry.missing or not (self._started or entry.name in entries):
+                entries[entry.name] = entry
+        self._say_once(lines)
         wanted = self._wanted or list(entries)
-        slots = dict(self.slots)
+        slots = {
+            name: slot
+            for name, slot in self.slots.items()
+            if name in entries or name in missing or slot.state is not State.FAILED
+        }
         for name in dict.fromkeys([*wanted, *slots, *([named] if named else [])]):
-            entry = entries.get(name)
-            if entry is not None and name in slots:
-                slots[name].entry = entry
-            elif entry is not None:
-                slots[name] = Slot(entry)
-        missing = [name for name in wanted if name not in slots]
+            if name in entries and name in slots:
+                slots[name].entry = entries[name]
+            elif name in entries:
+                slots[name] = Slot(entries[name], awaited=not self._started)
+        lacking = [name for name in wanted if name not in slots]
         problem = ""
-        if missing or not slots:
-            what = ", ".join(missing) or "a single model"
+        if lacking or not slots:
+            what = ", ".join(lacking) or "a single model"
             problem = (
                 f"{self._settings.models} does not hold {what}. Export it with `zooserve export "
-                f"{' '.join(missing) or '--default'}`, or point ZOOSERVE_MODELS at the right folder."
+                f"{' '.join(lacking) or '--default'}`, or point ZOOSERVE_MODELS at the right folder."
             )
         self.problem, self.slots = problem, slots
+        return missing.get(named, "") if named else ""
 
-    def _load_all(self) -> bool:
-        """Load and unload what is due, the models that answer by default first. Say whether anything was."""
-        changed = False
+    def _say_once(self, lines: Mapping[str, str]) -> None:
+        """Log what is said of folders, each where it was not said at the last look."""
+        fresh = [line for key, line in lines.items() if key not in self._said]
+        for line in fresh[:_MOST_LINES]:
+            logger.warning("%s", line)
+        if len(fresh) > _MOST_LINES:
+            logger.warning("%d more folders are skipped, or not whole yet", len(fresh) - _MOST_LINES)
+        self._said = frozenset(lines)
+
+    def _load_all(self, *, patient: bool = False) -> None:
+        """Load and unload what is due, the models that answer by default first.
+
+        Args:
+            patient: whether a folder that fails a check, and has changed since the last look, is looked at once more.
+        """
         order = sorted(
             self.slots.values(), key=lambda s: (not (s.card and s.card.task_default), s.card.size if s.card else 0)
         )
@@ -257,52 +293,81 @@ class Repository:
             if slot.name in self._unloaded:
                 if slot.state is not State.UNLOADED:
                     self._empty(slot)
-                    changed = True
                 continue
-            fingerprint = _fingerprint(slot.entry)
-            if fingerprint not in (None, slot.tried):
-                slot.tried = fingerprint
-                self._fill(slot)
-                changed = True
-        return changed
+            if slot.loading is not None and not slot.loading.over:
+                continue  # what it finds is not what the folder holds now, perhaps: the next look tells
+            fingerprint = (slot.entry.path, slot.entry.stamps)
+            if fingerprint != slot.tried:
+                settled = not patient or fingerprint == slot.changing
+                slot.tried, slot.changing = fingerprint, None
+                self._fill(slot, settled=settled)
 
-    def _fill(self, slot: Slot) -> None:
-        """Load the slot's folder and swap it in; where it fails a check, what is there stays."""
-        start = perf_counter()
+    def _fill(self, slot: Slot, *, settled: bool) -> None:
+        """Load the slot's folder on a thread of its own; where it takes long, the next ones are loaded beside it.
+
+        Args:
+            slot: whose folder has changed.
+            settled: whether a check that fails is final; otherwise the folder is tried again at the next look.
+        """
+        start, entry, fingerprint = perf_counter(), slot.entry, slot.tried
         if slot.model is None:
             slot.state, slot.reason = State.LOADING, ""
-        try:
-            model = self._load(slot.entry.path, Stop())
+
+        def work(stop: Stop) -> AnyModel:
+            model = self._load(entry.path, stop)
             self._self_test(model)
             model.golden.clear()
-        except Exception as error:
-            self._refuse(slot, str(error))
-            return
+            return model
+
+        def finish(outcome: AnyModel | BaseException) -> None:
+            if not isinstance(outcome, BaseException):
+                self._swap(slot, outcome, perf_counter() - start)
+            elif isinstance(outcome, StoreError) and not settled:
+                slot.tried, slot.changing = None, fingerprint
+                logger.info("%s is looked at again, as it is changing: %s", entry.path, shown(outcome, LONGEST_REASON))
+            else:
+                self._refuse(slot, entry, shown(outcome, LONGEST_REASON))
+
+        limit = self._settings.load_s
+        slot.loading = Loading(slot.name, work, finish, limit)
+        patience = min(_PATIENCE, limit / 4) if limit else _PATIENCE
+        if not slot.loading.wait(patience):
+            logger.warning("%s is still being loaded after %g s; others are loaded beside it", slot.name, patience)
+
+    def _swap(self, slot: Slot, model: AnyModel, seconds: float) -> None:
+        """Serve a model in place of the one that is there."""
         old, slot.model = slot.model, model
         slot.card, slot.reason, slot.refused, slot.state = model.card, "", "", State.READY
+        slot.awaited = False
+        self._changes += 1
         if old is not None:
             self._tell(old, served=False)
         self._tell(model, served=True)
         logger.info(
             "%s is ready after %.1f s: %s, %.1f ms per picture, batches of up to %d",
             f"{slot.name} version {model.card.version}" if old else slot.name,
-            perf_counter() - start,
+            seconds,
             model.session.provider,
             1000 * model.profile.seconds[1],
             model.profile.max_batch,
         )
 
-    def _refuse(self, slot: Slot, reason: str) -> None:
+    def _refuse(self, slot: Slot, entry: Entry, reason: str) -> None:
+        self._changes += 1
         if slot.model is not None:
-            slot.refused = f"version {slot.entry.version} in the store is refused: {reason}"
+            slot.refused = f"version {entry.version} in the store is refused: {reason}"
             self._metrics.refused.labels(slot.name).inc()
             logger.error("%s stays as it was: %s", slot.name, slot.refused)
             return
-        slot.card, slot.reason, slot.state = slot.entry.card, reason, State.FAILED
+        slot.card, slot.reason, slot.state, slot.awaited = entry.card, reason, State.FAILED, True
         self._metrics.model_ready.labels(slot.name).set(0)
         logger.error("%s is not served: %s", slot.name, reason)
 
     def _empty(self, slot: Slot) -> None:
+        if slot.loading is not None:
+            slot.loading.drop()
+        self._changes += 1
+        slot.awaited = False
         old, slot.model = slot.model, None
         slot.state, slot.tried, slot.refused = State.UNLOADED, None, ""
         slot.reason = f"it was unloaded; POST /v1/models/{slot.name}/load loads it again"
@@ -321,28 +386,3 @@ class Repository:
     def _default(self, task: Task) -> Slot | None:
         of_task = [slot for slot in self.slots.values() if slot.answers(task) and slot.state is not State.UNLOADED]
         return next((slot for slot in of_task if slot.card and slot.card.task_default), of_task[0] if of_task else None)
-
-
-def _fingerprint(entry: Entry) -> Fingerprint | None:
-    """What changes when a folder is published again; None where the folder is gone."""
-    try:
-        return entry.path, (entry.path / "card.json").stat().st_mtime_ns
-    except OSError:
-        return None
-
-
-def load_folder(folder: Path, stop: Stop, **arguments: Any) -> AnyModel:
-    """Verify a folder of the store, and load what was verified as what its card says it is.
-
-    Args:
-        folder: of the store.
-        stop: ends the loading when it is asked to.
-        arguments: as of `LoadedModel`.
-
-    Raises:
-        StoreError: the folder is not as it was published.
-        SessionError: ONNX Runtime cannot run the graph as asked.
-    """
-    contents = read_folder(folder)
-    kind = TensorModel if isinstance(contents.card, ServedTensors) else LoadedModel
-    return kind(folder, contents, stop, **arguments)
