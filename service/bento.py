@@ -1,7 +1,7 @@
 """The BentoML service: `bentoml serve service.bento:ZooServe`.
 
-Our HTTP (`service.http`) stands in front of BentoML's own app. BentoML's typed endpoints stand beside it, so that its
-clients work, and call the same predictor.
+Our HTTP (`service.http`) stands in front of BentoML's own app, and answers its typed endpoints: here they are
+described, so that its clients and its page know them.
 """
 
 import functools
@@ -12,27 +12,19 @@ from typing import Annotated, Any, Literal
 from service.settings import read_settings
 
 _SETTINGS = read_settings()
-if _SETTINGS.workers == 1:
-    # One process needs no shared files for its metrics, which cost three times as much. The choice is made on import.
-    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+# Several processes share their metrics by `counts`, not by files; the choice is made when the library is imported.
+os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
 import bentoml
 import msgspec
 import uvicorn.config
-from _bentoml_impl.serde import MultipartSerde
-from bentoml.exceptions import InvalidArgument
-from pydantic import Field, ValidationError
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
+from pydantic import Field
 from starlette.types import ASGIApp
 
-from service.errors import RequestError
 from service.http.app import build_app
-from service.http.problems import CONTENT_TYPE, problem
 from service.predictor import deadline_after
 from service.runtime import Runtime
+from service.supervisor import prepare
 from zoo.card import Task
 
 ModelName = Annotated[str, Field(description="Name of the model; empty: the default of the task.")]
@@ -45,29 +37,6 @@ def runtime() -> Runtime:
     return Runtime(_SETTINGS, (bentoml.server_context.worker_index or 1) - 1)
 
 
-async def _only_files(part: str | UploadFile) -> UploadFile:
-    """Refuse a URL where a file is due: BentoML would fetch it. It would also name a file as the client does."""
-    if isinstance(part, UploadFile):
-        part.filename = None  # a long one cannot be a file's
-        return part
-    raise InvalidArgument("the picture must be sent as a file; addresses are not fetched")
-
-
-_parse = MultipartSerde.parse_request
-
-
-async def _parse_or_refuse(serde: MultipartSerde, request: Request, kind: Any) -> Any:
-    """Refuse a broken multipart body: BentoML would answer 500."""
-    try:
-        return await _parse(serde, request, kind)
-    except ValidationError:
-        raise
-    except (HTTPException, ValueError, RecursionError) as error:
-        raise InvalidArgument(f"the multipart body cannot be read: {error}") from None
-
-
-MultipartSerde.ensure_file = staticmethod(_only_files)
-MultipartSerde.parse_request = _parse_or_refuse
 uvicorn.config.HTTP_PROTOCOLS["auto"] = "service.http.connections:Connection"
 
 
@@ -90,6 +59,11 @@ class FrontedService(bentoml.Service):  # type: ignore[misc]
 )
 class ZooServe:
     """Pretrained vision models: classification, detection and segmentation of pictures."""
+
+    @bentoml.on_deployment
+    def prepare() -> None:
+        """BentoML calls this once, before it starts the server's processes."""
+        prepare(_SETTINGS)
 
     @bentoml.api
     async def classify(
@@ -145,18 +119,11 @@ class ZooServe:
 
 
 async def _answer(task: Task, image: Path, model: str, **words: Any) -> dict[str, Any]:
-    """Answer through the queue. A ready `Response` spares BentoML's schema work, which costs more than the answer's."""
-    return await _respond(task, image, model, words)  # type: ignore[return-value]
-
-
-async def _respond(task: Task, image: Path, model: str, words: dict[str, Any]) -> Response:
+    """Answer a service in the same process. Requests over HTTP never come here: `service.http.typed` takes them."""
     predictor = runtime().predictor
-    try:
-        loaded = predictor.resolve(task, model or None)
-        options = predictor.options(loaded, words)
-        deadline = deadline_after(_SETTINGS.timeout_ms)
-        job = predictor.submit(image.read_bytes(), loaded, options, deadline)
-        return Response(msgspec.json.encode(await job.future), media_type="application/json")
-    except RequestError as error:
-        body = problem(error)
-        return Response(msgspec.json.encode(body), body.status, media_type=CONTENT_TYPE.decode())
+    loaded = predictor.resolve(task, model or None)
+    job = predictor.submit(
+        image.read_bytes(), loaded, predictor.options(loaded, words), deadline_after(_SETTINGS.timeout_ms)
+    )
+    answer: dict[str, Any] = msgspec.to_builtins(await job.future)
+    return answer

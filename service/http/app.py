@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import grpc
 from service.engine.repository import State
@@ -26,13 +26,13 @@ from service.errors import Reason, RequestError
 from service.http import docs, ui
 from service.http.admin import Admin
 from service.http.annotate import Annotator
-from service.http.body import limited
 from service.http.drain import Drain, closing
 from service.http.keys import Guard
 from service.http.oip import Oip
 from service.http.predict import Predict
 from service.http.problems import CONTENT_TYPE, Problem, headers, problem
 from service.http.status import Status
+from service.http.typed import Typed
 from service.oip.dataplane import Dataplane
 from service.runtime import Runtime
 from zoo.card import Task
@@ -47,6 +47,7 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
     guard = Guard(runtime.settings.api_keys, runtime.settings.admin_keys)
     annotator = Annotator(runtime.settings)
     predict: dict[str, ASGIApp] = {f"/v1/{task}": Predict(task, runtime, guard, annotator) for task in get_args(Task)}
+    predict |= {f"/{task}": Typed(task, runtime, guard, annotator) for task in get_args(Task)}
     drain = Drain(runtime.settings.drain_s)
     status = Status(runtime, drain)
     dataplane = Dataplane(runtime)
@@ -68,7 +69,7 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
 
     app = Starlette(
         routes=[
-            *(Route(path, endpoint, methods=["POST"]) for path, endpoint in predict.items()),
+            *(Route(f"/v1/{task}", predict[f"/v1/{task}"], methods=["POST"]) for task in get_args(Task)),
             Route("/v1/models", status.models),
             Route("/v1/models/reload", admin.reload, methods=["POST"]),
             Route("/v1/models/{name}", status.model),
@@ -86,7 +87,7 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    app.router.default = _Behind(behind, int(runtime.settings.max_body_mb * 1e6))
+    app.router.default = _Behind(behind)
     oip = Oip(runtime, dataplane, status, guard)
     return _ShortCut(predict, oip, app if guard.open else _Locked(app, guard), drain)
 
@@ -165,35 +166,15 @@ class _Locked:
 
 
 class _Behind:
-    """BentoML's app, with our limit on bodies: it has none of its own. What is under /v1 is ours alone."""
+    """BentoML's app: its pages, none of which reads a body. What is under /v1 is ours alone."""
 
-    def __init__(self, app: ASGIApp, max_body: int) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith("/v1/"):
             raise HTTPException(404, f"There is no {scope['path'][:80]}; /v1/models lists the models")
-        declared = dict(scope["headers"]).get(b"content-length", b"").decode("latin-1")
-        receive_limited = limited(receive, self._max_body, declared)
-        refusal: RequestError | None = None
-
-        async def receive_or_note() -> Message:
-            nonlocal refusal
-            try:
-                return await receive_limited()
-            except RequestError as error:
-                refusal = error
-                raise
-
-        async def send_or_refuse(message: Message) -> None:
-            """Answer with the refusal instead of BentoML, which takes it for a fault of its own."""
-            if refusal is None:
-                await send(message)
-            elif message["type"] == "http.response.start":
-                await (await _refuse(Request(scope), refusal))(scope, receive, send)
-
-        await self._app(scope, receive_or_note, send_or_refuse)
+        await self._app(scope, receive, send)
 
 
 async def _refuse(_: Request, error: Exception) -> Response:

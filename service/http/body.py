@@ -1,31 +1,30 @@
-"""From a request's body to its pictures: raw bytes, multipart, or JSON with base64. Limits hold while it is read."""
+"""From a request's body to its images: raw bytes, multipart, or JSON with base64. Limits hold while it is read."""
 
-import base64
-import binascii
 from collections.abc import Mapping
+from typing import NamedTuple
 
-import msgspec
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect, Request
-from starlette.types import Message, Receive, Scope
+from starlette.types import Message, Receive
 
 from service.errors import Reason, RequestError
+from service.http.encoded import from_base64, from_quoted_printable
+from service.http.json_images import read_images
+from service.http.multipart import Image, Multipart
 from service.settings import Settings
 
-# Parts stay in memory, where the limit on bodies holds: a disk may be full or read-only, and keeps what it was given.
-MultiPartParser.spool_max_size = 1 << 40
+_OTHER_KINDS = ("text/", "audio/", "video/", "font/", "message/", "model/", "multipart/")
+_OTHER_TYPES = frozenset({"application/pdf", "application/xml", "application/zip", "application/gzip"})
+_ADDRESSES = (b"http://", b"https://")
 
 
 class ClientGone(Exception):  # noqa: N818 - an event, not a fault
     """The client hung up while its body was read."""
 
 
-class Images(msgspec.Struct):
-    """The JSON form of a body: pictures in base64, at least one."""
+class Form(NamedTuple):
+    """A multipart body: its images, or an error in the place of one, and its other fields."""
 
-    images: list[str]
+    images: list[bytes | RequestError]
+    fields: dict[str, str]
 
 
 def limited(receive: Receive, limit: int, declared: str | None) -> Receive:
@@ -38,7 +37,7 @@ def limited(receive: Receive, limit: int, declared: str | None) -> Receive:
     def refuse(size: str) -> RequestError:
         return RequestError(
             Reason.TOO_LARGE,
-            f"The body has {size} bytes; the limit is {limit}. Send a smaller picture, or fewer at once.",
+            f"The body has {size} bytes; the limit is {limit}. Send a smaller image, or fewer at once.",
         )
 
     if declared is not None and declared.isdigit() and int(declared) > limit:
@@ -56,47 +55,48 @@ def limited(receive: Receive, limit: int, declared: str | None) -> Receive:
     return receive_limited
 
 
-async def read_pictures(
-    scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], settings: Settings
-) -> list[bytes | RequestError]:
-    """Read the body and take the pictures out of it, by the declared content type.
+def limited_by(settings: Settings, receive: Receive, headers: Mapping[bytes, bytes]) -> Receive:
+    """Wrap an ASGI `receive` with the server's limit on bodies; see `limited`."""
+    return limited(receive, int(settings.max_body_mb * 1e6), headers.get(b"content-length", b"").decode() or None)
 
-    A picture among several whose base64 is broken is an error in its place.
+
+def kind_of(headers: Mapping[bytes, bytes]) -> str:
+    """Return the media type of a request's Content-Type, in lower case and without parameters; empty: none."""
+    return headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+
+
+async def read_pictures(
+    receive: Receive, headers: Mapping[bytes, bytes], settings: Settings
+) -> list[bytes | RequestError]:
+    """Read the body and take the images out of it, by the declared content type.
+
+    The bytes decide, unless the type names something that is no image. An image among several that is not encoded
+    rightly is an error in its place.
 
     Raises:
-        RequestError: too large, compressed, not a picture's type, no picture, too many, or not the format that was
+        RequestError: too large, compressed, not an image's type, no image, too many, or not the format that was
             declared.
         ClientGone: the body ended before it was complete.
     """
-    receive = limited(receive, int(settings.max_body_mb * 1e6), headers.get(b"content-length", b"").decode() or None)
+    receive = limited_by(settings, receive, headers)
     if (coding := headers.get(b"content-encoding", b"identity").strip().lower()) != b"identity":
         raise RequestError(
             Reason.NOT_AN_IMAGE,
-            f"Content-Encoding `{coding[:80].decode('latin-1')}` is not served. Send the body as it is: pictures are "
+            f"Content-Encoding `{coding[:80].decode('latin-1')}` is not served. Send the body as it is: images are "
             "compressed already.",
         )
-    kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
-    pictures: list[bytes | RequestError]
+    kind = kind_of(headers)
     if kind == "multipart/form-data":
-        pictures = await _from_multipart(scope, receive, settings.max_images)
-    elif kind == "application/json":
-        pictures = _from_json(await read_whole(receive), settings.max_images)
-    elif kind.startswith("image/") or kind in ("", "application/octet-stream", "application/x-www-form-urlencoded"):
-        # curl --data-binary without a header declares a form: the bytes themselves decide.
-        pictures = [await read_whole(receive)]
-    else:
+        return (await read_form(receive, headers, settings.max_images)).images
+    if kind == "application/json":
+        return await read_images(await read_whole(receive), settings.max_images)
+    if kind.startswith(_OTHER_KINDS) or kind in _OTHER_TYPES:
         raise RequestError(
             Reason.NOT_AN_IMAGE,
-            f"Content-Type `{kind[:80]}` is not served. Send the picture itself (image/jpeg, image/png, ...), "
+            f"Content-Type `{kind[:80]}` is not served. Send the image itself (image/jpeg, image/png, ...), "
             'multipart/form-data with `image` parts, or application/json with {"images": ["<base64>", ...]}.',
         )
-    return pictures
-
-
-def _too_many(count: str, limit: int) -> RequestError:
-    return RequestError(
-        Reason.TOO_LARGE, f"{count} pictures in one request; the limit is {limit}. Send several requests."
-    )
+    return [await read_whole(receive)]
 
 
 async def read_whole(receive: Receive) -> bytes:
@@ -111,41 +111,43 @@ async def read_whole(receive: Receive) -> bytes:
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def _from_multipart(scope: Scope, receive: Receive, max_images: int) -> list[bytes | RequestError]:
-    try:
-        async with Request(scope, receive).form(max_files=max_images, max_fields=32) as form:
-            pictures = [await part.read() for part in form.getlist("image") if isinstance(part, UploadFile)]
-    except ClientDisconnect:
-        raise ClientGone from None
-    except (HTTPException, MultiPartException) as error:  # which of the two depends on how Starlette was reached
-        detail = error.detail if isinstance(error, HTTPException) else error.message
-        if detail.startswith("Too many files"):
-            raise _too_many(f"More than {max_images}", max_images) from error
-        raise RequestError(Reason.BAD_REQUEST, f"The multipart body cannot be read: {detail}") from error
-    if not pictures:
+async def read_form(receive: Receive, headers: Mapping[bytes, bytes], max_images: int) -> Form:
+    """Read a multipart body.
+
+    Raises:
+        RequestError: it cannot be read, has no image, or too many.
+        ClientGone: the body ended before it was complete.
+    """
+    form = Multipart(headers.get(b"content-type", b""), max_images)
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        form.feed(message.get("body", b""))
+        if not message.get("more_body", False):
+            break
+    form.finish()
+    if not form.images:
         raise RequestError(
             Reason.BAD_REQUEST,
-            f"No file part named `image` in the multipart body (parts: {', '.join(sorted(form)[:8])[:80] or 'none'}). "
-            "Send one with `curl -F image=@photo.jpg`.",
+            f"No part named `image` in the multipart body (parts: {', '.join(sorted(form.fields)[:8])[:80] or 'none'})."
+            " Send one with `curl -F image=@photo.jpg`.",
         )
-    return list(pictures)
+    return Form([await _decoded(image) for image in form.images], form.fields)
 
 
-def _from_json(body: bytes, max_images: int) -> list[bytes | RequestError]:
+async def _decoded(image: Image) -> bytes | RequestError:
+    """Undo a part's Content-Transfer-Encoding."""
+    data, encoding = image
     try:
-        texts = msgspec.json.decode(body, type=Images).images
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(
-            Reason.BAD_REQUEST, f'The body is not JSON of the form {{"images": ["<base64>", ...]}}: {error}'
-        ) from error
-    if not texts:
-        raise RequestError(Reason.BAD_REQUEST, "`images` is empty: send at least one picture in base64.")
-    if len(texts) > max_images:
-        raise _too_many(str(len(texts)), max_images)
-    pictures: list[bytes | RequestError] = []
-    for index, text in enumerate(texts):
-        try:
-            pictures.append(base64.b64decode(text, validate=True))
-        except (binascii.Error, ValueError) as error:
-            pictures.append(RequestError(Reason.BAD_REQUEST, f"`images[{index}]` is not base64: {error}"))
-    return pictures
+        if encoding == b"base64":
+            return await from_base64(data, 0, len(data))
+        if encoding == b"quoted-printable":
+            return await from_quoted_printable(data)
+    except ValueError as error:
+        return RequestError(Reason.BAD_REQUEST, f"A part is not {encoding.decode()}: {str(error)[:200]}")
+    if data[:8].lower().startswith(_ADDRESSES):
+        return RequestError(
+            Reason.BAD_REQUEST, "A part is an address. Send the image itself; addresses are not fetched."
+        )
+    return data

@@ -1,98 +1,213 @@
 """Connections with limits: uvicorn has none on how slowly a request may arrive, or how long its headers may be.
 
 `service.bento` names this class as uvicorn's HTTP protocol. A request must have arrived as a whole in
-`ZOOSERVE_RECEIVE_S` seconds, its headers in at most 64 KiB, on one of at most `ZOOSERVE_MAX_CONNECTIONS` connections;
-a few more are there for the probes, so that a crowd of others does not make the service look dead. An answer must be
-taken as fast as a request must arrive.
+`ZOOSERVE_RECEIVE_S` seconds, its head in at most 64 KiB and 256 headers, on one of at most
+`ZOOSERVE_MAX_CONNECTIONS` connections. An answer must be taken as fast as a request must arrive.
 """
 
 import asyncio
 from http import HTTPStatus
+from math import ceil
 from typing import Any
 
+import httptools
 import msgspec
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.http.heads import MAX_FIELDS, MAX_HEADERS, refusal, wrong
+from service.http.places import Places
 from service.http.problems import CONTENT_TYPE, Problem
 from service.settings import read_settings
 
-MAX_HEADERS = 64 * 1024
 PROBES = frozenset({b"/livez", b"/readyz", b"/metrics"})
 FOR_PROBES = 8  # connections
-_PROBE_S = 1.0  # seconds in which the request of one of those must have arrived
+MAX_PIPELINED = 100  # requests that wait behind one that is being answered
+_MAX_PIECES = 8192  # pieces of a body in what arrived at once: more are chunks of a few bytes
+_PROBE_S = 1.0  # seconds in which the request of a probe's connection must have arrived
+_RETRY_S = 1.0
+_NOT_OFFERED = frozenset({b"upgrade", b"http2-settings"})
 _SETTINGS = read_settings()
+_PLACES = Places(_SETTINGS.max_connections)
+_PROBE_PLACES = Places(FOR_PROBES)
 
 
 class Connection(HttpToolsProtocol):
-    """One connection of a client."""
+    """One connection of a client, which holds one of `ZOOSERVE_MAX_CONNECTIONS` places.
+
+    When all are taken, a new connection gets the place of the one that has kept the server waiting longest: with
+    nothing, half a request, an idle connection that was kept, or an answer that is not taken. It is closed, with 503
+    where a request had begun. So whoever holds many connections open without using them shuts nobody out.
+
+    A connection with a request that arrived and is not answered yet stays. Where all have one, a new connection may
+    ask for the probes only (`/livez`, `/readyz`, `/metrics`), on one of a few places beyond the limit, for which the
+    same rule holds. So the server does not look dead while it has as much work as it can take.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._receive_s = _SETTINGS.receive_s
-        self._max_connections = _SETTINGS.max_connections
-        self._header_bytes = 0
-        self._in_headers = True
-        self._only_probes = False
+        self._places: Places | None = None
+        self._owed = 0  # requests that arrived and are not answered
+        self._unseen_bytes = 0  # that were fed since a part of a body came: a head's, or trailers'
+        self._head_bytes = self._fields = self._pieces = 0
+        self._in_head = True
+        self._upgrade = False
+        self._stopped: Problem | None = None  # what a callback of the parser has to say
+        self._last_words: Problem | None = None  # behind the answers that are owed
         self._timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self._max_connections:
-            self._only_probes, self._receive_s = True, min(_PROBE_S, self._receive_s)
-            if len(self.connections) > self._max_connections + FOR_PROBES:
-                self._refuse(self._full_house())
-                return
+        for places in (_PLACES, _PROBE_PLACES):
+            if places.take(self):
+                self._places = places
+                break
+        else:
+            self._refuse(_full_house())
+            return
+        if self._places is _PROBE_PLACES:
+            self._receive_s = min(_PROBE_S, self._receive_s)
         self._start_clock()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clock()
         self._stop_send_clock()
+        if self._places is not None:
+            self._places.leave(self)
+            self._places = None
         super().connection_lost(exc)
 
+    def make_room(self) -> None:
+        """Close: another connection has this one's place now."""
+        self._places = None
+        if self.transport.get_write_buffer_size():  # an answer that is not taken would keep it open
+            self.transport.abort()
+        elif self._timer is None:  # between two requests
+            self.transport.close()
+        else:
+            self._refuse(_full_house())
+
     def data_received(self, data: bytes) -> None:
-        if self._in_headers and self._timer is None:  # the next request on a connection that was kept begins
-            self._start_clock()
-        self._header_bytes += len(data)
-        if self._header_bytes > MAX_HEADERS + len(data):
-            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-            self._refuse(_problem(status, "too_large", f"The request's headers exceed {MAX_HEADERS} bytes."))
+        if self.transport.is_closing() or self._last_words is not None:
             return
-        if not self.transport.is_closing():
-            super().data_received(data)
+        if self._in_head and self._timer is None:  # the next request on a connection that was kept begins
+            self._start_clock()
+        self._unseen_bytes += len(data)
+        if self._unseen_bytes > MAX_HEADERS + len(data):
+            self._refuse(_long_head())
+            return
+        self._unset_keepalive_if_required()
+        self._pieces = 0
+        while data:
+            try:
+                self.parser.feed_data(data)
+                data = b""
+            except httptools.HttpParserUpgrade as offer:
+                data = self._without_upgrade() + data[offer.args[0] :]
+            except httptools.HttpParserError:
+                self.send_400_response("Its bytes are no HTTP/1.1.")
+                return
 
     def on_message_begin(self) -> None:
         if self._timer is None:  # it came in one piece with the end of the last one
             self._start_clock()
+        self._head_bytes = self._fields = 0
+        self._note()
         super().on_message_begin()
 
+    def on_url(self, url: bytes) -> None:
+        self._head_bytes += len(url)
+        if self._head_bytes > MAX_HEADERS:
+            self._stop(refusal(HTTPStatus.REQUEST_URI_TOO_LONG, "too_large", f"The URL exceeds {MAX_HEADERS} bytes."))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_bytes += len(name) + len(value)
+        self._fields += 1
+        if self._head_bytes > MAX_HEADERS or self._fields > MAX_FIELDS:
+            self._stop(_long_head())
+        if self._in_head:  # else it is a trailer: uvicorn would take it for a header of the request
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        self._in_headers = False
-        if self._only_probes and self.url not in PROBES:
-            self.app = self._full
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                self._stop(refusal(HTTPStatus.METHOD_NOT_ALLOWED, "bad_request", "CONNECT: this server is no proxy."))
+            self._upgrade = True
+            return
+        self._in_head = False
+        if problem := wrong(self.parser.get_http_version(), self.headers):
+            self._stop(problem)
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._stop(_bad(f"More than {MAX_PIPELINED} requests were sent without waiting for an answer."))
+        if self._places is _PROBE_PLACES and self.url not in PROBES:
+            self.app = _refuse_full
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        self._header_bytes = 0  # what comes without any body are headers again: trailers, behind its last chunk
+        self._unseen_bytes = 0  # what comes without any body is a head again: trailers, behind its last chunk
+        self._pieces += 1
+        if self._pieces > _MAX_PIECES:
+            self._stop(_bad("The body comes in chunks of a few bytes. Send larger ones."))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._in_headers, self._header_bytes = True, 0
+        if self._upgrade:  # not a message: its head is to be read again
+            self._upgrade = False
+            return
+        self._in_head, self._unseen_bytes = True, 0
         self._stop_clock()
+        self._owed += 1
+        self._note()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._owed -= 1
+        self._note()
+        super().on_response_complete()
+        if self._last_words is not None and self._owed <= 0:
+            self._refuse(self._last_words)
 
     def pause_writing(self) -> None:
         self._stop_send_clock()
         self._send_timer = self.loop.call_later(self._receive_s, self.transport.abort)
         super().pause_writing()
+        self._note()
 
     def resume_writing(self) -> None:
         self._stop_send_clock()
         super().resume_writing()
+        self._note()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(_problem(HTTPStatus.BAD_REQUEST, "bad_request", f"{msg} Its bytes are no HTTP/1.1."))
+        problem, self._stopped = self._stopped, None
+        self._refuse(problem or _bad(f"The request cannot be read. {msg}"))
+
+    def _note(self) -> None:
+        """Keep account of who waits for whom."""
+        if self._places is not None:
+            if self._owed > 0 and self._send_timer is None:
+                self._places.works(self)
+            else:
+                self._places.waits(self)
+
+    def _stop(self, problem: Problem) -> None:
+        """End the parser, in one of its callbacks."""
+        self._stopped = problem
+        raise ValueError(problem.detail)
+
+    def _without_upgrade(self) -> bytes:
+        """Decline an offer to speak another protocol (RFC 9110, 7.8): the head to read again, without the offer.
+
+        The parser takes what follows such a head for the other protocol, and would lose the body.
+        """
+        line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        headers = [b"%b: %b\r\n" % header for header in self.headers if header[0] not in _NOT_OFFERED]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+        return b"".join([line, *headers, b"\r\n"])
 
     def _start_clock(self) -> None:
         self._timer = self.loop.call_later(self._receive_s, self._too_slow)
@@ -107,46 +222,58 @@ class Connection(HttpToolsProtocol):
             self._send_timer.cancel()
             self._send_timer = None
 
-    async def _full(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """Answer instead of the app."""
-        body = msgspec.json.encode(problem := self._full_house())
-        headers = [(b"content-type", CONTENT_TYPE), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
-        await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    def _full_house(self) -> Problem:
-        return _problem(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "too_many_connections",
-            f"{self._max_connections} connections are open already. Reuse yours, or try again shortly.",
-        )
-
     def _too_slow(self) -> None:
         self._timer = None
-        if self.pipeline:  # nothing is read while an earlier request is being answered
+        if self._owed > 0:  # nothing need be read while an earlier request is being answered
             self._start_clock()
             return
-        self._refuse(
-            _problem(
-                HTTPStatus.REQUEST_TIMEOUT,
-                "too_slow",
-                f"The request did not arrive within {self._receive_s:g} s. Send it faster, or in smaller parts.",
-            )
-        )
+        detail = f"The request did not arrive within {self._receive_s:g} s. Send it faster, or in smaller parts."
+        self._refuse(refusal(HTTPStatus.REQUEST_TIMEOUT, "too_slow", detail))
 
     def _refuse(self, problem: Problem) -> None:
         """Answer, whatever was received, and close: what else the client sends is not read."""
         if self.transport.is_closing():
             return
+        if self._owed > 0:
+            self._last_words = problem
+            return
         if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
-            body = msgspec.json.encode(problem)
-            head = (
-                f"HTTP/1.1 {problem.status} {problem.title}\r\ncontent-type: {CONTENT_TYPE.decode()}\r\n"
-                f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-            )
-            self.transport.write(head.encode() + body)
+            head, body = _written(problem)
+            lines = b"".join(b"%b: %b\r\n" % header for header in head)
+            line = f"HTTP/1.1 {problem.status} {problem.title}\r\n".encode()
+            self.transport.write(line + lines + b"\r\n" + body)
         self.transport.close()
 
 
-def _problem(status: HTTPStatus, reason: str, detail: str) -> Problem:
-    return Problem(status.phrase, status, reason, detail)
+async def _refuse_full(_scope: Scope, _receive: Receive, send: Send) -> None:
+    """Answer instead of the app, on a connection that is for probes."""
+    problem = _full_house()
+    headers, body = _written(problem)
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _written(problem: Problem) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Headers and body of an answer that closes its connection."""
+    body = msgspec.json.encode(problem)
+    headers = [(b"content-type", CONTENT_TYPE), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+    if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.append((b"retry-after", b"%d" % ceil(_RETRY_S)))
+    return headers, body
+
+
+def _full_house() -> Problem:
+    return refusal(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "too_many_connections",
+        f"{_SETTINGS.max_connections} connections are open already. Reuse yours, or try again shortly.",
+    )
+
+
+def _long_head() -> Problem:
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    return refusal(status, "too_large", f"The request's headers exceed {MAX_HEADERS} bytes, or are over {MAX_FIELDS}.")
+
+
+def _bad(detail: str) -> Problem:
+    return refusal(HTTPStatus.BAD_REQUEST, "bad_request", detail)

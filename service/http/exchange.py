@@ -16,6 +16,7 @@ from service.errors import Reason, RequestError
 from service.http.problems import CONTENT_TYPE, STATUS, headers, problem
 
 STAGES = ("read", "decode", "queue", "infer", "postprocess", "encode")  # in the order in which they happen
+_MAX_OPTIONS = 64
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
@@ -32,7 +33,7 @@ class Exchange:
     def __init__(self, scope: Scope, route: str) -> None:
         self.start = self.mark = perf_counter()
         self.request_headers: Mapping[bytes, bytes] = dict(scope["headers"])
-        self.words = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        self._query: bytes = scope["query_string"]
         self.route = route
         self.model = ""
         self.status = 200
@@ -44,6 +45,20 @@ class Exchange:
         self.content_type = b"application/json"
         given = self.request_headers.get(b"x-request-id", b"")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else token_hex(16).encode()
+
+    def words(self) -> dict[str, str]:
+        """Options of the query string; of those with one name the last counts.
+
+        Raises:
+            RequestError: `bad_option`: there are too many.
+        """
+        if not self._query:
+            return {}
+        try:
+            query = self._query.decode("latin-1")
+            return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_OPTIONS))
+        except ValueError:
+            raise RequestError(Reason.BAD_OPTION, f"The query has more than {_MAX_OPTIONS} options.") from None
 
     def lap(self, stage: str) -> None:
         """End a stage now."""

@@ -132,7 +132,7 @@ def render(answer: Answer, form: Form, settings: Settings) -> tuple[bytes, int |
         RequestError: `bad_request`: an output that is no text was not asked for as binary data; `too_large`.
     """
     check_size(sum(_size(array, form.binary(name)) for name, array in answer.outputs.items()), settings)
-    raws: list[bytes] = []
+    raws: list[bytes | memoryview] = []
     written = [_encode(_Response(answer.model, answer.version, answer.id))[:-1], b',"outputs":[']
     for number, (name, array) in enumerate(answer.outputs.items()):
         tensor = _OutputTensor(name, datatype_of(array), array.shape)

@@ -12,8 +12,8 @@ import msgspec
 
 from service.engine.job import Priority
 from service.errors import Reason
-from service.http.body import Images
 from service.http.examples import add_examples
+from service.http.json_images import Images
 from service.http.predict import Several
 from service.http.problems import STATUS, Problem
 from service.http.schemas import Schema, Schemas

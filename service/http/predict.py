@@ -6,7 +6,7 @@ A plain ASGI endpoint: it reads, submits, waits and writes, nothing else.
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -37,6 +37,15 @@ class Several(msgspec.Struct):
     results: list[Result | Problem]
 
 
+class Asked(NamedTuple):
+    """What a request asks for, beside its pictures; `Predictor.submit` takes it."""
+
+    model: LoadedModel
+    options: Any
+    deadline: float
+    priority: Priority
+
+
 class Predict:
     """The endpoint of one task."""
 
@@ -44,15 +53,18 @@ class Predict:
         self._guard = guard
         self._records = Records(runtime)
         self._task = task
+        self._route = f"/v1/{task}"
         self._predictor = runtime.predictor
         self._settings = runtime.settings
         self._annotator = annotator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; every exception ends in a response, and a client that hung up gets none."""
-        exchange = Exchange(scope, f"/v1/{self._task}")
+        exchange = Exchange(scope, self._route)
         try:
-            body = await self._answer(exchange, scope, receive)
+            if not self._guard.open:
+                self._guard.check(exchange.request_headers)
+            body = await self._answer(exchange, receive)
         except ClientGone:
             exchange.status = CLIENT_GONE
             body = b""
@@ -71,26 +83,38 @@ class Predict:
         # What was sent goes out at the end of this turn of the loop; nobody waits for what comes in the next one.
         asyncio.get_running_loop().call_soon(self._records.note, self._task, exchange)
 
-    async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive) -> bytes:
-        if not self._guard.open:
-            self._guard.check(exchange.request_headers)
+    async def _answer(self, exchange: Exchange, receive: Receive) -> bytes:
         drawn = wanted(exchange.request_headers.get(b"accept", b""))
-        words = exchange.words
+        deadline = deadline_after(exchange.timeout_ms(self._settings.timeout_ms))
+        asked = self._ask(exchange, exchange.words(), deadline)
+        pictures = await read_pictures(receive, exchange.request_headers, self._settings)
+        exchange.lap("read")
+        return await self._run(exchange, receive, asked, pictures, drawn)
+
+    def _ask(self, exchange: Exchange, words: dict[str, Any], deadline: float) -> Asked:
+        """Find out what is asked for, and refuse what could not be answered anyway."""
         model = self._predictor.resolve(self._task, words.pop("model", None), words.pop("version", None))
         exchange.model = model.card.name
         options = self._predictor.options(model, words)
-        deadline = deadline_after(exchange.timeout_ms(self._settings.timeout_ms))
         priority = exchange.priority()
         model.batcher.check(deadline)  # once more when the picture is submitted; here it spares reading the body
-        pictures = await read_pictures(scope, receive, exchange.request_headers, self._settings)
-        exchange.lap("read")
+        return Asked(model, options, deadline, priority)
 
+    async def _run(
+        self,
+        exchange: Exchange,
+        receive: Receive,
+        asked: Asked,
+        pictures: list[bytes | RequestError],
+        drawn: bytes,
+    ) -> bytes:
+        """Submit the pictures, wait, and write the answer."""
         if drawn and len(pictures) > 1:
             raise several(drawn, len(pictures))
-        jobs = [self._submit(picture, model, options, deadline, priority) for picture in pictures]
+        jobs = [self._submit(picture, asked) for picture in pictures]
         if len(jobs) == 1 and isinstance(jobs[0], RequestError):
             raise jobs[0]
-        if await wait([job for job in jobs if isinstance(job, Job)], deadline, hung_up(receive)):
+        if await wait([job for job in jobs if isinstance(job, Job)], asked.deadline, hung_up(receive)):
             raise ClientGone
 
         outcomes = [_outcome(job) for job in jobs]
@@ -101,7 +125,7 @@ class Predict:
             if isinstance(outcomes[0], RequestError):
                 raise outcomes[0]
             if drawn:
-                body = await self._annotator.draw(cast("bytes", pictures[0]), outcomes[0], drawn, deadline)
+                body = await self._annotator.draw(cast("bytes", pictures[0]), outcomes[0], drawn, asked.deadline)
                 exchange.content_type = drawn
             else:
                 body = _encode(outcomes[0])
@@ -110,13 +134,11 @@ class Predict:
         exchange.lap("encode")
         return body
 
-    def _submit(
-        self, picture: bytes | RequestError, model: LoadedModel, options: Any, deadline: float, priority: Priority
-    ) -> Job[Result] | RequestError:
+    def _submit(self, picture: bytes | RequestError, asked: Asked) -> Job[Result] | RequestError:
         if isinstance(picture, RequestError):
             return picture
         try:
-            return self._predictor.submit(picture, model, options, deadline, priority)
+            return self._predictor.submit(picture, *asked)
         except RequestError as error:
             return error
 

@@ -74,7 +74,7 @@ CASES = {
     "json without pictures": (lambda jpeg: dict(content=b'{"images": []}', headers=JSON), "/v1/classify", 400, "empty"),
     "not base64": (lambda jpeg: dict(content=b'{"images": ["?!"]}', headers=JSON), "/v1/classify", 400, "images[0]"),
     "deep json": (
-        lambda jpeg: dict(content=b'{"x":' + b"[" * 10_000 + b"]" * 10_000 + b"}", headers=JSON),
+        lambda jpeg: dict(content=b'{"x":' + b"[" * 8000 + b"]" * 8000 + b"}", headers=JSON),
         "/v1/classify",
         400,
         "JSON",
@@ -83,7 +83,7 @@ CASES = {
         lambda jpeg: dict(content=b'{"images":[' + b'"",' * 99_999 + b'""]}', headers=JSON),
         "/v1/classify",
         413,
-        "100000 pictures",
+        "beside the images",
     ),
     "gzip": (
         lambda jpeg: dict(content=jpeg, headers=IMAGE | {"content-encoding": "gzip"}),
@@ -137,15 +137,13 @@ def test_a_body_of_100_mb_is_refused_without_being_kept(server, jpeg, declared):
     assert server.client.post("/v1/classify", content=jpeg, headers=IMAGE).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "part", [b"--x\r\n\r\n", b'--x\r\ncontent-disposition: form-data; name="image"; filename="a"\r\n\r\n']
-)
-def test_bentomls_own_endpoints_have_the_limit_too(server, part):
+def test_bentomls_own_endpoints_have_the_limit_too(server):
     """Chunked, so that no length is declared."""
+    part = b'--x\r\ncontent-disposition: form-data; name="image"; filename="a"\r\n\r\n'
     body = (part if index == 0 else bytes(1_000_000) for index in range(40))
     with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client:
         response = client.post("/classify", content=body, headers={"content-type": "multipart/form-data; boundary=x"})
-    assert response.status_code == (400 if part == b"--x\r\n\r\n" else 413), response.text
+    assert response.status_code == 413, response.text
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1)])
