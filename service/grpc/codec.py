@@ -1,44 +1,29 @@
 """Requests to infer as the dataplane's calls, and its answers as responses. `inference` calls it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from google.protobuf.message import DecodeError
 
 from service.errors import Reason, RequestError
+from service.grpc.contents import FIELDS, typed
 from service.grpc.schema import message
+from service.grpc.wire import LENGTH, Request, varint
 from service.oip.messages import Answer, Call
 from service.oip.parameters import check_parameters
-from service.oip.tensors import DTYPES, Array, check, datatype_of, from_raw, out_of_range, to_raw
+from service.oip.takes import Takes
+from service.oip.tensors import Array, datatype_of, from_raw, to_raw
 
 _Response = message("ModelInferResponse")
-_FIELDS = {
-    "BOOL": "bool_contents",
-    "INT8": "int_contents",
-    "INT16": "int_contents",
-    "INT32": "int_contents",
-    "INT64": "int64_contents",
-    "UINT8": "uint_contents",
-    "UINT16": "uint_contents",
-    "UINT32": "uint_contents",
-    "UINT64": "uint64_contents",
-    "FP32": "fp32_contents",
-    "FP64": "fp64_contents",
-    "BYTES": "bytes_contents",
-}
 _IDLE = ("binary_data", "binary_data_size")  # words of REST that KServe's client sends here, too; they say nothing
 _WANTS_FINAL = "triton_enable_empty_final_response"  # Triton's clients ask so; every answer in a stream says it
-_TYPES: Mapping[str, type[np.generic]] = {
-    "bool_contents": np.bool_,
-    "int_contents": np.int32,
-    "int64_contents": np.int64,
-    "uint_contents": np.uint32,
-    "uint64_contents": np.uint64,
-    "fp32_contents": np.float32,
-    "fp64_contents": np.float64,
-    "bytes_contents": np.object_,
-}
+_FINAL = "triton_final_response"  # Triton's word that a request of a stream gets no further response
+_RAWS_TAG = bytes([_Response.DESCRIPTOR.fields_by_name["raw_output_contents"].number << 3 | LENGTH])
+_ERROR_TAG, _ANSWER_TAG = (
+    bytes([message("ModelStreamInferResponse").DESCRIPTOR.fields_by_name[name].number << 3 | LENGTH])
+    for name in ("error_message", "infer_response")
+)
+_PIECE = 1 << 13  # elements that are written at once
 
 
 def parse(kind: Any, data: bytes) -> Any:
@@ -49,45 +34,86 @@ def parse(kind: Any, data: bytes) -> Any:
         raise _bad(f"The request is no {kind.DESCRIPTOR.full_name}: {error}.") from error
 
 
-def read(request: Any) -> tuple[Call, bool]:
-    """Make a call of a request. Returns it, and whether its tensors came in raw form.
+def read(head: Any, request: Request, takes: Takes) -> tuple[Call, bool]:
+    """Make a call of a request.
+
+    Args:
+        head: the message that was made of `request.head`.
+        request: taken apart by `wire.split`.
+        takes: what requests for the model may hold.
+
+    Returns:
+        The call, and whether its tensors came in raw form.
 
     Raises:
-        RequestError: `bad_request`: not of the protocol's form.
+        RequestError: `bad_request`: not of the protocol's form, or not what the model takes.
     """
-    raw: Sequence[bytes] = request.raw_input_contents
-    if raw and len(raw) != len(request.inputs):
-        raise _bad(f"There are {len(raw)} `raw_input_contents` for {len(request.inputs)} inputs; expected one each.")
+    raws = request.raws
+    if raws and len(raws) != len(head.inputs):
+        raise _bad(f"There are {len(raws)} `raw_input_contents` for {len(head.inputs)} inputs; expected one each.")
+    declared = {tensor.name: (tensor.datatype, list(tensor.shape)) for tensor in head.inputs}
+    if len(declared) < len(head.inputs):
+        names = [tensor.name for tensor in head.inputs]
+        twice = next(name for number, name in enumerate(names) if name in names[:number])
+        raise _bad(f"The input `{twice[:80]}` is there twice.")
+    takes.check_inputs(declared)
     inputs = dict[str, Array]()
-    for number, tensor in enumerate(request.inputs):
-        if tensor.name in inputs:
-            raise _bad(f"The input `{tensor.name[:80]}` is there twice.")
-        check_parameters(tensor.name, tensor.parameters, _IDLE)
-        if not raw:
-            inputs[tensor.name] = _typed(tensor)
-        elif tensor.HasField("contents"):
-            raise _bad(f"`{tensor.name[:80]}` has both `contents` and `raw_input_contents`.")
+    for number, (tensor, contents) in enumerate(zip(head.inputs, request.contents, strict=True)):
+        name, (datatype, shape) = tensor.name, declared[tensor.name]
+        check_parameters(name, tensor.parameters, _IDLE)
+        if not raws:
+            array = typed(name, datatype, shape, contents or [])
+        elif contents is not None:
+            raise _bad(f"`{name[:80]}` has both `contents` and `raw_input_contents`.")
         else:
-            inputs[tensor.name] = from_raw(tensor.name, tensor.datatype, tensor.shape, memoryview(raw[number]))
-    for output in request.outputs:
+            array = from_raw(name, datatype, shape, raws[number])
+        inputs[name] = takes.fit(name, array)
+    for output in head.outputs:
         check_parameters(output.name, output.parameters, _IDLE)
-    names = tuple(dict.fromkeys(output.name for output in request.outputs))
-    parameters = values(request.parameters)
+    wanted = tuple(dict.fromkeys(output.name for output in head.outputs))
+    takes.check_outputs(wanted)
+    parameters = values(head.parameters)
     parameters.pop(_WANTS_FINAL, None)
-    return Call(request.model_name, inputs, request.model_version, names, parameters, id=request.id), bool(raw)
+    call = Call(head.model_name, inputs, head.model_version, wanted, parameters, id=head.id, card=takes.card)
+    return call, bool(raws)
 
 
-def write(answer: Answer, *, raw: bool) -> Any:
-    """Make a response of an answer: in raw form, or in typed fields where every output has one."""
+def write(answer: Answer, *, raw: bool, final: bool = False) -> bytes:
+    """Write a response of an answer: in raw form, or in typed fields where every output has one.
+
+    Args:
+        answer: what to write.
+        raw: whether to write it in raw form.
+        final: whether to say that no further response follows upon it.
+    """
     response = _Response(model_name=answer.model, model_version=answer.version, id=answer.id)
-    raw = raw or any(datatype_of(array) not in _FIELDS for array in answer.outputs.values())
+    if final:
+        response.parameters[_FINAL].bool_param = True
+    raw = raw or any(datatype_of(array) not in FIELDS for array in answer.outputs.values())
+    raws: list[bytes | memoryview] = []
     for name, array in answer.outputs.items():
         tensor = response.outputs.add(name=name, datatype=datatype_of(array), shape=array.shape)
         if raw:
-            response.raw_output_contents.append(to_raw(array))
+            data = to_raw(array)
+            raws += [_RAWS_TAG, varint(len(data)), data]
         else:
-            getattr(tensor.contents, _FIELDS[tensor.datatype]).extend(array.ravel().tolist())
-    return response
+            field, flat = getattr(tensor.contents, FIELDS[tensor.datatype]), array.ravel()
+            for start in range(0, flat.size, _PIECE):
+                field.extend(flat[start : start + _PIECE].tolist())
+    return b"".join([response.SerializeToString(), *raws])  # a message's fields may be joined: no copy of the tensors
+
+
+def write_in_stream(response: bytes) -> bytes:
+    """Write a message of a stream with a response in it."""
+    return b"".join([_ANSWER_TAG, varint(len(response)), response])
+
+
+def write_refusal(detail: str, call_id: str) -> bytes:
+    """Write a message of a stream with an error in it, for the request of that id."""
+    response = _Response(id=call_id)
+    response.parameters[_FINAL].bool_param = True
+    text = detail.encode()
+    return b"".join([_ERROR_TAG, varint(len(text)), text, write_in_stream(response.SerializeToString())])
 
 
 def values(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,31 +125,6 @@ def values(parameters: Mapping[str, Any]) -> dict[str, Any]:
             raise _bad(f"The parameter `{name[:80]}` has no value.")
         found[name] = getattr(parameter, field)
     return found
-
-
-def _typed(tensor: Any) -> Array:
-    """Read a tensor's elements from the field of its datatype."""
-    name, datatype = tensor.name, tensor.datatype
-    if datatype == "FP16":
-        raise _bad(f"`{name[:80]}`: FP16 has no typed field: send it in `raw_input_contents`.")
-    size = check(name, datatype, tensor.shape)
-    field = _FIELDS[datatype]
-    given = [descriptor.name for descriptor, _ in tensor.contents.ListFields()]
-    if given not in ([], [field]):
-        raise _bad(f"`{name[:80]}`: {datatype} belongs into `{field}`, but {', '.join(given)} came.")
-    elements = getattr(tensor.contents, field)
-    if len(elements) != size:
-        raise _bad(f"`{name[:80]}`: the shape {list(tensor.shape)} has {size} elements, but {len(elements)} came.")
-    array: Array = np.empty(size, _TYPES[field])
-    array[:] = elements
-    if datatype == "BYTES":
-        return array.reshape(tensor.shape)
-    wanted = DTYPES[datatype]
-    if wanted.kind in "iu" and size:
-        limits = np.iinfo(wanted)
-        if int(array.min()) < limits.min or int(array.max()) > limits.max:
-            raise out_of_range(name, datatype)
-    return array.astype(wanted).reshape(tensor.shape)
 
 
 def _bad(detail: str) -> RequestError:

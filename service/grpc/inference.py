@@ -1,18 +1,20 @@
 """The calls of `inference.GRPCInferenceService`. `server` hands them in; the dataplane answers, as it does for REST."""
 
 import asyncio
-import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from time import perf_counter
 from typing import Any
 
 import grpc
 import msgspec
 
 from service.errors import Reason, RequestError
-from service.grpc.codec import parse, read, write
-from service.grpc.refusals import refuse
+from service.grpc.calls import Calls, metadata_of, refusal_of
+from service.grpc.codec import parse, read, write, write_in_stream, write_refusal
+from service.grpc.places import Place
 from service.grpc.schema import SERVICE, message
+from service.grpc.wire import Request, split
 from service.http.exchange import Exchange
 from service.http.keys import Guard
 from service.http.predict import CLIENT_GONE
@@ -20,75 +22,72 @@ from service.http.problems import STATUS, headers
 from service.http.records import Records
 from service.http.status import Status
 from service.oip.dataplane import Dataplane
+from service.oip.messages import size_of
+from service.oip.takes import Takes, check_size
 from service.runtime import Runtime
 from service.waiting import wait
 
-logger = logging.getLogger(__name__)
 _ROUTE = f"/{SERVICE.full_name}/ModelInfer"
 _AT_ONCE = 64  # requests of one stream that are under way together
 _LATE = 0.1  # seconds; a client that goes so shortly before its deadline goes for that: its clock started earlier
 _LOOK_EVERY = 0.01  # seconds, while the server stops
-_FINAL = "triton_final_response"  # Triton's word that a request of a stream gets no further response
+_IDLE_S = 300.0  # seconds after which a stream ends in which its client sends no further request
+_LARGE = 1 << 16  # bytes of typed contents, elements: what has more is converted beside the event loop
+_LARGE_RAW = 1 << 22  # bytes of raw contents, which may have to be copied
+_SMALL = 1 << 16  # bytes, the most of a request that is none to infer
+_PROBES = frozenset({"ServerLive", "ServerReady"})  # need no key and have places of their own
+_ADMINISTRATION = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 class Inference:
     """A method for each call of the service, under its name in snake case."""
 
-    def __init__(self, runtime: Runtime, dataplane: Dataplane, status: Status, guard: Guard) -> None:
-        self._dataplane, self._status, self._guard = dataplane, status, guard
+    def __init__(self, runtime: Runtime, dataplane: Dataplane, status: Status, guard: Guard, calls: Calls) -> None:
+        self._dataplane, self._status, self._guard, self._calls = dataplane, status, guard, calls
+        self._settings = runtime.settings
         self._records = Records(runtime)
-        self._open = set[Any]()  # the contexts of calls that are not over
         self._taking = set[asyncio.Task[None]]()  # what reads the requests of streams
 
     async def finish(self) -> None:
         """Take nothing more from streams, and wait until every call is over."""
         for taking in self._taking:
             taking.cancel()
-        while self._open:
+        while self._calls.open:
             await asyncio.sleep(_LOOK_EVERY)
 
     def handlers(self) -> Any:
-        """Make what a server takes: every call of the service, with its messages."""
+        """Make what a server takes: every call of the service."""
         return grpc.method_handlers_generic_handler(
             SERVICE.full_name, {method.name: self._handler(method) for method in SERVICE.methods}
         )
 
     def _handler(self, method: Any) -> Any:
-        """Make one call's handler. Requests come as bytes: gRPC would take broken ones for faults of ours."""
+        """Make one call's handler, with the check that its caller must pass."""
         call = getattr(self, _WORD.sub("_", method.name).lower())
-        serializer = message(method.output_type.name).SerializeToString
-        if method.server_streaming:
-            return grpc.stream_stream_rpc_method_handler(call, response_serializer=serializer)
-        answer = self._refusing(call, message(method.input_type.name))
-        return grpc.unary_unary_rpc_method_handler(answer, response_serializer=serializer)
+        if method.name in ("ModelInfer", "ModelStreamInfer"):
+            return self._calls.handler(call, self.check)
+        kind = message(method.input_type.name)
 
-    def _refusing(
-        self, call: Callable[[Any, Any], Awaitable[Any]], kind: Any
-    ) -> Callable[[bytes, Any], Awaitable[Any]]:
-        """Wrap a call so that an error ends it with a status."""
+        async def answer(place: Place, context: Any) -> None:
+            data = await place.message(context, self._settings.receive_s)
+            if len(data or b"") > _SMALL:
+                raise RequestError(Reason.TOO_LARGE, f"The request has more than {_SMALL} bytes, the limit.")
+            response = await call(parse(kind, data or b""))
+            await context.write(response.SerializeToString())
 
-        async def answer(request: bytes, context: Any) -> Any:
-            self._note(context)
-            try:
-                return await call(parse(kind, request), context)
-            except Exception as error:
-                await refuse(context, _refusal(error))
+        if method.name in _PROBES:
+            return self._calls.probe_handler(answer)
+        administers = method.name in _ADMINISTRATION
+        return self._calls.handler(answer, self._guard.check_admin if administers else self.check)
 
-        return answer
-
-    def _note(self, context: Any) -> None:
-        self._open.add(context)
-        context.add_done_callback(self._open.discard)
-
-    async def server_live(self, _: Any, __: Any) -> Any:
+    async def server_live(self, _: Any) -> Any:
         return message("ServerLiveResponse")(live=self._status.live)
 
-    async def server_ready(self, _: Any, __: Any) -> Any:
+    async def server_ready(self, _: Any) -> Any:
         return message("ServerReadyResponse")(ready=self._status.ready)
 
-    async def model_ready(self, request: Any, context: Any) -> Any:
-        self._check(context)
+    async def model_ready(self, request: Any) -> Any:
         try:
             self._dataplane.model(request.name, request.version)
         except RequestError as error:
@@ -97,66 +96,64 @@ class Inference:
             return message("ModelReadyResponse")(ready=False)
         return message("ModelReadyResponse")(ready=True)
 
-    async def server_metadata(self, _: Any, context: Any) -> Any:
-        self._check(context)
+    async def server_metadata(self, _: Any) -> Any:
         return _filled("ServerMetadataResponse", self._dataplane.server())
 
-    async def model_metadata(self, request: Any, context: Any) -> Any:
-        self._check(context)
+    async def model_metadata(self, request: Any) -> Any:
         fields = msgspec.to_builtins(self._dataplane.metadata(request.name, request.version))
         return message("ModelMetadataResponse")(properties=fields.pop("parameters"), **fields)
 
-    async def model_config(self, request: Any, context: Any) -> Any:
-        self._check(context)
+    async def model_config(self, request: Any) -> Any:
         fields = msgspec.to_builtins(self._dataplane.config(request.name, request.version))
         for output in fields["output"]:
             del output["optional"]  # Triton's messages know it of inputs alone
         return message("ModelConfigResponse")(config=fields)
 
-    async def model_statistics(self, request: Any, context: Any) -> Any:
-        self._check(context)
+    async def model_statistics(self, request: Any) -> Any:
         counted = await asyncio.to_thread(self._dataplane.statistics, request.name, request.version)
         return _filled("ModelStatisticsResponse", counted)
 
-    async def repository_index(self, request: Any, context: Any) -> Any:
-        self._check(context)
+    async def repository_index(self, request: Any) -> Any:
         entries = self._dataplane.index(ready=request.ready)
         return message("RepositoryIndexResponse")(models=msgspec.to_builtins(entries))
 
-    async def repository_model_load(self, request: Any, context: Any) -> Any:
-        self._guard.check_admin(_metadata(context))
+    async def repository_model_load(self, request: Any) -> Any:
         name = request.model_name or request.repository_name
         await self._dataplane.load(name, request.parameters)
         return message("RepositoryModelLoadResponse")(model_name=name, isLoaded=True)
 
-    async def repository_model_unload(self, request: Any, context: Any) -> Any:
-        self._guard.check_admin(_metadata(context))
+    async def repository_model_unload(self, request: Any) -> Any:
         name = request.model_name or request.repository_name
         await self._dataplane.unload(name)
         return message("RepositoryModelUnloadResponse")(model_name=name, isUnloaded=True)
 
-    async def model_infer(self, request: Any, context: Any) -> Any:
+    async def model_infer(self, place: Place, context: Any) -> None:
         exchange = _exchange(context)
         try:
-            return await self._infer(request, context, exchange)
+            data = await place.message(context, self._settings.receive_s)
+            call = _Asked(data or b"")
+            response = await self._infer(call, context, exchange)
         finally:
             said = exchange.headers(0)
             context.set_trailing_metadata(
                 tuple((name.decode(), value.decode()) for name, value in said if not name.startswith(b"content-"))
             )
+        await self._calls.write(context, response)
 
-    async def model_stream_infer(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
+    async def model_stream_infer(self, place: Place, context: Any) -> None:
         """Answer the requests of a stream in their order. One that is refused ends the stream for no other."""
-        self._note(context)
-        under_way: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue()
-        tasks = set[asyncio.Task[Any]]()
+        under_way: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
+        tasks = set[asyncio.Task[bytes]]()
         room = asyncio.Semaphore(_AT_ONCE)
 
         async def take() -> None:
+            seconds = self._settings.receive_s
             try:
-                async for request in requests:
+                while (data := await place.message(context, seconds)) is not None:
+                    seconds = max(seconds, _IDLE_S)
                     await room.acquire()
-                    task = asyncio.create_task(self._in_stream(request, context))
+                    task = asyncio.create_task(self._in_stream(data, context))
+                    del data
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
                     under_way.put_nowait(task)
@@ -169,40 +166,50 @@ class Inference:
             while (task := await under_way.get()) is not None:
                 response = await task
                 room.release()
-                yield response
+                await self._calls.write(context, response)
+            with suppress(asyncio.CancelledError):  # the server stops
+                await taking
         finally:
             self._taking.discard(taking)
-            for task in (taking, *tasks):
-                task.cancel()
+            taking.cancel()
+            for left in tasks:
+                left.cancel()
 
-    async def _in_stream(self, data: bytes, context: Any) -> Any:
-        request, error = message("ModelInferRequest")(), ""
+    async def _in_stream(self, data: bytes, context: Any) -> bytes:
+        call = _Asked(data)
         try:
-            request = parse(type(request), data)
-            response = await self._infer(request, context, _exchange(context))
+            return write_in_stream(await self._infer(call, context, _exchange(context), final=True))
         except RequestError as refused:
-            response, error = message("ModelInferResponse")(id=request.id), refused.detail
             refused.forget()
-        response.parameters[_FINAL].bool_param = True
-        return message("ModelStreamInferResponse")(error_message=error, infer_response=response)
+            return write_refusal(refused.detail, call.head.id)
 
-    async def _infer(self, request: Any, context: Any, exchange: Exchange) -> Any:
+    async def _infer(self, asked: "_Asked", context: Any, exchange: Exchange, *, final: bool = False) -> bytes:
         """Answer one request to infer, and keep its record, whatever it ends with. A client that goes abandons it."""
         task = ""
         try:
-            if not self._guard.open:
-                self._guard.check(exchange.request_headers)
-            model = self._dataplane.model(request.model_name, request.model_version)
+            asked.take_apart()
+            head = asked.head
+            model = self._dataplane.model(head.model_name, head.model_version)
             task, exchange.model = model.card.task, model.card.name
-            call, raw = read(request)
+            takes = self._dataplane.takes(head.model_name, head.model_version)
+            if asked.is_large(takes):
+                call, raw = await asyncio.to_thread(read, head, asked.request, takes)
+            else:
+                call, raw = read(head, asked.request, takes)
+            call.started = exchange.start
             left = context.time_remaining()
-            call.timeout_ms = None if left is None else 1000 * left  # counted from now on
+            call.timeout_ms = None if left is None else 1000 * (left + perf_counter() - exchange.start)
             exchange.lap("read")
             submitted = self._dataplane.submit(call)
+            asked.drop()
             await wait(submitted.jobs, submitted.deadline)
             answer = submitted.answer()
             exchange.answered(submitted.jobs)
-            response = write(answer, raw=raw)
+            check_size(size_of(answer), self._settings)
+            if size_of(answer) > _LARGE:
+                response = await asyncio.to_thread(write, answer, raw=raw, final=final)
+            else:
+                response = write(answer, raw=raw, final=final)
             exchange.lap("encode")
         except asyncio.CancelledError:
             left = context.time_remaining()
@@ -212,7 +219,7 @@ class Inference:
             )
             raise
         except Exception as error:
-            refused = _refusal(error)
+            refused = refusal_of(error)
             exchange.status, exchange.refusal = STATUS[refused.reason], refused.reason
             exchange.extra = headers(refused)
             refused.forget()
@@ -221,17 +228,33 @@ class Inference:
             asyncio.get_running_loop().call_soon(self._records.note, task, exchange)
         return response
 
-    def _check(self, context: Any) -> None:
+    def check(self, given: dict[bytes, bytes]) -> None:
+        """Raise `RequestError` (`unauthorised`) where a key is due and the metadata bring none."""
         if not self._guard.open:
-            self._guard.check(_metadata(context))
+            self._guard.check(given)
 
 
-def _refusal(error: Exception) -> RequestError:
-    """An error for the client. What is no refusal is a fault of ours: it is logged, not told."""
-    if isinstance(error, RequestError):
-        return error
-    logger.error("a call failed", exc_info=error)
-    return RequestError(Reason.INTERNAL, "The server failed on this request; its log says why.")
+class _Asked:
+    """A request to infer on its way from its bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.head = message("ModelInferRequest")()
+        self.request = Request(b"", [], [])
+
+    def take_apart(self) -> None:
+        self.request = split(self._data)
+        self.head = parse(type(self.head), self.request.head)
+
+    def is_large(self, takes: Takes) -> bool:
+        """Whether to convert its tensors beside the event loop."""
+        contents = sum(len(part) for parts in self.request.contents for part in parts or ())
+        raws = sum(map(len, self.request.raws))
+        return contents > _LARGE or raws > _LARGE_RAW or (raws > _LARGE and takes.texts > _LARGE)
+
+    def drop(self) -> None:
+        """Let go of the bytes: encoded images were copied out of them, numbers keep them themselves."""
+        self._data, self.request = b"", Request(b"", [], [])
 
 
 def _filled(name: str, struct: msgspec.Struct) -> Any:
@@ -240,10 +263,4 @@ def _filled(name: str, struct: msgspec.Struct) -> Any:
 
 
 def _exchange(context: Any) -> Exchange:
-    return Exchange({"headers": _metadata(context).items(), "query_string": b""}, _ROUTE)
-
-
-def _metadata(context: Any) -> dict[bytes, bytes]:
-    """A call's metadata as HTTP's headers, which is what they are on the wire."""
-    given = context.invocation_metadata() or ()
-    return {name.encode(): value if isinstance(value, bytes) else value.encode() for name, value in given}
+    return Exchange({"headers": metadata_of(context).items(), "query_string": b""}, _ROUTE)

@@ -8,20 +8,28 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from service.errors import Reason, RequestError
+from service.grpc.calls import Calls
+from service.grpc.codec import parse
+from service.grpc.health import Health
 from service.grpc.inference import Inference
+from service.grpc.places import Place
 from service.grpc.schema import POOL, SERVICE
 from service.http.keys import Guard
 from service.http.status import Status
 from service.oip.dataplane import Dataplane
 from service.runtime import Runtime
+from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 _IDLE_MS = 300_000  # after which a connection without calls is closed; clients open another when they need one
 _PING_MS = 60_000  # after which a silent client is asked whether it is still there
-_LOOK_EVERY = 0.2  # seconds in which watchers of the health learn that readiness came or went
+_PING_OFTEN_MS = 500  # clients may ping as often as that, with calls and without: meshes do it every 10 s
+_REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
+_LARGEST_NAME = 4096  # bytes of a request to reflect
 
 
 @asynccontextmanager
@@ -40,24 +48,31 @@ async def serving(runtime: Runtime, dataplane: Dataplane, status: Status, guard:
             ("grpc.max_allowed_incoming_connections", settings.max_connections),
             ("grpc.max_connection_idle_ms", _IDLE_MS),
             ("grpc.keepalive_time_ms", _PING_MS),
+            ("grpc.http2.min_ping_interval_without_data_ms", _PING_OFTEN_MS),
+            ("grpc.server_handshake_timeout_ms", int(1000 * settings.receive_s)),
         ],
-        maximum_concurrent_rpcs=settings.max_connections,
     )
-    inference = Inference(runtime, dataplane, status, guard)
-    server.add_generic_rpc_handlers((inference.handlers(),))
-    checks = _Health(status)
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    _reflect(server)
+    calls = Calls(settings)
+    inference = Inference(runtime, dataplane, status, guard, calls)
+    health = Health(status, calls)
+    reflecting = calls.handler(_Reflection(settings).answer, inference.check)
+    server.add_generic_rpc_handlers(
+        (
+            inference.handlers(),
+            health.handlers(),
+            grpc.method_handlers_generic_handler(_REFLECTION.full_name, {_REFLECTION.methods[0].name: reflecting}),
+        )
+    )
     host = os.environ.get("ZOOSERVE_HOST", "127.0.0.1")  # where `zooserve serve` lets HTTP listen
     server.add_insecure_port(f"[{host}]:{settings.grpc_port}" if ":" in host else f"{host}:{settings.grpc_port}")
-    telling = asyncio.create_task(checks.keep_telling())
+    telling = asyncio.create_task(health.keep_telling())
     await server.start()
     logger.info("gRPC listens on port %d", settings.grpc_port)
     try:
         yield
     finally:
         telling.cancel()
-        await checks.enter_graceful_shutdown()
+        await health.stop()
         stopping = asyncio.create_task(server.stop(settings.timeout_ms / 1000))
         finishing = asyncio.create_task(inference.finish())
         await asyncio.wait((stopping, finishing), return_when=asyncio.FIRST_COMPLETED)
@@ -66,33 +81,25 @@ async def serving(runtime: Runtime, dataplane: Dataplane, status: Status, guard:
         await stopping
 
 
-class _Health(health.aio.HealthServicer):  # type: ignore[misc]  # it has no types
-    """Answers as `/readyz` does."""
+class _Reflection:
+    """Lets clients such as grpcurl ask for the messages."""
 
-    def __init__(self, status: Status) -> None:
-        super().__init__()
-        self._status = status
+    def __init__(self, settings: Settings) -> None:
+        self._receive_s = settings.receive_s
+        services = [SERVICE.full_name]
+        for file in (health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
+            POOL.AddSerializedFile(file.serialized_pb)
+            services += [service.full_name for service in file.services_by_name.values()]
+        self._servicer = reflection.aio.ReflectionServicer(services, pool=POOL)
 
-    async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name for it
-        await self._look()
-        return await super().Check(request, context)
+    async def answer(self, place: Place, context: Any) -> None:
+        """Answer the requests of one stream."""
 
-    async def keep_telling(self) -> None:
-        """Tell those who watch, for as long as nobody cancels it."""
-        while True:
-            await self._look()
-            await asyncio.sleep(_LOOK_EVERY)
+        async def requests() -> AsyncIterator[Any]:
+            while (data := await place.message(context, self._receive_s)) is not None:
+                if len(data) > _LARGEST_NAME:
+                    raise RequestError(Reason.TOO_LARGE, f"A name has at most {_LARGEST_NAME} bytes.")
+                yield parse(reflection_pb2.ServerReflectionRequest, data)
 
-    async def _look(self) -> None:
-        states = health_pb2.HealthCheckResponse
-        for service in ("", SERVICE.full_name):
-            await self.set(service, states.SERVING if self._status.ready else states.NOT_SERVING)
-
-
-def _reflect(server: Any) -> None:
-    """Let clients such as grpcurl ask for the messages."""
-    services = [SERVICE.full_name]
-    for file in (health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
-        POOL.AddSerializedFile(file.serialized_pb)
-        services += [service.full_name for service in file.services_by_name.values()]
-    reflection.enable_server_reflection(services, server, pool=POOL)
+        async for response in self._servicer.ServerReflectionInfo(requests(), context):
+            await context.write(response.SerializeToString())

@@ -14,7 +14,7 @@ from service.errors import Reason, RequestError
 from service.oip.json_tensors import from_json, to_json
 from service.oip.messages import Answer, Call
 from service.oip.parameters import check_parameters
-from service.oip.takes import Takes, check_size, fitted
+from service.oip.takes import Takes, check_size
 from service.oip.tensors import Array, bad, datatype_of, from_raw, to_raw
 from service.settings import Settings
 
@@ -109,7 +109,7 @@ def parse(body: bytes, header_length: bytes | None, model: str, version: str, ta
     rest, inputs = view[length:], dict[str, Array]()
     for given in request.inputs:
         array, rest = _array(given, declared[given.name][1], rest)
-        inputs[given.name] = fitted(given.name, array, takes.card)
+        inputs[given.name] = takes.fit(given.name, array)
     if len(rest):
         raise bad(f"{len(rest)} bytes are left behind the tensors: their `binary_data_size` are too small in all.")
     outputs = request.outputs or []

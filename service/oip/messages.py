@@ -47,6 +47,14 @@ class Answer(Struct):
     id: str = ""
 
 
+def size_of(answer: Answer) -> int:
+    """How many bytes the tensors of an answer have in raw form."""
+    return sum(
+        sum(map(len, array.ravel())) + 4 * array.size if array.dtype.kind == "O" else array.nbytes
+        for array in answer.outputs.values()
+    )
+
+
 class ServerMetadata(Struct):
     """Of the server."""
 

@@ -85,6 +85,24 @@ class Takes:
                 size += rows * width * math.prod(side or 1 for side in output.shape[1:])
         check_size(size, self._settings)
 
+    def fit(self, name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Bring an input that was checked into the form in which the graph takes it.
+
+        Raises:
+            RequestError: `bad_request`: the graph takes texts, and these BYTES are none.
+        """
+        if array.dtype.kind != "O":
+            return np.require(array, requirements=("C", "A"))  # behind a header, numbers may lie anywhere
+        if isinstance(self.card, ServedCard):
+            return array
+        try:
+            texts = [value.decode() for value in array.ravel()]
+        except UnicodeDecodeError as error:
+            raise bad(f"`{name}`: the graph takes texts, and these BYTES are none in UTF-8: {error}") from error
+        made = np.empty(len(texts), object)
+        made[:] = texts
+        return made.reshape(array.shape)
+
     def _check_images(self, card: ServedCard, declared: Declared) -> int:
         (graphs,) = card.inputs
         if len(declared) != 1:
@@ -111,25 +129,6 @@ def check_size(size: int, settings: Settings) -> None:
             f"The answer would have about {size / 1e6:.0f} MB; the limit is {settings.max_answer_mb:g} MB. Send fewer "
             "rows, ask for fewer outputs, or, where it is JSON, for binary data.",
         )
-
-
-def fitted(name: str, array: npt.NDArray[Any], card: AnyServed) -> npt.NDArray[Any]:
-    """Bring an input that was checked into the form in which the graph takes it.
-
-    Raises:
-        RequestError: `bad_request`: the graph takes texts, and these BYTES are none.
-    """
-    if array.dtype.kind != "O":
-        return np.require(array, requirements=("C", "A"))  # behind a header, numbers may lie anywhere
-    if isinstance(card, ServedCard):
-        return array
-    try:
-        texts = [value.decode() for value in array.ravel()]
-    except UnicodeDecodeError as error:
-        raise bad(f"`{name}`: the graph takes texts, and these BYTES are none in UTF-8: {error}") from error
-    made = np.empty(len(texts), object)
-    made[:] = texts
-    return made.reshape(array.shape)
 
 
 def _check_tensors(expected: Sequence[Tensor], declared: Declared) -> int:

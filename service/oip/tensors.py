@@ -87,10 +87,10 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], data: memoryview) -
     return np.frombuffer(data, wanted).reshape(shape)
 
 
-def to_raw(array: Array) -> bytes:
-    """The elements of an array as raw bytes."""
+def to_raw(array: Array) -> bytes | memoryview:
+    """The elements of an array as raw bytes; numbers are not copied where they lie as they are to be sent."""
     if array.dtype.kind != "O":
-        return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+        return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data
     return b"".join(len(value).to_bytes(_LENGTH, "little") + value for value in array.ravel())
 
 

@@ -7,13 +7,46 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from service.errors import Reason, RequestError
-from service.grpc.codec import read, write
+from service.grpc import codec
+from service.grpc.codec import parse
+from service.grpc.contents import FIELDS
+from service.grpc.contents import typed as typed_contents
 from service.grpc.schema import message
-from service.oip.messages import Answer
-from service.oip.tensors import DATATYPES, to_raw
+from service.grpc.wire import split
+from service.oip.messages import Answer, Call
+from service.oip.takes import Takes
+from service.oip.tensors import DATATYPES, check, to_raw
 
 Request, Parameter = message("ModelInferRequest"), message("InferParameter")
+Response, Contents = message("ModelInferResponse"), message("InferTensorContents")
 X = {"name": "x", "datatype": "FP32", "shape": [1, 2]}
+
+
+class Anything(Takes):
+    """What a model takes that takes everything."""
+
+    def __init__(self) -> None:
+        self.card, self.texts = None, 100
+
+    def check_inputs(self, declared) -> None:
+        for name, (datatype, shape) in declared.items():
+            check(name, datatype, shape)
+
+    def check_outputs(self, names) -> None:
+        pass
+
+    def fit(self, name, array):
+        return array
+
+
+def read(request) -> tuple[Call, bool]:
+    """As a request of these bytes is read."""
+    apart = split(request.SerializeToString())
+    return codec.read(parse(Request, apart.head), apart, Anything())
+
+
+def write(answer: Answer, *, raw: bool):
+    return Response.FromString(codec.write(answer, raw=raw))
 
 
 def typed(field: str, *values, **changes) -> dict:
@@ -67,6 +100,32 @@ def test_what_a_request_says_beside_its_tensors():
     assert call.parameters == {"b": False, "i": -3, "u": 2**63, "s": "", "d": 0.5}
 
 
+@pytest.mark.parametrize("datatype", [dtype for name, dtype in DATATYPES.items() if name not in ("float16", "string")])
+@pytest.mark.parametrize("packed", [True, False])
+def test_typed_contents_of_all_sizes(datatype, packed):
+    """Numbers of one byte to ten, in one piece and in many, packed and not."""
+    dtype = np.dtype(next(name for name, other in DATATYPES.items() if other == datatype))
+    field = FIELDS[datatype]
+    count = 50_000 if packed else 500
+    if dtype.kind == "f":
+        array = np.random.default_rng(1).random(count).astype(dtype)
+    else:
+        bits = np.random.default_rng(1).integers(0, 8 * dtype.itemsize, count).astype(np.uint64)
+        array = (np.uint64(1) << bits).astype(dtype)
+    data = Contents(**{field: array.tolist()}).SerializeToString()
+    if not packed:
+        number = Contents.DESCRIPTOR.fields_by_name[field].number
+        kind = {4: 5, 8: 1}[dtype.itemsize] if dtype.kind == "f" else 0
+        singles = [Contents(**{field: [value]}).SerializeToString()[2:] for value in array.tolist()]
+        whole, data = data, b"".join(bytes([number << 3 | kind]) + single for single in singles)
+        assert Contents.FromString(data) == Contents.FromString(whole)
+    again = typed_contents("x", datatype, [count], [memoryview(data)])
+    assert again.dtype == dtype
+    np.testing.assert_array_equal(again, array)
+    halves = [memoryview(Contents(**{field: half}).SerializeToString()) for half in (array[:7], array[7:])]
+    np.testing.assert_array_equal(typed_contents("x", datatype, [count], halves), array)
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -97,5 +156,5 @@ def test_what_is_not_of_the_protocol_s_form(fields, words):
 
 def test_numbers_are_read_where_they_lie():
     array = np.arange(6, dtype=np.float32)
-    request = Request(inputs=[X | {"shape": [6]}], raw_input_contents=[to_raw(array)])
+    request = Request(inputs=[X | {"shape": [6]}], raw_input_contents=[bytes(to_raw(array))])
     assert not read(request)[0].inputs["x"].flags.owndata

@@ -25,7 +25,7 @@ def filled(
     """A request whose data repeat a unit until the body has `size` bytes."""
     head = msgspec.json.encode({"inputs": [tensor]})[:-3] + b',"data":' + start
     tail = end + b"}]}"
-    count = (size - len(head) - len(tail)) // len(unit)
+    count = (WHOLE - len(head) - len(tail)) // max(len(unit), 1)
     return head + (unit * count)[:last] + tail
 
 
@@ -40,13 +40,15 @@ def binary(tensor: dict, data: bytes) -> tuple[bytes, dict]:
     return head + data, {"Inference-Header-Content-Length": str(len(head))}
 
 
+def listed(unit: bytes, count: int, before: bytes, after: bytes) -> bytes:
+    return before + unit * count + unit[:-1] + after
+
+
+MIXED = ["a" * 30_000] + [""] * 9000
+INPUTS = b",".join(b'{"name":"%d","shape":[],"datatype":""}' % number for number in range(700_000))
 ATTACKS = {  # name -> model, body, status
-    "one long text among empty ones": (
-        "gru",
-        lambda: body(**X | {"shape": [1, 9001, 8], "datatype": "INT32", "data": ["a" * 30_000] + [""] * 9000}),
-        400,
-    ),
-    "long texts of the right type": ("gru", lambda: body(**X | {"data": ["a" * 30_000] + [""] * 9000}), 400),
+    "one long text among empty ones": ("gru", lambda: body(**X | {"shape": [1, 9001, 8], "data": MIXED}), 400),
+    "the same for whole numbers": ("gru", lambda: body(**X | {"datatype": "INT32", "data": MIXED}), 400),
     "rows without elements": ("gru", lambda: body(**X | {"shape": [300_000_000, 0, 8], "data": []}), 400),
     "rows of nothing": ("rows", lambda: body(**X | {"shape": [300_000_000, 0], "data": []}), 400),
     "more rows than may be": ("rows", lambda: filled(X | {"shape": [8_000_000, 1]}, b"1,"), 413),
@@ -60,34 +62,23 @@ ATTACKS = {  # name -> model, body, status
     "escaped texts for an image": ("mobilenet_v2", lambda: filled(IMAGE, b'"\\\\",'), 400),
     "null": ("gru", lambda: filled(X, b"null,"), 400),
     "deep lists": ("gru", lambda: filled(X, b"[", b"", b"", last=WHOLE), 400),
-    "deep and closed": (
-        "gru",
-        lambda: body(**X)[:-3] + b',"data":' + b"[" * 10_000_000 + b"]" * 10_000_000 + b"}]}",
-        400,
-    ),
+    "deep lists that end": ("gru", lambda: filled(X, b"", b"[" * 10_000_000, b"]" * 10_000_000), 400),
     "too many numbers": ("gru", lambda: filled(X, b"1,"), 400),
     "numbers in lists of one": ("gru", lambda: filled(X | {"shape": [1, 999_999, 8]}, b"[1],"), 400),
     "one number of many digits": ("gru", lambda: filled(X, b"1", last=WHOLE), 400),
     "white space": ("gru", lambda: filled(X, b" ", b"[1", b"]", last=WHOLE), 400),
     "a shape of millions": (
         "gru",
-        lambda: b'{"inputs":[{"name":"x","datatype":"FP32","data":[],"shape":[%b1]}]}' % (b"1," * 15_000_000),
+        lambda: listed(b"1,", 15_000_000, b'{"inputs":[{"name":"x","datatype":"FP32","data":[],"shape":[', b"]}]}"),
         400,
     ),
-    "an input for every name": (
-        "gru",
-        lambda: (
-            b'{"inputs":[%b]}'
-            % b",".join(b'{"name":"%d","shape":[],"datatype":""}' % number for number in range(700_000))
-        ),
-        400,
-    ),
-    "outputs": ("gru", lambda: b'{"inputs":[],"outputs":[%b{"name":""}]}' % (b'{"name":""},' * 2_600_000), 400),
+    "inputs": ("gru", lambda: b'{"inputs":[%b]}' % INPUTS, 400),
+    "outputs": ("gru", lambda: listed(b'{"name":""},', 2_600_000, b'{"inputs":[],"outputs":[', b"]}"), 400),
     "parameters": ("gru", lambda: with_parameters(b"1"), 400),
-    "parameters of lists": ("gru", lambda: b'{"inputs":[],"parameters":{"a":[%b1]}}' % (b"[]," * 10_000_000), 400),
+    "a parameter of lists": ("gru", lambda: listed(b"[],", 10**7, b'{"inputs":[],"parameters":{"a":[', b"]}}"), 400),
     "a long name": ("gru", lambda: body(**X | {"name": "x" * 30_000_000, "data": [1]}), 400),
     "a long id": ("gru", lambda: msgspec.json.encode({"inputs": [], "id": "x" * 30_000_000}), 400),
-    "objects beside the request": ("gru", lambda: b'{"inputs":[],"other":[%b{}]}' % (b"{}," * 10_000_000), 400),
+    "objects beside the request": ("gru", lambda: listed(b"{},", 10**7, b'{"inputs":[],"other":[', b"]}"), 400),
 }
 
 

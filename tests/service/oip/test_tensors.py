@@ -148,10 +148,7 @@ def test_data_of_several_pieces(datatype, nesting, space):
 @pytest.mark.parametrize("datatype", ["BYTES", "FP32"])
 def test_a_shape_that_cannot_be_is_refused_at_once(shape, datatype):
     start = time.perf_counter()
-    for make in (
-        lambda: from_json("x", datatype, shape, b"[]"),
-        lambda: from_raw("x", datatype, shape, memoryview(b"")),
-    ):
+    for make, data in ((from_json, b"[]"), (from_raw, memoryview(b""))):
         with pytest.raises(RequestError, match="cannot be") as refusal:
             make("x", datatype, shape, data)
         assert refusal.value.reason is Reason.BAD_REQUEST

@@ -1,0 +1,98 @@
+"""How every call begins and ends, whatever it asks: its key, its place, its answer or its status.
+
+All of them are streams for gRPC, those of one request and one response too, which are the same on the wire: so the key
+is checked before any message of a client's is read, and reading has a limit of time.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from service.errors import Reason, RequestError
+from service.grpc.places import Place, Places
+from service.grpc.refusals import refuse
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+Call = Callable[[Place, Any], Awaitable[None]]
+Check = Callable[[dict[bytes, bytes]], None]
+PROBE_S = 1.0  # seconds in which the request of a probe must have come
+_PROBES = 16  # calls of probes at once: each is over as soon as its request has come
+
+
+class Calls:
+    """The calls of one server.
+
+    Attributes:
+        open: the contexts of calls that are to be finished before the server ends.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.open = set[Any]()
+        self._places, self._probes = Places(settings.max_connections), Places(_PROBES)
+        self._send_s = settings.receive_s
+
+    def handler(self, call: Call, check: Check) -> Any:
+        """Make the handler of a call, which gets its place and its context.
+
+        Args:
+            call: reads its messages from its place, and writes its responses, as bytes, to the context.
+            check: told the metadata before anything is read; raises `RequestError` where the caller may not call.
+        """
+
+        async def answer(_: Any, context: Any) -> None:
+            self.open.add(context)
+            context.add_done_callback(self.open.discard)
+            try:
+                check(metadata_of(context))
+                with self._places.place() as place:
+                    await call(place, context)
+            except grpc.aio.AbortError:
+                raise  # its status is sent already
+            except Exception as error:
+                await refuse(context, refusal_of(error))
+
+        return grpc.stream_stream_rpc_method_handler(answer)
+
+    def probe_handler(self, call: Call) -> Any:
+        """Make the handler of a call that needs no key and has one of the probes' places while it reads its request."""
+
+        async def answer(_: Any, context: Any) -> None:
+            try:
+                with self._probes.place() as place:
+                    await call(place, context)
+            except grpc.aio.AbortError:
+                raise  # its status is sent already
+            except Exception as error:
+                await refuse(context, refusal_of(error))
+
+        return grpc.stream_stream_rpc_method_handler(answer)
+
+    async def write(self, context: Any, response: bytes) -> None:
+        """Send a response; a client that does not take it in time loses its call.
+
+        Raises:
+            RequestError: `deadline`.
+        """
+        try:
+            async with asyncio.timeout(self._send_s):
+                await context.write(response)
+        except TimeoutError:
+            raise RequestError(Reason.DEADLINE, f"The response was not taken within {self._send_s:g} s.") from None
+
+
+def metadata_of(context: Any) -> dict[bytes, bytes]:
+    """A call's metadata as HTTP's headers, which is what they are on the wire."""
+    given = context.invocation_metadata() or ()
+    return {name.encode(): value if isinstance(value, bytes) else value.encode() for name, value in given}
+
+
+def refusal_of(error: Exception) -> RequestError:
+    """An error for the client. What is no refusal is a fault of ours: it is logged, not told."""
+    if isinstance(error, RequestError):
+        return error
+    logger.error("a call failed", exc_info=error)
+    return RequestError(Reason.INTERNAL, "The server failed on this request; its log says why.")

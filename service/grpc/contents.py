@@ -1,0 +1,144 @@
+"""Typed contents of tensors (`InferTensorContents`): counted where they lie, then made an array. `codec` calls it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.grpc import wire
+from service.oip.tensors import DTYPES, Array, bad, check, other_size, out_of_range
+
+FIELDS = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+_NAMES = (
+    "bool_contents",
+    "int_contents",
+    "int64_contents",
+    "uint_contents",
+    "uint64_contents",
+    "fp32_contents",
+    "fp64_contents",
+    "bytes_contents",
+)
+_NUMBERS = {name: number for number, name in enumerate(_NAMES, 1)}
+_FIXED: Mapping[str, tuple[int, np.dtype[Any]]] = {
+    "fp32_contents": (wire.FIXED32, np.dtype("<f4")),
+    "fp64_contents": (wire.FIXED64, np.dtype("<f8")),
+}
+_STORED: Mapping[str, npt.DTypeLike] = {  # what the field's type makes of 64 bits
+    "bool_contents": np.bool_,
+    "int_contents": np.int32,
+    "int64_contents": np.int64,
+    "uint_contents": np.uint32,
+    "uint64_contents": np.uint64,
+}
+_MORE = bytes(range(128, 256))  # bytes behind which a number goes on
+_LONGEST = 10  # bytes of a number
+_PIECE = 1 << 16  # bytes that are converted at once
+_MOST_SINGLE = 1 << 16  # elements that are not packed: proto3's clients pack them
+
+
+def typed(name: str, datatype: str, shape: Sequence[int], parts: Sequence[memoryview]) -> Array:
+    """Make an array of a tensor's typed contents.
+
+    Args:
+        name: of the tensor, for messages.
+        datatype: the protocol's.
+        shape: of the array.
+        parts: the contents in the wire format. Their elements follow upon each other.
+
+    Raises:
+        RequestError: `bad_request`: other contents than belong to datatype and shape.
+    """
+    if datatype == "FP16":
+        raise bad(f"`{name[:80]}`: FP16 has no typed field: send it in `raw_input_contents`.")
+    size = check(name, datatype, shape)
+    field = FIELDS[datatype]
+    if datatype == "BYTES":
+        elements = [bytes(element) for element in _elements(name, datatype, parts, size + 1)]
+        if len(elements) != size:
+            raise other_size(name, shape, len(elements))
+        array: Array = np.empty(size, object)
+        array[:] = elements
+        return array.reshape(shape)
+    lying = list(_elements(name, datatype, parts, _MOST_SINGLE))
+    found = sum(_count(one, field) for one in lying)
+    if found != size:
+        raise other_size(name, shape, found)
+    packed = lying[0] if len(lying) == 1 else memoryview(b"".join(lying))
+    if field in _FIXED:
+        return np.frombuffer(packed, _FIXED[field][1]).reshape(shape)
+    return _numbers(name, datatype, size, packed, field).reshape(shape)
+
+
+def _elements(name: str, datatype: str, parts: Sequence[memoryview], most: int) -> Iterator[memoryview]:
+    """Find the values of the datatype's field: one of BYTES, one number, or many that are packed."""
+    field = FIELDS[datatype]
+    number, single = _NUMBERS[field], _FIXED[field][0] if field in _FIXED else wire.VARINT
+    for part in parts:
+        for found in wire.fields(part, most):
+            most -= 1
+            if found.number != number:
+                other = _NAMES[found.number - 1] if found.number <= len(_NAMES) else f"field {found.number}"
+                raise bad(f"`{name[:80]}`: {datatype} belongs into `{field}`, but {other} came.")
+            if found.kind != wire.LENGTH and (field == "bytes_contents" or found.kind != single):
+                raise bad(f"`{name[:80]}`: `{field}` is not encoded as its type is.")
+            yield part[found.value : found.end]
+
+
+def _count(packed: memoryview, field: str) -> int:
+    """How many numbers lie there."""
+    if field in _FIXED:
+        width = _FIXED[field][1].itemsize
+        return -1 if len(packed) % width else len(packed) // width
+    pieces = (bytes(packed[start : start + _PIECE]) for start in range(0, len(packed), _PIECE))
+    return sum(len(piece.translate(None, _MORE)) for piece in pieces)
+
+
+def _numbers(name: str, datatype: str, size: int, packed: memoryview, field: str) -> Array:
+    """Decode so many varints as their field's type, and refuse those that the datatype does not have."""
+    wanted = DTYPES[datatype]
+    array: Array = np.empty(size, wanted)
+    start = filled = 0
+    while start < len(packed):
+        piece = np.frombuffer(packed[start : start + _PIECE], np.uint8)
+        ends = np.flatnonzero(piece < 128)
+        lengths = np.diff(ends, prepend=-1)
+        if not len(ends) or lengths.max() > _LONGEST:
+            raise bad(f"`{name[:80]}`: a number of `{field}` does not end.")
+        values = _decode(piece, ends, lengths).astype(_STORED[field], copy=False)
+        if wanted.kind in "iu" and values.dtype != wanted:
+            limits = np.iinfo(wanted)
+            if int(values.min()) < limits.min or int(values.max()) > limits.max:
+                raise out_of_range(name, datatype)
+        array[filled : filled + len(values)] = values
+        filled += len(values)
+        start += int(ends[-1]) + 1
+    return array
+
+
+def _decode(piece: npt.NDArray[np.uint8], ends: Array, lengths: Array) -> npt.NDArray[np.uint64]:
+    """The numbers that end there, seven bits of each byte, the lowest first."""
+    longest = int(lengths.max())
+    if longest == 1:
+        return piece[: len(ends)].astype(np.uint64)
+    values = np.zeros(len(ends), np.uint64)
+    starts = ends - lengths + 1
+    for byte in range(longest):
+        longer = np.flatnonzero(lengths > byte)
+        bits = (piece[starts[longer] + byte] & 127).astype(np.uint64)
+        values[longer] |= bits << np.uint64(7 * byte)
+    return values

@@ -1,0 +1,85 @@
+"""Health (`grpc.health.v1`), as `/readyz` answers it. `server` hands it in; no key is needed."""
+
+import asyncio
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2
+
+from service.errors import Reason, RequestError
+from service.grpc.calls import PROBE_S, Calls
+from service.grpc.codec import parse
+from service.grpc.places import Place
+from service.grpc.schema import SERVICE
+from service.http.status import Status
+
+_LOOK_EVERY = 0.2  # seconds in which watchers learn that readiness came or went
+_WATCHERS = 64  # at once
+_LARGEST = 1024  # bytes of a request, which names a service
+
+
+class Health:
+    """The service of one server."""
+
+    def __init__(self, status: Status, calls: Calls) -> None:
+        self._status, self._calls = status, calls
+        self._services = health.aio.HealthServicer()
+        self._known: bool | None = None
+        self._watchers = 0
+
+    def handlers(self) -> Any:
+        """Make what a server takes."""
+        calls = {"Check": self._calls.probe_handler(self._check), "Watch": self._calls.probe_handler(self._watch)}
+        return grpc.method_handlers_generic_handler("grpc.health.v1.Health", calls)
+
+    async def keep_telling(self) -> None:
+        """Tell those who watch, for as long as nobody cancels it."""
+        while True:
+            await self._look()
+            await asyncio.sleep(_LOOK_EVERY)
+
+    async def stop(self) -> None:
+        """Say that the service ends."""
+        await self._services.enter_graceful_shutdown()
+
+    async def _check(self, place: Place, context: Any) -> None:
+        request = await self._request(place, context)
+        await self._look()
+        response = await self._services.Check(request, context)
+        await context.write(response.SerializeToString())
+
+    async def _watch(self, place: Place, context: Any) -> None:
+        request = await self._request(place, context)
+        place.release()  # it is watched for long
+        if self._watchers >= _WATCHERS:
+            raise RequestError(Reason.QUEUE_FULL, f"{_WATCHERS} calls watch already: ask with Check.", retry_after=60)
+        self._watchers += 1
+        try:
+            await self._services.Watch(request, _Serializing(context))
+        finally:
+            self._watchers -= 1
+
+    async def _request(self, place: Place, context: Any) -> Any:
+        data = await place.message(context, PROBE_S)
+        if len(data or b"") > _LARGEST:
+            raise RequestError(Reason.TOO_LARGE, f"A service's name has at most {_LARGEST} bytes.")
+        return parse(health_pb2.HealthCheckRequest, data or b"")
+
+    async def _look(self) -> None:
+        ready = self._status.ready
+        if ready is self._known:
+            return
+        self._known = ready
+        states = health_pb2.HealthCheckResponse
+        for service in ("", SERVICE.full_name):
+            await self._services.set(service, states.SERVING if ready else states.NOT_SERVING)
+
+
+class _Serializing:
+    """A context to which messages are written: ours takes bytes."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    async def write(self, response: Any) -> None:
+        await self._context.write(response.SerializeToString())

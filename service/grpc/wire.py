@@ -1,0 +1,144 @@
+"""The wire format of protobuf, walked before anything is made of it: https://protobuf.dev/programming-guides/encoding.
+
+Two bytes become a message of a hundred in memory. So a request to infer is taken apart here: its fields are counted,
+its tensors are found where they lie, and only what is left of it is parsed. `codec` calls it.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from service.errors import Reason, RequestError
+
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types; groups, 3 and 4, are in no message of the service
+_WIDTHS = {FIXED64: 8, FIXED32: 4}
+_LONGEST = 10  # bytes of a number
+_INPUTS, _RAWS = 5, 7  # fields of ModelInferRequest
+_CONTENTS = 5  # field of InferInputTensor
+_INPUT_TAG = bytes([_INPUTS << 3 | LENGTH])
+MOST_FIELDS = 4096  # of a request and its inputs, without those of typed contents
+LARGEST_HEAD = 1 << 18  # bytes of a request without its tensors
+
+
+class Field(NamedTuple):
+    """One field of a message.
+
+    Attributes:
+        number: of the field.
+        kind: its wire type.
+        start: where its tag begins.
+        value: where what comes behind its tag, and behind its length where it has one, begins.
+        end: where the field ends.
+    """
+
+    number: int
+    kind: int
+    start: int
+    value: int
+    end: int
+
+
+class Request(NamedTuple):
+    """A `ModelInferRequest`, taken apart.
+
+    Attributes:
+        head: the message without its tensors, in the wire format.
+        contents: of each input, its typed contents as they lie in the request, in parts; None: it has none.
+        raws: `raw_input_contents`, as they lie in the request.
+    """
+
+    head: bytes
+    contents: list[list[memoryview] | None]
+    raws: list[memoryview]
+
+
+def fields(data: memoryview, most: int) -> Iterator[Field]:
+    """Find the fields of a message, in their order, without looking into them.
+
+    Args:
+        data: the message.
+        most: how many fields it may have.
+
+    Raises:
+        RequestError: `bad_request`: no message, or one of more fields.
+    """
+    at, end = 0, len(data)
+    while at < end:
+        start = at
+        most -= 1
+        if most < 0:
+            raise _bad("it has more fields than such a request needs")
+        tag, at = _number(data, at)
+        kind = tag & 7
+        if kind == LENGTH:
+            length, at = _number(data, at)
+            value, at = at, at + length
+        elif kind == VARINT:
+            value = at
+            _, at = _number(data, at)
+        elif kind in _WIDTHS:
+            value, at = at, at + _WIDTHS[kind]
+        else:
+            raise _bad(f"byte {start} begins no field")
+        if at > end or not tag >> 3:
+            raise _bad(f"the field at byte {start} goes on behind the end" if at > end else "a field has the number 0")
+        yield Field(tag >> 3, kind, start, value, at)
+
+
+def split(data: bytes) -> Request:
+    """Take a `ModelInferRequest` apart.
+
+    Raises:
+        RequestError: `bad_request`: it is none, or has more fields or a larger head than a request needs.
+    """
+    view = memoryview(data)
+    head: list[bytes | memoryview] = []
+    request = Request(b"", [], [])
+    left = MOST_FIELDS
+    for field in fields(view, MOST_FIELDS):
+        left -= 1
+        if field.kind != LENGTH or field.number not in (_INPUTS, _RAWS):
+            head.append(view[field.start : field.end])
+        elif field.number == _RAWS:
+            request.raws.append(view[field.value : field.end])
+        else:
+            given = view[field.value : field.end]
+            contents: list[memoryview] | None = None
+            kept: list[memoryview] = []
+            for part in fields(given, left):
+                left -= 1
+                if part.number == _CONTENTS and part.kind == LENGTH:
+                    contents = [*(contents or []), given[part.value : part.end]]
+                else:
+                    kept.append(given[part.start : part.end])
+            request.contents.append(contents)
+            head += [_INPUT_TAG, varint(sum(map(len, kept))), *kept]
+    size = sum(map(len, head))
+    if size > LARGEST_HEAD:
+        raise _bad(f"it has {size} bytes beside its tensors; at most {LARGEST_HEAD} are expected")
+    return request._replace(head=b"".join(head))
+
+
+def varint(number: int) -> bytes:
+    """Write a whole number that is not negative."""
+    written = bytearray()
+    while number > 127:
+        written.append(number & 127 | 128)
+        number >>= 7
+    written.append(number)
+    return bytes(written)
+
+
+def _number(data: memoryview, at: int) -> tuple[int, int]:
+    """Read a number. Returns it, and where it ends."""
+    number = shift = 0
+    for byte in data[at : at + _LONGEST]:
+        at += 1
+        number |= (byte & 127) << shift
+        if byte < 128:
+            return number, at
+        shift += 7
+    raise _bad(f"the number at byte {at} does not end")
+
+
+def _bad(detail: str) -> RequestError:
+    return RequestError(Reason.BAD_REQUEST, f"The request is no message of its kind in protobuf's format: {detail}.")
