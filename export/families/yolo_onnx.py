@@ -1,4 +1,4 @@
-"""YOLO detectors and instance segmenters that are published as ONNX: their answers are recognised and decoded.
+"""YOLO and RT-DETR detectors, and instance segmenters, published as ONNX: their answers are recognised and decoded.
 
 Most of them are what Ultralytics' `export` writes, with a batch of one; `export.families.onnx` frees it.
 """
@@ -14,6 +14,7 @@ from onnx import ModelProto, TensorProto, compose, helper, numpy_helper
 from export.convert import OPSET
 from export.families.onnx import check_input, free_batch, keep, one_by_one, open_session, read, reference_name
 from export.network import Network, RawOutputs
+from export.ultralytics.notes import Notes
 from zoo.card import ModelCard
 from zoo.errors import ExportError
 from zoo.labels import read_labels
@@ -22,18 +23,42 @@ LAYOUTS = {
     "yolov8": "[N, 4 + classes + masks, anchors]: centre and size, class scores, coefficients (v5u, v8, 11)",
     "yolov5": "[N, anchors, 5 + classes + masks]: centre and size, objectness, class scores, coefficients (v5, v7)",
     "end2end": "[N, objects, 6 + masks]: xyxy, score, class, coefficients; no NMS is owed (v10, 26)",
+    "rtdetr": "[N, queries, 4 + classes]: centre and size in 0..1, class scores; no NMS is owed (RT-DETR)",
+    "rtdetr_top": "[N, objects, 6]: centre and size in 0..1, score, class; no NMS is owed (RT-DETR, as 8.4 writes it)",
 }
 _CORNERS = np.array([[1, 0, 1, 0], [0, 1, 0, 1], [-0.5, 0, 0.5, 0], [0, -0.5, 0, 0.5]], np.float32)
 """[centre x, centre y, width, height] times this is xyxy."""
 
 
 @dataclass(frozen=True)
-class _Layout:
-    """What one row of answers holds, part by part with its length, along `axis` of [N, ., .]."""
+class Layout:
+    """What one row of answers holds, part by part with its length, along `axis` of [N, ., .].
+
+    Attributes:
+        nms: whether non-maximum suppression is still owed.
+        unit: whether boxes are in 0..1 of the input's sides; else they are in its pixels.
+    """
 
     parts: Mapping[str, int]
     axis: int = 2
     nms: bool = True
+    unit: bool = False
+
+
+def layouts(classes: int, masks: int) -> dict[str, Layout]:
+    """Return the layouts of `LAYOUTS` for so many classes, and coefficients of masks. RT-DETR has no masks."""
+    coefficients = {"coefficients": masks} if masks else {}
+    known = {
+        "yolov8": Layout({"centres": 4, "scores": classes} | coefficients, axis=1),
+        "yolov5": Layout({"centres": 4, "objectness": 1, "scores": classes} | coefficients),
+        "end2end": Layout({"boxes": 4, "score": 1, "class": 1} | coefficients, nms=False),
+    }
+    if masks:
+        return known
+    return known | {
+        "rtdetr": Layout({"centres": 4, "scores": classes}, nms=False, unit=True),
+        "rtdetr_top": Layout({"centres": 4, "score": 1, "class": 1}, nms=False, unit=True),
+    }
 
 
 def build(card: ModelCard, files: dict[str, Path]) -> Network:
@@ -41,17 +66,22 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
 
     Options, which may be left out where the shapes leave no doubt: `output`, the name of the output that holds the
     boxes; `layout`, one of `LAYOUTS`. An instance segmenter has one more output, its prototypes [N, masks, h, w].
+    What Ultralytics notes in the file goes before its shapes: another head is refused, and RT-DETR is that.
 
     An end-to-end file that chooses its objects by TopK over the anchors' class scores is cut before that choice, which
     is seldom right for more than one picture; the head of every served graph makes the same one.
 
     Raises:
         ExportError: not an ONNX file, another input than one float32 [N, 3, H, W] of the recipe's size, a batch size
-            that is built into the graph, or outputs in no known layout for as many classes as the card has labels.
+            that is built into the graph, a head for another task, or outputs in no known layout for as many classes
+            as the card has labels.
     """
     path = files["weights"]
     model, session = read(path)
     check_input(card, session, path)
+    notes = Notes(session.get_modelmeta().custom_metadata_map)
+    if (noted := notes.task(path)) not in {None, card.task}:
+        raise ExportError(f"{path}: it is noted as a network that can {noted}, but {card.name} is to {card.task}")
     size = (card.recipe.height, card.recipe.width)
     picture = session.get_inputs()[0].name
     names = [output.name for output in session.get_outputs()]
@@ -61,13 +91,13 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     raw = {"rows": _rows(card, shapes, path)}
     if card.task == "segment":
         raw["prototypes"] = _prototypes(card, shapes, path)
-    layout = _layout(card, shapes, raw, path)
-    if not layout.nms and (scored := _scored_anchors(model)) is not None:
+    layout = _layout(card, shapes, raw, notes, path)
+    if not layout.nms and not layout.unit and (scored := _scored_anchors(model)) is not None:
         raw["rows"] = scored
         session = open_session(keep(model, picture, {name: name for name in raw.values()}).SerializeToString())
         shape = one_by_one(session, [scored], np.zeros((1, 3, *size), np.float32))[0].shape
         layout = _per_class(card, shape, layout.parts.get("coefficients", 0), path)
-    decode = _decode(layout)
+    decode = _decode(layout, size)
     decoding = open_session(decode.SerializeToString())
 
     def reference(x: npt.NDArray[np.float32]) -> RawOutputs:
@@ -102,37 +132,38 @@ def _prototypes(card: ModelCard, shapes: Mapping[str, tuple[int, ...]], path: Pa
     return maps[0]
 
 
-def _layout(card: ModelCard, shapes: Mapping[str, tuple[int, ...]], raw: Mapping[str, str], path: Path) -> _Layout:
-    """Find the one layout that fits the shapes and the number of labels, or that the card names among those."""
+def _layout(
+    card: ModelCard, shapes: Mapping[str, tuple[int, ...]], raw: Mapping[str, str], notes: Notes, path: Path
+) -> Layout:
+    """Find the one layout that fits the notes, the shapes and the number of labels, or that the card names of those."""
     classes = len(read_labels(card.labels))
     masks = shapes[raw["prototypes"]][1] if "prototypes" in raw else 0
-    coefficients = {"coefficients": masks} if masks else {}
-    layouts = {
-        "yolov8": _Layout({"centres": 4, "scores": classes} | coefficients, axis=1),
-        "yolov5": _Layout({"centres": 4, "objectness": 1, "scores": classes} | coefficients),
-        "end2end": _Layout({"boxes": 4, "score": 1, "class": 1} | coefficients, nms=False),
-    }
+    known = layouts(classes, masks)
     shape = shapes[raw["rows"]]
-    fitting = [name for name, layout in layouts.items() if shape[layout.axis] == sum(layout.parts.values())]
-    chosen = card.options.get("layout", fitting[0] if len(fitting) == 1 else None)
+    fitting = [name for name, layout in known.items() if shape[layout.axis] == sum(layout.parts.values())]
+    if notes.of_ultralytics:
+        fitting = [name for name in fitting if known[name].unit == notes.rt_detr]
+    # Boxes in 0..1 are in nothing that the shape shows: where the file does not say so, the card must.
+    open_ones = [name for name in fitting if known[name].unit == notes.rt_detr]
+    chosen = card.options.get("layout", open_ones[0] if len(open_ones) == 1 else None)
     if chosen not in fitting:
-        known = "; ".join(f"{name} {form}" for name, form in LAYOUTS.items())
+        described = "; ".join(f"{name} {form}" for name, form in LAYOUTS.items())
         raise ExportError(
             f"{path}: the output {raw['rows']!r} {list(shape)}, with {masks} masks and the {classes} labels of "
             f"{card.labels!r}, fits {' and '.join(fitting) or 'no known layout'}; the card's option `layout` is "
-            f"{chosen!r}. Known are {known}"
+            f"{chosen!r}. Known are {described}"
         )
-    return layouts[str(chosen)]
+    return known[str(chosen)]
 
 
-def _per_class(card: ModelCard, shape: tuple[int, ...], masks: int, path: Path) -> _Layout:
+def _per_class(card: ModelCard, shape: tuple[int, ...], masks: int, path: Path) -> Layout:
     """The layout of an end-to-end network's anchors before it chooses: [N, anchors, 4 + classes + masks]."""
     classes = len(read_labels(card.labels))
     if shape[2] != 4 + classes + masks:
         raise ExportError(
             f"{path}: the network scores {shape[2] - 4 - masks} classes, but {card.labels!r} has {classes} labels"
         )
-    return _Layout({"boxes": 4, "scores": classes} | ({"coefficients": masks} if masks else {}), nms=False)
+    return Layout({"boxes": 4, "scores": classes} | ({"coefficients": masks} if masks else {}), nms=False)
 
 
 def _scored_anchors(model: ModelProto) -> str | None:
@@ -149,8 +180,10 @@ def _scored_anchors(model: ModelProto) -> str | None:
     return None
 
 
-def _decode(layout: _Layout) -> ModelProto:
+def _decode(layout: Layout, size: tuple[int, int]) -> ModelProto:
     """Make the graph from `decode/rows` to raw answers as `export.network.Network` names them.
+
+    `size`: height and width of the input, to which boxes in 0..1 are brought.
 
     Opset and batch are those of every served graph.
     """
@@ -162,7 +195,8 @@ def _decode(layout: _Layout) -> ModelProto:
             parts[name] = f"{part}/last"
             nodes.append(helper.make_node("Transpose", [part], [parts[name]], perm=[0, 2, 1]))
     if "centres" in parts:
-        constants["decode/corners"] = _CORNERS
+        sides = np.array([size[1], size[0]] * 2, np.float32) if layout.unit else np.ones(4, np.float32)
+        constants["decode/corners"] = _CORNERS * sides
         nodes.append(helper.make_node("MatMul", [parts["centres"], "decode/corners"], ["boxes"]))
     else:
         nodes.append(helper.make_node("Identity", [parts["boxes"]], ["boxes"]))

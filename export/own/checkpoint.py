@@ -11,8 +11,8 @@ import msgspec
 
 from export.darknet.cfg import read_cfg
 from export.own.draft import AGPL, Draft, Fact, Wishes, own_file
-from export.own.names import class_names
 from export.ultralytics.checkpoint import read_model
+from export.ultralytics.notes import class_names
 from zoo.card import Licence, ModelCard, Normalise, Recipe
 from zoo.errors import ExportError
 from zoo.labels import read_labels

@@ -148,7 +148,7 @@ def add(
     name = name or adding.name_of(file)
     target = (out or catalog.own_folder()) / f"{name}.toml"
     adding.check_name(name, target, replace=yes or as_json)
-    wishes = adding.Wishes(name, **adding.in_bytes(wished))
+    wishes = adding.Wishes(name, photos=photos, **adding.in_bytes(wished))
     console = Console(stderr=True, quiet=as_json)
     store = Store(models)
     with TemporaryDirectory(prefix="zooserve-") as scratch, console.status(f"{file}: looking") as status:

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from export.own.graph import Graph, Layout, inspect
+from export.own.photos import inputs
+from export.own.rows import choose_layout, counts
 from zoo.card import AnyCard, Licence, ModelCard, Normalise, Recipe, Source, Task
 from zoo.errors import ExportError
 from zoo.hashing import sha256_of
@@ -31,7 +33,6 @@ CANDIDATES = {
     "0..255": _RAW,
     "0..255 BGR less ImageNet's mean": _CAFFE,
 }
-_MOST_OBJECTS = 1000  # rows of an end-to-end detector; others have a row for each of thousands of anchors
 _OF_DETECTORS = ("0..1", "0..255", "ImageNet's mean and deviation")
 
 
@@ -43,6 +44,7 @@ class Wishes:
         labels: a `.txt` file, or the name of one of the zoo's.
         size: height and width.
         mean, std: in 0..255.
+        photos: on which the network has something to find.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Wishes:
     channels: str | None = None
     layout: Layout | None = None
     output: str | None = None
+    photos: tuple[Path, ...] = ()
 
 
 class Fact(NamedTuple):
@@ -89,27 +92,33 @@ def draft_onnx(path: Path, wishes: Wishes, scratch: Path) -> Draft:
         CardError: the label file is missing or has an empty line.
     """
     graph = inspect(path, wishes.layout)
+    noted = graph.notes.task(path)
     (height, width), why_size = _size(graph, wishes)
     answers = graph.answers(height, width)
-    task, why_task = _task(graph, wishes, answers)
+    task, why_task = _task(graph, wishes, answers, noted)
     instances = task == "segment" and any(answer.ndim == 3 for answer in answers.values())
     family = "yolo_onnx" if task == "detect" or instances else "onnx"
     output, why_output = _output(graph, wishes, "detect" if instances else task, answers)
-    labels, why_labels = _labels(graph, wishes, task, answers, output, scratch)
+    possible = _classes(graph, task, answers, output, (height, width))
+    labels, why_labels = _labels(graph, wishes, task, possible, f"{output!r} {list(answers[output].shape)}", scratch)
     classes = read_labels(labels)
     options: dict[str, str | int | float | bool] = {"output": output} if len(answers) > 1 else {}
     if graph.layout == "nhwc":
         options["channels_last"] = True
     if task == "classify" and _is_softmax(answers[output]):
         options["probabilities"] = True
-    if family == "yolo_onnx" and len(classes) == 1 and answers[output].shape[2] == 6 + _masks(answers):
-        options["layout"] = "yolov5" if answers[output].shape[1] > _MOST_OBJECTS else "end2end"  # both fit
     if family == "yolo_onnx" and graph.layout == "nhwc":
         raise ExportError(f"{path}: takes [N, H, W, C]; export the detector with its channels first, [N, 3, H, W]")
     recipe, why_recipe = _recipe(graph, wishes, task, height, width)
     candidates, why_candidates = _candidates(graph, wishes, family)
+    kind = "probabilities" if "probabilities" in options else "raw scores"
+    if family == "yolo_onnx":
+        table = graph.answered(output, inputs(recipe, wishes.photos), next(iter(candidates.values())))
+        options["layout"], known = choose_layout(
+            table, len(classes), _masks(answers), (height, width), graph.notes, path
+        )
+        kind = f"{options['layout']} ({known})"
     licence, why_licence = _licence(graph, wishes)
-    kind = "probabilities" if "probabilities" in options else "boxes" if family == "yolo_onnx" else "raw scores"
     if labels == "salient":
         kind = "opacity"
     facts = [
@@ -145,7 +154,7 @@ def own_file(path: Path) -> Source:
 
 def _size(graph: Graph, wishes: Wishes) -> tuple[tuple[int, int], str]:
     built_in = (graph.height, graph.width)
-    noted = graph.noted_size()
+    noted = graph.notes.size
     if wishes.size is not None:
         if any(own not in {None, wish} for own, wish in zip(built_in, wishes.size, strict=True)):
             raise ExportError(
@@ -163,14 +172,12 @@ def _size(graph: Graph, wishes: Wishes) -> tuple[tuple[int, int], str]:
     )
 
 
-def _task(graph: Graph, wishes: Wishes, answers: Answers) -> tuple[Task, str]:
+def _task(graph: Graph, wishes: Wishes, answers: Answers, noted: Task | None) -> tuple[Task, str]:
     ranks = {answer.ndim for answer in answers.values()}
     if wishes.task is not None and wishes.task != "tensors":
         return wishes.task, "given"
-    noted = graph.notes.get("task", "")
-    for task in ("classify", "detect", "segment"):
-        if noted == task:
-            return task, "the file's note `task`"
+    if noted is not None:
+        return noted, "the file's notes"
     if ranks == {2}:
         return "classify", "assumed: its outputs are [N, C]"
     if ranks == {3}:
@@ -203,16 +210,21 @@ def _output(graph: Graph, wishes: Wishes, task: Task, answers: Answers) -> tuple
     return known[0], "the only one" if len(answers) == 1 else "the only one of its form"
 
 
-def _labels(graph: Graph, wishes: Wishes, task: Task, answers: Answers, output: str, scratch: Path) -> tuple[str, str]:
-    """Return the labels as a card names them; it has as many as the answer has classes."""
-    counts = _classes(task, answers, output)
-    shape = list(answers[output].shape)
+def _labels(
+    graph: Graph, wishes: Wishes, task: Task, counts: tuple[int, ...], output: str, scratch: Path
+) -> tuple[str, str]:
+    """Return the labels as a card names them; they are as many as `counts` allows, where that says anything."""
     if wishes.labels is not None:
         labels, known = wishes.labels, "given"
-    elif noted := graph.names():
+    elif noted := graph.notes.names:
         path = scratch / f"{wishes.name}.txt"
         path.write_text("\n".join(noted) + "\n", encoding="utf-8")
         labels, known = str(path), "the file's note `names`"
+    elif graph.notes.unread_names:
+        raise ExportError(
+            f"{graph.path}: its note `names` is {graph.notes.unread_names}, from which no class names can be read: "
+            "--labels names.txt, one name per line"
+        )
     elif task == "segment" and counts == (2,):
         return "salient", "assumed: one channel is the opacity of an object"
     elif usual := next((usual for count in counts if (usual := _USUAL_LABELS.get((task, count)))), None):
@@ -220,7 +232,7 @@ def _labels(graph: Graph, wishes: Wishes, task: Task, answers: Answers, output: 
     else:
         number = f"{counts[0]} " if counts else ""
         raise ExportError(
-            f"{graph.path}: the {number}classes of {output!r} {shape} need names: --labels names.txt, one name per line"
+            f"{graph.path}: the {number}classes of {output} need names: --labels names.txt, one name per line"
         )
     found = len(read_labels(labels))
     if counts and found not in counts:
@@ -230,26 +242,18 @@ def _labels(graph: Graph, wishes: Wishes, task: Task, answers: Answers, output: 
             hint = (
                 ": one channel is the opacity of an object, which needs the names of the background and of the object"
             )
-        raise ExportError(
-            f"{labels} has {found} labels, but the output {output!r} {shape} has {expected} classes{hint}"
-        )
+        raise ExportError(f"{labels} has {found} labels, but the output {output} has {expected} classes{hint}")
     return labels, known
 
 
-def _classes(task: Task, answers: Answers, output: str) -> tuple[int, ...]:
+def _classes(graph: Graph, task: Task, answers: Answers, output: str, size: tuple[int, int]) -> tuple[int, ...]:
     """Return how many classes an output can be of, the likeliest first; none where its shape does not tell."""
     shape = answers[output].shape
     if task == "classify":
         return (shape[1],)
     if len(shape) == 4:
         return (2 if shape[1] == 1 else shape[1],)
-    masks = _masks(answers)
-    if shape[2] == 6 + masks:
-        # End to end, it is xyxy, score and class: of any number. YOLOv5's anchors with one class look the same.
-        return (1,) if shape[1] > _MOST_OBJECTS else ()
-    columns, rows = sorted(shape[1:])  # there are more anchors than classes
-    box = 4 if shape[1] == columns else 5  # YOLOv5 has the anchors first, and an objectness
-    return (columns - box - masks,) if rows > columns > box + masks else ()
+    return counts(shape, _masks(answers), size, graph.notes)
 
 
 def _masks(answers: Answers) -> int:
@@ -259,12 +263,14 @@ def _masks(answers: Answers) -> int:
 
 def _recipe(graph: Graph, wishes: Wishes, task: Task, height: int, width: int) -> tuple[Recipe, str]:
     usual = {"classify": "crop", "detect": "letterbox", "segment": "stretch"}[task]
-    if task == "segment" and graph.of_ultralytics:
+    if task == "segment" and graph.notes.of_ultralytics:
         usual = "letterbox"
+    if graph.notes.rt_detr:
+        usual = "stretch"
     resize, short_side = wishes.resize or usual, None
     if resize == "crop":
-        short_side = max(height, width) if graph.of_ultralytics else round(max(height, width) / 0.875)
-    known = "given" if wishes.resize else f"assumed: usual for {task}"
+        short_side = max(height, width) if graph.notes.of_ultralytics else round(max(height, width) / 0.875)
+    known = "given" if wishes.resize else f"assumed: usual for {'RT-DETR' if graph.notes.rt_detr else task}"
     return Recipe(height, width, resize, short_side=short_side), known  # type: ignore[arg-type]
 
 
@@ -278,7 +284,7 @@ def _candidates(graph: Graph, wishes: Wishes, family: str) -> tuple[dict[str, No
     elif graph.normalises:
         found = {"0..255": _RAW} if graph.full_scale == 255 else {"0..1": _UNIT}
         known = f"the graph itself begins with {graph.normalises}"
-    elif graph.of_ultralytics:
+    elif graph.notes.of_ultralytics:
         found, known = {"0..1": _UNIT}, "Ultralytics' notes in the file"
     elif family == "yolo_onnx":
         found = {name: CANDIDATES[name] for name in _OF_DETECTORS}
@@ -295,7 +301,7 @@ def _candidates(graph: Graph, wishes: Wishes, family: str) -> tuple[dict[str, No
 
 def _licence(graph: Graph, wishes: Wishes) -> tuple[Licence, str]:
     """What Ultralytics exports is under the AGPL, code and all, unless its owner bought another licence."""
-    if graph.of_ultralytics or "AGPL-3.0" in graph.notes.get("license", ""):
+    if graph.notes.of_ultralytics or "AGPL-3.0" in graph.notes.noted.get("license", ""):
         return Licence(AGPL, wishes.licence or AGPL), "Ultralytics' notes in the file"
     if wishes.licence is None:
         raise ExportError(

@@ -3,20 +3,21 @@
 `export.own.draft` makes a card of it.
 """
 
-import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 
 from export.families.onnx import one_by_one, read
-from export.own.names import class_names
-from zoo.card import LARGEST_SIDE
+from export.heads import Pixels
+from export.ultralytics.notes import Notes
+from zoo.card import Normalise
 from zoo.errors import ExportError
 
 Layout = Literal["nchw", "nhwc"]
@@ -31,7 +32,7 @@ class Graph:
         layout: of the input: [N, C, H, W] or [N, H, W, C].
         channels: 3 or 1.
         height, width: of the input in pixels, None where they are free.
-        notes: the file's `metadata_props`. Ultralytics writes `names`, `stride`, `imgsz`, `task`, `license`.
+        notes: what its exporter noted in it.
         normalises: the operators that normalise the input inside the graph (`Sub, Div`), or "".
         full_scale: where it normalises, 255 or 1: the brightest pixel that it wants.
     """
@@ -42,24 +43,9 @@ class Graph:
     channels: int
     height: int | None
     width: int | None
-    notes: Mapping[str, str]
+    notes: Notes
     normalises: str
     full_scale: float
-
-    @property
-    def of_ultralytics(self) -> bool:
-        return self.notes.keys() >= {"names", "stride"}
-
-    def names(self) -> tuple[str, ...]:
-        """Return the class names that the exporter noted as `names`, or none."""
-        return class_names(_literal(self.notes.get("names", "")))
-
-    def noted_size(self) -> tuple[int, int] | None:
-        """Return the height and width that the exporter noted as `imgsz`, or None."""
-        match _literal(self.notes.get("imgsz", "")):
-            case [int(height), int(width)] if 0 < min(height, width) <= max(height, width) <= LARGEST_SIDE:
-                return height, width
-        return None
 
     def answers(self, height: int, width: int) -> dict[str, npt.NDArray[np.float32]]:
         """Return its float outputs to one picture of noise in 0..1, by name.
@@ -78,6 +64,12 @@ class Graph:
         except Exception as error:  # ONNX Runtime's errors have no common base of use
             raise ExportError(f"{self.path} does not run on {width} x {height} pixels: {error}") from error
 
+    def answered(self, output: str, images: npt.NDArray[np.uint8], normalise: Normalise) -> npt.NDArray[np.float32]:
+        """Return one output for images uint8 [M, H, W, 3], each answered alone: [M, ...]. Channels come first."""
+        with torch.no_grad():
+            x = Pixels(normalise)(torch.from_numpy(images)).numpy()
+        return one_by_one(self.session, [output], x)[0]
+
 
 def inspect(path: Path, layout: Layout | None = None) -> Graph:
     """Read an ONNX file.
@@ -93,7 +85,10 @@ def inspect(path: Path, layout: Layout | None = None) -> Graph:
     model, session = read(path)
     inputs = session.get_inputs()
     if len(inputs) != 1:
-        raise ExportError(f"{path}: has the inputs {[x.name for x in inputs]}, expected one, the picture")
+        raise ExportError(
+            f"{path}: has the inputs {[x.name for x in inputs]}, expected one, the image; --task tensors serves it as "
+            "it is"
+        )
     kind, shape = inputs[0].type, inputs[0].shape
     shown = f"{path}: takes {kind.removeprefix('tensor(').removesuffix(')')} {shape}"
     if len(shape) == 3:
@@ -117,18 +112,10 @@ def inspect(path: Path, layout: Layout | None = None) -> Graph:
         channels=channels,
         height=height if isinstance(height, int) else None,
         width=width if isinstance(width, int) else None,
-        notes=dict(session.get_modelmeta().custom_metadata_map),
+        notes=Notes(dict(session.get_modelmeta().custom_metadata_map)),
         normalises=", ".join(operators),
         full_scale=full_scale,
     )
-
-
-def _literal(note: str) -> object:
-    """Return what a note says as a literal of Python, or None where it is none."""
-    try:
-        return cast(object, ast.literal_eval(note))
-    except (MemoryError, RecursionError, SyntaxError, TypeError, ValueError):
-        return None
 
 
 def _normalisation(model: ModelProto, picture: str) -> tuple[list[str], float]:

@@ -11,16 +11,15 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import ImageOps
 from torchvision.ops import box_iou
 
 from export.network import Network
+from export.own.photos import open_photos
 from export.reference import Outputs, Reference
-from zoo import catalog
 from zoo.card import ModelCard, Normalise
 from zoo.recipe import apply_exact
 
-PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
 Image8 = npt.NDArray[np.uint8]
 _CANDIDATES = 100  # boxes per picture that are looked at
 _SAME = 0.5  # IoU of a box and its counterpart in the mirror
@@ -37,11 +36,9 @@ def try_normalisations(
         pixel) and its class, both views taken together. For detectors, the mean score of each photo's surest object
         that is there in the mirror, too.
     """
-    paths = [*(catalog.sample(name) for name in PHOTOS), *photos]
-    pictures = [ImageOps.exif_transpose(Image.open(path)).convert("RGB") for path in paths]
     views = [
         (np.array(apply_exact(card.recipe, one)), np.array(apply_exact(card.recipe, ImageOps.mirror(one))))
-        for one in pictures
+        for one in open_photos(photos)
     ]
     found = {}
     for name, normalise in candidates.items():

@@ -108,7 +108,9 @@ def test_where_two_layouts_fit_the_card_decides(make_card, save, tmp_path, optio
     card = make_card("detect", labels=str(tmp_path / "one.txt"), options=options)
     files = save(6, transposed=True)
     if answers is None:
-        with pytest.raises(ExportError, match=r"\[1, 24, 6\], with 0 masks .* fits yolov5 and end2end; .* is None"):
+        with pytest.raises(
+            ExportError, match=r"\[1, 24, 6\], with 0 masks .* fits yolov5 and end2end and rtdetr_top; .* is None"
+        ):
             build(card, files)
     else:
         assert {output.name for output in build(card, files).module.graph.output} == answers
@@ -133,6 +135,23 @@ def test_where_two_layouts_fit_the_card_decides(make_card, save, tmp_path, optio
 def test_other_answers_are_refused(make_card, save, task, form, options, message):
     with pytest.raises(ExportError, match=rf"net\.onnx: .*{message}"):
         build(make_card(task, labels="digits", options=options), save(**form))
+
+
+@pytest.mark.parametrize(
+    ("noted", "message"),
+    [
+        ({"task": "obb"}, "is noted as task 'obb'"),
+        ({"task": "segment", "head": "Segment"}, "a network that can segment, but net is to detect"),
+        ({"head": "RTDETRDecoder"}, "fits no known layout"),
+    ],
+)
+def test_a_card_cannot_say_otherwise_than_the_file(make_card, save, noted, message):
+    files = save(14)
+    model = onnx.load(files["weights"])
+    helper.set_model_props(model, {"names": "{}", "stride": "32"} | noted)
+    onnx.save_model(model, files["weights"])
+    with pytest.raises(ExportError, match=message):
+        build(make_card("detect", labels="digits"), files)
 
 
 def test_of_several_outputs_the_card_chooses(make_card, save):

@@ -3,9 +3,11 @@
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 from export.own.draft import Wishes
+from zoo.cli import main
 
 FLOAT = TensorProto.FLOAT
 
@@ -38,6 +40,51 @@ def make_onnx(tmp_path):
         return path
 
     return make
+
+
+NOTED = {"stride": "32", "task": "detect", "license": "AGPL-3.0", "names": "{0: 'cup', 1: 'plate'}"}
+
+
+@pytest.fixture
+def make_table(tmp_path):
+    """Write a network [1, 3, 64, 96] that answers the same rows to every image, as exporters of YOLO note it."""
+
+    def make(rows, *, name="net.onnx", notes=None, **noted):
+        model = make_model(
+            [
+                helper.make_node("ReduceMean", ["x"], ["mean"], axes=[1, 2, 3], keepdims=1),
+                helper.make_node("Squeeze", ["mean", "last"], ["one"]),
+                helper.make_node("Mul", ["one", "nought"], ["zero"]),
+                helper.make_node("Add", ["zero", "rows"], ["y"]),
+            ],
+            [("x", FLOAT, [1, 3, 64, 96])],
+            [("y", FLOAT, [1, *rows.shape])],
+            {"rows": rows[None], "nought": np.array(0, np.float32), "last": np.array([3])},
+            NOTED | noted if notes is None else notes,
+        )
+        onnx.save_model(model, tmp_path / name)
+        return tmp_path / name
+
+    return make
+
+
+def make_model(nodes, inputs, outputs, constants, notes=None):
+    """A graph of opset 17; inputs and outputs are names, types and shapes."""
+    values = [[helper.make_tensor_value_info(*value) for value in side] for side in (inputs, outputs)]
+    tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "net", *values, tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    helper.set_model_props(model, notes or {})
+    return model
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """`zooserve add` in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ZOOSERVE_CARDS", raising=False)
+    monkeypatch.setenv("ZOOSERVE_MODELS", str(tmp_path / "models"))
+    return lambda *arguments: CliRunner().invoke(main, ["add", *map(str, arguments)])
 
 
 @pytest.fixture

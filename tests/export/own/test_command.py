@@ -5,22 +5,11 @@ import re
 import shutil
 
 import pytest
-from click.testing import CliRunner
 
 from zoo import catalog
 from zoo.card import read_model_card
-from zoo.cli import main
 from zoo.sources import fetch_all
 from zoo.store import Store
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """The command in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ZOOSERVE_CARDS", raising=False)
-    monkeypatch.setenv("ZOOSERVE_MODELS", str(tmp_path / "models"))
-    return lambda *arguments: CliRunner().invoke(main, ["add", *map(str, arguments)])
 
 
 @pytest.fixture(scope="session")

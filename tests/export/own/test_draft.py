@@ -83,6 +83,7 @@ def test_a_softmax_at_the_end_and_channels_last_become_options(my_onnx, wish, tm
         ({}, {}, "the 4 classes of 'y' .* need names: --labels names.txt"),
         ({}, {"labels": 5}, r"names\.txt has 5 labels, but the output 'y' \[1, 4\] has 4 classes"),
         ({"notes": NOTES}, {"labels": 3}, "has 3 labels, but .* has 4 classes"),
+        ({"notes": NOTES | {"names": "{0: 'a', 2: 'b'}"}}, {}, "its note `names` is .*: --labels names.txt"),
         ({"shape": ("N", 3, "H", "W")}, {"labels": 4}, "takes pictures of any size.* --size 224"),
         ({}, {"labels": 4, "size": (64, 64)}, "its input is 32 x 32 pixels, so --size cannot be 64x64"),
         ({}, {"labels": 4, "task": "detect"}, "a model that can detect answers all boxes"),
@@ -111,7 +112,8 @@ def test_a_detector_of_one_class(wish, names, tmp_path, rows, layout):
         helper.make_node("MatMul", ["rows", "reshaped"], ["tall"]),
         helper.make_node("MatMul", ["tall", "columns"], ["y"]),
     ]
-    constants = {"axes": [1, 2, 3], "column": [0, 1, 1], "rows": np.ones((1, rows, 1)), "columns": np.ones((1, 6))}
+    constants = {"axes": [1, 2, 3], "column": [0, 1, 1], "rows": np.ones((1, rows, 1))}
+    constants["columns"] = np.array([[50, 50, 200, 200, 1, 0]])
     graph = helper.make_graph(
         nodes,
         "net",

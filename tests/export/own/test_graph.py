@@ -66,10 +66,10 @@ def test_a_batch_normalisation_in_front_is_one(make_onnx):
 def test_the_notes_of_an_exporter_are_read(make_onnx):
     notes = {"names": "{0: 'cat', 1: 'dog'}", "stride": "32", "imgsz": "[640, 384]", "task": "detect"}
     graph = inspect(make_onnx(notes=notes))
-    assert graph.of_ultralytics
-    assert graph.names() == ("cat", "dog")
-    assert graph.noted_size() == (640, 384)
-    assert not inspect(make_onnx(notes={"names": "[]"})).of_ultralytics
+    assert graph.notes.of_ultralytics
+    assert graph.notes.names == ("cat", "dog")
+    assert graph.notes.size == (640, 384)
+    assert not inspect(make_onnx(notes={"names": "[]"})).notes.of_ultralytics
 
 
 @pytest.mark.parametrize(
@@ -86,12 +86,12 @@ def test_the_notes_of_an_exporter_are_read(make_onnx):
     ],
 )
 def test_noted_names(make_onnx, noted, names):
-    assert inspect(make_onnx(notes={"names": noted})).names() == names
+    assert inspect(make_onnx(notes={"names": noted})).notes.names == names
 
 
 @pytest.mark.parametrize("noted", ["640", "('a', 'b')", "[0, 640]", "[640, 1000000]", "[1, 2, 3]", "["])
 def test_a_noted_size_that_is_none(make_onnx, noted):
-    assert inspect(make_onnx(notes={"imgsz": noted})).noted_size() is None
+    assert inspect(make_onnx(notes={"imgsz": noted})).notes.size is None
 
 
 def test_a_division_by_zero_is_no_normalisation(make_onnx):

@@ -1,0 +1,25 @@
+"""The photos on which `zooserve add` tries a network: four of the samples, and those of its owner."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from zoo import catalog
+from zoo.card import Recipe
+from zoo.recipe import apply_exact
+
+PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
+
+
+def open_photos(photos: Sequence[Path]) -> list[Image.Image]:
+    """Open the sample photos and `photos`, upright, mode RGB."""
+    paths = [*(catalog.sample(name) for name in PHOTOS), *photos]
+    return [ImageOps.exif_transpose(Image.open(path)).convert("RGB") for path in paths]
+
+
+def inputs(recipe: Recipe, photos: Sequence[Path]) -> npt.NDArray[np.uint8]:
+    """Return the sample photos and `photos` after a recipe, uint8 [M, H, W, 3]."""
+    return np.stack([np.asarray(apply_exact(recipe, photo)) for photo in open_photos(photos)])
