@@ -12,6 +12,7 @@ import click
 
 from zoo.errors import ZooError, refused_by_system
 from zoo.extras import extra_of
+from zoo.files import LINE, shown
 
 
 class Commands(click.Group):
@@ -40,11 +41,11 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except ZooError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(shown(error, LINE)) from error
         except BrokenPipeError:
             raise  # whoever reads has gone, which is no fault: click knows
         except OSError as error:
-            raise click.ClickException(refused_by_system(error)) from error
+            raise click.ClickException(shown(refused_by_system(error), LINE)) from error
 
 
 def _entry_points() -> dict[str, EntryPoint]:

@@ -8,10 +8,11 @@ import msgspec
 from zoo import catalog
 from zoo.card import AnyCard, AnyServed, ModelCard, Recipe, ServedCard, ServedTensors
 from zoo.errors import StoreError
+from zoo.files import LINE, shown
 from zoo.libraries import find_card
 from zoo.licences import to_accept
 from zoo.sources import address
-from zoo.store import Entry, Store, verify_folder
+from zoo.store import Entry, Store, entries_or_say, verify_folder
 
 _models = click.option(
     "--models",
@@ -30,7 +31,7 @@ def show(name: str, models: Path | None, as_json: bool) -> None:
 
     NAME is one of `zooserve list`, one that a library knows (resnet50), or the path of a card (`.toml`).
     """
-    exported = {entry.name: entry for entry in Store(models).entries()}
+    exported = {entry.name: entry for entry in entries_or_say(Store(models))}
     entry = exported.get(name)
     card = find_card(name) if entry is None or name in catalog.names() else None
     entry = entry or (exported.get(card.name) if card else None)
@@ -41,7 +42,7 @@ def show(name: str, models: Path | None, as_json: bool) -> None:
     facts = _facts(card, served, entry)
     width = max(len(key) for key, _ in facts)
     for key, value in facts:
-        click.echo(f"{key:<{width}}  {value}")
+        click.echo(f"{key:<{width}}  {shown(value, LINE)}")
 
 
 @click.command()
@@ -56,7 +57,7 @@ def verify(names: tuple[str, ...], models: Path | None, as_json: bool) -> None:
     store = Store(models)
     for name in names:
         store.latest(name)
-    entries = [entry for entry in store.entries() if not names or entry.name in names]
+    entries = [entry for entry in entries_or_say(store) if not names or entry.name in names]
     if not entries:
         raise StoreError(f"{store.root} holds no models: run `zooserve export --default`")
     problems = [_problem(entry) for entry in entries]
@@ -69,7 +70,7 @@ def verify(names: tuple[str, ...], models: Path | None, as_json: bool) -> None:
         )
     else:
         for entry, problem in zip(entries, problems, strict=True):
-            click.echo(f"{entry.name} {entry.version}: {problem or 'intact'}")
+            click.echo(f"{entry.name} {entry.version}: {shown(problem or 'intact', LINE)}")
     if any(problems):
         raise click.exceptions.Exit(1)
 

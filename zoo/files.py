@@ -11,7 +11,9 @@ from pathlib import Path
 
 LARGEST_CARD = 4_000_000
 """Bytes of a card, a label file or an answer that is kept; the largest of the zoo has 60,000."""
-_NAME_LENGTH = 200  # characters of a name that are shown
+LINE = 4000
+"""Characters of a message that are shown; a name has fewer."""
+_NAME_LENGTH = 200
 
 
 def open_regular(path: Path) -> BufferedReader:

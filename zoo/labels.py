@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from zoo.errors import CardError
+from zoo.files import read_regular
 
 _FOLDER = Path(__file__).parent / "labels"
 
@@ -18,13 +19,15 @@ def read_labels(name: str) -> tuple[str, ...]:
         CardError: there is no such file, it is not in UTF-8, or a line of it is empty.
     """
     path = Path(name) if name.endswith(".txt") else _FOLDER / f"{name}.txt"
-    if not path.is_file():
+    if not path.exists():
         if name.endswith(".txt"):
             raise CardError(f"the label file {path} does not exist: it is to hold one class name per line")
         known = ", ".join(sorted(file.stem for file in _FOLDER.glob("*.txt")))
         raise CardError(f"there are no labels called {name!r}: use one of {known}, or add {path.name} to zoo/labels")
     try:
-        labels = tuple(path.read_text(encoding="utf-8-sig").splitlines())  # some editors begin a file with a mark
+        labels = tuple(read_regular(path).decode("utf-8-sig").splitlines())  # some editors begin a file with a mark
+    except OSError as error:
+        raise CardError(f"the label file {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise CardError(f"{path} is not in UTF-8 ({error}): save it so") from error
     for line, label in enumerate(labels, start=1):

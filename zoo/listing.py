@@ -12,9 +12,10 @@ from rich.table import Table
 from zoo import catalog
 from zoo.card import read_model_card
 from zoo.errors import CardError, SourceError, ZooError
+from zoo.files import LINE, shown
 from zoo.libraries import Description, Library, describe, described, libraries, library
 from zoo.licences import to_accept
-from zoo.store import Entry, Store
+from zoo.store import Entry, Store, entries_or_say
 
 
 class Row(Struct, kw_only=True):
@@ -64,7 +65,7 @@ def list_models(name: str | None, models: Path | None, as_json: bool) -> None:
 
     Cards are the zoo's own and those in $ZOOSERVE_CARDS (or ./cards). A LIBRARY lists the models that need no card.
     """
-    exported = {entry.name: entry for entry in Store(models).entries()}  # the latest version comes last
+    exported = {entry.name: entry for entry in entries_or_say(Store(models))}  # the latest version comes last
     cards: dict[str, Description | ZooError] = dict(_cards())
     if name is None:
         listed = sorted(cards.keys() | exported.keys())
@@ -79,7 +80,7 @@ def list_models(name: str | None, models: Path | None, as_json: bool) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, width=200)  # in a pipe, a table keeps its columns
     console.print(_table(rows))
-    if problems := {row.problem: f"{row.name}: {row.problem}" for row in reversed(rows) if row.problem}:
+    if problems := {row.problem: shown(f"{row.name}: {row.problem}", LINE) for row in reversed(rows) if row.problem}:
         console.print("", *reversed(problems.values()), sep="\n", soft_wrap=True)  # each once, with its first model
     if any(row.accept for row in rows):
         console.print("\n* asks something of whoever serves it: `zooserve export NAME --accept-license LICENCE`")
@@ -145,7 +146,7 @@ def _table(rows: list[Row]) -> Table:
     for heading in ("SOURCE", "PRECISION", "STATE"):
         table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(
+        cells = (
             row.name,
             row.task,
             row.licence + (" *" if row.accept else ""),
@@ -154,6 +155,7 @@ def _table(rows: list[Row]) -> Table:
             row.precision,
             row.state,
         )
+        table.add_row(*map(shown, cells))
     return table
 
 

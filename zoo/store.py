@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from zoo.files import open_regular, shown
 _VERSION = re.compile("[0-9]{1,9}")
 _LARGEST_GOLDEN = 256_000_000  # bytes of a golden photo, or of golden tensors
 _MOST_FILES = 1000  # in a model's folder
+_MOST_LINES = 20  # about what is skipped
 _CHUNK = 1 << 20
 
 
@@ -160,6 +162,16 @@ class Store:
             StoreError: naming each file that is missing, changed or not of the folder.
         """
         return verify_folder(self.path(name, version))
+
+
+def entries_or_say(store: Store) -> list[Entry]:
+    """Return the folders of a store for a command, which says on standard error what is skipped."""
+    entries, skipped = store.look()
+    for line in skipped[:_MOST_LINES]:
+        print(line, file=sys.stderr)  # noqa: T201
+    if len(skipped) > _MOST_LINES:
+        print(f"{len(skipped) - _MOST_LINES} more are skipped", file=sys.stderr)  # noqa: T201
+    return entries
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import onnxruntime as ort
 import platformdirs
 
 from service.engine.profile import Profile
+from zoo.files import read_regular
 
 logger = logging.getLogger(__name__)
 _FORM = "2"  # of what follows from a measurement; another one is measured anew
@@ -19,7 +20,7 @@ _FORM = "2"  # of what follows from a measurement; another one is measured anew
 def recall(key: str) -> Profile | None:
     """Return what was measured under this key at an earlier start, if it is there and readable."""
     try:
-        return msgspec.json.decode(_path(key).read_bytes(), type=Profile)
+        return msgspec.json.decode(read_regular(_path(key)), type=Profile)
     except (OSError, msgspec.DecodeError):
         return None
 
