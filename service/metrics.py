@@ -1,6 +1,5 @@
 """The Prometheus metrics of the service. Labels come from closed sets only: nothing that a client types becomes one."""
 
-import os
 import platform
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
@@ -15,8 +14,8 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.multiprocess import MultiProcessCollector
 
+from service.counts import Counts
 from service.gpu import find_gpus
 from service.processes import Processes
 
@@ -39,10 +38,19 @@ class Children(dict[tuple[str, ...], Any]):
 
 
 class Metrics:
-    """All series, on a registry of their own. With several server processes they are added up from shared files."""
+    """All series, on a registry of their own.
 
-    def __init__(self) -> None:
-        registry = self._registry = CollectorRegistry()
+    Args:
+        counts: where several server processes keep their values, to be added up; None: there is one process.
+    """
+
+    def __init__(self, counts: Counts | None = None) -> None:
+        if counts is not None:
+            counts.use()
+        registry = CollectorRegistry()
+        self._all = registry if counts is None else CollectorRegistry()
+        if counts is not None:
+            self._all.register(counts)
         self.requests = Children(
             Counter(
                 "zooserve_requests", "Requests by outcome (HTTP status)", ["task", "model", "code"], registry=registry
@@ -133,25 +141,17 @@ class Metrics:
             _version("zooserve"), _version("onnxruntime-gpu", "onnxruntime"), platform.python_version()
         ).set(1)
         self._machine = CollectorRegistry()  # read when they are asked for, by whichever process that is
-        self._machine.register(Processes())
+        self._machine.register(Processes(counts))
         if gpus := find_gpus():
             self._machine.register(gpus)
 
     def render(self) -> bytes:
         """Everything in Prometheus' text format."""
-        return generate_latest(self._all()) + generate_latest(self._machine)
+        return generate_latest(self._all) + generate_latest(self._machine)
 
     def collect(self) -> Iterable[Metric]:
         """Our series as families of samples, for whoever counts with them."""
-        return self._all().collect()
-
-    def _all(self) -> CollectorRegistry:
-        """The series of all server processes."""
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-            return self._registry
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return registry
+        return self._all.collect()
 
 
 def _version(*distributions: str) -> str:

@@ -3,25 +3,31 @@
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from service.counts import Counts
+
 
 class Processes(Collector):
     """Memory, processor time and open files of all server processes together, read when they are asked for.
 
-    With several processes the one that answers `/metrics` reports for all: they are its siblings that keep metrics.
+    With several processes the one that answers `/metrics` reports for all.
+
+    Args:
+        counts: the memory that the processes share; None: there is one.
     """
+
+    def __init__(self, counts: Counts | None = None) -> None:
+        self._counts = counts
 
     def collect(self) -> Iterator[Metric]:
         """Read the figures; a process that ended meanwhile is left out."""
         memory = files = cpu = 0.0
         start = float("inf")
-        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-        group = _group(Path(folder)) if folder else [psutil.Process()]
+        group = self._counts.processes() if self._counts else [psutil.Process()]
         for process in group:
             with suppress(psutil.Error), process.oneshot():
                 memory += process.memory_info().rss
@@ -29,7 +35,7 @@ class Processes(Collector):
                 cpu += times.user + times.system
                 start = min(start, process.create_time())
                 files += process.num_fds() if os.name == "posix" else 0
-        if folder:  # their parent keeps the time of those that ended, so that the sum never falls
+        if self._counts:  # their parent keeps the time of those that ended, so that the sum never falls
             with suppress(psutil.Error):
                 ended = psutil.Process(os.getppid()).cpu_times()
                 cpu += ended.children_user + ended.children_system
@@ -42,15 +48,3 @@ class Processes(Collector):
     def describe(self) -> Iterator[Metric]:
         """Spare the registry a first reading."""
         yield from ()
-
-
-def _group(folder: Path) -> list[psutil.Process]:
-    """This process and its siblings, whose files of metrics bear their numbers."""
-    parent = os.getppid()
-    group = []
-    for number in {file.stem.rpartition("_")[2] for file in folder.glob("*.db")}:
-        with suppress(psutil.Error):  # it ended
-            process = psutil.Process(int(number))
-            if process.ppid() == parent:  # not another that was given the number of one that ended
-                group.append(process)
-    return group

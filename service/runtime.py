@@ -17,6 +17,7 @@ from service.metrics import Metrics
 from service.predictor import Predictor
 from service.selftest import self_test
 from service.settings import Settings, remarks
+from service.supervisor import SHARED, end_with_supervisor, shared_counts
 from service.tracing import start_tracing
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class Runtime:
         if process == 0:
             for line in [*remarks(), *_crowded(settings)]:
                 logger.warning("%s", line)
-        self.metrics = Metrics()
+        self.metrics = Metrics(shared_counts(process))
         self.tracing = start_tracing()
         self.pauses = Pauses()
         self.workers = Workers(_threads(settings), settings.work_s)
@@ -52,7 +53,7 @@ class Runtime:
             on_broken=self._give_up,
         )
         # `zooserve serve` makes a folder where the server's processes tell each other what was unloaded.
-        shared = os.environ.get("ZOOSERVE_SHARED")
+        shared = os.environ.get(SHARED)
         unloaded = Unloaded(Path(shared) if shared else None)
         self._loaded = Path(shared, ".loaded") if shared else None
         self.replaces = self._loaded is not None and self._loaded.exists()
@@ -60,7 +61,8 @@ class Runtime:
         self.predictor = Predictor(self.repository, settings)
 
     def start(self) -> None:
-        """Load the models in the background."""
+        """Load the models in the background, and go when the process that started this one is gone."""
+        end_with_supervisor(self.settings)
         self.repository.load_in_background(then=self.pauses.calm)
 
     def note_loaded(self) -> None:

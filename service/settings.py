@@ -13,7 +13,7 @@ from service.options import expected
 
 PREFIX = "ZOOSERVE_"
 # What is read elsewhere under our prefix: by other commands, and what the server's processes tell each other.
-_NO_SETTINGS = ("ADMIN_KEY", "API_KEY", "CACHE", "CARDS", "HOST", "SHARED")
+_NO_SETTINGS = ("ADMIN_KEY", "API_KEY", "CACHE", "CARDS", "COUNTS", "HOST", "SHARED", "SUPERVISOR")
 # What Kubernetes and Docker set for a Service called `zooserve-grpc`: ZOOSERVE_GRPC_PORT=tcp://10.0.0.1:8001, and
 # ZOOSERVE_GRPC_SERVICE_HOST, ZOOSERVE_GRPC_SERVICE_PORT_HTTP, ZOOSERVE_GRPC_PORT_8001_TCP_ADDR and their like.
 _LINK = re.compile(r"(tcp|udp|sctp)://\S+:\d+")

@@ -2,9 +2,7 @@
 
 import ipaddress
 import os
-import shutil
 import socket
-import tempfile
 from pathlib import Path
 from typing import cast
 
@@ -13,8 +11,10 @@ from rich.console import Console
 
 from service.grpc import require
 from service.http.keys import Guard
-from service.settings import PREFIX, SettingError, is_service_link, read_settings, table
+from service.settings import PREFIX, SettingError, Settings, is_service_link, read_settings, table
+from service.supervisor import SHARED, state_folder
 
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _SERVE_EXAMPLES = """
 \b
 Examples:
@@ -67,11 +67,18 @@ def serve(host: str, port: int, models: str | None) -> None:
         _check_port(address, settings.grpc_port, "ZOOSERVE_GRPC_PORT=")
     os.environ["ZOOSERVE_HOST"] = str(address)  # for the processes, whose second port is to be there too
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
-    # A home of its own: two servers with one home wipe each other's metrics.
-    home = os.environ["BENTOML_HOME"] = tempfile.mkdtemp(prefix="zooserve-")
-    os.environ["ZOOSERVE_SHARED"] = tempfile.mkdtemp(dir=home)
-    from service.bento import FrontedService, ZooServe  # noqa: PLC0415 - BentoML reads its environment when it is imported
+    _tell(address, port, settings, guard)
+    with state_folder() as folder:
+        os.environ["BENTOML_HOME"] = str(folder / "bentoml")
+        os.environ[SHARED] = str(folder / "shared")
+        (folder / "shared").mkdir()
+        from service.bento import FrontedService, ZooServe  # noqa: PLC0415 - BentoML reads its environment when it is imported
 
+        cast(FrontedService, ZooServe).serve_http(host=str(address), port=port)
+
+
+def _tell(address: _Address, port: int, settings: Settings, guard: Guard) -> None:
+    """Say where the server will be, and who may use it."""
     shown = f"[{address}]" if address.version == 6 else str(address)
     Console(stderr=True).print(
         f"Serving {Path(settings.models).resolve()} on [bold]http://{shown}:{port}[/bold] "
@@ -86,13 +93,9 @@ def serve(host: str, port: int, models: str | None) -> None:
             highlight=False,
             soft_wrap=True,
         )
-    try:
-        cast(FrontedService, ZooServe).serve_http(host=str(address), port=port)
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
 
 
-def _check_port(address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int, choice: str) -> None:
+def _check_port(address: _Address, port: int, choice: str) -> None:
     with socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,0 +1,111 @@
+"""What the process that starts the server's processes gives them, and what they do when it is gone.
+
+`commands.serve` makes the folder, `bento` has the rest made before any process is started; `runtime` takes it up.
+"""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import platformdirs
+
+from service.counts import Counts, new_memory
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+SHARED = "ZOOSERVE_SHARED"  # a folder where the processes tell each other what was loaded and unloaded
+_COUNTS = "ZOOSERVE_COUNTS"  # paths of the memory of their counts, as JSON
+_SUPERVISOR = "ZOOSERVE_SUPERVISOR"  # the end of a pipe that stays open as long as the starting process lives
+_MARGIN_S = 10.0  # seconds after drain and longest request, when a process that still has not ended is killed
+
+
+@contextmanager
+def state_folder() -> Iterator[Path]:
+    """Make a folder for this server's state, and remove it at the end; those of servers that were killed go as well.
+
+    It lies with the user's state: Debian 13 and Ubuntu clean /tmp of what was not touched for ten days. It is in /tmp
+    only where the other cannot be written. It is locked while any of the server's processes lives, for systemd's
+    cleaner leaves locked folders alone (tmpfiles.d(5)).
+    """
+    base = platformdirs.user_state_path("zooserve")
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        alone = _lock(base, wait=True)  # nobody takes a folder for left that has no lock yet
+        try:
+            _remove_left(base)
+            folder = Path(tempfile.mkdtemp(prefix="server-", dir=base))
+            lock = _lock(folder)
+        finally:
+            os.close(alone)
+    except OSError:
+        folder = Path(tempfile.mkdtemp(prefix="zooserve-"))
+        lock = _lock(folder)
+    os.set_inheritable(lock, True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove_left(base: Path) -> None:
+    """Remove the folders of servers none of whose processes lives."""
+    for folder in base.glob("server-*"):
+        with suppress(OSError):  # it is locked: its server lives
+            lock = _lock(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+
+def _lock(folder: Path, *, wait: bool = False) -> int:
+    """Lock a folder until what is returned is closed by all who inherited it; raises OSError where another has it."""
+    import fcntl  # noqa: PLC0415 - there is none elsewhere than on POSIX
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def prepare(settings: Settings) -> None:
+    """Make what the server's processes inherit. In the process that starts them, before it does."""
+    reading, _writing = os.pipe()  # the other end closes with this process, however that ends
+    os.set_inheritable(reading, True)
+    os.environ[_SUPERVISOR] = str(reading)
+    if settings.workers > 1:
+        folder = Path(os.environ.get(SHARED) or tempfile.mkdtemp(prefix="zooserve-"))
+        # As many again as circus numbers at most.
+        os.environ[_COUNTS] = json.dumps(new_memory(2 * settings.workers, folder))
+
+
+def shared_counts(process: int) -> Counts | None:
+    """The memory for the counts of this server process, by its number; None where it is the only one."""
+    paths = os.environ.get(_COUNTS)
+    return Counts(json.loads(paths), process) if paths else None
+
+
+def end_with_supervisor(settings: Settings) -> None:
+    """End this process, as after SIGTERM, when the one that started it is gone: nobody else would end it."""
+    inherited = os.environ.get(_SUPERVISOR)
+    if inherited is None:
+        return
+
+    def watch() -> None:
+        os.read(int(inherited), 1)  # nothing is ever written: it returns when the other end is closed
+        logger.warning("the process that started this one is gone: this one ends, too")
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(settings.drain_s + settings.timeout_ms / 1000 + _MARGIN_S)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="supervisor", daemon=True).start()
