@@ -36,6 +36,7 @@ def _nothing_of_the_user(tmp_path_factory) -> Iterator[None]:
 def models(tmp_path_factory) -> Path:
     """A store with the default models and no others; `make test` exports them first."""
     store = tmp_path_factory.mktemp("store")
+    store.chmod(0o755)  # the image reads it as another user
     for card in (card for card in catalog.cards() if card.default):
         exported = ROOT / "models" / card.name / card.version
         if not exported.is_dir():
