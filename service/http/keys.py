@@ -3,34 +3,44 @@
 Off unless `ZOOSERVE_API_KEYS` is set; the administrator's routes always need a key of `ZOOSERVE_ADMIN_KEYS`.
 """
 
+import codecs
 import hashlib
 import hmac
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time_ns
 
 from service.errors import Reason, RequestError
 from service.settings import SettingError
+from zoo.files import open_regular
 
 logger = logging.getLogger(__name__)
 _LOOK_EVERY = 1.0  # seconds
+_COMPLAIN_EVERY = 60.0  # seconds
+_SETTLED_NS = 2_000_000_000
+_MAX_FILE = 256 * 1024  # bytes
 
 
 class Keys:
     """A set of keys: given with commas, or `@` and the path of a file with one per line, read again when it changes.
 
-    Only digests are kept, and every key is compared with every digest in constant time.
+    Lines that begin with `#` are comments. A file that is emptied or removed leaves no key, so nobody is let in until
+    it holds one again. Where it cannot be read, the keys stay as they were. Only digests are kept, and every key is
+    compared with every digest in constant time.
 
     Raises:
         SettingError: there is no key in what was given, or the file cannot be read, or holds none.
     """
 
     def __init__(self, given: str) -> None:
+        self._given = bool(given)
         self._path = Path(given[1:]) if given.startswith("@") else None
-        self._digests = [] if self._path else _digests(given.split(","))
-        self._changed = 0
+        self._digests = [] if self._path else _digests(key.encode() for key in given.split(","))
+        self._state: tuple[int, int, int] | None = None  # of the file when it was read; None: read it again
         self._looked = monotonic()
+        self._complaint, self._complained = "", 0.0
         if given and not self._path and not self._digests:  # two variables that are not set, say: "$A,$B"
             raise SettingError(f"the keys `{given}` hold no key: expected keys with commas between them, or @FILE")
         if self._path:
@@ -38,9 +48,12 @@ class Keys:
                 self._read(self._path)
             except (OSError, ValueError) as error:
                 raise SettingError(f"the key file {self._path} cannot be used: {error}") from error
+            if not self._digests:
+                raise SettingError(f"the key file {self._path} holds no key: expected one per line")
 
     def __bool__(self) -> bool:
-        return bool(self._digests)
+        """Whether keys were given, whatever became of them since."""
+        return self._given
 
     def knows(self, headers: Mapping[bytes, bytes]) -> bool:
         """Whether a request brings one of the keys: `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
@@ -54,19 +67,41 @@ class Keys:
         if self._path is None or monotonic() - self._looked < _LOOK_EVERY:
             return
         self._looked = monotonic()
+        before = self._digests
         try:
-            if self._path.stat().st_mtime_ns != self._changed:
+            if self._state is None or _state(self._path.stat()) != self._state:
                 self._read(self._path)
-                logger.info("%s holds %d keys now", self._path, len(self._digests))
+        except (FileNotFoundError, NotADirectoryError):
+            self._digests, self._state = [], None
+            self._complain(f"the key file {self._path} is not there: nobody is let in by it until it is")
         except (OSError, ValueError) as error:
-            logger.error("the keys stay as they were: %s: %s", self._path, error)  # noqa: TRY400 - the reason is enough
+            self._state = None
+            self._complain(f"the keys stay as they were: {self._path}: {error}")
+        else:
+            if not self._digests:
+                self._complain(f"the key file {self._path} holds no key: nobody is let in by it until it does")
+            elif self._digests != before:
+                self._complaint = ""
+                logger.info("%s holds %d keys now", self._path, len(self._digests))
+
+    def _complain(self, complaint: str) -> None:
+        """Log an error, and again every minute while it lasts."""
+        if complaint != self._complaint or monotonic() - self._complained > _COMPLAIN_EVERY:
+            self._complaint, self._complained = complaint, monotonic()
+            logger.error("%s", complaint)
 
     def _read(self, path: Path) -> None:
-        self._changed = path.stat().st_mtime_ns
-        digests = _digests(line for line in path.read_text("utf-8").splitlines() if not line.startswith("#"))
-        if not digests:
-            raise ValueError("it holds no key; each line is to be one")
-        self._digests = digests
+        with open_regular(path) as file:
+            found = os.fstat(file.fileno())
+            content = file.read(_MAX_FILE + 1)
+        if len(content) > _MAX_FILE:
+            raise ValueError(f"it has more than {_MAX_FILE} bytes")
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise ValueError("it is UTF-16; save it as UTF-8")
+        lines = (line.strip() for line in content.removeprefix(codecs.BOM_UTF8).splitlines())
+        self._digests = _digests(line for line in lines if not line.startswith(b"#"))
+        # What was written a moment ago may be written again without another time.
+        self._state = _state(found) if time_ns() - found.st_mtime_ns > _SETTLED_NS else None
 
 
 class Guard:
@@ -91,5 +126,9 @@ class Guard:
             raise RequestError(Reason.UNAUTHORISED, "An administrator's key is needed: `Authorization: Bearer KEY`.")
 
 
-def _digests(keys: Iterable[str]) -> list[bytes]:
-    return [hashlib.sha256(key.strip().encode()).digest() for key in keys if key.strip()]
+def _digests(keys: Iterable[bytes]) -> list[bytes]:
+    return [hashlib.sha256(key.strip()).digest() for key in keys if key.strip()]
+
+
+def _state(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,6 +1,7 @@
 """Who may ask, who may load: keys from the environment and from a file, over HTTP and on their own."""
 
 import os
+from unittest.mock import Mock
 
 import pytest
 
@@ -30,21 +31,98 @@ def test_which_keys_are_known(given, headers, known):
     assert Keys(given).knows(headers) is known
 
 
-def test_a_file_of_keys_is_read_again_when_it_changes(tmp_path, monkeypatch, caplog):
+@pytest.fixture
+def key_file(tmp_path, monkeypatch):
+    """A file of keys, and a function that makes `Keys` of it that look at it each time they are asked."""
     monkeypatch.setattr(keys, "_LOOK_EVERY", 0)
     path = tmp_path / "keys"
-    path.write_text("# the team's\nfirst\n\nsecond\n")
-    held = Keys(f"@{path}")
-    assert held.knows({b"x-api-key": b"second"})
-    assert not held.knows({b"x-api-key": b"# the team's"})
-    path.write_text("third\n")
+
+    def held(content: bytes) -> Keys:
+        path.write_bytes(content)
+        return Keys(f"@{path}")
+
+    return path, held
+
+
+def known(held: Keys, *asked: bytes) -> list[bytes]:
+    return [key for key in asked if held.knows({b"x-api-key": key})]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"# the team's\nfirst\n\nsecond\n",
+        b"\xef\xbb\xbffirst\n  # the team's\nsecond",
+        b"\xef\xbb\xbf# the team's\r\nfirst\r\n\t# the team's\r\n  second  \r\n",
+        b"first\rsecond\r\t #the team's",
+    ],
+    ids=["comment", "byte order mark", "Windows", "old Mac"],
+)
+def test_a_key_file_is_read_as_people_write_it(key_file, content):
+    held = key_file[1](content)
+    assert known(held, b"first", b"second") == [b"first", b"second"]
+    assert not known(held, b"# the team's", b"#the team's", b"the team's", b"", b"\xef\xbb\xbffirst", b"first\r")
+
+
+def test_a_key_file_is_read_again_when_it_changes(key_file):
+    path, held = key_file[0], key_file[1](b"first\nsecond\n")
+    path.write_bytes(b"first\nthirds\n")  # of the same size, perhaps at the same time
+    assert known(held, b"first", b"second", b"thirds") == [b"first", b"thirds"]
     os.utime(path, ns=(1, 1))
-    assert held.knows({b"x-api-key": b"third"})
-    assert not held.knows({b"x-api-key": b"first"})
-    for break_it in (path.unlink, lambda: path.write_text("\n")):
-        break_it()
-        assert held.knows({b"x-api-key": b"third"}), "a broken file locks nobody out and lets nobody in"
+    assert known(held, b"first")
+    other = path.with_name("new")
+    other.write_bytes(b"fourth\nfifths")
+    os.utime(other, ns=(1, 1))
+    other.replace(path)  # as Kubernetes does
+    assert known(held, b"first", b"thirds", b"fourth") == [b"fourth"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"# first\n", b"\xef\xbb\xbf", None])
+def test_a_key_file_without_keys_lets_nobody_in(key_file, caplog, content):
+    path, held = key_file[0], key_file[1](b"first\n")
+    guard = Guard(f"@{path}", f"@{path}")
+    assert known(held, b"first")
+    path.unlink() if content is None else path.write_bytes(content)
+    for _ in range(3):
+        assert not known(held, b"first", b"")
+        for check, reason in ((guard.check, Reason.UNAUTHORISED), (guard.check_admin, Reason.UNAUTHORISED)):
+            with pytest.raises(RequestError) as refusal:
+                check({b"x-api-key": b"first"})
+            assert refusal.value.reason is reason
+    assert held
+    assert not guard.open
+    told = [record for record in caplog.records if "nobody is let in" in record.message]
+    assert len(told) == 3, "each set of keys says it once"
+    assert {record.levelname for record in told} == {"ERROR"}
+    path.write_bytes(b"second\n")
+    assert known(held, b"first", b"second") == [b"second"]
+    guard.check_admin({b"x-api-key": b"second"})
+
+
+@pytest.mark.parametrize("broken", ["folder", "fifo", "too large", "UTF-16", "unreadable"])
+def test_a_key_file_that_cannot_be_read_changes_nothing(key_file, caplog, monkeypatch, broken):
+    path, held = key_file[0], key_file[1](b"first\n")
+    assert known(held, b"first")
+    path.unlink()
+    if broken == "folder":
+        path.mkdir()
+    elif broken == "fifo":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(
+            {"too large": b"second\n" * 100_000, "UTF-16": "second".encode("utf-16")}.get(broken, b"second")
+        )
+    if broken == "unreadable":
+        monkeypatch.setattr(keys, "open_regular", Mock(side_effect=PermissionError(13, "Permission denied")))
+    assert known(held, b"first", b"second") == [b"first"]
     assert "the keys stay as they were" in caplog.text
+    with pytest.raises(SettingError, match="cannot be used"):
+        Keys(f"@{path}")
+    monkeypatch.undo()
+    monkeypatch.setattr(keys, "_LOOK_EVERY", 0)
+    path.rmdir() if broken == "folder" else path.unlink()
+    path.write_bytes(b"third")
+    assert known(held, b"first", b"third") == [b"third"]
 
 
 @pytest.mark.parametrize("given", [",", " , ,"])
@@ -58,7 +136,7 @@ def test_a_key_file_must_hold_keys(tmp_path, content):
     path = tmp_path / "keys"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(SettingError, match="cannot be used"):
+    with pytest.raises(SettingError, match="cannot be used" if content is None else "holds no key"):
         Keys(f"@{path}")
 
 
