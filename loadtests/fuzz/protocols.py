@@ -1,4 +1,4 @@
-"""The bodies of the Open Inference Protocol as fuzz targets: JSON, JSON with raw tensors behind it, and gRPC messages.
+"""The Open Inference Protocol as fuzz targets: bodies of JSON, JSON with raw tensors behind it, and gRPC messages.
 
 Every request is for a model that takes a tensor of each kind, with sides that are free.
 """
@@ -9,9 +9,14 @@ from contextlib import suppress
 from typing import get_args
 
 from service.errors import RequestError
+from service.grpc.codec import parse as message_of
+from service.grpc.codec import read
+from service.grpc.contents import FIELDS
+from service.grpc.schema import message
+from service.grpc.wire import split
 from service.http.oip_body import parse
 from service.oip.takes import Takes
-from service.oip.tensors import DATATYPES
+from service.oip.tensors import DATATYPES, DTYPES
 from service.settings import Settings
 from zoo.card import DType, GoldenTensors, Licence, Parity, Provenance, ServedTensors, Tensor
 
@@ -20,8 +25,8 @@ _LENGTH = 2  # bytes before a body that say where its JSON ends
 _SHA256 = 64 * "0"
 
 
-def _card() -> ServedTensors:
-    inputs = tuple(Tensor(f"in_{dtype}", dtype, (None, None)) for dtype in get_args(DType))
+def _card(*without: DType) -> ServedTensors:
+    inputs = tuple(Tensor(f"in_{dtype}", dtype, (None, None)) for dtype in get_args(DType) if dtype not in without)
     return ServedTensors(
         name="fuzzed",
         version="1",
@@ -42,8 +47,10 @@ def _card() -> ServedTensors:
     )
 
 
+_REQUEST = message("ModelInferRequest")
 CARD = _card()
 TAKES = Takes(CARD, Settings())
+_TYPED_TAKES = Takes(_card("float16"), Settings())  # which has no field of its type
 
 
 def read_json(data: bytes) -> None:
@@ -57,6 +64,14 @@ def read_binary(data: bytes) -> None:
     length = int.from_bytes(data[:_LENGTH], "little")
     with suppress(RequestError):
         parse(data[_LENGTH:], b"%d" % length, CARD.name, "", TAKES)
+
+
+def read_message(data: bytes) -> None:
+    """Read a `ModelInferRequest`."""
+    for takes in (TAKES, _TYPED_TAKES):
+        with suppress(RequestError):
+            request = split(data)
+            read(message_of(_REQUEST, request.head), request, takes)
 
 
 def json_seeds() -> Seeds:
@@ -100,3 +115,31 @@ def _body(shape: list[int], *, nested: bool) -> bytes:
         data = [row] * shape[0] if nested else row * shape[0]
         inputs.append({"name": tensor.name, "shape": shape, "datatype": DATATYPES[tensor.dtype], "data": data})
     return json.dumps({"inputs": inputs}).encode()
+
+
+def message_seeds() -> Seeds:
+    """Requests over gRPC: tensors in raw form, typed and packed, and typed one by one."""
+    for rows, columns in ((2, 3), (1, 1)):
+        typed, raw = _REQUEST(model_name=CARD.name), _REQUEST(model_name=CARD.name, id="a")
+        for tensor in CARD.inputs:
+            datatype = DATATYPES[tensor.dtype]
+            size = rows * columns
+            given = {"name": tensor.name, "datatype": datatype, "shape": [rows, columns]}
+            raw.inputs.add(**given)
+            raw.raw_input_contents.append(_raw(datatype) * size)
+            if datatype in FIELDS:
+                getattr(typed.inputs.add(**given).contents, FIELDS[datatype]).extend([_typed(datatype)] * size)
+        raw.outputs.add(name="out_in_float32")
+        raw.parameters["priority"].int64_param = 1
+        yield f"typed-{rows}-{columns}", typed.SerializeToString()
+        yield f"raw-{rows}-{columns}", raw.SerializeToString()
+
+
+def _raw(datatype: str) -> bytes:
+    """One element in raw form."""
+    return b"\x01\0\0\0a" if datatype == "BYTES" else bytes(DTYPES[datatype].itemsize)
+
+
+def _typed(datatype: str) -> object:
+    """One element in a field of its type."""
+    return {"BYTES": b"a", "BOOL": True}.get(datatype, 1)

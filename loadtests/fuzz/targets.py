@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from loadtests.fuzz import protocols
+from loadtests.fuzz import forms, protocols
 from loadtests.fuzz.images import seeds
 from loadtests.fuzz.oracle import Limit
 from service.errors import RequestError
@@ -102,11 +102,16 @@ def _cards() -> Seeds:
         yield path.name, path.read_bytes()
 
 
+_FORMS = ("service.http.",)
+_GRPC = ("service.oip.", "service.grpc.")
 _V2 = ("service.oip.", "service.http.oip_body")
 _ALL = [
     *(_image(form) for form in ("jpeg", "png", "gif", "webp", "bmp", "tiff")),
     Target("oip_json", "/v2 bodies of JSON", protocols.read_json, protocols.json_seeds, _V2),
     Target("oip_binary", "/v2 bodies with raw tensors", protocols.read_binary, protocols.binary_seeds, _V2),
+    Target("grpc", "gRPC requests to infer", protocols.read_message, protocols.message_seeds, _GRPC),
+    Target("multipart", "multipart forms", forms.read_multipart, forms.multipart_seeds, _FORMS),
+    Target("json_images", "JSON with images", forms.read_json_images, forms.json_seeds, _FORMS),
     Target("card", "card.json and cards in TOML", read_cards, _cards, ("zoo.card",)),
 ]
 TARGETS = {target.name: target for target in _ALL}
