@@ -141,4 +141,4 @@ def _number(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def _bad(detail: str) -> RequestError:
-    return RequestError(Reason.BAD_REQUEST, f"The request is no message of its kind in protobuf's format: {detail}.")
+    return RequestError(Reason.BAD_REQUEST, f"The request is no inference.ModelInferRequest: {detail}.")
