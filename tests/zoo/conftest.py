@@ -19,7 +19,7 @@ class Server:
     """Serves `files` by path.
 
     `break_after` lists, request by request, after how many bytes the connection breaks off; the first answer stalls
-    after `stall_after` bytes; the first `busy` requests are refused.
+    after `stall_after` bytes; the first `busy` requests are refused. Without `declares` no length is said.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -27,6 +27,8 @@ class Server:
     stall_after: int = 0
     busy: int = 0
     ranges: bool = True
+    declares: bool = True
+    headers: dict[str, str] = field(default_factory=dict)
     content_type: str = "text/html"
     url: str = ""
     seen: list[tuple[str, str | None]] = field(default_factory=list)
@@ -50,7 +52,10 @@ class Server:
             return
         rest = body[start:]
         handler.send_response(206 if start else 200)
-        handler.send_header("Content-Length", str(len(rest)))
+        if self.declares:
+            handler.send_header("Content-Length", str(len(rest)))
+        for name, value in self.headers.items():
+            handler.send_header(name, value)
         handler.send_header("Content-Type", self.content_type)
         handler.end_headers()
         if self.break_after:

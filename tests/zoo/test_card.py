@@ -1,5 +1,7 @@
 """Cards: every wrong field is named, with its path."""
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,9 @@ def test_a_good_card_is_read(tmp_path):
         ('000000"', '00000G"', r"\$\.sources\[\.\.\.\]\.sha256"),
         ('name = "net"', 'name = "net2"', "`name` is 'net2', but the file is called 'net'"),
         ("title =", "title", r"net\.toml: .*line 6"),
+        ('"net"', '"net\\n"', r"\$\.name"),
+        ("short_side = 256", f"short_side = {'9' * 5000}", r"net\.toml: .*digits"),
+        ("[1, 2, 3]", "[" * 5000, r"net\.toml: it is nested too deeply"),
     ],
 )
 def test_the_field_at_fault_is_named(tmp_path, old, new, message):
@@ -116,3 +121,56 @@ def test_a_damaged_served_card_names_its_field(tmp_path, served, old, new, messa
     path.write_text(path.read_text().replace(old, new, 1))
     with pytest.raises(CardError, match=message):
         read_served_card(path)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a":' + "[" * 200_000, "nested too deeply"),
+        ('{"task": "classify", "x": ' + "[" * 200_000 + "]" * 200_000 + "}", "nested too deeply"),
+        ('{"name": "' + "x" * 5_000_000 + '"}', "more than the 4,000,000 bytes"),
+        ('{"name": "\\ud800"}', "card.json: "),
+        ('{"task": 1e999}', r"\$\.task"),
+        ("[]", "Expected `object`"),
+        ("null", "Expected `object`"),
+        ("", "truncated"),
+        ("\ufeff{}", "malformed"),
+        ('{"name": 1, "task": "tensors", "task": "classify"}', r"\$\.name"),
+    ],
+    ids=range(10),
+)
+def test_a_card_json_that_is_none_is_refused_at_once(tmp_path, text, message):
+    (tmp_path / "card.json").write_text(text)
+    with pytest.raises(CardError, match=message):
+        read_served_card(tmp_path / "card.json")
+
+
+@pytest.mark.parametrize("photo", ["../../secret.png", "/etc/passwd", "a/b.png", ".hidden", "a\x00b", "a\n", "", ".."])
+def test_a_golden_photo_lies_in_its_folder(tmp_path, served, photo):
+    path = tmp_path / "card.json"
+    write_served_card(served.card, path)
+    card = json.loads(path.read_text())
+    card["golden"][0]["photo"] = photo
+    path.write_text(json.dumps(card))
+    with pytest.raises(CardError, match=r"\$\.golden\[0\]\.photo"):
+        read_served_card(path)
+
+
+@pytest.mark.parametrize("size", [-1, 1 << 40])
+def test_a_graph_has_a_size_that_one_can_have(tmp_path, served, size):
+    path = tmp_path / "card.json"
+    write_served_card(served.card, path)
+    path.write_text(path.read_text().replace('"size": 5', f'"size": {size}'))
+    with pytest.raises(CardError, match=r"\$\.size"):
+        read_served_card(path)
+
+
+@pytest.mark.timeout(10)
+def test_a_card_that_is_a_pipe_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "net.toml")
+    os.mkfifo(tmp_path / "card.json")
+    with pytest.raises(CardError, match="not a regular file"):
+        read_model_card(tmp_path / "net.toml")
+    with pytest.raises(CardError, match="not a regular file"):
+        read_served_card(tmp_path / "card.json")

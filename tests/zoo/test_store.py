@@ -1,7 +1,10 @@
 """The store: folders appear whole, and every later change to one is found."""
 
+import errno
 import os
+import shutil
 import signal
+import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +13,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import zoo.store
 from zoo.errors import StoreError
-from zoo.store import Store, verify_folder
+from zoo.store import Store, read_folder, verify_folder
 
 
 @pytest.fixture
@@ -187,3 +191,158 @@ def test_publishers_wait_for_each_other(store, make):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda served: store.publish(served.card, served.files), candidates))
     assert store.verify("net", "1") in [served.card for served in candidates]
+
+
+def put_sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
+STRANGE = {
+    "a pipe": (os.mkfifo, "not a regular file"),
+    "a socket": (lambda path: os.mknod(path, stat.S_IFSOCK | 0o600), "not a regular file"),
+    "a device": (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
+    "a terabyte": (put_sparse, "bytes"),
+    "a link to nothing": (lambda path: path.symlink_to("nowhere"), "No such file"),
+    "a circle": (lambda path: path.symlink_to(path), "symbolic links"),
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", STRANGE)
+@pytest.mark.parametrize("file", ["card.json", "model.onnx", "golden/coffee.png"])
+@pytest.mark.parametrize("read", [verify_folder, read_folder])
+def test_only_regular_files_of_the_right_size_are_read(store, served, file, kind, read):
+    put, message = STRANGE[kind]
+    folder = store.publish(served.card, served.files)
+    (folder / file).unlink()
+    put(folder / file)
+    with pytest.raises(StoreError, match=message) as error:
+        read(folder)
+    assert file in str(error.value)
+    assert [entry.name for entry in store.entries()] == ["net"]
+
+
+@pytest.mark.parametrize(
+    "name", [".weights.bin", "golden/.hidden", ".hidden/weights", "golden/link", "golden/\x1b[31m\n"]
+)
+def test_hidden_files_count(store, served, name):
+    folder = store.publish(served.card, served.files)
+    (folder / name).parent.mkdir(exist_ok=True)
+    if name.endswith("link"):
+        (folder / name).symlink_to(folder)
+    else:
+        (folder / name).write_bytes(b"weights")
+    with pytest.raises(StoreError, match=r"is not named in card\.json") as error:
+        verify_folder(folder)
+    assert str(error.value).isprintable()
+
+
+def test_a_folder_of_very_many_files_is_refused(store, served):
+    folder = store.publish(served.card, served.files)
+    for i in range(1100):
+        (folder / f"{i}").touch()
+    with pytest.raises(StoreError, match="more than 1000 files"):
+        verify_folder(folder)
+    assert store.entries() == []
+
+
+def test_what_is_read_is_what_was_verified(store, served):
+    folder = store.publish(served.card, served.files)
+    contents = read_folder(folder)
+    assert (contents.card, contents.files) == (served.card, served.files)
+
+
+@pytest.mark.timeout(20)
+def test_a_file_that_grows_while_it_is_hashed_has_an_end(store, served, monkeypatch):
+    folder = store.publish(served.card, served.files)
+    (folder / "golden/coffee.png").unlink()
+    (folder / "golden/coffee.png").symlink_to("/dev/zero")
+    monkeypatch.setattr(zoo.store, "open_regular", lambda path: path.open("rb"))
+    monkeypatch.setattr(zoo.store, "_LARGEST_GOLDEN", 10_000_000)
+    with pytest.raises(StoreError, match=r"may have 10,000,000"):
+        verify_folder(folder)
+
+
+def test_stray_folders_are_skipped_with_a_line(store, served, models, monkeypatch):
+    store.publish(served.card, served.files)
+    for name in (
+        "lost+found",
+        "__MACOSX/1",
+        ".snapshot/1",
+        "Net/1",
+        "évil\n\x1b[2J/1",
+        "empty/1",
+        "net/v2",
+        "net/1.bak",
+        "o",
+    ):
+        (models / name).mkdir(parents=True)
+    (models / "dangling").symlink_to("nowhere")
+    (models / "circle").symlink_to("circle")
+    (models / "net" / "3").symlink_to("nowhere")
+    (models / "self" / "1").mkdir(parents=True)
+    (models / "self" / "1" / "again").symlink_to(models / "self" / "1")
+    (models / "README").write_text("?")
+    forbidden = (models / "o", models / "self" / "1")
+    scandir, listdir = os.scandir, os.listdir
+
+    def closed(real):
+        def read(path="."):
+            if Path(path) in forbidden:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return real(path)
+
+        return read
+
+    monkeypatch.setattr(os, "scandir", closed(scandir))  # whoever runs this may be root, to whom nothing is closed
+    monkeypatch.setattr(os, "listdir", closed(listdir))
+    entries, skipped = store.look()
+    assert [(entry.name, entry.version) for entry in entries] == [("net", "1")]
+    assert [line for line in skipped if not line.isprintable()] == []
+    said = {line.partition(" is skipped")[0].removeprefix(f"{models}/") for line in skipped}
+    assert said == {
+        "lost+found", "__MACOSX", ".snapshot", "Net", r"évil\n\x1b[2J", "empty/1", "net/v2", "net/1.bak", "o",
+        "dangling", "circle", "net/3", "self/1",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("damage", "missing"),
+    [
+        (lambda folder: (folder / "card.json").unlink(), "card.json is missing"),
+        (lambda folder: (folder / "card.json").write_bytes(b""), "card.json is missing"),
+        (lambda folder: (folder / "model.onnx").unlink(), "model.onnx is missing"),
+        (lambda folder: (folder / "model.onnx").write_bytes(b"gra"), "model.onnx has 3 of 5 bytes"),
+        (lambda folder: shutil.rmtree(folder / "golden"), "golden/coffee.png is missing"),
+        (lambda folder: (folder / "golden/coffee.png").write_bytes(b""), "golden/coffee.png is empty"),
+        (lambda folder: (folder / "golden/coffee.png").write_bytes(b"other"), ""),
+        (lambda folder: (folder / "model.onnx").write_bytes(b"other graph"), ""),
+        (lambda folder: (folder / "card.json").write_text('{"name": 3}'), ""),
+    ],
+)
+def test_what_is_not_there_yet_is_told_from_what_is_wrong(store, served, damage, missing):
+    folder = store.publish(served.card, served.files)
+    before = store.entries()[0]
+    assert before.missing == ""
+    damage(folder)
+    entry = store.entries()[0]
+    assert entry.missing == missing
+    assert entry.stamps != before.stamps, "a change is seen whatever file it is in"
+
+
+def test_a_card_is_read_again_when_it_changes(store, served):
+    folder = store.publish(served.card, served.files)
+    assert store.entries()[0].card == served.card
+    (folder / "card.json").write_text("{")
+    assert store.entries()[0].card is None
+    store.publish(served.card, served.files)
+    assert store.entries()[0].card == served.card
+
+
+@pytest.mark.timeout(60)
+def test_thousands_of_folders_are_looked_at(store, served, models):
+    for i in range(2000):
+        (models / f"m{i}" / "1").mkdir(parents=True)
+    store.publish(served.card, served.files)
+    assert [entry.name for entry in store.entries()] == ["net"]

@@ -88,7 +88,7 @@ def recall(repository: str, filename: str) -> HubFile | None:
     """Return what the hub said of a file when it was asked, or None where it never was; without the network."""
     try:
         return msgspec.json.decode(read_regular(_kept(repository, filename)), type=HubFile)
-    except (OSError, msgspec.DecodeError):  # the hub is asked again
+    except (OSError, msgspec.DecodeError, RecursionError):  # the hub is asked again
         return None
 
 
