@@ -29,7 +29,11 @@ class Png(Struct, frozen=True):
 
 
 class Polygons(Struct, frozen=True):
-    """A mask's outlines, each [x0, y0, x1, y1, ...] in pixels of the original picture."""
+    """A mask's outlines, each [x0, y0, x1, y1, ...] in pixels of the original picture, along the pixels' outer edges.
+
+    Within a pixel; the smallest parts may be left out. A hole is joined to its outline by a line there and back, which
+    pycocotools and canvases fill rightly.
+    """
 
     polygons: list[list[float]]
 

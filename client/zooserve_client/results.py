@@ -98,12 +98,12 @@ class Result:
 
         Raises:
             ValueError: the answer has no mask of it.
-            ImportError: it is a PNG or polygons, for which Pillow is needed.
+            ImportError: it is a PNG, for which Pillow is needed.
         """
         mask = self._has(index, "mask")
         if "counts" in mask:
             return rle.decode(mask["counts"], *mask["size"])
-        return (_grey(mask) if "png" in mask else _filled(mask["polygons"], self.width, self.height)) >= 128
+        return _grey(mask) >= 128 if "png" in mask else _filled(mask["polygons"], self.width, self.height)
 
     @property
     def masks(self) -> npt.NDArray[np.bool_]:
@@ -166,19 +166,22 @@ def _grey(mask: Mapping[str, str]) -> npt.NDArray[np.uint8]:
         return np.asarray(image.convert("L"), np.uint8)
 
 
-def _filled(polygons: Sequence[Sequence[float]], width: int, height: int) -> npt.NDArray[np.uint8]:
-    """Fill outlines that go through the centres of the outermost pixels."""
-    image = _pillow().new("L", (width, height))
-    from PIL import ImageDraw  # noqa: PLC0415 - an extra
-
-    pen = ImageDraw.Draw(image)
-    for line in polygons:
-        pixels = np.asarray(line).round(3) - 0.5
-        if pixels.size >= 4:
-            pen.polygon(pixels.ravel().tolist(), fill=255, outline=255)
-        else:
-            pen.point(pixels.ravel().tolist(), fill=255)
-    return np.asarray(image, np.uint8)
+def _filled(polygons: Sequence[Sequence[float]], width: int, height: int) -> npt.NDArray[np.bool_]:
+    """Fill polygons, whatever their form: a pixel is inside where its centre is, by the even-odd rule."""
+    filled = np.zeros((height, width), np.bool_)
+    for polygon in polygons:
+        points = np.clip(np.asarray(polygon, np.float64).reshape(-1, 2), 0, [width, height])
+        (left, top), (right, bottom) = (np.floor(points.min(0)).astype(int), np.ceil(points.max(0)).astype(int))
+        x, y = (points - (left, top)).T
+        x1, y1 = np.roll(x, -1), np.roll(y, -1)
+        first, last = (np.ceil(end - 0.5).astype(int) for end in (np.minimum(y, y1), np.maximum(y, y1)))
+        edge = np.repeat(np.arange(x.size), last - first)  # once for each row whose centres it passes
+        row = np.arange(edge.size) - np.repeat(np.cumsum(last - first) - last, last - first)
+        column = x[edge] + (row + 0.5 - y[edge]) / (y1 - y)[edge] * (x1 - x)[edge]
+        passed = np.zeros((bottom - top, right - left + 1), np.int32)
+        np.add.at(passed, (row, np.ceil(column - 0.5).astype(int)), 1)
+        filled[top:bottom, left:right] |= np.cumsum(passed, axis=1)[:, :-1] % 2 == 1
+    return filled
 
 
 def _pillow() -> Any:

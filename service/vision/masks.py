@@ -14,6 +14,7 @@ from pycocotools import mask as coco
 
 from service.results import Mask, Png, Polygons, RunLength
 from service.vision.geometry import view, whole_pixels
+from service.vision.outlines import outlines
 from zoo.recipe import Placement
 
 Form = Literal["rle", "png", "polygon"]
@@ -22,7 +23,7 @@ Opacity = npt.NDArray[np.uint8]
 _INSIDE = 128
 # Quickest and smallest for masks, which are mostly 0 and 255.
 _PNG = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE)
-# Outlines around less than so many pixels of the graph's input are specks.
+# Parts and holes of less than so many pixels of the graph's input are specks.
 _SPECK = 2.0
 
 
@@ -149,34 +150,32 @@ def encode_png(mask: Opacity, frame: Frame | None = None) -> Png:
 
 
 def encode_polygons(mask: Opacity, speck: float = 0.0, frame: Frame | None = None) -> Polygons:
-    """Write a mask [h, w], or the part of one that lies in `frame`, down as its outer outlines, the largest first.
+    """Write a mask [h, w], or the part of one that lies in `frame`, down as its outlines, the largest first.
 
-    They go through the centres of the outermost pixels (whose coordinates are half-integers), simplified within half a
-    pixel. Holes are filled: a list of polygons cannot say them.
+    They follow the outer edges of the pixels, so that an object of 2 x 2 pixels has an area of 4; see `outlines`, which
+    says how closely, and how holes are left out.
 
     Args:
         mask: the mask.
-        speck: outlines around fewer pixels are left out; the largest always stays.
+        speck: parts and holes of fewer pixels are left out; the largest part always stays.
         frame: of the part.
     """
     corner = (frame.left, frame.top) if frame else (0, 0)
-    found, _ = cv2.findContours(binary(mask), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=corner)
-    outlines = sorted(found, key=_enclosed, reverse=True)
-    kept = [outline for i, outline in enumerate(outlines) if i == 0 or _enclosed(outline) >= speck]
-    return Polygons([(cv2.approxPolyDP(line, 0.5, closed=True).reshape(-1) + 0.5).tolist() for line in kept])
+    return Polygons([(line + corner).ravel().tolist() for line in outlines(binary(mask), speck)])
 
 
 def decode(mask: Mask, width: int, height: int) -> Opacity:
     """Read a mask of a picture of `width` x `height` pixels back from any form, to uint8 [height, width]."""
-    if isinstance(mask, RunLength):
-        runs = {"size": list(mask.size), "counts": mask.counts.encode("ascii")}
-        return cast("Opacity", coco.decode(runs) * np.uint8(255))
     if isinstance(mask, Png):
         data = np.frombuffer(base64.b64decode(mask.png), np.uint8)
         return cast("Opacity", cv2.imdecode(data, cv2.IMREAD_GRAYSCALE))
-    whole = np.zeros((height, width), np.uint8)
-    lines = [np.array(line, np.float64).reshape(-1, 2) - 0.5 for line in mask.polygons]
-    return cast("Opacity", cv2.fillPoly(whole, [line.round().astype(np.int32) for line in lines], 255.0))
+    if isinstance(mask, RunLength):
+        runs: Any = {"size": list(mask.size), "counts": mask.counts.encode("ascii")}
+    elif mask.polygons:
+        runs = coco.merge(coco.frPyObjects(mask.polygons, height, width))
+    else:
+        return np.zeros((height, width), np.uint8)
+    return cast("Opacity", coco.decode(runs) * np.uint8(255))
 
 
 def _seen(mask: npt.NDArray[np.uint8], where: Placement) -> npt.NDArray[np.uint8]:
@@ -202,8 +201,3 @@ def _pixels(where: Placement) -> float:
 def binary(mask: Opacity) -> Opacity:
     """255 where a pixel belongs to the object, else 0."""
     return cast("Opacity", cv2.threshold(mask, _INSIDE - 1, 255, cv2.THRESH_BINARY)[1])
-
-
-def _enclosed(outline: Any) -> float:
-    """How many pixels an outline through all its outermost pixels encloses, with those (Pick's theorem)."""
-    return float(cv2.contourArea(outline)) + len(outline) / 2 + 1

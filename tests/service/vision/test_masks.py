@@ -63,44 +63,9 @@ def test_png_comes_back(mask):
     assert np.array_equal(masks.decode(found, *mask.shape[::-1]), mask)
 
 
-@settings(max_examples=200, deadline=None)
-@given(binary)
-def test_polygons_enclose_the_mask(mask):
-    """All of it, and of what is outside no more than the holes and what simplifying may move."""
-    found = masks.encode_polygons(mask)
-    height, width = mask.shape
-    for line in found.polygons:
-        assert len(line) % 2 == 0
-        assert all(0.5 <= x <= width - 0.5 for x in line[::2])
-        assert all(0.5 <= y <= height - 0.5 for y in line[1::2])
-    outer, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    filled = cv2.fillPoly(np.zeros_like(mask), outer, 255)
-    near = cv2.dilate(filled, np.ones((3, 3), np.uint8)), cv2.erode(filled, np.ones((3, 3), np.uint8))
-    drawn = masks.decode(found, width, height)
-    assert (drawn <= near[0]).all()
-    assert (drawn >= near[1]).all()
-
-
-def test_polygons_are_half_integers_around_pixel_centres():
-    mask = np.zeros((20, 30), np.uint8)
-    mask[4:10, 3:21] = 255
-    (line,) = masks.encode_polygons(mask).polygons
-    assert {(x, y) for x, y in zip(line[::2], line[1::2], strict=True)} == {
-        (3.5, 4.5),
-        (3.5, 9.5),
-        (20.5, 9.5),
-        (20.5, 4.5),
-    }
-
-
-def test_specks_are_left_out_but_never_everything():
-    mask = np.zeros((60, 60), np.uint8)
-    mask[5:35, 5:35] = mask[50:53, 50:53] = 255
-    assert len(masks.encode_polygons(mask).polygons) == 2
-    assert len(masks.encode_polygons(mask, speck=10.0).polygons) == 1
-    mask[5:35, 5:35] = 0
-    assert len(masks.encode_polygons(mask, speck=10.0).polygons) == 1
-    assert masks.encode_polygons(mask * 0).polygons == []
+def test_masks_without_a_pixel_have_no_polygons():
+    assert masks.encode_polygons(np.zeros((20, 30), np.uint8)).polygons == []
+    assert not masks.decode(Polygons([]), 30, 20).any()
 
 
 @EVERY_RECIPE
@@ -115,9 +80,9 @@ def test_every_form_says_the_same(recipe, size, form):
     back = masks.decode(found, *size)
     assert whole.shape == back.shape == size[::-1]
     if form == "polygon":
-        outer, _ = cv2.findContours(whole.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        whole = cv2.fillPoly(np.zeros(whole.shape, np.uint8), outer, 255) > 0
         assert ((back > 0) != whole).mean() < 0.01
+        wide = cv2.dilate(whole.astype(np.uint8), np.ones((3, 3), np.uint8))
+        assert not (back > 0)[wide == 0].any()
     else:
         assert np.array_equal(back > 0, whole)
 
