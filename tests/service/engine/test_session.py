@@ -1,15 +1,31 @@
 """Sessions on the CPU, with the very code that a GPU uses: fixed buffers, known sizes, the provider that was asked."""
 
+import gc
+import shutil
+import sys
+import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import onnx
 import onnxruntime as ort
+import psutil
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from service.engine import graph as graph_module
-from service.engine.graph import SessionError
+from service.engine.graph import Graph, SessionError
 from service.engine.providers import CPU, CUDA, TENSORRT, ProviderError, Tuning, check, choose, requested
 from service.engine.session import Session
+from service.engine.stop import Stop
+from tests.service.hostile_models import (
+    KINDS_OF_REFERENCE,
+    endless_constant,
+    endless_run,
+    identity,
+    with_external_data,
+)
 
 SIZE = 28
 
@@ -98,3 +114,105 @@ def test_the_wanted_provider_comes_first_with_its_options(provider, names, monke
             assert options["device_id"] == 3
             assert options["cudnn_conv_algo_search"] == "HEURISTIC"
             assert options["enable_cuda_graph"] is True
+
+
+LOCATIONS = ("w.bin", ".w.bin", "sub/w.bin", "../w.bin", "{here}/w.bin", "/proc/self/environ", "*/_ORT_MEM_ADDR_/*", "")
+
+
+@pytest.mark.parametrize("given", ["bytes", "path"])
+@pytest.mark.parametrize("kind", KINDS_OF_REFERENCE)
+@pytest.mark.parametrize("location", LOCATIONS)
+def test_weights_in_another_file_are_never_read(tmp_path, monkeypatch, kind, location, given):
+    """Neither beside the graph nor in the working directory, from where bytes are resolved."""
+    folder = tmp_path / "folder"
+    (folder / "sub").mkdir(parents=True)
+    for place in (folder / "w.bin", folder / ".w.bin", folder / "sub/w.bin", tmp_path / "w.bin"):
+        place.write_bytes(np.ones(4, np.float32).tobytes())
+    monkeypatch.chdir(folder)
+    graph = with_external_data(kind, location.format(here=folder))
+    (folder / "model.onnx").write_bytes(graph)
+    with pytest.raises(SessionError, match=r"keeps weights in another file") as refusal:
+        Graph(graph if given == "bytes" else folder / "model.onnx", "cpu")
+    assert "onnx.save" in str(refusal.value)
+
+
+def test_what_onnx_itself_saves_beside_a_graph_is_refused_and_inside_it_is_served(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    weights = numpy_helper.from_array(np.ones((4, 4), np.float32), "w")
+    rows = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in ("x", "y")]
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    model = helper.make_model(
+        helper.make_graph([node], "g", rows[:1], rows[1:], [weights]), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    model.ir_version = 9
+    onnx.save(model, "beside.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    assert (tmp_path / "w.bin").stat().st_size == 64
+    with pytest.raises(SessionError, match="another file"):
+        Graph(tmp_path / "beside.onnx", "cpu")
+    onnx.save(onnx.load("beside.onnx"), "inside.onnx")
+    answer = Graph(tmp_path / "inside.onnx", "cpu").compute({"x": np.ones((1, 4), np.float32)})
+    assert answer["y"].tolist() == [[4.0] * 4]
+
+
+def test_a_file_that_changes_later_changes_no_answer(model, images, tmp_path):
+    path = shutil.copy(model, tmp_path / "model.onnx")
+    session = Session(path, "cpu")
+    before = session.run(images)["probabilities"]
+    with path.open("r+b") as file:  # in place: the same inode, as a mapping of it would see
+        file.write(bytes(path.stat().st_size))
+    assert (session.run(images)["probabilities"] == before).all()
+
+
+def test_the_bytes_of_a_graph_are_kept_once(tmp_path):
+    """ONNX Runtime's Python layer would keep them for as long as the session lives."""
+    rows = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4000]) for name in ("x", "y")]
+    weights = numpy_helper.from_array(np.random.default_rng(0).random((4000, 4000), np.float32), "w")
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    graph = helper.make_model(
+        helper.make_graph([node], "g", rows[:1], rows[1:], [weights]), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    graph.ir_version = 9
+    data = graph.SerializeToString()
+    watched = weakref.ref(session := Graph(data, "cpu"))
+    assert sys.getrefcount(data) == 2, "nobody else holds the bytes"
+    size = len(data)
+    del data, graph, weights
+    gc.collect()
+    before = psutil.Process().memory_info().rss
+    del session
+    gc.collect()
+    assert watched() is None
+    assert before - psutil.Process().memory_info().rss < 1.5 * size
+
+
+def test_an_error_is_not_tried_again_on_the_cpu(model, monkeypatch):
+    made = []
+    real = ort.InferenceSession
+
+    def refuse(*arguments, **words):
+        made.append(words)
+        return real(*arguments, **words)
+
+    monkeypatch.setattr(ort, "InferenceSession", refuse)
+    session = Session(model, "cpu")
+    assert [words["enable_fallback"] for words in made] == [0]
+    assert session._session._enable_fallback is False
+
+
+@pytest.mark.parametrize("graph", [endless_run, endless_constant])
+def test_a_run_that_does_not_end_is_ended(graph):
+    stop = Stop()
+    session = Graph(graph(), "cpu", stop=stop)
+    threading.Timer(0.3, stop.ask).start()
+    with pytest.raises(Exception, match="terminate flag"):
+        session.compute({"x": np.ones((1, 4), np.float32)})
+    with pytest.raises(SessionError):  # nor is anything begun after that
+        Graph(identity(), "cpu", stop=stop)
+
+
+def test_engines_of_tensorrt_are_kept_by_the_graph_s_hash(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folders = [
+        requested(TENSORRT, 0, Tuning(), graph)[0][1]["trt_engine_cache_path"] for graph in (b"one", b"other", b"one")
+    ]
+    assert folders[0] == folders[2] != folders[1]
