@@ -49,6 +49,11 @@ def identity() -> bytes:
     return _model([helper.make_node("Identity", ["x"], ["y"])])
 
 
+def unknown_operator(name: str) -> bytes:
+    """A graph that does not load; ONNX Runtime's message names its operator."""
+    return _model([helper.make_node(name, ["x"], ["y"])])
+
+
 def endless_run() -> bytes:
     """A graph whose every run loops 2**62 times."""
     return _endless(helper.make_node("ReduceMax", ["x"], ["start"], keepdims=0))

@@ -1,5 +1,6 @@
 """Folders of models that would block, fill or deceive the server: it starts, and answers for the others meanwhile."""
 
+import json
 import os
 import shutil
 import stat
@@ -18,6 +19,7 @@ from tests.service.hostile_models import (
     endless_run,
     identity,
     slow_folding,
+    unknown_operator,
     with_external_data,
     write_folder,
 )
@@ -149,3 +151,30 @@ def test_weights_in_another_file_are_refused(store, digit, tmp_path):
             assert "w.bin is not named in card.json" in models["working"]["reason"]
             assert answers(server, digit)
         seen.check()
+
+
+@pytest.mark.timeout(120)
+def test_names_write_no_lines_and_no_colours_into_the_log(store, digit, tmp_path):
+    evil = "evil\nERROR made up\x1b[2J\u202e"
+    for name in (evil, "Net", "x" * 200):
+        write_folder(store, name, identity())
+    folder = write_folder(store, "good", identity())
+    (folder / evil).touch()
+    text = (folder / "card.json").read_text()
+    folder = write_folder(store, "card", identity())
+    (folder / "card.json").write_text(text.replace('"homepage"', f'"{json.dumps(evil)[1:-1]}"'))
+    write_folder(store, "node", unknown_operator(evil))
+    with serving(tmp_path / "log", ZOOSERVE_MODELS=str(store), ZOOSERVE_WATCH_S="0.3") as server:
+        models = server.wait(503)["models"]
+        assert {name: model["state"] for name, model in models.items()} == {
+            "lenet5": "ready", "good": "failed", "card": "failed", "node": "failed",
+        }  # fmt: skip
+        assert answers(server, digit)
+        (store / "lenet5/1" / evil).touch()
+        wait_for(lambda: state(server, "lenet5").get("refused"))
+    log = server.log.read_text()
+    assert "\x1b[2J" not in log
+    assert "\u202e" not in log
+    assert not any(line.startswith("ERROR made up") for line in log.splitlines())
+    assert log.count(r"evil\nERROR made up\x1b[2J\u202e") >= 4
+    assert len(log.splitlines()) < 100
