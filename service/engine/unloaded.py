@@ -3,53 +3,46 @@
 The repository asks it. A process learns of another's `load` or `unload` when it looks at the store again.
 """
 
-import shutil
-import tempfile
-from contextlib import suppress
+import os
 from pathlib import Path
+
+_UNLOADED, _LOADED = "unloaded", "loaded"
 
 
 class Unloaded:
     """A set of model names.
 
     Args:
-        folder: shared by the server processes; None: there is one process, and the set is its own.
+        folder: shared by the server processes, with a file for each model that was loaded or unloaded by hand. Where
+            one is missing, since folders may be cleaned, what it said last holds. None: there is one process, and the
+            set is its own.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self._names: set[str] = set()
+        self._known: dict[str, str] = {}
 
     def __contains__(self, name: str) -> bool:
-        self._look()
-        return name in self._names
+        if self._folder:
+            try:
+                self._known[name] = (self._folder / name).read_text()
+            except FileNotFoundError:
+                if name in self._known:
+                    self._note(name, self._known[name])
+        return self._known.get(name) == _UNLOADED
 
     def add(self, name: str) -> None:
         """Note that a model is to be unloaded."""
-        self._look()
-        self._names.add(name)
-        if self._folder:
-            (self._folder / name).touch()
+        self._note(name, _UNLOADED)
 
     def discard(self, name: str) -> None:
         """Note that a model is to be loaded."""
-        self._look()
-        self._names.discard(name)
-        if self._folder:
-            (self._folder / name).unlink(missing_ok=True)
+        self._note(name, _LOADED)
 
-    def _look(self) -> None:
-        """Read the folder; where it is gone, as temporary folders may be, make it again as it was last seen."""
-        if self._folder is None:
-            return
-        with suppress(FileNotFoundError):
-            self._names = {file.name for file in self._folder.iterdir()}
-            return
-        self._folder.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=self._folder.parent))
-        for name in self._names:
-            (folder / name).touch()
-        try:
-            folder.rename(self._folder)  # at once: other processes see all of it or nothing
-        except OSError:  # one of them was faster
-            shutil.rmtree(folder, ignore_errors=True)
+    def _note(self, name: str, what: str) -> None:
+        self._known[name] = what
+        if self._folder:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            written = self._folder / f".{name}.{os.getpid()}"
+            written.write_text(what)
+            written.replace(self._folder / name)  # at once, for others read it
