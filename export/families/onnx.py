@@ -3,7 +3,9 @@
 `export.families.yolo_onnx` reads, cuts and frees its files with the public functions here.
 """
 
-from collections.abc import Mapping
+import contextlib
+import graphlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from zoo.card import ModelCard
 from zoo.errors import ExportError
 
 _SMALLEST = 1e-30  # of a probability whose logarithm is taken
+_FLOATS = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}  # that become float32 at the graph's ends
 _OLDEST_OPSET = 7  # older files have other broadcasting and batch normalisation, which cannot be converted
 
 
@@ -82,6 +85,8 @@ def one_by_one(
 def read(path: Path) -> tuple[ModelProto, InferenceSession]:
     """Read an ONNX file: its model, brought to our opset, and the session of the file as it is.
 
+    Both take and answer float32 where the file has float16 (`half=True`) or float64: casts go around it.
+
     Raises:
         ExportError: not an ONNX file, one whose weights lie in another, one that ONNX Runtime cannot run, or one whose
             opset is too old or too new.
@@ -98,8 +103,10 @@ def read(path: Path) -> tuple[ModelProto, InferenceSession]:
         )
     again = f"export it again with opset_version={OPSET}"
     try:
+        _sort(model.graph)
         onnx.checker.check_model(model)
-        session = open_session(path)
+        cast = _with_float32_ends(model)
+        session = open_session(model.SerializeToString() if cast else path)
     except Exception as error:  # the checker and ONNX Runtime raise errors of many kinds
         if opset > OPSET:
             raise ExportError(f"{path}: opset {opset} is too new to be run here, {again}") from error
@@ -108,6 +115,66 @@ def read(path: Path) -> tuple[ModelProto, InferenceSession]:
         return version_converter.convert_version(model, OPSET), session
     except Exception as error:  # the same
         raise ExportError(f"{path}: opset {opset} cannot be brought to opset {OPSET}, {again}: {error}") from error
+
+
+def _sort(graph: onnx.GraphProto) -> None:
+    """Put nodes behind those that they read from: the converter to float16 leaves them unsorted, and only ONNX minds.
+
+    A graph that needs no sorting, or cannot be sorted, is left as it is.
+    """
+    makers = {name: index for index, node in enumerate(graph.node) for name in node.output}
+    needs = [{makers[name] for name in _read(node) if name in makers} for node in graph.node]
+    if all(max(needed, default=-1) < index for index, needed in enumerate(needs)):
+        return
+    with contextlib.suppress(graphlib.CycleError):
+        order = list(graphlib.TopologicalSorter(dict(enumerate(needs))).static_order())
+        nodes = [graph.node[index] for index in order]
+        del graph.node[:]
+        graph.node.extend(nodes)
+
+
+def _read(node: onnx.NodeProto) -> Iterator[str]:
+    """The tensors that a node reads, those of the graphs within it included."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in (attribute.g, *attribute.graphs):
+            for each in inner.node:
+                yield from _read(each)
+
+
+def _with_float32_ends(model: ModelProto) -> bool:
+    """Put casts from and to float32 around a graph, in place. Return whether it has ends of another float type."""
+    graph = model.graph
+    constants = {x.name for x in graph.initializer}
+    inputs = [x for x in graph.input if x.name not in constants and x.type.tensor_type.elem_type in _FLOATS]
+    outputs = [x for x in graph.output if x.type.tensor_type.elem_type in _FLOATS]
+    for end in inputs:
+        inner = f"{end.name}/as_published"
+        _rename(graph, end.name, inner)
+        cast = helper.make_node("Cast", [end.name], [inner], to=end.type.tensor_type.elem_type)
+        graph.node.insert(0, cast)
+    for end in outputs:
+        inner = f"{end.name}/as_published"
+        _rename(graph, end.name, inner)
+        graph.node.append(helper.make_node("Cast", [inner], [end.name], to=TensorProto.FLOAT))
+    for end in (*inputs, *outputs):
+        end.type.tensor_type.elem_type = TensorProto.FLOAT
+    return bool(inputs or outputs)
+
+
+def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Give a tensor another name wherever nodes read or write it, in the graphs within nodes too."""
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name == old:
+                    names[index] = new
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                _rename(inner, old, new)
+    for value in graph.value_info:
+        if value.name == old:
+            value.name = new
 
 
 def check_whole(model: ModelProto, path: Path) -> None:
@@ -148,8 +215,14 @@ def keep(model: ModelProto, picture: str, outputs: Mapping[str, str]) -> ModelPr
     kept = compose.add_prefix(kept, "published/")
     del kept.graph.value_info[:]  # shapes with the old batch size
     for value, (name, tensor) in zip(kept.graph.output, outputs.items(), strict=True):
-        kept.graph.node.append(helper.make_node("Identity", [f"published/{tensor}"], [name]))
+        half = value.type.tensor_type.elem_type in _FLOATS  # within a graph whose ends are float32
+        node = helper.make_node("Identity", [f"published/{tensor}"], [name])
+        if half:
+            node = helper.make_node("Cast", [f"published/{tensor}"], [name], to=TensorProto.FLOAT)
+        kept.graph.node.append(node)
         value.name = name
+        if half:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
     return kept
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from onnx import ModelProto, TensorProto, compose, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, compose, helper, numpy_helper
 
 from export.convert import OPSET
 from export.families.onnx import check_input, free_batch, keep, one_by_one, open_session, read, reference_name
@@ -172,9 +172,15 @@ def _scored_anchors(model: ModelProto) -> str | None:
     None where no `Split` is followed by `ReduceMax` and `TopK`.
     """
     makers = {output: node for node in model.graph.node for output in node.output}
+
+    def maker(node: NodeProto) -> NodeProto | None:
+        """What made a node's first input; float16 has casts in between."""
+        made = makers.get(node.input[0])
+        return maker(made) if made is not None and made.op_type == "Cast" else made
+
     for node in model.graph.node:
-        best = makers.get(node.input[0]) if node.op_type == "TopK" else None
-        split = makers.get(best.input[0]) if best is not None and best.op_type == "ReduceMax" else None
+        best = maker(node) if node.op_type == "TopK" else None
+        split = maker(best) if best is not None and best.op_type == "ReduceMax" else None
         if split is not None and split.op_type == "Split":
             return str(split.input[0])
     return None

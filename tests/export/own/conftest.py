@@ -68,6 +68,11 @@ def make_table(tmp_path):
     return make
 
 
+@pytest.fixture(name="make_model")
+def make_model_fixture():
+    return make_model
+
+
 def make_model(nodes, inputs, outputs, constants, notes=None):
     """A graph of opset 17; inputs and outputs are names, types and shapes."""
     values = [[helper.make_tensor_value_info(*value) for value in side] for side in (inputs, outputs)]
