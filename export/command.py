@@ -9,14 +9,13 @@ from msgspec import Struct
 from rich.console import Console
 
 from export.converters import need_torch
-from export.provenance import is_current
+from export.provenance import Precision, is_current, is_variant_current, variant_name
 from zoo import catalog
 from zoo.card import Agreement, of_pictures
 from zoo.errors import StoreError, ZooError, refused_by_system
+from zoo.extras import missing
 from zoo.libraries import find_card
 from zoo.store import Store
-
-Precision = Literal["fp16", "int8"]
 
 
 class Beside(Struct):
@@ -169,13 +168,14 @@ def _export_variant(
 ) -> Report:
     try:
         card = of_pictures(find_card(name))
-        from export.variant import export_variant, is_variant_current, variant_name  # noqa: PLC0415, takes seconds
-
         published = variant_name(card.name, precision)
         if not force and is_variant_current(card, precision, store):
             folder = store.path(published, card.version)
             return Report(published, "up to date", version=card.version, path=str(folder))
+        need_torch()
         with console.status(f"{published}: importing torch") as status:
+            from export.variant import export_variant  # noqa: PLC0415, takes seconds
+
             done = export_variant(card, precision, store, on_step=lambda step: status.update(f"{published}: {step}"))
     except Exception as error:
         return _failure(f"{name}-{precision}", error, verbose=verbose, console=console)
@@ -195,6 +195,8 @@ def _failure(name: str, error: Exception, *, verbose: bool, console: Console) ->
     if verbose:
         console.print_exception()
     said = str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, ModuleNotFoundError):
+        said = missing(error) or said
     return Report(name, "failed", error=refused_by_system(error) if isinstance(error, OSError) else said)
 
 

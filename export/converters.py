@@ -3,6 +3,7 @@
 import importlib.util
 
 from zoo.errors import ExportError
+from zoo.extras import install
 
 _CONVERTERS = ("torch", "torchvision", "onnx", "onnxscript")
 
@@ -11,4 +12,4 @@ def need_torch() -> None:
     """Raise `ExportError` where the libraries that convert are not installed."""
     missing = [name for name in _CONVERTERS if importlib.util.find_spec(name) is None]
     if missing:
-        raise ExportError(f"this needs {', '.join(missing)}, not installed: install zooserve's extra `export`")
+        raise ExportError(f"converting needs {', '.join(missing)}, which is not installed: {install('export')}")

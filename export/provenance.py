@@ -8,16 +8,18 @@ import importlib.metadata
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
-from zoo.card import AnyCard, ModelCard, Provenance, Source
+from zoo.card import AnyCard, ModelCard, Provenance, ServedCard, Source, of_pictures
 from zoo.errors import StoreError
 from zoo.hashing import sha256_of
 from zoo.labels import read_labels
 from zoo.sources import address
 from zoo.store import Store
 
+Precision = Literal["fp16", "int8"]
 _CONVERTERS = ("zooserve", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -59,8 +61,29 @@ def is_current(card: AnyCard, store: Store) -> bool:
         return False
 
 
+def variant_name(name: str, precision: Precision) -> str:
+    """The name under which a variant of lower precision is published and served."""
+    return f"{name}-{precision}"
+
+
+def variant_fingerprint(card: ModelCard, base: ServedCard, precision: Precision) -> str:
+    """Return the sha256 of what decides how a variant comes out: the fp32 graph, the precision, the bound, the code."""
+    what = (base.sha256, precision, card.bound, _version("onnxruntime"), base.provenance.made_from)
+    return hashlib.sha256(msgspec.json.encode(what)).hexdigest()
+
+
+def is_variant_current(card: ModelCard, precision: Precision, store: Store) -> bool:
+    """Say whether the store holds this variant, intact, made from the fp32 graph that the store holds now."""
+    try:
+        base = of_pictures(store.verify(card.name, card.version))
+        variant = store.verify(variant_name(card.name, precision), card.version)
+    except StoreError:
+        return False
+    return variant.provenance.made_from == variant_fingerprint(card, base, precision)
+
+
 def _version(distribution: str) -> str | None:
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:  # onnxruntime is called onnxruntime-gpu where it is built for one
-        return importlib.metadata.version("onnxruntime-gpu") if distribution == "onnxruntime" else None
+        return _version("onnxruntime-gpu") if distribution == "onnxruntime" else None

@@ -3,14 +3,12 @@
 `zooserve export NAME --precision` calls it, after the fp32 model itself.
 """
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -21,15 +19,15 @@ from export import agreement
 from export.golden import Photo, golden_answer
 from export.pipeline import open_photo
 from export.precision import to_fp16, to_int8
+from export.provenance import Precision, variant_fingerprint, variant_name
 from export.reference import Images, Outputs
 from zoo.card import Agreement, ModelCard, ServedCard, of_pictures
-from zoo.errors import ExportError, StoreError
+from zoo.errors import ExportError
 from zoo.hashing import sha256_of
 from zoo.photos import fetch_photos
 from zoo.recipe import apply_exact
 from zoo.store import Store
 
-Precision = Literal["fp16", "int8"]
 _TIMED_RUNS = 15
 
 
@@ -47,21 +45,6 @@ class Variant:
     card: ServedCard
     folder: Path
     milliseconds: tuple[float, float]
-
-
-def variant_name(name: str, precision: Precision) -> str:
-    """The name under which a variant is published and served."""
-    return f"{name}-{precision}"
-
-
-def is_variant_current(card: ModelCard, precision: Precision, store: Store) -> bool:
-    """Say whether the store holds this variant, intact, made from the fp32 graph that the store holds now."""
-    try:
-        base = of_pictures(store.verify(card.name, card.version))
-        variant = store.verify(variant_name(card.name, precision), card.version)
-    except StoreError:
-        return False
-    return variant.provenance.made_from == _fingerprint(card, base, precision)
 
 
 def export_variant(
@@ -117,7 +100,7 @@ def export_variant(
             golden=tuple(golden_answer(unexpecting, base.labels, photo, outputs) for photo, outputs in answers),
             agreement=Agreement(base.name, len(comparing), kept, shift, card.bound),
             provenance=msgspec.structs.replace(
-                base.provenance, exported_at=now, made_from=_fingerprint(card, base, precision)
+                base.provenance, exported_at=now, made_from=variant_fingerprint(card, base, precision)
             ),
         )
         target = store.publish(served, {"model.onnx": path} | {f"golden/{p.path.name}": p.path for p in goldens})
@@ -153,9 +136,3 @@ def _race(sessions: list[onnxruntime.InferenceSession], images: Images) -> tuple
             own.append(1000 * (time.perf_counter() - start))
     first, second = (float(np.median(own)) for own in times)
     return first, second
-
-
-def _fingerprint(card: ModelCard, base: ServedCard, precision: Precision) -> str:
-    """The sha256 of what decides how a variant comes out: the fp32 graph, the precision, the bound, the converter."""
-    what = (base.sha256, precision, card.bound, onnxruntime.__version__, base.provenance.made_from)
-    return hashlib.sha256(msgspec.json.encode(what)).hexdigest()

@@ -14,6 +14,8 @@ from http import HTTPStatus
 from time import perf_counter, perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from zoo.extras import install
+
 if TYPE_CHECKING:
     from service.http.exchange import Exchange
 
@@ -128,7 +130,7 @@ def start_tracing() -> Tracing | None:
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
     except ImportError:
-        logger.warning("traces are not sent: pip install 'zooserve[tracing]'")
+        logger.warning("traces are not sent: %s", install("tracing"))
         return None
     name = os.environ.get("OTEL_SERVICE_NAME", "zooserve")
     provider = TracerProvider(resource=Resource.create({"service.name": name}))

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from zoo.errors import ZooError, refused_by_system
-from zoo.extras import extra_of
+from zoo.extras import missing
 from zoo.files import LINE, shown
 
 
@@ -42,6 +42,10 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except ZooError as error:
             raise click.ClickException(shown(error, LINE)) from error
+        except ModuleNotFoundError as error:
+            if (said := missing(error)) is None:
+                raise
+            raise click.ClickException(said) from error
         except BrokenPipeError:
             raise  # whoever reads has gone, which is no fault: click knows
         except OSError as error:
@@ -53,15 +57,7 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 
 def _load(entry: EntryPoint) -> click.Command:
-    try:
-        command: click.Command = entry.load()
-    except ModuleNotFoundError as error:
-        extra = extra_of(error.name or "")
-        if extra is None:
-            raise
-        raise click.ClickException(
-            f"`zooserve {entry.name}` needs {error.name}, which is not installed: install zooserve's extra `{extra}`"
-        ) from error
+    command: click.Command = entry.load()
     return command
 
 

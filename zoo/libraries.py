@@ -17,7 +17,7 @@ from typing import Protocol, cast
 from zoo import catalog
 from zoo.card import AnyCard, Licence, ModelCard, read_model_card
 from zoo.errors import UnknownModelError, ZooError
-from zoo.extras import extra_of
+from zoo.extras import extra_of, install
 from zoo.sources import address
 
 _GROUP = "zooserve.cards"
@@ -95,9 +95,7 @@ class Library:
             ZooError: it is not installed, or not in a version that fits.
         """
         if self.missing:
-            raise ZooError(
-                f"{self.name} needs {', '.join(self.missing)}, not installed: install zooserve's extra `{self.extra}`"
-            )
+            raise ZooError(f"{self.name} needs {', '.join(self.missing)}, not installed: {install(self.extra)}")
         try:
             return cast(Cards, self.entry.load())
         except ImportError as error:

@@ -12,6 +12,7 @@ from rich.table import Table
 from zoo import catalog
 from zoo.card import read_model_card
 from zoo.errors import CardError, SourceError, ZooError
+from zoo.extras import install
 from zoo.files import LINE, shown
 from zoo.libraries import Description, Library, describe, described, libraries, library
 from zoo.licences import to_accept
@@ -170,6 +171,6 @@ def _libraries_table(known: tuple[Library, ...]) -> Table:
     for source in known:
         how = f"zooserve list {source.name}"
         if source.missing:
-            how = f"install zooserve's extra `{source.extra}`" if source.extra else f"install {source.missing[0]}"
+            how = install(source.extra) if source.extra else f"install {source.missing[0]}"
         table.add_row(source.name, source.summary, how)
     return table

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from zoo.errors import ExportError
+from zoo.extras import install
 
 _SETTINGS = {
     "YOLO_OFFLINE": "true",  # no name is looked up, so no statistics are sent either
@@ -38,8 +39,8 @@ def import_library(name: str = "ultralytics.nn.tasks") -> ModuleType:
             return importlib.import_module(name)
     except ImportError as error:
         raise ExportError(
-            f"reading Ultralytics checkpoints needs the package `ultralytics` (AGPL-3.0): install zooserve's extra "
-            f"`ultralytics`. {error}"
+            "reading Ultralytics checkpoints needs the package `ultralytics` (AGPL-3.0): "
+            f"{install('ultralytics')}. {error}"
         ) from error
 
 

@@ -14,6 +14,7 @@ import platformdirs
 from msgspec import Struct
 
 from service.gpu import visible_gpus
+from zoo.extras import install
 
 logger = logging.getLogger(__name__)
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
@@ -53,7 +54,7 @@ def choose(device: Device) -> str:
     if provider not in available:
         raise ProviderError(
             f"ZOOSERVE_DEVICE={device}, but this ONNX Runtime was built without {provider}: "
-            "pip install 'zooserve[gpu]' in place of 'zooserve[cpu]'."
+            f"pip uninstall onnxruntime, then {install('gpu')}."
         )
     return provider
 
@@ -99,7 +100,7 @@ def check(provider: str, active: Sequence[str]) -> None:
     if provider not in active:
         raise ProviderError(
             f"{provider} was asked for, but ONNX Runtime fell back to {active[0]}. Check the driver and the CUDA "
-            "libraries (pip install 'zooserve[gpu]'), or set ZOOSERVE_DEVICE=cpu."
+            f"libraries ({install('gpu')}), or set ZOOSERVE_DEVICE=cpu."
         )
 
 

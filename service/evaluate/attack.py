@@ -22,7 +22,7 @@ from service.evaluate.run import Problem, nothing_left, reason
 from service.predictor import Picture, Predictor
 from service.results import Classification
 from zoo.card import ServedCard
-from zoo.extras import extra_of
+from zoo.extras import missing
 
 Images = npt.NDArray[np.uint8]
 
@@ -99,13 +99,9 @@ def load_attack(name: str, card: ServedCard) -> Attack:
     try:
         attack: Attack = found[name].load()(card)
     except ModuleNotFoundError as error:
-        extra = extra_of(error.name or "")
-        if extra is None:
+        if (said := missing(error)) is None:
             raise
-        raise DataError(
-            f"the attack {name} needs gradients, hence {error.name}, which is not installed: install zooserve's extra "
-            f"`{extra}`"
-        ) from error
+        raise DataError(f"the attack {name} needs gradients: {said}") from error
     return attack
 
 

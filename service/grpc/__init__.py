@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from service.settings import SettingError
+from zoo.extras import install
 
 if TYPE_CHECKING:
     from service.http.keys import Guard
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def require(port: int) -> None:
     """Raise `SettingError` where a port is asked for, and what is needed for it is not installed."""
     if port and not all(find_spec(name) for name in ("grpc", "grpc_health", "grpc_reflection")):
-        raise SettingError(f"ZOOSERVE_GRPC_PORT={port}: gRPC is not installed: pip install 'zooserve[grpc]'.")
+        raise SettingError(f"ZOOSERVE_GRPC_PORT={port}: gRPC is not installed: {install('grpc')}.")
 
 
 def beside(

@@ -1,5 +1,6 @@
 """`zooserve export`: what it says, what it leaves alone, and what it does about errors."""
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -108,6 +109,48 @@ def test_an_unforeseen_error_is_said_and_does_not_stop_the_others(store, monkeyp
     assert failed["error"] == "ZeroDivisionError: by zero"
     assert left_alone["state"] == "up to date"
     assert "break_down" in run("u2netp", "--models", store, "--verbose").stderr
+
+
+@pytest.fixture
+def without_torch(monkeypatch):
+    """As in an installation that only serves."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else find(name, *rest))
+
+
+@pytest.mark.parametrize("arguments", [["--precision", "int8"], ["--force"], ["--precision", "fp16", "--force"]])
+def test_without_torch_the_command_that_installs_it_is_named(store, without_torch, arguments):
+    result = run("mobilenet_v2", "--models", store, *arguments)
+    assert result.exit_code == 1
+    assert "converting needs torch, which is not installed: pip install -e '.[export]'" in result.stderr
+    assert "ModuleNotFoundError" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("tflite.Model", "u2netp: this needs tflite.Model, which is not installed: pip install -e '.[export]'"),
+        ("sqlite9", "ModuleNotFoundError: no module"),
+    ],
+)
+def test_a_library_that_is_missed_late_is_named_too(store, monkeypatch, module, said):
+    def need(*_, **__):
+        raise ModuleNotFoundError("no module", name=module)
+
+    monkeypatch.setattr(pipeline, "export_model", need)
+    assert said in run("u2netp", "--models", store).stderr
+
+
+def test_variants_that_are_up_to_date_need_no_torch(store):
+    """Neither to be found, nor to be imported."""
+    assert run("mobilenet_v2", "--models", store, "--precision", "int8").exit_code == 0
+    program = (
+        "import sys; from export.command import export\n"
+        f"export(['mobilenet_v2', '--precision', 'int8', '--models', {str(store)!r}], standalone_mode=False)\n"
+        "sys.exit('torch' in sys.modules or 'onnx' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, timeout=60, capture_output=True, text=True)
+    assert "mobilenet_v2-int8 1: up to date" in done.stdout
 
 
 def test_cards_come_before_patterns():

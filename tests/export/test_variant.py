@@ -9,7 +9,8 @@ import pytest
 
 from export.command import export
 from export.precision import to_fp16, to_int8
-from export.variant import export_variant, is_variant_current
+from export.provenance import is_variant_current
+from export.variant import export_variant
 from zoo import catalog
 from zoo.card import Bound
 from zoo.errors import ExportError, StoreError

@@ -126,7 +126,7 @@ def test_show_knows_names_of_libraries(models):
     ("imports", "extra", "message"),
     [
         ("timm_of_old", "export", "needs timm_of_old, not installed"),
-        ("timm", "timm", "install zooserve's extra `timm`"),
+        ("timm", "timm", r"not installed: pip install -e '\.\[timm\]'"),
     ],
 )
 def test_a_library_that_is_not_installed_is_named_and_stops_nothing(monkeypatch, tmp_path, imports, extra, message):

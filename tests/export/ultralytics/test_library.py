@@ -41,5 +41,5 @@ def test_the_import_leaves_nothing_behind(tmp_path):
 
 def test_where_it_is_not_installed_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ultralytics.nn.tasks", None)
-    with pytest.raises(ExportError, match="install zooserve's extra `ultralytics`"):
+    with pytest.raises(ExportError, match=r"pip install -e '.*\[ultralytics\]'"):
         import_library()

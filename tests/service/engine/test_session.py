@@ -100,7 +100,7 @@ def test_the_cpu_is_never_a_silent_fallback(model, monkeypatch):
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])
 def test_a_build_without_the_provider_says_what_to_install(device):
     assert choose("auto") == choose("cpu") == CPU
-    with pytest.raises(ProviderError, match=rf"ZOOSERVE_DEVICE={device}.*zooserve\[gpu\]"):
+    with pytest.raises(ProviderError, match=rf"ZOOSERVE_DEVICE={device}.*pip install -e '\.\[gpu\]'"):
         choose(device)
 
 

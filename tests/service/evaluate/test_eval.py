@@ -107,7 +107,7 @@ def test_without_torch_an_attack_says_what_to_install(monkeypatch, loaded):
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
     monkeypatch.setattr("importlib.metadata.EntryPoint.load", load)
-    with pytest.raises(DataError, match=r"fgsm needs gradients, hence torch, .* install zooserve's extra `export`"):
+    with pytest.raises(DataError, match=r"fgsm needs gradients: this needs torch, .*: pip install -e '.*\[export\]'"):
         load_attack("fgsm", loaded("lenet5").model.card)
 
 

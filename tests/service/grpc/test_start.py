@@ -17,7 +17,7 @@ def test_without_grpcio_a_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setattr("service.grpc.find_spec", lambda name: None if name == "grpc_health" else found(name))
     result = CliRunner().invoke(serve, env={"ZOOSERVE_GRPC_PORT": "8001"})
     assert result.exit_code == 1
-    assert result.output == "Error: ZOOSERVE_GRPC_PORT=8001: gRPC is not installed: pip install 'zooserve[grpc]'.\n"
+    assert result.output == "Error: ZOOSERVE_GRPC_PORT=8001: gRPC is not installed: pip install -e '.[grpc]'.\n"
 
 
 def test_a_port_that_is_taken_is_named():

@@ -1,0 +1,50 @@
+"""What to install is said as the command that does it, wherever zooserve runs from."""
+
+import pytest
+
+from zoo import extras
+
+
+@pytest.mark.parametrize(
+    ("extra", "command"),
+    [
+        ("export", "pip install 'zooserve[export]'"),
+        ("cpu", "pip install 'zooserve[cpu]', or [gpu] for an NVIDIA GPU"),
+        ("libreyolo", "pip install 'zooserve[libreyolo]', then pip install --no-deps 'libreyolo>=1.6'"),
+    ],
+)
+def test_of_an_installed_package(monkeypatch, tmp_path, extra, command):
+    monkeypatch.setattr(extras, "__file__", str(tmp_path / "site-packages" / "zoo" / "extras.py"))
+    assert extras.install(extra) == command
+
+
+def test_in_a_checkout_and_elsewhere_than_there(monkeypatch, tmp_path):
+    checkout = tmp_path / "my sources"
+    checkout.mkdir()
+    (checkout / "pyproject.toml").write_text("")
+    monkeypatch.setattr(extras, "__file__", str(checkout / "zoo" / "extras.py"))
+    monkeypatch.chdir(checkout)
+    assert extras.install("export") == "pip install -e '.[export]'"
+    monkeypatch.chdir(tmp_path)
+    assert extras.install("export") == f"pip install -e '{checkout}[export]'"
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [
+        ("torch", "export"),
+        ("torch.nn", "export"),
+        ("google.protobuf", "export"),
+        ("onnxruntime", "cpu"),
+        ("opentelemetry.sdk", "tracing"),
+        ("grpc_health", "grpc"),
+        ("timm.models", "timm"),
+        ("json", None),
+        ("", None),
+    ],
+)
+def test_the_extra_of_a_module(module, extra):
+    assert extras.extra_of(module) == extra
+    said = extras.missing(ModuleNotFoundError("No module", name=module))
+    assert said is None if extra is None else said.endswith(extras.install(extra))
+    assert said is None or said.startswith(f"this needs {module}, which is not installed: pip install -e ")
