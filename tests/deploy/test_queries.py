@@ -1,0 +1,154 @@
+"""Every query of rules, dashboard and autoscaler where nobody asks, and where there is nothing to ask about.
+
+Prometheus divides 0 by 0 to NaN, which an alert ignores, a dashboard draws as nothing and an autoscaler takes for a
+huge negative number. So none may answer it.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.metrics import Metrics
+from tests.conftest import ROOT
+
+DEPLOY = ROOT / "deploy"
+RULES = [
+    rule
+    for group in yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text())["groups"]
+    for rule in group["rules"]
+]
+PANELS = json.loads((DEPLOY / "grafana" / "dashboards" / "zooserve.json").read_text())
+VARIABLES = {"$__rate_interval": "2m", "$job": "zooserve", "$instance": ".*", "$model": ".*"}
+SCALER = yaml.safe_load((DEPLOY / "kubernetes" / "components" / "keda" / "scaledobject.yaml").read_text())
+(SCALER,) = [trigger["metadata"]["query"].strip() for trigger in SCALER["spec"]["triggers"]]
+# Panels with one number, which is a number always. (p99 of no requests is none.)
+STATS = {panel["title"] for panel in PANELS["panels"] if panel["type"] == "stat"} - {"p99"}
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed (Debian and Ubuntu: apt install prometheus)"
+)
+
+
+def filled_in(expression: str) -> str:
+    for name, value in VARIABLES.items():
+        expression = expression.replace(name, value)
+    return expression
+
+
+DASHBOARD = [
+    (panel["title"], filled_in(target["expr"])) for panel in PANELS["panels"] for target in panel.get("targets", [])
+]
+QUERIES = {
+    **{f"rule {n}": rule["expr"] for n, rule in enumerate(RULES)},
+    **{f"recorded {n}": rule["record"] for n, rule in enumerate(RULES) if "record" in rule},
+    **{f"panel {n}": expression for n, (_, expression) in enumerate(DASHBOARD)},
+    **{f"annotation {n}": filled_in(each["expr"]) for n, each in enumerate(PANELS["annotations"]["list"])},
+    "scaler": SCALER,
+}
+
+
+def series(values: str) -> list[dict]:
+    """All series that a server has, each with these values (after Prometheus' notation; V is what it is now)."""
+    metrics = Metrics()
+    metrics.requests["classify", "m", "200"].inc(9)
+    metrics.request["classify", "m"].observe(0.02)
+    for stage in ("read", "decode", "queue", "infer", "postprocess", "encode"):
+        metrics.stage["m", stage].observe(0.02)
+    metrics.batch_size.labels("m").observe(3)
+    metrics.queue_depth.labels("m").set(0)
+    for reason in ("queue_full", "internal"):
+        metrics.rejected.labels("m", reason).inc(0)
+    metrics.refused.labels("m").inc(0)
+    metrics.cold_shape.labels("m").inc(0)
+    metrics.model_info.labels("m", "1", "CUDAExecutionProvider", "fp32", "0").set(1)
+    metrics.model_ready.labels("m").set(1)
+    metrics.model_state["m", "ready"].set(1)
+    for gauge in (metrics.live, metrics.ready):
+        gauge.set(1)
+    found = [{"series": 'up{job="zooserve", instance="a"}', "values": "1x90"}]
+    for family in text_string_to_metric_families(metrics.render().decode()):
+        for sample in family.samples:
+            labels = {"job": "zooserve", "instance": "a"} | sample.labels
+            text = ", ".join(f"{name}={json.dumps(value)}" for name, value in labels.items())
+            found.append({"series": f"{sample.name}{{{text}}}", "values": values.replace("V", f"{sample.value:.17g}")})
+    for name in ("used", "total"):
+        gpu = f'zooserve_gpu_memory_{name}_bytes{{job="zooserve", instance="a", gpu="0"}}'
+        found.append({"series": gpu, "values": "0x90"})
+    return found
+
+
+def no_number(expression: str) -> str:
+    """A query that has an answer only where another answers NaN or infinity."""
+    return f"count(({expression}) != ({expression})) or count(abs({expression}) == Inf)"
+
+
+def promtool(tmp_path, tests: list[dict]) -> str:
+    """Run tests of queries; returns what went wrong."""
+    file = tmp_path / "test.yml"
+    rules = [str(DEPLOY / "prometheus" / "rules.yml")]
+    file.write_text(yaml.safe_dump({"rule_files": rules, "evaluation_interval": "1m", "tests": tests}))
+    done = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def case(input_series: list[dict], expected: dict[str, list[dict]], minutes: int = 60) -> dict:
+    asked = [
+        {"expr": expression, "eval_time": f"{minutes}m", "exp_samples": samples}
+        for expression, samples in expected.items()
+    ]
+    return {"interval": "15s", "input_series": input_series, "promql_expr_test": asked}
+
+
+# Silent for an hour; silent from the start; silent since its counters began anew.
+@pytest.mark.parametrize("values", ["Vx240", "0x240", "Vx60 0x180"])
+def test_nobody_asks(tmp_path, values):
+    assert promtool(tmp_path, [case(series(values), {no_number(query): [] for query in QUERIES.values()})]) == ""
+
+
+def test_there_are_no_series(tmp_path):
+    assert promtool(tmp_path, [case([], {no_number(query): [] for query in QUERIES.values()})]) == ""
+
+
+@pytest.mark.parametrize("values", ["Vx240", "0x240", None])
+def test_single_numbers_are_numbers_always(tmp_path, values):
+    given = series(values) if values else []
+    queries = {f"count({expression})": [{"value": 1}] for title, expression in DASHBOARD if title in STATS}
+    assert promtool(tmp_path, [case(given, queries)]) == ""
+    assert len(queries) == len(STATS)
+
+
+# A wait of 20 ms by its histogram: 9 of 10 waited less than 24 ms.
+ASKED = {0.01: 0, 0.025: 10, "+Inf": 10}
+
+
+@pytest.mark.parametrize(
+    ("values", "minutes", "expected"),
+    [
+        pytest.param("0+{0}x60", 10, 0.0235, id="traffic"),
+        pytest.param("0+{0}x20 0+0x100", 20, 0, id="silence after it"),
+        pytest.param("0x100", 20, 0, id="silence"),
+        pytest.param("0+{0}x20 stale", 20, 0, id="the server is gone"),
+        pytest.param(None, 10, 0, id="no series"),
+    ],
+)
+def test_the_autoscaler_has_a_number_always(tmp_path, values, minutes, expected):
+    given = [
+        {
+            "series": f'zooserve_stage_seconds_bucket{{job="zooserve", model="m", stage="queue", le="{bound}"}}',
+            "values": values.format(count),
+        }
+        for bound, count in ASKED.items()
+        if values
+    ]
+    # In whole ten thousandths: promtool compares numbers exactly.
+    assert promtool(tmp_path, [case(given, {f"round({SCALER}, 0.0001)": [{"value": expected}]}, minutes)]) == ""
+
+
+def test_the_autoscaler_asks_for_one_number():
+    """`or` binds least of all, so that it is what is left when all else has no answer."""
+    assert re.search(r">= 0 or vector\(0\)$", SCALER)
