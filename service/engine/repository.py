@@ -7,6 +7,7 @@ the old one and takes its place in one step, or is refused, and the old one stay
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from math import inf
 from pathlib import Path
 from time import perf_counter
 
@@ -27,6 +28,7 @@ from zoo.store import Entry, Store
 __all__ = ["AnyModel", "Repository", "Slot", "State", "load_folder"]
 logger = logging.getLogger(__name__)
 _MOST_LINES = 20  # about folders, of one look
+_FOLLOW_S = 0.5  # seconds between looks at what other processes were told
 _PATIENCE = 60.0  # seconds after which the next model is loaded beside one that takes so long
 
 
@@ -58,6 +60,7 @@ class Repository:
         self._stop = threading.Event()
         self._started = False  # whether every model that was there at the start was begun with
         self._changes = 0  # models that were loaded, refused or unloaded
+        self._followed = self._unloaded.asked_for()  # what was loaded by hand, here or in another process
         self._said: frozenset[str] = frozenset()  # what was said of folders at the last look
         self.problem = ""  # why nothing at all can be served
         self.broken = ""  # why nothing can be served until the process is started again
@@ -81,10 +84,15 @@ class Repository:
         def work() -> None:
             self._load_first()
             then()
-            while self._settings.watch_s and not self._stop.wait(self._settings.watch_s):
+            looked, watch_s = perf_counter(), self._settings.watch_s or inf
+            step = min(watch_s, _FOLLOW_S if self._unloaded.shared else inf)
+            while step < inf and not self._stop.wait(step):
                 before = self._changes
                 try:
-                    self._look_again(patient=True)
+                    self._follow()
+                    if perf_counter() - looked >= watch_s:
+                        self._look_again(patient=True)
+                        looked = perf_counter()
                 except Exception:  # a disk that is gone for a moment, say: what is served stays
                     logger.exception("the store could not be looked at")
                 if self._changes != before:
@@ -130,13 +138,28 @@ class Repository:
                 slot.loading.wait()
             if slot.refused or slot.state is State.FAILED:
                 raise RequestError(Reason.REFUSED, f"`{slot.name}`: {slot.refused or slot.reason}")
+            self._followed[slot.name] = self._unloaded.ask_for(slot.name)
         return self._changes != before
+
+    def _follow(self) -> None:
+        """Load and unload what another process was told to load and unload."""
+        for name, when in self._unloaded.asked_for().items():
+            if self._followed.get(name) != when:
+                self._followed[name] = when
+                try:
+                    self._look_again(name)
+                except RequestError as error:
+                    logger.warning("%s was loaded by another process, and not by this one: %s", name, error)
+        for slot in self.slots.values():
+            if slot.state is not State.UNLOADED and slot.name in self._unloaded:
+                with self._looking:
+                    self._empty(slot)
 
     def _look_again(self, name: str | None = None, *, patient: bool = False) -> None:
         with self._looking:
             missing = self._look(name)
             if name is not None:
-                if missing:
+                if missing and (name not in self.slots or self.slots[name].model is not None):
                     raise RequestError(Reason.REFUSED, f"`{name[:80]}`: {missing}")
                 slot = self.slots.get(name)
                 if slot is None:
@@ -249,7 +272,7 @@ class Repository:
             if not entry.missing or not (self._started or entry.name in entries):
                 entries[entry.name] = entry
         self._say_once(lines)
-        wanted = self._wanted or list(entries)
+        wanted = [*self._wanted, *self._unloaded.asked_for()] if self._wanted else list(entries)
         slots = {
             name: slot
             for name, slot in self.slots.items()
@@ -260,7 +283,7 @@ class Repository:
                 slots[name].entry = entries[name]
             elif name in entries:
                 slots[name] = Slot(entries[name], awaited=not self._started)
-        lacking = [name for name in wanted if name not in slots]
+        lacking = [name for name in self._wanted if name not in slots]
         problem = ""
         if lacking or not slots:
             what = ", ".join(lacking) or "a single model"
@@ -290,6 +313,8 @@ class Repository:
             self.slots.values(), key=lambda s: (not (s.card and s.card.task_default), s.card.size if s.card else 0)
         )
         for slot in order:
+            if self._stop.is_set():
+                return
             if slot.name in self._unloaded:
                 if slot.state is not State.UNLOADED:
                     self._empty(slot)
