@@ -15,14 +15,14 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.http.heads import MAX_FIELDS, MAX_HEADERS, refusal, wrong
+from service.http.heads import MAX_FIELDS, MAX_HEADERS, refusal, with_path, wrong
 from service.http.places import Places
 from service.http.problems import CONTENT_TYPE, Problem
 from service.settings import read_settings
 
 PROBES = frozenset({b"/livez", b"/readyz", b"/metrics"})
 FOR_PROBES = 8  # connections
-MAX_PIPELINED = 100  # requests that wait behind one that is being answered
+MAX_PIPELINED = 16  # requests that wait behind one that is being answered
 _MAX_PIECES = 8192  # pieces of a body in what arrived at once: more are chunks of a few bytes
 _PROBE_S = 1.0  # seconds in which the request of a probe's connection must have arrived
 _RETRY_S = 1.0
@@ -142,6 +142,8 @@ class Connection(HttpToolsProtocol):
             self._stop(problem)
         if len(self.pipeline) >= MAX_PIPELINED:
             self._stop(_bad(f"More than {MAX_PIPELINED} requests were sent without waiting for an answer."))
+        if not self.url.startswith(b"/"):
+            self.url = with_path(self.url)
         if self._places is _PROBE_PLACES and self.url not in PROBES:
             self.app = _refuse_full
         super().on_headers_complete()

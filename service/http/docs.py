@@ -3,6 +3,7 @@
 `http.app` takes its routes from here. They need no key: they say no more than the repository does.
 """
 
+from functools import cache
 from importlib import resources
 
 from starlette.exceptions import HTTPException
@@ -46,8 +47,14 @@ async def _page(_: Request) -> Response:
 
 
 async def _file(request: Request) -> Response:
-    file = _FILES.get(request.path_params["name"])
-    if file is None:
+    name = request.path_params["name"]
+    if name not in _FILES:
         raise HTTPException(404)
     headers = _HEADERS | {"cache-control": "max-age=3600"}
-    return Response(file.read_bytes(), media_type=_TYPES[file.name.rpartition(".")[2]], headers=headers)
+    return Response(_content(name), media_type=_TYPES[name.rpartition(".")[2]], headers=headers)
+
+
+@cache
+def _content(name: str) -> bytes:
+    """Read a file once: clients that do not take their answers would each keep its megabyte in memory."""
+    return _FILES[name].read_bytes()

@@ -11,6 +11,7 @@ from service.http.problems import Problem
 
 MAX_HEADERS = 64 * 1024  # bytes of the request line and all names and values
 MAX_FIELDS = 256  # headers
+_ORIGIN = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*+://[^/?#]*+")
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*+")
 
 
@@ -36,6 +37,14 @@ def wrong(version: str, headers: Iterable[tuple[bytes, bytes]]) -> Problem | Non
     if hosts > 1 or (not hosts and version == "1.1"):
         return _bad(f"The request has {hosts or 'no'} `Host` headers: expected one (RFC 9112, 3.2).")
     return None
+
+
+def with_path(url: bytes) -> bytes:
+    """Complete an absolute URL that ends behind its host (RFC 9112, 3.2.2): the parser refuses one without a path."""
+    found = _ORIGIN.match(url)
+    if found is None or url.startswith(b"/", found.end()):
+        return url
+    return url[: found.end()] + b"/" + url[found.end() :]
 
 
 def refusal(status: HTTPStatus, reason: str, detail: str) -> Problem:

@@ -1,0 +1,82 @@
+"""Thousands of connections that are of no use: the probes and everybody else are answered meanwhile."""
+
+import contextlib
+import socket
+import threading
+import time
+
+import pytest
+
+from tests.attack import attacked
+from tests.conftest import serving
+from tests.service.http.conftest import Wire
+
+HALF = b"GET /livez HTTP/1.1\r\nho"
+POST = b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nabc"
+WHOLE = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
+DEAF = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 16
+
+
+@pytest.fixture(scope="module")
+def crowded(models, tmp_path_factory):
+    """A server with few places, so that a test does not need thousands."""
+    settings = {"ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_MAX_CONNECTIONS": "100", "ZOOSERVE_MODELS": str(models)}
+    with serving(tmp_path_factory.mktemp("crowded") / "log", **settings) as server:
+        server.wait(200)
+        yield server
+
+
+def opened(wire: Wire, stack: contextlib.ExitStack, said: bytes) -> socket.socket:
+    connection = stack.enter_context(wire.connect())
+    if said is DEAF:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.sendall(said)
+    if said is WHOLE:
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+    return connection
+
+
+def come_back(wire: Wire, said: bytes, seconds: float) -> None:
+    """Open a connection, wait until it is closed, and come back."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), wire.connect() as connection:
+            connection.settimeout(1)
+            connection.sendall(said)
+            connection.recv(4096)
+
+
+@pytest.mark.parametrize("said", [b"", HALF, POST, WHOLE, DEAF], ids=["nothing", "half", "body", "idle", "deaf"])
+def test_whoever_holds_connections_shuts_nobody_out(crowded, said, digit):
+    wire = Wire(crowded)
+    with contextlib.ExitStack() as stack, attacked(crowded) as seen:
+        for _ in range(110):
+            opened(wire, stack, said)
+        threads = [threading.Thread(target=come_back, args=(wire, said, 2.0)) for _ in range(10)]
+        for thread in threads:
+            thread.start()
+        for path in ("/livez", "/readyz", "/metrics", "/v1/models") * 5:
+            answer = wire.ask(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+            assert answer.startswith(b"HTTP/1.1 200 "), answer
+            assert wire.post("/v1/classify", "image/png", digit).startswith(b"HTTP/1.1 200 ")
+        for thread in threads:
+            thread.join()
+    seen.check()
+    assert seen.asked > 20
+
+
+def test_two_thousand_with_half_a_head_and_ten_that_come_back(small, digit):
+    """With the default limit: the eleventh row of the issue that this came from."""
+    wire = Wire(small)
+    with contextlib.ExitStack() as stack:
+        for _ in range(2000):
+            opened(wire, stack, HALF)
+        with attacked(small) as seen:
+            threads = [threading.Thread(target=come_back, args=(wire, HALF, 4.0)) for _ in range(10)]
+            for thread in threads:
+                thread.start()
+            for _ in range(20):
+                assert wire.post("/v1/classify", "image/png", digit).startswith(b"HTTP/1.1 200 ")
+            for thread in threads:
+                thread.join()
+        seen.check()
