@@ -37,6 +37,8 @@ def state_folder() -> Iterator[Path]:
     """
     base = platformdirs.user_state_path("zooserve")
     try:
+        if not base.is_absolute():
+            raise NotADirectoryError(base)  # a user without a home
         base.mkdir(parents=True, exist_ok=True)
         alone = _lock(base, wait=True)  # nobody takes a folder for left that has no lock yet
         try:

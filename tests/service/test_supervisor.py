@@ -18,8 +18,9 @@ import httpx
 import psutil
 import pytest
 
-from service.supervisor import state_folder
-from tests.conftest import free_port, serving
+from service.settings import Settings
+from service.supervisor import prepare, shared_counts, state_folder
+from tests.conftest import ROOT, free_port, serving
 
 ADMIN = {"Authorization": "Bearer boss"}
 
@@ -88,6 +89,14 @@ def test_where_no_state_can_be_written_it_lies_in_tmp(home, tmp_path, monkeypatc
         assert folder.parent == tmp_path
         assert locked(folder)
     assert not folder.exists()
+
+
+def test_a_user_without_a_home_has_it_in_tmp(tmp_path, monkeypatch):
+    monkeypatch.setattr("platformdirs.user_state_path", lambda _: Path("~/.local/state/zooserve"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with state_folder() as folder:
+        assert list(tmp_path.iterdir()) == [folder]
 
 
 @pytest.mark.skipif(not shutil.which("systemd-tmpfiles"), reason="systemd-tmpfiles is not installed")
@@ -184,6 +193,25 @@ def _slowly(url: str, body: bytes) -> int:
     time.sleep(0.8)
     connection.send(body[10:])
     return connection.getresponse().status
+
+
+def test_one_that_does_not_end_is_killed():
+    code = "import os, signal, time; from service import supervisor; from service.settings import Settings\n"
+    code += "signal.signal(signal.SIGTERM, signal.SIG_IGN); supervisor._MARGIN_S = 0.5\n"
+    code += "reading, writing = os.pipe(); os.environ['ZOOSERVE_SUPERVISOR'] = str(reading)\n"
+    code += "supervisor.end_with_supervisor(Settings(drain_s=0.1, timeout_ms=100)); os.close(writing); time.sleep(60)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=30, check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+def test_a_single_process_shares_no_counts(monkeypatch):
+    for name in ("ZOOSERVE_COUNTS", "ZOOSERVE_SUPERVISOR", "ZOOSERVE_SHARED"):
+        monkeypatch.setenv(name, "")  # so that what is set here is gone afterwards
+        monkeypatch.delenv(name)
+    prepare(Settings(workers=1))
+    assert shared_counts(0) is None
+    prepare(Settings(workers=2))
+    assert len(shared_counts(1).processes()) == 1
 
 
 @pytest.mark.parametrize("moment", [0.0, 1.0])
