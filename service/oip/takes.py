@@ -107,16 +107,16 @@ class Takes:
         (graphs,) = card.inputs
         if len(declared) != 1:
             raise bad(
-                f"`{card.name}` takes one input, `{graphs.name}` (pixels) or `{IMAGE}` (encoded images), not "
+                f"`{card.name}` takes one input, `{graphs.name}` (pixels) or `{IMAGE}` (encoded pictures), not "
                 f"{', '.join(f'`{name[:80]}`' for name in declared) or 'none'}."
             )
         (name, (datatype, shape)), *_ = declared.items()
         count = shape[0] if shape else 0
         if not 0 < count <= self._settings.max_images:
-            raise bad(f"`{name[:80]}` has {count} images; expected 1 to {self._settings.max_images}.")
+            raise bad(f"`{name[:80]}` has {count} pictures; expected 1 to {self._settings.max_images}.")
         if name == IMAGE:
             if datatype != "BYTES" or math.prod(shape) != count:
-                raise bad(f"`{IMAGE}`: expected BYTES of the shape [N] or [N, 1], an encoded image each.")
+                raise bad(f"`{IMAGE}`: expected BYTES of the shape [N] or [N, 1], an encoded picture each.")
             return count
         return _check_tensors(card.inputs, declared)
 

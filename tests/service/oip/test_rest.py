@@ -56,7 +56,16 @@ def test_json_in_json_out_without_a_client(oip, run_alone):
         (request(data=None, parameters={"binary_data_size": 64}), {}, 400, "but 0 bytes are left"),
         (request(data=None, parameters={"binary_data_size": True}), {}, 400, "`binary_data_size` is True"),
         (request(parameters={"shared_memory_region": "a"}), {}, 400, "shared memory is not served"),
-        (request(shape=[1, 2, 9]), {}, 400, "has 18 elements, but 16 came"),
+        (request(shape=[1, 3, 8]), {}, 400, "has 24 elements, but 16 came"),
+        (request(shape=[1, 2, 9]), {}, 400, "the shape [1, 2, 9]; expected [-1, -1, 8]"),
+        (request(shape=[1, 0, 8], data=[]), {}, 400, "the shape [1, 0, 8], which has no elements"),
+        (request(shape=[70_000, 1, 8]), {}, 413, "The inputs have 70000 rows; the limit is 65536"),
+        (request(shape="a"), {}, 400, "Expected `array`"),
+        (request(shape=[1] * 600), {}, 400, "its shape has more than 1024 characters"),
+        (request(data=[1e300] * 16), {}, 400, "the largest number of FP32 is 3.4"),
+        (request(data={}), {}, 400, "its elements are no FP32"),
+        (request(parameters={"a": [1]}), {}, 400, "not JSON of a request"),
+        (request() | {"outputs": [{"name": ""}] * 9000}, {}, 400, "more than 16384 quotation marks"),
         (request() | {"outputs": [{"name": "nothing"}]}, {}, 400, "no output `nothing`; expected `logits`, `states`"),
         (request() | {"parameters": {"timeout": "soon"}}, {}, 400, "a number of microseconds"),
         (request() | {"parameters": {"priority": -1}}, {}, 400, "`priority=-1`"),
@@ -73,13 +82,20 @@ def test_json_in_json_out_without_a_client(oip, run_alone):
         (zlib.compress(bytes(40_000_000)), {"Content-Encoding": "deflate"}, 413, "more than 32000000 bytes"),
         (bytes(33_000_000), {}, 413, "the limit is 32000000"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40],
 )
 def test_what_is_refused(oip, body, headers, status, words):
     response = infer(oip, body, **headers)
     assert (response.status_code, response.headers["content-type"]) == (status, "application/json")
     assert list(response.json()) == ["error"]
     assert words in response.json()["error"]
+
+
+def test_an_id_of_quotation_marks(oip):
+    """They are bounded, escaped ones are not."""
+    response = infer(oip, request() | {"id": 'a"' * 20_000})
+    assert response.status_code == 200
+    assert response.json()["id"] == 'a"' * 20_000
 
 
 @pytest.mark.parametrize(
