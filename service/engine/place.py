@@ -32,6 +32,7 @@ class Slot:
         refused: why the folder that the store holds now is not the one that is served.
         model: what answers. It is replaced in one step, and whoever still holds the old one can finish with it.
         loading: of the folder, while it is under way and after.
+        whole: whether the store holds the folder now, with all that its card names.
         awaited: whether the server is not ready before this model is; one that came later is not waited for.
     """
 
@@ -46,7 +47,14 @@ class Slot:
         self.tried: Fingerprint | None = None  # the folder that was loaded, or refused, last
         self.changing: Fingerprint | None = None  # the folder that failed a check, but was changing
         self.loading: Loading[AnyModel] | None = None
+        self.whole = True
         self.awaited = awaited
+
+    @property
+    def settled(self) -> bool:
+        """Whether it stays although its folder does not: it is served, being loaded, or was unloaded by hand."""
+        loading = self.loading is not None and not self.loading.over
+        return self.model is not None or loading or self.state is State.UNLOADED
 
     def answers(self, task: Task) -> bool:
         """Whether the model is one for `task`."""

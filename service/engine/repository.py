@@ -276,13 +276,15 @@ class Repository:
         slots = {
             name: slot
             for name, slot in self.slots.items()
-            if name in entries or name in missing or slot.state is not State.FAILED
+            if name in entries or slot.settled or (name in missing and slot.state is State.FAILED)
         }
         for name in dict.fromkeys([*wanted, *slots, *([named] if named else [])]):
             if name in entries and name in slots:
                 slots[name].entry = entries[name]
             elif name in entries:
                 slots[name] = Slot(entries[name], awaited=not self._started)
+            if name in slots:
+                slots[name].whole = name in entries
         lacking = [name for name in self._wanted if name not in slots]
         problem = ""
         if lacking or not slots:
@@ -318,6 +320,8 @@ class Repository:
             if slot.name in self._unloaded:
                 if slot.state is not State.UNLOADED:
                     self._empty(slot)
+                continue
+            if not slot.whole:
                 continue
             if slot.loading is not None and not slot.loading.over:
                 continue  # what it finds is not what the folder holds now, perhaps: the next look tells
