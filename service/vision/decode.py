@@ -1,7 +1,8 @@
 """From bytes to pixels, uint8 [height, width, 3] RGB. Called by `resize` for every request, and by whoever draws.
 
-JPEG is decoded by libjpeg-turbo (simplejpeg), bit for bit as Pillow does; everything else by Pillow. Both release the
-GIL while they decode, and nothing is decoded before the header's size was checked.
+JPEG is decoded by libjpeg-turbo (simplejpeg) and WebP by libwebp (OpenCV), bit for bit as Pillow does, and everything
+else by Pillow. All release the GIL while they decode. No decoder sees a file before its header was checked (by `jpeg`,
+`png`, ...): its size, and that it has no more parts than an image of that size can have. Pillow gets no metadata.
 """
 
 import io
@@ -12,16 +13,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import Image, ImageFile
 
 from service.errors import Reason, RequestError
-from service.vision.formats import Format, jpeg_orientation, many_scans, sniff, valid_orientation, webp_size
+from service.vision import bmp, gif, jpeg, png, tiff, webp
+from service.vision.formats import Format, sniff
 
 Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 50_000_000
-# A JPEG of a few kilobytes can ask for thousands of passes over all its pixels; encoders write about ten.
-_MAX_SCANS = 100
+_BLOCK = 1 << 16  # bytes that Pillow reads at a time; what is left of a row it copies again with the next ones
 # Warnings of libjpeg about files that are whole: viewers show them, and Pillow decodes them.
 _HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters", "Adobe color transform", "JFIF revision")
 
@@ -88,28 +89,29 @@ class Picture:
         Raises:
             RequestError: `undecodable`, `not_an_image`, or `too_large` for more than `max_pixels`.
         """
-        self._data = data
+        self._data = data  # what the decoder gets
         self._max_pixels = max_pixels
         self._format = sniff(data)
-        self._image: Image.Image | None = None  # stays None for the JPEGs that simplejpeg decodes
-        width, height, orientation = self._read_jpeg() if self._format is Format.JPEG else self._read_other()
-        self._check(width, height)
-        self._size = width, height  # as stored
+        self._image: Image.Image | None = None  # stays None for what simplejpeg and OpenCV decode
+        self._size, orientation = self._read()  # as stored
+        self._check(*self._size)
         self.turn = Turn(orientation)
-        self.width, self.height = (height, width) if self.turn.transpose else (width, height)
+        self.width, self.height = self._size[::-1] if self.turn.transpose else self._size
 
     def stored(self, reduce: int = 1, *, fast_chroma: bool = False) -> Pixels | Image.Image:
         """Decode the pixels as they are stored, not turned: an array, or a Pillow picture of any mode (see `to_rgb`).
 
         Args:
             reduce: 1, 2, 4 or 8: a JPEG is decoded to 1/`reduce` of its sides, rounded up, out of the low frequencies
-                of its blocks, which is quicker. What Pillow decodes keeps its size.
+                of its blocks, which is quicker. All other formats keep their size.
             fast_chroma: repeat a JPEG's chroma samples instead of interpolating between them, for pictures that will
                 be made much smaller.
 
         Raises:
             RequestError: `undecodable`: cut off or corrupt.
         """
+        if self._image is None and self._format is not Format.JPEG:
+            return self._by_opencv()
         if self._image is None:
             width, height = (-(-side // reduce) for side in self._size)
             try:
@@ -120,7 +122,7 @@ class Picture:
             except ValueError as error:
                 if not any(words in str(error) for words in _HARMLESS):
                     raise self._broken(error) from error
-            self._image = self._open()
+            self._image = self._open(self._jpeg.without_metadata(self._data))
         try:
             self._image.load()
         except MemoryError:
@@ -138,12 +140,41 @@ class Picture:
         stored = self.stored()
         return self.turn.image(Image.fromarray(stored) if isinstance(stored, np.ndarray) else to_rgb(stored))
 
-    def _read_jpeg(self) -> tuple[int, int, int]:
-        """Stored width, stored height, orientation."""
-        if many_scans(self._data, _MAX_SCANS):
-            raise RequestError(
-                Reason.UNDECODABLE, f"The JPEG has more than {_MAX_SCANS} scans. Encode the picture again."
-            )
+    def _read(self) -> tuple[tuple[int, int], int]:
+        """Read the header: width and height as stored, and the orientation."""
+        data = self._data
+        match self._format:
+            case Format.JPEG:
+                return self._read_jpeg()
+            case Format.PNG:
+                png_ = png.read(data)
+                self._check(png_.width, png_.height)
+                self._image = self._open(png_.without_metadata())
+                return self._image.size, png_.orientation
+            case Format.TIFF:
+                tiff_ = tiff.read(data)
+                self._check(tiff_.width, tiff_.height)
+                self._check(*tiff_.tile)
+                self._image = self._open(tiff_.without_metadata(), tiff_.block)
+                return self._image.size, tiff_.orientation
+            case Format.WEBP:
+                webp_ = webp.read(data)
+                self._data = webp_.pixels
+                if webp_.moving:  # Pillow opens it with room for all its pixels
+                    self._check(webp_.width, webp_.height)
+                    self._image = self._open(webp_.pixels)
+                return (webp_.width, webp_.height), webp_.orientation
+            case Format.GIF:
+                self._image = self._open(gif.without_metadata(data))
+                return self._image.size, 1
+            case Format.BMP:
+                if bmp.run_lengths(data):
+                    return bmp.size(data), 1
+                self._image = self._open(data, max(_BLOCK, bmp.row(data)))
+                return self._image.size, 1
+
+    def _read_jpeg(self) -> tuple[tuple[int, int], int]:
+        self._jpeg = jpeg.read(self._data)
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(self._data, strict=False)
         except ValueError as error:
@@ -151,27 +182,19 @@ class Picture:
         except KeyError:  # a chroma subsampling that simplejpeg has no name for
             colours = "unknown"
         if colours not in ("YCbCr", "Gray", "RGB"):
-            self._image = self._open()
+            self._image = self._open(self._jpeg.without_metadata(self._data))
             width, height = self._image.size
-        return width, height, jpeg_orientation(self._data)
+        return (width, height), self._jpeg.orientation
 
-    def _read_other(self) -> tuple[int, int, int]:
-        if self._format is Format.WEBP:  # which Pillow opens with a decoder, and room for all its pixels
-            self._check(*webp_size(self._data))
-        self._image = image = self._open()
-        if image.mode in ("I", "F"):
-            raise RequestError(
-                Reason.NOT_AN_IMAGE,
-                f"The {self._format} holds 32-bit numbers (mode {image.mode}), whose black and white are not known. "
-                "Send 8 or 16 bits per channel.",
-            )
-        if self._format is Format.TIFF:  # Pillow turns it upright itself
-            self._check(*_tile(image))
-            return *image.size, 1
-        try:
-            return *image.size, valid_orientation(image.getexif().get(ExifTags.Base.Orientation))
-        except Exception:  # as in `formats`
-            return *image.size, 1
+    def _by_opencv(self) -> Pixels | Image.Image:
+        pixels = cv2.imdecode(np.frombuffer(self._data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is None or pixels.shape[1::-1] != self._size:
+            raise self._broken(ValueError("its pixels cannot be read"))
+        if pixels.ndim == 2:
+            return cast("Pixels", cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB))
+        if pixels.shape[2] == 3:
+            return cast("Pixels", cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels))
+        return Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA, dst=pixels))
 
     def _check(self, width: int, height: int) -> None:
         if width * height > self._max_pixels:
@@ -181,11 +204,21 @@ class Picture:
                 f"{self._max_pixels / 1e6:g} million are decoded. Send a smaller one.",
             )
 
-    def _open(self) -> Image.Image:
+    def _open(self, data: bytes, block: int = _BLOCK) -> Image.Image:
+        """Let Pillow read the header of a file that was checked. `block` is how many bytes it will read at a time."""
         try:
-            return Image.open(io.BytesIO(self._data), formats=[self._format])
+            image = Image.open(io.BytesIO(data), formats=[self._format])
         except Exception as error:
             raise self._broken(error) from error
+        if image.mode in ("I", "F"):
+            raise RequestError(
+                Reason.NOT_AN_IMAGE,
+                f"The {self._format} holds 32-bit numbers (mode {image.mode}), whose black and white are not known. "
+                "Send 8 or 16 bits per channel.",
+            )
+        if isinstance(image, ImageFile.ImageFile):
+            image.decodermaxblock = block
+        return image
 
     def _broken(self, error: Exception) -> RequestError:
         reason = str(error).strip().rstrip(".") or type(error).__name__
@@ -219,15 +252,6 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: tuple[int, in
     stored = picture.stored(reduce)
     pixels = stored if isinstance(stored, np.ndarray) else np.asarray(to_rgb(stored))
     return picture.turn.array(pixels)
-
-
-def _tile(image: Image.Image) -> tuple[int, int]:
-    """Width and height of a TIFF's tiles, each of which is decoded as a whole, however small the picture; 0 without."""
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return 0, 0
-    sides = (image.tag_v2.get(tag, 0) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH))
-    width, height = (side if isinstance(side, int) else 0 for side in sides)
-    return width, height
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

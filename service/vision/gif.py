@@ -1,0 +1,45 @@
+"""The blocks of a GIF (GIF89a, section 15) in front of its first frame. Called by `decode`."""
+
+from service.errors import Reason, RequestError
+
+_FRAME, _EXTENSION, _TRAILER = 0x2C, 0x21, 0x3B
+_CONTROL = 0xF9  # the label of the extension that says which colour is transparent
+_MAX_BLOCKS = 1 << 17  # a comment of 32 MB has so many full ones
+
+
+def without_metadata(data: bytes) -> bytes:
+    """A GIF that goes from its palette to its first frame, with only the last control extension between them.
+
+    Pillow reads what lies between them in Python, block by block, and keeps it.
+
+    Raises:
+        RequestError: `undecodable`: no frame, or more blocks in front of it than 32 MB of metadata have.
+    """
+    start = at = 13 + (3 << (data[10] & 7) + 1 if len(data) > 10 and data[10] & 0x80 else 0)
+    control = b""
+    left = _MAX_BLOCKS
+    while left > 0 and at + 1 < len(data):
+        left -= 1
+        introducer = data[at]
+        if introducer == _FRAME:
+            return data if at == start + len(control) else data[:start] + control + data[at:]
+        if introducer == _TRAILER:
+            break
+        if introducer != _EXTENSION:  # other decoders refuse it, Pillow goes on
+            at += 1
+            continue
+        if data[at + 1] == _CONTROL and data[at + 2 : at + 3] == b"\4":
+            control = data[at : at + 7] + b"\0"
+        at += 2
+        while left > 0 and at < len(data) and (length := data[at]):
+            left -= 1
+            at += 1 + length
+        at += 1
+    if left <= 0:
+        raise RequestError(
+            Reason.UNDECODABLE,
+            f"The GIF has more than {_MAX_BLOCKS} blocks in front of its first frame. Encode the image again.",
+        )
+    raise RequestError(
+        Reason.UNDECODABLE, "The GIF is cut off or corrupt (it has no frame). Send the whole file again."
+    )

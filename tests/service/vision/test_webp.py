@@ -1,0 +1,79 @@
+"""The chunks of a WebP."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.errors import Reason, RequestError
+from service.vision import webp
+from service.vision.decode import decode
+from tests.service.vision.attack_images import exif_of_entries, riff, webp_with
+
+
+@pytest.mark.parametrize("size", [(1, 1), (160, 107), (3000, 7)])
+@pytest.mark.parametrize("options", [{"quality": 80}, {"lossless": True}, {"quality": 80, "exif": b"Exif\0\0"}])
+def test_size(encoded, size, options):
+    header = webp.read(encoded(Image.new("RGB", size), "WEBP", **options))
+    assert (header.width, header.height) == size
+
+
+METADATA = {
+    "profile": (b"ICCP", bytes(999)),
+    "XMP": (b"XMP ", b"<x:xmpmeta/>"),
+    "broken EXIF": (b"EXIF", b"II"),
+    "unknown": (b"abcd", bytes(3_000_001)),
+}
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_metadata_decides_nothing(name):
+    plain = webp_with()
+    for data in (webp_with(METADATA[name], flags=0x2C), webp_with(after=[METADATA[name]] * 50, flags=0x2C)):
+        assert webp.read(data).pixels == plain
+        assert np.array_equal(decode(data), decode(plain))
+
+
+@pytest.mark.parametrize("prefix", [b"", b"Exif\0\0"])
+def test_the_first_exif_counts(prefix):
+    blocks = [(b"EXIF", prefix + exif_of_entries(4, orientation)) for orientation in (6, 1)]
+    assert webp.read(webp_with(after=blocks)).orientation == 6
+    assert webp.read(webp_with(after=blocks[::-1])).orientation == 1
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("options", [{"quality": 80}, {"lossless": True, "method": 0}])
+def test_of_a_moving_one_the_first_frame_counts(picture, encoded, mode, options):
+    frames = [picture(name).resize((60, 40)).convert(mode) for name in ("flower", "china", "coffee")]
+    data = encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], exif=b"Exif\0\0", **options)
+    assert len(webp.read(data).pixels) < len(data) / 2
+    assert np.array_equal(decode(data), Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def test_transparency_is_laid_over_white(picture, encoded):
+    image = picture("flower").resize((60, 40))
+    image.putalpha(Image.linear_gradient("L").resize((60, 40)))
+    data = encoded(image, "WEBP")
+    seen = Image.open(io.BytesIO(data))
+    expected = Image.new("RGB", seen.size, "white")
+    expected.paste(seen, mask=seen)
+    assert np.array_equal(decode(data), expected)
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (webp_with(after=[(b"abcd", b"")] * 66_000), "more than 65536 chunks"),
+        (webp_with(*[(b"abcd", b"")] * 66_000), "more than 65536 chunks"),
+        (riff((b"VP8X", bytes(10))), "cannot be read"),
+        (riff((b"VP8 ", bytes(10))), "cannot be read"),
+        (riff((b"ICCP", bytes(10))), "cannot be read"),
+        (riff(), "cannot be read"),
+    ],
+    ids=["chunks behind", "chunks in front", "no pixels", "no header", "no image", "nothing"],
+)
+def test_what_has_no_pixels_is_refused(data, what):
+    with pytest.raises(RequestError, match=what) as caught:
+        decode(data)
+    assert caught.value.reason is Reason.UNDECODABLE
