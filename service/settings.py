@@ -70,6 +70,24 @@ class Settings(Struct, frozen=True):
     receive_s: Annotated[
         float, Meta(ge=0.01, le=3600, description="Seconds in which a request must have arrived; else it gets 408.")
     ] = 30.0
+    keep_alive_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="Seconds that an idle connection stays open; more than a load balancer in front keeps its own.",
+        ),
+    ] = 75.0
+    max_bodies_mb: Annotated[
+        float,
+        Meta(
+            ge=0.001, le=1_000_000, description="Bodies of all requests under way; more get 503 before they are read."
+        ),
+    ] = 512.0
+    cors_origins: Annotated[
+        str,
+        Meta(description="Origins whose pages may use the server from a browser, with commas; `*`: all; empty: none."),
+    ] = ""
     drain_s: Annotated[
         float, Meta(ge=0, le=3600, description="Seconds of answering on, without readiness, after SIGTERM.")
     ] = 2.0

@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from service.grpc import require
+from service.http.cors import origins_of
 from service.http.keys import Guard
 from service.settings import PREFIX, SettingError, Settings, is_service_link, read_settings, table
 from service.supervisor import SHARED, state_folder
@@ -58,6 +59,7 @@ def serve(host: str, port: int, models: str | None) -> None:
         settings = read_settings()
         require(settings.grpc_port)
         guard = Guard(settings.api_keys, settings.admin_keys)
+        origins_of(settings)
     except (ValueError, SettingError) as error:
         raise click.ClickException(str(error)) from error
     _check_port(address, port, "--port (or PORT=)")

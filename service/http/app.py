@@ -26,6 +26,7 @@ from service.errors import Reason, RequestError
 from service.http import docs, ui
 from service.http.admin import Admin
 from service.http.annotate import Annotator
+from service.http.cors import with_cors
 from service.http.drain import Drain, closing
 from service.http.keys import Guard
 from service.http.oip import Oip
@@ -90,7 +91,8 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
     app.router.redirect_slashes = False
     app.router.default = _Behind(behind)
     oip = Oip(runtime, dataplane, status, guard)
-    return _ShortCut(predict, oip, app if guard.open else _Locked(app, guard), drain)
+    front = _ShortCut(predict, oip, app if guard.open else _Locked(app, guard), drain)
+    return with_cors(front, runtime.settings)
 
 
 async def _loaded(runtime: Runtime) -> None:

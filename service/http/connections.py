@@ -2,22 +2,22 @@
 
 `service.bento` names this class as uvicorn's HTTP protocol. A request must have arrived as a whole in
 `ZOOSERVE_RECEIVE_S` seconds, its head in at most 64 KiB and 256 headers, on one of at most
-`ZOOSERVE_MAX_CONNECTIONS` connections. An answer must be taken as fast as a request must arrive.
+`ZOOSERVE_MAX_CONNECTIONS` connections. An answer must be taken as fast as a request must arrive. The bodies of all
+requests under way have at most `ZOOSERVE_MAX_BODIES_MB`.
 """
 
 import asyncio
 from http import HTTPStatus
-from math import ceil
 from typing import Any
 
 import httptools
-import msgspec
-from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.http.heads import MAX_FIELDS, MAX_HEADERS, refusal, with_path, wrong
+from service.http.bodies import Bodies
+from service.http.heads import MAX_FIELDS, MAX_HEADERS, declared_length, refusal, with_path, wrong
 from service.http.places import Places
-from service.http.problems import CONTENT_TYPE, Problem
+from service.http.problems import Problem
+from service.http.refusals import answering, bad, long_head, too_many_bodies, too_many_connections, written
 from service.settings import read_settings
 
 PROBES = frozenset({b"/livez", b"/readyz", b"/metrics"})
@@ -25,9 +25,9 @@ FOR_PROBES = 8  # connections
 MAX_PIPELINED = 16  # requests that wait behind one that is being answered
 _MAX_PIECES = 8192  # pieces of a body in what arrived at once: more are chunks of a few bytes
 _PROBE_S = 1.0  # seconds in which the request of a probe's connection must have arrived
-_RETRY_S = 1.0
 _NOT_OFFERED = frozenset({b"upgrade", b"http2-settings"})
 _SETTINGS = read_settings()
+_BODIES = Bodies(int(1e6 * max(_SETTINGS.max_bodies_mb, _SETTINGS.max_body_mb)))
 _PLACES = Places(_SETTINGS.max_connections)
 _PROBE_PLACES = Places(FOR_PROBES)
 
@@ -47,8 +47,10 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._receive_s = _SETTINGS.receive_s
+        self.timeout_keep_alive: float = _SETTINGS.keep_alive_s  # type: ignore[assignment]
         self._places: Places | None = None
         self._owed = 0  # requests that arrived and are not answered
+        self._held = 0  # bytes of their bodies
         self._unseen_bytes = 0  # that were fed since a part of a body came: a head's, or trailers'
         self._head_bytes = self._fields = self._pieces = 0
         self._in_head = True
@@ -65,7 +67,7 @@ class Connection(HttpToolsProtocol):
                 self._places = places
                 break
         else:
-            self._refuse(_full_house())
+            self._refuse(too_many_connections())
             return
         if self._places is _PROBE_PLACES:
             self._receive_s = min(_PROBE_S, self._receive_s)
@@ -77,6 +79,7 @@ class Connection(HttpToolsProtocol):
         if self._places is not None:
             self._places.leave(self)
             self._places = None
+        self._release()
         super().connection_lost(exc)
 
     def make_room(self) -> None:
@@ -87,7 +90,7 @@ class Connection(HttpToolsProtocol):
         elif self._timer is None:  # between two requests
             self.transport.close()
         else:
-            self._refuse(_full_house())
+            self._refuse(too_many_connections())
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing() or self._last_words is not None:
@@ -96,7 +99,7 @@ class Connection(HttpToolsProtocol):
             self._start_clock()
         self._unseen_bytes += len(data)
         if self._unseen_bytes > MAX_HEADERS + len(data):
-            self._refuse(_long_head())
+            self._refuse(long_head())
             return
         self._unset_keepalive_if_required()
         self._pieces = 0
@@ -127,7 +130,7 @@ class Connection(HttpToolsProtocol):
         self._head_bytes += len(name) + len(value)
         self._fields += 1
         if self._head_bytes > MAX_HEADERS or self._fields > MAX_FIELDS:
-            self._stop(_long_head())
+            self._stop(long_head())
         if self._in_head:  # else it is a trailer: uvicorn would take it for a header of the request
             super().on_header(name, value)
 
@@ -141,18 +144,26 @@ class Connection(HttpToolsProtocol):
         if problem := wrong(self.parser.get_http_version(), self.headers):
             self._stop(problem)
         if len(self.pipeline) >= MAX_PIPELINED:
-            self._stop(_bad(f"More than {MAX_PIPELINED} requests were sent without waiting for an answer."))
+            self._stop(bad(f"More than {MAX_PIPELINED} requests were sent without waiting for an answer."))
         if not self.url.startswith(b"/"):
             self.url = with_path(self.url)
+        app = self.app
         if self._places is _PROBE_PLACES and self.url not in PROBES:
-            self.app = _refuse_full
+            self.app = answering(too_many_connections())
+        elif _BODIES.held and not _BODIES.room_for(declared_length(self.headers)):
+            self.app = answering(too_many_bodies(_BODIES.limit))
         super().on_headers_complete()
+        self.app = app
 
     def on_body(self, body: bytes) -> None:
         self._unseen_bytes = 0  # what comes without any body is a head again: trailers, behind its last chunk
         self._pieces += 1
         if self._pieces > _MAX_PIECES:
-            self._stop(_bad("The body comes in chunks of a few bytes. Send larger ones."))
+            self._stop(bad("The body comes in chunks of a few bytes. Send larger ones."))
+        if not self.cycle.response_complete:  # else uvicorn keeps none of it
+            self._held += len(body)
+            if not _BODIES.take(len(body)):
+                self._stop(too_many_bodies(_BODIES.limit))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -168,6 +179,8 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self._owed -= 1
         self._note()
+        if self._owed <= 0:
+            self._release()
         super().on_response_complete()
         if self._last_words is not None and self._owed <= 0:
             self._refuse(self._last_words)
@@ -185,7 +198,7 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         problem, self._stopped = self._stopped, None
-        self._refuse(problem or _bad(f"The request cannot be read. {msg}"))
+        self._refuse(problem or bad(f"The request cannot be read. {msg}"))
 
     def _note(self) -> None:
         """Keep account of who waits for whom."""
@@ -194,6 +207,10 @@ class Connection(HttpToolsProtocol):
                 self._places.works(self)
             else:
                 self._places.waits(self)
+
+    def _release(self) -> None:
+        _BODIES.give(self._held)
+        self._held = 0
 
     def _stop(self, problem: Problem) -> None:
         """End the parser, in one of its callbacks."""
@@ -240,42 +257,8 @@ class Connection(HttpToolsProtocol):
             self._last_words = problem
             return
         if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
-            head, body = _written(problem)
+            head, body = written(problem, self.headers or ())
             lines = b"".join(b"%b: %b\r\n" % header for header in head)
             line = f"HTTP/1.1 {problem.status} {problem.title}\r\n".encode()
             self.transport.write(line + lines + b"\r\n" + body)
         self.transport.close()
-
-
-async def _refuse_full(_scope: Scope, _receive: Receive, send: Send) -> None:
-    """Answer instead of the app, on a connection that is for probes."""
-    problem = _full_house()
-    headers, body = _written(problem)
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _written(problem: Problem) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Headers and body of an answer that closes its connection."""
-    body = msgspec.json.encode(problem)
-    headers = [(b"content-type", CONTENT_TYPE), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
-    if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers.append((b"retry-after", b"%d" % ceil(_RETRY_S)))
-    return headers, body
-
-
-def _full_house() -> Problem:
-    return refusal(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "too_many_connections",
-        f"{_SETTINGS.max_connections} connections are open already. Reuse yours, or try again shortly.",
-    )
-
-
-def _long_head() -> Problem:
-    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-    return refusal(status, "too_large", f"The request's headers exceed {MAX_HEADERS} bytes, or are over {MAX_FIELDS}.")
-
-
-def _bad(detail: str) -> Problem:
-    return refusal(HTTPStatus.BAD_REQUEST, "bad_request", detail)

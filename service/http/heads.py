@@ -47,6 +47,11 @@ def with_path(url: bytes) -> bytes:
     return url[: found.end()] + b"/" + url[found.end() :]
 
 
+def declared_length(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    """Return what Content-Length says; 0: nothing. The parser let only a number through."""
+    return next((int(value) for name, value in headers if name == b"content-length"), 0)
+
+
 def refusal(status: HTTPStatus, reason: str, detail: str) -> Problem:
     """Describe why a connection is refused, or a request before the app sees it."""
     return Problem(status.phrase, status, reason, detail)

@@ -1,6 +1,5 @@
 """What the service says of itself: `/livez`, `/readyz`, `/metrics`, `/v1/models` and `/v1/models/NAME`."""
 
-import asyncio
 from typing import Any
 
 import msgspec
@@ -13,6 +12,7 @@ from service.engine.repository import Slot, State
 from service.errors import Reason, RequestError
 from service.http.drain import Drain
 from service.runtime import Runtime
+from service.threads import METRICS
 from zoo.card import AnyServed
 
 
@@ -115,7 +115,7 @@ class Status:
         metrics.live.set(self.live)
         metrics.ready.set(self.ready)
         metrics.gc_longest.set(self._pauses.longest)
-        body = await asyncio.get_running_loop().run_in_executor(None, metrics.render)
+        body = await METRICS.run(metrics.render)
         return Response(body, media_type=CONTENT_TYPE_LATEST)
 
     async def models(self, _: Request) -> Response:

@@ -3,7 +3,6 @@
 REST and gRPC call it; it knows neither.
 """
 
-import asyncio
 import importlib.metadata
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -23,6 +22,7 @@ from service.oip.takes import Takes
 from service.oip.tensors import datatype_of
 from service.predictor import Row
 from service.runtime import Runtime
+from service.threads import LOADING
 from service.waiting import outcome
 from zoo.card import ServedCard
 
@@ -116,11 +116,11 @@ class Dataplane:
                 f"`{min(parameters)[:80]}`: a model is loaded as its folder has it, without files or a configuration "
                 "of the request's.",
             )
-        await asyncio.to_thread(self._repository.reload, name)
+        await LOADING.run(self._repository.reload, name)
 
     async def unload(self, name: str) -> None:
         """Unload a model; raises `RequestError`."""
-        await asyncio.to_thread(self._repository.unload, name)
+        await LOADING.run(self._repository.unload, name)
 
     def takes(self, name: str, version: str = "") -> Takes:
         """What a model's requests may hold; raises `RequestError` as `model` does."""

@@ -1,0 +1,29 @@
+"""Threads by what they are for: what is slow of one kind delays no other kind.
+
+The event loop's own threads (`asyncio.to_thread`) are for large tensors, which are read and written there.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Threads:
+    """A few threads for one kind of work."""
+
+    def __init__(self, count: int, name: str) -> None:
+        self._pool = ThreadPoolExecutor(count, name)
+
+    async def run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Call a function there, and return what it returns."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: function(*args, **kwargs))
+
+
+LOADING = Threads(4, "load")
+"""For administrators' loading and unloading, which may take minutes."""
+METRICS = Threads(1, "metrics")
+"""For writing `/metrics`."""
