@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from math import inf
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time_ns
 
 from service.engine.folder import AnyModel, load_folder
 from service.engine.loading import Loading
@@ -29,6 +29,7 @@ __all__ = ["AnyModel", "Repository", "Slot", "State", "load_folder"]
 logger = logging.getLogger(__name__)
 _MOST_LINES = 20  # about folders, of one look
 _FOLLOW_S = 0.5  # seconds between looks at what other processes were told
+_OTHERS_S = 30.0  # seconds that an administrator waits for the other processes
 _PATIENCE = 60.0  # seconds after which the next model is loaded beside one that takes so long
 
 
@@ -137,12 +138,23 @@ class Repository:
             if slot.loading is not None:
                 slot.loading.wait()
             if slot.refused or slot.state is State.FAILED:
+                self._forget(slot)
                 raise RequestError(Reason.REFUSED, f"`{slot.name}`: {slot.refused or slot.reason}")
             self._followed[slot.name] = self._unloaded.ask_for(slot.name)
+            self._wait_for_others()
         return self._changes != before
+
+    def _forget(self, slot: Slot) -> None:
+        """Let go of a model that only an administrator wanted, and that cannot be served."""
+        with self._looking:
+            if slot.model is None and self._wanted and slot.name not in self._wanted:
+                self.slots = {name: other for name, other in self.slots.items() if other is not slot}
 
     def _follow(self) -> None:
         """Load and unload what another process was told to load and unload."""
+        now = time_ns()
+        if not self._unloaded.changed():
+            return
         for name, when in self._unloaded.asked_for().items():
             if self._followed.get(name) != when:
                 self._followed[name] = when
@@ -154,6 +166,12 @@ class Repository:
             if slot.state is not State.UNLOADED and slot.name in self._unloaded:
                 with self._looking:
                     self._empty(slot)
+        self._unloaded.followed(now)
+
+    def _wait_for_others(self) -> None:
+        """Return to an administrator when all processes have done the same: a client may reach any of them."""
+        if not self._unloaded.wait_for_others(_OTHERS_S):
+            logger.warning("another server process has not followed within %g s", _OTHERS_S)
 
     def _look_again(self, name: str | None = None, *, patient: bool = False) -> None:
         with self._looking:
@@ -182,6 +200,7 @@ class Repository:
                 raise RequestError(Reason.UNKNOWN_MODEL, self.unknown(name))
             self._unloaded.add(name)
             self._empty(self.slots[name])
+        self._wait_for_others()
 
     @property
     def ready(self) -> bool:

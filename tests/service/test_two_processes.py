@@ -104,3 +104,28 @@ def test_one_that_is_killed_is_replaced_and_nobody_waits(pair, models):
     assert [status for _, wrong in outcomes for status in wrong] == []
     assert sum(broken for broken, _ in outcomes) <= 4, "more was lost than the killed process can have had in hand"
     wait_for(lambda: set(ask(pair, "/readyz")) == {200})
+
+
+@pytest.mark.timeout(180)
+def test_a_model_that_the_settings_do_not_name_is_loaded_by_both_or_by_none(models, tmp_path):
+    for name in ("lenet5", "u2netp", "efficientnet_lite0"):
+        shutil.copytree(models / name, tmp_path / "models" / name)
+    (tmp_path / "models" / "efficientnet_lite0" / "1" / "model.onnx").write_bytes(b"no graph")
+    photo = (models / "efficientnet_lite0/1/golden/coffee.png").read_bytes()
+    environment = {"ZOOSERVE_WORKERS": "2", "ZOOSERVE_WATCH_S": "0", "ZOOSERVE_ADMIN_KEYS": "boss"}
+    environment |= {"ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_MODELS": str(tmp_path / "models")}
+    with serving(tmp_path / "log", **environment) as server:
+        server.wait(200)
+        wait_for(lambda: server.log.read_text().count("1 of 1 models are ready") == 2)
+        path = "/v1/segment?model=u2netp&mask=none"
+        assert set(ask(server, path, photo)) == {404}
+        for _ in range(2):
+            assert server.client.post("/v1/models/u2netp/load", headers=ADMIN, timeout=60).status_code == 200
+            assert set(ask(server, path, photo)) == {200}
+            assert set(ask(server, "/readyz")) == {200}
+            assert server.client.post("/v1/models/u2netp/unload", headers=ADMIN).status_code == 200
+            assert set(ask(server, path, photo)) == {503}
+        refused = server.client.post("/v1/models/efficientnet_lite0/load", headers=ADMIN)
+        assert refused.status_code != 200
+        assert set(ask(server, "/v1/classify?model=efficientnet_lite0", photo)) == {404}
+        assert set(ask(server, "/readyz")) == {200}
