@@ -3,6 +3,7 @@
 import asyncio
 import io
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from time import perf_counter
 
 from service.cores import usable_cores
@@ -64,13 +65,22 @@ class Annotator:
                 retry_after=1,
             )
         self._waiting += 1
-        drawing = asyncio.get_running_loop().run_in_executor(self._threads, self._draw, picture, result, kind)
+        loop = asyncio.get_running_loop()
+        drawing = self._threads.submit(self._draw, picture, result, kind)
+        drawing.add_done_callback(lambda _: self._over(loop))  # a thread goes on when its request's deadline has passed
         try:
-            return await asyncio.wait_for(drawing, deadline - perf_counter())
+            return await asyncio.wait_for(asyncio.wrap_future(drawing), deadline - perf_counter())
         except TimeoutError:
             raise RequestError(Reason.DEADLINE, "The deadline passed before the answer was drawn.") from None
-        finally:
+
+    def _over(self, loop: asyncio.AbstractEventLoop) -> None:
+        """On a drawing's thread, at its end."""
+
+        def leave() -> None:
             self._waiting -= 1
+
+        with suppress(RuntimeError):  # the loop is closed: the process is going down
+            loop.call_soon_threadsafe(leave)
 
     def _draw(self, picture: bytes, result: Result, kind: bytes) -> bytes:
         image = draw(picture, result, max_pixels=self._max_pixels, enlarge=False)

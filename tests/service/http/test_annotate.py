@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import threading
 import re
 from time import perf_counter
 
@@ -117,6 +118,26 @@ def test_drawings_do_not_pile_up(models):
     outcomes = asyncio.run(crowd())
     assert [type(outcome) for outcome in outcomes] == [bytes] * 4 + [RequestError] * 2 + [bytes]
     assert (outcomes[4].reason, outcomes[4].retry_after) == (Reason.QUEUE_FULL, 1)
+
+
+def test_a_drawing_that_nobody_waits_for_counts_until_it_is_over(monkeypatch):
+    release = threading.Event()
+    annotator = Annotator(Settings(max_queue=1))
+    monkeypatch.setattr(annotator, "_draw", lambda *_: release.wait(30))
+
+    async def crowd():
+        ends = []
+        for _ in range(2):
+            try:
+                await annotator.draw(b"", None, JPEG, perf_counter() + 0.01)
+            except RequestError as error:
+                ends.append(error.reason)
+        release.set()
+        while annotator._waiting:
+            await asyncio.sleep(0.001)
+        return ends
+
+    assert asyncio.run(crowd()) == [Reason.DEADLINE, Reason.QUEUE_FULL]
 
 
 def test_the_deadline_holds_for_the_drawing():
