@@ -2,8 +2,8 @@
 
 import asyncio
 import io
-import threading
 import re
+import threading
 from time import perf_counter
 
 import numpy as np
