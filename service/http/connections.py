@@ -256,7 +256,7 @@ class Connection(HttpToolsProtocol):
         if self._owed > 0:
             self._last_words = problem
             return
-        if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
+        if self.cycle is None or not self.cycle.response_started or (self.cycle.response_complete and self._in_head):
             head, body = written(problem, self.headers or ())
             lines = b"".join(b"%b: %b\r\n" % header for header in head)
             line = f"HTTP/1.1 {problem.status} {problem.title}\r\n".encode()
