@@ -20,7 +20,7 @@ from export import families
 from export.convert import OPSET, convert
 from export.golden import Photo, golden_answer
 from export.network import Network
-from export.parity import measure
+from export.parity import LOGITS, measure
 from export.provenance import describe
 from export.reference import Outputs, Reference
 from export.steps import Export, Steps
@@ -81,8 +81,10 @@ def export_model(
         onnx.save_model(model, path)
         del model  # up to 2 GB
         with step("parity"):
-            answers = [reference(image[None]) for image in images]
-            measured = measure(card, path, network.reference_name, images, answers)
+            answered = [reference.answers(image[None]) for image in images]
+            answers = [outputs for outputs, _ in answered]
+            compared = [outputs | _logits(card, raw) for outputs, raw in answered]
+            measured = measure(card, path, network.reference_name, images, compared)
         with step("golden"):
             chosen = list(zip(photos, answers, strict=True))[: len(expected)]
             goldens = tuple(golden_answer(card, labels, photo, outputs) for photo, outputs in chosen)
@@ -119,6 +121,11 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
         raise ExportError(f"{card.name}: there is no family {card.family!r}, expected one of {', '.join(known)}")
     network: Network = importlib.import_module(f"export.families.{card.family}").build(card, files)
     return network
+
+
+def _logits(card: ModelCard, raw: Outputs) -> Outputs:
+    """A classifier's logits, to be compared beside its probabilities."""
+    return {LOGITS: raw[LOGITS]} if card.task == "classify" else {}
 
 
 def _output(name: str, value: npt.NDArray[Any]) -> Output:

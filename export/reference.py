@@ -45,4 +45,11 @@ class Reference:
         Raises:
             ExportError: the raw answers do not fit the card's task or labels.
         """
-        return {name: value.numpy() for name, value in self.head(self.raw(images)).items()}
+        return self.answers(images)[0]
+
+    @torch.no_grad()
+    def answers(self, images: Images) -> tuple[Outputs, Outputs]:
+        """Return the served outputs, and the network's raw answers that they were made of; raises as a call does."""
+        raw = self.raw(images)
+        outputs = {name: value.numpy() for name, value in self.head(raw).items()}
+        return outputs, {name: value.numpy() for name, value in raw.items()}

@@ -17,6 +17,7 @@ import onnxruntime
 from onnx import ModelProto, TensorProto
 
 from export.families.onnx import check_whole, open_session
+from export.parity import tolerances
 from export.provenance import describe
 from export.steps import Export, Steps
 from zoo.card import DType, GoldenTensors, Parity, Precision, ServedTensors, Tensor, TensorCard
@@ -75,7 +76,8 @@ def export_tensors(card: TensorCard, store: Store, licences: tuple[str, ...], st
         graph = read_graph(files["weights"])
         rows, alone = _answered(card, graph, files.get("sample"))
     with step("parity"):
-        worst = _together(card, graph, rows, alone)
+        allowed = tolerances(card, alone[0])
+        worst = _together(card, graph, rows, alone, allowed)
     with step("publish"):
         golden = _npz({f"in/{name}": value for name, value in rows.items()} | _joined(alone))
         served = ServedTensors(
@@ -93,7 +95,7 @@ def export_tensors(card: TensorCard, store: Store, licences: tuple[str, ...], st
             sha256=sha256_of(graph.path),
             size=graph.path.stat().st_size,
             provenance=describe(card, files, {}),
-            parity=Parity(f"onnxruntime {onnxruntime.__version__}, each row alone", card.tolerance, BATCHES, worst),
+            parity=Parity(f"onnxruntime {onnxruntime.__version__}, each row alone", allowed, BATCHES, worst),
             golden=GoldenTensors(GOLDEN, hashlib.sha256(golden).hexdigest(), "sample" in files),
             task_default=card.task_default,
             accepted=licences,
@@ -222,7 +224,9 @@ def _joined(alone: list[Tensors]) -> Tensors:
     return {f"out/{name}": np.concatenate([one[name] for one in alone]) for name in alone[0]}
 
 
-def _together(card: TensorCard, graph: Graph, rows: Tensors, alone: list[Tensors]) -> dict[str, float]:
+def _together(
+    card: TensorCard, graph: Graph, rows: Tensors, alone: list[Tensors], allowed: dict[str, float]
+) -> dict[str, float]:
     """Return the largest difference of an answer in a batch to the row's own, per output, as `differences` has it."""
     worst = dict.fromkeys((output.name for output in graph.outputs), 0.0)
     try:
@@ -233,10 +237,10 @@ def _together(card: TensorCard, graph: Graph, rows: Tensors, alone: list[Tensors
                 worst[name] = float(np.maximum(worst[name], _difference(want, got)))
     except Exception as error:  # ONNX Runtime's errors have no common base of use
         raise ExportError(f"{card.name}: the graph does not run on several rows: {error}") from error
-    if not all(difference <= card.tolerance for difference in worst.values()):
+    if not all(difference <= allowed[name] for name, difference in worst.items()):
         raise ExportError(
             f"{card.name}: several rows together are answered otherwise than each alone, by {worst}, over the card's "
-            f"tolerance of {card.tolerance:g}, so nothing was published. The batch must be the first dimension of "
+            f"tolerance of {allowed}, so nothing was published. The batch must be the first dimension of "
             "every input and output, and the rows must not know each other"
         )
     return worst

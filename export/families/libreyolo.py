@@ -239,5 +239,5 @@ def card_for(name: str) -> ModelCard | None:
         homepage=f"https://huggingface.co/{repository}",
         normalise=detector.normalise,
         options={"model": model, "size": size},
-        tolerance=1e-2,
+        tolerance={"scores": 1e-3},
     )

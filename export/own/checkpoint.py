@@ -50,7 +50,7 @@ def draft_darknet(path: Path, cfg: Path, wishes: Wishes) -> Draft:
             recipe=Recipe(height, width, "letterbox"),
             sources={"cfg": own_file(cfg), "weights": own_file(path)},
             normalise=Normalise(channels="grey" if net.integer("channels", 3) == 1 else "rgb"),
-            tolerance=0.01,  # boxes are in pixels
+            tolerance={"scores": 1e-3},
         ),
     )
     return _draft(
@@ -123,7 +123,7 @@ def draft_ultralytics(path: Path, wishes: Wishes, scratch: Path) -> Draft:
         licence=Licence(AGPL, ""),
         recipe=Recipe(height, width, "letterbox"),
         sources={"weights": own_file(path)},
-        tolerance=0.01,  # boxes are in pixels
+        tolerance={"scores": 1e-3},
     )
     known = {"labels": "given" if wishes.labels else "the file"}
     if wishes.licence is None:

@@ -142,7 +142,7 @@ def draft_onnx(path: Path, wishes: Wishes, scratch: Path) -> Draft:
         sources={"weights": own_file(path)},
         normalise=next(iter(candidates.values())),
         options=options,
-        tolerance=0.01 if family == "yolo_onnx" else 1e-3,  # boxes are in pixels
+        tolerance={"scores": 1e-3} if family == "yolo_onnx" else 1e-3,
     )
     return Draft(card, classes, facts, candidates)
 

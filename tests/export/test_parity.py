@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from export.convert import convert
 from export.network import Network
-from export.parity import _rows, differences, measure
+from export.parity import _rows, differences, measure, tolerances
 from export.reference import Reference
 from zoo.errors import ExportError
 
@@ -86,10 +86,14 @@ def test_coefficients_go_with_their_candidates(actual, coefficients, prototypes)
         # each picture's map by its own scale
         ("activation", np.float32([[[1, -4]], [[100, 0]]]), np.float32([[[1, -3]], [[101, 0]]]), 0.25),
         ("activation", np.float32([[[0, 0]]]), np.float32([[[0, 0]]]), 0),
+        ("logits", np.float32([[100, -50], [1, 1]]), np.float32([[100, -40], [1, 1]]), 0.1),
+        ("logits", np.float32([[4, -np.inf]]), np.float32([[3, -np.inf]]), 0.25),
+        ("logits", np.float32([[4, -np.inf]]), np.float32([[4, 0]]), np.inf),
+        ("logits", np.float32([[4, 0]]), np.float32([[4, np.nan]]), np.nan),
     ],
 )
 def test_differences_of_the_other_outputs(name, expected, actual, difference):
-    assert differences({name: expected}, {name: actual}, 1e-3) == {name: pytest.approx(difference)}
+    assert differences({name: expected}, {name: actual}, 1e-3) == {name: pytest.approx(difference, nan_ok=True)}
 
 
 @pytest.mark.parametrize(
@@ -124,15 +128,72 @@ def case(make_card, make_net, pictures, tmp_path):
 
 
 def answers(reference, images):
-    return [reference(image[None]) for image in images]
+    """The served outputs, and the logits behind them."""
+    both = [reference.answers(image[None]) for image in images]
+    return [outputs | {"logits": raw["logits"]} for outputs, raw in both]
 
 
 def test_parity_is_measured_at_every_batch_size(case):
     card, _, model, images, reference = case
     parity = measure(card, model, "torch 1", images, answers(reference, images))
-    assert (parity.reference, parity.tolerance, parity.batches) == ("torch 1", card.tolerance, (1, 3, 8))
-    assert list(parity.max_difference) == ["probabilities"]
-    assert parity.max_difference["probabilities"] < 1e-5
+    assert (parity.reference, parity.batches) == ("torch 1", (1, 3, 8))
+    assert parity.tolerance == {"probabilities": 1e-4, "logits": 1e-4}
+    assert list(parity.max_difference) == ["probabilities", "logits"]
+    assert max(parity.max_difference.values()) < 1e-5
+
+
+def test_what_a_saturated_softmax_hides_is_seen_in_the_logits(make_card, make_net, pictures, tmp_path):
+    """Probabilities are 0 and 1 to the last bit, whatever becomes of the other classes."""
+    card = make_card("classify")
+    images = pictures(card.recipe, "chelsea", "coffee")
+    network = Network(make_net("classify", 10), "torch")
+    with torch.no_grad():
+        network.module.convolution.bias[4] += 1000
+    reference = Reference(card, network, 10)
+    onnx.save_model(convert(card, network, reference.head, reference.raw(images)), tmp_path / "model.onnx")
+    assert measure(card, tmp_path / "model.onnx", "torch 1", images, answers(reference, images))
+    with torch.no_grad():
+        network.module.convolution.weight[5] += 1.0
+    otherwise = answers(reference, images)
+    assert all(one["probabilities"].max() == 1 for one in otherwise)
+    probabilities = [{"probabilities": one["probabilities"]} for one in otherwise]
+    assert measure(card, tmp_path / "model.onnx", "torch 1", images, probabilities).max_difference["probabilities"] == 0
+    with pytest.raises(ExportError, match=r"differs from torch 1 in logits by 0\.\d+ \(tolerance 0\.0001\)"):
+        measure(card, tmp_path / "model.onnx", "torch 1", images, otherwise)
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "allowed"),
+    [
+        ({}, {"boxes": 0.01, "scores": 1e-4, "mask": 1e-3, "y": 1e-4}),
+        ({"boxes": 0.5}, {"boxes": 0.5, "scores": 1e-4, "mask": 1e-3, "y": 1e-4}),
+        ({"y": 0.5, "scores": 0.1}, {"boxes": 0.01, "scores": 0.1, "mask": 1e-3, "y": 0.5}),
+        (0.02, {"boxes": 0.02, "scores": 0.02, "mask": 0.02, "y": 0.02}),  # as cards were written before
+    ],
+)
+def test_each_output_has_a_tolerance_of_its_own(make_card, tolerance, allowed):
+    assert tolerances(make_card("detect", tolerance=tolerance), allowed) == allowed
+
+
+def test_a_tolerance_of_no_output_is_refused(make_card):
+    with pytest.raises(ExportError, match="net: `tolerance` names 'box'; the outputs are boxes, scores"):
+        tolerances(make_card("detect", tolerance={"box": 0.1}), ["boxes", "scores"])
+
+
+def test_boxes_may_differ_by_more_than_scores(make_card, make_net, pictures, tmp_path):
+    """A tolerance for pixels is none for scores."""
+    card = make_card("detect", tolerance={"boxes": 0.5})
+    images = pictures(card.recipe, "chelsea", "coffee", "rocket")
+    network = Network(make_net("detect", 80), "torch")
+    reference = Reference(card, network, 80)
+    onnx.save_model(convert(card, network, reference.head, reference.raw(images[:2])), tmp_path / "model.onnx")
+    right = [reference(image[None]) for image in images]
+    moved = [one | {"boxes": one["boxes"] + np.float32(0.3)} for one in right]
+    parity = measure(card, tmp_path / "model.onnx", "torch 1", images, moved)
+    assert parity.max_difference["boxes"] == pytest.approx(0.3, abs=0.01)
+    surer = [one | {"scores": one["scores"] + np.float32(0.3)} for one in right]
+    with pytest.raises(ExportError, match=r"scores by 0\.3\S* \(tolerance 0\.0001\)"):
+        measure(card, tmp_path / "model.onnx", "torch 1", images, surer)
 
 
 @pytest.mark.parametrize("value", [0.1, np.nan])
@@ -140,7 +201,7 @@ def test_a_graph_that_answers_otherwise_is_refused(case, value):
     card, module, model, images, reference = case
     with torch.no_grad():
         module.convolution.bias[5] += value
-    with pytest.raises(ExportError, match=r"net: ONNX Runtime differs from torch 1 by .*, so nothing was published"):
+    with pytest.raises(ExportError, match=r"net: ONNX Runtime differs from torch 1 in .*, so nothing was published"):
         measure(card, model, "torch 1", images, answers(reference, images))
 
 
