@@ -3,6 +3,8 @@
 A family module has a public function `build(card: ModelCard, files: dict[str, Path]) -> Network`, where `files` are
 the card's verified sources by name. It raises `zoo.errors.ExportError` where a file does not fit.
 
+A family whose cards have `options` has a struct `Options` (see `export.options`), against which they are checked.
+
 A family whose library knows models by name may also have `names() -> list[str]` and `card_for(name: str) -> ModelCard |
 None`, which writes the card of one. Such a family is an entry point of `zooserve.cards` (see `zoo.libraries`), and the
 first sentence of its docstring stands in `zooserve list`.

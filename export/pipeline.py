@@ -20,6 +20,7 @@ from export import families
 from export.convert import OPSET, convert
 from export.golden import Photo, golden_answer
 from export.network import Network
+from export.options import check_options
 from export.parity import LOGITS, measure
 from export.provenance import describe
 from export.reference import Outputs, Reference
@@ -119,7 +120,9 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     known = sorted(module.name for module in pkgutil.iter_modules(families.__path__))
     if card.family not in known:
         raise ExportError(f"{card.name}: there is no family {card.family!r}, expected one of {', '.join(known)}")
-    network: Network = importlib.import_module(f"export.families.{card.family}").build(card, files)
+    family = importlib.import_module(f"export.families.{card.family}")
+    check_options(card, family)
+    network: Network = family.build(card, files)
     return network
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Literal, TypeVar, overload
 import msgspec
 from msgspec import Meta, Struct
 
+from zoo.checked import Checked
 from zoo.errors import CardError
 from zoo.files import read_regular
 
@@ -47,14 +48,14 @@ TOLERANCES = {"boxes": 0.01, "coefficients": 0.01, "prototypes": 0.01, "mask": 1
 """Of outputs, in their own units (see `Card.tolerance`); of all others 1e-4."""
 
 
-class Licence(Struct, frozen=True, forbid_unknown_fields=True):
+class Licence(Checked, frozen=True, forbid_unknown_fields=True):
     """SPDX identifiers of the licence of the network's code and of its trained weights."""
 
     code: str
     weights: str
 
 
-class Source(Struct, frozen=True, forbid_unknown_fields=True):
+class Source(Checked, frozen=True, forbid_unknown_fields=True):
     """One file and where it comes from: exactly one of `url`, `package` and `file` is given.
 
     Attributes:
@@ -75,6 +76,7 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True):
     size: Annotated[int, Meta(gt=0)] | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if sum(x is not None for x in (self.url, self.package, self.file)) != 1:
             raise ValueError("give exactly one of `url`, `package` and `file`")
         if (self.package is None) != (self.member is None):
@@ -88,7 +90,7 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True):
         return self.sha256 or self.sha256_prefix or ""
 
 
-class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
+class Recipe(Checked, frozen=True, forbid_unknown_fields=True):
     """How a picture becomes the graph's input, uint8 [height, width, 3] RGB. `zoo.recipe` says what each word means.
 
     Attributes:
@@ -109,13 +111,14 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     pad: tuple[Byte, Byte, Byte] = (114, 114, 114)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.resize == "crop") != (self.short_side is not None):
             raise ValueError('`short_side` belongs to `resize = "crop"`, and to it alone')
         if self.short_side is not None and self.short_side < max(self.height, self.width):
             raise ValueError("`short_side` is smaller than the crop")
 
 
-class Normalise(Struct, frozen=True, forbid_unknown_fields=True):
+class Normalise(Checked, frozen=True, forbid_unknown_fields=True):
     """What the graph does to its uint8 pixels first: `(pixel - mean) / std`, both in 0..255, then the channel order."""
 
     mean: Triple = (0.0, 0.0, 0.0)
@@ -123,11 +126,12 @@ class Normalise(Struct, frozen=True, forbid_unknown_fields=True):
     channels: Literal["rgb", "bgr", "grey"] = "rgb"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not all(math.isfinite(x) for x in (*self.mean, *self.std)) or 0.0 in self.std:
             raise ValueError("`mean` and `std` must be finite, and `std` not zero")
 
 
-class Expectation(Struct, frozen=True, forbid_unknown_fields=True):
+class Expectation(Checked, frozen=True, forbid_unknown_fields=True):
     """What the model must find on a sample photo before it is published.
 
     classify: `label` is the top-1 and has at least `score`. detect: an object `label` with at least `score`.
@@ -141,7 +145,7 @@ class Expectation(Struct, frozen=True, forbid_unknown_fields=True):
     area: tuple[Share, Share] | None = None
 
 
-class Bound(Struct, frozen=True, forbid_unknown_fields=True):
+class Bound(Checked, frozen=True, forbid_unknown_fields=True):
     """How far a variant of lower precision may be from fp32 before it is refused, over the calibration photos.
 
     Attributes:
@@ -154,7 +158,7 @@ class Bound(Struct, frozen=True, forbid_unknown_fields=True):
     shift: Share = 0.1
 
 
-class Card(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Card(Checked, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What every model's author says of it.
 
     Attributes:
@@ -177,8 +181,8 @@ class Card(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     licence: Licence
     sources: dict[str, Source]
     homepage: str = ""
-    options: dict[str, str | int | float | bool] = {}
-    tolerance: Tolerance | dict[str, Tolerance] = {}
+    options: dict[str, str | int | float | bool] = {}  # noqa: RUF012 - a Struct copies it
+    tolerance: Tolerance | dict[str, Tolerance] = {}  # noqa: RUF012
     default: bool = False
     task_default: bool = False
 
@@ -206,8 +210,14 @@ class TensorCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
     task: Literal["tensors"]
     family: Literal["tensors"] = "tensors"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, size in self.options.items():
+            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+                raise ValueError(f"the option `{name}` is {size!r}: it gives the size of a free dimension, from 1")
 
-class Output(Struct, frozen=True, forbid_unknown_fields=True):
+
+class Output(Checked, frozen=True, forbid_unknown_fields=True):
     """One output of a graph for pictures. `shape` gives None for the batch dimension, which comes first."""
 
     name: str
@@ -215,7 +225,7 @@ class Output(Struct, frozen=True, forbid_unknown_fields=True):
     shape: tuple[int | None, ...]
 
 
-class Tensor(Struct, frozen=True, forbid_unknown_fields=True):
+class Tensor(Checked, frozen=True, forbid_unknown_fields=True):
     """An input or output of any graph. `shape` gives None for the batch, which comes first, and for what is free."""
 
     name: str
@@ -223,7 +233,7 @@ class Tensor(Struct, frozen=True, forbid_unknown_fields=True):
     shape: tuple[int | None, ...]
 
 
-class Prediction(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Prediction(Checked, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One golden prediction. `box` is xyxy in pixels of the photo; `area` is a share of the photo."""
 
     class_id: int
@@ -233,7 +243,7 @@ class Prediction(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     area: float | None = None
 
 
-class Golden(Struct, frozen=True, forbid_unknown_fields=True):
+class Golden(Checked, frozen=True, forbid_unknown_fields=True):
     """What the reference (the network before conversion) answered on a photo that lies in the folder's `golden/`.
 
     classify: the top 5. detect: the boxes with a score of at least 0.5 after class-wise NMS at IoU 0.45.
@@ -246,7 +256,7 @@ class Golden(Struct, frozen=True, forbid_unknown_fields=True):
     predictions: tuple[Prediction, ...]
 
 
-class GoldenTensors(Struct, frozen=True, forbid_unknown_fields=True):
+class GoldenTensors(Checked, frozen=True, forbid_unknown_fields=True):
     """What the graph answered where it was published: NumPy's `.npz` in `golden/`, `in/<name>` and `out/<name>`.
 
     Every array has the same number of rows, each of them answered alone.
@@ -260,7 +270,7 @@ class GoldenTensors(Struct, frozen=True, forbid_unknown_fields=True):
     sample: bool
 
 
-class Parity(Struct, frozen=True, forbid_unknown_fields=True):
+class Parity(Checked, frozen=True, forbid_unknown_fields=True):
     """How far ONNX Runtime's outputs were from the reference's on real photos, or on the golden tensors.
 
     Attributes:
@@ -274,7 +284,7 @@ class Parity(Struct, frozen=True, forbid_unknown_fields=True):
     max_difference: dict[str, float]
 
 
-class Provenance(Struct, frozen=True, forbid_unknown_fields=True):
+class Provenance(Checked, frozen=True, forbid_unknown_fields=True):
     """Where a served graph came from: each source's address and hash, and the versions that converted it.
 
     Attributes:
@@ -288,7 +298,7 @@ class Provenance(Struct, frozen=True, forbid_unknown_fields=True):
     made_from: Sha256 | None = None
 
 
-class Agreement(Struct, frozen=True, forbid_unknown_fields=True):
+class Agreement(Checked, frozen=True, forbid_unknown_fields=True):
     """What a variant of lower precision was found to keep of its fp32 model's answers; `Bound` gives the words.
 
     Attributes:
@@ -303,7 +313,7 @@ class Agreement(Struct, frozen=True, forbid_unknown_fields=True):
     bound: Bound
 
 
-class Served(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Served(Checked, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What every `card.json` says: a served model's folder explains itself.
 
     Attributes:

@@ -13,8 +13,15 @@ from export.activation import with_activation
 from export.caffe.layers import LAYERS
 from export.caffe.net import Net, read_net
 from export.network import Network
+from export.options import FamilyOptions
 from zoo.card import ModelCard
 from zoo.errors import ExportError
+
+
+class Options(FamilyOptions, frozen=True):
+    """Of a card of this family; `build` says what they mean."""
+
+    output: str | None = None
 
 
 def build(card: ModelCard, files: dict[str, Path]) -> Network:

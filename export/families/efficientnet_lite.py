@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from export.activation import with_activation
 from export.checkpoint import load, read_state_dict
 from export.network import Network
+from export.options import FamilyOptions
 from export.padding import SameConv2d
 from zoo.card import ModelCard
 from zoo.errors import ExportError
@@ -55,6 +56,12 @@ _STAGES = (
 )
 _STEM, _HEAD = 32, 1280
 _EPSILON = 1e-3
+
+
+class Options(FamilyOptions, frozen=True):
+    """Of a card of this family; `build` says what they mean."""
+
+    architecture: str = ""
 
 
 def build(card: ModelCard, files: dict[str, Path]) -> Network:

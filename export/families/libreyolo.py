@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from export.checkpoint import load, read_state_dict
 from export.network import Network
+from export.options import FamilyOptions
 from zoo.card import Licence, ModelCard, Normalise, Recipe
 from zoo.errors import ExportError
 from zoo.labels import read_labels
@@ -102,6 +103,13 @@ _DETECTORS = {
     )
 }
 _MODELS = {f"{model}_{size}": (model, size) for model, one in _DETECTORS.items() for size in one.build.INPUT_SIZES}
+
+
+class Options(FamilyOptions, frozen=True):
+    """Of a card of this family; `build` says what they mean."""
+
+    model: str = ""
+    size: str = ""
 
 
 def build(card: ModelCard, files: dict[str, Path]) -> Network:

@@ -17,6 +17,7 @@ from torch import nn
 from export.activation import with_activation
 from export.checkpoint import misfit, read_state_dict
 from export.network import Network
+from export.options import FamilyOptions
 from zoo.card import Licence, ModelCard, Normalise, Recipe, Source
 from zoo.errors import ExportError, SourceError
 from zoo.labels import read_labels
@@ -35,6 +36,12 @@ _SPDX = {  # timm writes licences in lower case
     "mit": "MIT",
 }
 _LARGEST = 2**31 - 1  # bytes of one ONNX file
+
+
+class Options(FamilyOptions, frozen=True):
+    """Of a card of this family; `build` says what they mean."""
+
+    architecture: str = ""
 
 
 def build(card: ModelCard, files: dict[str, Path]) -> Network:

@@ -15,6 +15,7 @@ from torchvision.models import WeightsEnum, get_model, get_model_weights, list_m
 from export.activation import with_activation
 from export.checkpoint import load, read_state_dict
 from export.network import Network
+from export.options import FamilyOptions
 from zoo.card import Licence, ModelCard, Normalise, Recipe, Source
 from zoo.errors import ExportError
 from zoo.labels import read_labels
@@ -24,6 +25,13 @@ _SWAG_LICENCE = "CC-BY-NC-4.0"  # the only other licence among torchvision's wei
 _MAX_MEGABYTES = 2047  # of one ONNX file
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 """DenseNet's checkpoints are older than its layers' names."""
+
+
+class Options(FamilyOptions, frozen=True):
+    """Of a card of this family; `build` says what they mean."""
+
+    architecture: str = ""
+    transform_input: bool = True
 
 
 def build(card: ModelCard, files: dict[str, Path]) -> Network:

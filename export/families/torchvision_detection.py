@@ -15,6 +15,7 @@ from torchvision.models.detection import FasterRCNN
 from export.checkpoint import load, read_state_dict
 from export.families.torchvision import source_of
 from export.network import Network
+from export.options import FamilyOptions
 from export.torchvision_detection.one_stage import OneStage
 from export.torchvision_detection.two_stage import TwoStage
 from zoo.card import Licence, ModelCard, Normalise, Recipe
@@ -32,6 +33,13 @@ _NORMALISE = {
 }
 _NO_EPS = {"fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn"}
 """Trained before torchvision's frozen batch norm had an epsilon; torchvision sets it to 0 for their weights."""
+
+
+class Options(FamilyOptions, frozen=True):
+    """Of a card of this family; `build` says what they mean."""
+
+    architecture: str = ""
+    batch_norm_eps: float | None = None
 
 
 def build(card: ModelCard, files: dict[str, Path]) -> Network:
