@@ -16,7 +16,8 @@ import onnx
 import onnxruntime
 from onnx import ModelProto, TensorProto
 
-from export.families.onnx import check_whole, open_session
+from export.onnx_file.batch import suppresses
+from export.onnx_file.reading import check_whole, open_session
 from export.parity import tolerances
 from export.provenance import describe
 from export.steps import Export, Steps
@@ -29,6 +30,7 @@ from zoo.store import Store
 Tensors = dict[str, npt.NDArray[Any]]
 BATCHES = (1, 2, 3)
 GOLDEN = "tensors.npz"
+_UNROLLED = 64  # rows, at most, for which a graph's operators are counted
 _TRIED = (16, 64, 224)  # sizes for dimensions that are free, until the graph runs
 _DTYPES: Mapping[str, DType] = {
     "tensor(float)": "float32",
@@ -46,6 +48,7 @@ class Graph(NamedTuple):
 
     Attributes:
         free: names of the free dimensions besides the batch, as the file calls them, by input.
+        suppresses: how many operators suppress boxes in it; exporters write one for each row that they were shown.
     """
 
     path: Path
@@ -55,6 +58,7 @@ class Graph(NamedTuple):
     free: dict[str, dict[int, str]]
     opset: int
     precision: Precision
+    suppresses: int
 
 
 def export_tensors(card: TensorCard, store: Store, licences: tuple[str, ...], step: Steps) -> Export:
@@ -128,7 +132,7 @@ def read_graph(path: Path) -> Graph:
         for x in session.get_inputs()
     }
     opset = next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 0)
-    return Graph(path, session, inputs, outputs, free, opset, _precision(model))
+    return Graph(path, session, inputs, outputs, free, opset, _precision(model), suppresses(model))
 
 
 def _described(path: Path, node: Any) -> Tensor:
@@ -161,6 +165,11 @@ def _answered(card: TensorCard, graph: Graph, sample: Path | None) -> tuple[Tens
             return rows, _one_by_one(graph, rows)
         except Exception as error:  # ONNX Runtime's errors have no common base of use
             raise ExportError(f"{card.name}: the graph does not run on the rows of {sample}: {error}") from error
+    if graph.suppresses:
+        raise ExportError(
+            f"{card.name}: the graph suppresses boxes itself, and in noise there are none, so noise cannot show "
+            "whether rows stay independent in a batch: give the source `sample` real inputs (.npz), with `add` as --sample"
+        )
     named = {name for axes in graph.free.values() for axis, name in axes.items() if axis}
     if unknown := card.options.keys() - named:
         known = ", ".join(sorted(named)) or "none"
@@ -230,7 +239,7 @@ def _together(
     """Return the largest difference of an answer in a batch to the row's own, per output, as `differences` has it."""
     worst = dict.fromkeys((output.name for output in graph.outputs), 0.0)
     try:
-        for batch in _batches(len(alone)):
+        for batch in _batches(len(alone), graph.suppresses):
             answers = _run(graph, {name: value[batch] for name, value in rows.items()})
             for name, got in answers.items():
                 want = np.concatenate([alone[row][name] for row in batch])
@@ -246,9 +255,10 @@ def _together(
     return worst
 
 
-def _batches(count: int) -> Iterator[list[int]]:
-    for size in BATCHES:
-        for start in range(0, count, size):
+def _batches(count: int, suppresses: int) -> Iterator[list[int]]:
+    """Batches in which each of `count` rows is at every place; one has more rows than a graph suppresses boxes for."""
+    for size in sorted({*BATCHES, min(suppresses, _UNROLLED) + 1}):
+        for start in range(count):
             yield [row % count for row in range(start, start + size)]
 
 

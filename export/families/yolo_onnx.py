@@ -1,6 +1,6 @@
 """YOLO and RT-DETR detectors, and instance segmenters, published as ONNX: their answers are recognised and decoded.
 
-Most of them are what Ultralytics' `export` writes, with a batch of one; `export.families.onnx` frees it.
+Most of them are what Ultralytics' `export` writes, with a batch of one; `export.onnx_file` frees it.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,11 @@ import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, compose, helper, numpy_helper
 
 from export.convert import OPSET
-from export.families.onnx import check_input, free_batch, keep, one_by_one, open_session, read, reference_name
+from export.families.onnx import check_input
 from export.network import Network, RawOutputs
+from export.onnx_file.batch import free_batch
+from export.onnx_file.reading import keep, one_by_one, open_session, read, reference_name
+from export.options import FamilyOptions
 from export.ultralytics.notes import Notes
 from zoo.card import ModelCard
 from zoo.errors import ExportError
@@ -61,11 +64,20 @@ def layouts(classes: int, masks: int) -> dict[str, Layout]:
     }
 
 
+class Options(FamilyOptions, frozen=True):
+    """Of a card of this family; `build` says what they mean."""
+
+    output: str | None = None
+    layout: str | None = None
+    one_by_one: bool = False
+
+
 def build(card: ModelCard, files: dict[str, Path]) -> Network:
     """Decode the answers of the ONNX file `weights`; the file, in ONNX Runtime, is the reference.
 
     Options, which may be left out where the shapes leave no doubt: `output`, the name of the output that holds the
     boxes; `layout`, one of `LAYOUTS`. An instance segmenter has one more output, its prototypes [N, masks, h, w].
+    `one_by_one = true`: the images of a batch do not stay independent in the graph, so it runs them one by one.
     What Ultralytics notes in the file goes before its shapes: another head is refused, and RT-DETR is that.
 
     An end-to-end file that chooses its objects by TopK over the anchors' class scores is cut before that choice, which
@@ -108,7 +120,8 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     kept = keep(model, picture, raw)
     decode.ir_version = kept.ir_version
     network = compose.merge_models(kept, decode, [("rows", "decode/rows")])
-    return Network(free_batch(network, size, path), reference_name(path), reference, nms=layout.nms)
+    module = free_batch(network, size, path, one_by_one=bool(card.options.get("one_by_one")))
+    return Network(module, reference_name(path), reference, nms=layout.nms)
 
 
 def _rows(card: ModelCard, shapes: Mapping[str, tuple[int, ...]], path: Path) -> str:

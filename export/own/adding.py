@@ -17,19 +17,21 @@ from typing import Any, cast
 import click
 import msgspec
 
-from export.own import trial
+from export.own import proof, trial
 from export.own.checkpoint import draft_architecture, draft_darknet, draft_ultralytics
 from export.own.draft import Draft, Fact, Wishes, draft_onnx
+from export.own.photos import inputs
 from export.own.tensors import draft_tensors
 from export.own.toml import to_toml
-from export.pipeline import build, export_model
+from export.pipeline import export_model
 from zoo import catalog
 from zoo.card import ModelCard, Name, of_pictures, read_model_card
 from zoo.errors import CardError, ExportError
 from zoo.store import Store
 
-__all__ = ["Wishes", "answer", "check_name", "choose", "in_bytes", "name_of", "propose", "publish"]
+__all__ = ["Wishes", "answer", "check_name", "in_bytes", "name_of", "propose", "publish", "settle"]
 _CHECKPOINTS = {".pt", ".pth", ".safetensors", ".bin"}
+_PUBLISHED = {"onnx", "yolo_onnx"}  # families whose graphs are not ours
 _NO_NAME = re.compile("[^a-z0-9_.-]+")
 
 
@@ -99,21 +101,39 @@ def propose(
     return draft_onnx(file, wishes, scratch)
 
 
-def choose(draft: Draft, photos: Sequence[Path], on_step: Callable[[str], None]) -> dict[str, float]:
-    """Choose the normalisation by trial, in place, where several are open. Returns how each was judged, best first."""
-    if len(draft.candidates) < 2:
+def settle(draft: Draft, photos: Sequence[Path], on_step: Callable[[str], None]) -> dict[str, float]:
+    """Settle by trial what is open, in place: the normalisation, and whether images may run together.
+
+    Returns:
+        How each normalisation was judged, best first; nothing where only one was possible.
+
+    Raises:
+        ExportError: the network cannot be built, or the images of a batch are not independent of each other.
+    """
+    published = draft.card.family in _PUBLISHED
+    if not published and len(draft.candidates) < 2:
         return {}
-    on_step(f"{draft.card.name}: trying {len(draft.candidates)} normalisations")
-    card = of_pictures(draft.card)
-    files = {name: Path(source.file or "") for name, source in card.sources.items()}
-    network = build(card, files)
-    tried = trial.try_normalisations(card, network, len(draft.labels), draft.candidates, photos)
-    best, others = trial.choose(tried, draft.candidates)
-    draft.card = msgspec.structs.replace(card, normalise=draft.candidates[best])
-    known = "tried: it sees most through this"
-    if others:
-        known = f"tried: as good as {' and '.join(others)}, and more usual; --mean and --std say otherwise"
-    draft.facts = [Fact("pixels", best, known) if fact.what == "pixels" else fact for fact in draft.facts]
+    name, classes = draft.card.name, len(draft.labels)
+    files = {name: Path(source.file or "") for name, source in draft.card.sources.items()}
+    on_step(f"{name}: building")
+    card, network, alone = proof.build_free(of_pictures(draft.card), files)
+    tried = {}
+    if len(draft.candidates) > 1:
+        on_step(f"{name}: trying {len(draft.candidates)} normalisations")
+        tried = trial.try_normalisations(card, network, classes, draft.candidates, photos)
+        best, others = trial.choose(tried, draft.candidates)
+        card = msgspec.structs.replace(card, normalise=draft.candidates[best])
+        known = "tried: it sees most through this"
+        if others:
+            known = f"tried: as good as {' and '.join(others)}, and more usual; --mean and --std say otherwise"
+        draft.facts = [Fact("pixels", best, known) if fact.what == "pixels" else fact for fact in draft.facts]
+    if published:
+        on_step(f"{name}: asking for photos alone and together")
+        card, unproven = proof.prove(card, network, files, inputs(card.recipe, photos), classes)
+        alone = alone or unproven
+    if alone:
+        draft.facts.append(Fact("batch", "images run one by one", alone))
+    draft.card = card
     return tried
 
 

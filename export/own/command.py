@@ -156,7 +156,7 @@ def add(
             file, wishes, Path(scratch), family=family, architecture=architecture, cfg=cfg, sample=sample
         )
         check_accepted(wishes.name, draft.card.licence, accepted)
-        tried = adding.choose(draft, photos, on_step=status.update)
+        tried = adding.settle(draft, photos, on_step=status.update)
         status.stop()
         if not as_json:
             _show(draft, tried)

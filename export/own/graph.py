@@ -14,8 +14,8 @@ import torch
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 
-from export.families.onnx import one_by_one, read
 from export.heads import Pixels
+from export.onnx_file.reading import one_by_one, read
 from export.ultralytics.notes import Notes
 from zoo.card import Normalise
 from zoo.errors import ExportError

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from export.pipeline import export_model
 from export.provenance import is_current
@@ -156,6 +156,35 @@ def test_what_is_not_published(card_of, store, model, sample, changes, words):
     with pytest.raises(ExportError, match=words):
         export_model(card_of(model, sample, **changes), store)
     assert store.entries() == []
+
+
+def unrolled(count):
+    """[N, 2] -> [N, 2]: what suppresses boxes once for each of `count` rows, and answers later rows with zeros."""
+    nodes = [helper.make_node("NonMaxSuppression", ["boxes", "scores", "most"], [f"kept{i}"]) for i in range(count)]
+    nodes += [
+        helper.make_node("Concat", [f"kept{i}" for i in range(count)], ["kept"], axis=0),
+        helper.make_node("Shape", ["kept"], ["kept_shape"]),
+        helper.make_node("Gather", ["kept_shape", "zero"], ["handled"]),  # one box for each
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Gather", ["shape", "zero"], ["rows"]),
+        helper.make_node("Range", ["zero", "rows", "one"], ["numbers"]),
+        helper.make_node("Less", ["numbers", "handled"], ["is_handled"]),
+        helper.make_node("Cast", ["is_handled"], ["mask"], to=FLOAT),
+        helper.make_node("Reshape", ["mask", "column"], ["masks"]),
+        helper.make_node("Mul", ["x", "masks"], ["y"]),
+    ]
+    constants = {"boxes": np.array([[[0, 0, 1, 1]]], np.float32), "scores": np.ones((1, 1, 1), np.float32)}
+    constants |= {"most": np.array([1]), "zero": np.array(0), "one": np.array(1), "column": np.array([-1, 1])}
+    tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    return model_of(nodes, [("x", FLOAT, ["N", 2])], [("y", FLOAT, ["N", 2])], tensors)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_a_graph_that_suppresses_boxes_is_asked_with_real_rows(card_of, store, count):
+    with pytest.raises(ExportError, match="noise cannot show whether rows stay independent.* --sample"):
+        export_model(card_of(unrolled(count)), store)
+    with pytest.raises(ExportError, match="several rows together are answered otherwise than each alone"):
+        export_model(card_of(unrolled(count), sample={"x": np.ones((3, 2), np.float32)}), store)
 
 
 def test_what_is_no_graph(card_of, store, tmp_path):

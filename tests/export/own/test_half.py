@@ -10,7 +10,8 @@ from onnx import TensorProto, helper
 from onnxruntime.transformers import float16
 from PIL import Image
 
-from export.families.onnx import build, read
+from export.families.onnx import build
+from export.onnx_file.reading import read
 from export.own.draft import draft_onnx
 from export.reference import Reference
 from zoo.labels import read_labels

@@ -1,0 +1,169 @@
+"""An ONNX file as a model of our opset with float32 ends, and as a session of what was published."""
+
+import contextlib
+import graphlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+from onnx import ModelProto, TensorProto, compose, helper, version_converter
+from onnx.utils import Extractor
+from onnxruntime import InferenceSession
+
+from export.convert import OPSET
+from zoo.errors import ExportError
+
+_FLOATS = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}  # that become float32 at the graph's ends
+_OLDEST_OPSET = 7  # older files have other broadcasting and batch normalisation, which cannot be converted
+
+
+def reference_name(path: Path) -> str:
+    """Name a published file as the reference, for card.json."""
+    return f"onnxruntime {onnxruntime.__version__}, {path.name} as published"
+
+
+def open_session(model: Path | bytes) -> InferenceSession:
+    """Open an ONNX file, or one in memory, on the CPU. ONNX Runtime prints nothing: what it refuses is raised."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    return InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def one_by_one(
+    session: InferenceSession, outputs: list[str], x: npt.NDArray[np.float32]
+) -> list[npt.NDArray[np.float32]]:
+    """Return the outputs for a batch [N, ...], computed one picture at a time: a graph may have no other batch size."""
+    picture = session.get_inputs()[0].name
+    answers = [session.run(outputs, {picture: x[i : i + 1]}) for i in range(len(x))]
+    return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
+
+
+def read(path: Path) -> tuple[ModelProto, InferenceSession]:
+    """Read an ONNX file: its model, brought to our opset, and the session of the file as it is.
+
+    Both take and answer float32 where the file has float16 (`half=True`) or float64: casts go around it.
+
+    Raises:
+        ExportError: not an ONNX file, one whose weights lie in another, one that ONNX Runtime cannot run, or one whose
+            opset is too old or too new.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf raises errors of many kinds
+        raise ExportError(f"{path}: not an ONNX file that can be run: {error}") from error
+    check_whole(model, path)
+    opset = next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 0)
+    if 0 < opset < _OLDEST_OPSET:
+        raise ExportError(
+            f"{path}: opset {opset} is too old, it must be at least {_OLDEST_OPSET}; convert the file first"
+        )
+    again = f"export it again with opset_version={OPSET}"
+    try:
+        _sort(model.graph)
+        onnx.checker.check_model(model)
+        cast = _with_float32_ends(model)
+        session = open_session(model.SerializeToString() if cast else path)
+    except Exception as error:  # the checker and ONNX Runtime raise errors of many kinds
+        if opset > OPSET:
+            raise ExportError(f"{path}: opset {opset} is too new to be run here, {again}") from error
+        raise ExportError(f"{path}: not an ONNX file that can be run: {error}") from error
+    try:
+        return version_converter.convert_version(model, OPSET), session
+    except Exception as error:  # the same
+        raise ExportError(f"{path}: opset {opset} cannot be brought to opset {OPSET}, {again}: {error}") from error
+
+
+def _sort(graph: onnx.GraphProto) -> None:
+    """Put nodes behind those that they read from: the converter to float16 leaves them unsorted, and only ONNX minds.
+
+    A graph that needs no sorting, or cannot be sorted, is left as it is.
+    """
+    makers = {name: index for index, node in enumerate(graph.node) for name in node.output}
+    needs = [{makers[name] for name in _read(node) if name in makers} for node in graph.node]
+    if all(max(needed, default=-1) < index for index, needed in enumerate(needs)):
+        return
+    with contextlib.suppress(graphlib.CycleError):
+        order = list(graphlib.TopologicalSorter(dict(enumerate(needs))).static_order())
+        nodes = [graph.node[index] for index in order]
+        del graph.node[:]
+        graph.node.extend(nodes)
+
+
+def _read(node: onnx.NodeProto) -> Iterator[str]:
+    """The tensors that a node reads, those of the graphs within it included."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in (attribute.g, *attribute.graphs):
+            for each in inner.node:
+                yield from _read(each)
+
+
+def _with_float32_ends(model: ModelProto) -> bool:
+    """Put casts from and to float32 around a graph, in place. Return whether it has ends of another float type."""
+    graph = model.graph
+    constants = {x.name for x in graph.initializer}
+    inputs = [x for x in graph.input if x.name not in constants and x.type.tensor_type.elem_type in _FLOATS]
+    outputs = [x for x in graph.output if x.type.tensor_type.elem_type in _FLOATS]
+    for end in inputs:
+        inner = f"{end.name}/as_published"
+        _rename(graph, end.name, inner)
+        cast = helper.make_node("Cast", [end.name], [inner], to=end.type.tensor_type.elem_type)
+        graph.node.insert(0, cast)
+    for end in outputs:
+        inner = f"{end.name}/as_published"
+        _rename(graph, end.name, inner)
+        graph.node.append(helper.make_node("Cast", [inner], [end.name], to=TensorProto.FLOAT))
+    for end in (*inputs, *outputs):
+        end.type.tensor_type.elem_type = TensorProto.FLOAT
+    return bool(inputs or outputs)
+
+
+def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Give a tensor another name wherever nodes read or write it, in the graphs within nodes too."""
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name == old:
+                    names[index] = new
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                _rename(inner, old, new)
+    for value in graph.value_info:
+        if value.name == old:
+            value.name = new
+
+
+def check_whole(model: ModelProto, path: Path) -> None:
+    """Check that a file holds its weights itself: the sha256 of a source is of one file.
+
+    Raises:
+        ExportError: they lie in another file.
+    """
+    if any(tensor.data_location == TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise ExportError(
+            f"{path}: its weights are in another file. Export it again with external_data=False, or save it as one "
+            "file: onnx.save(onnx.load(old), new)"
+        )
+
+
+def keep(model: ModelProto, picture: str, outputs: Mapping[str, str]) -> ModelProto:
+    """Keep what leads from the input `picture` to the tensors that `outputs` names, by the names that they shall have.
+
+    Any tensor of the graph can be one. Inner names get a prefix, so that they cannot be taken for the new ones.
+    """
+    kept = Extractor(model).extract_model([picture], list(outputs.values()))
+    kept = compose.add_prefix(kept, "published/")
+    del kept.graph.value_info[:]  # shapes with the old batch size
+    for value, (name, tensor) in zip(kept.graph.output, outputs.items(), strict=True):
+        half = value.type.tensor_type.elem_type in _FLOATS  # within a graph whose ends are float32
+        node = helper.make_node("Identity", [f"published/{tensor}"], [name])
+        if half:
+            node = helper.make_node("Cast", [f"published/{tensor}"], [name], to=TensorProto.FLOAT)
+        kept.graph.node.append(node)
+        value.name = name
+        if half:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    return kept
