@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from zoo.card import GoldenTensors, Licence, Parity, Provenance, ServedTensors, Tensor, write_served_card
+from zoo.card import GoldenTensors, Licence, Parity, Provenance, ServedTensors, Tensor, is_name, write_served_card
 
 SIDE = 4
 
@@ -23,7 +23,7 @@ def write_folder(store: Path, name: str, graph: bytes, version: str = "1") -> Pa
     (folder / "golden" / "tensors.npz").write_bytes(file.getvalue())
     (folder / "model.onnx").write_bytes(graph)
     card = ServedTensors(
-        name=name,
+        name=name if is_name(name) else "net",
         version=version,
         task="tensors",
         family="onnx",
