@@ -13,7 +13,6 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import prometheus_client.values
@@ -29,32 +28,11 @@ _Memory: Any = MmapedDict  # it has no types
 _PROCESS = "process"  # the key of a process' number beside its gauges
 
 
-def new_memory(processes: int, folder: Path) -> list[str]:
-    """Make the memory for so many processes, which inherit it from the calling one.
-
-    Args:
-        processes: that there may be at once.
-        folder: where files are made instead, on systems that have no memory without a name.
-
-    Returns:
-        Paths under which this process and those that it starts can open it: for each place its counts and its gauges.
-    """
-    paths = []
-    for number in range(2 * processes):
-        try:
-            paths.append(f"/proc/self/fd/{os.memfd_create('zooserve', 0)}")
-        except (AttributeError, OSError):
-            path = folder / f"counts-{number}"
-            path.touch()
-            paths.append(str(path))
-    return paths
-
-
 class Counts(Collector):
     """The values of this process, and the sums of all.
 
     Args:
-        paths: what `new_memory` returned.
+        paths: of the memory: for each place its counts and its gauges.
         place: of this process among them, from 0.
     """
 

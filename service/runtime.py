@@ -3,7 +3,6 @@
 import functools
 import logging
 import os
-from contextlib import suppress
 from pathlib import Path
 
 from service.cores import usable_cores
@@ -52,12 +51,10 @@ class Runtime:
             device_id=process % max(1, gpu_count()),
             on_broken=self._give_up,
         )
-        # `zooserve serve` makes a folder where the server's processes tell each other what was unloaded.
         shared = os.environ.get(SHARED)
-        unloaded = Unloaded(Path(shared) if shared else None)
-        self._loaded = Path(shared, ".loaded") if shared else None
-        self.replaces = self._loaded is not None and self._loaded.exists()
-        self.repository = Repository(settings, self.metrics, load, self._check, unloaded)
+        self._unloaded = Unloaded(Path(shared) if shared else None)
+        self.replaces = self._unloaded.started
+        self.repository = Repository(settings, self.metrics, load, self._check, self._unloaded)
         self.predictor = Predictor(self.repository, settings)
 
     def start(self) -> None:
@@ -67,9 +64,7 @@ class Runtime:
 
     def note_loaded(self) -> None:
         """Tell processes to come that one was loaded before them."""
-        if self._loaded is not None:
-            with suppress(OSError):  # a full disk
-                self._loaded.touch()
+        self._unloaded.note_started()
 
     def stop(self) -> None:
         """Let the worker threads end."""

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import platformdirs
 
-from service.counts import Counts, new_memory
+from service.counts import Counts
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
-SHARED = "ZOOSERVE_SHARED"  # a folder where the processes tell each other what was loaded and unloaded
+SHARED = "ZOOSERVE_SHARED"  # path of the memory where the processes note what was loaded and unloaded
 _COUNTS = "ZOOSERVE_COUNTS"  # paths of the memory of their counts, as JSON
 _SUPERVISOR = "ZOOSERVE_SUPERVISOR"  # the end of a pipe that stays open as long as the starting process lives
 _MARGIN_S = 10.0  # seconds after drain and longest request, when a process that still has not ended is killed
@@ -85,10 +85,25 @@ def prepare(settings: Settings) -> None:
     reading, _writing = os.pipe()  # the other end closes with this process, however that ends
     os.set_inheritable(reading, True)
     os.environ[_SUPERVISOR] = str(reading)
+    os.environ[SHARED] = new_memory()
     if settings.workers > 1:
-        folder = Path(os.environ.get(SHARED) or tempfile.mkdtemp(prefix="zooserve-"))
-        # As many again as circus numbers at most.
-        os.environ[_COUNTS] = json.dumps(new_memory(2 * settings.workers, folder))
+        # For each process that there may be at once, which is twice as many for circus: counts and gauges.
+        os.environ[_COUNTS] = json.dumps([new_memory() for _ in range(2 * 2 * settings.workers)])
+
+
+def new_memory() -> str:
+    """Make a file in memory that has no name in any folder, so that nothing can clean it away.
+
+    Returns:
+        A path under which this process and those that it starts can open it. On systems without such memory it is that
+        of a file with a name.
+    """
+    try:
+        return f"/proc/self/fd/{os.memfd_create('zooserve', 0)}"
+    except (AttributeError, OSError):
+        file, path = tempfile.mkstemp(prefix="zooserve-", dir=os.environ.get("BENTOML_HOME"))
+        os.close(file)
+        return path
 
 
 def shared_counts(process: int) -> Counts | None:

@@ -13,7 +13,7 @@ from service.grpc import require
 from service.http.cors import origins_of
 from service.http.keys import Guard
 from service.settings import PREFIX, SettingError, Settings, is_service_link, read_settings, table
-from service.supervisor import SHARED, state_folder
+from service.supervisor import state_folder
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _SERVE_EXAMPLES = """
@@ -71,9 +71,7 @@ def serve(host: str, port: int, models: str | None) -> None:
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
     _tell(address, port, settings, guard)
     with state_folder() as folder:
-        os.environ["BENTOML_HOME"] = str(folder / "bentoml")
-        os.environ[SHARED] = str(folder / "shared")
-        (folder / "shared").mkdir()
+        os.environ["BENTOML_HOME"] = str(folder)
         from service.bento import FrontedService, ZooServe  # noqa: PLC0415 - BentoML reads its environment when it is imported
 
         cast(FrontedService, ZooServe).serve_http(host=str(address), port=port)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from math import inf
 from pathlib import Path
-from time import perf_counter, time_ns
+from time import perf_counter
 
 from service.engine.folder import AnyModel, load_folder
 from service.engine.loading import Loading
@@ -86,11 +86,14 @@ class Repository:
             self._load_first()
             then()
             looked, watch_s = perf_counter(), self._settings.watch_s or inf
+            follows = False  # from then on, whoever tells another process something waits for this one, too
             step = min(watch_s, _FOLLOW_S if self._unloaded.shared else inf)
             while step < inf and not self._stop.wait(step):
                 before = self._changes
                 try:
-                    self._follow()
+                    if self._unloaded.changed() or not follows:
+                        self._follow()
+                        follows = True
                     if perf_counter() - looked >= watch_s:
                         self._look_again(patient=True)
                         looked = perf_counter()
@@ -152,9 +155,6 @@ class Repository:
 
     def _follow(self) -> None:
         """Load and unload what another process was told to load and unload."""
-        now = time_ns()
-        if not self._unloaded.changed():
-            return
         for name, when in self._unloaded.asked_for().items():
             if self._followed.get(name) != when:
                 self._followed[name] = when
@@ -166,7 +166,7 @@ class Repository:
             if slot.state is not State.UNLOADED and slot.name in self._unloaded:
                 with self._looking:
                     self._empty(slot)
-        self._unloaded.followed(now)
+        self._unloaded.followed()
 
     def _wait_for_others(self) -> None:
         """Return to an administrator when all processes have done the same: a client may reach any of them."""

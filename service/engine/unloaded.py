@@ -1,4 +1,4 @@
-"""Which models were loaded and unloaded by hand: the same for all server processes of a machine, as files in a folder.
+"""What the server processes of a machine tell each other: which models were loaded and unloaded by hand.
 
 The repository asks it. A process follows what another was told: it looks here again and again, and notes how far it is.
 """
@@ -6,106 +6,154 @@ The repository asks it. A process follows what another was told: it looks here a
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-_LOADED = "+"  # begins the names of files that say so: no model's name does
-_PROCESSES = "=processes"  # a folder with a file for each, which says how far it is
-_COARSE_NS = 1_000_000_000  # file systems may give two changes one time
+import msgspec
+
+
+class _Notes(msgspec.Struct):
+    """What is noted.
+
+    Attributes:
+        changes: how many there were; what is noted by hand bears the number of its change.
+        unloaded, loaded: by hand, by name.
+        followed: of each process the changes that it has followed.
+        started: whether a process has loaded all its models.
+    """
+
+    changes: int = 0
+    unloaded: dict[str, int] = {}
+    loaded: dict[str, int] = {}
+    followed: dict[int, int] = {}
+    started: bool = False
 
 
 class Unloaded:
     """A set of model names that are not to be served, and one of those that are, whatever the settings say.
 
     Args:
-        folder: shared by the server processes; None: there is one process, and the sets are its own.
+        path: of the file that the server processes share, best one without a name that nothing can remove; None: there
+            is one process, and the sets are its own.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self.shared = folder is not None
-        self._folder = folder
-        self._seen = 0  # when the folder had changed last, as it was looked at
-        self._names: set[str] = set()
-        self._asked: dict[str, int] = {}
+    def __init__(self, path: Path | None) -> None:
+        self.shared = path is not None
+        self._path = path
+        self._own = _Notes()
+        self._seen = 0  # changes, when it was looked at last
 
     def __contains__(self, name: str) -> bool:
-        return (self._folder / name).exists() if self._folder else name in self._names
+        return name in self._read().unloaded
 
-    def add(self, name: str) -> int:
-        """Note that a model is to be unloaded; return the moment."""
-        if self._folder:
-            (self._folder / f"{_LOADED}{name}").unlink(missing_ok=True)
-        self._names.add(name)
-        self._asked.pop(name, None)
-        return self._note(name)
+    def add(self, name: str) -> None:
+        """Note that a model is to be unloaded."""
+        with self._change() as notes:
+            notes.loaded.pop(name, None)
+            notes.unloaded[name] = notes.changes
 
     def discard(self, name: str) -> None:
         """Note that a model is no longer to be unloaded."""
-        if self._folder:
-            (self._folder / name).unlink(missing_ok=True)
-        self._names.discard(name)
+        if name in self:
+            with self._change() as notes:
+                notes.unloaded.pop(name, None)
 
     def ask_for(self, name: str) -> int:
-        """Note that a model was loaded by its name, and is to be by every process; return the moment."""
-        when = self._asked[name] = self._note(f"{_LOADED}{name}")
-        return when
+        """Note that a model was loaded by its name, and is to be by every process; return the number of this change."""
+        with self._change() as notes:
+            notes.loaded[name] = notes.changes
+        return notes.changes
 
     def asked_for(self) -> dict[str, int]:
-        """Which models were loaded by name, and when last."""
-        if self._folder is None:
-            return dict(self._asked)
-        return {path.name.removeprefix(_LOADED): when for path, when in _noted(self._folder, f"{_LOADED}*")}
+        """Which models were loaded by name, each with the number of the last change of that kind."""
+        return self._read().loaded
 
     def changed(self) -> bool:
         """Whether something was noted since this was asked last."""
-        if self._folder is None:
-            return False
-        before, self._seen = self._seen, self._folder.stat().st_mtime_ns
-        return self._seen != before or time.time_ns() - self._seen < _COARSE_NS
+        before, self._seen = self._seen, self._read().changes
+        return self.shared and self._seen != before
 
-    def followed(self, since: int) -> None:
-        """Note that this process has done what was noted before a moment."""
-        if self._folder:
-            (self._folder / _PROCESSES).mkdir(exist_ok=True)
-            self._note(f"{_PROCESSES}/{os.getpid()}", since)
+    def followed(self) -> None:
+        """Note that this process has done what was noted when `changed` was asked."""
+        with self._write() as notes:
+            notes.followed[os.getpid()] = self._seen
 
     def wait_for_others(self, seconds: float) -> bool:
-        """Wait until every other process has done what was noted, or for so long; say whether all have."""
-        now, end = time.time_ns(), time.monotonic() + seconds
-        while self._folder and any(
-            when < now and _is_other(path) for path, when in _noted(self._folder / _PROCESSES, "*")
+        """Wait until every other process has done what is noted now, or for so long; say whether all have."""
+        changes, end = self._read().changes, time.monotonic() + seconds
+        while self.shared and any(
+            done < changes and _is_other(number) for number, done in self._read().followed.items()
         ):
             if time.monotonic() > end:
                 return False
             time.sleep(0.02)
         return True
 
-    def _note(self, name: str, when: int = 0) -> int:
-        when = when or time.time_ns()
-        if self._folder:
-            path = self._folder / name
-            part = path.with_name(f".{os.getpid()}.{time.monotonic_ns()}")
-            part.write_text(str(when))
-            part.replace(path)  # in one step, for those who read it
-        return when
+    @property
+    def started(self) -> bool:
+        """Whether any process has loaded all its models."""
+        return self._read().started
+
+    def note_started(self) -> None:
+        """Note that this process has loaded all its models, for those that take its place."""
+        with self._write() as notes:
+            notes.started = True
+
+    @contextmanager
+    def _change(self) -> Iterator[_Notes]:
+        """Change what is noted by hand, with the number that the change has."""
+        with self._write() as notes:
+            notes.changes += 1
+            yield notes
+
+    @contextmanager
+    def _write(self) -> Iterator[_Notes]:
+        """Change something while no other process does."""
+        if self._path is None:
+            yield self._own
+            return
+        with _locked(self._path) as file:
+            before = os.pread(file, os.fstat(file).st_size, 0)
+            notes = _decoded(before)
+            notes.followed = {number: done for number, done in notes.followed.items() if _lives(number)}
+            yield notes
+            # Over all of it, at once: a process may be killed at any time.
+            os.pwrite(file, msgspec.json.encode(notes).ljust(len(before)), 0)
+
+    def _read(self) -> _Notes:
+        if self._path is None:
+            return self._own
+        with _locked(self._path) as file:
+            return _decoded(os.pread(file, os.fstat(file).st_size, 0))
 
 
-def _is_other(path: Path) -> bool:
-    """Whether a file is that of another process that lives; that of one that ended is removed."""
-    if not path.name.isdecimal() or int(path.name) == os.getpid():
-        return False
+def _decoded(text: bytes) -> _Notes:
+    return msgspec.json.decode(text, type=_Notes) if text else _Notes()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """Open a file, made where it is not there, that no other process has open in this way."""
+    import fcntl  # noqa: PLC0415 - there is none elsewhere than on POSIX
+
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        os.kill(int(path.name), 0)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+    finally:
+        os.close(file)
+
+
+def _is_other(number: int) -> bool:
+    return number != os.getpid() and _lives(number)
+
+
+def _lives(number: int) -> bool:
+    """Whether there is a process of this number."""
+    try:
+        os.kill(number, 0)
     except ProcessLookupError:
-        path.unlink(missing_ok=True)
         return False
-    except OSError:  # a number that now is of another user's
+    except OSError:  # now it is another user's
         return False
     return True
-
-
-def _noted(folder: Path, pattern: str) -> Iterator[tuple[Path, int]]:
-    for path in folder.glob(pattern):
-        try:
-            yield path, int(path.read_text())
-        except (OSError, ValueError):  # it was removed meanwhile, or the disk is full
-            continue

@@ -10,8 +10,9 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.counts import Counts, new_memory
+from service.counts import Counts
 from service.metrics import Metrics
+from service.supervisor import new_memory
 from tests.conftest import ROOT
 
 WRITER = """
@@ -53,7 +54,8 @@ def memory(request, tmp_path, monkeypatch):
     """Room for three processes: without a name, or as files where there is no such memory."""
     if request.param == "files":
         monkeypatch.delattr(os, "memfd_create")
-    paths = new_memory(3, tmp_path)
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
+    paths = [new_memory() for _ in range(6)]
     assert all(path.startswith("/proc/self/fd/" if request.param == "memory" else str(tmp_path)) for path in paths)
     yield paths
     for path in paths:

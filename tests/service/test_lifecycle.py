@@ -130,7 +130,7 @@ def test_unloaded_until_it_is_loaded(repository):
 
 
 def test_processes_tell_each_other(store, tmp_path, monkeypatch):
-    monkeypatch.setenv("ZOOSERVE_SHARED", str(tmp_path))
+    monkeypatch.setenv("ZOOSERVE_SHARED", str(tmp_path / "shared"))
     settings = Settings(models=str(store), watch_s=0, threads=1)
     one, other = (Runtime(settings).repository for _ in range(2))
     one.load()

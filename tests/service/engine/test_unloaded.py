@@ -1,60 +1,126 @@
-"""Which models were unloaded: one set for several processes, that outlives the folder in which it is kept."""
+"""Which models were loaded and unloaded by hand: the same for several processes, that follow each other."""
 
-import shutil
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from service.engine.unloaded import Unloaded
+from service.supervisor import new_memory
+from tests.conftest import ROOT
+
+OTHER = """
+import sys
+from pathlib import Path
+from service.engine.unloaded import Unloaded
+unloaded = Unloaded(Path(sys.argv[1]))
+for line in sys.stdin:
+    print(eval(line), flush=True)
+"""
+
+
+@pytest.fixture(params=["memory", "file"])
+def path(request, tmp_path, monkeypatch):
+    """Memory that processes inherit, or a file where there is no such memory."""
+    if request.param == "file":
+        monkeypatch.delattr(os, "memfd_create")
+        monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
+    path = new_memory()
+    yield Path(path)
+    if request.param == "memory":
+        os.close(int(path.rpartition("/")[2]))
 
 
 @pytest.fixture
-def folder(tmp_path):
-    folder = tmp_path / "state" / "shared"
-    folder.mkdir(parents=True)
-    return folder
+def other(path):
+    """Another process: what it is told to evaluate."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", OTHER, path],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, close_fds=False,
+    )  # fmt: skip
+
+    def ask(expression: str) -> str:
+        process.stdin.write(expression + "\n")
+        process.stdin.flush()
+        return process.stdout.readline().strip()
+
+    ask.process = process
+    yield ask
+    process.kill()
+    process.communicate()
 
 
-def test_without_a_folder_it_is_a_set():
+def test_one_process_has_its_own():
     unloaded = Unloaded(None)
-    assert "m" not in unloaded
     unloaded.add("m")
     assert "m" in unloaded
     unloaded.discard("m")
     assert "m" not in unloaded
+    unloaded.ask_for("m")
+    assert list(unloaded.asked_for()) == ["m"]
+    assert not unloaded.changed()
+    assert unloaded.wait_for_others(0)
+    assert not unloaded.started
+    unloaded.note_started()
+    assert unloaded.started
 
 
-def test_processes_see_what_others_did(folder):
-    one, other = Unloaded(folder), Unloaded(folder)
-    one.add("m")
-    assert "m" in other
-    assert "n" not in other
-    other.discard("m")
-    assert "m" not in one
-    assert "m" not in Unloaded(folder), "nor does one that comes later"
+def test_processes_see_what_others_did(path, other):
+    here = Unloaded(path)
+    here.add("m")
+    assert other("'m' in unloaded, 'n' in unloaded") == "(True, False)"
+    assert other("unloaded.discard('m')") == "None"
+    assert "m" not in here
+    assert other("unloaded.ask_for('m')") == "3"
+    assert here.asked_for() == {"m": 3}
+    here.add("m")
+    assert other("unloaded.asked_for(), 'm' in unloaded") == "({}, True)"
+    assert "m" in Unloaded(path), "for one that comes later"
 
 
-@pytest.mark.parametrize("removed", ["the files", "the folder", "the folder above"])
-def test_what_is_cleaned_away_is_known_still(folder, removed):
-    one, other = Unloaded(folder), Unloaded(folder)
-    one.add("m")
-    one.add("n")
-    one.discard("n")
-    assert "m" in other
-    assert "n" not in other
-    if removed == "the files":
-        for file in folder.iterdir():
-            file.unlink()
-    else:
-        shutil.rmtree(folder if removed == "the folder" else folder.parent)
-    for unloaded in (other, one, Unloaded(folder)):  # the last one learns it from what the others noted again
-        assert "m" in unloaded
-        assert "n" not in unloaded
-    other.discard("m")
-    assert "m" not in one
+def test_what_changed_is_said_once(path, other):
+    here = Unloaded(path)
+    assert not here.changed()
+    other("unloaded.add('m')")
+    assert here.changed()
+    assert not here.changed()
+    other("unloaded.discard('n')")
+    assert not here.changed(), "there was nothing to discard"
+    here.followed()
+    assert other("unloaded.changed(), unloaded.changed()") == "(True, False)"
 
 
-def test_it_can_be_changed_while_the_folder_is_away(folder):
-    one, other = Unloaded(folder), Unloaded(folder)
-    shutil.rmtree(folder.parent)
-    one.add("m")
-    assert "m" in other
+def test_others_are_waited_for_until_they_have_followed(path, other):
+    here = Unloaded(path)
+    other("unloaded.followed()")
+    here.add("m")
+    assert not here.wait_for_others(0.1)
+    other("unloaded.changed()")
+    assert not here.wait_for_others(0.1), "it is at it"
+    other("unloaded.followed()")
+    assert here.wait_for_others(0)
+    here.add("n")
+    other.process.kill()
+    other.process.wait()
+    assert here.wait_for_others(0), "those that ended are not waited for"
+
+
+def test_a_process_that_is_killed_leaves_nothing_locked(path, other):
+    other.process.stdin.write("[unloaded.ask_for(f'model {n}') for n in range(100_000)]\n")
+    other.process.stdin.flush()
+    here = Unloaded(path)
+    while "model 50" not in here.asked_for():
+        assert other.process.poll() is None
+    other.process.kill()
+    other.process.wait()
+    here.add("m")
+    assert "m" in here
+    assert "model 50" in here.asked_for()
+
+
+def test_its_successor_knows_that_one_had_started(path, other):
+    assert not Unloaded(path).started
+    other("unloaded.note_started()")
+    assert Unloaded(path).started
