@@ -4,7 +4,6 @@ All of them are streams for gRPC, those of one request and one response too, whi
 is checked before any message of a client's is read, and reading has a limit of time.
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -33,7 +32,6 @@ class Calls:
     def __init__(self, settings: Settings) -> None:
         self.open = set[Any]()
         self._places, self._probes = Places(settings.max_connections), Places(_PROBES)
-        self._send_s = settings.receive_s
 
     def handler(self, call: Call, check: Check) -> Any:
         """Make the handler of a call, which gets its place and its context.
@@ -70,18 +68,6 @@ class Calls:
                 await refuse(context, refusal_of(error))
 
         return grpc.stream_stream_rpc_method_handler(answer)
-
-    async def write(self, context: Any, response: bytes) -> None:
-        """Send a response; a client that does not take it in time loses its call.
-
-        Raises:
-            RequestError: `deadline`.
-        """
-        try:
-            async with asyncio.timeout(self._send_s):
-                await context.write(response)
-        except TimeoutError:
-            raise RequestError(Reason.DEADLINE, f"The response was not taken within {self._send_s:g} s.") from None
 
 
 def metadata_of(context: Any) -> dict[bytes, bytes]:

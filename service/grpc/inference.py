@@ -138,7 +138,7 @@ class Inference:
             context.set_trailing_metadata(
                 tuple((name.decode(), value.decode()) for name, value in said if not name.startswith(b"content-"))
             )
-        await self._calls.write(context, response)
+        await context.write(response)
 
     async def model_stream_infer(self, place: Place, context: Any) -> None:
         """Answer the requests of a stream in their order. One that is refused ends the stream for no other."""
@@ -166,7 +166,7 @@ class Inference:
             while (task := await under_way.get()) is not None:
                 response = await task
                 room.release()
-                await self._calls.write(context, response)
+                await context.write(response)
             with suppress(asyncio.CancelledError):  # the server stops
                 await taking
         finally:

@@ -48,6 +48,7 @@ async def serving(runtime: Runtime, dataplane: Dataplane, status: Status, guard:
             ("grpc.max_allowed_incoming_connections", settings.max_connections),
             ("grpc.max_connection_idle_ms", _IDLE_MS),
             ("grpc.keepalive_time_ms", _PING_MS),
+            ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", _PING_OFTEN_MS),
             ("grpc.server_handshake_timeout_ms", int(1000 * settings.receive_s)),
         ],
