@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import zoo.store
+from zoo import verification
 from zoo.errors import StoreError
 from zoo.store import Store, read_folder, verify_folder
 
@@ -258,8 +258,8 @@ def test_a_file_that_grows_while_it_is_hashed_has_an_end(store, served, monkeypa
     folder = store.publish(served.card, served.files)
     (folder / "golden/coffee.png").unlink()
     (folder / "golden/coffee.png").symlink_to("/dev/zero")
-    monkeypatch.setattr(zoo.store, "open_regular", lambda path: path.open("rb"))
-    monkeypatch.setattr(zoo.store, "_LARGEST_GOLDEN", 10_000_000)
+    monkeypatch.setattr(verification, "open_regular", lambda path: path.open("rb"))
+    monkeypatch.setattr(verification, "_LARGEST_GOLDEN", 10_000_000)
     with pytest.raises(StoreError, match=r"may have 10,000,000"):
         verify_folder(folder)
 
