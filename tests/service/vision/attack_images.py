@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from PIL import Image
 
-MB = 1 << 20
+MB = 1_000_000
 
 
 def encoded(image: Image.Image, form: str, **options) -> bytes:
@@ -277,7 +277,7 @@ ATTACKS: dict[str, Callable[[], bytes]] = {
     "png: one row": lambda: png_of(10_000_000, 1, [zlib.compress(bytes(30_000_001), 0)]),
     "gif: comments of one byte": lambda: gif_with(b"!\xfe" + b"\1a" * (10 * MB) + b"\0"),
     "gif: empty comments": lambda: gif_with(b"!\xfe\0" * (10 * MB)),
-    "gif: control blocks": lambda: gif_with(b"!\xf9\4\0\0\0\0\0" * (4 * MB)),
+    "gif: control blocks": lambda: gif_with(b"!\xf9\4\0\0\0\0\0" * 3_900_000),
     "gif: application blocks": lambda: gif_with(b"!\xff\x0bNETSCAPE2.0" + b"\3\1\0\0" * (7 * MB) + b"\0"),
     "gif: semicolons": lambda: gif_with(b"\0" * (31 * MB)),
     "gif: frames": lambda: gif_with(b"")[:-1] + b",\0\0\0\0\1\0\1\0\0\2\2\x44\1\0" * (2 * MB),
