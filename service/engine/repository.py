@@ -13,14 +13,13 @@ from time import perf_counter
 
 from service.engine.folder import AnyModel, load_folder
 from service.engine.loading import Loading
-from service.engine.model import LoadedModel
 from service.engine.place import LONGEST_REASON, Slot, State
+from service.engine.served import Served
 from service.engine.stop import Stop
 from service.engine.unloaded import Unloaded
 from service.errors import Reason, RequestError
 from service.metrics import Metrics
 from service.settings import Settings
-from zoo.card import Task
 from zoo.errors import StoreError
 from zoo.files import shown
 from zoo.store import Entry, Store
@@ -33,7 +32,7 @@ _OTHERS_S = 30.0  # seconds that an administrator waits for the other processes
 _PATIENCE = 60.0  # seconds after which the next model is loaded beside one that takes so long
 
 
-class Repository:
+class Repository(Served):
     """The models of one store, the latest version of each, loaded in the background.
 
     Args:
@@ -52,6 +51,7 @@ class Repository:
         self_test: Callable[[AnyModel], None],
         unloaded: Unloaded | None = None,
     ) -> None:
+        super().__init__()
         self._settings, self._metrics = settings, metrics
         self._load, self._self_test = load, self_test
         self._store = Store(Path(settings.models))
@@ -63,9 +63,6 @@ class Repository:
         self._changes = 0  # models that were loaded, refused or unloaded
         self._followed = self._unloaded.asked_for()  # what was loaded by hand, here or in another process
         self._said: frozenset[str] = frozenset()  # what was said of folders at the last look
-        self.problem = ""  # why nothing at all can be served
-        self.broken = ""  # why nothing can be served until the process is started again
-        self.slots: dict[str, Slot] = {}  # replaced, never changed: whoever reads it sees a whole one
         self._look()
 
     def load(self) -> None:
@@ -201,74 +198,6 @@ class Repository:
             self._unloaded.add(name)
             self._empty(self.slots[name])
         self._wait_for_others()
-
-    @property
-    def ready(self) -> bool:
-        """Whether every model passed every check; one that came after the start may still be loading."""
-        well = all(
-            slot.state in (State.READY, State.UNLOADED) or (slot.state is State.LOADING and not slot.awaited)
-            for slot in self.slots.values()
-        )
-        return well and not self.problem and not self.broken
-
-    def get(self, task: Task, name: str | None, version: str | None) -> LoadedModel:
-        """Find the model of a request: the named one, or the default of the task.
-
-        Raises:
-            RequestError: `unknown_model`, `not_ready`, or `bad_option` where the model does another task.
-        """
-        slot = self.slots.get(name) if name else self._default(task)
-        if slot is None:
-            raise RequestError(Reason.UNKNOWN_MODEL, self.unknown(name, task))
-        model = slot.model
-        card = model.card if model else slot.card
-        if card and card.task != task:
-            if card.task == "tensors":
-                raise RequestError(
-                    Reason.BAD_OPTION, f"`{slot.name}` takes tensors: POST /v2/models/{slot.name}/infer."
-                )
-            raise RequestError(Reason.BAD_OPTION, f"`{slot.name}` is a model for /v1/{card.task}, not for /v1/{task}.")
-        found = self._served(slot, version)
-        assert isinstance(found, LoadedModel)  # noqa: S101 - its task is one for pictures
-        return found
-
-    def find(self, name: str, version: str | None = None) -> AnyModel:
-        """Find a model of any task by its name.
-
-        Raises:
-            RequestError: `unknown_model` or `not_ready`.
-        """
-        slot = self.slots.get(name)
-        if slot is None:
-            raise RequestError(Reason.UNKNOWN_MODEL, self.unknown(name))
-        return self._served(slot, version)
-
-    def _served(self, slot: Slot, version: str | None) -> AnyModel:
-        model = slot.model
-        card = model.card if model else slot.card
-        if card and version and version != card.version:
-            raise RequestError(
-                Reason.UNKNOWN_MODEL, f"`{slot.name}` is loaded in version {card.version}, not {version[:80]}."
-            )
-        if model is None:
-            if slot.state is State.LOADING:
-                raise RequestError(
-                    Reason.NOT_READY, f"`{slot.name}` is being loaded. Try again shortly.", retry_after=2
-                )
-            raise RequestError(Reason.NOT_READY, f"`{slot.name}` is not served: {slot.reason}")
-        return model
-
-    def ready_for(self, task: Task) -> list[LoadedModel]:
-        """The loaded models of a task."""
-        models = (slot.model for slot in self.slots.values() if slot.answers(task))
-        return [model for model in models if isinstance(model, LoadedModel)]
-
-    def unknown(self, name: str | None, task: Task | None = None) -> str:
-        """Say that there is no such model, and which there are."""
-        if name is None:
-            return f"No model for /v1/{task} is loaded."
-        known = ", ".join(slot.name for slot in self.slots.values() if task is None or slot.answers(task)) or "none"
-        return f"There is no model `{name[:80]}`. Loaded{f' for /v1/{task}' if task else ''}: {known}."
 
     def _look(self, named: str | None = None) -> str:
         """Bring the slots up to date with the store. A model whose folder is gone keeps its slot: it still answers.
@@ -430,7 +359,3 @@ class Repository:
         self._metrics.model_info.labels(
             card.name, card.version, model.session.provider, card.precision, card.sha256
         ).set(served)
-
-    def _default(self, task: Task) -> Slot | None:
-        of_task = [slot for slot in self.slots.values() if slot.answers(task) and slot.state is not State.UNLOADED]
-        return next((slot for slot in of_task if slot.card and slot.card.task_default), of_task[0] if of_task else None)
