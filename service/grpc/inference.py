@@ -66,7 +66,7 @@ class Inference:
         """Make one call's handler, with the check that its caller must pass."""
         call = getattr(self, _WORD.sub("_", method.name).lower())
         if method.name in ("ModelInfer", "ModelStreamInfer"):
-            return self._calls.handler(call, self.check)
+            return self._calls.handler(call, self._check_infer)
         kind = message(method.input_type.name)
 
         async def answer(place: Place, context: Any) -> None:
@@ -130,9 +130,8 @@ class Inference:
     async def model_infer(self, place: Place, context: Any) -> None:
         exchange = _exchange(context)
         try:
-            data = await place.message(context, self._settings.receive_s)
-            call = _Asked(data or b"")
-            response = await self._infer(call, context, exchange)
+            asked = _Asked(await place.message(context, self._settings.receive_s) or b"")
+            response = await self._infer(asked, context, exchange)
         finally:
             said = exchange.headers(0)
             context.set_trailing_metadata(
@@ -152,8 +151,9 @@ class Inference:
                 while (data := await place.message(context, seconds)) is not None:
                     seconds = max(seconds, _IDLE_S)
                     await room.acquire()
-                    task = asyncio.create_task(self._in_stream(data, context))
-                    del data
+                    asked = _Asked(data)
+                    task = asyncio.create_task(self._in_stream(asked, context))
+                    del data, asked
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
                     under_way.put_nowait(task)
@@ -175,13 +175,12 @@ class Inference:
             for left in tasks:
                 left.cancel()
 
-    async def _in_stream(self, data: bytes, context: Any) -> bytes:
-        call = _Asked(data)
+    async def _in_stream(self, asked: "_Asked", context: Any) -> bytes:
         try:
-            return write_in_stream(await self._infer(call, context, _exchange(context), final=True))
+            return write_in_stream(await self._infer(asked, context, _exchange(context), final=True))
         except RequestError as refused:
             refused.forget()
-            return write_refusal(refused.detail, call.head.id)
+            return write_refusal(refused.detail, asked.head.id)
 
     async def _infer(self, asked: "_Asked", context: Any, exchange: Exchange, *, final: bool = False) -> bytes:
         """Answer one request to infer, and keep its record, whatever it ends with. A client that goes abandons it."""
@@ -232,6 +231,16 @@ class Inference:
         """Raise `RequestError` (`unauthorised`) where a key is due and the metadata bring none."""
         if not self._guard.open:
             self._guard.check(given)
+
+    def _check_infer(self, given: dict[bytes, bytes]) -> None:
+        """The same, and keep a record of who is refused."""
+        try:
+            self.check(given)
+        except RequestError as refused:
+            exchange = Exchange({"headers": given.items(), "query_string": b""}, _ROUTE)
+            exchange.status, exchange.refusal = STATUS[refused.reason], refused.reason
+            self._records.note("", exchange)
+            raise
 
 
 class _Asked:
