@@ -25,7 +25,7 @@ class Records:
             self._metrics.request[task, exchange.model].observe(perf_counter() - exchange.start)
         if exchange.refusal is not None:
             self._metrics.rejected.labels(exchange.model, exchange.refusal.value).inc()
-        if exchange.batch_size:
+        if exchange.batch_size and exchange.status == HTTPStatus.OK:
             for stage, seconds in exchange.stages().items():
                 self._metrics.stage[exchange.model, stage].observe(seconds)
         if self._access_log:

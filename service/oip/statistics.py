@@ -1,4 +1,4 @@
-"""Triton's statistics from the service's own metrics: whatever door a request came through, and of all processes."""
+"""Triton's statistics from the service's own metrics: whatever protocol a request came by, and of all processes."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -13,6 +13,7 @@ _STAGES = {
     "infer": "compute_infer",
     "postprocess": "compute_output",
 }
+_STAGE_SUM = "zooserve_stage_seconds_sum"
 
 
 def statistics_of(cards: Sequence[AnyServed], metrics: Iterable[Any]) -> Statistics:
@@ -39,7 +40,9 @@ def _statistics(card: AnyServed, values: dict[tuple[str, ...], float]) -> ModelS
         word: Duration(int(value("stage_seconds_count", stage)), int(1e9 * value("stage_seconds_sum", stage)))
         for stage, word in _STAGES.items()
     }
-    answered = Duration(int(value("requests_total")), int(1e9 * value("request_seconds_sum")))
+    # `request_seconds` holds also those that waited in vain; stages are kept of those alone that were answered.
+    whole = sum(seconds for (name, model, _), seconds in values.items() if (name, model) == (_STAGE_SUM, card.name))
+    answered = Duration(int(value("requests_total")), int(1e9 * whole))
     failed = Duration(int(value("requests_total", "fail")), 0)
     return ModelStatistics(
         card.name,
