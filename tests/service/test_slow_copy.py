@@ -232,3 +232,19 @@ def test_a_slow_copy_disturbs_nobody(store, models, tmp_path):
             asking.join()
         assert set(statuses) == {(200, 200)}
         assert server.log.read_text().count("is loaded when it is whole") == 1
+
+
+def test_stray_folders_are_skipped_with_a_line_each(store, caplog):
+    for name in ("lost+found", "__MACOSX/1", ".snapshot/1", "Net/1", "empty/1", "lenet5/v2"):
+        (store / name).mkdir(parents=True, mode=0o700)
+    (store / "dangling").symlink_to("nowhere")
+    (store / "lenet5" / "3").symlink_to("nowhere")
+    runtime = Runtime(Settings(models=str(store), watch_s=0, threads=1))
+    runtime.repository.load()
+    for _ in range(3):
+        runtime.repository._look_again(patient=True)
+    assert runtime.repository.ready
+    assert runtime.repository.slots.keys() == {"lenet5"}
+    lines = [record.getMessage() for record in caplog.records if " is skipped: " in record.getMessage()]
+    assert len(lines) == len(set(lines)) == 8
+    runtime.stop()

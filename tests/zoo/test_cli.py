@@ -1,9 +1,12 @@
 """The command line: lists, shows, verifies, and says what is wrong in one sentence."""
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import EntryPoint, version
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -151,3 +154,41 @@ def test_a_missing_extra_is_named(monkeypatch, tmp_path, module, extra):
     # how much of the name Python says depends on what was imported before
     assert f"this needs {module.partition('.')[0]}" in result.stderr
     assert f"which is not installed: pip install -e '.[{extra}]'" in result.stderr
+
+
+STRAY = ("lost+found", "__MACOSX/1", ".snapshot/1", "Net/1", "empty/1", "evil\n\x1b[31m/1")
+
+
+@pytest.mark.parametrize("command", ["list", "verify", "show"])
+def test_stray_folders_are_skipped_with_a_line_each(exported, command):
+    (exported / "u2netp/1/card.json").unlink()
+    (exported / "u2netp/1/model.onnx").unlink()
+    (exported / "u2netp/1/golden/coffee.png").unlink()
+    for name in STRAY:
+        (exported / name).mkdir(parents=True)
+    (exported / "dangling").symlink_to("nowhere")
+    result = run(command, *(["mobilenet_v2"] if command == "show" else []))
+    assert result.exit_code == 0
+    assert "mobilenet_v2" in result.stdout
+    said = [] if command == "show" else result.stderr.splitlines()
+    assert [line for line in said if " is skipped: " not in line or not line.isprintable()] == []
+    assert len(said) == (0 if command == "show" else len(STRAY) + 2), "those, the dangling link and the empty u2netp/1"
+
+
+def test_a_folder_that_may_not_be_read_is_skipped(exported):
+    """As another user: this one may read everything where the tests run as root."""
+    if os.getuid():
+        pytest.skip("only root can be somebody else")
+    locked = exported / "lost"
+    locked.mkdir(mode=0o700)
+    (locked / "1").mkdir()
+    for folder in (exported, *exported.parents):
+        if folder.is_relative_to(tempfile.gettempdir()) and folder != Path(tempfile.gettempdir()):
+            folder.chmod(0o755)
+    code = f"import os; from pathlib import Path; from zoo.store import Store; store = Store(Path({str(exported)!r}))\n"
+    code += (
+        "os.setgid(65534); os.setuid(65534); look = store.look(); print([e.name for e in look.entries], look.skipped)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("['mobilenet_v2', 'own_net', 'u2netp']"), done.stderr
+    assert "lost is skipped: Permission denied" in done.stdout
