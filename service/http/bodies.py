@@ -5,6 +5,7 @@ class Bodies:
     """The bodies of all requests of a process that are read, or read and not answered yet.
 
     A body counts as it arrives, not as it is announced: whoever announces much and sends nothing takes nothing away.
+    `held` is counted up and down by the connections themselves.
 
     Attributes:
         limit: bytes.
@@ -18,12 +19,3 @@ class Bodies:
     def room_for(self, length: int) -> bool:
         """Whether a body of so many bytes may begin. The largest that is served may, where there is no other."""
         return not self.held or self.held + length <= self.limit
-
-    def take(self, count: int) -> bool:
-        """Count bytes that arrived; False: they are more than the server is to hold."""
-        self.held += count
-        return self.held <= self.limit
-
-    def give(self, count: int) -> None:
-        """Count bytes that are done with."""
-        self.held -= count

@@ -14,10 +14,20 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.http.bodies import Bodies
-from service.http.heads import MAX_FIELDS, MAX_HEADERS, declared_length, refusal, with_path, wrong
+from service.http.heads import (
+    MAX_FIELDS,
+    MAX_HEADERS,
+    bad,
+    declared_length,
+    long_head,
+    refusal,
+    too_long,
+    with_path,
+    wrong,
+)
 from service.http.places import Places
 from service.http.problems import Problem
-from service.http.refusals import answering, bad, long_head, too_many_bodies, too_many_connections, written
+from service.http.refusals import answering, too_many_bodies, too_many_connections, written
 from service.settings import read_settings
 
 PROBES = frozenset({b"/livez", b"/readyz", b"/metrics"})
@@ -52,7 +62,7 @@ class Connection(HttpToolsProtocol):
         self._owed = 0  # requests that arrived and are not answered
         self._held = 0  # bytes of their bodies
         self._unseen_bytes = 0  # that were fed since a part of a body came: a head's, or trailers'
-        self._head_bytes = self._fields = self._pieces = 0
+        self._pieces = 0
         self._in_head = True
         self._upgrade = False
         self._stopped: Problem | None = None  # what a callback of the parser has to say
@@ -79,7 +89,8 @@ class Connection(HttpToolsProtocol):
         if self._places is not None:
             self._places.leave(self)
             self._places = None
-        self._release()
+        _BODIES.held -= self._held
+        self._held = 0
         super().connection_lost(exc)
 
     def make_room(self) -> None:
@@ -95,7 +106,8 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing() or self._last_words is not None:
             return
-        if self._in_head and self._timer is None:  # the next request on a connection that was kept begins
+        begins = self._in_head and self._timer is None  # the next request on a connection that was kept
+        if begins:
             self._start_clock()
         self._unseen_bytes += len(data)
         if self._unseen_bytes > MAX_HEADERS + len(data):
@@ -103,6 +115,11 @@ class Connection(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         self._pieces = 0
+        self._feed(data)
+        if begins and self._timer is not None:  # and it is not whole yet
+            self._note()
+
+    def _feed(self, data: bytes) -> None:
         while data:
             try:
                 self.parser.feed_data(data)
@@ -116,23 +133,17 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         if self._timer is None:  # it came in one piece with the end of the last one
             self._start_clock()
-        self._head_bytes = self._fields = 0
-        self._note()
         super().on_message_begin()
 
-    def on_url(self, url: bytes) -> None:
-        self._head_bytes += len(url)
-        if self._head_bytes > MAX_HEADERS:
-            self._stop(refusal(HTTPStatus.REQUEST_URI_TOO_LONG, "too_large", f"The URL exceeds {MAX_HEADERS} bytes."))
-        super().on_url(url)
-
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value)
-        self._fields += 1
-        if self._head_bytes > MAX_HEADERS or self._fields > MAX_FIELDS:
-            self._stop(long_head())
-        if self._in_head:  # else it is a trailer: uvicorn would take it for a header of the request
-            super().on_header(name, value)
+        headers = self.headers
+        if len(headers) >= MAX_FIELDS or not self._in_head:
+            self._further_header()
+            return
+        name = name.lower()  # as uvicorn does it; to call it costs as much as all this
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
@@ -142,6 +153,8 @@ class Connection(HttpToolsProtocol):
             return
         self._in_head = False
         if problem := wrong(self.parser.get_http_version(), self.headers):
+            self._stop(problem)
+        if self._unseen_bytes > MAX_HEADERS and (problem := too_long(self.url, self.headers)):
             self._stop(problem)
         if len(self.pipeline) >= MAX_PIPELINED:
             self._stop(bad(f"More than {MAX_PIPELINED} requests were sent without waiting for an answer."))
@@ -161,8 +174,10 @@ class Connection(HttpToolsProtocol):
         if self._pieces > _MAX_PIECES:
             self._stop(bad("The body comes in chunks of a few bytes. Send larger ones."))
         if not self.cycle.response_complete:  # else uvicorn keeps none of it
-            self._held += len(body)
-            if not _BODIES.take(len(body)):
+            size = len(body)
+            self._held += size
+            _BODIES.held += size
+            if _BODIES.held > _BODIES.limit:
                 self._stop(too_many_bodies(_BODIES.limit))
         super().on_body(body)
 
@@ -178,9 +193,10 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self._owed -= 1
-        self._note()
         if self._owed <= 0:
-            self._release()
+            self._note()
+            _BODIES.held -= self._held
+            self._held = 0
         super().on_response_complete()
         if self._last_words is not None and self._owed <= 0:
             self._refuse(self._last_words)
@@ -208,9 +224,10 @@ class Connection(HttpToolsProtocol):
             else:
                 self._places.waits(self)
 
-    def _release(self) -> None:
-        _BODIES.give(self._held)
-        self._held = 0
+    def _further_header(self) -> None:
+        """Refuse a header too many, or ignore a trailer: uvicorn would take it for a header of the request."""
+        if self._in_head:
+            self._stop(long_head())
 
     def _stop(self, problem: Problem) -> None:
         """End the parser, in one of its callbacks."""

@@ -9,13 +9,16 @@ from http import HTTPStatus
 
 from service.http.problems import Problem
 
+Headers = Iterable[tuple[bytes, bytes]]
 MAX_HEADERS = 64 * 1024  # bytes of the request line and all names and values
 MAX_FIELDS = 256  # headers
 _ORIGIN = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*+://[^/?#]*+")
+_CHECKED = frozenset({b"host", b"transfer-encoding"})
+_VERSIONS = frozenset({"1.1", "1.0"})
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*+")
 
 
-def wrong(version: str, headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
+def wrong(version: str, headers: Headers) -> Problem | None:
     """Say what is wrong with a head: its version, its `Host`, its Transfer-Encoding. None: nothing.
 
     Args:
@@ -23,20 +26,28 @@ def wrong(version: str, headers: Iterable[tuple[bytes, bytes]]) -> Problem | Non
         headers: name in lower case, and value.
     """
     hosts = 0
-    for name, value in headers:
+    for name, value in [header for header in headers if header[0] in _CHECKED]:
         if name == b"host":
             hosts += 1
             if not _HOST.fullmatch(value):
-                return _bad(f"Host: {value[:80].decode('latin-1')}: expected a name or an address, and maybe a port.")
-        elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+                return bad(f"Host: {value[:80].decode('latin-1')}: expected a name or an address, and maybe a port.")
+        elif value.strip().lower() != b"chunked":
             status = HTTPStatus.NOT_IMPLEMENTED
             return refusal(status, "bad_request", "Transfer-Encoding: expected `chunked`, or none.")
-    if version not in ("1.1", "1.0"):
+    if version not in _VERSIONS:
         status = HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
         return refusal(status, "bad_request", f"HTTP/{version[:8]} is not served: expected HTTP/1.1.")
-    if hosts > 1 or (not hosts and version == "1.1"):
-        return _bad(f"The request has {hosts or 'no'} `Host` headers: expected one (RFC 9112, 3.2).")
+    if hosts != 1 and (hosts or version == "1.1"):
+        return bad(f"The request has {hosts or 'no'} `Host` headers: expected one (RFC 9112, 3.2).")
     return None
+
+
+def too_long(url: bytes, headers: Headers) -> Problem | None:
+    """Say that a head has too many bytes. None: it has not."""
+    if len(url) > MAX_HEADERS:
+        return refusal(HTTPStatus.REQUEST_URI_TOO_LONG, "too_large", f"The URL exceeds {MAX_HEADERS} bytes.")
+    size = len(url) + sum(len(name) + len(value) for name, value in headers)
+    return long_head() if size > MAX_HEADERS else None
 
 
 def with_path(url: bytes) -> bytes:
@@ -47,7 +58,7 @@ def with_path(url: bytes) -> bytes:
     return url[: found.end()] + b"/" + url[found.end() :]
 
 
-def declared_length(headers: Iterable[tuple[bytes, bytes]]) -> int:
+def declared_length(headers: Headers) -> int:
     """Return what Content-Length says; 0: nothing. The parser let only a number through."""
     return next((int(value) for name, value in headers if name == b"content-length"), 0)
 
@@ -57,5 +68,12 @@ def refusal(status: HTTPStatus, reason: str, detail: str) -> Problem:
     return Problem(status.phrase, status, reason, detail)
 
 
-def _bad(detail: str) -> Problem:
+def bad(detail: str) -> Problem:
+    """Say what is wrong with a request."""
     return refusal(HTTPStatus.BAD_REQUEST, "bad_request", detail)
+
+
+def long_head() -> Problem:
+    """Say that a head, or the trailers of a body, are too long."""
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    return refusal(status, "too_large", f"The request's headers exceed {MAX_HEADERS} bytes, or are over {MAX_FIELDS}.")

@@ -7,7 +7,7 @@ import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.http.cors import cors_headers, with_cors
-from service.http.heads import MAX_FIELDS, MAX_HEADERS, refusal
+from service.http.heads import refusal
 from service.http.problems import CONTENT_TYPE, Problem
 from service.settings import read_settings
 
@@ -48,17 +48,6 @@ def too_many_bodies(limit: int) -> Problem:
         "too_many_bodies",
         f"The bodies of all requests under way have more than {limit} bytes. Try again shortly.",
     )
-
-
-def long_head() -> Problem:
-    """Say that a head, or the trailers of a body, are too long."""
-    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-    return refusal(status, "too_large", f"The request's headers exceed {MAX_HEADERS} bytes, or are over {MAX_FIELDS}.")
-
-
-def bad(detail: str) -> Problem:
-    """Say what is wrong with a request."""
-    return refusal(HTTPStatus.BAD_REQUEST, "bad_request", detail)
 
 
 def _plain(problem: Problem) -> tuple[list[tuple[bytes, bytes]], bytes]:

@@ -61,12 +61,9 @@ def test_answered_bodies_count_no_more(scarce):
             assert scarce.client.post("/v1/classify", content=bytes(2_900_000)).status_code == 415
 
 
-def test_the_account():
+def test_which_bodies_have_room():
     bodies = Bodies(10)
     assert bodies.room_for(99), "where there is no other"
-    assert bodies.take(6)
+    bodies.held = 6
     assert bodies.room_for(4)
     assert not bodies.room_for(5)
-    assert not bodies.take(5)
-    bodies.give(11)
-    assert bodies.held == 0
