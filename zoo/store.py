@@ -27,7 +27,11 @@ _MOST_LINES = 20  # about what is skipped
 
 
 Stamps = tuple[tuple[str, int, int, int], ...]
-"""Of all files of a folder: path, size, time of the last change, inode. They change whenever a file does."""
+"""Of all files of a folder: path, size, and the times of the last change of its bytes and of anything about it.
+
+The first of the two can be set, so that a copy may seem old; the second cannot. Inodes are new at every look in some
+mounted stores.
+"""
 
 
 @dataclass(frozen=True)
@@ -196,7 +200,7 @@ def _stamp(folder: Path, path: Path) -> tuple[str, int, int, int]:
     except OSError:  # a link to nothing, or gone meanwhile
         return path.relative_to(folder).as_posix(), -1, 0, 0
     size = found.st_size if stat.S_ISREG(found.st_mode) else LARGEST_GRAPH  # a pipe has none, and is not to grow
-    return path.relative_to(folder).as_posix(), size, found.st_mtime_ns, found.st_ino
+    return path.relative_to(folder).as_posix(), size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _read_card(folder: Path) -> AnyServed | str:

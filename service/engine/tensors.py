@@ -4,6 +4,7 @@
 """
 
 import io
+import zipfile
 from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.engine.batching import Batching
-from service.engine.graph import Graph
+from service.engine.graph import Graph, SessionError
 from service.engine.job import Job, Outputs, Priority
 from service.engine.profile import CPU_SIZES, ENOUGH, GPU_SIZES, Profile, best_batch
 from service.engine.profile_cache import key_of, recall, remember
@@ -28,6 +29,7 @@ from zoo.card import ServedTensors
 from zoo.store import Contents
 
 Tensors = Mapping[str, npt.NDArray[Any]]
+_LARGEST_GOLDEN = 256_000_000  # bytes of golden tensors, unpacked
 _GPU_RUNS = 2  # one is copied while another computes
 _TOLERANCE = 0.02  # of the largest magnitude: another processor rounds otherwise, and a GPU may compute in TF32
 
@@ -163,13 +165,26 @@ class TensorModel:
         )
 
     def _golden(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
-        """Read the golden inputs and outputs."""
-        with np.load(io.BytesIO(self.golden[self.card.golden.file]), allow_pickle=False) as archive:
+        """Read the golden inputs and outputs.
+
+        Raises:
+            SessionError: they are no archive of arrays, or unpack to more than golden tensors may have.
+        """
+        data = self.golden[self.card.golden.file]
+        if fault := _zip_fault(data):
+            raise SessionError(f"golden/{self.card.golden.file} {fault}")
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = {name: _as_objects(value) for name, value in archive.items()}
         inputs, outputs = (
             {name.removeprefix(kind): value for name, value in arrays.items() if name.startswith(kind)}
             for kind in ("in/", "out/")
         )
+        for given, named in ((inputs, self.card.inputs), (outputs, self.card.outputs)):
+            if given.keys() != {tensor.name for tensor in named} or not all(len(value) for value in given.values()):
+                raise SessionError(
+                    f"golden/{self.card.golden.file} proves nothing: it holds rows of {sorted(given) or 'nothing'}, "
+                    f"card.json names {[tensor.name for tensor in named]}"
+                )
         return inputs, outputs
 
     def differences(self) -> dict[str, float]:
@@ -226,6 +241,19 @@ class TensorModel:
 def _as_objects(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Texts as ONNX Runtime takes and gives them; all else as it is."""
     return array.astype(object) if array.dtype.kind == "U" else array
+
+
+def _zip_fault(data: bytes) -> str:
+    """Say why an archive of arrays must not be unpacked, if so: a small one may unpack to any size."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+    except zipfile.BadZipFile as error:
+        return f"is no archive of NumPy's: {error}"
+    if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
+        return "is packed in another way than NumPy's archives"
+    size = sum(member.file_size for member in members)
+    return f"unpacks to {size:,} bytes, more than {_LARGEST_GOLDEN:,}" if size > _LARGEST_GOLDEN else ""
 
 
 def _unprepared(_: object) -> npt.NDArray[np.uint8]:

@@ -1,5 +1,6 @@
 """Folders of models that would block, fill or deceive the server: it starts, and answers for the others meanwhile."""
 
+import io
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -178,3 +180,48 @@ def test_names_write_no_lines_and_no_colours_into_the_log(store, digit, tmp_path
     assert not any(line.startswith("ERROR made up") for line in log.splitlines())
     assert log.count(r"evil\nERROR made up\x1b[2J\u202e") >= 4
     assert len(log.splitlines()) < 100
+
+
+def zip_of(size: int, method: int) -> bytes:
+    """An archive whose one array unpacks to so many zeros."""
+    buffer, array = io.BytesIO(), io.BytesIO()
+    np.save(array, np.zeros((size // 16, 4), np.float32))
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("in/x.npy", array.getvalue())
+    return buffer.getvalue()
+
+
+def array_of(shape: str) -> bytes:
+    """An archive whose array says that it has another shape than its bytes."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("in/x.npy", b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header.encode())
+    return buffer.getvalue()
+
+
+@pytest.mark.timeout(120)
+def test_golden_tensors_have_bounds(store, digit, tmp_path):
+    goldens = {
+        "deflated": (zip_of(400_000_000, zipfile.ZIP_DEFLATED), "unpacks to 400,000,"),
+        "bzip2": (zip_of(200_000_000, zipfile.ZIP_BZIP2), "another way"),
+        "lzma": (zip_of(200_000_000, zipfile.ZIP_LZMA), "another way"),
+        "none": (b"no archive", "no archive"),
+        "huge": (array_of("(4000000000000, 4)"), ""),
+        "empty": (array_of("(0, 4)"), "proves nothing"),
+        "pickled": (array_of("(1, 4)").replace(b"'<f4'", b"'|O' "), ""),
+    }
+    for name, (golden, _) in goldens.items():
+        write_folder(store, name, identity(), golden=golden)
+    with serving(tmp_path / "log", ZOOSERVE_MODELS=str(store), ZOOSERVE_WATCH_S="0.3") as server:
+        models = server.wait(503)["models"]
+        for name, (_, message) in goldens.items():
+            assert models[name]["state"] == "failed"
+            assert message in models[name]["reason"]
+        with attacked(server) as seen:
+            shutil.copytree(store / "deflated", store / "again")  # and while it serves
+            text = (store / "again/1/card.json").read_text()
+            (store / "again/1/card.json").write_text(text.replace('"deflated"', '"again"'))
+            wait_for(lambda: state(server, "again").get("state") == "failed")
+            assert answers(server, digit)
+        seen.check()
