@@ -53,7 +53,7 @@ class Directory:
             return None
         try:
             return unpack_from(f"{self.order}{entry.count}{_NUMBERS[entry.kind]}", self.data, entry.at)
-        except error:
+        except (error, OverflowError):  # a BigTIFF's places have 64 bits
             return None
 
     def number(self, tag: int, missing: int) -> int:
@@ -71,7 +71,7 @@ def read(data: bytes | memoryview, wanted: Container[int]) -> Directory | None:
         big = unpack_from(order + "H", data, 2)[0] == 43
         start = unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
         count = unpack_from(order + ("Q" if big else "H"), data, start)[0]
-    except error:
+    except (error, OverflowError):  # a BigTIFF's places have 64 bits
         return None
     if count > MAX_ENTRIES:
         return None
