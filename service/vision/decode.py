@@ -22,6 +22,9 @@ from service.vision.formats import Format, sniff
 Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 50_000_000
+# The work of resampling grows with the square of a side that is longer: minutes for 50,000,000 x 1 pixels.
+_MAX_SIDE = 1 << 20
+_ROWS = 256  # that are put into another order at a time: OpenCV copies them
 _BLOCK = 1 << 16  # bytes that Pillow reads at a time; what is left of a row it copies again with the next ones
 # Warnings of libjpeg about files that are whole: viewers show them, and Pillow decodes them.
 _HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters", "Adobe color transform", "JFIF revision")
@@ -92,6 +95,7 @@ class Picture:
         self._data = data  # what the decoder gets
         self._max_pixels = max_pixels
         self._format = sniff(data)
+        self._alpha = False
         self._image: Image.Image | None = None  # stays None for what simplejpeg and OpenCV decode
         self._size, orientation = self._read()  # as stored
         self._check(*self._size)
@@ -159,7 +163,7 @@ class Picture:
                 return self._image.size, tiff_.orientation
             case Format.WEBP:
                 webp_ = webp.read(data)
-                self._data = webp_.pixels
+                self._data, self._alpha = webp_.pixels, webp_.alpha
                 if webp_.moving:  # Pillow opens it with room for all its pixels
                     self._check(webp_.width, webp_.height)
                     self._image = self._open(webp_.pixels)
@@ -187,14 +191,17 @@ class Picture:
         return (width, height), self._jpeg.orientation
 
     def _by_opencv(self) -> Pixels | Image.Image:
-        pixels = cv2.imdecode(np.frombuffer(self._data, np.uint8), cv2.IMREAD_UNCHANGED)
+        # Straight to RGB where there is no transparency: another order would need a copy.
+        form = cv2.IMREAD_UNCHANGED if self._alpha else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        pixels = cv2.imdecode(np.frombuffer(self._data, np.uint8), form)
         if pixels is None or pixels.shape[1::-1] != self._size:
             raise self._broken(ValueError("its pixels cannot be read"))
-        if pixels.ndim == 2:
-            return cast("Pixels", cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB))
-        if pixels.shape[2] == 3:
-            return cast("Pixels", cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels))
-        return Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA, dst=pixels))
+        if not self._alpha:
+            return cast("Pixels", pixels)
+        order = cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
+        for top in range(0, len(pixels), _ROWS):
+            cv2.cvtColor(pixels[top : top + _ROWS], order, dst=pixels[top : top + _ROWS])
+        return Image.fromarray(pixels) if pixels.shape[2] == 4 else cast("Pixels", pixels)
 
     def _check(self, width: int, height: int) -> None:
         if width * height > self._max_pixels:
@@ -202,6 +209,12 @@ class Picture:
                 Reason.TOO_LARGE,
                 f"The picture has {width} x {height} = {width * height / 1e6:.1f} million pixels, and at most "
                 f"{self._max_pixels / 1e6:g} million are decoded. Send a smaller one.",
+            )
+        if max(width, height) > _MAX_SIDE:
+            raise RequestError(
+                Reason.TOO_LARGE,
+                f"The picture has {width} x {height} pixels, and sides of at most {_MAX_SIDE} are decoded. "
+                "Send a smaller one.",
             )
 
     def _open(self, data: bytes, block: int = _BLOCK) -> Image.Image:

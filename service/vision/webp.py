@@ -10,6 +10,8 @@ _HEAD = Struct("<4sI")  # kind, length
 _MAX_CHUNKS = 1 << 16
 _ANIMATION, _ALPHA = 0x02, 0x10  # flags of the extended form
 _PIXELS = frozenset({b"VP8 ", b"VP8L", b"ANMF"})
+_KEPT = _PIXELS | {b"ALPH", b"ANIM"}
+_SIMPLE = 30  # bytes up to the end of the chunk VP8X, which has 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,7 @@ class Header:
         width, height: in pixels; 0, 0 where they cannot be read.
         orientation: from the first EXIF chunk, 1 to 8; 1 without one.
         moving: whether it has frames, the first of which counts.
+        alpha: whether its pixels may be transparent.
         pixels: a WebP of nothing but what the (first) image consists of.
     """
 
@@ -27,6 +30,7 @@ class Header:
     height: int
     orientation: int
     moving: bool
+    alpha: bool
     pixels: bytes
 
 
@@ -38,11 +42,12 @@ def read(data: bytes) -> Header:
     """
     width, height = _size(data)
     if data[12:16] != b"VP8X":  # nothing but pixels
-        return Header(width, height, 1, False, data)
+        return Header(width, height, 1, False, data[12:16] == b"VP8L", data)
     view = memoryview(data)
-    moving = bool(data[20] & _ANIMATION) if len(data) > 20 else False
-    kept: list[bytes | memoryview] = []
-    orientation, done, at = 0, False, 12
+    flags = data[20] & (_ANIMATION | _ALPHA) if len(data) > _SIMPLE else 0
+    extended = view[12:20], bytes([flags]), view[21:30]
+    kept: dict[bytes, memoryview] = {}  # the first of each kind
+    orientation, at = 0, _SIMPLE
     for _ in range(_MAX_CHUNKS):
         if at + 8 > len(data):
             break
@@ -50,19 +55,15 @@ def read(data: bytes) -> Header:
         end = at + 8 + length + (length & 1)
         if kind == b"EXIF":
             orientation = orientation or ifd.orientation(view[at + 8 : at + 8 + length])
-        elif kind == b"VP8X":
-            if not kept:
-                flags = data[at + 8 : at + 9]
-                kept += view[at : at + 8], bytes(flag & (_ANIMATION | _ALPHA) for flag in flags), view[at + 9 : end]
-        elif kind in _PIXELS or kind in (b"ALPH", b"ANIM"):
-            if not done:
-                kept.append(view[at:end])
-            done = done or kind in _PIXELS
+        elif kind in _KEPT and not kept.keys() & _PIXELS:
+            kept.setdefault(kind, view[at:end])
         at = end
     else:
         raise RequestError(Reason.UNDECODABLE, f"The WebP has more than {_MAX_CHUNKS} chunks. Encode the image again.")
-    body = b"WEBP" + b"".join(kept)
-    return Header(width, height, orientation or 1, moving, _HEAD.pack(b"RIFF", len(body)) + body)
+    body = b"".join((b"WEBP", *extended, *kept.values()))
+    alpha = bool(flags & _ALPHA or kept.keys() & {b"VP8L", b"ALPH"})
+    pixels = _HEAD.pack(b"RIFF", len(body)) + body
+    return Header(width, height, orientation or 1, bool(flags & _ANIMATION), alpha, pixels)
 
 
 def _size(data: bytes) -> tuple[int, int]:

@@ -274,7 +274,9 @@ ATTACKS: dict[str, Callable[[], bytes]] = {
     ),
     "png: EXIF of many entries": lambda: png_with(*[chunk(b"eXIf", exif_of_entries(65535))] * 30),
     "png: pixels that inflate to 300 MB": lambda: png_of(64, 48, [deflated(300 * MB)]),
-    "png: one row": lambda: png_of(10_000_000, 1, [zlib.compress(bytes(30_000_001), 0)]),
+    "png: one row": lambda: encoded(Image.new("L", (50_000_000, 1)), "PNG"),
+    "png: one column": lambda: encoded(Image.new("L", (1, 50_000_000)), "PNG"),
+    "png: a row of a million pixels": lambda: encoded(_noise(1_000_000, 10), "PNG", compress_level=0),
     "gif: comments of one byte": lambda: gif_with(b"!\xfe" + b"\1a" * (10 * MB) + b"\0"),
     "gif: empty comments": lambda: gif_with(b"!\xfe\0" * (10 * MB)),
     "gif: control blocks": lambda: gif_with(b"!\xf9\4\0\0\0\0\0" * 3_900_000),
@@ -334,4 +336,5 @@ ATTACKS: dict[str, Callable[[], bytes]] = {
     "bmp: RLE4 of 50 megapixels": lambda: bmp_rle(*LARGE, b"\xff\x12" * (50_000_000 // 255 + 1), four=True),
     "bmp: moves of nothing": lambda: bmp_rle(*LARGE, b"\0\2\0\0" * (7 * MB)),
     "bmp: one row": lambda: bmp_raw(10_000_000, 1),
+    "bmp: a row of a million pixels": lambda: bmp_raw(1_000_000, 10),
 }
