@@ -47,10 +47,11 @@ def fingerprint(card: AnyCard) -> str:
     one's own it is their text that counts, too.
     """
     contents = {name: Source(file="", sha256_prefix=source.digest) for name, source in card.sources.items()}
-    card = msgspec.structs.replace(card, sources=contents)
-    if isinstance(card, ModelCard) and card.labels.endswith(".txt"):
-        card = msgspec.structs.replace(card, labels="\n".join(read_labels(card.labels)))
-    return hashlib.sha256(msgspec.json.encode((card, _version("zooserve")), order="sorted")).hexdigest()
+    labels: tuple[str, ...] = ()
+    if isinstance(card, ModelCard) and card.labels.endswith((".txt", ".json")):
+        labels, card = read_labels(card.labels), msgspec.structs.replace(card, labels="own.txt")
+    made = (msgspec.structs.replace(card, sources=contents), _version("zooserve"), *labels)
+    return hashlib.sha256(msgspec.json.encode(made, order="sorted")).hexdigest()
 
 
 def is_current(card: AnyCard, store: Store) -> bool:

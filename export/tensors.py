@@ -168,7 +168,7 @@ def _answered(card: TensorCard, graph: Graph, sample: Path | None) -> tuple[Tens
     if graph.suppresses:
         raise ExportError(
             f"{card.name}: the graph suppresses boxes itself, and in noise there are none, so noise cannot show "
-            "whether rows stay independent in a batch: give the source `sample` real inputs (.npz), with `add` as --sample"
+            "whether rows stay independent in a batch: give the source `sample` real inputs (.npz), `add` with --sample"
         )
     named = {name for axes in graph.free.values() for axis, name in axes.items() if axis}
     if unknown := card.options.keys() - named:

@@ -82,6 +82,36 @@ def read_net(weights: Path, prototxt: Path | None, output: str | None) -> Net:
     return Net(needed.pop(), answer, tuple(reversed(chosen)))
 
 
+def declared_input(prototxt: Path, name: str) -> tuple[int, int, int] | None:
+    """Return channels, height and width of the input blob `name` of a deploy file, or None where it does not say.
+
+    Raises:
+        ExportError: not a Caffe prototxt.
+    """
+    net = _read_text(prototxt)
+    shapes = [list(shape.dim) for shape in net.input_shape]
+    shapes = shapes or [list(net.input_dim[start : start + 4]) for start in range(0, len(net.input_dim), 4)]
+    declared = dict(zip(net.input, shapes, strict=False))
+    for layer in net.layer:
+        if layer.type == "Input":
+            declared |= zip(layer.top, (list(shape.dim) for shape in layer.input_param.shape), strict=False)
+    shape = declared.get(name, [])
+    return (shape[1], shape[2], shape[3]) if len(shape) == 4 and min(shape) > 0 else None
+
+
+def trained_pixels(weights: Path) -> tuple[tuple[float, ...], float] | None:
+    """Return what a .caffemodel was trained with: the means that were subtracted, in BGR order, and the scale after it.
+
+    None where its data layers tell of neither; many name a file of means instead.
+    """
+    net = read_message(weights, NetParameter, "a Caffe model")
+    for layer in (*net.layers, *net.layer):
+        given = layer.transform_param
+        if len(given.mean_value) in {1, 3} or (layer.HasField("transform_param") and given.HasField("scale")):
+            return tuple(given.mean_value) or (0.0,), given.scale
+    return None
+
+
 def _read_text(path: Path) -> Any:
     message = NetParameter()
     try:

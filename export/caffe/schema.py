@@ -101,6 +101,13 @@ message ScaleParameter {
 message ReLUParameter {
     optional float negative_slope = 1;
 }
+message InputParameter {
+    repeated BlobShape shape = 1;
+}
+message TransformationParameter {
+    optional float scale = 1 [default = 1];
+    repeated float mean_value = 5;
+}
 message LayerParameter {
     optional string name = 1;
     optional string type = 2;
@@ -114,10 +121,12 @@ message LayerParameter {
     optional ConvolutionParameter convolution_param = 106;
     optional EltwiseParameter eltwise_param = 110;
     optional InnerProductParameter inner_product_param = 117;
+    optional InputParameter input_param = 143;
     optional LRNParameter lrn_param = 118;
     optional PoolingParameter pooling_param = 121;
     optional ReLUParameter relu_param = 123;
     optional ScaleParameter scale_param = 142;
+    optional TransformationParameter transform_param = 100;
 }
 message V1LayerParameter {
     enum LayerType {
@@ -176,10 +185,13 @@ message V1LayerParameter {
     optional LRNParameter lrn_param = 18;
     optional PoolingParameter pooling_param = 19;
     optional ReLUParameter relu_param = 30;
+    optional TransformationParameter transform_param = 36;
 }
 message NetParameter {
     optional string name = 1;
     repeated string input = 3;
+    repeated int32 input_dim = 4;
+    repeated BlobShape input_shape = 8;
     repeated LayerParameter layer = 100;
     repeated V1LayerParameter layers = 2;
 }

@@ -41,10 +41,11 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
         )
     net = read_net(files["weights"], files.get("prototxt"), None if output is None else str(output))
     height, width = card.recipe.height, card.recipe.width
+    channels = 1 if card.normalise.channels == "grey" else 3
     try:
         network = CaffeNetwork(net).eval()
         with torch.no_grad():
-            network(torch.zeros(1, 3, height, width))
+            network(torch.zeros(1, channels, height, width))
     except ExportError:
         raise
     except Exception as error:  # layers that do not fit each other fail in many ways
@@ -56,7 +57,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
 
 
 class CaffeNetwork(nn.Module):
-    """float32 [N, 3, H, W] -> logits [N, C]."""
+    """float32 [N, 3, H, W], or one channel, -> logits [N, C]."""
 
     def __init__(self, net: Net) -> None:
         super().__init__()

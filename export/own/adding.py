@@ -7,25 +7,24 @@ import contextlib
 import io
 import os
 import re
-import shutil
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import click
 import msgspec
 
 from export.own import proof, trial
-from export.own.checkpoint import draft_architecture, draft_darknet, draft_ultralytics
+from export.own.checkpoint import draft_architecture, draft_caffe, draft_darknet, draft_ultralytics
 from export.own.draft import Draft, Fact, Wishes, draft_onnx
 from export.own.photos import inputs
 from export.own.tensors import draft_tensors
 from export.own.toml import to_toml
 from export.pipeline import export_model
 from zoo import catalog
-from zoo.card import ModelCard, Name, of_pictures, read_model_card
+from zoo.card import AnyCard, ModelCard, Name, of_pictures, read_model_card
 from zoo.errors import CardError, ExportError
 from zoo.store import Store
 
@@ -41,12 +40,38 @@ def name_of(file: Path) -> str:
 
 
 def in_bytes(wished: dict[str, Any]) -> dict[str, Any]:
-    """Bring `mean` and `std` to 0..255; where `std` is below 1 they are of pixels in 0..1."""
+    """Bring `mean` and `std` to 0..255, where they are of pixels in 0..1.
+
+    They are, where a deviation is below 1, or a mean is between 0 and 1 and the deviation not above 1.
+
+    Raises:
+        CardError: one is of pixels in 0..1 and the other of 0..255, or it is not said which.
+    """
     mean, std = wished["mean"], wished["std"]
-    if std is None or max(std) >= 1:
+    largest = max(map(abs, mean)) if mean is not None else 0.0
+    small_mean, small_std = 0 < largest <= 1, std is not None and max(std) < 1
+    if small_mean and std is None:
+        raise CardError(
+            f"--mean is {_listed(mean)}, of pixels in 0..1, and there is no --std: say --std 1, if pixels are only "
+            "divided by 255, or what else they are divided by; or --mean and --std both of pixels in 0..255"
+        )
+    if (small_mean and max(std) > 1) or (small_std and largest > 1):
+        small, values = ("--mean", mean) if small_mean else ("--std", std)
+        raise CardError(
+            f"--mean is {_listed(mean)} and --std is {_listed(std)}: one is of pixels in 0..1 and the other of pixels "
+            f"in 0..255. Say both of one range; for 0..255, {small} is {_listed(_times_255(values))}"
+        )
+    if not (small_mean or small_std):
         return wished
-    scaled = (values and tuple(round(255 * value, 3) for value in values) for values in (mean, std))
-    return wished | dict(zip(("mean", "std"), scaled, strict=True))
+    return wished | {"mean": mean and _times_255(mean), "std": _times_255(std)}
+
+
+def _times_255(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(255 * value, 3) for value in values)
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ",".join(f"{value:g}" for value in values)
 
 
 def check_name(name: str, target: Path, *, replace: bool) -> None:
@@ -76,9 +101,10 @@ def propose(
     family: str | None,
     architecture: str | None,
     cfg: Path | None,
+    prototxt: Path | None = None,
     sample: Path | None = None,
 ) -> Draft:
-    """Propose the card of a file: a library's checkpoint, Darknet's weights, or ONNX.
+    """Propose the card of a file: a library's checkpoint, Darknet's or Caffe's weights, or ONNX.
 
     Raises:
         ExportError, CardError: the file, or what is said of it, does not do; the message says why.
@@ -93,6 +119,10 @@ def propose(
         return draft_darknet(file, cfg, wishes)
     if file.suffix == ".weights":
         raise ExportError(f"{file}: Darknet's weights need their cfg: --cfg {file.stem}.cfg")
+    if prototxt is not None:
+        return draft_caffe(file, prototxt, wishes)
+    if file.suffix == ".caffemodel":
+        raise ExportError(f"{file}: Caffe's weights need their deploy file: --prototxt {file.stem}.prototxt")
     if file.suffix in _CHECKPOINTS:
         raise ExportError(
             f"{file}: a checkpoint holds weights, but not the network: say --architecture, such as resnet50 "
@@ -138,39 +168,86 @@ def settle(draft: Draft, photos: Sequence[Path], on_step: Callable[[str], None])
 
 
 def publish(
-    draft: Draft, file: Path, target: Path, store: Store, accepted: Collection[str], on_step: Callable[[str], None]
-) -> Path:
-    """Write the card, and its labels beside it, and export the model. Returns its folder.
+    draft: Draft,
+    file: Path,
+    target: Path,
+    store: Store,
+    *,
+    scratch: Path,
+    accepted: Collection[str],
+    ask: Callable[[Store], bytes],
+    on_step: Callable[[str], None],
+) -> tuple[Path, bytes]:
+    """Export the model into a scratch store and ask it; then publish it, and write its card and its labels.
+
+    Args:
+        draft: of the card.
+        file: that was added.
+        target: path of the card.
+        store: where the model is published.
+        scratch: an empty folder for the model until it has answered.
+        accepted: SPDX identifiers of the licences that were accepted by name.
+        ask: given a store with the model alone, returns its answer.
+        on_step: told the name of each step as it begins.
+
+    Returns:
+        The folder of the model, and its answer.
 
     Raises:
-        ZooError: as `export_model`; files that were not there before are gone then.
+        ZooError: as `export_model`; card, labels and folder are as they were before then.
     """
     card = draft.card
-    labels = target.with_suffix(".txt") if isinstance(card, ModelCard) and card.labels.endswith(".txt") else None
-    new = [path for path in (target, labels) if path and not path.exists()]
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if _own_labels(card):
+        card = msgspec.structs.replace(card, labels=str(Path(card.labels).absolute()))
+    labels = target.with_suffix(Path(card.labels).suffix) if _own_labels(card) else None
+    comments = [f"Written by `zooserve add {file.name}`. Known from:"]
+    comments += [f"  {fact.what}: {' '.join(fact.known.split())}" for fact in draft.facts]
+    trial_card, trial_store = scratch / target.name, Store(scratch / "models")
+    trial_card.write_text(to_toml(card, comments), encoding="utf-8")
+    done = export_model(
+        read_model_card(trial_card),
+        trial_store,
+        accepted=accepted,
+        on_step=lambda step: on_step(f"{card.name}: {step}"),
+    )
+    answered = ask(trial_store)
+    contents: dict[Path, bytes] = {}
     if isinstance(card, ModelCard) and labels is not None:
-        if Path(card.labels).resolve() != labels.resolve():
-            shutil.copyfile(card.labels, labels)
+        contents[labels] = Path(card.labels).read_bytes()
         card = msgspec.structs.replace(card, labels=labels.name)
     sources = {
         name: msgspec.structs.replace(source, file=_pointer(Path(source.file or ""), target.parent))
         for name, source in card.sources.items()
     }
-    comments = [f"Written by `zooserve add {file.name}`. Known from:"]
-    comments += [f"  {fact.what}: {fact.known}" for fact in draft.facts]
+    contents[target] = to_toml(msgspec.structs.replace(card, sources=sources), comments).encode()
+    with _staged(contents) as write:
+        folder = store.publish(done.card, {name: done.folder / name for name in done.card.files})
+        write()
+    return folder, answered
+
+
+@contextlib.contextmanager
+def _staged(contents: Mapping[Path, bytes]) -> Iterator[Callable[[], None]]:
+    """Write files beside their places; what is yielded moves them there. Where it is not called, nothing stays."""
+    staged = {path.with_name(f".{path.name}.new"): path for path in contents}
     try:
-        text = to_toml(msgspec.structs.replace(card, sources=sources), comments)
-        target.write_text(text, encoding="utf-8")
-        name = card.name
-        done = export_model(
-            read_model_card(target), store, accepted=accepted, on_step=lambda step: on_step(f"{name}: {step}")
-        )
-    except BaseException:
-        for path in new:
-            path.unlink(missing_ok=True)
-        raise
-    return done.folder
+        for new, path in staged.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new.write_bytes(contents[path])
+        yield lambda: _move(staged)
+    finally:
+        for new in staged:
+            new.unlink(missing_ok=True)
+
+
+def _move(files: Mapping[Path, Path]) -> None:
+    for old, new in files.items():
+        old.replace(new)
+
+
+def _own_labels(card: AnyCard) -> TypeGuard[ModelCard]:
+    """Whether a card names a file of labels, and not those of the zoo."""
+    return isinstance(card, ModelCard) and Path(card.labels).suffix in {".txt", ".json"}
 
 
 def answer(name: str, photo: Path, picture: Path, store: Store, *, as_json: bool) -> bytes:

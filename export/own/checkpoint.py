@@ -1,4 +1,4 @@
-"""Cards for checkpoints that are no graphs: Darknet's, Ultralytics', and those of a library's architectures.
+"""Cards for checkpoints that are no graphs: Darknet's, Caffe's, Ultralytics', and those of a library's architectures.
 
 `export.own.command` calls them; what the cfg or the library's own card of the architecture says need not be asked.
 """
@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+import torch
 
+from export.caffe.net import declared_input, read_net, trained_pixels
 from export.darknet.cfg import read_cfg
+from export.families import caffe
 from export.own.draft import AGPL, Draft, Fact, Wishes, own_file
 from export.ultralytics.checkpoint import read_model
 from export.ultralytics.notes import class_names
@@ -17,6 +20,13 @@ from zoo.card import Licence, ModelCard, Normalise, Recipe
 from zoo.errors import ExportError
 from zoo.labels import read_labels
 from zoo.libraries import libraries, library
+
+_CAFFE = {
+    "0..255 BGR less ImageNet's mean": Normalise((123.0, 117.0, 104.0), (1.0, 1.0, 1.0), "bgr"),
+    "0..255 BGR": Normalise(std=(1.0, 1.0, 1.0), channels="bgr"),
+    "0..255 BGR less ImageNet's mean, times 0.017": Normalise((123.68, 116.78, 103.94), (1 / 0.017,) * 3, "bgr"),
+    "0..1 BGR": Normalise(channels="bgr"),
+}
 
 
 def draft_darknet(path: Path, cfg: Path, wishes: Wishes) -> Draft:
@@ -93,6 +103,75 @@ def draft_architecture(path: Path, architecture: str, family: str | None, wishes
     return _draft(_card(path, wishes, changed), {"labels": "given" if wishes.labels else f"assumed: {where}"}, where)
 
 
+def draft_caffe(path: Path, prototxt: Path, wishes: Wishes) -> Draft:
+    """Propose the card of a Caffe classifier. What its training left in the file is taken, else Caffe's usual pixels.
+
+    Raises:
+        ExportError: a file cannot be read, has layers that are not known, or other classes than there are labels.
+        CardError: the label file is missing or has an empty line.
+    """
+    net = read_net(path, prototxt, wishes.output)
+    declared = declared_input(prototxt, net.picture)
+    if declared is None and wishes.size is None:
+        raise ExportError(f"{prototxt}: its input {net.picture!r} has no size: say --size, such as --size 224")
+    channels, height, width = declared or (3, 0, 0)
+    height, width = wishes.size or (height, width)
+    if channels not in {1, 3}:
+        raise ExportError(
+            f"{prototxt}: its input {net.picture!r} has {channels} channels, expected 3 (BGR) or 1 (grey)"
+        )
+    candidates, known = _caffe_pixels(path, wishes, grey=channels == 1)
+    card = _card(
+        path,
+        wishes,
+        ModelCard(
+            name=wishes.name,
+            version="1",
+            task="classify",
+            family="caffe",
+            title=path.name,
+            labels=wishes.labels or "imagenet1k",
+            licence=Licence("LicenseRef-Caffe", ""),
+            recipe=Recipe(height, width, "crop", short_side=max(256, round(max(height, width) / 0.875))),
+            sources={"weights": own_file(path), "prototxt": own_file(prototxt)},
+            normalise=next(iter(candidates.values())),
+            options={"output": wishes.output} if wishes.output else {},
+        ),
+    )
+    module = caffe.build(card, {"weights": path, "prototxt": prototxt}).module
+    with torch.no_grad():
+        classes = module(torch.zeros(1, channels, height, width))["logits"].shape[1]  # type: ignore[operator]
+    if wishes.labels is None and classes != len(read_labels(card.labels)):
+        raise ExportError(f"{path}: its {classes} classes need names: --labels names.txt, one name per line")
+    if (found := len(read_labels(card.labels))) != classes:
+        raise ExportError(f"{card.labels} has {found} labels, but {path} has {classes} classes")
+    card = msgspec.structs.replace(card, title=f"{path.name}, {classes} classes")
+    draft = _draft(
+        card,
+        {
+            "input": "given" if wishes.size else "the prototxt",
+            "labels": "given" if wishes.labels else "assumed: imagenet1k has as many",
+            "pixels": known,
+        },
+        "usual for Caffe",
+    )
+    return dataclasses.replace(draft, candidates=candidates)
+
+
+def _caffe_pixels(path: Path, wishes: Wishes, *, grey: bool) -> tuple[dict[str, Normalise], str]:
+    """Return the normalisations to try, the usual one first, and how they are known."""
+    channels = "grey" if grey else wishes.channels or "bgr"
+    if wishes.mean is not None or wishes.std is not None:
+        found, known = {"as given": Normalise(wishes.mean or (0.0,) * 3, wishes.std or (1.0,) * 3)}, "given"
+    elif (trained := trained_pixels(path)) is not None:
+        means, scale = trained
+        mean = tuple(reversed(means)) * (3 // len(means))
+        found, known = {"as in training": Normalise(mean, (1 / scale,) * 3)}, "the file's data layer"  # type: ignore[arg-type]
+    else:
+        found, known = dict(_CAFFE), "to be tried"
+    return {k: msgspec.structs.replace(one, channels=channels) for k, one in found.items()}, known
+
+
 def draft_ultralytics(path: Path, wishes: Wishes, scratch: Path) -> Draft:
     """Propose the card of a checkpoint of Ultralytics', which knows its class names and its task.
 
@@ -165,7 +244,11 @@ def _draft(card: ModelCard, known: Mapping[str, str], usual: str = "usual for Da
         Fact("task", card.task, f"the family {card.family}"),
         Fact("input", f"{recipe.width} x {recipe.height} pixels", known.get("input", usual)),
         Fact("resize", recipe.resize + (f", short side {recipe.short_side}" if recipe.short_side else ""), usual),
-        Fact("pixels", f"{normalise.channels}, mean {list(normalise.mean)}, std {list(normalise.std)}", usual),
+        Fact(
+            "pixels",
+            f"{normalise.channels}, mean {list(normalise.mean)}, std {list(normalise.std)}",
+            known.get("pixels", usual),
+        ),
         Fact("labels", f"{len(labels)}: {', '.join(labels[:3])}, ...", known["labels"]),
         Fact("licence", f"{card.licence.weights} (weights), {card.licence.code} (code)", known.get("licence", "given")),
     ]

@@ -78,6 +78,7 @@ Examples:
   zooserve add resnet.pth --architecture resnet50 --labels names.txt --license LicenseRef-own
   zooserve add gru.onnx --task tensors --sample rows.npz --license LicenseRef-own
   zooserve add yolo.weights --cfg yolo.cfg --labels names.txt --license LicenseRef-own
+  zooserve add net.caffemodel --prototxt deploy.prototxt --labels names.txt --license LicenseRef-own
 """
 )
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -99,8 +100,8 @@ Examples:
     help="How a picture becomes the input.",
 )
 @click.option("--size", type=Size(), help="Of the input, where it is free.")
-@click.option("--mean", type=Triple(), help="Subtracted from pixels in 0..255 (in 0..1 where --std is below 1).")
-@click.option("--std", type=Triple(), help="Pixels less the mean are divided by it.")
+@click.option("--mean", type=Triple(), help="Subtracted from pixels in 0..255; or in 0..1, as --std is then.")
+@click.option("--std", type=Triple(), help="Pixels less the mean are divided by it; below 1 it is of pixels in 0..1.")
 @click.option("--channels", type=click.Choice(["rgb", "bgr", "grey"]), help="Their order.")
 @click.option("--layout", type=click.Choice(["nchw", "nhwc"]), help="Of an ONNX file's input. [default: its shape's]")
 @click.option("--output", help="Which output of an ONNX file is the answer, where there are several.")
@@ -112,6 +113,11 @@ Examples:
 @click.option("--family", help="The library of --architecture, or `ultralytics`. [default: the first that knows it]")
 @click.option("--architecture", help="What a .pt, .pth or .safetensors file is a checkpoint of.")
 @click.option("--cfg", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Of Darknet's .weights.")
+@click.option(
+    "--prototxt",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Of Caffe's .caffemodel.",
+)
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="[default: $ZOOSERVE_CARDS, else ./cards]"
 )
@@ -127,6 +133,7 @@ def add(
     family: str | None,
     architecture: str | None,
     cfg: Path | None,
+    prototxt: Path | None,
     sample: Path | None,
     name: str | None,
     out: Path | None,
@@ -153,7 +160,14 @@ def add(
     store = Store(models)
     with TemporaryDirectory(prefix="zooserve-") as scratch, console.status(f"{file}: looking") as status:
         draft = adding.propose(
-            file, wishes, Path(scratch), family=family, architecture=architecture, cfg=cfg, sample=sample
+            file,
+            wishes,
+            Path(scratch),
+            family=family,
+            architecture=architecture,
+            cfg=cfg,
+            prototxt=prototxt,
+            sample=sample,
         )
         check_accepted(wishes.name, draft.card.licence, accepted)
         tried = adding.settle(draft, photos, on_step=status.update)
@@ -163,7 +177,25 @@ def add(
         if not (yes or as_json):
             click.confirm(f"Write {target} and export it?", default=True, abort=True, err=True)
         status.start()
-        folder = adding.publish(draft, file, target, store, accepted, on_step=status.update)
+        photo, picture = photos[0] if photos else catalog.sample(_PHOTO), annotate or Path(f"{wishes.name}.png")
+
+        def ask(trial: Store) -> bytes:
+            """Show an answer of the model before it is published."""
+            if draft.card.task == "tensors":
+                return b""
+            status.stop()
+            return adding.answer(wishes.name, photo, picture, trial, as_json=as_json)
+
+        folder, answer = adding.publish(
+            draft,
+            file,
+            target,
+            store,
+            scratch=Path(scratch),
+            accepted=accepted,
+            ask=ask,
+            on_step=status.update,
+        )
     again = f"`zooserve export {_reference(wishes.name, target)}` makes it again."
     if draft.card.task == "tensors":
         if as_json:
@@ -172,8 +204,6 @@ def add(
             click.echo(f"\nWrote {target} and {folder}.")
             click.echo(f"`zooserve serve` answers it at /v2/models/{wishes.name}/infer, {again}")
         return
-    photo, picture = photos[0] if photos else catalog.sample(_PHOTO), annotate or Path(f"{wishes.name}.png")
-    answer = adding.answer(wishes.name, photo, picture, store, as_json=as_json)
     if as_json:
         answered = msgspec.Raw(answer)
         _print_json(Added(wishes.name, str(target), str(folder), draft.facts, tried, str(picture), answered))

@@ -3,6 +3,7 @@
 `export.own.command` calls `draft_onnx`; `export.own.trial` then chooses among the normalisations that remain.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -279,7 +280,8 @@ def _candidates(graph: Graph, wishes: Wishes, family: str) -> tuple[dict[str, No
     channels = "grey" if graph.channels == 1 else wishes.channels
     known = "to be tried"
     if wishes.mean is not None or wishes.std is not None:
-        found = {"as given": Normalise(wishes.mean or (0.0, 0.0, 0.0), wishes.std or (1.0, 1.0, 1.0))}
+        given = Normalise(wishes.mean or (0.0, 0.0, 0.0), wishes.std or (1.0, 1.0, 1.0))
+        found = {f"0..255 less {_numbers(given.mean)}, divided by {_numbers(given.std)}": given}
         known = "given"
     elif graph.normalises:
         found = {"0..255": _RAW} if graph.full_scale == 255 else {"0..1": _UNIT}
@@ -309,6 +311,10 @@ def _licence(graph: Graph, wishes: Wishes) -> tuple[Licence, str]:
             "identifier, or LicenseRef-own where they are yours"
         )
     return Licence(wishes.licence, wishes.licence), "given"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values) if len(set(values)) > 1 else f"{values[0]:g}"
 
 
 def _is_softmax(answer: npt.NDArray[np.float32]) -> bool:

@@ -181,7 +181,7 @@ def unrolled(count):
 
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_a_graph_that_suppresses_boxes_is_asked_with_real_rows(card_of, store, count):
-    with pytest.raises(ExportError, match="noise cannot show whether rows stay independent.* --sample"):
+    with pytest.raises(ExportError, match=r"noise cannot show whether rows stay independent.* --sample"):
         export_model(card_of(unrolled(count)), store)
     with pytest.raises(ExportError, match="several rows together are answered otherwise than each alone"):
         export_model(card_of(unrolled(count), sample={"x": np.ones((3, 2), np.float32)}), store)
