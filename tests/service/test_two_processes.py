@@ -1,6 +1,7 @@
 """Two server processes behind one port: what is done to one holds for the other, and one can die."""
 
 import concurrent.futures
+import contextlib
 import http.client
 import shutil
 import threading
@@ -26,9 +27,12 @@ def pair(models, tmp_path_factory):
 
 
 def processes(server) -> list[psutil.Process]:
-    children = psutil.Process(server.process.pid).children()
-    alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
-    return [child for child in alive if "service.bento:ZooServe" in child.cmdline()]
+    alive = []
+    for child in psutil.Process(server.process.pid).children():
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            if "service.bento:ZooServe" in child.cmdline():
+                alive.append(child)
+    return alive
 
 
 def wait_for(condition, seconds: float = 60) -> None:
