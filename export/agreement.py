@@ -11,8 +11,9 @@ import numpy.typing as npt
 import torch
 from torchvision.ops import batched_nms, box_iou
 
-from export.golden import MIN_AREA, MIN_SCORE, NMS_IOU, OPAQUE
+from export.golden import MIN_AREA, MIN_SCORE, NMS_IOU, OPAQUE, instance_mask
 from export.reference import Outputs
+from zoo.card import Recipe
 from zoo.errors import ExportError
 
 Array = npt.NDArray[Any]
@@ -20,31 +21,37 @@ FOUND_SCORE = 0.25  # from here on a variant's box counts as found: the service'
 FOUND_IOU = 0.5
 
 
-def measure(expected: Sequence[Outputs], actual: Sequence[Outputs]) -> tuple[float, float]:
+def measure(expected: Sequence[Outputs], actual: Sequence[Outputs], recipe: Recipe) -> tuple[float, float]:
     """Compare a variant's outputs with fp32's, one picture each (a batch of one).
+
+    Args:
+        expected: fp32's.
+        actual: the variant's.
+        recipe: gives the input's size, for the masks of instances.
 
     Returns:
         The agreement, a share: of fp32's sure top-1 classes (a probability of at least 0.5) that are the variant's
-        top-1, of its sure objects (a score of at least 0.5 after NMS) that the variant finds again (the same class, an
-        IoU of at least 0.5, a score of at least 0.25), or the mean IoU of masks over classes that cover at least 1 %.
+        top-1, of its sure objects (a score of at least 0.5 after NMS) that the variant finds again (the same class, a
+        score of at least 0.25, a box with an IoU of at least 0.5 and, where objects have masks, a mask with such an
+        IoU), or the mean IoU of masks over classes that cover at least 1 %.
         And the shift: the median change of those answers' scores; for masks, of the covered share of the input.
 
     Raises:
         ExportError: fp32 is sure of nothing on any of the pictures.
     """
-    pairs = [pair for e, a in zip(expected, actual, strict=True) for pair in _pairs(e, a)]
+    pairs = [pair for e, a in zip(expected, actual, strict=True) for pair in _pairs(e, a, recipe)]
     if not pairs:
         raise ExportError("fp32 is sure of nothing on the photos, so a variant cannot be compared with it")
     agreement, shift = np.array(pairs).T
     return float(np.mean(agreement)), float(np.median(shift))
 
 
-def _pairs(expected: Outputs, actual: Outputs) -> Iterator[tuple[float, float]]:
+def _pairs(expected: Outputs, actual: Outputs, recipe: Recipe) -> Iterator[tuple[float, float]]:
     """Per sure answer: how far it was found again (0 to 1), and the change of its score or area."""
     if "probabilities" in expected:
         yield from _classes(expected["probabilities"][0], actual["probabilities"][0])
     elif "boxes" in expected:
-        yield from _objects(expected, actual)
+        yield from _objects(expected, actual, recipe)
     elif "alpha" in expected:
         yield from _masks(expected["alpha"][0] >= OPAQUE, actual["alpha"][0] >= OPAQUE)
     else:
@@ -57,23 +64,38 @@ def _classes(expected: Array, actual: Array) -> Iterator[tuple[float, float]]:
         yield float(actual.argmax() == top), abs(float(expected[top] - actual[top]))
 
 
-def _objects(expected: Outputs, actual: Outputs) -> Iterator[tuple[float, float]]:
+def _objects(expected: Outputs, actual: Outputs, recipe: Recipe) -> Iterator[tuple[float, float]]:
     boxes, scores, classes = (torch.from_numpy(expected[name][0]) for name in ("boxes", "scores", "classes"))
     found_boxes, found_scores, found_classes = (
         torch.from_numpy(actual[name][0]) for name in ("boxes", "scores", "classes")
     )
     sure = int((scores >= MIN_SCORE).sum())
     for i in batched_nms(boxes[:sure], scores[:sure], classes[:sure], NMS_IOU).tolist():
-        same = (found_classes == classes[i]) & (found_scores >= FOUND_SCORE)
-        again = found_scores[same][box_iou(boxes[i : i + 1], found_boxes[same])[0] >= FOUND_IOU]
-        if len(again):
-            yield 1.0, abs(float(scores[i] - again.max()))
+        again = (found_classes == classes[i]) & (found_scores >= FOUND_SCORE)
+        again &= box_iou(boxes[i : i + 1], found_boxes)[0] >= FOUND_IOU
+        alike = again.nonzero()[:, 0].tolist()  # the best first
+        if "prototypes" in expected and alike:
+            mask = _instance(expected, i, recipe)
+            alike = [j for j in alike if _overlap(mask, _instance(actual, j, recipe)) >= FOUND_IOU]
+        if alike:
+            yield 1.0, abs(float(scores[i] - found_scores[alike[0]]))
         else:
             yield 0.0, float(scores[i])
+
+
+def _instance(outputs: Outputs, i: int, recipe: Recipe) -> Array:
+    """The mask of a candidate, bool [H, W] of the input."""
+    return instance_mask(outputs["coefficients"][0][i], outputs["prototypes"][0], outputs["boxes"][0][i], recipe)
+
+
+def _overlap(one: Array, other: Array) -> float:
+    """The IoU of two masks; of two empty ones 1."""
+    union = np.count_nonzero(one | other)
+    return np.count_nonzero(one & other) / union if union else 1.0
 
 
 def _masks(expected: Array, actual: Array) -> Iterator[tuple[float, float]]:
     for class_id in np.unique(expected):
         e, a = expected == class_id, actual == class_id
         if class_id and e.mean() >= MIN_AREA:
-            yield float((e & a).sum() / (e | a).sum()), abs(float(e.mean() - a.mean()))
+            yield _overlap(e, a), abs(float(e.mean() - a.mean()))

@@ -122,6 +122,9 @@ def _facts(card: AnyCard | None, served: AnyServed | None, entry: Entry | None) 
             (f"parity {name}", f"differs by up to {value:.2g} from {served.parity.reference}")
             for name, value in served.parity.max_difference.items()
         ]
+        if isinstance(served, ServedCard) and (kept := served.agreement):
+            answers = f"keeps {kept.agreement:.1%} of {kept.base}'s sure answers on {kept.photos} photos"
+            facts.append(("agreement", f"{answers}, shifted by {kept.shift:.3f}"))
         facts.append(("golden", ", ".join(file.removeprefix("golden/") for file in served.files if "/" in file)))
     return facts
 

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from export.agreement import measure
+from zoo.card import Recipe
 from zoo.errors import ExportError
+
+RECIPE = Recipe(16, 64, "stretch")
 
 
 def classes(*probabilities: float) -> dict[str, np.ndarray]:
@@ -17,6 +20,17 @@ def objects(*found: tuple[float, float, int]) -> dict[str, np.ndarray]:
         "boxes": np.array([[[x, 0, x + 10, 10] for x, _, _ in found]], np.float32).reshape(1, -1, 4),
         "scores": np.array([[score for _, score, _ in found]], np.float32),
         "classes": np.array([[class_id for _, _, class_id in found]], np.int32),
+    }
+
+
+def instances(found: list[tuple[float, float, int]], covers: list[str]) -> dict[str, np.ndarray]:
+    """Such objects with masks: the `left`, `right` or `whole` half of the input's width, or `nothing`."""
+    weights = {"left": (5, 0), "right": (0, 5), "whole": (5, 5), "nothing": (-5, -5)}
+    prototypes = np.full((1, 2, 16, 64), -0.1, np.float32)
+    prototypes[0, 0, :, :5] = prototypes[0, 1, :, 5:] = 1  # boxes are 10 wide, so these are halves of the first
+    return objects(*found) | {
+        "coefficients": np.array([[weights[one] for one in covers]], np.float32),
+        "prototypes": prototypes,
     }
 
 
@@ -35,6 +49,16 @@ CASES = {
     "a box that moved too far": ([objects((0, 0.9, 1))], [objects((4, 0.9, 1))], 0.0, 0.9),
     "duplicates count once": ([objects((0, 0.9, 1), (1, 0.8, 1))], [objects((0, 0.8, 1))], 1.0, 0.1),
     "a score under the service's threshold": ([objects((0, 0.9, 1))], [objects((0, 0.2, 1))], 0.0, 0.9),
+    "the same object with the same mask": ([instances([(0, 0.9, 1)], ["left"])],
+                                           [instances([(0, 0.8, 1)], ["left"])], 1.0, 0.1),
+    "the same box with another mask": ([instances([(0, 0.9, 1)], ["left"])],
+                                       [instances([(0, 0.8, 1)], ["right"])], 0.0, 0.9),
+    "the same box with half of the mask": ([instances([(0, 0.9, 1)], ["whole"])],
+                                           [instances([(0, 0.8, 1)], ["left"])], 1.0, 0.1),
+    "the same box without a mask": ([instances([(0, 0.9, 1)], ["whole"])],
+                                    [instances([(0, 0.8, 1)], ["nothing"])], 0.0, 0.9),
+    "of several boxes the one with the mask": ([instances([(0, 0.9, 1)], ["left"])],
+                                               [instances([(0, 0.8, 1), (1, 0.6, 1)], ["right", "left"])], 1.0, 0.3),
     "masks, the background left out": ([mask(0, 1, 1, 1)], [mask(1, 1, 1, 0)], 0.5, 0.0),
     "a salient object": ([{"alpha": np.array([[[255, 200, 0, 0]]], np.uint8)}],
                          [{"alpha": np.array([[[255, 100, 0, 0]]], np.uint8)}], 0.5, 0.25),
@@ -43,9 +67,9 @@ CASES = {
 
 @pytest.mark.parametrize(("expected", "actual", "agreement", "shift"), CASES.values(), ids=CASES)
 def test_agreement(expected, actual, agreement, shift):
-    assert measure(expected, actual) == pytest.approx((agreement, shift), abs=1e-6)
+    assert measure(expected, actual, RECIPE) == pytest.approx((agreement, shift), abs=1e-6)
 
 
 def test_nothing_to_compare():
     with pytest.raises(ExportError, match="sure of nothing"):
-        measure([classes(0.4, 0.3, 0.3)], [classes(0.4, 0.3, 0.3)])
+        measure([classes(0.4, 0.3, 0.3)], [classes(0.4, 0.3, 0.3)], RECIPE)

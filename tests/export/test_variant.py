@@ -5,15 +5,20 @@ import shutil
 import msgspec
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
+from export import variant
 from export.command import export
 from export.precision import to_fp16, to_int8
 from export.provenance import is_variant_current
 from export.variant import export_variant
 from zoo import catalog
 from zoo.card import Bound
+from zoo.commands import show
 from zoo.errors import ExportError, StoreError
+from zoo.hashing import sha256_of
+from zoo.photos import fetch_photos
 from zoo.store import Store, verify_folder
 
 
@@ -44,12 +49,80 @@ def test_a_variant_is_smaller_and_keeps_its_answers(store, name, precision, smal
     assert served.size * smaller < done.base.size
     assert served.agreement.base == name
     assert served.agreement.photos >= 25
+    assert served.parity != done.base.parity
+    assert served.parity.reference == f"{precision} in onnxruntime {onnxruntime.__version__}, each photo alone"
+    assert served.parity.batches == (1, 3, 8)
+    assert served.parity.max_difference.keys() == served.parity.tolerance.keys()
     assert served.agreement.agreement >= card.bound.agreement
     assert served.agreement.shift <= card.bound.shift
     tops = [golden.predictions[0].label for golden in served.golden]
     assert tops == [golden.predictions[0].label for golden in done.base.golden]
     assert is_variant_current(card, precision, store)
     assert not is_variant_current(msgspec.structs.replace(card, bound=Bound(0.5)), precision, store)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "yolov4_tiny"])
+def test_photos_that_calibrate_are_not_compared_on(store, name, monkeypatch):
+    """Neither under their own name nor as a golden photo; and each photo is compared on once."""
+    base = store.latest(name).card
+    photos = fetch_photos(progress=False)
+    golden = {one.sha256 for one in base.golden}
+    assert golden & {sha256_of(path) for path in photos.values()}  # they are among the zoo's photos
+    calibrating, comparing = variant.divide(photos | {"again": photos["coffee"]}, golden)
+    hashes = [sha256_of(photo.path) for photo in (*calibrating, *comparing)]
+    assert not set(hashes) & golden
+    assert len(set(hashes)) == len(hashes) == len(photos) - len(golden)
+    assert abs(len(calibrating) - len(comparing)) <= 1
+
+
+def test_what_calibrates_and_what_is_compared_have_no_picture_in_common(store, monkeypatch):
+    seen = {}
+
+    def calibrate(path, images):
+        seen["calibrating"] = {image.tobytes() for image in images}
+        return to_int8(path, images[:4])
+
+    def compare(card, path, reference, images, expected):
+        seen["comparing"] = [image.tobytes() for image in images]
+        raise ExportError("enough")
+
+    monkeypatch.setattr(variant, "to_int8", calibrate)
+    monkeypatch.setattr(variant.parity, "measure", compare)
+    loose = msgspec.structs.replace(catalog.find("mobilenet_v2"), bound=Bound(0.0, 1.0))
+    with pytest.raises(ExportError, match="enough"):
+        export_variant(loose, "int8", store)
+    assert len(seen["calibrating"]) >= 25
+    assert len(set(seen["comparing"])) == len(seen["comparing"]) >= 25
+    assert not seen["calibrating"] & set(seen["comparing"])
+
+
+def test_a_variant_that_is_otherwise_in_a_batch_is_not_published(store, monkeypatch):
+    def broken(path):
+        """A graph whose answers are those of the batch's first picture."""
+        model = to_fp16(path)
+        softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
+        first = onnx.helper.make_tensor("first", onnx.TensorProto.INT64, [1], [0])
+        model.graph.initializer.append(first)
+        gather = onnx.helper.make_node("Gather", [softmax.input[0], "first"], ["one"], axis=0)
+        add = onnx.helper.make_node("Mul", [softmax.input[0], "nought"], ["zero"])
+        join = onnx.helper.make_node("Add", ["one", "zero"], ["all"])
+        model.graph.initializer.append(onnx.helper.make_tensor("nought", onnx.TensorProto.FLOAT, [], [0.0]))
+        at = list(model.graph.node).index(softmax)
+        softmax.input[0] = "all"
+        for node in (join, add, gather):
+            model.graph.node.insert(at, node)
+        return model
+
+    monkeypatch.setattr(variant, "to_fp16", broken)
+    with pytest.raises(ExportError, match=r"lenet5: ONNX Runtime differs from fp16 in .* each photo alone in probabil"):
+        export_variant(catalog.find("lenet5"), "fp16", store)
+
+
+def test_a_variant_is_shown_with_what_it_keeps(store, cli):
+    export_variant(catalog.find("lenet5"), "fp16", store)
+    shown = cli(show, "lenet5-fp16", "--models", store.root).stdout
+    assert "differs by up to 0 from fp16 in onnxruntime" in shown
+    assert "keeps 100.0% of lenet5's sure answers on" in shown
 
 
 def test_a_variant_that_strays_is_not_published(store):
