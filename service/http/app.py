@@ -26,6 +26,7 @@ from service.errors import Reason, RequestError
 from service.http import docs, ui
 from service.http.admin import Admin
 from service.http.annotate import Annotator
+from service.http.connections import FOR_PROBES, SPARE
 from service.http.cors import with_cors
 from service.http.drain import Drain, closing
 from service.http.keys import Guard
@@ -41,7 +42,6 @@ from zoo.card import Task
 logger = logging.getLogger(__name__)
 _TAKE_OVER_S = 15.0  # seconds that a process may load before it takes requests in place of one that died
 _OTHER_FILES = 256  # that a process has open, beside its connections: models, libraries, the log
-_BACKLOG = 2048  # connections that are accepted at once, before others make room for them
 
 
 def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
@@ -59,7 +59,7 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         _stay_calm()
         doors = 2 if runtime.settings.grpc_port else 1
-        _allow_files(doors * runtime.settings.max_connections + _BACKLOG + _OTHER_FILES)
+        _allow_files(doors * (runtime.settings.max_connections + FOR_PROBES + SPARE) + _OTHER_FILES)
         drain.install()
         runtime.start()
         loaded = asyncio.create_task(_loaded(runtime))

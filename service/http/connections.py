@@ -32,14 +32,15 @@ from service.settings import read_settings
 
 PROBES = frozenset({b"/livez", b"/readyz", b"/metrics"})
 FOR_PROBES = 8  # connections
+SPARE = 1024  # connections for a moment, where many are accepted at once
 MAX_PIPELINED = 16  # requests that wait behind one that is being answered
 _MAX_PIECES = 8192  # pieces of a body in what arrived at once: more are chunks of a few bytes
 _PROBE_S = 1.0  # seconds in which the request of a probe's connection must have arrived
 _NOT_OFFERED = frozenset({b"upgrade", b"http2-settings"})
 _SETTINGS = read_settings()
 _BODIES = Bodies(int(1e6 * max(_SETTINGS.max_bodies_mb, _SETTINGS.max_body_mb)))
-_PLACES = Places(_SETTINGS.max_connections)
-_PROBE_PLACES = Places(FOR_PROBES)
+_PLACES = Places(_SETTINGS.max_connections, min(_SETTINGS.max_connections, SPARE))
+_PROBE_PLACES = Places(FOR_PROBES, SPARE)
 
 
 class Connection(HttpToolsProtocol):
@@ -62,7 +63,7 @@ class Connection(HttpToolsProtocol):
         self._owed = 0  # requests that arrived and are not answered
         self._held = 0  # bytes of their bodies
         self._unseen_bytes = 0  # that were fed since a part of a body came: a head's, or trailers'
-        self._pieces = 0
+        self._pieces = self._trailers = self._trailer_bytes = 0
         self._in_head = True
         self._upgrade = False
         self._stopped: Problem | None = None  # what a callback of the parser has to say
@@ -138,7 +139,7 @@ class Connection(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         headers = self.headers
         if len(headers) >= MAX_FIELDS or not self._in_head:
-            self._further_header()
+            self._further_header(len(name) + len(value))
             return
         name = name.lower()  # as uvicorn does it; to call it costs as much as all this
         if name == b"expect" and value.lower() == b"100-continue":
@@ -151,7 +152,6 @@ class Connection(HttpToolsProtocol):
                 self._stop(refusal(HTTPStatus.METHOD_NOT_ALLOWED, "bad_request", "CONNECT: this server is no proxy."))
             self._upgrade = True
             return
-        self._in_head = False
         if problem := wrong(self.parser.get_http_version(), self.headers):
             self._stop(problem)
         if self._unseen_bytes > MAX_HEADERS and (problem := too_long(self.url, self.headers)):
@@ -167,6 +167,7 @@ class Connection(HttpToolsProtocol):
             self.app = answering(too_many_bodies(_BODIES.limit))
         super().on_headers_complete()
         self.app = app
+        self._in_head, self._trailers, self._trailer_bytes = False, 0, 0
 
     def on_body(self, body: bytes) -> None:
         self._unseen_bytes = 0  # what comes without any body is a head again: trailers, behind its last chunk
@@ -224,9 +225,11 @@ class Connection(HttpToolsProtocol):
             else:
                 self._places.waits(self)
 
-    def _further_header(self) -> None:
+    def _further_header(self, size: int) -> None:
         """Refuse a header too many, or ignore a trailer: uvicorn would take it for a header of the request."""
-        if self._in_head:
+        self._trailers += 1
+        self._trailer_bytes += size
+        if self._in_head or self._trailers > MAX_FIELDS or self._trailer_bytes > MAX_HEADERS:
             self._stop(long_head())
 
     def _stop(self, problem: Problem) -> None:

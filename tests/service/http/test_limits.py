@@ -142,6 +142,8 @@ def test_who_keeps_the_server_waiting_makes_room(strict):
             one_more = stack.enter_context(connect(strict))
             one_more.sendall(b"GET " + path + b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
             assert read_all(one_more).startswith(b"HTTP/1.1 " + status)
+        half += [stack.enter_context(connect(strict)) for _ in range(3)]
+        half[-1].sendall(b"GET /livez HTTP/1.1\r\nho")
         oldest = read_all(half[0])
         assert oldest.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 1\r\n" in oldest
