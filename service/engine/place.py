@@ -42,7 +42,7 @@ class Slot:
         self.card = entry.card
         self.reason = shown(entry.problem, LONGEST_REASON)
         self.refused = ""
-        self.state = State.LOADING if entry.card else State.FAILED
+        self.state = State.LOADING if entry.card or not awaited else State.FAILED
         self.model: AnyModel | None = None
         self.tried: Fingerprint | None = None  # the folder that was loaded, or refused, last
         self.changing: Fingerprint | None = None  # the folder that failed a check, but was changing

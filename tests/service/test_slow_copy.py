@@ -186,6 +186,18 @@ def test_the_others_are_ready_while_a_new_model_is_loaded(repository, look, stor
     assert repository.slots["other"].state is State.READY
 
 
+def test_nothing_is_refused_before_it_was_tried(repository, look, store, prepare, monkeypatch):
+    """A card that is cut off is found while another new model is loaded, which takes long."""
+    seen = []
+    monkeypatch.setattr(repository, "_self_test", lambda _: seen.append(repository.ready))
+    shutil.copytree(prepare("another"), store / "another" / "1")
+    shutil.copytree(prepare("other"), store / "other" / "1")
+    (store / "other" / "1" / CARD).write_text("{")
+    look()
+    assert seen == [True]
+    assert repository.ready
+
+
 def test_a_server_that_starts_is_not_ready_before_its_models_are(store, prepare, monkeypatch):
     shutil.copytree(prepare("other"), store / "other" / "1")
     runtime = Runtime(Settings(models=str(store), watch_s=0, threads=1))
