@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.grpc import wire
-from service.oip.tensors import DTYPES, Array, bad, check, other_size, out_of_range
+from service.oip.tensors import DTYPES, Array, bad, check, narrowed, other_size
 
 FIELDS = {
     "BOOL": "bool_contents",
@@ -89,14 +89,14 @@ def _elements(name: str, datatype: str, parts: Sequence[memoryview], most: int) 
     field = FIELDS[datatype]
     number, single = _NUMBERS[field], _FIXED[field][0] if field in _FIXED else wire.VARINT
     for part in parts:
-        for found in wire.fields(part, most):
+        for found, kind, _, value, end in wire.fields(part, most):
             most -= 1
-            if found.number != number:
-                other = _NAMES[found.number - 1] if found.number <= len(_NAMES) else f"field {found.number}"
+            if found != number:
+                other = _NAMES[found - 1] if found <= len(_NAMES) else f"field {found}"
                 raise bad(f"`{name[:80]}`: {datatype} belongs into `{field}`, but {other} came.")
-            if found.kind != wire.LENGTH and (field == "bytes_contents" or found.kind != single):
+            if kind != wire.LENGTH and (field == "bytes_contents" or kind != single):
                 raise bad(f"`{name[:80]}`: `{field}` is not encoded as its type is.")
-            yield part[found.value : found.end]
+            yield part[value:end]
 
 
 def _count(packed: memoryview, field: str) -> int:
@@ -120,11 +120,7 @@ def _numbers(name: str, datatype: str, size: int, packed: memoryview, field: str
         if not len(ends) or lengths.max() > _LONGEST:
             raise bad(f"`{name[:80]}`: a number of `{field}` does not end.")
         values = _decode(piece, ends, lengths).astype(_STORED[field], copy=False)
-        if wanted.kind in "iu" and values.dtype != wanted:
-            limits = np.iinfo(wanted)
-            if int(values.min()) < limits.min or int(values.max()) > limits.max:
-                raise out_of_range(name, datatype)
-        array[filled : filled + len(values)] = values
+        array[filled : filled + len(values)] = narrowed(name, datatype, values)
         filled += len(values)
         start += int(ends[-1]) + 1
     return array

@@ -12,6 +12,7 @@ from service.errors import Reason, RequestError
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types; groups, 3 and 4, are in no message of the service
 _WIDTHS = {FIXED64: 8, FIXED32: 4}
 _LONGEST = 10  # bytes of a number
+_ONE_BYTE, _MORE = 127, 128  # the largest number of one byte; a byte behind which a number goes on
 _INPUTS, _RAWS = 5, 7  # fields of ModelInferRequest
 _CONTENTS = 5  # field of InferInputTensor
 _INPUT_TAG = bytes([_INPUTS << 3 | LENGTH])
@@ -19,22 +20,7 @@ MOST_FIELDS = 4096  # of a request and its inputs, without those of typed conten
 LARGEST_HEAD = 1 << 18  # bytes of a request without its tensors
 
 
-class Field(NamedTuple):
-    """One field of a message.
-
-    Attributes:
-        number: of the field.
-        kind: its wire type.
-        start: where its tag begins.
-        value: where what comes behind its tag, and behind its length where it has one, begins.
-        end: where the field ends.
-    """
-
-    number: int
-    kind: int
-    start: int
-    value: int
-    end: int
+Field = tuple[int, int, int, int, int]  # number, wire type; where its tag begins, where its value does, where it ends
 
 
 class Request(NamedTuple):
@@ -67,21 +53,29 @@ def fields(data: memoryview, most: int) -> Iterator[Field]:
         most -= 1
         if most < 0:
             raise _bad("it has more fields than such a request needs")
-        tag, at = _number(data, at)
+        tag = data[at]
+        at += 1
+        if tag > _ONE_BYTE:
+            tag, at = _number(data, start)
         kind = tag & 7
-        if kind == LENGTH:
-            length, at = _number(data, at)
-            value, at = at, at + length
-        elif kind == VARINT:
-            value = at
-            _, at = _number(data, at)
+        value = at
+        if kind in (LENGTH, VARINT):
+            number = data[at] if at < end else _MORE
+            at += 1
+            if number > _ONE_BYTE:
+                number, at = _number(data, value)
+            if kind == LENGTH:
+                value = at
+                at += number
         elif kind in _WIDTHS:
-            value, at = at, at + _WIDTHS[kind]
+            at += _WIDTHS[kind]
         else:
             raise _bad(f"byte {start} begins no field")
-        if at > end or not tag >> 3:
-            raise _bad(f"the field at byte {start} goes on behind the end" if at > end else "a field has the number 0")
-        yield Field(tag >> 3, kind, start, value, at)
+        if at > end:
+            raise _bad(f"the field at byte {start} goes on behind the end")
+        if tag <= kind:
+            raise _bad("a field has the number 0")
+        yield tag >> 3, kind, start, value, at
 
 
 def split(data: bytes) -> Request:
@@ -94,24 +88,27 @@ def split(data: bytes) -> Request:
     head: list[bytes | memoryview] = []
     request = Request(b"", [], [])
     left = MOST_FIELDS
-    for field in fields(view, MOST_FIELDS):
+    for number, kind, start, value, end in fields(view, MOST_FIELDS):
         left -= 1
-        if field.kind != LENGTH or field.number not in (_INPUTS, _RAWS):
-            head.append(view[field.start : field.end])
-        elif field.number == _RAWS:
-            request.raws.append(view[field.value : field.end])
+        if kind != LENGTH or (number not in (_INPUTS, _RAWS)):
+            head.append(view[start:end])
+        elif number == _RAWS:
+            request.raws.append(view[value:end])
         else:
-            given = view[field.value : field.end]
+            given = view[value:end]
             contents: list[memoryview] | None = None
             kept: list[memoryview] = []
-            for part in fields(given, left):
+            for part, kind_, start_, value_, end_ in fields(given, left):
                 left -= 1
-                if part.number == _CONTENTS and part.kind == LENGTH:
-                    contents = [*(contents or []), given[part.value : part.end]]
+                if part == _CONTENTS and kind_ == LENGTH:
+                    contents = [*(contents or []), given[value_:end_]]
                 else:
-                    kept.append(given[part.start : part.end])
+                    kept.append(given[start_:end_])
             request.contents.append(contents)
-            head += [_INPUT_TAG, varint(sum(map(len, kept))), *kept]
+            if contents is None:
+                head.append(view[start:end])
+            else:
+                head += [_INPUT_TAG, varint(sum(map(len, kept))), *kept]
     size = sum(map(len, head))
     if size > LARGEST_HEAD:
         raise _bad(f"it has {size} bytes beside its tensors; at most {LARGEST_HEAD} are expected")
@@ -121,7 +118,7 @@ def split(data: bytes) -> Request:
 def varint(number: int) -> bytes:
     """Write a whole number that is not negative."""
     written = bytearray()
-    while number > 127:
+    while number > _ONE_BYTE:
         written.append(number & 127 | 128)
         number >>= 7
     written.append(number)
@@ -134,7 +131,7 @@ def _number(data: memoryview, at: int) -> tuple[int, int]:
     for byte in data[at : at + _LONGEST]:
         at += 1
         number |= (byte & 127) << shift
-        if byte < 128:
+        if byte <= _ONE_BYTE:
             return number, at
         shift += 7
     raise _bad(f"the number at byte {at} does not end")

@@ -6,12 +6,13 @@ https://github.com/triton-inference-server/server/blob/main/docs/protocol/extens
 import asyncio
 import zlib
 from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from service.errors import Reason, RequestError
-from service.oip.json_tensors import from_json, to_json
+from service.oip.json_tensors import Numbers, from_json, from_numbers, to_json
 from service.oip.messages import Answer, Call
 from service.oip.parameters import check_parameters
 from service.oip.takes import Takes, check_size
@@ -28,14 +29,15 @@ _LONGEST_SHAPE = 1024  # characters
 _CHARACTERS = 12  # of a number in JSON, about
 
 
+DataT = TypeVar("DataT", Raw, Numbers)
 _Parameters = dict[str, str | int | float | bool | None]
 
 
-class _Input(Struct):
+class _Input(Struct, Generic[DataT]):
     name: str
     shape: Raw
     datatype: str
-    data: Raw | UnsetType = UNSET
+    data: DataT | UnsetType = UNSET
     parameters: _Parameters | None = None
 
 
@@ -44,8 +46,8 @@ class _Output(Struct):
     parameters: _Parameters | None = None
 
 
-class _Request(Struct):
-    inputs: list[_Input]
+class _Request(Struct, Generic[DataT]):
+    inputs: list[_Input[DataT]]
     id: str | None = None
     outputs: list[_Output] | None = None
     parameters: _Parameters | None = None
@@ -64,7 +66,8 @@ class _Response(Struct, omit_defaults=True):
     id: str = ""
 
 
-_decode = msgspec.json.Decoder(_Request).decode
+_decode = msgspec.json.Decoder(_Request[Raw]).decode
+_decode_flat = msgspec.json.Decoder(_Request[Numbers]).decode
 _decode_shape = msgspec.json.Decoder(list[int]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -97,7 +100,7 @@ def parse(body: bytes, header_length: bytes | None, model: str, version: str, ta
     _check_quotes(body, length, takes.quotes)
     view = memoryview(body)
     try:
-        request = _decode(view[:length])
+        request = _request(view[:length])
         declared = {given.name: (given.datatype, _shape(given)) for given in request.inputs}
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad(f"The body is not JSON of a request to infer: {error}") from error
@@ -230,13 +233,23 @@ def _check_quotes(body: bytes, length: int, limit: int) -> None:
             )
 
 
-def _shape(given: _Input) -> list[int]:
+def _request(text: memoryview) -> _Request[Raw] | _Request[Numbers]:
+    """Decode the JSON of a request. What is small and holds flat lists of numbers, as most do, is read in one go."""
+    if len(text) <= LARGE:
+        try:
+            return _decode_flat(text)
+        except msgspec.ValidationError:
+            pass
+    return _decode(text)
+
+
+def _shape(given: _Input[Any]) -> list[int]:
     if len(memoryview(given.shape)) > _LONGEST_SHAPE:
         raise bad(f"`{given.name[:80]}`: its shape has more than {_LONGEST_SHAPE} characters, which cannot be.")
     return _decode_shape(given.shape)
 
 
-def _array(given: _Input, shape: list[int], rest: memoryview) -> tuple[Array, memoryview]:
+def _array(given: _Input[Any], shape: list[int], rest: memoryview) -> tuple[Array, memoryview]:
     """Take one input from its JSON, or from the raw bytes that are left. Returns those that are left then."""
     name, parameters = given.name, given.parameters or {}
     check_parameters(name, parameters, {"binary_data_size", "content_type"})
@@ -244,6 +257,8 @@ def _array(given: _Input, shape: list[int], rest: memoryview) -> tuple[Array, me
     if size is None:
         if given.data is UNSET:
             raise bad(f"`{name[:80]}` has neither `data` nor the parameter `binary_data_size`.")
+        if isinstance(given.data, list):
+            return from_numbers(name, given.datatype, shape, given.data), rest
         encoded = parameters.get("content_type") == "base64"
         return from_json(name, given.datatype, shape, memoryview(given.data), encoded=encoded), rest
     if given.data is not UNSET:

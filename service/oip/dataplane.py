@@ -80,6 +80,7 @@ class Dataplane:
         self._predictor = runtime.predictor
         self._metrics = runtime.metrics
         self._settings = runtime.settings
+        self._takes = dict[str, Takes]()  # by the name of the model
 
     def server(self) -> ServerMetadata:
         """Describe the server."""
@@ -124,7 +125,13 @@ class Dataplane:
 
     def takes(self, name: str, version: str = "") -> Takes:
         """What a model's requests may hold; raises `RequestError` as `model` does."""
-        return Takes(self.model(name, version).card, self._settings)
+        return self._takes_of(self.model(name, version))
+
+    def _takes_of(self, model: AnyModel) -> Takes:
+        takes = self._takes.get(model.card.name)
+        if takes is None or takes.card is not model.card:
+            takes = self._takes[model.card.name] = Takes(model.card, self._settings)
+        return takes
 
     def deadline(self, started: float, call_timeout_ms: float | None, parameters: Mapping[str, Any]) -> float:
         """When a call is no longer worth any work: the transport's limit, its own, or the server's, whichever is first.
@@ -159,7 +166,7 @@ class Dataplane:
                 Reason.BAD_OPTION, "`sequence_id`: sequences are not served; send a request's whole input."
             )
         words = {name: value for name, value in call.parameters.items() if name not in _NOT_OPTIONS}
-        takes = Takes(model.card, self._settings)
+        takes = self._takes_of(model)
         rows = len(next(iter(call.inputs.values()), ()))
         if call.card is not model.card:  # loaded anew since its inputs were checked, or they never were
             rows = takes.check_inputs({name: (datatype_of(array), array.shape) for name, array in call.inputs.items()})

@@ -4,7 +4,7 @@ The bodies of REST and gRPC ask before they convert any data, the dataplane befo
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from service.errors import Reason, RequestError
 from service.oip.describe import IMAGE, RESULT
 from service.oip.tensors import DATATYPES, MOST_TEXTS, bad, check, shape_text
 from service.settings import Settings
-from zoo.card import AnyServed, ServedCard, Tensor
+from zoo.card import AnyServed, Output, ServedCard, Tensor
 
 Declared = Mapping[str, tuple[str, Sequence[int]]]  # datatype and shape of every input, by name
 _TEXT_QUOTES = 2  # round a text in JSON
@@ -33,6 +33,9 @@ class Takes:
     def __init__(self, card: AnyServed, settings: Settings) -> None:
         self.card = card
         self._settings = settings
+        self._inputs = {tensor.name: (DATATYPES[tensor.dtype], tensor.shape) for tensor in card.inputs}
+        self._rows = {output.name: _row_bytes(output) for output in card.outputs}
+        self._outputs = [*self._rows, RESULT] if isinstance(card, ServedCard) else list(self._rows)
         if isinstance(card, ServedCard):
             self.texts = settings.max_images
         else:
@@ -49,7 +52,7 @@ class Takes:
             check(name, datatype, shape)
         if isinstance(self.card, ServedCard):
             return self._check_images(self.card, declared)
-        rows = _check_tensors(self.card.inputs, declared)
+        rows = self._check_tensors(declared)
         if rows > self._settings.max_rows:
             raise RequestError(
                 Reason.TOO_LARGE,
@@ -65,8 +68,7 @@ class Takes:
 
     def check_outputs(self, names: Sequence[str]) -> None:
         """Check the names of the outputs that are asked for; raises `RequestError` (`bad_request`)."""
-        known = [output.name for output in self.card.outputs]
-        _check_names("output", names, [*known, RESULT] if isinstance(self.card, ServedCard) else known)
+        _check_names("output", names, self._outputs)
 
     def check_answer(self, rows: int, names: Sequence[str]) -> None:
         """Refuse, before it is computed, an answer whose known dimensions make it too large.
@@ -78,12 +80,7 @@ class Takes:
         Raises:
             RequestError: `too_large`.
         """
-        size = 0
-        for output in self.card.outputs:
-            if not names or output.name in names:
-                width = 1 if output.dtype == "string" else np.dtype(output.dtype).itemsize
-                size += rows * width * math.prod(side or 1 for side in output.shape[1:])
-        check_size(size, self._settings)
+        check_size(rows * sum(size for name, size in self._rows.items() if not names or name in names), self._settings)
 
     def fit(self, name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Bring an input that was checked into the form in which the graph takes it.
@@ -92,7 +89,8 @@ class Takes:
             RequestError: `bad_request`: the graph takes texts, and these BYTES are none.
         """
         if array.dtype.kind != "O":
-            return np.require(array, requirements=("C", "A"))  # behind a header, numbers may lie anywhere
+            # Behind a header, numbers may lie anywhere.
+            return array if array.flags.aligned else np.require(array, requirements=("C", "A"))
         if isinstance(self.card, ServedCard):
             return array
         try:
@@ -104,10 +102,10 @@ class Takes:
         return made.reshape(array.shape)
 
     def _check_images(self, card: ServedCard, declared: Declared) -> int:
-        (graphs,) = card.inputs
         if len(declared) != 1:
+            (pixels,) = self._inputs
             raise bad(
-                f"`{card.name}` takes one input, `{graphs.name}` (pixels) or `{IMAGE}` (encoded pictures), not "
+                f"`{card.name}` takes one input, `{pixels}` (pixels) or `{IMAGE}` (encoded pictures), not "
                 f"{', '.join(f'`{name[:80]}`' for name in declared) or 'none'}."
             )
         (name, (datatype, shape)), *_ = declared.items()
@@ -118,7 +116,29 @@ class Takes:
             if datatype != "BYTES" or math.prod(shape) != count:
                 raise bad(f"`{IMAGE}`: expected BYTES of the shape [N] or [N, 1], an encoded picture each.")
             return count
-        return _check_tensors(card.inputs, declared)
+        return self._check_tensors(declared)
+
+    def _check_tensors(self, declared: Declared) -> int:
+        """Check the graph's own inputs, and return their rows."""
+        _check_names("input", declared, self._inputs)
+        if missing := [name for name in self._inputs if name not in declared]:
+            raise bad(f"The input `{missing[0]}` is missing.")
+        rows = {name: shape[0] if shape else 0 for name, (_, shape) in declared.items()}
+        (count, *others) = set(rows.values())
+        if others or not count:
+            raise bad(f"The inputs have {rows} rows: the first dimension is the batch, the same of all, and not 0.")
+        for name, (expected, sides) in self._inputs.items():
+            datatype, shape = declared[name]
+            if datatype != expected:
+                raise bad(f"`{name}` is {datatype}; expected {expected}.")
+            if len(shape) != len(sides) or any(
+                side != got for side, got in zip(sides, shape, strict=True) if side is not None
+            ):
+                wanted = [-1 if side is None else side for side in sides]
+                raise bad(f"`{name}` has the shape {shape_text(shape)}; expected {wanted}, where -1 is any.")
+            if 0 in shape:
+                raise bad(f"`{name}` has the shape {shape_text(shape)}, which has no elements; expected some.")
+        return count
 
 
 def check_size(size: int, settings: Settings) -> None:
@@ -131,31 +151,13 @@ def check_size(size: int, settings: Settings) -> None:
         )
 
 
-def _check_tensors(expected: Sequence[Tensor], declared: Declared) -> int:
-    """Check the graph's own inputs, and return their rows."""
-    _check_names("input", list(declared), [tensor.name for tensor in expected])
-    if missing := [tensor.name for tensor in expected if tensor.name not in declared]:
-        raise bad(f"The input `{missing[0]}` is missing.")
-    rows = {name: shape[0] if shape else 0 for name, (_, shape) in declared.items()}
-    (count, *others) = set(rows.values())
-    if others or not count:
-        raise bad(f"The inputs have {rows} rows: the first dimension is the batch, the same of all, and not 0.")
-    for tensor in expected:
-        datatype, shape = declared[tensor.name]
-        if datatype != DATATYPES[tensor.dtype]:
-            raise bad(f"`{tensor.name}` is {datatype}; expected {DATATYPES[tensor.dtype]}.")
-        fits = len(shape) == len(tensor.shape) and all(
-            side is None or side == got for side, got in zip(tensor.shape, shape, strict=True)
-        )
-        if not fits:
-            wanted = [-1 if side is None else side for side in tensor.shape]
-            raise bad(f"`{tensor.name}` has the shape {shape_text(shape)}; expected {wanted}, where -1 is any.")
-        if not math.prod(shape):
-            raise bad(f"`{tensor.name}` has the shape {shape_text(shape)}, which has no elements; expected some.")
-    return count
+def _row_bytes(output: Output | Tensor) -> int:
+    """How many bytes a row of an output has at least."""
+    width = 1 if output.dtype == "string" else np.dtype(output.dtype).itemsize
+    return width * math.prod(side or 1 for side in output.shape[1:])
 
 
-def _check_names(kind: str, given: Sequence[str], known: Sequence[str]) -> None:
+def _check_names(kind: str, given: Iterable[str], known: Collection[str]) -> None:
     for name in given:
         if name not in known:
             raise bad(f"There is no {kind} `{name[:80]}`; expected {', '.join(f'`{one}`' for one in known)}.")

@@ -52,7 +52,7 @@ def check(name: str, datatype: str, shape: Sequence[int]) -> int:
         known = ", ".join(DATATYPES.values())
         raise bad(f"`{name[:80]}`: the datatype `{datatype[:80]}` is not served; expected one of {known}.")
     # Each side and their number first: a product of thousands of large numbers would take hours.
-    possible = len(shape) <= _DEEPEST and all(0 <= side <= _BATCH_LIMIT for side in shape)
+    possible = len(shape) <= _DEEPEST and (not shape or (min(shape) >= 0 and max(shape) <= _BATCH_LIMIT))
     size = math.prod(shape) if possible else 0
     if not possible or size > _BATCH_LIMIT:
         raise bad(
@@ -115,6 +115,27 @@ def shape_text(shape: Sequence[int]) -> str:
 def other_size(name: str, shape: Sequence[int], found: int) -> RequestError:
     """The refusal of data that have another number of elements than their shape."""
     return bad(f"`{name[:80]}`: the shape {shape_text(shape)} has {math.prod(shape)} elements, but {found} came.")
+
+
+def narrowed(name: str, datatype: str, numbers: Array) -> Array:
+    """Numbers of 64 bits as those of a datatype.
+
+    Raises:
+        RequestError: `bad_request`: the datatype does not have all of them.
+    """
+    dtype = DTYPES[datatype]
+    if numbers.dtype == dtype or not numbers.size:
+        return numbers.astype(dtype, copy=False)
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            array = numbers.astype(dtype)
+        fits = not np.isinf(array).any()
+    else:
+        array, limits = numbers.astype(dtype), np.iinfo(dtype)
+        fits = int(numbers.min()) >= limits.min and int(numbers.max()) <= limits.max
+    if not fits:
+        raise out_of_range(name, datatype)
+    return array
 
 
 def out_of_range(name: str, datatype: str) -> RequestError:

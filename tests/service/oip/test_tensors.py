@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from service.errors import Reason, RequestError
-from service.oip.json_tensors import from_json, to_json
+from service.oip.json_tensors import from_json, from_numbers, to_json
 from service.oip.tensors import DATATYPES, datatype_of, from_raw, to_raw
 
 NUMBERS = [np.dtype(dtype) for dtype in DATATYPES if dtype != "string"]
@@ -30,6 +30,30 @@ def test_numbers_come_back_from_json(array):
     again = from_json("x", datatype_of(array), array.shape, b"".join(to_json(array)))
     assert again.dtype == array.dtype
     np.testing.assert_array_equal(again, array)
+    if array.dtype.kind != "b":
+        again = from_numbers("x", datatype_of(array), array.shape, array.ravel().tolist())
+        assert again.dtype == array.dtype
+        np.testing.assert_array_equal(again, array)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "numbers"),
+    [
+        ("UINT64", [2**63, 1]),
+        ("UINT64", [2**64 - 1, 0]),
+        ("INT64", [-(2**63), 2**63 - 1]),
+        ("FP64", [10**30, 1]),
+        ("FP32", [2**63, 0.5]),
+        ("FP32", [3.4028235e38]),
+    ],
+)
+def test_large_numbers(datatype, numbers):
+    for array in (
+        from_json("x", datatype, [len(numbers)], json.dumps(numbers).encode()),
+        from_numbers("x", datatype, [len(numbers)], numbers),
+    ):
+        dtype = next(dtype for dtype, name in DATATYPES.items() if name == datatype)
+        assert array.tolist() == [np.dtype(dtype).type(number) for number in numbers]
 
 
 @given(hnp.arrays(object, shapes, elements=st.binary(max_size=9)))
