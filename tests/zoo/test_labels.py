@@ -1,5 +1,7 @@
 """The label files: complete, and in the order of the checkpoints' class ids."""
 
+import os
+
 import pytest
 from torchvision.models._meta import _IMAGENET_CATEGORIES
 
@@ -56,3 +58,13 @@ def test_the_encoding_of_a_file(tmp_path):
     path.write_bytes("grèbe\n".encode("latin-1"))
     with pytest.raises(CardError, match=r"birds\.txt is not in UTF-8"):
         read_labels(str(path))
+
+
+@pytest.mark.timeout(10)
+def test_a_label_file_that_is_none_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    with (tmp_path / "large.txt").open("wb") as file:
+        file.truncate(1 << 40)
+    for name, message in (("pipe.txt", "pipe.txt"), ("large.txt", "more than the 4,000,000 bytes")):
+        with pytest.raises(CardError, match=message):
+            read_labels(str(tmp_path / name))
