@@ -3,15 +3,17 @@
 `export.pipeline` writes it into card.json, `export.command` skips a model whose folder is up to date.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from export.code import code_of, code_of_variants
 from zoo.card import AnyCard, ModelCard, Provenance, ServedCard, Source, of_pictures
 from zoo.errors import StoreError
 from zoo.hashing import sha256_of
@@ -20,6 +22,10 @@ from zoo.sources import address
 from zoo.store import Store
 
 Precision = Literal["fp16", "int8"]
+_ALSO_CALLED = {
+    "onnxruntime": ("onnxruntime-gpu",),
+    "ultralytics": ("ultralytics-opencv-headless", "ultralytics-opencv-python"),
+}
 _CONVERTERS = ("zooserve", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -35,13 +41,13 @@ def describe(card: AnyCard, files: Mapping[str, Path], versions: Mapping[str, st
         sources={name: address(source) for name, source in card.sources.items()},
         sha256={name: sha256_of(path) for name, path in files.items()},
         exported_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        exported_with={name: found for name in _CONVERTERS if (found := _version(name))} | dict(versions),
+        exported_with=versions_now(_CONVERTERS) | {name: _version(name) or told for name, told in versions.items()},
         made_from=fingerprint(card),
     )
 
 
 def fingerprint(card: AnyCard) -> str:
-    """Return the sha256 of all that decides what is published: the card, its sources' hashes, zooserve's version.
+    """Return the sha256 of what decides what is published: the card, its sources' hashes, and the code that converts.
 
     Where a source lies does not count: a mirror, or another folder, gives the same file. Of labels of
     one's own it is their text that counts, too.
@@ -50,16 +56,17 @@ def fingerprint(card: AnyCard) -> str:
     labels: tuple[str, ...] = ()
     if isinstance(card, ModelCard) and card.labels.endswith((".txt", ".json")):
         labels, card = read_labels(card.labels), msgspec.structs.replace(card, labels="own.txt")
-    made = (msgspec.structs.replace(card, sources=contents), _version("zooserve"), *labels)
+    made = (msgspec.structs.replace(card, sources=contents), code_of(card), *labels)
     return hashlib.sha256(msgspec.json.encode(made, order="sorted")).hexdigest()
 
 
 def is_current(card: AnyCard, store: Store) -> bool:
-    """Say whether the store holds this model, intact, made from this card by this version of zooserve."""
+    """Say whether the store holds this model, intact, and made from this card, by this code and these libraries."""
     try:
-        return store.verify(card.name, card.version).provenance.made_from == fingerprint(card)
+        made = store.verify(card.name, card.version).provenance
     except StoreError:
         return False
+    return made.made_from == fingerprint(card) and not _changed(made)
 
 
 def variant_name(name: str, precision: Precision) -> str:
@@ -69,22 +76,33 @@ def variant_name(name: str, precision: Precision) -> str:
 
 def variant_fingerprint(card: ModelCard, base: ServedCard, precision: Precision) -> str:
     """Return the sha256 of what decides how a variant comes out: the fp32 graph, the precision, the bound, the code."""
-    what = (base.sha256, precision, card.bound, _version("onnxruntime"), base.provenance.made_from)
+    what = (base.sha256, precision, card.bound, base.provenance.made_from, code_of_variants())
     return hashlib.sha256(msgspec.json.encode(what)).hexdigest()
 
 
 def is_variant_current(card: ModelCard, precision: Precision, store: Store) -> bool:
-    """Say whether the store holds this variant, intact, made from the fp32 graph that the store holds now."""
+    """Say whether the store holds this variant, intact, and made from the fp32 graph that the store holds now."""
     try:
         base = of_pictures(store.verify(card.name, card.version))
         variant = store.verify(variant_name(card.name, precision), card.version)
     except StoreError:
         return False
-    return variant.provenance.made_from == variant_fingerprint(card, base, precision)
+    made = variant.provenance
+    return made.made_from == variant_fingerprint(card, base, precision) and not _changed(made)
 
 
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:  # onnxruntime is called onnxruntime-gpu where it is built for one
-        return _version("onnxruntime-gpu") if distribution == "onnxruntime" else None
+def versions_now(names: Iterable[str]) -> dict[str, str]:
+    """The versions of those of some libraries that are installed."""
+    return {name: found for name in names if (found := _version(name))}
+
+
+def _changed(made: Provenance) -> bool:
+    """Whether a library is installed in another version than converted. One that is missing could not convert."""
+    return bool(versions_now(made.exported_with).items() - made.exported_with.items())
+
+
+def _version(library: str) -> str | None:
+    for distribution in (library, *_ALSO_CALLED.get(library, ())):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(distribution)
+    return None

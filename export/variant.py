@@ -19,7 +19,7 @@ from export import agreement, parity
 from export.golden import Photo, golden_answer
 from export.pipeline import open_photo
 from export.precision import to_fp16, to_int8
-from export.provenance import Precision, variant_fingerprint, variant_name
+from export.provenance import Precision, variant_fingerprint, variant_name, versions_now
 from export.reference import Images, Outputs
 from zoo.card import Agreement, ModelCard, ServedCard, of_pictures
 from zoo.errors import ExportError
@@ -104,7 +104,10 @@ def export_variant(
             golden=tuple(golden_answer(unexpecting, base.labels, photo, outputs) for photo, outputs in answers),
             agreement=Agreement(base.name, len(comparing), kept, shift, card.bound),
             provenance=msgspec.structs.replace(
-                base.provenance, exported_at=now, made_from=variant_fingerprint(card, base, precision)
+                base.provenance,
+                exported_at=now,
+                exported_with=base.provenance.exported_with | versions_now(base.provenance.exported_with),
+                made_from=variant_fingerprint(card, base, precision),
             ),
         )
         target = store.publish(served, {"model.onnx": path} | {f"golden/{p.path.name}": p.path for p in goldens})

@@ -288,7 +288,8 @@ class Provenance(Checked, frozen=True, forbid_unknown_fields=True):
     """Where a served graph came from: each source's address and hash, and the versions that converted it.
 
     Attributes:
-        made_from: the sha256 by which `export` knows that neither the model card nor zooserve has changed since.
+        made_from: the sha256 by which `export` knows that neither the model card nor the code that converts has changed
+            since. The libraries are compared by `exported_with`.
     """
 
     sources: dict[str, str]
