@@ -34,7 +34,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
 _NAME = re.compile(r"^[a-z0-9][a-z0-9_.-]{0,63}$(?!\n)")
 Name = Annotated[str, Meta(pattern=_NAME.pattern)]
-Labels = Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9_.-]{0,63}|.+\.txt)$(?!\n)")]
+Labels = Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9_.-]{0,63}|.+\.(txt|json))$(?!\n)")]
 Version = Annotated[str, Meta(pattern=r"^[0-9]{1,9}$(?!\n)")]
 Side = Annotated[int, Meta(ge=1, le=LARGEST_SIDE)]
 FileName = Annotated[str, Meta(pattern=r"^(?!\.)[^/\\\x00-\x1f\x7f]{1,200}$(?!\n)")]
@@ -191,8 +191,8 @@ class ModelCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One model of the zoo as its author describes it (`zoo/cards/<name>.toml`).
 
     Attributes:
-        labels: name of a file in `zoo/labels/`, without its ending; or the path of a `.txt` file of one's own, which
-            `read_model_card` takes from the card's folder where it is relative.
+        labels: name of a file in `zoo/labels/`, without its ending; or the path of a `.txt` or `.json` file of one's
+            own, which `read_model_card` takes from the card's folder where it is relative.
         bound: how far its fp16 and int8 variants may be from it.
     """
 
@@ -434,7 +434,7 @@ def read_model_card(path: Path) -> AnyCard:
     sources = {name: _anchored(source, path.parent) for name, source in card.sources.items()}
     if isinstance(card, TensorCard):
         return msgspec.structs.replace(card, sources=sources)
-    labels = str((path.parent / card.labels).resolve()) if card.labels.endswith(".txt") else card.labels
+    labels = str((path.parent / card.labels).resolve()) if card.labels.endswith((".txt", ".json")) else card.labels
     return msgspec.structs.replace(card, sources=sources, labels=labels)
 
 

@@ -14,6 +14,7 @@ from export.caffe.net import declared_input, read_net, trained_pixels
 from export.darknet.cfg import read_cfg
 from export.families import caffe
 from export.own.draft import AGPL, Draft, Fact, Wishes, own_file
+from export.own.labels import shown_names, write_names
 from export.ultralytics.checkpoint import read_model
 from export.ultralytics.notes import class_names
 from zoo.card import Licence, ModelCard, Normalise, Recipe
@@ -186,8 +187,7 @@ def draft_ultralytics(path: Path, wishes: Wishes, scratch: Path) -> Draft:
     if labels is None:
         if not names:
             raise ExportError(f"{path} does not name its classes: --labels names.txt, one name per line")
-        labels = str(scratch / f"{wishes.name}.txt")
-        Path(labels).write_text("\n".join(names) + "\n", encoding="utf-8")
+        labels = write_names(names, scratch, wishes.name)
     if names and (found := len(read_labels(labels))) != len(names):
         raise ExportError(f"{labels} has {found} labels, but {path} has {len(names)} classes")
     segments = any(type(layer).__name__.startswith("Segment") for layer in model.modules())
@@ -249,7 +249,7 @@ def _draft(card: ModelCard, known: Mapping[str, str], usual: str = "usual for Da
             f"{normalise.channels}, mean {list(normalise.mean)}, std {list(normalise.std)}",
             known.get("pixels", usual),
         ),
-        Fact("labels", f"{len(labels)}: {', '.join(labels[:3])}, ...", known["labels"]),
+        Fact("labels", shown_names(labels), known["labels"]),
         Fact("licence", f"{card.licence.weights} (weights), {card.licence.code} (code)", known.get("licence", "given")),
     ]
     return Draft(card, labels, facts, {"as usual": normalise})

@@ -88,7 +88,8 @@ Examples:
     help="What it does. [default: guessed; `tensors`: served as it is]",
 )
 @click.option(
-    "--labels", help="A .txt file with one class name per line, or imagenet1k, coco80, voc21, digits, salient."
+    "--labels",
+    help="A .txt file with one class name per line, a .json list, or imagenet1k, coco80, voc21, digits, salient.",
 )
 @click.option("--name", help="What to call it. [default: the file's name]")
 @click.option("--license", "licence", metavar="SPDX", help="Of the weights; LicenseRef-own where they are yours.")

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.own.graph import Graph, Layout, inspect
+from export.own.labels import shown_names, write_names
 from export.own.photos import inputs
 from export.own.rows import choose_layout, counts
 from zoo.card import AnyCard, Licence, ModelCard, Normalise, Recipe, Source, Task
@@ -42,7 +43,7 @@ class Wishes:
     """What the owner of a file says about it; None and empty where nothing.
 
     Attributes:
-        labels: a `.txt` file, or the name of one of the zoo's.
+        labels: a `.txt` or `.json` file, or the name of one of the zoo's.
         size: height and width.
         mean, std: in 0..255.
         photos: on which the network has something to find.
@@ -128,7 +129,7 @@ def draft_onnx(path: Path, wishes: Wishes, scratch: Path) -> Draft:
         Fact("resize", recipe.resize + (f", short side {recipe.short_side}" if recipe.short_side else ""), why_recipe),
         Fact("pixels", " or ".join(candidates), why_candidates),
         Fact("output", f"{output!r} {list(answers[output].shape)}, {kind}", why_output),
-        Fact("labels", f"{len(classes)}: {', '.join(classes[:3])}{', ...' if len(classes) > 3 else ''}", why_labels),
+        Fact("labels", shown_names(classes), why_labels),
         Fact("licence", f"{licence.weights} (weights), {licence.code} (code)", why_licence),
     ]
     card = ModelCard(
@@ -218,9 +219,7 @@ def _labels(
     if wishes.labels is not None:
         labels, known = wishes.labels, "given"
     elif noted := graph.notes.names:
-        path = scratch / f"{wishes.name}.txt"
-        path.write_text("\n".join(noted) + "\n", encoding="utf-8")
-        labels, known = str(path), "the file's note `names`"
+        labels, known = write_names(noted, scratch, wishes.name), "the file's note `names`"
     elif graph.notes.unread_names:
         raise ExportError(
             f"{graph.path}: its note `names` is {graph.notes.unread_names}, from which no class names can be read: "

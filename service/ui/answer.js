@@ -1,6 +1,7 @@
 // An answer beside its picture: what was found, and where the time went.
 
 import { el, milliseconds, percent } from "./dom.js";
+import { nameOf } from "./names.js";
 import { colourOf, STAGES } from "./palette.js";
 
 /** The share that a prediction is about: its probability, or how much of the picture it covers. */
@@ -30,7 +31,7 @@ function entry(prediction, index, point) {
     "li",
     { title: prediction.box ? `Box ${prediction.box.map((value) => Math.round(value)).join(", ")}` : "" },
     swatch,
-    el("span", { className: "label" }, prediction.label),
+    el("span", { className: "label", dir: "auto" }, nameOf(prediction)),
     el("span", { className: "share" }, percent(share)),
     el("span", { className: "meter", "aria-hidden": "true" }, fill),
   );
@@ -49,7 +50,7 @@ export function mark(list, index) {
 export function inWords(result, visible) {
   const found = visible.map((index) => result.predictions[index]);
   if (!found.length) return "Nothing was found.";
-  const first = found.slice(0, 5).map((prediction) => `${prediction.label} ${percent(shareOf(prediction))}`);
+  const first = found.slice(0, 5).map((prediction) => `${nameOf(prediction)} ${percent(shareOf(prediction))}`);
   const more = found.length > 5 ? `, and ${found.length - 5} more` : "";
   return `${first.join(", ")}${more}.`;
 }

@@ -2,6 +2,7 @@
 
 import { percent } from "./dom.js";
 import { decodeMask, paintHeat, paintMasks } from "./masks.js";
+import { cut, nameOf } from "./names.js";
 import { channels, colourOf } from "./palette.js";
 
 const FINEST = 768; // longest side of masks, in pixels
@@ -119,12 +120,14 @@ function drawBox(context, box, colour, { scale, ratio, dim }) {
   context.globalAlpha = 1;
 }
 
-function drawLabel(context, { label, score, area }, colour, { point, ratio, taken, centred }) {
+function drawLabel(context, prediction, colour, { point, ratio, taken, centred }) {
   const size = 12 * ratio;
   const pad = 5 * ratio;
   context.font = `600 ${size}px ${getComputedStyle(context.canvas).fontFamily}`;
   context.textBaseline = "middle";
-  const text = `${label} ${percent(score ?? area)}`;
+  const share = ` ${percent(prediction.score ?? prediction.area)}`;
+  const most = Math.max(context.canvas.width / 2, 160 * ratio) - context.measureText(share).width;
+  const text = `\u2068${cut(context, nameOf(prediction), most)}\u2069${share}`;
   const width = Math.min(context.measureText(text).width + 2 * pad, context.canvas.width);
   const height = size + 1.4 * pad;
   const left = Math.max(0, Math.min(point[0] - (centred ? width / 2 : 0), context.canvas.width - width));
@@ -174,7 +177,8 @@ function drawBars(context, predictions, ratio) {
     context.fillStyle = "#ffffff";
     const share = percent(prediction.score);
     const side = context.measureText(share).width;
-    context.fillText(prediction.label, 2 * pad, y + row / 2 - 2 * ratio, room - side - pad);
+    const name = cut(context, nameOf(prediction), room - side - pad);
+    context.fillText(`\u2068${name}\u2069`, 2 * pad, y + row / 2 - 2 * ratio, room - side - pad);
     context.fillText(share, 2 * pad + room - side, y + row / 2 - 2 * ratio);
   });
 }

@@ -1,6 +1,7 @@
 // The models: a list to choose from, and all about the chosen one.
 
 import { bytes, el, milliseconds } from "./dom.js";
+import { nameOf } from "./names.js";
 
 const TASKS = { classify: "Classify", detect: "Detect", segment: "Segment" };
 
@@ -94,7 +95,7 @@ function licences({ licence, accepted = [] }) {
 }
 
 function labels(card) {
-  const list = el("ol", { start: 0 }, ...card.labels.map((label) => el("li", {}, label)));
+  const list = el("ol", { start: 0 }, ...card.labels.map((label, class_id) => el("li", { dir: "auto" }, nameOf({ label, class_id }))));
   const find = el("input", { type: "search", placeholder: "Find a label", "aria-label": "Find a label" });
   find.addEventListener("input", () => {
     const wanted = find.value.trim().toLowerCase();

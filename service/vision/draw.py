@@ -6,20 +6,19 @@ stays inside it.
 
 import colorsys
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from service.results import Classification, Detection, Instance, Result, Segment
 from service.vision.decode import MAX_PIXELS, Picture
+from service.vision.fonts import Font, Name, drawable, font
 from service.vision.masks import decode
 
 Colour = tuple[int, int, int]
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 # Smaller pictures are enlarged until their long side has so many pixels: text needs them.
 _SMALLEST_SIDE = 480
@@ -107,7 +106,7 @@ class _Canvas:
         for found, colour in sorted(coloured, key=lambda pair: pair[0].score):
             x0, y0, x1, y1 = (value * self.factor for value in found.box)
             self.pen.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=colour, width=self.line)
-            tag = self.tag(f"{found.label} {found.score:.2f}")
+            tag = self.tag(drawable(found.label, found.class_id), f"{found.score:.2f}")
             names.append((tag, colour, x0, y0 - tag.height if y0 >= tag.height else y0))
         for name in names:
             self.put(*name)
@@ -126,7 +125,8 @@ class _Canvas:
         names = []
         for row, found in enumerate(segments):
             colour = colour_of(found.class_id)
-            tag = self.tag(f"{found.label} {found.area:.{0 if found.area >= 0.01 else 1}%}")
+            share = f"{found.area:.{0 if found.area >= 0.01 else 1}%}"
+            tag = self.tag(drawable(found.label, found.class_id), share)
             x, y = 0.0, float(row * tag.height)
             if found.mask is not None:
                 width, height = self.image.width // self.factor, self.image.height // self.factor
@@ -172,12 +172,13 @@ class _Canvas:
             self.shade((0, top, max(2, round(width * found.score)), top + row), colour_of(found.class_id), 0.75)
             share = f"{found.score:.0%}" if found.score >= 0.1 else f"{found.score:.1%}"
             gap = self.letters // 2
-            font = _font(self.letters)
-            room = width - 3 * gap - round(font.getlength(share))
+            name, plain = drawable(found.label, found.class_id), font("", self.letters)
+            face = font(name.path, self.letters)
+            room = width - 3 * gap - round(plain.getlength(share))
             middle = top + row // 2
             outline = {"stroke_width": max(1, self.letters // 12), "stroke_fill": _BLACK}
-            self.pen.text((gap, middle), _cut(found.label, font, room), _WHITE, font, anchor="lm", **outline)
-            self.pen.text((width - gap, middle), share, _WHITE, font, anchor="rm", **outline)
+            self.pen.text((gap, middle), _cut(name.text, face, room), _WHITE, face, anchor="lm", **outline)
+            self.pen.text((width - gap, middle), share, _WHITE, plain, anchor="rm", **outline)
             top += row
 
     def shade(self, box: tuple[int, int, int, int], colour: Colour, opacity: float) -> None:
@@ -185,15 +186,15 @@ class _Canvas:
         x0, y0, x1, y1 = box
         self.image.paste(colour, box, Image.new("L", (x1 - x0, y1 - y0), round(opacity * 255)))
 
-    def tag(self, text: str) -> _Tag:
-        """Choose letters with which a text fits into the picture, and cut it where none do."""
-        letters, room = self.letters, self.image.width
-        length = _font(letters).getlength(text) + letters
+    def tag(self, name: Name, value: str) -> _Tag:
+        """Choose letters with which a name and its value fit into the picture, and cut them where none do."""
+        letters, room, text = self.letters, self.image.width, f"{name.text} {value}"
+        length = font(name.path, letters).getlength(text) + letters
         if length > room:
             letters = max(_SMALLEST_LETTERS, int(letters * room / length))
-        font = _font(letters)
-        text = _cut(text, font, room - letters)
-        return _Tag(text, font, round(font.getlength(text)) + letters, round(letters * 1.5))
+        face = font(name.path, letters)
+        text = _cut(text, face, room - letters)
+        return _Tag(text, face, round(face.getlength(text)) + letters, round(letters * 1.5))
 
     def put(self, tag: _Tag, colour: Colour, x: float, y: float) -> None:
         """Draw a tag at x, y, moved into the picture; nothing where there is no room for it."""
@@ -207,15 +208,10 @@ class _Canvas:
         self.pen.text((left + tag.width / 2, top + tag.height / 2), tag.text, ink, tag.font, anchor="mm")
 
 
-@lru_cache(maxsize=32)
-def _font(letters: int) -> Font:
-    return ImageFont.load_default(letters)
-
-
-def _cut(text: str, font: Font, room: float) -> str:
+def _cut(text: str, face: Font, room: float) -> str:
     """The text, or as much of its beginning as has room, with an ellipsis."""
-    if font.getlength(text) <= room:
+    if face.getlength(text) <= room:
         return text
-    while text and font.getlength(text + "…") > room:
+    while text and face.getlength(text + "…") > room:
         text = text[:-1]
     return text and text.rstrip() + "…"

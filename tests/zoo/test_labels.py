@@ -55,6 +55,10 @@ def test_the_encoding_of_a_file(tmp_path):
     path = tmp_path / "birds.txt"
     path.write_bytes("\ufeffgrèbe\r\nwren\r\n".encode())
     assert read_labels(str(path)) == ("grèbe", "wren")
+    for encoding in ("utf-16", "utf-8-sig", "utf-8"):
+        for end in ("\n", "\r\n", "\r"):
+            path.write_bytes(f"grèbe{end}杯子\u2028{end}".encode(encoding))
+            assert read_labels(str(path)) == ("grèbe", "杯子\u2028")
     path.write_bytes("grèbe\n".encode("latin-1"))
     with pytest.raises(CardError, match=r"birds\.txt is not in UTF-8"):
         read_labels(str(path))
@@ -68,3 +72,13 @@ def test_a_label_file_that_is_none_is_not_read(tmp_path):
     for name, message in (("pipe.txt", "pipe.txt"), ("large.txt", "more than the 4,000,000 bytes")):
         with pytest.raises(CardError, match=message):
             read_labels(str(tmp_path / name))
+
+
+def test_a_list_of_names(tmp_path):
+    path = tmp_path / "birds.json"
+    path.write_text('["grèbe", "", "two\\nlines"]', encoding="utf-8")
+    assert read_labels(str(path)) == ("grèbe", "", "two\nlines")
+    for wrong in ('{"0": "a"}', "[1]", "[", ""):
+        path.write_text(wrong)
+        with pytest.raises(CardError, match=r"birds\.json: expected a list of class names"):
+            read_labels(str(path))

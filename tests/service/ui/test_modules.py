@@ -163,3 +163,35 @@ def test_instances_are_drawn_with_box_and_mask_in_colours_of_their_own(call):
         assert pixel[:3] == pytest.approx(colour, abs=3)
     assert [pixel[3] for pixel in found["pixels"]] == [128, 128, 255, 255, 0]
     assert found["hits"] == [0, 1, -1, -1]  # what is in a box, but not in its mask, is not pointed at
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("cup", "cup"),
+        ("", "class 7"),
+        (" \n\t", "class 7"),
+        ("\u200b\u2060", "class 7"),
+        ("two\r\nlines", "two lines"),
+        ("杯子", "杯子"),
+        ("طبق", "طبق"),
+        ("👩‍🍳", "👩‍🍳"),
+        ("evil\u202ename", "evil name"),
+    ],
+)
+def test_a_name_is_one_line_and_never_empty(call, label, name):
+    assert call("names", "(m, label) => m.nameOf({ label, class_id: 7 })", label) == name
+
+
+@pytest.mark.parametrize(
+    ("label", "room", "whole"), [("cup", 500, True), ("👩‍🍳" * 9999, 200, False), ("word " * 50, 80, False)]
+)
+def test_a_long_name_is_cut_and_not_squeezed(call, label, room, whole):
+    code = """(m, label, room) => {
+        const context = new OffscreenCanvas(9, 9).getContext("2d"), text = m.cut(context, label, room);
+        return [text, context.measureText(text).width];
+    }"""
+    text, width = call("names", code, label, room)
+    assert (text == label) == whole
+    assert width <= room
+    assert whole or text.endswith("…")

@@ -9,6 +9,7 @@ from service.results import Classification, Detection, ImageSize, Instance, Png,
 from service.vision import masks
 from service.vision.activation import encode_heat
 from service.vision.draw import colour_of, draw
+from service.vision.fonts import drawable
 from zoo.card import Recipe
 from zoo.recipe import placement
 
@@ -54,6 +55,28 @@ def test_any_size(encoded, size, kind):
     assert image.size == (size[0] * factor, size[1] * factor)
     assert max(image.size) >= 480
     assert factor == 1 or max(size) * (factor - 1) < 480
+
+
+@pytest.mark.parametrize("label", ["", "two\nlines", "杯子", "طبق", "จาน", "🍽️", "x" * 100_000, "\x00\ud83c"])
+@pytest.mark.parametrize("kind", ["classify", "detect", "segment", "instances"])
+def test_any_name(encoded, label, kind):
+    """A name in letters that no font has is drawn as its stand-in is."""
+    size = (640, 480)
+    mask = segment(size, 3, "rle").mask
+
+    def drawn(name: str) -> np.ndarray:
+        box = (100.0, 200.0, 400.0, 400.0)
+        predictions = {
+            "classify": [Classification(3, name, 0.71, box)],
+            "detect": [Detection(3, name, 0.9, box)],
+            "segment": [Segment(3, name, 0.28, mask)],
+            "instances": [Instance(3, name, 0.9, box, 0.28, mask)],
+        }[kind]
+        return np.asarray(draw(encoded(Image.new("RGB", size, "navy"), "PNG"), result(size, predictions)))
+
+    image = drawn(label)
+    assert np.array_equal(image, drawn(drawable(label, 3).text))
+    assert not np.array_equal(image, drawn("another"))
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
