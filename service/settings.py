@@ -117,6 +117,14 @@ class Settings(Struct, frozen=True):
     admin_keys: Annotated[
         str, Meta(description="The same for loading and unloading models, which without it is off.")
     ] = ""
+    tls_certificate: Annotated[
+        str,
+        Meta(description="File of a certificate and its chain (PEM): HTTP and gRPC speak TLS, and nothing else."),
+    ] = ""
+    tls_key: Annotated[str, Meta(description="File of its key (PEM, without a password).")] = ""
+    tls_clients: Annotated[
+        str, Meta(description="File of authorities (PEM), one of which every client's certificate must be from.")
+    ] = ""
     log: Annotated[Literal["text", "json"], Meta(description="Form of the log: for people, or an object a line.")] = (
         "text"
     )

@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import socket
+import ssl
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +15,7 @@ from service.http.cors import origins_of
 from service.http.keys import Guard
 from service.settings import PREFIX, SettingError, Settings, is_service_link, read_settings, table
 from service.supervisor import state_folder
+from service.tls import files_of
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _SERVE_EXAMPLES = """
@@ -60,6 +62,7 @@ def serve(host: str, port: int, models: str | None) -> None:
         require(settings.grpc_port)
         guard = Guard(settings.api_keys, settings.admin_keys)
         origins_of(settings)
+        tls = files_of(settings)
     except (ValueError, SettingError) as error:
         raise click.ClickException(str(error)) from error
     _check_port(address, port, "--port (or PORT=)")
@@ -74,15 +77,23 @@ def serve(host: str, port: int, models: str | None) -> None:
         os.environ["BENTOML_HOME"] = str(folder)
         from service.bento import FrontedService, ZooServe  # noqa: PLC0415 - BentoML reads its environment when it is imported
 
-        cast(FrontedService, ZooServe).serve_http(host=str(address), port=port)
+        cast(FrontedService, ZooServe).serve_http(
+            host=str(address),
+            port=port,
+            ssl_certfile=str(tls.certificate) if tls else None,
+            ssl_keyfile=str(tls.key) if tls else None,
+            ssl_ca_certs=str(tls.clients) if tls and tls.clients else None,
+            ssl_cert_reqs=int(ssl.CERT_REQUIRED) if tls and tls.clients else None,
+        )
 
 
 def _tell(address: _Address, port: int, settings: Settings, guard: Guard) -> None:
     """Say where the server will be, and who may use it."""
     shown = f"[{address}]" if address.version == 6 else str(address)
+    scheme = "https" if settings.tls_certificate else "http"
     Console(stderr=True).print(
-        f"Serving {Path(settings.models).resolve()} on [bold]http://{shown}:{port}[/bold] "
-        f"(ready when /readyz answers 200; try it at http://{shown}:{port}/ui, its API at /docs; Ctrl+C stops)"
+        f"Serving {Path(settings.models).resolve()} on [bold]{scheme}://{shown}:{port}[/bold] "
+        f"(ready when /readyz answers 200; try it at {scheme}://{shown}:{port}/ui, its API at /docs; Ctrl+C stops)"
         + (f", gRPC on port {settings.grpc_port}" if settings.grpc_port else ""),
         highlight=False,
         soft_wrap=True,

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from service.errors import Reason, RequestError
 from service.grpc.calls import Calls
 from service.grpc.codec import parse
+from service.grpc.credentials import credentials
 from service.grpc.health import Health
 from service.grpc.inference import Inference
 from service.grpc.places import Place
@@ -23,6 +24,7 @@ from service.http.status import Status
 from service.oip.dataplane import Dataplane
 from service.runtime import Runtime
 from service.settings import Settings
+from service.tls import files_of
 
 logger = logging.getLogger(__name__)
 _IDLE_MS = 300_000  # after which a connection without calls is closed; clients open another when they need one
@@ -65,7 +67,11 @@ async def serving(runtime: Runtime, dataplane: Dataplane, status: Status, guard:
         )
     )
     host = os.environ.get("ZOOSERVE_HOST", "127.0.0.1")  # where `zooserve serve` lets HTTP listen
-    server.add_insecure_port(f"[{host}]:{settings.grpc_port}" if ":" in host else f"{host}:{settings.grpc_port}")
+    address = f"[{host}]:{settings.grpc_port}" if ":" in host else f"{host}:{settings.grpc_port}"
+    if files := files_of(settings):
+        server.add_secure_port(address, credentials(files))
+    else:
+        server.add_insecure_port(address)
     telling = asyncio.create_task(health.keep_telling())
     await server.start()
     logger.info("gRPC listens on port %d", settings.grpc_port)

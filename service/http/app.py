@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from http import HTTPStatus
 from typing import get_args
 
@@ -41,6 +42,7 @@ from zoo.card import Task
 
 logger = logging.getLogger(__name__)
 _TAKE_OVER_S = 15.0  # seconds that a process may load before it takes requests in place of one that died
+_HANDSHAKE_S = 10.0
 _OTHER_FILES = 256  # that a process has open, beside its connections: models, libraries, the log
 
 
@@ -60,6 +62,8 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
         _stay_calm()
         doors = 2 if runtime.settings.grpc_port else 1
         _allow_files(doors * (runtime.settings.max_connections + FOR_PROBES + SPARE) + _OTHER_FILES)
+        if runtime.settings.tls_certificate:
+            _shorten_handshakes(runtime.settings.receive_s)
         drain.install()
         runtime.start()
         loaded = asyncio.create_task(_loaded(runtime))
@@ -124,6 +128,12 @@ def _allow_files(count: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
     if hard < count:
         logger.warning("only %d files may be open, too few for ZOOSERVE_MAX_CONNECTIONS", hard)
+
+
+def _shorten_handshakes(seconds: float) -> None:
+    """Let a TLS handshake take no longer than a request: a minute is usual, and uvicorn has no option for it."""
+    loop = asyncio.get_running_loop()
+    loop.create_server = partial(loop.create_server, ssl_handshake_timeout=min(seconds, _HANDSHAKE_S))  # type: ignore[method-assign]
 
 
 class _ShortCut:

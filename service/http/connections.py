@@ -29,6 +29,7 @@ from service.http.places import Places
 from service.http.problems import Problem
 from service.http.refusals import answering, too_many_bodies, too_many_connections, written
 from service.settings import read_settings
+from service.tls import Renewal, files_of
 
 PROBES = frozenset({b"/livez", b"/readyz", b"/metrics"})
 FOR_PROBES = 8  # connections
@@ -41,6 +42,8 @@ _SETTINGS = read_settings()
 _BODIES = Bodies(int(1e6 * max(_SETTINGS.max_bodies_mb, _SETTINGS.max_body_mb)))
 _PLACES = Places(_SETTINGS.max_connections, min(_SETTINGS.max_connections, SPARE))
 _PROBE_PLACES = Places(FOR_PROBES, SPARE)
+_FILES = files_of(_SETTINGS)
+_RENEWAL = Renewal(_FILES) if _FILES else None
 
 
 class Connection(HttpToolsProtocol):
@@ -57,6 +60,8 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if _RENEWAL is not None and self.config.ssl is not None:
+            _RENEWAL.renew(self.config.ssl)
         self._receive_s = _SETTINGS.receive_s
         self.timeout_keep_alive: float = _SETTINGS.keep_alive_s  # type: ignore[assignment]
         self._places: Places | None = None
