@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import DecodeError
 
 from service.grpc import wire
+from service.grpc.schema import message
 from service.oip.tensors import DTYPES, Array, bad, check, narrowed, other_size
 
 FIELDS = {
@@ -33,6 +35,7 @@ _NAMES = (
     "fp64_contents",
     "bytes_contents",
 )
+_Contents = message("InferTensorContents")
 _NUMBERS = {name: number for number, name in enumerate(_NAMES, 1)}
 _FIXED: Mapping[str, tuple[int, np.dtype[Any]]] = {
     "fp32_contents": (wire.FIXED32, np.dtype("<f4")),
@@ -110,31 +113,28 @@ def _count(packed: memoryview, field: str) -> int:
 
 def _numbers(name: str, datatype: str, size: int, packed: memoryview, field: str) -> Array:
     """Decode so many varints as their field's type, and refuse those that the datatype does not have."""
-    wanted = DTYPES[datatype]
-    array: Array = np.empty(size, wanted)
+    array: Array = np.empty(size, DTYPES[datatype])
+    tag = bytes([_NUMBERS[field] << 3 | wire.LENGTH])
     start = filled = 0
     while start < len(packed):
-        piece = np.frombuffer(packed[start : start + _PIECE], np.uint8)
-        ends = np.flatnonzero(piece < 128)
-        lengths = np.diff(ends, prepend=-1)
-        if not len(ends) or lengths.max() > _LONGEST:
+        piece = bytes(packed[start : start + _PIECE])
+        piece = piece[: len(piece) - _unfinished(piece)]
+        try:
+            contents = _Contents.FromString(b"".join([tag, wire.varint(len(piece)), piece]))
+        except DecodeError:
+            contents = _Contents()
+        values = np.array(getattr(contents, field), _STORED[field])
+        if not len(values):
             raise bad(f"`{name[:80]}`: a number of `{field}` does not end.")
-        values = _decode(piece, ends, lengths).astype(_STORED[field], copy=False)
         array[filled : filled + len(values)] = narrowed(name, datatype, values)
         filled += len(values)
-        start += int(ends[-1]) + 1
+        start += len(piece)
     return array
 
 
-def _decode(piece: npt.NDArray[np.uint8], ends: Array, lengths: Array) -> npt.NDArray[np.uint64]:
-    """The numbers that end there, seven bits of each byte, the lowest first."""
-    longest = int(lengths.max())
-    if longest == 1:
-        return piece[: len(ends)].astype(np.uint64)
-    values = np.zeros(len(ends), np.uint64)
-    starts = ends - lengths + 1
-    for byte in range(longest):
-        longer = np.flatnonzero(lengths > byte)
-        bits = (piece[starts[longer] + byte] & 127).astype(np.uint64)
-        values[longer] |= bits << np.uint64(7 * byte)
-    return values
+def _unfinished(piece: bytes) -> int:
+    """How many bytes at the end belong to a number that goes on behind it."""
+    end = len(piece)
+    while end and len(piece) - end < _LONGEST and piece[end - 1] >= _MORE[0]:
+        end -= 1
+    return len(piece) - end

@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.errors import RequestError
+from service.grpc.contents import typed
 from service.grpc.schema import message
 from service.grpc.wire import fields, split, varint
 
@@ -75,6 +76,15 @@ def test_any_bytes_are_taken_apart_or_refused(data):
 def test_what_is_refused(data, words):
     with pytest.raises(RequestError, match=words):
         split(data)
+
+
+@given(st.sampled_from(["INT8", "UINT64", "BOOL", "FP32", "FP64", "BYTES"]), st.integers(0, 9), st.binary(max_size=40))
+@example("INT64", 1, b"\x1a\x02\xff\xff")
+@example("INT64", 2, b"\x1a\x16" + b"\xff" * 20 + b"\x01\x01")
+@example("INT64", 2, b"\x1a\x0c" + b"\xff" * 10 + b"\x01\x01")
+def test_any_contents_are_an_array_or_a_refusal(datatype, size, data):
+    with contextlib.suppress(RequestError):
+        assert typed("x", datatype, [size], [memoryview(data)]).shape == (size,)
 
 
 @given(st.integers(0, 2**64 - 1))
