@@ -37,7 +37,11 @@ class Server:
         wanted = handler.headers.get("Range")
         self.seen.append((handler.path, wanted))
         if len(self.seen) <= self.busy:
-            handler.send_error(503)
+            handler.send_response(503)
+            for name, value in self.headers.items():
+                handler.send_header(name, value)
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
             return
         body = self.files.get(handler.path)
         if body is None:

@@ -256,3 +256,24 @@ def test_a_packed_answer_stops_as_well(server, cache):
     with pytest.raises(SourceError, match="it has more than 1,000,000 bytes"):
         fetch(Source(url=f"{server.url}/net.pth", sha256=DIGEST, size=1_000_000))
     assert files_in(cache) == []
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("after", ["86400", "Fri, 31 Dec 9999 23:59:59 GMT", "soon", "-1", "\xb2"])
+def test_a_busy_server_does_not_say_how_long_we_wait(server, cache, monkeypatch, after):
+    monkeypatch.setattr("zoo.sources.http._LONGEST_WAIT", 0.01)
+    server.files["/net.pth"] = BODY
+    server.busy = 2
+    server.headers["Retry-After"] = after
+    assert fetch(Source(url=f"{server.url}/net.pth", sha256=DIGEST)).read_bytes() == BODY
+
+
+@pytest.mark.parametrize("length", ["\xb2", "1e3", "-1", "99999999999999999999"])
+def test_a_length_that_is_none_is_no_traceback(server, cache, length):
+    server.files["/net.pth"] = BODY
+    server.declares = False
+    server.headers["Content-Length"] = length
+    try:
+        fetch(Source(url=f"{server.url}/net.pth", sha256=DIGEST))
+    except SourceError:
+        assert files_in(cache) == [] or length == "99999999999999999999"

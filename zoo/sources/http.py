@@ -17,6 +17,7 @@ from requests.adapters import HTTPAdapter
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Column
+from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
 from zoo.errors import SourceError
@@ -27,6 +28,7 @@ _TIMEOUT = (10, 60)  # seconds to connect, and between two chunks
 LARGEST_FILE = 4_000_000_000
 """Bytes of a file whose size nobody has said: twice what an ONNX file can have."""
 _LARGEST_ANSWER = 64_000_000  # bytes of an answer that is kept in memory, such as an index's list of files
+_LONGEST_WAIT = 30.0  # seconds
 _FRUITLESS = 3  # a download that breaks off is resumed until so many attempts in a row brought nothing
 
 
@@ -51,6 +53,17 @@ class _BoundedSession(requests.Session):
         return response
 
 
+class _Retry(Retry):
+    """Waits no longer for a busy server than `_LONGEST_WAIT`, whatever it asks for."""
+
+    def get_retry_after(self, response: Any) -> float | None:
+        try:
+            after = super().get_retry_after(response)
+        except InvalidHeader:
+            return None
+        return None if after is None else min(after, _LONGEST_WAIT)
+
+
 class _Adapter(HTTPAdapter):
     """Reads nothing of the body of a redirect, which requests would read whole."""
 
@@ -67,7 +80,7 @@ def http_session() -> requests.Session:
     session = _BoundedSession()
     session.verify = os.environ.get("PIP_CERT") or True
     busy = (429, 500, 502, 503, 504)
-    retry = Retry(3, connect=1, read=0, backoff_factor=0.5, status_forcelist=busy, raise_on_status=False)
+    retry = _Retry(3, connect=1, read=0, backoff_factor=0.5, status_forcelist=busy, raise_on_status=False)
     for scheme in ("https://", "http://"):
         session.mount(scheme, _Adapter(max_retries=retry))
     return session
@@ -163,7 +176,7 @@ def _continue(session: requests.Session, url: str, part: Path, label: str, most:
         if response.status_code != requests.codes.partial_content:
             start = 0
         length = response.headers.get("Content-Length")
-        total = start + int(length) if length and length.isdigit() else None
+        total = start + int(length) if length and length.isdecimal() else None
         if total is not None and total > most:
             raise TooLargeError(f"it has {total:,} bytes, and may have {most:,}")
         with part.open("ab" if start else "wb") as file, _bar(label, start, total, progress) as advance:
