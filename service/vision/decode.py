@@ -17,6 +17,7 @@ from PIL import Image, ImageFile
 
 from service.errors import Reason, RequestError
 from service.vision import bmp, gif, jpeg, png, tiff, webp
+from service.vision.depth import Values, eight_bits
 from service.vision.formats import Format, sniff
 
 Pixels = npt.NDArray[np.uint8]
@@ -95,7 +96,8 @@ class Picture:
         self._data = data  # what the decoder gets
         self._max_pixels = max_pixels
         self._format = sniff(data)
-        self._alpha = False
+        self._alpha = False  # of what OpenCV decodes
+        self._bits = 0  # that a file of 16 bits per value says are used
         self._image: Image.Image | None = None  # stays None for what simplejpeg and OpenCV decode
         self._size, orientation = self._read()  # as stored
         self._check(*self._size)
@@ -133,7 +135,7 @@ class Picture:
             raise
         except Exception as error:  # Pillow's plugins raise whatever they stumble over
             raise self._broken(error) from error
-        return self._image
+        return self._of_few_bits(self._image) if self._bits else self._image
 
     def image(self) -> Image.Image:
         """Decode to an upright Pillow picture, mode RGB.
@@ -153,13 +155,15 @@ class Picture:
             case Format.PNG:
                 png_ = png.read(data)
                 self._check(png_.width, png_.height)
-                self._image = self._open(png_.without_metadata())
+                self._data, self._bits = png_.without_metadata(), png_.bits
+                self._image = self._open(self._data)
                 return self._image.size, png_.orientation
             case Format.TIFF:
                 tiff_ = tiff.read(data)
                 self._check(tiff_.width, tiff_.height)
                 self._check(*tiff_.tile)
-                self._image = self._open(tiff_.without_metadata(), tiff_.block)
+                self._data, self._bits = tiff_.without_metadata(), tiff_.bits
+                self._image = self._open(self._data, tiff_.block)
                 return self._image.size, tiff_.orientation
             case Format.WEBP:
                 webp_ = webp.read(data)
@@ -202,6 +206,18 @@ class Picture:
         for top in range(0, len(pixels), _ROWS):
             cv2.cvtColor(pixels[top : top + _ROWS], order, dst=pixels[top : top + _ROWS])
         return Image.fromarray(pixels) if pixels.shape[2] == 4 else cast("Pixels", pixels)
+
+    def _of_few_bits(self, image: Image.Image) -> Image.Image:
+        if image.mode.startswith("I;16"):
+            return Image.fromarray(eight_bits(np.asarray(image), self._bits))
+        # Of colours Pillow has read the upper 8 bits.
+        pixels = cast("Values", cv2.imdecode(np.frombuffer(self._data, np.uint8), cv2.IMREAD_UNCHANGED))
+        if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3 or pixels.shape[1::-1] != self._size:
+            return image
+        colours = eight_bits(pixels[:, :, 2::-1], self._bits)
+        if pixels.shape[2] == 3:
+            return Image.fromarray(colours)
+        return Image.fromarray(np.dstack([colours, eight_bits(pixels[:, :, 3], self._bits)]))
 
     def _check(self, width: int, height: int) -> None:
         if width * height > self._max_pixels:

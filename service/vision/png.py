@@ -17,7 +17,9 @@ _MAX_CHUNKS = 1 << 16  # libpng writes pixels in chunks of 8 KB: 4,000 in 32 MB
 _HEAD, _NUMBER, _SIZE = Struct(">I4s"), Struct(">I"), Struct(">II")
 _NEEDED = frozenset({b"IHDR", b"PLTE", b"IDAT"})  # pixels depend on them
 _READ = _NEEDED | {b"tRNS", b"eXIf", b"sBIT"}
-_PALETTE = 3  # colour type
+_END = bytes(4) + b"IEND\xae\x42\x60\x82"
+_PALETTE, _DEEP = 3, 16  # a colour type, a bit depth
+_COLOURS = {0: 1, 2: 3, 4: 1, 6: 3}  # colour type: values of a pixel, without transparency
 _MAX_PALETTE, _MAX_TRANSPARENCY = 768, 256
 
 
@@ -28,12 +30,14 @@ class Header:
     Attributes:
         width, height: in pixels.
         orientation: from the first eXIf chunk, 1 to 8; 1 without one.
+        bits: how many of 16 bits per value it says are used; 0 where it has no 16, or says nothing.
         parts: what a PNG without metadata consists of, in order.
     """
 
     width: int
     height: int
     orientation: int
+    bits: int
     parts: Sequence[bytes | memoryview]
 
     def without_metadata(self) -> bytes:
@@ -90,11 +94,21 @@ def _header(first: dict[bytes, memoryview], pixels: list[memoryview]) -> Header:
         parts.append(palette)
     if 0 < len(transparent := first.get(b"tRNS", b"")) - 12 <= _MAX_TRANSPARENCY:
         parts.append(transparent)
-    # Nobody computes the checksum of the one chunk again: those of its parts were right.
-    parts += _HEAD.pack(sum(map(len, pixels)), b"IDAT"), *pixels, bytes(4), bytes(4), b"IEND\xae\x42\x60\x82"
+    bits = _used_bits(header, first.get(b"sBIT", b""))
+    checksum = 0  # Pillow does not look at it, and those of the parts were right
+    if bits:
+        for part in (b"IDAT", *pixels):
+            checksum = crc32(part, checksum)
+    parts += _HEAD.pack(sum(map(len, pixels)), b"IDAT"), *pixels, _NUMBER.pack(checksum), _END
     width, height = _SIZE.unpack_from(header, 8)
     exif = first.get(b"eXIf")
-    return Header(width, height, 1 if exif is None else ifd.orientation(exif[8:-4]), parts)
+    return Header(width, height, 1 if exif is None else ifd.orientation(exif[8:-4]), bits, parts)
+
+
+def _used_bits(header: memoryview, chunk: bytes | memoryview) -> int:
+    depth, colour = header[8 + 8], header[8 + 9]
+    used = chunk[8:-4][: _COLOURS.get(colour, 0)]
+    return max(used) if depth == _DEEP and used and 0 < max(used) < _DEEP else 0
 
 
 def _broken(why: str) -> RequestError:

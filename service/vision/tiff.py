@@ -47,7 +47,9 @@ _KEPT = {
     531: 1,  # YCbCrPositioning
     532: 6,  # ReferenceBlackWhite
 }
-_READ = {*_KEPT, _STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES, ifd.ORIENTATION}
+_MAX_VALUE, _SIGNED_MAX_VALUE = 281, 341  # MaxSampleValue, SMaxSampleValue
+_DEEP, _PACKED, _ALL = 16, 12, 0xFFFF  # bits per value; Pillow unpacks 12 to 16 as they are
+_READ = {_MAX_VALUE, _SIGNED_MAX_VALUE, *_KEPT, _STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES, ifd.ORIENTATION}
 _OFFSETS = {_STRIPS, _TILES, 513, 519, 520, 521}  # tags that hold places in the file
 _LONGS = _OFFSETS | {_ROWS, _WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT}  # written as LONG, whatever they were
 _RAW, _JPEG, _SEPARATE = 1, 7, 2  # Compression, PlanarConfiguration
@@ -72,6 +74,7 @@ class Header:
     Attributes:
         width, height: in pixels, as stored.
         orientation: 1 to 8; 1 without one.
+        bits: how many of 16 bits per value it says are used; 0 where it has no 16, or says nothing.
         tile: width and height of the tiles, each of which is decoded as a whole; 0, 0 without.
         block: how many bytes Pillow should read at a time.
         tags: the directory to be written.
@@ -80,6 +83,7 @@ class Header:
     width: int
     height: int
     orientation: int
+    bits: int
     tile: tuple[int, int]
     block: int
     tags: dict[int, Value]
@@ -129,7 +133,18 @@ def read(data: bytes) -> Header:
     block = _check_pieces(directory, tags, width, height, samples)
     tile = (0, 0) if _STRIPS in tags else (directory.number(_TILE_WIDTH, 0), directory.number(_TILE_HEIGHT, 0))
     orientation = ifd.valid_orientation(directory.number(ifd.ORIENTATION, 1))
-    return Header(width, height, orientation, tile, block, tags, directory)
+    return Header(width, height, orientation, _used_bits(directory), tile, block, tags, directory)
+
+
+def _used_bits(directory: ifd.Directory) -> int:
+    """From `MaxSampleValue` where it is the largest of so many bits, and not just the largest value that occurs."""
+    depth = max(directory.numbers(_BITS, _MAX_SAMPLES) or (1,))
+    if depth == _PACKED:
+        return depth
+    most = max(
+        directory.numbers(_MAX_VALUE, _MAX_SAMPLES) or directory.numbers(_SIGNED_MAX_VALUE, _MAX_SAMPLES) or (0,)
+    )
+    return most.bit_length() if depth == _DEEP and 0 < most < _ALL and most & (most + 1) == 0 else 0
 
 
 def _check_pieces(directory: ifd.Directory, tags: dict[int, Value], width: int, height: int, samples: int) -> int:
