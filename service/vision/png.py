@@ -4,10 +4,12 @@ The others are passed over, whatever is in them, so that no text, profile or che
 is read, and Pillow spends no time and memory on them.
 """
 
+from binascii import unhexlify
 from collections.abc import Sequence
 from dataclasses import dataclass
 from struct import Struct
-from zlib import crc32
+from zlib import crc32, decompressobj
+from zlib import error as ZlibError  # noqa: N812
 
 from service.errors import Reason, RequestError
 from service.vision import ifd
@@ -16,7 +18,10 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MAX_CHUNKS = 1 << 16  # libpng writes pixels in chunks of 8 KB: 4,000 in 32 MB
 _HEAD, _NUMBER, _SIZE = Struct(">I4s"), Struct(">I"), Struct(">II")
 _NEEDED = frozenset({b"IHDR", b"PLTE", b"IDAT"})  # pixels depend on them
-_READ = _NEEDED | {b"tRNS", b"eXIf", b"sBIT"}
+_TEXTS = frozenset({b"tEXt", b"zTXt"})
+_PROFILE = b"Raw profile type exif\0"  # what such a text begins with
+_MAX_PROFILE = 1 << 18  # two digits for each of the 64 KB that EXIF can have, and their line breaks
+_READ = _NEEDED | {b"tRNS", b"eXIf", b"sBIT", _PROFILE}
 _END = bytes(4) + b"IEND\xae\x42\x60\x82"
 _PALETTE, _DEEP = 3, 16  # a colour type, a bit depth
 _COLOURS = {0: 1, 2: 3, 4: 1, 6: 3}  # colour type: values of a pixel, without transparency
@@ -66,7 +71,8 @@ def read(data: bytes) -> Header:
         end = at + 12 + length
         if kind == b"IEND":
             break
-        if kind in _READ and kind not in first:
+        name = _PROFILE if kind in _TEXTS and data.startswith(_PROFILE, at + 8) else kind
+        if name in _READ and name not in first:
             whole = end <= len(data) and crc32(view[at + 4 : end - 4]) == _NUMBER.unpack_from(data, end - 4)[0]
             if not whole and kind in _NEEDED:
                 raise _broken(f"its {kind.decode()} chunk is cut off or has a wrong checksum")
@@ -75,7 +81,7 @@ def read(data: bytes) -> Header:
                     raise _broken("other chunks lie between those of its pixels")
                 pixels.append(view[at + 8 : end - 4])
             elif whole:
-                first[kind] = view[at:end]
+                first[name] = view[at:end]
         last, at = kind, end
     else:
         raise RequestError(Reason.UNDECODABLE, f"The PNG has more than {_MAX_CHUNKS} chunks. Encode the image again.")
@@ -95,20 +101,34 @@ def _header(first: dict[bytes, memoryview], pixels: list[memoryview]) -> Header:
     if 0 < len(transparent := first.get(b"tRNS", b"")) - 12 <= _MAX_TRANSPARENCY:
         parts.append(transparent)
     bits = _used_bits(header, first.get(b"sBIT", b""))
-    checksum = 0  # Pillow does not look at it, and those of the parts were right
-    if bits:
-        for part in (b"IDAT", *pixels):
-            checksum = crc32(part, checksum)
+    checksum = crc32(b"IDAT")  # Pillow does not look at it, and those of the parts were right
+    for part in pixels if bits else ():
+        checksum = crc32(part, checksum)
     parts += _HEAD.pack(sum(map(len, pixels)), b"IDAT"), *pixels, _NUMBER.pack(checksum), _END
     width, height = _SIZE.unpack_from(header, 8)
-    exif = first.get(b"eXIf")
-    return Header(width, height, 1 if exif is None else ifd.orientation(exif[8:-4]), bits, parts)
+    return Header(width, height, _orientation(first), bits, parts)
 
 
 def _used_bits(header: memoryview, chunk: bytes | memoryview) -> int:
     depth, colour = header[8 + 8], header[8 + 9]
     used = chunk[8:-4][: _COLOURS.get(colour, 0)]
     return max(used) if depth == _DEEP and used and 0 < max(used) < _DEEP else 0
+
+
+def _orientation(first: dict[bytes, memoryview]) -> int:
+    """From the eXIf chunk; without one, from a text in hexadecimal digits, where ImageMagick used to put EXIF."""
+    if exif := first.get(b"eXIf"):
+        return ifd.orientation(exif[8:-4])
+    if not (profile := first.get(_PROFILE)):
+        return 1
+    text = bytes(profile[8 + len(_PROFILE) : -4][:_MAX_PROFILE])
+    try:
+        if bytes(profile[4:8]) == b"zTXt":  # a byte in front says how it is compressed
+            text = decompressobj().decompress(text[1:], _MAX_PROFILE)
+        digits = b"".join(text.split(b"\n")[3:])  # behind an empty line, the kind and the length
+        return ifd.orientation(unhexlify(digits[: len(digits) & ~1]))
+    except (ZlibError, ValueError):
+        return 1
 
 
 def _broken(why: str) -> RequestError:

@@ -1,5 +1,6 @@
 """The chunks of a PNG."""
 
+import io
 import struct
 import zlib
 
@@ -72,12 +73,12 @@ def damage(data: bytes, kind: bytes, how: str) -> bytes:
     return data[: at - 4] + chunk(kind, bytes(body), wrong=how == "checksum") + data[at + 8 + length :]
 
 
-@pytest.mark.parametrize("how", ["garbage", "short", "checksum"])
-@pytest.mark.parametrize("kind", [b"IHDR", b"PLTE", b"IDAT"])
+@pytest.mark.parametrize(  # any bytes are colours, and indexes beyond a short palette are black
+    ("kind", "how"),
+    [(kind, how) for kind in (b"IHDR", b"IDAT") for how in ("garbage", "short", "checksum")] + [(b"PLTE", "checksum")],
+)
 @pytest.mark.parametrize("metadata", [b"", METADATA["1.5 MB of text"]], ids=["", "with text"])
 def test_what_pixels_depend_on_is_strict(image, kind, how, metadata):
-    if kind == b"PLTE" and how != "checksum":
-        pytest.skip("any bytes are colours, and indexes beyond a short palette are black")
     data = damage(png_with(metadata, image=image.quantize(64)), kind, how)
     with pytest.raises(RequestError) as caught:
         decode(data)
@@ -109,3 +110,36 @@ def test_the_first_exif_counts(place):
     broken = chunk(b"eXIf", exif_of_entries(3, 8), wrong=True)
     assert png.read(png_with(broken, turned, upright, at=place)).orientation == 6
     assert png.read(png_with(upright, turned, at=place)).orientation == 1
+
+
+def in_text(block: bytes, compressed: bool) -> bytes:
+    """As ImageMagick writes EXIF without an eXIf chunk."""
+    digits = block.hex()
+    lines = "".join(f"{digits[i : i + 72]}\n" for i in range(0, len(digits), 72))
+    text = f"\nexif\n{len(block):8}\n{lines}".encode()
+    key = b"Raw profile type exif\0"
+    return chunk(b"zTXt", key + b"\0" + zlib.compress(text)) if compressed else chunk(b"tEXt", key + text)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_exif_in_a_text(compressed):
+    """Counts where no chunk has it. Pillow reads it likewise."""
+    turned, other = (in_text(b"Exif\0\0" + exif_of_entries(9, orientation), compressed) for orientation in (6, 3))
+    data = png_with(turned, other)
+    assert png.read(data).orientation == 6 == Image.open(io.BytesIO(png_with(turned))).getexif()[0x112]
+    assert png.read(png_with(turned, chunk(b"eXIf", exif_of_entries(3, 8)))).orientation == 8
+
+
+@pytest.mark.parametrize("text", [b"", b"\n\n\n\nzz", b"\nexif\n 4\nabc", b"\nexif\n 9\n" + b"4" * 1_000_000])
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt"])
+def test_a_broken_text_turns_nothing(kind, text):
+    key = b"Raw profile type exif\0"
+    for body in (text, b"\0" + zlib.compress(text)):
+        assert png.read(png_with(chunk(kind, key + body))).orientation == 1
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+
+
+def test_xmp_turns_nothing():
+    assert png.read(png_with(chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP))).orientation == 1

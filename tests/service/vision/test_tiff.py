@@ -25,13 +25,17 @@ FORMS = [(order, big) for order in "<>" for big in (False, True)]
 PIXELS = np.random.default_rng(5).integers(0, 256, (64, 64), np.uint8)
 
 
-@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits"])
-@pytest.mark.parametrize("mode", ["RGB", "L", "YCbCr", "CMYK", "RGBA", "LA", "P", "1", "I;16"])
+COMPRESSIONS = ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"]
+MODES = ["RGB", "L", "YCbCr", "CMYK", "RGBA", "LA", "P", "1", "I;16"]
+
+
+@pytest.mark.parametrize(  # libtiff writes no JPEG of the last modes
+    ("compression", "mode"),
+    [(compression, mode) for compression in COMPRESSIONS for mode in MODES[: 4 if compression == "jpeg" else None]],
+)
 @pytest.mark.parametrize("orientation", [1, 3, 6])
 def test_pixels_are_pillows(picture, encoded, mode, compression, orientation):
     """As they were when Pillow read the whole file."""
-    if compression == "jpeg" and mode in ("RGBA", "LA", "P", "1", "I;16"):
-        pytest.skip("libtiff writes none")
     small = picture("flower").resize((61, 40))
     image = small.quantize(40) if mode == "P" else small.convert("L" if mode == "I;16" else mode)
     if mode == "I;16":
