@@ -1,7 +1,7 @@
 """How every call begins and ends, whatever it asks: its key, its place, its answer or its status.
 
-All of them are streams for gRPC, those of one request and one response too, which are the same on the wire: so the key
-is checked before any message of a client's is read, and reading has a limit of time.
+The requests of all are streams for gRPC, those of one message too, which are the same on the wire: so the key is
+checked before any message of a client's is read, and reading has a limit of time.
 """
 
 import logging
@@ -16,7 +16,7 @@ from service.grpc.refusals import refuse
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
-Call = Callable[[Place, Any], Awaitable[None]]
+Call = Callable[[Place, Any], Awaitable[bytes | None]]
 Check = Callable[[dict[bytes, bytes]], None]
 PROBE_S = 1.0  # seconds in which the request of a probe must have come
 _PROBES = 16  # calls of probes at once: each is over as soon as its request has come
@@ -33,41 +33,44 @@ class Calls:
         self.open = set[Any]()
         self._places, self._probes = Places(settings.max_connections), Places(_PROBES)
 
-    def handler(self, call: Call, check: Check) -> Any:
+    def handler(self, call: Call, check: Check, *, streams: bool = False) -> Any:
         """Make the handler of a call, which gets its place and its context.
 
         Args:
-            call: reads its messages from its place, and writes its responses, as bytes, to the context.
+            call: reads its messages from its place. It returns its response, or writes its responses to the context.
             check: told the metadata before anything is read; raises `RequestError` where the caller may not call.
+            streams: whether it writes its responses.
         """
 
-        async def answer(_: Any, context: Any) -> None:
+        async def answer(_: Any, context: Any) -> bytes | None:
             self.open.add(context)
             context.add_done_callback(self.open.discard)
             try:
                 check(metadata_of(context))
                 with self._places.place() as place:
-                    await call(place, context)
-            except grpc.aio.AbortError:
-                raise  # its status is sent already
+                    return await call(place, context)
             except Exception as error:
                 await refuse(context, refusal_of(error))
 
-        return grpc.stream_stream_rpc_method_handler(answer)
+        return _handler(answer, streams)
 
-    def probe_handler(self, call: Call) -> Any:
+    def probe_handler(self, call: Call, *, streams: bool = False) -> Any:
         """Make the handler of a call that needs no key and has one of the probes' places while it reads its request."""
 
-        async def answer(_: Any, context: Any) -> None:
+        async def answer(_: Any, context: Any) -> bytes | None:
             try:
                 with self._probes.place() as place:
-                    await call(place, context)
+                    return await call(place, context)
             except grpc.aio.AbortError:
                 raise  # its status is sent already
             except Exception as error:
                 await refuse(context, refusal_of(error))
 
-        return grpc.stream_stream_rpc_method_handler(answer)
+        return _handler(answer, streams)
+
+
+def _handler(answer: Callable[[Any, Any], Awaitable[bytes | None]], streams: bool) -> Any:
+    return (grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler)(answer)
 
 
 def metadata_of(context: Any) -> dict[bytes, bytes]:

@@ -29,7 +29,10 @@ class Health:
 
     def handlers(self) -> Any:
         """Make what a server takes."""
-        calls = {"Check": self._calls.probe_handler(self._check), "Watch": self._calls.probe_handler(self._watch)}
+        calls = {
+            "Check": self._calls.probe_handler(self._check),
+            "Watch": self._calls.probe_handler(self._watch, streams=True),
+        }
         return grpc.method_handlers_generic_handler("grpc.health.v1.Health", calls)
 
     async def keep_telling(self) -> None:
@@ -42,11 +45,11 @@ class Health:
         """Say that the service ends."""
         await self._services.enter_graceful_shutdown()
 
-    async def _check(self, place: Place, context: Any) -> None:
+    async def _check(self, place: Place, context: Any) -> bytes:
         request = await self._request(place, context)
         await self._look()
-        response = await self._services.Check(request, context)
-        await context.write(response.SerializeToString())
+        response: bytes = (await self._services.Check(request, context)).SerializeToString()
+        return response
 
     async def _watch(self, place: Place, context: Any) -> None:
         request = await self._request(place, context)

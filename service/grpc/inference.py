@@ -66,15 +66,15 @@ class Inference:
         """Make one call's handler, with the check that its caller must pass."""
         call = getattr(self, _WORD.sub("_", method.name).lower())
         if method.name in ("ModelInfer", "ModelStreamInfer"):
-            return self._calls.handler(call, self._check_infer)
+            return self._calls.handler(call, self._check_infer, streams=method.server_streaming)
         kind = message(method.input_type.name)
 
-        async def answer(place: Place, context: Any) -> None:
+        async def answer(place: Place, context: Any) -> bytes:
             data = await place.message(context, self._settings.receive_s)
             if len(data or b"") > _SMALL:
                 raise RequestError(Reason.TOO_LARGE, f"The request has more than {_SMALL} bytes, the limit.")
-            response = await call(parse(kind, data or b""))
-            await context.write(response.SerializeToString())
+            response: bytes = (await call(parse(kind, data or b""))).SerializeToString()
+            return response
 
         if method.name in _PROBES:
             return self._calls.probe_handler(answer)
@@ -127,17 +127,16 @@ class Inference:
         await self._dataplane.unload(name)
         return message("RepositoryModelUnloadResponse")(model_name=name, isUnloaded=True)
 
-    async def model_infer(self, place: Place, context: Any) -> None:
+    async def model_infer(self, place: Place, context: Any) -> bytes:
         exchange = _exchange(context)
         try:
             asked = _Asked(await place.message(context, self._settings.receive_s) or b"")
-            response = await self._infer(asked, context, exchange)
+            return await self._infer(asked, context, exchange)
         finally:
             said = exchange.headers(0)
             context.set_trailing_metadata(
                 tuple((name.decode(), value.decode()) for name, value in said if not name.startswith(b"content-"))
             )
-        await context.write(response)
 
     async def model_stream_infer(self, place: Place, context: Any) -> None:
         """Answer the requests of a stream in their order. One that is refused ends the stream for no other."""

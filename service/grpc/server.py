@@ -58,7 +58,7 @@ async def serving(runtime: Runtime, dataplane: Dataplane, status: Status, guard:
     calls = Calls(settings)
     inference = Inference(runtime, dataplane, status, guard, calls)
     health = Health(status, calls)
-    reflecting = calls.handler(_Reflection(settings).answer, inference.check)
+    reflecting = calls.handler(_Reflection(settings).answer, inference.check, streams=True)
     server.add_generic_rpc_handlers(
         (
             inference.handlers(),
