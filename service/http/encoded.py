@@ -13,6 +13,7 @@ import msgspec
 _PIECE = 1 << 18  # bytes: about half a millisecond of work
 _ESCAPE = 6  # bytes of the longest one in JSON, \u002f
 _DATA_URL = re.compile(rb'\s*+(?:data:[^,"]{0,200}?;base64,)?+', re.IGNORECASE)
+_DIGITS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _BLANK_IS_PLUS = bytes.maketrans(b"-_ ", b"+/+")
 
@@ -59,6 +60,8 @@ async def from_base64(text: bytes, start: int, end: int, *, json: bool = False) 
             await asyncio.sleep(0)
     if alphabet is _BLANK_IS_PLUS and pluses:
         raise ValueError("it has both blanks and pluses")
+    if rest.translate(None, _DIGITS):
+        raise ValueError("Only base64 data is allowed")  # as `binascii` says it
     fill = -len(rest) % 4
     if fill > 2 or padding not in (0, fill):
         raise ValueError("its length or its padding is wrong")

@@ -195,6 +195,16 @@ def test_every_route_asks_for_its_key(locked, method, path, key, status):
         assert response.json()["reason"] == "unauthorised"
 
 
+def test_keys_are_never_logged(locked):
+    for key in ("boss", "user", "a-key-that-nobody-has"):
+        for headers in ({"X-API-Key": key}, {"Authorization": f"Bearer {key}"}, {"Authorization": f"Basic {key}"}):
+            for path in ("/v1/classify", "/v1/models/reload", "/v2/models/lenet5/infer", "/classify", "/none"):
+                locked.client.post(path, content=b"x", headers=headers)
+    log = locked.log.read_text()
+    assert "a-key-that-nobody-has" not in log
+    assert not {"boss", "user"} & set(log.split())
+
+
 def test_reload_from_the_command_line(locked):
     from click.testing import CliRunner
 
