@@ -96,7 +96,7 @@ def export(
     A model's checkpoint is fetched and checked against its sha256, its network is built and converted to ONNX with pre-
     and postprocessing inside, ONNX Runtime's answers are compared with the network's on real photos, and what the card
     expects to be found there must be found. Only then is `<models>/<name>/<version>/` written. A model whose folder is
-    intact and was made from the same card is left alone.
+    intact and was made from the same card, by the same converter and the same versions of its libraries, is left alone.
 
     Where the licence of the code or of the weights is not permissive, nothing is fetched until it was accepted by name;
     card.json remembers that.
