@@ -7,18 +7,21 @@ else by Pillow. All release the GIL while they decode. No decoder sees a file be
 
 import io
 import warnings
+from functools import cache
+from importlib import import_module
 from typing import cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image, ImageFile
+from PIL import AvifImagePlugin, Image, ImageFile
 
 from service.errors import Reason, RequestError
-from service.vision import bmp, gif, jpeg, png, tiff, webp
+from service.vision import bmp, gif, ifd, jpeg, png, tiff, webp
 from service.vision.depth import Values, eight_bits
 from service.vision.formats import Format, sniff
+from service.vision.heif import check_avif, still
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -37,6 +40,8 @@ Image.MAX_IMAGE_PIXELS = None
 Image.core.set_block_size(1 << 30)  # type: ignore[attr-defined]  # what PILLOW_BLOCK_SIZE does
 # Pillow warns of damaged metadata, always in other words: lines in the log, and memory, for whoever sends such files.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+# Images are decoded side by side, in the engine's threads.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
 class Turn:
@@ -175,6 +180,15 @@ class Picture:
             case Format.GIF:
                 self._image = self._open(gif.without_metadata(data))
                 return self._image.size, 1
+            case Format.AVIF:
+                check_avif(data, self._max_pixels)
+                self._image = self._open(still(data))
+                # Pillow has put the container's own orientation there, which comes before EXIF.
+                return self._image.size, ifd.orientation(self._image.info.get("exif", b""))
+            case Format.HEIF:
+                _register_heif()
+                self._image = self._open(data)
+                return self._image.size, 1  # libheif turns it upright
             case Format.BMP:
                 if bmp.run_lengths(data):
                     return bmp.size(data), 1
@@ -281,6 +295,12 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: tuple[int, in
     stored = picture.stored(reduce)
     pixels = stored if isinstance(stored, np.ndarray) else np.asarray(to_rgb(stored))
     return picture.turn.array(pixels)
+
+
+@cache
+def _register_heif() -> None:
+    options = {"thumbnails": False, "depth_images": False, "aux_images": False, "decode_threads": 1}
+    import_module("pillow_heif").register_heif_opener(**options)  # the extra `heif`
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

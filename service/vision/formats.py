@@ -1,14 +1,19 @@
 """Which format a file is in, by its first bytes. Called by `decode`."""
 
 from enum import StrEnum
+from importlib.util import find_spec
 from struct import unpack_from
+from typing import Final
+
+from PIL import features
 
 from service.errors import Reason, RequestError
 from service.vision.bmp import HEADER_SIZES
+from service.vision.heif import AVIF_BRANDS, HEIC_BRANDS, brands
 
 
 class Format(StrEnum):
-    """The formats that are read. The values are Pillow's names."""
+    """The formats that can be read. The values are Pillow's names."""
 
     JPEG = "JPEG"
     PNG = "PNG"
@@ -16,13 +21,55 @@ class Format(StrEnum):
     BMP = "BMP"
     GIF = "GIF"
     TIFF = "TIFF"
+    AVIF = "AVIF"
+    HEIF = "HEIF"
+
+
+_MISSING = {
+    form
+    for form, there in {
+        Format.AVIF: features.check("avif"),
+        Format.HEIF: find_spec("pillow_heif") is not None,  # the extra `heif`
+    }.items()
+    if not there
+}
+READABLE: Final = tuple(form for form in Format if form not in _MISSING)
+
+# What else people send: how it begins, and what it is.
+_OTHERS = (
+    (b"%PDF", "a PDF document"),
+    (b"\xff\x0a", "a JPEG XL image"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
+    (b"8BPS", "a Photoshop document"),
+    (b"\0\0\1\0", "an icon (ICO)"),
+    (b"FUJIFILMCCD-RAW", "a camera's raw file"),
+    (b"qoif", "a QOI image"),
+    (b"\x1a\x45\xdf\xa3", "a video (Matroska or WebM)"),
+    (b"\0\0\1\xba", "a video (MPEG)"),
+    (b"\0\0\1\xb3", "a video (MPEG)"),
+    (b"FLV\1", "a video (FLV)"),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "a video (WMV)"),
+    (b"OggS", "a video or a sound (Ogg)"),
+    (b"ID3", "a sound (MP3)"),
+    (b"fLaC", "a sound (FLAC)"),
+    (b"PK\3\4", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"%!PS", "a PostScript document"),
+    (b"\x93NUMPY", "a NumPy array"),
+)
+_HEIF_BRANDS = {b"mif1", b"msf1"}
+_VIDEO = "a video (MP4 or QuickTime)"
+_TEXT = 1024  # bytes in which a text says what it is
 
 
 def sniff(data: bytes) -> Format:
     """Tell the format by content: a declared type or a file's name does not count.
 
     Raises:
-        RequestError: `undecodable` where there are no bytes at all, `not_an_image` where they begin as no known format.
+        RequestError: `undecodable` where there are no bytes at all, `not_an_image` where they begin as no format that
+            is read. It says what they are.
     """
     if not data:
         raise RequestError(Reason.UNDECODABLE, "The picture has no bytes. Send the image file itself.")
@@ -39,8 +86,41 @@ def sniff(data: bytes) -> Format:
         return Format.JPEG
     if data[:2] == b"BM" and len(data) >= 18 and unpack_from("<I", data, 14)[0] in HEADER_SIZES:
         return Format.BMP
-    raise RequestError(
-        Reason.NOT_AN_IMAGE,
-        f"The bytes are no picture of a known format: they begin with {data[:8].hex(' ')}. "
-        f"Send one of {', '.join(Format)}.",
-    )
+    named = brands(data)
+    form = Format.AVIF if named & AVIF_BRANDS else Format.HEIF if named & HEIC_BRANDS else None
+    if form in READABLE:
+        return form
+    raise RequestError(Reason.NOT_AN_IMAGE, f"{_what(data, named)} Send one of {', '.join(READABLE)}.")
+
+
+def _what(data: bytes, named: set[bytes]) -> str:
+    """A sentence that says what bytes are that are no image of a format that is read."""
+    if named & HEIC_BRANDS:
+        return (
+            "The image is HEIC, the format of an iPhone's photos, which is not decoded here. Send it as JPEG: in the "
+            "phone's settings, Camera, Formats, Most Compatible."
+        )
+    if named & AVIF_BRANDS:
+        return "The image is AVIF, which is not decoded here."
+    begins = f"they begin with {data[:8].hex(' ')}."
+    if what := _name(data, named):
+        return f"The bytes are {what}, and no picture of a known format: {begins}"
+    return f"The bytes are no picture of a known format: {begins}"
+
+
+def _name(data: bytes, named: set[bytes]) -> str:
+    if named:
+        return "a camera's raw file" if b"crx " in named else "a HEIF image" if named & _HEIF_BRANDS else _VIDEO
+    text = data[:_TEXT].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith(b"<"):
+        kinds = {b"<svg": "an SVG drawing", b"<html": "an HTML page", b"<!doctype html": "an HTML page"}
+        return next((what for mark, what in kinds.items() if mark in text), "")
+    if data[4:8] in (b"moov", b"mdat", b"wide"):
+        return _VIDEO
+    if data[:1] == data[188:189] == b"G":
+        return "a video (MPEG transport stream)"
+    if data[128:132] == b"DICM":
+        return "a DICOM file"
+    if data[:4] == b"RIFF":
+        return {b"AVI ": "a video (AVI)", b"WAVE": "a sound (WAV)"}.get(data[8:12], "")
+    return next((what for start, what in _OTHERS if data.startswith(start)), "")

@@ -1,6 +1,7 @@
 """The segments of a JPEG."""
 
 import contextlib
+import io
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,9 @@ from PIL import Image
 from service.errors import Reason, RequestError
 from service.vision import jpeg
 from service.vision.decode import decode
-from tests.service.vision.attack_images import jpeg_of_scans, jpeg_segment, jpeg_with
+from tests.service.vision.attack_images import exif_of_entries, jpeg_of_scans, jpeg_segment, jpeg_with
+
+XMP = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta><rdf:Description tiff:Orientation='6'/></x:xmpmeta>"
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -20,6 +23,19 @@ def test_orientation(encoded, orientation, progressive):
     exif[0x010F], exif[0x0112] = "A maker", orientation
     data = encoded(Image.new("RGB", (16, 8)), "JPEG", exif=exif, progressive=progressive, comment="not an EXIF")
     assert jpeg.read(data).orientation == orientation
+
+
+@pytest.mark.parametrize(("first", "second"), [(6, 1), (1, 6), (3, 8)])
+def test_the_first_exif_counts(first, second):
+    """As Pillow and browsers have it, whatever else lies between."""
+    blocks = [jpeg_segment(0xE1, b"Exif\0\0" + exif_of_entries(4, orientation)) for orientation in (first, second)]
+    data = jpeg_with(jpeg_segment(0xE1, XMP) + blocks[0] + jpeg_segment(0xE2, bytes(99)) + blocks[1])
+    assert jpeg.read(data).orientation == first == Image.open(io.BytesIO(data)).getexif()[0x112]
+    assert jpeg.read(jpeg_with(jpeg_segment(0xE1, b"Exif\0\0broken") + blocks[0])).orientation == 1
+
+
+def test_xmp_turns_nothing():
+    assert jpeg.read(jpeg_with(jpeg_segment(0xE1, XMP))).orientation == 1
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])

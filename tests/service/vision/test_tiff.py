@@ -149,3 +149,9 @@ def test_exif_of_its_own_turns_nothing():
     """The orientation stands in the first directory, and not in that which it points to."""
     tags = tiff_tags(64, 64, t273=(4, [16]), t278=(4, [64]), t279=(4, [4096]), t34665=(4, [16 + 4096 + 8]))
     assert tiff.read(tiff_of(tags, tail=bytes(4096) + exif_of_entries(3, 6))).orientation == 1
+
+
+def test_xmp_turns_nothing():
+    xmp = b"<x:xmpmeta><rdf:Description tiff:Orientation='6'/></x:xmpmeta>"
+    tags = tiff_tags(64, 64, t273=(4, [16]), t278=(4, [64]), t279=(4, [4096]), t700=(1, list(xmp)))
+    assert tiff.read(tiff_of(tags, tail=bytes(4096))).orientation == 1

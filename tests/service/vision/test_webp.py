@@ -42,6 +42,11 @@ def test_the_first_exif_counts(prefix):
     assert webp.read(webp_with(after=blocks[::-1])).orientation == 1
 
 
+def test_xmp_turns_nothing():
+    xmp = b"<x:xmpmeta><rdf:Description tiff:Orientation='6'/></x:xmpmeta>"
+    assert webp.read(webp_with(after=[(b"XMP ", xmp)], flags=4)).orientation == 1
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 @pytest.mark.parametrize("options", [{"quality": 80}, {"lossless": True, "method": 0}])
 def test_of_a_moving_one_the_first_frame_counts(picture, encoded, mode, options):
