@@ -161,19 +161,18 @@ def _candidates(expected: Outputs, actual: Outputs, tolerance: float) -> dict[st
     """Return the largest difference of a candidate's box, and of its coefficients, to its counterpart's.
 
     Candidates whose scores tie within float noise may change places, so the counterpart is not the one of the same
-    rank: it is the nearest box of the same class whose score is within `tolerance`.
+    rank: it is the nearest box of the same class whose score is within `tolerance`. Of boxes that are equally near, as
+    neighbouring cells answer in low precision, it is the one with the nearest coefficients.
     """
-    worst: dict[str, float] = {name: 0.0 for name in ("boxes", "coefficients") if name in expected}
+    names = [name for name in ("boxes", "coefficients") if name in expected]
+    worst: dict[str, float] = dict.fromkeys(names, 0.0)
     for image, rank in np.argwhere(expected["scores"] > _LOWEST_SCORE):
         alike = np.flatnonzero(
             (actual["classes"][image] == expected["classes"][image, rank])
             & (np.abs(actual["scores"][image] - expected["scores"][image, rank]) <= tolerance)
         )
-        gaps = np.abs(actual["boxes"][image, alike] - expected["boxes"][image, rank]).max(axis=1)
-        counterpart = alike[gaps.argmin()] if len(alike) else None
-        for name, so_far in worst.items():
-            gap = np.inf
-            if counterpart is not None:
-                gap = np.abs(actual[name][image, counterpart] - expected[name][image, rank]).max()
-            worst[name] = float(np.maximum(so_far, gap))
+        gaps = [np.abs(actual[name][image, alike] - expected[name][image, rank]).max(axis=1) for name in names]
+        nearest = np.lexsort(gaps[::-1])[:1]  # by boxes first
+        for name, gap in zip(names, gaps, strict=True):
+            worst[name] = float(np.maximum(worst[name], gap[nearest[0]] if nearest.size else np.inf))
     return worst

@@ -77,6 +77,12 @@ def test_coefficients_go_with_their_candidates(actual, coefficients, prototypes)
     assert got["prototypes"] == pytest.approx(prototypes)
 
 
+def test_of_equal_boxes_the_nearest_coefficients_count():
+    twins = detections([0.9, 0.9], [LEFT, LEFT], [3, 3])
+    got = differences(instances(twins, [[1, 2], [3, 4]]), instances(twins, [[3, 4.5], [1, 2]]), 1e-3)
+    assert got["coefficients"] == 0.5
+
+
 @pytest.mark.parametrize(
     ("name", "expected", "actual", "difference"),
     [
