@@ -25,6 +25,7 @@ _SMALL = 1024  # bytes; a shorter answer is not compressed
 LARGE = 65536  # bytes of JSON or to compress; what has more is done beside the event loop
 _LEVEL = 1  # tensors hardly get smaller by more effort
 _PIECE = 1 << 20  # bytes that are looked through at once
+_FLAT = 1 << 18  # bytes of JSON that may become lists in one go, in a few milliseconds
 _LONGEST_SHAPE = 1024  # characters
 _CHARACTERS = 12  # of a number in JSON, about
 
@@ -235,7 +236,7 @@ def _check_quotes(body: bytes, length: int, limit: int) -> None:
 
 def _request(text: memoryview) -> _Request[Raw] | _Request[Numbers]:
     """Decode the JSON of a request. What is small and holds flat lists of numbers, as most do, is read in one go."""
-    if len(text) <= LARGE:
+    if len(text) <= _FLAT:
         try:
             return _decode_flat(text)
         except msgspec.ValidationError:

@@ -26,8 +26,13 @@ _BOOLEANS = b"truefals,[] \t\r\n"
 _NO_SKELETON = bytes(set(range(256)) - set(b"[],"))
 Numbers = list[int | float]
 _decode_booleans = msgspec.json.Decoder(list[bool]).decode
-_decode_numbers = msgspec.json.Decoder(Numbers).decode
-_ACCEPTED = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}  # kinds of NumPy's numbers, by the kind that is wanted
+_decode_integers = msgspec.json.Decoder(list[int]).decode
+_decode_floats = msgspec.json.Decoder(list[float]).decode
+_LISTS: dict[str, Any] = {"b": _decode_booleans, "i": _decode_integers, "u": _decode_integers, "f": _decode_floats}
+_WIDE = {"b": np.dtype("bool"), "i": np.dtype("int64"), "u": np.dtype("int64"), "f": np.dtype("float64")}
+_WIDEST = 8  # bytes of a number
+_DEEPEST = 32  # lists in which an element may lie
+_ACCEPTED = {"i": "iu", "u": "iu", "f": "iuf"}  # kinds of NumPy's numbers, by the kind that is wanted
 _ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _decode_texts = msgspec.json.Decoder(list[str] | str).decode
 _encode = msgspec.json.Encoder().encode
@@ -52,20 +57,25 @@ def from_json(
     view = memoryview(data)
     if datatype == "BYTES":
         return _texts(name, shape, size, view, encoded=encoded)
-    _check_numbers(name, datatype, shape, size, view)
+    nested = _check_numbers(name, datatype, size, view)
+    if not 0 < size <= len(view):  # an element has a character at least
+        return _empty(name, datatype, shape, view)
     wanted = DTYPES[datatype]
-    if not size:
-        return np.empty(shape, wanted)
-    decode: Any = _decode_booleans if wanted.kind == "b" else _decode_numbers
+    decode, wide = _LISTS[wanted.kind], wanted if wanted.itemsize == _WIDEST else _WIDE[wanted.kind]
     array: Array = np.empty(size, wanted)
     filled = 0
     for piece in _pieces(view):
         try:
-            numbers = decode(b"[%b]" % piece.translate(None, b"[]"))
+            numbers = decode(b"[%b]" % (piece.translate(None, b"[]") if nested else piece.strip(b"[] \t\r\n")))
+            found: Array = np.array(numbers, wide)
         except _ERRORS as error:
             raise bad(f"`{name[:80]}`: its elements are no {datatype}, or too large for it: {error}.") from error
-        array[filled : filled + len(numbers)] = _converted(name, datatype, numbers)
-        filled += len(numbers)
+        except OverflowError:
+            raise out_of_range(name, datatype) from None
+        if filled + len(found) > size:
+            raise other_size(name, shape, _count(view))
+        array[filled : filled + len(found)] = narrowed(name, datatype, found)
+        filled += len(found)
     if filled != size:
         raise other_size(name, shape, filled)
     return array.reshape(shape)
@@ -105,7 +115,7 @@ def to_json(array: Array) -> Iterator[bytes]:
 def _converted(name: str, datatype: str, numbers: Numbers) -> Array:
     """Numbers as those of a datatype, if it has all of them."""
     wanted = DTYPES[datatype]
-    found: Array = np.array(numbers, wanted) if wanted.kind == "b" else np.array(numbers)
+    found: Array = np.array(numbers)
     if found.dtype.kind not in _ACCEPTED[wanted.kind] and numbers:
         # Of whole numbers beyond 64 bits NumPy makes objects, and of those round 2**63 floats.
         if wanted.kind != "f" and any(type(number) is not int for number in numbers):
@@ -135,24 +145,34 @@ def _pieces(view: memoryview) -> Iterator[bytes]:
         start += len(piece) + 1
 
 
-def _check_numbers(name: str, datatype: str, shape: Sequence[int], size: int, view: memoryview) -> None:
-    """Refuse what cannot be so many numbers in lists of one length, from the bytes alone."""
+def _check_numbers(name: str, datatype: str, size: int, view: memoryview) -> bool:
+    """Refuse what cannot be numbers in lists of one length, from the bytes alone; whether there are lists in lists."""
     known = _BOOLEANS if datatype == "BOOL" else _NUMBERS
-    commas = brackets = 0
+    brackets = 0
     for start in range(0, len(view), _PIECE):
         piece = bytes(view[start : start + _PIECE])
         if piece.translate(None, known):
             raise bad(f"`{name[:80]}`: its elements are no {datatype}: expected numbers in lists.")
-        commas += piece.count(b",")
         brackets += piece.count(b"[")
-    found = commas + 1
-    if found != size:
-        pieces = (bytes(view[start : start + _PIECE]) for start in range(0, len(view), _PIECE))
-        found = found if any(piece.translate(None, b"[], \t\r\n") for piece in pieces) else 0
-    if found != size:
-        raise other_size(name, shape, found)
+        if brackets > _DEEPEST * (size + 1):
+            raise bad(f"`{name[:80]}`: its data have {brackets} lists and more, which so few elements do not need.")
     if brackets > 1 and not _is_regular(view):
         raise bad(f"`{name[:80]}`: its rows have different lengths.")
+    return brackets > 1
+
+
+def _count(view: memoryview) -> int:
+    """How many elements lists of numbers have."""
+    pieces = [bytes(view[start : start + _PIECE]) for start in range(0, len(view), _PIECE)]
+    empty = not any(piece.translate(None, b"[], \t\r\n") for piece in pieces)
+    return 0 if empty else 1 + sum(piece.count(b",") for piece in pieces)
+
+
+def _empty(name: str, datatype: str, shape: Sequence[int], view: memoryview) -> Array:
+    """An array without elements; raises `RequestError` where that is not what the data are."""
+    if (found := _count(view)) or 0 not in shape:
+        raise other_size(name, shape, found)
+    return np.empty(shape, DTYPES[datatype])
 
 
 def _is_regular(view: memoryview) -> bool:
