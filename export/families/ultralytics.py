@@ -42,7 +42,8 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     if _TASKS.get(head) != card.task:
         purpose = f"which is for the task {_TASKS[head]}" if head in _TASKS else f"expected one of {', '.join(_TASKS)}"
         raise ExportError(
-            f"{path}: the network ends in {head}, {purpose}; {card.name} is a card for the task {card.task}"
+            f"{path}: the network ends in {head}, {purpose}; {card.name} is a card for the task {card.task}. Exported "
+            "as ONNX, RT-DETR is served too, and what has no meaning here as tensors (--task tensors)"
         )
     try:
         network = _network(card, layers, path)

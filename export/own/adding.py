@@ -11,17 +11,19 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, TypeGuard, cast
+from typing import TypeGuard, cast
 
 import click
 import msgspec
 
 from export.own import proof, trial
 from export.own.checkpoint import draft_architecture, draft_caffe, draft_darknet, draft_ultralytics
-from export.own.draft import Draft, Fact, Wishes, draft_onnx
+from export.own.draft import Draft, Fact, draft_onnx
 from export.own.photos import inputs
+from export.own.pixels import in_bytes
 from export.own.tensors import draft_tensors
 from export.own.toml import to_toml
+from export.own.wishes import Wishes
 from export.pipeline import export_model
 from zoo import catalog
 from zoo.card import AnyCard, ModelCard, Name, of_pictures, read_model_card
@@ -37,41 +39,6 @@ _NO_NAME = re.compile("[^a-z0-9_.-]+")
 def name_of(file: Path) -> str:
     """Make a model's name of a file's."""
     return _NO_NAME.sub("_", file.stem.lower()).strip("_.-")
-
-
-def in_bytes(wished: dict[str, Any]) -> dict[str, Any]:
-    """Bring `mean` and `std` to 0..255, where they are of pixels in 0..1.
-
-    They are, where a deviation is below 1, or a mean is between 0 and 1 and the deviation not above 1.
-
-    Raises:
-        CardError: one is of pixels in 0..1 and the other of 0..255, or it is not said which.
-    """
-    mean, std = wished["mean"], wished["std"]
-    largest = max(map(abs, mean)) if mean is not None else 0.0
-    small_mean, small_std = 0 < largest <= 1, std is not None and max(std) < 1
-    if small_mean and std is None:
-        raise CardError(
-            f"--mean is {_listed(mean)}, of pixels in 0..1, and there is no --std: say --std 1, if pixels are only "
-            "divided by 255, or what else they are divided by; or --mean and --std both of pixels in 0..255"
-        )
-    if (small_mean and max(std) > 1) or (small_std and largest > 1):
-        small, values = ("--mean", mean) if small_mean else ("--std", std)
-        raise CardError(
-            f"--mean is {_listed(mean)} and --std is {_listed(std)}: one is of pixels in 0..1 and the other of pixels "
-            f"in 0..255. Say both of one range; for 0..255, {small} is {_listed(_times_255(values))}"
-        )
-    if not (small_mean or small_std):
-        return wished
-    return wished | {"mean": mean and _times_255(mean), "std": _times_255(std)}
-
-
-def _times_255(values: Sequence[float]) -> tuple[float, ...]:
-    return tuple(round(255 * value, 3) for value in values)
-
-
-def _listed(values: Sequence[float]) -> str:
-    return ",".join(f"{value:g}" for value in values)
 
 
 def check_name(name: str, target: Path, *, replace: bool) -> None:

@@ -10,24 +10,19 @@ from pathlib import Path
 import msgspec
 import torch
 
-from export.caffe.net import declared_input, read_net, trained_pixels
+from export.caffe.net import declared_input, read_net
 from export.darknet.cfg import read_cfg
 from export.families import caffe
-from export.own.draft import AGPL, Draft, Fact, Wishes, own_file
+from export.own.draft import AGPL, Draft, Fact, own_file
 from export.own.labels import shown_names, write_names
+from export.own.pixels import caffe_pixels
+from export.own.wishes import Wishes
 from export.ultralytics.checkpoint import read_model
 from export.ultralytics.notes import class_names
 from zoo.card import Licence, ModelCard, Normalise, Recipe
 from zoo.errors import ExportError
 from zoo.labels import read_labels
 from zoo.libraries import libraries, library
-
-_CAFFE = {
-    "0..255 BGR less ImageNet's mean": Normalise((123.0, 117.0, 104.0), (1.0, 1.0, 1.0), "bgr"),
-    "0..255 BGR": Normalise(std=(1.0, 1.0, 1.0), channels="bgr"),
-    "0..255 BGR less ImageNet's mean, times 0.017": Normalise((123.68, 116.78, 103.94), (1 / 0.017,) * 3, "bgr"),
-    "0..1 BGR": Normalise(channels="bgr"),
-}
 
 
 def draft_darknet(path: Path, cfg: Path, wishes: Wishes) -> Draft:
@@ -121,7 +116,7 @@ def draft_caffe(path: Path, prototxt: Path, wishes: Wishes) -> Draft:
         raise ExportError(
             f"{prototxt}: its input {net.picture!r} has {channels} channels, expected 3 (BGR) or 1 (grey)"
         )
-    candidates, known = _caffe_pixels(path, wishes, grey=channels == 1)
+    candidates, known = caffe_pixels(path, wishes, grey=channels == 1)
     card = _card(
         path,
         wishes,
@@ -157,20 +152,6 @@ def draft_caffe(path: Path, prototxt: Path, wishes: Wishes) -> Draft:
         "usual for Caffe",
     )
     return dataclasses.replace(draft, candidates=candidates)
-
-
-def _caffe_pixels(path: Path, wishes: Wishes, *, grey: bool) -> tuple[dict[str, Normalise], str]:
-    """Return the normalisations to try, the usual one first, and how they are known."""
-    channels = "grey" if grey else wishes.channels or "bgr"
-    if wishes.mean is not None or wishes.std is not None:
-        found, known = {"as given": Normalise(wishes.mean or (0.0,) * 3, wishes.std or (1.0,) * 3)}, "given"
-    elif (trained := trained_pixels(path)) is not None:
-        means, scale = trained
-        mean = tuple(reversed(means)) * (3 // len(means))
-        found, known = {"as in training": Normalise(mean, (1 / scale,) * 3)}, "the file's data layer"  # type: ignore[arg-type]
-    else:
-        found, known = dict(_CAFFE), "to be tried"
-    return {k: msgspec.structs.replace(one, channels=channels) for k, one in found.items()}, known
 
 
 def draft_ultralytics(path: Path, wishes: Wishes, scratch: Path) -> Draft:

@@ -3,19 +3,19 @@
 `export.own.command` calls `draft_onnx`; `export.own.trial` then chooses among the normalisations that remain.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from export.own.graph import Graph, Layout, inspect
+from export.own.graph import Graph, inspect
 from export.own.labels import shown_names, write_names
 from export.own.photos import inputs
+from export.own.pixels import onnx_pixels
 from export.own.rows import choose_layout, counts
+from export.own.wishes import Wishes
 from zoo.card import AnyCard, Licence, ModelCard, Normalise, Recipe, Source, Task
 from zoo.errors import ExportError
 from zoo.hashing import sha256_of
@@ -24,43 +24,6 @@ from zoo.labels import read_labels
 Answers = dict[str, npt.NDArray[np.float32]]
 AGPL = "AGPL-3.0-only"
 _USUAL_LABELS = {("classify", 1000): "imagenet1k", ("detect", 80): "coco80", ("segment", 21): "voc21"}
-_IMAGENET = Normalise((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-_UNIT = Normalise()
-_RAW = Normalise(std=(1.0, 1.0, 1.0))
-_CAFFE = Normalise((123.0, 117.0, 104.0), (1.0, 1.0, 1.0), "bgr")
-CANDIDATES = {
-    "ImageNet's mean and deviation": _IMAGENET,
-    "0..1": _UNIT,
-    "-1..1": Normalise((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
-    "0..255": _RAW,
-    "0..255 BGR less ImageNet's mean": _CAFFE,
-}
-_OF_DETECTORS = ("0..1", "0..255", "ImageNet's mean and deviation")
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What the owner of a file says about it; None and empty where nothing.
-
-    Attributes:
-        labels: a `.txt` or `.json` file, or the name of one of the zoo's.
-        size: height and width.
-        mean, std: in 0..255.
-        photos: on which the network has something to find.
-    """
-
-    name: str
-    task: Task | Literal["tensors"] | None = None
-    labels: str | None = None
-    licence: str | None = None
-    resize: str | None = None
-    size: tuple[int, int] | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    channels: str | None = None
-    layout: Layout | None = None
-    output: str | None = None
-    photos: tuple[Path, ...] = ()
 
 
 class Fact(NamedTuple):
@@ -112,7 +75,7 @@ def draft_onnx(path: Path, wishes: Wishes, scratch: Path) -> Draft:
     if family == "yolo_onnx" and graph.layout == "nhwc":
         raise ExportError(f"{path}: takes [N, H, W, C]; export the detector with its channels first, [N, 3, H, W]")
     recipe, why_recipe = _recipe(graph, wishes, task, height, width)
-    candidates, why_candidates = _candidates(graph, wishes, family)
+    candidates, why_candidates = onnx_pixels(graph, wishes, family)
     kind = "probabilities" if "probabilities" in options else "raw scores"
     if family == "yolo_onnx":
         table = graph.answered(output, inputs(recipe, wishes.photos), next(iter(candidates.values())))
@@ -274,32 +237,6 @@ def _recipe(graph: Graph, wishes: Wishes, task: Task, height: int, width: int) -
     return Recipe(height, width, resize, short_side=short_side), known  # type: ignore[arg-type]
 
 
-def _candidates(graph: Graph, wishes: Wishes, family: str) -> tuple[dict[str, Normalise], str]:
-    """Return the normalisations to try, by what they are called, and why no others."""
-    channels = "grey" if graph.channels == 1 else wishes.channels
-    known = "to be tried"
-    if wishes.mean is not None or wishes.std is not None:
-        given = Normalise(wishes.mean or (0.0, 0.0, 0.0), wishes.std or (1.0, 1.0, 1.0))
-        found = {f"0..255 less {_numbers(given.mean)}, divided by {_numbers(given.std)}": given}
-        known = "given"
-    elif graph.normalises:
-        found = {"0..255": _RAW} if graph.full_scale == 255 else {"0..1": _UNIT}
-        known = f"the graph itself begins with {graph.normalises}"
-    elif graph.notes.of_ultralytics:
-        found, known = {"0..1": _UNIT}, "Ultralytics' notes in the file"
-    elif family == "yolo_onnx":
-        found = {name: CANDIDATES[name] for name in _OF_DETECTORS}
-    else:
-        found = dict(CANDIDATES)
-    if channels is not None:
-        found = {
-            name: msgspec.structs.replace(normalise, channels=channels)
-            for name, normalise in found.items()
-            if normalise.channels == "rgb"
-        }
-    return found, known
-
-
 def _licence(graph: Graph, wishes: Wishes) -> tuple[Licence, str]:
     """What Ultralytics exports is under the AGPL, code and all, unless its owner bought another licence."""
     if graph.notes.of_ultralytics or "AGPL-3.0" in graph.notes.noted.get("license", ""):
@@ -310,10 +247,6 @@ def _licence(graph: Graph, wishes: Wishes) -> tuple[Licence, str]:
             "identifier, or LicenseRef-own where they are yours"
         )
     return Licence(wishes.licence, wishes.licence), "given"
-
-
-def _numbers(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:g}" for value in values) if len(set(values)) > 1 else f"{values[0]:g}"
 
 
 def _is_softmax(answer: npt.NDArray[np.float32]) -> bool:

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from export.own.draft import Draft, Fact, Wishes, own_file
+from export.own.draft import Draft, Fact, own_file
+from export.own.wishes import Wishes
 from export.tensors import read_graph
 from zoo.card import Licence, Tensor, TensorCard
 from zoo.errors import ExportError

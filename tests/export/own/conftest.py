@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
-from export.own.draft import Wishes
+from export.own.wishes import Wishes
 from zoo.cli import main
 
 FLOAT = TensorProto.FLOAT

@@ -40,7 +40,7 @@ def test_a_checkpoint_of_a_known_architecture(run, tmp_path):
 
 def test_darknets_cfg_says_the_size(run, darknet):
     from export.own.checkpoint import draft_darknet
-    from export.own.draft import Wishes
+    from export.own.wishes import Wishes
 
     card = draft_darknet(darknet["weights"], darknet["cfg"], Wishes("net", licence="MIT")).card
     assert (card.family, card.labels, card.recipe.height, card.recipe.width) == ("darknet", "coco80", 416, 416)
@@ -101,7 +101,7 @@ def test_a_caffemodel_with_its_prototxt(run, squeezenet, tmp_path):
     ],
 )
 def test_mean_and_deviation_are_of_one_range(mean, std, made, message):
-    from export.own.adding import in_bytes
+    from export.own.pixels import in_bytes
 
     if made is not None:
         assert in_bytes({"mean": mean, "std": std}) == dict(zip(("mean", "std"), made, strict=True))
@@ -128,6 +128,7 @@ def test_mean_and_deviation_are_of_one_range(mean, std, made, message):
         (["net.pth", "--architecture", "resnet51", "--license", "MIT"], "--architecture resnet51: .* do not know it"),
         (["net.caffemodel"], "Caffe's weights need their deploy file: --prototxt net.prototxt"),
         (["net.caffemodel", "--prototxt", "net.pth", "--license", "MIT"], "not a Caffe model"),
+        (["{onnx}", "--license", "MIT", "--photo", "net.pth"], r"net\.pth: not an image that can be read"),
         (["{onnx}", "--license", "MIT", "--mean", "0.5"], "--mean is 0.5,0.5,0.5, of pixels in 0..1"),
         (["{weights}"], "Darknet's weights need their cfg: --cfg yolov4-tiny.cfg"),
         (["{weights}", "--cfg", "{cfg}", "--labels", "voc21"], "voc21 has 21 labels, but .* has 80 classes"),

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from export.families import onnx as family
-from export.own.draft import CANDIDATES, draft_onnx
+from export.own.draft import draft_onnx
+from export.own.pixels import CANDIDATES
 from export.own.trial import choose, try_normalisations
 
 
 @pytest.fixture(scope="module")
 def network(my_onnx, tmp_path_factory):
-    from export.own.draft import Wishes
+    from export.own.wishes import Wishes
 
     card = draft_onnx(my_onnx, Wishes("net", licence="MIT"), tmp_path_factory.mktemp("scratch")).card
     return card, family.build(card, {"weights": my_onnx})
