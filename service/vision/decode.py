@@ -102,6 +102,7 @@ class Picture:
         self._max_pixels = max_pixels
         self._format = sniff(data)
         self._alpha = False  # of what OpenCV decodes
+        self._webp: webp.Header | None = None
         self._bits = 0  # that a file of 16 bits per value says are used
         self._image: Image.Image | None = None  # stays None for what simplejpeg and OpenCV decode
         self._size, orientation = self._read()  # as stored
@@ -171,12 +172,10 @@ class Picture:
                 self._image = self._open(self._data, tiff_.block)
                 return self._image.size, tiff_.orientation
             case Format.WEBP:
-                webp_ = webp.read(data)
-                self._data, self._alpha = webp_.pixels, webp_.alpha
-                if webp_.moving:  # Pillow opens it with room for all its pixels
-                    self._check(webp_.width, webp_.height)
-                    self._image = self._open(webp_.pixels)
-                return (webp_.width, webp_.height), webp_.orientation
+                self._webp = webp.read(data)
+                self._data, self._alpha = self._webp.pixels, self._webp.alpha
+                self._check(*self._webp.place[2:])
+                return (self._webp.width, self._webp.height), self._webp.orientation
             case Format.GIF:
                 self._image = self._open(gif.without_metadata(data))
                 return self._image.size, 1
@@ -212,14 +211,26 @@ class Picture:
         # Straight to RGB where there is no transparency: another order would need a copy.
         form = cv2.IMREAD_UNCHANGED if self._alpha else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
         pixels = cv2.imdecode(np.frombuffer(self._data, np.uint8), form)
-        if pixels is None or pixels.shape[1::-1] != self._size:
+        x, y, *size = self._webp.place if self._webp else (0, 0, *self._size)
+        if pixels is None or [*pixels.shape[1::-1]] != size:
             raise self._broken(ValueError("its pixels cannot be read"))
-        if not self._alpha:
-            return cast("Pixels", pixels)
-        order = cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
-        for top in range(0, len(pixels), _ROWS):
-            cv2.cvtColor(pixels[top : top + _ROWS], order, dst=pixels[top : top + _ROWS])
+        if self._alpha:
+            order = cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
+            for top in range(0, len(pixels), _ROWS):
+                cv2.cvtColor(pixels[top : top + _ROWS], order, dst=pixels[top : top + _ROWS])
+        if tuple(size) != self._size:
+            pixels = self._on_canvas(cast("Pixels", pixels), x, y)
         return Image.fromarray(pixels) if pixels.shape[2] == 4 else cast("Pixels", pixels)
+
+    def _on_canvas(self, pixels: Pixels, x: int, y: int) -> Pixels:
+        """A moving WebP's first frame on its canvas, which is transparent, or black where there is no transparency."""
+        (width, height), (rows, columns) = self._size, pixels.shape[:2]
+        if x + columns > width or y + rows > height:
+            raise self._broken(ValueError("its first frame is larger than the image"))
+        canvas = np.zeros((height, width, 4 if self._alpha else 3), np.uint8)
+        canvas[y : y + rows, x : x + columns, 3:] = 255
+        canvas[y : y + rows, x : x + columns, : pixels.shape[2]] = pixels
+        return canvas
 
     def _of_few_bits(self, image: Image.Image) -> Image.Image:
         if image.mode.startswith("I;16"):

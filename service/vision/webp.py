@@ -1,5 +1,6 @@
 """The chunks of a WebP (RFC 9649, section 2). Called by `decode`."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
 
@@ -10,7 +11,8 @@ _HEAD = Struct("<4sI")  # kind, length
 _MAX_CHUNKS = 1 << 16
 _ANIMATION, _ALPHA = 0x02, 0x10  # flags of the extended form
 _PIXELS = frozenset({b"VP8 ", b"VP8L", b"ANMF"})
-_KEPT = _PIXELS | {b"ALPH", b"ANIM"}
+_KEPT = _PIXELS | {b"ALPH"}
+_FRAME = 16  # bytes in front of a frame's own chunks
 _SIMPLE = 30  # bytes up to the end of the chunk VP8X, which has 10
 
 
@@ -19,18 +21,18 @@ class Header:
     """What the chunks say.
 
     Attributes:
-        width, height: in pixels; 0, 0 where they cannot be read.
+        width, height: of the canvas, in pixels; 0, 0 where they cannot be read.
         orientation: from the first EXIF chunk, 1 to 8; 1 without one.
-        moving: whether it has frames, the first of which counts.
         alpha: whether its pixels may be transparent.
-        pixels: a WebP of nothing but what the (first) image consists of.
+        place: where on the canvas the image lies; x, y, width and height in pixels.
+        pixels: a WebP of nothing but what the image consists of: of a moving one, the first frame.
     """
 
     width: int
     height: int
     orientation: int
-    moving: bool
     alpha: bool
+    place: tuple[int, int, int, int]
     pixels: bytes
 
 
@@ -41,29 +43,46 @@ def read(data: bytes) -> Header:
         RequestError: `undecodable`: more chunks than any encoder writes.
     """
     width, height = _size(data)
+    whole = 0, 0, width, height
     if data[12:16] != b"VP8X":  # nothing but pixels
-        return Header(width, height, 1, False, data[12:16] == b"VP8L", data)
+        return Header(width, height, 1, data[12:16] == b"VP8L", whole, data)
     view = memoryview(data)
-    flags = data[20] & (_ANIMATION | _ALPHA) if len(data) > _SIMPLE else 0
-    extended = view[12:20], bytes([flags]), view[21:30]
+    flags = data[20] if len(data) > _SIMPLE else 0
     kept: dict[bytes, memoryview] = {}  # the first of each kind
-    orientation, at = 0, _SIMPLE
-    for _ in range(_MAX_CHUNKS):
-        if at + 8 > len(data):
-            break
-        kind, length = _HEAD.unpack_from(data, at)
-        end = at + 8 + length + (length & 1)
+    orientation = 0
+    for kind, start, end in _chunks(data, _SIMPLE, len(data)):
         if kind == b"EXIF":
-            orientation = orientation or ifd.orientation(view[at + 8 : at + 8 + length])
+            orientation = orientation or ifd.orientation(view[start:end])
         elif kind in _KEPT and not kept.keys() & _PIXELS:
-            kept.setdefault(kind, view[at:end])
-        at = end
-    else:
-        raise RequestError(Reason.UNDECODABLE, f"The WebP has more than {_MAX_CHUNKS} chunks. Encode the image again.")
-    body = b"".join((b"WEBP", *extended, *kept.values()))
-    alpha = bool(flags & _ALPHA or kept.keys() & {b"VP8L", b"ALPH"})
-    pixels = _HEAD.pack(b"RIFF", len(body)) + body
-    return Header(width, height, orientation or 1, bool(flags & _ANIMATION), alpha, pixels)
+            kept[kind] = view[start - 8 : end + (end - start & 1)]
+    if flags & _ANIMATION:
+        frame = kept.get(b"ANMF", view[:0])
+        whole = _place(bytes(frame[8:20]))
+        kept = {
+            kind: frame[start - 8 : end + (end - start & 1)]
+            for kind, start, end in _chunks(frame, 8 + _FRAME, len(frame))
+            if kind in _KEPT
+        }
+    size = (max(whole[2], 1) - 1).to_bytes(3, "little") + (max(whole[3], 1) - 1).to_bytes(3, "little")
+    body = b"".join((b"WEBP", _HEAD.pack(b"VP8X", 10), bytes([flags & _ALPHA, 0, 0, 0]), size, *kept.values()))
+    return Header(width, height, orientation or 1, bool(flags & _ALPHA), whole, _HEAD.pack(b"RIFF", len(body)) + body)
+
+
+def _chunks(data: bytes | memoryview, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """The chunks in a part of the file: their kinds, and where their contents begin and should end."""
+    for _ in range(_MAX_CHUNKS):
+        if at + 8 > end:
+            return
+        kind, length = _HEAD.unpack_from(data, at)
+        yield kind, at + 8, at + 8 + length
+        at += 8 + length + (length & 1)
+    raise RequestError(Reason.UNDECODABLE, f"The WebP has more than {_MAX_CHUNKS} chunks. Encode the image again.")
+
+
+def _place(head: bytes) -> tuple[int, int, int, int]:
+    """Where a frame lies (section 2.7.1.2): each in 3 bytes, the place in steps of 2 pixels, the size less 1."""
+    x, y, width, height = (int.from_bytes(head[at : at + 3], "little") for at in range(0, 12, 3))
+    return 2 * x, 2 * y, width + 1, height + 1
 
 
 def _size(data: bytes) -> tuple[int, int]:

@@ -102,11 +102,22 @@ def webp_with(*before: tuple[bytes, bytes], after: Iterable[tuple[bytes, bytes]]
     return riff((b"VP8X", extended), *before, (data[12:16], data[20:]), *after)
 
 
-def webp_frames(count: int) -> bytes:
-    data = encoded(_noise(), "WEBP")
-    frame = bytes(6) + (63).to_bytes(3, "little") + (47).to_bytes(3, "little") + b"\x0a\0\0\0" + data[12:]
-    extended = bytes([2, 0, 0, 0]) + (63).to_bytes(3, "little") + (47).to_bytes(3, "little")
-    return riff((b"VP8X", extended), (b"ANIM", bytes(6)), *[(b"ANMF", frame)] * count)
+def webp_frames(
+    image: Image.Image,
+    count: int = 1,
+    *,
+    canvas: tuple[int, int] = (64, 48),
+    at: tuple[int, int] = (0, 0),
+    alpha: int = 0,
+    **options,
+) -> bytes:
+    """A moving WebP of frames that are all the same."""
+    data = encoded(image, "WEBP", **options)
+    chunks = data[12:] if data[12:16] != b"VP8X" else data[30:]
+    number = [value.to_bytes(3, "little") for value in (at[0] // 2, at[1] // 2, image.width - 1, image.height - 1)]
+    extended = bytes([2 | alpha << 4, 0, 0, 0]) + b"".join((side - 1).to_bytes(3, "little") for side in canvas)
+    frame = (b"ANMF", b"".join(number) + b"\x0a\0\0\0" + chunks)
+    return riff((b"VP8X", extended), (b"ANIM", bytes(6)), *[frame] * count)
 
 
 # ---- TIFF
@@ -202,6 +213,19 @@ def tiff_jpeg(size: tuple[int, int], jpeg: bytes) -> bytes:
     return tiff_of(tags | {258: (3, [8] * 3), 277: (3, [3]), 530: (3, [2, 2])}, tail=jpeg)
 
 
+# ---- AVIF
+
+
+def avif_of(*items: tuple[int, int], parts: int = 1, tail: bytes = b"") -> bytes:
+    """An AVIF of nothing but the places of its items; `tail` begins at byte 2000, or where they end."""
+    places = b"".join(struct.pack(">HHHII", i & 0xFFFF, 0, parts, *item) for i, item in enumerate(items))
+    iloc = struct.pack(">BBHBBH", 0, 0, 0, 0x44, 0, len(items)) + places
+    meta = bytes(4) + struct.pack(">I4s", 8 + len(iloc), b"iloc") + iloc
+    head = struct.pack(">I4s4sI", 16, b"ftyp", b"avif", 0) + struct.pack(">I4s", 8 + len(meta), b"meta") + meta
+    room = max(2000 - len(head), 8)
+    return head + struct.pack(">I4s", room, b"free").ljust(room, b"\0") + tail
+
+
 # ---- BMP
 
 
@@ -288,7 +312,13 @@ ATTACKS: dict[str, Callable[[], bytes]] = {
     "webp: chunks in front of the pixels": lambda: webp_with(*[(b"abcd", b"")] * 3_900_000),
     "webp: EXIF chunks": lambda: webp_with(after=[(b"EXIF", b"II")] * 3_000_000, flags=8),
     "webp: EXIF of many entries": lambda: webp_with(after=[(b"EXIF", exif_of_entries(65535))] * 30, flags=8),
-    "webp: frames": lambda: webp_frames(31 * MB // 5000),
+    "webp: frames": lambda: webp_frames(_noise(), 12_000),
+    "webp: a large frame on a small canvas": lambda: webp_frames(
+        Image.new("RGB", (16_000, 16_000)), lossless=True, method=0, quality=0
+    ),
+    "webp: a frame of 50 megapixels": lambda: webp_frames(
+        Image.new("RGB", LARGE), canvas=LARGE, lossless=True, method=0, quality=0
+    ),
     "webp: 50 megapixels in a few bytes": lambda: encoded(
         Image.new("RGB", LARGE), "WEBP", lossless=True, method=0, quality=0
     ),
@@ -331,6 +361,14 @@ ATTACKS: dict[str, Callable[[], bytes]] = {
     "tiff: one row": lambda: tiff_of(
         tiff_tags(30_000_000, 1, t273=(4, [16]), t279=(4, [30_000_000]), t278=(4, [1])), tail=bytes(30_000_000)
     ),
+    "avif: places": lambda: avif_of(*[(2000, 30_000_000)] * 4000, tail=b"\x7a\0" * 14_000_000),
+    "avif: frames": lambda: avif_of(
+        (2000, 30_000_000), tail=b"\x0a\x08\x18\x15\x6e\x40\0\0\0\0" + b"\x32\0" * 14_000_000
+    ),
+    "avif: boxes": lambda: avif_of(tail=struct.pack(">I4s", 8, b"free") * 3_900_000),
+    "avif: a large image in a small container": lambda: encoded(
+        Image.new("RGB", (16_000, 4_000)), "AVIF", speed=10, quality=1
+    ).replace(struct.pack(">II", 16_000, 4_000), struct.pack(">II", 16, 16)),
     "bmp: runs of one pixel": lambda: bmp_rle(*LARGE, b"\1\7" * (15 * MB)),
     "bmp: empty lines": lambda: bmp_rle(*LARGE, b"\0\0" * (15 * MB)),
     "bmp: RLE4 of 50 megapixels": lambda: bmp_rle(*LARGE, b"\xff\x12" * (50_000_000 // 255 + 1), four=True),

@@ -13,7 +13,7 @@ from service.errors import Reason, RequestError
 from service.vision.decode import Picture, decode
 from service.vision.formats import READABLE, Format
 from service.vision.heif import check_avif, still
-from tests.service.vision.attack_images import exif_of_entries
+from tests.service.vision.attack_images import avif_of, exif_of_entries
 
 pytestmark = pytest.mark.skipif(Format.AVIF not in READABLE, reason="this Pillow has no AVIF")
 
@@ -83,27 +83,18 @@ def unit(kind: int, body: bytes) -> bytes:
     return bytes([kind << 3 | 2]) + size + bytes([length]) + body
 
 
-def container(*items: tuple[int, int], version: int = 0, parts: int = 1, tail: bytes = b"") -> bytes:
-    """An AVIF of nothing but places; `tail` begins at byte 2000."""
-    places = b"".join(struct.pack(">HHH", i, 0, parts) + struct.pack(">II", *item) for i, item in enumerate(items))
-    iloc = struct.pack(">BBHBBH", version, 0, 0, 0x44, 0, len(items)) + places
-    meta = bytes(4) + struct.pack(">I4s", 8 + len(iloc), b"iloc") + iloc
-    head = struct.pack(">I4s4sI", 16, b"ftyp", b"avif", 0) + struct.pack(">I4s", 8 + len(meta), b"meta") + meta
-    return head + struct.pack(">I4s", 2000 - len(head), b"free").ljust(2000 - len(head), b"\0") + tail
-
-
 SEQUENCE = unit(1, bytes.fromhex("18156e40 00000000"))  # a short header
 
 
 @pytest.mark.parametrize(
     ("data", "what"),
     [
-        (container((2000, 9999), tail=SEQUENCE + unit(6, b"x") * 17), "more than 16 frames"),
-        (container((2000, 99999), tail=unit(15, b"") * 20_000), "more than 16384 units"),
-        (container(*[(2000, 9999)] * 80, tail=unit(15, b"x" * 9) * 300), "more than 16384 units"),
-        (container((2000, 9), parts=2, tail=SEQUENCE), "several places"),
-        (container() + struct.pack(">I4s", 8, b"free") * 2000, "more than 1024 boxes"),
-        (container(*[(0, 0)] * 50)[:400], "cut off"),
+        (avif_of((2000, 9999), tail=SEQUENCE + unit(6, b"x") * 17), "more than 16 frames"),
+        (avif_of((2000, 99999), tail=unit(15, b"") * 20_000), "more than 16384 units"),
+        (avif_of(*[(2000, 9999)] * 80, tail=unit(15, b"x" * 9) * 300), "more than 16384 units"),
+        (avif_of((2000, 9), parts=2, tail=SEQUENCE), "several places"),
+        (avif_of() + struct.pack(">I4s", 8, b"free") * 2000, "more than 1024 boxes"),
+        (avif_of(*[(0, 0)] * 50)[:400], "cut off"),
         (struct.pack(">I4s4sI", 16, b"ftyp", b"avif", 0), "unreadable|cannot|cut off"),
     ],
     ids=["frames", "units", "items", "parts", "boxes", "short", "nothing"],
@@ -130,7 +121,7 @@ def test_damaged_ones_are_refused_or_read(avif, data):
 def test_any_box_is_walked_over():
     check_avif(struct.pack(">I4s4sI", 16, b"ftyp", b"avif", 0) + struct.pack(">I4s", 0, b"mdat"), 10)
     check_avif(struct.pack(">I4s4sI", 16, b"ftyp", b"avif", 0) + struct.pack(">I4sQ", 1, b"mdat", 16), 10)
-    check_avif(container((2000, 0), tail=exif_of_entries(9)), 10)
+    check_avif(avif_of((2000, 0), tail=exif_of_entries(9)), 10)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

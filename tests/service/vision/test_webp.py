@@ -9,7 +9,7 @@ from PIL import Image
 from service.errors import Reason, RequestError
 from service.vision import webp
 from service.vision.decode import decode
-from tests.service.vision.attack_images import exif_of_entries, riff, webp_with
+from tests.service.vision.attack_images import exif_of_entries, riff, webp_frames, webp_with
 
 
 @pytest.mark.parametrize("size", [(1, 1), (160, 107), (3000, 7)])
@@ -54,6 +54,31 @@ def test_of_a_moving_one_the_first_frame_counts(picture, encoded, mode, options)
     data = encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], exif=b"Exif\0\0", **options)
     assert len(webp.read(data).pixels) < len(data) / 2
     assert np.array_equal(decode(data), Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+@pytest.mark.parametrize("options", [{"quality": 80}, {"lossless": True, "method": 0}])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("alpha", [0, 1])
+@pytest.mark.parametrize("place", [(0, 0), (4, 8)])
+def test_a_frame_lies_on_its_canvas(picture, mode, alpha, place, options):
+    if mode == "RGBA" and not alpha:
+        return  # no encoder forgets to say so
+    image = picture("flower").resize((30, 20)).convert(mode)
+    if mode == "RGBA":
+        image.putalpha(Image.linear_gradient("L").resize((30, 20)))
+    data = webp_frames(image, 2, canvas=(40, 30), at=place, alpha=alpha, **options)
+    seen = Image.open(io.BytesIO(data)).convert("RGBA")
+    expected = Image.new("RGB", seen.size, "white")
+    expected.paste(seen, mask=seen)
+    assert np.array_equal(decode(data), expected)
+
+
+def test_a_frame_beyond_its_canvas_is_refused(picture):
+    for at, reason in (((20, 0), Reason.UNDECODABLE), ((0, 0), Reason.TOO_LARGE)):
+        data = webp_frames(picture("flower").resize((30, 20)), canvas=(40, 30), at=at)
+        with pytest.raises(RequestError) as caught:
+            decode(data, max_pixels=1200 if at[0] else 1199)
+        assert caught.value.reason is reason
 
 
 def test_transparency_is_laid_over_white(picture, encoded):
