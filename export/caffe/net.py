@@ -107,7 +107,8 @@ def trained_pixels(weights: Path) -> tuple[tuple[float, ...], float] | None:
     net = read_message(weights, NetParameter, "a Caffe model")
     for layer in (*net.layers, *net.layer):
         given = layer.transform_param
-        if len(given.mean_value) in {1, 3} or (layer.HasField("transform_param") and given.HasField("scale")):
+        told = len(given.mean_value) in {1, 3} or (layer.HasField("transform_param") and given.HasField("scale"))
+        if told and given.scale > 0:
             return tuple(given.mean_value) or (0.0,), given.scale
     return None
 

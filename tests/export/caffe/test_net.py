@@ -5,7 +5,7 @@ import pytest
 import torch
 from google.protobuf import text_format
 
-from export.caffe.net import read_net
+from export.caffe.net import declared_input, read_net, trained_pixels
 from export.caffe.schema import NetParameter
 from export.families.caffe import CaffeNetwork
 from zoo.errors import ExportError
@@ -107,3 +107,39 @@ def test_other_files_are_refused(tmp_path, name, content):
         files[name].write_bytes(content)
     with pytest.raises(ExportError, match=f"{files[name].name}: (not a Caffe|No such file)"):
         read_net(files["weights"], files["prototxt"], None)
+
+
+@pytest.mark.parametrize(
+    ("text", "declared"),
+    [
+        ('input: "data" input_dim: 10 input_dim: 3 input_dim: 224 input_dim: 320', (3, 224, 320)),
+        ('input: "data" input_shape { dim: 1 dim: 1 dim: 28 dim: 29 }', (1, 28, 29)),
+        ('input: "mask" input: "data" input_shape { dim: 1 } input_shape { dim: 1 dim: 3 dim: 8 dim: 9 }', (3, 8, 9)),
+        ('layer { type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 9 } } }', (3, 8, 9)),
+        ('input: "data"', None),
+        ('input: "data" input_dim: 1 input_dim: 3', None),
+        ('input: "other" input_dim: 1 input_dim: 3 input_dim: 4 input_dim: 5', None),
+        ('input: "data" input_dim: 1 input_dim: 3 input_dim: 0 input_dim: 5', None),
+        ('layer { type: "Data" top: "data" transform_param { crop_size: 227 } }', None),
+    ],
+)
+def test_the_input_that_a_deploy_file_declares(tmp_path, text, declared):
+    (tmp_path / "deploy.prototxt").write_text(text)
+    assert declared_input(tmp_path / "deploy.prototxt", "data") == declared
+
+
+@pytest.mark.parametrize(
+    ("text", "pixels"),
+    [
+        (TRAINED, None),
+        (OLD, None),
+        ('layer { type: "Data" transform_param { mean_value: 104 mean_value: 117 mean_value: 123 } }',
+         ((104.0, 117.0, 123.0), 1.0)),
+        ('layers { type: DATA transform_param { mean_value: 128 scale: 0.5 } }', ((128.0,), 0.5)),
+        ('layer { type: "Data" transform_param { scale: 0.0078125 } }', ((0.0,), 0.0078125)),
+        ('layer { type: "Data" transform_param { mean_value: 1 mean_value: 2 } }', None),
+        ('layer { type: "Data" transform_param { scale: 0 } }', None),
+    ],
+)  # fmt: skip
+def test_the_pixels_that_training_left_in_the_file(tmp_path, text, pixels):
+    assert trained_pixels(write(tmp_path / "net.caffemodel", text)) == pixels
