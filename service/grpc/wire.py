@@ -101,7 +101,8 @@ def split(data: bytes) -> Request:
             for part, kind_, start_, value_, end_ in fields(given, left):
                 left -= 1
                 if part == _CONTENTS and kind_ == LENGTH:
-                    contents = [*(contents or []), given[value_:end_]]
+                    contents = contents if contents is not None else []
+                    contents.append(given[value_:end_])
                 else:
                     kept.append(given[start_:end_])
             request.contents.append(contents)

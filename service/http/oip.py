@@ -197,7 +197,7 @@ class Oip:
 
     async def _body(self, request: Request, kind: type[Any]) -> Any:
         declared = request.headers.get("content-length")
-        body = await read_whole(limited(request.receive, self._max_body, declared))
+        body = await read_whole(limited(request.receive, min(LARGE, self._max_body), declared))
         try:
             return msgspec.json.decode(body or b"{}", type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

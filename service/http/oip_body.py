@@ -21,7 +21,7 @@ from service.settings import Settings
 
 HEADER_LENGTH = b"inference-header-content-length"
 _ZLIB = {b"gzip": 31, b"deflate": 15}  # window bits, which choose the format, too
-_SMALL = 1024  # bytes; a shorter answer is not compressed
+_SMALL = 1024  # bytes; a shorter answer is not compressed, a shorter body is decompressed at once
 LARGE = 65536  # bytes of JSON or to compress; what has more is done beside the event loop
 _LEVEL = 1  # tensors hardly get smaller by more effort
 _PIECE = 1 << 20  # bytes that are looked through at once
@@ -182,7 +182,7 @@ async def decompressed(body: bytes, encoding: bytes, limit: int) -> bytes:
             raise bad(f"The body is not {encoding.decode()}: it ends too early, or goes on behind its end.")
         return data
 
-    return await asyncio.to_thread(undo) if len(body) > LARGE else undo()
+    return await asyncio.to_thread(undo) if len(body) > _SMALL else undo()  # it may become a thousand times as much
 
 
 async def compressed(body: bytes, accepted: bytes) -> tuple[bytes, bytes]:

@@ -8,8 +8,8 @@ from zoo.cli import main
 
 
 @pytest.fixture(scope="session")
-def rows_graph(mixed_store, tmp_path_factory):
-    """`rows` in the mixed store: float32 [N, M] -> float32 [N, 1000], the mean of a row over and over."""
+def rows_store(mixed_store, tmp_path_factory):
+    """The mixed store, and in it `rows`: float32 [N, M] -> float32 [N, 1000], the mean of a row over and over."""
     import onnx
     from onnx import TensorProto, helper
 
@@ -21,9 +21,13 @@ def rows_graph(mixed_store, tmp_path_factory):
         helper.make_node("Mul", ["mean", "ones"], ["y"]),
     ]
     graph = helper.make_graph(nodes, "rows", [x], [y], [ones])
-    path = tmp_path_factory.mktemp("rows") / "rows.onnx"
+    store = tmp_path_factory.mktemp("rows")
+    for model in ("gru", "mobilenet_v2"):
+        (store / model).symlink_to(mixed_store / model)
+    path = store / "rows.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     arguments = ["add", str(path), "--task", "tensors", "--license", "LicenseRef-own", "--json"]
-    arguments += ["--out", str(mixed_store / "cards"), "--models", str(mixed_store)]
+    arguments += ["--out", str(store / "cards"), "--models", str(store)]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
+    return store

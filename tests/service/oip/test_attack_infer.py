@@ -83,8 +83,8 @@ ATTACKS = {  # name -> model, body, status
 
 
 @pytest.fixture(scope="module")
-def server(mixed_store, rows_graph, tmp_path_factory):
-    settings = {"ZOOSERVE_MODELS": str(mixed_store), "ZOOSERVE_LOAD": "gru,mobilenet_v2,rows"}
+def server(rows_store, tmp_path_factory):
+    settings = {"ZOOSERVE_MODELS": str(rows_store), "ZOOSERVE_LOAD": "gru,mobilenet_v2,rows"}
     with serving(tmp_path_factory.mktemp("attacked") / "log", **settings) as server:
         server.wait(200)
         honest(server)
@@ -139,6 +139,15 @@ def test_a_compressed_body(server, unit):
 def test_a_compressed_body_over_the_limit(server):
     content = gzip.compress(bytes(2_000_000_000), 1)[:31_000_000]
     attack(server, "gru", content, 413, **{"Content-Encoding": "gzip"})
+
+
+@pytest.mark.parametrize("path", ["/v2/repository/index", "/v2/repository/models/gru/load"])
+def test_large_bodies_of_other_calls(server, path):
+    content = listed(b"[],", 10**7, b'{"parameters":{"a":[', b"]}}")
+    with attacked(server) as seen:
+        assert server.client.post(path, content=content).status_code in (403, 413)
+        honest(server)
+    seen.check()
 
 
 def test_an_answer_that_would_be_too_large(server):
