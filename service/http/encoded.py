@@ -7,6 +7,7 @@ a thread as well: it keeps Python's lock.
 import asyncio
 import binascii
 import re
+from contextlib import suppress
 
 import msgspec
 
@@ -42,6 +43,11 @@ async def from_base64(text: bytes, start: int, end: int, *, json: bool = False) 
         if escaped and stop < end and (cut := text.rfind(b"\\", stop - _ESCAPE + 1, stop)) > at:
             stop = cut  # an escape stays whole
         piece = _unescape(text[at:stop]) if escaped else text[at:stop]
+        if not (rest or padding) and (stop == end or not piece.endswith(b"=")):
+            with suppress(binascii.Error):  # as most clients write it
+                decoded.append(binascii.a2b_base64(piece, strict_mode=True))
+                pluses = pluses or b"+" in piece
+                piece = b""
         if b" " in piece and alphabet is _URL_SAFE and b" " not in removed:
             if any(beside in piece for beside in (b" \n", b"\n ", b" \r", b"\r ")):
                 removed += b" "
