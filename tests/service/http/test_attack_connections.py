@@ -20,7 +20,7 @@ DEAF = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 16
 @pytest.fixture(scope="module")
 def crowded(models, tmp_path_factory):
     """A server with few places, so that a test does not need thousands."""
-    settings = {"ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_MAX_CONNECTIONS": "100", "ZOOSERVE_MODELS": str(models)}
+    settings = {"ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_MAX_CONNECTIONS": "40", "ZOOSERVE_MODELS": str(models)}
     with serving(tmp_path_factory.mktemp("crowded") / "log", **settings) as server:
         server.wait(200)
         yield server
@@ -50,7 +50,7 @@ def come_back(wire: Wire, said: bytes, seconds: float) -> None:
 def test_whoever_holds_connections_shuts_nobody_out(crowded, said, digit):
     wire = Wire(crowded)
     with contextlib.ExitStack() as stack, attacked(crowded) as seen:
-        for _ in range(110):
+        for _ in range(50):
             opened(wire, stack, said)
         threads = [threading.Thread(target=come_back, args=(wire, said, 2.0)) for _ in range(10)]
         for thread in threads:
