@@ -29,7 +29,7 @@ MAX_PIXELS = 50_000_000
 # The work of resampling grows with the square of a side that is longer: minutes for 50,000,000 x 1 pixels.
 _MAX_SIDE = 1 << 20
 _ROWS = 256  # that are put into another order at a time: OpenCV copies them
-_BLOCK = 1 << 16  # bytes that Pillow reads at a time; what is left of a row it copies again with the next ones
+_BLOCK = 1 << 18  # bytes that Pillow reads at a time; what is left of a row it copies again with the next ones
 # Warnings of libjpeg about files that are whole: viewers show them, and Pillow decodes them.
 _HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters", "Adobe color transform", "JFIF revision")
 

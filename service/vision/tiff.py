@@ -60,7 +60,7 @@ _MAX_PIECE_BYTES = 1 << 28  # all together: several may lie in the same place
 _MAX_SCANS = 20  # of each piece that is a JPEG, on average
 # Pillow reads each uncompressed piece in Python. The smallest tile has 16 x 16 pixels.
 _FEW_PIECES, _PIECE_PIXELS = 1024, 256
-_BLOCK = 1 << 16
+_BLOCK = 1 << 18
 _LONG, _MAX_LONG = 4, 0xFFFFFFFF
 _HEAD, _ROOM = 8, 4  # bytes of the header, and those for values in a directory's entry
 
