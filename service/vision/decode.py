@@ -103,6 +103,7 @@ class Picture:
         self._format = sniff(data)
         self._alpha = False  # of what OpenCV decodes
         self._webp: webp.Header | None = None
+        self._colours = b""  # of a BMP that OpenCV decodes
         self._bits = 0  # that a file of 16 bits per value says are used
         self._image: Image.Image | None = None  # stays None for what simplejpeg and OpenCV decode
         self._size, orientation = self._read()  # as stored
@@ -190,6 +191,7 @@ class Picture:
                 return self._image.size, 1  # libheif turns it upright
             case Format.BMP:
                 if bmp.run_lengths(data):
+                    self._data, self._colours = bmp.of_numbers(data)
                     return bmp.size(data), 1
                 self._image = self._open(data, max(_BLOCK, bmp.row(data)))
                 return self._image.size, 1
@@ -210,10 +212,16 @@ class Picture:
     def _by_opencv(self) -> Pixels | Image.Image:
         # Straight to RGB where there is no transparency: another order would need a copy.
         form = cv2.IMREAD_UNCHANGED if self._alpha else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        if self._colours:
+            form = cv2.IMREAD_GRAYSCALE
         pixels = cv2.imdecode(np.frombuffer(self._data, np.uint8), form)
         x, y, *size = self._webp.place if self._webp else (0, 0, *self._size)
         if pixels is None or [*pixels.shape[1::-1]] != size:
             raise self._broken(ValueError("its pixels cannot be read"))
+        if self._colours:
+            image = Image.fromarray(pixels)
+            image.putpalette(self._colours, "BGRX")
+            return image
         if self._alpha:
             order = cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
             for top in range(0, len(pixels), _ROWS):

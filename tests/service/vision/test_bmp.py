@@ -40,6 +40,19 @@ def test_pixels_are_pillows(four, moves):
     assert np.array_equal(decode(data), Image.open(io.BytesIO(data)).convert("RGB"))
 
 
+@pytest.mark.parametrize(("used", "offset"), [(0, None), (0, 54), (0, 0), (9, None), (9, 54), (255, None), (256, 54)])
+def test_palettes_of_any_length(used, offset):
+    """As Pillow has it: what lies beyond the palette is black, and a wrong place of the pixels is mended."""
+    data = bytearray(bmp_rle(WIDTH, HEIGHT, runs(False, False)))
+    data[46:50] = used.to_bytes(4, "little")
+    if offset is not None:
+        data[10:14] = offset.to_bytes(4, "little")
+    if used == 9:
+        data = data[:54] + data[54 : 54 + 36] + data[54 + 1024 :]
+        data[10:14] = (54 + 36 if offset is None else offset).to_bytes(4, "little")
+    assert np.array_equal(decode(bytes(data)), Image.open(io.BytesIO(data)).convert("RGB"))
+
+
 def test_one_that_is_cut_off_is_refused():
     data = bmp_rle(WIDTH, HEIGHT, runs(False, False))
     for length in range(60, len(data) - 4, 7):
