@@ -63,7 +63,7 @@ class Settings(Struct, frozen=True):
     ] = 65_536
     max_answer_mb: Annotated[
         float, Meta(ge=0.001, le=4096, description="Largest answer of tensors (/v2, gRPC); what is larger gets 413.")
-    ] = 128.0
+    ] = 64.0
     max_connections: Annotated[
         int, Meta(ge=1, le=100_000, description="Open connections, and as many over gRPC; more get 503.")
     ] = 2000

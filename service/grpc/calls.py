@@ -5,7 +5,8 @@ checked before any message of a client's is read, and reading has a limit of tim
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -13,6 +14,7 @@ import grpc
 from service.errors import Reason, RequestError
 from service.grpc.places import Place, Places
 from service.grpc.refusals import refuse
+from service.http.bodies import Bodies
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -31,7 +33,21 @@ class Calls:
 
     def __init__(self, settings: Settings) -> None:
         self.open = set[Any]()
+        self._bodies = Bodies(int(settings.max_bodies_mb * 1e6))
         self._places, self._probes = Places(settings.max_connections), Places(_PROBES)
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """While a request to infer of so many bytes is under way; raises `RequestError` (`queue_full`) at its start."""
+        bodies = self._bodies
+        if not bodies.room_for(size):
+            detail = f"The requests under way have more than {bodies.limit} bytes. Try again shortly."
+            raise RequestError(Reason.QUEUE_FULL, detail, retry_after=1)
+        bodies.held += size
+        try:
+            yield
+        finally:
+            bodies.held -= size
 
     def handler(self, call: Call, check: Check, *, streams: bool = False) -> Any:
         """Make the handler of a call, which gets its place and its context.

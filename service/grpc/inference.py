@@ -183,32 +183,9 @@ class Inference:
 
     async def _infer(self, asked: "_Asked", context: Any, exchange: Exchange, *, final: bool = False) -> bytes:
         """Answer one request to infer, and keep its record, whatever it ends with. A client that goes abandons it."""
-        task = ""
         try:
-            asked.take_apart()
-            head = asked.head
-            model = self._dataplane.model(head.model_name, head.model_version)
-            task, exchange.model = model.card.task, model.card.name
-            takes = self._dataplane.takes(head.model_name, head.model_version)
-            if asked.is_large(takes):
-                call, raw = await asyncio.to_thread(read, head, asked.request, takes)
-            else:
-                call, raw = read(head, asked.request, takes)
-            call.started = exchange.start
-            left = context.time_remaining()
-            call.timeout_ms = None if left is None else 1000 * (left + perf_counter() - exchange.start)
-            exchange.lap("read")
-            submitted = self._dataplane.submit(call)
-            asked.drop()
-            await wait(submitted.jobs, submitted.deadline)
-            answer = submitted.answer()
-            exchange.answered(submitted.jobs)
-            check_size(size_of(answer), self._settings)
-            if size_of(answer) > _LARGE:
-                response = await asyncio.to_thread(write, answer, raw=raw, final=final)
-            else:
-                response = write(answer, raw=raw, final=final)
-            exchange.lap("encode")
+            with self._calls.holding(asked.size):
+                return await self._answer(asked, context, exchange, final=final)
         except asyncio.CancelledError:
             left = context.time_remaining()
             late = left is not None and left < _LATE
@@ -223,7 +200,34 @@ class Inference:
             refused.forget()
             raise refused from None
         finally:
-            asyncio.get_running_loop().call_soon(self._records.note, task, exchange)
+            asyncio.get_running_loop().call_soon(self._records.note, asked.task, exchange)
+
+    async def _answer(self, asked: "_Asked", context: Any, exchange: Exchange, *, final: bool) -> bytes:
+        asked.take_apart()
+        head = asked.head
+        model = self._dataplane.model(head.model_name, head.model_version)
+        asked.task, exchange.model = model.card.task, model.card.name
+        takes = self._dataplane.takes(head.model_name, head.model_version)
+        if asked.is_large(takes):
+            call, raw = await asyncio.to_thread(read, head, asked.request, takes)
+        else:
+            call, raw = read(head, asked.request, takes)
+        call.started = exchange.start
+        left = context.time_remaining()
+        call.timeout_ms = None if left is None else 1000 * (left + perf_counter() - exchange.start)
+        exchange.lap("read")
+        submitted = self._dataplane.submit(call)
+        asked.drop()
+        await wait(submitted.jobs, submitted.deadline)
+        answer = submitted.answer()
+        exchange.answered(submitted.jobs)
+        size = size_of(answer)
+        check_size(size, self._settings)
+        if size > _LARGE:
+            response = await asyncio.to_thread(write, answer, raw=raw, final=final)
+        else:
+            response = write(answer, raw=raw, final=final)
+        exchange.lap("encode")
         return response
 
     def check(self, given: dict[bytes, bytes]) -> None:
@@ -243,10 +247,17 @@ class Inference:
 
 
 class _Asked:
-    """A request to infer on its way from its bytes."""
+    """A request to infer on its way from its bytes.
+
+    Attributes:
+        head: its message without its tensors, once it is taken apart.
+        request: its parts, until they are dropped.
+        size: bytes that came.
+        task: of its model, once that is known.
+    """
 
     def __init__(self, data: bytes) -> None:
-        self._data = data
+        self._data, self.size, self.task = data, len(data), ""
         self.head = message("ModelInferRequest")()
         self.request = Request(b"", [], [])
 

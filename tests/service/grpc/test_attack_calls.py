@@ -29,7 +29,7 @@ CODE = grpc.StatusCode
 def server(mixed_store, tmp_path_factory):
     settings = {"ZOOSERVE_MODELS": str(mixed_store), "ZOOSERVE_LOAD": "gru,mobilenet_v2", "ZOOSERVE_API_KEYS": "user"}
     settings |= {"ZOOSERVE_GRPC_PORT": str(port := free_port()), "ZOOSERVE_MAX_CONNECTIONS": str(CONNECTIONS)}
-    settings |= {"ZOOSERVE_RECEIVE_S": "5"}
+    settings |= {"ZOOSERVE_RECEIVE_S": "5", "ZOOSERVE_MAX_BODIES_MB": "40"}
     with serving(tmp_path_factory.mktemp("attacked") / "log", **settings) as server:
         server.wait(200)
         server.grpc = f"127.0.0.1:{port}"
@@ -227,6 +227,19 @@ def test_what_is_large_and_right_is_answered(server):
         with attacked(server) as seen:
             assert server.bare.channel.unary_unary(INFER)(request + outputs, timeout=60, metadata=USER)
         seen.check()
+
+
+def test_many_large_requests_at_once(server):
+    """Together they have more than may be held: some are answered, others told to come again."""
+    shape = [1, 500_000, 8]
+    request = infer(shape=shape, raws=field(7, bytes(4 * 8 * shape[1]))) + field(6, field(1, b"logits"))
+    with attacked(server) as seen:
+        calls = [server.bare.channel.unary_unary(INFER).future(request, timeout=60, metadata=USER) for _ in range(8)]
+        honest(server)
+        codes = [call.code() for call in calls]
+    assert set(codes) <= {CODE.OK, CODE.RESOURCE_EXHAUSTED}
+    assert CODE.OK in codes
+    seen.check(growth=600e6)  # the answers hold 32 MB each while they are computed
 
 
 def test_connections_without_calls(server):
