@@ -68,6 +68,7 @@ class Connection(HttpToolsProtocol):
         self._owed = 0  # requests that arrived and are not answered
         self._held = 0  # bytes of their bodies
         self._unseen_bytes = 0  # that were fed since a part of a body came: a head's, or trailers'
+        self._fed = self._most_head = 0  # bytes that came at once; at most so many are the head's
         self._pieces = self._trailers = self._trailer_bytes = 0
         self._in_head = True
         self._upgrade = False
@@ -115,8 +116,10 @@ class Connection(HttpToolsProtocol):
         begins = self._in_head and self._timer is None  # the next request on a connection that was kept
         if begins:
             self._start_clock()
-        self._unseen_bytes += len(data)
-        if self._unseen_bytes > MAX_HEADERS + len(data):
+        self._fed = size = len(data)
+        self._most_head += size
+        self._unseen_bytes += size
+        if self._unseen_bytes > MAX_HEADERS + size:
             self._refuse(long_head())
             return
         self._unset_keepalive_if_required()
@@ -139,6 +142,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         if self._timer is None:  # it came in one piece with the end of the last one
             self._start_clock()
+        self._most_head = self._fed
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -152,14 +156,14 @@ class Connection(HttpToolsProtocol):
         headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self._most_head > MAX_HEADERS and (problem := too_long(self.url, self.headers)):
+            self._stop(problem)
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 self._stop(refusal(HTTPStatus.METHOD_NOT_ALLOWED, "bad_request", "CONNECT: this server is no proxy."))
             self._upgrade = True
             return
         if problem := wrong(self.parser.get_http_version(), self.headers):
-            self._stop(problem)
-        if self._unseen_bytes > MAX_HEADERS and (problem := too_long(self.url, self.headers)):
             self._stop(problem)
         if len(self.pipeline) >= MAX_PIPELINED:
             self._stop(bad(f"More than {MAX_PIPELINED} requests were sent without waiting for an answer."))

@@ -127,6 +127,18 @@ def test_heads_have_limits(wire, request_, status, cut):
         assert status_of(answer) == status or (status == 414 and status_of(answer) == 431), answer[:300]
 
 
+@pytest.mark.parametrize("offer", [b"", b"connection: upgrade\r\nupgrade: h2c\r\n"], ids=["plain", "upgrade"])
+@pytest.mark.parametrize("cut", [100_000, 60_000, 1000])
+def test_a_head_behind_another_request_has_its_limit_too(wire, cut, offer):
+    second = b"GET /livez HTTP/1.1\r\nhost: x\r\n" + offer + b"x: " + LONG + LONG[:20_000] + b"\r\n\r\n"
+    request_ = GET + b"\r\n" + second
+    answer = wire.ask(*[request_[at : at + cut] for at in range(0, len(request_), cut)])
+    if answer:  # what was still on its way may have reset the connection
+        assert status_of(answer) == 200
+        assert answer.count(b"HTTP/1.1 200") == 1
+        assert b"HTTP/1.1 431" in answer
+
+
 @pytest.mark.parametrize(
     ("query", "status"),
     [
