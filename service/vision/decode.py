@@ -22,6 +22,7 @@ from service.vision import bmp, gif, ifd, jpeg, png, tiff, webp
 from service.vision.depth import Values, eight_bits
 from service.vision.formats import Format, sniff
 from service.vision.heif import check_avif, still
+from service.vision.turn import Turn
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -42,46 +43,6 @@ Image.core.set_block_size(1 << 30)  # type: ignore[attr-defined]  # what PILLOW_
 warnings.filterwarnings("ignore", module=r"PIL\.")
 # Images are decoded side by side, in the engine's threads.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-
-
-class Turn:
-    """How a stored picture becomes the upright one, after its EXIF orientation (1 to 8).
-
-    Attributes:
-        transpose: rows and columns change places, before the flips.
-        flip_x: left and right change places.
-        flip_y: top and bottom change places.
-    """
-
-    def __init__(self, orientation: int) -> None:
-        self.transpose = orientation >= 5
-        self.flip_x = orientation in (2, 3, 6, 7)
-        self.flip_y = orientation in (3, 4, 7, 8)
-        self._pillow = _TRANSPOSITIONS.get(orientation)
-
-    def array(self, pixels: Pixels) -> Pixels:
-        """Turn stored pixels [h, w, 3] upright."""
-        if self.transpose:
-            pixels = cast("Pixels", cv2.transpose(pixels))
-        if self.flip_x or self.flip_y:
-            axis = -1 if self.flip_x and self.flip_y else int(self.flip_x)
-            pixels = cast("Pixels", cv2.flip(pixels, axis))
-        return pixels
-
-    def image(self, image: Image.Image) -> Image.Image:
-        """Turn a stored Pillow picture upright."""
-        return image if self._pillow is None else image.transpose(self._pillow)
-
-
-_TRANSPOSITIONS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class Picture:

@@ -21,7 +21,7 @@ class Header:
     """What the chunks say.
 
     Attributes:
-        width, height: of the canvas, in pixels; 0, 0 where they cannot be read.
+        width, height: of the canvas, in pixels.
         orientation: from the first EXIF chunk, 1 to 8; 1 without one.
         alpha: whether its pixels may be transparent.
         place: where on the canvas the image lies; x, y, width and height in pixels.
@@ -40,9 +40,13 @@ def read(data: bytes) -> Header:
     """Walk over the chunks once.
 
     Raises:
-        RequestError: `undecodable`: more chunks than any encoder writes.
+        RequestError: `undecodable`: no size, or more chunks than any encoder writes.
     """
     width, height = _size(data)
+    if not (width and height):
+        raise RequestError(
+            Reason.UNDECODABLE, "The WebP is cut off or corrupt (its size cannot be read). Send the whole file again."
+        )
     whole = 0, 0, width, height
     if data[12:16] != b"VP8X":  # nothing but pixels
         return Header(width, height, 1, data[12:16] == b"VP8L", whole, data)
