@@ -180,15 +180,25 @@ def _is_regular(view: memoryview) -> bool:
     skeleton = b"".join(
         bytes(view[start : start + _PIECE]).translate(None, _NO_SKELETON) for start in range(0, len(view), _PIECE)
     )
-    depth = len(skeleton) - len(skeleton.lstrip(b"["))
+    beginning = skeleton[: _DEEPEST + 1]
+    depth = len(beginning) - len(beginning.lstrip(b"["))
     block = b""
     for level in range(1, depth + 1):  # from the innermost lists outwards
-        length = skeleton.find(b"]" * level) + level - (depth - level)
+        length = _find(skeleton, b"]" * level) + level - (depth - level)
         if length < level:
             return False
         count = (length - 1) // (len(block) + 1)
         block = b"[%b%b]" % ((block + b",") * (count - 1), block)
     return block == skeleton
+
+
+def _find(text: bytes, wanted: bytes) -> int:
+    """As `bytes.find`, without holding Python's lock all the while."""
+    for start in range(0, len(text), _PIECE):
+        found = text.find(wanted, start, start + _PIECE + len(wanted))
+        if found >= 0:
+            return found
+    return -1
 
 
 @lru_cache(64)
