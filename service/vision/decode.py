@@ -21,7 +21,7 @@ from service.errors import Reason, RequestError
 from service.vision import bmp, gif, ifd, jpeg, png, tiff, webp
 from service.vision.depth import Values, eight_bits
 from service.vision.formats import Format, sniff
-from service.vision.heif import check_avif, still
+from service.vision.heif import check_avif, first_frame, still
 from service.vision.turn import Turn
 
 Pixels = npt.NDArray[np.uint8]
@@ -98,6 +98,9 @@ class Picture:
                     raise self._broken(error) from error
             self._image = self._open(self._jpeg.without_metadata(self._data))
         try:
+            if isinstance(self._image, AvifImagePlugin.AvifImageFile):
+                pixels = first_frame(self._image)
+                return pixels if pixels.shape[2:] == (3,) else Image.fromarray(pixels)
             self._image.load()
         except MemoryError:
             raise

@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from struct import Struct, error
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+from PIL.AvifImagePlugin import AvifImageFile
+
 from service.errors import Reason, RequestError
 
 AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
@@ -64,6 +68,16 @@ def check_avif(data: bytes, max_pixels: int) -> None:
         raise _broken("its boxes are damaged") from cause
     if pixels > 3 * max_pixels:  # colours, transparency and a preview
         raise _broken(f"it has {pixels / 1e6:.1f} million pixels in its parts")
+
+
+def first_frame(image: AvifImageFile) -> npt.NDArray[np.uint8]:
+    """Decode an AVIF to uint8 [h, w, channels], as its mode has them; grey to [h, w].
+
+    Pillow's own `load` would have the pixels twice for a moment.
+    """
+    frame: bytes = image._decoder.get_frame(0)[0]
+    pixels = np.frombuffer(frame, np.uint8).reshape(image.height, image.width, -1)
+    return pixels[:, :, 0] if image.mode == "L" else pixels
 
 
 def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:

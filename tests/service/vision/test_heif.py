@@ -26,7 +26,7 @@ def avif(picture, encoded):
     )
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
 @pytest.mark.parametrize("size", [(60, 40), (1, 1), (333, 77)])
 def test_pixels_are_pillows(avif, mode, size):
     data = avif(mode, size)
