@@ -4,6 +4,7 @@ The requests of all are streams for gRPC, those of one message too, which are th
 checked before any message of a client's is read, and reading has a limit of time.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 Call = Callable[[Place, Any], Awaitable[bytes | None]]
 Check = Callable[[dict[bytes, bytes]], None]
 PROBE_S = 1.0  # seconds in which the request of a probe must have come
+_LOOK_EVERY = 0.2  # seconds
 _PROBES = 16  # calls of probes at once: each is over as soon as its request has come
 
 
@@ -35,6 +37,13 @@ class Calls:
         self.open = set[Any]()
         self._bodies = Bodies(int(settings.max_bodies_mb * 1e6))
         self._places, self._probes = Places(settings.max_connections), Places(_PROBES)
+
+    async def end_late(self) -> None:
+        """End calls whose message does not come, for as long as nobody cancels it."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            self._places.end_late()
+            self._probes.end_late()
 
     @contextmanager
     def holding(self, size: int) -> Iterator[None]:

@@ -73,12 +73,14 @@ async def serving(runtime: Runtime, dataplane: Dataplane, status: Status, guard:
     else:
         server.add_insecure_port(address)
     telling = asyncio.create_task(health.keep_telling())
+    ending = asyncio.create_task(calls.end_late())
     await server.start()
     logger.info("gRPC listens on port %d", settings.grpc_port)
     try:
         yield
     finally:
         telling.cancel()
+        ending.cancel()
         await health.stop()
         stopping = asyncio.create_task(server.stop(settings.timeout_ms / 1000))
         finishing = asyncio.create_task(inference.finish())
