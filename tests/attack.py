@@ -5,7 +5,7 @@
     seen.check()
 
 The watching is done by a process of its own, so that what the test itself computes delays no measurement.
-`ATTACK_FREEZE_S` allows more on a machine that has other work to do.
+`ATTACK_FREEZE_S` allows more on a machine that has other work to do; `ATTACK_SHOW` names a file for what was seen.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -62,9 +63,10 @@ def attacked(server) -> Iterator[Seen]:
         yield seen
         said = json.loads(watcher.communicate("", timeout=60)[0])
         seen.__dict__.update(said)
-        if os.environ.get("ATTACK_SHOW"):
-            name = os.environ.get("PYTEST_CURRENT_TEST", "")
-            print(f"\n{name}: {seen.longest:.3f} s, {seen.growth / 1e6:+.0f} MB", file=sys.stderr)
+        if file := os.environ.get("ATTACK_SHOW"):
+            name = os.environ.get("PYTEST_CURRENT_TEST", "").removesuffix(" (call)")
+            with Path(file).open("a") as lines:
+                print(f"{seen.longest:.3f} s {seen.growth / 1e6:+5.0f} MB  {name}", file=lines)
     finally:
         watcher.kill()
         watcher.wait()

@@ -24,6 +24,7 @@ Examples:
   python -m loadtests.fuzz jpeg --replay FILE           what an input does, once more
   python -m loadtests.fuzz grpc --keep                  put what is new and reaches more branches into corpus/
 """
+_MOST_KEPT = 64  # inputs
 _PATIENCE = 120.0  # seconds beyond the time that was given, for a process to start and to end
 
 
@@ -43,7 +44,7 @@ class Outcome(NamedTuple):
 @click.option("--jobs", default=2, show_default=True, help="How many parsers are fuzzed at once.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where findings are written. [default: a new folder]")
 @click.option("--replay", type=click.Path(path_type=Path, exists=True), help="Check one file, and say what it costs.")
-@click.option("--keep", is_flag=True, help="Keep a small set of inputs that reaches all branches found, in corpus/.")
+@click.option("--keep", is_flag=True, help="Keep the shortest new inputs in corpus/.")
 def main(
     targets: tuple[str, ...], minutes: float, jobs: int, out: Path | None, replay: Path | None, keep: bool
 ) -> None:
@@ -86,17 +87,17 @@ def _fuzz(name: str, minutes: float, out: Path, keep: bool) -> Outcome:
     said = _run(name, int(60 * minutes), out, corpus)
     seconds = time.monotonic() - start
     if keep:
-        _keep(name, out, corpus)
+        _keep(name, corpus)
     found = sorted(path for path in out.glob(f"{name}-*") if path.is_file())
     inputs = next((int(line.split()[-1]) for line in said.splitlines() if "number_of_executed_units" in line), 0)
     broken = "" if inputs or found else said[-2000:]
     return Outcome(name, inputs, seconds, found, broken)
 
 
-def _run(name: str, seconds: int, out: Path, corpus: Path, *more: str) -> str:
+def _run(name: str, seconds: int, out: Path, corpus: Path) -> str:
     """Fuzz in a process of its own. Returns what it said."""
     code = "import sys; from loadtests.fuzz.worker import fuzz; fuzz(*sys.argv[1:2], int(sys.argv[2]), *sys.argv[3:])"
-    command = [sys.executable, "-c", code, name, str(seconds), str(out), str(corpus), *more]
+    command = [sys.executable, "-c", code, name, str(seconds), str(out), str(corpus)]
     process = subprocess.run(  # noqa: S603 - ourselves
         command, capture_output=True, text=True, errors="replace", timeout=seconds + _PATIENCE, check=False
     )
@@ -104,21 +105,14 @@ def _run(name: str, seconds: int, out: Path, corpus: Path, *more: str) -> str:
     return process.stderr
 
 
-def _keep(name: str, out: Path, corpus: Path) -> None:
-    """Let libFuzzer choose the fewest and shortest inputs that reach what all of them reach."""
+def _keep(name: str, corpus: Path) -> None:
+    """Keep the shortest of the inputs that were added because they reach branches that none before them did."""
     kept = Path(__file__).parent / "corpus" / name
-    least = out / "least" / name
-    least.mkdir(parents=True, exist_ok=True)
-    _run(name, 600, out, least, str(corpus), "-merge=1")
-    shutil.rmtree(kept, ignore_errors=True)
-    kept.mkdir(parents=True)
-    made = {data for _, data in TARGETS[name].made()}
-    for path in sorted(least.iterdir(), key=lambda path: path.stat().st_size):
-        if path.read_bytes() not in made and path.stat().st_size <= _LARGEST_KEPT:
-            shutil.copy(path, kept / path.name[:16])
-
-
-_LARGEST_KEPT = 4096  # bytes
+    kept.mkdir(parents=True, exist_ok=True)
+    known = {data for _, data in TARGETS[name].seeds()}
+    new = [path for path in corpus.iterdir() if path.read_bytes() not in known]
+    for path in sorted(new, key=lambda path: path.stat().st_size)[:_MOST_KEPT]:
+        shutil.copy(path, kept / path.name[:16])
 
 
 def _line(outcome: Outcome) -> str:

@@ -23,6 +23,8 @@ FORMATS: dict[str, tuple[str, dict[str, object]]] = {
     "tiff-lzw": ("TIFF", {"compression": "tiff_lzw"}),
     "tiff-deflate": ("TIFF", {"compression": "tiff_adobe_deflate"}),
     "tiff-jpeg": ("TIFF", {"compression": "jpeg"}),
+    "tiff-big": ("TIFF", {"big_tiff": True}),
+    "avif": ("AVIF", {}),
 }
 _MODES = {"png": ("L", "1", "P", "RGBA", "LA", "I;16"), "gif": ("P",), "jpeg": ("L", "CMYK"), "tiff": ("P", "CMYK")}
 

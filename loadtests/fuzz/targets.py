@@ -106,7 +106,7 @@ _FORMS = ("service.http.",)
 _GRPC = ("service.oip.", "service.grpc.")
 _V2 = ("service.oip.", "service.http.oip_body")
 _ALL = [
-    *(_image(form) for form in ("jpeg", "png", "gif", "webp", "bmp", "tiff")),
+    *(_image(form) for form in ("jpeg", "png", "gif", "webp", "bmp", "tiff", "avif")),
     Target("oip_json", "/v2 bodies of JSON", protocols.read_json, protocols.json_seeds, _V2),
     Target("oip_binary", "/v2 bodies with raw tensors", protocols.read_binary, protocols.binary_seeds, _V2),
     Target("grpc", "gRPC requests to infer", protocols.read_message, protocols.message_seeds, _GRPC),

@@ -18,7 +18,7 @@ _LONGEST_PIECE = 24  # bytes
 _RSS_MB = 3000
 
 
-def fuzz(name: str, seconds: int, out: Path, corpus: Path, *more: str) -> None:
+def fuzz(name: str, seconds: int, out: Path, corpus: Path) -> None:
     """Fuzz a target; this process ends with it, by exit code 0 where nothing was found.
 
     Args:
@@ -26,7 +26,6 @@ def fuzz(name: str, seconds: int, out: Path, corpus: Path, *more: str) -> None:
         seconds: how long.
         out: folder where what is found is written.
         corpus: folder with the inputs to start from, which grows.
-        more: further folders, and options of libFuzzer.
     """
     import atheris  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra
 
@@ -44,8 +43,15 @@ def fuzz(name: str, seconds: int, out: Path, corpus: Path, *more: str) -> None:
         return repeated if repeated is not None else bytes(atheris.Mutate(data, max_size))
 
     options: list[Any] = [f"-max_total_time={seconds}", f"-artifact_prefix={out}/{name}-", f"-max_len={target.longest}"]
-    options += [f"-rss_limit_mb={_RSS_MB}", "-timeout=60", "-print_final_stats=1", "-verbosity=1", "-close_fd_mask=1"]
-    atheris.Setup([sys.argv[0], str(corpus), *options, *more], check, custom_mutator=mutate)
+    options += [
+        f"-rss_limit_mb={_RSS_MB}",
+        "-timeout=60",
+        "-report_slow_units=60",
+        "-print_final_stats=1",
+        "-verbosity=1",
+        "-close_fd_mask=1",
+    ]
+    atheris.Setup([sys.argv[0], str(corpus), *options], check, custom_mutator=mutate)
     atheris.Fuzz()
 
 
