@@ -13,6 +13,7 @@ from types import ModuleType
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 
 from zoo.errors import ExportError
 from zoo.extras import install
@@ -29,7 +30,7 @@ def import_library(name: str = "ultralytics.nn.tasks") -> ModuleType:
     """Import a module of `ultralytics`, offline, and take back what it changes in this process.
 
     It writes a settings file (here into a folder that is deleted again), sets environment variables, OpenCV's threads
-    and NumPy's print options, and replaces `torch.save`.
+    and NumPy's print options, and replaces `torch.save`, and Pillow's `open` by one that installs a package.
 
     Raises:
         ExportError: it is not installed, or cannot be imported.
@@ -51,7 +52,7 @@ def version() -> str:
 
 @contextmanager
 def _undone() -> Iterator[None]:
-    environment, threads, save = dict(os.environ), cv2.getNumThreads(), torch.save
+    environment, threads, save, opened = dict(os.environ), cv2.getNumThreads(), torch.save, Image.open
     with TemporaryDirectory(prefix="zooserve-") as folder, np.printoptions():
         os.environ |= _SETTINGS | {"YOLO_CONFIG_DIR": folder}
         try:
@@ -61,3 +62,4 @@ def _undone() -> Iterator[None]:
             os.environ.update(environment)
             cv2.setNumThreads(threads)
             torch.save = save
+            Image.open = opened

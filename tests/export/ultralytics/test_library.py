@@ -12,10 +12,11 @@ from zoo.errors import ExportError
 SCRIPT = """
 import os, socket, subprocess
 import cv2, numpy, torch
+from PIL import Image
 from export.ultralytics.library import import_library
 
 def state():
-    return dict(os.environ), cv2.getNumThreads(), torch.save, numpy.get_printoptions()
+    return dict(os.environ), cv2.getNumThreads(), torch.save, Image.open, numpy.get_printoptions()
 
 def forbidden(*arguments, **options):
     raise SystemExit(f"the import wants {arguments}")
