@@ -13,9 +13,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import settings
 
 from zoo import catalog
 
+settings.register_profile("same", derandomize=True)  # a test that passes once passes again
+settings.load_profile("same")
 ROOT = Path(__file__).parent.parent
 
 

@@ -172,10 +172,12 @@ def _filled(polygons: Sequence[Sequence[float]], width: int, height: int) -> npt
     for polygon in polygons:
         points = np.clip(np.asarray(polygon, np.float64).reshape(-1, 2), 0, [width, height])
         (left, top), (right, bottom) = (np.floor(points.min(0)).astype(int), np.ceil(points.max(0)).astype(int))
-        x, y = (points - (left, top)).T
-        x1, y1 = np.roll(x, -1), np.roll(y, -1)
-        first, last = (np.ceil(end - 0.5).astype(int) for end in (np.minimum(y, y1), np.maximum(y, y1)))
-        edge = np.repeat(np.arange(x.size), last - first)  # once for each row whose centres it passes
+        ends = np.stack([points, np.roll(points, -1, axis=0)]) - (left, top)
+        # From the top down: a line there and back to a hole must be at the same place both times, to the last bit.
+        down = ends[0, :, 1] <= ends[1, :, 1]
+        (x, y), (x1, y1) = np.where(down[:, None], ends[0], ends[1]).T, np.where(down[:, None], ends[1], ends[0]).T
+        first, last = (np.ceil(end - 0.5).astype(int) for end in (y, y1))
+        edge = np.repeat(np.arange(len(points)), last - first)  # once for each row whose centres it passes
         row = np.arange(edge.size) - np.repeat(np.cumsum(last - first) - last, last - first)
         column = x[edge] + (row + 0.5 - y[edge]) / (y1 - y)[edge] * (x1 - x)[edge]
         passed = np.zeros((bottom - top, right - left + 1), np.int32)
