@@ -262,7 +262,7 @@ LARGE = (8000, 6250)  # 50 megapixels
 
 # name -> the file; what takes long to make is made when it is asked for
 ATTACKS: dict[str, Callable[[], bytes]] = {
-    # issue 10, rows 1 and 16, and their siblings
+    # JPEG
     "jpeg: fill bytes, 64 KB": lambda: b"\xff\xd8" + b"\xff" * 64_000 + bytes(8),
     "jpeg: fill bytes, 31 MB": lambda: b"\xff\xd8" + b"\xff" * (31 * MB) + bytes(8),
     "jpeg: fill bytes in front of the frame": lambda: jpeg_with(b"\xff" * (31 * MB)),
