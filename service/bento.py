@@ -9,9 +9,10 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from service.settings import read_settings
+from service.settings import read_settings, refuse_unprotected
 
 _SETTINGS = read_settings()
+refuse_unprotected()  # `zooserve serve` did, but `bentoml serve` comes straight here
 # Several processes share their metrics by `counts`, not by files; the choice is made when the library is imported.
 os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
@@ -21,6 +22,7 @@ import uvicorn.config
 from pydantic import Field
 from starlette.types import ASGIApp
 
+from service.engine.probe import check_device
 from service.http.app import build_app
 from service.predictor import deadline_after
 from service.runtime import Runtime
@@ -63,6 +65,7 @@ class ZooServe:
     @bentoml.on_deployment
     def prepare() -> None:
         """BentoML calls this once, before it starts the server's processes."""
+        check_device(_SETTINGS.device, _SETTINGS.workers)
         prepare(_SETTINGS)
 
     @bentoml.api

@@ -1,25 +1,17 @@
 """All settings of a server, read from the environment once at start. `zooserve serve --help` prints this table."""
 
-import difflib
 import os
-import re
 from collections.abc import Mapping
-from typing import Annotated, Literal, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, inspect
 
 from service.options import expected
+from zoo.variables import PREFIX, Unknown, is_service_link, unknown
 
-PREFIX = "ZOOSERVE_"
-# What is read elsewhere under our prefix: by other commands, and what the server's processes tell each other.
-_NO_SETTINGS = ("ADMIN_KEY", "API_KEY", "CACHE", "CARDS", "COUNTS", "HOST", "SHARED", "SUPERVISOR")
-# What Kubernetes and Docker set for a Service called `zooserve-grpc`: ZOOSERVE_GRPC_PORT=tcp://10.0.0.1:8001, and
-# ZOOSERVE_GRPC_SERVICE_HOST, ZOOSERVE_GRPC_SERVICE_PORT_HTTP, ZOOSERVE_GRPC_PORT_8001_TCP_ADDR and their like.
-_LINK = re.compile(r"(tcp|udp|sctp)://\S+:\d+")
-_LINK_NAME = re.compile(
-    r"ZOOSERVE_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)"
-)
+# Units, by the end of a setting's name.
+_UNITS = {"ms": " ms", "s": " s", "mb": " MB", "megapixels": " megapixels"}
 
 
 class SettingError(Exception):
@@ -33,7 +25,10 @@ class Settings(Struct, frozen=True):
     load: Annotated[str, Meta(description="Names of the models to serve, with commas; empty: all that are there.")] = ""
     device: Annotated[
         Literal["auto", "cpu", "cuda", "tensorrt"],
-        Meta(description="Where to run; `auto` takes CUDA where there is a GPU, the others fail where they cannot."),
+        Meta(
+            description="Where to run; `auto` takes CUDA where there is a GPU, with another the server does not "
+            "start where it cannot. CUDA_VISIBLE_DEVICES chooses the GPUs."
+        ),
     ] = "auto"
     grpc_port: Annotated[
         int,
@@ -152,24 +147,10 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     return Settings(**given)
 
 
-def is_service_link(name: str, value: str) -> bool:
-    """Whether a variable is not the user's: Kubernetes sets it in every container, for a Service of this name."""
-    if name == "PORT" or (name.startswith(PREFIX) and name.endswith("_PORT")):
-        return bool(_LINK.fullmatch(value.strip()) or _LINK_NAME.fullmatch(name))
-    return bool(_LINK_NAME.fullmatch(name))
-
-
 def remarks(environment: Mapping[str, str] = os.environ) -> list[str]:
     """Lines for the log about variables that look like settings and are none."""
-    known = [PREFIX + name.upper() for name in get_type_hints(Settings)]
-    others = {PREFIX + name for name in _NO_SETTINGS}
-    links, lines = [], []
-    for name, value in sorted(environment.items()):
-        if is_service_link(name, value):
-            links.append(name)
-        elif name.startswith(PREFIX) and name not in others and name not in known:
-            lines += [f"{name} is ignored: there is no such setting. Is {near} meant?" for near in _near(name, known)]
-    if links:
+    lines = [str(variable) for variable in _unknown(environment)]
+    if links := [name for name, value in sorted(environment.items()) if is_service_link(name, value)]:
         lines.insert(
             0,
             f"Ignored, as Kubernetes sets them for a Service: {', '.join(links)}. "
@@ -178,16 +159,78 @@ def remarks(environment: Mapping[str, str] = os.environ) -> list[str]:
     return lines
 
 
-def _near(name: str, known: list[str]) -> list[str]:
-    return difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+def refuse_unprotected(environment: Mapping[str, str] = os.environ, *, reached_by_others: bool = False) -> None:
+    """Refuse to start where a variable that was to protect the server is read by nothing, so that it would be open.
+
+    Args:
+        environment: all variables.
+        reached_by_others: whether other machines reach the server. Then the key that clients send is taken for a
+            misspelt list of keys, too.
+
+    Raises:
+        SettingError: naming the variables; their values are not shown.
+    """
+    wrong = [(variable.name, variable.near) for variable in _unknown(environment) if variable.protects]
+    if reached_by_others and only_clients_key(environment):
+        wrong.append((f"{PREFIX}API_KEY", f"{PREFIX}API_KEYS"))
+    if wrong:
+        said = "; ".join(f"{name}: is {near} meant?" if near else name for name, near in wrong)
+        raise SettingError(
+            f"a variable that looks like a key or like TLS is no setting, so the server would run without it: {said} "
+            f"Rename or unset it. Keys are {PREFIX}API_KEYS and {PREFIX}ADMIN_KEYS, TLS is {PREFIX}TLS_CERTIFICATE, "
+            f"{PREFIX}TLS_KEY and {PREFIX}TLS_CLIENTS."
+        )
 
 
-def table(environment: Mapping[str, str] = os.environ) -> list[tuple[str, str, str, str]]:
-    """Name, default, current value and meaning of every setting, for people."""
+def only_clients_key(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the key that clients send is set, and no keys that the server asks for: perhaps the wrong one is."""
+    return bool(environment.get(f"{PREFIX}API_KEY")) and not environment.get(f"{PREFIX}API_KEYS", "").strip()
+
+
+def _unknown(environment: Mapping[str, str]) -> list[Unknown]:
+    return unknown(environment, [name.upper() for name in get_type_hints(Settings)])
+
+
+class Row(NamedTuple):
+    """One setting for people: its variable, default, current value, meaning, and which values it takes."""
+
+    name: str
+    default: str
+    value: str
+    text: str
+    choices: str
+
+
+def table(environment: Mapping[str, str] = os.environ) -> list[Row]:
+    """Describe every setting, from its type."""
     current = read_settings(environment)
     rows = []
     for field in msgspec.structs.fields(Settings):
         meta = field.type.__metadata__[0]
-        value = getattr(current, field.name)
-        rows.append((PREFIX + field.name.upper(), str(field.default), str(value), str(meta.description)))
+        default, value = (
+            str(shown).lower() if isinstance(shown, bool) else f"{shown:g}" if isinstance(shown, float) else str(shown)
+            for shown in (field.default, getattr(current, field.name))
+        )
+        name = PREFIX + field.name.upper()
+        rows.append(Row(name, default, value, str(meta.description), _choices(field.name, field.type)))
     return rows
+
+
+def _choices(name: str, kind: Any) -> str:
+    """Say which values a setting takes: `cpu | cuda`, `whole number, 1 to 64`, `0.01 to 3600 s`, `text`."""
+    info = inspect.type_info(kind)
+    if isinstance(info, inspect.Metadata):
+        info = info.type
+    if isinstance(info, inspect.LiteralType):
+        return " | ".join(map(str, info.values))
+    if isinstance(info, inspect.BoolType):
+        return "true | false"
+    if isinstance(info, inspect.IntType | inspect.FloatType):
+        whole = "whole number, " if isinstance(info, inspect.IntType) else ""
+        return f"{whole}{_plain(info.ge)} to {_plain(info.le)}{_UNITS.get(name.rpartition('_')[2], '')}"
+    return "text"
+
+
+def _plain(number: float | None) -> str:
+    """Write a bound so that it can be copied: no exponent, no decimals where there are none."""
+    return str(number) if number is None or number % 1 else str(int(number))

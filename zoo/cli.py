@@ -5,6 +5,7 @@ So `zooserve list` and `zooserve --help` never wait for torch, nor do they need 
 
 import ast
 import importlib.util
+import os
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import click
 from zoo.errors import ZooError, refused_by_system
 from zoo.extras import missing
 from zoo.files import LINE, shown
+from zoo.variables import misspelt_of_store
 
 
 class Commands(click.Group):
@@ -31,7 +33,11 @@ class Commands(click.Group):
         known = self.list_commands(ctx)
         if args[0] not in known and not args[0].startswith("-"):
             raise click.NoSuchCommand(args[0], possibilities=known, ctx=ctx)
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in known and not _entry_points()[name].module.startswith("service."):  # those know all settings
+            for variable in misspelt_of_store(os.environ):
+                click.echo(f"Warning: {variable}", err=True)
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):

@@ -11,6 +11,7 @@ from rich.table import Table
 from service.commands.load import load_model
 from service.errors import RequestError
 from service.results import Instance, Prediction, Result, Segment
+from service.settings import remarks
 from service.vision.draw import draw
 
 
@@ -77,6 +78,8 @@ def predict(
             raise click.UsageError("--server needs --out, and one folder of photos")
         if annotate or as_json or models:
             raise click.UsageError("--annotate, --json and --models are not for --server")
+        for line in remarks():
+            click.echo(f"Warning: {line}", err=True)
         from service.commands.folder import predict_folder  # noqa: PLC0415 - only this way of asking waits for it
 
         complete = predict_folder(

@@ -10,12 +10,14 @@ from typing import cast
 import click
 from rich.console import Console
 
+from service.engine.probe import check_device
 from service.grpc import require
 from service.http.cors import origins_of
 from service.http.keys import Guard
-from service.settings import PREFIX, SettingError, Settings, is_service_link, read_settings, table
+from service.settings import SettingError, Settings, only_clients_key, read_settings, refuse_unprotected, table
 from service.supervisor import state_folder
 from service.tls import files_of
+from zoo.variables import PREFIX, is_service_link
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _SERVE_EXAMPLES = """
@@ -36,7 +38,7 @@ class _ServeCommand(click.Command):
         super().format_epilog(ctx, formatter)
         with formatter.section("Settings (environment variables)"):
             formatter.write_dl(
-                [(name, f"{text} [default: {default or 'empty'}]") for name, default, _, text in table({})]
+                [(row.name, f"{row.text} [{row.choices}; default: {row.default or 'empty'}]") for row in table({})]
             )
 
 
@@ -59,10 +61,12 @@ def serve(host: str, port: int, models: str | None) -> None:
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
         settings = read_settings()
+        refuse_unprotected(reached_by_others=not address.is_loopback)
         require(settings.grpc_port)
         guard = Guard(settings.api_keys, settings.admin_keys)
         origins_of(settings)
         tls = files_of(settings)
+        check_device(settings.device, settings.workers)
     except (ValueError, SettingError) as error:
         raise click.ClickException(str(error)) from error
     _check_port(address, port, "--port (or PORT=)")
@@ -98,6 +102,13 @@ def _tell(address: _Address, port: int, settings: Settings, guard: Guard) -> Non
         highlight=False,
         soft_wrap=True,
     )
+    if only_clients_key():
+        Console(stderr=True).print(
+            "[yellow]Warning:[/yellow] ZOOSERVE_API_KEY is what clients send. This server asks for no key; "
+            "ZOOSERVE_API_KEYS would make it ask.",
+            highlight=False,
+            soft_wrap=True,
+        )
     if guard.open and not address.is_loopback:
         Console(stderr=True).print(
             f"[yellow]Warning:[/yellow] whoever reaches {shown} may use this server; ZOOSERVE_API_KEYS asks for keys.",

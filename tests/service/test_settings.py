@@ -1,19 +1,45 @@
 """Settings from the environment, and option words."""
 
+import contextlib
+
 import click
 import pytest
+from click.testing import CliRunner
 
 from service.commands.serve import serve
 from service.errors import Reason, RequestError
 from service.predictor import options_of
-from service.settings import PREFIX, SettingError, is_service_link, read_settings, remarks, table
+from service.settings import PREFIX, SettingError, read_settings, refuse_unprotected, remarks, table
+from zoo.variables import is_service_link
 
 
 def test_defaults_are_what_the_table_says():
     settings = read_settings({})
-    for name, default, current, text in table({}):
-        assert str(getattr(settings, name.removeprefix(PREFIX).lower())) == default == current
+    for name, default, current, text, choices in table({}):
+        set_again = read_settings({name: default} if default else {})
+        assert set_again == settings
+        assert default == current
         assert text.endswith(".")
+        assert choices
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [
+        ("DEVICE", "auto | cpu | cuda | tensorrt"),
+        ("ACCESS_LOG", "true | false"),
+        ("WORKERS", "whole number, 1 to 64"),
+        ("TIMEOUT_MS", "whole number, 1 to 3600000 ms"),
+        ("RECEIVE_S", "0.01 to 3600 s"),
+        ("MAX_BODY_MB", "0.001 to 1024 MB"),
+        ("MODELS", "text"),
+    ],
+)
+def test_help_shows_the_choices_of_every_setting(name, choices):
+    row = next(row for row in table({}) if row.name == PREFIX + name)
+    assert row.choices == choices
+    shown = " ".join(CliRunner().invoke(serve, ["--help"], env={"COLUMNS": "120"}).output.split())
+    assert f"[{choices}; default: {row.default or 'empty'}]" in shown
 
 
 @pytest.mark.parametrize(
@@ -105,15 +131,56 @@ def test_a_typo_stays_an_error(name, value):
         ("ZOOSERVE_WORKER", "ZOOSERVE_WORKERS"),
         ("ZOOSERVE_MAX_BODY", "ZOOSERVE_MAX_BODY_MB"),
         ("ZOOSERVE_TIMEOUT", "ZOOSERVE_TIMEOUT_MS"),
-        ("ZOOSERVE_API_KEY", None),
-        ("ZOOSERVE_ADMIN_KEY", None),
+        ("ZOOSERVE_LOG_FORMAT", "ZOOSERVE_LOG"),
+        ("ZOOSERVE_PORT", "PORT"),
+        ("ZOOSERV_WORKERS", "ZOOSERVE_WORKERS"),
+        ("zooserve_max_queue", "ZOOSERVE_MAX_QUEUE"),
         ("ZOOSERVE_PREDICTOR_NAME", None),
-        ("ZOOSERVE_LOG", None),
     ],
 )
-def test_a_name_that_is_nearly_a_setting_is_said(name, near):
-    lines = remarks({name: "1"})
-    assert lines == ([f"{name} is ignored: there is no such setting. Is {near} meant?"] if near else [])
+def test_a_variable_that_nothing_reads_is_named_with_the_nearest_setting(name, near):
+    meant = f"Is {near} meant?" if near else "`zooserve serve --help` lists all settings."
+    assert remarks({name: "1"}) == [f"{name} is ignored: there is no such setting. {meant}"]
+    refuse_unprotected({name: "1"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ZOOSERVE_API_KEY", "1"), ("ZOOSERVE_LOG", "json"), ("ZOOSERVE_APIKEYS", " "), ("ZOO", "1"), *LINKS.items()],
+)
+def test_what_is_read_elsewhere_or_empty_or_of_others_is_not_named(name, value):
+    assert not [line for line in remarks({name: value}) if "no such setting" in line]
+    refuse_unprotected({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("ZOOSERVE_APIKEYS", "ZOOSERVE_API_KEYS"),
+        ("ZOOSERVE_API_KESY", "ZOOSERVE_API_KEYS"),
+        ("ZOOSERVE_KEYS", "ZOOSERVE_API_KEYS"),
+        ("ZOOSERVE_ADMINKEYS", "ZOOSERVE_ADMIN_KEYS"),
+        ("ZOOSERVE_TLS_CERT", "ZOOSERVE_TLS_CERTIFICATE"),
+        ("ZOOSERVE_CERTIFICATE", "ZOOSERVE_TLS_CERTIFICATE"),
+        ("ZOOSERV_API_KEYS", "ZOOSERVE_API_KEYS"),
+        ("zooserve.api-keys", "ZOOSERVE_API_KEYS"),
+        ("ZOOSERVE_AUTH_TOKEN", None),
+        ("ZOOSERVE_SECRET", None),
+    ],
+)
+def test_what_looks_like_a_key_or_tls_and_is_not_read_ends_the_start(name, near):
+    with pytest.raises(SettingError) as refused:
+        refuse_unprotected({name: "hidden value"})
+    assert (f"{name}: is {near} meant?" if near else f"{name} ") in str(refused.value)
+    assert "hidden value" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("by_others", "keys", "refused"), [(True, "", True), (False, "", False), (True, "a", False)])
+def test_the_key_that_clients_send_does_not_protect_a_server_that_others_reach(by_others, keys, refused):
+    environment = {"ZOOSERVE_API_KEY": "sesame", "ZOOSERVE_API_KEYS": keys}
+    expected = pytest.raises(SettingError, match="ZOOSERVE_API_KEY: is ZOOSERVE_API_KEYS meant")
+    with expected if refused else contextlib.nullcontext():
+        refuse_unprotected(environment, reached_by_others=by_others)
 
 
 @pytest.mark.parametrize(
