@@ -6,18 +6,18 @@ several rows together as it answers each alone, and that it still does where it 
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnxruntime
 from onnx import ModelProto, TensorProto
 
 from export.onnx_file.batch import suppresses
-from export.onnx_file.reading import check_whole, open_session
+from export.onnx_file.external import data_files, join, load
+from export.onnx_file.reading import open_session
 from export.parity import tolerances
 from export.provenance import describe
 from export.steps import Export, Steps
@@ -47,11 +47,13 @@ class Graph(NamedTuple):
     """An ONNX file with a batch dimension.
 
     Attributes:
+        joined: the file with the weights that it keeps in others; empty where it keeps none there.
         free: names of the free dimensions besides the batch, as the file calls them, by input.
         suppresses: how many operators suppress boxes in it; exporters write one for each row that they were shown.
     """
 
     path: Path
+    joined: bytes
     session: onnxruntime.InferenceSession
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
@@ -75,9 +77,12 @@ def export_tensors(card: TensorCard, store: Store, licences: tuple[str, ...], st
     with step("fetch"):
         files = fetch_all(card.sources)
     with step("build"):
-        if unknown := files.keys() - {"weights", "sample"}:
-            raise ExportError(f"{card.name}: a card of tensors has the sources `weights` and `sample`, not {unknown}")
-        graph = read_graph(files["weights"])
+        data = data_files(files)
+        if unknown := [name for name, file in files.items() if name not in {"weights", "sample"} and file not in data]:
+            raise ExportError(
+                f"{card.name}: a card of tensors has the sources `weights`, `data` and `sample`, not {unknown}"
+            )
+        graph = read_graph(files["weights"], data)
         rows, alone = _answered(card, graph, files.get("sample"))
     with step("parity"):
         allowed = tolerances(card, alone[0])
@@ -96,31 +101,29 @@ def export_tensors(card: TensorCard, store: Store, licences: tuple[str, ...], st
             outputs=graph.outputs,
             precision=graph.precision,
             opset=graph.opset,
-            sha256=sha256_of(graph.path),
-            size=graph.path.stat().st_size,
+            sha256=hashlib.sha256(graph.joined).hexdigest() if graph.joined else sha256_of(graph.path),
+            size=len(graph.joined) or graph.path.stat().st_size,
             provenance=describe(card, files, {}),
             parity=Parity(f"onnxruntime {onnxruntime.__version__}, each row alone", allowed, BATCHES, worst),
             golden=GoldenTensors(GOLDEN, hashlib.sha256(golden).hexdigest(), "sample" in files),
             task_default=card.task_default,
             accepted=licences,
         )
-        target = store.publish(served, {"model.onnx": graph.path, f"golden/{GOLDEN}": golden})
+        target = store.publish(served, {"model.onnx": graph.joined or graph.path, f"golden/{GOLDEN}": golden})
     return Export(served, target, step.seconds)
 
 
-def read_graph(path: Path) -> Graph:
-    """Read an ONNX file.
+def read_graph(path: Path, data: Iterable[Path] = ()) -> Graph:
+    """Read an ONNX file, with the weights that it keeps in the files `data`.
 
     Raises:
-        ExportError: not one that runs here, weights in another file, a tensor without a batch dimension, or of a type
-            that cannot be sent.
+        ExportError: not one that runs here, weights in a file that is not named, a tensor without a batch dimension, or
+            of a type that cannot be sent.
     """
+    model = load(path)
+    joined = model.SerializeToString() if join(model, path, data) else b""
     try:
-        model = onnx.load(path, load_external_data=False)
-        check_whole(model, path)
-        session = open_session(path)
-    except ExportError:
-        raise
+        session = open_session(joined or path)
     except Exception as error:  # protobuf and ONNX Runtime raise errors of many kinds
         raise ExportError(f"{path}: not an ONNX file that can be run: {error}") from error
     inputs = tuple(_described(path, x) for x in session.get_inputs())
@@ -132,7 +135,7 @@ def read_graph(path: Path) -> Graph:
         for x in session.get_inputs()
     }
     opset = next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 0)
-    return Graph(path, session, inputs, outputs, free, opset, _precision(model), suppresses(model))
+    return Graph(path, joined, session, inputs, outputs, free, opset, _precision(model), suppresses(model))
 
 
 def _described(path: Path, node: Any) -> Tensor:

@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torchvision.models import mobilenet_v2
 
 from zoo import catalog
+from zoo.sources import fetch_all
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
@@ -59,8 +62,14 @@ def test_a_newcomer_adds_a_model_with_one_card_under_30_lines(newcomer):
     assert any(line.startswith(card.stem) and "version 1" in line for line in newcomer("zooserve list"))
 
 
-def test_a_newcomer_adds_a_file_of_their_own(newcomer, my_onnx):
-    shutil.copy(my_onnx, newcomer.folder / "my.onnx")
+def test_a_newcomer_adds_a_file_of_their_own(newcomer, monkeypatch):
+    """The page's way to export it leaves its weights in a second file."""
+    network = mobilenet_v2()
+    network.load_state_dict(torch.load(fetch_all(catalog.find("mobilenet_v2").sources)["weights"], weights_only=True))
+    monkeypatch.chdir(newcomer.folder)
+    (snippet,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    exec(snippet, {"network": network})
+    assert (newcomer.folder / "my.onnx.data").stat().st_size > 1_000_000
     commands, answer = STEPS[1]
     same(newcomer(commands), answer.splitlines())
     assert {path.name for path in newcomer.folder.iterdir()} >= {"my.png", "models"}

@@ -12,6 +12,7 @@ from onnxruntime import InferenceSession
 
 from export.network import Network, RawOutputs
 from export.onnx_file.batch import free_batch
+from export.onnx_file.external import data_files
 from export.onnx_file.reading import keep, one_by_one, read, reference_name
 from export.options import FamilyOptions
 from zoo.card import ModelCard
@@ -44,7 +45,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     path = files["weights"]
     if card.task == "detect":
         raise ExportError(f"{card.name}: a detector needs a family that knows the form of its boxes; `onnx` does not")
-    model, session = read(path)
+    model, session = read(path, data_files(files))
     check_input(card, session, path)
     output = _chosen_output(card, session, path)
     picture = session.get_inputs()[0].name

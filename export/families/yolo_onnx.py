@@ -15,6 +15,7 @@ from export.convert import OPSET
 from export.families.onnx import check_input
 from export.network import Network, RawOutputs
 from export.onnx_file.batch import free_batch
+from export.onnx_file.external import data_files
 from export.onnx_file.reading import keep, one_by_one, open_session, read, reference_name
 from export.options import FamilyOptions
 from export.ultralytics.notes import Notes
@@ -89,7 +90,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
             as the card has labels.
     """
     path = files["weights"]
-    model, session = read(path)
+    model, session = read(path, data_files(files))
     check_input(card, session, path)
     notes = Notes(session.get_modelmeta().custom_metadata_map)
     if (noted := notes.task(path)) not in {None, card.task}:

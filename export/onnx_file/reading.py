@@ -2,7 +2,7 @@
 
 import contextlib
 import graphlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from onnx.utils import Extractor
 from onnxruntime import InferenceSession
 
 from export.convert import OPSET
+from export.onnx_file.external import join, load
 from zoo.errors import ExportError
 
 _FLOATS = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}  # that become float32 at the graph's ends
@@ -41,20 +42,18 @@ def one_by_one(
     return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
 
 
-def read(path: Path) -> tuple[ModelProto, InferenceSession]:
+def read(path: Path, data: Iterable[Path] = ()) -> tuple[ModelProto, InferenceSession]:
     """Read an ONNX file: its model, brought to our opset, and the session of the file as it is.
 
-    Both take and answer float32 where the file has float16 (`half=True`) or float64: casts go around it.
+    Weights that it keeps in the files `data` are put into it. Both take and answer float32 where the file has float16
+    (`half=True`) or float64: casts go around it.
 
     Raises:
-        ExportError: not an ONNX file, one whose weights lie in another, one that ONNX Runtime cannot run, or one whose
-            opset is too old or too new.
+        ExportError: not an ONNX file, one whose weights lie in another that is not named, or not whole there, one that
+            ONNX Runtime cannot run, or one whose opset is too old or too new.
     """
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf raises errors of many kinds
-        raise ExportError(f"{path}: not an ONNX file that can be run: {error}") from error
-    check_whole(model, path)
+    model = load(path)
+    joined = join(model, path, data)
     opset = next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 0)
     if 0 < opset < _OLDEST_OPSET:
         raise ExportError(
@@ -65,7 +64,7 @@ def read(path: Path) -> tuple[ModelProto, InferenceSession]:
         _sort(model.graph)
         onnx.checker.check_model(model)
         cast = _with_float32_ends(model)
-        session = open_session(model.SerializeToString() if cast else path)
+        session = open_session(model.SerializeToString() if cast or joined else path)
     except Exception as error:  # the checker and ONNX Runtime raise errors of many kinds
         if opset > OPSET:
             raise ExportError(f"{path}: opset {opset} is too new to be run here, {again}") from error
@@ -134,19 +133,6 @@ def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
     for value in graph.value_info:
         if value.name == old:
             value.name = new
-
-
-def check_whole(model: ModelProto, path: Path) -> None:
-    """Check that a file holds its weights itself: the sha256 of a source is of one file.
-
-    Raises:
-        ExportError: they lie in another file.
-    """
-    if any(tensor.data_location == TensorProto.EXTERNAL for tensor in model.graph.initializer):
-        raise ExportError(
-            f"{path}: its weights are in another file. Export it again with external_data=False, or save it as one "
-            "file: onnx.save(onnx.load(old), new)"
-        )
 
 
 def keep(model: ModelProto, picture: str, outputs: Mapping[str, str]) -> ModelProto:

@@ -119,9 +119,13 @@ def settle(draft: Draft, photos: Sequence[Path], on_step: Callable[[str], None])
         on_step(f"{name}: trying {len(draft.candidates)} normalisations")
         tried = trial.try_normalisations(card, network, classes, draft.candidates, photos)
         best, others = trial.choose(tried, draft.candidates)
+        if nothing := trial.undecided(tried):
+            best = next(iter(draft.candidates))  # the most usual
         card = msgspec.structs.replace(card, normalise=draft.candidates[best])
         known = "tried: it sees most through this"
-        if others:
+        if nothing:
+            known = "undecided: no recipe made it see anything, so this is a guess; say --mean and --std yourself"
+        elif others:
             known = f"tried: as good as {' and '.join(others)}, and more usual; --mean and --std say otherwise"
         draft.facts = [Fact("pixels", best, known) if fact.what == "pixels" else fact for fact in draft.facts]
     if published:

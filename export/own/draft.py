@@ -3,6 +3,7 @@
 `export.own.command` calls `draft_onnx`; `export.own.trial` then chooses among the normalisations that remain.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from export.onnx_file.external import find_data_files
 from export.own.graph import Graph, inspect
 from export.own.labels import shown_names, write_names
 from export.own.photos import inputs
@@ -95,6 +97,8 @@ def draft_onnx(path: Path, wishes: Wishes, scratch: Path) -> Draft:
         Fact("labels", shown_names(classes), why_labels),
         Fact("licence", f"{licence.weights} (weights), {licence.code} (code)", why_licence),
     ]
+    sources = own_graph(path)
+    facts += where_weights_are(sources)
     card = ModelCard(
         name=wishes.name,
         version="1",
@@ -104,7 +108,7 @@ def draft_onnx(path: Path, wishes: Wishes, scratch: Path) -> Draft:
         labels=labels,
         licence=licence,
         recipe=recipe,
-        sources={"weights": own_file(path)},
+        sources=sources,
         normalise=next(iter(candidates.values())),
         options=options,
         tolerance={"scores": 1e-3} if family == "yolo_onnx" else 1e-3,
@@ -115,6 +119,21 @@ def draft_onnx(path: Path, wishes: Wishes, scratch: Path) -> Draft:
 def own_file(path: Path) -> Source:
     """Point at a file where it lies."""
     return Source(file=str(path.absolute()), sha256=sha256_of(path), size=path.stat().st_size)
+
+
+def own_graph(path: Path) -> dict[str, Source]:
+    """Point at an ONNX file where it lies, and at the files beside it in which it keeps weights.
+
+    Raises:
+        ExportError: one of them cannot be taken.
+    """
+    return {name: own_file(file) for name, file in ({"weights": path} | find_data_files(path)).items()}
+
+
+def where_weights_are(sources: Mapping[str, Source]) -> list[Fact]:
+    """Say in a line which files beside an ONNX file hold its weights, where any do."""
+    names = [Path(source.file or "").name for name, source in sources.items() if name.startswith("data")]
+    return [Fact("weights", f"in {', '.join(names)}; joined into one file", "the file")] if names else []
 
 
 def _size(graph: Graph, wishes: Wishes) -> tuple[tuple[int, int], str]:

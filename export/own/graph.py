@@ -15,6 +15,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 
 from export.heads import Pixels
+from export.onnx_file.external import find_data_files
 from export.onnx_file.reading import one_by_one, read
 from export.ultralytics.notes import Notes
 from zoo.card import Normalise
@@ -82,7 +83,7 @@ def inspect(path: Path, layout: Layout | None = None) -> Graph:
         ExportError: not an ONNX file, an opset that cannot be used, or another input than one float32 picture of 1 or
             3 channels with a batch dimension of 1 or of any size.
     """
-    model, session = read(path)
+    model, session = read(path, find_data_files(path).values())
     inputs = session.get_inputs()
     if len(inputs) != 1:
         raise ExportError(

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from export.own.draft import Draft, Fact, own_file
+from export.onnx_file.external import find_data_files
+from export.own.draft import Draft, Fact, own_file, own_graph, where_weights_are
 from export.own.wishes import Wishes
 from export.tensors import read_graph
 from zoo.card import Licence, Tensor, TensorCard
@@ -20,17 +21,18 @@ def draft_tensors(path: Path, wishes: Wishes, sample: Path | None) -> Draft:
     Raises:
         ExportError: it does not run here, has no batch dimension, or its licence is not said.
     """
-    graph = read_graph(path)
+    graph = read_graph(path, find_data_files(path).values())
     if wishes.licence is None:
         raise ExportError(
             f"{path}: under which licence are its weights? --license MIT, another SPDX identifier, or LicenseRef-own "
             "where they are yours"
         )
-    sources = {"weights": own_file(path)} | ({"sample": own_file(sample)} if sample else {})
+    sources = own_graph(path) | ({"sample": own_file(sample)} if sample else {})
     facts = [
         Fact("task", "tensors", "given"),
         *(Fact(f"input {x.name}", _in_words(x), "the file") for x in graph.inputs),
         *(Fact(f"output {x.name}", _in_words(x), "the file") for x in graph.outputs),
+        *where_weights_are(sources),
         Fact("checked on", "your sample" if sample else "noise", "given" if sample else "--sample gives real inputs"),
         Fact("licence", wishes.licence, "given"),
     ]

@@ -23,6 +23,7 @@ from zoo.recipe import apply_exact
 Image8 = npt.NDArray[np.uint8]
 _CANDIDATES = 100  # boxes per picture that are looked at
 _SAME = 0.5  # IoU of a box and its counterpart in the mirror
+_NOTHING = 0.05  # nats, or a score: networks whose weights are random stay below, trained ones reach ten times as much
 _EQUAL = 0.97  # of the best: what comes so close is as good
 
 
@@ -45,6 +46,11 @@ def try_normalisations(
         reference = Reference(msgspec.structs.replace(card, normalise=normalise), network, classes)
         found[name] = _judged(card, reference, views)
     return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def undecided(judged: Mapping[str, float]) -> bool:
+    """Whether the network saw nothing through any normalisation, so that the trial says nothing about them."""
+    return max(judged.values()) < _NOTHING
 
 
 def choose(judged: Mapping[str, float], usual: Iterable[str]) -> tuple[str, list[str]]:

@@ -8,7 +8,7 @@ import pytest
 from export.families import onnx as family
 from export.own.draft import draft_onnx
 from export.own.pixels import CANDIDATES
-from export.own.trial import choose, try_normalisations
+from export.own.trial import choose, try_normalisations, undecided
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +46,10 @@ def test_another_range_is_found_where_the_network_wants_it(network):
 )
 def test_the_usual_is_taken_where_several_are_as_good(judged, chosen, others):
     assert choose(judged, [name for name in ("a", "b", "c") if name in judged]) == (chosen, others)
+
+
+@pytest.mark.parametrize(
+    ("judged", "nothing"), [({"a": 0.0, "b": 0.0}, True), ({"a": 0.049}, True), ({"a": 0.0, "b": 0.06}, False)]
+)
+def test_nothing_is_decided_where_nothing_is_seen(judged, nothing):
+    assert undecided(judged) is nothing
