@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import serving
 from zoo import catalog
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +47,22 @@ def test_a_command_answers_as_shown(server, models, language, command, answer):
         assert same(json.loads(answer), json.loads(done.stdout))
     else:
         assert [line.rstrip() for line in done.stdout.splitlines()] == [line.rstrip() for line in answer.splitlines()]
+
+
+def test_the_command_with_a_key_opens_a_server_that_asks_for_it(models, tmp_path):
+    (command,) = [command for _, command, _ in EXAMPLES if "Bearer" in command]
+    (key,) = re.findall(r"`ZOOSERVE_API_KEYS=(\S+?)`", README)
+    settings = {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "mobilenet_v2", "ZOOSERVE_API_KEYS": key}
+    with serving(tmp_path / "log", **settings) as server:
+        server.wait(200)
+        command = command.replace("localhost:3000", server.url.removeprefix("http://"))
+        command = command.replace("curl ", "curl --silent --noproxy '*' -o /dev/null -w '%{http_code}' ")
+        other = command.replace("Authorization: Bearer", "X-API-Key:")
+        codes = [
+            subprocess.run(["sh", "-c", one], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+            for one in (command, other, command.replace(key, "another"))
+        ]
+    assert codes == ["200", "200", "401"]
 
 
 def test_the_table_of_models_is_the_default_zoo():

@@ -61,7 +61,7 @@ class Report(Struct, omit_defaults=True):
 Examples:
   zooserve eval lenet5 mnist                                  the zoo's own dataset
   zooserve eval mobilenet_v2 imagenet/val --limit 5000        one folder per class
-  zooserve eval yolov4_tiny coco/val2017 --annotations coco/annotations/instances_val2017.json
+  zooserve eval yolov4_tiny coco/val2017                      coco/annotations/instances_val2017.json is found
   zooserve eval deeplabv3_mobilenet_v2 VOCdevkit/VOC2012      JPEGImages/ and SegmentationClass/
   zooserve eval lenet5 mnist --attack fgsm --epsilon 8 --epsilon 32 --picture attack.png
   zooserve eval mobilenet_v2 cat.jpg --attack pgd --steps 10  changes the model's own answer
@@ -77,7 +77,7 @@ asked with score_threshold 0.001, iou_threshold 0.65 and max_detections 100, as 
 @click.option(
     "--annotations",
     type=click.Path(exists=True, path_type=Path),
-    help="COCO's instances.json, or a folder of masks, for the pictures in DATA.",
+    help="COCO's instances.json, or a folder of masks, for the pictures in DATA. [default: instances found there]",
 )
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Of DATA. [default: what it looks like]")
 @click.option("--limit", type=click.IntRange(1), help="Only so many pictures, at even distances.")
@@ -116,14 +116,14 @@ def eval_(
     \b
     DATA is recognised by its shape:
       a folder with one folder per class              top-1, top-5        classify
-      pictures with --annotations instances.json      COCO's AP and AR    detect, instances
+      pictures with COCO's instances*.json            COCO's AP and AR    detect, instances
       JPEGImages/ and SegmentationClass/, or masks    mIoU                segment
       a dataset of the zoo: mnist                     top-1, top-5        classify
       photos                                          with --attack only  classify
 
     Pictures that cannot be read are counted and named. Nothing is left out silently.
     """  # noqa: D301 - click's mark for lines that stay as they are
-    form = form or recognise(data, annotations)
+    form = form or recognise(data, annotations, attacked=bool(attacks))
     if form == "photos" and not attacks:
         raise click.UsageError(
             f"{data} holds photos of which nothing is known: put them into one folder per class, name --annotations, "

@@ -1,9 +1,11 @@
 """Which format a dataset has, by its shape, and whether a model can be judged on it. Called by `zooserve eval`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from service.evaluate.coco import read_coco
+from service.evaluate.coco_layout import find_instances
 from service.evaluate.dataset import SUFFIXES, DataError, Dataset
 from service.evaluate.folder import read_folder, read_photos, read_zoo
 from service.evaluate.voc import LAYOUTS, layout, read_voc
@@ -13,17 +15,22 @@ from zoo.card import ServedCard, Task
 Format = Literal["folder", "coco", "voc", "zoo", "photos"]
 FORMATS: tuple[Format, ...] = ("folder", "coco", "voc", "zoo", "photos")
 _SHAPES = (
-    "expected a folder with one folder of pictures per class; a folder of pictures with --annotations, COCO's "
-    f"instances.json or a folder of masks; a folder with {' or '.join('/ and '.join(pair) + '/' for pair in LAYOUTS)}; "
-    "or a dataset of the zoo"
+    "expected a folder with one folder of pictures per class; a folder of pictures with COCO's instances.json in it or "
+    "beside it, or with --annotations, such a file or a folder of masks; a folder with "
+    f"{' or '.join('/ and '.join(pair) + '/' for pair in LAYOUTS)}; or a dataset of the zoo"
 )
 
 
-def recognise(data: str, annotations: Path | None) -> Format:
+def recognise(data: str, annotations: Path | None, *, attacked: bool = False) -> Format:
     """Say which format `data` has.
 
+    Args:
+        data: path of a folder or a photo, or the name of a dataset of the zoo.
+        annotations: COCO's file of instances or a folder of masks, where it is given.
+        attacked: whether photos do, of which nothing is known; instances beside them are not looked for.
+
     Raises:
-        DataError: none that is known.
+        DataError: none that is known, or several files of instances that may be meant.
     """
     path = Path(data)
     if annotations is not None:
@@ -36,6 +43,8 @@ def recognise(data: str, annotations: Path | None) -> Format:
         if path.suffix.lower() in SUFFIXES:
             return "photos"
         raise DataError(f"{data} is a file: give the folder of pictures, and this as --annotations, if that is it")
+    if not attacked and find_instances(path) is not None:
+        return "coco"
     if layout(path) is not None:
         return "voc"
     inside = [one for one in path.iterdir() if not one.name.startswith(".")]
@@ -71,9 +80,7 @@ def read(data: str, card: ServedCard, form: Format, annotations: Path | None) ->
     elif not path.exists():
         raise DataError(f"{data} does not exist")
     elif form == "coco":
-        if annotations is None:
-            raise DataError("COCO's instances.json is missing: name it with --annotations")
-        dataset = read_coco(path, annotations, card)
+        dataset = _read_coco(path, annotations, card)
     elif form == "voc":
         folders = (path, annotations) if annotations is not None else layout(path)
         if folders is None:
@@ -86,3 +93,14 @@ def read(data: str, card: ServedCard, form: Format, annotations: Path | None) ->
     if not dataset.examples:
         raise DataError(f"{data} holds no pictures: expected files that end in {', '.join(sorted(SUFFIXES))}")
     return dataset
+
+
+def _read_coco(path: Path, annotations: Path | None, card: ServedCard) -> Dataset:
+    """Read COCO's instances; where their file is not given it is looked for, and a note says which it is."""
+    if annotations is not None:
+        return read_coco(path, annotations, card)
+    found = find_instances(path)
+    if found is None:
+        raise DataError(f"{path} has no COCO instances.json in it or beside it: name it with --annotations")
+    dataset = read_coco(found.images, found.annotations, card)
+    return replace(dataset, notes=(f"instances of {found.annotations}, images in {found.images}", *dataset.notes))

@@ -90,6 +90,12 @@ def test_coco_annotations_that_are_numbered_from_0(run, street, loaded, tmp_path
     report = json.loads(run("yolov4_tiny", street, "--annotations", file, "--json").stdout)
     assert report["pictures"] == 2
     assert report["scores"]["measures"][0] == {"name": "AP", "value": pytest.approx(1.0)}
+    found = json.loads(run("yolov4_tiny", street, "--json").stdout)
+    assert found["scores"] == report["scores"]
+    assert found["notes"] == [f"instances of {file}, images in {street}", *report["notes"]]
+    assert f"instances of {file}" in run("yolov4_tiny", street, "--format", "coco").stdout
+    file.unlink()
+    assert "name it with --annotations" in run("yolov4_tiny", street, "--format", "coco", code=1).stderr
 
 
 def test_an_attack_on_the_models_own_answer(run, imagenet, tmp_path):
