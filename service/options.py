@@ -1,6 +1,7 @@
 """From the words of a query string to a task's typed options, with errors that name the option and its range."""
 
 import functools
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -9,6 +10,9 @@ from msgspec import Struct, inspect
 
 from service.errors import Reason, RequestError
 
+_NUMBER = re.compile(
+    r"(?P<sign>[ +-]?)(?P<whole>[0-9]*)(?:\.(?P<fraction>[0-9]*))?(?P<exponent>(?:[eE][+-]?[0-9]+)?)", re.ASCII
+)
 OptionsT = TypeVar("OptionsT", bound=Struct)
 
 
@@ -19,17 +23,44 @@ def parse_options(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
         RequestError: `bad_option`, naming the option, the value and what was expected; not-a-numbers are out of range.
     """
     fields = _fields(kind)
+    converted: dict[str, Any] = {}
     for name, value in given.items():
         if name not in fields:
             known = ", ".join(f"`{known}`" for known in fields)
             raise RequestError(Reason.BAD_OPTION, f"There is no option `{name[:80]}` here. The options are {known}.")
         try:
-            msgspec.convert(value, fields[name], strict=False)
+            converted[name] = from_text(value, fields[name])
         except msgspec.ValidationError:
             raise RequestError(
                 Reason.BAD_OPTION, f"`{name}={str(value)[:80]}`: expected {expected(fields[name])}."
             ) from None
-    return msgspec.convert(given, kind, strict=False)
+    return msgspec.convert(converted, kind)
+
+
+def from_text(value: Any, kind: Any) -> Any:
+    """Convert a word, or a JSON value, to an annotated type. Numbers may be written `.5`, `1.` and `+1`, too.
+
+    A plus sign in a query arrives as a space.
+
+    Raises:
+        ValidationError: it is none of the type, or out of its range; msgspec's.
+    """
+    if isinstance(value, str) and _is_number(kind):
+        number = _NUMBER.fullmatch(value)
+        if number and (number["whole"] or number["fraction"]):
+            fraction = f".{number['fraction']}" if number["fraction"] else ""
+            sign = number["sign"].replace("+", "").strip()
+            value = f"{sign}{number['whole'] or '0'}{fraction}{number['exponent']}"
+    return msgspec.convert(value, kind, strict=False)
+
+
+@functools.cache
+def _is_number(kind: Any) -> bool:
+    return isinstance(_bare(inspect.type_info(kind)), inspect.IntType | inspect.FloatType)
+
+
+def _bare(info: inspect.Type) -> inspect.Type:
+    return info.type if isinstance(info, inspect.Metadata) else info
 
 
 @functools.cache
@@ -43,8 +74,7 @@ def expected(kind: Any) -> str:
 
 
 def _in_words(info: inspect.Type) -> str:
-    if isinstance(info, inspect.Metadata):
-        return _in_words(info.type)
+    info = _bare(info)
     if isinstance(info, inspect.LiteralType):
         return "one of " + ", ".join(f"`{value}`" for value in info.values)
     if isinstance(info, inspect.BoolType):

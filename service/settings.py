@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 import msgspec
 from msgspec import Meta, Struct, inspect
 
-from service.options import expected
+from service.options import expected, from_text
 from zoo.variables import PREFIX, Unknown, is_service_link, unknown
 
 # Units, by the end of a setting's name.
@@ -141,7 +141,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         value = environment.get(PREFIX + name.upper(), "").strip()
         if value and not is_service_link(PREFIX + name.upper(), value):
             try:
-                given[name] = msgspec.convert(value, kind, strict=False)
+                given[name] = from_text(value, kind)
             except msgspec.ValidationError:
                 raise SettingError(f"{PREFIX}{name.upper()}={value}: expected {expected(kind)}.") from None
     return Settings(**given)

@@ -19,11 +19,12 @@ from filelock import FileLock
 from zoo.card import LARGEST_GRAPH, AnyServed, is_name, read_served_card, write_served_card
 from zoo.errors import CardError, StoreError
 from zoo.files import shown
-from zoo.verification import Contents, check_folder, files_of, read_folder, verify_folder
+from zoo.verification import Contents, check_folder, files_of, is_of_system, read_folder, verify_folder
 
 __all__ = ["Contents", "Entry", "Look", "Stamps", "Store", "entries_or_say", "read_folder", "verify_folder"]
 _VERSION = re.compile("[0-9]{1,9}")
 _MOST_LINES = 20  # about what is skipped
+_MOST_NAMES = 3  # of ignored files, in a line
 
 
 Stamps = tuple[tuple[str, int, int, int], ...]
@@ -54,10 +55,17 @@ class Entry:
 
 
 class Look(NamedTuple):
-    """What a store holds: its folders by name and then version, and why others are skipped, a line for each."""
+    """What a store holds.
+
+    Attributes:
+        entries: its folders by name and then version.
+        skipped: why others are not among them, a line for each.
+        ignored: the files of operating systems in them, a line for each folder.
+    """
 
     entries: list[Entry]
     skipped: list[str]
+    ignored: list[str]
 
 
 class Store:
@@ -75,6 +83,7 @@ class Store:
         """Return every folder that may be a model's, and why others are not. What cannot be read hides no other."""
         entries: list[Entry] = []
         skipped: list[str] = []
+        ignored: list[str] = []
         for model in _folders(self.root, skipped):
             if not is_name(model.name):
                 skipped.append(f"{shown(model)} is skipped: its name is not one that a model can have")
@@ -83,18 +92,25 @@ class Store:
                 if not _VERSION.fullmatch(folder.name):
                     if not folder.name.startswith("."):  # those are what `publish` prepares
                         skipped.append(f"{shown(folder)} is skipped: the name of a version is a number")
-                elif (entry := self._entry(folder, skipped)) is not None:
+                elif (entry := self._entry(folder, skipped, ignored)) is not None:
                     entries.append(entry)
         self._cards = {entry.path: self._cards[entry.path] for entry in entries}
-        return Look(sorted(entries, key=lambda entry: (entry.name, int(entry.version))), skipped)
+        return Look(sorted(entries, key=lambda entry: (entry.name, int(entry.version))), skipped, ignored)
 
-    def _entry(self, folder: Path, skipped: list[str]) -> Entry | None:
+    def _entry(self, folder: Path, skipped: list[str], ignored: list[str]) -> Entry | None:
         name, version = folder.parent.name, folder.name
         try:
-            stamps = tuple(sorted(_stamp(folder, path) for path in files_of(folder)))
+            paths = list(files_of(folder))
+            of_system = {path for path in paths if is_of_system(path)}
+            stamps = tuple(sorted(_stamp(folder, path) for path in paths if path not in of_system))
         except (OSError, StoreError) as error:
             skipped.append(f"{shown(folder)} is skipped: {error.strerror if isinstance(error, OSError) else error}")
             return None
+        if of_system:
+            names = sorted({shown(path.name) for path in of_system})
+            ignored.append(
+                f"{shown(folder)}: ignored, as operating systems leave them: {', '.join(names[:_MOST_NAMES])}"
+            )
         if all(path.rpartition("/")[2].startswith(".") for path, *_ in stamps):
             skipped.append(f"{shown(folder)} is skipped: it is empty")
             return None
@@ -168,7 +184,8 @@ class Store:
 
 def entries_or_say(store: Store) -> list[Entry]:
     """Return the folders of a store for a command, which says on standard error what is skipped."""
-    entries, skipped = store.look()
+    entries, skipped, ignored = store.look()
+    skipped = [*skipped, *ignored]
     for line in skipped[:_MOST_LINES]:
         print(line, file=sys.stderr)  # noqa: T201
     if len(skipped) > _MOST_LINES:

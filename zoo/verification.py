@@ -5,6 +5,7 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from zoo.files import open_regular, shown
 _LARGEST_GOLDEN = 256_000_000  # bytes of a golden photo, or of golden tensors
 _MOST_FILES = 1000  # in a model's folder
 _CHUNK = 1 << 20
+_OF_SYSTEMS = {".ds_store", "thumbs.db", "desktop.ini"}  # and `._NAME`, which macOS writes beside NAME
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def _check_in_place(folder: Path, kept: dict[str, bytes] | None) -> AnyServed:
 def check_folder(folder: Path, kept: dict[str, bytes] | None = None) -> AnyServed:
     """Compare a folder with its card, and keep the files' bytes in `kept` where that is given.
 
-    Hidden files count: ONNX Runtime reads whatever file of the folder a graph names.
+    Hidden files count: ONNX Runtime reads whatever file of the folder a graph names. Those that operating systems put
+    into every folder do not: they are never read, and a server lets no graph read another file.
     """
     try:
         card = read_served_card(folder / "card.json")
@@ -70,7 +73,8 @@ def check_folder(folder: Path, kept: dict[str, bytes] | None = None) -> AnyServe
         raise StoreError(f"{error}. {_remedy(folder)}") from error
     expected = card.files
     try:
-        present = {path.relative_to(folder).as_posix() for path in files_of(folder)} - {"card.json"}
+        paths = [path for path in files_of(folder) if not is_of_system(path)]
+        present = {path.relative_to(folder).as_posix() for path in paths} - {"card.json"}
     except OSError as error:
         raise StoreError(f"{folder} cannot be read: {error.strerror}") from error
     faults = [f"{name} is missing" for name in sorted(expected.keys() - present)]
@@ -93,6 +97,15 @@ def files_of(folder: Path) -> Iterator[Path]:
         if count > _MOST_FILES:
             raise StoreError(f"{folder} holds more than {_MOST_FILES} files, which no model has")
         yield from (Path(parent, name) for name in (*files, *links))
+
+
+def is_of_system(path: Path) -> bool:
+    """Whether an operating system put this file here by itself: a regular file with one of a few names."""
+    name = path.name.lower()
+    try:
+        return (name in _OF_SYSTEMS or name.startswith("._")) and stat.S_ISREG(path.lstat().st_mode)
+    except OSError:  # it is gone meanwhile
+        return False
 
 
 def _raise(error: OSError) -> None:

@@ -27,6 +27,7 @@ from zoo.store import Entry, Store
 __all__ = ["AnyModel", "Repository", "Slot", "State", "load_folder"]
 logger = logging.getLogger(__name__)
 _MOST_LINES = 20  # about folders, of one look
+_MOST_REASONS = 3  # why folders are skipped, in what `/readyz` says
 _FOLLOW_S = 0.5  # seconds between looks at what other processes were told
 _OTHERS_S = 30.0  # seconds that an administrator waits for the other processes
 _PATIENCE = 60.0  # seconds after which the next model is loaded beside one that takes so long
@@ -208,7 +209,7 @@ class Repository(Served):
             What is missing of the folder of the model `named`, if so.
         """
         look = self._store.look()
-        lines = {line: line for line in look.skipped}
+        lines = {line: line for line in (*look.skipped, *look.ignored)}
         entries: dict[str, Entry] = {}  # of each name the latest version, which comes last
         missing: dict[str, str] = {}
         for entry in look.entries:
@@ -237,9 +238,11 @@ class Repository(Served):
         problem = ""
         if lacking or not slots:
             what = ", ".join(lacking) or "a single model"
+            reasons = "; ".join(look.skipped[:_MOST_REASONS])
             problem = (
-                f"{self._settings.models} does not hold {what}. Export it with `zooserve export "
-                f"{' '.join(lacking) or '--default'}`, or point ZOOSERVE_MODELS at the right folder."
+                f"{self._settings.models} does not hold {what}{f' that can be used ({reasons})' if reasons else ''}. "
+                f"Export it with `zooserve export {' '.join(lacking) or '--default'}`, or point ZOOSERVE_MODELS at the "
+                "right folder."
             )
         self.problem, self.slots = problem, slots
         return missing.get(named, "") if named else ""

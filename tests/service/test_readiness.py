@@ -1,5 +1,7 @@
 """What a server does with folders that are not as they should be, and with settings that cannot be met."""
 
+import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -8,6 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from service.engine.repository import Repository
+from service.metrics import Metrics
+from service.settings import Settings
 from tests.conftest import serving
 from zoo.card import read_served_card, write_served_card
 from zoo.hashing import sha256_of
@@ -75,10 +80,49 @@ def test_a_bad_folder_is_not_served_and_the_others_are(store, tmp_path, photo, d
         assert 'zooserve_model_ready{model="efficientnet_lite0"} 1.0' in server.client.get("/metrics").text
 
 
-def test_cuda_that_is_not_there_is_an_error_and_not_the_cpu(store, tmp_path):
-    with serving(tmp_path / "log", ZOOSERVE_MODELS=str(store), ZOOSERVE_DEVICE="cuda") as server:
-        body = server.wait(503)
-        assert "ZOOSERVE_DEVICE=cuda, but" in body["models"]["mobilenet_v2"]["reason"]
+def test_what_operating_systems_leave_in_a_folder_is_not_read(store, tmp_path):
+    (store / "mobilenet_v2" / "1" / ".DS_Store").write_bytes(b"macOS")
+    (store / "mobilenet_v2" / "1" / "golden" / "Thumbs.db").write_bytes(b"Windows")
+    with serving(tmp_path / "log", ZOOSERVE_MODELS=str(store)) as server:
+        server.wait(200)
+        said = server.log.read_text()
+    assert said.count("ignored, as operating systems leave them: .DS_Store, Thumbs.db") == 1
+
+
+def closed(folder: Path, monkeypatch) -> None:
+    """Whoever runs this may be root, to whom nothing is closed."""
+
+    def refuse(real):
+        def read(path="."):
+            if Path(path) == folder:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return real(path)
+
+        return read
+
+    monkeypatch.setattr(os, "scandir", refuse(os.scandir))
+    monkeypatch.setattr(os, "listdir", refuse(os.listdir))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (closed, "models is skipped: Permission denied"),
+        (lambda store, patch: closed(store / "net", patch), "models/net is skipped: Permission denied"),
+        (lambda store, patch: closed(store / "net" / "1", patch), "models/net/1 is skipped: Permission denied"),
+        (lambda store, _: (shutil.rmtree(store), store.write_text("")), "models is skipped: Not a directory"),
+    ],
+    ids=["the store", "a model", "a version", "a file in its place"],
+)
+def test_a_store_that_cannot_be_read_says_why(tmp_path, monkeypatch, spoil, says):
+    store = tmp_path / "models"
+    (store / "net" / "1").mkdir(parents=True)
+    (store / "net" / "1" / "card.json").write_text("{}")
+    spoil(store, monkeypatch)
+    repository = Repository(Settings(models=str(store)), Metrics(), lambda *_: None, lambda _: None)
+    assert not repository.ready
+    assert says in repository.problem
+    assert "zooserve export --default" in repository.problem
 
 
 def test_an_empty_store_says_what_to_do(tmp_path):
@@ -97,7 +141,6 @@ def test_an_empty_store_says_what_to_do(tmp_path):
     ],
 )
 def test_what_is_wrong_with_the_command_is_said_at_once(tmp_path, arguments, environment, words):
-    import os
 
     command = [str(Path(sys.executable).with_name("zooserve")), "serve", *arguments]
     done = subprocess.run(

@@ -48,6 +48,7 @@ def test_help_shows_the_choices_of_every_setting(name, choices):
         ("ZOOSERVE_DEVICE", "cpu", "device", "cpu"),
         ("ZOOSERVE_MAX_BATCH", "8", "max_batch", 8),
         ("ZOOSERVE_MAX_BODY_MB", "0.5", "max_body_mb", 0.5),
+        ("ZOOSERVE_MAX_BODY_MB", ".5", "max_body_mb", 0.5),
         ("ZOOSERVE_MODELS", " elsewhere ", "models", "elsewhere"),
         ("ZOOSERVE_THREADS", "", "threads", 0),
     ],
@@ -200,3 +201,31 @@ def test_a_wrong_option_is_named_with_its_range(task, words, message):
         options_of(task, words)
     assert refused.value.reason is Reason.BAD_OPTION
     assert message in refused.value.detail
+
+
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [
+        (".5", 0.5),
+        ("1.", 1.0),
+        ("+1", 1.0),
+        (" .5", 0.5),
+        ("5e-1", 0.5),
+        ("-0", 0.0),
+        ("0.5", 0.5),
+        (0.5, 0.5),
+        (1, 1.0),
+    ],
+)
+def test_a_number_may_be_written_in_any_usual_form(word, number):
+    """A plus sign in a query arrives as a space."""
+    assert options_of("detect", {"score_threshold": word}).score_threshold == number
+
+
+@pytest.mark.parametrize(
+    "word", ["nan", "inf", "0x1", "0_1", "1_0", ".", "", "+", "--1", "0,5", "\u0661", "1e400", ". 5"]
+)
+def test_what_is_no_number_is_refused_as_it_was_written(word):
+    with pytest.raises(RequestError) as refused:
+        options_of("detect", {"score_threshold": word})
+    assert refused.value.detail == f"`score_threshold={word}`: expected a number from 0 to 1."

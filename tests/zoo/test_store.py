@@ -15,7 +15,7 @@ import pytest
 
 from zoo import verification
 from zoo.errors import StoreError
-from zoo.store import Store, read_folder, verify_folder
+from zoo.store import Store, entries_or_say, read_folder, verify_folder
 
 
 @pytest.fixture
@@ -238,6 +238,36 @@ def test_hidden_files_count(store, served, name):
     assert str(error.value).isprintable()
 
 
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "golden/._photo.png", "._model.onnx", "golden/desktop.ini"])
+def test_files_that_operating_systems_leave_are_ignored_and_said(store, served, name, capsys):
+    folder = store.publish(served.card, served.files)
+    before = store.look()
+    (folder / name).write_bytes(b"not read")
+    look = store.look()
+    assert look.entries[0].stamps == before.entries[0].stamps, "a server does not load the model again"
+    assert (before.ignored, look.skipped) == ([], [])
+    assert look.ignored == [f"{folder}: ignored, as operating systems leave them: {Path(name).name}"]
+    assert verify_folder(folder).name == "net"
+    assert set(read_folder(folder).files) == set(served.files)
+    entries_or_say(store)
+    assert "as operating systems leave them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "._x"])
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_only_has_the_name_of_such_a_file_counts(store, served, name, kind):
+    folder = store.publish(served.card, served.files)
+    if kind == "link":
+        (folder / name).symlink_to(folder / "model.onnx")
+    elif kind == "pipe":
+        os.mkfifo(folder / name)
+    else:
+        (folder / name).mkdir()
+        (folder / name / "weights").write_bytes(b"weights")
+    with pytest.raises(StoreError, match=r"is not named in card\.json"):
+        verify_folder(folder)
+
+
 def test_a_folder_of_very_many_files_is_refused(store, served):
     folder = store.publish(served.card, served.files)
     for i in range(1100):
@@ -297,7 +327,7 @@ def test_stray_folders_are_skipped_with_a_line(store, served, models, monkeypatc
 
     monkeypatch.setattr(os, "scandir", closed(scandir))  # whoever runs this may be root, to whom nothing is closed
     monkeypatch.setattr(os, "listdir", closed(listdir))
-    entries, skipped = store.look()
+    entries, skipped, _ = store.look()
     assert [(entry.name, entry.version) for entry in entries] == [("net", "1")]
     assert [line for line in skipped if not line.isprintable()] == []
     said = {line.partition(" is skipped")[0].removeprefix(f"{models}/") for line in skipped}
