@@ -74,6 +74,8 @@ def serve(host: str, port: int, models: str | None) -> None:
         raise click.ClickException(f"ZOOSERVE_GRPC_PORT={port}: HTTP has this port; choose another for one of them.")
     if settings.grpc_port:
         _check_port(address, settings.grpc_port, "ZOOSERVE_GRPC_PORT=")
+    if os.environ.get("ZOOSERVE_HOST", str(address)) != str(address):
+        raise click.ClickException("ZOOSERVE_HOST is not a setting: --host or HOST chooses the address.")
     os.environ["ZOOSERVE_HOST"] = str(address)  # for the processes, whose second port is to be there too
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
     _tell(address, port, settings, guard)

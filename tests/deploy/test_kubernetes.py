@@ -107,7 +107,7 @@ def test_the_grace_period_covers_the_stop():
         manifests = build(overlay)
         pod = one(manifests, "Deployment")["spec"]["template"]["spec"]
         wait = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
-        settings = {name: default for name, default, _, _ in table({})} | one(manifests, "ConfigMap")["data"]
+        settings = {row.name: row.default for row in table({})} | one(manifests, "ConfigMap")["data"]
         longest = float(settings["ZOOSERVE_DRAIN_S"]) + float(settings["ZOOSERVE_TIMEOUT_MS"]) / 1000
         assert wait + longest < pod["terminationGracePeriodSeconds"]
 

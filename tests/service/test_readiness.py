@@ -138,6 +138,7 @@ def test_an_empty_store_says_what_to_do(tmp_path):
         (["--port", "0"], {}, "--port"),
         (["--host", "not an address"], {}, "not an address"),
         ([], {"ZOOSERVE_THREADS": "many"}, "ZOOSERVE_THREADS=many"),
+        ([], {"ZOOSERVE_HOST": "0.0.0.0"}, "--host or HOST chooses the address"),
     ],
 )
 def test_what_is_wrong_with_the_command_is_said_at_once(tmp_path, arguments, environment, words):
