@@ -366,7 +366,7 @@ def page(result: Report) -> str:
     where = result.machine
     return (
         f"# Faults\n\nAs printed by `{result.command}` on {result.date[:10]}: {where.cores} cores, shared with other "
-        f"work (load average {where.load:g} at the start), {MODEL}, {CLIENTS} clients.\n\n{table(result.results)}\n"
+        f"work (load average {where.load:g} at the start), {MODEL}, {CLIENTS} clients.\n\n{table(result.details)}\n"
     )
 
 

@@ -1,8 +1,12 @@
-"""What every load test writes: JSON with machine, versions, date and command; Markdown tables; plots."""
+"""What every load test writes: JSON of one schema for all tools, Markdown tables, plots.
+
+`report.schema.json` beside this file is that schema, for other programs. `python -m loadtests.report` prints it.
+"""
 
 import json
 import os
 import platform
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,9 +17,18 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+SCHEMA_VERSION: Literal[2] = 2  # 1 had no number, and no common figures
+SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
+_SECRET = re.compile(r"--[\w-]*(key|token|secret|password)$")
+_USER = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+class ReportError(ValueError):
+    """A file that is no report, or one of another version, with what is wrong about it."""
+
 
 class Machine(Struct, frozen=True):
-    """Where it was measured. `load` is the load average over one minute at the start: what else was running."""
+    """Where the load came from. `load` is the load average over one minute at the start: what else was running."""
 
     processor: str
     cores: int
@@ -25,16 +38,98 @@ class Machine(Struct, frozen=True):
     load: float
 
 
-class Report(Struct, frozen=True):
-    """One run of a load test. `results` is the test's own."""
+class TestedServer(Struct, frozen=True):
+    """The server that was loaded, and what it was asked.
 
-    test: str
+    Attributes:
+        url: without a key or a user.
+        protocol: how it was reached.
+        task: such as `classify`; several with commas.
+        model, version: that answered; empty where it is not one model.
+    """
+
+    __test__ = False  # pytest: this is no test
+
+    url: str
+    protocol: Literal["http", "https", "grpc", "grpcs"] = "http"
+    task: str = ""
+    model: str = ""
+    version: str = ""
+
+
+class Window(Struct, frozen=True):
+    """A part of a measurement in figures, as `Measurement` has them."""
+
+    seconds: float
+    requests: int
+    errors: int
+    rate_per_s: float
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+
+
+class Measurement(Struct, frozen=True, kw_only=True):
+    """One load in figures. Latencies are of the right answers alone; None where there was none, or it is not known.
+
+    Attributes:
+        name: tells the measurements of a report apart, such as `8 clients`; the same in every run.
+        clients: how many asked at a time, each after its answer (closed loop); None in an open loop.
+        offered_per_s: requests per second that were due, whether answered or not (open loop); None in a closed loop.
+        seconds: that the figures are about.
+        requests, errors: how many were due; how many of them were not answered rightly.
+        rate_per_s: right answers per second.
+        max_ms: the longest latency.
+        late_p99_ms: how late the client itself was in sending: a sign that it was short of time.
+        stable: whether the windows agree (see `loadtests.stats.stable`); None where that was not judged.
+        windows: the parts whose sum this is; empty where there are none.
+        statuses, failures: how many answers came with each status; how many requests got none, by reason.
+    """
+
+    name: str
+    clients: int | None = None
+    offered_per_s: float | None = None
+    seconds: float
+    requests: int
+    errors: int
+    rate_per_s: float
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+    mean_ms: float | None = None
+    max_ms: float | None = None
+    late_p99_ms: float | None = None
+    stable: bool | None = None
+    windows: list[Window] = []
+    statuses: dict[str, int] = {}
+    failures: dict[str, int] = {}
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """One run of a load test.
+
+    Attributes:
+        schema_version: of this format.
+        tool: such as `compare`, for `python -m loadtests.compare`.
+        date: when it ended, ISO 8601 in UTC.
+        command: that repeats it; keys and passwords are left out.
+        versions: of packages, by name.
+        target: the server; None where the tool starts servers of its own, or none.
+        settings: that change the figures, by name.
+        measurements: what all tools have in common.
+        details: the tool's own.
+    """
+
+    schema_version: Literal[2]
+    tool: str
     date: str
     command: str
     machine: Machine
     versions: dict[str, str]
+    target: TestedServer | None = None
     settings: dict[str, Any]
-    results: Any
+    measurements: list[Measurement] = []
+    details: Any = None
 
 
 class Point(Struct, frozen=True):
@@ -80,17 +175,45 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def report(
-    test: str,
+    tool: str,
     arguments: Sequence[str],
     where: Machine,
     installed: Mapping[str, str],
     settings: Mapping[str, Any],
-    results: Any,
+    details: Any = None,
+    *,
+    target: TestedServer | None = None,
+    measurements: Sequence[Measurement] = (),
 ) -> Report:
-    """Put a report together, dated now. The command is `python -m loadtests.<test> arguments`."""
-    command = shlex.join(["python", "-m", f"loadtests.{test}", *arguments])
-    date = datetime.now(UTC).isoformat(timespec="seconds")
-    return Report(test, date, command, where, dict(installed), dict(settings), results)
+    """Put a report together, dated now. The command is `python -m loadtests.<tool> arguments`, without secrets."""
+    return Report(
+        schema_version=SCHEMA_VERSION,
+        tool=tool,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=shlex.join(["python", "-m", f"loadtests.{tool}", *without_secrets(arguments)]),
+        machine=where,
+        versions=dict(installed),
+        target=target,
+        settings=dict(settings),
+        measurements=list(measurements),
+        details=details,
+    )
+
+
+def without_secrets(arguments: Iterable[str]) -> list[str]:
+    """Return a command's arguments with `...` for the values of `--api-key` and the like, and for users in URLs."""
+    kept: list[str] = []
+    secret = False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if secret:
+            kept.append("...")
+        elif equals and _SECRET.match(name):
+            kept.append(f"{name}=...")
+        else:
+            kept.append(_USER.sub("", argument))
+        secret = not secret and _SECRET.match(argument) is not None
+    return kept
 
 
 def write_json(path: Path, result: Report) -> None:
@@ -98,6 +221,28 @@ def write_json(path: Path, result: Report) -> None:
     rounded = json.loads(msgspec.json.encode(result), parse_float=lambda text: round(float(text), 4))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rounded, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Report:
+    """Read a report that `write_json` wrote.
+
+    Raises:
+        ReportError: the file cannot be read, is no report, or is one of another version of the schema.
+    """
+    try:
+        found = msgspec.json.decode(path.read_bytes())
+        given = found.get("schema_version", 1) if isinstance(found, dict) else SCHEMA_VERSION
+        if given != SCHEMA_VERSION:
+            raise ReportError(f"{path}: schema_version {given}, expected {SCHEMA_VERSION}: measure again")
+        return msgspec.convert(found, Report)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ReportError(f"{path}: not a report of a load test: {error}") from error
+
+
+def schema() -> str:
+    """Return the JSON Schema (2020-12) of what `write_json` writes."""
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return json.dumps(dialect | msgspec.json.schema(Report), indent=2, ensure_ascii=False) + "\n"
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -160,3 +305,7 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    print(schema(), end="")  # noqa: T201

@@ -1,5 +1,9 @@
-"""From samples to figures: percentiles of one load, medians over rounds. Called by everything that reports a load."""
+"""From samples to figures: percentiles of one load, whether its windows agree, medians over rounds.
 
+Called by everything that reports a load.
+"""
+
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
@@ -9,8 +13,14 @@ import numpy as np
 from msgspec import Struct
 
 from loadtests.client import Load, Sample
+from loadtests.report import Measurement, Window
 
 T = TypeVar("T")
+WINDOWS = 3  # consecutive ones that must agree
+STABILITY = 0.05  # share by which each of them may differ from their mean
+# Answers that a window needs before its p99 is judged, too: of fewer, the hundredth that lies above it are so few that
+# chance alone moves it by more than STABILITY.
+P99_NEEDS = 10_000
 
 
 class Summary(Struct, frozen=True):
@@ -78,6 +88,114 @@ def summarise(load: Load) -> Summary:
         failures=dict(Counter(s.failure for s in samples if s.failure)),
         late_p99=percentile([1000 * s.late for s in samples], 99) or 0.0,
     )
+
+
+def window(load: Load) -> Window:
+    """Turn a load into one window's figures."""
+    found = summarise(load)
+    return Window(elapsed(load), found.requests, found.errors, found.rate, found.p50, found.p90, found.p99)
+
+
+def measurement(
+    name: str,
+    loads: Sequence[Load],
+    *,
+    clients: int | None = None,
+    offered_per_s: float | None = None,
+    stability: float | None = None,
+) -> Measurement:
+    """Turn loads that followed each other, a window each, into one measurement over all of them.
+
+    Args:
+        name: what it is called.
+        loads: at least one.
+        clients: of a closed loop.
+        offered_per_s: of an open loop.
+        stability: judges whether the windows agree; None leaves that open.
+    """
+    whole = summarise(Load([sample for load in loads for sample in load.samples], 0.0))
+    seconds = sum(elapsed(load) for load in loads)
+    windows = [window(load) for load in loads]
+    return Measurement(
+        name=name,
+        clients=clients,
+        offered_per_s=offered_per_s,
+        seconds=seconds,
+        requests=whole.requests,
+        errors=whole.errors,
+        rate_per_s=whole.succeeded / seconds if seconds else 0.0,
+        p50_ms=whole.p50,
+        p90_ms=whole.p90,
+        p99_ms=whole.p99,
+        mean_ms=whole.mean,
+        max_ms=whole.worst,
+        late_p99_ms=whole.late_p99,
+        stable=None if stability is None else stable(windows, stability),
+        windows=windows,
+        statuses=whole.statuses,
+        failures=whole.failures,
+    )
+
+
+def measurement_of(name: str, seconds: float, found: Summary, *, clients: int | None = None) -> Measurement:
+    """Turn a summary of `seconds` into a measurement without windows."""
+    return Measurement(
+        name=name,
+        clients=clients,
+        seconds=seconds,
+        requests=found.requests,
+        errors=found.errors,
+        rate_per_s=found.rate,
+        p50_ms=found.p50,
+        p90_ms=found.p90,
+        p99_ms=found.p99,
+        mean_ms=found.mean,
+        max_ms=found.worst,
+        late_p99_ms=found.late_p99,
+        statuses=found.statuses,
+        failures=found.failures,
+    )
+
+
+def stable(windows: Sequence[Window], within: float = STABILITY) -> bool:
+    """Say whether the last three windows agree: in rate and p50, and in p99 where there are answers enough for one.
+
+    perf_analyzer does the same: each figure may differ from the mean of the three by `within`. A window in which
+    nothing was answered agrees with none.
+    """
+    last = windows[-WINDOWS:]
+    if len(last) < WINDOWS:
+        return False
+    return all(spread(figures) <= within for figures in _judged(last).values())
+
+
+def instability(windows: Sequence[Window]) -> str:
+    """Say how far the last three windows are apart, figure by figure, such as `rate ±12 %, p50 ±3 %`."""
+    last = windows[-WINDOWS:]
+    if len(last) < WINDOWS:
+        return f"{len(last)} of {WINDOWS} windows"
+    if any(w.p50_ms is None for w in last):
+        return "a window without answers"
+    return ", ".join(f"{name} ±{100 * spread(figures):.0f} %" for name, figures in _judged(last).items())
+
+
+def spread(values: Sequence[float | None]) -> float:
+    """Return how far the farthest value is from the mean, as a share of that; infinite where one is missing or 0."""
+    known = [value for value in values if value]
+    if len(known) < len(values) or not known:
+        return math.inf
+    mean = sum(known) / len(known)
+    return max(abs(value / mean - 1) for value in known)
+
+
+def _judged(windows: Sequence[Window]) -> dict[str, list[float | None]]:
+    figures: dict[str, list[float | None]] = {
+        "rate": [w.rate_per_s for w in windows],
+        "p50": [w.p50_ms for w in windows],
+    }
+    if all(w.requests - w.errors >= P99_NEEDS for w in windows):
+        figures["p99"] = [w.p99_ms for w in windows]
+    return figures
 
 
 def milliseconds(samples: Iterable[Sample]) -> list[float]:

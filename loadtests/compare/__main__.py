@@ -18,7 +18,7 @@ from loadtests.compare.servers import SERVERS
 from loadtests.compare.tables import NOTE, closed_table, open_table, panels, scenario_table
 from loadtests.compare.trial import Bench, Plan, rate_of, run_rounds
 from loadtests.photo import photo
-from loadtests.report import Report, machine, plot, report, versions, write_json
+from loadtests.report import Report, ReportError, machine, plot, read_json, report, versions, write_json
 from zoo.errors import ZooError
 
 PEERS = tuple(name for name in SERVERS if name != "zooserve")
@@ -119,8 +119,12 @@ def main(
     that does the same work with the same pixels. A server's answer must be the bare loop's before anything counts.
     """
     if show is not None:
-        earlier = msgspec.json.decode(show.read_bytes(), type=Report)
-        _present(msgspec.convert(earlier.results, Results), plot_path, earlier)
+        try:
+            earlier = read_json(show)
+            found = msgspec.convert(earlier.details, Results)
+        except (ReportError, msgspec.ValidationError) as error:
+            raise click.ClickException(f"{show} cannot be shown: {error}") from error
+        _present(found, plot_path, earlier)
         return
     plan = Plan(
         rounds=rounds,

@@ -69,7 +69,7 @@ def test_from_end_to_end(models, tmp_path):
     command += ["--client-core", "0", "--no-scenarios"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    (trial,) = json.loads(out.read_text())["results"]["trials"]
+    (trial,) = json.loads(out.read_text())["details"]["trials"]
     assert trial["problem"] == "", done.stderr
     assert set(trial["closed"]) == {"1", "4"}
     assert all(load["requests"] == load["succeeded"] > 0 for load in trial["closed"].values())

@@ -33,7 +33,7 @@ def test_all_parts_on_the_cpu(models, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     written = json.loads(out.read_text())
-    rows = written["results"]["rows"]
+    rows = written["details"]["rows"]
     assert {row["part"] for row in rows} == {"decode", "session", "http"}
     failed = [row for row in rows if row["rate"] is None]
     assert [row["way"] for row in failed] == ["CUDA graphs"]
@@ -43,7 +43,7 @@ def test_all_parts_on_the_cpu(models, tmp_path):
     assert ("http", "fp16, workers 1", "concurrency 4") in ways
     assert all(row["rate"] > 0 and row["p50"] <= row["p99"] for row in rows if row not in failed)
     assert not any("errors" in row["note"] for row in rows)
-    assert list(written["results"]["nodes"]["mobilenet_v2"]) == ["CPUExecutionProvider"]
+    assert list(written["details"]["nodes"]["mobilenet_v2"]) == ["CPUExecutionProvider"]
     assert markdown.read_text().count("\n|") == len(rows) + 1
     assert written["versions"]["onnxruntime"] == ort.__version__
 

@@ -25,7 +25,7 @@ def test_single_stream_on_the_service(server, tmp_path):
     assert "LoadGen says VALID" in done.stdout
     assert "Result is : VALID" in done.stdout
     written = json.loads(out.read_text())
-    results = written["results"]
+    results = written["details"]
     assert (results["model"], results["photos"]) == ("mobilenet_v2", ["cup.jpg"])
     assert results["trials"][0]["outcomes"].keys() == {"200"}
     assert written["versions"]["mlcommons-loadgen"]

@@ -24,7 +24,7 @@ def test_a_short_soak(server, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "no error: 0 errors" in done.stdout
     assert done.stdout.count("not judged") == 2
-    results = json.loads(out.read_text())["results"]
+    results = json.loads(out.read_text())["details"]
     assert [record["end"] for record in results["records"]] == [2.0, 4.0, 6.0]
     assert all(record["resident_mb"] > 100 and record["processes"] >= 1 for record in results["records"])
     assert all(record["queue_depth"] is not None and record["p99"] > 0 for record in results["records"])
