@@ -7,14 +7,12 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
             $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 # onnxruntime-gpu where there is an NVIDIA driver, onnxruntime elsewhere.
 ACCELERATOR ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
-# Libraries that bring more models by name, for their tests; `make test FAMILIES=` leaves them out (and skips those).
-FAMILIES ?= timm ultralytics libreyolo
 BIN := $(VENV)/bin
-empty :=
-comma := ,
+PIP := $(BIN)/pip --quiet --disable-pip-version-check
+INSTALL := $(BIN)/python requirements/install.py $(if $(filter cpu,$(ACCELERATOR)),--cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format models clean
+.PHONY: help serve test lint format lock models clean
 
 help: ## Show this help
 	@echo "zooserve: pretrained vision models, from checkpoint to a low-latency endpoint"
@@ -41,6 +39,9 @@ format: $(VENV)/.dev ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+lock: $(VENV)/.dev ## Renew the locks of all environments; ARGS=--upgrade takes the newest versions
+	@PATH="$(abspath $(BIN)):$$PATH" requirements/lock $(ARGS)
+
 models: $(VENV)/.dev
 	@$(BIN)/zooserve export --default
 
@@ -52,20 +53,17 @@ $(BIN)/python:
 	@echo "Making a virtual environment in $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "python -m venv failed; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 
-$(VENV)/.serve: pyproject.toml | $(BIN)/python
-	@echo "Installing zooserve and what it needs (torch is about 5 GB; this happens once)"
-	@# Older pips try combinations of OpenTelemetry's releases for minutes; a current one needs seconds.
-	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[$(ACCELERATOR),export]'
+$(VENV)/.serve: pyproject.toml requirements/serve-$(ACCELERATOR).txt requirements/export.txt | $(BIN)/python
+	@echo "Installing zooserve and what it needs; this happens once"
+	@# A Python's own pip may be too old to read the locks' markers quickly.
+	@$(PIP) install --upgrade pip
+	@$(INSTALL) serve-$(ACCELERATOR) export
+	@$(PIP) install --no-deps --build-constraint requirements/build.txt -e .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.serve pyproject.toml
+$(VENV)/.dev: $(VENV)/.serve requirements/dev.txt requirements/no-deps.txt
 	@echo "Installing the tools for checks and tests"
-	@$(BIN)/pip install --quiet --disable-pip-version-check \
-	  -e '.[$(subst $(empty) $(empty),$(comma),$(ACCELERATOR) export dev $(FAMILIES))]'
-	@# Clients that the tests speak with; their own requirements name older libraries than ours.
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'tritonclient>=2.73' 'kserve>=0.21'
-	@# Its own requirements name opencv-python, which would lie over opencv-python-headless.
-	@case ' $(FAMILIES) ' in *' libreyolo '*) \
-	  $(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'libreyolo>=1.6' ;; esac
+	@$(INSTALL) serve-$(ACCELERATOR) export dev
+	@# Clients that the tests speak with, and libreyolo: without their own requirements, see requirements/lock.
+	@$(INSTALL) no-deps --no-deps
 	@touch $@
