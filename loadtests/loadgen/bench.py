@@ -9,12 +9,12 @@ from tempfile import TemporaryDirectory
 from urllib.parse import urlencode
 
 from loadtests.album import Photo, album
-from loadtests.client import Address, Limits, Request, closed_loop, fetch, run
-from loadtests.connections import address_of
+from loadtests.client import Limits, Request, closed_loop, fetch, run
 from loadtests.loadgen.sut import SystemUnderTest
 from loadtests.loadgen.trial import Spec, Trial, conduct
 from loadtests.loadgen.wire import Plan
 from loadtests.stats import summarise
+from loadtests.target import Target as ServerTarget
 
 _PATIENCE = 60.0  # seconds that the senders get to be ready
 _PROBE = 2.0  # seconds
@@ -62,7 +62,7 @@ class Bench:
         self.photos: list[Photo] = album(target.photos)
         self._say = say
         self._logs = logs
-        self._address: Address = address_of(target.url)
+        self._address = ServerTarget.parse(target.url)
         self._requests = [Request("POST", target.path, {"Content-Type": p.content_type}, p.data) for p in self.photos]
         answer = self._ask()
         self.model, self.version = str(answer["model"]), str(answer["version"])

@@ -26,7 +26,7 @@ class Sender(asyncio.Protocol):
         self._plan = plan
         self._connections = Connections(Address(plan.host, plan.port), plan.timeout)
         self._requests = [
-            Request("POST", plan.path, {"Content-Type": kind}, data).encode(self._connections.address)
+            Request("POST", plan.path, {"Content-Type": kind}, data).encode(self._connections.server)
             for kind, data in plan.photos
         ]
         self._answers = Answers()

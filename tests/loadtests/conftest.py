@@ -13,8 +13,11 @@ from loadtests.client import Address, Request
 class Tiny:
     """Answers by path: `/ok`, `/status/429`, `/wait/SECONDS`, `/chunked`, `/last` (then closes), `/break`, `/noise`.
 
-    Any other path is answered with `status` and `body`, after `seconds` of work, one request at a time.
+    `/v1/models` is answered with `models`. Any other path is answered with `status` and `body`, after `seconds` of
+    work, one request at a time.
     """
+
+    models = b'{"models": [{"name": "m", "version": "1", "task": "classify", "state": "ready", "default": true}]}'
 
     def __init__(self) -> None:
         self.status, self.body, self.seconds = "200", b"ok", 0.0
@@ -74,8 +77,8 @@ class Tiny:
             return True
         if kind == "wait":
             await asyncio.sleep(float(more[0]))
-        status, body = more[0] if kind == "status" else "200", b"ok"
-        if kind not in ("ok", "wait", "status", "last"):
+        status, body = more[0] if kind == "status" else "200", self.models if path == "/v1/models" else b"ok"
+        if kind not in ("ok", "wait", "status", "last") and path != "/v1/models":
             async with self._work:
                 await asyncio.sleep(self.seconds)
             status, body = self.status, self.body
