@@ -20,6 +20,7 @@ Word = Literal["faster", "slower", "within noise", "not known"]
 NOISE = 0.05
 _FIGURES = {"rate": "rate_per_s", "p50": "p50_ms", "p90": "p90_ms", "p99": "p99_ms"}
 _UNITS = {"rate": "/s"}
+_NAMED = 3  # measurements that only one result has; the others are counted
 _OUTPUTS = ("json", "markdown", "plot", "logs", "url", "photos")  # settings that change no figure
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _EXAMPLES = """
@@ -93,8 +94,10 @@ def differences(before: Report, after: Report) -> list[str]:
     names = [name for name in dict.fromkeys([*old, *new]) if not name.startswith(_OUTPUTS)]
     found += [_differ(f"setting {name}", old.get(name), new.get(name)) for name in names]
     for one, other, which in ((before, after, "before"), (after, before, "after")):
-        names = {m.name for m in other.measurements}
-        found += [f"measurement {m.name}: only {which}" for m in one.measurements if m.name not in names]
+        shared = {m.name for m in other.measurements}
+        if only := [m.name for m in one.measurements if m.name not in shared]:
+            more = f" and {len(only) - _NAMED} more" if len(only) > _NAMED else ""
+            found.append(f"measurements only {which}: {'; '.join(only[:_NAMED])}{more}")
     return [words for words in found if words]
 
 
@@ -173,9 +176,10 @@ def main(before: Path, after: Path, noise: float, anyway: bool, fail_if: Sequenc
     click.echo(table(found))
     earlier: Mapping[str, Measurement] = {one.name: one for one in old.measurements}
     click.echo("".join(_errors(earlier[one.name], one) for one in new.measurements if one.name in earlier), nl=False)
-    unstable = [m.name for m in (*old.measurements, *new.measurements) if m.stable is False]
-    if unstable:
-        click.echo(f"\nNot stable, so do not trust: {', '.join(dict.fromkeys(unstable))}")
+    compared = {change.measurement for change in found}
+    shaky = [m.name for m in (*old.measurements, *new.measurements) if m.stable is False and m.name in compared]
+    if shaky:
+        click.echo(f"\nNot stable, so do not trust: {'; '.join(dict.fromkeys(shaky))}")
     exit_if_failed(judge(fail_if, new.measurements, earlier))
 
 

@@ -82,7 +82,7 @@ class Measurement(Struct, frozen=True, kw_only=True):
         max_ms: the longest latency.
         late_p99_ms: how late the client itself was in sending: a sign that it was short of time.
         stable: whether the windows agree (see `loadtests.stats.stable`); None where that was not judged.
-        windows: the parts whose sum this is; empty where there are none.
+        windows: the parts that this was made of: one after the other, or the rounds of a tool that goes by turns.
         statuses, failures: how many answers came with each status; how many requests got none, by reason.
     """
 

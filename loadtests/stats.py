@@ -137,23 +137,37 @@ def measurement(
     )
 
 
-def measurement_of(name: str, seconds: float, found: Summary, *, clients: int | None = None) -> Measurement:
-    """Turn a summary of `seconds` into a measurement without windows."""
+def medians(
+    name: str, rounds: Sequence[Summary], *, clients: int | None = None, offered_per_s: float | None = None
+) -> Measurement:
+    """Turn the rounds of a tool that goes by turns into one measurement: medians, and a window for each round.
+
+    Three rounds or more are judged as `stable` judges windows.
+    """
+    windows = [
+        Window(
+            one.succeeded / one.rate if one.rate else 0.0, one.requests, one.errors, one.rate, one.p50, one.p90, one.p99
+        )
+        for one in rounds
+    ]
     return Measurement(
         name=name,
         clients=clients,
-        seconds=seconds,
-        requests=found.requests,
-        errors=found.errors,
-        rate_per_s=found.rate,
-        p50_ms=found.p50,
-        p90_ms=found.p90,
-        p99_ms=found.p99,
-        mean_ms=found.mean,
-        max_ms=found.worst,
-        late_p99_ms=found.late_p99,
-        statuses=found.statuses,
-        failures=found.failures,
+        offered_per_s=offered_per_s,
+        seconds=sum(one.seconds for one in windows),
+        requests=sum(one.requests for one in rounds),
+        errors=sum(one.errors for one in rounds),
+        rate_per_s=median_of(rounds, lambda one: one.rate) or 0.0,
+        p50_ms=median_of(rounds, lambda one: one.p50),
+        p90_ms=median_of(rounds, lambda one: one.p90),
+        p99_ms=median_of(rounds, lambda one: one.p99),
+        mean_ms=median_of(rounds, lambda one: one.mean),
+        max_ms=max((one.worst for one in rounds if one.worst is not None), default=None),
+        late_p99_ms=median_of(rounds, lambda one: one.late_p99),
+        stable=stable(windows) if len(windows) >= WINDOWS else None,
+        windows=windows,
+        statuses=dict(sum((Counter(one.statuses) for one in rounds), Counter())),
+        failures=dict(sum((Counter(one.failures) for one in rounds), Counter())),
     )
 
 

@@ -73,8 +73,12 @@ def test_measurements_without_windows_have_the_least_noise():
         ({"target": replace(SERVER, model="resnet50")}, ["target, model: mobilenet_v2 and resnet50"]),
         ({"target": None}, ["target: only one of the two results names its server"]),
         (
+            {"measurements": [measured("8 clients"), *(measured(str(n)) for n in range(5))]},
+            ["measurements only after: 0; 1; 2 and 2 more"],
+        ),
+        (
             {"measurements": [measured("1 client")]},
-            ["measurement 8 clients: only before", "measurement 1 client: only after"],
+            ["measurements only before: 8 clients", "measurements only after: 1 client"],
         ),
     ],
 )
