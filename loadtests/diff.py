@@ -21,7 +21,7 @@ NOISE = 0.05
 _FIGURES = {"rate": "rate_per_s", "p50": "p50_ms", "p90": "p90_ms", "p99": "p99_ms"}
 _UNITS = {"rate": "/s"}
 _NAMED = 3  # measurements that only one result has; the others are counted
-_OUTPUTS = ("json", "markdown", "plot", "logs", "url", "photos")  # settings that change no figure
+_OUTPUTS = ("json", "markdown", "plot", "logs", "url")  # settings that change no figure
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _EXAMPLES = """
 \b

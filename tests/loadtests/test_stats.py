@@ -110,16 +110,16 @@ def a_window(rate=100.0, p50=10.0, p99=50.0, answers=100):
 @pytest.mark.parametrize(
     ("windows", "within", "agree", "words"),
     [
-        ([{}, {}, {}], 0.05, True, "rate ±0 %, p50 ±0 %"),
+        ([{}, {}, {}], 0.05, True, "p50 ±0.0 %, rate ±0.0 %"),
         ([{}, {}], 0.05, False, "2 of 3 windows"),
         ([], 0.05, False, "0 of 3 windows"),
-        ([{"rate": 1.0}, {}, {}, {}], 0.05, True, "rate ±0 %, p50 ±0 %"),  # the last three count
-        ([{}, {}, {}, {"rate": 1.0}], 0.05, False, "rate ±99 %, p50 ±0 %"),
-        ([{"rate": 96.0}, {}, {"rate": 104.0}], 0.05, True, "rate ±4 %, p50 ±0 %"),
-        ([{"rate": 94.0}, {}, {"rate": 106.0}], 0.05, False, "rate ±6 %, p50 ±0 %"),
-        ([{"rate": 94.0}, {}, {"rate": 106.0}], 0.10, True, "rate ±6 %, p50 ±0 %"),
-        ([{"p50": 8.0}, {}, {"p50": 12.0}], 0.05, False, "rate ±0 %, p50 ±20 %"),
-        ([{"p99": 20.0}, {}, {}], 0.05, True, "rate ±0 %, p50 ±0 %"),  # too few answers to judge a p99
+        ([{"rate": 1.0}, {}, {}, {}], 0.05, True, "p50 ±0.0 %, rate ±0.0 %"),  # the last three count
+        ([{}, {}, {}, {"rate": 1.0}], 0.05, False, "p50 ±0.0 %, rate ±98.5 %"),
+        ([{"rate": 96.0}, {}, {"rate": 104.0}], 0.05, True, "p50 ±0.0 %, rate ±4.0 %"),
+        ([{"rate": 94.0}, {}, {"rate": 106.0}], 0.05, False, "p50 ±0.0 %, rate ±6.0 %"),
+        ([{"rate": 94.0}, {}, {"rate": 106.0}], 0.10, True, "p50 ±0.0 %, rate ±6.0 %"),
+        ([{"p50": 8.0}, {}, {"p50": 12.0}], 0.05, False, "p50 ±20.0 %, rate ±0.0 %"),
+        ([{"p99": 20.0}, {}, {}], 0.05, True, "p50 ±0.0 %, rate ±0.0 %"),  # too few answers to judge a p99
         ([{"p50": None}, {}, {}], 0.05, False, "a window without answers"),
         ([{"p50": None}] * 3, 0.05, False, "a window without answers"),
     ],
@@ -129,11 +129,19 @@ def test_windows_that_agree(windows, within, agree, words):
     assert (stable(windows, within), instability(windows)) == (agree, words)
 
 
+def test_in_an_open_loop_the_share_that_was_answered_is_judged():
+    by_chance = [a_window(rate=rate) for rate in (80.0, 100.0, 120.0)]
+    refused = [*by_chance[:2], Window(1.0, 100, 12, 120.0, 10.0, 10.0, 50.0)]
+    assert not stable(by_chance)
+    assert stable(by_chance, opened=True)
+    assert (stable(refused, opened=True), instability(refused, opened=True)) == (False, "p50 ±0.0 %, answered ±8.3 %")
+
+
 @pytest.mark.parametrize(("answers", "agree"), [(P99_NEEDS, False), (P99_NEEDS - 1, True)])
 def test_a_p99_is_judged_where_there_are_answers_enough(answers, agree):
     windows = [a_window(p99=p99, answers=answers) for p99 in (50.0, 50.0, 70.0)]
     assert stable(windows) == agree
-    assert ("p99 ±24 %" in instability(windows)) != agree
+    assert ("p99 ±23.5 %" in instability(windows)) != agree
 
 
 def test_medians_of_rounds():
