@@ -4,6 +4,7 @@ The messages are those of `service/grpc/open_inference.proto`, which are the pro
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -43,14 +44,32 @@ def metadata(target: Target) -> tuple[tuple[str, str], ...]:
     return tuple((name.lower(), value) for name, value in target.headers.items())
 
 
-def infer_request(model: str, image: bytes) -> bytes:
-    """Return an encoded `ModelInferRequest` for one encoded image (JPEG, PNG, ...) and the task's result as JSON."""
+def infer_request(model: str, image: bytes, options: Mapping[str, str]) -> bytes:
+    """Return an encoded `ModelInferRequest` for one encoded image (JPEG, PNG, ...) and the task's result as JSON.
+
+    Args:
+        model: its name.
+        image: the file.
+        options: of the task, such as `top_k`; what is a number is sent as one.
+    """
     size = len(image).to_bytes(4, "little")
     tensor = {"name": "image", "datatype": "BYTES", "shape": [1]}
     request = message("ModelInferRequest")(
         model_name=model, inputs=[tensor], outputs=[{"name": "result"}], raw_input_contents=[size + image]
     )
+    for name, value in options.items():
+        _set(request.parameters[name], value)
     return bytes(request.SerializeToString())
+
+
+def _set(parameter: Any, value: str) -> None:
+    for field, convert in (("int64_param", int), ("double_param", float)):
+        try:
+            setattr(parameter, field, convert(value))
+        except ValueError:
+            continue
+        return
+    parameter.string_param = value
 
 
 def infer_call(channel: "grpc.aio.Channel") -> Any:

@@ -95,7 +95,7 @@ class Target:
         if not (api_key.isascii() and api_key.isprintable()):
             raise TargetError("the API key holds characters that no header can carry: give it without line breaks")
         addresses = _resolve(parts.hostname)
-        if not remote and not all(map(_is_here, addresses)):
+        if not remote and not all(map(is_here, addresses)):
             raise TargetError(
                 f"{parts.hostname} is not this machine: confirm with --remote that load may go to a host that is not "
                 "this machine"
@@ -140,7 +140,12 @@ class Target:
     @property
     def question(self) -> str:
         """The service's path of `task` and `model`, such as `/v1/classify?model=lenet5`, without the prefix."""
-        return f"/v1/{self.task}" + (f"?{urlencode({'model': self.model})}" if self.model else "")
+        return self.question_with({})
+
+    def question_with(self, options: Mapping[str, str]) -> str:
+        """Return `question` with options, such as `top_k`."""
+        query = ({"model": self.model} if self.model else {}) | dict(options)
+        return f"/v1/{self.task}" + (f"?{urlencode(query)}" if query else "")
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """Return what TLS connections are made with; None without TLS.
@@ -211,7 +216,7 @@ def _resolve(host: str) -> list[str]:
     return list(dict.fromkeys(str(one[4][0]) for one in sorted(found, key=lambda one: one[0] != socket.AF_INET)))
 
 
-def _is_here(address: str) -> bool:
+def is_here(address: str) -> bool:
     """Whether an address is one of this machine's."""
     plain = ipaddress.ip_address(address.partition("%")[0])
     if plain.is_loopback:
