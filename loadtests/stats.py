@@ -206,7 +206,7 @@ def spread(values: Sequence[float | None]) -> float:
 def _judged(windows: Sequence[Window], opened: bool) -> dict[str, list[float | None]]:
     figures: dict[str, list[float | None]] = {"p50": [w.p50_ms for w in windows]}
     if opened:
-        figures["answered"] = [1 - w.errors / w.requests if w.requests else None for w in windows]
+        figures["answered"] = [w.answered for w in windows]
     else:
         figures["rate"] = [w.rate_per_s for w in windows]
     if all(w.requests - w.errors >= P99_NEEDS for w in windows):

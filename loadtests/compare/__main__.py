@@ -19,7 +19,8 @@ from loadtests.compare.tables import NOTE, closed_table, open_table, panels, sce
 from loadtests.compare.trial import Bench, Plan, rate_of, run_rounds
 from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
 from loadtests.photo import photo
-from loadtests.report import Report, ReportError, machine, plot, read_json, report, versions, write_json
+from loadtests.plots import plot
+from loadtests.report import Report, ReportError, machine, read_json, report, versions, write_json
 from zoo.errors import ZooError
 
 PEERS = tuple(name for name in SERVERS if name != "zooserve")

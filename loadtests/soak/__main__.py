@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from loadtests.client import Server, run
 from loadtests.compare.process import ServerError
-from loadtests.report import Panel, Point, Report, machine, plot, report, versions, write_json
+from loadtests.plots import Panel, Point, plot
+from loadtests.report import Report, machine, report, versions, write_json
 from loadtests.serving import serving
 from loadtests.soak.judge import Finding, judge
 from loadtests.soak.load import Crowd, Mix
