@@ -118,10 +118,9 @@ def _certificates(folder: Path, host: str) -> tuple[str, str, Path]:
     new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=tests"
     for more in (
         "-keyout ca.key -out ca.pem -addext keyUsage=critical,keyCertSign",
-        f"-CA ca.pem -CAkey ca.key -keyout served.key -out served.pem -addext subjectAltName=IP:{host} "
-        "-addext basicConstraints=critical,CA:FALSE",
+        "-keyout served.key -out served.pem -CA ca.pem -CAkey ca.key -addext basicConstraints=critical,CA:FALSE",
     ):
-        command = ["openssl", *new.split(), *more.split()]
+        command = ["openssl", *new.split(), *more.split(), "-addext", f"subjectAltName=IP:{host}"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return str(folder / "served.pem"), str(folder / "served.key"), folder / "ca.pem"
 
