@@ -6,7 +6,7 @@ ROOT = Path(__file__).parent
 BY_FIXTURE = {
     "models": "uses the exported models",
     "server": "starts a server",
-    "remote_server": "makes a network namespace",
+    "far": "starts a server and a proxy",
     "browser": "drives a browser",
     "prometheus": "starts Prometheus",
     "image": "builds an image",
@@ -31,7 +31,6 @@ BY_PATH = {  # of a file or folder
     "loadtests/test_locustfile.py": "runs Locust",
     "loadtests/test_measure.py": "measures a server",
     "loadtests/test_phases.py": "keeps a server busy",
-    "loadtests/test_remote.py": "makes a network namespace",
     "requirements/test_install.py": "installs packages",
     "service/commands/test_reload.py": "starts a process for each case",
     "service/test_counts.py": "starts processes",

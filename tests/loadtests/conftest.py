@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import pytest
 
 from loadtests.client import Address, Request
-from tests.loadtests.network import RemoteServer, UnavailableError, remote
 from tests.loadtests.reach import Far, far_server, namespace
 
 
@@ -114,13 +113,3 @@ def far(request, models, tmp_path_factory) -> Iterator[Far]:
             far_server(folder, models, ["ip", "netns", "exec", name], address, remote=True) as server,
         ):
             yield server
-
-
-@pytest.fixture(scope="session")
-def remote_server(models, tmp_path_factory) -> Iterator[RemoteServer]:
-    """A real server on another host, behind TLS, a path prefix and an API key. It classifies and detects only."""
-    try:
-        with remote(tmp_path_factory.mktemp("remote"), models, "mobilenet_v2,lenet5,yolov4_tiny") as server:
-            yield server
-    except UnavailableError as reason:
-        pytest.skip(f"no network namespace can be made: {reason}")

@@ -11,8 +11,8 @@ from tests.loadtests.reach import KEY
 @pytest.mark.parametrize("way", ["url", "direct", "grpc"])
 def test_what_the_server_has(far, way):
     found = served(far.target(getattr(far, way)))
-    assert sorted(model.name for model in found.models) == ["lenet5", "mobilenet_v2"]
-    assert found.tasks == ("classify",)
+    assert sorted(model.name for model in found.models) == ["lenet5", "mobilenet_v2", "yolov4_tiny"]
+    assert found.tasks == ("classify", "detect")
     assert not found.problem
 
 
