@@ -29,18 +29,22 @@ BY_PATH = {  # of a file or folder
     "loadtests/test_connections.py": "waits for timeouts",
     "loadtests/test_crowd.py": "keeps a server busy",
     "loadtests/test_locustfile.py": "runs Locust",
-    "loadtests/test_measure.py": "measures a server",
+    "loadtests/measure": "measures a server",
     "loadtests/test_phases.py": "keeps a server busy",
+    "loadtests/test_reach.py": "makes a network namespace",
+    "loadtests/test_served.py": "waits for timeouts",
     "requirements/test_install.py": "installs packages",
     "service/commands/test_reload.py": "starts a process for each case",
     "service/test_counts.py": "starts processes",
     "service/test_hostile.py": "starts a server",
     "service/test_processes.py": "starts servers",
+    "service/test_readiness.py": "starts servers",
     "service/test_stop.py": "starts a server",
     "service/test_supervisor.py": "starts servers and kills them",
     "service/vision/test_heif.py": "decodes large images",
     "test_docs.py": "runs every command of the documents",
     "test_models_page.py": "converts networks",
+    "zoo/test_variables.py": "starts a process for each case",
 }
 
 

@@ -117,7 +117,7 @@ def card_for(name: str) -> ModelCard | None:
     except SourceError as error:
         raise ExportError(
             f"{name}: a card needs the sha256 of its file, which only the hub tells: {error}. With a copy of "
-            f"{_HUB_FILE} of {config.hf_hub_id}, write the card yourself, as docs/models.md shows: the family timm, the "
+            f"{_HUB_FILE} of {config.hf_hub_id}, write a card as docs/models.md shows: the family timm, the "
             f"option architecture = {full!r}, {recipe}, {normalise}, and under [sources.weights] the `file` and the "
             "`sha256` that sha256sum prints"
         ) from error
