@@ -13,6 +13,7 @@ import click
 
 from loadtests.album import Photo, album
 from loadtests.client import run
+from loadtests.disturbance import Disturbance, Watcher
 from loadtests.exchange import Request, fetch
 from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
 from loadtests.measure.loads import ChosenLoad, Plan, measure
@@ -120,15 +121,19 @@ def main(
         clients = clients or ([] if rates else [1, 8, 32])
         loads = [*(ChosenLoad(clients=n) for n in clients), *(ChosenLoad(offered_per_s=rate) for rate in rates)]
         found: list[Measurement] = []
+        disturbances: dict[str, Disturbance] = {}
+        watcher = Watcher(target)
         with suppress(KeyboardInterrupt):  # what is complete counts
             for load in loads:
-                found.append(measure(load, target, requests, plan, _say))  # noqa: PERF401 - kept when interrupted
+                watcher.start()
+                found.append(measure(load, target, requests, plan, _say))
+                disturbances[load.name] = watcher.stop()
     except (TargetError, ZooError, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     if not found:
         raise click.Abort
     text = "\n\n".join([f"{server.model} {server.version}, {server.task}, at {server.url}", table(found)])
-    text += "".join(f"\n\n{note}" for note in notes(found, plan))
+    text += "".join(f"\n\n{note}" for note in notes(found, disturbances, plan))
     click.echo(f"\n{text}")
     if markdown_path is not None:
         markdown_path.parent.mkdir(parents=True, exist_ok=True)

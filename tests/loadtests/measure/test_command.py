@@ -38,6 +38,7 @@ def test_on_the_service(server, image, tmp_path):
     found = read_json(out)
     assert (found.tool, found.target.model, found.target.protocol) == ("measure", "mobilenet_v2", "http")
     assert found.settings["images"] == ["cup.jpg"]
+    assert found.details["disturbances"].keys() == {"1 client", "2 clients", "10 per second"}
     assert [one.name for one in found.measurements] == ["1 client", "2 clients", "10 per second"]
     for one in found.measurements:
         assert (one.errors, len(one.windows)) == (0, 3)
