@@ -149,7 +149,16 @@ def main(
             "timeout": timeout,
             "images": [photo.name for photo in photos],
         }
-        done = report("measure", sys.argv[1:], where, versions(_PACKAGES), settings, target=server, measurements=found)
+        done = report(
+            "measure",
+            sys.argv[1:],
+            where,
+            versions(_PACKAGES),
+            settings,
+            {"disturbances": disturbances},
+            target=server,
+            measurements=found,
+        )
         write_json(json_path, done)
     exit_if_failed(judge(fail_if, found))
     if len(found) < len(loads):
