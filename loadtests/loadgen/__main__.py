@@ -15,7 +15,6 @@ from loadtests.loadgen import options
 from loadtests.loadgen.accuracy import images_in, log_answers
 from loadtests.loadgen.bench import Bench, bench
 from loadtests.loadgen.capacity import Capacity, Search, find_capacity
-from loadtests.loadgen.library import MissingError
 from loadtests.loadgen.spec import Spec
 from loadtests.loadgen.sut import SenderError
 from loadtests.loadgen.tables import found_capacity, measured, table, verdict
@@ -263,7 +262,7 @@ def _errors() -> Iterator[None]:
     """Say what went wrong in a sentence."""
     try:
         yield
-    except (MissingError, SenderError, TrialError, ValueError, ZooError) as error:
+    except (SenderError, TrialError, ValueError, ZooError) as error:
         raise click.ClickException(str(error)) from error
 
 
