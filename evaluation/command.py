@@ -14,15 +14,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from evaluation.attack import Case, Change, Robustness, Setting, attack_all
+from evaluation.dataset import Judge, Measure, Scores, spread
+from evaluation.draw_attack import draw_attack
+from evaluation.draw_scores import draw_scores
+from evaluation.recognise import FORMATS, Format, read, recognise
+from evaluation.recorded import answered, read_recorded
+from evaluation.run import Problem, judge_all
 from service.commands.load import load_model
 from service.cores import usable_cores
-from service.evaluate.attack import Case, Change, Robustness, Setting, attack_all
-from service.evaluate.dataset import Judge, Measure, Scores, spread
-from service.evaluate.draw_attack import draw_attack
-from service.evaluate.draw_scores import draw_scores
-from service.evaluate.recognise import FORMATS, Format, read, recognise
-from service.evaluate.recorded import answered, read_recorded
-from service.evaluate.run import Problem, judge_all
 from service.results import Classification
 
 _SHOWN = 10  # classes, photos or unreadable pictures that are listed for people

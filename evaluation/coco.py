@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from service.evaluate.average_precision import WORDS, MeanAveragePrecision, Object
-from service.evaluate.classes import match
-from service.evaluate.dataset import DataError, Dataset, Example
-from service.evaluate.outlines import Outline, read_outline
+from evaluation.average_precision import WORDS, MeanAveragePrecision, Object
+from evaluation.classes import match
+from evaluation.dataset import DataError, Dataset, Example
+from evaluation.outlines import Outline, read_outline
 from zoo.card import ServedCard
 
 _Id = int | float | str

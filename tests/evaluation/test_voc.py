@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.evaluate.dataset import DataError
-from service.evaluate.run import judge_all
-from service.evaluate.voc import MeanIoU, confusion, read_voc
+from evaluation.dataset import DataError
+from evaluation.run import judge_all
+from evaluation.voc import MeanIoU, confusion, read_voc
 from service.vision.masks import decode
 
 

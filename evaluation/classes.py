@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from service.evaluate.dataset import DataError
+from evaluation.dataset import DataError
 from zoo.labels import read_labels
 
 _SHOWN = 5  # unknown names that a message lists

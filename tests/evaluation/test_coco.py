@@ -15,10 +15,10 @@ from pycocotools import mask as coco
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from service.evaluate.average_precision import WORDS
-from service.evaluate.coco import read_coco
-from service.evaluate.dataset import DataError
-from service.evaluate.run import judge_all
+from evaluation.average_precision import WORDS
+from evaluation.coco import read_coco
+from evaluation.dataset import DataError
+from evaluation.run import judge_all
 from service.results import Detection, ImageSize, Instance, Result, RunLength
 
 SURE = 0.3

@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from service.evaluate.attack import Case, Images
-from service.evaluate.sheet import GREY, INK, MARGIN, PALE, Sheet
+from evaluation.attack import Case, Images
+from evaluation.sheet import GREY, INK, MARGIN, PALE, Sheet
 from service.results import Classification
 from service.vision.draw import colour_of
 

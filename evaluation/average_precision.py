@@ -14,8 +14,8 @@ from pycocotools import mask as coco
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from service.evaluate.dataset import ClassScore, DataError, Example, Measure, Scores
-from service.evaluate.outlines import Box, Outline
+from evaluation.dataset import ClassScore, DataError, Example, Measure, Scores
+from evaluation.outlines import Box, Outline
 from service.results import Result, RunLength
 from zoo.card import ServedCard
 

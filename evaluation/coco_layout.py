@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from service.evaluate.dataset import SUFFIXES, DataError
+from evaluation.dataset import SUFFIXES, DataError
 
 _NAMES = ("instances.json", "_annotations.coco.json")
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from service.evaluate.classes import HOW, match, read_mapping
-from service.evaluate.classify import TopK
-from service.evaluate.dataset import DataError, Dataset, Example, pictures_in
+from evaluation.classes import HOW, match, read_mapping
+from evaluation.classify import TopK
+from evaluation.dataset import DataError, Dataset, Example, pictures_in
 from zoo import catalog
 from zoo.card import ServedCard
 

@@ -6,9 +6,9 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from service.evaluate.attack import load_attack
-from service.evaluate.dataset import ClassScore, Confusion, DataError, Measure, Scores, spread
-from service.evaluate.draw_scores import draw_scores
+from evaluation.attack import load_attack
+from evaluation.dataset import ClassScore, Confusion, DataError, Measure, Scores, spread
+from evaluation.draw_scores import draw_scores
 from zoo.cli import main
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.evaluate.dataset import ClassScore, Confusion, DataError, Dataset, Example, Measure, Scores, pictures_in
+from evaluation.dataset import ClassScore, Confusion, DataError, Dataset, Example, Measure, Scores, pictures_in
 from service.results import Result, Segment
 from service.vision.masks import decode
 from zoo.card import ServedCard

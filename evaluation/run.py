@@ -6,10 +6,10 @@ from typing import Any
 
 from msgspec import Struct
 
+from evaluation.dataset import DataError, Example, Judge, Scores
+from evaluation.recorded import Recorded
 from service.engine.model import LoadedModel
 from service.errors import RequestError
-from service.evaluate.dataset import DataError, Example, Judge, Scores
-from service.evaluate.recorded import Recorded
 from service.predictor import Predictor
 
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from service.evaluate.coco import read_coco
-from service.evaluate.coco_layout import find_instances
-from service.evaluate.dataset import SUFFIXES, DataError, Dataset
-from service.evaluate.folder import read_folder, read_photos, read_zoo
-from service.evaluate.voc import LAYOUTS, layout, read_voc
+from evaluation.coco import read_coco
+from evaluation.coco_layout import find_instances
+from evaluation.dataset import SUFFIXES, DataError, Dataset
+from evaluation.folder import read_folder, read_photos, read_zoo
+from evaluation.voc import LAYOUTS, layout, read_voc
 from zoo import catalog
 from zoo.card import ServedCard, Task
 

@@ -10,7 +10,7 @@ import numpy as np
 from pycocotools import mask as coco
 from zooserve_client import rle
 
-from service.evaluate.dataset import DataError
+from evaluation.dataset import DataError
 
 Box = tuple[float, float, float, float]
 

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
+from evaluation.classify import share
+from evaluation.dataset import DataError, Example, Measure
+from evaluation.run import Problem, nothing_left, reason
 from service.engine.model import LoadedModel
 from service.errors import RequestError
-from service.evaluate.classify import share
-from service.evaluate.dataset import DataError, Example, Measure
-from service.evaluate.run import Problem, nothing_left, reason
 from service.predictor import Picture, Predictor
 from service.results import Classification
 from zoo.card import ServedCard

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from evaluation.dataset import DataError, Example
 from service.engine.model import LoadedModel
 from service.errors import Reason, RequestError
-from service.evaluate.dataset import DataError, Example
 from service.results import Box, Classification, Detection, ImageSize, Instance, Result, RunLength, Segment
 from zoo.card import ServedCard
 

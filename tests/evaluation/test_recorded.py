@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from service.evaluate.dataset import DataError
-from service.evaluate.recorded import Recorded, read_recorded
+from evaluation.dataset import DataError
+from evaluation.recorded import Recorded, read_recorded
 from zoo.cli import main
 from zoo.photos import fetch_photos
 

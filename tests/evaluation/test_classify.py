@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.evaluate.classify import TopK, wilson
-from service.evaluate.dataset import ClassScore, Confusion, Example
+from evaluation.classify import TopK, wilson
+from evaluation.dataset import ClassScore, Confusion, Example
 from service.results import Classification, ImageSize, Result
 
 LABELS = [f"class {i}" for i in range(7)]

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from service.evaluate.dataset import ClassScore, Confusion, Scores
-from service.evaluate.sheet import GREY, INK, MARGIN, PALE, RIGHT, WHITE, WRONG, Sheet, blend, length
+from evaluation.dataset import ClassScore, Confusion, Scores
+from evaluation.sheet import GREY, INK, MARGIN, PALE, RIGHT, WHITE, WRONG, Sheet, blend, length
 
 _MATRIX = 32  # the most classes of a matrix
 _ROWS = 24  # of a list

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import Any, NamedTuple
 
-from service.evaluate.dataset import ClassScore, Confusion, Example, Measure, Scores
+from evaluation.dataset import ClassScore, Confusion, Example, Measure, Scores
 from service.results import Result
 
 _Z = 1.959964  # of 95 %

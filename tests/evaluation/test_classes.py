@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.evaluate.classes import match, read_mapping
-from service.evaluate.dataset import DataError
+from evaluation.classes import match, read_mapping
+from evaluation.dataset import DataError
 from zoo.labels import read_labels
 
 IMAGENET = read_labels("imagenet1k")

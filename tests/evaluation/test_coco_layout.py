@@ -2,9 +2,9 @@
 
 import pytest
 
-from service.evaluate.coco_layout import find_instances
-from service.evaluate.dataset import DataError
-from service.evaluate.recognise import recognise
+from evaluation.coco_layout import find_instances
+from evaluation.dataset import DataError
+from evaluation.recognise import recognise
 
 
 @pytest.fixture
