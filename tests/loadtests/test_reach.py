@@ -44,7 +44,7 @@ def test_plain_http_to_a_port_with_tls(far):
 
 def test_another_host_is_to_be_confirmed(far):
     if not far.remote:
-        pytest.skip("this server is on the loopback")
+        pytest.skip(f"this server is on the loopback: {far.reason}")
     with pytest.raises(TargetError, match="--remote"):
         Target.parse(far.url)
 
