@@ -73,7 +73,8 @@ def check(path: Path) -> None:
         found = _LINE.fullmatch(text)
         if found is None:
             raise ConfError(
-                f"{path}, line {number}: `{text}`: expected `model.scenario.key = value` and no more, or a comment behind `# `"
+                f"{path}, line {number}: `{text}`: "
+                "expected `model.scenario.key = value` and no more; `# ` begins a comment"
             )
         if found["scenario"] not in ("*", *SCENARIOS):
             raise ConfError(f"{path}, line {number}: no scenario {found['scenario']}; there are {', '.join(SCENARIOS)}")

@@ -107,7 +107,7 @@ def test_the_rules_of_mlperf_s_rounds_are_not_brought_along(tmp_path):
         ("*.Servers.target_qps = 1", "no scenario Servers"),
         ("*.Server.target_qps=1", "expected `model.scenario.key = value`"),
         ("*.Server.target_qps = 1 # comment", "and no more"),
-        ("#without a blank", "a comment behind `# `"),
+        ("#without a blank", "`# ` begins a comment"),
         ("*.Server.target_qps = many", "expected a number"),
         ("target_qps = 1", "expected `model.scenario.key = value`"),
     ],
