@@ -33,6 +33,7 @@ Examples, with `make serve` running:
   python -m loadtests.measure --rate 50,100 --task detect        Poisson arrivals, whatever the answers take
   python -m loadtests.measure --clients 8 --json before.json     for `python -m loadtests.diff`
   python -m loadtests.measure --clients 8 --fail-if 'p99>50ms' --fail-if 'errors>0' --fail-if unstable
+  python -m loadtests.measure --url grpc://127.0.0.1:8001        a server with ZOOSERVE_GRPC_PORT=8001
   python -m loadtests.measure --url https://vision.example.org/zoo --remote --ca-file ca.pem
 """
 
@@ -105,13 +106,11 @@ def main(
 ) -> None:
     """Measure requests per second and latencies of a running server.
 
-    The body of each request is the image itself. A load is measured in windows of --seconds; once three that follow
-    each other agree in rate and median latency (and in p99, where a window has 10,000 answers), it is stable. Where
-    none do, it says so. Ends with 3 where a --fail-if applies.
+    The body of each request is the image itself; over gRPC, it is the tensor `image`. A load is measured in windows of
+    --seconds; once three that follow each other agree in rate and median latency (and in p99, where a window has
+    10,000 answers), it is stable. Where none do, it says so. Ends with 3 where a --fail-if applies.
     """
     where = machine()
-    if target.grpc:
-        raise click.UsageError("loadtests.measure speaks http and https; for gRPC see perf_analyzer in the documents")
     plan = Plan(seconds, windows, stability, warm_up, timeout)
     try:
         photos = [_photo(images)] if images is not None and images.is_file() else album(images)
@@ -184,14 +183,22 @@ def _ask(target: Target, requests: Sequence[Request], timeout: float) -> TestedS
     """
     answer: dict[str, str] = {}
     for request in requests:
-        try:
-            response = run(fetch(target, request, timeout))
-        except OSError as error:
-            raise TargetError(unreachable(target, error)) from error
-        if response.status != 200:
-            raise TargetError(f"{target.path(target.question)} answers {response.status}: {response.body[:300]!r}")
-        answer = json.loads(response.body)
+        answer = json.loads(_answer(target, request, timeout))
     return TestedServer(target.url, target.scheme, target.task, answer["model"], answer["version"])
+
+
+def _answer(target: Target, request: Request, timeout: float) -> bytes:
+    if target.grpc:
+        from loadtests.grpc_load import answer_of  # noqa: PLC0415 - grpcio is not always installed
+
+        return run(answer_of(target, request, timeout))
+    try:
+        response = run(fetch(target, request, timeout))
+    except OSError as error:
+        raise TargetError(unreachable(target, error)) from error
+    if response.status != 200:
+        raise TargetError(f"{target.path(target.question)} answers {response.status}: {response.body[:300]!r}")
+    return response.body
 
 
 if __name__ == "__main__":
