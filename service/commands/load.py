@@ -25,7 +25,7 @@ def load_model(name: str, models: str | None = None, *, pixels: Literal["fast", 
     Args:
         name: of the model.
         models: the folder of exported models, where it is not the settings'.
-        pixels: how pictures are decoded and resized, where it is not the settings' way.
+        pixels: how images are decoded and resized, where it is not the settings' way.
 
     Raises:
         ClickException: a setting is wrong, or the model is not there or not intact.
@@ -43,5 +43,5 @@ def load_model(name: str, models: str | None = None, *, pixels: Literal["fast", 
     if slot is None or slot.model is None:
         raise click.ClickException(runtime.repository.problem if slot is None else slot.reason)
     if not isinstance(slot.model, LoadedModel):
-        raise click.ClickException(f"{name} takes tensors, not pictures: a server answers it at /v2/models/{name}")
+        raise click.ClickException(f"{name} takes tensors, not images: a server answers it at /v2/models/{name}")
     return Loaded(slot.model, runtime.predictor, settings)

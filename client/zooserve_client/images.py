@@ -1,4 +1,4 @@
-"""Pictures in any form to the bytes of a file, and the pictures of a folder. Called by the clients."""
+"""Images in any form to the bytes of a file, and the images of a folder. Called by the clients."""
 
 import os
 import struct
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from zooserve_client.errors import PictureError
+from zooserve_client.errors import ImageError
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _PNG_COLOURS = {1: 0, 3: 2, 4: 6}  # channels -> PNG's colour type: grey, RGB, RGBA
@@ -21,34 +21,34 @@ class PilImage(Protocol):
     def convert(self, mode: str) -> Any: ...
 
 
-Picture = bytes | str | os.PathLike[str] | npt.NDArray[np.uint8] | PilImage
+ImageInput = bytes | str | os.PathLike[str] | npt.NDArray[np.uint8] | PilImage
 """A file's bytes, its path, an array uint8 [H, W, 3] (RGB), [H, W, 4] (RGBA) or [H, W] (grey), or a PIL image."""
 
 
-def read_picture(picture: Picture) -> bytes:
-    """The bytes of a picture's file. Arrays and PIL images become lossless PNGs of exactly their pixels.
+def read_image(image: ImageInput) -> bytes:
+    """The bytes of an image's file. Arrays and PIL images become lossless PNGs of exactly their pixels.
 
     Raises:
-        PictureError: the file cannot be read.
-        TypeError: it is none of the forms of `Picture`.
+        ImageError: the file cannot be read.
+        TypeError: it is none of the forms of `ImageInput`.
         ValueError: an array of another shape or dtype.
     """
-    if isinstance(picture, bytes | bytearray | memoryview):
-        return bytes(picture)
-    if isinstance(picture, str | os.PathLike):
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
+    if isinstance(image, str | os.PathLike):
         try:
-            return Path(picture).read_bytes()
+            return Path(image).read_bytes()
         except OSError as error:
-            raise PictureError(f"{os.fspath(picture)}: {error.strerror or error}", "unreadable") from error
-    if hasattr(picture, "convert"):
-        picture = np.asarray(picture.convert("RGB"))
-    if isinstance(picture, np.ndarray):
-        return _png(picture)
-    raise TypeError(f"a picture is bytes, a path, a uint8 array or a PIL image, not {type(picture).__name__}")
+            raise ImageError(f"{os.fspath(image)}: {error.strerror or error}", "unreadable") from error
+    if hasattr(image, "convert"):
+        image = np.asarray(image.convert("RGB"))
+    if isinstance(image, np.ndarray):
+        return _png(image)
+    raise TypeError(f"an image is bytes, a path, a uint8 array or a PIL image, not {type(image).__name__}")
 
 
-def pictures_in(folder: str | os.PathLike[str]) -> list[Path]:
-    """All picture files of a folder and the folders in it, by their names; hidden ones are left out.
+def images_in(folder: str | os.PathLike[str]) -> list[Path]:
+    """All image files of a folder and the folders in it, by their names; hidden ones are left out.
 
     Raises:
         NotADirectoryError: there is no such folder.

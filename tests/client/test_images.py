@@ -1,4 +1,4 @@
-"""Pictures in every form become a file of exactly their pixels."""
+"""Images in every form become a file of exactly their pixels."""
 
 import io
 from pathlib import Path
@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
-from zooserve_client import PictureError, pictures_in
-from zooserve_client.pictures import read_picture
+from zooserve_client import ImageError, images_in
+from zooserve_client.images import read_image
 
 
 @given(
@@ -20,28 +20,28 @@ from zooserve_client.pictures import read_picture
 )
 def test_an_array_becomes_a_png_of_its_pixels(array):
     assert (
-        np.asarray(Image.open(io.BytesIO(read_picture(array)))) == array.squeeze(2 if array.shape[2:] == (1,) else ())
+        np.asarray(Image.open(io.BytesIO(read_image(array)))) == array.squeeze(2 if array.shape[2:] == (1,) else ())
     ).all()
 
 
 def test_views_and_pil_images_too(photo):
-    image = Image.open(io.BytesIO(photo("coffee")))
-    pixels = np.asarray(image.convert("RGB"))
-    for picture, expected in [
+    pil = Image.open(io.BytesIO(photo("coffee")))
+    pixels = np.asarray(pil.convert("RGB"))
+    for image, expected in [
         (pixels[::-2, ::3], pixels[::-2, ::3]),
         (pixels[..., ::-1], pixels[..., ::-1]),
-        (image, pixels),
-        (image.convert("L"), np.repeat(np.asarray(image.convert("L"))[..., None], 3, 2)),
+        (pil, pixels),
+        (pil.convert("L"), np.repeat(np.asarray(pil.convert("L"))[..., None], 3, 2)),
     ]:
-        assert (np.asarray(Image.open(io.BytesIO(read_picture(picture)))) == expected).all()
+        assert (np.asarray(Image.open(io.BytesIO(read_image(image)))) == expected).all()
 
 
 def test_files_and_bytes_go_as_they_are(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(b"\xff\xd8")
-    assert read_picture(path) == read_picture(str(path)) == read_picture(bytearray(b"\xff\xd8")) == b"\xff\xd8"
-    with pytest.raises(PictureError, match=r"nowhere\.jpg: No such file"):
-        read_picture(tmp_path / "nowhere.jpg")
+    assert read_image(path) == read_image(str(path)) == read_image(bytearray(b"\xff\xd8")) == b"\xff\xd8"
+    with pytest.raises(ImageError, match=r"nowhere\.jpg: No such file"):
+        read_image(tmp_path / "nowhere.jpg")
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def test_files_and_bytes_go_as_they_are(tmp_path):
 )
 def test_other_arrays_are_refused(array):
     with pytest.raises(ValueError, match=r"expected uint8 \[H, W, 3\]"):
-        read_picture(array)
+        read_image(array)
 
 
 def test_other_things_are_refused():
     with pytest.raises(TypeError, match="not int"):
-        read_picture(5)
+        read_image(5)
 
 
 def test_the_pictures_of_a_folder(tmp_path):
@@ -63,10 +63,10 @@ def test_the_pictures_of_a_folder(tmp_path):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    assert [path.relative_to(tmp_path) for path in pictures_in(tmp_path)] == [
+    assert [path.relative_to(tmp_path) for path in images_in(tmp_path)] == [
         Path("a/z.png"),
         Path("a.webp"),
         Path("b.JPG"),
     ]
     with pytest.raises(NotADirectoryError):
-        pictures_in(tmp_path / "nowhere")
+        images_in(tmp_path / "nowhere")
