@@ -110,7 +110,7 @@ def test_it_holds_what_serving_needs_and_no_more(image):
     try:
         root = Path(run("buildah", "mount", container).strip())
         packages = {path.name for path in root.glob("opt/zooserve/lib/python3*/site-packages/*")}
-        assert {"onnxruntime", "bentoml", "evaluation", "service", "zoo"} <= packages
+        assert {"onnxruntime", "bentoml", "commands", "evaluation", "service", "zoo"} <= packages
         assert not packages & {"torch", "torchvision", "onnx", "pip", "pytest", "ultralytics"}
         assert not list((root / "root" / ".cache").glob("*"))
         assert not (root / "usr/bin/gcc").exists()
