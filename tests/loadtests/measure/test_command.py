@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from loadtests.album import jpeg
 from loadtests.measure.__main__ import main
 from loadtests.report import SCHEMA_FILE, read_json
-from tests.conftest import free_port, serving
+from tests.loadtests.reach import KEY
 
 ROOT = Path(__file__).parents[3]
 SHORT = ["--seconds", "0.5", "--warm-up", "0", "--windows", "3", "--stability", "100%"]
@@ -86,19 +86,19 @@ def test_what_is_wrong_is_said(arguments, words, monkeypatch):
     assert "Traceback" not in done.output
 
 
-def test_over_grpc(models, image, tmp_path):
-    port, out = free_port(), tmp_path / "out.json"
-    settings = {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "mobilenet_v2", "ZOOSERVE_API_KEYS": "s3cret"}
-    with serving(tmp_path / "log", ZOOSERVE_GRPC_PORT=str(port), **settings) as server:
-        server.wait(200)
-        arguments = ["--url", f"grpc://127.0.0.1:{port}", "--clients", "2", "--rate", "10", "--images", image, *SHORT]
-        refused = CliRunner().invoke(main, arguments)
-        done = CliRunner().invoke(main, [*arguments, "--api-key", "s3cret", "--json", str(out)])
+@pytest.mark.parametrize(("way", "protocol"), [("url", "https"), ("grpc", "grpcs")])
+def test_a_server_with_tls_and_a_key_behind_a_prefix(far, image, tmp_path, way, protocol):
+    out = tmp_path / "out.json"
+    arguments = ["--url", getattr(far, way), *far.options, "--clients", "2", "--rate", "10", "--images", image]
+    arguments += ["--model", "mobilenet_v2", *SHORT]
+    refused = CliRunner().invoke(main, arguments)
+    done = CliRunner().invoke(main, [*arguments, "--api-key", KEY, "--json", str(out)])
     assert refused.exit_code == 1
     assert "needs a key" in refused.output
     assert done.exit_code == 0, done.output
+    assert KEY not in out.read_text() + done.output
     found = read_json(out)
-    assert (found.target.protocol, found.target.model, found.target.version) == ("grpc", "mobilenet_v2", "1")
+    assert (found.target.protocol, found.target.model, found.target.version) == (protocol, "mobilenet_v2", "1")
     for one in found.measurements:
         assert one.errors == 0 < one.requests
         assert 0 < one.p50_ms <= one.p99_ms
