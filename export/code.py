@@ -34,8 +34,8 @@ def _hash(begin: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for module in sorted(_reached(begin)):
         path = _file(module)
-        if path is not None:
-            digest.update(f"{module} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        for file in (path, *sorted(path.parent.glob("*.binpb"))) if path else ():  # with the schemas that it reads
+            digest.update(f"{module} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 

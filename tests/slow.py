@@ -14,6 +14,7 @@ BY_FIXTURE = {
 BY_PATH = {  # of a file or folder
     "client/test_local.py": "starts servers and proxies",
     "client/test_trouble.py": "waits for retries",
+    "commands": "converts networks",
     "deploy/test_health_check.py": "starts a process for each case",
     "deploy/test_image.py": "builds an image",
     "deploy/test_prometheus.py": "starts promtool",
@@ -30,6 +31,7 @@ BY_PATH = {  # of a file or folder
     "loadtests/test_crowd.py": "keeps a server busy",
     "loadtests/test_locustfile.py": "runs Locust",
     "loadtests/measure": "measures a server",
+    "loadtests/users": "imports Locust",
     "loadtests/test_phases.py": "keeps a server busy",
     "loadtests/test_reach.py": "makes a network namespace",
     "loadtests/test_served.py": "waits for timeouts",

@@ -67,7 +67,7 @@ IMAGES = EVERYONE - {"net"}
         ("export/agreement.py", {"variants"}),
         ("export/families/timm.py", set()),
         ("export/command.py", set()),
-        ("export/own/command.py", set()),
+        ("export/importer/adding.py", set()),
         ("export/attack.py", set()),
         ("zoo/listing.py", set()),
     ],
