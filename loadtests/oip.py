@@ -24,12 +24,14 @@ from PIL import Image
 from loadtests.client import Address, Limits, Request, closed_loop, run
 from loadtests.compare.process import on_cores
 from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
+from loadtests.outputs import OutFile
 from loadtests.photo import photo
 from loadtests.report import Measurement, machine, markdown_table, report, versions, write_json
 from loadtests.serving import serving
 from loadtests.stats import Summary, median_of, medians, summarise
-from zoo.card import Recipe, of_pictures
+from zoo.card import Recipe
 from zoo.recipe import apply_exact
+from zoo.served_card import require_images
 from zoo.store import Store
 
 _PACKAGES = ("zooserve", "onnxruntime", "starlette", "uvicorn", "uvloop", "numpy")
@@ -66,7 +68,7 @@ class Endpoint(Struct, frozen=True):
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--seconds", default=5.0, show_default=True, help="Of each load.")
 @click.option("--clients", default="1,8", show_default=True, help="At once, with commas.")
-@click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Of the report; .md beside it.")
+@click.option("--json", "out", type=OutFile(), help="Of the report; .md beside it.")
 @fail_if_option()
 def main(
     *,
@@ -83,7 +85,7 @@ def main(
     entry = Store(models).latest(model)
     if entry.card is None:
         raise click.ClickException(entry.problem)
-    endpoints = endpoints_of(model, of_pictures(entry.card).recipe, photo())
+    endpoints = endpoints_of(model, require_images(entry.card).recipe, photo())
     counts = [int(count) for count in clients.split(",")]
     found: dict[tuple[str, int], list[Round]] = {(name, count): [] for count in counts for name in endpoints}
     server, client = _cores()

@@ -4,6 +4,7 @@ Each load is measured in windows until three that follow each other agree; the f
 """
 
 import json
+import mimetypes
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,14 +19,15 @@ from loadtests.exchange import Request, fetch
 from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
 from loadtests.measure.loads import ChosenLoad, Plan, measure
 from loadtests.measure.tables import notes, table
+from loadtests.outputs import OutFile, json_option
 from loadtests.report import Measurement, TestedServer, machine, report, versions, write_json
 from loadtests.served import served, unreachable
 from loadtests.stats import STABILITY
 from loadtests.target import Target, TargetError, target_options
 from zoo.errors import ZooError
+from zoo.extras import require
 
 _PACKAGES = ("zooserve", "onnxruntime", "onnxruntime-gpu", "httptools", "uvloop")
-_FILE = click.Path(dir_okay=False, path_type=Path)
 _EXAMPLES = """
 \b
 Examples, with `make serve` running:
@@ -86,8 +88,8 @@ def _share(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     type=click.Path(exists=True, path_type=Path),
     help="A file or a folder (JPEG, PNG, WebP).  [default: sample photos]",
 )
-@click.option("--json", "json_path", type=_FILE, help="Write all figures here.")
-@click.option("--markdown", "markdown_path", type=_FILE, help="Write the table here as well.")
+@json_option()
+@click.option("--markdown", "markdown_path", type=OutFile(), help="Write the table here as well.")
 @fail_if_option()
 def main(
     *,
@@ -113,6 +115,8 @@ def main(
     where = machine()
     plan = Plan(seconds, windows, stability, warm_up, timeout)
     try:
+        if target.grpc:
+            require("grpc")
         photos = [_photo(images)] if images is not None and images.is_file() else album(images)
         target = served(target, timeout).choose(target)
         requests = [Request("POST", target.question, {"Content-Type": p.content_type}, p.data) for p in photos]
@@ -169,10 +173,10 @@ def _say(line: str) -> None:
 
 
 def _photo(path: Path) -> Photo:
-    for photo in album(path.parent):
-        if photo.name == path.name:
-            return photo
-    raise ValueError(f"{path} is no image: expected a file that ends in .jpg, .png or .webp")
+    kind, _ = mimetypes.guess_type(path)
+    if kind is None or not kind.startswith("image/"):
+        raise ValueError(f"{path} is no image: expected a file whose name ends in .jpg, .png, .webp or the like")
+    return Photo(path.name, kind, path.read_bytes())
 
 
 def _ask(target: Target, requests: Sequence[Request], timeout: float) -> TestedServer:

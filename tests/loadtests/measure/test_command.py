@@ -75,7 +75,10 @@ def test_how_it_ends(server, image, arguments, code, words):
         (["--url", "http://192.0.2.1:3000"], "--remote"),
         (["--url", "http://127.0.0.1:9"], "is not reachable"),
         (["--url", "grpc://127.0.0.1:9"], "is not reachable"),
-        (["--images", "pyproject.toml"], "no"),
+        (["--images", "pyproject.toml"], "pyproject.toml is no image"),
+        (["--images", "deploy"], "holds no photo"),
+        (["--json", "pyproject.toml/out.json"], "cannot be written"),
+        (["--markdown", "docs"], "docs is a folder"),
     ],
 )
 def test_what_is_wrong_is_said(arguments, words, monkeypatch):
