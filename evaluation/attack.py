@@ -21,8 +21,8 @@ from service.engine.model import LoadedModel
 from service.errors import RequestError
 from service.predictor import Picture, Predictor
 from service.results import Classification
-from zoo.card import ServedCard
 from zoo.extras import missing
+from zoo.served_card import ServedCard
 
 Images = npt.NDArray[np.uint8]
 

@@ -6,7 +6,8 @@ from typing import Any
 from service.engine.repository import AnyModel
 from service.engine.tensors import TensorModel
 from service.predictor import Predictor
-from zoo.card import Prediction, Task
+from zoo.card import Task
+from zoo.served_card import Prediction
 
 # How far an answer may be from the reference's: the fast recipe moves a score a little, a wrong model moves it a lot.
 SCORE = 0.05

@@ -6,7 +6,7 @@ from typing import Any
 from service.engine.model import LoadedModel
 from service.engine.stop import Stop
 from service.engine.tensors import TensorModel
-from zoo.card import ServedTensors
+from zoo.served_card import ServedTensors
 from zoo.store import read_folder
 
 AnyModel = LoadedModel | TensorModel

@@ -16,7 +16,7 @@ from service.engine.stop import Stop
 from service.engine.workers import Workers
 from service.metrics import Metrics
 from service.settings import Settings
-from zoo.card import ServedCard, of_pictures
+from zoo.served_card import ServedCard, require_images
 from zoo.store import Contents
 
 _TUNINGS = (Tuning("HEURISTIC"), Tuning("EXHAUSTIVE"), Tuning("EXHAUSTIVE", cuda_graphs=True))
@@ -57,7 +57,7 @@ class LoadedModel:
             SessionError: ONNX Runtime cannot run the graph as asked.
         """
         self.folder = folder
-        self.card: ServedCard = of_pictures(contents.card)
+        self.card: ServedCard = require_images(contents.card)
         self.golden = {name: contents.files[f"golden/{name}"] for name in (golden.photo for golden in self.card.golden)}
         self._settings, self._workers = settings, workers
         load = partial(self._load, contents.files["model.onnx"], stop, device_id)

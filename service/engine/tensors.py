@@ -25,7 +25,7 @@ from service.engine.workers import Workers
 from service.errors import Reason, RequestError
 from service.metrics import Metrics
 from service.settings import Settings
-from zoo.card import ServedTensors
+from zoo.served_card import ServedTensors
 from zoo.store import Contents
 
 Tensors = Mapping[str, npt.NDArray[Any]]

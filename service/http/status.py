@@ -13,7 +13,7 @@ from service.errors import Reason, RequestError
 from service.http.drain import Drain
 from service.runtime import Runtime
 from service.threads import METRICS
-from zoo.card import AnyServed
+from zoo.served_card import AnyServed
 
 
 class Liveness(msgspec.Struct, omit_defaults=True):

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from service.engine.model import LoadedModel
 from service.engine.repository import Repository
-from zoo.card import Golden
+from zoo.served_card import Golden
 
 HEADERS = {
     "content-security-policy": (

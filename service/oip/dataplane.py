@@ -24,7 +24,7 @@ from service.predictor import Row
 from service.runtime import Runtime
 from service.threads import LOADING
 from service.waiting import outcome
-from zoo.card import ServedCard
+from zoo.served_card import ServedCard
 
 EXTENSIONS = (
     "binary_tensor_data",

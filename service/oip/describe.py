@@ -3,7 +3,7 @@
 from service.engine.repository import Slot, State
 from service.oip.messages import ConfigTensor, IndexEntry, ModelConfig, ModelMetadata, TensorMetadata
 from service.oip.tensors import DATATYPES
-from zoo.card import AnyServed, Output, ServedCard, Tensor
+from zoo.served_card import AnyServed, Output, ServedCard, Tensor
 
 IMAGE, RESULT = "image", "result"  # encoded pictures, and the task's results as JSON
 PLATFORM = "onnxruntime_onnx"

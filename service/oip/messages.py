@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct, field
 
-from zoo.card import AnyServed
+from zoo.served_card import AnyServed
 
 Array = npt.NDArray[np.generic]
 

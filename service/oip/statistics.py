@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from service.oip.messages import Duration, InferenceStatistics, ModelStatistics, Statistics
-from zoo.card import AnyServed
+from zoo.served_card import AnyServed
 
 _STAGES = {
     "queue": "queue",

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from service.tasks import classify, detect, segment
-from zoo.card import ServedCard, Task
+from zoo.card import Task
+from zoo.served_card import ServedCard
 
 
 class TaskModule(NamedTuple):
