@@ -1,4 +1,4 @@
-"""Robustness: what a served classifier answers to pictures that were changed to mislead it.
+"""Robustness: what a served classifier answers to images that were changed to mislead it.
 
 The attacks need gradients, which a served graph does not have. They are entry points of the group `zooserve.attacks`,
 loaded when one is asked for; `export.attack` brings them. What they made is answered by the served graph. Called by
@@ -27,18 +27,18 @@ from zoo.served_card import ServedCard
 Images = npt.NDArray[np.uint8]
 
 _GROUP = "zooserve.attacks"
-_BATCH = 8  # a network keeps much of what it computes for its gradients: some 75 MB per picture
+_BATCH = 8  # a network keeps much of what it computes for its gradients: some 75 MB per image
 _TOP_K = 5
 
 
 class Attack(Protocol):
-    """Changes pictures, uint8 [N, H, W, 3], by at most `epsilon` grey levels, away from their `labels`, int64 [N]."""
+    """Changes images, uint8 [N, H, W, 3], by at most `epsilon` grey levels, away from their `labels`, int64 [N]."""
 
     def __call__(self, images: Images, labels: npt.NDArray[np.int64], *, epsilon: int, steps: int) -> Images: ...
 
 
 class Setting(Struct, frozen=True):
-    """An attack and its strength; `epsilon` in grey levels of 255. Without an `attack`, the pictures as they are."""
+    """An attack and its strength; `epsilon` in grey levels of 255. Without an `attack`, the images as they are."""
 
     attack: str | None = None
     epsilon: int = 0
@@ -46,14 +46,14 @@ class Setting(Struct, frozen=True):
 
 
 class Robustness(Struct, frozen=True):
-    """The share of pictures answered right under one setting."""
+    """The share of images answered right under one setting."""
 
     setting: Setting
     accuracy: Measure
 
 
 class Change(Struct, frozen=True):
-    """What became of one picture's best answer under the strongest setting."""
+    """What became of one image's best answer under the strongest setting."""
 
     name: str
     before: Classification
@@ -61,7 +61,7 @@ class Change(Struct, frozen=True):
 
 
 class Case(NamedTuple):
-    """One picture before and after, uint8 [H, W, 3], with its answers; `fooled` if only the first was right."""
+    """One image before and after, uint8 [H, W, 3], with its answers; `fooled` if only the first was right."""
 
     name: str
     setting: Setting
@@ -116,19 +116,19 @@ def attack_all(
 ) -> tuple[list[Robustness], list[Change], Case, list[Problem]]:
     """Answer every example as it is, and attacked with each setting.
 
-    Where an example's truth is not known, it is the model's own answer to the picture as it is.
+    Where an example's truth is not known, it is the model's own answer to the image as it is.
 
     Args:
-        predictor: prepares the pictures.
+        predictor: prepares the images.
         model: answers.
         examples: with class ids as their truth, or None.
         settings: the attacks.
         threads: how many batches are under way at once; each is computed on one core.
-        on_done: called with the number of pictures done since.
+        on_done: called with the number of images done since.
 
     Returns:
-        The accuracies, of the pictures as they are first; what became of each picture under the last setting; the
-        picture that tells most; and what could not be read.
+        The accuracies, of the images as they are first; what became of each image under the last setting; the
+        image that tells most; and what could not be read.
 
     Raises:
         DataError: it is no classifier, nothing could be read, an attack is not known or lacks its libraries.
@@ -168,7 +168,7 @@ def _attack_batch(
     attacks: Mapping[str, Attack],
 ) -> _Verdict:
     """Answer a batch as it is and under each setting. Of the cases only the best one is kept."""
-    pictures: list[tuple[str, Picture]] = []
+    prepared: list[tuple[str, Picture]] = []
     images, truths, problems = [], [], []
     for example in examples:
         try:
@@ -177,16 +177,16 @@ def _attack_batch(
         except (OSError, RequestError) as error:
             problems.append(Problem(example.name, reason(error)))
             continue
-        pictures.append((example.name, picture))
+        prepared.append((example.name, picture))
         truths.append(example.truth)
-    if not pictures:
+    if not prepared:
         return _Verdict({}, [], [], problems)
 
     def answer(images: Images) -> list[list[Classification]]:
         outputs = model.session.run(images)
         return [
             cast(list[Classification], picture.finish(outputs, i).predictions)
-            for i, (_, picture) in enumerate(pictures)
+            for i, (_, picture) in enumerate(prepared)
         ]
 
     before = np.stack(images)
@@ -202,8 +202,8 @@ def _attack_batch(
         kept[setting] = [found[0].class_id == label for found, label in zip(attacked, labels, strict=True)]
         cases += [
             Case(name, setting, before[i], after[i], clean[i], attacked[i], kept[Setting()][i] and not kept[setting][i])
-            for i, (name, _) in enumerate(pictures)
+            for i, (name, _) in enumerate(prepared)
         ]
-        changes = [Change(name, clean[i][0], attacked[i][0]) for i, (name, _) in enumerate(pictures)]
+        changes = [Change(name, clean[i][0], attacked[i][0]) for i, (name, _) in enumerate(prepared)]
     best = max(cases, key=lambda case: case.rank)
     return _Verdict({setting: sum(each) for setting, each in kept.items()}, changes, [best], problems)

@@ -20,7 +20,7 @@ from zoo.store import Store
 
 
 class Beside(Struct):
-    """A variant's size in bytes and milliseconds per picture (one thread of a CPU), each after its fp32 model's."""
+    """A variant's size in bytes and milliseconds per image (one thread of a CPU), each after its fp32 model's."""
 
     size: tuple[int, int]
     milliseconds: tuple[float, float]
@@ -218,7 +218,7 @@ def _line(report: Report) -> str:
         (size, smaller), (slow, fast) = report.beside_fp32.size, report.beside_fp32.milliseconds
         return (
             f"{report.name} {report.version}: {report.path}, {smaller / 1e6:.1f} MB (fp32 {size / 1e6:.1f}), "
-            f"{fast:.1f} ms per picture on one thread of this CPU (fp32 {slow:.1f}), keeps "
+            f"{fast:.1f} ms per image on one thread of this CPU (fp32 {slow:.1f}), keeps "
             f"{report.agreement.agreement:.1%} of fp32's sure answers on {report.agreement.photos} photos, "
             f"shifted by {report.agreement.shift:.3f}"
         )

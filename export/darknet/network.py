@@ -31,7 +31,7 @@ class DarknetNetwork(nn.Module):
 
     Attributes:
         sections: one per layer; `[net]` is not among them.
-        sources: per layer, the numbers of the layers that it reads; -1 is the picture.
+        sources: per layer, the numbers of the layers that it reads; -1 is the image.
     """
 
     def __init__(self, cfg: tuple[Section, ...], height: int, width: int) -> None:

@@ -167,7 +167,7 @@ def _size(graph: Graph, stated: ImportOptions) -> tuple[tuple[int, int], str]:
     if noted is not None:
         return noted, "the file's note `imgsz`"
     raise ExportError(
-        f"{graph.path}: takes pictures of any size, but a served graph has one: say which it was trained for, "
+        f"{graph.path}: takes images of any size, but a served graph has one: say which it was trained for, "
         "such as --size 224 or --size 640x384 (width x height)"
     )
 

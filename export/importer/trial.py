@@ -21,7 +21,7 @@ from zoo.model_card import ModelCard, Normalise
 from zoo.recipe import apply_exact
 
 Image8 = npt.NDArray[np.uint8]
-_CANDIDATES = 100  # boxes per picture that are looked at
+_CANDIDATES = 100  # boxes per image that are looked at
 _SAME = 0.5  # IoU of a box and its counterpart in the mirror
 _NOTHING = 0.05  # nats, or a score: networks whose weights are random stay below, trained ones reach ten times as much
 _EQUAL = 0.97  # of the best: what comes so close is as good
@@ -66,13 +66,13 @@ def _judged(card: ModelCard, reference: Reference, views: Sequence[tuple[Image8,
             np.mean([_sure_object(reference(a[None]), reference(b[None]), card.recipe.width) for a, b in views])
         )
     both = [(_distribution(reference, plain), _distribution(reference, mirrored)) for plain, mirrored in views]
-    items = [(plain + mirrored[..., ::-1]) / 2 for plain, mirrored in both]  # a picture's one item is its own mirror
+    items = [(plain + mirrored[..., ::-1]) / 2 for plain, mirrored in both]  # an image's one item is its own mirror
     means = np.concatenate([item.reshape(item.shape[0], -1) for item in items], axis=1)
     return float(_entropy(means.mean(1)) - _entropy(means).mean())
 
 
 def _distribution(reference: Reference, image: Image8) -> npt.NDArray[np.float64]:
-    """Return how likely each class is: [C, 1] for a picture, [C, h, w] for its pixels."""
+    """Return how likely each class is: [C, 1] for an image, [C, h, w] for its pixels."""
     raw = {name: value[0].double().numpy() for name, value in reference.raw(image[None]).items()}
     if "alpha" in raw:
         opacity: npt.NDArray[np.float64] = raw["alpha"].clip(0, 1)

@@ -133,7 +133,7 @@ def no_network(owner: Owner) -> list[object]:
 
 
 def graph(owner: Owner, shape: list[int | str], opset: int = 20) -> Path:
-    """Softmax over the mean of a picture's pixels: a classifier of three classes."""
+    """Softmax over the mean of an image's pixels: a classifier of three classes."""
     rank = len(shape)
     batch = shape[:1] if rank == 4 else []
     nodes = [
