@@ -73,7 +73,7 @@ class Case(NamedTuple):
 
     @property
     def rank(self) -> tuple[bool, int, float]:
-        """How well it tells what an attack does: sure before and after, by the weakest setting."""
+        """How well it shows what an attack does: sure before and after, by the weakest setting."""
         sure = self.answers_before[0].score * self.answers_after[0].score
         return self.fooled, -self.setting.epsilon, sure
 
@@ -128,7 +128,7 @@ def attack_all(
 
     Returns:
         The accuracies, of the images as they are first; what became of each image under the last setting; the
-        image that tells most; and what could not be read.
+        image that shows most; and what could not be read.
 
     Raises:
         DataError: it is no classifier, nothing could be read, an attack is not known or lacks its libraries.

@@ -56,7 +56,7 @@ class Object(NamedTuple):
 
 
 class _Verdict(NamedTuple):
-    """One image's objects and answers, as pycocotools wants them, by `bbox` and `segm`; without ids."""
+    """One image's objects and answers, as pycocotools expects them, by `bbox` and `segm`; without ids."""
 
     truth: dict[str, list[dict[str, Any]]]
     found: dict[str, list[dict[str, Any]]]
@@ -118,7 +118,7 @@ class MeanAveragePrecision:
         return Scores(measures, "AP", per_class, [])
 
     def _entries(self, one: Object, width: int, height: int) -> dict[str, dict[str, Any]]:
-        """An object as pycocotools wants it, by what is judged."""
+        """An object as pycocotools expects it, by what is judged."""
         runs = None
         if one.outline is not None and (one.box is None or "segm" in self._kinds):
             try:
@@ -150,7 +150,7 @@ class MeanAveragePrecision:
             for one in _numbered(verdict.found[kind] for verdict in self._verdicts)
             if one["category_id"] in set(self._classes)
         ]
-        # `loadRes` wants at least one, and takes an object's size from its box where there is one.
+        # `loadRes` needs at least one, and takes an object's size from its box where there is one.
         evaluation = COCOeval(truth, truth.loadRes(found) if found else COCO(), kind)
         evaluation.evaluate()
         evaluation.accumulate()
@@ -172,7 +172,7 @@ class MeanAveragePrecision:
 
 
 def _answer(found: Any, kind: str) -> dict[str, Any]:
-    """An answer as pycocotools wants it."""
+    """An answer as pycocotools expects it."""
     entry: dict[str, Any] = {"category_id": found.class_id, "score": found.score}
     if kind == "bbox":
         x0, y0, x1, y1 = found.box

@@ -1,6 +1,6 @@
 """COCO's `instances_*.json`: object detection and instance segmentation. Called by `recognise`.
 
-pycocotools believes whatever such a file says, so everything that it would misread is put right here or refused with a
+pycocotools does not check such a file, so everything that it would misread is corrected here or refused with a
 sentence: ids are made anew by `average_precision`, and what the file leaves open is computed. Notes say what was left
 out.
 """

@@ -1,4 +1,4 @@
-"""A white sheet with a title to draw figures on, in one hand: letters, colours and margins. `draw_*` here use it."""
+"""A white sheet with a title to draw figures on: one font, one set of colours and margins. `draw_*` here use it."""
 
 from functools import lru_cache
 from typing import Literal

@@ -62,7 +62,7 @@ def predictions(card: ModelCard, labels: Sequence[str], outputs: Outputs, where:
         card: gives the task and the input's size.
         labels: class names by class id.
         outputs: of the served graph, for a batch of one image.
-        where: the image lies in the graph's input.
+        where: place of the image in the graph's input.
     """
     one = {name: value[0] for name, value in outputs.items()}
     if card.task == "classify":
@@ -128,7 +128,7 @@ def on_image(mask: npt.NDArray[Any], where: Placement) -> npt.NDArray[Any]:
 
     Args:
         mask: [H, W] over the graph's input.
-        where: the image lies in that input.
+        where: place of the image in that input.
 
     Returns:
         [height, width] of the image. What the recipe cut off takes the values at the input's edge.

@@ -18,7 +18,7 @@ Run = Callable[[Images], Outputs]
 BATCHES = (1, 3, 8)
 LOGITS = "logits"
 _TOLERANCE = 1e-4  # of what `TOLERANCES` does not name
-_WHOLE = ("scores", "prototypes")  # beside candidates, what is compared as it lies
+_WHOLE = ("scores", "prototypes")  # compared in the order of the output, unlike candidates
 _NO_COUNTERPART = "; `inf` says that a candidate has no counterpart of its class with a score within the tolerance"
 _LOWEST_SCORE = 0.05  # candidates below it are noise: their scores are compared, their boxes are not
 

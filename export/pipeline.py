@@ -108,7 +108,7 @@ def export_model(
 
 
 def open_photo(name: str, path: Path) -> Photo:
-    """Open a photo as the exact recipe wants it: upright, RGB."""
+    """Open a photo as the exact recipe expects it: upright, RGB."""
     return Photo(name, path, ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
 
 

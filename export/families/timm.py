@@ -101,7 +101,7 @@ def describe(name: str) -> Description | None:
 def card_for(name: str) -> ModelCard | None:
     """Write the card of a pretrained model of timm's; None where timm has no `name`. Without a tag, its default's.
 
-    Files whose name ends in a hash come from their own address. All others lie on the Hugging Face Hub, which is asked
+    Files whose name ends in a hash come from their own address. All others are on the Hugging Face Hub, which is asked
     for their sha256.
 
     Raises:

@@ -35,7 +35,7 @@ class Graph:
         height, width: of the input in pixels, None where they are free.
         notes: what its exporter noted in it.
         normalises: the operators that normalise the input inside the graph (`Sub, Div`), or "".
-        full_scale: where it normalises, 255 or 1: the brightest pixel that it wants.
+        full_scale: where it normalises, 255 or 1: the brightest pixel that it expects.
     """
 
     path: Path
@@ -120,7 +120,7 @@ def inspect(path: Path, layout: Layout | None = None) -> Graph:
 
 
 def _normalisation(model: ModelProto, image: str) -> tuple[list[str], float]:
-    """Follow the input through what scales and shifts it: the operators, and the brightest pixel that they want.
+    """Return the operators that scale and shift the input, and the brightest pixel that they expect.
 
     Together they are y = scale * x + shift. Only pixels in 0..255 are divided by more than 10, or have a mean over 2.
     """

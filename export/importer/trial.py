@@ -1,7 +1,7 @@
-"""Which normalisation does a network want? The one with which it tells real photos apart, and mirrored ones not.
+"""Chooses a normalisation: with the right one a network distinguishes photos, and answers mirrored ones alike.
 
-`commands.add` tries those that a file leaves open. Networks are seldom so sure and so consistent of what they see
-through a wrong normalisation; a softmax that is saturated by pixels of a hundredfold size says the same of everything.
+`export.importer.adding` tries those that a file leaves open. With a wrong normalisation, networks are seldom as sure
+and as consistent; a softmax that is saturated by pixels of a hundredfold size says the same of everything.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ _EQUAL = 0.97  # of the best: what comes so close is as good
 def try_normalisations(
     card: ModelCard, network: Network, classes: int, candidates: Mapping[str, Normalise], photos: Sequence[Path]
 ) -> dict[str, float]:
-    """Judge each normalisation by a network's answers to sample photos, the owner's photos, and all of them mirrored.
+    """Judge each normalisation by a network's answers to sample photos, the user's photos, and all of them mirrored.
 
     Returns:
         By name, best first. For classifiers and masks, the mutual information, in nats, between the photo (or the
@@ -49,7 +49,7 @@ def try_normalisations(
 
 
 def undecided(judged: Mapping[str, float]) -> bool:
-    """Whether the network saw nothing through any normalisation, so that the trial says nothing about them."""
+    """Whether the network recognised nothing with any normalisation, so that the trial decides nothing."""
     return max(judged.values()) < _NOTHING
 
 

@@ -49,7 +49,7 @@ def read(path: Path, data: Iterable[Path] = ()) -> tuple[ModelProto, InferenceSe
     (`half=True`) or float64: casts go around it.
 
     Raises:
-        ExportError: not an ONNX file, one whose weights lie in another that is not named, or not whole there, one that
+        ExportError: not an ONNX file, one whose weights are in a file that is not named or is incomplete, one that
             ONNX Runtime cannot run, or one whose opset is too old or too new.
     """
     model = load(path)

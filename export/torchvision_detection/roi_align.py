@@ -15,7 +15,7 @@ class PyramidRoIAlign(nn.Module):
     """Pools each box at its level of the pyramid, all levels laid out below each other on one sheet.
 
     One RoIAlign does for all levels: four, each on all boxes and all but one thrown away, would be four times the
-    work. Bilinear samples stay on their level, since boxes lie within the image and two repeated columns and rows
+    work. Bilinear samples stay on their level, since boxes are within the image and two repeated columns and rows
     follow each level's last. RoIAlign counts samples beyond the last column or row as zero; only boxes under one cell
     wide have such samples, and there the level is constant, so the share of samples that do count makes it exact.
     """
