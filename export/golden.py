@@ -17,7 +17,7 @@ from torchvision.ops import batched_nms
 from export.reference import Outputs
 from zoo.card import Recipe
 from zoo.errors import ExportError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.model_card import Expectation, ModelCard
 from zoo.recipe import Placement, placement
 from zoo.served_card import Golden, Prediction

@@ -28,7 +28,7 @@ from export.steps import Export, Steps
 from export.tensors import export_tensors
 from zoo import catalog
 from zoo.errors import ExportError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.labels import read_labels
 from zoo.licences import check_accepted
 from zoo.model_card import AnyCard, ModelCard, TensorCard

@@ -15,7 +15,7 @@ import msgspec
 
 from export.code import code_of, code_of_variants
 from zoo.errors import StoreError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.labels import read_labels
 from zoo.model_card import AnyCard, ModelCard, Source
 from zoo.served_card import Provenance, ServedCard, require_images

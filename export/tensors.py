@@ -23,7 +23,7 @@ from export.provenance import describe
 from export.steps import Export, Steps
 from zoo.card import DType
 from zoo.errors import ExportError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.model_card import TensorCard
 from zoo.served_card import GoldenTensors, Parity, Precision, ServedTensors, Tensor
 from zoo.sources import fetch_all

@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from export.families.lenet import LeNet5
 from zoo.catalog import dataset
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 
 _DEFAULT_OUT = Path(__file__).parent / "checkpoints" / "lenet5.pt"
 

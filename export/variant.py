@@ -21,10 +21,10 @@ from export.pipeline import open_photo
 from export.precision import to_fp16, to_int8
 from export.provenance import Precision, variant_fingerprint, variant_name, versions_now
 from export.reference import Images, Outputs
+from zoo.catalog import fetch_photos
 from zoo.errors import ExportError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.model_card import ModelCard
-from zoo.photos import fetch_photos
 from zoo.recipe import apply_exact
 from zoo.served_card import Agreement, ServedCard, require_images
 from zoo.store import Store

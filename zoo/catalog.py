@@ -21,6 +21,7 @@ from zoo.model_card import AnyCard, Source, read_model_card, read_toml
 from zoo.sources import fetch_all
 
 _FOLDER = Path(__file__).parent
+_PHOTOGRAPHIC = ("astronaut", "chelsea", "coffee", "rocket", "china", "flower")
 T = TypeVar("T")
 
 
@@ -175,3 +176,15 @@ def _look_up(kind: str, name: str, known: dict[str, T]) -> T:
 def _suggestion(name: str, known: tuple[str, ...]) -> str:
     close = difflib.get_close_matches(name, known)
     return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def fetch_photos(*, progress: bool = True) -> dict[str, Path]:
+    """Fetch all photos: those without known content, and the photographic samples. Return paths by name, sorted.
+
+    Raises:
+        SourceError: one of them cannot be fetched.
+    """
+    sources = read_toml(_FOLDER / "photos.toml", dict[str, Source])
+    found = {name: sample(name, progress=progress) for name in _PHOTOGRAPHIC}
+    found |= fetch_all(sources, progress=progress)
+    return dict(sorted(found.items()))

@@ -20,7 +20,7 @@ from export.importer.rows import choose_layout, counts
 from export.onnx_file.external import find_data_files
 from zoo.card import Licence, Recipe, Task
 from zoo.errors import ExportError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.labels import read_labels
 from zoo.model_card import AnyCard, ModelCard, Normalise, Source
 

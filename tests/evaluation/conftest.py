@@ -7,7 +7,7 @@ from PIL import Image
 
 from service.commands.load import load_model
 from zoo import catalog
-from zoo.photos import fetch_photos
+from zoo.catalog import fetch_photos
 
 
 @pytest.fixture(scope="session")

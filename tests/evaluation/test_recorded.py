@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from evaluation.dataset import DataError
 from evaluation.recorded import Recorded, read_recorded
+from zoo.catalog import fetch_photos
 from zoo.cli import main
-from zoo.photos import fetch_photos
 
 OPTIONS = {
     "mobilenet_v2": {"top_k": 5},

@@ -12,7 +12,7 @@ from export.golden import Photo, golden_answer, on_image, predictions
 from zoo import catalog
 from zoo.card import Recipe
 from zoo.errors import ExportError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.labels import read_labels
 from zoo.model_card import Expectation
 from zoo.recipe import placement

@@ -15,10 +15,10 @@ from export.provenance import is_variant_current
 from export.variant import export_variant
 from zoo import catalog
 from zoo.card import Bound
+from zoo.catalog import fetch_photos
 from zoo.commands import show
 from zoo.errors import ExportError, StoreError
-from zoo.hashing import sha256_of
-from zoo.photos import fetch_photos
+from zoo.files import sha256_of
 from zoo.store import Store, verify_folder
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from zoo import catalog
 from zoo.errors import SourceError, UnknownModelError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.labels import read_labels
 
 DIGITS = [name for name in catalog.samples() if name.startswith("digit_")]

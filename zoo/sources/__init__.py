@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlsplit
 
 from zoo.errors import SourceError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.model_card import Source
 from zoo.sources.cache import Cache
 from zoo.sources.http import download, without_credentials

@@ -21,7 +21,7 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
 from zoo.errors import SourceError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 
 _CHUNK = 1 << 16
 _TIMEOUT = (10, 60)  # seconds to connect, and between two chunks
