@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from service.engine.job import Job, Outputs, Priority
-from service.engine.model import LoadedModel
-from service.engine.repository import AnyModel, Repository
-from service.engine.tensors import TensorJob
 from service.errors import Reason, RequestError
+from service.models.folder import AnyModel
+from service.models.model import Model
+from service.models.repository import Repository
+from service.models.tensors import TensorJob
 from service.options import parse_options
 from service.results import ImageSize, Result
 from service.settings import Settings
@@ -29,7 +30,7 @@ class Picture:
 
     __slots__ = ("_data", "_exact", "_max_pixels", "_model", "_options", "_placement")
 
-    def __init__(self, data: bytes, model: LoadedModel, options: Any, settings: Settings) -> None:
+    def __init__(self, data: bytes, model: Model, options: Any, settings: Settings) -> None:
         self._data: bytes | None = data
         self._model = model
         self._options = options
@@ -63,7 +64,7 @@ class Pixels(Picture):
 
     __slots__ = ("_pixels",)
 
-    def __init__(self, pixels: npt.NDArray[np.uint8], model: LoadedModel, options: Any, settings: Settings) -> None:
+    def __init__(self, pixels: npt.NDArray[np.uint8], model: Model, options: Any, settings: Settings) -> None:
         super().__init__(b"", model, options, settings)
         self._pixels = pixels
 
@@ -91,11 +92,11 @@ class Predictor:
         self._repository = repository
         self._settings = settings
 
-    def resolve(self, task: Task, name: str | None = None, version: str | None = None) -> LoadedModel:
+    def resolve(self, task: Task, name: str | None = None, version: str | None = None) -> Model:
         """Find the model that answers; see `Repository.get`."""
         return self._repository.get(task, name, version)
 
-    def options(self, model: LoadedModel, words: Mapping[str, Any]) -> Any:
+    def options(self, model: Model, words: Mapping[str, Any]) -> Any:
         """Convert option words to the typed options of a model's task.
 
         Raises:
@@ -111,7 +112,7 @@ class Predictor:
         return options
 
     def submit(
-        self, data: bytes, model: LoadedModel, options: Any, deadline: float, priority: Priority = Priority.NORMAL
+        self, data: bytes, model: Model, options: Any, deadline: float, priority: Priority = Priority.NORMAL
     ) -> Job[Result]:
         """Queue one picture and return at once; the job's future resolves to its `Result`. Only on the event loop.
 
@@ -126,7 +127,7 @@ class Predictor:
     def submit_rows(
         self,
         pictures: Sequence[bytes] | npt.NDArray[np.uint8],
-        model: LoadedModel,
+        model: Model,
         options: Any,
         names: Collection[str],
         deadline: float,
@@ -186,14 +187,14 @@ class Predictor:
         Raises:
             RequestError: `queue_full`. Everything else is the futures' error.
         """
-        if isinstance(model, LoadedModel):
+        if isinstance(model, Model):
             options, names = options_of(model.card.task, {}), [output.name for output in model.card.outputs]
             return self.submit_rows(inputs["images"], model, options, names, deadline, priority, result=False)
         job = TensorJob(inputs, deadline, priority)
         model.batcher.submit(job)
         return [job]
 
-    def predict(self, data: bytes, model: LoadedModel, words: Mapping[str, Any]) -> Result:
+    def predict(self, data: bytes, model: Model, words: Mapping[str, Any]) -> Result:
         """Answer one picture on the calling thread, without the queue.
 
         Raises:
@@ -202,7 +203,7 @@ class Predictor:
         picture = self.picture(data, model, words)
         return picture.finish(model.session.run(picture.prepare()[None]), 0)
 
-    def picture(self, data: bytes, model: LoadedModel, words: Mapping[str, Any]) -> Picture:
+    def picture(self, data: bytes, model: Model, words: Mapping[str, Any]) -> Picture:
         """Hand out the two halves of `predict`, for a caller that runs the graph between them.
 
         Raises:

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from service.engine.batching import Batching
+from service.engine.image_buffer import ImageBuffer
 from service.engine.job import Job, Outputs
-from service.engine.slots import Slots
 from service.engine.workers import Workers
 
 Run = Callable[[npt.NDArray[np.uint8]], Outputs]
@@ -28,7 +28,9 @@ class Batcher(Batching):
         limits: as of `Batching`.
     """
 
-    def __init__(self, run: Run, workers: Workers, slots: Slots, *, buckets: Sequence[int] = (), **limits: Any) -> None:
+    def __init__(
+        self, run: Run, workers: Workers, slots: ImageBuffer, *, buckets: Sequence[int] = (), **limits: Any
+    ) -> None:
         super().__init__(workers, **limits)
         self._run = run
         self._slots = slots

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from service.engine.bound import Lanes
+from service.engine.binding import BindingPool
 from service.engine.graph import Graph, Outputs, raise_told_apart
 from service.engine.providers import Device, Tuning
 from service.engine.stop import Stop
@@ -27,7 +27,7 @@ class Session(Graph):
         stop: Stop | None = None,
     ) -> None:
         super().__init__(model, device, device_id, tuning, stop)
-        self._lanes: Lanes | None = None
+        self._lanes: BindingPool | None = None
         self._cold: Callable[[], None] = lambda: None
         _, self.height, self.width, _ = self._session.get_inputs()[0].shape
 
@@ -40,7 +40,7 @@ class Session(Graph):
             cold: called when a batch of another size is run all the same.
         """
         device = ("cuda" if self.on_gpu else "cpu", self._device_id)
-        self._lanes = Lanes(self._session, device, sizes, lanes, graphs=self.tuning.cuda_graphs, stop=self._stop)
+        self._lanes = BindingPool(self._session, device, sizes, lanes, graphs=self.tuning.cuda_graphs, stop=self._stop)
         self._cold = cold
 
     def run(self, images: npt.NDArray[np.uint8]) -> Outputs:

@@ -27,7 +27,7 @@ _SMOOTHING = 0.05  # weight of the newest observation in the moving average of t
 _SLOWEST = 20.0  # a pause of the whole process says nothing about its pace
 
 
-class Line(Protocol):
+class Consumer(Protocol):
     """Whose jobs the workers do: a model's batcher."""
 
     def process(self, job: Job[Any]) -> None:
@@ -51,7 +51,7 @@ class _Step:
         replaced: it took too long, and another thread has the place of this one.
     """
 
-    line: Line
+    line: Consumer
     jobs: Sequence[Job[Any]]
     running: bool
     began: float = field(default_factory=perf_counter)
@@ -77,7 +77,7 @@ class Workers:
         self._settled: float | None = None  # when jobs were last settled, if all workers had work from then on
         self._order = count()
         # A heap for the order and a queue for the waiting: both are atomic under the GIL and need no lock of ours.
-        self._heap: list[tuple[int, int, Job[Any] | None, Line | None]] = []
+        self._heap: list[tuple[int, int, Job[Any] | None, Consumer | None]] = []
         self._tokens: SimpleQueue[None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()  # a thread goes on, or is replaced: one of the two
@@ -93,7 +93,7 @@ class Workers:
         """Seconds until a picture that is submitted now would be taken up."""
         return self._backlog * self._pace / self.size
 
-    def submit(self, job: Job[Any], line: Line) -> None:
+    def submit(self, job: Job[Any], line: Consumer) -> None:
         """Queue a job. Only on the event loop, which will also settle it."""
         self._loop = job.future.get_loop()
         self._backlog += job.cost
@@ -110,7 +110,7 @@ class Workers:
             self._pace += _SMOOTHING * (min(max(pace, 1.0), _SLOWEST) - self._pace)
         self._settled = now if self._jobs > self.size else None
 
-    def begin(self, line: Line, jobs: Sequence[Job[Any]], *, running: bool) -> None:
+    def begin(self, line: Consumer, jobs: Sequence[Job[Any]], *, running: bool) -> None:
         """Note what the calling thread begins."""
         self._steps[threading.get_ident()] = _Step(line, jobs, running)
 
@@ -155,7 +155,7 @@ class Workers:
         self._threads.add(thread)
         thread.start()
 
-    def _put(self, priority: int, job: Job[Any] | None, line: Line | None) -> None:
+    def _put(self, priority: int, job: Job[Any] | None, line: Consumer | None) -> None:
         heappush(self._heap, (priority, next(self._order), job, line))
         self._tokens.put(None)
 
@@ -178,7 +178,7 @@ class Workers:
         _, _, job, line = heappop(self._heap)
         return job is not None and line is not None and self._do(line, [job], partial(line.process, job))
 
-    def _do(self, line: Line, jobs: Sequence[Job[Any]], work: Callable[[], None]) -> bool:
+    def _do(self, line: Consumer, jobs: Sequence[Job[Any]], work: Callable[[], None]) -> bool:
         """Do something for a line. Say whether the thread has its place still."""
         self.begin(line, jobs, running=False)
         try:

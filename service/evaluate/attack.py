@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from service.engine.model import LoadedModel
 from service.errors import RequestError
 from service.evaluate.classify import share
 from service.evaluate.dataset import DataError, Example, Measure
 from service.evaluate.run import Problem, nothing_left, reason
+from service.models.model import Model
 from service.predictor import Picture, Predictor
 from service.results import Classification
 from zoo.card import ServedCard
@@ -107,7 +107,7 @@ def load_attack(name: str, card: ServedCard) -> Attack:
 
 def attack_all(
     predictor: Predictor,
-    model: LoadedModel,
+    model: Model,
     examples: Sequence[Example],
     settings: Sequence[Setting],
     *,
@@ -162,7 +162,7 @@ def attack_all(
 
 def _attack_batch(
     predictor: Predictor,
-    model: LoadedModel,
+    model: Model,
     examples: Sequence[Example],
     settings: Sequence[Setting],
     attacks: Mapping[str, Attack],

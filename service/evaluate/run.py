@@ -6,9 +6,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from service.engine.model import LoadedModel
 from service.errors import RequestError
 from service.evaluate.dataset import DataError, Example, Judge, Scores
+from service.models.model import Model
 from service.predictor import Predictor
 
 
@@ -21,7 +21,7 @@ class Problem(Struct, frozen=True):
 
 def judge_all(
     predictor: Predictor,
-    model: LoadedModel,
+    model: Model,
     examples: Sequence[Example],
     judge: Judge,
     *,

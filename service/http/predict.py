@@ -12,7 +12,6 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from service.engine.job import Job, Priority
-from service.engine.model import LoadedModel
 from service.errors import Reason, RequestError
 from service.http.annotate import Annotator, several, wanted
 from service.http.body import ClientGone, read_pictures
@@ -20,6 +19,7 @@ from service.http.exchange import Exchange
 from service.http.keys import Guard
 from service.http.problems import Problem, problem
 from service.http.records import Records
+from service.models.model import Model
 from service.predictor import deadline_after
 from service.results import Result
 from service.runtime import Runtime
@@ -40,7 +40,7 @@ class Several(msgspec.Struct):
 class Asked(NamedTuple):
     """What a request asks for, beside its pictures; `Predictor.submit` takes it."""
 
-    model: LoadedModel
+    model: Model
     options: Any
     deadline: float
     priority: Priority

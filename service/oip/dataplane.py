@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from service.engine.job import Job, Priority
-from service.engine.model import LoadedModel
-from service.engine.repository import AnyModel, State
 from service.errors import Reason, RequestError
+from service.models.entry import State
+from service.models.folder import AnyModel
+from service.models.model import Model
 from service.oip.describe import IMAGE, RESULT, config_of, index_entry, metadata_of
 from service.oip.messages import Answer, Call, IndexEntry, ModelConfig, ModelMetadata, ServerMetadata, Statistics
 from service.oip.statistics import statistics_of
@@ -100,14 +101,14 @@ class Dataplane:
 
     def statistics(self, name: str = "", version: str = "") -> Statistics:
         """Count what was asked of one model, or of all that are loaded."""
-        slots = self._repository.slots.values()
-        models = [self.model(name, version)] if name else [model for slot in slots if (model := slot.model)]
+        entries = self._repository.entries.values()
+        models = [self.model(name, version)] if name else [model for entry in entries if (model := entry.model)]
         return statistics_of([model.card for model in models], self._metrics.collect())
 
     def index(self, *, ready: bool = False) -> list[IndexEntry]:
         """List the models of the repository, or those that are ready."""
-        slots = self._repository.slots.values()
-        return [index_entry(slot) for slot in slots if not ready or slot.state is State.READY]
+        entries = self._repository.entries.values()
+        return [index_entry(entry) for entry in entries if not ready or entry.state is State.READY]
 
     async def load(self, name: str, parameters: Collection[str] = ()) -> None:
         """Load a model, or the version of it that the store holds now; raises `RequestError`."""
@@ -171,7 +172,7 @@ class Dataplane:
         if call.card is not model.card:  # loaded anew since its inputs were checked, or they never were
             rows = takes.check_inputs({name: (datatype_of(array), array.shape) for name, array in call.inputs.items()})
         takes.check_outputs(call.outputs)
-        if not isinstance(model, LoadedModel):
+        if not isinstance(model, Model):
             if words:
                 raise RequestError(Reason.BAD_OPTION, f"There is no parameter `{min(words)[:80]}` for `{call.model}`.")
             takes.check_answer(rows, call.outputs)

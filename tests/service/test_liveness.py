@@ -38,12 +38,12 @@ async def classify(runtime, photo: bytes):
 
 
 def replace_run(runtime, run) -> None:
-    runtime.repository.slots["lenet5"].model.batcher._run = run
+    runtime.repository.entries["lenet5"].model.batcher._run = run
 
 
 def test_a_run_that_never_ends_makes_the_process_not_live(runtime, photo):
     release = threading.Event()
-    real = runtime.repository.slots["lenet5"].model.session.run
+    real = runtime.repository.entries["lenet5"].model.session.run
 
     def stuck(images):
         release.wait(30)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from service.engine.job import Job, Priority
-from service.engine.tensors import TensorJob
 from service.http.app import build_app
+from service.models.tensors import TensorJob
 from service.runtime import Runtime
 from service.settings import Settings
 

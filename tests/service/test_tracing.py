@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from service.engine.batcher import Batcher
+from service.engine.image_buffer import ImageBuffer
 from service.engine.job import Job
-from service.engine.slots import Slots
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
 from service.http.exchange import Exchange
@@ -116,7 +116,9 @@ def run_together(pictures: int) -> list[Job]:
             held.wait(5)
             return {"sums": images.sum((1, 2, 3))}
 
-        batcher = Batcher(run, workers, Slots(16, 16, (1, 1, 3)), max_batch=8, max_runs=1, max_queue=9, cost=0.001)
+        batcher = Batcher(
+            run, workers, ImageBuffer(16, 16, (1, 1, 3)), max_batch=8, max_runs=1, max_queue=9, cost=0.001
+        )
         jobs = [Job(lambda _: np.ones((1, 1, 3), np.uint8), lambda o, i: o["sums"][i], time.perf_counter() + 60)]
         batcher.submit(jobs[0])  # runs alone, and holds the place until all others are ready
         for _ in range(pictures):

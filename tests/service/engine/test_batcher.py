@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from service.engine.batcher import Batcher
+from service.engine.image_buffer import ImageBuffer
 from service.engine.job import Job, Priority
-from service.engine.slots import Slots
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
 
@@ -65,8 +65,8 @@ def workers():
 
 def batcher(model: Model, workers: Workers, **given) -> Batcher:
     settings = {"max_batch": 8, "max_runs": 1, "max_queue": 100, "cost": 0.001} | given
-    slots = Slots(settings.pop("places", 64), 64, (1, 1, 3))
-    return Batcher(model.run, workers, slots, **settings)
+    buffer = ImageBuffer(settings.pop("places", 64), 64, (1, 1, 3))
+    return Batcher(model.run, workers, buffer, **settings)
 
 
 def until_running(model: Model) -> None:
@@ -224,7 +224,7 @@ def test_out_of_memory_makes_batches_smaller_for_good(workers):
         return {"twice": images[:, 0, 0, 0].astype(np.int64) * 2}
 
     async def main():
-        queue = Batcher(run, workers, Slots(64, 8, (1, 1, 3)), max_batch=8, max_runs=1, max_queue=100, cost=0.001)
+        queue = Batcher(run, workers, ImageBuffer(64, 8, (1, 1, 3)), max_batch=8, max_runs=1, max_queue=100, cost=0.001)
         queue._runs = 1  # as if a run were under way, so that eight pictures become ready
         jobs = [job(value) for value in range(8)]
         for one in jobs:
@@ -258,12 +258,12 @@ def test_batches_are_padded_to_the_sizes_that_are_known(model, workers, places):
 
 
 def test_the_first_free_slot_is_taken():
-    slots = Slots(3, 2, (1, 1, 3))
-    assert slots.rows.shape == (5, 1, 1, 3)
-    assert [slots.take() for _ in range(4)] == [0, 1, 2, None]
-    slots.free(1)
-    slots.free(0)
-    assert [slots.take() for _ in range(3)] == [0, 1, None]
+    buffer = ImageBuffer(3, 2, (1, 1, 3))
+    assert buffer.rows.shape == (5, 1, 1, 3)
+    assert [buffer.take() for _ in range(4)] == [0, 1, 2, None]
+    buffer.free(1)
+    buffer.free(0)
+    assert [buffer.take() for _ in range(3)] == [0, 1, None]
 
 
 def test_the_wait_is_predicted_from_what_work_really_takes(workers):
@@ -274,7 +274,7 @@ def test_the_wait_is_predicted_from_what_work_really_takes(workers):
         return {"twice": images[:, 0, 0, 0].astype(np.int64) * 2}
 
     async def main():
-        queue = Batcher(slow, workers, Slots(8, 1, (1, 1, 3)), max_batch=1, max_runs=1, max_queue=500, cost=0.01)
+        queue = Batcher(slow, workers, ImageBuffer(8, 1, (1, 1, 3)), max_batch=1, max_runs=1, max_queue=500, cost=0.01)
         first = [job(value % 10) for value in range(100)]
         for one in first:
             queue.submit(one)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from service.engine.batcher import Batcher
-from service.engine.slots import Slots
+from service.engine.image_buffer import ImageBuffer
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
 from tests.service.engine.test_batcher import Model, fill, job, outcome, until
@@ -31,7 +31,7 @@ def model():
 
 def started(workers: Workers, model, **given) -> Batcher:
     settings = {"max_batch": 8, "max_runs": workers.size, "max_queue": 100, "cost": 0.001} | given
-    return Batcher(model.run, workers, Slots(64, 64, (1, 1, 3)), **settings)
+    return Batcher(model.run, workers, ImageBuffer(64, 64, (1, 1, 3)), **settings)
 
 
 def late(answer) -> bool:

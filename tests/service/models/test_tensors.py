@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.engine.job import Priority
-from service.engine.tensors import TensorBatcher, TensorJob
+from service.models.tensors import TensorBatcher, TensorJob
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
 

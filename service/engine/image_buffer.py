@@ -13,7 +13,7 @@ import numpy.typing as npt
 Rows = npt.NDArray[np.uint8]
 
 
-class Slots:
+class ImageBuffer:
     """Picture-sized rows. The first free one is taken: neighbours come together, and few rows stay in the cache.
 
     Args:

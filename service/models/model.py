@@ -11,7 +11,7 @@ from service.engine.profile import CPU_SIZES, GPU_RUNS, GPU_SIZES, Profile, best
 from service.engine.profile_cache import key_of, recall, remember
 from service.engine.providers import Tuning, pin
 from service.engine.session import Session
-from service.engine.slots import Slots
+from service.engine.image_buffer import ImageBuffer
 from service.engine.stop import Stop
 from service.engine.workers import Workers
 from service.metrics import Metrics
@@ -23,7 +23,7 @@ _TUNINGS = (Tuning("HEURISTIC"), Tuning("EXHAUSTIVE"), Tuning("EXHAUSTIVE", cuda
 _CAPTURE = 3  # runs after which a CUDA graph has been captured
 
 
-class LoadedModel:
+class Model:
     """A graph that is ready to run, with its card and its queue.
 
     Attributes:
@@ -66,7 +66,7 @@ class LoadedModel:
         buckets = self._warm_up(metrics)
         shape = (self.session.height, self.session.width, 3)
         places = workers.size + self.profile.max_batch * (self.profile.max_runs + 1)
-        slots = Slots(places, self.profile.max_batch, shape, *([pin] if self.session.on_gpu else []))
+        slots = ImageBuffer(places, self.profile.max_batch, shape, *([pin] if self.session.on_gpu else []))
         self.batcher = Batcher(
             self.session.run,
             workers,
@@ -114,7 +114,7 @@ class LoadedModel:
         if self.session.on_gpu:
             sizes = tuple(sorted({*(size for size in GPU_SIZES if size < self.profile.max_batch), *sizes}))
             runs = _CAPTURE * self.profile.max_runs
-            self.session.bind(sizes, self.profile.max_runs, metrics.cold_shape.labels(self.card.name).inc)
+            self.session.bind(sizes, self.profile.max_runs, metrics.unwarmed_shape.labels(self.card.name).inc)
         for size in sizes:
             for _ in range(runs):
                 self.session.run(np.zeros((size, self.session.height, self.session.width, 3), np.uint8))

@@ -128,7 +128,7 @@ class TensorBatcher(Batching):
 
 
 class TensorModel:
-    """A graph that is ready to run, with its card and its queue; `golden` is as `LoadedModel`'s."""
+    """A graph that is ready to run, with its card and its queue; `golden` is as `Model`'s."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class TensorModel:
         device_id: int = 0,
         on_broken: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Load, measure and warm up a folder's graph; the arguments are those of `LoadedModel`.
+        """Load, measure and warm up a folder's graph; the arguments are those of `Model`.
 
         Raises:
             SessionError: ONNX Runtime cannot run the graph as asked.

@@ -25,7 +25,7 @@ _DTYPES: Mapping[str, type[np.generic]] = {
 }
 
 
-class Bound:
+class Binding:
     """One binding of a session: `run` takes exactly one batch size.
 
     Args:
@@ -71,11 +71,11 @@ class Bound:
         return dict(zip(self._names, self._binding.copy_outputs_to_cpu(), strict=True))
 
 
-class Lanes:
+class BindingPool:
     """Several bindings of every size, so that one batch is copied while another computes.
 
     Args:
-        session, device, stop: as for `Bound`.
+        session, device, stop: as for `Binding`.
         sizes: the batch sizes, rising.
         lanes: how many runs may be under way at once.
         graphs: capture each binding's runs in a CUDA graph of its own. ONNX Runtime replays one graph at a time.
@@ -91,14 +91,14 @@ class Lanes:
         graphs: bool = False,
         stop: Stop | None = None,
     ) -> None:
-        self._free: dict[int, SimpleQueue[Bound]] = {}
+        self._free: dict[int, SimpleQueue[Binding]] = {}
         number = 0
         turn = threading.Lock() if graphs else nullcontext()
         for size in sizes:
             free = self._free[size] = SimpleQueue()
             for _ in range(lanes):
                 number += 1
-                free.put(Bound(session, size, device, number if graphs else None, turn, stop))
+                free.put(Binding(session, size, device, number if graphs else None, turn, stop))
 
     def knows(self, size: int) -> bool:
         """Whether batches of this size can be run."""

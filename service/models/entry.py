@@ -3,8 +3,8 @@
 from enum import StrEnum
 from pathlib import Path
 
-from service.engine.folder import AnyModel
-from service.engine.loading import Loading
+from service.models.folder import AnyModel
+from service.models.loading import Loading
 from zoo.card import Task
 from zoo.files import shown
 from zoo.store import Entry, Stamps
@@ -23,7 +23,7 @@ class State(StrEnum):
     UNLOADED = "unloaded"
 
 
-class Slot:
+class ModelEntry:
     """One model's place: what is served there, or why nothing is.
 
     Attributes:

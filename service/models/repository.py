@@ -11,12 +11,12 @@ from math import inf
 from pathlib import Path
 from time import perf_counter
 
-from service.engine.folder import AnyModel, load_folder
-from service.engine.loading import Loading
-from service.engine.place import LONGEST_REASON, Slot, State
-from service.engine.served import Served
+from service.models.folder import AnyModel
+from service.models.loading import Loading
+from service.models.entry import LONGEST_REASON, ModelEntry, State
+from service.models.registry import Registry
 from service.engine.stop import Stop
-from service.engine.unloaded import Unloaded
+from service.models.unloaded import Unloaded
 from service.errors import Reason, RequestError
 from service.metrics import Metrics
 from service.settings import Settings
@@ -24,7 +24,6 @@ from zoo.errors import StoreError
 from zoo.files import shown
 from zoo.store import Entry, Store
 
-__all__ = ["AnyModel", "Repository", "Slot", "State", "load_folder"]
 logger = logging.getLogger(__name__)
 _MOST_LINES = 20  # about folders, of one look
 _MOST_REASONS = 3  # why folders are skipped, in what `/readyz` says
@@ -33,7 +32,7 @@ _OTHERS_S = 30.0  # seconds that an administrator waits for the other processes
 _PATIENCE = 60.0  # seconds after which the next model is loaded beside one that takes so long
 
 
-class Repository(Served):
+class Repository(Registry):
     """The models of one store, the latest version of each, loaded in the background.
 
     Args:
@@ -69,7 +68,7 @@ class Repository(Served):
     def load(self) -> None:
         """Load every model, the ones that answer by default first. Failures are kept as states, never raised."""
         self._load_first()
-        for slot in self.slots.values():
+        for slot in self.entries.values():
             if slot.loading is not None:
                 slot.loading.wait()
 
@@ -106,10 +105,10 @@ class Repository(Served):
         with self._looking:
             self._load_all()
             self._started = True
-        ready = sum(slot.state is State.READY for slot in self.slots.values())
-        logger.info("%d of %d models are ready", ready, len(self.slots))
+        ready = sum(slot.state is State.READY for slot in self.entries.values())
+        logger.info("%d of %d models are ready", ready, len(self.entries))
 
-    def give_up(self, reason: str) -> None:
+    def mark_broken(self, reason: str) -> None:
         """Be ready no more, because the device is lost to this process. Called from any thread."""
         if not self.broken:
             self.broken = f"the device can no longer be used, start the server again: {reason}"
@@ -118,7 +117,7 @@ class Repository(Served):
     def close(self) -> None:
         """Stop looking at the store, and loading."""
         self._stop.set()
-        for slot in self.slots.values():
+        for slot in self.entries.values():
             if slot.loading is not None:
                 slot.loading.drop()
 
@@ -134,7 +133,7 @@ class Repository(Served):
         """
         before = self._changes
         self._look_again(name)
-        slot = self.slots.get(name) if name is not None else None
+        slot = self.entries.get(name) if name is not None else None
         if slot is not None:
             if slot.loading is not None:
                 slot.loading.wait()
@@ -145,11 +144,11 @@ class Repository(Served):
             self._wait_for_others()
         return self._changes != before
 
-    def _forget(self, slot: Slot) -> None:
+    def _forget(self, slot: ModelEntry) -> None:
         """Let go of a model that only an administrator wanted, and that cannot be served."""
         with self._looking:
             if slot.model is None and self._wanted and slot.name not in self._wanted:
-                self.slots = {name: other for name, other in self.slots.items() if other is not slot}
+                self.entries = {name: other for name, other in self.entries.items() if other is not slot}
 
     def _follow(self) -> None:
         """Load and unload what another process was told to load and unload."""
@@ -160,7 +159,7 @@ class Repository(Served):
                     self._look_again(name)
                 except RequestError as error:
                     logger.warning("%s was loaded by another process, and not by this one: %s", name, error)
-        for slot in self.slots.values():
+        for slot in self.entries.values():
             if slot.state is not State.UNLOADED and slot.name in self._unloaded:
                 with self._looking:
                     self._empty(slot)
@@ -175,9 +174,9 @@ class Repository(Served):
         with self._looking:
             missing = self._look(name)
             if name is not None:
-                if missing and (name not in self.slots or self.slots[name].model is not None):
+                if missing and (name not in self.entries or self.entries[name].model is not None):
                     raise RequestError(Reason.REFUSED, f"`{name[:80]}`: {missing}")
-                slot = self.slots.get(name)
+                slot = self.entries.get(name)
                 if slot is None:
                     raise RequestError(
                         Reason.UNKNOWN_MODEL, f"{self._settings.models} holds no model `{name[:80]}`: export it first."
@@ -194,10 +193,10 @@ class Repository(Served):
             RequestError: `unknown_model`.
         """
         with self._looking:
-            if name not in self.slots:
+            if name not in self.entries:
                 raise RequestError(Reason.UNKNOWN_MODEL, self.unknown(name))
             self._unloaded.add(name)
-            self._empty(self.slots[name])
+            self._empty(self.entries[name])
         self._wait_for_others()
 
     def _look(self, named: str | None = None) -> str:
@@ -224,14 +223,14 @@ class Repository(Served):
         wanted = [*self._wanted, *self._unloaded.asked_for()] if self._wanted else list(entries)
         slots = {
             name: slot
-            for name, slot in self.slots.items()
+            for name, slot in self.entries.items()
             if name in entries or slot.settled or (name in missing and slot.state is State.FAILED)
         }
         for name in dict.fromkeys([*wanted, *slots, *([named] if named else [])]):
             if name in entries and name in slots:
                 slots[name].entry = entries[name]
             elif name in entries:
-                slots[name] = Slot(entries[name], awaited=not self._started)
+                slots[name] = ModelEntry(entries[name], awaited=not self._started)
             if name in slots:
                 slots[name].whole = name in entries
         lacking = [name for name in self._wanted if name not in slots]
@@ -244,7 +243,7 @@ class Repository(Served):
                 f"Export it with `zooserve export {' '.join(lacking) or '--default'}`, or point ZOOSERVE_MODELS at the "
                 "right folder."
             )
-        self.problem, self.slots = problem, slots
+        self.problem, self.entries = problem, slots
         return missing.get(named, "") if named else ""
 
     def _say_once(self, lines: Mapping[str, str]) -> None:
@@ -263,7 +262,7 @@ class Repository(Served):
             patient: whether a folder that fails a check, and has changed since the last look, is looked at once more.
         """
         order = sorted(
-            self.slots.values(), key=lambda s: (not (s.card and s.card.task_default), s.card.size if s.card else 0)
+            self.entries.values(), key=lambda s: (not (s.card and s.card.task_default), s.card.size if s.card else 0)
         )
         for slot in order:
             if self._stop.is_set():
@@ -282,7 +281,7 @@ class Repository(Served):
                 slot.tried, slot.changing = fingerprint, None
                 self._fill(slot, settled=settled)
 
-    def _fill(self, slot: Slot, *, settled: bool) -> None:
+    def _fill(self, slot: ModelEntry, *, settled: bool) -> None:
         """Load the slot's folder on a thread of its own; where it takes long, the next ones are loaded beside it.
 
         Args:
@@ -314,7 +313,7 @@ class Repository(Served):
         if not slot.loading.wait(patience):
             logger.warning("%s is still being loaded after %g s; others are loaded beside it", slot.name, patience)
 
-    def _swap(self, slot: Slot, model: AnyModel, seconds: float) -> None:
+    def _swap(self, slot: ModelEntry, model: AnyModel, seconds: float) -> None:
         """Serve a model in place of the one that is there."""
         old, slot.model = slot.model, model
         slot.card, slot.reason, slot.refused, slot.state = model.card, "", "", State.READY
@@ -332,7 +331,7 @@ class Repository(Served):
             model.profile.max_batch,
         )
 
-    def _refuse(self, slot: Slot, entry: Entry, reason: str) -> None:
+    def _refuse(self, slot: ModelEntry, entry: Entry, reason: str) -> None:
         self._changes += 1
         if slot.model is not None:
             slot.refused = f"version {entry.version} in the store is refused: {reason}"
@@ -343,7 +342,7 @@ class Repository(Served):
         self._metrics.model_ready.labels(slot.name).set(0)
         logger.error("%s is not served: %s", slot.name, reason)
 
-    def _empty(self, slot: Slot) -> None:
+    def _empty(self, slot: ModelEntry) -> None:
         if slot.loading is not None:
             slot.loading.drop()
         self._changes += 1

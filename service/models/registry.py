@@ -1,13 +1,13 @@
 """The models of a process as requests find them: by name, or by the task that they are for. The repository fills it."""
 
-from service.engine.folder import AnyModel
-from service.engine.model import LoadedModel
-from service.engine.place import Slot, State
+from service.models.folder import AnyModel
+from service.models.model import Model
+from service.models.entry import ModelEntry, State
 from service.errors import Reason, RequestError
 from zoo.card import Task
 
 
-class Served:
+class Registry:
     """What is served, and what is not.
 
     Attributes:
@@ -19,24 +19,24 @@ class Served:
     def __init__(self) -> None:
         self.problem = ""
         self.broken = ""
-        self.slots: dict[str, Slot] = {}
+        self.entries: dict[str, ModelEntry] = {}
 
     @property
     def ready(self) -> bool:
         """Whether every model passed every check; one that came after the start may still be loading."""
         well = all(
             slot.state in (State.READY, State.UNLOADED) or (slot.state is State.LOADING and not slot.awaited)
-            for slot in self.slots.values()
+            for slot in self.entries.values()
         )
         return well and not self.problem and not self.broken
 
-    def get(self, task: Task, name: str | None, version: str | None) -> LoadedModel:
+    def get(self, task: Task, name: str | None, version: str | None) -> Model:
         """Find the model of a request: the named one, or the default of the task.
 
         Raises:
             RequestError: `unknown_model`, `not_ready`, or `bad_option` where the model does another task.
         """
-        slot = self.slots.get(name) if name else self._default(task)
+        slot = self.entries.get(name) if name else self._default(task)
         if slot is None:
             raise RequestError(Reason.UNKNOWN_MODEL, self.unknown(name, task))
         model = slot.model
@@ -48,7 +48,7 @@ class Served:
                 )
             raise RequestError(Reason.BAD_OPTION, f"`{slot.name}` is a model for /v1/{card.task}, not for /v1/{task}.")
         found = self._served(slot, version)
-        assert isinstance(found, LoadedModel)  # noqa: S101 - its task is one for pictures
+        assert isinstance(found, Model)  # noqa: S101 - its task is one for pictures
         return found
 
     def find(self, name: str, version: str | None = None) -> AnyModel:
@@ -57,12 +57,12 @@ class Served:
         Raises:
             RequestError: `unknown_model` or `not_ready`.
         """
-        slot = self.slots.get(name)
+        slot = self.entries.get(name)
         if slot is None:
             raise RequestError(Reason.UNKNOWN_MODEL, self.unknown(name))
         return self._served(slot, version)
 
-    def _served(self, slot: Slot, version: str | None) -> AnyModel:
+    def _served(self, slot: ModelEntry, version: str | None) -> AnyModel:
         model = slot.model
         card = model.card if model else slot.card
         if card and version and version != card.version:
@@ -77,18 +77,18 @@ class Served:
             raise RequestError(Reason.NOT_READY, f"`{slot.name}` is not served: {slot.reason}")
         return model
 
-    def ready_for(self, task: Task) -> list[LoadedModel]:
+    def ready_for(self, task: Task) -> list[Model]:
         """The loaded models of a task."""
-        models = (slot.model for slot in self.slots.values() if slot.answers(task))
-        return [model for model in models if isinstance(model, LoadedModel)]
+        models = (slot.model for slot in self.entries.values() if slot.answers(task))
+        return [model for model in models if isinstance(model, Model)]
 
     def unknown(self, name: str | None, task: Task | None = None) -> str:
         """Say that there is no such model, and which there are."""
         if name is None:
             return f"No model for /v1/{task} is loaded."
-        known = ", ".join(slot.name for slot in self.slots.values() if task is None or slot.answers(task)) or "none"
+        known = ", ".join(slot.name for slot in self.entries.values() if task is None or slot.answers(task)) or "none"
         return f"There is no model `{name[:80]}`. Loaded{f' for /v1/{task}' if task else ''}: {known}."
 
-    def _default(self, task: Task) -> Slot | None:
-        of_task = [slot for slot in self.slots.values() if slot.answers(task) and slot.state is not State.UNLOADED]
+    def _default(self, task: Task) -> ModelEntry | None:
+        of_task = [slot for slot in self.entries.values() if slot.answers(task) and slot.state is not State.UNLOADED]
         return next((slot for slot in of_task if slot.card and slot.card.task_default), of_task[0] if of_task else None)

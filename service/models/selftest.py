@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from service.engine.repository import AnyModel
-from service.engine.tensors import TensorModel
+from service.models.folder import AnyModel
+from service.models.tensors import TensorModel
 from service.predictor import Predictor
 from zoo.card import Prediction, Task
 

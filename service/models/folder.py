@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from service.engine.model import LoadedModel
+from service.models.model import Model
 from service.engine.stop import Stop
-from service.engine.tensors import TensorModel
+from service.models.tensors import TensorModel
 from zoo.card import ServedTensors
 from zoo.store import read_folder
 
-AnyModel = LoadedModel | TensorModel
+AnyModel = Model | TensorModel
 
 
 def load_folder(folder: Path, stop: Stop, **arguments: Any) -> AnyModel:
@@ -18,12 +18,12 @@ def load_folder(folder: Path, stop: Stop, **arguments: Any) -> AnyModel:
     Args:
         folder: of the store.
         stop: ends the loading when it is asked to.
-        arguments: as of `LoadedModel`.
+        arguments: as of `Model`.
 
     Raises:
         StoreError: the folder is not as it was published.
         SessionError: ONNX Runtime cannot run the graph as asked.
     """
     contents = read_folder(folder)
-    kind = TensorModel if isinstance(contents.card, ServedTensors) else LoadedModel
+    kind = TensorModel if isinstance(contents.card, ServedTensors) else Model
     return kind(folder, contents, stop, **arguments)
