@@ -11,7 +11,7 @@ from service.engine.workers import Workers
 from service.garbage import Pauses
 from service.logs import set_up_logs
 from service.metrics import Metrics
-from service.models.folder import AnyModel, load_folder
+from service.models.model import AnyModel, load_folder
 from service.models.repository import Repository
 from service.models.selftest import self_test
 from service.models.unloaded import Unloaded
@@ -78,7 +78,7 @@ class Runtime:
         self.repository.mark_broken(reason)
 
     def _check(self, model: AnyModel) -> None:
-        self_test(model, self.predictor)
+        self_test(model, self.settings)
 
 
 def _threads(settings: Settings) -> int:

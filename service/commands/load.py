@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import click
 import msgspec
 
-from service.models.model import Model
+from service.models.model import ImageModel, takes_images
 from service.predictor import Predictor
 from service.runtime import Runtime
 from service.settings import SettingError, Settings, read_settings
@@ -14,7 +14,7 @@ from service.settings import SettingError, Settings, read_settings
 class Loaded(NamedTuple):
     """A model, the predictor that answers with it, and the settings that both follow."""
 
-    model: Model
+    model: ImageModel
     predictor: Predictor
     settings: Settings
 
@@ -25,7 +25,7 @@ def load_model(name: str, models: str | None = None, *, pixels: Literal["fast", 
     Args:
         name: of the model.
         models: the folder of exported models, where it is not the settings'.
-        pixels: how pictures are decoded and resized, where it is not the settings' way.
+        pixels: how images are decoded and resized, where it is not the settings' way.
 
     Raises:
         ClickException: a setting is wrong, or the model is not there or not intact.
@@ -42,6 +42,6 @@ def load_model(name: str, models: str | None = None, *, pixels: Literal["fast", 
     entry = runtime.repository.entries.get(name)
     if entry is None or entry.model is None:
         raise click.ClickException(runtime.repository.problem if entry is None else entry.reason)
-    if not isinstance(entry.model, Model):
-        raise click.ClickException(f"{name} takes tensors, not pictures: a server answers it at /v2/models/{name}")
+    if not takes_images(entry.model):
+        raise click.ClickException(f"{name} takes tensors, not images: a server answers it at /v2/models/{name}")
     return Loaded(entry.model, runtime.predictor, settings)

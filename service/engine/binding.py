@@ -1,7 +1,7 @@
 """Runs on fixed buffers: a GPU's way of running batches of known sizes. Used by `session`; the same code runs on a CPU.
 
-Per batch size ("bucket") and lane there is one binding: its input and outputs lie at fixed addresses on the device, as
-CUDA graphs demand, and no run allocates anything.
+For each batch size there are a few bindings. The inputs and outputs of a binding lie at fixed addresses on the device,
+as CUDA graphs require, so no run allocates memory there.
 """
 
 import threading
@@ -16,6 +16,9 @@ import onnxruntime as ort
 
 from service.engine.stop import Stop
 
+Tensors = Mapping[str, npt.NDArray[Any]]
+"""A graph's inputs or outputs by name. Texts are object arrays of `str`."""
+
 _DTYPES: Mapping[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -26,11 +29,11 @@ _DTYPES: Mapping[str, type[np.generic]] = {
 
 
 class Binding:
-    """One binding of a session: `run` takes exactly one batch size.
+    """Fixed buffers for one batch size. It may be used by one thread at a time.
 
     Args:
-        session: with one input `images`, and outputs whose shapes are fixed but for the batch.
-        size: pictures in a batch.
+        session: its inputs and outputs have fixed shapes, except for the batch.
+        size: rows of a batch.
         device: `cuda` or `cpu`, and its number.
         graph: number of the CUDA graph that the runs are captured in; None: no graph.
         turn: held while the graph runs.
@@ -46,39 +49,43 @@ class Binding:
         turn: AbstractContextManager[Any] = nullcontext(),  # noqa: B008 - it holds no state
         stop: Stop | None = None,
     ) -> None:
-        _, *picture = session.get_inputs()[0].shape
         self._session = session
         self._turn = turn
-        self._names = [output.name for output in session.get_outputs()]
-        self._images = ort.OrtValue.ortvalue_from_numpy(np.zeros((size, *picture), np.uint8), *device)
+        self._output_names = [output.name for output in session.get_outputs()]
+        self._inputs: dict[str, ort.OrtValue] = {}
         self._binding = session.io_binding()
-        self._binding.bind_ortvalue_input("images", self._images)
-        for output in session.get_outputs():
-            shape = (size, *output.shape[1:])
-            value = ort.OrtValue.ortvalue_from_shape_and_type(shape, _DTYPES[output.type], *device)
-            self._binding.bind_ortvalue_output(output.name, value)
+        for tensor in session.get_inputs():
+            zeros = np.zeros((size, *tensor.shape[1:]), _DTYPES[tensor.type])
+            value = self._inputs[tensor.name] = ort.OrtValue.ortvalue_from_numpy(zeros, *device)
+            self._binding.bind_ortvalue_input(tensor.name, value)
+        for tensor in session.get_outputs():
+            shape = (size, *tensor.shape[1:])
+            value = ort.OrtValue.ortvalue_from_shape_and_type(shape, _DTYPES[tensor.type], *device)
+            self._binding.bind_ortvalue_output(tensor.name, value)
         self._options = ort.RunOptions()
         if stop is not None:
             stop.watch_runs(self._options)
         if graph is not None:
             self._options.add_run_config_entry("gpu_graph_id", str(graph))
 
-    def run(self, images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
-        """Copy the batch to the device, run, and copy the outputs back. Not from two threads at once."""
-        self._images.update_inplace(images)
+    def run(self, inputs: Tensors) -> Tensors:
+        """Copy the batch to the device, run, and copy the outputs back into new arrays."""
+        for name, value in self._inputs.items():
+            value.update_inplace(inputs[name])
         with self._turn:
             self._session.run_with_iobinding(self._binding, self._options)
-        return dict(zip(self._names, self._binding.copy_outputs_to_cpu(), strict=True))
+        return dict(zip(self._output_names, self._binding.copy_outputs_to_cpu(), strict=True))
 
 
 class BindingPool:
-    """Several bindings of every size, so that one batch is copied while another computes.
+    """Several bindings for every batch size, so that one batch is copied while another computes.
 
     Args:
         session, device, stop: as for `Binding`.
         sizes: the batch sizes, rising.
-        lanes: how many runs may be under way at once.
-        graphs: capture each binding's runs in a CUDA graph of its own. ONNX Runtime replays one graph at a time.
+        runs: how many runs may be under way at once.
+        graphs: capture each binding's runs in a CUDA graph. ONNX Runtime replays one graph at a time, so a lock that
+            all bindings share is held during a run.
     """
 
     def __init__(
@@ -86,7 +93,7 @@ class BindingPool:
         session: ort.InferenceSession,
         device: tuple[str, int],
         sizes: Sequence[int],
-        lanes: int,
+        runs: int,
         *,
         graphs: bool = False,
         stop: Stop | None = None,
@@ -96,19 +103,24 @@ class BindingPool:
         turn = threading.Lock() if graphs else nullcontext()
         for size in sizes:
             free = self._free[size] = SimpleQueue()
-            for _ in range(lanes):
+            for _ in range(runs):
                 number += 1
                 free.put(Binding(session, size, device, number if graphs else None, turn, stop))
 
-    def knows(self, size: int) -> bool:
-        """Whether batches of this size can be run."""
-        return size in self._free
+    def knows(self, inputs: Tensors) -> bool:
+        """Whether there are bindings for batches of this size."""
+        return _size(inputs) in self._free
 
-    def run(self, images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
+    def run(self, inputs: Tensors) -> Tensors:
         """Run a batch of a known size, waiting for a binding of that size where all are in use."""
-        free = self._free[len(images)]
-        bound = free.get()
+        free = self._free[_size(inputs)]
+        binding = free.get()
         try:
-            return bound.run(images)
+            return binding.run(inputs)
         finally:
-            free.put(bound)
+            free.put(binding)
+
+
+def _size(inputs: Tensors) -> int:
+    """The rows of a batch."""
+    return len(next(iter(inputs.values())))

@@ -1,7 +1,4 @@
-"""Where pictures wait for their run: rows of one buffer, so that a batch of neighbours is there without a copy.
-
-Called by the batcher on worker threads.
-"""
+"""Where images wait for their run: rows of one buffer. Called by `assembly.ImageRows` on worker threads."""
 
 import threading
 from collections.abc import Callable
@@ -10,23 +7,30 @@ from heapq import heappop, heappush
 import numpy as np
 import numpy.typing as npt
 
-Rows = npt.NDArray[np.uint8]
+Image = npt.NDArray[np.uint8]
+"""Pixels, uint8 [H, W, 3] RGB; or a batch of them, uint8 [N, H, W, 3]."""
 
 
 class ImageBuffer:
-    """Picture-sized rows. The first free one is taken: neighbours come together, and few rows stay in the cache.
+    """Rows for images. The first free row is taken, for two reasons.
+
+    Images that are prepared at the same time get neighbouring rows, and neighbouring rows are a batch without a copy.
+    And as few rows as possible are in use, which stay in the processor's cache.
 
     Args:
-        count: how many pictures have a place at once.
-        spare: rows after the last place, so that a batch may be padded with whatever lies behind it.
-        shape: [H, W, 3] of a picture.
-        pin: told the buffer once, to lock its pages for the GPU's copy engine.
+        count: how many images have a row at once.
+        spare: rows after those, so that a batch may be padded with whatever lies behind it.
+        shape: [H, W, 3] of an image.
+        pin: called with the buffer once, to lock its pages for the GPU's copy engine.
+
+    Attributes:
+        rows: uint8 [count + spare, H, W, 3].
     """
 
     def __init__(
-        self, count: int, spare: int, shape: tuple[int, int, int], pin: Callable[[Rows], None] = lambda _: None
+        self, count: int, spare: int, shape: tuple[int, int, int], pin: Callable[[Image], None] = lambda _: None
     ) -> None:
-        self.rows: Rows = np.zeros((count + spare, *shape), np.uint8)
+        self.rows: Image = np.zeros((count + spare, *shape), np.uint8)
         pin(self.rows)
         self._free = list(range(count))
         self._lock = threading.Lock()

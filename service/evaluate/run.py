@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from service.errors import RequestError
 from service.evaluate.dataset import DataError, Example, Judge, Scores
-from service.models.model import Model
+from service.models.model import ImageModel
 from service.predictor import Predictor
 
 
@@ -21,7 +21,7 @@ class Problem(Struct, frozen=True):
 
 def judge_all(
     predictor: Predictor,
-    model: Model,
+    model: ImageModel,
     examples: Sequence[Example],
     judge: Judge,
     *,

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from pathlib import Path
 
-from service.models.folder import AnyModel
+from service.models.model import AnyModel
 from service.models.loading import Loading
 from zoo.card import Task
 from zoo.files import shown

@@ -1,8 +1,7 @@
 """The models of a process as requests find them: by name, or by the task that they are for. The repository fills it."""
 
-from service.models.folder import AnyModel
-from service.models.model import Model
 from service.models.entry import ModelEntry, State
+from service.models.model import AnyModel, ImageModel, takes_images
 from service.errors import Reason, RequestError
 from zoo.card import Task
 
@@ -30,7 +29,7 @@ class Registry:
         )
         return well and not self.problem and not self.broken
 
-    def get(self, task: Task, name: str | None, version: str | None) -> Model:
+    def get(self, task: Task, name: str | None, version: str | None) -> ImageModel:
         """Find the model of a request: the named one, or the default of the task.
 
         Raises:
@@ -48,7 +47,7 @@ class Registry:
                 )
             raise RequestError(Reason.BAD_OPTION, f"`{slot.name}` is a model for /v1/{card.task}, not for /v1/{task}.")
         found = self._served(slot, version)
-        assert isinstance(found, Model)  # noqa: S101 - its task is one for pictures
+        assert takes_images(found)  # noqa: S101 - its task is one of images
         return found
 
     def find(self, name: str, version: str | None = None) -> AnyModel:
@@ -77,10 +76,10 @@ class Registry:
             raise RequestError(Reason.NOT_READY, f"`{slot.name}` is not served: {slot.reason}")
         return model
 
-    def ready_for(self, task: Task) -> list[Model]:
+    def ready_for(self, task: Task) -> list[ImageModel]:
         """The loaded models of a task."""
         models = (slot.model for slot in self.entries.values() if slot.answers(task))
-        return [model for model in models if isinstance(model, Model)]
+        return [model for model in models if model is not None and takes_images(model)]
 
     def unknown(self, name: str | None, task: Task | None = None) -> str:
         """Say that there is no such model, and which there are."""

@@ -11,7 +11,7 @@ from math import inf
 from pathlib import Path
 from time import perf_counter
 
-from service.models.folder import AnyModel
+from service.models.model import AnyModel
 from service.models.loading import Loading
 from service.models.entry import LONGEST_REASON, ModelEntry, State
 from service.models.registry import Registry
