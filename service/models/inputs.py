@@ -1,4 +1,7 @@
-"""An image as a job's input: encoded, or as pixels. The predictor makes them; the self-test and `evaluate` run them alone."""
+"""An image as a job's input: encoded, or as pixels.
+
+The predictor and the dataplane submit them; the self-test and `evaluate` run them without a queue.
+"""
 
 from abc import abstractmethod
 

@@ -34,11 +34,11 @@ from service.settings import Settings
 from zoo.card import AnyServed, ServedCard, ServedTensors
 from zoo.store import read_folder
 
-CardT = TypeVar("CardT", bound=AnyServed, covariant=True)
+CardT_co = TypeVar("CardT_co", bound=AnyServed, covariant=True)
 _CAPTURE = 3  # runs after which a CUDA graph has been captured
 
 
-class Model(Generic[CardT]):
+class Model(Generic[CardT_co]):
     """A graph that is ready to run.
 
     Attributes:
@@ -53,7 +53,7 @@ class Model(Generic[CardT]):
     def __init__(
         self,
         folder: Path,
-        card: CardT,
+        card: CardT_co,
         files: Mapping[str, bytes],
         stop: Stop,
         settings: Settings,

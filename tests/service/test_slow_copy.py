@@ -52,7 +52,7 @@ def repository(store):
 @pytest.fixture
 def look(repository):
     """What the server does now and then."""
-    return lambda: repository._look_again(patient=True)
+    return lambda: repository._look_again(watching=True)
 
 
 def steps(source: Path, target: Path, order=(CARD, GOLDEN, GRAPH), *, keep_times: bool = True):
@@ -165,14 +165,14 @@ def test_a_server_that_starts_serves_the_latest_version_that_is_whole(store, pre
 
 def test_the_others_are_ready_while_a_new_model_is_loaded(repository, look, store, prepare, monkeypatch):
     begun, go_on = threading.Event(), threading.Event()
-    test = repository._self_test
+    test = repository._loader._self_test
 
     def slow(model):
         begun.set()
         assert go_on.wait(30)
         test(model)
 
-    monkeypatch.setattr(repository, "_self_test", slow)
+    monkeypatch.setattr(repository._loader, "_self_test", slow)
     shutil.copytree(prepare("other"), store / "other" / "1")
     looking = threading.Thread(target=look)
     looking.start()
@@ -189,7 +189,7 @@ def test_the_others_are_ready_while_a_new_model_is_loaded(repository, look, stor
 def test_nothing_is_refused_before_it_was_tried(repository, look, store, prepare, monkeypatch):
     """A card that is cut off is found while another new model is loaded, which takes long."""
     seen = []
-    monkeypatch.setattr(repository, "_self_test", lambda _: seen.append(repository.ready))
+    monkeypatch.setattr(repository._loader, "_self_test", lambda _: seen.append(repository.ready))
     shutil.copytree(prepare("another"), store / "another" / "1")
     shutil.copytree(prepare("other"), store / "other" / "1")
     (store / "other" / "1" / CARD).write_text("{")
@@ -203,7 +203,7 @@ def test_a_server_that_starts_is_not_ready_before_its_models_are(store, prepare,
     runtime = Runtime(Settings(models=str(store), watch_s=0, threads=1))
     assert not runtime.repository.ready
     ready = []
-    monkeypatch.setattr(runtime.repository, "_self_test", lambda _: ready.append(runtime.repository.ready))
+    monkeypatch.setattr(runtime.repository._loader, "_self_test", lambda _: ready.append(runtime.repository.ready))
     runtime.repository.load()
     assert ready == [False, False]
     assert runtime.repository.ready
@@ -254,7 +254,7 @@ def test_stray_folders_are_skipped_with_a_line_each(store, caplog):
     runtime = Runtime(Settings(models=str(store), watch_s=0, threads=1))
     runtime.repository.load()
     for _ in range(3):
-        runtime.repository._look_again(patient=True)
+        runtime.repository._look_again(watching=True)
     assert runtime.repository.ready
     assert runtime.repository.entries.keys() == {"lenet5"}
     lines = [record.getMessage() for record in caplog.records if " is skipped: " in record.getMessage()]
