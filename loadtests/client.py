@@ -1,74 +1,41 @@
-"""HTTP/1.1 load on a server of this machine, for everything in `loadtests` that sends load of its own.
+"""HTTP/1.1 load on a server, for everything in `loadtests` that sends load of its own. `target` says which servers.
 
 Closed loop: so many clients, each waits for its answer. Open loop: Poisson arrivals, however the server keeps up.
-httptools parses the answers: aiohttp's client took .07 ms longer over each, which would be charged to the server.
 """
 
 import asyncio
 import gc
-import ipaddress
 import random
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, takewhile
 from time import perf_counter
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import uvloop
-from httptools import HttpParserError, HttpResponseParser
 
+from loadtests.exchange import Address, Connection, Request, Response, Server, fetch, reusable
+
+__all__ = [
+    "Address",
+    "Connection",
+    "Limits",
+    "Load",
+    "Request",
+    "Response",
+    "Sample",
+    "Server",
+    "arrival_times",
+    "closed_loop",
+    "fetch",
+    "open_loop",
+    "reusable",
+    "run",
+]
 T = TypeVar("T")
 Failure = Literal["", "timeout", "connection", "not sent"]
 _AFTER_FAILURE = 0.01  # seconds that a closed loop's client waits after a connection failed, so that it does not spin
 _SPIN = 0.001  # seconds before an arrival during which the event loop polls: its timers are only good to 1 ms
-_IDLE = 3.0  # seconds after which a free connection is not used again: servers close theirs after 5 and more
-
-
-class Address(NamedTuple):
-    """Where a server listens."""
-
-    host: str
-    port: int
-
-    def checked(self) -> "Address":
-        """Return the address with `localhost` resolved.
-
-        Raises:
-            ValueError: it is not a loopback address.
-        """
-        host = "127.0.0.1" if self.host == "localhost" else self.host
-        try:
-            loopback = ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            loopback = False
-        if not loopback:
-            raise ValueError(f"{self.host}: load goes to this machine only; give a loopback address, such as 127.0.0.1")
-        return Address(host, self.port)
-
-
-@dataclass(frozen=True)
-class Request:
-    """One HTTP request. `Host` and `Content-Length` are added."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-
-    def encode(self, address: Address) -> bytes:
-        """Return the request as it goes over the wire."""
-        headers = {"Host": f"{address.host}:{address.port}", **self.headers, "Content-Length": str(len(self.body))}
-        lines = [f"{self.method} {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-        return "\r\n".join([*lines, "", ""]).encode("latin-1") + self.body
-
-
-class Response(NamedTuple):
-    """An answer: `headers` have lower-case names, `finished` is the `perf_counter()` of its last byte's arrival."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-    finished: float
 
 
 class Sample(NamedTuple):
@@ -108,116 +75,15 @@ class Load:
     window: float
 
 
-class Connection(asyncio.Protocol):
-    """One keep-alive connection with at most one request under way."""
-
-    def __init__(self) -> None:
-        self.usable = False
-        self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[Response] | None = None
-        self._parser = HttpResponseParser(self)
-        self._headers: dict[str, str] = {}
-        self._body: list[bytes] = []
-
-    @staticmethod
-    async def open(address: Address, timeout: float) -> "Connection":
-        """Connect.
-
-        Raises:
-            OSError: nobody listens, or (TimeoutError) nobody answered in time.
-        """
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(timeout):
-            _, connection = await loop.create_connection(Connection, address.host, address.port)
-        return connection
-
-    async def exchange(self, request: bytes, timeout: float) -> Response:
-        """Send an encoded request and wait for its answer.
-
-        Raises:
-            OSError: the connection broke, or (TimeoutError) no answer came in time; the connection is closed.
-        """
-        if self._transport is None or not self.usable:
-            raise ConnectionResetError("the connection is closed")
-        loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
-        timer = loop.call_later(timeout, self._fail, TimeoutError(f"no answer within {timeout} s"))
-        self._transport.write(request)
-        try:
-            return await self._waiter
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            timer.cancel()
-            self._waiter = None
-
-    def close(self) -> None:
-        """Close at once. Idempotent."""
-        self.usable = False
-        if self._transport is not None:
-            self._transport.abort()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self.usable = True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.usable = False
-        self._fail(ConnectionResetError(f"the server closed the connection: {exc or 'before it had answered'}"))
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except HttpParserError as error:
-            self._fail(ConnectionResetError(f"the answer is not HTTP/1.1: {error}"))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
-
-    def on_body(self, body: bytes) -> None:
-        self._body.append(body)
-
-    def on_message_complete(self) -> None:
-        finished = perf_counter()
-        status = self._parser.get_status_code()
-        if 100 <= status < 200:
-            return
-        self.usable = self.usable and self._parser.should_keep_alive()
-        response = Response(status, self._headers, b"".join(self._body), finished)
-        self._headers, self._body = {}, []
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(response)
-
-    def _fail(self, error: OSError) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(error)
-
-
-async def fetch(address: Address, request: Request, timeout: float = 10.0) -> Response:
-    """Send one request on a connection of its own.
-
-    Raises:
-        OSError: nobody listens, the connection broke, or (TimeoutError) no answer came in time.
-    """
-    address = address.checked()
-    connection = await Connection.open(address, timeout)
-    try:
-        return await connection.exchange(request.encode(address), timeout)
-    finally:
-        connection.close()
-
-
-async def closed_loop(address: Address, requests: Sequence[Request], *, concurrency: int, limits: Limits) -> Load:
+async def closed_loop(server: Server, requests: Sequence[Request], *, concurrency: int, limits: Limits) -> Load:
     """Let `concurrency` clients send `requests` in turn, each as soon as it has its answer, until a limit is reached.
 
     All connections are open before the clock starts.
 
     Raises:
-        ValueError: the address is not on this machine.
         OSError: nobody listens.
     """
-    pool = await _Pool.open(address, requests, limits.timeout, concurrency)
+    pool = await _Pool.open(server, requests, limits.timeout, concurrency)
     samples: list[Sample] = []
     issued = 0
     begin = perf_counter()
@@ -242,7 +108,7 @@ async def closed_loop(address: Address, requests: Sequence[Request], *, concurre
 
 
 async def open_loop(
-    address: Address,
+    server: Server,
     requests: Sequence[Request],
     *,
     rate: float,
@@ -256,11 +122,11 @@ async def open_loop(
     have come meanwhile. Where `connections` requests are under way, one more is noted as not sent.
 
     Raises:
-        ValueError: the address is not on this machine, or the rate is not positive.
+        ValueError: the rate is not positive.
         OSError: nobody listens.
     """
     arrivals = arrival_times(rate, limits.seconds, limits.requests, seed)
-    pool = await _Pool.open(address, requests, limits.timeout, min(connections, 32))
+    pool = await _Pool.open(server, requests, limits.timeout, min(connections, 32))
     samples: list[Sample] = []
     under_way: set[asyncio.Task[None]] = set()
     begin = perf_counter()
@@ -313,16 +179,16 @@ def run(load: Coroutine[Any, Any, T]) -> T:
 class _Pool:
     """Keep-alive connections to one server; one that is free is used again, else one is made."""
 
-    def __init__(self, address: Address, requests: Sequence[Request], timeout: float) -> None:
-        self._address = address
-        self._encoded = [request.encode(address) for request in requests]
+    def __init__(self, server: Server, requests: Sequence[Request], timeout: float) -> None:
+        self._server = server
+        self._encoded = [request.encode(server) for request in requests]
         self._timeout = timeout
         self._free: list[tuple[Connection, float]] = []  # with the `perf_counter()` of its last use
 
     @staticmethod
-    async def open(address: Address, requests: Sequence[Request], timeout: float, size: int) -> "_Pool":
-        pool = _Pool(address.checked(), requests, timeout)
-        pool._free += [(await Connection.open(pool._address, timeout), perf_counter()) for _ in range(size)]
+    async def open(server: Server, requests: Sequence[Request], timeout: float, size: int) -> "_Pool":
+        pool = _Pool(server, requests, timeout)
+        pool._free += [(await Connection.open(server, timeout), perf_counter()) for _ in range(size)]
         return pool
 
     async def send(self, which: int, begin: float, due: float) -> Sample:
@@ -330,7 +196,7 @@ class _Pool:
         sent = perf_counter()
         start, late = due - begin, sent - due
         try:
-            connection = reusable(self._free) or await Connection.open(self._address, self._timeout)
+            connection = reusable(self._free) or await Connection.open(self._server, self._timeout)
             response = await connection.exchange(self._encoded[which], self._timeout)
         except OSError as error:
             kind: Failure = "timeout" if isinstance(error, TimeoutError) else "connection"
@@ -342,16 +208,6 @@ class _Pool:
     def close(self) -> None:
         for connection, _ in self._free:
             connection.close()
-
-
-def reusable(free: list[tuple[Connection, float]]) -> Connection | None:
-    """Take the connection that was used last, with when that was; those that are too old or broken are closed."""
-    while free:
-        connection, used = free.pop()
-        if connection.usable and perf_counter() - used < _IDLE:
-            return connection
-        connection.close()
-    return None
 
 
 async def _until(moment: float) -> None:

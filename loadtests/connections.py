@@ -1,32 +1,14 @@
 """Keep-alive connections to one server, for load tests that look into the answers."""
 
-from urllib.parse import urlsplit
-
-from loadtests.client import Address, Connection, Response, reusable
-
-
-def address_of(url: str) -> Address:
-    """Return where `http://HOST:PORT` is, on this machine.
-
-    Raises:
-        ValueError: it is not such a URL, or another machine's.
-    """
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
-        raise ValueError(f"{url}: expected http://127.0.0.1:PORT")
-    return Address(parts.hostname, parts.port or 80).checked()
+from loadtests.client import Connection, Response, Server, reusable
 
 
 class Connections:
     """A connection that is free is used again, else one is made. For one event loop."""
 
-    def __init__(self, address: Address, timeout: float) -> None:
-        """Prepare for requests to `address`, each of which is given up after `timeout` seconds.
-
-        Raises:
-            ValueError: the address is not on this machine.
-        """
-        self.address = address.checked()
+    def __init__(self, server: Server, timeout: float) -> None:
+        """Prepare for requests to `server`, each of which is given up after `timeout` seconds."""
+        self.server = server
         self._timeout = timeout
         self._free: list[tuple[Connection, float]] = []  # with the `perf_counter()` of its last use
 
@@ -48,7 +30,7 @@ class Connections:
         Raises:
             OSError: nobody listens, or (TimeoutError) nobody answered in time.
         """
-        return await Connection.open(self.address, self._timeout)
+        return await Connection.open(self.server, self._timeout)
 
     def close(self) -> None:
         """Close the connections that are free."""

@@ -5,13 +5,13 @@ from contextlib import AbstractContextManager, nullcontext
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
-from loadtests.client import Address, Limits, Load, Request, closed_loop, run
+from loadtests.client import Limits, Load, Request, Server, closed_loop, run
 
 _PATIENCE = 60.0  # seconds that a process gets to start, and to answer after its load
 
 
 def crowd(
-    address: Address,
+    address: Server,
     requests: Sequence[Request],
     *,
     concurrency: int,
@@ -24,14 +24,12 @@ def crowd(
     `meanwhile` is entered when they start and left when they have ended.
 
     Raises:
-        ValueError: the address is not on this machine.
         OSError: nobody listens, or (TimeoutError, EOFError as ConnectionError) a process did not start or died.
     """
     shares = [len(range(first, concurrency, processes)) for first in range(min(processes, concurrency))]
     if len(shares) == 1:
         with meanwhile:
             return run(closed_loop(address, requests, concurrency=concurrency, limits=limits))
-    address = address.checked()
     spawn = get_context("spawn")
     ends: list[Connection] = []
     started = []
@@ -69,7 +67,7 @@ def _receive(end: Connection, seconds: float) -> Load:
     return said or Load([], 0.0)
 
 
-def _client(end: Connection, address: Address, requests: Sequence[Request], concurrency: int, limits: Limits) -> None:
+def _client(end: Connection, address: Server, requests: Sequence[Request], concurrency: int, limits: Limits) -> None:
     """In a process of its own: say that it is there, wait for the start, load, and send what came of it."""
     end.send(None)
     end.recv()

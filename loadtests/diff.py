@@ -13,14 +13,15 @@ import click
 from msgspec import Struct, to_builtins
 
 from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
-from loadtests.report import Measurement, Report, ReportError, markdown_table, read_json
+from loadtests.report import Measurement, Report, ReportError, Window, markdown_table, read_json
 from loadtests.stats import spread
 
 Word = Literal["faster", "slower", "within noise", "not known"]
 NOISE = 0.05
-_FIGURES = {"rate": "rate_per_s", "p50": "p50_ms", "p90": "p90_ms", "p99": "p99_ms"}
-_UNITS = {"rate": "/s"}
-_OUTPUTS = ("json", "markdown", "plot", "logs", "url", "photos")  # settings that change no figure
+_LATENCIES = {"p50": "p50_ms", "p90": "p90_ms", "p99": "p99_ms"}
+_QUIET = 0.3  # load average per core at the start, above which something else was running
+_NAMED = 3  # measurements that only one result has; the others are counted
+_OUTPUTS = ("json", "markdown", "plot", "logs", "url")  # settings that change no figure
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _EXAMPLES = """
 \b
@@ -34,7 +35,7 @@ class Change(Struct, frozen=True):
     """One figure of one measurement, before and after.
 
     Attributes:
-        measurement, figure: which.
+        measurement: its name.
         before, after: per second (rate) or ms; None where not known.
         ratio: after over before.
         noise: share by which the ratio may differ from 1 without meaning anything.
@@ -55,27 +56,39 @@ class Change(Struct, frozen=True):
         # Ratios count alike both ways: half the rate is as far from 1 as twice the rate.
         if 1 / (1 + self.noise) <= self.ratio <= 1 + self.noise:
             return "within noise"
-        return "faster" if (self.ratio > 1) == (self.figure == "rate") else "slower"
+        return "faster" if (self.ratio > 1) == (self.figure not in _LATENCIES) else "slower"
 
 
 def changes(before: Sequence[Measurement], after: Sequence[Measurement], noise: float = NOISE) -> list[Change]:
     """Compare the measurements that both results have, by name; in the order of `after`."""
     earlier = {one.name: one for one in before}
     return [
-        _change(figure, earlier[one.name], one, noise) for one in after if one.name in earlier for figure in _FIGURES
+        _change(figure, earlier[one.name], one, noise)
+        for one in after
+        if one.name in earlier
+        for figure in ("rate" if one.offered_per_s is None else "answered", *_LATENCIES)
     ]
 
 
 def _change(figure: str, before: Measurement, after: Measurement, least: float) -> Change:
-    old, new = (getattr(one, _FIGURES[figure]) for one in (before, after))
+    old, new = (_value(figure, one) for one in (before, after))
     apart = sum(_spread(figure, one) for one in (before, after))
     return Change(after.name, figure, old, new, new / old if old and new else None, max(least, apart))
 
 
 def _spread(figure: str, one: Measurement) -> float:
     """How far the windows are apart; 0 where there are no two."""
-    values = [getattr(window, _FIGURES[figure]) for window in one.windows]
+    values = [_value(figure, window) for window in one.windows]
     return spread(values) if len(values) > 1 else 0.0
+
+
+def _value(figure: str, one: Measurement | Window) -> float | None:
+    if figure == "rate":
+        return one.rate_per_s
+    if figure == "answered":
+        return one.answered
+    value: float | None = getattr(one, _LATENCIES[figure])
+    return value
 
 
 def differences(before: Report, after: Report) -> list[str]:
@@ -93,8 +106,10 @@ def differences(before: Report, after: Report) -> list[str]:
     names = [name for name in dict.fromkeys([*old, *new]) if not name.startswith(_OUTPUTS)]
     found += [_differ(f"setting {name}", old.get(name), new.get(name)) for name in names]
     for one, other, which in ((before, after, "before"), (after, before, "after")):
-        names = {m.name for m in other.measurements}
-        found += [f"measurement {m.name}: only {which}" for m in one.measurements if m.name not in names]
+        shared = {m.name for m in other.measurements}
+        if only := [m.name for m in one.measurements if m.name not in shared]:
+            more = f" and {len(only) - _NAMED} more" if len(only) > _NAMED else ""
+            found.append(f"measurements only {which}: {'; '.join(only[:_NAMED])}{more}")
     return [words for words in found if words]
 
 
@@ -124,7 +139,9 @@ def table(found: Sequence[Change]) -> str:
 
 
 def _shown(change: Change, value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f} {_UNITS.get(change.figure, 'ms')}".replace(" /s", "/s")
+    if value is None:
+        return "-"
+    return {"rate": f"{value:.2f}/s", "answered": f"{value:.1%}"}.get(change.figure, f"{value:.2f} ms")
 
 
 def _errors(before: Measurement, after: Measurement) -> str:
@@ -173,9 +190,14 @@ def main(before: Path, after: Path, noise: float, anyway: bool, fail_if: Sequenc
     click.echo(table(found))
     earlier: Mapping[str, Measurement] = {one.name: one for one in old.measurements}
     click.echo("".join(_errors(earlier[one.name], one) for one in new.measurements if one.name in earlier), nl=False)
-    unstable = [m.name for m in (*old.measurements, *new.measurements) if m.stable is False]
-    if unstable:
-        click.echo(f"\nNot stable, so do not trust: {', '.join(dict.fromkeys(unstable))}")
+    compared = {change.measurement for change in found}
+    shaky = [m.name for m in (*old.measurements, *new.measurements) if m.stable is False and m.name in compared]
+    for when, one in (("before", old), ("after", new)):
+        if one.machine.load > _QUIET * one.machine.cores:
+            load = f"load average {one.machine.load:.1f} on {one.machine.cores} cores"
+            click.echo(f"\nSomething else was running at the start ({when}: {load}): the noise may be larger.")
+    if shaky:
+        click.echo(f"\nNot stable, so do not trust: {'; '.join(dict.fromkeys(shaky))}")
     exit_if_failed(judge(fail_if, new.measurements, earlier))
 
 

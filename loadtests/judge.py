@@ -102,6 +102,8 @@ class Condition(Struct, frozen=True):
         figure, unit = self._figure(found), self.unit
         if self.relative:
             earlier = None if before is None else self._figure(before)
+            if self.figure == "rate" and found.offered_per_s is not None:  # chance makes it; the answered part counts
+                figure, earlier = found.answered, None if before is None else before.answered
             if figure is None or earlier is None or (not earlier and figure):
                 return f"{found.name}: the change of {self.figure} is not known"
             change = round(figure / earlier - 1, 9) if earlier else 0.0  # 95 of 100 is -5%, not a little less

@@ -10,7 +10,7 @@ import json
 import os
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -23,10 +23,11 @@ from PIL import Image
 
 from loadtests.client import Address, Limits, Request, closed_loop, run
 from loadtests.compare.process import on_cores
+from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
 from loadtests.photo import photo
-from loadtests.report import machine, markdown_table, report, versions, write_json
+from loadtests.report import Measurement, machine, markdown_table, report, versions, write_json
 from loadtests.serving import serving
-from loadtests.stats import Summary, median_of, summarise
+from loadtests.stats import Summary, median_of, medians, summarise
 from zoo.card import Recipe, of_pictures
 from zoo.recipe import apply_exact
 from zoo.store import Store
@@ -66,7 +67,17 @@ class Door(Struct, frozen=True):
 @click.option("--seconds", default=5.0, show_default=True, help="Of each load.")
 @click.option("--clients", default="1,8", show_default=True, help="At once, with commas.")
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Of the report; .md beside it.")
-def main(*, model: str, models: Path, rounds: int, seconds: float, clients: str, out: Path | None) -> None:
+@fail_if_option()
+def main(
+    *,
+    model: str,
+    models: Path,
+    rounds: int,
+    seconds: float,
+    clients: str,
+    out: Path | None,
+    fail_if: tuple[Condition, ...],
+) -> None:
     """Measure pictures per second through /v1 and through /v2."""
     where = machine()
     entry = Store(models).latest(model)
@@ -90,9 +101,24 @@ def main(*, model: str, models: Path, rounds: int, seconds: float, clients: str,
     click.echo(table)
     if out is not None:
         chosen = {"model": model, "rounds": rounds, "seconds": seconds, "clients": crowds}
-        write_json(out, report("oip", sys.argv[1:], where, versions(_PACKAGES), chosen, results))
+        common = measurements(results)
+        done = report("oip", sys.argv[1:], where, versions(_PACKAGES), chosen, results, measurements=common)
+        write_json(out, done)
         about = f"`{model}` on one core of {where.processor}, medians of {rounds} rounds of {seconds:g} s in turns."
         out.with_suffix(".md").write_text(f"{about}\n\n{table}\n", encoding="utf-8")
+    exit_if_failed(judge(fail_if, measurements(results)))
+
+
+def measurements(doors: Iterable[Door]) -> list[Measurement]:
+    """Return what the report has in common with those of other tools: a window for each round."""
+    return [
+        medians(
+            f"{door.door}, {door.clients} client{'' if door.clients == 1 else 's'}",
+            [one.load for one in door.rounds],
+            clients=door.clients,
+        )
+        for door in doors
+    ]
 
 
 def doors_of(model: str, recipe: Recipe, jpeg: bytes) -> dict[str, Request]:

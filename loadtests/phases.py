@@ -10,8 +10,8 @@ import click
 from msgspec import Struct
 
 from loadtests.album import Photo, jpeg
-from loadtests.client import Address, Limits, Load, Request, open_loop, run
-from loadtests.connections import address_of
+from loadtests.client import Limits, Load, Request, Server, open_loop, run
+from loadtests.target import Target
 
 _LARGE = (4000, 3000)
 _PATIENCE = 2.0  # seconds that a request allows where there is more to do than can be done
@@ -51,7 +51,7 @@ def _mix(photos: Sequence[Photo], deadline: float | None = None) -> list[Request
     return [*requests, Request("POST", "/v1/classify", headers, b"no picture")]
 
 
-def _send(address: Address, phase: Phase, seconds: float) -> Load:
+def _send(address: Server, phase: Phase, seconds: float) -> Load:
     limits = Limits(seconds, timeout=phase.deadline + 5)
     return run(open_loop(address, phase.requests, rate=phase.rate, limits=limits))
 
@@ -64,7 +64,7 @@ def _send(address: Address, phase: Phase, seconds: float) -> Load:
 def main(url: str, minutes: float, rate: float, flood: float) -> None:
     """Load a running service in phases, for whoever watches its dashboard."""
     try:
-        address = address_of(url)
+        address = Target.parse(url)
         for phase in phases(rate, flood):
             load = _send(address, phase, 60 * minutes)
             answers: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""What every load test writes: JSON of one schema for all tools, Markdown tables, plots.
+"""What every load test writes: JSON of one schema for all tools, and Markdown tables.
 
 `report.schema.json` beside this file is that schema, for other programs. `python -m loadtests.report` prints it.
 """
@@ -68,6 +68,11 @@ class Window(Struct, frozen=True):
     p90_ms: float | None = None
     p99_ms: float | None = None
 
+    @property
+    def answered(self) -> float | None:
+        """Share of the requests that were answered rightly; None of no requests."""
+        return 1 - self.errors / self.requests if self.requests else None
+
 
 class Measurement(Struct, frozen=True, kw_only=True):
     """One load in figures. Latencies are of the right answers alone; None where there was none, or it is not known.
@@ -82,7 +87,7 @@ class Measurement(Struct, frozen=True, kw_only=True):
         max_ms: the longest latency.
         late_p99_ms: how late the client itself was in sending: a sign that it was short of time.
         stable: whether the windows agree (see `loadtests.stats.stable`); None where that was not judged.
-        windows: the parts whose sum this is; empty where there are none.
+        windows: the parts that this was made of: one after the other, or the rounds of a tool that goes by turns.
         statuses, failures: how many answers came with each status; how many requests got none, by reason.
     """
 
@@ -103,6 +108,11 @@ class Measurement(Struct, frozen=True, kw_only=True):
     windows: list[Window] = []
     statuses: dict[str, int] = {}
     failures: dict[str, int] = {}
+
+    @property
+    def answered(self) -> float | None:
+        """Share of the requests that were answered rightly; None of no requests."""
+        return 1 - self.errors / self.requests if self.requests else None
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -130,24 +140,6 @@ class Report(Struct, frozen=True, kw_only=True):
     settings: dict[str, Any]
     measurements: list[Measurement] = []
     details: Any = None
-
-
-class Point(Struct, frozen=True):
-    """One point of a curve, with what stands beside it."""
-
-    x: float
-    y: float
-    label: str = ""
-
-
-class Panel(Struct, frozen=True):
-    """One diagram: its curves by name."""
-
-    title: str
-    x: str
-    y: str
-    curves: dict[str, list[Point]]
-    scale: Literal["linear", "log"] = "log"
 
 
 def machine() -> Machine:
@@ -259,44 +251,6 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
     rule = [("-" * width) if n == 0 else ("-" * (width - 1) + ":") for n, width in enumerate(widths)]
     return "\n".join([line(lines[0]), line(rule), *(line(cells) for cells in lines[1:])])
-
-
-def plot(path: Path, panels: Sequence[Panel], caption: str = "") -> None:
-    """Draw panels side by side into a picture whose format the path's ending names (.svg, .png, .pdf)."""
-    import matplotlib as mpl  # noqa: PLC0415 - half a second, and only here
-
-    mpl.use("Agg")
-    mpl.rcParams["svg.hashsalt"] = "zooserve"  # the same figures make the same file
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-    from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415
-
-    figure, axes = plt.subplots(1, len(panels), figsize=(6.4 * len(panels), 4.8), squeeze=False, layout="constrained")
-    names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
-    style = {
-        name: {"color": f"C{n % 10}", "marker": "osD^vP*X<>"[n % 10], "linestyle": "-" if n < 10 else "--"}
-        for n, name in enumerate(names)
-    }
-    for panel, ax in zip(panels, axes[0], strict=True):
-        for name, points in panel.curves.items():
-            ax.plot(
-                [p.x for p in points], [p.y for p in points], label=name, markersize=5, linewidth=1.4, **style[name]
-            )
-            for point in points:
-                ax.annotate(point.label, (point.x, point.y), xytext=(4, 4), textcoords="offset points", fontsize=7)
-        ax.set(title=panel.title, xlabel=panel.x, ylabel=panel.y, yscale=panel.scale)
-        if panel.scale == "log":
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            ax.yaxis.set_major_formatter("{x:g}")
-            ax.yaxis.set_minor_formatter(NullFormatter())
-        ax.set_xlim(left=0)
-        ax.grid(visible=True, which="both", alpha=0.25)
-    handles = {label: line for ax in axes[0] for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8)
-    if caption:
-        figure.supxlabel(caption, fontsize=8, color="0.4")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
-    plt.close(figure)
 
 
 def _processor() -> str:

@@ -130,53 +130,68 @@ def measurement(
         mean_ms=whole.mean,
         max_ms=whole.worst,
         late_p99_ms=whole.late_p99,
-        stable=None if stability is None else stable(windows, stability),
+        stable=None if stability is None else stable(windows, stability, opened=offered_per_s is not None),
         windows=windows,
         statuses=whole.statuses,
         failures=whole.failures,
     )
 
 
-def measurement_of(name: str, seconds: float, found: Summary, *, clients: int | None = None) -> Measurement:
-    """Turn a summary of `seconds` into a measurement without windows."""
+def medians(
+    name: str, rounds: Sequence[Summary], *, clients: int | None = None, offered_per_s: float | None = None
+) -> Measurement:
+    """Turn the rounds of a tool that goes by turns into one measurement: medians, and a window for each round.
+
+    Three rounds or more are judged as `stable` judges windows.
+    """
+    windows = [
+        Window(
+            one.succeeded / one.rate if one.rate else 0.0, one.requests, one.errors, one.rate, one.p50, one.p90, one.p99
+        )
+        for one in rounds
+    ]
     return Measurement(
         name=name,
         clients=clients,
-        seconds=seconds,
-        requests=found.requests,
-        errors=found.errors,
-        rate_per_s=found.rate,
-        p50_ms=found.p50,
-        p90_ms=found.p90,
-        p99_ms=found.p99,
-        mean_ms=found.mean,
-        max_ms=found.worst,
-        late_p99_ms=found.late_p99,
-        statuses=found.statuses,
-        failures=found.failures,
+        offered_per_s=offered_per_s,
+        seconds=sum(one.seconds for one in windows),
+        requests=sum(one.requests for one in rounds),
+        errors=sum(one.errors for one in rounds),
+        rate_per_s=median_of(rounds, lambda one: one.rate) or 0.0,
+        p50_ms=median_of(rounds, lambda one: one.p50),
+        p90_ms=median_of(rounds, lambda one: one.p90),
+        p99_ms=median_of(rounds, lambda one: one.p99),
+        mean_ms=median_of(rounds, lambda one: one.mean),
+        max_ms=max((one.worst for one in rounds if one.worst is not None), default=None),
+        late_p99_ms=median_of(rounds, lambda one: one.late_p99),
+        stable=stable(windows, opened=offered_per_s is not None) if len(windows) >= WINDOWS else None,
+        windows=windows,
+        statuses=dict(sum((Counter(one.statuses) for one in rounds), Counter())),
+        failures=dict(sum((Counter(one.failures) for one in rounds), Counter())),
     )
 
 
-def stable(windows: Sequence[Window], within: float = STABILITY) -> bool:
+def stable(windows: Sequence[Window], within: float = STABILITY, *, opened: bool = False) -> bool:
     """Say whether the last three windows agree: in rate and p50, and in p99 where there are answers enough for one.
 
     perf_analyzer does the same: each figure may differ from the mean of the three by `within`. A window in which
-    nothing was answered agrees with none.
+    nothing was answered agrees with none. In an open loop (`opened`), where chance makes the rate, the share of the
+    requests that were answered takes its place.
     """
     last = windows[-WINDOWS:]
     if len(last) < WINDOWS:
         return False
-    return all(spread(figures) <= within for figures in _judged(last).values())
+    return all(spread(figures) <= within for figures in _judged(last, opened).values())
 
 
-def instability(windows: Sequence[Window]) -> str:
-    """Say how far the last three windows are apart, figure by figure, such as `rate ±12 %, p50 ±3 %`."""
+def instability(windows: Sequence[Window], *, opened: bool = False) -> str:
+    """Say how far the last three windows are apart, figure by figure, such as `p50 ±3.0 %, rate ±12.1 %`."""
     last = windows[-WINDOWS:]
     if len(last) < WINDOWS:
         return f"{len(last)} of {WINDOWS} windows"
     if any(w.p50_ms is None for w in last):
         return "a window without answers"
-    return ", ".join(f"{name} ±{100 * spread(figures):.0f} %" for name, figures in _judged(last).items())
+    return ", ".join(f"{name} ±{100 * spread(figures):.1f} %" for name, figures in _judged(last, opened).items())
 
 
 def spread(values: Sequence[float | None]) -> float:
@@ -188,11 +203,12 @@ def spread(values: Sequence[float | None]) -> float:
     return max(abs(value / mean - 1) for value in known)
 
 
-def _judged(windows: Sequence[Window]) -> dict[str, list[float | None]]:
-    figures: dict[str, list[float | None]] = {
-        "rate": [w.rate_per_s for w in windows],
-        "p50": [w.p50_ms for w in windows],
-    }
+def _judged(windows: Sequence[Window], opened: bool) -> dict[str, list[float | None]]:
+    figures: dict[str, list[float | None]] = {"p50": [w.p50_ms for w in windows]}
+    if opened:
+        figures["answered"] = [w.answered for w in windows]
+    else:
+        figures["rate"] = [w.rate_per_s for w in windows]
     if all(w.requests - w.errors >= P99_NEEDS for w in windows):
         figures["p99"] = [w.p99_ms for w in windows]
     return figures

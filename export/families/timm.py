@@ -117,7 +117,7 @@ def card_for(name: str) -> ModelCard | None:
     except SourceError as error:
         raise ExportError(
             f"{name}: a card needs the sha256 of its file, which only the hub tells: {error}. With a copy of "
-            f"{_HUB_FILE} of {config.hf_hub_id}, write the card yourself, as CONTRIBUTING shows: the family timm, the "
+            f"{_HUB_FILE} of {config.hf_hub_id}, write the card yourself, as docs/models.md shows: the family timm, the "
             f"option architecture = {full!r}, {recipe}, {normalise}, and under [sources.weights] the `file` and the "
             "`sha256` that sha256sum prints"
         ) from error
@@ -173,7 +173,7 @@ def _recipe(name: str, config: PretrainedCfg) -> Recipe:
         what = f"{config.num_classes} classes" if config.num_classes else "no classifier, it only extracts features"
         raise ExportError(
             f"{name}: it has {what}, and zooserve writes cards of timm's models with ImageNet's {_CLASSES} classes "
-            "alone. For a checkpoint of your own classes, write a card with a file of `labels`: see CONTRIBUTING"
+            "alone. For a checkpoint of your own classes, write a card with a file of `labels`: see docs/models.md"
         )
     _, height, width = config.input_size
     interpolation: Any = config.interpolation

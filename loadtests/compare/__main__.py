@@ -13,12 +13,14 @@ from loadtests.compare import sandbox
 from loadtests.compare.environments import ensure
 from loadtests.compare.goals import check
 from loadtests.compare.process import adopt_orphans, free_port
-from loadtests.compare.results import Results, bare_rows, drift, rows
+from loadtests.compare.results import Results, bare_rows, drift, measurements, rows
 from loadtests.compare.servers import SERVERS
 from loadtests.compare.tables import NOTE, closed_table, open_table, panels, scenario_table
 from loadtests.compare.trial import Bench, Plan, rate_of, run_rounds
+from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
 from loadtests.photo import photo
-from loadtests.report import Report, ReportError, machine, plot, read_json, report, versions, write_json
+from loadtests.plots import plot
+from loadtests.report import Report, ReportError, machine, read_json, report, versions, write_json
 from zoo.errors import ZooError
 
 PEERS = tuple(name for name in SERVERS if name != "zooserve")
@@ -94,6 +96,7 @@ def _rates(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     "--show", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Measure nothing; read this JSON."
 )
 @click.option("--logs", type=click.Path(file_okay=False, path_type=Path), help="Keep what the servers print here.")
+@fail_if_option()
 def main(
     peers: tuple[str, ...],
     rounds: int,
@@ -112,6 +115,7 @@ def main(
     plot_path: Path | None,
     show: Path | None,
     logs: Path | None,
+    fail_if: tuple[Condition, ...],
 ) -> None:
     """Compare zooserve with its peers and with the bare loop: one photo, one model, one core for the server.
 
@@ -125,6 +129,7 @@ def main(
         except (ReportError, msgspec.ValidationError) as error:
             raise click.ClickException(f"{show} cannot be shown: {error}") from error
         _present(found, plot_path, earlier)
+        exit_if_failed(judge(fail_if, earlier.measurements))
         return
     plan = Plan(
         rounds=rounds,
@@ -165,10 +170,12 @@ def main(
     results = Results({server.name: server.versions() for server, _ in chosen}, trials)
     settings: dict[str, Any] = {**msgspec.to_builtins(plan), "photo_bytes": len(jpeg)}
     installed = versions(("zooserve", "httptools", "uvloop", "msgspec"))
-    done = report("compare", sys.argv[1:], where, installed, settings, results)
+    common = measurements(trials)
+    done = report("compare", sys.argv[1:], where, installed, settings, results, measurements=common)
     if json_path is not None:
         write_json(json_path, done)
     _present(results, plot_path, done)
+    exit_if_failed(judge(fail_if, common))
 
 
 def _present(results: Results, plot_path: Path | None, done: Report) -> None:

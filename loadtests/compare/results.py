@@ -8,7 +8,8 @@ from msgspec import Struct
 
 from loadtests.compare.scenarios import Overload
 from loadtests.compare.trial import Trial
-from loadtests.stats import Summary, median_of
+from loadtests.report import Measurement
+from loadtests.stats import Summary, median_of, medians
 
 
 class Results(Struct, frozen=True):
@@ -41,6 +42,7 @@ class Row(Struct, frozen=True):
         overloads: of every round.
         requests, errors: of all rounds, without the scenarios.
         problems: of the rounds in which it failed.
+        drift: how far the two bare loops around a trial were apart in rate, as a share: the median of the rounds.
     """
 
     server: str
@@ -52,6 +54,7 @@ class Row(Struct, frozen=True):
     requests: int
     errors: int
     problems: list[str]
+    drift: float = 0.0
 
 
 class BareRow(Struct, frozen=True):
@@ -69,6 +72,27 @@ def rows(trials: Iterable[Trial]) -> list[Row]:
     for trial in trials:
         groups.setdefault((trial.server, trial.pixels), []).append(trial)
     return [_row(group) for group in groups.values()]
+
+
+def measurements(trials: Iterable[Trial]) -> list[Measurement]:
+    """Return what the report has in common with those of other tools: a window for each round."""
+    clients: dict[str, int] = {}
+    offered: dict[str, float] = {}
+    loads: dict[str, list[Summary]] = {}
+    for trial in trials:
+        who = f"{trial.server} ({trial.pixels})"
+        for count, summary in trial.closed.items():
+            name = f"{who}, {count} client{'' if count == '1' else 's'}"
+            clients[name] = int(count)
+            loads.setdefault(name, []).append(summary)
+        for words, opened in trial.open.items():
+            name = f"{who}, open loop {words}"
+            offered.setdefault(name, opened.offered)
+            loads.setdefault(name, []).append(opened.summary)
+    return [
+        medians(name, found, clients=clients.get(name), offered_per_s=offered.get(name))
+        for name, found in loads.items()
+    ]
 
 
 def bare_rows(trials: Iterable[Trial]) -> list[BareRow]:
@@ -103,6 +127,7 @@ def _row(trials: Sequence[Trial]) -> Row:
         requests=sum(s.requests for s in measured),
         errors=sum(s.errors for s in measured),
         problems=[f"round {t.round}: {t.problem}" for t in trials if t.problem],
+        drift=median(drift(trials) or [0.0]),
     )
 
 

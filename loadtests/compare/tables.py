@@ -6,7 +6,8 @@ from statistics import median
 
 from loadtests.compare.results import BareRow, Figures, Row
 from loadtests.compare.scenarios import Overload
-from loadtests.report import Panel, Point, markdown_table
+from loadtests.plots import Panel, Point
+from loadtests.report import markdown_table
 from loadtests.stats import median_of
 
 _NONE = "-"

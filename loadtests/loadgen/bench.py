@@ -1,86 +1,99 @@
-"""A service under test: found, asked once, its senders started. Called by `loadtests.loadgen`'s commands."""
+"""A server under test: found, asked once, its senders started. Called by `loadtests.loadgen`'s commands."""
 
+import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
-from urllib.parse import urlencode
+from time import perf_counter
 
-from loadtests.album import Photo, album
-from loadtests.client import Address, Limits, Request, closed_loop, fetch, run
-from loadtests.connections import address_of
+from msgspec import Struct, structs
+
+from loadtests.client import run
+from loadtests.disturbance import Limits, Watcher
+from loadtests.loadgen.library import loadgen, require
+from loadtests.loadgen.reasons import reasons
+from loadtests.loadgen.spec import Spec
 from loadtests.loadgen.sut import SystemUnderTest
-from loadtests.loadgen.trial import Spec, Trial, conduct
-from loadtests.loadgen.wire import Plan
-from loadtests.stats import summarise
+from loadtests.loadgen.transport import Answer, transport
+from loadtests.loadgen.trial import Trial, conduct
+from loadtests.loadgen.wire import Image, Plan, Where, outcome_name
+from loadtests.served import served
+from loadtests.target import Target, TargetError
 
+# With these `zooserve eval` asks; a log of other options is judged by what was asked.
+DEFAULTS: Mapping[str, Mapping[str, str]] = {
+    "classify": {"top_k": "5"},
+    "detect": {"score_threshold": "0.001", "iou_threshold": "0.65", "max_detections": "100"},
+    "segment": {"mask": "rle"},
+}
 _PATIENCE = 60.0  # seconds that the senders get to be ready
-_PROBE = 2.0  # seconds
+_PROBES, _PROBE = 3, 1.0  # seconds each
 _TOLD_EVERY = 10.0  # seconds
 
 
-class TargetError(Exception):
-    """A service that does not answer as it should, with what it said."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """The service, and how it is asked.
+class Setup(Struct, frozen=True):
+    """How a server is asked.
 
     Attributes:
-        url: of the service, on this machine.
-        task, model: the endpoint, and the model's name; empty for the task's default.
-        photos: a folder; None for the zoo's samples.
+        images: that are sent.
+        options: of every request, such as `top_k`.
         connections: the most that are open at a time, over all senders.
         senders: processes that send.
         timeout: seconds after which an answer is no longer waited for.
         logs: a folder that keeps what LoadGen writes, by test; None keeps nothing.
+        quiet: seconds that a test may wait for a quiet machine.
+        limits: of what counts as quiet.
     """
 
-    url: str
-    task: str
-    model: str
-    photos: Path | None
-    connections: int
-    senders: int
-    timeout: float
-    logs: Path | None
-
-    @property
-    def path(self) -> str:
-        """Of the requests."""
-        return f"/v1/{self.task}" + (f"?{urlencode({'model': self.model})}" if self.model else "")
+    images: Sequence[Image]
+    options: Mapping[str, str] = {}
+    connections: int = 256
+    senders: int = 1
+    timeout: float = 10.0
+    logs: Path | None = None
+    quiet: float = 0.0
+    limits: Limits = Limits()
 
 
 class Bench:
-    """Tests of one service. Made by `bench`. `model` and `version` are those that answered."""
+    """Tests of one server. Made by `bench`.
 
-    def __init__(self, target: Target, say: Callable[[str], None], logs: Path) -> None:
-        self.target = target
-        self.photos: list[Photo] = album(target.photos)
+    Attributes:
+        target: with the task and the model that are asked.
+        version: of the model that answered.
+    """
+
+    def __init__(
+        self, target: Target, setup: Setup, say: Callable[[str], None], logs: Path, answers: Path | None
+    ) -> None:
+        self.target = served(target, setup.timeout).choose(target)
+        self._answers = str(answers or "")
+        if answers is not None:
+            setup = structs.replace(setup, options={**DEFAULTS[self.target.task], **setup.options})
+        self.setup = setup
+        self.logs = logs
         self._say = say
-        self._logs = logs
-        self._address: Address = address_of(target.url)
-        self._requests = [Request("POST", target.path, {"Content-Type": p.content_type}, p.data) for p in self.photos]
         answer = self._ask()
-        self.model, self.version = str(answer["model"]), str(answer["version"])
+        self.version = str(answer["version"])
+        self.target = self._checked(str(answer["model"]))
         self._tests = 0
-        self.sut = SystemUnderTest(self._plan(), target.senders)
+        self._watcher = Watcher(self.target, setup.limits)
+        self.sut = SystemUnderTest(self._plan(max(1, setup.connections // setup.senders)), setup.senders)
 
     def probe(self, clients: int) -> float:
-        """Return the rate that so many clients reach in two seconds.
+        """Return the rate that so many clients reach, each after its answer: the median of three short loads.
 
         Raises:
             TargetError: they reach nothing.
         """
-        limits = Limits(_PROBE, timeout=self.target.timeout)
-        summary = summarise(run(closed_loop(self._address, self._requests, concurrency=clients, limits=limits)))
-        if not summary.succeeded:
-            raise TargetError(f"nothing was answered with 200: {summary.statuses or summary.failures}")
-        self._say(f"probe, {clients} clients: {summary.rate:.1f} per second")
-        return summary.rate
+        rates = [run(self._closed_loop(clients)) for _ in range(_PROBES)]
+        self._say(f"probe, {clients} clients: {', '.join(f'{rate:.1f}' for rate in rates)} per second")
+        if not median(rates):
+            raise TargetError(f"{self.target.url}: no image was answered with 200 in {_PROBE:g} s")
+        return median(rates)
 
     def conduct(self, spec: Spec) -> Trial:
         """Run one test and say how it goes.
@@ -97,48 +110,81 @@ class Bench:
                 told = passed
                 self._say(f"  {passed:.0f} s, {answered} answers")
 
+        if self.setup.quiet and not self._watcher.wait_for_quiet(self.setup.quiet):
+            self._say(f"  the machine was not quiet within {self.setup.quiet:g} s")
         self._say(f"test {self._tests}: {spec.scenario} at {spec.target_qps:.1f} per second")
-        logs = self._logs / f"{self._tests:02}-{spec.scenario}-{spec.target_qps:.1f}"
-        trial = conduct(spec, self.sut, len(self.photos), logs, on_second)
-        verdict = "VALID" if trial.summary.valid else "INVALID"
-        self._say(
-            f"  LoadGen: {verdict}; {trial.summary.rate:.1f} per second, p99 {trial.summary.p99:.1f} ms, "
-            f"{trial.errors} errors"
-        )
+        logs = self.logs / f"{self._tests:02}-{spec.scenario}-{spec.target_qps:.1f}"
+        trial = conduct(spec, self.sut, len(self.setup.images), logs, on_second, self._watcher)
+        self._say(f"  {trial.summary.rate:.1f} per second, p99 {trial.summary.p99:.1f} ms; {trial.disturbance}")
+        for words in [*map(str, reasons(trial)), *trial.disturbed(self.setup.limits)]:
+            self._say(f"  {words}")
         return trial
 
-    def _ask(self) -> dict[str, object]:
-        try:
-            response = run(fetch(self._address, self._requests[0], self.target.timeout))
-        except OSError as error:
-            raise TargetError(f"{self.target.url} does not answer ({error}): start it with `make serve`") from error
-        if response.status != 200:
-            raise TargetError(f"{self.target.path} answers {response.status}: {response.body[:300]!r}")
-        return dict(json.loads(response.body))
+    async def _closed_loop(self, clients: int) -> float:
+        asker = transport(self._plan(clients))
+        await asker.open(min(clients, len(self.setup.images)))
+        answered = 0
+        begin = perf_counter()
 
-    def _plan(self) -> Plan:
-        return Plan(
-            host=self._address.host,
-            port=self._address.port,
-            path=self.target.path,
-            photos=[(photo.content_type, photo.data) for photo in self.photos],
-            connections=max(1, self.target.connections // self.target.senders),
-            timeout=self.target.timeout,
-        )
+        async def client(first: int) -> None:
+            nonlocal answered
+            which = first
+            while perf_counter() - begin < _PROBE:
+                answer = await asker.ask(which % len(self.setup.images))
+                answered += answer.outcome == 200
+                which += clients
+                if answer.outcome != 200:
+                    await asyncio.sleep(0.01)
+
+        await asyncio.gather(*map(client, range(clients)))
+        await asker.close()
+        return answered / (perf_counter() - begin)
+
+    def _ask(self) -> dict[str, object]:
+        async def once() -> Answer:
+            asker = transport(self._plan(1))
+            answer = await asker.ask(0)
+            await asker.close()
+            return answer
+
+        outcome, body = run(once())
+        if outcome != 200:
+            name = outcome_name(outcome)
+            raise TargetError(f"{self.target.url}: {self.target.question} answers {name}: {body[:300].decode()}")
+        return dict(json.loads(body))
+
+    def _checked(self, model: str) -> Target:
+        if self.target.model and model != self.target.model:
+            raise TargetError(f"{self.target.model} was asked, and {model} answered")
+        return self.target
+
+    def _plan(self, connections: int) -> Plan:
+        setup = self.setup
+        where = Where.of(self.target)
+        return Plan(where, dict(setup.options), list(setup.images), connections, setup.timeout, self._answers)
 
 
 @contextmanager
-def bench(target: Target, say: Callable[[str], None]) -> Iterator[Bench]:
-    """Find the service and start the senders.
+def bench(target: Target, setup: Setup, say: Callable[[str], None], answers: Path | None = None) -> Iterator[Bench]:
+    """Find the server and start the senders. What else is needed is looked for first.
+
+    Args:
+        target: the server; its task and model are chosen where they are not named.
+        setup: how it is asked.
+        say: told how it goes.
+        answers: a file for all answers, see `wire.Plan`; then the task's `DEFAULTS` are asked for.
 
     Raises:
-        TargetError: it does not answer a photo with 200.
+        MissingError: LoadGen, or gRPC where the target is asked over it, is not installed.
+        TargetError: the server cannot be reached or does not have what was named, or does not answer an image with 200.
         SenderError: a sender could not start.
-        ValueError: a wrong URL, or no photos.
     """
+    loadgen()
+    if target.grpc:
+        require("grpc", "grpcio")
     with ExitStack() as stack:
-        logs = target.logs or Path(stack.enter_context(TemporaryDirectory(prefix="loadgen-")))
-        found = Bench(target, say, logs)
+        logs = setup.logs or Path(stack.enter_context(TemporaryDirectory(prefix="loadgen-")))
+        found = Bench(target, setup, say, logs, answers)
         stack.enter_context(found.sut)
         found.sut.wait(_PATIENCE)
         yield found

@@ -10,14 +10,17 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from time import monotonic, sleep
 from types import TracebackType
 from typing import IO
 
-import mlperf_loadgen as lg
 import msgspec
+import numpy as np
 
+from loadtests.loadgen.library import loadgen
+from loadtests.loadgen.moment import moment
 from loadtests.loadgen.wire import ABANDONED, READY, Plan, Reader, Records, records
 
 _GRACE = 5.0  # seconds that a sender gets to end
@@ -32,6 +35,7 @@ class SystemUnderTest:
 
     Attributes:
         outcomes: how many queries ended in which way (`wire`), since `start_counting`.
+        late: how late each was sent, in microseconds; so are the others. It counts from LoadGen's call.
         problem: why queries are no longer sent; empty while all is well.
     """
 
@@ -42,8 +46,13 @@ class SystemUnderTest:
             plan: the same for each; its connections are those of one sender.
             senders: how many processes.
         """
+        self._lg = loadgen()
         self.outcomes: Counter[int] = Counter()
+        self.late: list[int] = []
         self.problem = ""
+        self._answers = plan.answers
+        if self._answers:
+            Path(self._answers).touch()
         self._ready = 0
         self._issued = 0
         self._under_way: set[int] = set()
@@ -55,7 +64,7 @@ class SystemUnderTest:
             os.close(write_end)
         self._reader = threading.Thread(target=self._read, name="outcomes", daemon=True)
         self._reader.start()
-        self.handle = lg.ConstructFastSUT(self.issue, _flush)
+        self.handle = self._lg.ConstructFastSUT(self.issue, _flush)
 
     def __enter__(self) -> "SystemUnderTest":
         return self
@@ -73,7 +82,7 @@ class SystemUnderTest:
                 sender.kill()
                 sender.wait()
         self._reader.join()
-        lg.DestroyFastSUT(self.handle)
+        self._lg.DestroyFastSUT(self.handle)
 
     def wait(self, seconds: float) -> None:
         """Wait until every sender knows the right answers and has its connections.
@@ -104,16 +113,18 @@ class SystemUnderTest:
     def start_counting(self) -> None:
         """Forget the outcomes so far."""
         self.outcomes = Counter()
+        self.late = []
 
-    def issue(self, ids: Sequence[int], photos: Sequence[int]) -> None:
+    def issue(self, ids: Sequence[int], images: Sequence[int]) -> None:
         """Take queries from LoadGen and deal them out to the senders in turn. Never raises: LoadGen would abort."""
+        now = moment()
         with self._lock:
             self._under_way.update(ids)
         count = len(self._senders)
         for first in range(min(count, len(ids))):
             sender = self._senders[(self._issued + first) % count]
             try:
-                _write(_stdin(sender).fileno(), records(ids[first::count], photos[first::count]))
+                _write(_stdin(sender).fileno(), records(ids[first::count], images[first::count], now))
             except (OSError, ValueError):
                 self.abandon("a sender takes no more queries")
         self._issued += len(ids)
@@ -122,24 +133,38 @@ class SystemUnderTest:
 
     def _read(self) -> None:
         """Read what became of queries, until every sender has ended."""
-        reader = Reader(self._take)
-        with os.fdopen(self._pipe, "rb", buffering=0) as pipe:
+        with ExitStack() as stack:
+            pipe = stack.enter_context(os.fdopen(self._pipe, "rb", buffering=0))
+            bodies = stack.enter_context(Path(self._answers).open("rb")) if self._answers else None
+            reader = Reader(lambda done: self._take(done, bodies))
             while data := pipe.read(1 << 16):
                 reader.feed(data)
 
-    def _take(self, done: Records) -> None:
+    def _take(self, done: Records, bodies: IO[bytes] | None) -> None:
         ready = done["id"] == READY
         self._ready += int(ready.sum())
         done = done[~ready]
-        self._complete(done["id"].tolist(), done["value"].tolist())
+        ids, outcomes, extra = (done[name].tolist() for name in ("id", "value", "extra"))
+        if bodies is None:
+            self.late += extra
+            self._complete(ids, outcomes)
+        else:
+            self._complete(ids, outcomes, [bodies.read(size) for size in extra])
 
-    def _complete(self, ids: Sequence[int], outcomes: Sequence[int]) -> None:
+    def _complete(self, ids: Sequence[int], outcomes: Sequence[int], bodies: Sequence[bytes] | None = None) -> None:
         with self._lock:  # one that was abandoned may be answered yet
             done = {query: outcome for query, outcome in zip(ids, outcomes, strict=True) if query in self._under_way}
             self._under_way.difference_update(done)
             self.outcomes.update(done.values())
-        if done:
-            lg.QuerySamplesComplete([lg.QuerySampleResponse(query, 0, 0) for query in done])
+        response = self._lg.QuerySampleResponse
+        if done and bodies is None:
+            self._lg.QuerySamplesComplete([response(query, 0, 0) for query in done])
+        elif done:
+            arrays = {query: np.array(bytearray(body), np.uint8) for query, body in zip(ids, bodies or (), strict=True)}
+            # LoadGen copies what it logs while it is called.
+            self._lg.QuerySamplesComplete(
+                [response(query, arrays[query].ctypes.data, arrays[query].size) for query in done]
+            )
 
 
 def _start(plan: Plan, outcomes: int) -> "subprocess.Popen[bytes]":

@@ -1,69 +1,143 @@
-"""LoadGen's tests as people read them. Called by `loadtests.loadgen`."""
+"""LoadGen's tests as people read them, and as `loadtests.report` has them. Called by `loadtests.loadgen`."""
 
 from collections.abc import Sequence
 
-from loadtests.loadgen.certify import Certificate
+from loadtests.disturbance import Disturbance, Limits
+from loadtests.loadgen.capacity import Capacity
+from loadtests.loadgen.reasons import reasons
 from loadtests.loadgen.trial import Trial
-from loadtests.report import markdown_table
+from loadtests.report import Measurement, Window, markdown_table
 
 _PERCENTILES = ("50.00", "90.00", "99.00")
 _HEADER = (
     "scenario",
     "offered /s",
-    "achieved /s",
+    "seconds",
+    "images /s",
     "p50 ms",
     "p90 ms",
     "p99 ms",
     "bound ms",
-    "kept",
-    "queries",
+    "images",
     "errors",
+    "others, cores",
+    "LoadGen",
+    "not kept",
 )
 
 
 def table(trials: Sequence[Trial]) -> str:
-    """One line per test. `kept`: the p99 was in bounds as far as the test went; LoadGen's verdict asks for more."""
-    return markdown_table([*_HEADER, "LoadGen"], [_line(trial) for trial in trials])
+    """One line per test. `not kept` names the rules that failed."""
+    return markdown_table(_HEADER, [_line(trial) for trial in trials])
 
 
 def verdict(trial: Trial) -> str:
-    """LoadGen's verdict on a test, and ours."""
-    said = f"LoadGen says {_valid(trial)}"
+    """LoadGen's verdict on a test, and why it does not count where it does not."""
+    said = f"LoadGen says {_valid(trial)}."
     if trial.errors:
-        wrong = ", ".join(f"{count} x {name}" for name, count in trial.outcomes.items() if name != "200")
-        said += f", but it does not look at answers, and of these {trial.errors} were not right: {wrong}"
-    missed = [name for name, satisfied in trial.summary.checks.items() if not satisfied]
-    if missed:
-        said += f"; not satisfied: {', '.join(missed).lower()}. {' '.join(trial.summary.advice)}"
-    return said
+        said = f"LoadGen says {_valid(trial)}; it does not look at answers, of which {trial.errors} were not right."
+    return "\n".join([said, *(f"  - {reason}" for reason in reasons(trial))])
 
 
-def certified(found: Certificate) -> str:
-    """What a search found, with LoadGen's verdict on the proof."""
-    if found.proof is None:
+def found_capacity(found: Capacity, limits: Limits) -> str:
+    """What a search found, how far its tests were apart, and what disturbed them."""
+    if found.rate is None:
         last = f" The last test: {verdict(found.trials[-1])}" if found.trials else ""
-        return f"No rate could be certified: {found.problem}.{last}"
-    spec, summary = found.proof.spec, found.proof.summary
-    return (
-        f"Certified: {spec.target_qps:.1f} queries per second, p99 {summary.p99:.2f} ms <= {spec.bound_ms:g} ms "
-        f"over {spec.seconds:g} s. {verdict(found.proof)}"
+        return f"No capacity was found: {found.problem}.{last}"
+    spec = found.proofs[0].spec
+    p99 = [trial.summary.p99 for trial in found.proofs]
+    proven = (
+        f"At that rate the p99 was {_range(p99)} ms in {len(p99)} tests of {spec.seconds:g} s (bound "
+        f"{spec.bound_ms:g} ms), LoadGen says VALID, and every answer was right."
+    )
+    lines = [f"Capacity: {found.rate:.1f} queries per second.", proven]
+    if found.problem:
+        lines.append(f"The search did not come to its end: {found.problem}; a higher rate may be kept as well.")
+    elif found.above is not None:
+        lines.append(f"At {found.above:.1f} per second it was not kept.")
+    worst = worst_disturbance(found.proofs)
+    if worst is not None:
+        lines.append(f"Disturbance during these tests, at most: {worst}.")
+        if signs := worst.signs(limits):
+            lines.append(f"The machine was not quiet ({'; '.join(signs)}): repeat it when it is.")
+    return "\n".join(lines)
+
+
+def worst_disturbance(trials: Sequence[Trial]) -> Disturbance | None:
+    """Return the largest sign of each kind."""
+    seen = [trial.disturbance for trial in trials if trial.disturbance is not None]
+    if not seen:
+        return None
+    others = [one.others for one in seen if one.others is not None]
+    return Disturbance(max(others, default=None), max(one.stolen for one in seen), max(one.slower for one in seen))
+
+
+def measured(name: str, trials: Sequence[Trial]) -> Measurement:
+    """Return tests at one rate as one measurement, each a window of it."""
+    windows = [_window(trial) for trial in trials]
+    seconds = sum(window.seconds for window in windows)
+    spec = trials[0].spec
+    count = len(trials)
+    return Measurement(
+        name=name,
+        clients={"SingleStream": 1, "MultiStream": 1}.get(spec.scenario),
+        offered_per_s=spec.target_qps if spec.scenario == "Server" else None,
+        seconds=seconds,
+        requests=sum(window.requests for window in windows),
+        errors=sum(trial.errors for trial in trials),
+        rate_per_s=sum(window.rate_per_s * window.seconds for window in windows) / seconds,
+        p50_ms=sum(window.p50_ms or 0.0 for window in windows) / count,
+        p90_ms=sum(window.p90_ms or 0.0 for window in windows) / count,
+        p99_ms=sum(window.p99_ms or 0.0 for window in windows) / count,
+        mean_ms=sum(trial.summary.mean for trial in trials) / count,
+        max_ms=max(trial.summary.maximum for trial in trials),
+        late_p99_ms=max(trial.late_ms for trial in trials),
+        windows=windows if count > 1 else [],
+        failures={
+            outcome: sum(trial.outcomes.get(outcome, 0) for trial in trials)
+            for outcome in sorted({name for trial in trials for name in trial.outcomes if not name.isdigit()})
+        },
+        statuses={
+            outcome: sum(trial.outcomes.get(outcome, 0) for trial in trials)
+            for outcome in sorted({name for trial in trials for name in trial.outcomes if name.isdigit()})
+        },
+    )
+
+
+def _window(trial: Trial) -> Window:
+    queries = sum(trial.outcomes.values())
+    rate = trial.summary.rate or 1.0
+    return Window(
+        queries / rate,
+        queries,
+        trial.errors,
+        rate * (queries - trial.errors) / max(1, queries),
+        *(trial.summary.percentiles[name] for name in _PERCENTILES),
     )
 
 
 def _line(trial: Trial) -> list[str]:
     spec, summary = trial.spec, trial.summary
     server = spec.scenario == "Server"
+    others = trial.disturbance.others if trial.disturbance else None
     return [
         spec.scenario,
         f"{spec.target_qps:.1f}" if server else "-",
+        f"{spec.seconds:g}",
         f"{summary.rate:.1f}",
         *("-" if spec.scenario == "Offline" else f"{summary.percentiles[name]:.2f}" for name in _PERCENTILES),
         f"{spec.bound_ms:g}" if server else "-",
-        ("yes" if trial.in_bounds else "no") if server else "-",
         str(sum(trial.outcomes.values())),
         str(trial.errors),
+        "-" if others is None else f"{others:.2f}",
         _valid(trial),
+        ", ".join(dict.fromkeys(reason.rule for reason in reasons(trial))) or "-",
     ]
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:.1f}" if high - low < 0.05 else f"{low:.1f} to {high:.1f}"
 
 
 def _valid(trial: Trial) -> str:

@@ -11,14 +11,15 @@ import click
 import psutil
 from msgspec import Struct
 
-from loadtests.client import Address, run
+from loadtests.client import Server, run
 from loadtests.compare.process import ServerError
-from loadtests.connections import address_of
-from loadtests.report import Panel, Point, Report, machine, plot, report, versions, write_json
+from loadtests.plots import Panel, Point, plot
+from loadtests.report import Report, machine, report, versions, write_json
 from loadtests.serving import serving
 from loadtests.soak.judge import Finding, judge
 from loadtests.soak.load import Crowd, Mix
 from loadtests.soak.watch import Record, Watch
+from loadtests.target import Target
 from zoo.errors import ZooError
 
 _PACKAGES = ("zooserve", "bentoml", "starlette", "uvicorn", "uvloop", "onnxruntime", "onnxruntime-gpu")
@@ -133,7 +134,7 @@ class Soak:
         self.records: list[Record] = []
         self.problem = ""
 
-    def run(self, address: Address, pid: int | None) -> None:
+    def run(self, address: Server, pid: int | None) -> None:
         """Load and watch, to the end, or until Ctrl+C, or until nothing is answered any more."""
         crowd = self.crowd = Crowd(address, self._mix, self._timeout)
 
@@ -158,9 +159,9 @@ class Soak:
 
 
 @contextmanager
-def _service(url: str | None, pid: int | None, models: Path) -> Iterator[tuple[Address, int | None]]:
+def _service(url: str | None, pid: int | None, models: Path) -> Iterator[tuple[Server, int | None]]:
     if url is not None:
-        yield address_of(url), pid
+        yield Target.parse(url), pid
         return
     with TemporaryDirectory(prefix="soak-") as folder:
         click.echo("starting the service", err=True)

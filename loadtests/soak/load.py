@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from loadtests.album import SAMPLES, jpeg
 from loadtests.answers import Answers
-from loadtests.client import Address, Request
+from loadtests.client import Request, Server
 from loadtests.connections import Connections
 from loadtests.rubbish import rubbish
 
@@ -42,12 +42,12 @@ class Crowd:
         errors: how often something was wrong, by what.
     """
 
-    def __init__(self, address: Address, mix: Mix, timeout: float, seed: int = 0) -> None:
+    def __init__(self, address: Server, mix: Mix, timeout: float, seed: int = 0) -> None:
         self._connections = Connections(address, timeout)
         self._mix = mix
         self._seed = seed
         self._answers = Answers()
-        address = self._connections.address
+        address = self._connections.server
         photos = [jpeg(name, size) for name, size in zip(_in_turn(SAMPLES, len(SIZES)), SIZES, strict=True)]
         self._questions = {
             f"{path} {photo.name}": Request("POST", path, {"Content-Type": photo.content_type}, photo.data).encode(

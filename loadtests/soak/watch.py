@@ -10,7 +10,7 @@ import psutil
 from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtests.client import Address, Request
+from loadtests.client import Request, Server
 from loadtests.connections import Connections
 from loadtests.soak.load import Crowd
 from loadtests.stats import percentile
@@ -49,7 +49,7 @@ class Watch:
     """Makes the records of a running soak."""
 
     def __init__(
-        self, crowd: Crowd, address: Address, pid: int | None, period: float, on_record: Callable[[Record], None]
+        self, crowd: Crowd, address: Server, pid: int | None, period: float, on_record: Callable[[Record], None]
     ) -> None:
         """Prepare to watch.
 
@@ -65,7 +65,7 @@ class Watch:
         """
         self._crowd = crowd
         self._connections = Connections(address, timeout=5.0)
-        self._metrics = Request("GET", "/metrics").encode(self._connections.address)
+        self._metrics = Request("GET", "/metrics").encode(self._connections.server)
         self._process = None if pid is None else psutil.Process(pid)
         self._period = period
         self._on_record = on_record

@@ -21,6 +21,7 @@ from service.evaluate.dataset import Judge, Measure, Scores, spread
 from service.evaluate.draw_attack import draw_attack
 from service.evaluate.draw_scores import draw_scores
 from service.evaluate.recognise import FORMATS, Format, read, recognise
+from service.evaluate.recorded import answered, read_recorded
 from service.evaluate.run import Problem, judge_all
 from service.results import Classification
 
@@ -32,7 +33,7 @@ class Report(Struct, omit_defaults=True):
 
     Attributes:
         data, format, notes: what was evaluated, and how it was read.
-        pixels: `fast` or `exact`.
+        pixels: `fast` or `exact`; `recorded` where the answers are those of a log.
         options: with which the model was asked.
         pictures: how many could be judged; `unreadable` are the others.
     """
@@ -65,6 +66,7 @@ Examples:
   zooserve eval deeplabv3_mobilenet_v2 VOCdevkit/VOC2012      JPEGImages/ and SegmentationClass/
   zooserve eval lenet5 mnist --attack fgsm --epsilon 8 --epsilon 32 --picture attack.png
   zooserve eval mobilenet_v2 cat.jpg --attack pgd --steps 10  changes the model's own answer
+  zooserve eval lenet5 digits --answers mlperf_log_accuracy.json    what a server answered
 
 \b
 Folders of classes are matched to the model's labels by label (case, spaces, _ and - aside), WordNet id (n02124075) or
@@ -80,6 +82,11 @@ asked with score_threshold 0.001, iou_threshold 0.65 and max_detections 100, as 
     help="COCO's instances.json, or a folder of masks, for the pictures in DATA. [default: instances found there]",
 )
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Of DATA. [default: what it looks like]")
+@click.option(
+    "--answers",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Judge the answers of a server in this log of `python -m loadtests.loadgen accuracy`.",
+)
 @click.option("--limit", type=click.IntRange(1), help="Only so many pictures, at even distances.")
 @click.option("--pixels", type=click.Choice(["fast", "exact"]), help="[default: $ZOOSERVE_PIXELS, else fast]")
 @click.option(
@@ -102,6 +109,7 @@ def eval_(
     data: str,
     annotations: Path | None,
     form: Format | None,
+    answers: Path | None,
     limit: int | None,
     pixels: Literal["fast", "exact"] | None,
     attacks: tuple[str, ...],
@@ -123,6 +131,8 @@ def eval_(
 
     Pictures that cannot be read are counted and named. Nothing is left out silently.
     """  # noqa: D301 - click's mark for lines that stay as they are
+    if answers is not None and attacks:
+        raise click.UsageError("--answers are a server's, and --attack asks the model itself: give one of the two")
     form = form or recognise(data, annotations, attacked=bool(attacks))
     if form == "photos" and not attacks:
         raise click.UsageError(
@@ -132,6 +142,11 @@ def eval_(
     model, predictor, server = load_model(name, models, pixels=pixels)
     dataset = read(data, model.card, form, annotations)
     examples = spread(dataset.examples, limit)
+    recorded = None if answers is None else read_recorded(answers, model.card)
+    notes = dataset.notes
+    if recorded is not None:
+        examples, note = answered(examples, recorded)
+        notes = (*notes, note)
     settings = [
         Setting(attack, epsilon, steps if attack != "fgsm" else 1) for attack in attacks for epsilon in epsilons or (4,)
     ]
@@ -147,7 +162,9 @@ def eval_(
             )
         else:
             judge = cast(Judge, dataset.judge)  # photos, which have none, are attacked
-            scores, problems = judge_all(predictor, model, examples, judge, threads=usable_cores(), on_done=on_done)
+            scores, problems = judge_all(
+                recorded or predictor, model, examples, judge, threads=usable_cores(), on_done=on_done
+            )
     report = Report(
         model=model.card.name,
         version=model.card.version,
@@ -156,8 +173,8 @@ def eval_(
         precision=model.card.precision,
         data=data,
         format=form,
-        notes=dataset.notes,
-        pixels=server.pixels,
+        notes=notes,
+        pixels="recorded" if recorded else server.pixels,
         options=dict(dataset.judge.words) if dataset.judge and not settings else {},
         pictures=len(examples) - len(problems),
         seconds=round(time.perf_counter() - began, 3),

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from service.errors import RequestError
 from service.evaluate.dataset import DataError, Example, Judge, Scores
+from service.evaluate.recorded import Recorded
 from service.models.model import ImageModel
 from service.predictor import Predictor
 
@@ -20,7 +21,7 @@ class Problem(Struct, frozen=True):
 
 
 def judge_all(
-    predictor: Predictor,
+    predictor: Predictor | Recorded,
     model: ImageModel,
     examples: Sequence[Example],
     judge: Judge,
@@ -31,7 +32,7 @@ def judge_all(
     """Answer every example as a server would, and judge the answers.
 
     Args:
-        predictor: prepares the pictures.
+        predictor: prepares the pictures; or has their answers already.
         model: answers.
         examples: of the dataset.
         judge: of the dataset.

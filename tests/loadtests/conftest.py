@@ -1,6 +1,7 @@
-"""A small HTTP server of this machine, in a thread of its own, that does what the path says."""
+"""A small HTTP server of this machine, in a thread of its own, that does what the path says; a real one far away."""
 
 import asyncio
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -8,13 +9,18 @@ from collections.abc import Iterator
 import pytest
 
 from loadtests.client import Address, Request
+from tests.loadtests.network import RemoteServer, UnavailableError, remote
+from tests.loadtests.reach import Far, far_server, namespace
 
 
 class Tiny:
     """Answers by path: `/ok`, `/status/429`, `/wait/SECONDS`, `/chunked`, `/last` (then closes), `/break`, `/noise`.
 
-    Any other path is answered with `status` and `body`, after `seconds` of work, one request at a time.
+    `/v1/models` is answered with `models`. Any other path is answered with `status` and `body`, after `seconds` of
+    work, one request at a time.
     """
+
+    models = b'{"models": [{"name": "m", "version": "1", "task": "classify", "state": "ready", "default": true}]}'
 
     def __init__(self) -> None:
         self.status, self.body, self.seconds = "200", b"ok", 0.0
@@ -74,8 +80,8 @@ class Tiny:
             return True
         if kind == "wait":
             await asyncio.sleep(float(more[0]))
-        status, body = more[0] if kind == "status" else "200", b"ok"
-        if kind not in ("ok", "wait", "status", "last"):
+        status, body = more[0] if kind == "status" else "200", self.models if path == "/v1/models" else b"ok"
+        if kind not in ("ok", "wait", "status", "last") and path != "/v1/models":
             async with self._work:
                 await asyncio.sleep(self.seconds)
             status, body = self.status, self.body
@@ -90,3 +96,31 @@ def tiny() -> Iterator[Tiny]:
     server = Tiny()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session", params=["loopback", "namespace"])
+def far(request, models, tmp_path_factory) -> Iterator[Far]:
+    """A server with TLS of a private authority, a key and a path prefix: on the loopback, and in another namespace."""
+    folder = tmp_path_factory.mktemp("far")
+    folder.chmod(0o755)
+    if shutil.which("openssl") is None:
+        pytest.skip("certificates are made with openssl, which is not installed")
+    if request.param == "loopback":
+        with far_server(folder, models, [], "127.0.0.1", remote=False) as server:
+            yield server
+    else:
+        with (
+            namespace() as (name, address),
+            far_server(folder, models, ["ip", "netns", "exec", name], address, remote=True) as server,
+        ):
+            yield server
+
+
+@pytest.fixture(scope="session")
+def remote_server(models, tmp_path_factory) -> Iterator[RemoteServer]:
+    """A real server on another host, behind TLS, a path prefix and an API key. It classifies and detects only."""
+    try:
+        with remote(tmp_path_factory.mktemp("remote"), models, "mobilenet_v2,lenet5,yolov4_tiny") as server:
+            yield server
+    except UnavailableError as reason:
+        pytest.skip(f"no network namespace can be made: {reason}")

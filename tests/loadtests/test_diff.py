@@ -50,6 +50,21 @@ def test_what_counts_as_a_change(before, after, figure, word):
     assert words(measured(**before), measured(**after))[figure] == word
 
 
+def test_in_open_loops_the_answered_share_takes_the_place_of_the_rate():
+    def opened(rates, errors=0):
+        windows = [Window(1.0, rate, errors, rate - errors, 10.0, 20.0, 50.0) for rate in rates]
+        return measured(rates=rates, errors=3 * errors, offered_per_s=100.0, windows=windows)
+
+    by_chance = words(opened((90, 100, 110)), opened((120, 120, 120)))
+    assert by_chance == {
+        "answered": "within noise",
+        "p50": "within noise",
+        "p90": "within noise",
+        "p99": "within noise",
+    }
+    assert words(opened((100, 100, 100)), opened((100, 100, 100), errors=20))["answered"] == "slower"
+
+
 def test_the_least_noise_is_an_option():
     assert words(measured(), measured(rates=(106, 106, 106)), noise=0.1)["rate"] == "within noise"
     assert words(measured(), measured(rates=(103, 103, 103)), noise=0.01)["rate"] == "faster"
@@ -73,8 +88,12 @@ def test_measurements_without_windows_have_the_least_noise():
         ({"target": replace(SERVER, model="resnet50")}, ["target, model: mobilenet_v2 and resnet50"]),
         ({"target": None}, ["target: only one of the two results names its server"]),
         (
+            {"measurements": [measured("8 clients"), *(measured(str(n)) for n in range(5))]},
+            ["measurements only after: 0; 1; 2 and 2 more"],
+        ),
+        (
             {"measurements": [measured("1 client")]},
-            ["measurement 8 clients: only before", "measurement 1 client: only after"],
+            ["measurements only before: 8 clients", "measurements only after: 1 client"],
         ),
     ],
 )
@@ -105,6 +124,12 @@ def test_versions_are_named():
         (result(measured(rates=(95, 95, 95))), ["--fail-if", "rate<-10%"], 0, "within noise"),
         (result(measured(p99s=(90, 90, 90))), ["--fail-if", "p99>80ms"], 3, "failed: 8 clients: p99 90 ms"),
         (result(measured(errors=3)), [], 0, "Errors: 8 clients 0 of 300, then 3 of 300"),
+        (
+            result(machine=replace(MACHINE, load=1.4)),
+            [],
+            0,
+            "Something else was running at the start (after: load average 1.4",
+        ),
         (result(measured(stable=False)), [], 0, "Not stable, so do not trust: 8 clients"),
         (
             result(settings={"seconds": 2.0}),

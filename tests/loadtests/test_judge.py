@@ -62,6 +62,13 @@ def test_changes(text, given, fails):
     assert bool(condition.problem(measured(**given), measured())) == fails
 
 
+def test_the_rate_of_an_open_loop_changes_by_chance_and_the_answered_share_counts():
+    condition = Condition.parse("rate<-5%", relative=True)
+    before = measured(offered_per_s=100.0)
+    assert not condition.problem(measured(offered_per_s=100.0, rate_per_s=80.0, requests=800), before)
+    assert condition.problem(measured(offered_per_s=100.0, errors=60), before)
+
+
 def test_a_change_against_nothing_has_failed():
     assert judge([Condition.parse("p99>+10%", relative=True)], [measured()], {}) == [
         "8 clients: the change of p99 is not known"

@@ -1,4 +1,4 @@
-"""Reports, tables and plots as they end up in files."""
+"""Reports and tables as they end up in files."""
 
 import json
 
@@ -8,13 +8,10 @@ from jsonschema import Draft202012Validator
 from loadtests.report import (
     SCHEMA_FILE,
     Measurement,
-    Panel,
-    Point,
     ReportError,
     TestedServer,
     machine,
     markdown_table,
-    plot,
     read_json,
     report,
     schema,
@@ -111,24 +108,3 @@ def test_markdown_table():
         "| a           |    1.5 |",
         "| longer name | 200.25 |",
     ]
-
-
-PANELS = [
-    Panel(
-        "closed", "rate", "p99, ms", {"a": [Point(10, 1.5, "1"), Point(20, 90, "8")], "b": [Point(5, 3), Point(6, 4)]}
-    ),
-    Panel("open", "rate", "p99, ms", {"a": [Point(10, 2)]}, scale="linear"),
-]
-
-
-@pytest.mark.parametrize(("name", "start"), [("p.svg", b"<?xml"), ("p.png", b"\x89PNG")])
-def test_plot(tmp_path, name, start):
-    plot(tmp_path / "deep" / name, PANELS, "a machine")
-    data = (tmp_path / "deep" / name).read_bytes()
-    assert data.startswith(start)
-
-
-def test_the_same_figures_make_the_same_drawing(tmp_path):
-    plot(tmp_path / "a.svg", PANELS)
-    plot(tmp_path / "b.svg", PANELS)
-    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()

@@ -6,13 +6,13 @@ import pytest
 
 from loadtests.album import jpeg
 from loadtests.client import fetch, run
-from loadtests.connections import address_of
 from loadtests.rubbish import rubbish
+from loadtests.target import Target
 
 
 def test_rubbish(server):
     photo = jpeg("coffee")
-    address = address_of(server.url)
+    address = Target.parse(server.url)
     for kind in rubbish(photo.data):
         response = run(fetch(address, kind.request))
         assert response.status == kind.status, kind.name

@@ -1,6 +1,7 @@
 """Every goal on both sides of its bound."""
 
 import pytest
+from msgspec.structs import replace
 
 from loadtests.compare.goals import check
 from loadtests.compare.results import Figures, Row
@@ -19,9 +20,9 @@ def overload(**given):
     return Overload(**usual | given)
 
 
-def row(server="zooserve", pixels="fast", closed=None, burst=1.0, overloads=None):
+def row(server="zooserve", pixels="fast", closed=None, burst=1.0, overloads=None, drift=0.0):
     closed = {load: figures(**(closed or {}).get(load, {})) for load in LOADS}
-    return Row(server, pixels, closed, {}, burst, [overload()] if overloads is None else overloads, 100, 0, [])
+    return Row(server, pixels, closed, {}, burst, [overload()] if overloads is None else overloads, 100, 0, [], drift)
 
 
 def peer(name="litserve", pixels="fast", **given):
@@ -92,3 +93,29 @@ def test_what_was_not_measured(rows):
     against_peers = [goal for goal in goals if "peer" in goal.what]
     assert {goal.verdict for goal in against_peers} == {"not measured"}
     assert str(against_peers[0]).endswith("best peer's: not measured")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "noisy"),
+    [
+        (0.10, 0.10, set()),
+        (0.40, 0.0, {"alone", "beside"}),
+        (0.0, 0.11, {"beside"}),
+    ],
+)
+@pytest.mark.parametrize("good", [True, False])
+def test_on_a_noisy_machine_goals_are_neither_met_nor_missed(ours, theirs, noisy, good):
+    us = row(drift=ours, closed=None if good else {load: {"ratio": 2.0, "share": 0.5, "rate": 1.0} for load in LOADS})
+    goals = check([us, peer(), replace(peer("ray"), drift=theirs)])
+    for goal in goals:
+        expected = ("beside" if "peer" in goal.what else "alone") in noisy
+        assert (goal.verdict == "too noisy to judge") == expected, goal
+        assert goal.verdict != "not measured"
+    if ours > 0.1:
+        words = "; the bare loops around zooserve differed by 40% - too noisy to judge"
+        assert str(goals[0]).endswith(words)
+    assert any(goal.verdict == "missed" for goal in goals) == (not good and "alone" not in noisy)
+
+
+def test_what_was_not_measured_stays_so_on_a_noisy_machine():
+    assert {goal.verdict for goal in check([row(drift=0.4)])} == {"too noisy to judge", "not measured"}

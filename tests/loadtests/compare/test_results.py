@@ -3,7 +3,7 @@
 import pytest
 
 from loadtests.client import Load, Sample
-from loadtests.compare.results import bare_rows, drift, rows
+from loadtests.compare.results import bare_rows, drift, measurements, rows
 from loadtests.compare.scenarios import Burst
 from loadtests.compare.tables import closed_table, open_table, panels, scenario_table
 from loadtests.compare.trial import OpenLoop, Trial
@@ -39,6 +39,30 @@ def test_each_round_is_measured_by_its_own_bare_loops():
     (row,) = rows([trial(1, 80, before=100, after=60), trial(2, 40, before=50, after=None)])
     assert row.closed[1].share == pytest.approx((80 / 80 + 40 / 50) / 2)
     assert drift([trial(1, 80, before=100, after=60), trial(2, 40, after=None)]) == [pytest.approx(0.4)]
+    assert row.drift == pytest.approx(0.4)
+
+
+def test_the_drift_of_a_row_is_the_median_of_its_rounds():
+    (row,) = rows([trial(1, 80, after=60), trial(2, 80, after=99), trial(3, 80, after=98)])
+    assert row.drift == pytest.approx(0.02)
+    assert rows([trial(1, 80, after=None)])[0].drift == 0
+
+
+def test_measurements_have_a_window_for_each_round():
+    trials = [trial(n, rate) for n, rate in enumerate((80, 81, 82, 0), 1)]
+    found = {one.name: one for one in measurements([*trials, trial(1, 50, server="fastapi")])}
+    assert list(found) == [
+        f"{server} (fast), {load}"
+        for server in ("zooserve", "fastapi")
+        for load in ("1 client", "8 clients", "open loop 50%")
+    ]
+    one = found["zooserve (fast), 8 clients"]
+    assert (one.clients, one.requests, one.errors, one.stable) == (8, 80 + 81 + 82, 0, True)
+    assert one.rate_per_s == pytest.approx(81)
+    assert one.p99_ms == pytest.approx(1000 / 81)
+    assert [window.rate_per_s for window in one.windows] == pytest.approx([80, 81, 82])
+    assert found["zooserve (fast), open loop 50%"].offered_per_s == 50
+    assert found["fastapi (fast), 1 client"].stable is None  # one round alone
 
 
 def test_a_round_that_failed_is_told_and_does_not_count():

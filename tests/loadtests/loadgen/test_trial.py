@@ -8,15 +8,17 @@ import threading
 import psutil
 import pytest
 
+from loadtests.loadgen.spec import Spec
 from loadtests.loadgen.summary import FILE, read_summary
 from loadtests.loadgen.sut import SenderError, SystemUnderTest
-from loadtests.loadgen.tables import table, verdict
-from loadtests.loadgen.trial import Spec, TrialError, conduct
-from loadtests.loadgen.wire import Plan
+from loadtests.loadgen.tables import measured, table, verdict
+from loadtests.loadgen.trial import TrialError, conduct
+from loadtests.loadgen.wire import Image, Plan, Where
+from loadtests.target import Target
 
 ANSWER = json.dumps({"model": "m", "version": "1", "predictions": [{"class_id": 1, "score": 0.5}]}).encode()
 OTHER = ANSWER.replace(b"0.5", b"0.6")
-PHOTOS = [("image/jpeg", b"a" * 100), ("image/png", b"b" * 200_000)]
+IMAGES = [Image("image/jpeg", b"a" * 100), Image("image/png", b"b" * 200_000)]
 
 
 @pytest.fixture
@@ -26,15 +28,15 @@ def service(tiny):
 
 
 def plan(service, **changes):
-    where = {"host": service.address.host, "port": service.address.port, "path": "/v1/classify"}
-    return Plan(**({"photos": PHOTOS, "connections": 64, "timeout": 5.0} | where | changes))
+    where = Where.of(Target("http", service.address.host, service.address.port, task="classify"))
+    return Plan(**({"where": where, "options": {}, "images": IMAGES, "connections": 64, "timeout": 5.0} | changes))
 
 
 def trial(service, tmp_path, spec, senders=1, before=lambda: None):
     with SystemUnderTest(plan(service), senders) as sut:
         sut.wait(20)
         before()
-        return conduct(spec, sut, len(PHOTOS), tmp_path, lambda passed, answered: None)
+        return conduct(spec, sut, len(IMAGES), tmp_path)
 
 
 @pytest.mark.parametrize("senders", [1, 2])
@@ -48,6 +50,20 @@ def test_single_stream(service, tmp_path, senders):
     assert service.most_at_once == 1
     assert 2.0 <= done.summary.percentiles["50.00"] < 20
     assert {len(body) for body in service.bodies} == {100, 200_000}
+    assert 0 < done.late_ms < 20
+
+
+def test_multi_stream_sends_the_images_of_a_query_at_once(service, tmp_path):
+    service.seconds = 0.002
+    spec = Spec("MultiStream", 100.0, seconds=0.3, min_queries=20, images_per_query=5)
+    done = trial(service, tmp_path, spec, before=lambda: setattr(service, "most_at_once", 0))
+    assert service.most_at_once == 5
+    assert done.answered % 5 == 0
+    assert done.answered >= 100
+    assert done.summary.p99 > 5 * 2
+    assert done.summary.rate == pytest.approx(5 / (done.summary.mean / 1000))
+    assert not done.valid  # twenty queries are too few for a p99
+    assert "it wants 662 at least: --min-queries 662" in verdict(done)
 
 
 def test_server_sends_at_the_rate_however_long_answers_take(service, tmp_path):
@@ -67,7 +83,7 @@ def test_server_out_of_bounds(service, tmp_path):
     assert not done.in_bounds
     assert not done.valid
     assert "INVALID" in table([done])
-    assert "performance constraints" in verdict(done)
+    assert "is over the bound of 10 ms: offer less with --qps, or allow more with --bound-ms" in verdict(done)
 
 
 def test_server_gives_up_on_a_hopeless_queue(service, tmp_path):
@@ -82,6 +98,17 @@ def test_offline(service, tmp_path):
     assert done.answered >= 550  # LoadGen asks for a tenth more than fits the time
     assert done.summary.rate > 100
     assert done.summary.scenario == "Offline"
+    figures = measured("offline", [done])
+    assert (figures.requests, figures.errors, figures.statuses) == (done.answered, 0, {"200": done.answered})
+    assert figures.rate_per_s == pytest.approx(done.summary.rate)
+
+
+def test_the_same_arrivals_again_and_others(service, tmp_path):
+    counts = []
+    for number, arrivals in enumerate((0, 0, 1)):
+        spec = Spec("Server", 300.0, bound_ms=500, seconds=0.5, min_queries=50, arrivals=arrivals)
+        counts.append(trial(service, tmp_path / str(number), spec).answered)
+    assert counts[0] == counts[1] != counts[2]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +126,7 @@ def test_what_loadgen_cannot_see(service, tmp_path, attribute, value, name):
     assert done.summary.valid
     assert not done.valid
     assert done.outcomes == {name: done.errors}
-    assert f"{done.errors} x {name}" in verdict(done)
+    assert f"{done.errors} of {done.errors} images were not answered rightly: {name}" in verdict(done)
 
 
 def test_answers_that_do_not_come(service, tmp_path):
@@ -109,7 +136,7 @@ def test_answers_that_do_not_come(service, tmp_path):
     with SystemUnderTest(plan(service, timeout=0.2), 1) as sut:
         sut.wait(20)
         stall()
-        done = conduct(Spec("Server", 50.0, seconds=0.3, min_queries=10), sut, len(PHOTOS), tmp_path, lambda *_: None)
+        done = conduct(Spec("Server", 50.0, seconds=0.3, min_queries=10), sut, len(IMAGES), tmp_path)
     assert set(done.outcomes) == {"no answer in time"}
 
 
@@ -127,7 +154,7 @@ def test_a_sender_that_dies_ends_the_test(service, tmp_path):
         (sender,) = (p for p in psutil.Process().children() if "loadtests.loadgen.sender" in p.cmdline())
         threading.Timer(0.5, os.kill, (sender.pid, signal.SIGKILL)).start()
         with pytest.raises(TrialError, match="sender"):
-            conduct(Spec("Server", 100.0, seconds=2.0), sut, len(PHOTOS), tmp_path, lambda *_: None)
+            conduct(Spec("Server", 100.0, seconds=2.0), sut, len(IMAGES), tmp_path)
 
 
 def test_several_tests_one_after_the_other(service, tmp_path):
@@ -135,7 +162,7 @@ def test_several_tests_one_after_the_other(service, tmp_path):
         sut.wait(20)
         for number in range(3):
             spec = Spec("Server", 300.0, seconds=0.3, min_queries=50)
-            done = conduct(spec, sut, len(PHOTOS), tmp_path / str(number), lambda *_: None)
+            done = conduct(spec, sut, len(IMAGES), tmp_path / str(number))
             assert done.outcomes == {"200": done.answered}
             assert (tmp_path / str(number) / FILE).is_file()
 

@@ -44,7 +44,7 @@ def test_errors_make_it_fail(tiny):
     ("arguments", "words"),
     [
         (["--url", "http://127.0.0.1:9"], "refused"),
-        (["--url", "http://10.0.0.1:3000"], "loopback"),
+        (["--url", "http://10.0.0.1:3000"], "--remote"),
         (["--pid", "1"], "--url"),
         (["--models", "no-such-folder"], "no-such-folder"),
     ],

@@ -1,0 +1,184 @@
+"""`python -m loadtests.measure`: how fast a running server answers, at some loads. `make loadtest` calls it.
+
+Each load is measured in windows until three that follow each other agree; the figures are about those three.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from loadtests.album import Photo, album
+from loadtests.client import run
+from loadtests.exchange import Request, fetch
+from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
+from loadtests.measure.loads import ChosenLoad, Plan, measure
+from loadtests.measure.tables import notes, table
+from loadtests.report import Measurement, TestedServer, machine, report, versions, write_json
+from loadtests.served import served, unreachable
+from loadtests.stats import STABILITY
+from loadtests.target import Target, TargetError, target_options
+from zoo.errors import ZooError
+
+_PACKAGES = ("zooserve", "onnxruntime", "onnxruntime-gpu", "httptools", "uvloop")
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_EXAMPLES = """
+\b
+Examples, with `make serve` running:
+  python -m loadtests.measure                                    1, 8 and 32 clients
+  python -m loadtests.measure --rate 50,100 --task detect        Poisson arrivals, whatever the answers take
+  python -m loadtests.measure --clients 8 --json before.json     for `python -m loadtests.diff`
+  python -m loadtests.measure --clients 8 --fail-if 'p99>50ms' --fail-if 'errors>0' --fail-if unstable
+  python -m loadtests.measure --url https://vision.example.org/zoo --remote --ca-file ca.pem
+"""
+
+
+def _numbers(value: str, least: float, kind: Callable[[str], float]) -> list[float]:
+    try:
+        found = [kind(word) for word in value.split(",") if word.strip()]
+    except ValueError:
+        found = []
+    if not found or min(found) < least:
+        raise click.BadParameter(f"{value}: expected numbers from {least:g}, with commas")
+    return list(dict.fromkeys(found))
+
+
+def _clients(_context: click.Context, _parameter: click.Parameter, value: str | None) -> list[int]:
+    return [] if value is None else [int(number) for number in _numbers(value, 1, int)]
+
+
+def _rates(_context: click.Context, _parameter: click.Parameter, value: str | None) -> list[float]:
+    return [] if value is None else _numbers(value, 0.1, float)
+
+
+def _share(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
+    try:
+        share = float(value.removesuffix("%")) / 100
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise click.BadParameter(f"{value}: expected a percentage, such as 5%")
+    return share
+
+
+@click.command(epilog=_EXAMPLES)
+@target_options()
+@click.option("--clients", callback=_clients, help="At a time, each after its answer; with commas.  [default: 1,8,32]")
+@click.option("--rate", "rates", callback=_rates, help="Requests per second at random moments; with commas.")
+@click.option("--seconds", default=5.0, show_default=True, type=click.FloatRange(0.1, 3600), help="Of a window.")
+@click.option("--windows", default=10, show_default=True, type=click.IntRange(1), help="Of a load, at most.")
+@click.option(
+    "--stability",
+    default=f"{100 * STABILITY:g}%",
+    show_default=True,
+    callback=_share,
+    help="Within which three windows that follow each other must agree.",
+)
+@click.option("--warm-up", default=1.0, show_default=True, type=click.FloatRange(0), help="Seconds that do not count.")
+@click.option("--timeout", default=30.0, show_default=True, type=click.FloatRange(0.1), help="Of an answer, in s.")
+@click.option(
+    "--images",
+    type=click.Path(exists=True, path_type=Path),
+    help="A file or a folder (JPEG, PNG, WebP).  [default: sample photos]",
+)
+@click.option("--json", "json_path", type=_FILE, help="Write all figures here.")
+@click.option("--markdown", "markdown_path", type=_FILE, help="Write the table here as well.")
+@fail_if_option()
+def main(
+    *,
+    target: Target,
+    clients: list[int],
+    rates: list[float],
+    seconds: float,
+    windows: int,
+    stability: float,
+    warm_up: float,
+    timeout: float,
+    images: Path | None,
+    json_path: Path | None,
+    markdown_path: Path | None,
+    fail_if: tuple[Condition, ...],
+) -> None:
+    """Measure requests per second and latencies of a running server.
+
+    The body of each request is the image itself. A load is measured in windows of --seconds; once three that follow
+    each other agree in rate and median latency (and in p99, where a window has 10,000 answers), it is stable. Where
+    none do, it says so. Ends with 3 where a --fail-if applies.
+    """
+    where = machine()
+    if target.grpc:
+        raise click.UsageError("loadtests.measure speaks http and https; for gRPC see perf_analyzer in the documents")
+    plan = Plan(seconds, windows, stability, warm_up, timeout)
+    try:
+        photos = [_photo(images)] if images is not None and images.is_file() else album(images)
+        target = served(target, timeout).choose(target)
+        requests = [Request("POST", target.question, {"Content-Type": p.content_type}, p.data) for p in photos]
+        server = _ask(target, requests, timeout)
+        clients = clients or ([] if rates else [1, 8, 32])
+        loads = [*(ChosenLoad(clients=n) for n in clients), *(ChosenLoad(offered_per_s=rate) for rate in rates)]
+        found: list[Measurement] = []
+        with suppress(KeyboardInterrupt):  # what is complete counts
+            for load in loads:
+                found.append(measure(load, target, requests, plan, _say))  # noqa: PERF401 - kept when interrupted
+    except (TargetError, ZooError, OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    if not found:
+        raise click.Abort
+    text = "\n\n".join([f"{server.model} {server.version}, {server.task}, at {server.url}", table(found)])
+    text += "".join(f"\n\n{note}" for note in notes(found, plan))
+    click.echo(f"\n{text}")
+    if markdown_path is not None:
+        markdown_path.parent.mkdir(parents=True, exist_ok=True)
+        markdown_path.write_text(f"{text}\n", encoding="utf-8")
+    if json_path is not None:
+        settings = {
+            "clients": clients,
+            "rates": rates,
+            "seconds": seconds,
+            "windows": windows,
+            "stability": stability,
+            "warm_up": warm_up,
+            "timeout": timeout,
+            "images": [photo.name for photo in photos],
+        }
+        done = report("measure", sys.argv[1:], where, versions(_PACKAGES), settings, target=server, measurements=found)
+        write_json(json_path, done)
+    exit_if_failed(judge(fail_if, found))
+    if len(found) < len(loads):
+        raise click.ClickException(f"stopped after {len(found)} of {len(loads)} loads")
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _photo(path: Path) -> Photo:
+    for photo in album(path.parent):
+        if photo.name == path.name:
+            return photo
+    raise ValueError(f"{path} is no image: expected a file that ends in .jpg, .png or .webp")
+
+
+def _ask(target: Target, requests: Sequence[Request], timeout: float) -> TestedServer:
+    """Send each image once, and return who answered.
+
+    Raises:
+        TargetError: one was not answered with 200.
+    """
+    answer: dict[str, str] = {}
+    for request in requests:
+        try:
+            response = run(fetch(target, request, timeout))
+        except OSError as error:
+            raise TargetError(unreachable(target, error)) from error
+        if response.status != 200:
+            raise TargetError(f"{target.path(target.question)} answers {response.status}: {response.body[:300]!r}")
+        answer = json.loads(response.body)
+    return TestedServer(target.url, target.scheme, target.task, answer["model"], answer["version"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Which tests `make check` leaves out, and why each of them is slow. `tests/conftest.py` marks them."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parent
+BY_FIXTURE = {
+    "models": "uses the exported models",
+    "server": "starts a server",
+    "remote_server": "makes a network namespace",
+    "browser": "drives a browser",
+    "prometheus": "starts Prometheus",
+    "image": "builds an image",
+}
+BY_PATH = {  # of a file or folder
+    "client/test_local.py": "starts servers and proxies",
+    "client/test_trouble.py": "waits for retries",
+    "deploy/test_health_check.py": "starts a process for each case",
+    "deploy/test_image.py": "builds an image",
+    "deploy/test_prometheus.py": "starts promtool",
+    "deploy/test_queries.py": "starts promtool",
+    "export": "converts networks",
+    "loadtests/compare": "starts servers and measures them",
+    "loadtests/fuzz": "fuzzes each parser",
+    "loadtests/gpu": "runs every measurement once",
+    "loadtests/loadgen": "runs LoadGen",
+    "loadtests/recipes": "runs other load generators",
+    "loadtests/soak": "keeps a server busy",
+    "loadtests/test_client.py": "waits for timeouts",
+    "loadtests/test_connections.py": "waits for timeouts",
+    "loadtests/test_crowd.py": "keeps a server busy",
+    "loadtests/test_locustfile.py": "runs Locust",
+    "loadtests/test_measure.py": "measures a server",
+    "loadtests/test_phases.py": "keeps a server busy",
+    "loadtests/test_remote.py": "makes a network namespace",
+    "requirements/test_install.py": "installs packages",
+    "service/commands/test_reload.py": "starts a process for each case",
+    "service/test_counts.py": "starts processes",
+    "service/test_hostile.py": "starts a server",
+    "service/test_processes.py": "starts servers",
+    "service/test_stop.py": "starts a server",
+    "service/test_supervisor.py": "starts servers and kills them",
+    "service/vision/test_heif.py": "decodes large images",
+    "test_docs.py": "runs every command of the documents",
+    "test_models_page.py": "converts networks",
+}
+
+
+def why_slow(path: Path, fixtures: set[str]) -> str:
+    """Say why a test is slow; empty where it is not."""
+    place = path.relative_to(ROOT)
+    for part in (place, *place.parents):
+        if reason := BY_PATH.get(part.as_posix()):
+            return reason
+    return next((reason for name, reason in BY_FIXTURE.items() if name in fixtures), "")
