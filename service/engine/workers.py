@@ -13,8 +13,9 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from heapq import heappop, heappush
 from itertools import count
-from queue import PriorityQueue
+from queue import SimpleQueue
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -77,7 +78,11 @@ class Workers:
         self._pace = 1.0  # seconds that a second of work takes when all workers have work
         self._settled: float | None = None  # when jobs were last settled, if all workers had work from then on
         self._order = count()  # jobs of one priority are done in the order in which they were submitted
-        self._queue: PriorityQueue[tuple[int, int, Job[Any] | None, Consumer | None]] = PriorityQueue()
+        # A heap for the order and a queue of tokens to wait for, both atomic under the interpreter's lock. With
+        # `queue.PriorityQueue` idle workers take turns, each with cold caches and its own part of the allocator: a JPEG
+        # cost 8 % more processor time. Here the worker that has just finished is likely to take the next job.
+        self._heap: list[tuple[int, int, Job[Any] | None, Consumer | None]] = []
+        self._tokens: SimpleQueue[None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()  # a thread ends its step, or is replaced: never both
         self._steps: dict[int, _Step] = {}  # by busy thread
@@ -102,7 +107,7 @@ class Workers:
         self._loop = job.future.get_loop()
         self._backlog += job.cost
         self._jobs += 1
-        self._queue.put((job.priority, next(self._order), job, consumer))
+        self._put(job.priority, job, consumer)
 
     def settled(self, jobs: Sequence[Job[Any]]) -> None:
         """Subtract finished jobs from the backlog, and measure the pace. Only on the event loop."""
@@ -152,12 +157,16 @@ class Workers:
         """Let the threads end after the jobs that are queued. Idempotent."""
         self._closed.set()
         for _ in range(self.size):
-            self._queue.put((_STOP_PRIORITY, next(self._order), None, None))
+            self._put(_STOP_PRIORITY, None, None)
 
     def _start(self, name: str, replaced: _Step | None = None) -> None:
         thread = threading.Thread(target=self._work, args=(replaced,), name=name, daemon=True)
         self._threads.add(thread)
         thread.start()
+
+    def _put(self, priority: int, job: Job[Any] | None, consumer: Consumer | None) -> None:
+        heappush(self._heap, (priority, next(self._order), job, consumer))
+        self._tokens.put(None)
 
     def _work(self, replaced: _Step | None) -> None:
         try:
@@ -174,7 +183,8 @@ class Workers:
 
     def _next(self) -> bool:
         """Do the next job; say whether the thread goes on. Its own function, so that a waiting thread holds no job."""
-        _, _, job, consumer = self._queue.get()
+        self._tokens.get()
+        _, _, job, consumer = heappop(self._heap)
         return job is not None and consumer is not None and self._do(consumer, [job], partial(consumer.process, job))
 
     def _do(self, consumer: Consumer, jobs: Sequence[Job[Any]], work: Callable[[], None]) -> bool:
