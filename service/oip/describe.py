@@ -1,6 +1,6 @@
 """Models in the protocol's words: metadata, Triton's configuration, the repository's index. `dataplane` calls it."""
 
-from service.engine.repository import Slot, State
+from service.models.entry import ModelEntry, State
 from service.oip.messages import ConfigTensor, IndexEntry, ModelConfig, ModelMetadata, TensorMetadata
 from service.oip.tensors import DATATYPES
 from zoo.card import AnyServed, Output, ServedCard, Tensor
@@ -33,10 +33,10 @@ def config_of(card: AnyServed, max_images: int) -> ModelConfig:
     return ModelConfig(card.name, PLATFORM, "onnxruntime", batch, tuple(inputs), tuple(outputs))
 
 
-def index_entry(slot: Slot) -> IndexEntry:
+def index_entry(entry: ModelEntry) -> IndexEntry:
     """List a model as it is."""
-    card = slot.card
-    return IndexEntry(slot.name, card.version if card else "", _STATES[slot.state], slot.refused or slot.reason)
+    card = entry.card
+    return IndexEntry(entry.name, card.version if card else "", _STATES[entry.state], entry.refused or entry.reason)
 
 
 def _tensor(tensor: Tensor | Output) -> TensorMetadata:

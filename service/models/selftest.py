@@ -1,52 +1,60 @@
-"""Does a loaded model answer as its reference did? The golden photos of its folder go through the serving path."""
+"""Does a loaded model answer as its reference did? The golden images of its folder are answered as a server does."""
 
 from collections.abc import Iterable
 from typing import Any
 
-from service.engine.repository import AnyModel
-from service.engine.tensors import TensorModel
-from service.predictor import Predictor
-from zoo.card import Prediction, Task
+from service.models.golden_tensors import differences, read_golden
+from service.models.inputs import EncodedImage, answer_alone
+from service.models.model import AnyModel, ImageModel, takes_images
+from service.settings import Settings
+from service.tasks import options_of
+from zoo.card import Prediction, ServedTensors, Task
 
 # How far an answer may be from the reference's: the fast recipe moves a score a little, a wrong model moves it a lot.
 SCORE = 0.05
 IOU = 0.85
 AREA = 0.02
-# The options under which golden answers were made; the threshold lets a score that fell a little below 0.5 be seen.
-_WORDS: dict[Task, dict[str, Any]] = {
+# The options under which golden answers were made; the threshold keeps a score that fell a little below 0.5.
+_PARAMS: dict[Task, dict[str, Any]] = {
     "classify": {"top_k": 1},
     "detect": {"score_threshold": 0.4},
     "segment": {"mask": "none", "score_threshold": 0.4},
 }
+_ADVICE = "Export the model again, or report this provider's arithmetic."
 
 
 class SelfTestError(Exception):
-    """A model that answers a golden photo differently than its reference did."""
+    """A model that answers a golden input differently than its reference did."""
 
 
-def self_test(model: AnyModel, predictor: Predictor) -> None:
-    """Answer every golden photo of the model's folder and compare: every golden prediction must be found again.
-
-    A graph that takes tensors answers its golden tensors.
+def self_test(model: AnyModel, settings: Settings) -> None:
+    """Answer the golden images or tensors of the model's folder, and compare.
 
     Raises:
-        SelfTestError: naming the photo, what was expected and what came out.
+        SelfTestError: naming the input, what was expected and what came out.
     """
-    if isinstance(model, TensorModel):
-        if strange := model.differences():
+    if takes_images(model):
+        _test_images(model, settings)
+    elif isinstance(model.card, ServedTensors):
+        inputs, expected = read_golden(model.card, model.golden[model.card.golden.file])
+        if found := differences(expected, model.session.run(inputs)):
             raise SelfTestError(
-                f"its answers to its golden tensors differ, as a share of the largest, by {strange}. Export the model "
-                "again, or report this provider's arithmetic."
+                f"its answers to its golden tensors differ, as a share of the largest, by {found}. {_ADVICE}"
             )
-        return
-    for golden in model.card.golden:
-        found = predictor.predict(model.golden[golden.photo], model, _WORDS[model.card.task]).predictions
-        for expected in golden.predictions[:1] if model.card.task == "classify" else golden.predictions:
+
+
+def _test_images(model: ImageModel, settings: Settings) -> None:
+    """Every golden prediction must be found again; of a classifier, the first."""
+    card = model.card
+    options = options_of(card.task, _PARAMS[card.task])
+    for golden in card.golden:
+        image = EncodedImage(model.golden[golden.photo], card, options, settings)
+        found = answer_alone(model, image).predictions
+        for expected in golden.predictions[:1] if card.task == "classify" else golden.predictions:
             if not any(agrees(prediction, expected) for prediction in found):
                 raise SelfTestError(
                     f"on its golden photo {golden.photo} it should find {_in_words([expected])}, but it "
-                    f"answered {_in_words(found[:5]) or 'nothing'}. Export the model "
-                    "again, or report this provider's arithmetic."
+                    f"answered {_in_words(found[:5]) or 'nothing'}. {_ADVICE}"
                 )
 
 
