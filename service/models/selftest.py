@@ -78,10 +78,10 @@ def iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 
 def _in_words(predictions: Iterable[Any]) -> str:
-    words = []
+    texts = []
     for prediction in predictions:
         measures = ((name, getattr(prediction, name, None)) for name in ("score", "area", "box"))
-        words.append(
+        texts.append(
             " ".join([prediction.label, *(f"{name} {value}" for name, value in measures if value is not None)])
         )
-    return "; ".join(words)
+    return "; ".join(texts)

@@ -31,6 +31,6 @@ TASKS: Mapping[Task, TaskModule] = {
 }
 
 
-def options_of(task: Task, params: Mapping[str, Any]) -> Struct:
+def options_of(task: Task, params: Mapping[str, object]) -> Struct:
     """Convert parameters, texts or JSON values, to the task's typed options; raises `RequestError` (`bad_option`)."""
     return parse_options(TASKS[task].options, params)
