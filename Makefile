@@ -12,7 +12,7 @@ PIP := $(BIN)/pip --quiet --disable-pip-version-check
 INSTALL := $(BIN)/python requirements/install.py $(if $(filter cpu,$(ACCELERATOR)),--cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format lock models clean
+.PHONY: help serve test check lint format lock models clean
 
 help: ## Show this help
 	@echo "zooserve: pretrained vision models, from checkpoint to a low-latency endpoint"
@@ -28,6 +28,11 @@ serve: $(VENV)/.serve ## Fetch and convert the default models, then serve them o
 test: lint models ## Check style, types and imports, then run all tests on the real models
 	@$(BIN)/pytest -q
 	@echo "ruff, mypy, import-linter and pytest passed"
+
+check: $(VENV)/.dev ## In a minute: style, types, imports, and the tests that need no server, conversion or browser
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+	@# Types beside the tests: a core each.
+	@$(BIN)/mypy & types=$$!; $(BIN)/pytest -q -n 2 -m 'not slow' --ignore tests/export; tests=$$?; wait $$types && exit $$tests
 
 lint: $(VENV)/.dev ## Check style (ruff), types (mypy --strict) and who imports whom (import-linter)
 	@$(BIN)/ruff check .
@@ -58,7 +63,7 @@ $(VENV)/.serve: pyproject.toml requirements/serve-$(ACCELERATOR).txt requirement
 	@# A Python's own pip may be too old to read the locks' markers quickly.
 	@$(PIP) install --upgrade pip
 	@$(INSTALL) serve-$(ACCELERATOR) export
-	@$(PIP) install --no-deps --build-constraint requirements/build.txt -e .
+	@PYTHONWARNINGS=ignore $(PIP) install --no-deps --build-constraint requirements/build.txt -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve requirements/dev.txt requirements/no-deps.txt

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from zoo.card import AnyCard, TensorCard
+from zoo.model_card import AnyCard, TensorCard
 
 _ROOT = Path(__file__).parent.parent
 _RECIPE = "zoo.recipe"  # the one part of `zoo` that decides, too: how a photo becomes the graph's input
@@ -34,8 +34,8 @@ def _hash(begin: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for module in sorted(_reached(begin)):
         path = _file(module)
-        if path is not None:
-            digest.update(f"{module} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        for file in (path, *sorted(path.parent.glob("*.binpb"))) if path else ():  # with the schemas that it reads
+            digest.update(f"{module} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 

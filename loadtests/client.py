@@ -10,11 +10,16 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, takewhile
 from time import perf_counter
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import uvloop
 
-from loadtests.exchange import Address, Connection, Request, Response, Server, fetch, reusable
+from loadtests.connections import Connections
+from loadtests.exchange import Address, Connection, Request, Response, Server, fetch
+from loadtests.target import Target
+
+if TYPE_CHECKING:
+    from loadtests.grpc_load import GrpcSender
 
 __all__ = [
     "Address",
@@ -29,7 +34,6 @@ __all__ = [
     "closed_loop",
     "fetch",
     "open_loop",
-    "reusable",
     "run",
 ]
 T = TypeVar("T")
@@ -83,7 +87,7 @@ async def closed_loop(server: Server, requests: Sequence[Request], *, concurrenc
     Raises:
         OSError: nobody listens.
     """
-    pool = await _Pool.open(server, requests, limits.timeout, concurrency)
+    sender = await _open(server, requests, limits.timeout, concurrency)
     samples: list[Sample] = []
     issued = 0
     begin = perf_counter()
@@ -93,7 +97,7 @@ async def closed_loop(server: Server, requests: Sequence[Request], *, concurrenc
         while issued < limits.requests and perf_counter() - begin < limits.seconds:
             which = issued % len(requests)
             issued += 1
-            sample = await pool.send(which, begin, perf_counter())
+            sample = await sender.send(which, begin, perf_counter())
             samples.append(sample)
             if sample.failure:
                 await asyncio.sleep(_AFTER_FAILURE)
@@ -103,7 +107,7 @@ async def closed_loop(server: Server, requests: Sequence[Request], *, concurrenc
             for _ in range(concurrency):
                 group.create_task(client())
     finally:
-        pool.close()
+        await sender.close()
     return Load(samples, limits.seconds if issued < limits.requests else max(s.start for s in samples))
 
 
@@ -126,13 +130,13 @@ async def open_loop(
         OSError: nobody listens.
     """
     arrivals = arrival_times(rate, limits.seconds, limits.requests, seed)
-    pool = await _Pool.open(server, requests, limits.timeout, min(connections, 32))
+    sender = await _open(server, requests, limits.timeout, min(connections, 32))
     samples: list[Sample] = []
     under_way: set[asyncio.Task[None]] = set()
     begin = perf_counter()
 
     async def send(which: int, due: float) -> None:
-        samples.append(await pool.send(which, begin, due))
+        samples.append(await sender.send(which, begin, due))
 
     try:
         for number, arrival in enumerate(arrivals):
@@ -148,7 +152,7 @@ async def open_loop(
     finally:
         for task in under_way:
             task.cancel()
-        pool.close()
+        await sender.close()
     return Load(samples, limits.seconds if len(arrivals) < limits.requests else arrivals[-1])
 
 
@@ -176,38 +180,41 @@ def run(load: Coroutine[Any, Any, T]) -> T:
         gc.unfreeze()
 
 
-class _Pool:
-    """Keep-alive connections to one server; one that is free is used again, else one is made."""
+class _Sender:
+    """Sends the requests of a load by their numbers."""
 
     def __init__(self, server: Server, requests: Sequence[Request], timeout: float) -> None:
-        self._server = server
+        self._connections = Connections(server, timeout)
         self._encoded = [request.encode(server) for request in requests]
-        self._timeout = timeout
-        self._free: list[tuple[Connection, float]] = []  # with the `perf_counter()` of its last use
 
     @staticmethod
-    async def open(server: Server, requests: Sequence[Request], timeout: float, size: int) -> "_Pool":
-        pool = _Pool(server, requests, timeout)
-        pool._free += [(await Connection.open(server, timeout), perf_counter()) for _ in range(size)]
-        return pool
+    async def open(server: Server, requests: Sequence[Request], timeout: float, size: int) -> "_Sender":
+        sender = _Sender(server, requests, timeout)
+        await sender._connections.fill(size)
+        return sender
 
     async def send(self, which: int, begin: float, due: float) -> Sample:
         """Send one request that is due at `due` (`perf_counter()`) and say what became of it."""
         sent = perf_counter()
         start, late = due - begin, sent - due
         try:
-            connection = reusable(self._free) or await Connection.open(self._server, self._timeout)
-            response = await connection.exchange(self._encoded[which], self._timeout)
+            response = await self._connections.exchange(self._encoded[which])
         except OSError as error:
             kind: Failure = "timeout" if isinstance(error, TimeoutError) else "connection"
             return Sample(which, start, perf_counter() - due, 0, kind, late)
-        if connection.usable:
-            self._free.append((connection, response.finished))
         return Sample(which, start, response.finished - due, response.status, "", late)
 
-    def close(self) -> None:
-        for connection, _ in self._free:
-            connection.close()
+    async def close(self) -> None:
+        self._connections.close()
+
+
+async def _open(server: Server, requests: Sequence[Request], timeout: float, size: int) -> "_Sender | GrpcSender":
+    """Return what sends the requests over HTTP, or over gRPC where the server is such a target."""
+    if isinstance(server, Target) and server.grpc:
+        from loadtests.grpc_load import GrpcSender  # noqa: PLC0415 - grpcio is not always installed
+
+        return await GrpcSender.open(server, requests, timeout)
+    return await _Sender.open(server, requests, timeout, size)
 
 
 async def _until(moment: float) -> None:

@@ -1,6 +1,10 @@
-"""Keep-alive connections to one server, for load tests that look into the answers."""
+"""Keep-alive connections to one server, for everything that sends load of its own."""
 
-from loadtests.client import Connection, Response, Server, reusable
+from time import perf_counter
+
+from loadtests.exchange import Connection, Response, Server
+
+_IDLE = 3.0  # seconds after which a free connection is not used again: servers close theirs after 5 and more
 
 
 class Connections:
@@ -18,21 +22,39 @@ class Connections:
         Raises:
             OSError: nobody listens, the connection broke, or (TimeoutError) no answer came in time.
         """
-        connection = reusable(self._free) or await self.open()
+        connection = self._reusable() or await self.open()
         response = await connection.exchange(request, self._timeout)
         if connection.usable:
             self._free.append((connection, response.finished))
         return response
 
     async def open(self) -> Connection:
-        """Connect anew.
+        """Connect anew; the connection is the caller's.
 
         Raises:
             OSError: nobody listens, or (TimeoutError) nobody answered in time.
         """
         return await Connection.open(self.server, self._timeout)
 
+    async def fill(self, size: int) -> None:
+        """Open so many connections before they are needed.
+
+        Raises:
+            OSError: as `open`.
+        """
+        for _ in range(size):
+            self._free.append((await self.open(), perf_counter()))
+
     def close(self) -> None:
         """Close the connections that are free."""
         while self._free:
             self._free.pop()[0].close()
+
+    def _reusable(self) -> Connection | None:
+        """Take the connection that was used last; those that are too old or broken are closed."""
+        while self._free:
+            connection, used = self._free.pop()
+            if connection.usable and perf_counter() - used < _IDLE:
+                return connection
+            connection.close()
+        return None

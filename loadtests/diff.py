@@ -1,7 +1,7 @@
 """`python -m loadtests.diff before.json after.json`: what became faster or slower between two results.
 
 A change counts where it is larger than the noise: what the windows of both measurements are apart, and never less than
-`--noise`, since two runs differ by more than the windows of one.
+`--noise`, since two runs differ by more than the windows of one. What is not stable is not judged.
 """
 
 import math
@@ -16,7 +16,7 @@ from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
 from loadtests.report import Measurement, Report, ReportError, Window, markdown_table, read_json
 from loadtests.stats import spread
 
-Word = Literal["faster", "slower", "within noise", "not known"]
+Word = Literal["faster", "slower", "within noise", "too noisy to judge", "not known"]
 NOISE = 0.05
 _LATENCIES = {"p50": "p50_ms", "p90": "p90_ms", "p99": "p99_ms"}
 _QUIET = 0.3  # load average per core at the start, above which something else was running
@@ -39,6 +39,7 @@ class Change(Struct, frozen=True):
         before, after: per second (rate) or ms; None where not known.
         ratio: after over before.
         noise: share by which the ratio may differ from 1 without meaning anything.
+        stable: whether neither measurement was found to be unstable.
     """
 
     measurement: str
@@ -47,12 +48,15 @@ class Change(Struct, frozen=True):
     after: float | None
     ratio: float | None
     noise: float
+    stable: bool = True
 
     @property
     def word(self) -> Word:
         """What that means."""
         if self.ratio is None:
             return "not known"
+        if not self.stable:
+            return "too noisy to judge"
         # Ratios count alike both ways: half the rate is as far from 1 as twice the rate.
         if 1 / (1 + self.noise) <= self.ratio <= 1 + self.noise:
             return "within noise"
@@ -73,7 +77,8 @@ def changes(before: Sequence[Measurement], after: Sequence[Measurement], noise: 
 def _change(figure: str, before: Measurement, after: Measurement, least: float) -> Change:
     old, new = (_value(figure, one) for one in (before, after))
     apart = sum(_spread(figure, one) for one in (before, after))
-    return Change(after.name, figure, old, new, new / old if old and new else None, max(least, apart))
+    stable = before.stable is not False and after.stable is not False
+    return Change(after.name, figure, old, new, new / old if old and new else None, max(least, apart), stable)
 
 
 def _spread(figure: str, one: Measurement) -> float:
@@ -190,14 +195,10 @@ def main(before: Path, after: Path, noise: float, anyway: bool, fail_if: Sequenc
     click.echo(table(found))
     earlier: Mapping[str, Measurement] = {one.name: one for one in old.measurements}
     click.echo("".join(_errors(earlier[one.name], one) for one in new.measurements if one.name in earlier), nl=False)
-    compared = {change.measurement for change in found}
-    shaky = [m.name for m in (*old.measurements, *new.measurements) if m.stable is False and m.name in compared]
     for when, one in (("before", old), ("after", new)):
         if one.machine.load > _QUIET * one.machine.cores:
             load = f"load average {one.machine.load:.1f} on {one.machine.cores} cores"
             click.echo(f"\nSomething else was running at the start ({when}: {load}): the noise may be larger.")
-    if shaky:
-        click.echo(f"\nNot stable, so do not trust: {'; '.join(dict.fromkeys(shaky))}")
     exit_if_failed(judge(fail_if, new.measurements, earlier))
 
 

@@ -12,8 +12,6 @@ from typing import NamedTuple, Protocol, cast
 
 from httptools import HttpParserError, HttpResponseParser
 
-_IDLE = 3.0  # seconds after which a free connection is not used again: servers close theirs after 5 and more
-
 
 class Server(Protocol):
     """What this client needs to know of a server: `Address` is a plain one, `loadtests.target.Target` any.
@@ -203,13 +201,3 @@ async def fetch(server: Server, request: Request, timeout: float = 10.0) -> Resp
         return await connection.exchange(request.encode(server), timeout)
     finally:
         connection.close()
-
-
-def reusable(free: list[tuple[Connection, float]]) -> Connection | None:
-    """Take the connection that was used last, with when that was; those that are too old or broken are closed."""
-    while free:
-        connection, used = free.pop()
-        if connection.usable and perf_counter() - used < _IDLE:
-            return connection
-        connection.close()
-    return None

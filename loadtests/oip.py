@@ -1,8 +1,8 @@
-"""Is the Open Inference Protocol as quick as `/v1`? The same photo through every door, in turns.
+"""Is the Open Inference Protocol as quick as `/v1`? The same photo through every endpoint, in turns.
 
 The service runs on one core, the client on another. `/v1` and `/v2` get the JPEG; `/v2` also gets its pixels decoded
 and resized, as raw bytes, which is how most clients of the protocol send them. Rates depend on what else the machine
-does; the processor's time that the service spends on a picture hardly does.
+does; the processor's time that the service spends on an image hardly does.
 """
 
 import io
@@ -24,33 +24,35 @@ from PIL import Image
 from loadtests.client import Address, Limits, Request, closed_loop, run
 from loadtests.compare.process import on_cores
 from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
+from loadtests.outputs import OutFile
 from loadtests.photo import photo
 from loadtests.report import Measurement, machine, markdown_table, report, versions, write_json
 from loadtests.serving import serving
 from loadtests.stats import Summary, median_of, medians, summarise
-from zoo.card import Recipe, of_pictures
+from zoo.card import Recipe
 from zoo.recipe import apply_exact
+from zoo.served_card import require_images
 from zoo.store import Store
 
 _PACKAGES = ("zooserve", "onnxruntime", "starlette", "uvicorn", "uvloop", "numpy")
-_HEADER = ("door", "clients", "pictures/s", "of /v1's", "p50, ms", "p99, ms", "CPU, ms a picture")
+_HEADER = ("endpoint", "clients", "images/s", "of /v1's", "p50, ms", "p99, ms", "CPU, ms an image")
 
 
 class Round(Struct, frozen=True):
-    """One load, and the processor's time that the service spent on each picture meanwhile, in milliseconds."""
+    """One load, and the processor's time that the service spent on each image meanwhile, in milliseconds."""
 
     load: Summary
     cpu_ms: float
 
 
-class Door(Struct, frozen=True):
-    """What one way in gave with a number of clients: medians of the rounds.
+class Endpoint(Struct, frozen=True):
+    """One endpoint and form with a number of clients: medians of the rounds.
 
     Attributes:
         of_v1: the rate as a share of that of /v1 in the same round.
     """
 
-    door: str
+    endpoint: str
     clients: int
     rate: float
     of_v1: float
@@ -66,7 +68,7 @@ class Door(Struct, frozen=True):
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--seconds", default=5.0, show_default=True, help="Of each load.")
 @click.option("--clients", default="1,8", show_default=True, help="At once, with commas.")
-@click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Of the report; .md beside it.")
+@click.option("--json", "out", type=OutFile(), help="Of the report; .md beside it.")
 @fail_if_option()
 def main(
     *,
@@ -78,29 +80,29 @@ def main(
     out: Path | None,
     fail_if: tuple[Condition, ...],
 ) -> None:
-    """Measure pictures per second through /v1 and through /v2."""
+    """Measure images per second through /v1 and through /v2."""
     where = machine()
     entry = Store(models).latest(model)
     if entry.card is None:
         raise click.ClickException(entry.problem)
-    doors = doors_of(model, of_pictures(entry.card).recipe, photo())
-    crowds = [int(count) for count in clients.split(",")]
-    found: dict[tuple[str, int], list[Round]] = {(name, count): [] for count in crowds for name in doors}
+    endpoints = endpoints_of(model, require_images(entry.card).recipe, photo())
+    counts = [int(count) for count in clients.split(",")]
+    found: dict[tuple[str, int], list[Round]] = {(name, count): [] for count in counts for name in endpoints}
     server, client = _cores()
     with TemporaryDirectory(prefix="oip-") as folder, on_cores(server):
         settings = {"ZOOSERVE_MODELS": str(models.resolve()), "ZOOSERVE_LOAD": model}
         with serving(Path(folder) / "log", settings) as (address, process), on_cores(client):
-            for request in doors.values():
-                _load(address, process, request, max(crowds), 1.0)
+            for request in endpoints.values():
+                _load(address, process, request, max(counts), 1.0)
             for _ in range(rounds):
-                for count in crowds:
-                    for name, request in doors.items():
+                for count in counts:
+                    for name, request in endpoints.items():
                         found[name, count].append(_load(address, process, request, count, seconds))
-    results = [_medians(name, count, own, found[next(iter(doors)), count]) for (name, count), own in found.items()]
-    table = markdown_table(_HEADER, [_row(door) for door in results])
+    results = [_medians(name, count, own, found[next(iter(endpoints)), count]) for (name, count), own in found.items()]
+    table = markdown_table(_HEADER, [_row(endpoint) for endpoint in results])
     click.echo(table)
     if out is not None:
-        chosen = {"model": model, "rounds": rounds, "seconds": seconds, "clients": crowds}
+        chosen = {"model": model, "rounds": rounds, "seconds": seconds, "clients": counts}
         common = measurements(results)
         done = report("oip", sys.argv[1:], where, versions(_PACKAGES), chosen, results, measurements=common)
         write_json(out, done)
@@ -109,20 +111,20 @@ def main(
     exit_if_failed(judge(fail_if, measurements(results)))
 
 
-def measurements(doors: Iterable[Door]) -> list[Measurement]:
+def measurements(endpoints: Iterable[Endpoint]) -> list[Measurement]:
     """Return what the report has in common with those of other tools: a window for each round."""
     return [
         medians(
-            f"{door.door}, {door.clients} client{'' if door.clients == 1 else 's'}",
-            [one.load for one in door.rounds],
-            clients=door.clients,
+            f"{endpoint.endpoint}, {endpoint.clients} client{'' if endpoint.clients == 1 else 's'}",
+            [one.load for one in endpoint.rounds],
+            clients=endpoint.clients,
         )
-        for door in doors
+        for endpoint in endpoints
     ]
 
 
-def doors_of(model: str, recipe: Recipe, jpeg: bytes) -> dict[str, Request]:
-    """Return the photo as each door takes it; all are answered with the same JSON."""
+def endpoints_of(model: str, recipe: Recipe, jpeg: bytes) -> dict[str, Request]:
+    """Return the photo as each endpoint takes it; all are answered with the same JSON."""
     pixels = np.ascontiguousarray(apply_exact(recipe, Image.open(io.BytesIO(jpeg)).convert("RGB")))
     packed = struct.pack("<I", len(jpeg)) + jpeg
     return {
@@ -164,12 +166,12 @@ def _cpu_seconds(process: int) -> float:
     return sum(time.user + time.system for time in times)
 
 
-def _medians(name: str, clients: int, rounds: list[Round], base: list[Round]) -> Door:
+def _medians(name: str, clients: int, rounds: list[Round], base: list[Round]) -> Endpoint:
     def of(figure: Callable[[Summary], float | None]) -> float:
         return median_of(rounds, lambda one: figure(one.load)) or 0.0
 
     pairs = zip(rounds, base, strict=True)
-    return Door(
+    return Endpoint(
         name,
         clients,
         rate=of(lambda load: load.rate),
@@ -181,9 +183,9 @@ def _medians(name: str, clients: int, rounds: list[Round], base: list[Round]) ->
     )
 
 
-def _row(door: Door) -> list[str]:
-    figures = (door.rate, door.of_v1, door.p50, door.p99, door.cpu_ms)
-    return [door.door, str(door.clients), *(f"{figure:.2f}" for figure in figures)]
+def _row(endpoint: Endpoint) -> list[str]:
+    figures = (endpoint.rate, endpoint.of_v1, endpoint.p50, endpoint.p99, endpoint.cpu_ms)
+    return [endpoint.endpoint, str(endpoint.clients), *(f"{figure:.2f}" for figure in figures)]
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ class Panel(Struct, frozen=True):
 
 
 def plot(path: Path, panels: Sequence[Panel], caption: str = "") -> None:
-    """Draw panels side by side into a picture whose format the path's ending names (.svg, .png, .pdf)."""
+    """Draw panels side by side into a file; its ending names the format (.svg, .png, .pdf)."""
     import matplotlib as mpl  # noqa: PLC0415 - half a second, and only here
 
     mpl.use("Agg")

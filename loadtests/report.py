@@ -143,7 +143,7 @@ class Report(Struct, frozen=True, kw_only=True):
 
 
 def machine() -> Machine:
-    """Describe this machine. It has no name: where it stands is nobody's business."""
+    """Describe this machine, without its name: reports are published."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Machine(
         processor=_processor(),

@@ -2,9 +2,13 @@
 
 import struct
 import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import cycle
 from typing import NamedTuple
 
-from loadtests.client import Request
+from loadtests.exchange import Request
+from loadtests.target import Target
 
 
 class Rubbish(NamedTuple):
@@ -15,20 +19,30 @@ class Rubbish(NamedTuple):
     status: int
 
 
-def rubbish(jpeg: bytes) -> list[Rubbish]:
-    """Make one of each kind, some of them out of a good JPEG."""
+_BAD_OPTIONS = {"classify": {"top_k": "0"}, "detect": {"max_detections": "0"}, "segment": {"mask": "ink"}}
 
-    def post(path: str, body: bytes, content_type: str = "image/jpeg") -> Request:
-        return Request("POST", path, {"Content-Type": content_type}, body)
 
+def rubbish(jpeg: bytes, asked: Sequence[Target]) -> list[Rubbish]:
+    """Make one of each kind, some of them out of a good JPEG.
+
+    Args:
+        jpeg: the good one.
+        asked: targets with a task and a model that the server has; at least one. They are asked in turn.
+    """
+    turn = cycle(asked)
+
+    def post(body: bytes, content_type: str = "image/jpeg", path: str = "") -> Request:
+        return Request("POST", path or next(turn).question, {"Content-Type": content_type}, body)
+
+    first = asked[0]
     return [
-        Rubbish("no bytes", post("/v1/classify", b""), 400),
-        Rubbish("cut off", post("/v1/detect", jpeg[: len(jpeg) // 2]), 400),
-        Rubbish("not JSON", post("/v1/segment", b"{images:", "application/json"), 400),
-        Rubbish("unknown model", post("/v1/classify?model=no-such-model", jpeg), 404),
-        Rubbish("2.5 gigapixels", post("/v1/segment", _bomb(50_000, 50_000), "image/png"), 413),
-        Rubbish("not a picture", post("/v1/detect", b"hello, world " * 50), 415),
-        Rubbish("bad option", post("/v1/classify?top_k=0", jpeg), 422),
+        Rubbish("no bytes", post(b""), 400),
+        Rubbish("cut off", post(jpeg[: len(jpeg) // 2]), 400),
+        Rubbish("not JSON", post(b"{images:", "application/json"), 400),
+        Rubbish("unknown model", post(jpeg, path=replace(first, model="no-such-model").question), 404),
+        Rubbish("2.5 gigapixels", post(_bomb(50_000, 50_000), "image/png"), 413),
+        Rubbish("not an image", post(b"hello, world " * 50), 415),
+        Rubbish("bad option", post(jpeg, path=first.question_with(_BAD_OPTIONS[first.task])), 422),
     ]
 
 

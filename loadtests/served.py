@@ -62,6 +62,18 @@ class Served:
             raise TargetError(f"several models can {task}: name one with --model: {', '.join(m.name for m in models)}")
         return replace(target, task=task, model=(named or models[0]).name)
 
+    def choose_each(self, target: Target) -> list[Target]:
+        """Return a target for every task that can be asked, or for the one that was named; each with its model.
+
+        Where a task has several models and no default, its first is asked.
+
+        Raises:
+            TargetError: as `choose`.
+        """
+        if target.task or target.model or not self.tasks:
+            return [self.choose(target)]
+        return [replace(target, task=task, model=self.of(task)[0].name) for task in self.tasks]
+
     def _names(self) -> str:
         return ", ".join(sorted(m.name for m in self.models if m.state == "ready")) or "none that is ready"
 

@@ -1,4 +1,4 @@
-"""A `zooserve serve` of one's own, on a free port of this machine, for load tests that start the service themselves."""
+"""Starts `zooserve serve` on a free port of this machine, for load tests that start a server themselves."""
 
 import json
 import os

@@ -15,11 +15,19 @@ import httpx
 import pytest
 from hypothesis import settings
 
+from tests.slow import why_slow
 from zoo import catalog
 
 settings.register_profile("same", derandomize=True)  # a test that passes once passes again
 settings.load_profile("same")
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make check` leaves out."""
+    for item in items:
+        if reason := why_slow(item.path, set(getattr(item, "fixturenames", ()))):
+            item.add_marker(pytest.mark.slow(reason))
 
 
 @pytest.fixture(scope="session", autouse=True)

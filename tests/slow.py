@@ -6,7 +6,7 @@ ROOT = Path(__file__).parent
 BY_FIXTURE = {
     "models": "uses the exported models",
     "server": "starts a server",
-    "remote_server": "makes a network namespace",
+    "far": "starts a server and a proxy",
     "browser": "drives a browser",
     "prometheus": "starts Prometheus",
     "image": "builds an image",
@@ -14,6 +14,7 @@ BY_FIXTURE = {
 BY_PATH = {  # of a file or folder
     "client/test_local.py": "starts servers and proxies",
     "client/test_trouble.py": "waits for retries",
+    "commands": "converts networks",
     "deploy/test_health_check.py": "starts a process for each case",
     "deploy/test_image.py": "builds an image",
     "deploy/test_prometheus.py": "starts promtool",
@@ -29,19 +30,23 @@ BY_PATH = {  # of a file or folder
     "loadtests/test_connections.py": "waits for timeouts",
     "loadtests/test_crowd.py": "keeps a server busy",
     "loadtests/test_locustfile.py": "runs Locust",
-    "loadtests/test_measure.py": "measures a server",
+    "loadtests/measure": "measures a server",
+    "loadtests/users": "imports Locust",
     "loadtests/test_phases.py": "keeps a server busy",
-    "loadtests/test_remote.py": "makes a network namespace",
+    "loadtests/test_reach.py": "makes a network namespace",
+    "loadtests/test_served.py": "waits for timeouts",
     "requirements/test_install.py": "installs packages",
     "service/commands/test_reload.py": "starts a process for each case",
     "service/test_counts.py": "starts processes",
     "service/test_hostile.py": "starts a server",
     "service/test_processes.py": "starts servers",
+    "service/test_readiness.py": "starts servers",
     "service/test_stop.py": "starts a server",
     "service/test_supervisor.py": "starts servers and kills them",
     "service/vision/test_heif.py": "decodes large images",
     "test_docs.py": "runs every command of the documents",
     "test_models_page.py": "converts networks",
+    "zoo/test_variables.py": "starts a process for each case",
 }
 
 

@@ -34,7 +34,8 @@ class Commands(click.Group):
         if args[0] not in known and not args[0].startswith("-"):
             raise click.NoSuchCommand(args[0], possibilities=known, ctx=ctx)
         name, command, rest = super().resolve_command(ctx, args)
-        if name in known and not _entry_points()[name].module.startswith("service."):  # those know all settings
+        checks_settings = ("service.", "evaluation.")  # commands of these warn of every misspelt setting themselves
+        if name in known and not _entry_points()[name].module.startswith(checks_settings):
             for variable in misspelt_of_store(os.environ):
                 click.echo(f"Warning: {variable}", err=True)
         return name, command, rest

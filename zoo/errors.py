@@ -34,3 +34,7 @@ class StoreError(ZooError):
 
 class ExportError(ZooError):
     """A checkpoint that does not fit its network, or a graph that differs from its reference."""
+
+
+class MissingError(ZooError):
+    """A library that is not installed, with the command that installs it."""

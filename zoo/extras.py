@@ -1,13 +1,17 @@
 """What to install where a library is missing: the exact command, for every message that says so."""
 
+import importlib.util
 import shlex
 from pathlib import Path
+
+from zoo.errors import MissingError
 
 _EXTRAS = (
     {"onnxruntime": "cpu", "libreyolo": "libreyolo", "timm": "timm", "ultralytics": "ultralytics"}
     | dict.fromkeys(("torch", "torchvision", "onnx", "onnxscript", "tflite", "ai_edge_litert", "google"), "export")
     | dict.fromkeys(("grpc", "grpc_health", "grpc_reflection"), "grpc")
-    | {"opentelemetry": "tracing"}
+    | dict.fromkeys(("locust", "matplotlib", "mlperf_loadgen"), "loadtests")
+    | {"atheris": "fuzz", "opentelemetry": "tracing"}
 )
 _NOTES = {
     "cpu": ", or [gpu] for an NVIDIA GPU",
@@ -33,3 +37,23 @@ def missing(error: ModuleNotFoundError) -> str | None:
     """What to say where a module could not be imported; None where no extra brings it, which is a fault of ours."""
     extra = extra_of(error.name or "")
     return extra and f"this needs {error.name}, which is not installed: {install(extra)}"
+
+
+def installed(module: str) -> bool:
+    """Whether a module is installed; it is not imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # nor is its package
+        return False
+
+
+def require(*modules: str) -> None:
+    """Check that modules are installed, without importing them: before long work that needs them at its end.
+
+    Raises:
+        MissingError: one is not, with the command that installs it.
+    """
+    for module in modules:
+        if not installed(module):
+            error = ModuleNotFoundError(f"No module named {module!r}", name=module)
+            raise MissingError(missing(error) or str(error))

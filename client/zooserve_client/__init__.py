@@ -1,4 +1,4 @@
-"""Ask a zooserve server: pictures in, typed results out. Needs httpx and numpy, and nothing of the server.
+"""Ask a zooserve server: images in, typed results out. Needs httpx, numpy and filelock, and nothing of the server.
 
 from zooserve_client import Client
 
@@ -10,21 +10,32 @@ print(found.labels, found.boxes)
 from zooserve_client.aio import AsyncClient
 from zooserve_client.call import Format, Task
 from zooserve_client.client import Client
-from zooserve_client.errors import DeadlineError, PictureError, UnreachableError, ZooserveError
-from zooserve_client.pictures import Picture, pictures_in
+from zooserve_client.errors import DeadlineError, ImageError, UnreachableError, ZooserveError
+from zooserve_client.folder import FolderProgress, predict_folder_to_file
+from zooserve_client.images import ImageInput, images_in
 from zooserve_client.results import Prediction, Result
+from zooserve_client.results_file import ResultsFileError
+
+# Names of version 0.1.0.
+Picture, PictureError, pictures_in = ImageInput, ImageError, images_in
 
 __all__ = [
     "AsyncClient",
     "Client",
     "DeadlineError",
+    "FolderProgress",
     "Format",
+    "ImageError",
+    "ImageInput",
     "Picture",
     "PictureError",
     "Prediction",
     "Result",
+    "ResultsFileError",
     "Task",
     "UnreachableError",
     "ZooserveError",
+    "images_in",
     "pictures_in",
+    "predict_folder_to_file",
 ]

@@ -25,8 +25,8 @@ from zooserve_client.call import (
     read_reply,
 )
 from zooserve_client.errors import ZooserveError
+from zooserve_client.images import ImageInput, images_in, read_image
 from zooserve_client.local import direct
-from zooserve_client.pictures import Picture, pictures_in, read_picture
 from zooserve_client.results import Result
 
 
@@ -57,22 +57,22 @@ class AsyncClient:
         if self._own:
             await self._http.aclose()
 
-    async def classify(self, picture: Picture, **how: Any) -> Result:
-        """The classes of a picture, the best first; see `Client.predict`."""
-        return await self.predict("classify", picture, **how)
+    async def classify(self, image: ImageInput, **how: Any) -> Result:
+        """The classes of an image, the best first; see `Client.predict`."""
+        return await self.predict("classify", image, **how)
 
-    async def detect(self, picture: Picture, **how: Any) -> Result:
-        """The objects in a picture and their boxes, the best first; see `Client.predict`."""
-        return await self.predict("detect", picture, **how)
+    async def detect(self, image: ImageInput, **how: Any) -> Result:
+        """The objects in an image and their boxes, the best first; see `Client.predict`."""
+        return await self.predict("detect", image, **how)
 
-    async def segment(self, picture: Picture, **how: Any) -> Result:
-        """What covers a picture, with masks; see `Client.predict`."""
-        return await self.predict("segment", picture, **how)
+    async def segment(self, image: ImageInput, **how: Any) -> Result:
+        """What covers an image, with masks; see `Client.predict`."""
+        return await self.predict("segment", image, **how)
 
     async def predict(
         self,
         task: Task,
-        picture: Picture,
+        image: ImageInput,
         /,
         *,
         model: str | None = None,
@@ -81,15 +81,15 @@ class AsyncClient:
         deadline: float | None = None,
         **options: Option,
     ) -> Result:
-        """Answer one picture; see `Client.predict`."""
-        data = await _read(picture)
+        """Answer one image; see `Client.predict`."""
+        data = await _read(image)
         asked = ask_for(task, data, model=model, version=version, priority=priority, options=options)
         return (await self._send(asked, deadline)).result()
 
     async def annotate(
         self,
         task: Task,
-        picture: Picture,
+        image: ImageInput,
         /,
         *,
         format: Format = "png",  # noqa: A002
@@ -97,27 +97,27 @@ class AsyncClient:
         deadline: float | None = None,
         **options: Option,
     ) -> bytes:
-        """A picture with the answer drawn into it; see `Client.annotate`."""
-        asked = ask_for(task, await _read(picture), model=model, accept=f"image/{format}", options=options)
+        """An image with the answer drawn into it; see `Client.annotate`."""
+        asked = ask_for(task, await _read(image), model=model, accept=f"image/{format}", options=options)
         return (await self._send(asked, deadline)).body
 
     async def predict_many(
-        self, task: Task, pictures: Iterable[Picture], /, *, concurrency: int = 8, **how: Any
+        self, task: Task, images: Iterable[ImageInput], /, *, concurrency: int = 8, **how: Any
     ) -> AsyncGenerator[Result | ZooserveError]:
-        """Answer pictures, several at once, in their order; see `Client.predict_many`."""
+        """Answer images, several at once, in their order; see `Client.predict_many`."""
         places = asyncio.Semaphore(concurrency)
 
-        async def answer(picture: Picture) -> Result | ZooserveError:
+        async def answer(image: ImageInput) -> Result | ZooserveError:
             async with places:
                 try:
-                    return await self.predict(task, picture, **how)
+                    return await self.predict(task, image, **how)
                 except ZooserveError as error:
                     return error
 
         pending: deque[asyncio.Task[Result | ZooserveError]] = deque()
         try:
-            for picture in pictures:
-                pending.append(asyncio.create_task(answer(picture)))
+            for image in images:
+                pending.append(asyncio.create_task(answer(image)))
                 if len(pending) >= AHEAD * concurrency:
                     yield await pending[0]
                     pending.popleft()
@@ -139,8 +139,8 @@ class AsyncClient:
         progress: Callable[[int, int], None] = lambda _done, _total: None,
         **how: Any,
     ) -> AsyncGenerator[tuple[Path, Result | ZooserveError]]:
-        """Answer all pictures of a folder; see `Client.predict_folder`."""
-        paths = await asyncio.to_thread(pictures_in, folder)
+        """Answer all images of a folder; see `Client.predict_folder`."""
+        paths = await asyncio.to_thread(images_in, folder)
         done = 0
         async with aclosing(self.predict_many(task, paths, concurrency=concurrency, **how)) as outcomes:
             async for outcome in outcomes:
@@ -187,6 +187,6 @@ class AsyncClient:
         return read_reply(response, response.content)
 
 
-async def _read(picture: Picture) -> bytes:
-    """The bytes of a picture's file; reading and compressing would hold up the event loop."""
-    return picture if isinstance(picture, bytes) else await asyncio.to_thread(read_picture, picture)
+async def _read(image: ImageInput) -> bytes:
+    """The bytes of an image's file; reading and compressing would hold up the event loop."""
+    return image if isinstance(image, bytes) else await asyncio.to_thread(read_image, image)

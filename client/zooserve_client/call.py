@@ -25,14 +25,14 @@ Option = str | int | float | bool | None
 
 _URL = "http://localhost:3000"
 LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=256)
-AHEAD = 4  # times as many pictures as requests at once are begun before the first of them has its answer
+AHEAD = 4  # times as many images as requests at once are begun before the first of them has its answer
 _AGAIN = frozenset({429, 502, 503})  # too busy, a proxy without a server behind it, not ready
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds, where the server names none
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A request; to `/v1/<task>` where it brings a picture."""
+    """A request; to `/v1/<task>` where it brings an image."""
 
     path: str
     content: bytes | None = None
@@ -60,7 +60,7 @@ class Reply:
             raise ZooserveError(f"expected JSON, the answer begins with {self.body[:40]!r}: no zooserve?") from error
 
     def result(self) -> Result:
-        """Read the answer for a picture; raises as `json`."""
+        """Read the answer for an image; raises as `json`."""
         answer = self.json()
         try:
             return Result.read(answer, self.request_id, _milliseconds(self.timing))
@@ -143,7 +143,7 @@ class Caller:
 
 def ask_for(
     task: Task,
-    picture: bytes,
+    image: bytes,
     *,
     model: str | None = None,
     version: str | None = None,
@@ -151,13 +151,13 @@ def ask_for(
     accept: str | None = None,
     options: Mapping[str, Option] | None = None,
 ) -> Ask:
-    """The request for one picture's answer."""
+    """The request for one image's answer."""
     given = {"model": model, "version": version, **(options or {})}
     headers = {"accept": accept or "application/json", "content-type": "application/octet-stream"}
     if priority:
         headers["x-request-priority"] = priority
     params = {name: _word(value) for name, value in given.items() if value is not None}
-    return Ask(f"/v1/{task}", picture, params, headers)
+    return Ask(f"/v1/{task}", image, params, headers)
 
 
 def read_reply(response: httpx.Response, body: bytes) -> Reply:

@@ -25,8 +25,8 @@ from zooserve_client.call import (
     read_reply,
 )
 from zooserve_client.errors import ZooserveError
+from zooserve_client.images import ImageInput, images_in, read_image
 from zooserve_client.local import direct
-from zooserve_client.pictures import Picture, pictures_in, read_picture
 from zooserve_client.results import Result
 
 T = TypeVar("T")
@@ -72,22 +72,22 @@ class Client:
         if self._own:
             self._http.close()
 
-    def classify(self, picture: Picture, **how: Any) -> Result:
-        """The classes of a picture, the best first; see `predict`."""
-        return self.predict("classify", picture, **how)
+    def classify(self, image: ImageInput, **how: Any) -> Result:
+        """The classes of an image, the best first; see `predict`."""
+        return self.predict("classify", image, **how)
 
-    def detect(self, picture: Picture, **how: Any) -> Result:
-        """The objects in a picture and their boxes, the best first; see `predict`."""
-        return self.predict("detect", picture, **how)
+    def detect(self, image: ImageInput, **how: Any) -> Result:
+        """The objects in an image and their boxes, the best first; see `predict`."""
+        return self.predict("detect", image, **how)
 
-    def segment(self, picture: Picture, **how: Any) -> Result:
-        """What covers a picture, with masks; see `predict`."""
-        return self.predict("segment", picture, **how)
+    def segment(self, image: ImageInput, **how: Any) -> Result:
+        """What covers an image, with masks; see `predict`."""
+        return self.predict("segment", image, **how)
 
     def predict(
         self,
         task: Task,
-        picture: Picture,
+        image: ImageInput,
         /,
         *,
         model: str | None = None,
@@ -96,11 +96,11 @@ class Client:
         deadline: float | None = None,
         **options: Option,
     ) -> Result:
-        """Answer one picture.
+        """Answer one image.
 
         Args:
             task: what is asked.
-            picture: a file's bytes or path, an array uint8 [H, W, 3] (RGB), [H, W, 4] or [H, W], or a PIL image.
+            image: a file's bytes or path, an array uint8 [H, W, 3] (RGB), [H, W, 4] or [H, W], or a PIL image.
             model: which is to answer, where it is not the task's default.
             version: of the model, where the call is to fail with any other.
             priority: high, normal or low: the order in the server's queue.
@@ -110,13 +110,13 @@ class Client:
         Raises:
             ZooserveError: there is no answer.
         """
-        asked = ask_for(task, read_picture(picture), model=model, version=version, priority=priority, options=options)
+        asked = ask_for(task, read_image(image), model=model, version=version, priority=priority, options=options)
         return self._send(asked, deadline).result()
 
     def annotate(
         self,
         task: Task,
-        picture: Picture,
+        image: ImageInput,
         /,
         *,
         format: Format = "png",  # noqa: A002
@@ -124,29 +124,29 @@ class Client:
         deadline: float | None = None,
         **options: Option,
     ) -> bytes:
-        """A picture with the answer drawn into it, as a file's bytes; raises `ZooserveError`."""
-        asked = ask_for(task, read_picture(picture), model=model, accept=f"image/{format}", options=options)
+        """An image with the answer drawn into it, as a file's bytes; raises `ZooserveError`."""
+        asked = ask_for(task, read_image(image), model=model, accept=f"image/{format}", options=options)
         return self._send(asked, deadline).body
 
     def predict_many(
-        self, task: Task, pictures: Iterable[Picture], /, *, concurrency: int = 8, **how: Any
+        self, task: Task, images: Iterable[ImageInput], /, *, concurrency: int = 8, **how: Any
     ) -> Iterator[Result | ZooserveError]:
-        """Answer pictures, several at once, in their order; those that failed are errors in their places.
+        """Answer images, several at once, in their order; those that failed are errors in their places.
 
         Args:
             task: what is asked.
-            pictures: taken as they are needed.
+            images: taken as they are needed.
             concurrency: how many requests are under way at once.
             how: as for `predict`.
         """
 
-        def answer(picture: Picture) -> Result | ZooserveError:
+        def answer(image: ImageInput) -> Result | ZooserveError:
             try:
-                return self.predict(task, picture, **how)
+                return self.predict(task, image, **how)
             except ZooserveError as error:
                 return error
 
-        return _in_order(answer, pictures, concurrency)
+        return _in_order(answer, images, concurrency)
 
     def predict_folder(
         self,
@@ -158,16 +158,16 @@ class Client:
         progress: Callable[[int, int], None] = lambda _done, _total: None,
         **how: Any,
     ) -> Iterator[tuple[Path, Result | ZooserveError]]:
-        """Answer all pictures of a folder and the folders in it, by their names; see `pictures_in`, `predict_many`.
+        """Answer all images of a folder and the folders in it, by their names; see `images_in`, `predict_many`.
 
         Args:
             task: what is asked.
-            folder: where the pictures are.
+            folder: where the images are.
             concurrency: how many requests are under way at once.
-            progress: told after each picture how many are done, of how many.
+            progress: told after each image how many are done, of how many.
             how: as for `predict`.
         """
-        paths = pictures_in(folder)
+        paths = images_in(folder)
         outcomes = self.predict_many(task, paths, concurrency=concurrency, **how)
         for done, (path, outcome) in enumerate(zip(paths, outcomes, strict=True), start=1):
             progress(done, len(paths))

@@ -41,5 +41,5 @@ class UnreachableError(ZooserveError):
     """No connection, or one that broke before the answer was there."""
 
 
-class PictureError(ZooserveError):
-    """A picture that could not be read here, so that nothing was sent."""
+class ImageError(ZooserveError):
+    """An image that could not be read here, so that nothing was sent."""

@@ -27,13 +27,13 @@ class Prediction(TypedDict, total=False):
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """The answer for one picture; arrays have a row for each of its K predictions, in their order.
+    """The answer for one image; arrays have a row for each of its K predictions, in their order.
 
     Attributes:
         model: which answered.
         version: of the model.
         task: classify, detect or segment.
-        width: of the picture in pixels, as it is seen upright.
+        width: of the image in pixels, as it is seen upright.
         height: the same.
         predictions: all that was found, the best (or, of areas, the largest) first.
         request_id: by which the server's log knows the call.
@@ -83,14 +83,14 @@ class Result:
 
     @cached_property
     def boxes(self) -> npt.NDArray[np.float32]:
-        """float32 [K, 4], xyxy in pixels of the upright picture; rows of not-a-number where there is no box."""
+        """float32 [K, 4], xyxy in pixels of the upright image; rows of not-a-number where there is no box."""
         nowhere = [np.nan] * 4
         rows = [found.get("box", nowhere) for found in self.predictions]
         return np.array(rows, np.float32).reshape(-1, 4)
 
     @cached_property
     def areas(self) -> npt.NDArray[np.float32]:
-        """float32 [K], the share of the picture that a mask covers, 0 to 1; not-a-number where there is none."""
+        """float32 [K], the share of the image that a mask covers, 0 to 1; not-a-number where there is none."""
         return np.array([found.get("area", np.nan) for found in self.predictions], np.float32)
 
     def mask(self, index: int = 0) -> npt.NDArray[np.bool_]:

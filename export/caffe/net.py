@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf import text_format
 
-from export.caffe.schema import NetParameter
-from export.protobuf import read_message
+from export.protobuf import read_message, read_schema
 from zoo.errors import ExportError
 
 Blob = npt.NDArray[np.float32]
+NetParameter = read_schema(Path(__file__).with_name("caffe.binpb"))["NetParameter"]
 _JUDGES = {"softmax", "softmaxwithloss", "softmaxloss", "accuracy", "argmax"}
-"""Layers behind the logits, their first input: the head has a softmax of its own."""
+"""Kinds of layers after the logits, which are their first input: the head adds its own softmax."""
 _TEST = 1  # the phase
 
 
@@ -41,9 +41,9 @@ class Layer(NamedTuple):
 
 
 class Net(NamedTuple):
-    """Layers in the order in which they run, from the blob `picture` to the blob `answer`."""
+    """Layers in the order in which they run, from the blob `image` to the blob `answer`."""
 
-    picture: str
+    image: str
     answer: str
     layers: tuple[Layer, ...]
 
@@ -60,7 +60,7 @@ def read_net(weights: Path, prototxt: Path | None, output: str | None) -> Net:
         output: name of the blob with the logits. None: what the last layer judges, or what it writes.
 
     Raises:
-        ExportError: a file is not what it should be, or no layers lead from one picture to the answer.
+        ExportError: a file is not what it should be, or no layers lead from one image to the answer.
     """
     trained = _layers(weights, read_message(weights, NetParameter, "a Caffe model"))
     layers = trained
@@ -78,7 +78,7 @@ def read_net(weights: Path, prototxt: Path | None, output: str | None) -> Net:
     if not chosen:
         raise ExportError(f"{prototxt or weights}: no layer writes {answer!r}: correct the option `output` in the card")
     if len(needed) != 1:
-        raise ExportError(f"{prototxt or weights}: {answer!r} is computed from {sorted(needed)}, expected one picture")
+        raise ExportError(f"{prototxt or weights}: {answer!r} is computed from {sorted(needed)}, expected one image")
     return Net(needed.pop(), answer, tuple(reversed(chosen)))
 
 

@@ -1,7 +1,7 @@
 """Classifiers trained with Caffe: AlexNet, CaffeNet, GoogLeNet, VGG, ResNet, SqueezeNet and what has their layers.
 
 A card of this family has the source `weights`, a .caffemodel, which describes its layers too; and `prototxt` where the
-layers are to be those of a deploy file. Caffe's pictures are BGR, mostly without scaling.
+layers are to be those of a deploy file. Caffe's images are BGR, mostly without scaling.
 """
 
 from pathlib import Path
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from export.activation import with_activation
 from export.caffe.layers import LAYERS
 from export.caffe.net import Net, read_net
+from export.layers import LayerNetwork, Step, known_layer, try_out
 from export.network import Network
 from export.options import FamilyOptions
-from zoo.card import ModelCard
 from zoo.errors import ExportError
+from zoo.model_card import ModelCard
 
 
 class Options(FamilyOptions, frozen=True):
@@ -42,34 +43,30 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     net = read_net(files["weights"], files.get("prototxt"), None if output is None else str(output))
     height, width = card.recipe.height, card.recipe.width
     channels = 1 if card.normalise.channels == "grey" else 3
-    try:
-        network = CaffeNetwork(net).eval()
-        with torch.no_grad():
-            network(torch.zeros(1, channels, height, width))
-    except ExportError:
-        raise
-    except Exception as error:  # layers that do not fit each other fail in many ways
-        raise ExportError(
-            f"{card.name}: the layers of {files['weights']} do not fit together, or do not take pictures of {height} x "
-            f"{width}, the size of the card's recipe: {error}"
-        ) from error
-    return Network(with_activation(network, height, width), f"torch {torch.__version__}")
+    classifier = rebuild(net)
+    problem = (
+        f"{card.name}: the layers of {files['weights']} do not fit together, or do not take images of {height} x "
+        f"{width}, the size of the card's recipe"
+    )
+    try_out(classifier, channels, height, width, problem)
+    return Network(with_activation(classifier, height, width), f"torch {torch.__version__}")
 
 
-class CaffeNetwork(nn.Module):
+def rebuild(net: Net) -> nn.Module:
+    """Rebuild a net in torch: float32 [N, 3, H, W], or one channel, -> logits [N, C].
+
+    Raises:
+        ExportError: a layer, or a setting of one, is not known.
+    """
+    steps = [
+        Step(layer.bottoms, layer.tops, known_layer(LAYERS, layer.kind, layer.where)(layer)) for layer in net.layers
+    ]
+    return CaffeClassifier(net.image, steps, [net.answer]).eval()
+
+
+class CaffeClassifier(LayerNetwork):
     """float32 [N, 3, H, W], or one channel, -> logits [N, C]."""
 
-    def __init__(self, net: Net) -> None:
-        super().__init__()
-        self._picture, self._answer = net.picture, net.answer
-        self._wires = [(layer.bottoms, layer.tops) for layer in net.layers]
-        for layer in net.layers:
-            if layer.kind not in LAYERS:
-                raise ExportError(f"{layer.where} is not known. Known are {', '.join(sorted(LAYERS))}")
-        self._steps = nn.ModuleList(LAYERS[layer.kind](layer) for layer in net.layers)
-
     def forward(self, x: Tensor) -> Tensor:
-        blobs = {self._picture: x}
-        for step, (bottoms, tops) in zip(self._steps, self._wires, strict=True):
-            blobs |= dict.fromkeys(tops, step(*(blobs[bottom] for bottom in bottoms)))
-        return blobs[self._answer].flatten(1)
+        (answer,) = self.run(x)
+        return answer.flatten(1)

@@ -3,18 +3,19 @@
 A card of this family has the sources `program` (.pdmodel) and `parameters` (.pdiparams), and no options.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from export.activation import with_activation
+from export.layers import LayerNetwork, Step, known_layer, try_out
 from export.network import Network
 from export.paddle.operators import OPERATORS
 from export.paddle.program import Operator, Program, read_parameters, read_program
-from zoo.card import ModelCard
 from zoo.errors import ExportError
+from zoo.model_card import ModelCard
 
 _NMS = "multiclass_nms3"
 
@@ -23,7 +24,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     """Rebuild the program up to the logits of its softmax, or up to the boxes and scores that go into its NMS.
 
     Raises:
-        ExportError: the card lacks a file, a file is not what it should be, the program takes other pictures than those
+        ExportError: the card lacks a file, a file is not what it should be, the program takes other images than those
             of the card's recipe, or has an operator or setting that is not known.
     """
     if set(files) != {"program", "parameters"} or card.options:
@@ -36,22 +37,16 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     trained = read_parameters(files["parameters"], program.parameters)
     # A detector scales its boxes back to the photo; served boxes stay in pixels of the input.
     fed = {"scale_factor": torch.ones(1, 2), "im_shape": torch.tensor([[float(height), float(width)]])}
-    pictures = [name for name in program.inputs if name not in fed]
-    if len(pictures) != 1 or not _fits(program.inputs[pictures[0]], (-1, 3, height, width)):
+    images = [name for name in program.inputs if name not in fed]
+    if len(images) != 1 or not _fits(program.inputs[images[0]], (-1, 3, height, width)):
         raise ExportError(
             f"{path}: takes {dict(program.inputs)}, but the card's recipe makes [-1, 3, {height}, {width}]"
         )
     constants = {name: torch.from_numpy(value) for name, value in trained.items()}
     constants |= {name: value for name, value in fed.items() if name in program.inputs}
-    try:
-        operators, answers = _before_the_end(program, path)
-        network = PaddleNetwork(operators, pictures[0], constants, answers).eval()
-        with torch.no_grad():
-            network(torch.zeros(1, 3, height, width))
-    except ExportError:
-        raise
-    except Exception as error:  # operators that do not fit each other fail in many ways
-        raise ExportError(f"{path}: its operators do not fit together: {error!r}") from error
+    operators, answers = _without_end(program, path)
+    network = LayerNetwork(images[0], [_step(op) for op in operators], answers, constants).eval()
+    try_out(network, 3, height, width, f"{path}: its operators do not fit together")
     module = Detector(network) if len(answers) == 2 else with_activation(network, height, width)
     return Network(module, f"torch {torch.__version__}")
 
@@ -60,7 +55,7 @@ def _fits(shape: tuple[int, ...], want: tuple[int, ...]) -> bool:
     return len(shape) == len(want) and all(a in {-1, b} for a, b in zip(shape, want, strict=True))
 
 
-def _before_the_end(program: Program, path: Path) -> tuple[list[Operator], tuple[str, ...]]:
+def _without_end(program: Program, path: Path) -> tuple[list[Operator], tuple[str, ...]]:
     """Return the operators before NMS and its boxes and scores; or those before the last softmax, and the logits."""
     operators = list(program.operators)
     for index, op in enumerate(operators):
@@ -74,34 +69,18 @@ def _before_the_end(program: Program, path: Path) -> tuple[list[Operator], tuple
     return operators, program.outputs
 
 
-class PaddleNetwork(nn.Module):
-    """Runs operators on a picture, float32 [N, 3, H, W], and returns the variables called `answers`.
+def _step(op: Operator) -> Step:
+    """An operator as a step: its inputs, which Paddle groups by parameter, one after the other."""
+    run = known_layer(OPERATORS, op.kind, op.where)
+    outputs = next((op.outputs[key] for key in ("Out", "Output", "Y") if key in op.outputs), None)
+    if outputs is None:
+        raise ExportError(f"{op.where} has no output: the file is damaged")
 
-    Raises:
-        ExportError: an operator, or a setting of one, is not known.
-    """
+    def compute(*values: Tensor) -> Sequence[Tensor]:
+        rest = iter(values)
+        return run(op, {parameter: [next(rest) for _ in names] for parameter, names in op.inputs.items()})
 
-    def __init__(
-        self, operators: Sequence[Operator], picture: str, constants: Mapping[str, Tensor], answers: tuple[str, ...]
-    ) -> None:
-        super().__init__()
-        for op in operators:
-            if op.kind not in OPERATORS:
-                raise ExportError(f"{op.where} is not known. Known are {', '.join(OPERATORS)}")
-        self._operators, self._picture, self._answers = operators, picture, answers
-        self._buffer_names = {name: name.replace(".", "-") for name in constants}
-        for name, value in constants.items():
-            self.register_buffer(self._buffer_names[name], value)
-
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        values = {name: self.get_buffer(buffer) for name, buffer in self._buffer_names.items()}
-        values[self._picture] = x
-        for op in self._operators:
-            inputs = {parameter: [values[name] for name in names] for parameter, names in op.inputs.items()}
-            names = next(op.outputs[key] for key in ("Out", "Output", "Y") if key in op.outputs)
-            values |= zip(names, OPERATORS[op.kind](op, inputs), strict=True)
-        answers = tuple(values[name] for name in self._answers)
-        return answers if len(answers) > 1 else answers[0]
+    return Step(tuple(name for names in op.inputs.values() for name in names), outputs, compute)
 
 
 class Detector(nn.Module):

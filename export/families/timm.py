@@ -18,10 +18,11 @@ from export.activation import with_activation
 from export.checkpoint import misfit, read_state_dict
 from export.network import Network
 from export.options import FamilyOptions
-from zoo.card import Licence, ModelCard, Normalise, Recipe, Source
+from zoo.card import Licence, Recipe
 from zoo.errors import ExportError, SourceError
 from zoo.labels import read_labels
 from zoo.libraries import Description
+from zoo.model_card import ModelCard, Normalise, Source
 from zoo.sources import address
 from zoo.sources.hub import UNKNOWN, file_url, look_up, recall
 
@@ -117,7 +118,7 @@ def card_for(name: str) -> ModelCard | None:
     except SourceError as error:
         raise ExportError(
             f"{name}: a card needs the sha256 of its file, which only the hub tells: {error}. With a copy of "
-            f"{_HUB_FILE} of {config.hf_hub_id}, write the card yourself, as docs/models.md shows: the family timm, the "
+            f"{_HUB_FILE} of {config.hf_hub_id}, write a card as docs/models.md shows: the family timm, the "
             f"option architecture = {full!r}, {recipe}, {normalise}, and under [sources.weights] the `file` and the "
             "`sha256` that sha256sum prints"
         ) from error

@@ -1,6 +1,6 @@
 """Weights that an ONNX file keeps in files beside it, which `torch.onnx.export` writes: found, checked and joined.
 
-`export.own` finds them, and its card names each with its sha256; `reading` and `export.tensors` join them. What is
+`export.importer` finds them, and its card names each with its sha256; `reading` and `export.tensors` join them. What is
 published is one file: a server reads no other. ONNX Runtime never follows such a reference itself.
 """
 

@@ -16,59 +16,7 @@ from google.protobuf.message import DecodeError
 from export.protobuf import read_message, read_schema
 from zoo.errors import ExportError
 
-# The part that is needed of Paddle's framework.proto (Apache-2.0).
-SCHEMA = read_schema(
-    "zooserve.paddle",
-    """
-    message Attr {
-        optional string name = 1;
-        optional int32 type = 2;
-        optional int32 i = 3;
-        optional float f = 4;
-        optional string s = 5;
-        repeated int32 ints = 6;
-        repeated float floats = 7;
-        repeated string strings = 8;
-        optional bool b = 10;
-        repeated bool bools = 11;
-        optional int64 l = 13;
-        repeated int64 longs = 15;
-    }
-    message Var {
-        optional string parameter = 1;
-        repeated string arguments = 2;
-    }
-    message OpDesc {
-        optional string type = 3;
-        repeated Var inputs = 1;
-        repeated Var outputs = 2;
-        repeated Attr attrs = 4;
-    }
-    message TensorDesc {
-        optional int32 data_type = 1;
-        repeated int64 dims = 2;
-    }
-    message LoDTensorDesc {
-        optional TensorDesc tensor = 1;
-    }
-    message VarType {
-        optional int32 type = 1;
-        optional LoDTensorDesc lod_tensor = 3;
-    }
-    message VarDesc {
-        optional string name = 1;
-        optional VarType type = 2;
-        optional bool persistable = 3;
-    }
-    message BlockDesc {
-        repeated VarDesc vars = 3;
-        repeated OpDesc ops = 4;
-    }
-    message ProgramDesc {
-        repeated BlockDesc blocks = 1;
-    }
-    """,
-)
+SCHEMA = read_schema(Path(__file__).with_name("framework.binpb"))
 _VALUES = {0: "i", 1: "f", 2: "s", 3: "ints", 4: "floats", 5: "strings", 6: "b", 7: "bools", 9: "l", 11: "longs"}
 """The field that holds an attribute of each type; blocks, the types that are left out, are of loops and branches."""
 _TENSOR = 7  # the type of a variable that is one

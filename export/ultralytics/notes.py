@@ -1,6 +1,6 @@
 """What Ultralytics notes in its checkpoints and in the ONNX files that it exports: task, head, class names, size.
 
-`export.own` reads them for `zooserve add`, and `export.families.yolo_onnx` refuses the heads that it cannot decode.
+`export.importer` reads them, and `export.families.yolo_onnx` refuses the heads that it cannot decode.
 """
 
 import ast

@@ -18,6 +18,7 @@ from loadtests.compare.servers import SERVERS
 from loadtests.compare.tables import NOTE, closed_table, open_table, panels, scenario_table
 from loadtests.compare.trial import Bench, Plan, rate_of, run_rounds
 from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
+from loadtests.outputs import json_option, plot_option
 from loadtests.photo import photo
 from loadtests.plots import plot
 from loadtests.report import Report, ReportError, machine, read_json, report, versions, write_json
@@ -90,8 +91,8 @@ def _rates(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     type=click.Path(path_type=Path),
     help="The folder of the exported model.",
 )
-@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures here.")
-@click.option("--plot", "plot_path", type=click.Path(dir_okay=False, path_type=Path), help="Plot to .svg or .png.")
+@json_option()
+@plot_option()
 @click.option(
     "--show", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Measure nothing; read this JSON."
 )

@@ -1,4 +1,4 @@
-"""The bare loop: the same work without a server, one picture after the other. Servers are measured against it.
+"""The bare loop: the same work without a server, one image after the other. Servers are measured against it.
 
 `loadtests.compare` runs it on the servers' core just before and after each server: `python -m loadtests.compare.bare`.
 """
@@ -18,7 +18,7 @@ from loadtests.client import Load, Sample
 from loadtests.compare.work import Classifier, Pixels, fast, pillow
 from loadtests.stats import Summary, summarise
 
-_WARM_UP = 20  # pictures
+_WARM_UP = 20  # images
 
 
 class BareLoop(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""One server at a time: started on cores of its own, waited for, and ended with every process that it started."""
+"""One server at a time: started on given cores, waited for, and ended with every process that it started."""
 
 import ctypes
 import os

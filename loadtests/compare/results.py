@@ -58,7 +58,7 @@ class Row(Struct, frozen=True):
 
 
 class BareRow(Struct, frozen=True):
-    """A bare loop: medians over all its runs, in ms and pictures per second."""
+    """A bare loop: medians over all its runs, in ms and images per second."""
 
     loop: str
     rate: float

@@ -66,9 +66,9 @@ def burst(address: Address, request: Request, timeout: float) -> Burst | None:
 
     before = alone()
     limits = Limits(seconds=timeout, requests=BURST, timeout=timeout)
-    crowd = summarise(run(closed_loop(address, [request], concurrency=BURST, limits=limits)))
+    flood = summarise(run(closed_loop(address, [request], concurrency=BURST, limits=limits)))
     after = alone()
-    return Burst(before, after, crowd.succeeded) if before and after else None
+    return Burst(before, after, flood.succeeded) if before and after else None
 
 
 def overload(address: Address, request: Request, *, capacity: float, seconds: float, deadline: float) -> Overload:

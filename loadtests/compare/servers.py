@@ -102,7 +102,7 @@ def _multipart(path: str, part: str) -> Callable[[bytes], Request]:
 
 
 def _base64(jpeg: bytes) -> Request:
-    """Open Inference Protocol, the picture as base64 in JSON: MLServer reads no binary tensors of text."""
+    """Open Inference Protocol, the image as base64 in JSON: MLServer reads no binary tensors of text."""
     photo = {
         "name": "image",
         "shape": [1, 1],
@@ -115,7 +115,7 @@ def _base64(jpeg: bytes) -> Request:
 
 
 def _binary_tensor(jpeg: bytes) -> Request:
-    """Open Inference Protocol with Triton's binary extension: the JSON, then the picture's length and its bytes."""
+    """Open Inference Protocol with Triton's binary extension: the JSON, then the image's length and its bytes."""
     size = len(jpeg) + 4
     photo = {"name": "image", "shape": [1, 1], "datatype": "BYTES", "parameters": {"binary_data_size": size}}
     head = json.dumps({"inputs": [photo]}).encode()

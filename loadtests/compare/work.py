@@ -64,7 +64,7 @@ class Classifier:
         return fast(data) if PIXELS == "fast" else pillow(Image.open(io.BytesIO(data)))
 
     def classify(self, images: Sequence[Pixels]) -> list[dict[str, Any]]:
-        """Run one batch and return each picture's answer."""
+        """Run one batch and return each image's answer."""
         (probabilities,) = self._session.run(["probabilities"], {"images": np.stack(images)})
         return [self._answer(row) for row in probabilities]
 

@@ -15,10 +15,9 @@ from loadtests.loadgen import options
 from loadtests.loadgen.accuracy import images_in, log_answers
 from loadtests.loadgen.bench import Bench, bench
 from loadtests.loadgen.capacity import Capacity, Search, find_capacity
-from loadtests.loadgen.library import MissingError
 from loadtests.loadgen.spec import Spec
 from loadtests.loadgen.sut import SenderError
-from loadtests.loadgen.tables import found_capacity, measured, table, verdict
+from loadtests.loadgen.tables import found_capacity, measured, not_quiet, table, verdict
 from loadtests.loadgen.trial import Trial, TrialError
 from loadtests.report import Machine, Measurement, TestedServer, machine, report, versions, write_json
 from loadtests.target import Target
@@ -206,7 +205,7 @@ def _once(spec: Spec, probe: tuple[int, float], target: Target, common: dict[str
 
     def once(at: Bench) -> Outcome:
         trial = at.conduct(_at_rate(spec, at, probe))
-        words = f"{verdict(trial)}\n\n{_quoted(trial)}"
+        words = "\n".join([verdict(trial), *not_quiet([trial], at.setup.limits), "", _quoted(trial)])
         return Outcome(Found([trial]), words, trial.valid, [measured(spec.scenario.lower(), [trial])])
 
     _present(once, target, common)
@@ -263,7 +262,7 @@ def _errors() -> Iterator[None]:
     """Say what went wrong in a sentence."""
     try:
         yield
-    except (MissingError, SenderError, TrialError, ValueError, ZooError) as error:
+    except (SenderError, TrialError, ValueError, ZooError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from loadtests.client import run
 from loadtests.disturbance import Limits, Watcher
-from loadtests.loadgen.library import loadgen, require
+from loadtests.loadgen.library import loadgen
 from loadtests.loadgen.reasons import reasons
 from loadtests.loadgen.spec import Spec
 from loadtests.loadgen.sut import SystemUnderTest
@@ -22,6 +22,7 @@ from loadtests.loadgen.trial import Trial, conduct
 from loadtests.loadgen.wire import Image, Plan, Where, outcome_name
 from loadtests.served import served
 from loadtests.target import Target, TargetError
+from zoo.extras import require
 
 # With these `zooserve eval` asks; a log of other options is judged by what was asked.
 DEFAULTS: Mapping[str, Mapping[str, str]] = {
@@ -181,7 +182,7 @@ def bench(target: Target, setup: Setup, say: Callable[[str], None], answers: Pat
     """
     loadgen()
     if target.grpc:
-        require("grpc", "grpcio")
+        require("grpc")
     with ExitStack() as stack:
         logs = setup.logs or Path(stack.enter_context(TemporaryDirectory(prefix="loadgen-")))
         found = Bench(target, setup, say, logs, answers)

@@ -18,7 +18,7 @@ _UP, _DOWN = 1.3, 0.7  # how the search widens while every test came out the sam
 _LEAST = 0.01  # share of the first guess below which it gives up
 _STEPS_DOWN = 12  # of the resolution, from what short tests found to what full ones confirm
 _LARGEST_STEP = 0.25
-_QUERIES = 100  # that a short test sends at least
+_QUERIES = 300  # that a short test sends at least: of fewer, the p99 is little else than the longest
 _CLEAR = 0.5  # share of the bound below which one short test is enough for a rate to be kept
 
 
@@ -29,7 +29,8 @@ class Search(Struct, frozen=True):
         seconds: that a short test takes at least.
         resolution: share of the rate to which it is searched.
         tests: of which the majority decides about a rate; odd.
-        repeats: tests of one rate that are repeated because they were disturbed; the next are counted all the same.
+        repeats: tests of one rate that are repeated because they were disturbed; the next are counted all the same. So
+            are all tests while the disturbance does not end: twice as many in a row.
         limits: of what counts as disturbed.
     """
 
@@ -86,6 +87,7 @@ class _Finder:
     def __init__(self, conduct: Callable[[Spec], Trial], spec: Spec, search: Search, over: Callable[[], bool]) -> None:
         self._conduct, self._spec, self._search, self._over = conduct, spec, search, over
         self._trials: list[Trial] = []
+        self._disturbed = 0  # tests in a row
         self._rate: float | None = None
         self._proofs: list[Trial] = []
         self._above: float | None = None
@@ -147,7 +149,8 @@ class _Finder:
         repeats = 0
         while 2 * max(len(good), len(bad)) < self._search.tests:
             trial = self._test(rate, len(good) + len(bad), full=full)
-            if repeats < self._search.repeats and trial.disturbed(self._search.limits):
+            self._disturbed = self._disturbed + 1 if trial.disturbed(self._search.limits) else 0
+            if self._disturbed and repeats < self._search.repeats and self._disturbed <= 2 * self._search.repeats:
                 repeats += 1
                 continue
             passed = trial.valid if full else trial.in_bounds

@@ -49,7 +49,7 @@ KEYS = frozenset(
         "use_token_latencies",
     )
 )
-_LINE = re.compile(r"(?P<model>\S+)\.(?P<scenario>[^.\s]+)\.(?P<key>[^.\s]+)\s+=\s+(?P<value>\S+)(\s+#.*)?")
+_LINE = re.compile(r"(?P<model>\S+)\.(?P<scenario>[^.\s]+)\.(?P<key>[^.\s]+)\s+=\s+(?P<value>\S+)")
 
 
 class ConfError(ValueError):
@@ -68,12 +68,13 @@ def check(path: Path) -> None:
         raise ConfError(f"{path} cannot be read: {error}") from error
     for number, line in enumerate(lines, 1):
         text = line.strip()
-        if not text or text.startswith("#"):
+        if not text or text.split()[0] == "#":
             continue
         found = _LINE.fullmatch(text)
         if found is None:
             raise ConfError(
-                f"{path}, line {number}: `{text}`: expected `model.scenario.key = value`, blanks at the `=`"
+                f"{path}, line {number}: `{text}`: "
+                "expected `model.scenario.key = value` and no more; `# ` begins a comment"
             )
         if found["scenario"] not in ("*", *SCENARIOS):
             raise ConfError(f"{path}, line {number}: no scenario {found['scenario']}; there are {', '.join(SCENARIOS)}")

@@ -1,30 +1,12 @@
 """LoadGen itself, which is not installed everywhere: imported when a test needs it, so that `--help` never does."""
 
-import importlib
 import os
-import shlex
 import sys
 from functools import cache
 from typing import Any
 
-PACKAGE = "mlcommons-loadgen"
-
-
-class MissingError(Exception):
-    """A package that is not installed, with the command that installs it."""
-
-
-def require(module: str, package: str) -> Any:
-    """Import a module.
-
-    Raises:
-        MissingError: it is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        install = f"{shlex.quote(sys.executable)} -m pip install {package}"
-        raise MissingError(f"{package} is not installed, which this needs; install it: {install}") from error
+from zoo import extras
+from zoo.errors import MissingError
 
 
 @cache
@@ -37,6 +19,11 @@ def loadgen() -> Any:
     Raises:
         MissingError: it is not installed.
     """
-    module = require("mlperf_loadgen", PACKAGE)
+    if sys.version_info >= (3, 14) and not extras.installed("mlperf_loadgen"):
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise MissingError(f"LoadGen has no package for Python {version}: use 3.11 to 3.13, or another load test")
+    extras.require("mlperf_loadgen")
+    import mlperf_loadgen as module  # noqa: PLC0415 - not installed everywhere
+
     module.TestSettings().FromConfig(os.devnull, "*", "Server", 1)
     return module

@@ -14,11 +14,11 @@ from loadtests.loadgen import conf
 from loadtests.loadgen.bench import Setup
 from loadtests.loadgen.spec import Scenario, Spec, configured
 from loadtests.loadgen.wire import Image
+from loadtests.outputs import OutFile, json_option
 from loadtests.target import target_options
 
 Option = Callable[[Any], Any]  # what `click.option` makes
 FOLDER = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(dir_okay=False, path_type=Path)
 _CONF = click.Path(exists=True, dir_okay=False)
 _LIMITS = Limits()
 
@@ -58,8 +58,8 @@ _SENT = (
         type=click.FloatRange(0),
         help="Cores that other processes may keep busy during a test on a quiet machine.",
     ),
-    click.option("--json", "json_path", type=FILE, help="Write all figures here."),
-    click.option("--markdown", "markdown_path", type=FILE, help="Write the table here as well."),
+    json_option(),
+    click.option("--markdown", "markdown_path", type=OutFile(), help="Write the table here as well."),
     click.option("--logs", type=FOLDER, help="Keep what LoadGen writes here."),
     fail_if_option(),
 )

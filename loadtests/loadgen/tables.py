@@ -42,8 +42,10 @@ def verdict(trial: Trial) -> str:
 def found_capacity(found: Capacity, limits: Limits) -> str:
     """What a search found, how far its tests were apart, and what disturbed them."""
     if found.rate is None:
-        last = f" The last test: {verdict(found.trials[-1])}" if found.trials else ""
-        return f"No capacity was found: {found.problem}.{last}"
+        lines = [f"No capacity was found: {found.problem}."]
+        if found.trials:
+            lines.append(f"The last test: {verdict(found.trials[-1])}")
+        return "\n".join([*lines, *not_quiet(found.trials, limits)])
     spec = found.proofs[0].spec
     p99 = [trial.summary.p99 for trial in found.proofs]
     proven = (
@@ -58,9 +60,17 @@ def found_capacity(found: Capacity, limits: Limits) -> str:
     worst = worst_disturbance(found.proofs)
     if worst is not None:
         lines.append(f"Disturbance during these tests, at most: {worst}.")
-        if signs := worst.signs(limits):
-            lines.append(f"The machine was not quiet ({'; '.join(signs)}): repeat it when it is.")
-    return "\n".join(lines)
+    return "\n".join([*lines, *not_quiet(found.proofs, limits)])
+
+
+def not_quiet(trials: Sequence[Trial], limits: Limits) -> list[str]:
+    """Say how many tests were disturbed, and by what; nothing where none was."""
+    disturbed = [trial for trial in trials if trial.disturbed(limits)]
+    worst = worst_disturbance(disturbed)
+    if worst is None:
+        return []
+    signs = "; ".join(worst.signs(limits))
+    return [f"The machine was not quiet in {len(disturbed)} of {len(trials)} tests ({signs}): repeat it when it is."]
 
 
 def worst_disturbance(trials: Sequence[Trial]) -> Disturbance | None:

@@ -4,6 +4,7 @@ Each load is measured in windows until three that follow each other agree; the f
 """
 
 import json
+import mimetypes
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,18 +14,20 @@ import click
 
 from loadtests.album import Photo, album
 from loadtests.client import run
+from loadtests.disturbance import Disturbance, Watcher
 from loadtests.exchange import Request, fetch
 from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
 from loadtests.measure.loads import ChosenLoad, Plan, measure
 from loadtests.measure.tables import notes, table
+from loadtests.outputs import OutFile, json_option
 from loadtests.report import Measurement, TestedServer, machine, report, versions, write_json
 from loadtests.served import served, unreachable
 from loadtests.stats import STABILITY
 from loadtests.target import Target, TargetError, target_options
 from zoo.errors import ZooError
+from zoo.extras import require
 
 _PACKAGES = ("zooserve", "onnxruntime", "onnxruntime-gpu", "httptools", "uvloop")
-_FILE = click.Path(dir_okay=False, path_type=Path)
 _EXAMPLES = """
 \b
 Examples, with `make serve` running:
@@ -32,6 +35,7 @@ Examples, with `make serve` running:
   python -m loadtests.measure --rate 50,100 --task detect        Poisson arrivals, whatever the answers take
   python -m loadtests.measure --clients 8 --json before.json     for `python -m loadtests.diff`
   python -m loadtests.measure --clients 8 --fail-if 'p99>50ms' --fail-if 'errors>0' --fail-if unstable
+  python -m loadtests.measure --url grpc://127.0.0.1:8001        a server with ZOOSERVE_GRPC_PORT=8001
   python -m loadtests.measure --url https://vision.example.org/zoo --remote --ca-file ca.pem
 """
 
@@ -84,8 +88,8 @@ def _share(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     type=click.Path(exists=True, path_type=Path),
     help="A file or a folder (JPEG, PNG, WebP).  [default: sample photos]",
 )
-@click.option("--json", "json_path", type=_FILE, help="Write all figures here.")
-@click.option("--markdown", "markdown_path", type=_FILE, help="Write the table here as well.")
+@json_option()
+@click.option("--markdown", "markdown_path", type=OutFile(), help="Write the table here as well.")
 @fail_if_option()
 def main(
     *,
@@ -104,15 +108,15 @@ def main(
 ) -> None:
     """Measure requests per second and latencies of a running server.
 
-    The body of each request is the image itself. A load is measured in windows of --seconds; once three that follow
-    each other agree in rate and median latency (and in p99, where a window has 10,000 answers), it is stable. Where
-    none do, it says so. Ends with 3 where a --fail-if applies.
+    The body of each request is the image itself; over gRPC, it is the tensor `image`. A load is measured in windows of
+    --seconds; once three that follow each other agree in rate and median latency (and in p99, where a window has
+    10,000 answers), it is stable. Where none do, it says so. Ends with 3 where a --fail-if applies.
     """
     where = machine()
-    if target.grpc:
-        raise click.UsageError("loadtests.measure speaks http and https; for gRPC see perf_analyzer in the documents")
     plan = Plan(seconds, windows, stability, warm_up, timeout)
     try:
+        if target.grpc:
+            require("grpc")
         photos = [_photo(images)] if images is not None and images.is_file() else album(images)
         target = served(target, timeout).choose(target)
         requests = [Request("POST", target.question, {"Content-Type": p.content_type}, p.data) for p in photos]
@@ -120,15 +124,19 @@ def main(
         clients = clients or ([] if rates else [1, 8, 32])
         loads = [*(ChosenLoad(clients=n) for n in clients), *(ChosenLoad(offered_per_s=rate) for rate in rates)]
         found: list[Measurement] = []
+        disturbances: dict[str, Disturbance] = {}
+        watcher = Watcher(target)
         with suppress(KeyboardInterrupt):  # what is complete counts
             for load in loads:
-                found.append(measure(load, target, requests, plan, _say))  # noqa: PERF401 - kept when interrupted
+                watcher.start()
+                found.append(measure(load, target, requests, plan, _say))
+                disturbances[load.name] = watcher.stop()
     except (TargetError, ZooError, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     if not found:
         raise click.Abort
     text = "\n\n".join([f"{server.model} {server.version}, {server.task}, at {server.url}", table(found)])
-    text += "".join(f"\n\n{note}" for note in notes(found, plan))
+    text += "".join(f"\n\n{note}" for note in notes(found, disturbances, plan))
     click.echo(f"\n{text}")
     if markdown_path is not None:
         markdown_path.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +152,16 @@ def main(
             "timeout": timeout,
             "images": [photo.name for photo in photos],
         }
-        done = report("measure", sys.argv[1:], where, versions(_PACKAGES), settings, target=server, measurements=found)
+        done = report(
+            "measure",
+            sys.argv[1:],
+            where,
+            versions(_PACKAGES),
+            settings,
+            {"disturbances": disturbances},
+            target=server,
+            measurements=found,
+        )
         write_json(json_path, done)
     exit_if_failed(judge(fail_if, found))
     if len(found) < len(loads):
@@ -156,10 +173,10 @@ def _say(line: str) -> None:
 
 
 def _photo(path: Path) -> Photo:
-    for photo in album(path.parent):
-        if photo.name == path.name:
-            return photo
-    raise ValueError(f"{path} is no image: expected a file that ends in .jpg, .png or .webp")
+    kind, _ = mimetypes.guess_type(path)
+    if kind is None or not kind.startswith("image/"):
+        raise ValueError(f"{path} is no image: expected a file whose name ends in .jpg, .png, .webp or the like")
+    return Photo(path.name, kind, path.read_bytes())
 
 
 def _ask(target: Target, requests: Sequence[Request], timeout: float) -> TestedServer:
@@ -170,14 +187,22 @@ def _ask(target: Target, requests: Sequence[Request], timeout: float) -> TestedS
     """
     answer: dict[str, str] = {}
     for request in requests:
-        try:
-            response = run(fetch(target, request, timeout))
-        except OSError as error:
-            raise TargetError(unreachable(target, error)) from error
-        if response.status != 200:
-            raise TargetError(f"{target.path(target.question)} answers {response.status}: {response.body[:300]!r}")
-        answer = json.loads(response.body)
+        answer = json.loads(_answer(target, request, timeout))
     return TestedServer(target.url, target.scheme, target.task, answer["model"], answer["version"])
+
+
+def _answer(target: Target, request: Request, timeout: float) -> bytes:
+    if target.grpc:
+        from loadtests.grpc_load import answer_of  # noqa: PLC0415 - grpcio is not always installed
+
+        return run(answer_of(target, request, timeout))
+    try:
+        response = run(fetch(target, request, timeout))
+    except OSError as error:
+        raise TargetError(unreachable(target, error)) from error
+    if response.status != 200:
+        raise TargetError(f"{target.path(target.question)} answers {response.status}: {response.body[:300]!r}")
+    return response.body
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class ChosenLoad:
         """Send `requests` in turn until a limit is reached; `seed` is that of the random moments.
 
         Raises:
-            OSError: nobody listens.
+            OSError: the server is not reachable.
         """
         if self.clients is not None:
             return run(closed_loop(target, requests, concurrency=self.clients, limits=limits))
@@ -54,7 +54,7 @@ def measure(
     The figures are those of the last three windows. `say` is told each window's.
 
     Raises:
-        OSError: nobody listens.
+        OSError: the server is not reachable.
     """
     if plan.warm_up:
         load.send(target, requests, Limits(plan.warm_up, timeout=plan.timeout), -1)

@@ -1,7 +1,8 @@
 """The measurements as people read them. Called by `loadtests.measure`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from loadtests.disturbance import Disturbance, Limits
 from loadtests.measure.loads import Plan, shown
 from loadtests.report import Measurement, markdown_table
 from loadtests.stats import instability
@@ -29,8 +30,8 @@ def table(found: Sequence[Measurement]) -> str:
     )
 
 
-def notes(found: Sequence[Measurement], plan: Plan) -> list[str]:
-    """What to know about the figures: errors, windows that do not agree, a server or a client that is too slow."""
+def notes(found: Sequence[Measurement], disturbances: Mapping[str, Disturbance], plan: Plan) -> list[str]:
+    """What to know about the figures: errors, windows that do not agree, what was too slow or disturbed the machine."""
     said = []
     for one in found:
         if one.errors:
@@ -51,4 +52,6 @@ def notes(found: Sequence[Measurement], plan: Plan) -> list[str]:
                 f"{one.name}: the client was up to {one.late_p99_ms:.1f} ms late itself (p99): it needs more processor "
                 "time than it gets, and the latencies contain that."
             )
+        if one.name in disturbances and (signs := disturbances[one.name].signs(Limits())):
+            said.append(f"{one.name}: this machine was not quiet: {', '.join(signs)}.")
     return said

@@ -1,9 +1,8 @@
 """`python -m loadtests.soak`: loads a service for long, watches it, and judges."""
 
-import asyncio
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,15 +10,20 @@ import click
 import psutil
 from msgspec import Struct
 
-from loadtests.client import Server, run
+from loadtests.album import album
 from loadtests.compare.process import ServerError
-from loadtests.plots import Panel, Point, plot
-from loadtests.report import Report, machine, report, versions, write_json
+from loadtests.judge import Condition, exit_if_failed, fail_if_option
+from loadtests.judge import judge as judge_conditions
+from loadtests.outputs import json_option, plot_option
+from loadtests.plots import plot
+from loadtests.report import TestedServer, machine, report, versions, write_json
+from loadtests.served import served
 from loadtests.serving import serving
 from loadtests.soak.judge import Finding, judge
-from loadtests.soak.load import Crowd, Mix
-from loadtests.soak.watch import Record, Watch
-from loadtests.target import Target
+from loadtests.soak.load import Clients, Mix
+from loadtests.soak.run import Soak, line, measurement, panels
+from loadtests.soak.watch import Record
+from loadtests.target import Target, target_options
 from zoo.errors import ZooError
 
 _PACKAGES = ("zooserve", "bentoml", "starlette", "uvicorn", "uvloop", "onnxruntime", "onnxruntime-gpu")
@@ -28,13 +32,14 @@ _EXAMPLES = """
 Examples:
   python -m loadtests.soak                                             20 minutes, on a server of its own
   python -m loadtests.soak --minutes 5 --json soak.json --plot soak.svg
-  python -m loadtests.soak --url http://127.0.0.1:3000 --pid 4711      on a server that is running
+  python -m loadtests.soak --url http://127.0.0.1:3000                 on a server that is running
+  python -m loadtests.soak --url https://vision.example.org/zoo --remote --ca-file ca.pem --minutes 600
   python -m loadtests.soak --minutes 60 --clients 32 --rubbish 0.1 --hang-ups 0.05
 """
 
 
 class Results(Struct, frozen=True):
-    """What JSON reports: the findings, every period, what was wrong how often, and why it ended early, if it did."""
+    """What JSON has as details: findings, every period, what was wrong how often, and why it ended early, if it did."""
 
     findings: list[Finding]
     records: list[Record]
@@ -43,144 +48,120 @@ class Results(Struct, frozen=True):
 
 
 @click.command(epilog=_EXAMPLES)
+@target_options(url=None)
 @click.option("--minutes", default=20.0, show_default=True, type=click.FloatRange(0.05), help="Of load.")
 @click.option("--clients", default=8, show_default=True, type=click.IntRange(1, 1000), help="At a time.")
 @click.option("--rubbish", default=0.03, show_default=True, type=click.FloatRange(0, 1), help="Share of the requests.")
 @click.option("--hang-ups", default=0.01, show_default=True, type=click.FloatRange(0, 1), help="Share of the requests.")
 @click.option("--timeout", default=30.0, show_default=True, type=click.FloatRange(0.1), help="Of an answer, in s.")
 @click.option("--period", default=10.0, show_default=True, type=click.FloatRange(0.5), help="Of a record, in s.")
-@click.option("--models", default=Path("models"), show_default=True, type=click.Path(path_type=Path))
-@click.option("--url", help="Of a service that is running.  [default: one of its own]")
-@click.option("--pid", type=int, help="Of that service's first process, for its memory.")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures here.")
-@click.option("--plot", "plot_path", type=click.Path(dir_okay=False, path_type=Path), help="Draw to .svg or .png.")
+@click.option(
+    "--images",
+    "--photos",
+    "images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder.  [default: sample photos from 320 x 240 to 3000 x 2000 pixels]",
+)
+@click.option(
+    "--models",
+    default=Path("models"),
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Of a server of its own, where no --url is given.",
+)
+@click.option("--pid", type=int, help="Of the first process at --url, if on this machine.  [default: /metrics says]")
+@click.option("--metrics-url", help="Whose /metrics to read, where those at --url cannot be asked.")
+@json_option()
+@plot_option()
+@fail_if_option()
 def main(
+    *,
+    target: Target | None,
     minutes: float,
     clients: int,
     rubbish: float,
     hang_ups: float,
     timeout: float,
     period: float,
+    images: Path | None,
     models: Path,
-    url: str | None,
     pid: int | None,
+    metrics_url: str | None,
     json_path: Path | None,
     plot_path: Path | None,
+    fail_if: tuple[Condition, ...],
 ) -> None:
     """Load the service with everything at once, for long, and judge whether it stays well.
 
-    Classification, detection and segmentation of photos from 320 x 240 to 3000 x 2000, a few per cent rubbish, and
-    some clients that hang up. Every answer is compared with the first. Exits with 1 where a goal is missed.
+    All tasks that the server has, with images of many sizes, a few per cent rubbish, and some clients that hang up.
+    Every answer is compared with the first. Exits with 1 where a goal is missed, with 3 where a --fail-if applies.
     """
-    if url is None and pid is not None:
-        raise click.UsageError("--pid belongs to --url")
+    if target is None and (pid is not None or metrics_url):
+        raise click.UsageError("--pid and --metrics-url belong to --url")
+    if target is not None and target.grpc:
+        raise click.UsageError("the soak speaks http and https")
     where = machine()
-    soak = Soak(clients, 60 * minutes, Mix(rubbish, hang_ups), timeout, period)
+    soak = Soak(60 * minutes, period, lambda record: click.echo(line(record), err=True))
+    asked: list[Target] = []
     try:
-        with _service(url, pid, models) as (address, process):
-            soak.run(address, process)
+        photos = album(images) if images else []
+        with _service(target, pid, models) as (found, process):
+            metrics = Target.parse(metrics_url.removesuffix("/metrics"), remote=True) if metrics_url else found
+            asked = served(found).choose_each(found)
+            everyone = Clients(asked, Mix(rubbish, hang_ups), timeout, photos)
+            soak.run(everyone, clients, metrics, process)
     except (ServerError, OSError, ValueError, psutil.NoSuchProcess, ZooError) as error:
-        if soak.crowd is None or not soak.records:
+        if not soak.records:
             raise click.ClickException(str(error)) from error
         soak.problem = str(error)
-    if soak.crowd is None:
-        raise click.Abort
-    findings = judge(soak.records, soak.crowd.asked, soak.crowd.errors)
-    results = Results(findings, soak.records, dict(soak.crowd.errors), soak.problem)
-    settings = {
-        "minutes": minutes,
-        "clients": clients,
-        "rubbish": rubbish,
-        "hang_ups": hang_ups,
-        "timeout": timeout,
-        "period": period,
-    }
-    done = report("soak", sys.argv[1:], where, versions(_PACKAGES), settings, results)
+    findings = judge(soak.records, everyone.answered, everyone.errors)
+    measured = measurement(soak.records, everyone, clients)
     if json_path is not None:
+        tested = None
+        if target is not None:
+            names = ", ".join(one.model for one in asked)
+            tested = TestedServer(target.url, target.scheme, ", ".join(one.task for one in asked), names)
+        settings = {
+            "minutes": minutes,
+            "clients": clients,
+            "rubbish": rubbish,
+            "hang_ups": hang_ups,
+            "timeout": timeout,
+            "period": period,
+            "images": str(images or "samples"),
+        }
+        details = Results(findings, soak.records, dict(everyone.errors), soak.problem)
+        done = report(
+            "soak",
+            sys.argv[1:],
+            where,
+            versions(_PACKAGES),
+            settings,
+            details,
+            target=tested,
+            measurements=[measured],
+        )
         write_json(json_path, done)
     if plot_path is not None:
-        plot(plot_path, panels(soak.records), _caption(done, clients))
+        plot(plot_path, panels(soak.records), f"{where.processor}, {where.cores} cores, {clients} clients")
     if soak.problem:
         click.echo(f"It ended early: {soak.problem}")
     for finding in findings:
         click.echo(str(finding))
+    exit_if_failed(judge_conditions(fail_if, [measured]))
     if soak.problem or any(finding.good is False for finding in findings):
         sys.exit(1)
 
 
-def panels(records: Sequence[Record]) -> list[Panel]:
-    """Three diagrams over the minutes: memory, latency, rate and errors."""
-
-    def curve(values: Sequence[float | None]) -> list[Point]:
-        return [Point(r.end / 60, v) for r, v in zip(records, values, strict=True) if v is not None]
-
-    memory = {"resident memory": curve([r.resident_mb for r in records])}
-    latency = {"p50": curve([r.p50 for r in records]), "p99": curve([r.p99 for r in records])}
-    rate = {"answers per second": curve([r.rate for r in records]), "errors": curve([r.errors for r in records])}
-    return [
-        Panel("Resident memory of all processes", "minutes", "MB", memory, "linear"),
-        Panel("Latency", "minutes", "ms", latency, "linear"),
-        Panel("Answers per second, and errors per record", "minutes", "", rate, "linear"),
-    ]
-
-
-class Soak:
-    """One soak and what came of it so far."""
-
-    def __init__(self, clients: int, seconds: float, mix: Mix, timeout: float, period: float) -> None:
-        self._clients, self._seconds, self._mix = clients, seconds, mix
-        self._timeout, self._period = timeout, period
-        self.crowd: Crowd | None = None
-        self.records: list[Record] = []
-        self.problem = ""
-
-    def run(self, address: Server, pid: int | None) -> None:
-        """Load and watch, to the end, or until Ctrl+C, or until nothing is answered any more."""
-        crowd = self.crowd = Crowd(address, self._mix, self._timeout)
-
-        async def both() -> None:
-            await crowd.learn()
-            watching = asyncio.create_task(Watch(crowd, address, pid, self._period, self._tell).run())
-            await crowd.run(self._clients, self._seconds)
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
-
-        try:
-            run(both())
-        except KeyboardInterrupt:
-            self.problem = "interrupted"
-        if crowd.gone:
-            self.problem = "the service no longer answers"
-
-    def _tell(self, record: Record) -> None:
-        self.records.append(record)
-        click.echo(_line(record), err=True)
-
-
 @contextmanager
-def _service(url: str | None, pid: int | None, models: Path) -> Iterator[tuple[Server, int | None]]:
-    if url is not None:
-        yield Target.parse(url), pid
+def _service(target: Target | None, pid: int | None, models: Path) -> Iterator[tuple[Target, int | None]]:
+    if target is not None:
+        yield target, pid
         return
     with TemporaryDirectory(prefix="soak-") as folder:
         click.echo("starting the service", err=True)
-        with serving(Path(folder) / "log", {"ZOOSERVE_MODELS": str(models)}) as found:
-            yield found
-
-
-def _line(record: Record) -> str:
-    def shown(value: float | None, unit: str) -> str:
-        return "-" if value is None else f"{value:.1f} {unit}"
-
-    return (
-        f"{record.end:6.0f} s  {record.rate:7.1f}/s  p50 {shown(record.p50, 'ms')}, p99 {shown(record.p99, 'ms')}  "
-        f"{shown(record.resident_mb, 'MB')}  queue {shown(record.queue_depth, '')}  errors {record.errors}"
-    )
-
-
-def _caption(done: Report, clients: int) -> str:
-    return f"{done.machine.processor}, {done.machine.cores} cores, {clients} clients; {done.date[:10]}"
+        with serving(Path(folder) / "log", {"ZOOSERVE_MODELS": str(models)}) as (address, process):
+            yield Target.parse(f"http://{address.authority}"), process
 
 
 if __name__ == "__main__":

@@ -5,17 +5,28 @@ from collections.abc import Callable
 from contextlib import suppress
 from statistics import mean
 from time import monotonic
+from typing import NamedTuple
 
 import psutil
 from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtests.client import Request, Server
 from loadtests.connections import Connections
-from loadtests.soak.load import Crowd
+from loadtests.exchange import Request, Server
+from loadtests.soak.load import Clients
 from loadtests.stats import percentile
 
 _MEMORY_EVERY = 1.0  # seconds
+_READ = ("zooserve_queue_depth", "process_resident_memory_bytes", "zooserve_processes")
+
+
+class Said(NamedTuple):
+    """What `/metrics` says, as in `Record`."""
+
+    queue_depth: float | None = None
+    resident_mb: float | None = None
+    processes: int = 0
+    gc: dict[str, float] = {}  # noqa: RUF012 - never changed
 
 
 class Record(Struct, frozen=True):
@@ -23,12 +34,13 @@ class Record(Struct, frozen=True):
 
     Attributes:
         end: seconds since the soak began.
-        rate: answered questions per second.
+        rate: right answers per second.
         p50, p99: of their latencies, in ms; None where there was none.
         refused, hung_up, errors: counts of the period.
-        resident_mb: memory of the service's processes, the mean of readings a second apart; None where unknown.
+        resident_mb: memory of the service's processes: the mean of readings a second apart where they are of this
+            machine, what `/metrics` says at the end elsewhere; None where neither is known.
         processes: how many those are.
-        queue_depth: pictures under way, over all models, at the end; None where `/metrics` does not say.
+        queue_depth: images under way, over all models, at the end; None where `/metrics` does not say.
         gc: collections and the like, as far as `/metrics` counts them: totals at the end, by series.
     """
 
@@ -49,27 +61,27 @@ class Watch:
     """Makes the records of a running soak."""
 
     def __init__(
-        self, crowd: Crowd, address: Server, pid: int | None, period: float, on_record: Callable[[Record], None]
+        self, clients: Clients, server: Server, pid: int | None, period: float, on_record: Callable[[Record], None]
     ) -> None:
         """Prepare to watch.
 
         Args:
-            crowd: the clients.
-            address: of the service.
-            pid: of the service's first process; its descendants count. None: its memory is not known.
+            clients: what they see is written down.
+            server: whose `/metrics` are asked.
+            pid: of the service's first process on this machine; its descendants count. None: `/metrics` says.
             period: seconds that a record is about.
             on_record: called with each record.
 
         Raises:
             psutil.NoSuchProcess: there is no such process.
         """
-        self._crowd = crowd
-        self._connections = Connections(address, timeout=5.0)
+        self._clients = clients
+        self._connections = Connections(server, timeout=5.0)
         self._metrics = Request("GET", "/metrics").encode(self._connections.server)
         self._process = None if pid is None else psutil.Process(pid)
         self._period = period
         self._on_record = on_record
-        self._asked = self._refused = self._hung_up = self._errors = 0
+        self._answered = self._refused = self._hung_up = self._errors = 0
         self._last = 0.0
 
     async def run(self) -> None:
@@ -78,7 +90,7 @@ class Watch:
         processes = 0
         while True:
             end = self._last + self._period
-            while (left := self._crowd.begin + end - monotonic()) > 0:
+            while (left := self._clients.begin + end - monotonic()) > 0:
                 await asyncio.sleep(min(left, _MEMORY_EVERY))
                 resident, processes = self._memory()
                 memory += resident
@@ -86,25 +98,25 @@ class Watch:
             memory = []
 
     async def _record(self, end: float, memory: list[float], processes: int) -> Record:
-        crowd = self._crowd
-        latencies = [1000 * asked.latency for asked in crowd.asked[self._asked :]]
-        errors = crowd.errors.total()
-        queue, gc = await self._said()
+        clients = self._clients
+        latencies = [1000 * one.latency for one in clients.answered[self._answered :]]
+        errors = clients.errors.total()
+        said = await self._said()
         record = Record(
             end=end,
             rate=len(latencies) / (end - self._last),
             p50=percentile(latencies, 50),
             p99=percentile(latencies, 99),
-            refused=crowd.refused - self._refused,
-            hung_up=crowd.hung_up - self._hung_up,
+            refused=clients.refused - self._refused,
+            hung_up=clients.hung_up - self._hung_up,
             errors=errors - self._errors,
-            resident_mb=mean(memory) if memory else None,
-            processes=processes,
-            queue_depth=queue,
-            gc=gc,
+            resident_mb=mean(memory) if memory else said.resident_mb if self._process is None else None,
+            processes=processes or said.processes,
+            queue_depth=said.queue_depth,
+            gc=said.gc,
         )
-        self._asked += len(latencies)
-        self._refused, self._hung_up, self._errors, self._last = crowd.refused, crowd.hung_up, errors, end
+        self._answered += len(latencies)
+        self._refused, self._hung_up, self._errors, self._last = clients.refused, clients.hung_up, errors, end
         return record
 
     def _memory(self) -> tuple[list[float], int]:
@@ -116,24 +128,25 @@ class Watch:
             return [sum(process.memory_info().rss for process in tree) / 1e6], len(tree)
         return [], 0
 
-    async def _said(self) -> tuple[float | None, dict[str, float]]:
-        """Queue depth and garbage collection by `/metrics`."""
+    async def _said(self) -> Said:
+        """What `/metrics` says."""
         try:
             response = await self._connections.exchange(self._metrics)
         except OSError:
-            return None, {}
+            return Said()
         return read_metrics(response.body.decode(errors="replace"))
 
 
-def read_metrics(text: str) -> tuple[float | None, dict[str, float]]:
-    """Take the queue depth over all models, and every series about garbage collection, out of Prometheus' text."""
-    depths: list[float] = []
+def read_metrics(text: str) -> Said:
+    """Take what a record has out of Prometheus' text: the queue over all models, memory, and garbage collection."""
+    values: dict[str, float] = {}
     gc: dict[str, float] = {}
     with suppress(ValueError):
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                if sample.name == "zooserve_queue_depth":
-                    depths.append(sample.value)
+                if sample.name in _READ:
+                    values[sample.name] = values.get(sample.name, 0.0) + sample.value
                 elif "_gc_" in sample.name and not sample.name.endswith("_bucket"):
                     gc[sample.name] = gc.get(sample.name, 0.0) + sample.value
-    return (sum(depths) if depths else None), gc
+    queue, memory, processes = map(values.get, _READ)
+    return Said(queue, None if memory is None else memory / 1e6, int(processes or 0), gc)

@@ -1,1 +1,1 @@
-"""The commands of the serving side: `zooserve serve` and `zooserve predict`."""
+"""The commands that serve, predict and reload."""

@@ -1,22 +1,22 @@
-"""`zooserve predict --server`: a folder's pictures, answered by a server, into a file that can be gone on with."""
+"""`zooserve predict --server`: the command line of `zooserve_client.predict_folder_to_file`."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping
+from pathlib import Path
 from time import monotonic
-from typing import Any, cast, get_args
 
 import click
-from filelock import FileLock, Timeout
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from zooserve_client import Client, Result, Task, UnreachableError, ZooserveError, pictures_in
+from zooserve_client import (
+    Client,
+    FolderProgress,
+    ResultsFileError,
+    UnreachableError,
+    ZooserveError,
+    predict_folder_to_file,
+)
 
-from service.commands.lines import Lines, LinesError
-
-_RETRIES = 20  # of a picture: the deadline ends them sooner
-# What every other picture would be answered as well.
-_HOPELESS = frozenset({"unauthorised", "forbidden", "unknown_model", "bad_option", "not_acceptable"})
+_RETRIES = 20  # of an image: the deadline ends them sooner
 
 
 def predict_folder(
@@ -31,110 +31,62 @@ def predict_folder(
     concurrency: int,
     retry_failed: bool,
 ) -> bool:
-    """Answer those pictures of a folder that have no line in `out` yet.
-
-    Each line is the server's answer with the picture's `file` (its path in the folder), or an `error`. They are in the
-    files' order when all are there. What no picture is to blame for (no server, no key, no such model) ends the command
-    without a line.
+    """Answer those images of a folder that have no line in `out` yet, and show how far it is.
 
     Args:
         url: of the server.
-        model: which answers.
-        folder: with the pictures, in folders of any depth.
-        out: the file of lines.
+        model: that answers.
+        folder: of images, in folders of any depth.
+        out: the results file.
         options: of the model's task.
         api_key: where the server asks for one.
-        deadline: seconds for each picture, in which a server that is full or gone is asked again and again.
+        deadline: seconds for each image, in which a server that is full or gone is asked again.
         concurrency: how many requests are under way at once.
-        retry_failed: ask again for those whose line is an error.
+        retry_failed: ask again for the images whose line is an error.
 
     Returns:
         Whether every line is an answer.
 
     Raises:
-        ClickException: it cannot begin, or not go on; what is done is in `out`.
+        ClickException: it cannot begin, or not continue; the results so far are in `out`.
     """
-    if taken := options.keys() & {"model", "deadline", "concurrency"}:
-        raise click.UsageError(f"--option {min(taken)} is no option of a task; --help lists the command's")
     try:
         client = Client(url, api_key=api_key, deadline=deadline, retries=_RETRIES)
     except ValueError as error:
         raise click.UsageError(f"--server: {error}") from error
+    columns = (
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.fields[rate]:.1f}/s"),
+        bars.TextColumn("{task.fields[failed]} failed"),
+        bars.TimeRemainingColumn(),
+    )
     try:
-        files = {path.relative_to(folder).as_posix(): path for path in pictures_in(folder)}
-        task = _task(client, model)
-        with client, _alone(out), Lines(out, model) as lines:
-            if retry_failed:
-                failed = lines.failed()
-                lines.keep([name for name in lines if name not in failed])
-            asked = {name: path for name, path in files.items() if name not in lines}
-            outcomes = client.predict_many(task, asked.values(), concurrency=concurrency, model=model, **options)
-            _write(lines, zip(asked, outcomes, strict=True), len(lines) + len(asked))
-            lines.keep(sorted(lines, key=PurePosixPath))  # as `pictures_in` sorts: some may have come later
-            return _sum_up(lines, out, len(asked))
-    except (LinesError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+        with client, bars.Progress(*columns, console=Console(stderr=True)) as shown:
+            bar, start = shown.add_task("", visible=False, failed=0, rate=0.0), monotonic()
+
+            def show(now: FolderProgress) -> None:
+                rate = now.asked / max(monotonic() - start, 1e-9)
+                shown.update(bar, visible=True, total=now.total, completed=now.done, failed=now.failed, rate=rate)
+
+            done = predict_folder_to_file(
+                client,
+                model,
+                folder,
+                out,
+                options,
+                concurrency=concurrency,
+                retry_failed=retry_failed,
+                on_progress=show,
+            )
+    except ValueError as error:
+        raise click.UsageError(f"--option {error}; --help lists the command's") from error
     except UnreachableError as error:
         raise click.ClickException(
-            f"{error.detail}. What was answered is in {out}; the same command goes on."
+            f"{error.detail}. The results so far are in {out}; the same command continues."
         ) from error
-    except ZooserveError as error:
+    except (ResultsFileError, OSError, ZooserveError) as error:
         raise click.ClickException(str(error)) from error
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Be the only one who writes a file; raises `ClickException` where another does."""
-    lock = FileLock(out.with_name(f".{out.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise click.ClickException(f"{out} is being written by another zooserve predict.") from None
-    try:
-        yield
-    finally:
-        Path(lock.lock_file).unlink()  # nobody waits for it
-        lock.release()
-
-
-def _task(client: Client, model: str) -> Task:
-    """The task of a model; raises `ClickException` where the server has no such model."""
-    tasks = {each["name"]: each.get("task", "") for each in client.models()}
-    if model not in tasks:
-        raise click.ClickException(f"The server has no model {model}, but {', '.join(sorted(tasks)) or 'none'}.")
-    if tasks[model] not in get_args(Task):
-        raise click.ClickException(f"{model} answers no pictures (its task: {tasks[model] or 'not known'}).")
-    return cast("Task", tasks[model])
-
-
-def _write(lines: Lines, outcomes: Iterable[tuple[str, Result | ZooserveError]], total: int) -> None:
-    """Write a line for each outcome as it comes, and show how far it is; raises what no picture is to blame for."""
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:.1f}/s"),
-        TextColumn("{task.fields[failed]} failed"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        failed, start = len(lines.failed()), monotonic()
-        bar = progress.add_task("", total=total, completed=len(lines), failed=failed, rate=0.0)
-        for done, (name, outcome) in enumerate(outcomes, start=1):
-            if isinstance(outcome, UnreachableError) or (
-                isinstance(outcome, ZooserveError) and outcome.reason in _HOPELESS
-            ):
-                raise outcome
-            lines.add(name, outcome.to_dict() if isinstance(outcome, Result) else _error(outcome))
-            failed += not isinstance(outcome, Result)
-            progress.update(bar, advance=1, failed=failed, rate=done / (monotonic() - start))
-
-
-def _error(error: ZooserveError) -> dict[str, Any]:
-    return {"error": {"status": error.status, "reason": error.reason, "detail": error.detail}}
-
-
-def _sum_up(lines: Lines, out: Path, asked: int) -> bool:
-    failed = len(lines.failed())
-    again = " (--retry-failed asks again)" if failed else ""
-    click.echo(f"{out}: {len(lines)} pictures, {asked} of them asked now, {failed} failed{again}", err=True)
-    return not failed
+    again = " (--retry-failed asks again)" if done.failed else ""
+    click.echo(f"{out}: {done.done} images, {done.asked} of them asked now, {done.failed} failed{again}", err=True)
+    return not done.failed

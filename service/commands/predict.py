@@ -33,10 +33,12 @@ Examples:
 @click.option("--annotate", type=click.Path(dir_okay=False, path_type=Path), help="Draw the answer into this file.")
 @click.option("--models", type=click.Path(file_okay=False), help="The folder of exported models. [default: models]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per photo and line, as HTTP answers it.")
-@click.option("--server", metavar="URL", help="Ask this server, for all pictures of the folder PHOTOS.")
+@click.option("--server", metavar="URL", help="Ask this server, for all images of the folder PHOTOS.")
 @click.option("--api-key", envvar="ZOOSERVE_API_KEY", help="Of that server. [env: ZOOSERVE_API_KEY]")
 @click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="The file of its answers, a line each; gone on with."
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Its answers, one per line; those there are kept.",
 )
 @click.option("--retry-failed", is_flag=True, help="Ask the server again for what failed.")
 @click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Requests at once.")
@@ -45,7 +47,7 @@ Examples:
     type=click.FloatRange(0, min_open=True),
     default=60.0,
     show_default=True,
-    help="Seconds for each picture, with retries.",
+    help="Seconds for each image, with retries.",
 )
 def predict(
     model: str,
@@ -64,7 +66,7 @@ def predict(
     """Answer photos with MODEL, without a server.
 
     With --server, PHOTOS is a folder, and its answers become lines of --out, in the order of the files. What has its
-    line is not asked again: after a break, the same command goes on.
+    line is not asked again: after an interruption, the same command continues.
 
     The exit code is 1 if a photo could not be answered; the others are answered all the same.
     """
@@ -109,14 +111,14 @@ def predict(
         if as_json:
             click.echo(msgspec.json.encode(result))
         else:
-            _show(photo, result)
+            show_result(photo, result)
         if annotate:
             draw(data, result).save(annotate)
             click.echo(f"drawn into {annotate}", err=True)
     sys.exit(failed)
 
 
-def _show(photo: Path, result: Result) -> None:
+def show_result(photo: Path, result: Result) -> None:
     """Print one answer as a table for people."""
     click.echo(f"{photo} ({result.image.width} x {result.image.height}):")
     table = Table(box=None)

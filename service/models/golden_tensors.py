@@ -10,7 +10,7 @@ import numpy as np
 
 from service.engine.binding import Array, Tensors
 from service.engine.session import SessionError
-from zoo.card import ServedTensors
+from zoo.served_card import ServedTensors
 
 _LARGEST = 256_000_000  # bytes, unpacked
 _TOLERANCE = 0.02  # of the largest magnitude: processors round differently, and a GPU may compute in TF32

@@ -8,7 +8,8 @@ from service.models.inputs import EncodedImage, answer_alone
 from service.models.model import AnyModel, ImageModel, takes_images
 from service.settings import Settings
 from service.tasks import options_of
-from zoo.card import Prediction, ServedTensors, Task
+from zoo.card import Task
+from zoo.served_card import Prediction, ServedTensors
 
 # How far an answer may be from the reference's: the fast recipe moves a score a little, a wrong model moves it a lot.
 SCORE = 0.05

@@ -3,7 +3,7 @@
 from service.models.entry import ModelEntry, State
 from service.oip.messages import ConfigTensor, IndexEntry, ModelConfig, ModelMetadata, TensorMetadata
 from service.oip.tensors import DATATYPES
-from zoo.card import AnyServed, Output, ServedCard, Tensor
+from zoo.served_card import AnyServed, Output, ServedCard, Tensor
 
 IMAGE, RESULT = "image", "result"  # encoded images, and the results of the task as JSON
 PLATFORM = "onnxruntime_onnx"

@@ -10,7 +10,7 @@ from service.engine.image_buffer import Image
 from service.engine.job import Input
 from service.models.inputs import ImageInput
 from service.oip.describe import RESULT
-from zoo.card import ServedCard
+from zoo.served_card import ServedCard
 
 _encode = msgspec.json.Encoder().encode
 

@@ -6,7 +6,7 @@ from time import perf_counter
 from msgspec import Struct, field
 
 from service.engine.binding import Tensors
-from zoo.card import AnyServed
+from zoo.served_card import AnyServed
 
 
 class Call(Struct):

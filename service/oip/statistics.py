@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from prometheus_client import Metric
 
 from service.oip.messages import Duration, InferenceStatistics, ModelStatistics, Statistics
-from zoo.card import AnyServed
+from zoo.served_card import AnyServed
 
 _STAGES = {
     "queue": "queue",

@@ -12,7 +12,7 @@ from service.errors import Reason, RequestError
 from service.oip.describe import IMAGE, RESULT
 from service.oip.tensors import DATATYPES, MOST_TEXTS, Array, bad, check, shape_text
 from service.settings import Settings
-from zoo.card import AnyServed, Output, ServedCard, Tensor
+from zoo.served_card import AnyServed, Output, ServedCard, Tensor
 
 Declared = Mapping[str, tuple[str, Sequence[int]]]  # datatype and shape of every input, by name
 _TEXT_QUOTES = 2  # round a text in JSON

@@ -7,7 +7,8 @@ from msgspec import Struct
 
 from service.options import parse_options
 from service.tasks import classify, detect, segment
-from zoo.card import ServedCard, Task
+from zoo.card import Task
+from zoo.served_card import ServedCard
 
 
 class TaskModule(NamedTuple):

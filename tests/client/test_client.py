@@ -1,4 +1,4 @@
-"""Both clients ask a real server: every task, every form of a picture, many at once, errors with their reasons."""
+"""Both clients ask a real server: every task, every form of an image, many at once, errors with their reasons."""
 
 import io
 import json
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco
-from zooserve_client import Client, PictureError, Result, ZooserveError
+from zooserve_client import Client, ImageError, Result, ZooserveError
 
 from tests.conftest import serving
 
@@ -101,12 +101,12 @@ def test_supervision(server, photo):
 
 def test_many_at_once_in_their_order(client, server, photo, tmp_path):
     names = ["coffee", "chelsea", "astronaut", "rocket"]
-    pictures = [*[photo(name) for name in names] * 10, b"no picture", tmp_path / "nowhere.jpg", photo("coffee")]
-    outcomes = client(server.url).predict_many("classify", iter(pictures), concurrency=3, top_k=1)
+    images = [*[photo(name) for name in names] * 10, b"no image", tmp_path / "nowhere.jpg", photo("coffee")]
+    outcomes = client(server.url).predict_many("classify", iter(images), concurrency=3, top_k=1)
     one = [client(server.url).classify(photo(name), top_k=1).labels for name in names]
     assert [outcome.labels for outcome in outcomes[:40]] == one * 10
     assert (outcomes[40].status, outcomes[40].reason) == (415, "not_an_image")
-    assert isinstance(outcomes[41], PictureError)
+    assert isinstance(outcomes[41], ImageError)
     assert outcomes[42].labels == one[0]
 
 

@@ -26,7 +26,7 @@ def digit(models):
 
 
 def noise(side: int) -> bytes:
-    """A picture that takes its time."""
+    """An image that takes its time."""
     out = io.BytesIO()
     Image.effect_noise((side, side), 80).save(out, "PNG", compress_level=1)
     return out.getvalue()
@@ -98,10 +98,10 @@ def test_a_full_queue_is_waited_for_as_long_as_it_says(models, tmp_path, digit):
     assert min(pauses) >= 1
 
 
-def until_refused(asked: Client, picture: bytes) -> ZooserveError:
+def until_refused(asked: Client, image: bytes) -> ZooserveError:
     for _ in range(200):
         try:
-            asked.classify(picture)
+            asked.classify(image)
         except ZooserveError as error:
             return error
     pytest.fail("the queue was never full")
@@ -115,9 +115,9 @@ def test_a_server_that_dies_and_comes_back(models, tmp_path, digit):
         port = int(first.url.rpartition(":")[2])
 
         def ask(kind):
-            pictures = (digit for _ in range(400))
+            images = (digit for _ in range(400))
             asked = Asked(kind, first.url, deadline=100, retries=100)
-            outcomes[kind] = asked.predict_many("classify", pictures, concurrency=2, top_k=1)
+            outcomes[kind] = asked.predict_many("classify", images, concurrency=2, top_k=1)
 
         asking = [threading.Thread(target=ask, args=(kind,)) for kind in outcomes]
         for each in asking:

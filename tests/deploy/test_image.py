@@ -57,7 +57,7 @@ def image(tmp_path_factory):
     run(
         "buildah", "bud", "--isolation", "chroot", "--format", "docker", "--layers",
         "--volume", "/etc/ssl/certs:/etc/ssl/certs:ro",
-        "--build-arg", f"BASE={BASE}", "--build-arg", "MODELS=none",
+        "--build-arg", f"BASE={BASE}", "--build-arg", "MODELS=none", "--build-arg", "VERSION=1.2.3",
         "--target", "cpu", "--file", "deploy/Dockerfile", "--tag", IMAGE, ".",
         cwd=ROOT,
     )  # fmt: skip
@@ -110,14 +110,18 @@ def test_it_holds_what_serving_needs_and_no_more(image):
     try:
         root = Path(run("buildah", "mount", container).strip())
         packages = {path.name for path in root.glob("opt/zooserve/lib/python3*/site-packages/*")}
-        assert {"onnxruntime", "bentoml", "service", "zoo"} <= packages
-        assert not packages & {"torch", "torchvision", "onnx", "pip", "pytest", "ultralytics"}
+        code = {path.name for path in root.glob("opt/code/*")}
+        assert {"onnxruntime", "bentoml"} <= packages
+        assert {"commands", "evaluation", "service", "zoo"} <= code
+        assert not (packages | code) & {"torch", "torchvision", "onnx", "pip", "pytest", "ultralytics"}
         assert not list((root / "root" / ".cache").glob("*"))
         assert not (root / "usr/bin/gcc").exists()
         config = json.loads(run("buildah", "inspect", "--type", "image", image))["Docker"]["config"]
         assert config["User"] == "10001:10001"
         assert config["Healthcheck"]["Test"][0] == "CMD"
         assert config["Entrypoint"] == ["zooserve"]
+        assert config["Labels"]["org.opencontainers.image.version"] == "1.2.3"
+        assert not [each for each in config["Env"] if each.startswith("NVIDIA_VISIBLE_DEVICES")], "the runtime's choice"
         assert run(*config["Healthcheck"]["Test"][1:2], "--version")
         size = sum(path.lstat().st_size for path in (root / "opt").rglob("*") if not path.is_symlink())
         print(f"zooserve and its libraries take {size / 1e6:.0f} MB of the image")
@@ -149,7 +153,8 @@ def test_it_answers_as_nobody_on_a_read_only_root(container, photo):
 def test_its_health_check_passes_and_fails(container, image):
     url, _, _ = container
     config = json.loads(run("buildah", "inspect", "--type", "image", image))["Docker"]["config"]
-    check = [part.replace("python3", shutil.which("python3")) for part in config["Healthcheck"]["Test"][1:]]
+    assert config["Healthcheck"]["Test"][1:] == ["python3", "/usr/local/lib/zooserve/healthcheck.py"]
+    check = [shutil.which("python3"), ROOT / "deploy" / "healthcheck.py"]
     port = url.rpartition(":")[2]
     assert subprocess.run(check, env=os.environ | {"PORT": port}, capture_output=True, check=False).returncode == 0
     assert subprocess.run(check, env=os.environ | {"PORT": "9"}, capture_output=True, check=False).returncode == 1

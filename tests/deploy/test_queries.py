@@ -122,33 +122,40 @@ def test_single_numbers_are_numbers_always(tmp_path, values):
     assert len(queries) == len(STATS)
 
 
-# A wait of 20 ms by its histogram: 9 of 10 waited less than 24 ms.
-ASKED = {0.01: 0, 0.025: 10, "+Inf": 10}
+OTHERS = [  # other namespaces and jobs are not counted
+    {"series": f'zooserve_request_seconds_sum{{namespace="{space}", job="{job}", model="m"}}', "values": "0+900x120"}
+    for space, job in (("other", "zooserve"), ("default", "another"))
+]
 
 
 @pytest.mark.parametrize(
     ("values", "minutes", "expected"),
     [
-        pytest.param("0+{0}x60", 10, 0.0235, id="traffic"),
-        pytest.param("0+{0}x20 0+0x100", 20, 0, id="silence after it"),
+        # Two models on two replicas, each with 6 seconds of requests in every 15 s.
+        pytest.param("0+6x60", 10, 1.6, id="traffic"),
+        pytest.param("0+960x60", 10, 256, id="saturation: all replicas' queues are full"),
+        pytest.param("0+6x20 120+0x100", 20, 0, id="silence after it"),
         pytest.param("0x100", 20, 0, id="silence"),
-        pytest.param("0+{0}x20 stale", 20, 0, id="the server is gone"),
+        pytest.param("0+6x20 stale", 20, 0, id="the server is gone"),
         pytest.param(None, 10, 0, id="no series"),
     ],
 )
-def test_the_autoscaler_has_a_number_always(tmp_path, values, minutes, expected):
+def test_the_autoscaler_asks_for_requests_in_flight_and_has_a_number_always(tmp_path, values, minutes, expected):
+    labels = [(model, instance) for model in "mn" for instance in "ab"]
     given = [
         {
-            "series": f'zooserve_stage_seconds_bucket{{job="zooserve", model="m", stage="queue", le="{bound}"}}',
-            "values": values.format(count),
+            "series": 'zooserve_request_seconds_sum{namespace="default", job="zooserve", task="detect", '
+            f'model="{model}", instance="{instance}"}}',
+            "values": values,
         }
-        for bound, count in ASKED.items()
+        for model, instance in labels
         if values
     ]
     # In whole ten thousandths: promtool compares numbers exactly.
-    assert promtool(tmp_path, [case(given, {f"round({SCALER}, 0.0001)": [{"value": expected}]}, minutes)]) == ""
+    asked = case([*given, *OTHERS], {f"round({SCALER}, 0.0001)": [{"value": expected}]}, minutes)
+    assert promtool(tmp_path, [asked]) == ""
 
 
 def test_the_autoscaler_asks_for_one_number():
     """`or` binds least of all, so that it is what is left when all else has no answer."""
-    assert re.search(r">= 0 or vector\(0\)$", SCALER)
+    assert re.search(r" or vector\(0\)$", SCALER)

@@ -1,7 +1,10 @@
-"""Messages made from a schema's text, and files of any bytes."""
+"""Messages made from compiled schemas, and files of any bytes."""
+
+from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
+from grpc_tools import protoc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -11,43 +14,28 @@ from export.paddle.program import read_parameters, read_program
 from export.protobuf import read_message, read_schema
 from zoo.errors import ExportError
 
-SCHEMA = """
-message Inner {
-    enum Kind {
-        OFF = 0;
-        ON = 2;
-    }
-    optional Kind kind = 1 [default = ON];
-    repeated float values = 5;
-}
-message Outer {
-    optional Inner inner = 3;
-    repeated string names = 1;
-    optional bytes raw = 7;
-}
-"""
+ROOT = Path(__file__).parents[2]
+CAFFE = ROOT / "export/caffe/caffe.binpb"
+SCHEMAS = ("export/caffe/caffe", "export/paddle/framework")
 
 
-def test_a_schema_makes_messages():
-    outer = read_schema("test.outer", SCHEMA)["Outer"]
-    message = text_format.Parse('inner { kind: OFF values: 1.5 } names: "a" names: "b" raw: "xy"', outer())
-    again = outer.FromString(message.SerializeToString())
-    assert (again.inner.kind, list(again.inner.values), list(again.names), again.raw) == (0, [1.5], ["a", "b"], b"xy")
-    assert outer().inner.kind == 2
-    # Field 3, length 2; in it field 1, varint 2: the wire format of https://protobuf.dev/programming-guides/encoding
-    assert outer.FromString(b"\x1a\x02\x08\x02").inner.kind == 2
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_the_compiled_schema_is_that_of_its_source(schema, tmp_path):
+    source = ROOT / f"{schema}.proto"
+    assert not protoc.main(["protoc", f"-I{source.parent}", f"-o{tmp_path / 'compiled'}", source.name])
+    assert (tmp_path / "compiled").read_bytes() == source.with_suffix(".binpb").read_bytes()
 
 
-def test_a_line_that_is_not_understood_is_named():
-    with pytest.raises(
-        ValueError, match=r"the schema test\.bad has a line that is not understood: 'required int32 x = 1;'"
-    ):
-        read_schema("test.bad", "message A {\nrequired int32 x = 1;\n}")
+def test_a_compiled_schema_makes_messages():
+    message = text_format.Parse("pool: AVE", read_schema(CAFFE)["PoolingParameter"]())
+    # Field 1, a varint of 1: the wire format of https://protobuf.dev/programming-guides/encoding
+    assert message.SerializeToString() == b"\x08\x01"
+    assert (message.round_mode, list(message.pad)) == (0, [])
 
 
 def test_a_missing_file_is_an_export_error(tmp_path):
     with pytest.raises(ExportError, match=r"no\.bin: No such file"):
-        read_message(tmp_path / "no.bin", read_schema("test.missing", SCHEMA)["Outer"], "a test")
+        read_message(tmp_path / "no.bin", read_schema(CAFFE)["NetParameter"], "a test")
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])

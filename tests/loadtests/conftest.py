@@ -1,6 +1,7 @@
 """A small HTTP server of this machine, in a thread of its own, that does what the path says; a real one far away."""
 
 import asyncio
+import contextlib
 import shutil
 import threading
 from collections import Counter
@@ -9,8 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from loadtests.client import Address, Request
-from tests.loadtests.network import RemoteServer, UnavailableError, remote
-from tests.loadtests.reach import Far, far_server, namespace
+from tests.loadtests.reach import Far, NoNamespaceError, far_server, namespace
 
 
 class Tiny:
@@ -98,29 +98,19 @@ def tiny() -> Iterator[Tiny]:
     server.close()
 
 
-@pytest.fixture(scope="session", params=["loopback", "namespace"])
-def far(request, models, tmp_path_factory) -> Iterator[Far]:
-    """A server with TLS of a private authority, a key and a path prefix: on the loopback, and in another namespace."""
-    folder = tmp_path_factory.mktemp("far")
-    folder.chmod(0o755)
+@pytest.fixture(scope="session")
+def far(models, tmp_path_factory) -> Iterator[Far]:
+    """A server with TLS of a private authority, a key and a path prefix, in another network namespace where one may be.
+
+    Else on the loopback.
+    """
     if shutil.which("openssl") is None:
         pytest.skip("certificates are made with openssl, which is not installed")
-    if request.param == "loopback":
-        with far_server(folder, models, [], "127.0.0.1", remote=False) as server:
-            yield server
-    else:
-        with (
-            namespace() as (name, address),
-            far_server(folder, models, ["ip", "netns", "exec", name], address, remote=True) as server,
-        ):
-            yield server
-
-
-@pytest.fixture(scope="session")
-def remote_server(models, tmp_path_factory) -> Iterator[RemoteServer]:
-    """A real server on another host, behind TLS, a path prefix and an API key. It classifies and detects only."""
-    try:
-        with remote(tmp_path_factory.mktemp("remote"), models, "mobilenet_v2,lenet5,yolov4_tiny") as server:
-            yield server
-    except UnavailableError as reason:
-        pytest.skip(f"no network namespace can be made: {reason}")
+    folder = tmp_path_factory.mktemp("far")
+    with contextlib.ExitStack() as stack:
+        try:
+            name, address = stack.enter_context(namespace())
+            place = far_server(folder, models, ["ip", "netns", "exec", name], address)
+        except NoNamespaceError as error:
+            place = far_server(folder, models, [], "127.0.0.1", str(error))
+        yield stack.enter_context(place)

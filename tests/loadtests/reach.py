@@ -15,26 +15,33 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from loadtests.served import served
 from loadtests.target import Target, TargetError
 from tests.conftest import ROOT, free_port
 
 KEY = "sesame"
-MODELS = "mobilenet_v2,lenet5"
+MODELS = "mobilenet_v2,lenet5,yolov4_tiny"  # it cannot segment
 _numbers = itertools.count(os.getpid() * 4)
+
+
+class NoNamespaceError(Exception):
+    """No network namespace may be made, and why."""
 
 
 @dataclass(frozen=True)
 class Far:
-    """Where the server is reached: `url` through the proxy, with its prefix; `direct`, and `grpc`; all with TLS."""
+    """Where the server is reached: `url` through the proxy, with its prefix; `direct`, and `grpc`; all with TLS.
+
+    Attributes:
+        remote: whether it is in another network namespace; else `reason` says why not.
+    """
 
     url: str
     direct: str
     grpc: str
     authority: Path
     remote: bool
+    reason: str = ""
 
     @property
     def options(self) -> list[str]:
@@ -61,7 +68,11 @@ def certificates(folder: Path, address: str) -> None:
 
 @contextlib.contextmanager
 def namespace() -> Iterator[tuple[str, str]]:
-    """Make a network namespace, and a link to it. Yields its name and the address in it; skips where it may not."""
+    """Make a network namespace, and a link to it. Yields its name and the address in it.
+
+    Raises:
+        NoNamespaceError: it may not.
+    """
     number = next(_numbers)
     name, near, far = f"zoo{number}", f"zn{number % 10**8}", f"zf{number % 10**8}"
     net = f"10.{200 + number % 50}.{number // 50 % 250}"
@@ -70,11 +81,11 @@ def namespace() -> Iterator[tuple[str, str]]:
         subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
     if shutil.which("ip") is None:
-        pytest.skip("network namespaces are made with `ip`, which is not installed")
+        raise NoNamespaceError("network namespaces are made with `ip`, which is not installed")
     try:
         ip("netns", "add", name)
     except subprocess.CalledProcessError as error:
-        pytest.skip(f"no network namespace may be made here: {error.stderr.decode().strip()}")
+        raise NoNamespaceError(f"no network namespace may be made here: {error.stderr.decode().strip()}") from error
     try:
         ip("link", "add", near, "type", "veth", "peer", "name", far, "netns", name)
         ip("addr", "add", f"{net}.1/24", "dev", near)
@@ -84,14 +95,17 @@ def namespace() -> Iterator[tuple[str, str]]:
         ip("-n", name, "link", "set", "lo", "up")
         yield name, f"{net}.2"
     except subprocess.CalledProcessError as error:
-        pytest.skip(f"no link into a network namespace may be made here: {error.stderr.decode().strip()}")
+        raise NoNamespaceError(f"no link into one may be made here: {error.stderr.decode().strip()}") from error
     finally:
         subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
 
 @contextlib.contextmanager
-def far_server(folder: Path, models: Path, inside: Sequence[str], address: str, *, remote: bool) -> Iterator[Far]:
-    """Run the server and its proxy, by a command that begins with `inside`, where they have `address`."""
+def far_server(folder: Path, models: Path, inside: Sequence[str], address: str, reason: str = "") -> Iterator[Far]:
+    """Run the server and its proxy, by a command that begins with `inside`, where they have `address`.
+
+    `reason` says why they are not in a namespace.
+    """
     certificates(folder, address)
     port, grpc_port, proxy_port = free_port(), free_port(), free_port()
     settings = {
@@ -115,7 +129,14 @@ def far_server(folder: Path, models: Path, inside: Sequence[str], address: str, 
             for command in (serve, proxy)
         ]
     urls = (f"https://{address}:{p}" for p in (proxy_port, port))
-    far = Far(f"{next(urls)}/vision", next(urls), f"grpcs://{address}:{grpc_port}", folder / "authority.pem", remote)
+    far = Far(
+        f"{next(urls)}/vision",
+        next(urls),
+        f"grpcs://{address}:{grpc_port}",
+        folder / "authority.pem",
+        bool(inside),
+        reason,
+    )
     try:
         end = time.monotonic() + 90
         while not _ready(far):

@@ -41,6 +41,9 @@ def words(before, after, **given):
         ({}, {"p99s": (47, 47, 47)}, "p99", "faster"),
         ({}, {"p99s": (40, 50, 60)}, "p99", "within noise"),
         ({}, {"p99s": (60, 70, 80)}, "p99", "slower"),
+        ({}, {"rates": (50, 50, 50), "stable": False}, "rate", "too noisy to judge"),
+        ({"stable": False}, {"rates": (50, 50, 50)}, "rate", "too noisy to judge"),
+        ({"stable": None}, {"rates": (50, 50, 50)}, "rate", "slower"),
         ({}, {"p99_ms": None}, "p99", "not known"),
         ({"p99_ms": None}, {}, "p99", "not known"),
         ({"p99s": (50, None, 50), "p99_ms": 50}, {"p99s": (90, 90, 90)}, "p99", "within noise"),  # one had no answer
@@ -130,7 +133,7 @@ def test_versions_are_named():
             0,
             "Something else was running at the start (after: load average 1.4",
         ),
-        (result(measured(stable=False)), [], 0, "Not stable, so do not trust: 8 clients"),
+        (result(measured(stable=False)), [], 0, "±5% | too noisy to judge |"),
         (
             result(settings={"seconds": 2.0}),
             [],

@@ -11,8 +11,8 @@ from tests.loadtests.reach import KEY
 @pytest.mark.parametrize("way", ["url", "direct", "grpc"])
 def test_what_the_server_has(far, way):
     found = served(far.target(getattr(far, way)))
-    assert sorted(model.name for model in found.models) == ["lenet5", "mobilenet_v2"]
-    assert found.tasks == ("classify",)
+    assert sorted(model.name for model in found.models) == ["lenet5", "mobilenet_v2", "yolov4_tiny"]
+    assert found.tasks == ("classify", "detect")
     assert not found.problem
 
 
@@ -44,7 +44,7 @@ def test_plain_http_to_a_port_with_tls(far):
 
 def test_another_host_is_to_be_confirmed(far):
     if not far.remote:
-        pytest.skip("this server is on the loopback")
+        pytest.skip(f"this server is on the loopback: {far.reason}")
     with pytest.raises(TargetError, match="--remote"):
         Target.parse(far.url)
 

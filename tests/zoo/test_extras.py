@@ -3,6 +3,7 @@
 import pytest
 
 from zoo import extras
+from zoo.errors import MissingError
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,10 @@ def test_in_a_checkout_and_elsewhere_than_there(monkeypatch, tmp_path):
         ("opentelemetry.sdk", "tracing"),
         ("grpc_health", "grpc"),
         ("timm.models", "timm"),
+        ("matplotlib.pyplot", "loadtests"),
+        ("mlperf_loadgen", "loadtests"),
+        ("locust", "loadtests"),
+        ("atheris", "fuzz"),
         ("json", None),
         ("", None),
     ],
@@ -48,3 +53,13 @@ def test_the_extra_of_a_module(module, extra):
     said = extras.missing(ModuleNotFoundError("No module", name=module))
     assert said is None if extra is None else said.endswith(extras.install(extra))
     assert said is None or said.startswith(f"this needs {module}, which is not installed: pip install -e ")
+
+
+def test_what_is_required_is_looked_for_and_not_imported(monkeypatch):
+    monkeypatch.setitem(extras._EXTRAS, "no_such_library", "loadtests")
+    extras.require("json", "xml.dom")
+    with pytest.raises(MissingError) as error:
+        extras.require("json", "no_such_library", "neither_this")
+    assert str(error.value) == f"this needs no_such_library, which is not installed: {extras.install('loadtests')}"
+    with pytest.raises(MissingError, match="neither_this"):
+        extras.require("neither_this")

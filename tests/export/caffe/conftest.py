@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from export.caffe.schema import NetParameter
+from export.caffe.net import NetParameter
 
 HEIGHT, WIDTH = 29, 34
 
@@ -20,7 +20,7 @@ class CaffeFiles(NamedTuple):
     name: str
     prototxt: Path
     weights: Path
-    pictures: np.ndarray  # float32 [2, 3, 29, 34]
+    images: np.ndarray  # float32 [2, 3, 29, 34]
 
 
 def _layer(kind: str, name: str, bottom: str, top: str = "", settings: str = "") -> str:

@@ -22,6 +22,6 @@ with tempfile.TemporaryDirectory() as folder:
         files = write_network(name, Path(folder))
         net = cv2.dnn.readNetFromCaffe(str(files.prototxt), str(files.weights))
         net.enableFusion(False)
-        net.setInput(files.pictures)
+        net.setInput(files.images)
         answers[name] = net.forward("logits").reshape(2, -1)
 np.savez(Path(__file__).with_name("reference.npz"), **answers)

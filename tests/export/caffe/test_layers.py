@@ -11,13 +11,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from export.caffe.layers import LAYERS
-from export.caffe.net import Layer, read_net
-from export.caffe.schema import NetParameter
+from export.caffe.net import Layer, NetParameter, read_net
 from export.convert import convert
-from export.families.caffe import CaffeNetwork, build
+from export.families.caffe import build, rebuild
 from export.reference import Reference
-from zoo.card import Normalise, Recipe
+from zoo.card import Recipe
 from zoo.errors import ExportError
+from zoo.model_card import Normalise
 
 HEIGHT, WIDTH = 29, 34  # what the networks of `conftest.py` take
 
@@ -26,7 +26,7 @@ HEIGHT, WIDTH = 29, 34  # what the networks of `conftest.py` take
 def test_answers_as_opencv_does(caffe_files, with_prototxt):
     net = read_net(caffe_files.weights, caffe_files.prototxt if with_prototxt else None, None)
     with torch.no_grad():
-        logits = CaffeNetwork(net).eval()(torch.from_numpy(caffe_files.pictures)).numpy()
+        logits = rebuild(net)(torch.from_numpy(caffe_files.images)).numpy()
     with np.load(Path(__file__).with_name("reference.npz")) as reference:
         expected = reference[caffe_files.name]
     assert expected.std() > 0.1

@@ -5,9 +5,8 @@ import pytest
 import torch
 from google.protobuf import text_format
 
-from export.caffe.net import declared_input, read_net, trained_pixels
-from export.caffe.schema import NetParameter
-from export.families.caffe import CaffeNetwork
+from export.caffe.net import NetParameter, declared_input, read_net, trained_pixels
+from export.families.caffe import rebuild
 from zoo.errors import ExportError
 
 
@@ -48,7 +47,7 @@ layers { name: "loss" type: SOFTMAX_LOSS bottom: "a" bottom: "label" }
 def test_only_what_leads_to_the_answer(tmp_path, text, output, kinds, ends):
     net = read_net(write(tmp_path / "net.caffemodel", text), None, output)
     assert [layer.kind for layer in net.layers] == kinds
-    assert (net.picture, net.answer) == ends
+    assert (net.image, net.answer) == ends
 
 
 def old(layer: str) -> str:
@@ -72,9 +71,9 @@ def test_the_older_generation_answers_alike(caffe_files, tmp_path):
             layer.blobs.add(data=blob.data)  # without a shape: the older generation had four numbers instead
     path = tmp_path / "old.caffemodel"
     path.write_bytes(before.SerializeToString())
-    x = torch.from_numpy(caffe_files.pictures)
+    x = torch.from_numpy(caffe_files.images)
     with torch.no_grad():
-        expected, got = (CaffeNetwork(read_net(p, None, None)).eval()(x) for p in (caffe_files.weights, path))
+        expected, got = (rebuild(read_net(p, None, None))(x) for p in (caffe_files.weights, path))
     np.testing.assert_array_equal(got, expected)
 
 

@@ -44,7 +44,7 @@ def test_squeezenet_answers_as_opencv_does(squeezenet, pictures, photo, expected
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"recipe": Recipe(4, 4, "stretch")}, "do not take pictures of 4 x 4"),
+        ({"recipe": Recipe(4, 4, "stretch")}, "do not take images of 4 x 4"),
         ({"options": {"output": "prob"}}, "no layer writes 'prob': correct the option `output`"),
         ({"options": {"mean": 3}}, r"no option but `output`; this one has \['weights'\] and \['mean'\]"),
     ],

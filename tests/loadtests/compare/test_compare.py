@@ -81,3 +81,20 @@ def test_from_end_to_end(models, tmp_path):
     assert [line.split("|")[1] for line in again.output.splitlines()[1:5]] == [
         line.split("|")[1] for line in done.stdout.splitlines()[1:5]
     ]
+
+
+@pytest.mark.parametrize("name", ["compare", "scenarios"])
+def test_the_goals_in_the_kept_results_are_those_of_their_figures(name):
+    results = ROOT / "loadtests/results"
+    shown = CliRunner().invoke(main, ["--show", str(results / f"{name}.json")])
+    kept = (results / f"{name}.md").read_text()
+    assert shown.exit_code == 0, shown.output
+    goals = [line for line in kept.splitlines() if line.startswith("goal ")]
+    assert goals
+    assert set(goals) <= set(shown.output.splitlines())
+
+
+@pytest.mark.parametrize(("condition", "code"), [("*8 clients:p99>20ms", 3), ("*8 clients:p99>2s", 0)])
+def test_conditions_on_kept_results(condition, code):
+    path = ROOT / "loadtests/results/scenarios.json"
+    assert CliRunner().invoke(main, ["--show", str(path), "--fail-if", condition]).exit_code == code

@@ -52,7 +52,7 @@ def test_full_tests_decide():
     assert len(found.proofs) == 2
     full = [spec for spec in server.specs if spec.seconds == 60]
     assert {spec.min_queries for spec in full} == {1000}
-    assert {(s.seconds, s.min_queries) for s in server.specs if s not in full} == {(5.0, 100)}
+    assert {(s.seconds, s.min_queries) for s in server.specs if s not in full} == {(5.0, 300)}
 
 
 def test_the_tests_of_a_rate_have_other_arrivals_the_same_in_every_run():
@@ -88,8 +88,12 @@ def test_disturbed_tests_are_repeated_and_not_counted():
 
 
 def test_a_machine_that_is_never_quiet_is_measured_all_the_same():
-    found = find_capacity(Server(187.0, loud=lambda _: True).conduct, SPEC, Search(repeats=2))
+    server = Server(187.0, loud=lambda _: True)
+    found = find_capacity(server.conduct, SPEC, Search(repeats=2))
     assert 187 / 1.03 < found.rate <= 187
+    quiet = Server(187.0)
+    find_capacity(quiet.conduct, SPEC, Search(repeats=2))
+    assert len(server.specs) == len(quiet.specs) + 4
     assert all(trial.disturbance == LOUD for trial in found.proofs)
 
 

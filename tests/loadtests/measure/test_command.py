@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from loadtests.album import jpeg
 from loadtests.measure.__main__ import main
 from loadtests.report import SCHEMA_FILE, read_json
+from tests.loadtests.reach import KEY
 
 ROOT = Path(__file__).parents[3]
 SHORT = ["--seconds", "0.5", "--warm-up", "0", "--windows", "3", "--stability", "100%"]
@@ -38,6 +39,7 @@ def test_on_the_service(server, image, tmp_path):
     found = read_json(out)
     assert (found.tool, found.target.model, found.target.protocol) == ("measure", "mobilenet_v2", "http")
     assert found.settings["images"] == ["cup.jpg"]
+    assert found.details["disturbances"].keys() == {"1 client", "2 clients", "10 per second"}
     assert [one.name for one in found.measurements] == ["1 client", "2 clients", "10 per second"]
     for one in found.measurements:
         assert (one.errors, len(one.windows)) == (0, 3)
@@ -72,8 +74,11 @@ def test_how_it_ends(server, image, arguments, code, words):
         (["--fail-if", "p99"], "such as 'p99>50ms'"),
         (["--url", "http://192.0.2.1:3000"], "--remote"),
         (["--url", "http://127.0.0.1:9"], "is not reachable"),
-        (["--url", "grpc://127.0.0.1:9"], "perf_analyzer"),
-        (["--images", "pyproject.toml"], "no"),
+        (["--url", "grpc://127.0.0.1:9"], "is not reachable"),
+        (["--images", "pyproject.toml"], "pyproject.toml is no image"),
+        (["--images", "deploy"], "holds no photo"),
+        (["--json", "pyproject.toml/out.json"], "cannot be written"),
+        (["--markdown", "docs"], "docs is a folder"),
     ],
 )
 def test_what_is_wrong_is_said(arguments, words, monkeypatch):
@@ -82,3 +87,21 @@ def test_what_is_wrong_is_said(arguments, words, monkeypatch):
     assert done.exit_code in (1, 2)
     assert words in done.output
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(("way", "protocol"), [("url", "https"), ("grpc", "grpcs")])
+def test_a_server_with_tls_and_a_key_behind_a_prefix(far, image, tmp_path, way, protocol):
+    out = tmp_path / "out.json"
+    arguments = ["--url", getattr(far, way), *far.options, "--clients", "2", "--rate", "10", "--images", image]
+    arguments += ["--model", "mobilenet_v2", *SHORT]
+    refused = CliRunner().invoke(main, arguments)
+    done = CliRunner().invoke(main, [*arguments, "--api-key", KEY, "--json", str(out)])
+    assert refused.exit_code == 1
+    assert "needs a key" in refused.output
+    assert done.exit_code == 0, done.output
+    assert KEY not in out.read_text() + done.output
+    found = read_json(out)
+    assert (found.target.protocol, found.target.model, found.target.version) == (protocol, "mobilenet_v2", "1")
+    for one in found.measurements:
+        assert one.errors == 0 < one.requests
+        assert 0 < one.p50_ms <= one.p99_ms

@@ -3,6 +3,7 @@
 import pytest
 
 from loadtests.client import Load, Sample
+from loadtests.disturbance import Disturbance
 from loadtests.measure import loads
 from loadtests.measure.loads import ChosenLoad, Plan, measure
 from loadtests.measure.tables import notes, table
@@ -77,7 +78,7 @@ def test_fewer_than_three_windows_are_not_judged(answering):
 def test_notes(answering, load, given, words):
     answering(200, **given)
     found, _ = measured(load)
-    said = notes([found], PLAN)
+    said = notes([found], {}, PLAN)
     assert len(said) == len(words)
     for sentence, expected in zip(said, words, strict=True):
         assert sentence.startswith(f"{found.name}: ")
@@ -88,8 +89,17 @@ def test_a_server_that_does_not_keep_up_is_named(monkeypatch):
     slow = [Sample(0, n / 100, 5.0 + n / 100, 200) for n in range(100)]  # a second's requests take seven
     monkeypatch.setattr(loads.ChosenLoad, "send", lambda *_: Load(slow, 1.0))
     found, _ = measured(ChosenLoad(offered_per_s=100.0))
-    assert notes([found], PLAN) == [
+    assert notes([found], {}, PLAN) == [
         "100 per second: the server did not keep up; latencies grow with the length of the load."
+    ]
+
+
+def test_a_machine_that_was_not_quiet_is_named(answering):
+    answering(200)
+    found, _ = measured()
+    assert notes([found], {found.name: Disturbance(0.1, 0.0, 0.0)}, PLAN) == []
+    assert notes([found], {found.name: Disturbance(0.9, 0.0, 0.0)}, PLAN) == [
+        "8 clients: this machine was not quiet: other processes kept 0.90 cores busy."
     ]
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from loadtests.soak.judge import judge
-from loadtests.soak.load import Asked
+from loadtests.soak.load import Answered
 from loadtests.soak.watch import Record, read_metrics
 
 MINUTES = 6
@@ -17,10 +17,10 @@ def records(minutes=MINUTES, resident=lambda minute: 1000.0):
     return [record(10.0 * n, resident((n - 1) // 6)) for n in range(1, 6 * minutes + 1)]
 
 
-def asked(minutes=MINUTES, latency=lambda minute: 0.05):
+def answered(minutes=MINUTES, latency=lambda minute: 0.05):
     """Ten answers a second; the slowest 5 % of each minute take as long as `latency` says."""
     times = [n / 10 for n in range(600 * minutes)]
-    return [Asked(at, latency(int(at // 60)) if n % 20 == 0 else 0.01) for n, at in enumerate(times)]
+    return [Answered(at, latency(int(at // 60)) if n % 20 == 0 else 0.01) for n, at in enumerate(times)]
 
 
 def goods(*arguments):
@@ -28,7 +28,7 @@ def goods(*arguments):
 
 
 def test_all_is_well():
-    assert goods(records(), asked(), {}) == [True, True, True]
+    assert goods(records(), answered(), {}) == [True, True, True]
 
 
 @pytest.mark.parametrize(
@@ -43,19 +43,19 @@ def test_all_is_well():
     ],
 )
 def test_memory(resident, good):
-    assert goods(records(resident=resident), asked(), {})[1] is good
+    assert goods(records(resident=resident), answered(), {})[1] is good
 
 
 @pytest.mark.parametrize(
     ("last", "good"), [(0.05, True), (0.059, True), (0.061, False), (0.041, True), (0.039, False), (0.5, False)]
 )
 def test_latency(last, good):
-    latency = asked(latency=lambda minute: last if minute == MINUTES - 1 else 0.05)
+    latency = answered(latency=lambda minute: last if minute == MINUTES - 1 else 0.05)
     assert goods(records(), latency, {})[2] is good
 
 
 def test_errors():
-    finding = judge(records(), asked(), {"a": 1, "b": 3})[0]
+    finding = judge(records(), answered(), {"a": 1, "b": 3})[0]
     assert finding.good is False
     assert "4 errors" in str(finding)
     assert "3 x b, 1 x a" in str(finding)
@@ -64,10 +64,14 @@ def test_errors():
 
 
 def test_too_short_to_judge():
-    assert goods(records(minutes=3), asked(minutes=3), {}) == [True, None, None]
+    assert goods(records(minutes=3), answered(minutes=3), {}) == [True, None, None]
 
 
 METRICS = """\
+# TYPE process_resident_memory_bytes gauge
+process_resident_memory_bytes 3.21e+08
+# TYPE zooserve_processes gauge
+zooserve_processes 2.0
 # HELP zooserve_queue_depth Pictures under way
 # TYPE zooserve_queue_depth gauge
 zooserve_queue_depth{model="a"} 3.0
@@ -82,11 +86,11 @@ zooserve_gc_pause_seconds_sum 0.5
 
 
 def test_metrics():
-    depth, gc = read_metrics(METRICS)
-    assert depth == 7
-    assert gc == {"python_gc_collections_total": 7.0, "zooserve_gc_pause_seconds_sum": 0.5}
+    said = read_metrics(METRICS)
+    assert (said.queue_depth, said.resident_mb, said.processes) == (7, 321, 2)
+    assert said.gc == {"python_gc_collections_total": 7.0, "zooserve_gc_pause_seconds_sum": 0.5}
 
 
 @pytest.mark.parametrize("text", ["", "<html>", "zooserve_queue_depth{"])
 def test_metrics_that_say_nothing(text):
-    assert read_metrics(text) == (None, {})
+    assert read_metrics(text) == (None, None, 0, {})

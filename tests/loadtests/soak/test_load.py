@@ -1,13 +1,15 @@
 """The soak's clients against a small server: what counts as right, wrong, refused, hung up."""
 
 import asyncio
+import dataclasses
 import os
 
 import pytest
 
 from loadtests.client import run
-from loadtests.soak.load import Crowd, Mix
+from loadtests.soak.load import Clients, Mix
 from loadtests.soak.watch import Watch
+from loadtests.target import TASKS, Target
 
 ANSWER = b'{"predictions": [{"class_id": 1, "score": 0.5}]}'
 
@@ -18,24 +20,31 @@ def service(tiny):
     return tiny
 
 
-def soak(service, mix=Mix(0.0, 0.0), seconds=0.5, then=lambda: None):  # noqa: B008 - a tuple
-    crowd = Crowd(service.address, mix, timeout=1.0)
+def clients_of(service, mix=Mix(0.0, 0.0), tasks=TASKS):  # noqa: B008 - a tuple
+    target = Target.parse(f"http://127.0.0.1:{service.address.port}")
+    return Clients([dataclasses.replace(target, task=task, model="m") for task in tasks], mix, timeout=1.0)
+
+
+def soak(service, mix=Mix(0.0, 0.0), seconds=0.5, then=lambda: None, tasks=TASKS):  # noqa: B008
+    clients = clients_of(service, mix, tasks)
 
     async def both():
-        await crowd.learn()
+        await clients.learn()
         then()
-        await crowd.run(clients=4, seconds=seconds)
+        await clients.run(clients=4, seconds=seconds)
 
     run(both())
-    return crowd
+    return clients
 
 
-def test_all_questions_are_asked(service):
-    crowd = soak(service)
-    assert not crowd.errors
-    assert len(crowd.asked) > 50
-    assert set(service.paths) == {"/v1/classify", "/v1/detect", "/v1/segment", "/v1/segment?mask=none"}
-    assert all(0 < asked.latency < 1 and asked.at <= 1.5 for asked in crowd.asked)
+@pytest.mark.parametrize("tasks", [TASKS, ("detect",), ("classify", "detect")])
+def test_the_tasks_that_there_are_are_asked(service, tasks):
+    clients = soak(service, tasks=tasks)
+    assert not clients.errors
+    assert len(clients.answered) > 50
+    paths = {f"/v1/{task}?model=m" for task in tasks}
+    assert set(service.paths) == paths | ({"/v1/segment?model=m&mask=none"} if "segment" in tasks else set())
+    assert all(0 < one.latency < 1 and one.at <= 1.5 for one in clients.answered)
 
 
 @pytest.mark.parametrize(
@@ -48,26 +57,26 @@ def test_all_questions_are_asked(service):
     ],
 )
 def test_wrong_answers_are_errors(service, attribute, value, words):
-    crowd = soak(service, then=lambda: setattr(service, attribute, value))
-    assert not crowd.asked
-    assert crowd.errors
-    assert all(words in what for what in crowd.errors)
+    clients = soak(service, then=lambda: setattr(service, attribute, value))
+    assert not clients.answered
+    assert clients.errors
+    assert all(words in what for what in clients.errors)
 
 
 def test_rubbish_that_is_accepted_is_an_error(service):
-    crowd = soak(service, Mix(rubbish=1.0, hang_ups=0.0))
-    assert crowd.refused == 0
-    assert all("rubbish" in what and "200 where" in what for what in crowd.errors)
-    assert len(crowd.errors) == 7
+    clients = soak(service, Mix(rubbish=1.0, hang_ups=0.0))
+    assert clients.refused == 0
+    assert all("rubbish" in what and "200 where" in what for what in clients.errors)
+    assert len(clients.errors) == 7
 
 
 def test_hang_ups(service):
     service.seconds = 0.1
-    crowd = Crowd(service.address, Mix(rubbish=0.0, hang_ups=1.0), timeout=1.0)
-    run(crowd.run(clients=4, seconds=0.5))
-    assert crowd.hung_up >= 8
-    assert (crowd.asked, crowd.errors.total()) == ([], 0)
-    assert service.connections >= crowd.hung_up
+    clients = clients_of(service, Mix(rubbish=0.0, hang_ups=1.0))
+    run(clients.run(clients=4, seconds=0.5))
+    assert clients.hung_up >= 8
+    assert (clients.answered, clients.errors.total()) == ([], 0)
+    assert service.connections >= clients.hung_up
 
 
 def test_a_service_that_is_gone_ends_the_soak(service):
@@ -75,9 +84,9 @@ def test_a_service_that_is_gone_ends_the_soak(service):
         service.close = lambda: None  # once is enough
         closing()
 
-    crowd = soak(service, seconds=60.0, then=close)
-    assert crowd.gone
-    assert crowd.errors.total() >= 200
+    clients = soak(service, seconds=60.0, then=close)
+    assert clients.gone
+    assert clients.errors.total() >= 200
 
 
 def test_questions_must_be_answered_at_first(service):
@@ -88,13 +97,13 @@ def test_questions_must_be_answered_at_first(service):
 
 def test_records(service):
     found = []
-    crowd = Crowd(service.address, Mix(0.0, 0.0), timeout=1.0)
+    clients = clients_of(service)
 
     async def both():
-        await crowd.learn()
+        await clients.learn()
         service.body = b"other"
-        watching = asyncio.create_task(Watch(crowd, service.address, os.getpid(), 0.5, found.append).run())
-        await crowd.run(clients=2, seconds=1.3)
+        watching = asyncio.create_task(Watch(clients, service.address, os.getpid(), 0.5, found.append).run())
+        await clients.run(clients=2, seconds=1.3)
         watching.cancel()
 
     run(both())
@@ -103,3 +112,17 @@ def test_records(service):
     assert all(record.rate == 0 and record.p99 is None for record in found)
     assert all(record.resident_mb > 20 and record.processes >= 1 for record in found)
     assert found[0].queue_depth is None  # its /metrics says nothing of it
+
+
+def test_memory_of_another_machine_is_what_its_metrics_say(service):
+    service.body = b"process_resident_memory_bytes 5e8\nzooserve_processes 3\n"
+    found = []
+    clients = clients_of(service)
+
+    async def both():
+        watching = asyncio.create_task(Watch(clients, service.address, None, 0.3, found.append).run())
+        await asyncio.sleep(0.5)
+        watching.cancel()
+
+    run(both())
+    assert (found[0].resident_mb, found[0].processes) == (500.0, 3)

@@ -1,0 +1,84 @@
+"""Images in any form to the bytes of a file, and the images of a folder. Called by the clients."""
+
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from zooserve_client.errors import ImageError
+
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+_PNG_COLOURS = {1: 0, 3: 2, 4: 6}  # channels -> PNG's colour type: grey, RGB, RGBA
+
+
+class PilImage(Protocol):
+    """What is asked of a `PIL.Image.Image`; Pillow itself is not needed."""
+
+    def convert(self, mode: str) -> Any: ...
+
+
+ImageInput = bytes | str | os.PathLike[str] | npt.NDArray[np.uint8] | PilImage
+"""A file's bytes, its path, an array uint8 [H, W, 3] (RGB), [H, W, 4] (RGBA) or [H, W] (grey), or a PIL image."""
+
+
+def read_image(image: ImageInput) -> bytes:
+    """The bytes of an image's file. Arrays and PIL images become lossless PNGs of exactly their pixels.
+
+    Raises:
+        ImageError: the file cannot be read.
+        TypeError: it is none of the forms of `ImageInput`.
+        ValueError: an array of another shape or dtype.
+    """
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
+    if isinstance(image, str | os.PathLike):
+        try:
+            return Path(image).read_bytes()
+        except OSError as error:
+            raise ImageError(f"{os.fspath(image)}: {error.strerror or error}", "unreadable") from error
+    if hasattr(image, "convert"):
+        image = np.asarray(image.convert("RGB"))
+    if isinstance(image, np.ndarray):
+        return _png(image)
+    raise TypeError(f"an image is bytes, a path, a uint8 array or a PIL image, not {type(image).__name__}")
+
+
+def images_in(folder: str | os.PathLike[str]) -> list[Path]:
+    """All image files of a folder and the folders in it, by their names; hidden ones are left out.
+
+    Raises:
+        NotADirectoryError: there is no such folder.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise NotADirectoryError(f"{root} is no folder")
+    return sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in _SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    )
+
+
+def _png(array: npt.NDArray[Any]) -> bytes:
+    """Write a PNG (ISO 15948), compressed quickly."""
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in _PNG_COLOURS or 0 in array.shape:
+        raise ValueError(
+            f"an array of {array.dtype} {list(array.shape)}: expected uint8 [H, W, 3], [H, W, 4] or [H, W]"
+        )
+    height, width = array.shape[:2]
+    rows = np.zeros((height, 1 + width * channels), np.uint8)
+    rows[:, 1:] = array.reshape(height, -1)
+    rows[:, 1 + channels :] -= array.reshape(height, -1)[:, :-channels]  # filter 1: the difference from the left
+    rows[:, 0] = 1
+    header = struct.pack(">IIBBBBB", width, height, 8, _PNG_COLOURS[channels], 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.data, 1)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )

@@ -1,0 +1,1 @@
+"""Commands that need both `export` and `service`; nothing imports them."""

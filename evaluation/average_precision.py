@@ -1,0 +1,187 @@
+"""COCO's AP and AR by pycocotools, of boxes, and of masks where the answers carry them: the judge of `coco`.
+
+pycocotools takes an annotation id of 0 for "not matched", lets the last annotation of an id stand for all of them, and
+drops ids that do not sort together. So it is given ids that are made here, and nothing of the file's.
+"""
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from pycocotools import mask as coco
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from evaluation.dataset import ClassScore, DataError, Example, Measure, Scores
+from evaluation.outlines import Box, Outline
+from service.results import Result, RunLength
+from zoo.served_card import ServedCard
+
+WORDS: Mapping[str, Any] = {"score_threshold": 0.001, "iou_threshold": 0.65, "max_detections": 100}
+"""The options of published evaluations: nearly every candidate counts, at its rank."""
+
+_STATS = (
+    *("AP", "AP50", "AP75", "AP small", "AP medium", "AP large"),
+    *("AR1", "AR10", "AR", "AR small", "AR medium", "AR large"),
+)
+_NOT_COUNTED = -1.0  # an area outside of every range: the object may be found or not
+_Id = int | float | str
+
+
+class Object(NamedTuple):
+    """An object that is to be found.
+
+    Attributes:
+        image: id of its picture.
+        class_id: the model's.
+        box: x, y, width, height; None: the one round its outline.
+        area: in pixels; None: that of the outline where masks are judged, else of the box, as pycocotools has it for
+            answers.
+        crowd: many objects in one: every answer within it is left out.
+        ignore: may be found or not, as VOC's difficult ones. pycocotools forgets it.
+        outline: None where the file has none.
+        where: in the file, for messages.
+    """
+
+    image: _Id
+    class_id: int
+    box: Box | None
+    area: float | None
+    crowd: bool
+    ignore: bool
+    outline: Outline | None
+    where: str
+
+
+class _Verdict(NamedTuple):
+    """One picture's objects and answers, as pycocotools wants them, by `bbox` and `segm`; without ids."""
+
+    truth: dict[str, list[dict[str, Any]]]
+    found: dict[str, list[dict[str, Any]]]
+
+
+class MeanAveragePrecision:
+    """COCO's AP and AR, of boxes, and of masks where the answers carry them."""
+
+    def __init__(
+        self, objects: Sequence[Object], sizes: Mapping[_Id, tuple[float | None, float | None]], card: ServedCard
+    ) -> None:
+        """Prepare.
+
+        Args:
+            objects: the truth.
+            sizes: width and height of each picture by id, as the truth's file has them; None where it does not say.
+            card: of the model.
+        """
+        self._kinds = ("segm", "bbox") if card.task == "segment" else ("bbox",)
+        self.words: Mapping[str, Any] = dict(WORDS) | ({"mask": "rle"} if card.task == "segment" else {})
+        self._labels = card.labels
+        self._sizes = sizes
+        self._objects: dict[_Id, list[Object]] = {}
+        for one in objects:
+            self._objects.setdefault(one.image, []).append(one)
+        self._classes = sorted({one.class_id for one in objects})
+        self._verdicts: list[_Verdict] = []
+
+    def compare(self, example: Example, result: Result) -> _Verdict:
+        width, height = result.image.width, result.image.height
+        noted = self._sizes[example.truth]
+        if any(side not in (None, own) for side, own in zip(noted, (width, height), strict=True)):
+            raise DataError(
+                f"the annotations are of {noted[0]} x {noted[1]} pixels, the picture has {width} x {height}, turned as "
+                "its EXIF says"
+            )
+        truth: dict[str, list[dict[str, Any]]] = {kind: [] for kind in self._kinds}
+        for one in self._objects.get(example.truth, ()):
+            for kind, entry in self._entries(one, width, height).items():
+                truth[kind].append(entry)
+        found = {kind: [_answer(answer, kind) for answer in result.predictions] for kind in self._kinds}
+        return _Verdict(truth, found)
+
+    def add(self, verdict: _Verdict) -> None:
+        self._verdicts.append(verdict)
+
+    def scores(self) -> Scores:
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
+            found = {kind: self._evaluate(kind) for kind in self._kinds}
+        (measures, per_class), *boxes = found.values()
+        if not measures:
+            raise DataError("no object in the pictures that were judged counts: there is nothing to find")
+        if boxes:
+            measures = [
+                Measure(f"{name} {one.name}", one.value)
+                for name, part in (("mask", measures), ("box", boxes[0][0]))
+                for one in part
+            ]
+        return Scores(measures, "AP", per_class, [])
+
+    def _entries(self, one: Object, width: int, height: int) -> dict[str, dict[str, Any]]:
+        """An object as pycocotools wants it, by what is judged."""
+        runs = None
+        if one.outline is not None and (one.box is None or "segm" in self._kinds):
+            try:
+                runs = one.outline.encode(width, height)
+            except DataError as error:
+                raise DataError(f"{one.where}: {error}") from error
+        box = one.box if one.box is not None else tuple(map(float, coco.toBbox(runs)))
+        base = {"category_id": one.class_id, "iscrowd": int(one.crowd), "bbox": list(box)}
+        entries = {}
+        for kind in self._kinds:
+            own = float(coco.area(runs)) if kind == "segm" else box[2] * box[3]
+            # What covers no pixel cannot be found.
+            area = _NOT_COUNTED if one.ignore or not own else one.area or own
+            entries[kind] = base | {"area": area} | ({"segmentation": runs} if kind == "segm" else {})
+        return entries
+
+    def _evaluate(self, kind: str) -> tuple[list[Measure], list[ClassScore]]:
+        truth = COCO()
+        truth.dataset = {
+            "info": {},
+            # pycocotools asks for sizes, and does not use them for run lengths.
+            "images": [{"id": i, "height": 0, "width": 0} for i in range(len(self._verdicts))],
+            "categories": [{"id": class_id} for class_id in self._classes],
+            "annotations": _numbered(verdict.truth[kind] for verdict in self._verdicts),
+        }
+        truth.createIndex()
+        found = [
+            one
+            for one in _numbered(verdict.found[kind] for verdict in self._verdicts)
+            if one["category_id"] in set(self._classes)
+        ]
+        # `loadRes` wants at least one, and takes an object's size from its box where there is one.
+        evaluation = COCOeval(truth, truth.loadRes(found) if found else COCO(), kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        measures = [
+            Measure(name, float(value))
+            for name, value in zip(_STATS, evaluation.stats, strict=True)
+            if value >= 0  # -1: there was nothing of that size
+        ]
+        precision = evaluation.eval["precision"][:, :, :, 0, -1]  # [IoU, recall, category] over all sizes
+        per_class = []
+        for k, class_id in enumerate(evaluation.params.catIds):
+            of_class = precision[:, :, k]
+            if (of_class > -1).any():
+                each = truth.loadAnns(truth.getAnnIds(catIds=[class_id]))
+                count = sum(not one["iscrowd"] and one["area"] >= 0 for one in each)
+                per_class.append(ClassScore(self._labels[class_id], float(np.mean(of_class[of_class > -1])), count))
+        return measures, per_class
+
+
+def _answer(found: Any, kind: str) -> dict[str, Any]:
+    """An answer as pycocotools wants it."""
+    entry: dict[str, Any] = {"category_id": found.class_id, "score": found.score}
+    if kind == "bbox":
+        x0, y0, x1, y1 = found.box
+        return entry | {"bbox": [x0, y0, x1 - x0, y1 - y0]}
+    assert isinstance(found.mask, RunLength)  # noqa: S101, the judge asked for run lengths
+    return entry | {"segmentation": {"size": list(found.mask.size), "counts": found.mask.counts}}
+
+
+def _numbered(pictures: Any) -> list[dict[str, Any]]:
+    """Entries of all pictures with ids of their own, from 1, and their pictures' numbers."""
+    entries = [one | {"image_id": image} for image, of_image in enumerate(pictures) for one in of_image]
+    return [one | {"id": number} for number, one in enumerate(entries, start=1)]

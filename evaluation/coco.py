@@ -1,0 +1,204 @@
+"""COCO's `instances_*.json`: object detection and instance segmentation. Called by `recognise`.
+
+pycocotools believes whatever such a file says, so everything that it would misread is put right here or refused with a
+sentence: ids are made anew by `average_precision`, and what the file leaves open is computed. Notes say what was left
+out.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from evaluation.average_precision import WORDS, MeanAveragePrecision, Object
+from evaluation.classes import match
+from evaluation.dataset import DataError, Dataset, Example
+from evaluation.outlines import Outline, read_outline
+from zoo.served_card import ServedCard
+
+_Id = int | float | str
+_Flag = int | float | bool | None
+_Side = Annotated[int, Meta(gt=0)] | Annotated[float, Meta(gt=0)] | None
+_Box = Annotated[list[float], Meta(max_length=4)]
+_SHOWN = 5  # names that a message lists
+
+
+class _Image(Struct):
+    id: _Id
+    file_name: str
+    width: _Side = None
+    height: _Side = None
+
+
+class _Category(Struct):
+    id: _Id
+    name: str
+
+
+class _Annotation(Struct):
+    image_id: _Id
+    category_id: _Id
+    bbox: _Box | None = None
+    area: float | None = None
+    iscrowd: _Flag = 0
+    ignore: _Flag = 0
+    segmentation: Any = None
+
+
+class Instances(Struct):
+    """What is read of a COCO `instances_*.json`. The annotations' own ids are not: nothing needs them."""
+
+    images: list[_Image]
+    categories: list[_Category]
+    annotations: list[_Annotation]
+
+
+def read_coco(folder: Path, annotations: Path, card: ServedCard) -> Dataset:
+    """Read COCO's instances and match their categories' names to the model's labels.
+
+    Categories that the model does not know, annotations of images that the file does not list, and boxes without an
+    area are left out of the evaluation, which the notes say. Several categories of one name are one class.
+
+    Args:
+        folder: of the pictures.
+        annotations: `instances_*.json`.
+        card: of the model.
+
+    Raises:
+        DataError: it is no such file, it contradicts itself, or it holds no object that the model knows.
+    """
+    try:
+        data = annotations.read_bytes().removeprefix(b"\xef\xbb\xbf")  # a byte order mark, as Windows' programs write
+        instances = msgspec.json.decode(data, type=Instances)
+    except msgspec.DecodeError as error:
+        raise DataError(f"{annotations} is no COCO file of instances: {error}") from error
+    try:
+        images = _images(instances.images)
+        classes, absent = _classes(instances.categories, card)
+        objects, notes = _objects(instances.annotations, images, classes, card)
+    except DataError as error:
+        raise DataError(f"{annotations}: {error}") from error
+    notes.insert(0, ", ".join(f"{name} {value:g}" for name, value in WORDS.items()))
+    if absent:
+        notes.append(f"left out, since the model does not know them: {', '.join(absent)}")
+    order = sorted(images, key=lambda one: (isinstance(one, str), one))  # numbers as numbers, before texts
+    examples = [Example(images[one].file_name, (folder / images[one].file_name).read_bytes, one) for one in order]
+    sizes = {
+        one: (image.width and int(image.width), image.height and int(image.height)) for one, image in images.items()
+    }
+    return Dataset("coco", examples, MeanAveragePrecision(objects, sizes, card), tuple(notes))
+
+
+def _key(name: _Id) -> _Id:
+    """An id as the whole file means it: some programs write a number as text, or as a float, in one place only."""
+    whole = name.isdecimal() if isinstance(name, str) else name == int(name)
+    return int(name) if whole else name
+
+
+def _images(listed: Sequence[_Image]) -> dict[_Id, _Image]:
+    """The images by id."""
+    images: dict[_Id, _Image] = {}
+    files: dict[str, _Id] = {}
+    for image in listed:
+        name = _key(image.id)
+        if (other := images.setdefault(name, image)) is not image:
+            raise DataError(
+                f"the image id {name} is that of {other.file_name} and of {image.file_name}; give each its own"
+            )
+        if files.setdefault(image.file_name, name) != name:
+            raise DataError(
+                f"{image.file_name} is listed twice, as image {files[image.file_name]} and {name}; join them"
+            )
+    return images
+
+
+def _classes(listed: Sequence[_Category], card: ServedCard) -> tuple[dict[_Id, int | None], list[str]]:
+    """The model's class ids by the file's category ids, None where the model has no such class; and those names."""
+    names: dict[_Id, str] = {}
+    for category in listed:
+        name = _key(category.id)
+        if names.setdefault(name, category.name) != category.name:
+            raise DataError(
+                f"the category id {name} is that of {names[name]!r} and of {category.name!r}; give each its own"
+            )
+    classes: dict[_Id, int | None] = {}
+    for name, label in names.items():
+        try:
+            classes[name] = match([label], card.labels)[label]
+        except DataError:
+            classes[name] = None
+    absent = [names[name] for name, class_id in classes.items() if class_id is None]
+    if len(absent) == len(classes):
+        raise DataError(
+            f"{card.name} knows none of the {len(absent)} categories ({', '.join(absent[:_SHOWN])}, ...); its own are "
+            f"{', '.join(card.labels[:_SHOWN])}, ..."
+        )
+    return classes, absent
+
+
+def _objects(
+    listed: Sequence[_Annotation],
+    images: Mapping[_Id, _Image],
+    classes: Mapping[_Id, int | None],
+    card: ServedCard,
+) -> tuple[list[Object], list[str]]:
+    """The objects of classes that the model knows, and what was left out or looks wrong."""
+    objects = []
+    strays = empty = outside = 0
+    for number, one in enumerate(listed):
+        where = f"annotations[{number}]"
+        image, category = images.get(_key(one.image_id)), _key(one.category_id)
+        if image is None:
+            strays += 1
+            continue
+        if category not in classes:
+            known = ", ".join(map(str, list(classes)[:_SHOWN]))
+            raise DataError(f"{where} has the category_id {category}; the file's categories are {known}, ...")
+        class_id = classes[category]
+        if class_id is None:
+            continue
+        outline = read_outline(one.segmentation, where)
+        box = _box(one.bbox, outline, where)
+        if outline is None and card.task == "segment":
+            raise DataError(f"{where} has no `segmentation`, and {card.name} is judged by its masks")
+        if box is not None and not (box[2] > 0 and box[3] > 0):
+            empty += 1
+            continue
+        outside += box is not None and _leaves(box, image)
+        # An area of 0 is what programs write that do not compute it.
+        area = one.area if one.area and one.area > 0 else None
+        objects.append(
+            Object(_key(one.image_id), class_id, box, area, bool(one.iscrowd), bool(one.ignore), outline, where)
+        )
+    if strays and strays == len(listed):
+        raise DataError(
+            f"none of the {strays} annotations is of an image that the file lists: the first has the image_id "
+            f"{listed[0].image_id!r}, the first image the id {next(iter(images), None)!r}"
+        )
+    if not objects:
+        raise DataError(f"holds no object of a class that {card.name} knows, so there is nothing to find")
+    told = (
+        (strays, "annotations left out: the file does not list their images"),
+        (empty, "annotations left out: their boxes have no area, so nothing could match them"),
+        (outside, "boxes reach out of their pictures: `bbox` is [x, y, width, height] in pixels"),
+    )
+    return objects, [f"{count} {text}" for count, text in told if count]
+
+
+def _box(given: list[float] | None, outline: Outline | None, where: str) -> tuple[float, float, float, float] | None:
+    """The box as x, y, width, height; None where it is the one round run lengths, which are read with their picture."""
+    if given:
+        if len(given) != 4 or min(given[2:]) < 0:
+            raise DataError(f"{where} has the bbox {given}; expected [x, y, width, height], which are not negative")
+        return given[0], given[1], given[2], given[3]
+    if outline is None:
+        raise DataError(f"{where} has neither `bbox` nor `segmentation`: say where the object is")
+    return outline.box
+
+
+def _leaves(box: tuple[float, float, float, float], image: _Image) -> bool:
+    """Whether a box reaches more than a pixel out of its picture."""
+    x, y, width, height = box
+    return min(x, y) < -1 or x + width > (image.width or x + width) + 1 or y + height > (image.height or y + height) + 1

@@ -1,0 +1,86 @@
+"""Where COCO's file of instances lies, by the layouts in which datasets are published. Called by `recognise`.
+
+- `instances.json`, `instances_*.json` or Roboflow's `_annotations.coco.json` among the images, or above their folder;
+- `annotations/instances_val2017.json` beside `val2017/` or `images/val2017/` (COCO), and beside `images/` (CVAT).
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from evaluation.dataset import SUFFIXES, DataError
+
+_NAMES = ("instances.json", "_annotations.coco.json")
+
+
+class Layout(NamedTuple):
+    """A folder of images and the file of their instances."""
+
+    images: Path
+    annotations: Path
+
+
+def find_instances(data: str | Path) -> Layout | None:
+    """Find the instances of the images in `data`, which is their folder or the one above it.
+
+    Returns:
+        None where there are none.
+
+    Raises:
+        DataError: several files may be meant.
+    """
+    folder = Path(os.path.abspath(data))  # noqa: PTH100 - links are not followed: what lies beside them is meant
+    if _holds_images(folder):
+        files = _of_images(folder)
+        return Layout(_short(folder), _short(files)) if files else None
+    found = []
+    for file in _instances((folder, folder / "annotations")):
+        name = file.stem.removeprefix("instances_")
+        images = next(
+            (one for one in (folder / name, folder / "images" / name, folder / "images") if one.is_dir()), None
+        )
+        if images is not None:
+            found.append(Layout(_short(images), _short(file)))
+    if len(found) > 1:
+        raise DataError(
+            f"{data} holds several datasets: {_listed(one.annotations for one in found)}. Give the folder of images, "
+            f"such as {found[0].images}, or --annotations"
+        )
+    return found[0] if found else None
+
+
+def _of_images(folder: Path) -> Path | None:
+    """The file that goes with a folder of images."""
+    above, name = folder.parent, f"instances_{folder.name}.json"
+    named = (above / "annotations" / name, above / name, above.parent / "annotations" / name)
+    among = _instances((folder,))
+    beside = _instances((above / "annotations", above))
+    for files in (among, [one for one in named if one.is_file()][:1], beside):
+        if len(files) > 1:
+            raise DataError(f"{folder}: several files may have its instances: {_listed(files)}. Say --annotations")
+        if files:
+            return files[0]
+    return None
+
+
+def _instances(folders: Iterable[Path]) -> list[Path]:
+    """The files of instances in folders; one that is called `instances.json` goes before all others of its folder."""
+    found: list[Path] = []
+    for folder in folders:
+        exact = [folder / name for name in _NAMES if (folder / name).is_file()]
+        found += exact[:1] or sorted(one for one in folder.glob("instances_*.json") if one.is_file())
+    return found
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(one.suffix.lower() in SUFFIXES and not one.name.startswith(".") for one in folder.iterdir())
+
+
+def _short(path: Path) -> Path:
+    """As a user would write it: relative, where it lies below the working directory."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _listed(files: Iterable[Path]) -> str:
+    return ", ".join(str(_short(file)) for file in files)

@@ -1,0 +1,99 @@
+"""The forms in which COCO's files say where an object is (`segmentation`), read strictly. Called by `coco`.
+
+pycocotools takes two points for a box, fails on an empty list, and counts pixels of run lengths that do not fit.
+"""
+
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+from pycocotools import mask as coco
+from zooserve_client import rle
+
+from evaluation.dataset import DataError
+
+Box = tuple[float, float, float, float]
+
+
+class Outline(NamedTuple):
+    """Where an object is: polygons [x0, y0, x1, y1, ...], or run lengths with the size of their picture.
+
+    Attributes:
+        polygons: each of at least three points, in pixels of the picture; there may be none.
+        counts: run lengths down the columns, those outside first, as they are or compressed.
+        size: height and width of the run lengths' picture.
+    """
+
+    polygons: list[list[float]]
+    counts: list[int] | str | None = None
+    size: tuple[int, int] | None = None
+
+    @property
+    def box(self) -> Box | None:
+        """The box round the polygons: x, y, width, height. None for run lengths."""
+        if self.counts is not None:
+            return None
+        points = np.array([*chain.from_iterable(self.polygons)] or [0.0, 0.0]).reshape(-1, 2)
+        (x0, y0), (x1, y1) = points.min(0).tolist(), points.max(0).tolist()
+        return x0, y0, x1 - x0, y1 - y0
+
+    def encode(self, width: int, height: int) -> dict[str, Any]:
+        """As compressed run lengths of a picture of `width` x `height` pixels, `{"size": ..., "counts": bytes}`.
+
+        Raises:
+            DataError: they are of a picture of another size, or broken.
+        """
+        empty = {"size": [height, width], "counts": [height * width]}
+        if self.counts is None:
+            if not self.polygons:
+                return dict(coco.frPyObjects(empty, height, width))
+            furthest = max(abs(value) for polygon in self.polygons for value in polygon)
+            if furthest > 3 * max(width, height):  # pycocotools walks along every line, wherever it leads
+                raise DataError(f"a polygon reaches {furthest:g} pixels far in a picture of {width} x {height}")
+            return dict(coco.merge(coco.frPyObjects(self.polygons, height, width)))
+        if self.size != (height, width):
+            raise DataError(f"run lengths are of {self.size} pixels (height, width), the picture is {width} x {height}")
+        if isinstance(self.counts, str):
+            try:
+                rle.decode(self.counts, height, width)
+            except ValueError as error:
+                raise DataError(str(error)) from error
+            return {"size": [height, width], "counts": self.counts.encode("ascii")}
+        if sum(self.counts) != height * width:
+            raise DataError(f"run lengths cover {sum(self.counts)} pixels, expected {height} x {width}")
+        return dict(coco.frPyObjects(empty | {"counts": self.counts}, height, width))
+
+
+def read_outline(given: Any, where: str) -> Outline | None:
+    """Read a `segmentation`: polygons, one polygon, or run lengths, compressed or not. None where there is none.
+
+    Polygons of one or two points cover nothing and are left out.
+
+    Args:
+        given: as JSON has it.
+        where: it stands, for messages.
+
+    Raises:
+        DataError: it has none of these forms.
+    """
+    if given is None or given in ({}, []):
+        return None
+    if isinstance(given, dict):
+        counts, size = given.get("counts"), given.get("size")
+        whole = isinstance(counts, list) and all(type(run) is int and run >= 0 for run in counts)
+        if not (whole or isinstance(counts, str)) or not isinstance(size, list) or not _are_numbers(size, 2):
+            raise DataError(f"{where}: run lengths need `size` [height, width] and `counts`, whole numbers or a text")
+        return Outline([], counts, (int(size[0]), int(size[1])))
+    polygons = [given] if _are_numbers(given) else given
+    if not isinstance(polygons, list) or not all(_are_numbers(one) and len(one) % 2 == 0 for one in polygons):
+        raise DataError(f"{where}: a `segmentation` is a list of polygons [x0, y0, x1, y1, ...], or run lengths")
+    return Outline([[float(value) for value in one] for one in polygons if len(one) >= 6])
+
+
+def _are_numbers(value: Any, count: int | None = None) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value or not count)
+        and all(type(one) in (int, float) for one in value)
+        and (count is None or len(value) == count)
+    )

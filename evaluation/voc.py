@@ -1,0 +1,125 @@
+"""Semantic segmentation and salient objects: pictures beside masks of class ids, as Pascal VOC stores them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from evaluation.dataset import ClassScore, Confusion, DataError, Dataset, Example, Measure, Scores, pictures_in
+from service.results import Result, Segment
+from service.vision.masks import decode
+from zoo.served_card import ServedCard
+
+_IGNORE = 255
+LAYOUTS = (("JPEGImages", "SegmentationClass"), ("images", "masks"), ("images", "labels"), ("images", "annotations"))
+"""Names of the folders of pictures and of masks that are looked for."""
+
+
+def layout(folder: Path) -> tuple[Path, Path] | None:
+    """The folders of pictures and of masks in a folder, where it has them under names of `LAYOUTS`."""
+    for pictures, masks in LAYOUTS:
+        if (folder / pictures).is_dir() and (folder / masks).is_dir():
+            return folder / pictures, folder / masks
+    return None
+
+
+def read_voc(pictures: Path, masks: Path, card: ServedCard) -> Dataset:
+    """Pair masks (`NAME.png`) with pictures of the same name.
+
+    A mask's pixels, of palette or grey, are class ids; 255 is ignored. For a model of salient objects everything but 0
+    is the object; and 255 too, where the mask is grey.
+
+    Raises:
+        DataError: no mask has a picture.
+    """
+    by_name = {path.relative_to(pictures).with_suffix(""): path for path in pictures_in(pictures)}
+    examples = []
+    for mask in pictures_in(masks):
+        picture = by_name.get(mask.relative_to(masks).with_suffix(""))
+        if picture is not None:
+            examples.append(Example(picture.name, picture.read_bytes, mask))
+    if not examples:
+        raise DataError(f"no mask in {masks} has the name of a picture in {pictures}")
+    salient = any(output.name == "alpha" for output in card.outputs)
+    note = f"{len(examples)} masks; {_IGNORE} is ignored"
+    return Dataset("voc", examples, MeanIoU(card.labels, salient=salient), (note,))
+
+
+class MeanIoU:
+    """Counts pixels by what they are and what they were taken for."""
+
+    def __init__(self, labels: Sequence[str], *, salient: bool = False) -> None:
+        self.words: Mapping[str, Any] = {"mask": "rle"}
+        self._labels = labels
+        self._salient = salient
+        self._counts = np.zeros((len(labels), len(labels)), np.int64)
+
+    def compare(self, example: Example, result: Result) -> npt.NDArray[np.int64]:
+        truth = self._read(example.truth)
+        height, width = truth.shape
+        if (width, height) != (result.image.width, result.image.height):
+            raise DataError(
+                f"the mask {example.truth.name} has {width} x {height} pixels, its picture {result.image.width} x "
+                f"{result.image.height}"
+            )
+        answer = np.zeros_like(truth)
+        for found in result.predictions:
+            if isinstance(found, Segment) and found.mask is not None:
+                answer[decode(found.mask, width, height) > 127] = found.class_id
+        return confusion(truth, answer, len(self._labels))
+
+    def add(self, verdict: npt.NDArray[np.int64]) -> None:
+        self._counts += verdict
+
+    def scores(self) -> Scores:
+        if not self._counts.any():
+            raise DataError(f"every pixel of the masks is {_IGNORE}, which is ignored: there is nothing to judge")
+        right = np.diag(self._counts).astype(np.float64)
+        truth, answers = self._counts.sum(1), self._counts.sum(0)
+        union = truth + answers - right
+        there = np.flatnonzero(union)
+        iou = right[there] / union[there]
+        recall = right[truth > 0] / truth[truth > 0]
+        measures = [
+            Measure("mIoU", float(iou.mean())),
+            Measure("pixel accuracy", float(right.sum() / self._counts.sum())),
+            Measure("mean class accuracy", float(recall.mean())),
+        ]
+        per_class = [
+            ClassScore(self._labels[i], value, int(truth[i]))
+            for i, value in zip(there.tolist(), iou.tolist(), strict=True)
+        ]
+        pairs = [
+            Confusion(self._labels[i], self._labels[j], int(self._counts[i, j]))
+            for i, j in np.argwhere(self._counts).tolist()
+        ]
+        return Scores(measures, "IoU", per_class, pairs)
+
+    def _read(self, path: Path) -> npt.NDArray[np.uint8]:
+        try:
+            with Image.open(path) as image:
+                mode, ids = image.mode, np.asarray(image).astype(np.uint8)
+        except (OSError, SyntaxError) as error:
+            raise DataError(f"the mask {path.name} cannot be read: {error}") from error
+        if mode not in ("1", "L", "P"):
+            raise DataError(f"the mask {path.name} has the mode {mode}; expected class ids, as a palette or in grey")
+        if self._salient:
+            if mode == "P":
+                return np.where(ids == _IGNORE, ids, np.minimum(ids, 1))
+            return (ids > (127 if ids.max() > 1 else 0)).astype(np.uint8)
+        highest = int(ids[ids != _IGNORE].max(initial=0))
+        if highest >= len(self._labels):
+            raise DataError(
+                f"the mask {path.name} has the class id {highest}, and the model has {len(self._labels)} labels"
+            )
+        return ids
+
+
+def confusion(truth: npt.NDArray[np.uint8], answer: npt.NDArray[np.uint8], classes: int) -> npt.NDArray[np.int64]:
+    """Count pixels [truth, answer], int64 [classes, classes], of two maps of class ids; truth 255 is ignored."""
+    seen = truth != _IGNORE
+    pairs = truth[seen].astype(np.int64) * classes + answer[seen]
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)

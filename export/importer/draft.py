@@ -1,0 +1,292 @@
+"""Proposes a card for an ONNX file: from what the file says and the user states; the rest is assumed.
+
+`export.importer.adding` calls `draft_onnx`; `export.importer.trial` then chooses among the possible normalisations.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from export.importer.graph import Graph, inspect
+from export.importer.labels import shown_names, write_names
+from export.importer.options import ImportOptions
+from export.importer.photos import inputs
+from export.importer.pixels import onnx_pixels
+from export.importer.rows import choose_layout, counts
+from export.onnx_file.external import find_data_files
+from zoo.card import Licence, Recipe, Task
+from zoo.errors import ExportError
+from zoo.hashing import sha256_of
+from zoo.labels import read_labels
+from zoo.model_card import AnyCard, ModelCard, Normalise, Source
+
+Answers = dict[str, npt.NDArray[np.float32]]
+AGPL = "AGPL-3.0-only"
+_USUAL_LABELS = {("classify", 1000): "imagenet1k", ("detect", 80): "coco80", ("segment", 21): "voc21"}
+
+
+class Finding(NamedTuple):
+    """What was found out about one property of the model, as a row of the report.
+
+    Attributes:
+        what: name of the property, such as `task` or `resize`.
+        value: in words.
+        known_from: where the value comes from: `the file`, `given`, or `assumed: ...`.
+    """
+
+    what: str
+    value: str
+    known_from: str
+
+
+@dataclass
+class Draft:
+    """A proposed card. Only its normalisation may still be open.
+
+    Attributes:
+        card: the proposal.
+        labels: class names by class id; none of a graph that takes tensors.
+        findings: what is known about the model, for the report.
+        candidates: possible normalisations by name; where there are several, a trial chooses.
+    """
+
+    card: AnyCard
+    labels: tuple[str, ...]
+    findings: list[Finding]
+    candidates: dict[str, Normalise] = field(default_factory=dict)
+
+
+def draft_onnx(path: Path, stated: ImportOptions, scratch: Path) -> Draft:
+    """Propose the card of an ONNX file.
+
+    Args:
+        path: of the file.
+        stated: by the user; it overrides what the file says.
+        scratch: folder for the label file, where the labels are noted in the ONNX file.
+
+    Raises:
+        ExportError: naming what the file lacks, or what has to be said because the file does not say it.
+        CardError: the label file is missing or has an empty line.
+    """
+    graph = inspect(path, stated.layout)
+    noted = graph.notes.task(path)
+    (height, width), why_size = _size(graph, stated)
+    answers = graph.answers(height, width)
+    task, why_task = _task(graph, stated, answers, noted)
+    instances = task == "segment" and any(answer.ndim == 3 for answer in answers.values())
+    family = "yolo_onnx" if task == "detect" or instances else "onnx"
+    output, why_output = _output(graph, stated, "detect" if instances else task, answers)
+    possible = _classes(graph, task, answers, output, (height, width))
+    labels, why_labels = _labels(graph, stated, task, possible, f"{output!r} {list(answers[output].shape)}", scratch)
+    classes = read_labels(labels)
+    options: dict[str, str | int | float | bool] = {"output": output} if len(answers) > 1 else {}
+    if graph.layout == "nhwc":
+        options["channels_last"] = True
+    if task == "classify" and _is_softmax(answers[output]):
+        options["probabilities"] = True
+    if family == "yolo_onnx" and graph.layout == "nhwc":
+        raise ExportError(f"{path}: takes [N, H, W, C]; export the detector with its channels first, [N, 3, H, W]")
+    recipe, why_recipe = _recipe(graph, stated, task, height, width)
+    candidates, why_candidates = onnx_pixels(graph, stated, family)
+    kind = "probabilities" if "probabilities" in options else "raw scores"
+    if family == "yolo_onnx":
+        table = graph.answered(output, inputs(recipe, stated.photos), next(iter(candidates.values())))
+        options["layout"], known = choose_layout(
+            table, len(classes), _masks(answers), (height, width), graph.notes, path
+        )
+        kind = f"{options['layout']} ({known})"
+    licence, why_licence = _licence(graph, stated)
+    if labels == "salient":
+        kind = "opacity"
+    findings = [
+        Finding("task", task, why_task),
+        Finding("input", f"{graph.layout.upper()}, {width} x {height} pixels, {graph.channels} channels", why_size),
+        Finding(
+            "resize", recipe.resize + (f", short side {recipe.short_side}" if recipe.short_side else ""), why_recipe
+        ),
+        Finding("pixels", " or ".join(candidates), why_candidates),
+        Finding("output", f"{output!r} {list(answers[output].shape)}, {kind}", why_output),
+        Finding("labels", shown_names(classes), why_labels),
+        Finding("licence", f"{licence.weights} (weights), {licence.code} (code)", why_licence),
+    ]
+    sources = own_graph(path)
+    findings += where_weights_are(sources)
+    card = ModelCard(
+        name=stated.name,
+        version="1",
+        task=task,
+        family=family,
+        title=f"{path.name}, {len(classes)} classes",
+        labels=labels,
+        licence=licence,
+        recipe=recipe,
+        sources=sources,
+        normalise=next(iter(candidates.values())),
+        options=options,
+        tolerance={"scores": 1e-3} if family == "yolo_onnx" else 1e-3,
+    )
+    return Draft(card, classes, findings, candidates)
+
+
+def own_file(path: Path) -> Source:
+    """Point at a file where it lies."""
+    return Source(file=str(path.absolute()), sha256=sha256_of(path), size=path.stat().st_size)
+
+
+def own_graph(path: Path) -> dict[str, Source]:
+    """Point at an ONNX file where it lies, and at the files beside it in which it keeps weights.
+
+    Raises:
+        ExportError: one of them cannot be taken.
+    """
+    return {name: own_file(file) for name, file in ({"weights": path} | find_data_files(path)).items()}
+
+
+def where_weights_are(sources: Mapping[str, Source]) -> list[Finding]:
+    """Say in a line which files beside an ONNX file hold its weights, where any do."""
+    names = [Path(source.file or "").name for name, source in sources.items() if name.startswith("data")]
+    return [Finding("weights", f"in {', '.join(names)}; joined into one file", "the file")] if names else []
+
+
+def _size(graph: Graph, stated: ImportOptions) -> tuple[tuple[int, int], str]:
+    built_in = (graph.height, graph.width)
+    noted = graph.notes.size
+    if stated.size is not None:
+        if any(own not in {None, asked} for own, asked in zip(built_in, stated.size, strict=True)):
+            raise ExportError(
+                f"{graph.path}: its input is {graph.width} x {graph.height} pixels, so --size cannot be "
+                f"{stated.size[1]}x{stated.size[0]}: leave it out"
+            )
+        return stated.size, "given"
+    if graph.height is not None and graph.width is not None:
+        return (graph.height, graph.width), "the file"
+    if noted is not None:
+        return noted, "the file's note `imgsz`"
+    raise ExportError(
+        f"{graph.path}: takes pictures of any size, but a served graph has one: say which it was trained for, "
+        "such as --size 224 or --size 640x384 (width x height)"
+    )
+
+
+def _task(graph: Graph, stated: ImportOptions, answers: Answers, noted: Task | None) -> tuple[Task, str]:
+    ranks = {answer.ndim for answer in answers.values()}
+    if stated.task is not None and stated.task != "tensors":
+        return stated.task, "given"
+    if noted is not None:
+        return noted, "the file's notes"
+    if ranks == {2}:
+        return "classify", "assumed: its outputs are [N, C]"
+    if ranks == {3}:
+        return "detect", "assumed: its outputs are [N, ., .]"
+    if ranks <= {3, 4}:
+        return "segment", "assumed: it has an output [N, ., h, w]"
+    raise ExportError(f"{graph.path}: its outputs are {_listed(answers)}: say --task classify, detect or segment")
+
+
+def _output(graph: Graph, stated: ImportOptions, task: Task, answers: Answers) -> tuple[str, str]:
+    rank, form = {"classify": (2, "[N, C]"), "detect": (3, "all boxes [N, ., .]"), "segment": (4, "[N, C, h, w]")}[task]
+    known = [name for name, answer in answers.items() if answer.ndim == rank]
+    if stated.output is not None:
+        if stated.output not in known:
+            raise ExportError(
+                f"{graph.path}: --output is {stated.output!r}, but a model that can {task} answers {form}; "
+                f"its outputs are {_listed(answers)}"
+            )
+        return stated.output, "given"
+    if not known:
+        raise ExportError(
+            f"{graph.path}: a model that can {task} answers {form}, but its outputs are {_listed(answers)}. "
+            "Say another --task, or export the network with its head"
+        )
+    if len(known) > 1:
+        raise ExportError(
+            f"{graph.path}: which of its outputs is the answer? There are {_listed(answers)}: say --output {known[0]}, "
+            "or another"
+        )
+    return known[0], "the only one" if len(answers) == 1 else "the only one of its form"
+
+
+def _labels(
+    graph: Graph, stated: ImportOptions, task: Task, counts: tuple[int, ...], output: str, scratch: Path
+) -> tuple[str, str]:
+    """Return the labels as a card names them; they are as many as `counts` allows, where that says anything."""
+    if stated.labels is not None:
+        labels, known = stated.labels, "given"
+    elif noted := graph.notes.names:
+        labels, known = write_names(noted, scratch, stated.name), "the file's note `names`"
+    elif graph.notes.unread_names:
+        raise ExportError(
+            f"{graph.path}: its note `names` is {graph.notes.unread_names}, from which no class names can be read: "
+            "--labels names.txt, one name per line"
+        )
+    elif task == "segment" and counts == (2,):
+        return "salient", "assumed: one channel is the opacity of an object"
+    elif usual := next((usual for count in counts if (usual := _USUAL_LABELS.get((task, count)))), None):
+        return usual, f"assumed: {usual} has as many"
+    else:
+        number = f"{counts[0]} " if counts else ""
+        raise ExportError(
+            f"{graph.path}: the {number}classes of {output} need names: --labels names.txt, one name per line"
+        )
+    found = len(read_labels(labels))
+    if counts and found not in counts:
+        expected = " or ".join(map(str, counts))
+        hint = ""
+        if task == "segment" and counts == (2,):
+            hint = (
+                ": one channel is the opacity of an object, which needs the names of the background and of the object"
+            )
+        raise ExportError(f"{labels} has {found} labels, but the output {output} has {expected} classes{hint}")
+    return labels, known
+
+
+def _classes(graph: Graph, task: Task, answers: Answers, output: str, size: tuple[int, int]) -> tuple[int, ...]:
+    """Return how many classes an output can be of, the likeliest first; none where its shape does not tell."""
+    shape = answers[output].shape
+    if task == "classify":
+        return (shape[1],)
+    if len(shape) == 4:
+        return (2 if shape[1] == 1 else shape[1],)
+    return counts(shape, _masks(answers), size, graph.notes)
+
+
+def _masks(answers: Answers) -> int:
+    """Return how many coefficients an instance has: one for each of the prototypes [N, masks, h, w]."""
+    return next((answer.shape[1] for answer in answers.values() if answer.ndim == 4), 0)
+
+
+def _recipe(graph: Graph, stated: ImportOptions, task: Task, height: int, width: int) -> tuple[Recipe, str]:
+    usual = {"classify": "crop", "detect": "letterbox", "segment": "stretch"}[task]
+    if task == "segment" and graph.notes.of_ultralytics:
+        usual = "letterbox"
+    if graph.notes.rt_detr:
+        usual = "stretch"
+    resize, short_side = stated.resize or usual, None
+    if resize == "crop":
+        short_side = max(height, width) if graph.notes.of_ultralytics else round(max(height, width) / 0.875)
+    known = "given" if stated.resize else f"assumed: usual for {'RT-DETR' if graph.notes.rt_detr else task}"
+    return Recipe(height, width, resize, short_side=short_side), known  # type: ignore[arg-type]
+
+
+def _licence(graph: Graph, stated: ImportOptions) -> tuple[Licence, str]:
+    """What Ultralytics exports is under the AGPL, code and all, unless its owner bought another licence."""
+    if graph.notes.of_ultralytics or "AGPL-3.0" in graph.notes.noted.get("license", ""):
+        return Licence(AGPL, stated.licence or AGPL), "Ultralytics' notes in the file"
+    if stated.licence is None:
+        raise ExportError(
+            f"{graph.path}: under which licence are its weights? The file does not say: --license MIT, another SPDX "
+            "identifier, or LicenseRef-own where they are yours"
+        )
+    return Licence(stated.licence, stated.licence), "given"
+
+
+def _is_softmax(answer: npt.NDArray[np.float32]) -> bool:
+    return bool(answer.min() >= 0 and np.allclose(answer.sum(1), 1, atol=1e-3))
+
+
+def _listed(answers: Answers) -> str:
+    return ", ".join(f"{name!r} {list(answer.shape)}" for name, answer in answers.items())

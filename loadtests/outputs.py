@@ -1,0 +1,54 @@
+"""Files that a load test writes at its end. Whether they can be written is checked before any load."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zoo.errors import MissingError
+from zoo.extras import require
+
+_DRAWN = (".svg", ".png", ".pdf")
+
+
+class OutFile(click.ParamType[Path]):
+    """A file to write: it or its nearest existing folder must be writable."""
+
+    name = "FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(value)
+        existing = next(one for one in (path, *path.absolute().parents) if one.exists())
+        if path.is_dir():
+            self.fail(f"{path} is a folder: name a file", param, ctx)
+        if existing != path and not existing.is_dir():
+            self.fail(f"{path} cannot be written: {existing} is no folder", param, ctx)
+        if not os.access(existing, os.W_OK):
+            self.fail(f"{path} cannot be written: {existing} belongs to somebody else", param, ctx)
+        return path
+
+
+class PlotFile(OutFile):
+    """A file to draw to: matplotlib must be there, and its ending one that is drawn."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = super().convert(value, param, ctx)
+        if path.suffix not in _DRAWN:
+            self.fail(f"{path}: expected a name that ends in {', '.join(_DRAWN)}", param, ctx)
+        try:
+            require("matplotlib")
+        except MissingError as error:
+            self.fail(str(error), param, ctx)
+        return path
+
+
+def json_option(name: str = "json_path") -> Callable[[Any], Any]:
+    """Give a command `--json`, as its argument `name`."""
+    return click.option("--json", name, type=OutFile(), help="Write all figures here.")
+
+
+def plot_option(name: str = "plot_path") -> Callable[[Any], Any]:
+    """Give a command `--plot`, as its argument `name`."""
+    return click.option("--plot", name, type=PlotFile(), help="Draw to .svg, .png or .pdf.")

@@ -1,0 +1,72 @@
+"""Images in every form become a file of exactly their pixels."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+from zooserve_client import ImageError, images_in
+from zooserve_client.images import read_image
+
+
+@given(
+    st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from([None, 1, 3, 4]))
+    .map(lambda shape: tuple(n for n in shape if n))
+    .flatmap(lambda shape: arrays(np.uint8, shape))
+)
+def test_an_array_becomes_a_png_of_its_pixels(array):
+    assert (
+        np.asarray(Image.open(io.BytesIO(read_image(array)))) == array.squeeze(2 if array.shape[2:] == (1,) else ())
+    ).all()
+
+
+def test_views_and_pil_images_too(photo):
+    pil = Image.open(io.BytesIO(photo("coffee")))
+    pixels = np.asarray(pil.convert("RGB"))
+    for image, expected in [
+        (pixels[::-2, ::3], pixels[::-2, ::3]),
+        (pixels[..., ::-1], pixels[..., ::-1]),
+        (pil, pixels),
+        (pil.convert("L"), np.repeat(np.asarray(pil.convert("L"))[..., None], 3, 2)),
+    ]:
+        assert (np.asarray(Image.open(io.BytesIO(read_image(image)))) == expected).all()
+
+
+def test_files_and_bytes_go_as_they_are(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"\xff\xd8")
+    assert read_image(path) == read_image(str(path)) == read_image(bytearray(b"\xff\xd8")) == b"\xff\xd8"
+    with pytest.raises(ImageError, match=r"nowhere\.jpg: No such file"):
+        read_image(tmp_path / "nowhere.jpg")
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((2, 2, 3), np.float32), np.zeros((2, 2, 2), np.uint8), np.zeros(4, np.uint8), np.zeros((0, 2), np.uint8)],
+)
+def test_other_arrays_are_refused(array):
+    with pytest.raises(ValueError, match=r"expected uint8 \[H, W, 3\]"):
+        read_image(array)
+
+
+def test_other_things_are_refused():
+    with pytest.raises(TypeError, match="not int"):
+        read_image(5)
+
+
+def test_the_pictures_of_a_folder(tmp_path):
+    for name in ("b.JPG", "a/z.png", "a.webp", "notes.txt", ".hidden/x.png", "a/.y.png"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert [path.relative_to(tmp_path) for path in images_in(tmp_path)] == [
+        Path("a/z.png"),
+        Path("a.webp"),
+        Path("b.JPG"),
+    ]
+    with pytest.raises(NotADirectoryError):
+        images_in(tmp_path / "nowhere")
