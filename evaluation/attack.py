@@ -22,8 +22,8 @@ from service.models.inputs import ImageInput
 from service.models.model import ImageModel
 from service.predictor import Predictor
 from service.results import Classification
-from zoo.card import ServedCard
 from zoo.extras import missing
+from zoo.served_card import ServedCard
 
 Images = npt.NDArray[np.uint8]
 

@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 from evaluation.dataset import ClassScore, DataError, Example, Measure, Scores
 from evaluation.outlines import Box, Outline
 from service.results import Result, RunLength
-from zoo.card import ServedCard
+from zoo.served_card import ServedCard
 
 WORDS: Mapping[str, Any] = {"score_threshold": 0.001, "iou_threshold": 0.65, "max_detections": 100}
 """The options of published evaluations: nearly every candidate counts, at its rank."""

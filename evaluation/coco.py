@@ -16,7 +16,7 @@ from evaluation.average_precision import WORDS, MeanAveragePrecision, Object
 from evaluation.classes import match
 from evaluation.dataset import DataError, Dataset, Example
 from evaluation.outlines import Outline, read_outline
-from zoo.card import ServedCard
+from zoo.served_card import ServedCard
 
 _Id = int | float | str
 _Flag = int | float | bool | None

@@ -11,7 +11,7 @@ from evaluation.classes import HOW, match, read_mapping
 from evaluation.classify import TopK
 from evaluation.dataset import DataError, Dataset, Example, pictures_in
 from zoo import catalog
-from zoo.card import ServedCard
+from zoo.served_card import ServedCard
 
 _PICTURES, _LABELS = 2051, 2049  # magic numbers of IDX files
 

@@ -10,7 +10,8 @@ from evaluation.dataset import SUFFIXES, DataError, Dataset
 from evaluation.folder import read_folder, read_photos, read_zoo
 from evaluation.voc import LAYOUTS, layout, read_voc
 from zoo import catalog
-from zoo.card import ServedCard, Task
+from zoo.card import Task
+from zoo.served_card import ServedCard
 
 Format = Literal["folder", "coco", "voc", "zoo", "photos"]
 FORMATS: tuple[Format, ...] = ("folder", "coco", "voc", "zoo", "photos")

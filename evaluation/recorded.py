@@ -12,7 +12,7 @@ from evaluation.dataset import DataError, Example
 from service.errors import Reason, RequestError
 from service.models.model import ImageModel
 from service.results import Box, Classification, Detection, ImageSize, Instance, Result, RunLength, Segment
-from zoo.card import ServedCard
+from zoo.served_card import ServedCard
 
 
 class Recorded:

@@ -11,7 +11,7 @@ from PIL import Image
 from evaluation.dataset import ClassScore, Confusion, DataError, Dataset, Example, Measure, Scores, pictures_in
 from service.results import Result, Segment
 from service.vision.masks import decode
-from zoo.card import ServedCard
+from zoo.served_card import ServedCard
 
 _IGNORE = 255
 LAYOUTS = (("JPEGImages", "SegmentationClass"), ("images", "masks"), ("images", "labels"), ("images", "annotations"))

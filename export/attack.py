@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from export.heads import Pixels
 from export.network import Network
-from zoo.card import ServedCard, of_pictures
 from zoo.errors import ExportError
 from zoo.libraries import find_card
+from zoo.model_card import require_images
+from zoo.served_card import ServedCard
 from zoo.sources import fetch_all
 
 Images = npt.NDArray[np.uint8]
@@ -126,7 +127,7 @@ def target_of(served: ServedCard) -> Target:
     """
     if served.task != "classify":
         raise ExportError(f"{served.name} has the task {served.task}: only classifiers are attacked")
-    card = of_pictures(find_card(served.agreement.base if served.agreement else served.name))
+    card = require_images(find_card(served.agreement.base if served.agreement else served.name))
     if any(not served.provenance.sha256.get(name, "").startswith(s.digest) for name, s in card.sources.items()):
         raise ExportError(f"{served.name} was exported from another checkpoint than its card names: export it again")
     return _build(card.name)
@@ -134,7 +135,7 @@ def target_of(served: ServedCard) -> Target:
 
 @lru_cache(maxsize=1)  # several attacks on one model share its network
 def _build(name: str) -> Target:
-    card = of_pictures(find_card(name))
+    card = require_images(find_card(name))
     family = importlib.import_module(f"export.families.{card.family}")
     network: Network = family.build(card, fetch_all(card.sources))
     if not isinstance(network.module, nn.Module):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from zoo.card import AnyCard, TensorCard
+from zoo.model_card import AnyCard, TensorCard
 
 _ROOT = Path(__file__).parent.parent
 _RECIPE = "zoo.recipe"  # the one part of `zoo` that decides, too: how a photo becomes the graph's input

@@ -11,10 +11,11 @@ from rich.console import Console
 from export.converters import need_torch
 from export.provenance import Precision, is_current, is_variant_current, variant_name
 from zoo import catalog
-from zoo.card import Agreement, of_pictures
 from zoo.errors import StoreError, ZooError, refused_by_system
 from zoo.extras import missing
 from zoo.libraries import find_card
+from zoo.model_card import require_images
+from zoo.served_card import Agreement
 from zoo.store import Store
 
 
@@ -167,7 +168,7 @@ def _export_variant(
     name: str, precision: Precision, store: Store, *, force: bool, verbose: bool, console: Console
 ) -> Report:
     try:
-        card = of_pictures(find_card(name))
+        card = require_images(find_card(name))
         published = variant_name(card.name, precision)
         if not force and is_variant_current(card, precision, store):
             folder = store.path(published, card.version)

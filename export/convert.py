@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from export.heads import Head, Pixels
 from export.network import Network
-from zoo.card import ModelCard
 from zoo.errors import ExportError
+from zoo.model_card import ModelCard
 
 OPSET = 20
 INPUT = "images"

@@ -15,10 +15,12 @@ from PIL import Image
 from torchvision.ops import batched_nms
 
 from export.reference import Outputs
-from zoo.card import Expectation, Golden, ModelCard, Prediction, Recipe
+from zoo.card import Recipe
 from zoo.errors import ExportError
 from zoo.hashing import sha256_of
+from zoo.model_card import Expectation, ModelCard
 from zoo.recipe import Placement, placement
+from zoo.served_card import Golden, Prediction
 
 TOP = 5
 MIN_SCORE = 0.5
@@ -54,7 +56,7 @@ def golden_answer(card: ModelCard, labels: Sequence[str], photo: Photo, outputs:
 
 
 def predictions(card: ModelCard, labels: Sequence[str], outputs: Outputs, where: Placement) -> tuple[Prediction, ...]:
-    """Turn the outputs for one picture into predictions on the picture itself, as `zoo.card.Golden` lists them.
+    """Turn the outputs for one picture into predictions on the picture itself, as `zoo.served_card.Golden` lists them.
 
     Args:
         card: gives the task and the input's size.

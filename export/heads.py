@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812, the name that everyone knows it by
 from torch import Tensor, nn
 
-from zoo.card import ModelCard, Normalise
 from zoo.errors import ExportError
+from zoo.model_card import ModelCard, Normalise
 
 Raw = Mapping[str, Tensor]
 CANDIDATES = 1000

@@ -9,8 +9,8 @@ from types import ModuleType
 import msgspec
 from msgspec import Struct
 
-from zoo.card import ModelCard
 from zoo.errors import ExportError
+from zoo.model_card import ModelCard
 
 
 class FamilyOptions(Struct, frozen=True, forbid_unknown_fields=True):

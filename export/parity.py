@@ -10,8 +10,9 @@ import onnx
 import onnxruntime
 
 from export.reference import Images, Outputs
-from zoo.card import TOLERANCES, AnyCard, ModelCard, Parity
 from zoo.errors import ExportError
+from zoo.model_card import TOLERANCES, AnyCard, ModelCard
+from zoo.served_card import Parity
 
 Run = Callable[[Images], Outputs]
 BATCHES = (1, 3, 8)

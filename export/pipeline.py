@@ -27,12 +27,13 @@ from export.reference import Outputs, Reference
 from export.steps import Export, Steps
 from export.tensors import export_tensors
 from zoo import catalog
-from zoo.card import AnyCard, Golden, ModelCard, Output, Parity, Provenance, ServedCard, TensorCard
 from zoo.errors import ExportError
 from zoo.hashing import sha256_of
 from zoo.labels import read_labels
 from zoo.licences import check_accepted
+from zoo.model_card import AnyCard, ModelCard, TensorCard
 from zoo.recipe import apply_exact
+from zoo.served_card import Golden, Output, Parity, Provenance, ServedCard
 from zoo.sources import fetch_all
 from zoo.store import Store
 

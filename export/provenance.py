@@ -14,10 +14,11 @@ from typing import Literal
 import msgspec
 
 from export.code import code_of, code_of_variants
-from zoo.card import AnyCard, ModelCard, Provenance, ServedCard, Source, of_pictures
 from zoo.errors import StoreError
 from zoo.hashing import sha256_of
 from zoo.labels import read_labels
+from zoo.model_card import AnyCard, ModelCard, Source
+from zoo.served_card import Provenance, ServedCard, require_images
 from zoo.sources import address
 from zoo.store import Store
 
@@ -83,7 +84,7 @@ def variant_fingerprint(card: ModelCard, base: ServedCard, precision: Precision)
 def is_variant_current(card: ModelCard, precision: Precision, store: Store) -> bool:
     """Say whether the store holds this variant, intact, and made from the fp32 graph that the store holds now."""
     try:
-        base = of_pictures(store.verify(card.name, card.version))
+        base = require_images(store.verify(card.name, card.version))
         variant = store.verify(variant_name(card.name, precision), card.version)
     except StoreError:
         return False

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from export.heads import Head, Pixels
 from export.network import Network
-from zoo.card import ModelCard
 from zoo.errors import ExportError
+from zoo.model_card import ModelCard
 
 Images = npt.NDArray[np.uint8]
 Outputs = dict[str, npt.NDArray[Any]]

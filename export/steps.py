@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo.card import AnyServed
+from zoo.served_card import AnyServed
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,11 @@ from export.onnx_file.reading import open_session
 from export.parity import tolerances
 from export.provenance import describe
 from export.steps import Export, Steps
-from zoo.card import DType, GoldenTensors, Parity, Precision, ServedTensors, Tensor, TensorCard
+from zoo.card import DType
 from zoo.errors import ExportError
 from zoo.hashing import sha256_of
+from zoo.model_card import TensorCard
+from zoo.served_card import GoldenTensors, Parity, Precision, ServedTensors, Tensor
 from zoo.sources import fetch_all
 from zoo.store import Store
 

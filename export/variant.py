@@ -21,11 +21,12 @@ from export.pipeline import open_photo
 from export.precision import to_fp16, to_int8
 from export.provenance import Precision, variant_fingerprint, variant_name, versions_now
 from export.reference import Images, Outputs
-from zoo.card import Agreement, ModelCard, ServedCard, of_pictures
 from zoo.errors import ExportError
 from zoo.hashing import sha256_of
+from zoo.model_card import ModelCard
 from zoo.photos import fetch_photos
 from zoo.recipe import apply_exact
+from zoo.served_card import Agreement, ServedCard, require_images
 from zoo.store import Store
 
 _TIMED_RUNS = 15
@@ -61,7 +62,7 @@ def export_variant(
         SourceError: a photo could not be fetched.
         ExportError: the graph does not convert, or its answers are too far from fp32's.
     """
-    base = of_pictures(store.verify(card.name, card.version))
+    base = require_images(store.verify(card.name, card.version))
     source = store.path(card.name, card.version)
     on_step("fetch")
     goldens = [open_photo(Path(one.photo).stem, source / "golden" / one.photo) for one in base.golden]

@@ -29,9 +29,10 @@ from loadtests.report import machine, markdown_table, report, versions, write_js
 from service.tasks import detect
 from service.vision.decode import Pixels
 from service.vision.resize import prepare
-from zoo.card import Recipe, ServedCard, of_pictures
+from zoo.card import Recipe
 from zoo.photos import fetch_photos
 from zoo.recipe import placement
+from zoo.served_card import ServedCard, require_images
 from zoo.store import Store
 
 EXACT = "Pillow (exact)"
@@ -107,7 +108,7 @@ class Model:
             raise click.ClickException(entry.problem)
         if entry.card.task == "segment":
             raise click.ClickException(f"{name} segments: only classifiers and detectors are judged here")
-        self.card: ServedCard = of_pictures(entry.card)
+        self.card: ServedCard = require_images(entry.card)
         self._session = ort.InferenceSession(entry.path / "model.onnx", providers=["CPUExecutionProvider"])
         self._names = [output.name for output in self.card.outputs]
 

@@ -31,7 +31,7 @@ from loadtests.compare.process import ServerError
 from loadtests.report import Report, machine, markdown_table, report, versions, write_json
 from loadtests.serving import serving
 from loadtests.stats import percentile
-from zoo.card import read_served_card
+from zoo.served_card import read_served_card
 from zoo.store import Store
 
 MODEL = "mobilenet_v2"

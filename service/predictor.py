@@ -5,7 +5,6 @@ HTTP, gRPC, BentoML's endpoints, the command line and the tests call this.
 
 from collections.abc import Mapping
 from time import perf_counter
-from typing import Any
 
 from msgspec import Struct
 
@@ -31,7 +30,7 @@ class Predictor:
         """Find the model that answers; see `Registry.get`."""
         return self._registry.get(task, name, version)
 
-    def options(self, model: ImageModel, params: Mapping[str, Any]) -> Struct:
+    def options(self, model: ImageModel, params: Mapping[str, object]) -> Struct:
         """Convert parameters, texts or JSON values, to the typed options of a model's task.
 
         Raises:
@@ -71,7 +70,7 @@ class Predictor:
         model.batcher.submit(job)
         return job
 
-    def predict(self, data: bytes, model: ImageModel, params: Mapping[str, Any]) -> Result:
+    def predict(self, data: bytes, model: ImageModel, params: Mapping[str, object]) -> Result:
         """Answer one image on the calling thread, without the queue.
 
         Raises:

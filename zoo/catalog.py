@@ -15,8 +15,9 @@ import numpy as np
 from msgspec import Struct
 from PIL import Image
 
-from zoo.card import AnyCard, Name, Source, read_model_card, read_toml
+from zoo.card import Name
 from zoo.errors import CardError, SourceError, UnknownModelError
+from zoo.model_card import AnyCard, Source, read_model_card, read_toml
 from zoo.sources import fetch_all
 
 _FOLDER = Path(__file__).parent

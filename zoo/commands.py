@@ -6,11 +6,13 @@ import click
 import msgspec
 
 from zoo import catalog
-from zoo.card import AnyCard, AnyServed, ModelCard, Recipe, ServedCard, ServedTensors
+from zoo.card import Recipe
 from zoo.errors import StoreError
 from zoo.files import LINE, shown
 from zoo.libraries import find_card
 from zoo.licences import to_accept
+from zoo.model_card import AnyCard, ModelCard
+from zoo.served_card import AnyServed, ServedCard, ServedTensors
 from zoo.sources import address
 from zoo.store import Entry, Store, entries_or_say, verify_folder
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from zoo import catalog
-from zoo.card import AnyCard, Licence, ModelCard, read_model_card
+from zoo.card import Licence
 from zoo.errors import UnknownModelError, ZooError
 from zoo.extras import extra_of, install
+from zoo.model_card import AnyCard, ModelCard, read_model_card
 from zoo.sources import address
 
 _GROUP = "zooserve.cards"

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from zoo import catalog
-from zoo.card import read_model_card
 from zoo.errors import CardError, SourceError, ZooError
 from zoo.extras import install
 from zoo.files import LINE, shown
 from zoo.libraries import Description, Library, describe, described, libraries, library
 from zoo.licences import to_accept
+from zoo.model_card import read_model_card
 from zoo.store import Entry, Store, entries_or_say
 
 

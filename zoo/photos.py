@@ -5,8 +5,8 @@
 
 from pathlib import Path
 
-from zoo.card import Source, read_toml
 from zoo.catalog import sample
+from zoo.model_card import Source, read_toml
 from zoo.sources import fetch_all
 
 SAMPLES = ("astronaut", "chelsea", "coffee", "rocket", "china", "flower")

@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
-from zoo.card import LARGEST_GRAPH, AnyServed, is_name, read_served_card, write_served_card
+from zoo.card import LARGEST_GRAPH, is_name
 from zoo.errors import CardError, StoreError
 from zoo.files import shown
+from zoo.served_card import AnyServed, read_served_card, write_served_card
 from zoo.verification import Contents, check_folder, files_of, is_of_system, read_folder, verify_folder
 
 __all__ = ["Contents", "Entry", "Look", "Stamps", "Store", "entries_or_say", "read_folder", "verify_folder"]

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from zoo.card import AnyServed, read_served_card
 from zoo.errors import CardError, StoreError
 from zoo.files import open_regular, shown
+from zoo.served_card import AnyServed, read_served_card
 
 _LARGEST_GOLDEN = 256_000_000  # bytes of a golden photo, or of golden tensors
 _MOST_FILES = 1000  # in a model's folder

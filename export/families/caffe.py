@@ -15,8 +15,8 @@ from export.caffe.net import Net, read_net
 from export.layers import LayerNetwork, Step, known_layer, try_out
 from export.network import Network
 from export.options import FamilyOptions
-from zoo.card import ModelCard
 from zoo.errors import ExportError
+from zoo.model_card import ModelCard
 
 
 class Options(FamilyOptions, frozen=True):

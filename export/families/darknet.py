@@ -12,8 +12,8 @@ from export.darknet.cfg import read_cfg
 from export.darknet.network import DarknetNetwork
 from export.darknet.weights import WeightsReader
 from export.network import Network
-from zoo.card import ModelCard
 from zoo.errors import ExportError
+from zoo.model_card import ModelCard
 
 
 def build(card: ModelCard, files: dict[str, Path]) -> Network:

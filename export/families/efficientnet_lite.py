@@ -16,9 +16,9 @@ from export.checkpoint import load, read_state_dict
 from export.network import Network
 from export.options import FamilyOptions
 from export.padding import SameConv2d
-from zoo.card import ModelCard
 from zoo.errors import ExportError
 from zoo.labels import read_labels
+from zoo.model_card import ModelCard
 
 
 class Scale(NamedTuple):

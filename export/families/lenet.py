@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from export.checkpoint import load, read_state_dict
 from export.network import Network
-from zoo.card import ModelCard, Normalise
 from zoo.errors import ExportError
+from zoo.model_card import ModelCard, Normalise
 
 SIDE = 28
 CLASSES = 10

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from export.checkpoint import load, read_state_dict
 from export.network import Network
 from export.options import FamilyOptions
-from zoo.card import Licence, ModelCard, Normalise, Recipe
+from zoo.card import Licence, Recipe
 from zoo.errors import ExportError
 from zoo.labels import read_labels
 from zoo.libraries import Description
+from zoo.model_card import ModelCard, Normalise
 from zoo.sources import address
 from zoo.sources.hub import UNKNOWN, file_url, look_up, recall
 

@@ -15,8 +15,8 @@ from export.onnx_file.batch import free_batch
 from export.onnx_file.external import data_files
 from export.onnx_file.reading import keep, one_by_one, read, reference_name
 from export.options import FamilyOptions
-from zoo.card import ModelCard
 from zoo.errors import ExportError
+from zoo.model_card import ModelCard
 
 _SMALLEST = 1e-30  # of a probability whose logarithm is taken
 

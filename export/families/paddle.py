@@ -14,8 +14,8 @@ from export.layers import LayerNetwork, Step, known_layer, try_out
 from export.network import Network
 from export.paddle.operators import OPERATORS
 from export.paddle.program import Operator, Program, read_parameters, read_program
-from zoo.card import ModelCard
 from zoo.errors import ExportError
+from zoo.model_card import ModelCard
 
 _NMS = "multiclass_nms3"
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from export.network import Network, RawOutputs
 from export.padding import SameConv2d
-from zoo.card import ModelCard
 from zoo.errors import ExportError
+from zoo.model_card import ModelCard
 
 _ACTIVATIONS: dict[int, Callable[[], nn.Module]] = {
     tflite.ActivationFunctionType.NONE: nn.Identity,

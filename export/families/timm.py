@@ -18,10 +18,11 @@ from export.activation import with_activation
 from export.checkpoint import misfit, read_state_dict
 from export.network import Network
 from export.options import FamilyOptions
-from zoo.card import Licence, ModelCard, Normalise, Recipe, Source
+from zoo.card import Licence, Recipe
 from zoo.errors import ExportError, SourceError
 from zoo.labels import read_labels
 from zoo.libraries import Description
+from zoo.model_card import ModelCard, Normalise, Source
 from zoo.sources import address
 from zoo.sources.hub import UNKNOWN, file_url, look_up, recall
 

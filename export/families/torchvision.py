@@ -16,9 +16,10 @@ from export.activation import with_activation
 from export.checkpoint import load, read_state_dict
 from export.network import Network
 from export.options import FamilyOptions
-from zoo.card import Licence, ModelCard, Normalise, Recipe, Source
+from zoo.card import Licence, Recipe
 from zoo.errors import ExportError
 from zoo.labels import read_labels
+from zoo.model_card import ModelCard, Normalise, Source
 
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.pth$")
 _SWAG_LICENCE = "CC-BY-NC-4.0"  # the only other licence among torchvision's weights

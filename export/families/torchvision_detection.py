@@ -18,9 +18,10 @@ from export.network import Network
 from export.options import FamilyOptions
 from export.torchvision_detection.one_stage import OneStage
 from export.torchvision_detection.two_stage import TwoStage
-from zoo.card import Licence, ModelCard, Normalise, Recipe
+from zoo.card import Licence, Recipe
 from zoo.errors import ExportError
 from zoo.labels import read_labels
+from zoo.model_card import ModelCard, Normalise
 
 _COCO = "coco80"
 _SIDE = {"ssd300_vgg16": 300, "ssdlite320_mobilenet_v3_large": 320, "fasterrcnn_mobilenet_v3_large_320_fpn": 320}

@@ -13,8 +13,8 @@ from export.network import Network
 from export.ultralytics.checkpoint import read_model
 from export.ultralytics.library import version
 from export.ultralytics.network import UltralyticsNetwork
-from zoo.card import ModelCard
 from zoo.errors import ExportError
+from zoo.model_card import ModelCard
 
 _TASKS = {"Detect": "detect", "v10Detect": "detect", "Segment": "segment", "Segment26": "segment"}
 """What each of the heads that are decoded here is for."""

@@ -19,9 +19,9 @@ from export.onnx_file.external import data_files
 from export.onnx_file.reading import keep, one_by_one, open_session, read, reference_name
 from export.options import FamilyOptions
 from export.ultralytics.notes import Notes
-from zoo.card import ModelCard
 from zoo.errors import ExportError
 from zoo.labels import read_labels
+from zoo.model_card import ModelCard
 
 LAYOUTS = {
     "yolov8": "[N, 4 + classes + masks, anchors]: centre and size, class scores, coefficients (v5u, v8, 11)",

@@ -21,8 +21,9 @@ from export.importer.tensors import draft_tensors
 from export.importer.toml import to_toml
 from export.pipeline import export_model
 from zoo import catalog
-from zoo.card import AnyCard, ModelCard, Name, of_pictures, read_model_card
+from zoo.card import Name
 from zoo.errors import CardError, ExportError
+from zoo.model_card import AnyCard, ModelCard, read_model_card, require_images
 from zoo.store import Store
 
 _CHECKPOINTS = {".pt", ".pth", ".safetensors", ".bin"}
@@ -107,7 +108,7 @@ def settle(draft: Draft, photos: Sequence[Path], on_step: Callable[[str], None])
     name, classes = draft.card.name, len(draft.labels)
     files = {name: Path(source.file or "") for name, source in draft.card.sources.items()}
     on_step(f"{name}: building")
-    card, network, alone = proof.build_free(of_pictures(draft.card), files)
+    card, network, alone = proof.build_free(require_images(draft.card), files)
     tried = {}
     if len(draft.candidates) > 1:
         on_step(f"{name}: trying {len(draft.candidates)} normalisations")

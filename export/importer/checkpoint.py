@@ -19,10 +19,11 @@ from export.importer.options import ImportOptions
 from export.importer.pixels import caffe_pixels
 from export.ultralytics.checkpoint import read_model
 from export.ultralytics.notes import class_names
-from zoo.card import Licence, ModelCard, Normalise, Recipe
+from zoo.card import Licence, Recipe
 from zoo.errors import ExportError
 from zoo.labels import read_labels
 from zoo.libraries import libraries, library
+from zoo.model_card import ModelCard, Normalise
 
 
 def draft_darknet(path: Path, cfg: Path, stated: ImportOptions) -> Draft:

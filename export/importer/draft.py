@@ -18,10 +18,11 @@ from export.importer.photos import inputs
 from export.importer.pixels import onnx_pixels
 from export.importer.rows import choose_layout, counts
 from export.onnx_file.external import find_data_files
-from zoo.card import AnyCard, Licence, ModelCard, Normalise, Recipe, Source, Task
+from zoo.card import Licence, Recipe, Task
 from zoo.errors import ExportError
 from zoo.hashing import sha256_of
 from zoo.labels import read_labels
+from zoo.model_card import AnyCard, ModelCard, Normalise, Source
 
 Answers = dict[str, npt.NDArray[np.float32]]
 AGPL = "AGPL-3.0-only"

@@ -18,8 +18,8 @@ from export.heads import Pixels
 from export.onnx_file.external import find_data_files
 from export.onnx_file.reading import one_by_one, read
 from export.ultralytics.notes import Notes
-from zoo.card import Normalise
 from zoo.errors import ExportError
+from zoo.model_card import Normalise
 
 Layout = Literal["nchw", "nhwc"]
 _PASSED = {"Identity", "Cast", "Transpose"}  # on the way from the input to what normalises it

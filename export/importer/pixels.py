@@ -12,8 +12,8 @@ import msgspec
 from export.caffe.net import trained_pixels
 from export.importer.graph import Graph
 from export.importer.options import ImportOptions
-from zoo.card import Normalise
 from zoo.errors import CardError
+from zoo.model_card import Normalise
 
 _IMAGENET = Normalise((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 _UNIT = Normalise()

@@ -18,8 +18,8 @@ from export.onnx_file.reading import open_session
 from export.parity import differences, tolerances
 from export.pipeline import build
 from export.reference import Outputs, Reference
-from zoo.card import ModelCard
 from zoo.errors import ExportError
+from zoo.model_card import ModelCard
 
 _BATCH = 4
 _INSIDE = "it suppresses boxes itself, which exporters write for so many images as they were shown"

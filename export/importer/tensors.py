@@ -6,8 +6,10 @@ from export.importer.draft import Draft, Finding, own_file, own_graph, where_wei
 from export.importer.options import ImportOptions
 from export.onnx_file.external import find_data_files
 from export.tensors import read_graph
-from zoo.card import Licence, Tensor, TensorCard
+from zoo.card import Licence
 from zoo.errors import ExportError
+from zoo.model_card import TensorCard
+from zoo.served_card import Tensor
 
 
 def draft_tensors(path: Path, stated: ImportOptions, sample: Path | None) -> Draft:

@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from zoo.card import AnyCard
+from zoo.model_card import AnyCard
 
 
 def to_toml(card: AnyCard, comments: list[str]) -> str:
-    """Write a card that `zoo.card.read_model_card` reads as the same again.
+    """Write a card that `zoo.model_card.read_model_card` reads as the same again.
 
     Args:
         card: with finite numbers, and sources and labels as they are to be written.

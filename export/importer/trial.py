@@ -17,7 +17,7 @@ from torchvision.ops import box_iou
 from export.importer.photos import open_photos
 from export.network import Network
 from export.reference import Outputs, Reference
-from zoo.card import ModelCard, Normalise
+from zoo.model_card import ModelCard, Normalise
 from zoo.recipe import apply_exact
 
 Image8 = npt.NDArray[np.uint8]

@@ -18,7 +18,8 @@ from service.http.oip_body import parse
 from service.oip.takes import Takes
 from service.oip.tensors import DATATYPES, DTYPES
 from service.settings import Settings
-from zoo.card import DType, GoldenTensors, Licence, Parity, Provenance, ServedTensors, Tensor
+from zoo.card import DType, Licence
+from zoo.served_card import GoldenTensors, Parity, Provenance, ServedTensors, Tensor
 
 Seeds = Iterator[tuple[str, bytes]]
 _LENGTH = 2  # bytes before a body that say where its JSON ends

@@ -16,8 +16,9 @@ from loadtests.fuzz.images import seeds
 from loadtests.fuzz.oracle import Limit
 from service.errors import RequestError
 from service.vision.decode import Picture, decode
-from zoo.card import read_model_card, read_served_card
 from zoo.errors import CardError
+from zoo.model_card import read_model_card
+from zoo.served_card import read_served_card
 
 Seeds = Iterator[tuple[str, bytes]]
 MAX_PIXELS = 1_000_000
@@ -112,6 +113,8 @@ _ALL = [
     Target("grpc", "gRPC requests to infer", protocols.read_message, protocols.message_seeds, _GRPC),
     Target("multipart", "multipart forms", forms.read_multipart, forms.multipart_seeds, _FORMS),
     Target("json_images", "JSON with images", forms.read_json_images, forms.json_seeds, _FORMS),
-    Target("card", "card.json and cards in TOML", read_cards, _cards, ("zoo.card",)),
+    Target(
+        "card", "card.json and cards in TOML", read_cards, _cards, ("zoo.card", "zoo.model_card", "zoo.served_card")
+    ),
 ]
 TARGETS = {target.name: target for target in _ALL}

@@ -13,8 +13,8 @@ import onnxruntime as ort
 from PIL import Image
 
 from loadtests.gpu.half import half
-from zoo.card import of_pictures
 from zoo.recipe import apply_exact
+from zoo.served_card import require_images
 from zoo.store import Entry
 
 Device = Literal["cpu", "cuda"]
@@ -78,7 +78,7 @@ class Model:
             folder: for what is made of the graph: converted graphs, engines, profiles.
         """
         assert entry.card is not None  # noqa: S101 - `__main__` leaves the others out
-        self.card = of_pictures(entry.card)
+        self.card = require_images(entry.card)
         self.path = entry.path / "model.onnx"
         self.device = device
         self.folder = folder / entry.name

@@ -8,17 +8,15 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 
 from service.engine.binding import Tensors
 from service.engine.image_buffer import ImageBuffer
-from service.engine.job import Job
+from service.engine.job import AnyJob, Jobs
 from service.errors import Reason, RequestError
 
 Run = Callable[[Tensors], Tensors]
-Jobs = Sequence[Job[Any]]
 
 
 class Assembly(ABC):
@@ -31,15 +29,15 @@ class Assembly(ABC):
 
     prepares = False
 
-    def prepare(self, job: Job[Any]) -> None:  # noqa: B027 - nothing to do where jobs come prepared
+    def prepare(self, job: AnyJob) -> None:  # noqa: B027 - nothing to do where jobs come prepared
         """Get a job ready. On a worker thread, without the lock; raises what is wrong with the input."""
 
     @abstractmethod
-    def add(self, job: Job[Any]) -> None:
+    def add(self, job: AnyJob) -> None:
         """Add a job that is ready."""
 
     @abstractmethod
-    def next_batch(self, max_batch: int) -> list[Job[Any]]:
+    def next_batch(self, max_batch: int) -> list[AnyJob]:
         """Take the jobs of the next batch: at most `max_batch` rows, or one job that is larger; [] if none is ready.
 
         A job that is no longer worth doing is never part of a batch: it is returned alone, and it has failed.
@@ -69,10 +67,10 @@ class ImageRows(Assembly):
     def __init__(self, buffer: ImageBuffer, sizes: Sequence[int] = ()) -> None:
         self._buffer = buffer
         self._sizes = sizes
-        self._ready: dict[int, Job[Any]] = {}  # by row, in the order in which they became ready
-        self._alone = deque[Job[Any]]()  # those without a row
+        self._ready: dict[int, AnyJob] = {}  # by row, in the order in which they became ready
+        self._alone = deque[AnyJob]()  # those without a row
 
-    def prepare(self, job: Job[Any]) -> None:
+    def prepare(self, job: AnyJob) -> None:
         """Decode the image into the first free row."""
         row = self._buffer.take()
         if row is None:
@@ -82,14 +80,14 @@ class ImageRows(Assembly):
             job.row = row
             job.input.prepare(self._buffer.rows[row])
 
-    def add(self, job: Job[Any]) -> None:
+    def add(self, job: AnyJob) -> None:
         """Add an image that was prepared."""
         if job.image is not None:
             self._alone.append(job)
         else:
             self._ready[job.row] = job
 
-    def next_batch(self, max_batch: int) -> list[Job[Any]]:
+    def next_batch(self, max_batch: int) -> list[AnyJob]:
         """Take the image that has been ready for longest, and its neighbours."""
         ready = self._ready
         row = next(iter(ready), None)
@@ -129,21 +127,21 @@ class Concatenation(Assembly):
     """
 
     def __init__(self) -> None:
-        self._ready: list[Job[Any]] = []
+        self._ready: list[AnyJob] = []
 
-    def add(self, job: Job[Any]) -> None:
+    def add(self, job: AnyJob) -> None:
         """Add a request behind those of its priority."""
         insort(self._ready, job, key=lambda other: other.priority)
 
-    def next_batch(self, max_batch: int) -> list[Job[Any]]:
-        """Take the first request, and those of its shapes that fit beside it. A large one is run alone."""
+    def next_batch(self, max_batch: int) -> list[AnyJob]:
+        """Take the first request, and those of equal shapes that fit into the same batch. A large one is run alone."""
         if not self._ready:
             return []
         first = self._ready[0]
         if not first.worth_doing():
             return [self._ready.pop(0)]
-        batch: list[Job[Any]] = []
-        left: list[Job[Any]] = []
+        batch: list[AnyJob] = []
+        left: list[AnyJob] = []
         rows, now = 0, perf_counter()
         for job in self._ready:
             fits = job.input.shapes == first.input.shapes and rows + job.input.rows <= max_batch

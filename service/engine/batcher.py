@@ -12,11 +12,10 @@ import threading
 from collections.abc import Callable
 from math import ceil
 from time import perf_counter
-from typing import Any
 
-from service.engine.assembly import Assembly, Jobs, Run
+from service.engine.assembly import Assembly, Run
 from service.engine.binding import Tensors
-from service.engine.job import Job
+from service.engine.job import AnyJob, Jobs
 from service.engine.session import BrokenDeviceError
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
@@ -90,7 +89,7 @@ class Batcher:
                 retry_after=max(1, ceil(wait)),
             )
 
-    def submit(self, job: Job[Any]) -> None:
+    def submit(self, job: AnyJob) -> None:
         """Take a job in, or refuse it at once; see `check`."""
         self.check(job.deadline)
         job.cost = self._cost * job.input.rows
@@ -100,7 +99,7 @@ class Batcher:
                 self._assembly.add(job)
         self._workers.submit(job, self)
 
-    def process(self, job: Job[Any]) -> None:
+    def process(self, job: AnyJob) -> None:
         """Get a job ready, then run batches for as long as a run may start and jobs are ready.
 
         A job that came prepared may have been in another thread's batch already.
@@ -113,7 +112,7 @@ class Batcher:
             if prepares:
                 self._assembly.add(job)
             if self._runs >= self.max_runs:
-                return  # whoever ends one of the runs under way takes this job along
+                return  # the thread that ends one of the runs under way takes this job along
             self._runs += 1
         self._run_batches()
 
@@ -142,7 +141,7 @@ class Batcher:
             job.abandoned = True
             job.time_out()
 
-    def _prepare(self, job: Job[Any]) -> bool:
+    def _prepare(self, job: AnyJob) -> bool:
         """Say whether a job is ready, and whether this thread was not replaced meanwhile."""
         job.started = perf_counter()
         if job.worth_doing():
@@ -153,7 +152,7 @@ class Batcher:
         job.prepared = perf_counter()
         return self._workers.go_on() and not job.failed
 
-    def _next_batch(self) -> list[Job[Any]]:
+    def _next_batch(self) -> list[AnyJob]:
         """Take the jobs of the next batch. If there are none, this thread's run ends under the same lock.
 
         So a job that is added right after that starts a run itself, and none is left behind.

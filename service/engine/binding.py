@@ -16,7 +16,8 @@ import onnxruntime as ort
 
 from service.engine.stop import Stop
 
-Tensors = Mapping[str, npt.NDArray[Any]]
+Array = npt.NDArray[Any]
+Tensors = Mapping[str, Array]
 """A graph's inputs or outputs by name. Texts are object arrays of `str`."""
 
 _DTYPES: Mapping[str, type[np.generic]] = {
@@ -46,7 +47,7 @@ class Binding:
         size: int,
         device: tuple[str, int],
         graph: int | None = None,
-        turn: AbstractContextManager[Any] = nullcontext(),  # noqa: B008 - it holds no state
+        turn: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - it holds no state
         stop: Stop | None = None,
     ) -> None:
         self._session = session

@@ -5,10 +5,11 @@ The predictor makes jobs, workers run them, and the event loop resolves their fu
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from enum import IntEnum
 from time import perf_counter
 from types import MappingProxyType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from service.engine.binding import Tensors
 from service.engine.image_buffer import Image
@@ -164,3 +165,8 @@ class Job(Generic[AnswerT]):
             ("infer", self.run, self.ran),
             ("postprocess", self.ran, self.finished),
         ]
+
+
+AnyJob = Job[Any]
+"""A job, whatever its answer is: the engine does not look at it."""
+Jobs = Sequence[AnyJob]

@@ -10,16 +10,16 @@ replaced: its jobs are refused, a new thread takes its place, and it ends itself
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from queue import SimpleQueue
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Protocol
 
-from service.engine.job import Job
+from service.engine.job import AnyJob, Jobs
 
 logger = logging.getLogger(__name__)
 _STOP_PRIORITY = 99
@@ -30,13 +30,13 @@ _SLOWEST = 20.0  # larger paces are pauses of the whole process
 class Consumer(Protocol):
     """Whose jobs the workers do: a model's batcher."""
 
-    def process(self, job: Job[Any]) -> None:
+    def process(self, job: AnyJob) -> None:
         """Do a job, and whatever has become possible with it. On a worker thread."""
 
-    def settle(self, jobs: Sequence[Job[Any]]) -> None:
+    def settle(self, jobs: Jobs) -> None:
         """Resolve the futures of finished jobs. On the event loop."""
 
-    def take_over(self, jobs: Sequence[Job[Any]], *, running: bool) -> None:
+    def take_over(self, jobs: Jobs, *, running: bool) -> None:
         """Refuse the jobs of a thread that was replaced, and do its work. On the worker that replaces it."""
 
 
@@ -52,7 +52,7 @@ class _Step:
     """
 
     consumer: Consumer
-    jobs: Sequence[Job[Any]]
+    jobs: Jobs
     running: bool
     began: float = field(default_factory=perf_counter)
     replaced: bool = False
@@ -81,7 +81,7 @@ class Workers:
         # A heap for the order and a queue of tokens to wait for, both atomic under the interpreter's lock. With
         # `queue.PriorityQueue` idle workers take turns, each with cold caches and its own part of the allocator: a JPEG
         # cost 8 % more processor time. Here the worker that has just finished is likely to take the next job.
-        self._heap: list[tuple[int, int, Job[Any] | None, Consumer | None]] = []
+        self._heap: list[tuple[int, int, AnyJob | None, Consumer | None]] = []
         self._tokens: SimpleQueue[None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()  # a thread ends its step, or is replaced: never both
@@ -102,14 +102,14 @@ class Workers:
         """
         return self._backlog * self._pace / self.size
 
-    def submit(self, job: Job[Any], consumer: Consumer) -> None:
+    def submit(self, job: AnyJob, consumer: Consumer) -> None:
         """Queue a job. Only on the event loop, which will also settle it."""
         self._loop = job.future.get_loop()
         self._backlog += job.cost
         self._jobs += 1
         self._put(job.priority, job, consumer)
 
-    def settled(self, jobs: Sequence[Job[Any]]) -> None:
+    def settled(self, jobs: Jobs) -> None:
         """Subtract finished jobs from the backlog, and measure the pace. Only on the event loop."""
         now, work = perf_counter(), sum(job.cost for job in jobs)
         self._jobs -= len(jobs)
@@ -119,7 +119,7 @@ class Workers:
             self._pace += _SMOOTHING * (min(max(pace, 1.0), _SLOWEST) - self._pace)
         self._settled = now if self._jobs > self.size else None
 
-    def begin(self, consumer: Consumer, jobs: Sequence[Job[Any]], *, running: bool) -> None:
+    def begin(self, consumer: Consumer, jobs: Jobs, *, running: bool) -> None:
         """Note what the calling thread begins."""
         self._steps[threading.get_ident()] = _Step(consumer, jobs, running)
 
@@ -145,12 +145,12 @@ class Workers:
             steps = [step for step in steps if step.running or not step.replaced]
         return perf_counter() - min((step.began for step in steps), default=perf_counter())
 
-    def deliver(self, jobs: Sequence[Job[Any]], settle: Callable[[Sequence[Job[Any]]], None]) -> None:
+    def deliver(self, jobs: Jobs, settle: Callable[[Jobs], None]) -> None:
         """Let the event loop settle jobs, in one wake-up. Called on worker threads."""
         assert self._loop is not None  # noqa: S101 - set by the `submit` that brought the jobs here
         try:
             self._loop.call_soon_threadsafe(settle, jobs)
-        except RuntimeError:  # the loop is closed: the process is going down and nobody waits
+        except RuntimeError:  # the loop is closed: the process ends, and no request waits
             logger.debug("%d answers came after the event loop was closed", len(jobs))
 
     def close(self) -> None:
@@ -164,7 +164,7 @@ class Workers:
         self._threads.add(thread)
         thread.start()
 
-    def _put(self, priority: int, job: Job[Any] | None, consumer: Consumer | None) -> None:
+    def _put(self, priority: int, job: AnyJob | None, consumer: Consumer | None) -> None:
         heappush(self._heap, (priority, next(self._order), job, consumer))
         self._tokens.put(None)
 
@@ -187,7 +187,7 @@ class Workers:
         _, _, job, consumer = heappop(self._heap)
         return job is not None and consumer is not None and self._do(consumer, [job], partial(consumer.process, job))
 
-    def _do(self, consumer: Consumer, jobs: Sequence[Job[Any]], work: Callable[[], None]) -> bool:
+    def _do(self, consumer: Consumer, jobs: Jobs, work: Callable[[], None]) -> bool:
         """Do something for a consumer. Say whether the thread was not replaced."""
         self.begin(consumer, jobs, running=False)
         try:

@@ -13,7 +13,7 @@ from service.http.drain import Drain
 from service.models.entry import ModelEntry, State
 from service.runtime import Runtime
 from service.threads import METRICS
-from zoo.card import AnyServed
+from zoo.served_card import AnyServed
 
 
 class Liveness(msgspec.Struct, omit_defaults=True):

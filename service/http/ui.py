@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from service.models.model import ImageModel, takes_images
 from service.models.repository import Repository
-from zoo.card import Golden
+from zoo.served_card import Golden
 
 HEADERS = {
     "content-security-policy": (

@@ -5,17 +5,15 @@ They are an archive of NumPy's: arrays `in/NAME` and `out/NAME`, each with the b
 
 import io
 import zipfile
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from service.engine.binding import Tensors
+from service.engine.binding import Array, Tensors
 from service.engine.session import SessionError
-from zoo.card import ServedTensors
+from zoo.served_card import ServedTensors
 
 _LARGEST = 256_000_000  # bytes, unpacked
-_TOLERANCE = 0.02  # of the largest magnitude: another processor rounds otherwise, and a GPU may compute in TF32
+_TOLERANCE = 0.02  # of the largest magnitude: processors round differently, and a GPU may compute in TF32
 _TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -62,7 +60,7 @@ def differences(expected: Tensors, answers: Tensors) -> dict[str, float]:
     return {name: value for name, value in found.items() if not value <= _TOLERANCE}
 
 
-def _as_objects(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _as_objects(array: Array) -> Array:
     """Texts as ONNX Runtime takes and gives them; all else as it is."""
     return array.astype(object) if array.dtype.kind == "U" else array
 
@@ -80,7 +78,7 @@ def _zip_fault(data: bytes) -> str:
     return f"unpacks to {size:,} bytes, more than {_LARGEST:,}" if size > _LARGEST else ""
 
 
-def _difference(want: npt.NDArray[Any], got: npt.NDArray[Any]) -> float:
+def _difference(want: Array, got: Array) -> float:
     if want.shape != got.shape:
         return float("inf")
     if want.dtype.kind != "f":

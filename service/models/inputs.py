@@ -16,8 +16,8 @@ from service.results import ImageSize, Result
 from service.settings import Settings
 from service.tasks import TASKS
 from service.vision.resize import prepare
-from zoo.card import ServedCard
 from zoo.recipe import Placement
+from zoo.served_card import ServedCard
 
 
 class ImageInput(Input[Result]):

@@ -16,7 +16,7 @@ from zoo.files import shown
 from zoo.store import Entry
 
 logger = logging.getLogger(__name__)
-_PATIENCE = 60.0  # seconds after which the next model is loaded beside one that takes so long
+_PATIENCE = 60.0  # seconds after which the next model is loaded at the same time
 Load = Callable[[Path, Stop], AnyModel]
 SelfTest = Callable[[AnyModel], None]
 
@@ -70,7 +70,7 @@ class Loader:
         entry.loading = Loading(entry.name, work, finish, self._limit)
         patience = min(_PATIENCE, self._limit / 4) if self._limit else _PATIENCE
         if not entry.loading.wait(patience):
-            logger.warning("%s is still being loaded after %g s; others are loaded beside it", entry.name, patience)
+            logger.warning("%s is still being loaded after %g s; others are loaded meanwhile", entry.name, patience)
 
     def unload(self, entry: ModelEntry) -> None:
         """Serve nothing. Requests that the model has taken in are answered."""

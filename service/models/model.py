@@ -31,7 +31,7 @@ from service.engine.workers import Workers
 from service.metrics import Metrics
 from service.models.golden_tensors import read_golden, repeated
 from service.settings import Settings
-from zoo.card import AnyServed, ServedCard, ServedTensors
+from zoo.served_card import AnyServed, ServedCard, ServedTensors
 from zoo.store import read_folder
 
 CardT_co = TypeVar("CardT_co", bound=AnyServed, covariant=True)

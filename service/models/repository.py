@@ -1,7 +1,7 @@
 """The models of one store: loaded in the background, brought up to date, and loaded or unloaded by an administrator.
 
 The store is looked at again from time to time, and when an administrator asks. A new version of a folder is loaded
-beside the old one and replaces it in one step, or is refused, and the old one stays.
+while the old one answers. It replaces it in one step, or is refused, and the old one stays.
 
 Threads: a thread named "load" loads all models and then follows the store and the other server processes; calls of
 administrators come on threads of their own. `_looking` lets one of them change the entries at a time. Requests read
@@ -229,8 +229,8 @@ class Repository(Registry):
         """Load and unload what is due, the models that answer by default first, then the small ones.
 
         Args:
-            watching: whether nobody asked for this look: a folder that fails a check is then only refused if it has not
-                changed since the look before.
+            watching: whether this is a regular look, not an administrator's. A folder that fails a check may then be
+                incomplete, and is only refused if it has not changed since the look before.
         """
         order = sorted(
             self.entries.values(), key=lambda e: (not (e.card and e.card.task_default), e.card.size if e.card else 0)

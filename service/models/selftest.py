@@ -8,7 +8,8 @@ from service.models.inputs import EncodedImage, answer_alone
 from service.models.model import AnyModel, ImageModel, takes_images
 from service.settings import Settings
 from service.tasks import options_of
-from zoo.card import Prediction, ServedTensors, Task
+from zoo.card import Task
+from zoo.served_card import Prediction, ServedTensors
 
 # How far an answer may be from the reference's: the fast recipe moves a score a little, a wrong model moves it a lot.
 SCORE = 0.05
@@ -78,10 +79,10 @@ def iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 
 def _in_words(predictions: Iterable[Any]) -> str:
-    words = []
+    texts = []
     for prediction in predictions:
         measures = ((name, getattr(prediction, name, None)) for name in ("score", "area", "box"))
-        words.append(
+        texts.append(
             " ".join([prediction.label, *(f"{name} {value}" for name, value in measures if value is not None)])
         )
-    return "; ".join(words)
+    return "; ".join(texts)

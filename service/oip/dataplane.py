@@ -1,11 +1,10 @@
-"""What the Open Inference Protocol asks for, from the same predictor and queues as everything else.
+"""What the Open Inference Protocol asks for, answered by the same predictor and queues as `/v1`.
 
 REST and gRPC call it; it knows neither.
 """
 
 import importlib.metadata
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from service.oip.describe import IMAGE, config_of, index_entry, metadata_of
 from service.oip.inputs import ImageOutputs, TensorRows, output_names
 from service.oip.messages import Answer, Call, IndexEntry, ModelConfig, ModelMetadata, ServerMetadata, Statistics
 from service.oip.statistics import statistics_of
-from service.oip.takes import Takes
+from service.oip.takes import Takes, takes_of
 from service.oip.tensors import datatype_of
 from service.runtime import Runtime
 from service.threads import LOADING
@@ -95,7 +94,7 @@ class Dataplane:
         return metadata_of(self.model(name, version).card)
 
     def config(self, name: str, version: str = "") -> ModelConfig:
-        """Describe a model in Triton's words."""
+        """Describe a model in Triton's form."""
         return config_of(self.model(name, version).card, self._settings.max_images)
 
     def statistics(self, name: str = "", version: str = "") -> Statistics:
@@ -130,10 +129,10 @@ class Dataplane:
     def _takes_of(self, model: AnyModel) -> Takes:
         takes = self._takes.get(model.card.name)
         if takes is None or takes.card is not model.card:
-            takes = self._takes[model.card.name] = Takes(model.card, self._settings)
+            takes = self._takes[model.card.name] = takes_of(model.card, self._settings)
         return takes
 
-    def deadline(self, started: float, call_timeout_ms: float | None, parameters: Mapping[str, Any]) -> float:
+    def deadline(self, started: float, call_timeout_ms: float | None, parameters: Mapping[str, object]) -> float:
         """When a call is no longer worth any work: the transport's limit, its own, or the server's, whichever is first.
 
         Args:
@@ -168,7 +167,7 @@ class Dataplane:
         params = {name: value for name, value in call.parameters.items() if name not in _NOT_OPTIONS}
         takes = self._takes_of(model)
         rows = len(next(iter(call.inputs.values()), ()))
-        if call.card is not model.card:  # loaded anew since its inputs were checked, or they never were
+        if call.card is not model.card:  # loaded again since its inputs were checked, or not checked yet
             rows = takes.check_inputs({name: (datatype_of(array), array.shape) for name, array in call.inputs.items()})
         takes.check_outputs(call.outputs)
         if takes_images(model):
@@ -189,7 +188,7 @@ class Dataplane:
         return Submitted(call, model, jobs, deadline)
 
     def _images(
-        self, call: Call, model: ImageModel, params: Mapping[str, Any], takes: Takes, rows: int
+        self, call: Call, model: ImageModel, params: Mapping[str, object], takes: Takes, rows: int
     ) -> Sequence[Input[Tensors]]:
         """Make an input of each image of a call, encoded or pixels; they can share their runs with any others."""
         options = self._predictor.options(model, params)
@@ -205,8 +204,8 @@ class Dataplane:
         return [ImageOutputs(image, wanted) for image in images]
 
 
-def _priority(given: Any) -> Priority:
-    """Triton's number, 0 for the usual, 1 for the first, more for later; or our word."""
+def _priority(given: object) -> Priority:
+    """Triton's number: 0 for normal, 1 for high, 2 for normal, more for low; or one of our names."""
     if isinstance(given, str) and given.upper() in Priority.__members__:
         return Priority[given.upper()]
     if isinstance(given, bool) or not isinstance(given, int) or given < 0:

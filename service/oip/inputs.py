@@ -1,18 +1,16 @@
 """What the protocol makes of a model's answer: rows of the graph's outputs, and the task's result as JSON."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from service.engine.binding import Tensors
+from service.engine.binding import Array, Tensors
 from service.engine.image_buffer import Image
 from service.engine.job import Input
 from service.models.inputs import ImageInput
 from service.oip.describe import RESULT
-from zoo.card import ServedCard
+from zoo.served_card import ServedCard
 
 _encode = msgspec.json.Encoder().encode
 
@@ -69,7 +67,7 @@ def output_names(card: ServedCard, *, encoded: bool) -> tuple[str, ...]:
     return (RESULT,) if encoded else tuple(output.name for output in card.outputs)
 
 
-def _as_bytes(texts: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _as_bytes(texts: Array) -> Array:
     array = np.empty(texts.size, object)
     array[:] = [str(text).encode() for text in texts.ravel()]
     return array.reshape(texts.shape)

@@ -7,7 +7,8 @@ from msgspec import Struct
 
 from service.options import parse_options
 from service.tasks import classify, detect, segment
-from zoo.card import ServedCard, Task
+from zoo.card import Task
+from zoo.served_card import ServedCard
 
 
 class TaskModule(NamedTuple):
@@ -31,6 +32,6 @@ TASKS: Mapping[Task, TaskModule] = {
 }
 
 
-def options_of(task: Task, params: Mapping[str, Any]) -> Struct:
+def options_of(task: Task, params: Mapping[str, object]) -> Struct:
     """Convert parameters, texts or JSON values, to the task's typed options; raises `RequestError` (`bad_option`)."""
     return parse_options(TASKS[task].options, params)

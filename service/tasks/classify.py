@@ -10,8 +10,8 @@ from msgspec import Meta, Struct
 
 from service.results import Classification
 from service.vision.activation import box_of, encode_heat, heat_of
-from zoo.card import ServedCard
 from zoo.recipe import Placement
+from zoo.served_card import ServedCard
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):

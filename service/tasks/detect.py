@@ -8,8 +8,8 @@ from msgspec import Meta, Struct
 
 from service.results import Detection
 from service.tasks.candidates import survivors
-from zoo.card import ServedCard
 from zoo.recipe import Placement
+from zoo.served_card import ServedCard
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):

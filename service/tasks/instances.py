@@ -13,8 +13,8 @@ from service.results import Instance
 from service.tasks.candidates import Limits, Survivor, survivors
 from service.vision.instances import instance_mask, on_prototypes
 from service.vision.masks import Form, write_down
-from zoo.card import ServedCard
 from zoo.recipe import Placement
+from zoo.served_card import ServedCard
 
 
 def answer(

@@ -12,8 +12,8 @@ from msgspec import Meta, Struct
 from service.results import Instance, Segment
 from service.tasks import instances
 from service.vision.masks import area, class_areas, class_mask, encode
-from zoo.card import ServedCard
 from zoo.recipe import Placement
+from zoo.served_card import ServedCard
 
 _OBJECT = 1  # the class id of a salient object; 0 is the background
 

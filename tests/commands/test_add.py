@@ -12,9 +12,9 @@ from google.protobuf import text_format
 
 from export.caffe.net import NetParameter
 from zoo import catalog
-from zoo.card import read_model_card
 from zoo.cli import main
 from zoo.errors import CardError, ExportError
+from zoo.model_card import read_model_card
 from zoo.sources import fetch_all
 from zoo.store import Store
 

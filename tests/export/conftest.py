@@ -9,7 +9,8 @@ from PIL import Image
 from torch import nn
 
 from zoo import catalog
-from zoo.card import Licence, ModelCard, Recipe
+from zoo.card import Licence, Recipe
+from zoo.model_card import ModelCard
 from zoo.recipe import apply_exact
 
 torch.set_num_threads(1)  # networks are small, and several threads wait for each other more than they gain

@@ -9,8 +9,8 @@ from torch import nn
 from export.attack import Fgsm, Pgd, Target, fast_gradient_sign, projected_gradient_descent, target_of
 from export.heads import Pixels
 from zoo import catalog
-from zoo.card import Normalise
 from zoo.errors import ExportError
+from zoo.model_card import Normalise
 from zoo.store import Store
 
 ATTACKS = {"fgsm": Fgsm, "pgd": Pgd}

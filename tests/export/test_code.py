@@ -10,7 +10,8 @@ import pytest
 
 from export import code
 from zoo import catalog
-from zoo.card import Licence, TensorCard
+from zoo.card import Licence
+from zoo.model_card import TensorCard
 
 ROOT = Path(code.__file__).parent.parent
 

@@ -10,11 +10,13 @@ from PIL import Image
 
 from export.golden import Photo, golden_answer, on_picture, predictions
 from zoo import catalog
-from zoo.card import Expectation, Prediction, Recipe
+from zoo.card import Recipe
 from zoo.errors import ExportError
 from zoo.hashing import sha256_of
 from zoo.labels import read_labels
+from zoo.model_card import Expectation
 from zoo.recipe import placement
+from zoo.served_card import Prediction
 
 LETTERBOX = Recipe(64, 96, "letterbox")
 

@@ -10,8 +10,9 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from export.heads import CANDIDATES, OBJECTS, Head, Pixels, candidates
-from zoo.card import Normalise, Recipe
+from zoo.card import Recipe
 from zoo.errors import ExportError
+from zoo.model_card import Normalise
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 

@@ -8,8 +8,9 @@ import pytest
 from export.options import check_options
 from export.pipeline import build
 from zoo import catalog
-from zoo.card import Recipe, TensorCard
+from zoo.card import Recipe
 from zoo.errors import ExportError
+from zoo.model_card import TensorCard
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from torchvision.models import get_model
 from export.families.torchvision import card_for
 from export.pipeline import export_model
 from zoo import catalog
-from zoo.card import Expectation, Source
 from zoo.errors import CardError, ExportError
 from zoo.hashing import sha256_of
+from zoo.model_card import Expectation, Source
 from zoo.recipe import apply_exact
 from zoo.sources import address
 from zoo.store import Store

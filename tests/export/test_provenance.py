@@ -7,8 +7,9 @@ import pytest
 
 from export import provenance
 from export.provenance import describe, fingerprint, is_current
-from zoo.card import Golden, Normalise, Output, Parity, ServedCard, Source
 from zoo.hashing import sha256_of
+from zoo.model_card import Normalise, Source
+from zoo.served_card import Golden, Output, Parity, ServedCard
 from zoo.store import Store
 
 READ = {"reader": "1.2"}

@@ -9,8 +9,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.pipeline import export_model
 from export.provenance import is_current
-from zoo.card import Licence, ServedTensors, Source, TensorCard
+from zoo.card import Licence
 from zoo.errors import CardError, ExportError, LicenceError
+from zoo.model_card import Source, TensorCard
+from zoo.served_card import ServedTensors
 from zoo.store import Store
 
 
@@ -202,7 +204,7 @@ def test_licences_are_asked_for(card_of, store):
 
 
 def test_such_a_card_is_none_for_pictures(tmp_path):
-    from zoo.card import of_pictures, read_model_card
+    from zoo.model_card import read_model_card, require_images
 
     path = tmp_path / "net.toml"
     text = 'name = "net"\nversion = "1"\ntask = "tensors"\ntitle = ""\nlicence = {code = "MIT", weights = "MIT"}\n'
@@ -211,7 +213,7 @@ def test_such_a_card_is_none_for_pictures(tmp_path):
     assert isinstance(card, TensorCard)
     assert card.sources["weights"].file == str((tmp_path / "net.onnx").resolve())
     with pytest.raises(CardError, match="net takes tensors"):
-        of_pictures(card)
+        require_images(card)
     path.write_text(text + 'labels = "coco80"\n[sources]\n')
     with pytest.raises(CardError, match="labels"):
         read_model_card(path)

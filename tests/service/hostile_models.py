@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from zoo.card import GoldenTensors, Licence, Parity, Provenance, ServedTensors, Tensor, is_name, write_served_card
+from zoo.card import Licence, is_name
+from zoo.served_card import GoldenTensors, Parity, Provenance, ServedTensors, Tensor, write_served_card
 
 SIDE = 4
 

@@ -20,7 +20,7 @@ from service.models.entry import State
 from service.runtime import Runtime
 from service.settings import Settings
 from tests.conftest import serving
-from zoo.card import read_served_card, write_served_card
+from zoo.served_card import read_served_card, write_served_card
 from zoo.store import Store
 
 ADMIN = {"Authorization": "Bearer s3cret"}

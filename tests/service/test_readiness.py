@@ -14,8 +14,8 @@ from service.metrics import Metrics
 from service.models.repository import Repository
 from service.settings import Settings
 from tests.conftest import serving
-from zoo.card import read_served_card, write_served_card
 from zoo.hashing import sha256_of
+from zoo.served_card import read_served_card, write_served_card
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from service.models.entry import State
 from service.runtime import Runtime
 from service.settings import Settings
 from tests.conftest import serving
-from zoo.card import read_served_card
+from zoo.served_card import read_served_card
 from zoo.store import Store
 
 CARD, GRAPH, GOLDEN = "card.json", "model.onnx", "golden"

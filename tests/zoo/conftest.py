@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from zoo.card import Golden, Licence, Output, Parity, Prediction, Provenance, Recipe, ServedCard
+from zoo.card import Licence, Recipe
+from zoo.served_card import Golden, Output, Parity, Prediction, Provenance, ServedCard
 
 
 @dataclass

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from zoo.card import Source, read_model_card, read_served_card, write_served_card
 from zoo.errors import CardError
+from zoo.model_card import Source, read_model_card
+from zoo.served_card import read_served_card, write_served_card
 
 GOOD = """
 name = "net"

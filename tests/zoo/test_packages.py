@@ -14,8 +14,8 @@ import zipfile
 import pytest
 
 from zoo import catalog
-from zoo.card import Source
 from zoo.errors import SourceError
+from zoo.model_card import Source
 from zoo.sources import fetch, fetch_all, packages
 
 WEIGHTS, CFG = b"weights" * 10_000, b"[net]\n"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from zoo.card import Source
 from zoo.errors import SourceError
+from zoo.model_card import Source
 from zoo.sources import address, fetch, fetch_all
 from zoo.sources.cache import Cache
 
@@ -145,7 +145,7 @@ def test_a_corrupted_cache_entry_is_fetched_again(server, cache):
 def test_two_processes_download_once(server, cache):
     server.files["/net.pth"] = BODY
     code = (
-        "from zoo.card import Source; from zoo.sources import fetch;"
+        "from zoo.model_card import Source; from zoo.sources import fetch;"
         f"print(fetch(Source(url='{server.url}/net.pth', sha256='{DIGEST}')))"
     )
     runs = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]

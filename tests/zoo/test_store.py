@@ -155,7 +155,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import zoo.store
-from zoo.card import read_served_card
+from zoo.served_card import read_served_card
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 rename = Path.rename
 if sys.argv[1] == "writing":

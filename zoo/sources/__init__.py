@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlsplit
 
-from zoo.card import Source
 from zoo.errors import SourceError
 from zoo.hashing import sha256_of
+from zoo.model_card import Source
 from zoo.sources.cache import Cache
 from zoo.sources.http import download, without_credentials
 from zoo.sources.packages import fetch_members

@@ -10,8 +10,8 @@ from pathlib import Path
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from zoo.card import Source
 from zoo.hashing import sha256_of
+from zoo.model_card import Source
 
 
 class Cache:

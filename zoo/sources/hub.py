@@ -12,10 +12,11 @@ import msgspec
 import requests
 from msgspec import Struct
 
-from zoo.card import Sha256, Source
+from zoo.card import Sha256
 from zoo.errors import SourceError
 from zoo.files import read_regular
 from zoo.licences import PERMISSIVE
+from zoo.model_card import Source
 from zoo.sources.cache import Cache
 from zoo.sources.http import http_session, unreachable, without_credentials
 

@@ -25,8 +25,8 @@ from pypi_simple import (
     UnsupportedRepoVersionError,
 )
 
-from zoo.card import Source
 from zoo.errors import SourceError
+from zoo.model_card import Source
 from zoo.sources.archives import open_members
 from zoo.sources.cache import Cache
 from zoo.sources.http import LARGEST_FILE, download, http_session, unreachable, without_credentials

@@ -15,8 +15,9 @@ from export.caffe.net import Layer, NetParameter, read_net
 from export.convert import convert
 from export.families.caffe import build, rebuild
 from export.reference import Reference
-from zoo.card import Normalise, Recipe
+from zoo.card import Recipe
 from zoo.errors import ExportError
+from zoo.model_card import Normalise
 
 HEIGHT, WIDTH = 29, 34  # what the networks of `conftest.py` take
 

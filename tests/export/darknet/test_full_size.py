@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from export.families.darknet import build
-from zoo.card import Recipe, Source
+from zoo.card import Recipe
+from zoo.model_card import Source
 from zoo.sources import fetch
 
 ANCHORS = "12, 16, 19, 36, 40, 28, 36, 75, 76, 55, 72, 146, 142, 110, 192, 243, 459, 401"

@@ -11,8 +11,8 @@ from export.convert import convert
 from export.network import Network
 from export.reference import Reference
 from zoo import catalog
-from zoo.card import ModelCard
 from zoo.labels import read_labels
+from zoo.model_card import ModelCard
 from zoo.recipe import apply_exact
 from zoo.sources import fetch_all
 

@@ -11,9 +11,10 @@ from PIL import Image
 from export.families.darknet import build
 from export.reference import Reference
 from zoo import catalog
-from zoo.card import Normalise, Recipe
+from zoo.card import Recipe
 from zoo.errors import ExportError
 from zoo.labels import read_labels
+from zoo.model_card import Normalise
 from zoo.recipe import apply_exact, placement
 from zoo.sources import fetch_all
 

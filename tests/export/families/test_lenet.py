@@ -11,9 +11,10 @@ from PIL import Image
 from export.families.lenet import build
 from export.train_lenet import accuracy, read_mnist
 from zoo import catalog
-from zoo.card import Normalise, Recipe
+from zoo.card import Recipe
 from zoo.errors import ExportError
 from zoo.hashing import sha256_of
+from zoo.model_card import Normalise
 from zoo.recipe import apply_exact
 from zoo.sources import fetch_all
 

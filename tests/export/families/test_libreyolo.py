@@ -27,10 +27,11 @@ from export.families.libreyolo import build, card_for, describe, names
 from export.heads import Pixels
 from export.pipeline import export_model
 from zoo import catalog
-from zoo.card import Licence, ModelCard
+from zoo.card import Licence
 from zoo.errors import ExportError, SourceError
 from zoo.labels import read_labels
 from zoo.libraries import described
+from zoo.model_card import ModelCard
 from zoo.recipe import apply_exact, placement
 from zoo.sources import fetch_all
 from zoo.store import Store

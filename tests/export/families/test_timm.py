@@ -25,9 +25,9 @@ from export.families.timm import build, card_for, describe, names  # noqa: E402
 from export.heads import Pixels  # noqa: E402
 from export.pipeline import export_model  # noqa: E402
 from zoo import catalog  # noqa: E402
-from zoo.card import Source  # noqa: E402
 from zoo.errors import ExportError, LicenceError  # noqa: E402
 from zoo.libraries import described  # noqa: E402
+from zoo.model_card import Source  # noqa: E402
 from zoo.recipe import apply_exact  # noqa: E402
 from zoo.sources import fetch_all  # noqa: E402
 from zoo.sources.hub import HubFile  # noqa: E402

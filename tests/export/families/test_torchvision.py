@@ -20,9 +20,9 @@ from torchvision.models import get_model, get_model_weights
 from export.families.torchvision import build, card_for, names
 from export.heads import Pixels
 from zoo import catalog
-from zoo.card import Source
 from zoo.errors import ExportError, SourceError
 from zoo.labels import read_labels
+from zoo.model_card import Source
 from zoo.recipe import apply_exact
 from zoo.sources import fetch_all
 

@@ -18,10 +18,10 @@ from torchvision.ops import FrozenBatchNorm2d, box_iou, nms
 from export.families.torchvision_detection import build, card_for, names
 from export.heads import Pixels, candidates
 from export.pipeline import export_model
-from zoo.card import ModelCard, Source
 from zoo.errors import ExportError
 from zoo.hashing import sha256_of
 from zoo.labels import read_labels
+from zoo.model_card import ModelCard, Source
 from zoo.sources import fetch_all
 from zoo.store import Store
 

@@ -12,9 +12,10 @@ from export.families.ultralytics import build
 from export.reference import Reference
 from export.ultralytics.library import import_library
 from zoo import catalog
-from zoo.card import Normalise, Recipe
+from zoo.card import Recipe
 from zoo.errors import ExportError
 from zoo.labels import read_labels
+from zoo.model_card import Normalise
 from zoo.sources import fetch_all
 
 pytestmark = pytest.mark.skipif(

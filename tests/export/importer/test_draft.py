@@ -7,8 +7,8 @@ from onnx import helper, numpy_helper
 
 from export.families.yolo_onnx import build
 from export.importer.draft import draft_onnx
-from zoo.card import Source
 from zoo.errors import CardError, ExportError
+from zoo.model_card import Source
 from zoo.sources import fetch
 
 NOTES = {"names": "{0: 'a', 1: 'b', 2: 'c', 3: 'd'}", "stride": "32", "task": "classify"}

@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, save
 
-from zoo.card import read_model_card
 from zoo.cli import main
+from zoo.model_card import read_model_card
 from zoo.store import Store
 
 

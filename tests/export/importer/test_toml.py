@@ -5,7 +5,7 @@ import pytest
 
 from export.importer.toml import to_toml
 from zoo import catalog
-from zoo.card import ModelCard
+from zoo.model_card import ModelCard
 
 
 @pytest.mark.parametrize("name", catalog.names())

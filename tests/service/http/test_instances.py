@@ -18,8 +18,9 @@ from pycocotools import mask as coco
 
 from service.vision import masks
 from tests.conftest import serving
-from zoo.card import Golden, Licence, Output, Parity, Prediction, Provenance, Recipe, ServedCard
+from zoo.card import Licence, Recipe
 from zoo.hashing import sha256_of
+from zoo.served_card import Golden, Output, Parity, Prediction, Provenance, ServedCard
 from zoo.store import Store
 
 SIDE, PROTOTYPES = 64, 16

