@@ -50,8 +50,8 @@ def describe(card: AnyCard, files: Mapping[str, Path], versions: Mapping[str, st
 def fingerprint(card: AnyCard) -> str:
     """Return the sha256 of what decides what is published: the card, its sources' hashes, and the code that converts.
 
-    Where a source lies does not count: a mirror, or another folder, gives the same file. Of labels of
-    one's own it is their text that counts, too.
+    A source's address does not count: a mirror, or another folder, gives the same file. The text of your
+    labels counts too.
     """
     contents = {name: Source(file="", sha256_prefix=source.digest) for name, source in card.sources.items()}
     labels: tuple[str, ...] = ()

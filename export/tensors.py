@@ -1,4 +1,4 @@
-"""Any ONNX graph, published as it is: tensors in, tensors out, and nobody here knows what they mean.
+"""Any ONNX graph, published as it is: tensors in, tensors out, without interpretation.
 
 `export.pipeline` calls it for cards with `task = "tensors"`. What can be proved of such a graph is that it answers
 several rows together as it answers each alone, and that it still does where it is served.

@@ -40,7 +40,7 @@ class Variant:
     Attributes:
         base, card: the card of the fp32 model and of the variant.
         folder: of the variant.
-        milliseconds: per picture on one thread of this CPU: fp32's and the variant's, medians of runs in turns.
+        milliseconds: per image on one thread of this CPU: fp32's and the variant's, medians of runs in turns.
     """
 
     base: ServedCard
@@ -133,7 +133,7 @@ def _tolerant(card: ModelCard, base: ServedCard) -> ModelCard:
 
 
 def _pixels(card: ModelCard, photos: list[Photo]) -> Images:
-    return np.stack([apply_exact(card.recipe, photo.picture) for photo in photos])
+    return np.stack([apply_exact(card.recipe, photo.image) for photo in photos])
 
 
 def _session(path: Path, card: ModelCard, precision: str) -> onnxruntime.InferenceSession:
@@ -152,7 +152,7 @@ def _run(session: onnxruntime.InferenceSession, image: Images) -> Outputs:
 
 
 def _race(sessions: list[onnxruntime.InferenceSession], images: Images) -> tuple[float, float]:
-    """Time one picture on each session in turns, and return the medians in milliseconds."""
+    """Time one image on each session in turns, and return the medians in milliseconds."""
     times: list[list[float]] = [[], []]
     for run in range(_TIMED_RUNS):
         for own, session in zip(times, sessions, strict=True):

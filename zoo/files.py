@@ -1,6 +1,6 @@
 """Reading what others wrote: only regular files are opened, never more than is allowed is read, and names are escaped.
 
-A pipe, a socket or a device in a folder of models would block whoever opens it, and a file may have any size.
+A pipe, a socket or a device in a folder of models would block a reader, and a file may have any size.
 """
 
 import errno

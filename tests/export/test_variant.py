@@ -98,7 +98,7 @@ def test_what_calibrates_and_what_is_compared_have_no_picture_in_common(store, m
 
 def test_a_variant_that_is_otherwise_in_a_batch_is_not_published(store, monkeypatch):
     def broken(path):
-        """A graph whose answers are those of the batch's first picture."""
+        """A graph whose answers are those of the batch's first image."""
         model = to_fp16(path)
         softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
         first = onnx.helper.make_tensor("first", onnx.TensorProto.INT64, [1], [0])

@@ -1,4 +1,4 @@
-"""The committed LeNet-5 on all of MNIST's test pictures, and on what users post: digits of any size."""
+"""The committed LeNet-5 on all of MNIST's test images, and on what users post: digits of any size."""
 
 import json
 
