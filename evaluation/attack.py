@@ -17,9 +17,10 @@ from msgspec import Struct
 from evaluation.classify import share
 from evaluation.dataset import DataError, Example, Measure
 from evaluation.run import Problem, nothing_left, reason
-from service.engine.model import LoadedModel
 from service.errors import RequestError
-from service.predictor import Picture, Predictor
+from service.models.inputs import ImageInput
+from service.models.model import ImageModel
+from service.predictor import Predictor
 from service.results import Classification
 from zoo.extras import missing
 from zoo.served_card import ServedCard
@@ -107,7 +108,7 @@ def load_attack(name: str, card: ServedCard) -> Attack:
 
 def attack_all(
     predictor: Predictor,
-    model: LoadedModel,
+    model: ImageModel,
     examples: Sequence[Example],
     settings: Sequence[Setting],
     *,
@@ -162,34 +163,33 @@ def attack_all(
 
 def _attack_batch(
     predictor: Predictor,
-    model: LoadedModel,
+    model: ImageModel,
     examples: Sequence[Example],
     settings: Sequence[Setting],
     attacks: Mapping[str, Attack],
 ) -> _Verdict:
     """Answer a batch as it is and under each setting. Of the cases only the best one is kept."""
-    prepared: list[tuple[str, Picture]] = []
-    images, truths, problems = [], [], []
+    inputs: list[tuple[str, ImageInput]] = []
+    truths, problems = [], []
+    before = np.empty((len(examples), model.card.recipe.height, model.card.recipe.width, 3), np.uint8)
+    options = predictor.options(model, {"top_k": _TOP_K})
     for example in examples:
         try:
-            picture = predictor.picture(example.read(), model, {"top_k": _TOP_K})
-            images.append(picture.prepare())
+            image = predictor.image(example.read(), model, options)
+            image.prepare(before[len(inputs)])
         except (OSError, RequestError) as error:
             problems.append(Problem(example.name, reason(error)))
             continue
-        prepared.append((example.name, picture))
+        inputs.append((example.name, image))
         truths.append(example.truth)
-    if not prepared:
+    if not inputs:
         return _Verdict({}, [], [], problems)
 
     def answer(images: Images) -> list[list[Classification]]:
-        outputs = model.session.run(images)
-        return [
-            cast(list[Classification], picture.finish(outputs, i).predictions)
-            for i, (_, picture) in enumerate(prepared)
-        ]
+        outputs = model.session.run({"images": images})
+        return [cast(list[Classification], image.answer(outputs, i).predictions) for i, (_, image) in enumerate(inputs)]
 
-    before = np.stack(images)
+    before = before[: len(inputs)]
     clean = answer(before)
     labels = [found[0].class_id if truth is None else truth for truth, found in zip(truths, clean, strict=True)]
     kept = {Setting(): [found[0].class_id == label for found, label in zip(clean, labels, strict=True)]}
@@ -202,8 +202,8 @@ def _attack_batch(
         kept[setting] = [found[0].class_id == label for found, label in zip(attacked, labels, strict=True)]
         cases += [
             Case(name, setting, before[i], after[i], clean[i], attacked[i], kept[Setting()][i] and not kept[setting][i])
-            for i, (name, _) in enumerate(prepared)
+            for i, (name, _) in enumerate(inputs)
         ]
-        changes = [Change(name, clean[i][0], attacked[i][0]) for i, (name, _) in enumerate(prepared)]
+        changes = [Change(name, clean[i][0], attacked[i][0]) for i, (name, _) in enumerate(inputs)]
     best = max(cases, key=lambda case: case.rank)
     return _Verdict({setting: sum(each) for setting, each in kept.items()}, changes, [best], problems)

@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Struct
 
 from evaluation.dataset import DataError, Example
-from service.engine.model import LoadedModel
 from service.errors import Reason, RequestError
+from service.models.model import ImageModel
 from service.results import Box, Classification, Detection, ImageSize, Instance, Result, RunLength, Segment
 from zoo.served_card import ServedCard
 
@@ -48,7 +48,7 @@ class Recorded:
         """Whether an image was answered."""
         return sha256(image).hexdigest() in self._answers
 
-    def predict(self, data: bytes, model: LoadedModel, words: Mapping[str, Any]) -> Result:  # noqa: ARG002 - the predictor's
+    def predict(self, data: bytes, model: ImageModel, params: Mapping[str, Any]) -> Result:  # noqa: ARG002 - as the predictor
         """Return the answer to an image.
 
         Raises:

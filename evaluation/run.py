@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from evaluation.dataset import DataError, Example, Judge, Scores
 from evaluation.recorded import Recorded
-from service.engine.model import LoadedModel
 from service.errors import RequestError
+from service.models.model import ImageModel
 from service.predictor import Predictor
 
 
@@ -22,7 +22,7 @@ class Problem(Struct, frozen=True):
 
 def judge_all(
     predictor: Predictor | Recorded,
-    model: LoadedModel,
+    model: ImageModel,
     examples: Sequence[Example],
     judge: Judge,
     *,

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
+from service.models.selftest import iou
 from service.results import Detection
-from service.selftest import iou
 
 BOUND = 0.02
 

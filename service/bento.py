@@ -125,8 +125,7 @@ async def _answer(task: Task, image: Path, model: str, **words: Any) -> dict[str
     """Answer a service in the same process. Requests over HTTP never come here: `service.http.typed` takes them."""
     predictor = runtime().predictor
     loaded = predictor.resolve(task, model or None)
-    job = predictor.submit(
-        image.read_bytes(), loaded, predictor.options(loaded, words), deadline_after(_SETTINGS.timeout_ms)
-    )
+    encoded = predictor.image(image.read_bytes(), loaded, predictor.options(loaded, words))
+    job = predictor.submit(encoded, loaded, deadline_after(_SETTINGS.timeout_ms))
     answer: dict[str, Any] = msgspec.to_builtins(await job.future)
     return answer

@@ -89,7 +89,7 @@ class Metrics:
             ["model"],
             registry=registry,
         )
-        self.cold_shape = Counter(
+        self.unwarmed_shape = Counter(
             "zooserve_cold_shape", "Batches of a size that was never warmed up", ["model"], registry=registry
         )
         self.gc_longest = Gauge(

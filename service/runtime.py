@@ -7,14 +7,15 @@ from pathlib import Path
 
 from service.cores import usable_cores
 from service.engine.providers import gpu_count
-from service.engine.repository import AnyModel, Repository, load_folder
-from service.engine.unloaded import Unloaded
 from service.engine.workers import Workers
 from service.garbage import Pauses
 from service.logs import set_up_logs
 from service.metrics import Metrics
+from service.models.model import AnyModel, load_folder
+from service.models.repository import Repository
+from service.models.selftest import self_test
+from service.models.unloaded import Unloaded
 from service.predictor import Predictor
-from service.selftest import self_test
 from service.settings import Settings, remarks
 from service.supervisor import SHARED, end_with_supervisor, shared_counts
 from service.tracing import start_tracing
@@ -49,7 +50,7 @@ class Runtime:
             workers=self.workers,
             metrics=self.metrics,
             device_id=process % max(1, gpu_count()),
-            on_broken=self._give_up,
+            on_broken=self._mark_broken,
         )
         shared = os.environ.get(SHARED)
         self._unloaded = Unloaded(Path(shared) if shared else None)
@@ -73,11 +74,11 @@ class Runtime:
         if self.tracing is not None:
             self.tracing.stop()
 
-    def _give_up(self, reason: str) -> None:
-        self.repository.give_up(reason)
+    def _mark_broken(self, reason: str) -> None:
+        self.repository.mark_broken(reason)
 
     def _check(self, model: AnyModel) -> None:
-        self_test(model, self.predictor)
+        self_test(model, self.settings)
 
 
 def _threads(settings: Settings) -> int:

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import click
 import msgspec
 
-from service.engine.model import LoadedModel
+from service.models.model import ImageModel, takes_images
 from service.predictor import Predictor
 from service.runtime import Runtime
 from service.settings import SettingError, Settings, read_settings
@@ -14,7 +14,7 @@ from service.settings import SettingError, Settings, read_settings
 class Loaded(NamedTuple):
     """A model, the predictor that answers with it, and the settings that both follow."""
 
-    model: LoadedModel
+    model: ImageModel
     predictor: Predictor
     settings: Settings
 
@@ -39,9 +39,9 @@ def load_model(name: str, models: str | None = None, *, pixels: Literal["fast", 
     )
     runtime = Runtime(settings)
     runtime.repository.load()
-    slot = runtime.repository.slots.get(name)
-    if slot is None or slot.model is None:
-        raise click.ClickException(runtime.repository.problem if slot is None else slot.reason)
-    if not isinstance(slot.model, LoadedModel):
+    entry = runtime.repository.entries.get(name)
+    if entry is None or entry.model is None:
+        raise click.ClickException(runtime.repository.problem if entry is None else entry.reason)
+    if not takes_images(entry.model):
         raise click.ClickException(f"{name} takes tensors, not images: a server answers it at /v2/models/{name}")
-    return Loaded(slot.model, runtime.predictor, settings)
+    return Loaded(entry.model, runtime.predictor, settings)

@@ -1,109 +1,220 @@
-"""One model's queue: whatever is ready when a run may start goes into one batch. No waiting for company, ever."""
+"""A model's queue: refuses in time, collects jobs into batches, runs them, and finds the job that made a batch fail.
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+A batch starts as soon as a run may start and takes every job that is ready; no job waits for others.
+
+Threads: `check`, `submit`, `settle` and `_refuse` run on the event loop, which alone changes `pending` and the expected
+cost of a row. `process`, `take_over` and all that they call run on worker threads. One lock guards what several threads
+change: the number of runs under way and the jobs that are ready. It is never held while something is computed.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from math import ceil
 from time import perf_counter
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from service.engine.batching import Batching
-from service.engine.job import Job, Outputs
-from service.engine.slots import Slots
+from service.engine.assembly import Assembly, Run
+from service.engine.binding import Tensors
+from service.engine.job import AnyJob, Jobs
+from service.engine.session import BrokenDeviceError
 from service.engine.workers import Workers
+from service.errors import Reason, RequestError
 
-Run = Callable[[npt.NDArray[np.uint8]], Outputs]
+logger = logging.getLogger(__name__)
+_SMOOTHING = 0.1  # weight of the newest job in the moving average of the cost of a row
+_TRUST = 0.8  # share of the time that is left, in which the predicted wait must end
 
 
-class Batcher(Batching):
-    """Turns single pictures into batches for `run`.
+class Batcher:
+    """A model's jobs under way, and the runs that answer them.
 
     Args:
-        run: computes the outputs of uint8 [N, H, W, 3]; called from up to `max_runs` threads at once. A MemoryError
-            makes batches smaller from then on.
-        workers: the threads that prepare, run and finish.
-        slots: where pictures are prepared; one that finds no place there is prepared on its own and run alone.
-        buckets: the batch sizes that `run` knows, rising; smaller batches are padded. Empty: any size.
-        limits: as of `Batching`.
+        run: computes the outputs of a batch; called from up to `max_runs` threads at once. A MemoryError makes batches
+            smaller from then on.
+        workers: the threads that prepare, run and finish; all models share them.
+        assembly: how a batch is put together.
+        max_batch: the most rows that one run takes; an image is a row.
+        max_runs: how many runs may be under way at once.
+        max_queue: how many jobs may be under way, from submission to answer; more are refused.
+        cost: seconds of work per row to begin with; from then on it is measured.
+        observe_batch: called with the rows of every batch that was run.
+        on_broken: called with the reason when the device can no longer be used; nothing is tried again then.
+
+    Attributes:
+        pending: jobs that were submitted and are not settled.
     """
 
-    def __init__(self, run: Run, workers: Workers, slots: Slots, *, buckets: Sequence[int] = (), **limits: Any) -> None:
-        super().__init__(workers, **limits)
+    def __init__(
+        self,
+        run: Run,
+        workers: Workers,
+        assembly: Assembly,
+        *,
+        max_batch: int,
+        max_runs: int,
+        max_queue: int,
+        cost: float,
+        observe_batch: Callable[[int], None] = lambda _: None,
+        on_broken: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.max_batch, self.max_runs, self.max_queue = max_batch, max_runs, max_queue
+        self.pending = 0
         self._run = run
-        self._slots = slots
-        self._buckets = buckets
-        self._ready: dict[int, Job[Any]] = {}  # by row, in the order in which they became ready
+        self._workers = workers
+        self._assembly = assembly
+        self._cost = cost
+        self._observe_batch = observe_batch
+        self._on_broken = on_broken
+        self._runs = 0
+        self._lock = threading.Lock()  # guards _runs and the jobs that are ready in _assembly
 
-    def process(self, job: Job[Any]) -> None:
-        """Prepare one picture, then run batches for as long as a run may start and pictures are ready."""
-        job.started = perf_counter()
-        if job.worth_doing():
-            job.row = self._slots.take()
-            try:
-                job.array = job.prepare(None if job.row is None else self._slots.rows[job.row])
-            except Exception as error:
-                job.fail(error)
-        job.prepared = perf_counter()
-        kept = self._workers.go_on()
-        if job.failed or not kept:
+    def check(self, deadline: float) -> None:
+        """Refuse what could not be answered in time, at once and before any work is done for it.
+
+        The wait is predicted from the work ahead of all models (`Workers.predicted_wait`), for they share the workers.
+        It is an average, so it may be too short: wait and work must fit into four fifths of the time that is left.
+        Where nothing waits nothing is refused, however short the time.
+
+        Raises:
+            RequestError: `queue_full`, with the seconds after which there should be room.
+        """
+        wait = self._workers.predicted_wait()
+        left = deadline - perf_counter()
+        if self.pending >= self.max_queue or (wait > 0 and wait + self._cost > _TRUST * left):
+            raise RequestError(
+                Reason.QUEUE_FULL,
+                f"{self.pending} requests wait for this model (of at most {self.max_queue}), all work ahead takes "
+                f"about {wait:.2g} s, and the deadline is in {left:.2g} s. "
+                "Try again later, allow more time, or add capacity.",
+                retry_after=max(1, ceil(wait)),
+            )
+
+    def submit(self, job: AnyJob) -> None:
+        """Take a job in, or refuse it at once; see `check`."""
+        self.check(job.deadline)
+        job.cost = self._cost * job.input.rows
+        self.pending += 1
+        if not self._assembly.prepares:
+            with self._lock:
+                self._assembly.add(job)
+        self._workers.submit(job, self)
+
+    def process(self, job: AnyJob) -> None:
+        """Get a job ready, then run batches for as long as a run may start and jobs are ready.
+
+        A job that came prepared may have been in another thread's batch already.
+        """
+        prepares = self._assembly.prepares
+        if prepares and not self._prepare(job):
             self._deliver([job])
             return
         with self._lock:
-            self._ready[-id(job) if job.row is None else job.row] = job
+            if prepares:
+                self._assembly.add(job)
             if self._runs >= self.max_runs:
-                return  # runs are under way; whoever ends one takes this job along
+                return  # the thread that ends one of the runs under way takes this job along
             self._runs += 1
         self._run_batches()
 
-    def _next_batch(self) -> list[Job[Any]]:
-        """Take the job that is ready for longest and its neighbours; none left: the run's place is given up."""
-        with self._lock:
-            row = next(iter(self._ready), None)
-            if row is None:
-                self._runs -= 1
-                return []
-            first, last = row, row + 1
-            while first - 1 in self._ready and last - first < self.max_batch:
-                first -= 1
-            while last in self._ready and last - first < self.max_batch:
-                last += 1
-            return [self._ready.pop(row) for row in range(first, last)]
+    def take_over(self, jobs: Jobs, *, running: bool) -> None:
+        """Refuse the jobs of a thread that was replaced, and run what is ready, in its place where it held a run.
 
-    def _parts(self, batch: Sequence[Job[Any]]) -> Iterator[list[Job[Any]]]:
-        """Split a batch at the jobs that are no longer worth doing, which fail."""
-        jobs: list[Job[Any]] = []
-        for job in batch:
-            if job.worth_doing():
-                jobs.append(job)
-            elif jobs:
-                yield jobs
-                jobs = []
-        if jobs:
-            yield jobs
+        They count as pending until that thread returns: the row or the memory that they are in is still in use.
+        """
+        self._workers.deliver(jobs, self._refuse)
+        if running:
+            self._run_batches()
 
-    def _compute(self, jobs: Sequence[Job[Any]]) -> Outputs:
-        """Run the batch as it lies in the slots, with what lies behind it up to the size of the next bucket."""
-        size, row = len(jobs), jobs[0].row
-        if self._buckets:
-            size = self._buckets[bisect_left(self._buckets, size)]
-        if row is not None:
-            return self._run(self._slots.rows[row : row + size])
-        assert jobs[0].array is not None  # noqa: S101 - prepared on its own
-        return self._run(np.repeat(jobs[0].array[None], size, axis=0) if size > 1 else jobs[0].array[None])
+    def settle(self, jobs: Jobs) -> None:
+        """Resolve the futures of finished jobs, and learn what a row costs: its preparation, and its share of a run."""
+        self._workers.settled(jobs)
+        for job in jobs:
+            self.pending -= 1
+            if not (job.failed or job.abandoned):
+                cost = job.prepared - job.started + (job.finished - job.run) / job.batch_size
+                self._cost += _SMOOTHING * (cost - self._cost)
+            job.settle()
 
-    def _finish(self, jobs: Sequence[Job[Any]], outputs: Outputs, start: float, end: float) -> None:
-        self._observe_batch(len(jobs))
-        for index, job in enumerate(jobs):
-            job.batch_size, job.run, job.ran = len(jobs), start, end
+    def _refuse(self, jobs: Jobs) -> None:
+        """Answer the requests whose jobs take too long."""
+        for job in jobs:
+            job.abandoned = True
+            job.time_out()
+
+    def _prepare(self, job: AnyJob) -> bool:
+        """Say whether a job is ready, and whether this thread was not replaced meanwhile."""
+        job.started = perf_counter()
+        if job.worth_doing():
             try:
-                job.succeed(job.finish(outputs, index))
+                self._assembly.prepare(job)
             except Exception as error:
                 job.fail(error)
+        job.prepared = perf_counter()
+        return self._workers.go_on() and not job.failed
 
-    def _deliver(self, jobs: Sequence[Job[Any]]) -> None:
+    def _next_batch(self) -> list[AnyJob]:
+        """Take the jobs of the next batch. If there are none, this thread's run ends under the same lock.
+
+        So a job that is added right after that starts a run itself, and none is left behind.
+        """
+        with self._lock:
+            batch = self._assembly.next_batch(self.max_batch)
+            if not batch:
+                self._runs -= 1
+            return batch
+
+    def _run_batches(self) -> None:
+        """Run what is ready until nothing is, or until this thread is replaced: its successor has the run then."""
+        while batch := self._next_batch():
+            self._workers.begin(self, batch, running=True)
+            try:
+                if not batch[0].failed:
+                    self._run_jobs(batch)
+            except BaseException as error:  # a bug of ours: its jobs are answered
+                logger.exception("a batch ended in an unexpected error")
+                for job in batch:
+                    job.fail(error)
+            kept = self._workers.go_on()
+            self._deliver(batch)
+            if not kept:
+                return
+
+    def _run_jobs(self, jobs: Jobs) -> None:
+        """Run jobs as one batch. Where that fails, they are run in halves, down to the one that made it fail."""
+        start = perf_counter()
+        try:
+            outputs = self._assembly.compute(jobs, self._run)
+        except Exception as error:
+            broken = isinstance(error, BrokenDeviceError)
+            if broken:
+                self._on_broken(str(error))
+            if len(jobs) == 1 or broken:
+                for job in jobs:
+                    job.fail(error)
+                return
+            half = len(jobs) // 2
+            if isinstance(error, MemoryError) and half < self.max_batch:
+                self.max_batch = half
+                logger.warning("out of memory with %d jobs: batches of up to %d from now on", len(jobs), half)
+            self._run_jobs(jobs[:half])
+            self._run_jobs(jobs[half:])
+            return
+        self._answer(jobs, outputs, start, perf_counter())
+
+    def _answer(self, jobs: Jobs, outputs: Tensors, start: float, end: float) -> None:
+        """Cut the answers of jobs out of the outputs of their run, which took from `start` to `end`."""
+        size = sum([job.input.rows for job in jobs])
+        self._observe_batch(size)
+        row = 0
         for job in jobs:
-            job.array = None
-            if job.row is not None:
-                self._slots.free(job.row)
-        super()._deliver(jobs)
+            job.batch_size, job.run, job.ran = size, start, end
+            try:
+                job.succeed(job.input.answer(outputs, row))
+            except Exception as error:
+                job.fail(error)
+            row += job.input.rows
+
+    def _deliver(self, jobs: Jobs) -> None:
+        """Give back what jobs hold, and let the event loop settle them."""
+        self._assembly.release(jobs)
+        self._workers.deliver(jobs, self.settle)

@@ -1,54 +1,91 @@
-"""One picture on its way through the engine, with its own clock. Made by the predictor, settled on the event loop."""
+"""A job: one request's input on its way through the engine, with its own clock. Also what an input is.
+
+The predictor makes jobs, workers run them, and the event loop resolves their futures.
+"""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from enum import IntEnum
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
+from service.engine.binding import Tensors
+from service.engine.image_buffer import Image
 from service.errors import Reason, RequestError
 
-Outputs = Mapping[str, npt.NDArray[Any]]
 AnswerT = TypeVar("AnswerT")
-Span = tuple[str, float, float]  # a stage, from when to when
+Span = tuple[str, float, float]
+"""A stage, its start and its end, as `time.perf_counter()`."""
 
 
 class Priority(IntEnum):
-    """Who goes first among the jobs that wait for a worker."""
+    """Who goes first among the jobs that wait."""
 
     HIGH = 0
     NORMAL = 1
     LOW = 2
 
 
-class Job(Generic[AnswerT]):
-    """What to do with one picture, and how far it is.
-
-    `prepare` makes the graph's input, uint8 [H, W, 3], in the array that it is given or in one of its own; `finish`
-    turns the batch's outputs and this picture's index in them into the answer. Both run on a worker thread. Times are
-    `time.perf_counter()` seconds.
+class Input(ABC, Generic[AnswerT]):
+    """What is to be computed, and how the answer is cut out of a batch's outputs: an image, or rows of tensors.
 
     Attributes:
-        row: of the batcher's slots in which the picture lies, if it found room there.
-        deadline: after this moment the job is no longer worth any work.
-        abandoned: nobody waits for the answer any more (the client hung up).
+        rows: how many rows of a batch it takes.
+        tensors: the graph's inputs by name, each [rows, ...], where they came as such; an image has none.
+        shapes: of `tensors` without the rows. Only inputs with equal shapes can be in one batch.
+    """
+
+    __slots__ = ()
+    rows: int = 1
+    tensors: Tensors = MappingProxyType({})
+    shapes: tuple[tuple[int, ...], ...] = ()
+
+    def prepare(self, out: Image) -> None:
+        """Write an image into `out`, uint8 [H, W, 3]. Tensors come prepared. On a worker thread.
+
+        Raises:
+            RequestError: it is not an image, damaged or too large.
+        """
+
+    @abstractmethod
+    def answer(self, outputs: Tensors, row: int) -> AnswerT:
+        """Make the answer from a batch's outputs, of which those from `row` on belong to this input. On a worker."""
+
+
+class Job(Generic[AnswerT]):
+    """One input on its way. Times are `time.perf_counter()` in seconds; 0 until they are known.
+
+    Attributes:
+        input: what is computed.
+        deadline: after this moment the job is not worth any work.
+        priority: among the jobs that wait.
+        future: resolves on the event loop to the answer, or to the error.
+        abandoned: nobody waits for the answer any more, as the client hung up or its deadline passed.
+        cost: seconds of work that the batcher expected of it.
+        row: of the image buffer in which the image lies; -1: none.
+        image: uint8 [H, W, 3], where no row was free for it.
+        batch_size: rows of the batch that it was part of.
+        submitted: when it was submitted.
+        started: when a worker began to prepare it; of tensors, when they were taken into a batch.
+        prepared: when it was ready for a batch.
+        run: when the run of its batch began.
+        ran: when that run ended.
+        finished: when the answer or the error was known.
     """
 
     __slots__ = (
         "_answer",
         "_error",
-        "_future",
         "abandoned",
-        "array",
         "batch_size",
         "cost",
         "deadline",
-        "finish",
         "finished",
-        "prepare",
+        "future",
+        "image",
+        "input",
         "prepared",
         "priority",
         "ran",
@@ -58,32 +95,20 @@ class Job(Generic[AnswerT]):
         "submitted",
     )
 
-    def __init__(
-        self,
-        prepare: Callable[[npt.NDArray[np.uint8] | None], npt.NDArray[np.uint8]],
-        finish: Callable[[Outputs, int], AnswerT],
-        deadline: float,
-        priority: Priority = Priority.NORMAL,
-    ) -> None:
-        self.prepare = prepare
-        self.finish = finish
+    def __init__(self, input_: Input[AnswerT], deadline: float, priority: Priority = Priority.NORMAL) -> None:
+        self.input = input_
         self.deadline = deadline
         self.priority = priority
+        self.future: asyncio.Future[AnswerT] = asyncio.get_running_loop().create_future()
         self.abandoned = False
-        self.array: npt.NDArray[np.uint8] | None = None
-        self.row: int | None = None
-        self.batch_size = 0
         self.cost = 0.0
-        self._future: asyncio.Future[AnswerT] = asyncio.get_running_loop().create_future()
+        self.row = -1
+        self.image: Image | None = None
+        self.batch_size = 0
         self._answer: AnswerT | None = None
         self._error: BaseException | None = None
         self.submitted = perf_counter()
         self.started = self.prepared = self.run = self.ran = self.finished = 0.0
-
-    @property
-    def future(self) -> asyncio.Future[AnswerT]:
-        """Resolves on the event loop to the answer, or to the error."""
-        return self._future
 
     @property
     def failed(self) -> bool:
@@ -91,9 +116,9 @@ class Job(Generic[AnswerT]):
         return self._error is not None
 
     def worth_doing(self) -> bool:
-        """Whether anybody still waits for the answer; a job past its deadline fails here."""
+        """Whether anybody still waits for the answer; a job that was abandoned or is past its deadline fails here."""
         if self.abandoned:
-            self.fail(RequestError(Reason.DEADLINE, "The client hung up before its picture's turn came."))
+            self.fail(RequestError(Reason.DEADLINE, "The client hung up before its request was computed."))
         elif perf_counter() > self.deadline:
             self.fail(
                 RequestError(
@@ -114,22 +139,22 @@ class Job(Generic[AnswerT]):
         self._answer = answer
         self.finished = perf_counter()
 
-    def give_up(self) -> None:
-        """Resolve the future although the job is still at work, which takes too long. Only on the event loop."""
+    def time_out(self) -> None:
+        """Resolve the future of a job whose thread takes too long and was replaced. Only on the event loop."""
         if self.finished:
             self.settle()
-        elif not self._future.done():
-            error = RequestError(Reason.DEADLINE, "The picture, or its run, took longer than ZOOSERVE_WORK_S allows.")
-            self._future.set_exception(error)
+        elif not self.future.done():
+            error = RequestError(Reason.DEADLINE, "The image, or its run, took longer than ZOOSERVE_WORK_S allows.")
+            self.future.set_exception(error)
 
     def settle(self) -> None:
         """Resolve the future. Only on the event loop; a future that was cancelled or timed out is left as it is."""
-        if self._future.done():
+        if self.future.done():
             return
         if self._error is not None:
-            self._future.set_exception(self._error)
+            self.future.set_exception(self._error)
         else:
-            self._future.set_result(self._answer)  # type: ignore[arg-type]  # one of the two is set before settling
+            self.future.set_result(self._answer)  # type: ignore[arg-type]  # one of the two is set before settling
 
     def spans(self) -> list[Span]:
         """What happened to the job, from its submission to its answer. It waits twice: for a worker, and for a run."""
@@ -140,3 +165,8 @@ class Job(Generic[AnswerT]):
             ("infer", self.run, self.ran),
             ("postprocess", self.ran, self.finished),
         ]
+
+
+AnyJob = Job[Any]
+"""A job, whatever its answer is: the engine does not look at it."""
+Jobs = Sequence[AnyJob]

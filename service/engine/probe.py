@@ -12,8 +12,8 @@ from typing import cast
 
 import numpy as np
 
-from service.engine.graph import Graph
 from service.engine.providers import Device, ProviderError, choose, gpu_count
+from service.engine.session import Session
 from service.settings import SettingError
 from zoo.files import LINE, shown
 
@@ -85,7 +85,7 @@ def _main(device: Device, numbers: list[int]) -> int:
         return _NOT_BUILT
     for number in numbers:
         try:
-            Graph(_GRAPH, device, number).compute({"x": np.zeros(1, np.float32)})
+            Session(_GRAPH, device, number).run({"x": np.zeros(1, np.float32)})
         except Exception as error:  # ONNX Runtime's errors have no common base of use
             sys.stdout.write("\n" + " ".join(f"GPU {number}: {error}".split()))
             return _FAILED

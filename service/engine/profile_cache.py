@@ -14,7 +14,7 @@ from service.engine.profile import Profile
 from zoo.files import read_regular
 
 logger = logging.getLogger(__name__)
-_FORM = "2"  # of what follows from a measurement; another one is measured anew
+_FORM = "2"  # of a profile; one of another form is measured again
 
 
 def recall(key: str) -> Profile | None:
@@ -26,7 +26,7 @@ def recall(key: str) -> Profile | None:
 
 
 def remember(key: str, profile: Profile) -> None:
-    """Keep what was measured for the next start. A disk that is full or read-only costs only that."""
+    """Keep what was measured for the next start. Where it cannot be written, the next start measures again."""
     path = _path(key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,8 +40,8 @@ def remember(key: str, profile: Profile) -> None:
 def key_of(model_sha256: str, provider: str, workers: int, max_batch: int) -> str:
     """Name what a measurement depends on: graph, provider and version, machine, worker threads, the batch size set."""
     machine = (platform.machine(), _processor(), str(workers))
-    facts = (_FORM, model_sha256, provider, ort.__version__, *machine, str(max_batch))
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
+    parts = (_FORM, model_sha256, provider, ort.__version__, *machine, str(max_batch))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
 def _path(key: str) -> Path:

@@ -5,7 +5,7 @@ import hashlib
 import logging
 import weakref
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from zoo.extras import install
 logger = logging.getLogger(__name__)
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+Options = dict[str, str | int | bool]
 _PROVIDERS: dict[Device, str] = {"cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT}
 
 
@@ -59,13 +60,13 @@ def choose(device: Device) -> str:
     return provider
 
 
-def requested(provider: str, device_id: int, tuning: Tuning, graph: bytes = b"") -> list[tuple[str, dict[str, Any]]]:
+def requested(provider: str, device_id: int, tuning: Tuning, graph: bytes = b"") -> list[tuple[str, Options]]:
     """List the providers for a session, the wanted one first, each with its options.
 
     TensorRT names the engines in its cache by the graph's nodes alone, so each `graph` has a folder there.
     """
-    cpu: tuple[str, dict[str, Any]] = (CPU, {})
-    cuda = (
+    cpu: tuple[str, Options] = (CPU, {})
+    cuda: tuple[str, Options] = (
         CUDA,
         {
             "device_id": device_id,
@@ -80,7 +81,7 @@ def requested(provider: str, device_id: int, tuning: Tuning, graph: bytes = b"")
         return [cuda, cpu]
     folder = platformdirs.user_cache_path("zooserve") / "tensorrt" / hashlib.sha256(graph).hexdigest()[:32]
     folder.mkdir(parents=True, exist_ok=True)
-    tensorrt = {
+    tensorrt: Options = {
         "device_id": device_id,
         "trt_engine_cache_enable": True,
         "trt_engine_cache_path": str(folder),
@@ -121,9 +122,9 @@ def pin(rows: npt.NDArray[np.uint8]) -> None:
         runtime = ctypes.CDLL("libcudart.so.13")
         failed = runtime.cudaHostRegister(ctypes.c_void_p(rows.ctypes.data), ctypes.c_size_t(rows.nbytes), 0)
     except OSError as error:
-        logger.warning("pictures are not kept in pinned memory: %s", error)
+        logger.warning("images are not kept in pinned memory: %s", error)
         return
     if failed:
-        logger.warning("pictures are not kept in pinned memory: cudaHostRegister answered %d", failed)
+        logger.warning("images are not kept in pinned memory: cudaHostRegister answered %d", failed)
         return
     weakref.finalize(rows, runtime.cudaHostUnregister, ctypes.c_void_p(rows.ctypes.data))

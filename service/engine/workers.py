@@ -1,58 +1,58 @@
-"""The threads that do all the work of the engine, shared by all models: one per core, so nothing is oversubscribed.
+"""The threads that do all the work of the engine, shared by all models: one per core, so they do not compete for cores.
 
-A worker takes the next picture, prepares it, brings it to its model's batcher, and runs the batch itself if a run may
-start: a picture that finds the machine idle passes through one thread from its bytes to its answer.
+A worker takes the next job, lets its model's batcher prepare it, and runs the batch itself if a run may start: on an
+idle machine an image passes through one thread from its bytes to its answer.
 
-No thread can be stopped from outside. One that has been at the same picture, or the same run, for longer than `limit`
-is replaced: its jobs are refused, a new thread takes its place, and it ends itself when it returns.
+No thread can be stopped from outside. One that spends longer than `limit` on the same image, or the same run, is
+replaced: its jobs are refused, a new thread takes its place, and it ends itself when it returns.
 """
 
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from queue import SimpleQueue
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Protocol
 
-from service.engine.job import Job
+from service.engine.job import AnyJob, Jobs
 
 logger = logging.getLogger(__name__)
 _STOP_PRIORITY = 99
 _SMOOTHING = 0.05  # weight of the newest observation in the moving average of the pace
-_SLOWEST = 20.0  # a pause of the whole process says nothing about its pace
+_SLOWEST = 20.0  # larger paces are pauses of the whole process
 
 
-class Line(Protocol):
+class Consumer(Protocol):
     """Whose jobs the workers do: a model's batcher."""
 
-    def process(self, job: Job[Any]) -> None:
+    def process(self, job: AnyJob) -> None:
         """Do a job, and whatever has become possible with it. On a worker thread."""
 
-    def settle(self, jobs: Sequence[Job[Any]]) -> None:
+    def settle(self, jobs: Jobs) -> None:
         """Resolve the futures of finished jobs. On the event loop."""
 
-    def take_over(self, jobs: Sequence[Job[Any]], *, running: bool) -> None:
-        """Refuse the jobs of a thread that was replaced, and go on in its place. On the worker that replaces it."""
+    def take_over(self, jobs: Jobs, *, running: bool) -> None:
+        """Refuse the jobs of a thread that was replaced, and do its work. On the worker that replaces it."""
 
 
 @dataclass(slots=True)
 class _Step:
-    """What a thread is at.
+    """What a thread is doing.
 
     Attributes:
         jobs: that are refused if the step takes too long.
-        running: whether the thread holds one of the line's runs.
+        running: whether the thread has one of the consumer's runs.
         began: when, as `time.perf_counter()`.
         replaced: it took too long, and another thread has the place of this one.
     """
 
-    line: Line
-    jobs: Sequence[Job[Any]]
+    consumer: Consumer
+    jobs: Jobs
     running: bool
     began: float = field(default_factory=perf_counter)
     replaced: bool = False
@@ -61,26 +61,30 @@ class _Step:
 class Workers:
     """A fixed number of daemon threads and the priority queue before them.
 
-    `submit`, `settled` and `predicted_wait` belong to the event loop.
+    `submit`, `settled` and `predicted_wait` are called on the event loop only, so what they count needs no lock. Each
+    thread writes its own entry of `_steps`; `_lock` decides between a thread that ends its step and the watch that
+    replaces it.
 
     Args:
         size: how many threads.
-        limit: seconds that one step, a picture's preparation or a run with its answers, may take; 0: for ever.
+        limit: seconds that one step, an image's preparation or a run with its answers, may take; 0: any time.
     """
 
     def __init__(self, size: int, limit: float = 0.0) -> None:
         self.size = size
         self._limit = limit
-        self._backlog = 0.0  # seconds of work that was submitted and not delivered, as the batchers estimate it
+        self._backlog = 0.0  # seconds of work that was submitted and not settled, as the batchers estimate it
         self._jobs = 0  # how many jobs that is
-        self._pace = 1.0  # seconds that a second of work takes when all workers have work: they share the machine
+        self._pace = 1.0  # seconds that a second of work takes when all workers have work
         self._settled: float | None = None  # when jobs were last settled, if all workers had work from then on
-        self._order = count()
-        # A heap for the order and a queue for the waiting: both are atomic under the GIL and need no lock of ours.
-        self._heap: list[tuple[int, int, Job[Any] | None, Line | None]] = []
+        self._order = count()  # jobs of one priority are done in the order in which they were submitted
+        # A heap for the order and a queue of tokens to wait for, both atomic under the interpreter's lock. With
+        # `queue.PriorityQueue` idle workers take turns, each with cold caches and its own part of the allocator: a JPEG
+        # cost 8 % more processor time. Here the worker that has just finished is likely to take the next job.
+        self._heap: list[tuple[int, int, AnyJob | None, Consumer | None]] = []
         self._tokens: SimpleQueue[None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._lock = threading.Lock()  # a thread goes on, or is replaced: one of the two
+        self._lock = threading.Lock()  # a thread ends its step, or is replaced: never both
         self._steps: dict[int, _Step] = {}  # by busy thread
         self._closed = threading.Event()
         self._threads = set[threading.Thread]()
@@ -90,34 +94,39 @@ class Workers:
             threading.Thread(target=self._watch, name="worker-watch", daemon=True).start()
 
     def predicted_wait(self) -> float:
-        """Seconds until a picture that is submitted now would be taken up."""
+        """Seconds until a worker would begin with a job that is submitted now: the work ahead, shared by all workers.
+
+        How long that work takes differs from the sum of its costs: threads share cores, caches and the interpreter's
+        lock, and other processes use the machine. So the sum is multiplied by a pace that is measured while all
+        workers have work: seconds that passed per second of work settled.
+        """
         return self._backlog * self._pace / self.size
 
-    def submit(self, job: Job[Any], line: Line) -> None:
+    def submit(self, job: AnyJob, consumer: Consumer) -> None:
         """Queue a job. Only on the event loop, which will also settle it."""
         self._loop = job.future.get_loop()
         self._backlog += job.cost
         self._jobs += 1
-        self._put(job.priority, job, line)
+        self._put(job.priority, job, consumer)
 
-    def settled(self, jobs: Sequence[Job[Any]]) -> None:
-        """Take finished jobs off the books, and see how fast work is really done. Only on the event loop."""
+    def settled(self, jobs: Jobs) -> None:
+        """Subtract finished jobs from the backlog, and measure the pace. Only on the event loop."""
         now, work = perf_counter(), sum(job.cost for job in jobs)
         self._jobs -= len(jobs)
-        self._backlog = self._backlog - work if self._jobs else 0.0  # sums of floats leave crumbs
+        self._backlog = self._backlog - work if self._jobs else 0.0  # exactly 0: subtraction leaves a remainder
         if self._settled is not None and work > 0:
             pace = (now - self._settled) * self.size / work
             self._pace += _SMOOTHING * (min(max(pace, 1.0), _SLOWEST) - self._pace)
         self._settled = now if self._jobs > self.size else None
 
-    def begin(self, line: Line, jobs: Sequence[Job[Any]], *, running: bool) -> None:
+    def begin(self, consumer: Consumer, jobs: Jobs, *, running: bool) -> None:
         """Note what the calling thread begins."""
-        self._steps[threading.get_ident()] = _Step(line, jobs, running)
+        self._steps[threading.get_ident()] = _Step(consumer, jobs, running)
 
     def go_on(self) -> bool:
-        """Whether the calling thread has its place still. If so, its step begins anew: it has as long again.
+        """Whether the calling thread was not replaced. If so, its step begins anew: it has as long again.
 
-        What it holds is no longer its own where it has not: it hands over the jobs that it has, and returns.
+        A thread that was replaced delivers the jobs that it has, and returns.
         """
         step = self._steps[threading.get_ident()]
         with self._lock:
@@ -128,24 +137,24 @@ class Workers:
     def longest(self) -> float:
         """Seconds since the run that is under way for longest began.
 
-        Pictures that take too long to prepare do not count, unless as many threads are at them as there are workers:
-        the process is well, and a client sent them.
+        Threads that were replaced while they prepared an image do not count: the process works, and the image is to
+        blame. They count when they are as many as there are workers.
         """
         steps = list(self._steps.values())
         if sum(step.replaced for step in steps) < self.size:
             steps = [step for step in steps if step.running or not step.replaced]
         return perf_counter() - min((step.began for step in steps), default=perf_counter())
 
-    def deliver(self, jobs: Sequence[Job[Any]], settle: Callable[[Sequence[Job[Any]]], None]) -> None:
+    def deliver(self, jobs: Jobs, settle: Callable[[Jobs], None]) -> None:
         """Let the event loop settle jobs, in one wake-up. Called on worker threads."""
         assert self._loop is not None  # noqa: S101 - set by the `submit` that brought the jobs here
         try:
             self._loop.call_soon_threadsafe(settle, jobs)
-        except RuntimeError:  # the loop is closed: the process is going down and nobody waits
+        except RuntimeError:  # the loop is closed: the process ends, and no request waits
             logger.debug("%d answers came after the event loop was closed", len(jobs))
 
     def close(self) -> None:
-        """Let the threads end after the jobs that they have. Idempotent."""
+        """Let the threads end after the jobs that are queued. Idempotent."""
         self._closed.set()
         for _ in range(self.size):
             self._put(_STOP_PRIORITY, None, None)
@@ -155,8 +164,8 @@ class Workers:
         self._threads.add(thread)
         thread.start()
 
-    def _put(self, priority: int, job: Job[Any] | None, line: Line | None) -> None:
-        heappush(self._heap, (priority, next(self._order), job, line))
+    def _put(self, priority: int, job: AnyJob | None, consumer: Consumer | None) -> None:
+        heappush(self._heap, (priority, next(self._order), job, consumer))
         self._tokens.put(None)
 
     def _work(self, replaced: _Step | None) -> None:
@@ -169,21 +178,21 @@ class Workers:
             self._threads.discard(threading.current_thread())
 
     def _take_over(self, replaced: _Step) -> bool:
-        line = replaced.line
-        return self._do(line, (), partial(line.take_over, replaced.jobs, running=replaced.running))
+        consumer = replaced.consumer
+        return self._do(consumer, (), partial(consumer.take_over, replaced.jobs, running=replaced.running))
 
     def _next(self) -> bool:
-        """Do the next job. Say whether the thread has its place still; a waiting worker keeps no picture alive."""
+        """Do the next job; say whether the thread goes on. Its own function, so that a waiting thread holds no job."""
         self._tokens.get()
-        _, _, job, line = heappop(self._heap)
-        return job is not None and line is not None and self._do(line, [job], partial(line.process, job))
+        _, _, job, consumer = heappop(self._heap)
+        return job is not None and consumer is not None and self._do(consumer, [job], partial(consumer.process, job))
 
-    def _do(self, line: Line, jobs: Sequence[Job[Any]], work: Callable[[], None]) -> bool:
-        """Do something for a line. Say whether the thread has its place still."""
-        self.begin(line, jobs, running=False)
+    def _do(self, consumer: Consumer, jobs: Jobs, work: Callable[[], None]) -> bool:
+        """Do something for a consumer. Say whether the thread was not replaced."""
+        self.begin(consumer, jobs, running=False)
         try:
             work()
-        except BaseException:  # a bug: nobody may lose a worker to it
+        except BaseException:  # a bug: no worker is lost to it
             logger.exception("a worker survived an unexpected error")
         stays = self.go_on()
         del self._steps[threading.get_ident()]
@@ -197,6 +206,6 @@ class Workers:
                     late = not step.replaced and perf_counter() - step.began > self._limit
                     step.replaced = step.replaced or late
                 if late:
-                    what = "a run" if step.running else "a picture"
+                    what = "a run" if step.running else "an image"
                     logger.error("%s took more than %g s: its thread is replaced", what, self._limit)
                     self._start("worker-in-place", step)

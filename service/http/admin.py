@@ -6,9 +6,9 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.engine.repository import Repository
 from service.http.keys import Guard
 from service.http.status import Status
+from service.models.repository import Repository
 from service.threads import LOADING
 
 

@@ -22,7 +22,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import grpc
-from service.engine.repository import State
 from service.errors import Reason, RequestError
 from service.http import docs, ui
 from service.http.admin import Admin
@@ -36,6 +35,7 @@ from service.http.predict import Predict
 from service.http.problems import CONTENT_TYPE, Problem, headers, problem
 from service.http.status import Status
 from service.http.typed import Typed
+from service.models.entry import State
 from service.oip.dataplane import Dataplane
 from service.runtime import Runtime
 from zoo.card import Task
@@ -101,7 +101,7 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
 
 async def _loaded(runtime: Runtime) -> None:
     """Wait until every model is loaded, or is not to be."""
-    while any(slot.state is State.LOADING for slot in runtime.repository.slots.values()):
+    while any(entry.state is State.LOADING for entry in runtime.repository.entries.values()):
         await asyncio.sleep(0.05)
     runtime.note_loaded()
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, cast
 
 import msgspec
+from msgspec import Struct
 from starlette.types import Receive, Scope, Send
 
 from service.engine.job import Job, Priority
-from service.engine.model import LoadedModel
 from service.errors import Reason, RequestError
 from service.http.annotate import Annotator, several, wanted
 from service.http.body import ClientGone, read_pictures
@@ -20,6 +20,7 @@ from service.http.exchange import Exchange
 from service.http.keys import Guard
 from service.http.problems import Problem, problem
 from service.http.records import Records
+from service.models.model import ImageModel
 from service.predictor import deadline_after
 from service.results import Result
 from service.runtime import Runtime
@@ -38,10 +39,10 @@ class Several(msgspec.Struct):
 
 
 class Asked(NamedTuple):
-    """What a request asks for, beside its pictures; `Predictor.submit` takes it."""
+    """What a request asks for, beside its images."""
 
-    model: LoadedModel
-    options: Any
+    model: ImageModel
+    options: Struct
     deadline: float
     priority: Priority
 
@@ -138,7 +139,8 @@ class Predict:
         if isinstance(picture, RequestError):
             return picture
         try:
-            return self._predictor.submit(picture, *asked)
+            image = self._predictor.image(picture, asked.model, asked.options)
+            return self._predictor.submit(image, asked.model, asked.deadline, asked.priority)
         except RequestError as error:
             return error
 

@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.engine.profile import Profile
-from service.engine.repository import Slot, State
 from service.errors import Reason, RequestError
 from service.http.drain import Drain
+from service.models.entry import ModelEntry, State
 from service.runtime import Runtime
 from service.threads import METRICS
 from zoo.served_card import AnyServed
@@ -98,19 +98,19 @@ class Status:
 
     async def readyz(self, _: Request) -> Response:
         """Answer 200 once every model passed every check, else 503 and what is missing."""
-        slots = self._repository.slots
-        models = {name: ModelState(slot.state, slot.reason, slot.refused) for name, slot in slots.items()}
+        entries = self._repository.entries
+        models = {name: ModelState(entry.state, entry.reason, entry.refused) for name, entry in entries.items()}
         ready = self.ready
         return _json(Readiness(ready, models, self._problem()), 200 if ready else 503)
 
     async def metrics(self, _: Request) -> Response:
         """Answer in Prometheus' text format."""
         metrics = self._metrics
-        for name, slot in self._repository.slots.items():
+        for name, entry in self._repository.entries.items():
             for state in State:
-                metrics.model_state[name, state.value].set(slot.state is state)
+                metrics.model_state[name, state.value].set(entry.state is state)
             metrics.refused.labels(name)  # from 0 on, so that the first one is seen to rise
-            model = slot.model  # another thread may unload it meanwhile
+            model = entry.model  # another thread may unload it meanwhile
             metrics.queue_depth.labels(name).set(model.batcher.pending if model else 0)
         metrics.live.set(self.live)
         metrics.ready.set(self.ready)
@@ -120,16 +120,16 @@ class Status:
 
     async def models(self, _: Request) -> Response:
         """List the models."""
-        return _json(Models([_summary(slot) for slot in self._repository.slots.values()]))
+        return _json(Models([_summary(entry) for entry in self._repository.entries.values()]))
 
     async def model(self, request: Request) -> Response:
         """Tell everything about one model."""
         name = request.path_params["name"]
-        slot = self._repository.slots.get(name)
-        if slot is None:
+        entry = self._repository.entries.get(name)
+        if entry is None:
             raise RequestError(Reason.UNKNOWN_MODEL, self._repository.unknown(name))
-        details = ModelDetails(slot.state, slot.card, slot.reason, slot.refused)
-        model = slot.model  # another thread may unload it meanwhile
+        details = ModelDetails(entry.state, entry.card, entry.reason, entry.refused)
+        model = entry.model  # another thread may unload it meanwhile
         if model is not None:
             details.provider, details.profile = model.session.provider, model.profile
         return _json(details)
@@ -148,13 +148,13 @@ class Status:
         return self._repository.broken or self._repository.problem
 
 
-def _summary(slot: Slot) -> ModelSummary:
-    card = slot.card
+def _summary(entry: ModelEntry) -> ModelSummary:
+    card = entry.card
     if card is None:
-        return ModelSummary(slot.name, slot.state)
+        return ModelSummary(entry.name, entry.state)
     return ModelSummary(
-        name=slot.name,
-        state=slot.state,
+        name=entry.name,
+        state=entry.state,
         version=card.version,
         task=card.task,
         title=card.title,

@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from service.engine.model import LoadedModel
-from service.engine.repository import Repository
+from service.models.model import ImageModel, takes_images
+from service.models.repository import Repository
 from zoo.served_card import Golden
 
 HEADERS = {
@@ -116,8 +116,8 @@ class _Page:
                 return FileResponse(path, headers=HEADERS)
         raise HTTPException(404)
 
-    def _goldens(self) -> Iterator[tuple[LoadedModel, Golden]]:
-        for slot in self._repository.slots.values():
-            model = slot.model  # another thread may unload it meanwhile
-            if isinstance(model, LoadedModel):
+    def _goldens(self) -> Iterator[tuple[ImageModel, Golden]]:
+        for entry in self._repository.entries.values():
+            model = entry.model  # another thread may unload it meanwhile
+            if model is not None and takes_images(model):
                 yield from ((model, golden) for golden in model.card.golden)

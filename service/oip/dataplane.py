@@ -1,30 +1,28 @@
-"""What the Open Inference Protocol asks for, from the same predictor and queues as everything else.
+"""What the Open Inference Protocol asks for, answered by the same predictor and queues as `/v1`.
 
 REST and gRPC call it; it knows neither.
 """
 
 import importlib.metadata
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
-import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from service.engine.job import Job, Priority
-from service.engine.model import LoadedModel
-from service.engine.repository import AnyModel, State
+from service.engine.binding import Tensors
+from service.engine.job import Input, Job, Priority
 from service.errors import Reason, RequestError
-from service.oip.describe import IMAGE, RESULT, config_of, index_entry, metadata_of
+from service.models.entry import State
+from service.models.inputs import EncodedImage, PixelArray
+from service.models.model import AnyModel, ImageModel, takes_images
+from service.oip.describe import IMAGE, config_of, index_entry, metadata_of
+from service.oip.inputs import ImageOutputs, TensorRows, output_names
 from service.oip.messages import Answer, Call, IndexEntry, ModelConfig, ModelMetadata, ServerMetadata, Statistics
 from service.oip.statistics import statistics_of
-from service.oip.takes import Takes
+from service.oip.takes import Takes, takes_of
 from service.oip.tensors import datatype_of
-from service.predictor import Row
 from service.runtime import Runtime
 from service.threads import LOADING
 from service.waiting import outcome
-from zoo.served_card import ServedCard
 
 EXTENSIONS = (
     "binary_tensor_data",
@@ -35,20 +33,19 @@ EXTENSIONS = (
     "statistics",
 )
 _NOT_OPTIONS = frozenset({"timeout", "priority", "binary_data_output", "sequence_id", "sequence_start", "sequence_end"})
-Arrays = Mapping[str, npt.NDArray[Any]]
 _LONGEST = 1e15  # microseconds
-_encode = msgspec.json.Encoder().encode
 
 
 class Submitted:
     """A call whose jobs are under way: `service.waiting.wait` for them, then take the answer.
 
     Attributes:
-        jobs: one per picture, or one for all rows.
+        jobs: one per image, or one for all rows of tensors.
         deadline: as `time.perf_counter()`.
+        model: that answers.
     """
 
-    def __init__(self, call: Call, model: AnyModel, jobs: Sequence[Job[Any]], deadline: float) -> None:
+    def __init__(self, call: Call, model: AnyModel, jobs: Sequence[Job[Tensors]], deadline: float) -> None:
         self.jobs = jobs
         self.deadline = deadline
         self.model = model
@@ -60,16 +57,18 @@ class Submitted:
         Raises:
             RequestError: what the first job that failed ended with.
         """
-        found = []
+        rows: list[Tensors] = []
         for number, job in enumerate(self.jobs):
-            one = outcome(job)
-            if isinstance(one, RequestError):
-                raise one if len(self.jobs) == 1 else _of_picture(number, one)
-            found.append(one)
-        card = self.model.card
-        joined = _stack(found) if isinstance(card, ServedCard) else _encoded(found[0])
-        wanted = self._call.outputs or tuple(joined)
-        return Answer(card.name, card.version, {name: joined[name] for name in wanted}, self._call.id)
+            found = outcome(job)
+            if isinstance(found, RequestError):
+                if len(self.jobs) == 1:
+                    raise found
+                raise RequestError(found.reason, f"Image {number}: {found.detail}", retry_after=found.retry_after)
+            rows.append(found)
+        joined = rows[0] if len(rows) == 1 else {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+        card, call = self.model.card, self._call
+        outputs = {name: joined[name] for name in call.outputs or joined}
+        return Answer(card.name, card.version, outputs, call.id)
 
 
 class Dataplane:
@@ -95,19 +94,19 @@ class Dataplane:
         return metadata_of(self.model(name, version).card)
 
     def config(self, name: str, version: str = "") -> ModelConfig:
-        """Describe a model in Triton's words."""
+        """Describe a model in Triton's form."""
         return config_of(self.model(name, version).card, self._settings.max_images)
 
     def statistics(self, name: str = "", version: str = "") -> Statistics:
         """Count what was asked of one model, or of all that are loaded."""
-        slots = self._repository.slots.values()
-        models = [self.model(name, version)] if name else [model for slot in slots if (model := slot.model)]
+        entries = self._repository.entries.values()
+        models = [self.model(name, version)] if name else [model for entry in entries if (model := entry.model)]
         return statistics_of([model.card for model in models], self._metrics.collect())
 
     def index(self, *, ready: bool = False) -> list[IndexEntry]:
         """List the models of the repository, or those that are ready."""
-        slots = self._repository.slots.values()
-        return [index_entry(slot) for slot in slots if not ready or slot.state is State.READY]
+        entries = self._repository.entries.values()
+        return [index_entry(entry) for entry in entries if not ready or entry.state is State.READY]
 
     async def load(self, name: str, parameters: Collection[str] = ()) -> None:
         """Load a model, or the version of it that the store holds now; raises `RequestError`."""
@@ -130,10 +129,10 @@ class Dataplane:
     def _takes_of(self, model: AnyModel) -> Takes:
         takes = self._takes.get(model.card.name)
         if takes is None or takes.card is not model.card:
-            takes = self._takes[model.card.name] = Takes(model.card, self._settings)
+            takes = self._takes[model.card.name] = takes_of(model.card, self._settings)
         return takes
 
-    def deadline(self, started: float, call_timeout_ms: float | None, parameters: Mapping[str, Any]) -> float:
+    def deadline(self, started: float, call_timeout_ms: float | None, parameters: Mapping[str, object]) -> float:
         """When a call is no longer worth any work: the transport's limit, its own, or the server's, whichever is first.
 
         Args:
@@ -165,57 +164,48 @@ class Dataplane:
             raise RequestError(
                 Reason.BAD_OPTION, "`sequence_id`: sequences are not served; send a request's whole input."
             )
-        words = {name: value for name, value in call.parameters.items() if name not in _NOT_OPTIONS}
+        params = {name: value for name, value in call.parameters.items() if name not in _NOT_OPTIONS}
         takes = self._takes_of(model)
         rows = len(next(iter(call.inputs.values()), ()))
-        if call.card is not model.card:  # loaded anew since its inputs were checked, or they never were
+        if call.card is not model.card:  # loaded again since its inputs were checked, or not checked yet
             rows = takes.check_inputs({name: (datatype_of(array), array.shape) for name, array in call.inputs.items()})
         takes.check_outputs(call.outputs)
-        if not isinstance(model, LoadedModel):
-            if words:
-                raise RequestError(Reason.BAD_OPTION, f"There is no parameter `{min(words)[:80]}` for `{call.model}`.")
+        if takes_images(model):
+            inputs = self._images(call, model, params, takes, rows)
+        elif params:
+            raise RequestError(Reason.BAD_OPTION, f"There is no parameter `{min(params)[:80]}` for `{call.model}`.")
+        else:
             takes.check_answer(rows, call.outputs)
-            inputs = {tensor.name: call.inputs[tensor.name] for tensor in model.card.inputs}
-            return Submitted(call, model, self._predictor.submit_tensors(inputs, model, deadline, priority), deadline)
-        options = self._predictor.options(model, words)
-        ((name, array),) = call.inputs.items()
-        wanted = call.outputs or ((RESULT,) if name == IMAGE else tuple(output.name for output in model.card.outputs))
-        takes.check_answer(rows, wanted)
-        jobs = self._predictor.submit_rows(
-            array.ravel().tolist() if name == IMAGE else array,
-            model,
-            options,
-            [output for output in wanted if output != RESULT],
-            deadline,
-            priority,
-            result=RESULT in wanted,
-        )
+            inputs = [TensorRows({tensor.name: call.inputs[tensor.name] for tensor in model.card.inputs}, rows)]
+        jobs: list[Job[Tensors]] = []
+        try:
+            for input_ in inputs:
+                jobs.append(self._predictor.submit(input_, model, deadline, priority))  # noqa: PERF401 - see below
+        except RequestError:  # none is answered where one is refused
+            for job in jobs:
+                job.abandoned = True
+            raise
         return Submitted(call, model, jobs, deadline)
 
-
-def _stack(rows: Sequence[Row]) -> dict[str, npt.NDArray[Any]]:
-    joined: dict[str, npt.NDArray[Any]] = {
-        name: np.stack([row.outputs[name] for row in rows]) for name in rows[0].outputs
-    }
-    if rows[0].result is not None:
-        joined[RESULT] = np.empty(len(rows), object)
-        joined[RESULT][:] = [_encode(row.result) for row in rows]
-    return joined
-
-
-def _encoded(outputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-    """The outputs with their texts as bytes."""
-    return {name: _as_bytes(value) if value.dtype.kind == "O" else value for name, value in outputs.items()}
-
-
-def _as_bytes(texts: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    array = np.empty(texts.size, object)
-    array[:] = [str(text).encode() for text in texts.ravel()]
-    return array.reshape(texts.shape)
+    def _images(
+        self, call: Call, model: ImageModel, params: Mapping[str, object], takes: Takes, rows: int
+    ) -> Sequence[Input[Tensors]]:
+        """Make an input of each image of a call, encoded or pixels; they can share their runs with any others."""
+        options = self._predictor.options(model, params)
+        ((name, array),) = call.inputs.items()
+        wanted = call.outputs or output_names(model.card, encoded=name == IMAGE)
+        takes.check_answer(rows, wanted)
+        card = model.card
+        images: Sequence[EncodedImage | PixelArray]
+        if name == IMAGE:
+            images = [self._predictor.image(data, model, options) for data in array.ravel().tolist()]
+        else:
+            images = [PixelArray(pixels, card, options) for pixels in array]
+        return [ImageOutputs(image, wanted) for image in images]
 
 
-def _priority(given: Any) -> Priority:
-    """Triton's number, 0 for the usual, 1 for the first, more for later; or our word."""
+def _priority(given: object) -> Priority:
+    """Triton's number: 0 for normal, 1 for high, 2 for normal, more for low; or one of our names."""
     if isinstance(given, str) and given.upper() in Priority.__members__:
         return Priority[given.upper()]
     if isinstance(given, bool) or not isinstance(given, int) or given < 0:
@@ -224,7 +214,3 @@ def _priority(given: Any) -> Priority:
             f"`priority={str(given)[:80]}`: expected a whole number (1 goes first), or high, normal, low.",
         )
     return (Priority.NORMAL, Priority.HIGH, Priority.NORMAL)[given] if given <= 2 else Priority.LOW
-
-
-def _of_picture(number: int, error: RequestError) -> RequestError:
-    return RequestError(error.reason, f"Picture {number}: {error.detail}", retry_after=error.retry_after)

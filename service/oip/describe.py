@@ -1,18 +1,18 @@
-"""Models in the protocol's words: metadata, Triton's configuration, the repository's index. `dataplane` calls it."""
+"""Models as the protocol describes them: metadata, configuration, the repository's index. `dataplane` calls it."""
 
-from service.engine.repository import Slot, State
+from service.models.entry import ModelEntry, State
 from service.oip.messages import ConfigTensor, IndexEntry, ModelConfig, ModelMetadata, TensorMetadata
 from service.oip.tensors import DATATYPES
 from zoo.served_card import AnyServed, Output, ServedCard, Tensor
 
-IMAGE, RESULT = "image", "result"  # encoded pictures, and the task's results as JSON
+IMAGE, RESULT = "image", "result"  # encoded images, and the results of the task as JSON
 PLATFORM = "onnxruntime_onnx"
 _STATES = {State.READY: "READY", State.LOADING: "LOADING", State.FAILED: "UNAVAILABLE", State.UNLOADED: "UNAVAILABLE"}
 _ANY_BATCH = 1024  # what a client may send together of tensors: the body's limit is the real one
 
 
 def metadata_of(card: AnyServed) -> ModelMetadata:
-    """Describe a model. One for pictures also takes encoded ones, and answers with the result of its task."""
+    """Describe a model. One for images also takes them encoded, and answers with the result of its task."""
     inputs, outputs = [_tensor(x) for x in card.inputs], [_tensor(x) for x in card.outputs]
     if isinstance(card, ServedCard):
         inputs.append(TensorMetadata(IMAGE, "BYTES", (-1, 1)))
@@ -22,21 +22,21 @@ def metadata_of(card: AnyServed) -> ModelMetadata:
 
 
 def config_of(card: AnyServed, max_images: int) -> ModelConfig:
-    """Describe a model in Triton's words, where the batch is no dimension."""
-    pictures = isinstance(card, ServedCard)
-    inputs = [_config(x, optional=pictures) for x in card.inputs]
+    """Describe a model in Triton's form, where the batch is not a dimension."""
+    images = isinstance(card, ServedCard)
+    inputs = [_config(x, optional=images) for x in card.inputs]
     outputs = [_config(x) for x in card.outputs]
-    if pictures:
+    if images:
         inputs.append(ConfigTensor(IMAGE, "TYPE_STRING", (1,), optional=True))
         outputs.append(ConfigTensor(RESULT, "TYPE_STRING", (1,)))
-    batch = max_images if pictures else _ANY_BATCH
+    batch = max_images if images else _ANY_BATCH
     return ModelConfig(card.name, PLATFORM, "onnxruntime", batch, tuple(inputs), tuple(outputs))
 
 
-def index_entry(slot: Slot) -> IndexEntry:
+def index_entry(entry: ModelEntry) -> IndexEntry:
     """List a model as it is."""
-    card = slot.card
-    return IndexEntry(slot.name, card.version if card else "", _STATES[slot.state], slot.refused or slot.reason)
+    card = entry.card
+    return IndexEntry(entry.name, card.version if card else "", _STATES[entry.state], entry.refused or entry.reason)
 
 
 def _tensor(tensor: Tensor | Output) -> TensorMetadata:

@@ -7,7 +7,7 @@ and no single call holds Python's lock for long.
 
 import base64
 import binascii
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Annotated, Any
@@ -28,7 +28,12 @@ Numbers = list[int | float]
 _decode_booleans = msgspec.json.Decoder(list[bool]).decode
 _decode_integers = msgspec.json.Decoder(list[int]).decode
 _decode_floats = msgspec.json.Decoder(list[float]).decode
-_LISTS: dict[str, Any] = {"b": _decode_booleans, "i": _decode_integers, "u": _decode_integers, "f": _decode_floats}
+_LISTS: dict[str, Callable[[bytes], Sequence[float]]] = {
+    "b": _decode_booleans,
+    "i": _decode_integers,
+    "u": _decode_integers,
+    "f": _decode_floats,
+}
 _WIDE = {"b": np.dtype("bool"), "i": np.dtype("int64"), "u": np.dtype("int64"), "f": np.dtype("float64")}
 _WIDEST = 8  # bytes of a number
 _DEEPEST = 32  # lists in which an element may lie

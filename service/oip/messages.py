@@ -1,16 +1,12 @@
-"""What the dataplane is asked and what it answers, in the protocol's words: by msgspec the JSON of its REST form."""
+"""What the dataplane is asked and what it answers: the protocol's messages. msgspec makes the JSON of REST of them."""
 
 from collections.abc import Mapping
 from time import perf_counter
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from msgspec import Struct, field
 
+from service.engine.binding import Tensors
 from zoo.served_card import AnyServed
-
-Array = npt.NDArray[np.generic]
 
 
 class Call(Struct):
@@ -28,10 +24,10 @@ class Call(Struct):
     """
 
     model: str
-    inputs: Mapping[str, npt.NDArray[Any]]
+    inputs: Tensors
     version: str = ""
     outputs: tuple[str, ...] = ()
-    parameters: Mapping[str, Any] = {}
+    parameters: Mapping[str, object] = {}
     timeout_ms: float | None = None
     id: str = ""
     started: float = field(default_factory=perf_counter)
@@ -43,7 +39,7 @@ class Answer(Struct):
 
     model: str
     version: str
-    outputs: dict[str, npt.NDArray[Any]]
+    outputs: Tensors
     id: str = ""
 
 
@@ -72,7 +68,7 @@ class TensorMetadata(Struct):
 
 
 class ModelMetadata(Struct):
-    """Of a model. One for pictures takes either of its inputs, `images` or `image`."""
+    """Of a model. One for images takes either of its inputs, `images` or `image`."""
 
     name: str
     versions: tuple[str, ...]
@@ -83,7 +79,7 @@ class ModelMetadata(Struct):
 
 
 class ConfigTensor(Struct):
-    """One input or output in Triton's words; `dims` leave out the batch."""
+    """One input or output in Triton's form; `dims` leave out the batch."""
 
     name: str
     data_type: str
@@ -100,7 +96,7 @@ class ModelConfig(Struct):
     max_batch_size: int
     input: tuple[ConfigTensor, ...]
     output: tuple[ConfigTensor, ...]
-    dynamic_batching: dict[str, Any] = {}
+    dynamic_batching: dict[str, object] = {}
 
 
 class IndexEntry(Struct):
@@ -131,7 +127,7 @@ class InferenceStatistics(Struct):
 
 
 class ModelStatistics(Struct):
-    """Counts since the server started: pictures or rows that were inferred, and the runs that they shared."""
+    """Counts since the server started: images or rows that were inferred, and the runs that they shared."""
 
     name: str
     version: str

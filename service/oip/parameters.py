@@ -6,7 +6,7 @@ from service.errors import Reason, RequestError
 
 
 def check_parameters(name: str, given: Collection[str], known: Collection[str]) -> None:
-    """Refuse what would be asked for in vain.
+    """Refuse parameters that have no effect here.
 
     Args:
         name: of the tensor.

@@ -1,8 +1,9 @@
-"""Triton's statistics from the service's own metrics: whatever protocol a request came by, and of all processes."""
+"""Triton's statistics, from the service's own metrics: of requests by any protocol, and of all processes."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+
+from prometheus_client import Metric
 
 from service.oip.messages import Duration, InferenceStatistics, ModelStatistics, Statistics
 from zoo.served_card import AnyServed
@@ -16,7 +17,7 @@ _STAGES = {
 _STAGE_SUM = "zooserve_stage_seconds_sum"
 
 
-def statistics_of(cards: Sequence[AnyServed], metrics: Iterable[Any]) -> Statistics:
+def statistics_of(cards: Sequence[AnyServed], metrics: Iterable[Metric]) -> Statistics:
     """Count what was asked of these models.
 
     Args:
@@ -40,7 +41,7 @@ def _statistics(card: AnyServed, values: dict[tuple[str, ...], float]) -> ModelS
         word: Duration(int(value("stage_seconds_count", stage)), int(1e9 * value("stage_seconds_sum", stage)))
         for stage, word in _STAGES.items()
     }
-    # `request_seconds` holds also those that waited in vain; stages are kept of those alone that were answered.
+    # The sum of `request_seconds` includes failed requests; stages are only kept of those that were answered.
     whole = sum(seconds for (name, model, _), seconds in values.items() if (name, model) == (_STAGE_SUM, card.name))
     answered = Duration(int(value("requests_total")), int(1e9 * whole))
     failed = Duration(int(value("requests_total", "fail")), 0)

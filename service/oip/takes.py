@@ -5,24 +5,22 @@ The bodies of REST and gRPC ask before they convert any data, the dataplane befo
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from service.errors import Reason, RequestError
 from service.oip.describe import IMAGE, RESULT
-from service.oip.tensors import DATATYPES, MOST_TEXTS, bad, check, shape_text
+from service.oip.tensors import DATATYPES, MOST_TEXTS, Array, bad, check, shape_text
 from service.settings import Settings
 from zoo.served_card import AnyServed, Output, ServedCard, Tensor
 
 Declared = Mapping[str, tuple[str, Sequence[int]]]  # datatype and shape of every input, by name
 _TEXT_QUOTES = 2  # round a text in JSON
-_OTHER_QUOTES = 1 << 14  # quotation marks in a body of JSON beside those of texts: names and parameters
+_OTHER_QUOTES = 1 << 14  # quotation marks in a body of JSON that are not around texts: of names and parameters
 
 
 class Takes:
-    """The bounds of the requests for one model.
+    """The bounds of the requests for a model that takes tensors.
 
     Attributes:
         card: of the model.
@@ -32,15 +30,15 @@ class Takes:
 
     def __init__(self, card: AnyServed, settings: Settings) -> None:
         self.card = card
+        self.texts = MOST_TEXTS if any(tensor.dtype == "string" for tensor in card.inputs) else 0
         self._settings = settings
         self._inputs = {tensor.name: (DATATYPES[tensor.dtype], tensor.shape) for tensor in card.inputs}
-        self._rows = {output.name: _row_bytes(output) for output in card.outputs}
-        self._outputs = [*self._rows, RESULT] if isinstance(card, ServedCard) else list(self._rows)
-        if isinstance(card, ServedCard):
-            self.texts = settings.max_images
-        else:
-            self.texts = MOST_TEXTS if any(tensor.dtype == "string" for tensor in card.inputs) else 0
-        self.quotes = _OTHER_QUOTES + _TEXT_QUOTES * self.texts
+        self._row_bytes = {output.name: _row_bytes(output) for output in card.outputs}
+        self._output_names = list(self._row_bytes)
+
+    @property
+    def quotes(self) -> int:
+        return _OTHER_QUOTES + _TEXT_QUOTES * self.texts
 
     def check_inputs(self, declared: Declared) -> int:
         """Check what a request says of its inputs, and return its rows.
@@ -50,8 +48,37 @@ class Takes:
         """
         for name, (datatype, shape) in declared.items():
             check(name, datatype, shape)
-        if isinstance(self.card, ServedCard):
-            return self._check_images(self.card, declared)
+        return self._check_rows(declared)
+
+    def check_outputs(self, names: Sequence[str]) -> None:
+        """Check the names of the outputs that are asked for; raises `RequestError` (`bad_request`)."""
+        _check_names("output", names, self._output_names)
+
+    def check_answer(self, rows: int, names: Sequence[str]) -> None:
+        """Refuse, before it is computed, an answer whose known dimensions make it too large.
+
+        Args:
+            rows: of the request.
+            names: of the outputs that are asked for; none: all of the graph's.
+
+        Raises:
+            RequestError: `too_large`.
+        """
+        row = sum(size for name, size in self._row_bytes.items() if not names or name in names)
+        check_size(rows * row, self._settings)
+
+    def fit(self, name: str, array: Array) -> Array:
+        """Bring an input that was checked into the form in which the graph takes it.
+
+        Raises:
+            RequestError: `bad_request`: the graph takes texts, and these BYTES are none.
+        """
+        if array.dtype.kind != "O":
+            # Behind a header, numbers may lie anywhere.
+            return array if array.flags.aligned else np.require(array, requirements=("C", "A"))
+        return self._fit_bytes(name, array)
+
+    def _check_rows(self, declared: Declared) -> int:
         rows = self._check_tensors(declared)
         if rows > self._settings.max_rows:
             raise RequestError(
@@ -66,60 +93,17 @@ class Takes:
             )
         return rows
 
-    def check_outputs(self, names: Sequence[str]) -> None:
-        """Check the names of the outputs that are asked for; raises `RequestError` (`bad_request`)."""
-        _check_names("output", names, self._outputs)
-
-    def check_answer(self, rows: int, names: Sequence[str]) -> None:
-        """Refuse, before it is computed, an answer whose known dimensions make it too large.
-
-        Args:
-            rows: of the request.
-            names: of the outputs that are asked for; none: all of the graph's.
-
-        Raises:
-            RequestError: `too_large`.
-        """
-        check_size(rows * sum(size for name, size in self._rows.items() if not names or name in names), self._settings)
-
-    def fit(self, name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Bring an input that was checked into the form in which the graph takes it.
-
-        Raises:
-            RequestError: `bad_request`: the graph takes texts, and these BYTES are none.
-        """
-        if array.dtype.kind != "O":
-            # Behind a header, numbers may lie anywhere.
-            return array if array.flags.aligned else np.require(array, requirements=("C", "A"))
-        if isinstance(self.card, ServedCard):
-            return array
+    def _fit_bytes(self, name: str, array: Array) -> Array:
         try:
             texts = [value.decode() for value in array.ravel()]
         except UnicodeDecodeError as error:
-            raise bad(f"`{name}`: the graph takes texts, and these BYTES are none in UTF-8: {error}") from error
+            raise bad(f"`{name}`: the graph takes texts, and these BYTES are not UTF-8: {error}") from error
         made = np.empty(len(texts), object)
         made[:] = texts
         return made.reshape(array.shape)
 
-    def _check_images(self, card: ServedCard, declared: Declared) -> int:
-        if len(declared) != 1:
-            (pixels,) = self._inputs
-            raise bad(
-                f"`{card.name}` takes one input, `{pixels}` (pixels) or `{IMAGE}` (encoded pictures), not "
-                f"{', '.join(f'`{name[:80]}`' for name in declared) or 'none'}."
-            )
-        (name, (datatype, shape)), *_ = declared.items()
-        count = shape[0] if shape else 0
-        if not 0 < count <= self._settings.max_images:
-            raise bad(f"`{name[:80]}` has {count} pictures; expected 1 to {self._settings.max_images}.")
-        if name == IMAGE:
-            if datatype != "BYTES" or math.prod(shape) != count:
-                raise bad(f"`{IMAGE}`: expected BYTES of the shape [N] or [N, 1], an encoded picture each.")
-            return count
-        return self._check_tensors(declared)
-
     def _check_tensors(self, declared: Declared) -> int:
-        """Check the graph's own inputs, and return their rows."""
+        """Check the graph's inputs, and return their rows."""
         _check_names("input", declared, self._inputs)
         if missing := [name for name in self._inputs if name not in declared]:
             raise bad(f"The input `{missing[0]}` is missing.")
@@ -139,6 +123,40 @@ class Takes:
             if 0 in shape:
                 raise bad(f"`{name}` has the shape {shape_text(shape)}, which has no elements; expected some.")
         return count
+
+
+class ImageTakes(Takes):
+    """The bounds of the requests for a model of images, which takes them encoded or as pixels."""
+
+    def __init__(self, card: ServedCard, settings: Settings) -> None:
+        super().__init__(card, settings)
+        self.texts = settings.max_images
+        self._output_names.append(RESULT)
+
+    def _check_rows(self, declared: Declared) -> int:
+        if len(declared) != 1:
+            (pixels,) = self._inputs
+            raise bad(
+                f"`{self.card.name}` takes one input, `{pixels}` (pixels) or `{IMAGE}` (encoded images), not "
+                f"{', '.join(f'`{name[:80]}`' for name in declared) or 'none'}."
+            )
+        ((name, (datatype, shape)),) = declared.items()
+        count = shape[0] if shape else 0
+        if not 0 < count <= self._settings.max_images:
+            raise bad(f"`{name[:80]}` has {count} images; expected 1 to {self._settings.max_images}.")
+        if name != IMAGE:
+            return self._check_tensors(declared)
+        if datatype != "BYTES" or math.prod(shape) != count:
+            raise bad(f"`{IMAGE}`: expected BYTES of the shape [N] or [N, 1], an encoded image each.")
+        return count
+
+    def _fit_bytes(self, name: str, array: Array) -> Array:  # noqa: ARG002 - of every input the same
+        return array
+
+
+def takes_of(card: AnyServed, settings: Settings) -> Takes:
+    """The bounds of the requests for a model."""
+    return ImageTakes(card, settings) if isinstance(card, ServedCard) else Takes(card, settings)
 
 
 def check_size(size: int, settings: Settings) -> None:

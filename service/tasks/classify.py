@@ -22,7 +22,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     heatmap: Annotated[bool, Meta(description="Show how much each pixel spoke for the best class.")] = False
 
 
-def cannot(options: Options, card: ServedCard) -> str | None:
+def unsupported_reason(options: Options, card: ServedCard) -> str | None:
     """Say why a model cannot answer with these options; None where it can."""
     if not (options.localize or options.heatmap) or any(output.name == "activation" for output in card.outputs):
         return None

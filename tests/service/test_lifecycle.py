@@ -14,9 +14,9 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from service.engine.repository import State
 from service.errors import Reason, RequestError
 from service.http import ui
+from service.models.entry import State
 from service.runtime import Runtime
 from service.settings import Settings
 from tests.conftest import serving
@@ -89,10 +89,10 @@ def test_a_bad_version_is_refused_once_and_the_old_one_stays(repository, store, 
     before = repository.get("classify", None, None)
     publish(store, models, "2", broken=True)
     repository.reload()
-    slot = repository.slots["lenet5"]
-    assert slot.model is before
-    assert slot.state is State.READY
-    assert "version 2 in the store is refused: on its golden photo" in slot.refused
+    entry = repository.entries["lenet5"]
+    assert entry.model is before
+    assert entry.state is State.READY
+    assert "version 2 in the store is refused: on its golden photo" in entry.refused
     assert repository.ready
     assert not repository.reload(), "it is not tried again before it changes"
     with pytest.raises(RequestError, match=r"version 2 .* golden photo") as refusal:
@@ -100,7 +100,7 @@ def test_a_bad_version_is_refused_once_and_the_old_one_stays(repository, store, 
     assert refusal.value.reason is Reason.REFUSED
     publish(store, models, "2")
     assert repository.reload()
-    assert (slot.refused, slot.model.card.version) == ("", "2")
+    assert (entry.refused, entry.model.card.version) == ("", "2")
 
 
 def test_a_folder_that_is_gone_is_served_on(repository, store):
@@ -138,7 +138,7 @@ def test_processes_tell_each_other(store, tmp_path, monkeypatch):
     other.load()
     one.unload("lenet5")
     assert other.reload()
-    assert other.slots["lenet5"].state is State.UNLOADED
+    assert other.entries["lenet5"].state is State.UNLOADED
     one.reload("lenet5")
     assert other.reload()
     assert other.ready_for("classify")
@@ -203,8 +203,8 @@ def test_a_damaged_card_is_refused(repository, store, models):
     publish(store, models, "2")
     (store / "lenet5" / "2" / "card.json").write_text("{")
     repository.reload()
-    assert repository.slots["lenet5"].model.card.version == "1"
-    assert repository.slots["lenet5"].refused
+    assert repository.entries["lenet5"].model.card.version == "1"
+    assert repository.entries["lenet5"].refused
     card = read_served_card(models / "lenet5" / "1" / "card.json")
     write_served_card(msgspec.structs.replace(card, version="2"), store / "lenet5" / "2" / "card.json")
     assert repository.reload()

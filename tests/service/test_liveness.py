@@ -8,13 +8,13 @@ import time
 import numpy as np
 import pytest
 
-from service.engine.graph import BrokenDeviceError
-from service.engine.session import Session
+from service.engine.session import BrokenDeviceError, Session
 from service.http.drain import Drain
 from service.http.status import Status
-from service.predictor import deadline_after, options_of
+from service.predictor import deadline_after
 from service.runtime import Runtime
 from service.settings import Settings
+from service.tasks import options_of
 
 POISON = "CUDA failure 700: an illegal memory access was encountered ; GPU=0"
 
@@ -34,16 +34,17 @@ async def ask(status: Status, probe: str) -> tuple[int, dict]:
 
 async def classify(runtime, photo: bytes):
     model = runtime.predictor.resolve("classify", "lenet5")
-    return await runtime.predictor.submit(photo, model, options_of("classify", {}), deadline_after(30_000)).future
+    image = runtime.predictor.image(photo, model, options_of("classify", {}))
+    return await runtime.predictor.submit(image, model, deadline_after(30_000)).future
 
 
 def replace_run(runtime, run) -> None:
-    runtime.repository.slots["lenet5"].model.batcher._run = run
+    runtime.repository.entries["lenet5"].model.batcher._run = run
 
 
 def test_a_run_that_never_ends_makes_the_process_not_live(runtime, photo):
     release = threading.Event()
-    real = runtime.repository.slots["lenet5"].model.session.run
+    real = runtime.repository.entries["lenet5"].model.session.run
 
     def stuck(images):
         release.wait(30)
@@ -109,5 +110,5 @@ def test_what_an_error_of_onnx_runtime_means(models, message, kind):
 
     session._session = Fails()
     with pytest.raises(kind) as error:
-        session.run(np.zeros((1, 28, 28, 3), np.uint8))
+        session.run({"images": np.zeros((1, 28, 28, 3), np.uint8)})
     assert type(error.value) is kind

@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from service.engine.job import Job, Priority
-from service.engine.tensors import TensorJob
+from service.engine.job import Job
 from service.http.app import build_app
+from service.oip.inputs import TensorRows
 from service.runtime import Runtime
 from service.settings import Settings
 
@@ -80,8 +80,8 @@ def test_pictures_that_were_refused_are_not_kept(runtime, kind, body, status):
 @pytest.mark.usefixtures("no_collector")
 def test_tensors_that_were_answered_are_not_kept():
     async def make():
-        job = TensorJob({"x": np.zeros((2, 3))}, 0.0, Priority.NORMAL)
-        assert job.finish({"y": np.arange(5)}, 1)["y"].tolist() == [1, 2]
+        job = Job(TensorRows({"x": np.zeros((2, 3))}, 2), 0.0)
+        assert job.input.answer({"y": np.arange(5)}, 1)["y"].tolist() == [1, 2]
 
     asyncio.run(make())
     assert kept() == 0

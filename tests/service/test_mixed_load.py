@@ -43,9 +43,9 @@ def expected(models, jpegs):
     assert runtime.repository.ready
     answers = {}
     for name in MODELS:
-        slot = runtime.repository.slots[name]
+        entry = runtime.repository.entries[name]
         for photo, data in jpegs.items():
-            answers[name, photo] = msgspec.to_builtins(runtime.predictor.predict(data, slot.model, {}))
+            answers[name, photo] = msgspec.to_builtins(runtime.predictor.predict(data, entry.model, {}))
     runtime.stop()
     return {key: (answer["task"], answer) for key, answer in answers.items()}
 

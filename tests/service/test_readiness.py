@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from service.engine.repository import Repository
 from service.metrics import Metrics
+from service.models.repository import Repository
 from service.settings import Settings
 from tests.conftest import serving
 from zoo.files import sha256_of

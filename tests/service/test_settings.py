@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from service.commands.serve import serve
 from service.errors import Reason, RequestError
-from service.predictor import options_of
 from service.settings import PREFIX, SettingError, read_settings, refuse_unprotected, remarks, table
+from service.tasks import options_of
 from zoo.variables import is_service_link
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from service.engine.repository import State
 from service.errors import Reason, RequestError
+from service.models.entry import State
 from service.runtime import Runtime
 from service.settings import Settings
 from tests.conftest import serving
@@ -52,7 +52,7 @@ def repository(store):
 @pytest.fixture
 def look(repository):
     """What the server does now and then."""
-    return lambda: repository._look_again(patient=True)
+    return lambda: repository._look_again(watching=True)
 
 
 def steps(source: Path, target: Path, order=(CARD, GOLDEN, GRAPH), *, keep_times: bool = True):
@@ -79,9 +79,9 @@ def test_a_model_is_served_when_it_is_whole(repository, look, store, prepare, or
         look()
         assert repository.ready, step
         assert repository.get("classify", "lenet5", None), step
-        assert repository.slots.get("other") is None or repository.slots["other"].state is State.LOADING, step
+        assert repository.entries.get("other") is None or repository.entries["other"].state is State.LOADING, step
     look()
-    assert repository.slots["other"].state is State.READY
+    assert repository.entries["other"].state is State.READY
     assert repository.ready
 
 
@@ -90,7 +90,7 @@ def test_a_version_is_served_when_it_is_whole_and_the_old_one_until_then(reposit
     for step in steps(prepare("lenet5", "2"), store / "lenet5" / "2", order):
         look()
         assert repository.ready, step
-        assert repository.slots["lenet5"].refused == "", step
+        assert repository.entries["lenet5"].refused == "", step
         assert repository.get("classify", "lenet5", None).card.version == "1", step
     look()
     assert repository.get("classify", "lenet5", None).card.version == "2"
@@ -118,14 +118,14 @@ def test_what_is_wrong_and_no_longer_changes_is_refused_and_tried_again_when_any
     assert repository.ready, "it may still be changing"
     look()
     assert not repository.ready
-    assert repository.slots["other"].state is State.FAILED
-    before = repository.slots["other"].loading
+    assert repository.entries["other"].state is State.FAILED
+    before = repository.entries["other"].loading
     look()
-    assert repository.slots["other"].loading is before, "it is not tried again before it changes"
+    assert repository.entries["other"].loading is before, "it is not tried again before it changes"
     damaged.write_bytes(good)
     shutil.copystat(source / CARD, damaged)
     look()
-    assert repository.slots["other"].state is State.READY
+    assert repository.entries["other"].state is State.READY
     assert repository.ready
 
 
@@ -138,7 +138,7 @@ def test_a_bad_folder_that_is_removed_is_forgotten(repository, look, store, prep
     shutil.rmtree(store / "other")
     look()
     assert repository.ready
-    assert "other" not in repository.slots
+    assert "other" not in repository.entries
 
 
 def test_an_administrator_is_told_what_is_missing(repository, store, prepare):
@@ -151,7 +151,7 @@ def test_an_administrator_is_told_what_is_missing(repository, store, prepare):
             repository.reload("other")
         assert refusal.value.reason is Reason.REFUSED
         assert repository.ready
-        assert "other" not in repository.slots
+        assert "other" not in repository.entries
 
 
 def test_a_server_that_starts_serves_the_latest_version_that_is_whole(store, prepare):
@@ -165,31 +165,31 @@ def test_a_server_that_starts_serves_the_latest_version_that_is_whole(store, pre
 
 def test_the_others_are_ready_while_a_new_model_is_loaded(repository, look, store, prepare, monkeypatch):
     begun, go_on = threading.Event(), threading.Event()
-    test = repository._self_test
+    test = repository._loader._self_test
 
     def slow(model):
         begun.set()
         assert go_on.wait(30)
         test(model)
 
-    monkeypatch.setattr(repository, "_self_test", slow)
+    monkeypatch.setattr(repository._loader, "_self_test", slow)
     shutil.copytree(prepare("other"), store / "other" / "1")
     looking = threading.Thread(target=look)
     looking.start()
     assert begun.wait(30)
-    assert repository.slots["other"].state is State.LOADING
+    assert repository.entries["other"].state is State.LOADING
     assert repository.ready
     with pytest.raises(RequestError, match="is being loaded"):
         repository.get("classify", "other", None)
     go_on.set()
     looking.join()
-    assert repository.slots["other"].state is State.READY
+    assert repository.entries["other"].state is State.READY
 
 
 def test_nothing_is_refused_before_it_was_tried(repository, look, store, prepare, monkeypatch):
     """A card that is cut off is found while another new model is loaded, which takes long."""
     seen = []
-    monkeypatch.setattr(repository, "_self_test", lambda _: seen.append(repository.ready))
+    monkeypatch.setattr(repository._loader, "_self_test", lambda _: seen.append(repository.ready))
     shutil.copytree(prepare("another"), store / "another" / "1")
     shutil.copytree(prepare("other"), store / "other" / "1")
     (store / "other" / "1" / CARD).write_text("{")
@@ -203,7 +203,7 @@ def test_a_server_that_starts_is_not_ready_before_its_models_are(store, prepare,
     runtime = Runtime(Settings(models=str(store), watch_s=0, threads=1))
     assert not runtime.repository.ready
     ready = []
-    monkeypatch.setattr(runtime.repository, "_self_test", lambda _: ready.append(runtime.repository.ready))
+    monkeypatch.setattr(runtime.repository._loader, "_self_test", lambda _: ready.append(runtime.repository.ready))
     runtime.repository.load()
     assert ready == [False, False]
     assert runtime.repository.ready
@@ -254,9 +254,9 @@ def test_stray_folders_are_skipped_with_a_line_each(store, caplog):
     runtime = Runtime(Settings(models=str(store), watch_s=0, threads=1))
     runtime.repository.load()
     for _ in range(3):
-        runtime.repository._look_again(patient=True)
+        runtime.repository._look_again(watching=True)
     assert runtime.repository.ready
-    assert runtime.repository.slots.keys() == {"lenet5"}
+    assert runtime.repository.entries.keys() == {"lenet5"}
     lines = [record.getMessage() for record in caplog.records if " is skipped: " in record.getMessage()]
     assert len(lines) == len(set(lines)) == 8
     runtime.stop()

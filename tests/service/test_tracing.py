@@ -13,9 +13,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
+from service.engine.assembly import ImageRows
 from service.engine.batcher import Batcher
-from service.engine.job import Job
-from service.engine.slots import Slots
+from service.engine.image_buffer import ImageBuffer
+from service.engine.job import Input, Job
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
 from service.http.exchange import Exchange
@@ -106,21 +107,30 @@ class Traced:
         return [span for span in self._spans.get_finished_spans() if span.name == name]
 
 
-def run_together(pictures: int) -> list[Job]:
-    """Bring pictures through a real queue in one run."""
+class Ones(Input[int]):
+    def prepare(self, out):
+        out[:] = 1
+
+    def answer(self, outputs, row):
+        return int(outputs["sums"][row])
+
+
+def run_together(images: int) -> list[Job]:
+    """Bring images through a real queue in one run."""
 
     async def main() -> list[Job]:
         workers, held = Workers(4), threading.Event()
 
-        def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             held.wait(5)
-            return {"sums": images.sum((1, 2, 3))}
+            return {"sums": inputs["images"].sum((1, 2, 3))}
 
-        batcher = Batcher(run, workers, Slots(16, 16, (1, 1, 3)), max_batch=8, max_runs=1, max_queue=9, cost=0.001)
-        jobs = [Job(lambda _: np.ones((1, 1, 3), np.uint8), lambda o, i: o["sums"][i], time.perf_counter() + 60)]
+        rows = ImageRows(ImageBuffer(16, 16, (1, 1, 3)))
+        batcher = Batcher(run, workers, rows, max_batch=8, max_runs=1, max_queue=9, cost=0.001)
+        jobs = [Job(Ones(), time.perf_counter() + 60)]
         batcher.submit(jobs[0])  # runs alone, and holds the place until all others are ready
-        for _ in range(pictures):
-            job = Job(fill, lambda o, i: int(o["sums"][i]), time.perf_counter() + 60)
+        for _ in range(images):
+            job = Job(Ones(), time.perf_counter() + 60)
             jobs.append(job)
             batcher.submit(job)
         while not all(job.prepared for job in jobs):
@@ -130,12 +140,8 @@ def run_together(pictures: int) -> list[Job]:
         workers.close()
         return jobs[1:]
 
-    def fill(out: np.ndarray) -> np.ndarray:
-        out[:] = 1
-        return out
-
     jobs = asyncio.run(main())
-    assert {job.batch_size for job in jobs} == {pictures}
+    assert {job.batch_size for job in jobs} == {images}
     return jobs
 
 

@@ -8,9 +8,10 @@ import time
 import numpy as np
 import pytest
 
+from service.engine.assembly import ImageRows
 from service.engine.batcher import Batcher
-from service.engine.job import Job, Priority
-from service.engine.slots import Slots
+from service.engine.image_buffer import ImageBuffer
+from service.engine.job import Input, Job, Priority
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
 
@@ -18,14 +19,15 @@ FAR = time.perf_counter() + 3600
 
 
 class Model:
-    """Doubles its pictures; holds every run until `gate` is open, and remembers what it was given."""
+    """Doubles its images; holds every run until `gate` is open, and remembers what it was given."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
         self.batches: list[list[int]] = []
         self.running = threading.Semaphore(0)
 
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        images = inputs["images"]
         self.batches.append(images[:, 0, 0, 0].tolist())
         self.running.release()
         assert self.gate.wait(10)
@@ -34,19 +36,22 @@ class Model:
         return {"twice": images[:, 0, 0, 0].astype(np.int64) * 2}
 
 
-def fill(out: np.ndarray | None, value: int) -> np.ndarray:
-    out = np.empty((1, 1, 3), np.uint8) if out is None else out
-    out[:] = value
-    return out
+class Value(Input[int]):
+    """An image of one pixel; `first` is called before it is prepared."""
+
+    def __init__(self, value: int, first=lambda: None) -> None:
+        self.value, self.first = value, first
+
+    def prepare(self, out: np.ndarray) -> None:
+        self.first()
+        out[:] = self.value
+
+    def answer(self, outputs: dict[str, np.ndarray], row: int) -> int:
+        return int(outputs["twice"][row])
 
 
-def job(value: int, *, deadline: float = FAR, priority: Priority = Priority.NORMAL, prepare=None) -> Job[int]:
-    return Job(
-        prepare or (lambda out: fill(out, value)),
-        lambda outputs, index: int(outputs["twice"][index]),
-        deadline,
-        priority,
-    )
+def job(value: int, *, deadline: float = FAR, priority: Priority = Priority.NORMAL, first=lambda: None) -> Job[int]:
+    return Job(Value(value, first), deadline, priority)
 
 
 @pytest.fixture
@@ -65,8 +70,13 @@ def workers():
 
 def batcher(model: Model, workers: Workers, **given) -> Batcher:
     settings = {"max_batch": 8, "max_runs": 1, "max_queue": 100, "cost": 0.001} | given
-    slots = Slots(settings.pop("places", 64), 64, (1, 1, 3))
-    return Batcher(model.run, workers, slots, **settings)
+    buffer = ImageBuffer(settings.pop("places", 64), 64, (1, 1, 3))
+    return Batcher(model.run, workers, ImageRows(buffer, settings.pop("sizes", ())), **settings)
+
+
+def ready(queue: Batcher) -> int:
+    """How many images are ready for a run."""
+    return len(queue._assembly._ready) + len(queue._assembly._alone)
 
 
 def until_running(model: Model) -> None:
@@ -86,7 +96,7 @@ async def outcome(job: Job[int]):
         return error
 
 
-def test_a_lone_picture_is_run_at_once_and_what_waits_meanwhile_becomes_one_batch(model, workers):
+def test_an_idle_model_runs_at_once_and_what_comes_meanwhile_is_one_batch(model, workers):
     async def main():
         queue = batcher(model, workers)
         jobs = [job(value) for value in range(6)]
@@ -94,7 +104,7 @@ def test_a_lone_picture_is_run_at_once_and_what_waits_meanwhile_becomes_one_batc
         await asyncio.to_thread(until_running, model)
         for later in jobs[1:]:
             queue.submit(later)
-        await until(lambda: len(queue._ready) == 5)
+        await until(lambda: ready(queue) == 5)
         model.gate.set()
         assert [await job.future for job in jobs] == [0, 2, 4, 6, 8, 10]
         assert [sorted(batch) for batch in model.batches] == [[0], [1, 2, 3, 4, 5]]
@@ -105,7 +115,7 @@ def test_a_lone_picture_is_run_at_once_and_what_waits_meanwhile_becomes_one_batc
 
 
 @pytest.mark.parametrize(("max_batch", "max_runs"), [(1, 1), (1, 4), (3, 1), (3, 2), (64, 1)])
-def test_everyone_gets_their_own_answer(model, workers, max_batch, max_runs):
+def test_each_job_gets_its_own_answer(model, workers, max_batch, max_runs):
     async def main():
         model.gate.set()
         queue = batcher(model, workers, max_batch=max_batch, max_runs=max_runs, max_queue=1000)
@@ -127,7 +137,7 @@ def test_runs_at_once_are_as_many_as_allowed(model, workers):
             queue.submit(one)
         for _ in range(2):
             await asyncio.to_thread(until_running, model)
-        await until(lambda: len(queue._ready) == 2)
+        await until(lambda: ready(queue) == 2)
         assert len(model.batches) == 2
         model.gate.set()
         assert sorted(await asyncio.gather(*(one.future for one in jobs))) == [0, 2, 4, 6]
@@ -135,33 +145,33 @@ def test_runs_at_once_are_as_many_as_allowed(model, workers):
     asyncio.run(main())
 
 
-def test_one_bad_picture_does_not_harm_its_batch(model, workers):
+def test_one_bad_image_does_not_harm_its_batch(model, workers):
     async def main():
         queue = batcher(model, workers)
         first = job(0)
         queue.submit(first)
         await asyncio.to_thread(until_running, model)
 
-        def broken(_):
-            raise RequestError(Reason.UNDECODABLE, "not a picture")
+        def broken():
+            raise RequestError(Reason.UNDECODABLE, "not an image")
 
-        jobs = [job(1), job(13), job(2), job(3, prepare=broken)]
+        jobs = [job(1), job(13), job(2), job(3, first=broken)]
         for one in jobs:
             queue.submit(one)
-        await until(lambda: len(queue._ready) == 3)
+        await until(lambda: ready(queue) == 3)
         model.gate.set()
         answers = [await outcome(one) for one in jobs]
         assert answers[0] == 2
         assert answers[2] == 4
         assert "13 cannot be computed" in str(answers[1])
         assert answers[3].reason is Reason.UNDECODABLE
-        assert [13] in model.batches  # it was found out by halves
+        assert [13] in model.batches  # it was found by halving the batch
         assert queue.pending == 0
 
     asyncio.run(main())
 
 
-def test_nobody_works_for_the_abandoned_and_the_expired(model, workers):
+def test_abandoned_and_expired_jobs_are_not_run(model, workers):
     async def main():
         queue = batcher(model, workers)
         queue.submit(job(0))
@@ -191,7 +201,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(model, workers):
         with pytest.raises(RequestError) as refused:
             queue.submit(job(4))
         assert refused.value.reason is Reason.QUEUE_FULL
-        assert refused.value.retry_after == 2  # 3 pictures of 2 s on 4 workers
+        assert refused.value.retry_after == 2  # 3 images of 2 s on 4 workers
         model.gate.set()
         assert await asyncio.gather(*(one.future for one in jobs)) == [0, 2, 4]
         queue.submit(again := job(5))
@@ -206,7 +216,7 @@ def test_what_cannot_be_answered_in_time_is_refused_instead_of_queued(model, wor
         for value in range(8):
             queue.submit(job(value))
         with pytest.raises(RequestError) as refused:
-            queue.submit(job(9, deadline=time.perf_counter() + 3.0))  # 8 pictures of 1 s on 4 workers, and its own
+            queue.submit(job(9, deadline=time.perf_counter() + 3.0))  # 8 images of 1 s on 4 workers, and its own
         assert refused.value.reason is Reason.QUEUE_FULL
         queue.submit(job(9, deadline=time.perf_counter() + 4.0))
         model.gate.set()
@@ -217,19 +227,21 @@ def test_what_cannot_be_answered_in_time_is_refused_instead_of_queued(model, wor
 def test_out_of_memory_makes_batches_smaller_for_good(workers):
     sizes = []
 
-    def run(images):
+    def run(inputs):
+        images = inputs["images"]
         sizes.append(len(images))
         if len(images) > 2:
             raise MemoryError
         return {"twice": images[:, 0, 0, 0].astype(np.int64) * 2}
 
     async def main():
-        queue = Batcher(run, workers, Slots(64, 8, (1, 1, 3)), max_batch=8, max_runs=1, max_queue=100, cost=0.001)
-        queue._runs = 1  # as if a run were under way, so that eight pictures become ready
+        rows = ImageRows(ImageBuffer(64, 8, (1, 1, 3)))
+        queue = Batcher(run, workers, rows, max_batch=8, max_runs=1, max_queue=100, cost=0.001)
+        queue._runs = 1  # as if a run were under way, so that eight images become ready
         jobs = [job(value) for value in range(8)]
         for one in jobs:
             queue.submit(one)
-        await until(lambda: len(queue._ready) == 8)
+        await until(lambda: ready(queue) == 8)
         queue._runs = 0
         queue.submit(last := job(8))
         assert await asyncio.gather(*(one.future for one in [*jobs, last])) == [2 * value for value in range(9)]
@@ -243,13 +255,13 @@ def test_out_of_memory_makes_batches_smaller_for_good(workers):
 @pytest.mark.parametrize("places", [64, 3, 1])
 def test_batches_are_padded_to_the_sizes_that_are_known(model, workers, places):
     async def main():
-        queue = batcher(model, workers, buckets=(1, 4, 8), places=places)
+        queue = batcher(model, workers, sizes=(1, 4, 8), places=places)
         jobs = [job(value) for value in range(1, 7)]
         queue.submit(jobs[0])
         await asyncio.to_thread(until_running, model)
         for one in jobs[1:]:
             queue.submit(one)
-        await until(lambda: len(queue._ready) == 5)
+        await until(lambda: ready(queue) == 5)
         model.gate.set()
         assert await asyncio.gather(*(one.future for one in jobs)) == [2, 4, 6, 8, 10, 12]
         assert {len(batch) for batch in model.batches} <= {1, 4, 8}
@@ -257,24 +269,26 @@ def test_batches_are_padded_to_the_sizes_that_are_known(model, workers, places):
     asyncio.run(main())
 
 
-def test_the_first_free_slot_is_taken():
-    slots = Slots(3, 2, (1, 1, 3))
-    assert slots.rows.shape == (5, 1, 1, 3)
-    assert [slots.take() for _ in range(4)] == [0, 1, 2, None]
-    slots.free(1)
-    slots.free(0)
-    assert [slots.take() for _ in range(3)] == [0, 1, None]
+def test_the_first_free_row_is_taken():
+    buffer = ImageBuffer(3, 2, (1, 1, 3))
+    assert buffer.rows.shape == (5, 1, 1, 3)
+    assert [buffer.take() for _ in range(4)] == [0, 1, 2, None]
+    buffer.free(1)
+    buffer.free(0)
+    assert [buffer.take() for _ in range(3)] == [0, 1, None]
 
 
 def test_the_wait_is_predicted_from_what_work_really_takes(workers):
     """The workers are slower together than alone, as on a machine that they share with others."""
 
-    def slow(images):
+    def slow(inputs):
+        images = inputs["images"]
         time.sleep(0.01 * len(images))
         return {"twice": images[:, 0, 0, 0].astype(np.int64) * 2}
 
     async def main():
-        queue = Batcher(slow, workers, Slots(8, 1, (1, 1, 3)), max_batch=1, max_runs=1, max_queue=500, cost=0.01)
+        rows = ImageRows(ImageBuffer(8, 1, (1, 1, 3)))
+        queue = Batcher(slow, workers, rows, max_batch=1, max_runs=1, max_queue=500, cost=0.01)
         first = [job(value % 10) for value in range(100)]
         for one in first:
             queue.submit(one)
@@ -290,7 +304,7 @@ def test_the_wait_is_predicted_from_what_work_really_takes(workers):
     asyncio.run(main())
 
 
-def test_the_urgent_go_first(model):
+def test_higher_priority_goes_first(model):
     async def main():
         workers = Workers(1)
         queue = batcher(model, workers, max_batch=1)

@@ -1,5 +1,6 @@
 """What is chosen from what was measured, and that it is kept between starts."""
 
+import numpy as np
 import pytest
 
 from service.engine.profile import Profile, best_batch, best_runs, best_tuning, measure
@@ -24,36 +25,42 @@ def test_the_smallest_batch_that_is_worth_it(seconds, batch):
 class Timed:
     """A session that takes given times, on a clock of its own, and runs out of memory from a size on."""
 
-    height = width = 1
-
     def __init__(self, monkeypatch, cost, limit=1000):
         self.now, self.cost, self.limit, self.sizes = 0.0, cost, limit, []
         monkeypatch.setattr("service.engine.profile.perf_counter", lambda: self.now)
 
-    def run(self, images):
-        if len(images) > self.limit:
+    def run(self, inputs):
+        if inputs["size"] > self.limit:
             raise MemoryError
-        self.sizes.append(len(images))
-        self.now += self.cost(len(images))
+        self.sizes.append(inputs["size"])
+        self.now += self.cost(inputs["size"])
 
-    def trim(self):
-        self.sizes.append("trim")
+    def shrink(self, inputs):
+        self.sizes.append("shrink")
 
-    def bind(self, sizes, lanes, cold):
+    def bind(self, sizes, runs, on_unwarmed):
         pass
 
 
-def test_measuring_warms_up_first_and_trims_last(monkeypatch):
+def sample(size):
+    return {"size": size}
+
+
+def images(size):
+    return {"images": np.zeros((size, 28, 28, 3), np.uint8)}
+
+
+def test_measuring_warms_up_first_and_shrinks_last(monkeypatch):
     session = Timed(monkeypatch, lambda size: 0.001 * size)
-    assert measure(session, (1, 4)) == pytest.approx({1: 0.001, 4: 0.004})
-    assert session.sizes == [1, 1, 1, 4, 4, 4, "trim"]
+    assert measure(session, sample, (1, 4)) == pytest.approx({1: 0.001, 4: 0.004})
+    assert session.sizes == [1, 1, 1, 4, 4, 4, "shrink"]
 
 
 def test_measuring_stops_where_a_run_takes_long_or_memory_ends(monkeypatch):
-    assert list(measure(Timed(monkeypatch, lambda size: 0.2 * size), (1, 4, 8))) == [1]
-    assert list(measure(Timed(monkeypatch, lambda _: 0.001, limit=4), (1, 4, 8))) == [1, 4]
+    assert list(measure(Timed(monkeypatch, lambda size: 0.2 * size), sample, (1, 4, 8))) == [1]
+    assert list(measure(Timed(monkeypatch, lambda _: 0.001, limit=4), sample, (1, 4, 8))) == [1, 4]
     with pytest.raises(MemoryError):
-        measure(Timed(monkeypatch, lambda _: 0.001, limit=0), (1, 4))
+        measure(Timed(monkeypatch, lambda _: 0.001, limit=0), sample, (1, 4))
 
 
 def test_the_quickest_tuning_that_works_is_taken(monkeypatch):
@@ -64,16 +71,16 @@ def test_the_quickest_tuning_that_works_is_taken(monkeypatch):
             raise RuntimeError("this graph cannot be captured")
         return Timed(monkeypatch, lambda _: 0.002 if tuning == slow else 0.001)
 
-    assert best_tuning(load, (slow, quick, broken)) == quick
+    assert best_tuning(load, sample, (slow, quick, broken)) == quick
     with pytest.raises(RuntimeError, match="captured"):
-        best_tuning(load, (broken,))
+        best_tuning(load, sample, (broken,))
 
 
 def test_a_real_model_is_measured(models):
     session = Session(models / "lenet5" / "1" / "model.onnx", "cpu")
-    seconds = measure(session, (1, 4))
+    seconds = measure(session, images, (1, 4))
     assert 0 < seconds[1] < 1
-    assert best_runs(session, 1, (1, 2), repeats=2) in (1, 2)
+    assert best_runs(session, images(1), (1, 2), repeats=2) in (1, 2)
 
 
 def test_profiles_are_kept_and_damage_is_a_miss(monkeypatch, tmp_path):

@@ -14,10 +14,9 @@ import psutil
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from service.engine import graph as graph_module
-from service.engine.graph import Graph, SessionError
+from service.engine import session as session_module
 from service.engine.providers import CPU, CUDA, TENSORRT, ProviderError, Tuning, check, choose, requested
-from service.engine.session import Session
+from service.engine.session import Session, SessionError
 from service.engine.stop import Stop
 from tests.service.hostile_models import (
     KINDS_OF_REFERENCE,
@@ -41,28 +40,28 @@ def images():
 
 
 def test_a_bound_session_answers_as_a_free_one(model, images):
-    free, bound, cold = Session(model, "cpu"), Session(model, "cpu"), []
-    bound.bind((1, 4), 2, lambda: cold.append(1))
+    free, bound, unwarmed = Session(model, "cpu"), Session(model, "cpu"), []
+    bound.bind((1, 4), 2, lambda: unwarmed.append(1))
     for size in (1, 4):
-        expected = free.run(images[:size])["probabilities"]
-        first = bound.run(images[:size])["probabilities"]
+        expected = free.run({"images": images[:size]})["probabilities"]
+        first = bound.run({"images": images[:size]})["probabilities"]
         kept = first.copy()
-        bound.run(images[size : 2 * size])
-        bound.run(images[size : 2 * size])
+        bound.run({"images": images[size : 2 * size]})
+        bound.run({"images": images[size : 2 * size]})
         assert first == pytest.approx(expected, abs=1e-6)
         assert (first == kept).all(), "an answer lies in a buffer that is used again"
-    assert cold == []
-    assert len(bound.run(images[:3])["probabilities"]) == 3
-    assert cold == [1], "a size that was not warmed up is counted"
+    assert unwarmed == []
+    assert len(bound.run({"images": images[:3]})["probabilities"]) == 3
+    assert unwarmed == [1], "a size that was not warmed up is counted"
 
 
-def test_lanes_are_shared_by_many_threads(model, images):
+def test_bindings_are_shared_by_many_threads(model, images):
     session = Session(model, "cpu")
     session.bind((1, 4), 2, lambda: None)
-    expected = [Session(model, "cpu").run(images[i : i + 1])["probabilities"][0] for i in range(8)]
+    expected = [Session(model, "cpu").run({"images": images[i : i + 1]})["probabilities"][0] for i in range(8)]
     with ThreadPoolExecutor(8) as pool:
         for answers in pool.map(
-            lambda _: [session.run(images[i : i + 1])["probabilities"][0] for i in range(8)], range(20)
+            lambda _: [session.run({"images": images[i : i + 1]})["probabilities"][0] for i in range(8)], range(20)
         ):
             assert np.allclose(answers, expected, atol=1e-6)
 
@@ -83,7 +82,7 @@ def test_no_memory_is_a_memory_error(model, images, monkeypatch, words):
 
     monkeypatch.setattr(session, "_session", Full())
     with pytest.raises(MemoryError, match="memory"):
-        session.run(images)
+        session.run({"images": images})
 
 
 def test_the_cpu_is_never_a_silent_fallback(model, monkeypatch):
@@ -91,7 +90,7 @@ def test_the_cpu_is_never_a_silent_fallback(model, monkeypatch):
     with pytest.raises(ProviderError, match="fell back to CPUExecutionProvider"):
         check(CUDA, [CPU])
     # A build with CUDA on a machine without a GPU: ONNX Runtime itself only prints a warning.
-    monkeypatch.setattr(graph_module, "choose", lambda _: CUDA)
+    monkeypatch.setattr(session_module, "choose", lambda _: CUDA)
     with pytest.raises(SessionError, match=r"CUDAExecutionProvider was asked for, but ONNX Runtime fell back"):
         Session(model, "cuda")
 
@@ -132,7 +131,7 @@ def test_weights_in_another_file_are_never_read(tmp_path, monkeypatch, kind, loc
     graph = with_external_data(kind, location.format(here=folder))
     (folder / "model.onnx").write_bytes(graph)
     with pytest.raises(SessionError, match=r"keeps weights in another file") as refusal:
-        Graph(graph if given == "bytes" else folder / "model.onnx", "cpu")
+        Session(graph if given == "bytes" else folder / "model.onnx", "cpu")
     assert "onnx.save" in str(refusal.value)
 
 
@@ -148,19 +147,19 @@ def test_what_onnx_itself_saves_beside_a_graph_is_refused_and_inside_it_is_serve
     onnx.save(model, "beside.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
     assert (tmp_path / "w.bin").stat().st_size == 64
     with pytest.raises(SessionError, match="another file"):
-        Graph(tmp_path / "beside.onnx", "cpu")
+        Session(tmp_path / "beside.onnx", "cpu")
     onnx.save(onnx.load("beside.onnx"), "inside.onnx")
-    answer = Graph(tmp_path / "inside.onnx", "cpu").compute({"x": np.ones((1, 4), np.float32)})
+    answer = Session(tmp_path / "inside.onnx", "cpu").run({"x": np.ones((1, 4), np.float32)})
     assert answer["y"].tolist() == [[4.0] * 4]
 
 
 def test_a_file_that_changes_later_changes_no_answer(model, images, tmp_path):
     path = shutil.copy(model, tmp_path / "model.onnx")
     session = Session(path, "cpu")
-    before = session.run(images)["probabilities"]
+    before = session.run({"images": images})["probabilities"]
     with path.open("r+b") as file:  # in place: the same inode, as a mapping of it would see
         file.write(bytes(path.stat().st_size))
-    assert (session.run(images)["probabilities"] == before).all()
+    assert (session.run({"images": images})["probabilities"] == before).all()
 
 
 def test_the_bytes_of_a_graph_are_kept_once(tmp_path):
@@ -173,7 +172,7 @@ def test_the_bytes_of_a_graph_are_kept_once(tmp_path):
     )
     graph.ir_version = 9
     data = graph.SerializeToString()
-    watched = weakref.ref(session := Graph(data, "cpu"))
+    watched = weakref.ref(session := Session(data, "cpu"))
     assert sys.getrefcount(data) == 2, "nobody else holds the bytes"
     size = len(data)
     del data, graph, weights
@@ -202,12 +201,12 @@ def test_an_error_is_not_tried_again_on_the_cpu(model, monkeypatch):
 @pytest.mark.parametrize("graph", [endless_run, endless_constant])
 def test_a_run_that_does_not_end_is_ended(graph):
     stop = Stop()
-    session = Graph(graph(), "cpu", stop=stop)
+    session = Session(graph(), "cpu", stop=stop)
     threading.Timer(0.3, stop.ask).start()
     with pytest.raises(Exception, match="terminate flag"):
-        session.compute({"x": np.ones((1, 4), np.float32)})
+        session.run({"x": np.ones((1, 4), np.float32)})
     with pytest.raises(SessionError):  # nor is anything begun after that
-        Graph(identity(), "cpu", stop=stop)
+        Session(identity(), "cpu", stop=stop)
 
 
 def test_engines_of_tensorrt_are_kept_by_the_graph_s_hash(monkeypatch, tmp_path):

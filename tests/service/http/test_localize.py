@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.selftest import iou
+from service.models.selftest import iou
 
 
 def ask(server, photo, name, **words):

@@ -1,6 +1,6 @@
-"""The loading of one model on a thread of its own, with a limit of time: a graph may compute for ever.
+"""The loading of one model on a thread of its own, with a limit of time: a graph may compute without end.
 
-The repository starts it. What ONNX Runtime cannot end goes on, on its thread, and nobody waits for it.
+The loader starts it. What ONNX Runtime cannot end goes on, on its thread, and is not waited for.
 """
 
 import logging
@@ -26,7 +26,7 @@ class Loading(Generic[T]):
         name: of the model, for the log.
         work: done on a thread of its own; it is to end when the `Stop` asks.
         finish: called once, from that thread or another, with what `work` returned or why it did not.
-        limit: seconds after which it is given up; 0: never.
+        limit: seconds after which it ends with a `LoadError`; 0: none.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Loading(Generic[T]):
         self._stop = Stop()
         self._lock = threading.Lock()
         self._over = threading.Event()
-        self._timer = threading.Timer(limit, self._give_up)
+        self._timer = threading.Timer(limit, self._time_out)
         self._timer.daemon = True
         if limit:
             self._timer.start()
@@ -45,7 +45,7 @@ class Loading(Generic[T]):
 
     @property
     def over(self) -> bool:
-        """Whether it ended, or was given up."""
+        """Whether it ended: with a result, an error, or none."""
         return self._over.is_set()
 
     def wait(self, seconds: float | None = None) -> bool:
@@ -63,9 +63,9 @@ class Loading(Generic[T]):
         except BaseException as error:
             outcome = error
         if not self._end(outcome):
-            logger.info("the loading of %s, which was given up, has ended", shown(self._name))
+            logger.info("the loading of %s has ended, long after its time", shown(self._name))
 
-    def _give_up(self) -> None:
+    def _time_out(self) -> None:
         error = LoadError(f"it took longer to load than ZOOSERVE_LOAD_S={self._limit:g} allows")
         if self._end(error):
             self._stop.ask()  # only now, so that this is the reason, and not how the work ended

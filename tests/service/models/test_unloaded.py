@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.unloaded import Unloaded
+from service.models.unloaded import Unloaded
 from service.supervisor import new_memory
 from tests.conftest import ROOT
 
 OTHER = """
 import sys
 from pathlib import Path
-from service.engine.unloaded import Unloaded
+from service.models.unloaded import Unloaded
 unloaded = Unloaded(Path(sys.argv[1]))
 for line in sys.stdin:
     print(eval(line), flush=True)

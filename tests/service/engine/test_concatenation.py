@@ -1,4 +1,4 @@
-"""The queue of tensors: what shares a run, in which order, and that one bad request hurts nobody else."""
+"""The queue of tensors: what shares a run, in which order, and that one bad request does not harm the others."""
 
 import asyncio
 import threading
@@ -7,10 +7,12 @@ import time
 import numpy as np
 import pytest
 
-from service.engine.job import Priority
-from service.engine.tensors import TensorBatcher, TensorJob
+from service.engine.assembly import Concatenation
+from service.engine.batcher import Batcher
+from service.engine.job import Job, Priority
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
+from service.oip.inputs import TensorRows
 
 FAR = time.perf_counter() + 3600
 
@@ -48,7 +50,7 @@ def run(model):
 
     async def submit(jobs, **limits):
         settings = {"max_batch": 4, "max_runs": 1, "max_queue": 100, "cost": 0.001} | limits
-        batcher = TensorBatcher(model.run, workers, observe_batch=sizes.append, **settings)
+        batcher = Batcher(model.run, workers, Concatenation(), observe_batch=sizes.append, **settings)
         made = [job() for job in jobs]
         batcher.submit(made[0])
         while not model.shapes:
@@ -65,7 +67,8 @@ def run(model):
 
 
 def job(value, *shape, deadline=FAR, priority=Priority.NORMAL):
-    return lambda: TensorJob({"x": np.full(shape or (1, 2), value, np.float32)}, deadline, priority)
+    x = np.full(shape or (1, 2), value, np.float32)
+    return lambda: Job(TensorRows({"x": x}, len(x)), deadline, priority)
 
 
 def test_what_waits_shares_a_run_and_every_row_comes_back(run):
@@ -86,17 +89,17 @@ def test_a_run_has_at_most_so_many_rows_but_a_request_stays_whole(run):
     assert shapes == [(1, 2), (4, 2), (2, 2), (9, 2)]
 
 
-def test_the_urgent_go_first(run):
+def test_higher_priority_goes_first(run):
     _, shapes = run(job(0), job(1, 1, 2, priority=Priority.LOW), job(2, 1, 3), job(3, 1, 4, priority=Priority.HIGH))
     assert shapes == [(1, 2), (1, 4), (1, 3), (1, 2)]
 
 
-def test_one_bad_request_hurts_nobody_else(run):
+def test_one_bad_request_does_not_harm_the_others(run):
     outcomes, _ = run(job(0), job(1), job(13), job(3), job(4))
     assert [isinstance(outcome, ValueError) for outcome in outcomes] == [False, False, True, False, False]
 
 
-def test_too_few_rows_from_the_graph_are_nobody_s_answer(run):
+def test_too_few_rows_from_the_graph_are_refused(run):
     outcomes, _ = run(job(0), job(7))
     assert isinstance(outcomes[1], RequestError)
     assert outcomes[1].reason is Reason.INTERNAL

@@ -1,0 +1,168 @@
+"""How a batch is put together: from neighbouring rows of an image buffer, or by concatenation.
+
+The batcher keeps its jobs here while they are ready, and takes batches.
+"""
+
+from abc import ABC, abstractmethod
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import perf_counter
+
+import numpy as np
+
+from service.engine.binding import Tensors
+from service.engine.image_buffer import ImageBuffer
+from service.engine.job import AnyJob, Jobs
+from service.errors import Reason, RequestError
+
+Run = Callable[[Tensors], Tensors]
+
+
+class Assembly(ABC):
+    """The jobs that are ready, and the batches made of them. The batcher holds its lock for `add` and `next_batch`.
+
+    Attributes:
+        prepares: whether a worker prepares a job before it is added. Otherwise a job is added when it is submitted, and
+            can be part of the next batch even while all workers are busy.
+    """
+
+    prepares = False
+
+    def prepare(self, job: AnyJob) -> None:  # noqa: B027 - nothing to do where jobs come prepared
+        """Get a job ready. On a worker thread, without the lock; raises what is wrong with the input."""
+
+    @abstractmethod
+    def add(self, job: AnyJob) -> None:
+        """Add a job that is ready."""
+
+    @abstractmethod
+    def next_batch(self, max_batch: int) -> list[AnyJob]:
+        """Take the jobs of the next batch: at most `max_batch` rows, or one job that is larger; [] if none is ready.
+
+        A job that is no longer worth doing is never part of a batch: it is returned alone, and it has failed.
+        """
+
+    @abstractmethod
+    def compute(self, jobs: Jobs, run: Run) -> Tensors:
+        """Run jobs that `next_batch` returned together, or some of them that follow each other."""
+
+    def release(self, jobs: Jobs) -> None:  # noqa: B027 - nothing to do where jobs hold nothing
+        """Give back what jobs that are over hold. On a worker thread, without the lock."""
+
+
+class ImageRows(Assembly):
+    """Images are prepared in the rows of a shared buffer; neighbouring rows are a batch without a copy.
+
+    An image that finds no free row gets an array of its own and is run alone.
+
+    Args:
+        buffer: where images are prepared.
+        sizes: the batch sizes that the graph knows, rising. A smaller batch is padded with the rows behind it, whatever
+            they hold: other images, or old ones. Their outputs are not used. Empty: any size.
+    """
+
+    prepares = True
+
+    def __init__(self, buffer: ImageBuffer, sizes: Sequence[int] = ()) -> None:
+        self._buffer = buffer
+        self._sizes = sizes
+        self._ready: dict[int, AnyJob] = {}  # by row, in the order in which they became ready
+        self._alone = deque[AnyJob]()  # those without a row
+
+    def prepare(self, job: AnyJob) -> None:
+        """Decode the image into the first free row."""
+        row = self._buffer.take()
+        if row is None:
+            job.image = np.empty_like(self._buffer.rows[0])
+            job.input.prepare(job.image)
+        else:
+            job.row = row
+            job.input.prepare(self._buffer.rows[row])
+
+    def add(self, job: AnyJob) -> None:
+        """Add an image that was prepared."""
+        if job.image is not None:
+            self._alone.append(job)
+        else:
+            self._ready[job.row] = job
+
+    def next_batch(self, max_batch: int) -> list[AnyJob]:
+        """Take the image that has been ready for longest, and its neighbours."""
+        ready = self._ready
+        row = next(iter(ready), None)
+        if self._alone and (row is None or self._alone[0].prepared < ready[row].prepared):
+            job = self._alone.popleft()
+            job.worth_doing()
+            return [job]
+        if row is None:
+            return []
+        first, last = row, row + 1
+        if ready[row].worth_doing():
+            while last - first < max_batch and (job_before := ready.get(first - 1)) and job_before.worth_doing():
+                first -= 1
+            while last - first < max_batch and (job_behind := ready.get(last)) and job_behind.worth_doing():
+                last += 1
+        return [ready.pop(row) for row in range(first, last)]
+
+    def compute(self, jobs: Jobs, run: Run) -> Tensors:
+        """Run neighbouring rows, padded to the next known size."""
+        size, row, image = len(jobs), jobs[0].row, jobs[0].image
+        if self._sizes:
+            size = self._sizes[bisect_left(self._sizes, size)]
+        return run({"images": self._buffer.rows[row : row + size] if image is None else np.stack([image] * size)})
+
+    def release(self, jobs: Jobs) -> None:
+        """Give the rows back."""
+        for job in jobs:
+            job.image = None
+            if job.row >= 0:
+                self._buffer.free(job.row)
+
+
+class Concatenation(Assembly):
+    """Requests of tensors whose shapes agree are concatenated, first by priority, then in the order in which they came.
+
+    The rows of a request stay together.
+    """
+
+    def __init__(self) -> None:
+        self._ready: list[AnyJob] = []
+
+    def add(self, job: AnyJob) -> None:
+        """Add a request behind those of its priority."""
+        insort(self._ready, job, key=lambda other: other.priority)
+
+    def next_batch(self, max_batch: int) -> list[AnyJob]:
+        """Take the first request, and those of equal shapes that fit into the same batch. A large one is run alone."""
+        if not self._ready:
+            return []
+        first = self._ready[0]
+        if not first.worth_doing():
+            return [self._ready.pop(0)]
+        batch: list[AnyJob] = []
+        left: list[AnyJob] = []
+        rows, now = 0, perf_counter()
+        for job in self._ready:
+            fits = job.input.shapes == first.input.shapes and rows + job.input.rows <= max_batch
+            if job is first or (fits and job.worth_doing()):
+                job.started = job.prepared = now
+                batch.append(job)
+                rows += job.input.rows
+            else:
+                left.append(job)
+        self._ready = left
+        return batch
+
+    def compute(self, jobs: Jobs, run: Run) -> Tensors:
+        """Run the requests' rows. Nothing is known of the graph: the number of rows that it answers with is checked."""
+        first = jobs[0].input.tensors
+        inputs = first
+        if len(jobs) > 1:
+            inputs = {name: np.concatenate([job.input.tensors[name] for job in jobs]) for name in first}
+        outputs = run(inputs)
+        rows = sum(job.input.rows for job in jobs)
+        if any(len(value) != rows for value in outputs.values()):
+            shapes = {name: value.shape for name, value in outputs.items()}
+            raise RequestError(Reason.INTERNAL, f"The graph answered {rows} rows with {shapes}, which are others.")
+        return outputs

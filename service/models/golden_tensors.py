@@ -1,0 +1,87 @@
+"""The golden tensors of a model that takes tensors: inputs, and the outputs that its graph must answer with.
+
+They are an archive of NumPy's: arrays `in/NAME` and `out/NAME`, each with the batch as its first dimension.
+"""
+
+import io
+import zipfile
+
+import numpy as np
+
+from service.engine.binding import Array, Tensors
+from service.engine.session import SessionError
+from zoo.served_card import ServedTensors
+
+_LARGEST = 256_000_000  # bytes, unpacked
+_TOLERANCE = 0.02  # of the largest magnitude: processors round differently, and a GPU may compute in TF32
+_TINY = float(np.finfo(np.float32).tiny)
+
+
+def read_golden(card: ServedTensors, data: bytes) -> tuple[Tensors, Tensors]:
+    """Read the golden inputs and outputs.
+
+    Args:
+        card: names the inputs and outputs.
+        data: the archive.
+
+    Raises:
+        SessionError: it is not an archive of arrays, holds others than the card names, or unpacks to more than golden
+            tensors may have.
+    """
+    name = f"golden/{card.golden.file}"
+    if fault := _zip_fault(data):
+        raise SessionError(f"{name} {fault}")
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        arrays = {key: _as_objects(value) for key, value in archive.items()}
+    inputs, outputs = (
+        {key.removeprefix(kind): value for key, value in arrays.items() if key.startswith(kind)}
+        for kind in ("in/", "out/")
+    )
+    for given, named in ((inputs, card.inputs), (outputs, card.outputs)):
+        if given.keys() != {tensor.name for tensor in named} or not all(len(value) for value in given.values()):
+            raise SessionError(
+                f"{name} proves nothing: it holds rows of {sorted(given) or 'nothing'}, "
+                f"card.json names {[tensor.name for tensor in named]}"
+            )
+    return inputs, outputs
+
+
+def repeated(inputs: Tensors, size: int) -> Tensors:
+    """The first row of each input, `size` times."""
+    return {name: np.repeat(value[:1], size, axis=0) for name, value in inputs.items()}
+
+
+def differences(expected: Tensors, answers: Tensors) -> dict[str, float]:
+    """How far answers are from the golden outputs, by output, where that is too far.
+
+    Of floats, as a share of the output's largest magnitude; of all else, the share of elements that differ.
+    """
+    found = {name: _difference(want, answers[name]) for name, want in expected.items()}
+    return {name: value for name, value in found.items() if not value <= _TOLERANCE}
+
+
+def _as_objects(array: Array) -> Array:
+    """Texts as ONNX Runtime takes and gives them; all else as it is."""
+    return array.astype(object) if array.dtype.kind == "U" else array
+
+
+def _zip_fault(data: bytes) -> str:
+    """Say why an archive must not be unpacked, if so: a small one may unpack to any size."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+    except zipfile.BadZipFile as error:
+        return f"is no archive of NumPy's: {error}"
+    if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
+        return "is packed in another way than NumPy's archives"
+    size = sum(member.file_size for member in members)
+    return f"unpacks to {size:,} bytes, more than {_LARGEST:,}" if size > _LARGEST else ""
+
+
+def _difference(want: Array, got: Array) -> float:
+    if want.shape != got.shape:
+        return float("inf")
+    if want.dtype.kind != "f":
+        return float(np.mean(want != got)) if want.size else 0.0
+    wanted, found = (np.nan_to_num(x.astype(np.float64)) for x in (want, got))
+    return float(np.abs(wanted - found).max(initial=0.0)) / max(float(np.abs(wanted).max(initial=0.0)), _TINY)

@@ -1,0 +1,124 @@
+"""Loads a model's folder, and serves it in place of the one that was served, or refuses it. The repository calls it."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+from service.engine.stop import Stop
+from service.metrics import Metrics
+from service.models.entry import LONGEST_REASON, ModelEntry, State
+from service.models.loading import Loading
+from service.models.model import AnyModel
+from service.settings import Settings
+from zoo.errors import StoreError
+from zoo.files import shown
+from zoo.store import Entry
+
+logger = logging.getLogger(__name__)
+_PATIENCE = 60.0  # seconds after which the next model is loaded at the same time
+Load = Callable[[Path, Stop], AnyModel]
+SelfTest = Callable[[AnyModel], None]
+
+
+class Loader:
+    """Changes what a `ModelEntry` serves.
+
+    Args:
+        settings: bound the time of a loading.
+        metrics: told about every model's state.
+        load: verifies and loads a folder; raises where it cannot be served.
+        self_test: called with each loaded model before it is served; raises where it answers wrongly.
+
+    Attributes:
+        changes: models that were loaded, refused or unloaded.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics, load: Load, self_test: SelfTest) -> None:
+        self.changes = 0
+        self._limit = settings.load_s
+        self._metrics = metrics
+        self._load, self._self_test = load, self_test
+
+    def load(self, entry: ModelEntry, *, final: bool) -> None:
+        """Load the entry's folder on a thread of its own. Where it takes long, return before it ends.
+
+        Args:
+            entry: whose folder has changed.
+            final: whether a check that fails refuses the folder; otherwise it is tried again at the next look, as it is
+                still being changed.
+        """
+        start, stored, fingerprint = perf_counter(), entry.stored, entry.tried
+        if entry.model is None:
+            entry.state, entry.reason = State.LOADING, ""
+
+        def work(stop: Stop) -> AnyModel:
+            model = self._load(stored.path, stop)
+            self._self_test(model)
+            model.golden.clear()
+            return model
+
+        def finish(outcome: AnyModel | BaseException) -> None:
+            if not isinstance(outcome, BaseException):
+                self._serve(entry, outcome, perf_counter() - start)
+            elif isinstance(outcome, StoreError) and not final:
+                entry.tried, entry.changing = None, fingerprint
+                logger.info("%s is looked at again, as it is changing: %s", stored.path, shown(outcome, LONGEST_REASON))
+            else:
+                self._refuse(entry, stored, shown(outcome, LONGEST_REASON))
+
+        entry.loading = Loading(entry.name, work, finish, self._limit)
+        patience = min(_PATIENCE, self._limit / 4) if self._limit else _PATIENCE
+        if not entry.loading.wait(patience):
+            logger.warning("%s is still being loaded after %g s; others are loaded meanwhile", entry.name, patience)
+
+    def unload(self, entry: ModelEntry) -> None:
+        """Serve nothing. Requests that the model has taken in are answered."""
+        if entry.loading is not None:
+            entry.loading.drop()
+        self.changes += 1
+        entry.awaited = False
+        old, entry.model = entry.model, None
+        entry.state, entry.tried, entry.refused = State.UNLOADED, None, ""
+        entry.reason = f"it was unloaded; POST /v1/models/{entry.name}/load loads it again"
+        if old is not None:
+            self._tell(old, served=False)
+        logger.info("%s was unloaded", entry.name)
+
+    def _serve(self, entry: ModelEntry, model: AnyModel, seconds: float) -> None:
+        """Serve a model in place of the one that was served."""
+        old, entry.model = entry.model, model
+        entry.card, entry.reason, entry.refused, entry.state = model.card, "", "", State.READY
+        entry.awaited = False
+        self.changes += 1
+        if old is not None:
+            self._tell(old, served=False)
+        self._tell(model, served=True)
+        logger.info(
+            "%s is ready after %.1f s: %s, %.1f ms per image or row, batches of up to %d",
+            f"{entry.name} version {model.card.version}" if old else entry.name,
+            seconds,
+            model.session.provider,
+            1000 * model.profile.seconds[1],
+            model.profile.max_batch,
+        )
+
+    def _refuse(self, entry: ModelEntry, stored: Entry, reason: str) -> None:
+        """Keep serving what was served, if anything, and say why the folder is not."""
+        self.changes += 1
+        if entry.model is not None:
+            entry.refused = f"version {stored.version} in the store is refused: {reason}"
+            self._metrics.refused.labels(entry.name).inc()
+            logger.error("%s stays as it was: %s", entry.name, entry.refused)
+            return
+        entry.card, entry.reason, entry.state, entry.awaited = stored.card, reason, State.FAILED, True
+        self._metrics.model_ready.labels(entry.name).set(0)
+        logger.error("%s is not served: %s", entry.name, reason)
+
+    def _tell(self, model: AnyModel, *, served: bool) -> None:
+        """Tell the metrics that a model is served, or no longer is."""
+        card = model.card
+        self._metrics.model_ready.labels(card.name).set(served)
+        self._metrics.model_info.labels(
+            card.name, card.version, model.session.provider, card.precision, card.sha256
+        ).set(served)

@@ -1,0 +1,96 @@
+"""The models of a process as requests find them: by name, or by task. The repository fills it."""
+
+from service.errors import Reason, RequestError
+from service.models.entry import ModelEntry, State
+from service.models.model import AnyModel, ImageModel, takes_images
+from zoo.card import Task
+
+
+class Registry:
+    """What is served, and what is not.
+
+    Attributes:
+        problem: why nothing at all can be served.
+        broken: why nothing can be served until the process is started again.
+        entries: by name. The dictionary is replaced, never changed, so requests read it without a lock.
+    """
+
+    def __init__(self) -> None:
+        self.problem = ""
+        self.broken = ""
+        self.entries: dict[str, ModelEntry] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model passed every check; one that was added after the start may still be loading."""
+        well = all(
+            entry.state in (State.READY, State.UNLOADED) or (entry.state is State.LOADING and not entry.awaited)
+            for entry in self.entries.values()
+        )
+        return well and not self.problem and not self.broken
+
+    def get(self, task: Task, name: str | None, version: str | None) -> ImageModel:
+        """Find the model of a request for a task: the named one, or the default of the task.
+
+        Raises:
+            RequestError: `unknown_model`, `not_ready`, or `bad_option` where the model does another task.
+        """
+        entry = self.entries.get(name) if name else self._default(task)
+        if entry is None:
+            raise RequestError(Reason.UNKNOWN_MODEL, self.unknown(name, task))
+        model = entry.model
+        card = model.card if model else entry.card
+        if card and card.task != task:
+            if card.task == "tensors":
+                raise RequestError(
+                    Reason.BAD_OPTION, f"`{entry.name}` takes tensors: POST /v2/models/{entry.name}/infer."
+                )
+            raise RequestError(Reason.BAD_OPTION, f"`{entry.name}` is a model for /v1/{card.task}, not for /v1/{task}.")
+        found = _served(entry, version)
+        assert takes_images(found)  # noqa: S101 - its task is one of images
+        return found
+
+    def find(self, name: str, version: str | None = None) -> AnyModel:
+        """Find a model of any task by its name.
+
+        Raises:
+            RequestError: `unknown_model` or `not_ready`.
+        """
+        entry = self.entries.get(name)
+        if entry is None:
+            raise RequestError(Reason.UNKNOWN_MODEL, self.unknown(name))
+        return _served(entry, version)
+
+    def ready_for(self, task: Task) -> list[ImageModel]:
+        """The loaded models of a task."""
+        models = [entry.model for entry in self._of(task)]
+        return [model for model in models if model is not None and takes_images(model)]
+
+    def unknown(self, name: str | None, task: Task | None = None) -> str:
+        """Say that there is no such model, and which there are."""
+        if name is None:
+            return f"No model for /v1/{task} is loaded."
+        known = ", ".join(entry.name for entry in (self._of(task) if task else self.entries.values())) or "none"
+        return f"There is no model `{name[:80]}`. Loaded{f' for /v1/{task}' if task else ''}: {known}."
+
+    def _of(self, task: Task) -> list[ModelEntry]:
+        return [entry for entry in self.entries.values() if entry.answers(task)]
+
+    def _default(self, task: Task) -> ModelEntry | None:
+        of_task = [entry for entry in self._of(task) if entry.state is not State.UNLOADED]
+        defaults = [entry for entry in of_task if entry.card and entry.card.task_default]
+        return next(iter(defaults or of_task), None)
+
+
+def _served(entry: ModelEntry, version: str | None) -> AnyModel:
+    model = entry.model
+    card = model.card if model else entry.card
+    if card and version and version != card.version:
+        raise RequestError(
+            Reason.UNKNOWN_MODEL, f"`{entry.name}` is loaded in version {card.version}, not {version[:80]}."
+        )
+    if model is None:
+        if entry.state is State.LOADING:
+            raise RequestError(Reason.NOT_READY, f"`{entry.name}` is being loaded. Try again shortly.", retry_after=2)
+        raise RequestError(Reason.NOT_READY, f"`{entry.name}` is not served: {entry.reason}")
+    return model

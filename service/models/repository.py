@@ -1,0 +1,252 @@
+"""The models of one store: loaded in the background, brought up to date, and loaded or unloaded by an administrator.
+
+The store is looked at again from time to time, and when an administrator asks. A new version of a folder is loaded
+while the old one answers. It replaces it in one step, or is refused, and the old one stays.
+
+Threads: a thread named "load" loads all models and then follows the store and the other server processes; calls of
+administrators come on threads of their own. `_looking` lets one of them change the entries at a time. Requests read
+`entries` without it, and never wait.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from math import inf
+from pathlib import Path
+from time import perf_counter
+
+from service.errors import Reason, RequestError
+from service.metrics import Metrics
+from service.models.entry import ModelEntry, State
+from service.models.loader import Load, Loader, SelfTest
+from service.models.registry import Registry
+from service.models.scan import Found, Scan
+from service.models.unloaded import Unloaded
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+_FOLLOW_S = 0.5  # seconds between looks at what other processes were told
+_OTHERS_S = 30.0  # seconds that an administrator waits for the other processes
+
+
+class Repository(Registry):
+    """The latest version of each model of a store.
+
+    Args:
+        settings: name the store and the models.
+        metrics: told about every model's state.
+        load: verifies and loads a folder; raises where it cannot be served.
+        self_test: called with each loaded model before it is served; raises where it answers wrongly.
+        unloaded: names that were unloaded by hand, which all server processes share.
+    """
+
+    def __init__(
+        self, settings: Settings, metrics: Metrics, load: Load, self_test: SelfTest, unloaded: Unloaded | None = None
+    ) -> None:
+        super().__init__()
+        self._settings = settings
+        self._loader = Loader(settings, metrics, load, self_test)
+        self._scan = Scan(Path(settings.models))
+        self._wanted = [name.strip() for name in settings.load.split(",") if name.strip()]
+        self._unloaded = unloaded or Unloaded(None)
+        self._looking = threading.Lock()  # held while entries are changed; a loading may hold it for a minute
+        self._stop = threading.Event()
+        self._started = False  # whether the loading of every model that was there at the start was begun
+        self._followed = self._unloaded.asked_for()  # what was loaded by hand, here or in another process
+        self._look()
+
+    def load(self) -> None:
+        """Load every model, those that answer by default first. Failures are kept as states, never raised."""
+        self._load_first()
+        for entry in self.entries.values():
+            if entry.loading is not None:
+                entry.loading.wait()
+
+    def load_in_background(self, then: Callable[[], None]) -> None:
+        """Load every model on a thread, which then looks at the store again and again.
+
+        Args:
+            then: called after models were loaded.
+        """
+
+        def work() -> None:
+            self._load_first()
+            then()
+            looked, watch_s = perf_counter(), self._settings.watch_s or inf
+            follows = False  # from then on, a process that was told something waits for this one, too
+            step = min(watch_s, _FOLLOW_S if self._unloaded.shared else inf)
+            while step < inf and not self._stop.wait(step):
+                before = self._loader.changes
+                try:
+                    if self._unloaded.changed() or not follows:
+                        self._follow()
+                        follows = True
+                    if perf_counter() - looked >= watch_s:
+                        self._look_again(watching=True)
+                        looked = perf_counter()
+                except Exception:  # a disk that is gone for a moment, for example: what is served stays
+                    logger.exception("the store could not be looked at")
+                if self._loader.changes != before:
+                    then()
+
+        threading.Thread(target=work, name="load", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop looking at the store, and loading."""
+        self._stop.set()
+        for entry in self.entries.values():
+            if entry.loading is not None:
+                entry.loading.drop()
+
+    def mark_broken(self, reason: str) -> None:
+        """Be ready no more, because the device is lost to this process. Called from any thread."""
+        if not self.broken:
+            self.broken = f"the device can no longer be used, start the server again: {reason}"
+            logger.critical("%s", self.broken)
+
+    def reload(self, name: str | None = None) -> bool:
+        """Look at the store and load what is new there: every model, or the one that an administrator names.
+
+        Returns:
+            Whether a model was loaded or unloaded.
+
+        Raises:
+            RequestError: `unknown_model`: the store does not hold the model that was named. `refused`: its folder fails
+                a check; what was served before, still is.
+        """
+        before = self._loader.changes
+        self._look_again(name)
+        entry = self.entries.get(name) if name is not None else None
+        if entry is not None:
+            if entry.loading is not None:
+                entry.loading.wait()
+            if entry.refused or entry.state is State.FAILED:
+                self._forget(entry)
+                raise RequestError(Reason.REFUSED, f"`{entry.name}`: {entry.refused or entry.reason}")
+            self._followed[entry.name] = self._unloaded.ask_for(entry.name)
+            self._wait_for_others()
+        return self._loader.changes != before
+
+    def unload(self, name: str) -> None:
+        """Stop serving a model, until it is loaded by name; requests that it has taken in are answered.
+
+        Raises:
+            RequestError: `unknown_model`.
+        """
+        with self._looking:
+            if name not in self.entries:
+                raise RequestError(Reason.UNKNOWN_MODEL, self.unknown(name))
+            self._unloaded.add(name)
+            self._loader.unload(self.entries[name])
+        self._wait_for_others()
+
+    def _wait_for_others(self) -> None:
+        """Wait until all processes have done what an administrator asked this one: a client may reach any of them."""
+        if not self._unloaded.wait_for_others(_OTHERS_S):
+            logger.warning("another server process has not followed within %g s", _OTHERS_S)
+
+    def _follow(self) -> None:
+        """Load and unload what another process was told to load and unload."""
+        for name, when in self._unloaded.asked_for().items():
+            if self._followed.get(name) != when:
+                self._followed[name] = when
+                try:
+                    self._look_again(name)
+                except RequestError as error:
+                    logger.warning("%s was loaded by another process, and not by this one: %s", name, error)
+        for entry in self.entries.values():
+            if entry.state is not State.UNLOADED and entry.name in self._unloaded:
+                with self._looking:
+                    self._loader.unload(entry)
+        self._unloaded.followed()
+
+    def _forget(self, entry: ModelEntry) -> None:
+        """Remove a model that only an administrator wanted, and that cannot be served."""
+        with self._looking:
+            if entry.model is None and self._wanted and entry.name not in self._wanted:
+                self.entries = {name: other for name, other in self.entries.items() if other is not entry}
+
+    def _load_first(self) -> None:
+        with self._looking:
+            self._load_all()
+            self._started = True
+        ready = sum(entry.state is State.READY for entry in self.entries.values())
+        logger.info("%d of %d models are ready", ready, len(self.entries))
+
+    def _look_again(self, name: str | None = None, *, watching: bool = False) -> None:
+        """Look at the store and load what is due; a model that is named is loaded although it was refused before."""
+        with self._looking:
+            missing = self._look(name)
+            if name is not None:
+                if missing and (name not in self.entries or self.entries[name].model is not None):
+                    raise RequestError(Reason.REFUSED, f"`{name[:80]}`: {missing}")
+                entry = self.entries.get(name)
+                if entry is None:
+                    raise RequestError(
+                        Reason.UNKNOWN_MODEL, f"{self._settings.models} holds no model `{name[:80]}`: export it first."
+                    )
+                self._unloaded.discard(name)
+                if not entry.is_loading:
+                    entry.tried = None
+            self._load_all(watching=watching)
+
+    def _look(self, named: str | None = None) -> str:
+        """Bring the entries up to date with the store. A model whose folder is gone stays: it still answers.
+
+        Returns:
+            What is missing of the folder of the model `named`, if so.
+        """
+        found = self._scan.look(incomplete=not self._started)
+        latest = found.latest
+        wanted = [*self._wanted, *self._unloaded.asked_for()] if self._wanted else list(latest)
+        entries = {
+            name: entry
+            for name, entry in self.entries.items()
+            if name in latest or entry.settled or (name in found.missing and entry.state is State.FAILED)
+        }
+        for name in dict.fromkeys([*wanted, *entries, *([named] if named else [])]):
+            if name in latest and name in entries:
+                entries[name].stored = latest[name]
+            elif name in latest:
+                entries[name] = ModelEntry(latest[name], awaited=not self._started)
+            if name in entries:
+                entries[name].whole = name in latest
+        self.problem, self.entries = self._lacking(entries, found), entries
+        return found.missing.get(named, "") if named else ""
+
+    def _lacking(self, entries: dict[str, ModelEntry], found: Found) -> str:
+        """Say which models that the settings name the store does not hold."""
+        lacking = [name for name in self._wanted if name not in entries]
+        if entries and not lacking:
+            return ""
+        reasons = f" that can be used ({found.skipped})" if found.skipped else ""
+        return (
+            f"{self._settings.models} does not hold {', '.join(lacking) or 'a single model'}{reasons}. Export it with "
+            f"`zooserve export {' '.join(lacking) or '--default'}`, or point ZOOSERVE_MODELS at the right folder."
+        )
+
+    def _load_all(self, *, watching: bool = False) -> None:
+        """Load and unload what is due, the models that answer by default first, then the small ones.
+
+        Args:
+            watching: whether this is a regular look, not an administrator's. A folder that fails a check may then be
+                incomplete, and is only refused if it has not changed since the look before.
+        """
+        order = sorted(
+            self.entries.values(), key=lambda e: (not (e.card and e.card.task_default), e.card.size if e.card else 0)
+        )
+        for entry in order:
+            if self._stop.is_set():
+                return
+            if entry.name in self._unloaded:
+                if entry.state is not State.UNLOADED:
+                    self._loader.unload(entry)
+                continue
+            # What a loading that is under way finds may not be what the folder holds now: the next look tells.
+            if not entry.whole or entry.is_loading:
+                continue
+            fingerprint = (entry.stored.path, entry.stored.stamps)
+            if fingerprint != entry.tried:
+                final = not watching or fingerprint == entry.changing
+                entry.tried, entry.changing = fingerprint, None
+                self._loader.load(entry, final=final)

@@ -1,0 +1,88 @@
+"""Does a loaded model answer as its reference did? The golden images of its folder are answered as a server does."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from service.models.golden_tensors import differences, read_golden
+from service.models.inputs import EncodedImage, answer_alone
+from service.models.model import AnyModel, ImageModel, takes_images
+from service.settings import Settings
+from service.tasks import options_of
+from zoo.card import Task
+from zoo.served_card import Prediction, ServedTensors
+
+# How far an answer may be from the reference's: the fast recipe moves a score a little, a wrong model moves it a lot.
+SCORE = 0.05
+IOU = 0.85
+AREA = 0.02
+# The options under which golden answers were made; the threshold keeps a score that fell a little below 0.5.
+_PARAMS: dict[Task, dict[str, Any]] = {
+    "classify": {"top_k": 1},
+    "detect": {"score_threshold": 0.4},
+    "segment": {"mask": "none", "score_threshold": 0.4},
+}
+_ADVICE = "Export the model again, or report this provider's arithmetic."
+
+
+class SelfTestError(Exception):
+    """A model that answers a golden input differently than its reference did."""
+
+
+def self_test(model: AnyModel, settings: Settings) -> None:
+    """Answer the golden images or tensors of the model's folder, and compare.
+
+    Raises:
+        SelfTestError: naming the input, what was expected and what came out.
+    """
+    if takes_images(model):
+        _test_images(model, settings)
+    elif isinstance(model.card, ServedTensors):
+        inputs, expected = read_golden(model.card, model.golden[model.card.golden.file])
+        if found := differences(expected, model.session.run(inputs)):
+            raise SelfTestError(
+                f"its answers to its golden tensors differ, as a share of the largest, by {found}. {_ADVICE}"
+            )
+
+
+def _test_images(model: ImageModel, settings: Settings) -> None:
+    """Every golden prediction must be found again; of a classifier, the first."""
+    card = model.card
+    options = options_of(card.task, _PARAMS[card.task])
+    for golden in card.golden:
+        image = EncodedImage(model.golden[golden.photo], card, options, settings)
+        found = answer_alone(model, image).predictions
+        for expected in golden.predictions[:1] if card.task == "classify" else golden.predictions:
+            if not any(agrees(prediction, expected) for prediction in found):
+                raise SelfTestError(
+                    f"on its golden photo {golden.photo} it should find {_in_words([expected])}, but it "
+                    f"answered {_in_words(found[:5]) or 'nothing'}. {_ADVICE}"
+                )
+
+
+def agrees(found: Any, expected: Prediction) -> bool:
+    """Whether a typed prediction is the golden one, within the bounds above."""
+    return (
+        found.class_id == expected.class_id
+        and (expected.score is None or abs(found.score - expected.score) <= SCORE)
+        and (expected.area is None or abs(found.area - expected.area) <= AREA)
+        and (expected.box is None or iou(found.box, expected.box) >= IOU)
+    )
+
+
+def iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """Intersection over union of two xyxy boxes."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(0.0, width) * max(0.0, height)
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return shared / (areas - shared) if areas > shared else 0.0
+
+
+def _in_words(predictions: Iterable[Any]) -> str:
+    texts = []
+    for prediction in predictions:
+        measures = ((name, getattr(prediction, name, None)) for name in ("score", "area", "box"))
+        texts.append(
+            " ".join([prediction.label, *(f"{name} {value}" for name, value in measures if value is not None)])
+        )
+    return "; ".join(texts)

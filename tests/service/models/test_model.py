@@ -1,0 +1,65 @@
+"""A folder, loaded: what differs between images and tensors, and fixed buffers as on a GPU."""
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from service.engine.assembly import Concatenation, ImageRows
+from service.engine.session import Session
+from service.engine.stop import Stop
+from service.engine.workers import Workers
+from service.metrics import Metrics
+from service.models import model as model_module
+from service.models.model import load_folder, takes_images
+from service.settings import Settings
+from tests.service.hostile_models import identity, write_folder
+
+
+@pytest.fixture
+def load(monkeypatch, tmp_path):
+    """Load a folder with a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    workers = Workers(2)
+    yield lambda folder, **settings: load_folder(folder, Stop(), Settings(**settings), workers, Metrics())
+    workers.close()
+
+
+@pytest.mark.parametrize(("max_batch", "max_runs"), [(0, 2), (1, 2), (4, 1)])
+def test_images_are_rows_of_a_buffer(load, models, max_batch, max_runs):
+    model = load(models / "lenet5/1", max_batch=max_batch)
+    assert takes_images(model)
+    assert isinstance(model.batcher._assembly, ImageRows)
+    assert model.profile.max_batch == (max_batch or model.profile.max_batch)
+    assert model.profile.max_runs == max_runs, "a worker is left to prepare images where batches are wanted"
+    assert model.golden.keys() == {golden.photo for golden in model.card.golden}
+
+
+@pytest.mark.parametrize("max_batch", [0, 4])
+def test_tensors_are_concatenated(load, tmp_path, max_batch):
+    model = load(write_folder(tmp_path, "same", identity()), max_batch=max_batch)
+    assert not takes_images(model)
+    assert isinstance(model.batcher._assembly, Concatenation)
+    assert model.profile.max_runs == 2
+    assert model.golden.keys() == {model.card.golden.file}
+
+
+def test_on_a_gpu_runs_have_fixed_buffers(load, models, monkeypatch):
+    """The buffers lie in the CPU's memory here; sizes, tuning and warm-up are those of a GPU."""
+    free = Session(models / "lenet5/1/model.onnx", "cpu")
+    made = ort.OrtValue.ortvalue_from_shape_and_type
+    from_numpy = ort.OrtValue.ortvalue_from_numpy
+    monkeypatch.setattr(Session, "on_gpu", True)
+    monkeypatch.setattr(Session, "shrink", lambda *_: None)
+    monkeypatch.setattr(
+        ort.OrtValue, "ortvalue_from_shape_and_type", lambda shape, kind, *_: made(shape, kind, "cpu", 0)
+    )
+    monkeypatch.setattr(ort.OrtValue, "ortvalue_from_numpy", lambda array, *_: from_numpy(array, "cpu", 0))
+    pinned = []
+    monkeypatch.setattr(model_module, "pin", pinned.append)
+    model = load(models / "lenet5/1", max_batch=8)
+    assert model.batcher._assembly._sizes == (1, 2, 4, 8)
+    assert len(pinned) == 1
+    assert model.profile.max_runs in (1, 2, 3)
+    images = np.random.default_rng(0).integers(0, 256, (8, 28, 28, 3), np.uint8)
+    expected = free.run({"images": images})["probabilities"]
+    assert model.session.run({"images": images})["probabilities"] == pytest.approx(expected, abs=1e-6)
