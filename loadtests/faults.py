@@ -28,9 +28,9 @@ from rich.console import Console
 from loadtests.album import jpeg
 from loadtests.client import Address, Connection, Request, fetch, run
 from loadtests.compare.process import ServerError
+from loadtests.percentiles import percentile
 from loadtests.report import Report, machine, markdown_table, report, versions, write_json
 from loadtests.serving import serving
-from loadtests.stats import percentile
 from zoo.served_card import read_served_card
 from zoo.store import Store
 
@@ -66,7 +66,7 @@ class Outcome(Struct):
     p99_ms: tuple[float, float]
 
 
-class Crowd:
+class Clients:
     """Clients that ask as fast as they are answered and connect while `/readyz`, which a probe asks, answers 200."""
 
     def __init__(self, address: Address, requests: Sequence[Request]) -> None:
@@ -156,7 +156,7 @@ class Stage(Struct):
     pid: int
     store: Path
     folder: Path
-    crowd: Crowd
+    clients: Clients
 
     async def admin(self, path: str) -> None:
         """Call an administrator's route."""
@@ -241,7 +241,7 @@ async def dribble(stage: Stage) -> None:
     await asyncio.gather(*(one() for _ in range(300)))
 
 
-async def crowd_in(stage: Stage) -> None:
+async def connect_idly(stage: Stage) -> None:
     """More connections than are served, which ask nothing."""
     writers = [(await asyncio.open_connection(*stage.address))[1] for _ in range(2100)]
     await asyncio.sleep(4.0)
@@ -250,7 +250,7 @@ async def crowd_in(stage: Stage) -> None:
 
 
 async def rush(stage: Stage) -> None:
-    stage.crowd.add(120)
+    stage.clients.add(120)
 
 
 _TWO = {"ZOOSERVE_WORKERS": "2"}
@@ -266,7 +266,7 @@ FAULTS = [
     Fault("the disk is full, for the log too", fill_disk),
     Fault("the wall clock jumps a day ahead, and two back", move_clock, 4.0),
     Fault("300 clients that send a byte a second", dribble, 1.0),
-    Fault("2,100 idle connections (2,000 are served)", crowd_in, 2.0),
+    Fault("2,100 idle connections (2,000 are served)", connect_idly, 2.0),
     Fault("128 clients on a queue of 32", rush, settings={"ZOOSERVE_MAX_QUEUE": "32"}),
 ]
 # Python runs it at its start. It moves what `time.time()` says, as an administrator or a broken NTP server would.
@@ -319,16 +319,16 @@ async def _watch(fault: Fault, address: Address, pid: int, folder: Path) -> Outc
     part = b'--x\r\ncontent-disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n%b\r\n--x--\r\n' % large.data
     requests = [Request("POST", "/v1/classify", {"Content-Type": "image/jpeg"}, small.data)] * 20
     requests.append(Request("POST", "/v1/classify", {"Content-Type": "multipart/form-data; boundary=x"}, part))
-    crowd = Crowd(address, requests)
-    crowd.add(CLIENTS)
-    crowd.watch()
+    clients = Clients(address, requests)
+    clients.add(CLIENTS)
+    clients.watch()
     await asyncio.sleep(BEFORE)
-    stage = Stage(address, pid, folder / "models", folder, crowd)
+    stage = Stage(address, pid, folder / "models", folder, clients)
     begin = perf_counter()
     await fault.act(stage)
     await asyncio.sleep(fault.seconds)
-    await crowd.end()
-    return crowd.outcome(fault.name, begin)
+    await clients.end()
+    return clients.outcome(fault.name, begin)
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
