@@ -3,7 +3,8 @@
 import pytest
 
 from loadtests.client import Address
-from loadtests.faults import Clients, table
+from loadtests.faults.__main__ import table
+from loadtests.faults.load import Clients
 
 
 @pytest.fixture
