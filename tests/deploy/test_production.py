@@ -1,5 +1,9 @@
 """The overlay to copy: what its proxy lets in and how much, keys, models, digests, and the rules for the operator."""
 
+import os
+import re
+import shlex
+import shutil
 import subprocess
 from typing import get_args
 
@@ -15,6 +19,18 @@ from zoo.card import Task
 pytestmark = needs_kubectl
 GATEWAY, INGRESS = "production", "production, GPUs, Ingress"
 INSIDE = {"/livez", "/readyz", "/metrics"}
+
+
+@pytest.fixture
+def certificate(tmp_path_factory):
+    """A certificate and its private key, as files have them."""
+    if not shutil.which("openssl"):
+        pytest.skip("certificates are made with openssl, which is not installed")
+    folder = tmp_path_factory.mktemp("certificate")
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-keyout", folder / "key", "-out", folder / "certificate", "-subj", "/CN=zooserve.example.com"]
+    subprocess.run(command, check=True, capture_output=True)
+    return (folder / "certificate").read_bytes(), (folder / "key").read_bytes()
 
 
 def limits() -> tuple[float, float]:
@@ -131,6 +147,33 @@ def test_production_is_locked_and_pinned(overlay):
     assert {rule["topologyKey"] for rule in pod["topologySpreadConstraints"]} >= {"topology.kubernetes.io/zone"}
     assert {one(manifests, kind)["metadata"]["labels"]["release"] for kind in ("ServiceMonitor", "PrometheusRule")}
     assert {manifest["metadata"].get("namespace") for manifest in manifests} == {"zooserve"}
+
+
+def test_the_documented_commands_make_the_secrets(tmp_path, certificate):
+    """As the overlay's comment gives them, against no cluster."""
+    comment = (FOLDER / "production" / "kustomization.yaml").read_text()
+    secrets = {}
+    for command in re.findall(r"^#   kubectl (.*create secret .*)$", comment, re.M):
+        for name in ("KEYS", "ADMIN_KEYS"):
+            (tmp_path / name).write_text("a-key\n")
+        (tmp_path / "CERTIFICATE").write_bytes(certificate[0])
+        (tmp_path / "PRIVATE_KEY").write_bytes(certificate[1])
+        made = subprocess.run(
+            ["kubectl", *shlex.split(command), "--dry-run=client", "--output=yaml"],
+            cwd=tmp_path, capture_output=True, text=True, check=False, env=os.environ | {"KUBECONFIG": "/dev/null"},
+        )  # fmt: skip
+        assert made.returncode == 0, made.stderr
+        secret = yaml.safe_load(made.stdout)
+        assert secret["metadata"]["namespace"] == "zooserve"
+        secrets[secret["metadata"]["name"]] = set(secret["data"])
+    pod = one(build(GATEWAY), "Deployment")["spec"]["template"]["spec"]
+    (keys,) = (volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume)
+    config = one(build(GATEWAY), "ConfigMap")["data"]
+    files = {config[f"ZOOSERVE_{who}_KEYS"].removeprefix("@/keys/") for who in ("API", "ADMIN")}
+    assert secrets.pop(keys) == files
+    (listener,) = one(build(GATEWAY), "Gateway")["spec"]["listeners"]
+    assert {reference["name"] for reference in listener["tls"]["certificateRefs"]} == set(secrets)
+    assert {tls["secretName"] for ingress in ingresses() for tls in ingress["spec"]["tls"]} == set(secrets)
 
 
 def test_the_autoscaler_asks_for_the_pods_of_its_own_namespace():
