@@ -168,6 +168,7 @@ def test_kserve_is_as_the_base():
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert {**theirs[probe], "httpGet": 0} == {**ours[probe], "httpGet": 0}
     assert runtime["protocolVersions"] == ["v2", "grpc-v2"]
+    assert predictor["model"]["protocolVersion"] in runtime["protocolVersions"]
     (rule,) = one(manifests, "NetworkPolicy")["spec"]["ingress"]
     assert {port["port"] for port in rule["ports"]} == {port["containerPort"] for port in theirs["ports"]}
     assert one(manifests, "NetworkPolicy")["spec"]["egress"] == []
