@@ -111,6 +111,8 @@ def prometheus(server, photo, tmp_path_factory):
 
 def _scraped(prometheus: Prometheus) -> bool:
     try:
+        if httpx.get(f"{prometheus.url}/-/ready", trust_env=False).status_code != 200:
+            return False  # it reads its log first
         found = prometheus.query("count_over_time(zooserve_ready[1m])")
     except httpx.TransportError:
         return False
