@@ -1,6 +1,6 @@
 """What the Open Inference Protocol asks for, answered by the same predictor and queues as `/v1`.
 
-REST and gRPC call it; it knows neither.
+REST and gRPC call it; it knows no transport.
 """
 
 import importlib.metadata
@@ -72,7 +72,7 @@ class Submitted:
 
 
 class Dataplane:
-    """Over one server process."""
+    """What can be asked of one server process."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._repository = runtime.repository
@@ -98,7 +98,7 @@ class Dataplane:
         return config_of(self.model(name, version).card, self._settings.max_images)
 
     def statistics(self, name: str = "", version: str = "") -> Statistics:
-        """Count what was asked of one model, or of all that are loaded."""
+        """Statistics of one model, or of all that are loaded."""
         entries = self._repository.entries.values()
         models = [self.model(name, version)] if name else [model for entry in entries if (model := entry.model)]
         return statistics_of([model.card for model in models], self._metrics.collect())
@@ -133,7 +133,7 @@ class Dataplane:
         return takes
 
     def deadline(self, started: float, call_timeout_ms: float | None, parameters: Mapping[str, object]) -> float:
-        """When a call is no longer worth any work: the transport's limit, its own, or the server's, whichever is first.
+        """The deadline of a call: the transport's limit, its own, or the server's, whichever is first.
 
         Args:
             started: from which on they count, as `time.perf_counter()`; so is what is returned.

@@ -52,7 +52,7 @@ def size_of(answer: Answer) -> int:
 
 
 class ServerMetadata(Struct):
-    """Of the server."""
+    """Describes the server."""
 
     name: str
     version: str
@@ -60,7 +60,7 @@ class ServerMetadata(Struct):
 
 
 class TensorMetadata(Struct):
-    """One input or output; -1 stands for what is free."""
+    """One input or output; -1 is any size."""
 
     name: str
     datatype: str
@@ -68,7 +68,7 @@ class TensorMetadata(Struct):
 
 
 class ModelMetadata(Struct):
-    """Of a model. One for images takes either of its inputs, `images` or `image`."""
+    """Describes a model. One for images takes either of its inputs, `images` or `image`."""
 
     name: str
     versions: tuple[str, ...]
@@ -88,7 +88,7 @@ class ConfigTensor(Struct):
 
 
 class ModelConfig(Struct):
-    """As much of Triton's model configuration as its clients ask for (`perf_analyzer` above all)."""
+    """The part of Triton's model configuration that its clients ask for, such as `perf_analyzer`."""
 
     name: str
     platform: str
@@ -109,7 +109,7 @@ class IndexEntry(Struct):
 
 
 class Duration(Struct):
-    """How often, and how long all in all, in nanoseconds."""
+    """How often, and how long in total, in nanoseconds."""
 
     count: int
     ns: int
@@ -137,6 +137,6 @@ class ModelStatistics(Struct):
 
 
 class Statistics(Struct):
-    """Of one model or all."""
+    """Statistics of one model, or of all."""
 
     model_stats: list[ModelStatistics]
