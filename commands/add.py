@@ -158,8 +158,8 @@ def add(
     """Look at a model of your own, write its card, export it and show its answer.
 
     What the file says is read from it, what you say is taken, and the rest is assumed and said. Where an ONNX file
-    leaves open how it wants its pixels, the usual ways are tried on sample photos and yours (--photo), each plain and
-    mirrored: the one with which the network tells them apart best is taken. Look at the drawn answer.
+    leaves open how it expects its pixels, the usual ways are tried on sample photos and yours (--photo), each plain and
+    mirrored: the one with which the network distinguishes them best is taken. Look at the drawn answer.
     """
     need_torch()
     from export.importer import adding  # noqa: PLC0415 - takes seconds
@@ -254,7 +254,7 @@ def answer_photo(name: str, photo: Path, drawing: Path, store: Store, *, as_json
 
 
 def _reference(name: str, card: Path) -> str | Path:
-    """How other commands are told of a card: by its name where they look for cards, else by its path."""
+    """How other commands name a card: by its name where they look for cards, else by its path."""
     return name if card.parent.resolve() == catalog.own_folder().resolve() else card
 
 

@@ -1,4 +1,4 @@
-"""Robustness: what a served classifier answers to pictures that were changed to mislead it.
+"""Robustness: what a served classifier answers to images that were changed to mislead it.
 
 The attacks need gradients, which a served graph does not have. They are entry points of the group `zooserve.attacks`,
 loaded when one is asked for; `export.attack` brings them. What they made is answered by the served graph. Called by
@@ -28,18 +28,18 @@ from zoo.served_card import ServedCard
 Images = npt.NDArray[np.uint8]
 
 _GROUP = "zooserve.attacks"
-_BATCH = 8  # a network keeps much of what it computes for its gradients: some 75 MB per picture
+_BATCH = 8  # a network keeps much of what it computes for its gradients: some 75 MB per image
 _TOP_K = 5
 
 
 class Attack(Protocol):
-    """Changes pictures, uint8 [N, H, W, 3], by at most `epsilon` grey levels, away from their `labels`, int64 [N]."""
+    """Changes images, uint8 [N, H, W, 3], by at most `epsilon` grey levels, away from their `labels`, int64 [N]."""
 
     def __call__(self, images: Images, labels: npt.NDArray[np.int64], *, epsilon: int, steps: int) -> Images: ...
 
 
 class Setting(Struct, frozen=True):
-    """An attack and its strength; `epsilon` in grey levels of 255. Without an `attack`, the pictures as they are."""
+    """An attack and its strength; `epsilon` in grey levels of 255. Without an `attack`, the images as they are."""
 
     attack: str | None = None
     epsilon: int = 0
@@ -47,14 +47,14 @@ class Setting(Struct, frozen=True):
 
 
 class Robustness(Struct, frozen=True):
-    """The share of pictures answered right under one setting."""
+    """The share of images answered right under one setting."""
 
     setting: Setting
     accuracy: Measure
 
 
 class Change(Struct, frozen=True):
-    """What became of one picture's best answer under the strongest setting."""
+    """What became of one image's best answer under the strongest setting."""
 
     name: str
     before: Classification
@@ -62,7 +62,7 @@ class Change(Struct, frozen=True):
 
 
 class Case(NamedTuple):
-    """One picture before and after, uint8 [H, W, 3], with its answers; `fooled` if only the first was right."""
+    """One image before and after, uint8 [H, W, 3], with its answers; `fooled` if only the first was right."""
 
     name: str
     setting: Setting
@@ -74,7 +74,7 @@ class Case(NamedTuple):
 
     @property
     def rank(self) -> tuple[bool, int, float]:
-        """How well it tells what an attack does: sure before and after, by the weakest setting."""
+        """How well it shows what an attack does: sure before and after, by the weakest setting."""
         sure = self.answers_before[0].score * self.answers_after[0].score
         return self.fooled, -self.setting.epsilon, sure
 
@@ -117,19 +117,19 @@ def attack_all(
 ) -> tuple[list[Robustness], list[Change], Case, list[Problem]]:
     """Answer every example as it is, and attacked with each setting.
 
-    Where an example's truth is not known, it is the model's own answer to the picture as it is.
+    Where an example's truth is not known, it is the model's own answer to the image as it is.
 
     Args:
-        predictor: prepares the pictures.
+        predictor: prepares the images.
         model: answers.
         examples: with class ids as their truth, or None.
         settings: the attacks.
         threads: how many batches are under way at once; each is computed on one core.
-        on_done: called with the number of pictures done since.
+        on_done: called with the number of images done since.
 
     Returns:
-        The accuracies, of the pictures as they are first; what became of each picture under the last setting; the
-        picture that tells most; and what could not be read.
+        The accuracies, of the images as they are first; what became of each image under the last setting; the
+        image that shows most; and what could not be read.
 
     Raises:
         DataError: it is no classifier, nothing could be read, an attack is not known or lacks its libraries.

@@ -34,7 +34,7 @@ class Object(NamedTuple):
     """An object that is to be found.
 
     Attributes:
-        image: id of its picture.
+        image: id of its image.
         class_id: the model's.
         box: x, y, width, height; None: the one round its outline.
         area: in pixels; None: that of the outline where masks are judged, else of the box, as pycocotools has it for
@@ -56,7 +56,7 @@ class Object(NamedTuple):
 
 
 class _Verdict(NamedTuple):
-    """One picture's objects and answers, as pycocotools wants them, by `bbox` and `segm`; without ids."""
+    """One image's objects and answers, as pycocotools expects them, by `bbox` and `segm`; without ids."""
 
     truth: dict[str, list[dict[str, Any]]]
     found: dict[str, list[dict[str, Any]]]
@@ -72,7 +72,7 @@ class MeanAveragePrecision:
 
         Args:
             objects: the truth.
-            sizes: width and height of each picture by id, as the truth's file has them; None where it does not say.
+            sizes: width and height of each image by id, as the truth's file has them; None where it does not say.
             card: of the model.
         """
         self._kinds = ("segm", "bbox") if card.task == "segment" else ("bbox",)
@@ -90,7 +90,7 @@ class MeanAveragePrecision:
         noted = self._sizes[example.truth]
         if any(side not in (None, own) for side, own in zip(noted, (width, height), strict=True)):
             raise DataError(
-                f"the annotations are of {noted[0]} x {noted[1]} pixels, the picture has {width} x {height}, turned as "
+                f"the annotations are of {noted[0]} x {noted[1]} pixels, the image has {width} x {height}, turned as "
                 "its EXIF says"
             )
         truth: dict[str, list[dict[str, Any]]] = {kind: [] for kind in self._kinds}
@@ -108,7 +108,7 @@ class MeanAveragePrecision:
             found = {kind: self._evaluate(kind) for kind in self._kinds}
         (measures, per_class), *boxes = found.values()
         if not measures:
-            raise DataError("no object in the pictures that were judged counts: there is nothing to find")
+            raise DataError("no object in the images that were judged counts: there is nothing to find")
         if boxes:
             measures = [
                 Measure(f"{name} {one.name}", one.value)
@@ -118,7 +118,7 @@ class MeanAveragePrecision:
         return Scores(measures, "AP", per_class, [])
 
     def _entries(self, one: Object, width: int, height: int) -> dict[str, dict[str, Any]]:
-        """An object as pycocotools wants it, by what is judged."""
+        """An object as pycocotools expects it, by what is judged."""
         runs = None
         if one.outline is not None and (one.box is None or "segm" in self._kinds):
             try:
@@ -150,7 +150,7 @@ class MeanAveragePrecision:
             for one in _numbered(verdict.found[kind] for verdict in self._verdicts)
             if one["category_id"] in set(self._classes)
         ]
-        # `loadRes` wants at least one, and takes an object's size from its box where there is one.
+        # `loadRes` needs at least one, and takes an object's size from its box where there is one.
         evaluation = COCOeval(truth, truth.loadRes(found) if found else COCO(), kind)
         evaluation.evaluate()
         evaluation.accumulate()
@@ -172,7 +172,7 @@ class MeanAveragePrecision:
 
 
 def _answer(found: Any, kind: str) -> dict[str, Any]:
-    """An answer as pycocotools wants it."""
+    """An answer as pycocotools expects it."""
     entry: dict[str, Any] = {"category_id": found.class_id, "score": found.score}
     if kind == "bbox":
         x0, y0, x1, y1 = found.box
@@ -181,7 +181,7 @@ def _answer(found: Any, kind: str) -> dict[str, Any]:
     return entry | {"segmentation": {"size": list(found.mask.size), "counts": found.mask.counts}}
 
 
-def _numbered(pictures: Any) -> list[dict[str, Any]]:
-    """Entries of all pictures with ids of their own, from 1, and their pictures' numbers."""
-    entries = [one | {"image_id": image} for image, of_image in enumerate(pictures) for one in of_image]
+def _numbered(images: Any) -> list[dict[str, Any]]:
+    """Entries of all images with ids of their own, from 1, and their images' numbers."""
+    entries = [one | {"image_id": image} for image, of_image in enumerate(images) for one in of_image]
     return [one | {"id": number} for number, one in enumerate(entries, start=1)]

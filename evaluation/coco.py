@@ -1,6 +1,6 @@
 """COCO's `instances_*.json`: object detection and instance segmentation. Called by `recognise`.
 
-pycocotools believes whatever such a file says, so everything that it would misread is put right here or refused with a
+pycocotools does not check such a file, so everything that it would misread is corrected here or refused with a
 sentence: ids are made anew by `average_precision`, and what the file leaves open is computed. Notes say what was left
 out.
 """
@@ -62,7 +62,7 @@ def read_coco(folder: Path, annotations: Path, card: ServedCard) -> Dataset:
     area are left out of the evaluation, which the notes say. Several categories of one name are one class.
 
     Args:
-        folder: of the pictures.
+        folder: of the images.
         annotations: `instances_*.json`.
         card: of the model.
 
@@ -182,13 +182,13 @@ def _objects(
     told = (
         (strays, "annotations left out: the file does not list their images"),
         (empty, "annotations left out: their boxes have no area, so nothing could match them"),
-        (outside, "boxes reach out of their pictures: `bbox` is [x, y, width, height] in pixels"),
+        (outside, "boxes reach out of their images: `bbox` is [x, y, width, height] in pixels"),
     )
     return objects, [f"{count} {text}" for count, text in told if count]
 
 
 def _box(given: list[float] | None, outline: Outline | None, where: str) -> tuple[float, float, float, float] | None:
-    """The box as x, y, width, height; None where it is the one round run lengths, which are read with their picture."""
+    """The box as x, y, width, height; None where it is the one round run lengths, which are read with their image."""
     if given:
         if len(given) != 4 or min(given[2:]) < 0:
             raise DataError(f"{where} has the bbox {given}; expected [x, y, width, height], which are not negative")
@@ -199,6 +199,6 @@ def _box(given: list[float] | None, outline: Outline | None, where: str) -> tupl
 
 
 def _leaves(box: tuple[float, float, float, float], image: _Image) -> bool:
-    """Whether a box reaches more than a pixel out of its picture."""
+    """Whether a box reaches more than a pixel out of its image."""
     x, y, width, height = box
     return min(x, y) < -1 or x + width > (image.width or x + width) + 1 or y + height > (image.height or y + height) + 1

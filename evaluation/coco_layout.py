@@ -1,4 +1,4 @@
-"""Where COCO's file of instances lies, by the layouts in which datasets are published. Called by `recognise`.
+"""Finds COCO's file of instances in the layouts in which datasets are published. Called by `recognise`.
 
 - `instances.json`, `instances_*.json` or Roboflow's `_annotations.coco.json` among the images, or above their folder;
 - `annotations/instances_val2017.json` beside `val2017/` or `images/val2017/` (COCO), and beside `images/` (CVAT).
@@ -30,7 +30,7 @@ def find_instances(data: str | Path) -> Layout | None:
     Raises:
         DataError: several files may be meant.
     """
-    folder = Path(os.path.abspath(data))  # noqa: PTH100 - links are not followed: what lies beside them is meant
+    folder = Path(os.path.abspath(data))  # noqa: PTH100 - links are not followed: the files beside the link are meant
     if _holds_images(folder):
         files = _of_images(folder)
         return Layout(_short(folder), _short(files)) if files else None
@@ -78,7 +78,7 @@ def _holds_images(folder: Path) -> bool:
 
 
 def _short(path: Path) -> Path:
-    """As a user would write it: relative, where it lies below the working directory."""
+    """As a user would write it: relative, where it is below the working directory."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 

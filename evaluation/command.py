@@ -25,7 +25,7 @@ from service.commands.load import load_model
 from service.cores import usable_cores
 from service.results import Classification
 
-_SHOWN = 10  # classes, photos or unreadable pictures that are listed for people
+_SHOWN = 10  # classes, photos or unreadable images that are listed for people
 
 
 class Report(Struct, omit_defaults=True):
@@ -79,7 +79,7 @@ asked with score_threshold 0.001, iou_threshold 0.65 and max_detections 100, as 
 @click.option(
     "--annotations",
     type=click.Path(exists=True, path_type=Path),
-    help="COCO's instances.json, or a folder of masks, for the pictures in DATA. [default: instances found there]",
+    help="COCO's instances.json, or a folder of masks, for the images in DATA. [default: instances found there]",
 )
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Of DATA. [default: what it looks like]")
 @click.option(
@@ -87,7 +87,7 @@ asked with score_threshold 0.001, iou_threshold 0.65 and max_detections 100, as 
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Judge the answers of a server in this log of `python -m loadtests.loadgen accuracy`.",
 )
-@click.option("--limit", type=click.IntRange(1), help="Only so many pictures, at even distances.")
+@click.option("--limit", type=click.IntRange(1), help="Only so many images, at even distances.")
 @click.option("--pixels", type=click.Choice(["fast", "exact"]), help="[default: $ZOOSERVE_PIXELS, else fast]")
 @click.option(
     "--attack", "attacks", multiple=True, metavar="fgsm|pgd", help="Attack the model. May be given several times."
@@ -124,12 +124,12 @@ def eval_(
     \b
     DATA is recognised by its shape:
       a folder with one folder per class              top-1, top-5        classify
-      pictures with COCO's instances*.json            COCO's AP and AR    detect, instances
+      images with COCO's instances*.json              COCO's AP and AR    detect, instances
       JPEGImages/ and SegmentationClass/, or masks    mIoU                segment
       a dataset of the zoo: mnist                     top-1, top-5        classify
       photos                                          with --attack only  classify
 
-    Pictures that cannot be read are counted and named. Nothing is left out silently.
+    Images that cannot be read are counted and named. Nothing is left out silently.
     """  # noqa: D301 - click's mark for lines that stay as they are
     if answers is not None and attacks:
         raise click.UsageError("--answers are a server's, and --attack asks the model itself: give one of the two")
@@ -188,17 +188,17 @@ def eval_(
     else:
         _show(report)
     if picture is not None:
-        title = f"{name} on {Path(data).name}, {_pictures(report.pictures)}"
+        title = f"{name} on {Path(data).name}, {_images(report.pictures)}"
         image = draw_scores(scores, title) if scores else draw_attack(cast(Case, case), f"{name} under attack")
         image.save(picture)
         click.echo(f"drawn into {picture}", err=True)
 
 
 class _Rate(ProgressColumn):
-    """Pictures per second."""
+    """Images per second."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:,.0f} pictures/s", style="progress.data.speed")
+        return Text(f"{task.speed or 0:,.0f} images/s", style="progress.data.speed")
 
 
 @contextmanager
@@ -211,13 +211,13 @@ def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
         bar = progress.add_task(title, total=total)
         yield lambda done: progress.advance(bar, done)
     seconds = time.perf_counter() - began
-    console.print(f"{_pictures(total)} in {seconds:.1f} s, {total / seconds:,.0f}/s")
+    console.print(f"{_images(total)} in {seconds:.1f} s, {total / seconds:,.0f}/s")
 
 
 def _show(report: Report) -> None:
     """Print a report for people."""
     print_ = Console(highlight=False, width=None if Console().is_terminal else 120, soft_wrap=True).print
-    print_(f"{report.model} {report.version} on {report.data}, {_pictures(report.pictures)} ({report.pixels} pixels)")
+    print_(f"{report.model} {report.version} on {report.data}, {_images(report.pictures)} ({report.pixels} pixels)")
     for note in report.notes:
         print_(f"  {note}")
     if report.scores is not None:
@@ -267,8 +267,8 @@ def _percent(share: float) -> str:
     return f"{share:.2%}".replace("%", " %")
 
 
-def _pictures(count: int) -> str:
-    return f"{count:,} picture" + "s" * (count != 1)
+def _images(count: int) -> str:
+    return f"{count:,} image" + "s" * (count != 1)
 
 
 def _answer(answer: Classification) -> str:

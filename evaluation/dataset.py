@@ -22,11 +22,11 @@ class DataError(ZooError):
 
 @dataclass(frozen=True)
 class Example:
-    """One picture and what is known of it.
+    """One image and what is known of it.
 
     Attributes:
         name: for people.
-        read: the picture's file; called on any thread.
+        read: the image's file; called on any thread.
         truth: the class id, the id of COCO's image, or the path of the mask, as the dataset's judge expects it; None
             where nothing is known.
     """
@@ -37,7 +37,7 @@ class Example:
 
 
 class Measure(Struct, frozen=True, omit_defaults=True):
-    """One figure, from 0 to 1, with its 95 % confidence interval where it is a share of independent pictures."""
+    """One figure, from 0 to 1, with its 95 % confidence interval where it is a share of independent images."""
 
     name: str
     value: float
@@ -46,7 +46,7 @@ class Measure(Struct, frozen=True, omit_defaults=True):
 
 
 class ClassScore(Struct, frozen=True):
-    """One class: its `value` of the measure that the judge names, and on how many pictures, objects or pixels."""
+    """One class: its `value` of the measure that the judge names, and on how many images, objects or pixels."""
 
     label: str
     value: float
@@ -54,7 +54,7 @@ class ClassScore(Struct, frozen=True):
 
 
 class Confusion(Struct, frozen=True):
-    """How often (pictures, or pixels) `truth` was answered with `answer`."""
+    """How often (images, or pixels) `truth` was answered with `answer`."""
 
     truth: str
     answer: str
@@ -90,7 +90,7 @@ class Judge(Protocol):
         """Compare one answer with its truth. On any thread; changes nothing.
 
         Raises:
-            DataError: the truth of this example cannot be read, or does not fit its picture.
+            DataError: the truth of this example cannot be read, or does not fit its image.
         """
 
     def add(self, verdict: Any) -> None:
@@ -116,8 +116,8 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """Return the paths of all pictures in a folder and below it, sorted; hidden files are left out."""
+def images_in(folder: Path) -> list[Path]:
+    """Return the paths of all images in a folder and below it, sorted; hidden files are left out."""
     return sorted(
         path
         for path in folder.rglob("*")

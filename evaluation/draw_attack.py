@@ -1,4 +1,4 @@
-"""One picture before and after an attack, what was added between them, and what the model answered to each."""
+"""One image before and after an attack, what was added between them, and what the model answered to each."""
 
 import numpy as np
 from PIL import Image
@@ -38,7 +38,7 @@ def draw_attack(case: Case, title: str) -> Image.Image:
 
 
 def _panel(pixels: Images) -> Image.Image:
-    """Small pictures keep their pixels visible."""
+    """Small images keep their pixels visible."""
     image = Image.fromarray(pixels)
     small = max(image.size) * 4 <= _SIDE
     return image.resize((_SIDE, _SIDE), Image.Resampling.NEAREST if small else Image.Resampling.BICUBIC)

@@ -1,4 +1,4 @@
-"""What a judge found as a picture: a confusion matrix, the most confused pairs of many classes, or bars per class."""
+"""What a judge found, drawn: a confusion matrix, the most confused pairs of many classes, or bars per class."""
 
 from collections import Counter
 from collections.abc import Sequence

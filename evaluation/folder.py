@@ -9,20 +9,20 @@ from PIL import Image
 
 from evaluation.classes import HOW, match, read_mapping
 from evaluation.classify import TopK
-from evaluation.dataset import DataError, Dataset, Example, pictures_in
+from evaluation.dataset import DataError, Dataset, Example, images_in
 from zoo import catalog
 from zoo.served_card import ServedCard
 
-_PICTURES, _LABELS = 2051, 2049  # magic numbers of IDX files
+_IMAGES, _LABELS = 2051, 2049  # magic numbers of IDX files
 
 
 def read_folder(folder: Path, card: ServedCard) -> Dataset:
-    """Read a folder of folders, each named after the class of its pictures (see `classes.match`).
+    """Read a folder of folders, each named after the class of its images (see `classes.match`).
 
     A `classes.txt` in it says what folders' names stand for.
 
     Raises:
-        DataError: a folder's name means no class, or there are no pictures.
+        DataError: a folder's name means no class, or there are no images.
     """
     folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     mapping = folder / "classes.txt"
@@ -30,23 +30,23 @@ def read_folder(folder: Path, card: ServedCard) -> Dataset:
     examples = [
         Example(str(path.relative_to(folder)), path.read_bytes, ids[each.name])
         for each in folders
-        for path in pictures_in(each)
+        for path in images_in(each)
     ]
     return Dataset("folder", examples, TopK(card.labels), (f"{len(folders)} folders matched {HOW}",))
 
 
 def read_zoo(name: str, card: ServedCard) -> Dataset:
-    """Fetch a dataset of the zoo and take its test pictures, each encoded as PNG, as a client would post it.
+    """Fetch a dataset of the zoo and take its test images, each encoded as PNG, as a client would post it.
 
     Raises:
-        DataError: the model does not know its classes, or it has no test pictures.
+        DataError: the model does not know its classes, or it has no test images.
         SourceError: it cannot be fetched.
         UnknownModelError: there is no such dataset.
     """
     files = catalog.dataset(name)
     if not {"test_images", "test_labels"} <= files.keys():
         raise DataError(f"the dataset {name} has no files `test_images` and `test_labels`, but {', '.join(files)}")
-    pictures, digits = _idx(files["test_images"], _PICTURES, 3), _idx(files["test_labels"], _LABELS, 1)
+    images, digits = _idx(files["test_images"], _IMAGES, 3), _idx(files["test_labels"], _LABELS, 1)
     names = sorted({str(digit) for digit in digits.tolist()})
     if not set(names) <= set(card.labels):
         raise DataError(
@@ -57,19 +57,19 @@ def read_zoo(name: str, card: ServedCard) -> Dataset:
 
     def png(number: int) -> bytes:
         data = io.BytesIO()
-        Image.fromarray(pictures[number]).save(data, "PNG", compress_level=1)
+        Image.fromarray(images[number]).save(data, "PNG", compress_level=1)
         return data.getvalue()
 
     examples = [
         Example(f"{name} {number}", lambda number=number: png(number), ids[digit])  # type: ignore[misc]  # bound now
         for number, digit in enumerate(digits.tolist())
     ]
-    return Dataset("zoo", examples, TopK(card.labels), (catalog.datasets()[name].title + "; the test pictures",))
+    return Dataset("zoo", examples, TopK(card.labels), (catalog.datasets()[name].title + "; the test images",))
 
 
 def read_photos(path: Path) -> Dataset:
     """Read a photo, or all of a folder, of which nothing is known."""
-    paths = [path] if path.is_file() else pictures_in(path)
+    paths = [path] if path.is_file() else images_in(path)
     return Dataset("photos", [Example(photo.name, photo.read_bytes) for photo in paths], None)
 
 

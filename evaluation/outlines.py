@@ -16,12 +16,12 @@ Box = tuple[float, float, float, float]
 
 
 class Outline(NamedTuple):
-    """Where an object is: polygons [x0, y0, x1, y1, ...], or run lengths with the size of their picture.
+    """Where an object is: polygons [x0, y0, x1, y1, ...], or run lengths with the size of their image.
 
     Attributes:
-        polygons: each of at least three points, in pixels of the picture; there may be none.
+        polygons: each of at least three points, in pixels of the image; there may be none.
         counts: run lengths down the columns, those outside first, as they are or compressed.
-        size: height and width of the run lengths' picture.
+        size: height and width of the run lengths' image.
     """
 
     polygons: list[list[float]]
@@ -38,10 +38,10 @@ class Outline(NamedTuple):
         return x0, y0, x1 - x0, y1 - y0
 
     def encode(self, width: int, height: int) -> dict[str, Any]:
-        """As compressed run lengths of a picture of `width` x `height` pixels, `{"size": ..., "counts": bytes}`.
+        """As compressed run lengths of an image of `width` x `height` pixels, `{"size": ..., "counts": bytes}`.
 
         Raises:
-            DataError: they are of a picture of another size, or broken.
+            DataError: they are of an image of another size, or broken.
         """
         empty = {"size": [height, width], "counts": [height * width]}
         if self.counts is None:
@@ -49,10 +49,10 @@ class Outline(NamedTuple):
                 return dict(coco.frPyObjects(empty, height, width))
             furthest = max(abs(value) for polygon in self.polygons for value in polygon)
             if furthest > 3 * max(width, height):  # pycocotools walks along every line, wherever it leads
-                raise DataError(f"a polygon reaches {furthest:g} pixels far in a picture of {width} x {height}")
+                raise DataError(f"a polygon reaches {furthest:g} pixels far in an image of {width} x {height}")
             return dict(coco.merge(coco.frPyObjects(self.polygons, height, width)))
         if self.size != (height, width):
-            raise DataError(f"run lengths are of {self.size} pixels (height, width), the picture is {width} x {height}")
+            raise DataError(f"run lengths are of {self.size} pixels (height, width), the image is {width} x {height}")
         if isinstance(self.counts, str):
             try:
                 rle.decode(self.counts, height, width)

@@ -16,7 +16,7 @@ from zoo.served_card import ServedCard
 Format = Literal["folder", "coco", "voc", "zoo", "photos"]
 FORMATS: tuple[Format, ...] = ("folder", "coco", "voc", "zoo", "photos")
 _SHAPES = (
-    "expected a folder with one folder of pictures per class; a folder of pictures with COCO's instances.json in it or "
+    "expected a folder with one folder of images per class; a folder of images with COCO's instances.json in it or "
     "beside it, or with --annotations, such a file or a folder of masks; a folder with "
     f"{' or '.join('/ and '.join(pair) + '/' for pair in LAYOUTS)}; or a dataset of the zoo"
 )
@@ -43,7 +43,7 @@ def recognise(data: str, annotations: Path | None, *, attacked: bool = False) ->
     if path.is_file():
         if path.suffix.lower() in SUFFIXES:
             return "photos"
-        raise DataError(f"{data} is a file: give the folder of pictures, and this as --annotations, if that is it")
+        raise DataError(f"{data} is a file: give the folder of images, and this as --annotations, if that is it")
     if not attacked and find_instances(path) is not None:
         return "coco"
     if layout(path) is not None:
@@ -85,14 +85,14 @@ def read(data: str, card: ServedCard, form: Format, annotations: Path | None) ->
     elif form == "voc":
         folders = (path, annotations) if annotations is not None else layout(path)
         if folders is None:
-            raise DataError(f"{data} has no folders of pictures and masks: {_SHAPES}")
+            raise DataError(f"{data} has no folders of images and masks: {_SHAPES}")
         dataset = read_voc(*folders, card)
     elif form == "folder":
         dataset = read_folder(path, card)
     else:
         dataset = read_photos(path)
     if not dataset.examples:
-        raise DataError(f"{data} holds no pictures: expected files that end in {', '.join(sorted(SUFFIXES))}")
+        raise DataError(f"{data} holds no images: expected files that end in {', '.join(sorted(SUFFIXES))}")
     return dataset
 
 

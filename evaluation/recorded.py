@@ -83,9 +83,9 @@ def answered(examples: Sequence[Example], recorded: Recorded) -> tuple[list[Exam
     """
     found = [example for example in examples if _is_in(recorded, example)]
     if not found:
-        raise DataError(f"the log has {len(recorded)} answers, and none to these {len(examples)} pictures")
+        raise DataError(f"the log has {len(recorded)} answers, and none to these {len(examples)} images")
     left_out = "; the others are left out" if len(found) < len(examples) else ""
-    return found, f"answers of a server, to {len(found)} of {len(examples)} pictures{left_out}"
+    return found, f"answers of a server, to {len(found)} of {len(examples)} images{left_out}"
 
 
 def _is_in(recorded: Recorded, example: Example) -> bool:

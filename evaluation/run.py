@@ -14,7 +14,7 @@ from service.predictor import Predictor
 
 
 class Problem(Struct, frozen=True):
-    """A picture, or its truth, that could not be read, and why."""
+    """An image, or its truth, that could not be read, and why."""
 
     name: str
     problem: str
@@ -32,12 +32,12 @@ def judge_all(
     """Answer every example as a server would, and judge the answers.
 
     Args:
-        predictor: prepares the pictures; or has their answers already.
+        predictor: prepares the images; or has their answers already.
         model: answers.
         examples: of the dataset.
         judge: of the dataset.
-        threads: how many pictures are under way at once; each is answered on one core.
-        on_done: called with the number of pictures done since.
+        threads: how many images are under way at once; each is answered on one core.
+        on_done: called with the number of images done since.
 
     Returns:
         What the judge found, and what could not be read.
@@ -66,10 +66,10 @@ def judge_all(
 
 
 def reason(error: Exception) -> str:
-    """Why a picture could not be read, in words."""
+    """Why an image could not be read, in words."""
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
 def nothing_left(problems: Sequence[Problem]) -> DataError:
-    """The error where not one picture could be read."""
-    return DataError(f"none of {len(problems)} pictures could be judged; {problems[0].name}: {problems[0].problem}")
+    """The error where not one image could be read."""
+    return DataError(f"none of {len(problems)} images could be judged; {problems[0].name}: {problems[0].problem}")

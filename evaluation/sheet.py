@@ -1,4 +1,4 @@
-"""A white sheet with a title to draw figures on, in one hand: letters, colours and margins. `draw_*` here use it."""
+"""A white sheet with a title to draw figures on: one font, one set of colours and margins. `draw_*` here use it."""
 
 from functools import lru_cache
 from typing import Literal
@@ -19,7 +19,7 @@ _TITLE, _SUBTITLE = 30, 18
 
 
 class Sheet:
-    """A picture that is drawn on; `top` is where a figure begins, in pixels."""
+    """An image that is drawn on; `top` is where a figure begins, in pixels."""
 
     def __init__(self, width: int, height: int, title: str, subtitle: str) -> None:
         """Begin a sheet of `width` x `height` pixels, its title's room not counted."""

@@ -1,4 +1,4 @@
-"""Semantic segmentation and salient objects: pictures beside masks of class ids, as Pascal VOC stores them."""
+"""Semantic segmentation and salient objects: images beside masks of class ids, as Pascal VOC stores them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,41 +8,41 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from evaluation.dataset import ClassScore, Confusion, DataError, Dataset, Example, Measure, Scores, pictures_in
+from evaluation.dataset import ClassScore, Confusion, DataError, Dataset, Example, Measure, Scores, images_in
 from service.results import Result, Segment
 from service.vision.masks import decode
 from zoo.served_card import ServedCard
 
 _IGNORE = 255
 LAYOUTS = (("JPEGImages", "SegmentationClass"), ("images", "masks"), ("images", "labels"), ("images", "annotations"))
-"""Names of the folders of pictures and of masks that are looked for."""
+"""Names of the folders of images and of masks that are looked for."""
 
 
 def layout(folder: Path) -> tuple[Path, Path] | None:
-    """The folders of pictures and of masks in a folder, where it has them under names of `LAYOUTS`."""
-    for pictures, masks in LAYOUTS:
-        if (folder / pictures).is_dir() and (folder / masks).is_dir():
-            return folder / pictures, folder / masks
+    """The folders of images and of masks in a folder, where it has them under names of `LAYOUTS`."""
+    for images, masks in LAYOUTS:
+        if (folder / images).is_dir() and (folder / masks).is_dir():
+            return folder / images, folder / masks
     return None
 
 
-def read_voc(pictures: Path, masks: Path, card: ServedCard) -> Dataset:
-    """Pair masks (`NAME.png`) with pictures of the same name.
+def read_voc(images: Path, masks: Path, card: ServedCard) -> Dataset:
+    """Pair masks (`NAME.png`) with images of the same name.
 
     A mask's pixels, of palette or grey, are class ids; 255 is ignored. For a model of salient objects everything but 0
     is the object; and 255 too, where the mask is grey.
 
     Raises:
-        DataError: no mask has a picture.
+        DataError: no mask has an image.
     """
-    by_name = {path.relative_to(pictures).with_suffix(""): path for path in pictures_in(pictures)}
+    by_name = {path.relative_to(images).with_suffix(""): path for path in images_in(images)}
     examples = []
-    for mask in pictures_in(masks):
-        picture = by_name.get(mask.relative_to(masks).with_suffix(""))
-        if picture is not None:
-            examples.append(Example(picture.name, picture.read_bytes, mask))
+    for mask in images_in(masks):
+        image = by_name.get(mask.relative_to(masks).with_suffix(""))
+        if image is not None:
+            examples.append(Example(image.name, image.read_bytes, mask))
     if not examples:
-        raise DataError(f"no mask in {masks} has the name of a picture in {pictures}")
+        raise DataError(f"no mask in {masks} has the name of an image in {images}")
     salient = any(output.name == "alpha" for output in card.outputs)
     note = f"{len(examples)} masks; {_IGNORE} is ignored"
     return Dataset("voc", examples, MeanIoU(card.labels, salient=salient), (note,))
@@ -62,7 +62,7 @@ class MeanIoU:
         height, width = truth.shape
         if (width, height) != (result.image.width, result.image.height):
             raise DataError(
-                f"the mask {example.truth.name} has {width} x {height} pixels, its picture {result.image.width} x "
+                f"the mask {example.truth.name} has {width} x {height} pixels, its image {result.image.width} x "
                 f"{result.image.height}"
             )
         answer = np.zeros_like(truth)

@@ -8,7 +8,7 @@ import operator
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F  # noqa: N812, the name that everyone knows it by
+import torch.nn.functional as F  # noqa: N812, its usual name
 from torch import Tensor, fx, nn
 
 _PASSING = (nn.Dropout, nn.Flatten, nn.Identity, F.dropout, torch.flatten, "flatten")
@@ -20,7 +20,7 @@ _CLOSE = 1e-4  # of the largest logit: float noise
 def with_activation(network: nn.Module, height: int, width: int) -> nn.Module:
     """Let a classifier answer with its class activation map, where it has one.
 
-    The network's end is found by tracing it, and believed only after a random picture: the mean of the features, times
+    The network's end is found by tracing it, and checked with a random image: the mean of the features, times
     the weights, plus the bias, must be the logits.
 
     Args:
@@ -34,7 +34,7 @@ def with_activation(network: nn.Module, height: int, width: int) -> nn.Module:
     """
     try:
         ending = _find_ending(network)
-    except Exception:  # a network whose way depends on what it sees; tracing raises errors of many kinds
+    except Exception:  # a network whose control flow depends on its input; tracing raises errors of many kinds
         ending = None
     if ending is None or not _is_true(ending, network, height, width):
         return Logits(network)
@@ -115,7 +115,7 @@ def _find_ending(network: nn.Module) -> _Ending | None:
 
 
 def _is_true(ending: _Ending, network: nn.Module, height: int, width: int) -> bool:
-    """Whether the mean of the features, times the weights, plus the bias, is the answer to random pictures."""
+    """Whether the mean of the features, times the weights, plus the bias, is the answer to random images."""
     x = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = network(x)

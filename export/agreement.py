@@ -22,7 +22,7 @@ FOUND_IOU = 0.5
 
 
 def measure(expected: Sequence[Outputs], actual: Sequence[Outputs], recipe: Recipe) -> tuple[float, float]:
-    """Compare a variant's outputs with fp32's, one picture each (a batch of one).
+    """Compare a variant's outputs with fp32's, one image each (a batch of one).
 
     Args:
         expected: fp32's.
@@ -37,7 +37,7 @@ def measure(expected: Sequence[Outputs], actual: Sequence[Outputs], recipe: Reci
         And the shift: the median change of those answers' scores; for masks, of the covered share of the input.
 
     Raises:
-        ExportError: fp32 is sure of nothing on any of the pictures.
+        ExportError: fp32 is sure of nothing on any of the images.
     """
     pairs = [pair for e, a in zip(expected, actual, strict=True) for pair in _pairs(e, a, recipe)]
     if not pairs:

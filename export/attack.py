@@ -1,6 +1,6 @@
-"""Adversarial pictures by the gradients of a model's network: FGSM and PGD, in whole grey levels of the graph's input.
+"""Adversarial images by the gradients of a model's network: FGSM and PGD, in whole grey levels of the graph's input.
 
-`zooserve eval --attack` finds these by the entry points `zooserve.attacks`, and the served graph answers the pictures.
+`zooserve eval --attack` finds these by the entry points `zooserve.attacks`, and the served graph answers the images.
 """
 
 import importlib
@@ -79,7 +79,7 @@ class _Attack:
         self.target = target_of(served)
 
     def __call__(self, images: Images, labels: Labels, *, epsilon: int, steps: int = 1) -> Images:
-        """Change pictures so that they are not taken for what they are.
+        """Change images so that they are not taken for what they are.
 
         Args:
             images: uint8 [N, H, W, 3] RGB, the graph's input.
@@ -95,7 +95,7 @@ class _Attack:
         torch.set_num_threads(1)  # batches are attacked side by side, one on each core, as they are served
         x = torch.from_numpy(images).to(self.target.device).float()
         y = torch.from_numpy(labels).to(self.target.device)
-        # Whole levels lie within epsilon too: it is whole, and so are the pictures' own.
+        # Whole levels lie within epsilon too: it is whole, and so are the images' own.
         attacked: Images = self._change(x, y, epsilon, steps).round().to(torch.uint8).cpu().numpy()
         return attacked
 

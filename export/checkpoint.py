@@ -81,7 +81,7 @@ def _why(path: Path, error: Exception) -> str:
     names = wanted(path)
     if not names:
         return reason(error)
-    wants = f"it wants {shorten(', '.join(names), 300, placeholder=' ...')}"
+    wants = f"it needs {shorten(', '.join(names), 300, placeholder=' ...')}"
     if any(name.startswith("ultralytics.") for name in names):
         return f"{wants}. This is a network of Ultralytics; the family `ultralytics` reads such files"
     return f"{wants}. Save the network's `state_dict()` instead"

@@ -14,7 +14,7 @@ from zoo.model_card import AnyCard, TensorCard
 
 _ROOT = Path(__file__).parent.parent
 _RECIPE = "zoo.recipe"  # the one part of `zoo` that decides, too: how a photo becomes the graph's input
-_TENSORS = "export.tensors"  # the way of graphs that take tensors; `export.pipeline` only leads there
+_TENSORS = "export.tensors"  # exports graphs that take tensors; `export.pipeline` only calls it
 
 
 def code_of(card: AnyCard) -> str:
@@ -52,7 +52,7 @@ def _reached(begin: Iterable[str]) -> set[str]:
 
 @cache
 def _imported(module: str) -> frozenset[str]:
-    """The modules of ours that one imports, wherever in it; of `zoo` only what decides."""
+    """The modules of `export` that a module imports, anywhere in it; of `zoo` only what decides."""
     path = _file(module)
     if path is None or not _is_ours(module):
         return frozenset()

@@ -20,7 +20,7 @@ from zoo.store import Store
 
 
 class Beside(Struct):
-    """A variant's size in bytes and milliseconds per picture (one thread of a CPU), each after its fp32 model's."""
+    """A variant's size in bytes and milliseconds per image (one thread of a CPU), each after its fp32 model's."""
 
     size: tuple[int, int]
     milliseconds: tuple[float, float]
@@ -46,7 +46,7 @@ class Report(Struct, omit_defaults=True):
 Examples:
   zooserve export --default                  the models that `make serve` serves
   zooserve export resnet50 vit_b_16          any classifier or segmenter of torchvision
-  zooserve export ./cards/my_model.toml      a card of one's own
+  zooserve export ./cards/my_model.toml      your card
   zooserve export yolov8n --accept-license AGPL-3.0-only
   zooserve export mobilenet_v2 --precision int8   publishes mobilenet_v2-int8 beside it
   zooserve export yolov4_tiny --force        convert again, though nothing has changed
@@ -192,7 +192,7 @@ def _export_variant(
 
 
 def _failure(name: str, error: Exception, *, verbose: bool, console: Console) -> Report:
-    """Report a failure, even where it is a fault of ours: it does not stop the other models."""
+    """Report a failure, a bug of zooserve included: it does not stop the other models."""
     if verbose:
         console.print_exception()
     said = str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
@@ -218,7 +218,7 @@ def _line(report: Report) -> str:
         (size, smaller), (slow, fast) = report.beside_fp32.size, report.beside_fp32.milliseconds
         return (
             f"{report.name} {report.version}: {report.path}, {smaller / 1e6:.1f} MB (fp32 {size / 1e6:.1f}), "
-            f"{fast:.1f} ms per picture on one thread of this CPU (fp32 {slow:.1f}), keeps "
+            f"{fast:.1f} ms per image on one thread of this CPU (fp32 {slow:.1f}), keeps "
             f"{report.agreement.agreement:.1%} of fp32's sure answers on {report.agreement.photos} photos, "
             f"shifted by {report.agreement.shift:.3f}"
         )

@@ -47,7 +47,7 @@ def convert(
         card: gives the input's size and its normalisation.
         network: in torch, or as ONNX.
         head: of the card's task.
-        raw: the network's raw answers to a batch of two pictures; the head is made for their shapes.
+        raw: the network's raw answers to a batch of two images; the head is made for their shapes.
         verbose: let the exporter say what it does.
 
     Raises:

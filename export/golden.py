@@ -17,7 +17,7 @@ from torchvision.ops import batched_nms
 from export.reference import Outputs
 from zoo.card import Recipe
 from zoo.errors import ExportError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.model_card import Expectation, ModelCard
 from zoo.recipe import Placement, placement
 from zoo.served_card import Golden, Prediction
@@ -34,7 +34,7 @@ class Photo(NamedTuple):
 
     name: str
     path: Path
-    picture: Image.Image
+    image: Image.Image
 
 
 def golden_answer(card: ModelCard, labels: Sequence[str], photo: Photo, outputs: Outputs) -> Golden:
@@ -43,7 +43,7 @@ def golden_answer(card: ModelCard, labels: Sequence[str], photo: Photo, outputs:
     Raises:
         ExportError: the card expects something else on this photo.
     """
-    found = predictions(card, labels, outputs, placement(card.recipe, *photo.picture.size))
+    found = predictions(card, labels, outputs, placement(card.recipe, *photo.image.size))
     for expected in card.expect:
         if expected.photo == photo.name and not _met(card, expected, found):
             seen = ", ".join(f"{p.label} {_measure(p):.3f}" for p in found) or "nothing"
@@ -56,13 +56,13 @@ def golden_answer(card: ModelCard, labels: Sequence[str], photo: Photo, outputs:
 
 
 def predictions(card: ModelCard, labels: Sequence[str], outputs: Outputs, where: Placement) -> tuple[Prediction, ...]:
-    """Turn the outputs for one picture into predictions on the picture itself, as `zoo.served_card.Golden` lists them.
+    """Turn the outputs for one image into predictions on the image itself, as `zoo.served_card.Golden` lists them.
 
     Args:
         card: gives the task and the input's size.
         labels: class names by class id.
-        outputs: of the served graph, for a batch of one picture.
-        where: the picture lies in the graph's input.
+        outputs: of the served graph, for a batch of one image.
+        where: place of the image in the graph's input.
     """
     one = {name: value[0] for name, value in outputs.items()}
     if card.task == "classify":
@@ -71,7 +71,7 @@ def predictions(card: ModelCard, labels: Sequence[str], outputs: Outputs, where:
     if "boxes" in one:
         return _objects(card, labels, one, where)
     mask = (one["alpha"] >= OPAQUE).astype(np.uint8) if "alpha" in one else one["mask"]
-    areas = np.bincount(on_picture(mask, where).ravel(), minlength=len(labels)) / (where.width * where.height)
+    areas = np.bincount(on_image(mask, where).ravel(), minlength=len(labels)) / (where.width * where.height)
     areas[0] = 0.0  # the background
     order = np.argsort(-areas, kind="stable")
     return tuple(Prediction(int(i), labels[i], area=float(areas[i])) for i in order if areas[i] >= MIN_AREA)
@@ -90,7 +90,7 @@ def _objects(card: ModelCard, labels: Sequence[str], one: Outputs, where: Placem
         if "prototypes" not in one:
             return None
         mask = instance_mask(one["coefficients"][sure][i], one["prototypes"], boxes[i], card.recipe)
-        return float(on_picture(mask, where).mean())
+        return float(on_image(mask, where).mean())
 
     return tuple(
         Prediction(
@@ -123,15 +123,15 @@ def instance_mask(
     return inside
 
 
-def on_picture(mask: npt.NDArray[Any], where: Placement) -> npt.NDArray[Any]:
-    """Resize the part of the input that holds the picture to the picture's size, nearest neighbour.
+def on_image(mask: npt.NDArray[Any], where: Placement) -> npt.NDArray[Any]:
+    """Resize the part of the input that holds the image to the image's size, nearest neighbour.
 
     Args:
         mask: [H, W] over the graph's input.
-        where: the picture lies in that input.
+        where: place of the image in that input.
 
     Returns:
-        [height, width] of the picture. What the recipe cut off takes the values at the input's edge.
+        [height, width] of the image. What the recipe cut off takes the values at the input's edge.
     """
     rows = ((np.arange(where.height) + 0.5) * where.scale_y + where.offset_y).astype(int)
     columns = ((np.arange(where.width) + 0.5) * where.scale_x + where.offset_x).astype(int)
@@ -159,7 +159,7 @@ def _measure(prediction: Prediction) -> float:
 
 def _wish(card: ModelCard, expected: Expectation, *, objects: bool) -> str:
     low, high = expected.area or (MIN_AREA, 1.0)
-    on = f" on {low:.0%} to {high:.0%} of the picture"
+    on = f" on {low:.0%} to {high:.0%} of the image"
     if card.task == "segment" and not objects:
         return f"{expected.label!r}{on}"
     first = "first, " if card.task == "classify" else ""

@@ -15,7 +15,7 @@ from zoo.model_card import ModelCard, Normalise
 Raw = Mapping[str, Tensor]
 CANDIDATES = 1000
 """Most candidate boxes that a graph hands to non-maximum suppression. An object has dozens of candidates before NMS, so
-fewer would cost recall in a full picture."""
+fewer would cost recall in a full image."""
 OBJECTS = 300
 """Most boxes of a graph whose boxes are objects already."""
 

@@ -18,13 +18,13 @@ Run = Callable[[Images], Outputs]
 BATCHES = (1, 3, 8)
 LOGITS = "logits"
 _TOLERANCE = 1e-4  # of what `TOLERANCES` does not name
-_WHOLE = ("scores", "prototypes")  # beside candidates, what is compared as it lies
+_WHOLE = ("scores", "prototypes")  # compared in the order of the output, unlike candidates
 _NO_COUNTERPART = "; `inf` says that a candidate has no counterpart of its class with a score within the tolerance"
 _LOWEST_SCORE = 0.05  # candidates below it are noise: their scores are compared, their boxes are not
 
 
 def measure(card: ModelCard, model: Path, reference: str, images: Images, expected: Sequence[Outputs]) -> Parity:
-    """Compare an ONNX file in ONNX Runtime with the reference on real pictures, at batch sizes 1, 3 and 8.
+    """Compare an ONNX file in ONNX Runtime with the reference on real images, at batch sizes 1, 3 and 8.
 
     Probabilities of 0 and 1 hide what is wrong behind them, so a classifier's logits are compared, too, where the
     reference gives them.
@@ -33,8 +33,8 @@ def measure(card: ModelCard, model: Path, reference: str, images: Images, expect
         card: gives the tolerances.
         model: the ONNX file.
         reference: name of the reference's runtime, for card.json.
-        images: uint8 [M, H, W, 3], pictures after the card's recipe. Each is in at least one batch of every size.
-        expected: the reference's outputs for each picture alone: its neighbours in a batch must not matter. Beside the
+        images: uint8 [M, H, W, 3], images after the card's recipe. Each is in at least one batch of every size.
+        expected: the reference's outputs for each image alone: its neighbours in a batch must not matter. Beside the
             graph's own there may be `logits`.
 
     Raises:
@@ -122,7 +122,7 @@ def differences(expected: Outputs, actual: Outputs, tolerance: float) -> dict[st
     """Say how far two sets of outputs are apart, per output.
 
     `probabilities`, `scores` and `prototypes`: the largest absolute difference. `logits` and `activation`: the same, as
-    a share of the largest magnitude in the picture's, which may have any scale. `mask` and `alpha`: the share of pixels
+    a share of the largest magnitude in the image's, which may have any scale. `mask` and `alpha`: the share of pixels
     that differ. `boxes`, in input pixels, and `coefficients`: between each candidate and its counterpart (see
     `_candidates`); infinite where there is none. `classes` are compared with the boxes.
 

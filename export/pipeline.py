@@ -28,7 +28,7 @@ from export.steps import Export, Steps
 from export.tensors import export_tensors
 from zoo import catalog
 from zoo.errors import ExportError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.labels import read_labels
 from zoo.licences import check_accepted
 from zoo.model_card import AnyCard, ModelCard, TensorCard
@@ -71,7 +71,7 @@ def export_model(
         files = fetch_all(card.sources)
         expected = tuple(dict.fromkeys(expectation.photo for expectation in card.expect)) or GOLDEN_PHOTOS
         photos = [open_photo(name, catalog.sample(name)) for name in dict.fromkeys((*expected, *PARITY_PHOTOS))]
-        images = np.stack([apply_exact(card.recipe, photo.picture) for photo in photos])
+        images = np.stack([apply_exact(card.recipe, photo.image) for photo in photos])
     with step("build"):
         labels = read_labels(card.labels)
         network = build(card, files)
@@ -108,7 +108,7 @@ def export_model(
 
 
 def open_photo(name: str, path: Path) -> Photo:
-    """Open a photo as the exact recipe wants it: upright, RGB."""
+    """Open a photo as the exact recipe expects it: upright, RGB."""
     return Photo(name, path, ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
 
 

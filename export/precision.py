@@ -1,6 +1,6 @@
 """A served graph in lower precision: fp16 for GPUs, int8 for CPUs. `export.variant` compares and publishes it.
 
-Only what lies between the first and the last convolution or matrix product is converted. The pixels before it are exact
+Only what is between the first and the last convolution or matrix product is converted. The pixels before it are exact
 bytes, and what follows it, softmax and boxes in pixels, is small, and coarse numbers would show there.
 """
 

@@ -15,7 +15,7 @@ import msgspec
 
 from export.code import code_of, code_of_variants
 from zoo.errors import StoreError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.labels import read_labels
 from zoo.model_card import AnyCard, ModelCard, Source
 from zoo.served_card import Provenance, ServedCard, require_images
@@ -50,8 +50,8 @@ def describe(card: AnyCard, files: Mapping[str, Path], versions: Mapping[str, st
 def fingerprint(card: AnyCard) -> str:
     """Return the sha256 of what decides what is published: the card, its sources' hashes, and the code that converts.
 
-    Where a source lies does not count: a mirror, or another folder, gives the same file. Of labels of
-    one's own it is their text that counts, too.
+    A source's address does not count: a mirror, or another folder, gives the same file. The text of your
+    labels counts too.
     """
     contents = {name: Source(file="", sha256_prefix=source.digest) for name, source in card.sources.items()}
     labels: tuple[str, ...] = ()

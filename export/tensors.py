@@ -1,4 +1,4 @@
-"""Any ONNX graph, published as it is: tensors in, tensors out, and nobody here knows what they mean.
+"""Any ONNX graph, published as it is: tensors in, tensors out, without interpretation.
 
 `export.pipeline` calls it for cards with `task = "tensors"`. What can be proved of such a graph is that it answers
 several rows together as it answers each alone, and that it still does where it is served.
@@ -23,7 +23,7 @@ from export.provenance import describe
 from export.steps import Export, Steps
 from zoo.card import DType
 from zoo.errors import ExportError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.model_card import TensorCard
 from zoo.served_card import GoldenTensors, Parity, Precision, ServedTensors, Tensor
 from zoo.sources import fetch_all

@@ -1,6 +1,6 @@
 """Trains LeNet-5 on MNIST: `python -m export.train_lenet --help`. It made `export/checkpoints/lenet5.pt`.
 
-Nothing is chosen by looking at the test pictures: the weights are a moving average, taken after the last epoch.
+Nothing is chosen by looking at the test images: the weights are a moving average, taken after the last epoch.
 """
 
 import json
@@ -21,13 +21,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from export.families.lenet import LeNet5
 from zoo.catalog import dataset
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 
 _DEFAULT_OUT = Path(__file__).parent / "checkpoints" / "lenet5.pt"
 
 
 def read_mnist(part: str) -> tuple[Tensor, Tensor]:
-    """Fetch the `train` or the `test` part of MNIST: pictures float32 [N, 1, 28, 28] in 0..1, and digits int64 [N].
+    """Fetch the `train` or the `test` part of MNIST: images float32 [N, 1, 28, 28] in 0..1, and digits int64 [N].
 
     Raises:
         SourceError: it cannot be fetched.
@@ -38,12 +38,12 @@ def read_mnist(part: str) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(pixels).float() / 255, torch.from_numpy(digits).long()
 
 
-def augment(pictures: Tensor, random: torch.Generator) -> Tensor:
-    """Turn each picture by up to 15 degrees, scale it by .8 to 1.2 per axis, shear it and shift it by up to 3 pixels.
+def augment(images: Tensor, random: torch.Generator) -> Tensor:
+    """Turn each image by up to 15 degrees, scale it by .8 to 1.2 per axis, shear it and shift it by up to 3 pixels.
 
-    A digit that someone posts fills its picture more or less than MNIST's do, and seldom as well centred.
+    A digit that someone posts fills its image more or less than MNIST's do, and seldom as well centred.
     """
-    n = len(pictures)
+    n = len(images)
 
     def uniform(limit: float) -> Tensor:
         return (2 * torch.rand(n, generator=random) - 1) * limit
@@ -51,17 +51,17 @@ def augment(pictures: Tensor, random: torch.Generator) -> Tensor:
     angle, shear = uniform(math.radians(15)), uniform(0.15)
     turn = torch.stack([angle.cos(), shear - angle.sin(), angle.sin(), angle.cos()], dim=1).view(n, 2, 2)
     scale = 1 + torch.stack([uniform(0.2), uniform(0.2)], dim=1)
-    shift = torch.stack([uniform(3 / 14), uniform(3 / 14)], dim=1)  # the picture spans -1 to 1
+    shift = torch.stack([uniform(3 / 14), uniform(3 / 14)], dim=1)  # the image spans -1 to 1
     theta = torch.cat([turn * scale[:, None], shift[:, :, None]], dim=2)
-    grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
-    return F.grid_sample(pictures, grid, align_corners=False)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)
 
 
-def accuracy(network: torch.nn.Module, pictures: Tensor, digits: Tensor) -> float:
-    """Share of the pictures whose digit the network, in eval mode, names."""
+def accuracy(network: torch.nn.Module, images: Tensor, digits: Tensor) -> float:
+    """Share of the images whose digit the network, in eval mode, names."""
     network.eval()
     with torch.inference_mode():
-        named = torch.cat([network(batch)["logits"].argmax(1) for batch in torch.split(pictures, 1000)])
+        named = torch.cat([network(batch)["logits"].argmax(1) for batch in torch.split(images, 1000)])
     return (named == digits).double().mean().item()
 
 
@@ -72,17 +72,17 @@ def accuracy(network: torch.nn.Module, pictures: Tensor, digits: Tensor) -> floa
     default=_DEFAULT_OUT,
     help="The state dict to write, with a .json beside it that says how it was made. [default: the zoo's own]",
 )
-@click.option("--epochs", type=click.IntRange(1), default=20, show_default=True, help="Passes over the pictures.")
-@click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Pictures per step.")
+@click.option("--epochs", type=click.IntRange(1), default=20, show_default=True, help="Passes over the images.")
+@click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Images per step.")
 @click.option("--learning-rate", default=0.1, show_default=True, help="Peak of the one-cycle schedule.")
 @click.option("--seed", default=0, show_default=True, help="Of everything that is random.")
 def main(out: Path, epochs: int, batch_size: int, learning_rate: float, seed: int) -> None:
-    """Train LeNet-5 on MNIST's 60,000 training pictures and judge it on the 10,000 test pictures."""
+    """Train LeNet-5 on MNIST's 60,000 training images and judge it on the 10,000 test images."""
     torch.use_deterministic_algorithms(mode=True)
     torch.set_num_threads(1)  # two are hardly faster here, and one sums in the same order on every machine
     torch.manual_seed(seed)
     random = torch.Generator().manual_seed(seed)
-    pictures, digits = read_mnist("train")
+    images, digits = read_mnist("train")
     test = read_mnist("test")
     network = LeNet5()
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.995))  # type: ignore[no-untyped-call]
@@ -95,7 +95,7 @@ def main(out: Path, epochs: int, batch_size: int, learning_rate: float, seed: in
         network.train()
         batches = torch.split(torch.randperm(len(digits), generator=random), batch_size)
         for batch in _progress(batches, f"epoch {epoch}/{epochs}"):
-            logits = network(augment(pictures[batch], random))["logits"]
+            logits = network(augment(images[batch], random))["logits"]
             loss = F.cross_entropy(logits, digits[batch])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

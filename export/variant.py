@@ -21,10 +21,10 @@ from export.pipeline import open_photo
 from export.precision import to_fp16, to_int8
 from export.provenance import Precision, variant_fingerprint, variant_name, versions_now
 from export.reference import Images, Outputs
+from zoo.catalog import fetch_photos
 from zoo.errors import ExportError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.model_card import ModelCard
-from zoo.photos import fetch_photos
 from zoo.recipe import apply_exact
 from zoo.served_card import Agreement, ServedCard, require_images
 from zoo.store import Store
@@ -40,7 +40,7 @@ class Variant:
     Attributes:
         base, card: the card of the fp32 model and of the variant.
         folder: of the variant.
-        milliseconds: per picture on one thread of this CPU: fp32's and the variant's, medians of runs in turns.
+        milliseconds: per image on one thread of this CPU: fp32's and the variant's, medians of runs in turns.
     """
 
     base: ServedCard
@@ -133,7 +133,7 @@ def _tolerant(card: ModelCard, base: ServedCard) -> ModelCard:
 
 
 def _pixels(card: ModelCard, photos: list[Photo]) -> Images:
-    return np.stack([apply_exact(card.recipe, photo.picture) for photo in photos])
+    return np.stack([apply_exact(card.recipe, photo.image) for photo in photos])
 
 
 def _session(path: Path, card: ModelCard, precision: str) -> onnxruntime.InferenceSession:
@@ -152,7 +152,7 @@ def _run(session: onnxruntime.InferenceSession, image: Images) -> Outputs:
 
 
 def _race(sessions: list[onnxruntime.InferenceSession], images: Images) -> tuple[float, float]:
-    """Time one picture on each session in turns, and return the medians in milliseconds."""
+    """Time one image on each session in turns, and return the medians in milliseconds."""
     times: list[list[float]] = [[], []]
     for run in range(_TIMED_RUNS):
         for own, session in zip(times, sessions, strict=True):

@@ -30,7 +30,7 @@ from service.tasks import detect
 from service.vision.decode import Pixels
 from service.vision.resize import prepare
 from zoo.card import Recipe
-from zoo.photos import fetch_photos
+from zoo.catalog import fetch_photos
 from zoo.recipe import placement
 from zoo.served_card import ServedCard, require_images
 from zoo.store import Store

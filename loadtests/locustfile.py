@@ -1,102 +1,99 @@
 """Users who classify, detect and segment, for Locust: `locust -f loadtests/locustfile.py --host http://127.0.0.1:3000`.
 
-Run it where the README lies. Its page is at http://localhost:8089 (`--web-host 127.0.0.1` keeps it to this machine);
-without one: `--headless --users 20 --spawn-rate 5 --run-time 1m --html report.html`. One user in the list of classes
-can be chosen: `locust -f loadtests/locustfile.py Detecting`. Exits with 1 where any answer was wrong.
+Runs from any folder. Its page is at http://localhost:8089 (`--web-host 127.0.0.1` keeps it to this machine); without
+one: `--headless --users 20 --run-time 1m --html report.html`. docs/load-testing.md tells the rest. Exits with 1 where
+any answer was wrong.
 """
 
-import random
-from typing import Any
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from locust import FastHttpUser, between, task
+sys.path.insert(0, str(Path(__file__).parents[1]))  # of this project, wherever Locust was started
 
-from loadtests.album import album
-from loadtests.rubbish import rubbish
+from zoo.errors import MissingError, ZooError
+from zoo.extras import require
 
-PHOTOS = album()
-RUBBISH = rubbish(PHOTOS[0].data)
+try:
+    require("locust")
+except MissingError as error:
+    sys.exit(str(error))
 
+from locust import events
+from locust.env import Environment
+from locust.exception import StopTest
+from locust.runners import MasterRunner, WorkerRunner
+from locust.user.task import filter_tasks_by_tags
 
-class Visitor(FastHttpUser):
-    """Sends a photo, looks at the answer for a moment, and sends the next. Every twentieth time it sends rubbish."""
+from loadtests.users.plan import add_options, plan
+from loadtests.users.staged import shape
+from loadtests.users.visitor import Visitor, tasks_of
 
-    abstract = True
-    wait_time = between(0.2, 2.0)
-    connection_timeout = network_timeout = 30.0
-    path = ""
+if TYPE_CHECKING:
+    from locust.web import WebUI
 
-    @task(19)
-    def ask(self) -> None:
-        """Send a photo; the answer must be 200 and of the right task, and find something where it must."""
-        photo = random.choice(PHOTOS)  # noqa: S311 - load, not secrets
-        with self._post(self.path, photo.content_type, photo.data, name=self.path) as response:
-            if response.status_code != 200:
-                response.failure(f"{response.status_code} {response.text[:200]}")
-            elif problem := self.wrong(_json(response)):
-                response.failure(f"{photo.name}: {problem}")
-
-    @task(1)
-    def send_rubbish(self) -> None:
-        """Send what is none; it must be refused with the right status, and say why."""
-        kind = random.choice(RUBBISH)  # noqa: S311
-        request = kind.request
-        content_type = request.headers["Content-Type"]
-        with self._post(request.path, content_type, request.body, name=f"rubbish: {kind.name}") as response:
-            if response.status_code == kind.status and _json(response).get("detail"):
-                response.success()
-            else:
-                response.failure(f"{response.status_code} where {kind.status} is right: {response.text[:200]}")
-
-    def wrong(self, body: dict[str, Any]) -> str:
-        """Say what is wrong with an answer, if anything is."""
-        task_name = self.path.removeprefix("/v1/").partition("?")[0]
-        return "" if body.get("task") == task_name else f"an answer of {body.get('task')}"
-
-    def _post(self, path: str, content_type: str, data: Any, name: str) -> Any:
-        headers = {"Content-Type": content_type}
-        return self.client.post(path, data=data, headers=headers, name=name, catch_response=True)
+__all__ = ["Visitor"]  # what Locust looks for
 
 
-class Classifying(Visitor):
-    """Wants the top five classes."""
-
-    weight = 5
-    path = "/v1/classify"
-
-    def wrong(self, body: dict[str, Any]) -> str:
-        count = len(body.get("predictions", ()))
-        return super().wrong(body) or ("" if count == 5 else f"{count} classes where 5 are the default")
-
-
-class Detecting(Visitor):
-    """Wants boxes."""
-
-    weight = 3
-    path = "/v1/detect"
-
-    def wrong(self, body: dict[str, Any]) -> str:
-        size = body.get("image", {})
-        outside = [
-            p for p in body.get("predictions", ()) if p["box"][2] > size["width"] or p["box"][3] > size["height"]
-        ]
-        return super().wrong(body) or ("" if not outside else f"boxes beyond the picture: {outside}")
+def check(environment: Environment, web_ui: "WebUI | None" = None, **_: Any) -> None:
+    """Choose the shape; ask the server before a test without a page, and have the page say what is wrong."""
+    options = environment.parsed_options
+    assert options is not None  # noqa: S101 - Locust's command line has parsed them
+    if isinstance(environment.runner, WorkerRunner):
+        return
+    environment.shape_class = chosen = shape(options.shape)
+    if chosen is not None:
+        chosen.runner = environment.runner
+    if options.headless or options.autostart:
+        if problem := adopt(environment.host, options):
+            print(f"locust: {problem}", file=sys.stderr)  # noqa: T201
+            sys.exit(2)
+    elif web_ui is not None and web_ui.app is not None:
+        web_ui.app.before_request(lambda: refuse(environment))
 
 
-class Segmenting(Visitor):
-    """Wants masks, as run lengths."""
-
-    weight = 2
-    path = "/v1/segment"
-
-    def wrong(self, body: dict[str, Any]) -> str:
-        bare = [p for p in body.get("predictions", ()) if "counts" not in p.get("mask", {})]
-        return super().wrong(body) or ("" if not bare else f"predictions without a mask: {bare}")
+def prepare(environment: Environment, **_: Any) -> None:
+    """Ask the server what it has, on every machine that sends."""
+    if isinstance(environment.runner, MasterRunner):
+        return
+    if problem := adopt(environment.host, environment.parsed_options):
+        environment.process_exit_code = 2
+        raise StopTest(problem)
 
 
-def _json(response: Any) -> dict[str, Any]:
-    """Return an answer's body, or an empty one where it is no JSON object."""
+def adopt(host: str | None, options: Any) -> str:
+    """Give the users a plan, and the tasks that it and `--tags` leave. Returns what is wrong, if anything is."""
     try:
-        body = response.json()
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
+        Visitor.plan = plan(host, options)
+    except (ZooError, ValueError, OSError) as error:
+        return str(error)
+    Visitor.tasks = tasks_of(Visitor.plan)
+    tags, others = (set(given) if given else None for given in (options.tags, options.exclude_tags))
+    filter_tasks_by_tags(Visitor, tags, others)
+    asked = ", ".join(Visitor.plan.asked)
+    return "" if Visitor.tasks else f"nothing is left to do: the server can {asked}, and --tags leave none of these"
+
+
+def refuse(environment: Environment) -> Any:
+    """Answer the page's "Start" with what is wrong, where something is; Flask goes on where this returns None."""
+    from flask import jsonify, request  # noqa: PLC0415 - only where there is a page
+
+    if request.method != "POST" or not request.path.endswith("/swarm"):
+        return None
+    options = Namespace(**vars(environment.parsed_options))
+    options.model = request.form.get("model", options.model)
+    options.think_time = request.form.get("think_time", options.think_time)
+    try:
+        options.rubbish = float(request.form.get("rubbish", options.rubbish))
+    except ValueError as error:
+        return jsonify({"success": False, "message": f"rubbish: {error}", "host": environment.host})
+    host = request.form.get("host", environment.host)
+    problem = adopt(host, options)
+    return jsonify({"success": False, "message": problem, "host": host}) if problem else None
+
+
+_listeners: Any = events  # Locust's own types say nothing of them
+_listeners.init_command_line_parser.add_listener(add_options)
+_listeners.init.add_listener(check)
+_listeners.test_start.add_listener(prepare)

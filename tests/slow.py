@@ -31,7 +31,6 @@ BY_PATH = {  # of a file or folder
     "loadtests/test_crowd.py": "keeps a server busy",
     "loadtests/test_locustfile.py": "runs Locust",
     "loadtests/measure": "measures a server",
-    "loadtests/users": "imports Locust",
     "loadtests/test_phases.py": "keeps a server busy",
     "loadtests/test_reach.py": "makes a network namespace",
     "loadtests/test_served.py": "waits for timeouts",

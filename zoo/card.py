@@ -111,7 +111,7 @@ class Bound(Checked, frozen=True, forbid_unknown_fields=True):
 
 
 class TaskOnly(Struct, frozen=True):
-    """The field that tells the cards of models for images from those of graphs that take tensors."""
+    """The field that distinguishes models for images from graphs that take tensors."""
 
     task: str = ""
 

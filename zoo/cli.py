@@ -54,7 +54,7 @@ class Commands(click.Group):
                 raise
             raise click.ClickException(said) from error
         except BrokenPipeError:
-            raise  # whoever reads has gone, which is no fault: click knows
+            raise  # the reader closed the pipe; click handles it
         except OSError as error:
             raise click.ClickException(shown(refused_by_system(error), LINE)) from error
 

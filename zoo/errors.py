@@ -21,7 +21,7 @@ class UnknownModelError(ZooError):
 
 
 class LicenceError(ZooError):
-    """A model whose licence asks something of whoever serves it, and was not accepted by name."""
+    """A licence that puts obligations on those who serve the model, and was not accepted by name."""
 
 
 class SourceError(ZooError):

@@ -34,7 +34,7 @@ def install(extra: str) -> str:
 
 
 def missing(error: ModuleNotFoundError) -> str | None:
-    """What to say where a module could not be imported; None where no extra brings it, which is a fault of ours."""
+    """What to say where a module could not be imported; None where no extra brings it, which is a bug."""
     extra = extra_of(error.name or "")
     return extra and f"this needs {error.name}, which is not installed: {install(extra)}"
 

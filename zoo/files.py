@@ -1,9 +1,10 @@
 """Reading what others wrote: only regular files are opened, never more than is allowed is read, and names are escaped.
 
-A pipe, a socket or a device in a folder of models would block whoever opens it, and a file may have any size.
+A pipe, a socket or a device in a folder of models would block a reader, and a file may have any size.
 """
 
 import errno
+import hashlib
 import os
 import stat
 from io import BufferedReader
@@ -63,3 +64,13 @@ def _refuse_other_kinds(path: Path, mode: int) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a regular file's bytes, as 64 hexadecimal digits.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

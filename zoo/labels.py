@@ -15,7 +15,7 @@ def read_labels(name: str) -> tuple[str, ...]:
     """Return the class names of a label file, in the order of their ids.
 
     Args:
-        name: `imagenet1k`, `coco80`, `voc21`, `digits` or `salient`, or the path of a file of one's own: `.txt` with a
+        name: `imagenet1k`, `coco80`, `voc21`, `digits` or `salient`, or the path of your file: `.txt` with a
             name per line, in UTF-8 or in UTF-16 with its mark; or `.json`, a list of names, which may be empty or have
             line breaks. In `voc21` and `salient`, id 0 is the background.
 

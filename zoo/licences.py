@@ -18,7 +18,7 @@ PERMISSIVE = frozenset(
         "CC0-1.0",
         "ISC",
         "LicenseRef-Darknet",  # "do what you want"
-        "LicenseRef-own",  # of whoever serves it
+        "LicenseRef-own",  # the model belongs to those who serve it
         "LicenseRef-public-domain",
         "MIT",
         "Unlicense",

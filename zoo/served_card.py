@@ -56,7 +56,7 @@ class Prediction(Checked, frozen=True, forbid_unknown_fields=True, omit_defaults
 
 
 class Golden(Checked, frozen=True, forbid_unknown_fields=True):
-    """What the reference (the network before conversion) answered on a photo that lies in the folder's `golden/`.
+    """What the reference (the network before conversion) answered on a photo in the folder's `golden/`.
 
     classify: the top 5. detect: the boxes with a score of at least 0.5 after class-wise NMS at IoU 0.45.
     segment: one entry per class that covers at least 1 % of the photo, background left out; of instances, as detect,
@@ -176,7 +176,7 @@ class ServedCard(Served, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def files(self) -> dict[str, Sha256]:
-        """What lies beside card.json, with its sha256."""
+        """The files beside card.json, with their sha256."""
         return {"model.onnx": self.sha256} | {f"golden/{golden.photo}": golden.sha256 for golden in self.golden}
 
 
@@ -190,7 +190,7 @@ class ServedTensors(Served, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     @property
     def files(self) -> dict[str, Sha256]:
-        """What lies beside card.json, with its sha256."""
+        """The files beside card.json, with their sha256."""
         return {"model.onnx": self.sha256, f"golden/{self.golden.file}": self.golden.sha256}
 
 

@@ -13,8 +13,8 @@ OF_STORE = ("CACHE", "CARDS", "MODELS")
 """What `zoo` reads: the folders of downloads, of cards and of models."""
 OF_CLIENTS = ("ADMIN_KEY", "API_KEY", "KEY", "URL")
 """What those who ask a server read; `KEY` stands in the requests that the page copies."""
-_INTERNAL = ("COMPARE_SANDBOX", "COUNTS", "HOST", "SHARED", "SUPERVISOR")  # what our processes tell each other
-_WITHOUT_PREFIX = ("PORT",)  # read by `zooserve serve`; HOST is, too, but the other one is ours
+_INTERNAL = ("COMPARE_SANDBOX", "COUNTS", "HOST", "SHARED", "SUPERVISOR")  # between the processes of one server
+_WITHOUT_PREFIX = ("PORT",)  # read by `zooserve serve`; HOST too, but _INTERNAL has ZOOSERVE_HOST
 # What Kubernetes and Docker set for a Service called `zooserve-grpc`: ZOOSERVE_GRPC_PORT=tcp://10.0.0.1:8001, and
 # ZOOSERVE_GRPC_SERVICE_HOST, ZOOSERVE_GRPC_SERVICE_PORT_HTTP, ZOOSERVE_GRPC_PORT_8001_TCP_ADDR and their like.
 _LINK = re.compile(r"(tcp|udp|sctp)://\S+:\d+")

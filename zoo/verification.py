@@ -1,6 +1,6 @@
 """A model's folder against its card: every hash and size, and nothing that the card does not name.
 
-`zoo.store` checks what it publishes with it, `zooserve verify` what lies there, and the service reads what it serves.
+`zoo.store` checks what it publishes with it, `zooserve verify` what is published, and the service what it serves.
 """
 
 import hashlib
@@ -120,7 +120,7 @@ def _fault(path: Path, sha256: str, size: int | None, kept: tuple[dict[str, byte
         with open_regular(path) as file:
             length = os.fstat(file.fileno()).st_size
             if length <= most and kept is not None:
-                data = file.read(length + 1)  # one more, to see that it grows
+                data = file.read(length + 1)  # one more, to notice that the file grows
                 read, actual = len(data), hashlib.sha256(data).hexdigest()
             elif length <= most:
                 read, actual = _digest(file, most)

@@ -114,7 +114,7 @@ class Attempts:
 
 
 class Caller:
-    """What both clients know of their server; see `Client`."""
+    """Address, key, deadline and retries, the same for both clients; see `Client`."""
 
     def __init__(self, url: str | None, api_key: str | None, deadline: float, retries: int) -> None:
         self.url = (url or os.environ.get("ZOOSERVE_URL") or _URL).rstrip("/")

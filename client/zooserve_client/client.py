@@ -43,7 +43,7 @@ class Client:
             refuses at once what it cannot answer in time.
         retries: how often a call is tried again after a broken connection or the status 429, 502 or 503: after what
             `Retry-After` says, and never past the deadline.
-        http: a client of one's own, for proxies or certificates; it is not closed.
+        http: your httpx client, for proxies or certificates; it is not closed.
 
     All calls raise `ZooserveError`, whose `status`, `reason` and `detail` say why there is no answer.
     """

@@ -118,7 +118,7 @@ class Result:
         return _grey(self._has(index, "mask"))
 
     def heatmap(self, index: int = 0) -> npt.NDArray[np.uint8]:
-        """What spoke for a class, uint8 [height, width]; asked for with `heatmap=True`. Raises as `mask`."""
+        """The heatmap of a class, uint8 [height, width]; asked for with `heatmap=True`. Raises as `mask`."""
         return _grey(self._has(index, "heatmap"))
 
     def to_supervision(self) -> Any:

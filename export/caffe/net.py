@@ -102,7 +102,7 @@ def declared_input(prototxt: Path, name: str) -> tuple[int, int, int] | None:
 def trained_pixels(weights: Path) -> tuple[tuple[float, ...], float] | None:
     """Return what a .caffemodel was trained with: the means that were subtracted, in BGR order, and the scale after it.
 
-    None where its data layers tell of neither; many name a file of means instead.
+    None where its data layers have neither; many name a file of means instead.
     """
     net = read_message(weights, NetParameter, "a Caffe model")
     for layer in (*net.layers, *net.layer):
@@ -149,7 +149,7 @@ def _at_test_time(message: Any) -> bool:
 
 
 def _array(blob: Any, where: str) -> Blob:
-    shape = tuple(blob.shape.dim) or (-1,)  # the older generation had four sizes instead, ours to find out
+    shape = tuple(blob.shape.dim) or (-1,)  # the older generation has four sizes instead; the layer finds out
     try:
         values = np.frombuffer(blob.data, "<f4").reshape(shape)
     except ValueError as error:

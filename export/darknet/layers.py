@@ -26,7 +26,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Shape(NamedTuple):
-    """Of one picture's activations."""
+    """Of one image's activations."""
 
     channels: int
     height: int

@@ -31,7 +31,7 @@ class DarknetNetwork(nn.Module):
 
     Attributes:
         sections: one per layer; `[net]` is not among them.
-        sources: per layer, the numbers of the layers that it reads; -1 is the picture.
+        sources: per layer, the numbers of the layers that it reads; -1 is the image.
     """
 
     def __init__(self, cfg: tuple[Section, ...], height: int, width: int) -> None:
@@ -79,7 +79,7 @@ class DarknetNetwork(nn.Module):
         """Fill the convolutions from a weights file, which must hold exactly as many values as they need.
 
         Raises:
-            ExportError: naming the section for which the file is too short, or after which it goes on.
+            ExportError: naming the section for which the file is too short, or after which bytes are left.
         """
         last = self.sections[0]
         for section, layer in zip(self.sections, self.layers, strict=True):

@@ -14,7 +14,7 @@ from zoo.errors import ExportError
 
 
 class Header(NamedTuple):
-    """A file's first 16 or 20 bytes. `seen` is the number of pictures seen in training."""
+    """A file's first 16 or 20 bytes. `seen` is the number of images seen in training."""
 
     major: int
     minor: int

@@ -22,7 +22,7 @@ class Yolo(nn.Module):
     pixels_per_cell: Tensor
 
     def __init__(self, section: Section, given: Shape, image: Shape) -> None:
-        """Build it for a feature map of shape `given` of pictures of shape `image`.
+        """Build it for a feature map of shape `given` of images of shape `image`.
 
         Raises:
             ExportError: the section contradicts itself or the feature map.

@@ -32,7 +32,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     channels = 1 if card.normalise.channels == "grey" else 3
     if cfg[0].integer("channels", 3) != channels:
         raise cfg[0].error(
-            f"takes pictures of {cfg[0].text('channels')} channels, but the card's have {channels}", "channels"
+            f"takes images of {cfg[0].text('channels')} channels, but the card's have {channels}", "channels"
         )
     network = DarknetNetwork(cfg, card.recipe.height, card.recipe.width)
     network.load_weights(WeightsReader(files["weights"]))

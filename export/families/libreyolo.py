@@ -72,7 +72,7 @@ class _Detector:
         build: LibreYOLO's class of it.
         title: for people.
         licence: of the code that LibreYOLO adapted (its THIRD_PARTY_NOTICES.txt); its own is MIT.
-        resize, normalise: as the checkpoints want their pictures.
+        resize, normalise: as the checkpoints expect their images.
         decode: the network's answer -> `boxes` [N, A, 4] xyxy and `scores` [N, A, C].
     """
 
@@ -220,9 +220,9 @@ def _file(detector: _Detector, size: str) -> tuple[str, str]:
 def card_for(name: str) -> ModelCard | None:
     """Write the card of one of LibreYOLO's detectors; None where it has no `name`.
 
-    Its hub says which sha256 its file has, and which licence the weights have. RTMDet's and YOLOX's pictures lie in the
+    Its hub says which sha256 its file has, and which licence the weights have. RTMDet's and YOLOX's images lie in the
     input's corner as in LibreYOLO, and YOLOv9's in its middle, as its authors trained it: LibreYOLO puts them there for
-    checkpoints that say so, and into the corner otherwise. Pictures that are made smaller are antialiased, which
+    checkpoints that say so, and into the corner otherwise. Images that are made smaller are antialiased, which
     LibreYOLO does for some models and not for others.
 
     Raises:

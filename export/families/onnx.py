@@ -48,7 +48,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     model, session = read(path, data_files(files))
     check_input(card, session, path)
     output = _chosen_output(card, session, path)
-    picture = session.get_inputs()[0].name
+    image = session.get_inputs()[0].name
     shape = one_by_one(session, [output], np.zeros((1, *_input_shape(card)), np.float32))[0].shape
     name = "alpha" if card.task == "segment" and shape[1:] == (1, card.recipe.height, card.recipe.width) else "logits"
     last, softmax = (bool(card.options.get(option)) for option in ("channels_last", "probabilities"))
@@ -57,7 +57,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
         answer = one_by_one(session, [output], x.transpose(0, 2, 3, 1) if last else x)[0]
         return {name: np.log(np.maximum(answer, _SMALLEST)) if softmax else answer}
 
-    module = keep(model, picture, {name: output})
+    module = keep(model, image, {name: output})
     if softmax:
         module = _logarithm(module)
     if last:
@@ -83,7 +83,7 @@ def check_input(card: ModelCard, session: InferenceSession, path: Path) -> None:
 
 
 def _input_shape(card: ModelCard) -> tuple[int, int, int]:
-    """Return the shape of one picture as the file takes it."""
+    """Return the shape of one image as the file takes it."""
     channels, size = 1 if card.normalise.channels == "grey" else 3, (card.recipe.height, card.recipe.width)
     return (*size, channels) if card.options.get("channels_last") else (channels, *size)
 

@@ -244,7 +244,7 @@ def _add(operator: Operator) -> Step:
 def _concatenate(operator: Operator) -> Step:
     options = operator.options(tflite.ConcatenationOptions)
     if options.Axis() not in {3, -1} or len(operator.graph.shape(operator.output)) != 4:
-        raise ExportError(f"{operator.where}: only channels of pictures can be concatenated, not axis {options.Axis()}")
+        raise ExportError(f"{operator.where}: only channels of images can be concatenated, not axis {options.Axis()}")
     return _Concatenate(operator.activation(options)), operator.inputs
 
 

@@ -62,7 +62,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
         )
     size, needed = (card.recipe.height, card.recipe.width), tuple(config.input_size[1:])
     if config.fixed_input_size and size != needed:
-        raise ExportError(f"{card.name}: {name} takes pictures of {needed} pixels, but the card's recipe gives {size}")
+        raise ExportError(f"{card.name}: {name} takes images of {needed} pixels, but the card's recipe gives {size}")
     state = read_state_dict(files["weights"])
     module = _load(name, state, len(read_labels(card.labels)), files["weights"])
     return Network(with_activation(module, *size), f"torch {torch.__version__}", versions={"timm": timm.__version__})
@@ -101,11 +101,11 @@ def describe(name: str) -> Description | None:
 def card_for(name: str) -> ModelCard | None:
     """Write the card of a pretrained model of timm's; None where timm has no `name`. Without a tag, its default's.
 
-    Files whose name ends in a hash come from their own address. All others lie on the Hugging Face Hub, which is asked
+    Files whose name ends in a hash come from their own address. All others are on the Hugging Face Hub, which is asked
     for their sha256.
 
     Raises:
-        ExportError: it has other classes than ImageNet's 1000, no classifier, or no weights; its pictures are cut in a
+        ExportError: it has other classes than ImageNet's 1000, no classifier, or no weights; its images are cut in a
             way that no recipe says; or the hub cannot be asked.
     """
     config = _config(name)
@@ -169,7 +169,7 @@ def _licence(config: PretrainedCfg, otherwise: str) -> Licence:
 
 
 def _recipe(name: str, config: PretrainedCfg) -> Recipe:
-    """How timm's evaluation resizes and cuts a picture, where it is one of ImageNet's classifiers."""
+    """How timm's evaluation resizes and cuts an image, where it is one of ImageNet's classifiers."""
     if config.num_classes != _CLASSES:
         what = f"{config.num_classes} classes" if config.num_classes else "no classifier, it only extracts features"
         raise ExportError(
@@ -184,9 +184,9 @@ def _recipe(name: str, config: PretrainedCfg) -> Recipe:
     if config.crop_mode == "squash" and config.crop_pct == 1:
         return Recipe(height, width, "stretch", interpolation=interpolation)
     raise ExportError(
-        f"{name}: its pictures of {height} x {width} pixels are cut by timm's crop mode {config.crop_mode!r} to "
+        f"{name}: its images of {height} x {width} pixels are cut by timm's crop mode {config.crop_mode!r} to "
         f"{config.crop_pct:.1%}, which no recipe of zooserve says. Write a card with the recipe that comes nearest "
-        '(`resize = "stretch"`, say), and evaluate it on pictures of your own'
+        '(`resize = "stretch"`, say), and evaluate it on images of your own'
     )
 
 

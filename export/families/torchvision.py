@@ -106,7 +106,7 @@ def card_for(name: str) -> ModelCard | None:
 
     Classifiers keep their evaluation preset. Segmenters were evaluated at a short side of 520 pixels and whatever long
     side; a served graph has one size, so they get a letterbox of 520 x 520, padded with the mean colour that
-    normalisation turns into zeros: no pixel of the picture is lost and the cost is bounded, but the short side of a 4:3
+    normalisation turns into zeros: no pixel of the image is lost and the cost is bounded, but the short side of a 4:3
     photo is 390 pixels, so small things are seen a quarter smaller than in the published evaluation.
 
     Its tolerance is 1e-3: deep networks add up float noise, and there is no file in which to raise it.

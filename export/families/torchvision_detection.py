@@ -26,7 +26,7 @@ from zoo.model_card import ModelCard, Normalise
 _COCO = "coco80"
 _SIDE = {"ssd300_vgg16": 300, "ssdlite320_mobilenet_v3_large": 320, "fasterrcnn_mobilenet_v3_large_320_fpn": 320}
 _FIXED = ("ssd",)  # whose anchors are made for one size
-_STRIDE = 32  # torchvision pads the others' pictures to a multiple of it
+_STRIDE = 32  # torchvision pads the others' images to a multiple of it
 _IMAGENET = Normalise((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 _NORMALISE = {
     "ssd300_vgg16": Normalise((122.99925, 116.9991, 103.9992), (1.0, 1.0, 1.0)),
@@ -112,14 +112,14 @@ def names() -> list[str]:
 def card_for(name: str) -> ModelCard | None:
     """Write the card of a detector from its default weights' metadata; None where torchvision has no `name`.
 
-    SSD and SSDlite keep their one size, to which torchvision stretches a picture. The others were evaluated at a short
+    SSD and SSDlite keep their one size, to which torchvision stretches an image. The others were evaluated at a short
     side of 800 pixels (320 for `..._320_fpn`) and whatever long side up to 1333; a served graph has one size, so they
     get a letterbox of 800 x 800 (320 x 320), padded with the mean colour that normalisation turns into zeros, as
     torchvision pads its batches. The cost is bounded, a quarter below that of a 4:3 photo in the published evaluation,
     and no pixel is lost, but the short side of such a photo is 600 pixels, so things are seen a quarter smaller. A card
     of one's own may say 1088 x 1088 to have them at their evaluated size.
 
-    Torchvision resizes detectors' pictures without antialiasing; the recipe has it, as all recipes do.
+    Torchvision resizes detectors' images without antialiasing; the recipe has it, as all recipes do.
 
     Its tolerances are 0.02 pixels for boxes and 1e-3 for scores: deep networks add up float noise, boxes multiply it by
     their size, and there is no file in which to raise it.

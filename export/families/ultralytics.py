@@ -62,7 +62,7 @@ def _network(card: ModelCard, layers: list[Any], path: Path) -> UltralyticsNetwo
     if height % stride or width % stride:
         raise ExportError(f"{card.name}: the network needs sides that {stride} divides, not {height} x {width}")
     if (takes := next(layers[0].parameters()).shape[1]) != channels:
-        raise ExportError(f"{path}: takes pictures of {takes} channels, but the card's have {channels}")
+        raise ExportError(f"{path}: takes images of {takes} channels, but the card's have {channels}")
     network = UltralyticsNetwork(layers, height, width).eval()
     with torch.no_grad():
         network(torch.zeros(1, channels, height, width))

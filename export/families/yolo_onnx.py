@@ -82,7 +82,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     What Ultralytics notes in the file goes before its shapes: another head is refused, and RT-DETR is that.
 
     An end-to-end file that chooses its objects by TopK over the anchors' class scores is cut before that choice, which
-    is seldom right for more than one picture; the head of every served graph makes the same one.
+    is seldom right for more than one image; the head of every served graph makes the same one.
 
     Raises:
         ExportError: not an ONNX file, another input than one float32 [N, 3, H, W] of the recipe's size, a batch size
@@ -96,7 +96,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     if (noted := notes.task(path)) not in {None, card.task}:
         raise ExportError(f"{path}: it is noted as a network that can {noted}, but {card.name} is to {card.task}")
     size = (card.recipe.height, card.recipe.width)
-    picture = session.get_inputs()[0].name
+    image = session.get_inputs()[0].name
     names = [output.name for output in session.get_outputs()]
     answers = one_by_one(session, names, np.zeros((1, 3, *size), np.float32))
     shapes = {name: answer.shape for name, answer in zip(names, answers, strict=True)}
@@ -107,7 +107,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     layout = _layout(card, shapes, raw, notes, path)
     if not layout.nms and not layout.unit and (scored := _scored_anchors(model)) is not None:
         raw["rows"] = scored
-        session = open_session(keep(model, picture, {name: name for name in raw.values()}).SerializeToString())
+        session = open_session(keep(model, image, {name: name for name in raw.values()}).SerializeToString())
         shape = one_by_one(session, [scored], np.zeros((1, 3, *size), np.float32))[0].shape
         layout = _per_class(card, shape, layout.parts.get("coefficients", 0), path)
     decode = _decode(layout, size)
@@ -118,7 +118,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
         decoded = decoding.run(None, {"decode/rows": published.pop("rows")})
         return dict(zip((output.name for output in decode.graph.output), decoded, strict=True)) | published
 
-    kept = keep(model, picture, raw)
+    kept = keep(model, image, raw)
     decode.ir_version = kept.ir_version
     network = compose.merge_models(kept, decode, [("rows", "decode/rows")])
     module = free_batch(network, size, path, one_by_one=bool(card.options.get("one_by_one")))

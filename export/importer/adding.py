@@ -27,7 +27,7 @@ from zoo.model_card import AnyCard, ModelCard, read_model_card, require_images
 from zoo.store import Store
 
 _CHECKPOINTS = {".pt", ".pth", ".safetensors", ".bin"}
-_PUBLISHED = {"onnx", "yolo_onnx"}  # families whose graphs are not ours
+_PUBLISHED = {"onnx", "yolo_onnx"}  # families whose graphs come from other exporters
 _NO_NAME = re.compile("[^a-z0-9_.-]+")
 
 
@@ -69,7 +69,7 @@ def propose(
     """Propose the card of a file: a library's checkpoint, Darknet's or Caffe's weights, or ONNX.
 
     Raises:
-        ExportError, CardError: the file, or what is said of it, does not do; the message says why.
+        ExportError, CardError: the file, or what is stated about it, cannot be used; the message says why.
     """
     if stated.task == "tensors":
         return draft_tensors(file, stated, sample)

@@ -1,6 +1,6 @@
 """Cards for checkpoints that are no graphs: Darknet's, Caffe's, Ultralytics', and those of a library's architectures.
 
-`commands.add` calls them; what the cfg or the library's own card of the architecture says need not be asked.
+Called by `export.importer.adding`. What the cfg or the library's card of the architecture says is taken from there.
 """
 
 import dataclasses
@@ -157,8 +157,8 @@ def draft_ultralytics(path: Path, stated: ImportOptions, scratch: Path) -> Draft
     """Propose the card of a checkpoint of Ultralytics', which knows its class names and its task.
 
     Raises:
-        ExportError: the extra `ultralytics` is not installed, the file wants code of its own, or it has other classes
-            than there are labels.
+        ExportError: the extra `ultralytics` is not installed, the file needs code that is not allowed, or it has other
+            classes than there are labels.
         CardError: the label file is missing or has an empty line.
     """
     model = read_model(path)

@@ -20,7 +20,7 @@ from export.importer.rows import choose_layout, counts
 from export.onnx_file.external import find_data_files
 from zoo.card import Licence, Recipe, Task
 from zoo.errors import ExportError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.labels import read_labels
 from zoo.model_card import AnyCard, ModelCard, Normalise, Source
 
@@ -133,12 +133,12 @@ def draft_onnx(path: Path, stated: ImportOptions, scratch: Path) -> Draft:
 
 
 def own_file(path: Path) -> Source:
-    """Point at a file where it lies."""
+    """The source of a local file."""
     return Source(file=str(path.absolute()), sha256=sha256_of(path), size=path.stat().st_size)
 
 
 def own_graph(path: Path) -> dict[str, Source]:
-    """Point at an ONNX file where it lies, and at the files beside it in which it keeps weights.
+    """The sources of a local ONNX file and of the files beside it in which it keeps weights.
 
     Raises:
         ExportError: one of them cannot be taken.
@@ -167,7 +167,7 @@ def _size(graph: Graph, stated: ImportOptions) -> tuple[tuple[int, int], str]:
     if noted is not None:
         return noted, "the file's note `imgsz`"
     raise ExportError(
-        f"{graph.path}: takes pictures of any size, but a served graph has one: say which it was trained for, "
+        f"{graph.path}: takes images of any size, but a served graph has one: say which it was trained for, "
         "such as --size 224 or --size 640x384 (width x height)"
     )
 
@@ -245,7 +245,7 @@ def _labels(
 
 
 def _classes(graph: Graph, task: Task, answers: Answers, output: str, size: tuple[int, int]) -> tuple[int, ...]:
-    """Return how many classes an output can be of, the likeliest first; none where its shape does not tell."""
+    """Return how many classes an output can be of, the likeliest first; none where its shape leaves it open."""
     shape = answers[output].shape
     if task == "classify":
         return (shape[1],)

@@ -35,7 +35,7 @@ class Graph:
         height, width: of the input in pixels, None where they are free.
         notes: what its exporter noted in it.
         normalises: the operators that normalise the input inside the graph (`Sub, Div`), or "".
-        full_scale: where it normalises, 255 or 1: the brightest pixel that it wants.
+        full_scale: where it normalises, 255 or 1: the brightest pixel that it expects.
     """
 
     path: Path
@@ -49,7 +49,7 @@ class Graph:
     full_scale: float
 
     def answers(self, height: int, width: int) -> dict[str, npt.NDArray[np.float32]]:
-        """Return its float outputs to one picture of noise in 0..1, by name.
+        """Return its float outputs to one image of noise in 0..1, by name.
 
         Raises:
             ExportError: it cannot run at that size.
@@ -80,7 +80,7 @@ def inspect(path: Path, layout: Layout | None = None) -> Graph:
         layout: of its input, where one knows better than its shape.
 
     Raises:
-        ExportError: not an ONNX file, an opset that cannot be used, or another input than one float32 picture of 1 or
+        ExportError: not an ONNX file, an opset that cannot be used, or another input than one float32 image of 1 or
             3 channels with a batch dimension of 1 or of any size.
     """
     model, session = read(path, find_data_files(path).values())
@@ -95,7 +95,7 @@ def inspect(path: Path, layout: Layout | None = None) -> Graph:
     if len(shape) == 3:
         raise ExportError(f"{shown}, without a batch dimension: export it with one, [N, {', '.join(map(str, shape))}]")
     if len(shape) != 4:
-        raise ExportError(f"{shown}, expected a batch of pictures, [N, 3, H, W] or [N, H, W, 3]")
+        raise ExportError(f"{shown}, expected a batch of images, [N, 3, H, W] or [N, H, W, 3]")
     if kind != "tensor(float)":
         raise ExportError(f"{shown}, expected float: export the network without its cast of the input")
     if isinstance(shape[0], int) and shape[0] != 1:
@@ -119,14 +119,14 @@ def inspect(path: Path, layout: Layout | None = None) -> Graph:
     )
 
 
-def _normalisation(model: ModelProto, picture: str) -> tuple[list[str], float]:
-    """Follow the input through what scales and shifts it: the operators, and the brightest pixel that they want.
+def _normalisation(model: ModelProto, image: str) -> tuple[list[str], float]:
+    """Return the operators that scale and shift the input, and the brightest pixel that they expect.
 
     Together they are y = scale * x + shift. Only pixels in 0..255 are divided by more than 10, or have a mean over 2.
     """
     operators: list[str] = []
     scale, shift = 1.0, 0.0
-    for node, constants in _chain(model, picture):
+    for node, constants in _chain(model, image):
         value = float(np.mean(constants[0])) if constants else 0.0
         match node.op_type:
             case "Sub":
@@ -147,14 +147,14 @@ def _normalisation(model: ModelProto, picture: str) -> tuple[list[str], float]:
     return operators, 255.0 if abs(scale) < 0.1 or abs(shift) > 2 * abs(scale) else 1.0
 
 
-def _chain(model: ModelProto, picture: str) -> Iterator[tuple[NodeProto, list[npt.NDArray[Any]]]]:
+def _chain(model: ModelProto, image: str) -> Iterator[tuple[NodeProto, list[npt.NDArray[Any]]]]:
     """The nodes that the input alone runs through, from the first on, with their constants."""
     constants = {x.name: numpy_helper.to_array(x) for x in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             constants[node.output[0]] = numpy_helper.to_array(helper.get_attribute_value(node.attribute[0]))
     while True:
-        users = [node for node in model.graph.node if picture in node.input]
+        users = [node for node in model.graph.node if image in node.input]
         if len(users) != 1:
             return
         given = [constants[name] for name in users[0].input if name in constants]
@@ -164,4 +164,4 @@ def _chain(model: ModelProto, picture: str) -> Iterator[tuple[NodeProto, list[np
         if not (arithmetic or kind in _PASSED or (kind == "BatchNormalization" and len(given) == 4)):
             return
         yield users[0], given
-        picture = users[0].output[0]
+        image = users[0].output[0]

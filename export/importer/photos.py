@@ -1,4 +1,4 @@
-"""The photos on which `zooserve add` tries a network: four of the samples, and those of its owner."""
+"""The photos on which `zooserve add` tries a network: four of the samples, and those of the user."""
 
 from collections.abc import Sequence
 from pathlib import Path

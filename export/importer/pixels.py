@@ -1,6 +1,6 @@
-"""Normalisations: what is said of them, and those that are to be tried where nothing is said.
+"""Normalisations: the stated one, or those to try where none is stated.
 
-`export.importer.draft` and `export.importer.checkpoint` ask; `export.importer.trial` chooses among those that remain.
+Called by `export.importer.draft` and `export.importer.checkpoint`; `export.importer.trial` chooses among several.
 """
 
 from collections.abc import Sequence

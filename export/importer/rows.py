@@ -30,7 +30,7 @@ _ORDER = (
 
 
 def counts(shape: tuple[int, ...], masks: int, size: tuple[int, int], notes: Notes) -> tuple[int, ...]:
-    """Return how many classes rows can be of, the likeliest first; none where their shape does not tell.
+    """Return how many classes rows can be of, the likeliest first; none where their shape leaves it open.
 
     Args:
         shape: of the rows, [N, ., .].

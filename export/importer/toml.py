@@ -1,4 +1,4 @@
-"""A model card as TOML, the way a person would write it: defaults are left out. `commands.add` writes it."""
+"""A model card as TOML, the way a person would write it: defaults are left out. Called by `export.importer.adding`."""
 
 import json
 from typing import Any

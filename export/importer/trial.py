@@ -1,7 +1,7 @@
-"""Which normalisation does a network want? The one with which it tells real photos apart, and mirrored ones not.
+"""Chooses a normalisation: with the right one a network distinguishes photos, and answers mirrored ones alike.
 
-`commands.add` tries those that a file leaves open. Networks are seldom so sure and so consistent of what they see
-through a wrong normalisation; a softmax that is saturated by pixels of a hundredfold size says the same of everything.
+`export.importer.adding` tries those that a file leaves open. With a wrong normalisation, networks are seldom as sure
+and as consistent; a softmax that is saturated by pixels of a hundredfold size says the same of everything.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ from zoo.model_card import ModelCard, Normalise
 from zoo.recipe import apply_exact
 
 Image8 = npt.NDArray[np.uint8]
-_CANDIDATES = 100  # boxes per picture that are looked at
+_CANDIDATES = 100  # boxes per image that are looked at
 _SAME = 0.5  # IoU of a box and its counterpart in the mirror
 _NOTHING = 0.05  # nats, or a score: networks whose weights are random stay below, trained ones reach ten times as much
 _EQUAL = 0.97  # of the best: what comes so close is as good
@@ -30,7 +30,7 @@ _EQUAL = 0.97  # of the best: what comes so close is as good
 def try_normalisations(
     card: ModelCard, network: Network, classes: int, candidates: Mapping[str, Normalise], photos: Sequence[Path]
 ) -> dict[str, float]:
-    """Judge each normalisation by a network's answers to sample photos, the owner's photos, and all of them mirrored.
+    """Judge each normalisation by a network's answers to sample photos, the user's photos, and all of them mirrored.
 
     Returns:
         By name, best first. For classifiers and masks, the mutual information, in nats, between the photo (or the
@@ -49,7 +49,7 @@ def try_normalisations(
 
 
 def undecided(judged: Mapping[str, float]) -> bool:
-    """Whether the network saw nothing through any normalisation, so that the trial says nothing about them."""
+    """Whether the network recognised nothing with any normalisation, so that the trial decides nothing."""
     return max(judged.values()) < _NOTHING
 
 
@@ -66,13 +66,13 @@ def _judged(card: ModelCard, reference: Reference, views: Sequence[tuple[Image8,
             np.mean([_sure_object(reference(a[None]), reference(b[None]), card.recipe.width) for a, b in views])
         )
     both = [(_distribution(reference, plain), _distribution(reference, mirrored)) for plain, mirrored in views]
-    items = [(plain + mirrored[..., ::-1]) / 2 for plain, mirrored in both]  # a picture's one item is its own mirror
+    items = [(plain + mirrored[..., ::-1]) / 2 for plain, mirrored in both]  # an image's one item is its own mirror
     means = np.concatenate([item.reshape(item.shape[0], -1) for item in items], axis=1)
     return float(_entropy(means.mean(1)) - _entropy(means).mean())
 
 
 def _distribution(reference: Reference, image: Image8) -> npt.NDArray[np.float64]:
-    """Return how likely each class is: [C, 1] for a picture, [C, h, w] for its pixels."""
+    """Return how likely each class is: [C, 1] for an image, [C, h, w] for its pixels."""
     raw = {name: value[0].double().numpy() for name, value in reference.raw(image[None]).items()}
     if "alpha" in raw:
         opacity: npt.NDArray[np.float64] = raw["alpha"].clip(0, 1)

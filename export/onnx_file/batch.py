@@ -21,8 +21,8 @@ class BatchError(ExportError):
 def free_batch(model: ModelProto, size: tuple[int, int], path: Path, *, one_by_one: bool = False) -> ModelProto:
     """Give any batch size to a graph with one input [N or 1, 3, H, W] and float outputs whose first dimension is N.
 
-    An exporter that was shown one picture writes its 1 into the shapes of `Reshape`; there it becomes ONNX's 0, "as it
-    was". Whether that was all is not guessed: the graph answers batches of 2 and 3 as it answers pictures one by one.
+    An exporter that was shown one image writes its 1 into the shapes of `Reshape`; there it becomes ONNX's 0, "as it
+    was". Whether that was all is not guessed: the graph answers batches of 2 and 3 as it answers images one by one.
 
     Args:
         model: left as it is.
@@ -35,15 +35,15 @@ def free_batch(model: ModelProto, size: tuple[int, int], path: Path, *, one_by_o
         BatchError: the graph answers larger batches otherwise, or not at all.
     """
     channels = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value or 3
-    pictures = np.random.default_rng(0).random((3, channels, *size), np.float32)
+    images = np.random.default_rng(0).random((3, channels, *size), np.float32)
     names = [output.name for output in model.graph.output]
-    expected = run_one_by_one(open_session(model.SerializeToString()), names, pictures)
+    expected = run_one_by_one(open_session(model.SerializeToString()), names, images)
     faults = []
     shapes = {name: one.shape for name, one in zip(names, expected, strict=True)}
     candidates = [_looped(model, shapes)] if one_by_one else [model, _with_free_shapes(model)]
     for candidate in candidates:
         freed = _declare_batch(candidate, shapes)
-        fault = _fault(freed, names, pictures, expected)
+        fault = _fault(freed, names, images, expected)
         if fault is None:
             return freed
         faults.append(fault)
@@ -129,17 +129,17 @@ def _constant(node: onnx.NodeProto) -> npt.NDArray[Any]:
 
 
 def _fault(
-    model: ModelProto, names: list[str], pictures: npt.NDArray[np.float32], expected: list[npt.NDArray[np.float32]]
+    model: ModelProto, names: list[str], images: npt.NDArray[np.float32], expected: list[npt.NDArray[np.float32]]
 ) -> str | None:
-    """Say what a graph does wrong with batches of 2 and 3 pictures, or None."""
+    """Say what a graph does wrong with batches of 2 and 3 images, or None."""
     try:
         session = open_session(model.SerializeToString())
-        picture = session.get_inputs()[0].name
+        image = session.get_inputs()[0].name
         for size in (2, 3):
-            answers = session.run(names, {picture: pictures[:size]})
+            answers = session.run(names, {image: images[:size]})
             for name, got, want in zip(names, answers, expected, strict=True):
                 if not _close(got, want[:size]):
-                    return f"it answers {size} pictures together otherwise than one by one, in {name!r}"
+                    return f"it answers {size} images together otherwise than one by one, in {name!r}"
     except Exception as error:  # ONNX Runtime's errors have no common base of use
         return str(error)
     return None

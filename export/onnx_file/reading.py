@@ -36,9 +36,9 @@ def open_session(model: Path | bytes) -> InferenceSession:
 def one_by_one(
     session: InferenceSession, outputs: list[str], x: npt.NDArray[np.float32]
 ) -> list[npt.NDArray[np.float32]]:
-    """Return the outputs for a batch [N, ...], computed one picture at a time: a graph may have no other batch size."""
-    picture = session.get_inputs()[0].name
-    answers = [session.run(outputs, {picture: x[i : i + 1]}) for i in range(len(x))]
+    """Return the outputs for a batch [N, ...], computed one image at a time: a graph may have no other batch size."""
+    image = session.get_inputs()[0].name
+    answers = [session.run(outputs, {image: x[i : i + 1]}) for i in range(len(x))]
     return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
 
 
@@ -49,7 +49,7 @@ def read(path: Path, data: Iterable[Path] = ()) -> tuple[ModelProto, InferenceSe
     (`half=True`) or float64: casts go around it.
 
     Raises:
-        ExportError: not an ONNX file, one whose weights lie in another that is not named, or not whole there, one that
+        ExportError: not an ONNX file, one whose weights are in a file that is not named or is incomplete, one that
             ONNX Runtime cannot run, or one whose opset is too old or too new.
     """
     model = load(path)
@@ -135,12 +135,12 @@ def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
             value.name = new
 
 
-def keep(model: ModelProto, picture: str, outputs: Mapping[str, str]) -> ModelProto:
-    """Keep what leads from the input `picture` to the tensors that `outputs` names, by the names that they shall have.
+def keep(model: ModelProto, image: str, outputs: Mapping[str, str]) -> ModelProto:
+    """Keep what leads from the input `image` to the tensors that `outputs` names, by the names that they shall have.
 
     Any tensor of the graph can be one. Inner names get a prefix, so that they cannot be taken for the new ones.
     """
-    kept = Extractor(model).extract_model([picture], list(outputs.values()))
+    kept = Extractor(model).extract_model([image], list(outputs.values()))
     kept = compose.add_prefix(kept, "published/")
     del kept.graph.value_info[:]  # shapes with the old batch size
     for value, (name, tensor) in zip(kept.graph.output, outputs.items(), strict=True):

@@ -1,6 +1,6 @@
 """Paddle's operators in torch. `OPERATORS` knows them by type; another one is an entry there.
 
-Each is a function of the operator and of its input tensors by parameter. What they mean is said in Paddle's operator
+Each is a function of the operator and of its input tensors by parameter. They are defined in Paddle's operator
 definitions (`paddle/phi/ops/yaml`); settings that would change the answer and are not known are refused.
 """
 
@@ -34,7 +34,7 @@ def _binary(function: Callable[[Any, Any], Any]) -> Function:
     def run(op: Operator, inputs: Inputs) -> list[Tensor]:
         x, y = inputs["X"][0], inputs["Y"][0]
         axis = op.settings.get("axis", -1)
-        if axis >= 0:  # where y's dimensions lie among x's; -1 is numpy's way
+        if axis >= 0:  # where y's dimensions lie among x's; -1 aligns as numpy does
             y = y.reshape(*y.shape, *[1] * (x.ndim - axis - y.ndim))
         return [function(x, y)]
 

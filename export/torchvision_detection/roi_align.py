@@ -1,6 +1,6 @@
 """RoIAlign over a feature pyramid with fixed shapes. `export.torchvision_detection.two_stage` calls it.
 
-Torchvision sorts the boxes by level, which gives each level a number of boxes that depends on the picture.
+Torchvision sorts the boxes by level, which gives each level a number of boxes that depends on the image.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ class PyramidRoIAlign(nn.Module):
     """Pools each box at its level of the pyramid, all levels laid out below each other on one sheet.
 
     One RoIAlign does for all levels: four, each on all boxes and all but one thrown away, would be four times the
-    work. Bilinear samples stay on their level, since boxes lie within the picture and two repeated columns and rows
+    work. Bilinear samples stay on their level, since boxes are within the image and two repeated columns and rows
     follow each level's last. RoIAlign counts samples beyond the last column or row as zero; only boxes under one cell
     wide have such samples, and there the level is constant, so the share of samples that do count makes it exact.
     """
@@ -59,12 +59,12 @@ class PyramidRoIAlign(nn.Module):
         maps = [F.pad(one, (0, 2, 0, 2), mode="replicate") for one in features[: self.levels]]
         sheet = torch.cat([F.pad(one, (0, width - one.shape[3])) for one in maps], dim=2)
         count = boxes.shape[1]
-        picture = torch.arange(boxes.shape[0], device=boxes.device)[:, None, None].expand(-1, count, 1)
+        image = torch.arange(boxes.shape[0], device=boxes.device)[:, None, None].expand(-1, count, 1)
         flat = boxes.flatten(0, 1)
         level = self.map_levels([flat])
         cells = flat * self.scales[level][:, None]
         down = self.tops[level][:, None] * self.tops.new_tensor([0.0, 1.0, 0.0, 1.0])
-        rois = torch.cat([picture.flatten(0, 1).float(), cells + down], dim=1)
+        rois = torch.cat([image.flatten(0, 1).float(), cells + down], dim=1)
         pooled: Tensor = roi_align(sheet, rois, self.output_size, 1.0, self.sampling_ratio)
         share = self._share(cells, self.ends[level])
         return pooled * share[:, 1, None, :, None] * share[:, 0, None, None, :]

@@ -49,7 +49,7 @@ def read_model(path: Path) -> nn.Module:
     refused = [name for name in refused if name != "builtins.getattr"]
     if refused:
         raise ExportError(
-            f"{path}: it wants {', '.join(refused)}, which no checkpoint of Ultralytics needs, so it was not read. Get "
+            f"{path}: it needs {', '.join(refused)}, which no checkpoint of Ultralytics needs, so it was not read. Get "
             "it from its publisher, or save the network again without them"
         )
     try:
@@ -101,4 +101,4 @@ def _method(owner: object, name: str) -> object:
         return getattr(type(owner), name).__get__(owner)
     if isinstance(owner, _Shell) and name in _METHODS:
         return getattr(owner.layer, name)
-    raise UnpicklingError(f"it wants {name!r} of a {type(owner).__name__}")
+    raise UnpicklingError(f"it needs {name!r} of a {type(owner).__name__}")

@@ -106,6 +106,7 @@ def _cards() -> Seeds:
 _FORMS = ("service.http.",)
 _GRPC = ("service.oip.", "service.grpc.")
 _V2 = ("service.oip.", "service.http.oip_body")
+_CARDS = ("zoo.card", "zoo.model_card", "zoo.served_card")
 _ALL = [
     *(_image(form) for form in ("jpeg", "png", "gif", "webp", "bmp", "tiff", "avif")),
     Target("oip_json", "/v2 bodies of JSON", protocols.read_json, protocols.json_seeds, _V2),

@@ -11,7 +11,7 @@ from loadtests.gpu.bench import Bench, Timing
 from loadtests.gpu.half import half
 from loadtests.gpu.nvml import Seen
 from loadtests.gpu.session import Model
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.store import Store
 
 _WARM_UP = 2.0  # seconds

@@ -16,7 +16,7 @@ from loadtests.loadgen.trial import Trial
 
 _UP, _DOWN = 1.3, 0.7  # how the search widens while every test came out the same
 _LEAST = 0.01  # share of the first guess below which it gives up
-_STEPS_DOWN = 12  # of the resolution, from what short tests found to what full ones confirm
+_STEPS_DOWN = 10  # from what short tests found to what full ones confirm
 _LARGEST_STEP = 0.25
 _QUERIES = 300  # that a short test sends at least: of fewer, the p99 is little else than the longest
 _CLEAR = 0.5  # share of the bound below which one short test is enough for a rate to be kept
@@ -123,11 +123,13 @@ class _Finder:
         return low
 
     def _confirm(self, rate: float) -> None:
-        """Go down from a rate until full tests keep one."""
+        """Go down from a rate until full tests keep one, in steps that grow; `_climb` finds what was passed over."""
+        step = self._search.resolution
         for _ in range(_STEPS_DOWN):
             if self._kept(rate, full=True):
                 return
-            rate *= 1 - self._search.resolution
+            rate *= 1 - step
+            step = min(2 * step, _LARGEST_STEP)
         raise _StopError("short tests kept a rate that full ones did not")
 
     def _climb(self) -> None:

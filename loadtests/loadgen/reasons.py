@@ -8,6 +8,7 @@ from loadtests.loadgen.trial import Trial
 
 _LATE_SHARE = 0.1  # of the bound that the senders may be late by, before they are named as a reason
 _LATE_MS = 10.0  # the same where there is no bound
+_LATE_LEAST = 1.0  # ms that are never named
 _BUSY = ("429", "503", "RESOURCE_EXHAUSTED")
 
 
@@ -94,7 +95,7 @@ def _queries(trial: Trial) -> Reason:
 
 
 def _late(trial: Trial) -> Reason | None:
-    limit = _LATE_SHARE * trial.spec.bound_ms if trial.spec.scenario == "Server" else _LATE_MS
+    limit = max(_LATE_LEAST, _LATE_SHARE * trial.spec.bound_ms) if trial.spec.scenario == "Server" else _LATE_MS
     if trial.late_ms <= limit or trial.spec.scenario == "Offline":
         return None
     words = f"the sender itself was late (p99 {trial.late_ms:.1f} ms), which the latencies contain"

@@ -7,7 +7,7 @@ from PIL import Image
 
 from service.commands.load import load_model
 from zoo import catalog
-from zoo.photos import fetch_photos
+from zoo.catalog import fetch_photos
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,7 @@ def loaded(models):
 
 @pytest.fixture
 def imagenet(tmp_path):
-    """Three pictures of ImageNet's validation set; their names end in their class ids."""
+    """Three images of ImageNet's validation set; their names end in their class ids."""
     photos = fetch_photos(progress=False)
 
     def make(**folders: str):

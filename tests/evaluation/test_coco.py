@@ -91,14 +91,14 @@ def test_a_file_that_is_not_cocos(street, loaded, tmp_path):
         read_coco(street, tmp_path / "x.json", loaded("yolov4_tiny").model.card)
 
 
-# ---- Files with two pictures of 20 x 20 pixels, a cat and a dog in each ----------------------------------------------
+# ---- Files with two images of 20 x 20 pixels, a cat and a dog in each ----------------------------------------------
 
 BOXES = {"cat": [5.0, 5.0, 10.0, 10.0], "dog": [1.0, 1.0, 3.0, 4.0]}
 SIDE = 20
 
 
 def truth_file(**changes) -> dict:
-    """A right file of two pictures; `changes` say how each annotation is made otherwise, from its number and itself."""
+    """A right file of two images; `changes` say how each annotation is made otherwise, from its number and itself."""
     file = {
         "images": [{"id": i, "file_name": f"{i}.png", "width": SIDE, "height": SIDE} for i in (1, 2)],
         "categories": [{"id": 7, "name": "cat"}, {"id": 9, "name": "dog"}],
@@ -251,7 +251,7 @@ def test_what_cannot_or_need_not_be_found_costs_nothing(judge, change, task, not
 
 def test_boxes_that_reach_out_of_their_pictures_are_told(judge):
     file = truth_file(annotations=lambda i, one: {"bbox": [15, 15, 25, 25] if i == 0 else one["bbox"]})
-    assert "1 boxes reach out of their pictures: `bbox` is [x, y, width, height]" in judge(file)[2].notes[-1]
+    assert "1 boxes reach out of their images: `bbox` is [x, y, width, height]" in judge(file)[2].notes[-1]
 
 
 def test_categories_of_one_name_are_one_class(judge):
@@ -308,7 +308,7 @@ def first(change: dict):
         (
             {"images": lambda i, one: {"width": 30}},
             "detect",
-            "are of 30 x 20 pixels, the picture has 20 x 20",
+            "are of 30 x 20 pixels, the image has 20 x 20",
         ),
         ({"annotations": lambda i, one: {"category_id": 7, "ignore": 1}}, "detect", "there is nothing to find"),
         ({"annotations": lambda i, one: {"bbox": [1, 1, 0, 0]}}, "detect", "holds no object of a class that"),
@@ -414,5 +414,5 @@ def test_nothing_found_is_no_ap(judge):
 
 
 def test_sizes_may_be_missing_but_not_wrong(judge):
-    with pytest.raises(DataError, match="of 20 x 20 pixels, the picture has 20 x 40, turned as its EXIF says"):
+    with pytest.raises(DataError, match="of 20 x 20 pixels, the image has 20 x 40, turned as its EXIF says"):
         judge(truth_file(), sizes={2: (20, 40)})

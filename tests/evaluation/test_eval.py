@@ -1,4 +1,4 @@
-"""`zooserve eval` on real models, pictures and datasets."""
+"""`zooserve eval` on real models, images and datasets."""
 
 import json
 

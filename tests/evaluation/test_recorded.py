@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from evaluation.dataset import DataError
 from evaluation.recorded import Recorded, read_recorded
+from zoo.catalog import fetch_photos
 from zoo.cli import main
-from zoo.photos import fetch_photos
 
 OPTIONS = {
     "mobilenet_v2": {"top_k": 5},
@@ -63,7 +63,7 @@ def test_eval_judges_them(imagenet, log, models):
     with_log = json.loads(evaluate(models, "mobilenet_v2", folder, "--answers", file, "--json").stdout)
     assert with_log["pictures"] == 2
     assert with_log["pixels"] == "recorded"
-    assert with_log["notes"][-1] == "answers of a server, to 2 of 3 pictures; the others are left out"
+    assert with_log["notes"][-1] == "answers of a server, to 2 of 3 images; the others are left out"
     paths[2].unlink()
     asked = json.loads(evaluate(models, "mobilenet_v2", folder, "--json").stdout)
     assert asked["scores"] == with_log["scores"]
@@ -80,7 +80,7 @@ def test_what_does_not_fit_is_refused(street, log, models, loaded, tmp_path):
     file = log("mobilenet_v2", paths[1:])
     done = evaluate(models, "mobilenet_v2", folder.parent, "--answers", file)
     assert done.exit_code != 0
-    assert "none to these 1 pictures" in str(done.exception or done.output) + done.output
+    assert "none to these 1 images" in str(done.exception or done.output) + done.output
     done = evaluate(models, "mobilenet_v2", folder.parent, "--answers", file, "--attack", "fgsm")
     assert done.exit_code == 2
     assert "one of the two" in done.output

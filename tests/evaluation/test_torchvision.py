@@ -6,7 +6,7 @@ from PIL import Image
 from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 
 from zoo import catalog
-from zoo.photos import fetch_photos
+from zoo.catalog import fetch_photos
 from zoo.sources import fetch_all
 
 PHOTOS = ("chelsea", "coffee", "imagenet_00_243", "imagenet_13_471", "retina", "hubble_deep_field")

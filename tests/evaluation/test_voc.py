@@ -65,7 +65,7 @@ def test_the_models_own_masks_are_perfect(street, loaded, masks, model, mode):
     ("mask", "message"),
     [
         (Image.new("L", (600, 400), 21), "has the class id 21, and the model has 21 labels"),
-        (Image.new("L", (60, 40)), "has 60 x 40 pixels, its picture 600 x 400"),
+        (Image.new("L", (60, 40)), "has 60 x 40 pixels, its image 600 x 400"),
         (Image.new("RGB", (600, 400)), "has the mode RGB; expected class ids"),
     ],
 )
@@ -74,5 +74,5 @@ def test_a_mask_that_does_not_fit(street, loaded, tmp_path, mask, message):
     (tmp_path / "masks").mkdir()
     mask.save(tmp_path / "masks" / "coffee.png")
     dataset = read_voc(street, tmp_path / "masks", loaded_model.card)
-    with pytest.raises(DataError, match=rf"none of 1 pictures could be judged; coffee\.png: .*{message}"):
+    with pytest.raises(DataError, match=rf"none of 1 images could be judged; coffee\.png: .*{message}"):
         judge_all(predictor, loaded_model, dataset.examples, dataset.judge, threads=1)

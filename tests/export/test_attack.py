@@ -23,7 +23,7 @@ def lenet(models):
 
 @pytest.fixture(scope="module")
 def digits():
-    """200 of MNIST's test pictures, uint8 [200, 28, 28, 3], and their class ids."""
+    """200 of MNIST's test images, uint8 [200, 28, 28, 3], and their class ids."""
     files = catalog.dataset("mnist")
     pixels = np.fromfile(files["test_images"], np.uint8, offset=16).reshape(-1, 28, 28, 1)[::50]
     return pixels.repeat(3, axis=3), np.fromfile(files["test_labels"], np.uint8, offset=8)[::50].astype(np.int64)

@@ -42,5 +42,5 @@ def test_the_network_finds_what_the_card_expects(name):
     reference = Reference(card, build(card, files(name)), len(labels))
     for photo in {expected.photo for expected in card.expect}:
         opened = open_photo(photo, catalog.sample(photo, progress=False))
-        answer = reference(np.stack([apply_exact(card.recipe, opened.picture)]))
+        answer = reference(np.stack([apply_exact(card.recipe, opened.image)]))
         assert golden_answer(card, labels, opened, answer).predictions  # raises where the card expects something else

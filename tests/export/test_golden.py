@@ -1,4 +1,4 @@
-"""Golden answers: predictions on the picture itself, and what a card expects of them."""
+"""Golden answers: predictions on the image itself, and what a card expects of them."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from export.golden import Photo, golden_answer, on_picture, predictions
+from export.golden import Photo, golden_answer, on_image, predictions
 from zoo import catalog
 from zoo.card import Recipe
 from zoo.errors import ExportError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.labels import read_labels
 from zoo.model_card import Expectation
 from zoo.recipe import placement
@@ -77,7 +77,7 @@ def test_a_masks_border_is_not_part_of_the_picture(width, height):
     left, top = int(where.offset_x), int(where.offset_y)
     mask = np.zeros((64, 96), np.uint8)
     mask[top : top + round(height * where.scale_y), left : left + round(width * where.scale_x)] = 1
-    got = on_picture(mask, where)
+    got = on_image(mask, where)
     assert got.shape == (height, width)
     assert got.all()
 
@@ -160,7 +160,7 @@ def test_instances_have_the_areas_of_their_masks(make_card):
             "segment",
             Expectation("coffee", "cat", area=(0.1, 0.9)),
             {"mask": np.full((1, 64, 96), 8, np.uint8)},
-            "'cat' on 10% to 90% of the picture, but the network found cat 1.000",
+            "'cat' on 10% to 90% of the image, but the network found cat 1.000",
         ),
         ("segment", Expectation("coffee", "dog"), {"mask": np.full((1, 64, 96), 8, np.uint8)}, "'dog' on 1% to 100%"),
         ("segment", Expectation("coffee", "dog", 0.8), instances((12, 0.9, [0, 0, 96, 32], [0, 1])), None),
@@ -175,7 +175,7 @@ def test_instances_have_the_areas_of_their_masks(make_card):
             "segment",
             Expectation("coffee", "dog", 0.8, (0.6, 1)),
             instances((12, 0.9, [0, 0, 96, 32], [0, 1])),
-            "'dog' with a score of at least 0.8 on 60% to 100% of the picture, but the network found dog 0.900",
+            "'dog' with a score of at least 0.8 on 60% to 100% of the image, but the network found dog 0.900",
         ),
     ],
 )

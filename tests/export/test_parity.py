@@ -89,7 +89,7 @@ def test_of_equal_boxes_the_nearest_coefficients_count():
         ("probabilities", np.float32([[0.5, 0.5]]), np.float32([[0.75, 0.25]]), 0.25),
         ("mask", np.uint8([[[0, 8], [8, 8]]]), np.uint8([[[0, 8], [8, 20]]]), 0.25),
         ("alpha", np.uint8([[[0, 255], [7, 9]]]), np.uint8([[[0, 254], [7, 8]]]), 0.5),
-        # each picture's map by its own scale
+        # each image's map by its own scale
         ("activation", np.float32([[[1, -4]], [[100, 0]]]), np.float32([[[1, -3]], [[101, 0]]]), 0.25),
         ("activation", np.float32([[[0, 0]]]), np.float32([[[0, 0]]]), 0),
         ("logits", np.float32([[100, -50], [1, 1]]), np.float32([[100, -40], [1, 1]]), 0.1),
@@ -124,7 +124,7 @@ def test_every_picture_is_in_a_batch(count, size):
 
 @pytest.fixture
 def case(make_card, make_net, pictures, tmp_path):
-    """A converted classifier: its card, its network, its file, real pictures and the reference's answers."""
+    """A converted classifier: its card, its network, its file, real images and the reference's answers."""
     card = make_card("classify")
     images = pictures(card.recipe, "chelsea", "coffee", "rocket", "astronaut")
     network = Network(make_net("classify", 10), "torch")

@@ -12,7 +12,7 @@ from export.families.torchvision import card_for
 from export.pipeline import export_model
 from zoo import catalog
 from zoo.errors import CardError, ExportError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.model_card import Expectation, Source
 from zoo.recipe import apply_exact
 from zoo.sources import address

@@ -7,7 +7,7 @@ import pytest
 
 from export import provenance
 from export.provenance import describe, fingerprint, is_current
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.model_card import Normalise, Source
 from zoo.served_card import Golden, Output, Parity, ServedCard
 from zoo.store import Store

@@ -133,7 +133,7 @@ def no_network(owner: Owner) -> list[object]:
 
 
 def graph(owner: Owner, shape: list[int | str], opset: int = 20) -> Path:
-    """Softmax over the mean of a picture's pixels: a classifier of three classes."""
+    """Softmax over the mean of an image's pixels: a classifier of three classes."""
     rank = len(shape)
     batch = shape[:1] if rank == 4 else []
     nodes = [
@@ -187,8 +187,8 @@ CASES = {
     cfg_of_other_weights: r"tiny\.weights: \[convolutional\] at line \d+ .*; the file .* belongs to another cfg$",
     labels_of_another_length: r"size mismatch for classifier\.1\.weight: .* class for each of the card's labels: has",
     licence_not_accepted: r"its weights under AGPL-3\.0-only\. Read what .* with --accept-license AGPL-3\.0-only$",
-    pickle_with_code: r"net\.pth: .* it wants posix\.system\. Save the network's `state_dict\(\)` instead$",
-    torch_pickle_with_code: r"net\.pth: .* it wants posix\.system\. Save the network's `state_dict\(\)` instead$",
+    pickle_with_code: r"net\.pth: .* it needs posix\.system\. Save the network's `state_dict\(\)` instead$",
+    torch_pickle_with_code: r"net\.pth: .* it needs posix\.system\. Save the network's `state_dict\(\)` instead$",
     nothing_in_the_file: r"net\.pth is empty: copy it, or export it, again$",
     folder_for_a_file: r"there is no file .*net\.pth: correct `file` in the card, or put the file there$",
     another_file: r"net\.pth is not the file that the card names: its sha256 is f41f.*, expected 0{64}\. If ",

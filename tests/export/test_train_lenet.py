@@ -1,4 +1,4 @@
-"""The training script on a few of the real pictures. The committed checkpoint is tested with its family."""
+"""The training script on a few of the real images. The committed checkpoint is tested with its family."""
 
 import json
 

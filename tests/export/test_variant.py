@@ -15,10 +15,10 @@ from export.provenance import is_variant_current
 from export.variant import export_variant
 from zoo import catalog
 from zoo.card import Bound
+from zoo.catalog import fetch_photos
 from zoo.commands import show
 from zoo.errors import ExportError, StoreError
-from zoo.hashing import sha256_of
-from zoo.photos import fetch_photos
+from zoo.files import sha256_of
 from zoo.store import Store, verify_folder
 
 
@@ -98,7 +98,7 @@ def test_what_calibrates_and_what_is_compared_have_no_picture_in_common(store, m
 
 def test_a_variant_that_is_otherwise_in_a_batch_is_not_published(store, monkeypatch):
     def broken(path):
-        """A graph whose answers are those of the batch's first picture."""
+        """A graph whose answers are those of the batch's first image."""
         model = to_fp16(path)
         softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
         first = onnx.helper.make_tensor("first", onnx.TensorProto.INT64, [1], [0])

@@ -14,7 +14,7 @@ from service.metrics import Metrics
 from service.models.repository import Repository
 from service.settings import Settings
 from tests.conftest import serving
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.served_card import read_served_card, write_served_card
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from zoo import catalog
 from zoo.errors import SourceError, UnknownModelError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.labels import read_labels
 
 DIGITS = [name for name in catalog.samples() if name.startswith("digit_")]
@@ -53,13 +53,13 @@ def test_a_photo_is_what_its_entry_says(name):
 
 @pytest.mark.parametrize("name", DIGITS)
 def test_a_digit_is_the_one_that_its_name_says(name):
-    picture = catalog.samples()[name].picture
-    files = catalog.dataset(picture.dataset)
-    assert np.fromfile(files["test_labels"], np.uint8, offset=8)[picture.item] == int(name.removeprefix("digit_"))
+    place = catalog.samples()[name].image
+    files = catalog.dataset(place.dataset)
+    assert np.fromfile(files["test_labels"], np.uint8, offset=8)[place.item] == int(name.removeprefix("digit_"))
     with Image.open(catalog.sample(name)) as image:
         pixels = np.asarray(image)
     all_pixels = np.fromfile(files["test_images"], np.uint8, offset=16).reshape(-1, 28, 28)
-    np.testing.assert_array_equal(pixels, all_pixels[picture.item])
+    np.testing.assert_array_equal(pixels, all_pixels[place.item])
     before = catalog.sample(name).read_bytes()
     assert catalog.sample(name).read_bytes() == before
 
@@ -83,7 +83,7 @@ def test_unknown_photos_and_datasets():
 
 
 def test_a_picture_beyond_the_file_is_an_error(monkeypatch):
-    beyond = catalog.Sample("?", "?", "?", picture=catalog.Picture("mnist", "test_images", 10_000))
+    beyond = catalog.Sample("?", "?", "?", image=catalog.DatasetImage("mnist", "test_images", 10_000))
     monkeypatch.setattr(catalog, "samples", lambda: {"digit": beyond})
-    with pytest.raises(SourceError, match="holds no picture number 10000"):
+    with pytest.raises(SourceError, match="holds no image number 10000"):
         catalog.sample("digit")

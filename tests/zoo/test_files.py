@@ -4,8 +4,7 @@ import os
 
 import pytest
 
-from zoo.files import open_regular, read_regular, shown
-from zoo.hashing import sha256_of
+from zoo.files import open_regular, read_regular, sha256_of, shown
 
 
 @pytest.mark.parametrize(

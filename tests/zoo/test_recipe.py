@@ -35,7 +35,7 @@ def photo() -> Image.Image:
 @settings(max_examples=60, deadline=None)
 @given(recipes(), st.integers(8, 400), st.integers(8, 400))
 def test_pixels_are_where_placement_says(recipe, width, height):
-    """In a picture whose red grows with x and whose green grows with y, a pixel's colour is its place."""
+    """In an image whose red grows with x and whose green grows with y, a pixel's colour is its place."""
     ramp = np.zeros((height, width, 3), np.uint8)
     ramp[:, :, 0] = (np.arange(width) + 0.5) * 255 / width
     ramp[:, :, 1] = ((np.arange(height) + 0.5) * 255 / height)[:, None]
@@ -45,7 +45,7 @@ def test_pixels_are_where_placement_says(recipe, width, height):
     where = placement(recipe, width, height)
     x = (np.arange(recipe.width) + 0.5 - where.offset_x) / where.scale_x
     y = (np.arange(recipe.height) + 0.5 - where.offset_y) / where.scale_y
-    # Away from the border (two source pixels for the filter, or two of a reduced picture), where nothing is cut off.
+    # Away from the border (two source pixels for the filter, or two of a reduced image), where nothing is cut off.
     margin_x, margin_y = 2 * max(1, 1 / where.scale_x), 2 * max(1, 1 / where.scale_y)
     inner_x, inner_y = (x > margin_x) & (x < width - margin_x), (y > margin_y) & (y < height - margin_y)
     inner = np.ix_(inner_y, inner_x)
@@ -113,7 +113,7 @@ def test_letterbox_centres_the_whole_picture(size, scaled, offset):
 
 
 def test_letterbox_top_left_pads_right_and_bottom():
-    """YOLOX's own preprocessing: the resized picture in the corner of a canvas of grey 114."""
+    """YOLOX's own preprocessing: the resized image in the corner of a canvas of grey 114."""
     recipe = Recipe(416, 416, "letterbox_top_left")
     image = Image.open(catalog.sample("coffee")).convert("RGB")
     expected = Image.new("RGB", (416, 416), (114, 114, 114))

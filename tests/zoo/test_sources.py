@@ -85,7 +85,7 @@ def test_a_later_run_resumes_what_an_earlier_one_left(server, cache):
     server.files["/net.pth"] = BODY
     server.break_after = [400_000, 0, 0, 0]
     source = Source(url=f"{server.url}/net.pth", sha256=DIGEST)
-    with pytest.raises(SourceError, match=r"broke off after \d+ bytes.*Try again: it goes on from there"):
+    with pytest.raises(SourceError, match=r"broke off after \d+ bytes.*Try again: it continues from there"):
         fetch(source)
     assert fetch(source).read_bytes() == BODY
     assert start(server.seen[-1][1]) > 300_000

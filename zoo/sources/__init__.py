@@ -1,6 +1,6 @@
 """Files by source and sha256: `fetch` brings one, `fetch_all` those of a card.
 
-A file that was fetched once lies in the cache, `$ZOOSERVE_CACHE` or the user's cache folder, under its sha256 (see
+A file that was fetched is kept in the cache, `$ZOOSERVE_CACHE` or the user's cache folder, under its sha256 (see
 `zoo.sources.cache`), and is checked again whenever it is used. `export` calls this for checkpoints, `zoo.catalog` for
 sample photos and datasets.
 """
@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlsplit
 
 from zoo.errors import SourceError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.model_card import Source
 from zoo.sources.cache import Cache
 from zoo.sources.http import download, without_credentials

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.model_card import Source
 
 

@@ -21,12 +21,12 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
 from zoo.errors import SourceError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 
 _CHUNK = 1 << 16
 _TIMEOUT = (10, 60)  # seconds to connect, and between two chunks
 LARGEST_FILE = 4_000_000_000
-"""Bytes of a file whose size nobody has said: twice what an ONNX file can have."""
+"""Limit in bytes of a file whose size is not known: twice what an ONNX file can have."""
 _LARGEST_ANSWER = 64_000_000  # bytes of an answer that is kept in memory, such as an index's list of files
 _LONGEST_WAIT = 30.0  # seconds
 _FRUITLESS = 3  # a download that breaks off is resumed until so many attempts in a row brought nothing
@@ -155,7 +155,7 @@ def _complete(session: requests.Session, url: str, part: Path, label: str, most:
             if fruitless == _FRUITLESS:
                 raise SourceError(
                     f"the download of {without_credentials(url)} broke off after {_size(part)} bytes "
-                    f"({_reason(error)}). Try again: it goes on from there"
+                    f"({_reason(error)}). Try again: it continues from there"
                 ) from error
         else:
             return

@@ -55,7 +55,7 @@ class _CardData(Struct):
 
 
 class _Model(Struct, rename="camel"):
-    """What https://huggingface.co/docs/hub/api tells of a model, as far as it is needed here."""
+    """The fields of a model in https://huggingface.co/docs/hub/api that are needed here."""
 
     sha: str
     siblings: list[_Sibling]

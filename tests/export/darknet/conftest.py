@@ -130,7 +130,7 @@ NAMES = tuple(_LAYERS)
 
 
 def write_network(name: str, folder: Path) -> tuple[Path, Path, np.ndarray]:
-    """Write cfg and weights of a network into `folder`; the third is a picture, float32 [3, 64, 64]."""
+    """Write cfg and weights of a network into `folder`; the third is an image, float32 [3, 64, 64]."""
     cfg, weights = folder / f"{name}.cfg", folder / f"{name}.weights"
     net = _section("net", batch=64, width=SIDE, height=SIDE, channels=3, learning_rate=0.001, policy="constant")
     cfg.write_text(net + _LAYERS[name])

@@ -40,7 +40,7 @@ class Detection(ctypes.Structure):
 
 
 def answer(library: ctypes.CDLL, cfg: Path, weights: Path, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All candidates of one picture: boxes, xyxy in input pixels, and scores."""
+    """All candidates of one image: boxes, xyxy in input pixels, and scores."""
     floats, integers = ctypes.POINTER(ctypes.c_float), ctypes.POINTER(ctypes.c_int)
     library.load_network_custom.restype = ctypes.c_void_p
     library.get_network_boxes.restype = ctypes.POINTER(Detection)

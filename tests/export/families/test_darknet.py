@@ -54,7 +54,7 @@ def test_yolov4_tiny_finds_the_object(card, files, photo, label, score, box):
     ("change", "message"),
     [
         ({"options": {"score": 0.5}}, r"sources `cfg` and `weights` and no options, but this one has .* \['score'\]"),
-        ({"normalise": Normalise(channels="grey")}, "takes pictures of 3 channels, but the card's have 1"),
+        ({"normalise": Normalise(channels="grey")}, "takes images of 3 channels, but the card's have 1"),
         ({"recipe": Recipe(400, 400, "stretch")}, r"\[route\] joins layers of different height or width: .* 25 x 25"),
     ],
 )

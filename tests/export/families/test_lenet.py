@@ -1,4 +1,4 @@
-"""The committed LeNet-5 on all of MNIST's test pictures, and on what users post: digits of any size."""
+"""The committed LeNet-5 on all of MNIST's test images, and on what users post: digits of any size."""
 
 import json
 
@@ -13,7 +13,7 @@ from export.train_lenet import accuracy, read_mnist
 from zoo import catalog
 from zoo.card import Recipe
 from zoo.errors import ExportError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.model_card import Normalise
 from zoo.recipe import apply_exact
 from zoo.sources import fetch_all

@@ -146,7 +146,7 @@ def test_without_a_route_to_the_hub(monkeypatch, tmp_path):
 
 
 def pairs_of(card: ModelCard, network: torch.nn.Module, picture: Image.Image, *, best: bool):
-    """All (box, class) pairs of a picture as ours has them: boxes xyxy in its pixels, scores, classes; best first."""
+    """All (box, class) pairs of an image as ours has them: boxes xyxy in its pixels, scores, classes; best first."""
     where = placement(card.recipe, *picture.size)
     pixels = torch.from_numpy(apply_exact(card.recipe, picture).copy()[None])
     with torch.no_grad():

@@ -114,7 +114,7 @@ def test_of_several_outputs_the_card_chooses(make_card, save):
                     helper.make_node("MatMul", ["one", "w"], ["y"]),
                 ]
             },
-            "has its batch size built in, .*: it answers 2 pictures together otherwise than one by one, in 'logits'",
+            "has its batch size built in, .*: it answers 2 images together otherwise than one by one, in 'logits'",
         ),
         ({"opset": 40}, "opset 40 is too new to be run here, export it again with opset_version=20"),
         (

@@ -259,7 +259,7 @@ def test_no_route_to_the_hub(monkeypatch, tmp_path):
         ({"options": {"architecture": "resnet18"}}, r"is no checkpoint of resnet18\. .*Missing key\(s\) in state_dict"),
         (
             {"options": {"architecture": "vit_tiny_patch16_224"}},
-            r"takes pictures of \(224, 224\) pixels, .* \(160, 160\)",
+            r"takes images of \(224, 224\) pixels, .* \(160, 160\)",
         ),
         ({"labels": "coco80"}, r"is no checkpoint of test_resnet\.r160_in1k\. .*size mismatch for fc\.weight"),
     ],

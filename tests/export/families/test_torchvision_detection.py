@@ -19,7 +19,7 @@ from export.families.torchvision_detection import build, card_for, names
 from export.heads import Pixels, candidates
 from export.pipeline import export_model
 from zoo.errors import ExportError
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.labels import read_labels
 from zoo.model_card import ModelCard, Source
 from zoo.sources import fetch_all

@@ -82,7 +82,7 @@ def test_the_masks_of_yolo11n_seg_fill_their_boxes(served, pictures, row, label)
         ({"task": "segment"}, r"yolov8n\.pt: the network ends in Detect, .* task detect; yolov8n is .* task segment"),
         ({"task": "classify"}, "is a card for the task classify"),
         ({"options": {"end2end": True}}, r"has the source `weights` and no options, .* \['end2end'\]"),
-        ({"normalise": Normalise(channels="grey")}, "takes pictures of 3 channels, but the card's have 1"),
+        ({"normalise": Normalise(channels="grey")}, "takes images of 3 channels, but the card's have 1"),
         ({"recipe": Recipe(600, 640, "letterbox")}, "needs sides that 32 divides, not 600 x 640"),
     ],
 )

@@ -58,7 +58,7 @@ def save(tmp_path):
 
 
 def published(files, x):
-    """What the file itself answers, one picture at a time, by name."""
+    """What the file itself answers, one image at a time, by name."""
     session = onnxruntime.InferenceSession(files["weights"])
     names = [output.name for output in session.get_outputs()]
     answers = [session.run(names, {session.get_inputs()[0].name: one[None]}) for one in x]
@@ -159,7 +159,7 @@ def test_of_several_outputs_the_card_chooses(make_card, save):
 
 
 def found(answer, row, score=0.5):
-    """Boxes, scores and classes of one picture over a score, after NMS."""
+    """Boxes, scores and classes of one image over a score, after NMS."""
     sure = answer["scores"][row] >= score
     boxes, scores, classes = (torch.from_numpy(answer[k][row][sure]) for k in ("boxes", "scores", "classes"))
     keep = batched_nms(boxes, scores, classes, 0.45)

@@ -14,7 +14,7 @@ FLOAT = TensorProto.FLOAT
 
 @pytest.fixture
 def make_onnx(tmp_path):
-    """Write a file: constant nodes, then a pooling that ends in `classes` numbers per picture, by default [N, 4]."""
+    """Write a file: constant nodes, then a pooling that ends in `classes` numbers per image, by default [N, 4]."""
 
     def make(shape=("N", 3, 32, 32), nodes=(), constants=None, *, kind=FLOAT, outputs=("y",), notes=None, opset=20):
         last = nodes[-1].output[0] if nodes else "x"

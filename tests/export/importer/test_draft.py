@@ -84,7 +84,7 @@ def test_a_softmax_at_the_end_and_channels_last_become_options(my_onnx, import_o
         ({}, {"labels": 5}, r"names\.txt has 5 labels, but the output 'y' \[1, 4\] has 4 classes"),
         ({"notes": NOTES}, {"labels": 3}, "has 3 labels, but .* has 4 classes"),
         ({"notes": NOTES | {"names": "{0: 'a', 2: 'b'}"}}, {}, "its note `names` is .*: --labels names.txt"),
-        ({"shape": ("N", 3, "H", "W")}, {"labels": 4}, "takes pictures of any size.* --size 224"),
+        ({"shape": ("N", 3, "H", "W")}, {"labels": 4}, "takes images of any size.* --size 224"),
         ({}, {"labels": 4, "size": (64, 64)}, "its input is 32 x 32 pixels, so --size cannot be 64x64"),
         ({}, {"labels": 4, "task": "detect"}, "a model that can detect answers all boxes"),
         ({"outputs": ("y", "z")}, {"labels": 4}, "which of its outputs is the answer.*--output y"),

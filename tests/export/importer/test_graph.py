@@ -106,7 +106,7 @@ def test_a_division_by_zero_is_no_normalisation(make_onnx):
         ({"shape": (4, 3, 32, 32)}, "in batches of exactly 4: export it with a free batch size"),
         ({"shape": ("N", 3, 32, 32), "kind": TensorProto.UINT8}, "takes uint8 .* expected float"),
         ({"shape": ("N", 5, 32, 32)}, "NCHW with 5 channels, expected 3"),
-        ({"shape": ("N", 32)}, "expected a batch of pictures"),
+        ({"shape": ("N", 32)}, "expected a batch of images"),
         ({"opset": 99}, "opset 99 is too new"),
     ],
 )

@@ -39,7 +39,7 @@ def library(name):
 @pytest.mark.parametrize("reader", [read_model, read_state_dict])
 def test_code_is_named_and_not_run(reader, tmp_path):
     torch.save({"model": nn.Linear(2, 2), "x": Calls(os.system, f"touch {tmp_path}/run")}, tmp_path / "net.pt")
-    with pytest.raises(ExportError, match=r"net\.pt: .*it wants .*posix\.system"):
+    with pytest.raises(ExportError, match=r"net\.pt: .*it needs .*posix\.system"):
         reader(tmp_path / "net.pt")
     assert [file.name for file in tmp_path.iterdir()] == ["net.pt"]
 
@@ -51,9 +51,9 @@ def test_code_is_named_and_not_run(reader, tmp_path):
         (lambda: Calls(library("ultralytics.nn.tasks.DetectionModel"), {"nc": 1}), "it calls .*DetectionModel"),
         (lambda: Calls(library("ultralytics.nn.tasks.parse_model"), {}, 3), "no layer ultralytics.*parse_model"),
         (lambda: Calls(nn.modules.utils.consume_prefix_in_state_dict_if_present, {}, ""), "no layer .*consume_prefix"),
-        (lambda: Calls(getattr, nn.Linear(2, 2), "load_state_dict"), "it wants 'load_state_dict' of a Linear"),
-        (lambda: Calls(getattr, nn.Linear, "__init__"), "it wants '__init__' of a _Shell"),
-        (lambda: Calls(eval, "1 + 1"), r"it wants builtins\.eval"),
+        (lambda: Calls(getattr, nn.Linear(2, 2), "load_state_dict"), "it needs 'load_state_dict' of a Linear"),
+        (lambda: Calls(getattr, nn.Linear, "__init__"), "it needs '__init__' of a _Shell"),
+        (lambda: Calls(eval, "1 + 1"), r"it needs builtins\.eval"),
         (lambda: Calls(library("ultralytics.utils.downloads.safe_download"), "x"), "it holds a _Placeholder"),
         (lambda: {"model": {"weight": torch.zeros(2)}}, "expected a network under `ema` or `model`, .* holds a dict"),
     ],
@@ -86,6 +86,6 @@ def test_other_files_are_refused(content, tmp_path):
 
 def test_other_families_say_who_reads_such_files():
     path = fetch_all(catalog.find("yolov8n").sources, progress=False)["weights"]
-    message = r"it wants torch\.nn\.modules.*, ultralytics\.nn\..* the family `ultralytics` reads such files"
+    message = r"it needs torch\.nn\.modules.*, ultralytics\.nn\..* the family `ultralytics` reads such files"
     with pytest.raises(ExportError, match=message):
         read_state_dict(path)

@@ -93,7 +93,7 @@ def test_a_machine_that_is_never_quiet_is_measured_all_the_same():
     assert 187 / 1.03 < found.rate <= 187
     quiet = Server(187.0)
     find_capacity(quiet.conduct, SPEC, Search(repeats=2))
-    assert len(server.specs) == len(quiet.specs) + 4
+    assert len(quiet.specs) < len(server.specs) <= len(quiet.specs) + 4
     assert all(trial.disturbance == LOUD for trial in found.proofs)
 
 

@@ -19,7 +19,7 @@ from pycocotools import mask as coco
 from service.vision import masks
 from tests.conftest import serving
 from zoo.card import Licence, Recipe
-from zoo.hashing import sha256_of
+from zoo.files import sha256_of
 from zoo.served_card import Golden, Output, Parity, Prediction, Provenance, ServedCard
 from zoo.store import Store
 

@@ -1,0 +1,1 @@
+"""Locust's users of the service: what they ask, how long they think, how many there are. `locustfile` runs them."""
