@@ -7,12 +7,14 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
             $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 # onnxruntime-gpu where there is an NVIDIA driver, onnxruntime elsewhere.
 ACCELERATOR ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+# What `make loadtest` measures, and how: options of `python -m loadtests.measure`.
+URL    ?= http://127.0.0.1:$(PORT)
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 INSTALL := $(BIN)/python requirements/install.py $(if $(filter cpu,$(ACCELERATOR)),--cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check lint format lock models clean
+.PHONY: help serve loadtest test check lint format lock models clean
 
 help: ## Show this help
 	@echo "zooserve: pretrained vision models, from checkpoint to a low-latency endpoint"
@@ -24,6 +26,9 @@ help: ## Show this help
 serve: $(VENV)/.serve ## Fetch and convert the default models, then serve them on http://127.0.0.1:3000
 	@$(BIN)/zooserve export --default
 	@exec $(BIN)/zooserve serve --host $(HOST) --port $(PORT)
+
+loadtest: $(VENV)/.loadtest ## Measure a running server: requests/s and latencies. URL=... names it, ARGS=... options
+	@$(BIN)/python -m loadtests.measure --url $(URL) $(or $(ARGS),--seconds 2)
 
 test: lint models ## Check style, types and imports, then run all tests on the real models
 	@$(BIN)/pytest -q
@@ -64,6 +69,11 @@ $(VENV)/.serve: pyproject.toml requirements/serve-$(ACCELERATOR).txt requirement
 	@$(PIP) install --upgrade pip
 	@$(INSTALL) serve-$(ACCELERATOR) export
 	@PYTHONWARNINGS=ignore $(PIP) install --no-deps --build-constraint requirements/build.txt -e .
+	@touch $@
+
+$(VENV)/.loadtest: $(VENV)/.serve requirements/loadtests.txt
+	@echo "Installing LoadGen, Locust and matplotlib; this happens once"
+	@$(INSTALL) serve-$(ACCELERATOR) loadtests
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve requirements/dev.txt requirements/no-deps.txt

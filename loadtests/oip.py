@@ -20,7 +20,6 @@ import numpy as np
 import psutil
 from msgspec import Struct
 from PIL import Image
-from zoo.served_card import require_images
 
 from loadtests.client import Address, Limits, Request, closed_loop, run
 from loadtests.compare.process import on_cores
@@ -32,6 +31,7 @@ from loadtests.serving import serving
 from loadtests.stats import Summary, median_of, medians, summarise
 from zoo.card import Recipe
 from zoo.recipe import apply_exact
+from zoo.served_card import require_images
 from zoo.store import Store
 
 _PACKAGES = ("zooserve", "onnxruntime", "starlette", "uvicorn", "uvloop", "numpy")

@@ -14,6 +14,7 @@ LOCKS = {
     "serve-cpu": ["cpu", "grpc", "tracing"],
     "serve-gpu": ["gpu", "grpc", "tracing"],
     "export": ["export"],
+    "loadtests": ["loadtests"],
     "dev": ["dev", "timm", "ultralytics", "libreyolo"],
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
