@@ -18,14 +18,14 @@ os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
 import bentoml
 import msgspec
-import uvicorn.config
 from pydantic import Field
 from starlette.types import ASGIApp
 
 from service.engine.probe import check_device
-from service.http.app import build_app
+from service.internals import use_protocol
 from service.predictor import deadline_after
 from service.runtime import Runtime
+from service.server import build_server
 from service.supervisor import prepare
 from zoo.card import Task
 
@@ -39,7 +39,7 @@ def runtime() -> Runtime:
     return Runtime(_SETTINGS, (bentoml.server_context.worker_index or 1) - 1)
 
 
-uvicorn.config.HTTP_PROTOCOLS["auto"] = "service.http.connections:Connection"
+use_protocol("service.http.server.connections:Connection")
 
 
 class FrontedService(bentoml.Service):  # type: ignore[misc]
@@ -47,7 +47,7 @@ class FrontedService(bentoml.Service):  # type: ignore[misc]
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """Build BentoML's app and put ours in front of it."""
-        return build_app(runtime(), super().to_asgi(is_main))
+        return build_server(runtime(), super().to_asgi(is_main))
 
 
 @bentoml.service(
@@ -122,7 +122,7 @@ class ZooServe:
 
 
 async def _answer(task: Task, image: Path, model: str, **words: Any) -> dict[str, Any]:
-    """Answer a service in the same process. Requests over HTTP never come here: `service.http.typed` takes them."""
+    """Answer a service in the same process. Requests over HTTP never come here: `service.http.v1.typed` takes them."""
     predictor = runtime().predictor
     loaded = predictor.resolve(task, model or None)
     encoded = predictor.image(image.read_bytes(), loaded, predictor.options(loaded, words))

@@ -8,9 +8,6 @@ from pathlib import Path
 from service.cores import usable_cores
 from service.engine.providers import gpu_count
 from service.engine.workers import Workers
-from service.garbage import Pauses
-from service.logs import set_up_logs
-from service.metrics import Metrics
 from service.models.model import AnyModel, load_folder
 from service.models.repository import Repository
 from service.models.selftest import self_test
@@ -18,7 +15,10 @@ from service.models.unloaded import Unloaded
 from service.predictor import Predictor
 from service.settings import Settings, remarks
 from service.supervisor import SHARED, end_with_supervisor, shared_counts
-from service.tracing import start_tracing
+from service.telemetry.garbage import Pauses
+from service.telemetry.logs import set_up_logs
+from service.telemetry.metrics import Metrics
+from service.telemetry.tracing import start_tracing
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import platformdirs
 
-from service.counts import Counts
 from service.settings import Settings
+from service.telemetry.counts import Counts
 
 logger = logging.getLogger(__name__)
 SHARED = "ZOOSERVE_SHARED"  # path of the memory where the processes note what was loaded and unloaded

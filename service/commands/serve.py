@@ -13,7 +13,7 @@ from rich.console import Console
 from service.engine.probe import check_device
 from service.grpc import require
 from service.http.cors import origins_of
-from service.http.keys import Guard
+from service.keys import Guard
 from service.settings import SettingError, Settings, only_clients_key, read_settings, refuse_unprotected, table
 from service.supervisor import state_folder
 from service.tls import files_of

@@ -13,7 +13,7 @@ import onnxruntime as ort
 import platformdirs
 from msgspec import Struct
 
-from service.gpu import visible_gpus
+from service.telemetry.gpu import visible_gpus
 from zoo.extras import install
 
 logger = logging.getLogger(__name__)
