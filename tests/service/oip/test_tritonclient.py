@@ -164,7 +164,7 @@ def test_async_clients_of_several_shapes_at_once(oip, run_alone, together):
         ("gru", "x", np.zeros((1, 2, 8), np.uint8), {}, "400", "`x` is UINT8; expected FP32"),
         ("gru", "x", noise(1, 2, 8), {"top_k": 2}, "400", "There is no parameter `top_k`"),
         ("mobilenet_v2", "image", np.array([b"no picture"], object), {}, "400", "picture"),
-        ("mobilenet_v2", "image", np.array([b"no picture"] * 33, object), {}, "400", "33 pictures"),
+        ("mobilenet_v2", "image", np.array([b"no picture"] * 33, object), {}, "400", "33 images"),
         ("mobilenet_v2", "images", np.zeros((1, 3, 3, 3), np.uint8), {}, "400", "expected [-1, 224, 224, 3]"),
         ("mobilenet_v2", "image", np.array([b"x"], object), {"top_k": 0}, "400", "`top_k=0`: expected a whole number"),
     ],
