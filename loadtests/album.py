@@ -4,17 +4,16 @@ import io
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
-from zoo.catalog import sample
+from PIL import Image, ImageOps
 
 SAMPLES = ("astronaut", "chelsea", "coffee", "rocket")
-QUALITY = 92
+QUALITY = 92  # of JPEGs
+_WIDTH, _HEIGHT, _STANDARD_QUALITY = 640, 480, 94
 _TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
 
 
 class Photo(NamedTuple):
-    """A picture's file, with a name for people."""
+    """An image file, with a name for people."""
 
     name: str
     content_type: str
@@ -22,10 +21,10 @@ class Photo(NamedTuple):
 
 
 def album(folder: Path | None = None) -> list[Photo]:
-    """Return the pictures of a folder as they are, sorted by name; without a folder, the zoo's samples as JPEGs.
+    """Return the images of a folder as they are, sorted by name; without a folder, the zoo's samples as JPEGs.
 
     Raises:
-        ValueError: the folder holds no picture.
+        ValueError: the folder holds no image.
         SourceError: a sample is not in the zoo's cache and cannot be fetched.
     """
     if folder is None:
@@ -38,16 +37,38 @@ def album(folder: Path | None = None) -> list[Photo]:
 
 def jpeg(name: str, size: tuple[int, int] | None = None) -> Photo:
     """Return a sample photo of the zoo as JPEG, scaled to `size` (width, height) where one is given."""
-    with Image.open(sample(name, progress=False)) as picture:
-        pixels = picture.convert("RGB")
+    with Image.open(_sample(name)) as image:
+        pixels = image.convert("RGB")
     if size is not None:
         pixels = pixels.resize(size, Image.Resampling.LANCZOS)
         name = f"{name} {size[0]}x{size[1]}"
     return Photo(name, "image/jpeg", encode(pixels))
 
 
-def encode(pixels: Image.Image) -> bytes:
-    """Encode a picture as JPEG of quality 92."""
+def standard_photo() -> bytes:
+    """Return the photo that servers are compared with, the same bytes at every run: `astronaut`, as `shrink` makes it.
+
+    Raises:
+        SourceError: it is not in the zoo's cache and cannot be fetched.
+    """
+    return shrink(_sample("astronaut"))
+
+
+def shrink(path: Path) -> bytes:
+    """Return a photo cut to 4:3, scaled to 640 x 480 pixels, as JPEG of quality 94: about 94 kB."""
+    with Image.open(path) as image:
+        scaled = ImageOps.fit(image.convert("RGB"), (_WIDTH, _HEIGHT), Image.Resampling.LANCZOS)
+    return encode(scaled, _STANDARD_QUALITY)
+
+
+def encode(pixels: Image.Image, quality: int = QUALITY) -> bytes:
+    """Encode an image as JPEG."""
     data = io.BytesIO()
-    pixels.save(data, "JPEG", quality=QUALITY)
+    pixels.save(data, "JPEG", quality=quality)
     return data.getvalue()
+
+
+def _sample(name: str) -> Path:
+    from zoo.catalog import sample  # noqa: PLC0415 - `shrink` alone needs nothing to fetch with
+
+    return sample(name, progress=False)

@@ -21,11 +21,11 @@ import psutil
 from msgspec import Struct
 from PIL import Image
 
+from loadtests.album import standard_photo
 from loadtests.client import Address, Limits, Request, closed_loop, run
 from loadtests.compare.process import on_cores
 from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
 from loadtests.outputs import OutFile
-from loadtests.photo import photo
 from loadtests.report import Measurement, machine, markdown_table, report, versions, write_json
 from loadtests.serving import serving
 from loadtests.stats import Summary, median_of, medians, summarise
@@ -85,7 +85,7 @@ def main(
     entry = Store(models).latest(model)
     if entry.card is None:
         raise click.ClickException(entry.problem)
-    endpoints = endpoints_of(model, require_images(entry.card).recipe, photo())
+    endpoints = endpoints_of(model, require_images(entry.card).recipe, standard_photo())
     counts = [int(count) for count in clients.split(",")]
     found: dict[tuple[str, int], list[Round]] = {(name, count): [] for count in counts for name in endpoints}
     server, client = _cores()

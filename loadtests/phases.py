@@ -1,9 +1,10 @@
-"""`python -m loadtests.phases`: what a dashboard should tell apart, one after the other, against a running service.
+"""`python -m loadtests.phases`: what a dashboard should tell apart, one after the other, against a running server.
 
-Light load, large photos (decode grows), more than can be done (the queue grows, then refusals), and light load again.
+Light load, large images (decoding takes longer), more than can be done (the queue grows, then refusals), light again.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 
 import click
@@ -11,10 +12,13 @@ from msgspec import Struct
 
 from loadtests.album import Photo, jpeg
 from loadtests.client import Limits, Load, Request, Server, open_loop, run
-from loadtests.target import Target
+from loadtests.served import served
+from loadtests.target import Target, target_options
+from zoo.errors import ZooError
 
 _LARGE = (4000, 3000)
 _PATIENCE = 2.0  # seconds that a request allows where there is more to do than can be done
+_OFTEN = {"classify": 6, "detect": 3, "segment": 1}  # how often a task is asked beside the others
 
 
 class Phase(Struct, frozen=True):
@@ -26,53 +30,58 @@ class Phase(Struct, frozen=True):
     deadline: float = 30.0
 
 
-def phases(rate: float, flood: float) -> list[Phase]:
-    """List the phases; `rate` is that of light load and `flood` that of too much, per second."""
+def phases(asked: Sequence[Target], rate: float, flood: float) -> list[Phase]:
+    """List the phases.
+
+    Args:
+        asked: targets with a task and a model that the server has; at least one.
+        rate: of light load, per second.
+        flood: of too much, per second.
+    """
     photos = [jpeg(name) for name in ("astronaut", "chelsea", "coffee")]
     large = [jpeg(name, _LARGE) for name in ("chelsea", "coffee")]
-    light = Phase("light load", _mix(photos), rate)
+    light = Phase("light load", _mix(asked, photos), rate)
     return [
         light,
-        Phase("large photos", _mix(large), rate / 2),
-        Phase("too much load", _mix(photos, _PATIENCE), flood, _PATIENCE),
+        Phase("large images", _mix(asked, large), rate / 2),
+        Phase("too much load", _mix(asked, photos, _PATIENCE), flood, _PATIENCE),
         light,
     ]
 
 
-def _mix(photos: Sequence[Photo], deadline: float | None = None) -> list[Request]:
-    """Of ten requests six classify, three detect, one segments; some are no picture at all."""
+def _mix(asked: Sequence[Target], photos: Sequence[Photo], deadline: float | None = None) -> list[Request]:
+    """Ask every task as often as it weighs, in turn as far as that goes; one request is no image at all."""
     headers = {"X-Request-Timeout-Ms": str(int(1000 * deadline))} if deadline else {}
-    paths = ["classify", "detect", "classify", "classify", "segment", "classify", "detect", "classify", "detect"]
+    rounds = [[one for one in asked if _OFTEN[one.task] > n] for n in range(max(_OFTEN.values()))]
     requests = [
-        Request("POST", f"/v1/{path}", {"Content-Type": photo.content_type, **headers}, photo.data)
+        Request("POST", one.question, {"Content-Type": photo.content_type, **headers}, photo.data)
         for photo in photos
-        for path in paths
+        for each in rounds
+        for one in each
     ]
-    return [*requests, Request("POST", "/v1/classify", headers, b"no picture")]
+    return [*requests, Request("POST", asked[0].question, headers, b"no image")]
 
 
-def _send(address: Server, phase: Phase, seconds: float) -> Load:
+def _send(server: Server, phase: Phase, seconds: float) -> Load:
     limits = Limits(seconds, timeout=phase.deadline + 5)
-    return run(open_loop(address, phase.requests, rate=phase.rate, limits=limits))
+    return run(open_loop(server, phase.requests, rate=phase.rate, limits=limits))
 
 
 @click.command()
-@click.option("--url", default="http://127.0.0.1:3000", show_default=True, help="Of the service, on this machine.")
+@target_options()
 @click.option("--minutes", default=3.0, show_default=True, type=click.FloatRange(0.05), help="Of each phase.")
 @click.option("--rate", default=10.0, show_default=True, type=click.FloatRange(0.1), help="Light load, per second.")
 @click.option("--flood", default=200.0, show_default=True, type=click.FloatRange(0.1), help="Too much, per second.")
-def main(url: str, minutes: float, rate: float, flood: float) -> None:
-    """Load a running service in phases, for whoever watches its dashboard."""
+def main(target: Target, minutes: float, rate: float, flood: float) -> None:
+    """Load a running server in phases, for whoever watches its dashboard: all tasks that it has."""
+    if target.grpc:
+        raise click.UsageError("phases are sent over http and https")
     try:
-        address = Target.parse(url)
-        for phase in phases(rate, flood):
-            load = _send(address, phase, 60 * minutes)
-            answers: dict[str, int] = {}
-            for sample in load.samples:
-                key = sample.failure or str(sample.status)
-                answers[key] = answers.get(key, 0) + 1
+        for phase in phases(served(target).choose_each(target), rate, flood):
+            load = _send(target, phase, 60 * minutes)
+            answers = Counter(sample.failure or str(sample.status) for sample in load.samples)
             click.echo(f"{phase.name}: {', '.join(f'{count} x {key}' for key, count in sorted(answers.items()))}")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ZooError) as error:
         sys.exit(f"loadtests.phases: {error}")
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 from typing import TypeVar
 
-import numpy as np
 from msgspec import Struct
 
 from loadtests.client import Load, Sample
+from loadtests.percentiles import percentile
 from loadtests.report import Measurement, Window
 
 T = TypeVar("T")
@@ -52,17 +52,6 @@ class Summary(Struct, frozen=True):
     def errors(self) -> int:
         """How many requests were not answered with 200."""
         return self.requests - self.succeeded
-
-
-def percentile(values: Sequence[float], q: float) -> float | None:
-    """Return the smallest value that `q` percent of the values do not exceed (nearest rank); None of no values.
-
-    Raises:
-        ValueError: `q` is not in 0..100.
-    """
-    if not 0 <= q <= 100:
-        raise ValueError(f"percentile {q}: expected 0 to 100")
-    return float(np.percentile(values, q, method="inverted_cdf")) if len(values) else None
 
 
 def elapsed(load: Load) -> float:

@@ -29,7 +29,7 @@ BY_PATH = {  # of a file or folder
     "loadtests/test_client.py": "waits for timeouts",
     "loadtests/test_connections.py": "waits for timeouts",
     "loadtests/test_document.py": "runs every command of the document",
-    "loadtests/test_crowd.py": "keeps a server busy",
+    "loadtests/test_distributed.py": "keeps a server busy",
     "loadtests/test_locustfile.py": "runs Locust",
     "loadtests/measure": "measures a server",
     "loadtests/test_phases.py": "keeps a server busy",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import click
 import msgspec
 
+from loadtests.album import standard_photo
 from loadtests.compare import sandbox
 from loadtests.compare.environments import ensure
 from loadtests.compare.goals import check
@@ -19,7 +20,6 @@ from loadtests.compare.tables import NOTE, closed_table, open_table, panels, sce
 from loadtests.compare.trial import Bench, Plan, rate_of, run_rounds
 from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
 from loadtests.outputs import json_option, plot_option
-from loadtests.photo import photo
 from loadtests.plots import plot
 from loadtests.report import Report, ReportError, machine, read_json, report, versions, write_json
 from zoo.errors import ZooError
@@ -148,7 +148,7 @@ def main(
     where = machine()
     servers = [SERVERS[name] for name in ("zooserve", *peers)]
     try:
-        jpeg = photo()
+        jpeg = standard_photo()
     except ZooError as error:
         raise click.ClickException(str(error)) from error
     # What needs a network is done; from here on there is none but a loopback.

@@ -6,7 +6,8 @@ Called by `loadtests.compare` on each server, after the closed loops.
 from msgspec import Struct
 
 from loadtests.client import Address, Limits, Load, Request, closed_loop, open_loop, run
-from loadtests.stats import elapsed, milliseconds, percentile, summarise
+from loadtests.percentiles import percentile
+from loadtests.stats import elapsed, milliseconds, summarise
 
 BURST = 64
 _QUIET = 100  # requests at concurrency 1, before and after

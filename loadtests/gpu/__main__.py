@@ -11,13 +11,13 @@ import click
 import onnxruntime as ort
 from msgspec import Struct
 
+from loadtests.album import shrink
 from loadtests.gpu.bench import Bench, Row, table
 from loadtests.gpu.decode import decode
 from loadtests.gpu.nvml import Gpu
 from loadtests.gpu.service import Http, end_to_end
 from loadtests.gpu.session import PROVIDERS, Device, Model, ProviderError, prepare
 from loadtests.gpu.sweep import sweep, variants
-from loadtests.photo import shrink
 from loadtests.report import machine, report, versions, write_json
 from zoo.store import Entry, Store
 

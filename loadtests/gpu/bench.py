@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, perf_counter
 
-import numpy as np
 from msgspec import Struct
 
 from loadtests.gpu.nvml import Gpu, Seen
+from loadtests.percentiles import percentile
 from loadtests.report import markdown_table
 
 _WARM_UP = 2  # runs after the first: a CUDA graph is captured in one of them
@@ -124,21 +124,11 @@ class Bench:
                 thread.join()
             passed = perf_counter() - begin
         times = [1000 * lap for times in laps for lap in times]
-        return Timing(len(times) * pictures / passed, median(times), p99(times), 1000 * first, seen)
+        return Timing(len(times) * pictures / passed, percentile(times, 50), percentile(times, 99), 1000 * first, seen)
 
     def _keep(self, row: Row) -> None:
         self.rows.append(row)
         self.on_row(row)
-
-
-def median(times: Sequence[float]) -> float:
-    """Return the middle one."""
-    return float(np.percentile(times, 50, method="inverted_cdf"))
-
-
-def p99(times: Sequence[float]) -> float:
-    """Return the smallest that 99 % do not exceed."""
-    return float(np.percentile(times, 99, method="inverted_cdf"))
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -7,7 +7,8 @@ from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from time import perf_counter
 
-from loadtests.gpu.bench import Bench, Timing, median, p99
+from loadtests.gpu.bench import Bench, Timing
+from loadtests.percentiles import percentile
 from zoo.card import Recipe
 
 _PATIENCE = 60.0  # seconds that all processes get to start
@@ -41,7 +42,7 @@ def _processes(bench: Bench, jpeg: bytes, recipe: Recipe, exact: bool, count: in
             jobs = [pool.submit(_loop, jpeg, recipe, exact, bench.seconds) for _ in range(count)]
             times = [job.result() for job in jobs]
         together = [1000 * lap for laps in times for lap in laps]
-        return Timing(sum(len(laps) / sum(laps) for laps in times), median(together), p99(together))
+        return Timing(sum(len(laps) / sum(laps) for laps in times), percentile(together, 50), percentile(together, 99))
 
     return work
 

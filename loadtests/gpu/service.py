@@ -68,7 +68,7 @@ def _served(bench: Bench, model: Model, root: Path, workers: int, http: Http, jp
     way = f"{graph}, workers {workers}"
     try:
         from loadtests.client import Address, Limits, Request  # noqa: PLC0415 - rows say where packages are missing
-        from loadtests.crowd import crowd  # noqa: PLC0415
+        from loadtests.distributed import distributed_load  # noqa: PLC0415
         from loadtests.serving import serving  # noqa: PLC0415
         from loadtests.stats import summarise  # noqa: PLC0415
     except ImportError as error:
@@ -81,7 +81,7 @@ def _served(bench: Bench, model: Model, root: Path, workers: int, http: Http, jp
         limits, seen = Limits(http.seconds, timeout=30.0), Seen()
         watch = bench.gpu.watch(seen)  # of the load alone: starting the processes takes as long
         summary = summarise(
-            crowd(
+            distributed_load(
                 address,
                 [request],
                 concurrency=concurrency,
@@ -104,7 +104,7 @@ def _served(bench: Bench, model: Model, root: Path, workers: int, http: Http, jp
     try:
         bench.check_time()
         with serving(model.folder / "service.log", settings) as (address, _):
-            crowd(address, [request], concurrency=8, limits=Limits(_WARM_UP), processes=1)
+            distributed_load(address, [request], concurrency=8, limits=Limits(_WARM_UP), processes=1)
             for concurrency in http.concurrency:
                 work = partial(load, address, concurrency)
                 bench.attempt("http", card.name, way, f"concurrency {concurrency}", work)

@@ -14,7 +14,7 @@ from loadtests.loadgen.spec import Spec
 from loadtests.loadgen.summary import FILE, Summary, read_summary
 from loadtests.loadgen.sut import SystemUnderTest
 from loadtests.loadgen.wire import outcome_name
-from loadtests.stats import percentile
+from loadtests.percentiles import percentile
 
 ACCURACY_FILE = "mlperf_log_accuracy.json"
 _SPARE = 30.0  # seconds beyond what a test may take, before it is given up

@@ -5,9 +5,9 @@ from statistics import mean
 
 from msgspec import Struct
 
+from loadtests.percentiles import percentile
 from loadtests.soak.load import Answered
 from loadtests.soak.watch import Record
-from loadtests.stats import percentile
 
 MEMORY = 0.02  # share by which a later minute's resident memory may exceed the third's
 LATENCY = 0.20  # share by which the p99 of the last minute may differ from the third's

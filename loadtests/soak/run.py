@@ -6,11 +6,11 @@ from contextlib import suppress
 
 from loadtests.client import run
 from loadtests.exchange import Server
+from loadtests.percentiles import percentile
 from loadtests.plots import Panel, Point
 from loadtests.report import Measurement, Window
 from loadtests.soak.load import Clients
 from loadtests.soak.watch import Record, Watch
-from loadtests.stats import percentile
 
 
 class Soak:

@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from loadtests.connections import Connections
 from loadtests.exchange import Request, Server
+from loadtests.percentiles import percentile
 from loadtests.soak.load import Clients
-from loadtests.stats import percentile
 
 _MEMORY_EVERY = 1.0  # seconds
 _READ = ("zooserve_queue_depth", "process_resident_memory_bytes", "zooserve_processes")

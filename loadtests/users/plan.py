@@ -68,8 +68,9 @@ def add_options(parser: Any) -> None:
     add("--think-time", default="0", shown=True, help="Seconds between an answer and the next request: 1, or 0.2-2")
     add("--rubbish", default=0.05, type=float, shown=True, help="Share of the requests that must be refused: 0 to 1")
     add("--timeout", default=30.0, type=float, help="Seconds that an answer may take")
-    add("--shape", default="steady", choices=["steady", "ramp", "spike"], help="steady: --users at once; ramp: ten "
-        "steps up to --users; spike: a tenth of --users, all of them, a tenth; each within --run-time")  # fmt: skip
+    shapes = "steady: --users, who come at --spawn-rate; ramp: ten steps up to --users; spike: a tenth of --users, all "
+    shapes += "of them, a tenth. Each ends after --run-time (ramp, spike: 2 minutes without it)"
+    add("--shape", default="steady", choices=["steady", "ramp", "spike"], help=shapes)
 
 
 def plan(host: str | None, options: Namespace) -> Plan:

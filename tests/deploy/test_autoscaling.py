@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from tests.deploy.autoscaler import PERIOD, Autoscaler, Service
-from tests.deploy.test_kubernetes import build, one
+from tests.deploy.overlays import build, one
 
 pytestmark = pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl, which builds the overlays, is not here")
 HOUR = 3600

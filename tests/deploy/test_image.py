@@ -120,7 +120,8 @@ def test_it_holds_what_serving_needs_and_no_more(image):
         assert config["User"] == "10001:10001"
         assert config["Healthcheck"]["Test"][0] == "CMD"
         assert config["Entrypoint"] == ["zooserve"]
-        assert config["Labels"]["org.opencontainers.image.version"] == "1.2.3"
+        labels = {name.removeprefix("org.opencontainers.image."): value for name, value in config["Labels"].items()}
+        assert (labels["version"], labels["base.name"], labels["licenses"]) == ("1.2.3", BASE, "Apache-2.0")
         assert not [each for each in config["Env"] if each.startswith("NVIDIA_VISIBLE_DEVICES")], "the runtime's choice"
         assert run(*config["Healthcheck"]["Test"][1:2], "--version")
         size = sum(path.lstat().st_size for path in (root / "opt").rglob("*") if not path.is_symlink())
@@ -158,3 +159,9 @@ def test_its_health_check_passes_and_fails(container, image):
     port = url.rpartition(":")[2]
     assert subprocess.run(check, env=os.environ | {"PORT": port}, capture_output=True, check=False).returncode == 0
     assert subprocess.run(check, env=os.environ | {"PORT": "9"}, capture_output=True, check=False).returncode == 1
+
+
+def test_drawings_have_letters_of_other_scripts(image):
+    program = "from service.vision.fonts import drawable; import sys; print([drawable(s, 7)[0] for s in sys.argv[1:]])"
+    names = ["cat", "кошка", "γάτα", "قطة", "חתול", "猫", "ネコ", "고양이"]
+    assert run(ROOT / "deploy" / "run-without-engine", image, "-", "python", "-c", program, *names) == f"{names}\n"

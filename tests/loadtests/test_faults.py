@@ -3,26 +3,27 @@
 import pytest
 
 from loadtests.client import Address
-from loadtests.faults import Crowd, table
+from loadtests.faults.__main__ import table
+from loadtests.faults.load import Clients
 
 
 @pytest.fixture
-def crowd():
-    crowd = Crowd(Address("127.0.0.1", 1), [])
-    crowd.answers = [(0.0, 0.1, 200), (0.9, 0.3, 200), (2.0, 0.5, 200), (2.1, 0.1, 503), (5.0, 0.25, 200)]
-    return crowd
+def clients():
+    clients = Clients(Address("127.0.0.1", 1), [])
+    clients.answers = [(0.0, 0.1, 200), (0.9, 0.3, 200), (2.0, 0.5, 200), (2.1, 0.1, 503), (5.0, 0.25, 200)]
+    return clients
 
 
-def test_what_came_after_the_fault_counts(crowd):
-    crowd.lost, crowd.turned_away, crowd.not_ready = [1.5], [0.5, 1.5, 1.6], [0.2, 2.0, 3.5]
-    outcome = crowd.outcome("a fault", 1.0)
+def test_what_came_after_the_fault_counts(clients):
+    clients.lost, clients.turned_away, clients.not_ready = [1.5], [0.5, 1.5, 1.6], [0.2, 2.0, 3.5]
+    outcome = clients.outcome("a fault", 1.0)
     assert (outcome.answered, outcome.refused, outcome.lost, outcome.turned_away) == (2, {"503": 1}, 1, 2)
     assert outcome.silence_s == pytest.approx(2.75)  # from the answer at 2.5 s to the one at 5.25 s
     assert outcome.ready_s == pytest.approx(2.5)
     assert outcome.p99_ms == pytest.approx((300, 500))
 
 
-def test_nothing_happened(crowd):
-    outcome = crowd.outcome("none", 6.0)
+def test_nothing_happened(clients):
+    outcome = clients.outcome("none", 6.0)
     assert (outcome.answered, outcome.refused, outcome.lost, outcome.silence_s, outcome.ready_s) == (0, {}, 0, 0, 0)
     assert table([outcome]).splitlines()[-1].split("|")[1].strip() == "none"

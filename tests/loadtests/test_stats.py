@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.client import Load, Sample
+from loadtests.percentiles import percentile
 from loadtests.report import Window
 from loadtests.stats import (
     P99_NEEDS,
@@ -13,7 +14,6 @@ from loadtests.stats import (
     measurement,
     median_of,
     medians,
-    percentile,
     stable,
     summarise,
 )

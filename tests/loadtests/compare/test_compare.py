@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from loadtests.album import standard_photo
 from loadtests.compare.__main__ import main
 from loadtests.compare.bare import LOOPS, bare_loop
-from loadtests.photo import photo
 
 ROOT = Path(__file__).parents[3]
 
@@ -39,14 +39,14 @@ def test_help_has_examples():
 
 
 def test_the_photo_is_always_the_same():
-    data = photo()
-    assert data == photo()
+    data = standard_photo()
+    assert data == standard_photo()
     assert 90_000 < len(data) < 98_000
 
 
 @pytest.fixture(scope="module")
 def answers(models):
-    data, model = photo(), str(models / "mobilenet_v2" / "1")
+    data, model = standard_photo(), str(models / "mobilenet_v2" / "1")
     return {loop: bare_loop(loop, data, model, 0.05) for loop in LOOPS}
 
 

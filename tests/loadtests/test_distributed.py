@@ -5,11 +5,13 @@ import socket
 import pytest
 
 from loadtests.client import Address, Limits
-from loadtests.crowd import crowd
+from loadtests.distributed import distributed_load
 
 
 def test_clients_are_spread_over_processes(tiny):
-    load = crowd(tiny.address, [tiny.get("/wait/0.02")], concurrency=5, limits=Limits(0.5, timeout=5), processes=2)
+    load = distributed_load(
+        tiny.address, [tiny.get("/wait/0.02")], concurrency=5, limits=Limits(0.5, timeout=5), processes=2
+    )
     assert tiny.most_at_once == tiny.connections == 5
     assert len(load.samples) == tiny.paths["/wait/0.02"] >= 50
     assert all(s.status == 200 for s in load.samples)
@@ -17,7 +19,9 @@ def test_clients_are_spread_over_processes(tiny):
 
 
 def test_not_more_processes_than_clients(tiny):
-    load = crowd(tiny.address, [tiny.get("/ok")], concurrency=1, limits=Limits(5, requests=10, timeout=5), processes=4)
+    load = distributed_load(
+        tiny.address, [tiny.get("/ok")], concurrency=1, limits=Limits(5, requests=10, timeout=5), processes=4
+    )
     assert len(load.samples) == tiny.paths["/ok"] == 10
 
 
@@ -26,4 +30,4 @@ def test_nobody_listens():
         probe.bind(("127.0.0.1", 0))
         address = Address("127.0.0.1", probe.getsockname()[1])
         with pytest.raises(OSError, match="refused"):
-            crowd(address, [], concurrency=2, limits=Limits(0.1), processes=2)
+            distributed_load(address, [], concurrency=2, limits=Limits(0.1), processes=2)

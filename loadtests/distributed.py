@@ -10,7 +10,7 @@ from loadtests.client import Limits, Load, Request, Server, closed_loop, run
 _PATIENCE = 60.0  # seconds that a process gets to start, and to answer after its load
 
 
-def crowd(
+def distributed_load(
     address: Server,
     requests: Sequence[Request],
     *,
