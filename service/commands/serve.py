@@ -81,9 +81,9 @@ def serve(host: str, port: int, models: str | None) -> None:
     _tell(address, port, settings, guard)
     with state_folder() as folder:
         os.environ["BENTOML_HOME"] = str(folder)
-        from service.bento import FrontedService, ZooServe  # noqa: PLC0415 - BentoML reads its environment when it is imported
+        from service.bento import Service, ZooServe  # noqa: PLC0415 - BentoML reads its environment when it is imported
 
-        cast(FrontedService, ZooServe).serve_http(
+        cast(Service, ZooServe).serve_http(
             host=str(address),
             port=port,
             ssl_certfile=str(tls.certificate) if tls else None,

@@ -5,17 +5,17 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from time import perf_counter
-from typing import Any
 
 import grpc
 import msgspec
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
 
 from service.errors import Reason, RequestError
 from service.grpc.calls import Calls, Context, metadata_of
 from service.grpc.codec import parse, read, write, write_in_stream, write_refusal
 from service.grpc.places import Place
-from service.grpc.schema import SERVICE, message
+from service.grpc.schema import SERVICE, IndexRequest, ModelRequest, RepositoryRequest, made, message
 from service.grpc.wire import Request, split
 from service.health import Health
 from service.oip.dataplane import Dataplane
@@ -80,51 +80,51 @@ class Inference:
         administers = method.name in _ADMINISTRATION
         return self._calls.handler(answer, guard.check_admin if administers else guard.check)
 
-    async def server_live(self, _: Any) -> Any:
-        return message("ServerLiveResponse")(live=self._health.live)
+    async def server_live(self, _: object) -> Message:
+        return made("ServerLiveResponse", live=self._health.live)
 
-    async def server_ready(self, _: Any) -> Any:
-        return message("ServerReadyResponse")(ready=self._health.ready)
+    async def server_ready(self, _: object) -> Message:
+        return made("ServerReadyResponse", ready=self._health.ready)
 
-    async def model_ready(self, request: Any) -> Any:
+    async def model_ready(self, request: ModelRequest) -> Message:
         try:
             self._dataplane.model(request.name, request.version)
         except RequestError as error:
             if error.reason not in (Reason.UNKNOWN_MODEL, Reason.NOT_READY):
                 raise
-            return message("ModelReadyResponse")(ready=False)
-        return message("ModelReadyResponse")(ready=True)
+            return made("ModelReadyResponse", ready=False)
+        return made("ModelReadyResponse", ready=True)
 
-    async def server_metadata(self, _: Any) -> Any:
-        return _filled("ServerMetadataResponse", self._dataplane.server())
+    async def server_metadata(self, _: object) -> Message:
+        return made("ServerMetadataResponse", **msgspec.to_builtins(self._dataplane.server()))
 
-    async def model_metadata(self, request: Any) -> Any:
+    async def model_metadata(self, request: ModelRequest) -> Message:
         fields = msgspec.to_builtins(self._dataplane.metadata(request.name, request.version))
-        return message("ModelMetadataResponse")(properties=fields.pop("parameters"), **fields)
+        return made("ModelMetadataResponse", properties=fields.pop("parameters"), **fields)
 
-    async def model_config(self, request: Any) -> Any:
+    async def model_config(self, request: ModelRequest) -> Message:
         fields = msgspec.to_builtins(self._dataplane.config(request.name, request.version))
         for output in fields["output"]:
             del output["optional"]  # Triton's messages know it of inputs alone
-        return message("ModelConfigResponse")(config=fields)
+        return made("ModelConfigResponse", config=fields)
 
-    async def model_statistics(self, request: Any) -> Any:
+    async def model_statistics(self, request: ModelRequest) -> Message:
         counted = await asyncio.to_thread(self._dataplane.statistics, request.name, request.version)
-        return _filled("ModelStatisticsResponse", counted)
+        return made("ModelStatisticsResponse", **msgspec.to_builtins(counted))
 
-    async def repository_index(self, request: Any) -> Any:
+    async def repository_index(self, request: IndexRequest) -> Message:
         entries = self._dataplane.index(ready=request.ready)
-        return message("RepositoryIndexResponse")(models=msgspec.to_builtins(entries))
+        return made("RepositoryIndexResponse", models=msgspec.to_builtins(entries))
 
-    async def repository_model_load(self, request: Any) -> Any:
+    async def repository_model_load(self, request: RepositoryRequest) -> Message:
         name = request.model_name or request.repository_name
         await self._dataplane.load(name, request.parameters)
-        return message("RepositoryModelLoadResponse")(model_name=name, isLoaded=True)
+        return made("RepositoryModelLoadResponse", model_name=name, isLoaded=True)
 
-    async def repository_model_unload(self, request: Any) -> Any:
+    async def repository_model_unload(self, request: RepositoryRequest) -> Message:
         name = request.model_name or request.repository_name
         await self._dataplane.unload(name)
-        return message("RepositoryModelUnloadResponse")(model_name=name, isUnloaded=True)
+        return made("RepositoryModelUnloadResponse", model_name=name, isUnloaded=True)
 
     async def model_infer(self, place: Place, call: Context) -> bytes:
         context = self._context(call)
@@ -259,8 +259,3 @@ class _InferRequest:
     def drop(self) -> None:
         """Release the bytes: encoded images were copied out of them, and arrays of numbers hold them themselves."""
         self._data, self.parts = b"", Request(b"", [], [])
-
-
-def _filled(name: str, struct: msgspec.Struct) -> Any:
-    """A message whose fields are called as those of a struct."""
-    return message(name)(**msgspec.to_builtins(struct))

@@ -11,9 +11,9 @@ import os
 import struct
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Protocol
 
 import prometheus_client.values
 import psutil
@@ -23,8 +23,17 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 Labels = tuple[tuple[str, str], ...]
-_go: Any = floatToGoString
-_Memory: Any = MmapedDict  # it has no types
+_go: Callable[[float], str] = floatToGoString
+
+
+class _Memory(Protocol):
+    """What is used of prometheus_client's `MmapedDict`, which has no types: values, each with a time, by key."""
+
+    def read_value(self, key: str) -> tuple[float, float]: ...
+
+    def write_value(self, key: str, value: float, timestamp: float) -> None: ...
+
+
 _PROCESS = "process"  # the key of a process' number beside its gauges
 
 
@@ -39,8 +48,8 @@ class Counts(Collector):
     def __init__(self, paths: Sequence[str], place: int) -> None:
         self._places = list(zip(paths[::2], paths[1::2], strict=True))
         totals, gauges = self._places[place]
-        os.truncate(gauges, 0)  # what a process that died here said of itself
-        self._totals, self._gauges = _Memory(totals), _Memory(gauges)
+        os.truncate(gauges, 0)  # the gauges of a process that died in this place
+        self._totals, self._gauges = _open(totals), _open(gauges)
         self._gauges.write_value(_PROCESS, os.getpid(), 0.0)
         self._lock = threading.Lock()
 
@@ -77,7 +86,7 @@ class Counts(Collector):
             yield metric
 
     def describe(self) -> Iterator[Metric]:
-        """Spare the registry a first reading."""
+        """Nothing: the registry would otherwise call `collect` when it registers this."""
         yield from ()
 
 
@@ -88,8 +97,8 @@ class _Value:
 
     def __init__(
         self,
-        totals: Any,
-        gauges: Any,
+        totals: _Memory,
+        gauges: _Memory,
         lock: threading.Lock,
         kind: str,
         family: str,
@@ -98,7 +107,7 @@ class _Value:
         labelvalues: Sequence[str],
         text: str,
         multiprocess_mode: str = "",
-        **_: Any,
+        **_: object,
     ) -> None:
         labels = dict(zip(labelnames, labelvalues, strict=True))
         self._key = json.dumps([kind, multiprocess_mode, family, text, name, labels])
@@ -120,44 +129,49 @@ class _Value:
     def get(self) -> float:
         return self._value
 
-    def set_exemplar(self, exemplar: Any) -> None:
+    def set_exemplar(self, exemplar: object) -> None:
         """Exemplars are not shared."""
 
     def get_exemplar(self) -> None:
         return None
 
 
+def _open(path: str) -> _Memory:
+    memory: _Memory = MmapedDict(path)  # type: ignore[no-untyped-call]
+    return memory
+
+
 def _entries(path: str) -> Iterator[tuple[str, tuple[float, float]]]:
-    """Keys with their values and moments; none while a process that begins anew has emptied its memory."""
+    """Yield keys with their values and times; none while a process that was started again has emptied its memory."""
     with suppress(struct.error, RuntimeError):
-        for key, value, moment, _ in _Memory.read_all_values_from_file(path):
+        for key, value, moment, _ in MmapedDict.read_all_values_from_file(path):  # type: ignore[no-untyped-call]
             yield key, (value, moment)
 
 
 @functools.lru_cache(65536)
 def _parts(key: str) -> tuple[str, str, str, str, str, Labels]:
-    *words, labels = json.loads(key)
-    return (*words, tuple(labels.items()))
+    *parts, labels = json.loads(key)
+    return (*parts, tuple(labels.items()))
 
 
 def _process(states: Mapping[str, tuple[float, float]]) -> psutil.Process | None:
-    """The process whose gauges these are; None where it ended."""
+    """Return the process whose gauges these are; None where it has ended."""
     number, _ = states.get(_PROCESS, (0.0, 0.0))
     with suppress(psutil.Error):
         process = psutil.Process(int(number)) if number else None
-        if process is not None and process.ppid() == os.getppid():  # not another that was given its number
+        if process is not None and process.ppid() == os.getppid():  # not another that got its number later
             return process
     return None
 
 
 def _both(mode: str, one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
-    """What two processes say together, each with the moment when it said so."""
+    """Combine the values of two processes, each with the time at which it was set."""
     if mode.endswith("max"):
         return max(one, other)
     if mode.endswith("min"):
         return min(one, other)
     if mode.endswith("mostrecent"):
-        return max(one, other, key=lambda said: said[1])
+        return max(one, other, key=lambda entry: entry[1])
     return one[0] + other[0], 0.0
 
 

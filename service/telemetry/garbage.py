@@ -1,13 +1,13 @@
-"""Python's garbage collector, kept out of the way of requests and watched. Called by `runtime` and by `/metrics`."""
+"""Python's garbage collector: kept from what is loaded, and its pauses measured. `runtime` and `/metrics` use it."""
 
 import gc
 from time import perf_counter
 
 
 class Pauses:
-    """How long the collector stopped this process since its models were loaded, in seconds.
+    """The collector's pauses since the models were loaded, in seconds.
 
-    It only takes notes: it runs inside whatever allocated last, which may hold a lock of the metrics.
+    The callback only stores numbers: it runs inside the code that allocated last, which may hold a lock of the metrics.
 
     Attributes:
         longest: of all collections.
@@ -19,8 +19,8 @@ class Pauses:
         self.count = 0
         self._start = 0.0
 
-    def calm(self) -> None:
-        """Keep what was loaded out of the collector's way (a full collection over it once took 601 ms), and watch."""
+    def freeze(self) -> None:
+        """Exclude what is loaded from collections (one over all of it took 601 ms), and measure from now on."""
         if self._note in gc.callbacks:
             gc.callbacks.remove(self._note)
         gc.collect()

@@ -1,9 +1,9 @@
-"""How busy, full and hot the GPUs are, by NVML. Part of `/metrics`; without a GPU there is nothing to see of it."""
+"""Utilisation, memory, power and temperature of the GPUs, by NVML. Part of `/metrics` where there is a GPU."""
 
 import logging
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import ModuleType
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 _TEMPERATURE_GPU = 0  # NVML_TEMPERATURE_GPU
 
 # name, what it is, how it is read
-_READINGS: tuple[tuple[str, str, Callable[[Any, Any], float]], ...] = (
+_READINGS: tuple[tuple[str, str, Callable[[ModuleType, object], float]], ...] = (
     (
         "zooserve_gpu_utilisation_ratio",
         "Share of the last moments in which a kernel ran",
@@ -37,7 +37,7 @@ _READINGS: tuple[tuple[str, str, Callable[[Any, Any], float]], ...] = (
 )
 
 
-def visible_gpus(nvml: Any) -> dict[str, Any]:
+def visible_gpus(nvml: ModuleType) -> dict[str, object]:
     """The GPUs that CUDA uses in this process: all that the driver shows, or those that `CUDA_VISIBLE_DEVICES` names.
 
     Like CUDA, this ends at the first entry that names none: "" and "-1" leave no GPU, "1,9" leaves the second.
@@ -52,7 +52,7 @@ def visible_gpus(nvml: Any) -> dict[str, Any]:
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
         return every
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for entry in map(str.strip, chosen.split(",")):
         if entry.startswith("MIG-"):
             try:
@@ -67,19 +67,19 @@ def visible_gpus(nvml: Any) -> dict[str, Any]:
     return found
 
 
-def _has_name(nvml: Any, gpu: Any, entry: str) -> bool:
+def _has_name(nvml: ModuleType, gpu: object, entry: str) -> bool:
     """Whether an entry is a GPU's name, or the beginning of it: "GPU-8932f937-d72c-..."."""
     return entry.startswith("GPU-") and bool(nvml.nvmlDeviceGetUUID(gpu).startswith(entry))
 
 
 class Gpus(Collector):
-    """The GPUs that this process may use, read when they are asked for.
+    """The GPUs that this process may use, read when `/metrics` is.
 
     Args:
         nvml: the module `pynvml`, initialised.
     """
 
-    def __init__(self, nvml: Any) -> None:
+    def __init__(self, nvml: ModuleType) -> None:
         self._nvml = nvml
         self._handles = visible_gpus(nvml)
 
@@ -96,7 +96,7 @@ class Gpus(Collector):
                 yield family
 
     def describe(self) -> Iterator[Metric]:
-        """Spare the registry a first reading."""
+        """Nothing: the registry would otherwise call `collect` when it registers this."""
         yield from ()
 
 

@@ -1,10 +1,10 @@
 """What the service logs: text for people or JSON for machines, and one line per request where that is asked for.
 
-`runtime` sets it up in every server process. No line holds a picture's bytes or a key.
+`runtime` sets it up in every server process. No line holds an image's bytes or a key.
 """
 
 import logging
-from typing import Any
+from collections.abc import Mapping
 
 from pythonjsonlogger.json import JsonFormatter
 
@@ -36,6 +36,6 @@ def set_up_logs(form: str, *, process: int) -> None:
             handler.setFormatter(formatter)
 
 
-def log_request(facts: dict[str, Any]) -> None:
-    """Log one request: as text a line of `name=value`, as JSON the facts as fields."""
-    _access.info("request %s", " ".join(f"{name}={value}" for name, value in facts.items()), extra=facts)
+def log_request(fields: Mapping[str, object]) -> None:
+    """Log one request: as text a line of `name=value`, as JSON an object with these fields."""
+    _access.info("request %s", " ".join(f"{name}={value}" for name, value in fields.items()), extra=fields)

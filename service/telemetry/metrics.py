@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -14,25 +14,29 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.metrics import MetricWrapperBase
 
 from service.telemetry.counts import Counts
 from service.telemetry.gpu import find_gpus
 from service.telemetry.processes import Processes
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # many series, of which Prometheus makes nothing
+disable_created_metrics()  # type: ignore[no-untyped-call]  # many series that Prometheus does not use
 
 _SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-class Children(dict[tuple[str, ...], Any]):
+MetricT = TypeVar("MetricT", bound=MetricWrapperBase)
+
+
+class Children(dict[tuple[str, ...], MetricT]):
     """A metric's children by label values: a dict finds them in a tenth of the time that `labels` takes."""
 
-    def __init__(self, metric: Counter | Gauge | Histogram) -> None:
+    def __init__(self, metric: MetricT) -> None:
         super().__init__()
         self._metric = metric
 
-    def __missing__(self, labels: tuple[str, ...]) -> Any:
+    def __missing__(self, labels: tuple[str, ...]) -> MetricT:
         child = self[labels] = self._metric.labels(*labels)
         return child
 
@@ -59,7 +63,7 @@ class Metrics:
         self.request = Children(
             Histogram(
                 "zooserve_request_seconds",
-                "Time of a request that was answered, or that waited in vain until its deadline",
+                "Time of a request that was answered, or that waited until its deadline",
                 ["task", "model"],
                 buckets=_SECONDS,
                 registry=registry,
@@ -75,10 +79,10 @@ class Metrics:
             )
         )
         self.batch_size = Histogram(
-            "zooserve_batch_size", "Pictures in a run", ["model"], buckets=_SIZES, registry=registry
+            "zooserve_batch_size", "Images in a run", ["model"], buckets=_SIZES, registry=registry
         )
         self.queue_depth = Gauge(
-            "zooserve_queue_depth", "Pictures under way", ["model"], multiprocess_mode="livesum", registry=registry
+            "zooserve_queue_depth", "Images under way", ["model"], multiprocess_mode="livesum", registry=registry
         )
         self.rejected = Counter(
             "zooserve_rejected", "Requests that were refused, by reason", ["model", "reason"], registry=registry
@@ -140,7 +144,7 @@ class Metrics:
         self.build_info.labels(
             _version("zooserve"), _version("onnxruntime-gpu", "onnxruntime"), platform.python_version()
         ).set(1)
-        self._machine = CollectorRegistry()  # read when they are asked for, by whichever process that is
+        self._machine = CollectorRegistry()  # read when `/metrics` is, by the process that answers
         self._machine.register(Processes(counts))
         if gpus := find_gpus():
             self._machine.register(gpus)
@@ -150,7 +154,7 @@ class Metrics:
         return generate_latest(self._all) + generate_latest(self._machine)
 
     def collect(self) -> Iterable[Metric]:
-        """Our series as families of samples, for whoever counts with them."""
+        """Our series as families of samples."""
         return self._all.collect()
 
 

@@ -12,7 +12,7 @@ from service.telemetry.counts import Counts
 
 
 class Processes(Collector):
-    """Memory, processor time and open files of all server processes together, read when they are asked for.
+    """Memory, processor time and open files of all server processes together, read when `/metrics` is.
 
     With several processes the one that answers `/metrics` reports for all.
 
@@ -46,5 +46,5 @@ class Processes(Collector):
         yield GaugeMetricFamily("zooserve_processes", "Server processes", len(group))
 
     def describe(self) -> Iterator[Metric]:
-        """Spare the registry a first reading."""
+        """Nothing: the registry would otherwise call `collect` when it registers this."""
         yield from ()

@@ -34,7 +34,7 @@ def test_which_keys_are_known(given, headers, known):
 @pytest.fixture
 def key_file(tmp_path, monkeypatch):
     """A file of keys, and a function that makes `Keys` of it that look at it each time they are asked."""
-    monkeypatch.setattr(keys, "_LOOK_EVERY", 0)
+    monkeypatch.setattr(keys, "_CHECK_EVERY", 0)
     path = tmp_path / "keys"
 
     def held(content: bytes) -> Keys:
@@ -91,7 +91,7 @@ def test_a_key_file_without_keys_lets_nobody_in(key_file, caplog, content):
             assert refusal.value.reason is reason
     assert held
     assert not guard.open
-    told = [record for record in caplog.records if "nobody is let in" in record.message]
+    told = [record for record in caplog.records if "no request is admitted" in record.message]
     assert len(told) == 3, "each set of keys says it once"
     assert {record.levelname for record in told} == {"ERROR"}
     path.write_bytes(b"second\n")
@@ -119,7 +119,7 @@ def test_a_key_file_that_cannot_be_read_changes_nothing(key_file, caplog, monkey
     with pytest.raises(SettingError, match="cannot be used"):
         Keys(f"@{path}")
     monkeypatch.undo()
-    monkeypatch.setattr(keys, "_LOOK_EVERY", 0)
+    monkeypatch.setattr(keys, "_CHECK_EVERY", 0)
     path.rmdir() if broken == "folder" else path.unlink()
     path.write_bytes(b"third")
     assert known(held, b"first", b"third") == [b"third"]

@@ -14,7 +14,7 @@ class Example(msgspec.Struct):
 
     Attributes:
         query: of the URL.
-        body: sent as JSON; `"$PICTURE"` in it stands for the example's picture in base64.
+        body: sent as JSON; `"$IMAGE"` in it stands for the example's image in base64.
         answer: the body of the response.
     """
 
@@ -27,15 +27,15 @@ class Example(msgspec.Struct):
     status: int = 200
     answer: Any = None
 
-    def sent(self, picture: str) -> Any:
+    def sent(self, image: str) -> Any:
         """The body as it is sent."""
-        return msgspec.json.decode(msgspec.json.encode(self.body).replace(b"$PICTURE", picture.encode()))
+        return msgspec.json.decode(msgspec.json.encode(self.body).replace(b"$IMAGE", image.encode()))
 
 
 class Examples(msgspec.Struct):
-    """`static/examples.json`: a small picture in base64, and what was asked about it."""
+    """`static/examples.json`: a small image in base64, and what was asked about it."""
 
-    picture: str
+    image: str
     examples: list[Example]
 
 
@@ -54,7 +54,7 @@ def add_examples(paths: dict[str, Any]) -> None:
         note = {"summary": f"{example.summary} (?{query})" if query else example.summary}
         if example.body is not None:
             body = operation["requestBody"]["content"]["application/json"]
-            body.setdefault("examples", {})[example.name] = note | {"value": example.sent(given.picture)}
+            body.setdefault("examples", {})[example.name] = note | {"value": example.sent(given.image)}
         content = operation["responses"][str(example.status)]["content"]
         answer = content.get("application/json") or content["application/problem+json"]
         answer.setdefault("examples", {})[example.name] = note | {"value": example.answer}

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any, get_args
 
 import msgspec
+from msgspec import Struct
 
 from service.engine.job import Priority
 from service.errors import Reason
@@ -26,20 +27,20 @@ from zoo.card import Name, Task, Version
 
 _PREDICTIONS = {"classify": Classification, "detect": Detection, "segment": Segment | Instance}
 _SUMMARIES = {
-    "classify": "Name what a picture shows",
-    "detect": "Find the objects in a picture, with their boxes",
+    "classify": "Name what an image shows",
+    "detect": "Find the objects in an image, with their boxes",
     "segment": "Tell which pixels belong to which class, or to which object",
 }
 _MODELS_REFUSALS = (HTTPStatus.UNAUTHORIZED,)
 _ADMIN_REFUSALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _PREDICT_REFUSALS = sorted({*STATUS.values()} - {HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT})
-_PICTURE = {"type": "string", "format": "binary"}
+_FILE = {"type": "string", "format": "binary"}
 _INTRODUCTION = """\
-Pretrained vision models. The quickest way to ask is to send the picture itself:
+Pretrained vision models. The quickest way to ask is to send the image itself:
 
     curl --data-binary @photo.jpg -H 'content-type: image/jpeg' localhost:3000/v1/detect
 
-Boxes are `[left, top, right, bottom]` in pixels of the original picture, its EXIF orientation applied. Every refusal is
+Boxes are `[left, top, right, bottom]` in pixels of the original image, its EXIF orientation applied. Every refusal is
 an `application/problem+json` (RFC 9457) that says what was wrong and what to do next; a client that is too slow gets
 408, one with too large headers 431. Every answer says in `Server-Timing` where its time went.
 """
@@ -64,17 +65,17 @@ def document() -> bytes:
             "info": {
                 "title": "zooserve",
                 "version": version("zooserve"),
-                "summary": "Pictures in, typed answers out.",
+                "summary": "Images in, typed answers out.",
                 "description": _INTRODUCTION,
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
             "servers": [{"url": "./", "description": "This server."}],
             "security": [{}, {"bearer": []}, {"key": []}],
             "tags": [
-                {"name": "predict", "description": "Ask a model about pictures."},
-                {"name": "models", "description": "Which models there are, and how each of them is."},
+                {"name": "predict", "description": "Ask a model about images."},
+                {"name": "models", "description": "Which models there are, and their details."},
                 {"name": "admin", "description": "Load and unload; needs a key of `ZOOSERVE_ADMIN_KEYS`."},
-                {"name": "operations", "description": "For the machines that watch this one; always open."},
+                {"name": "operations", "description": "For the machines that watch this one; no key is needed."},
             ],
             "paths": paths,
             "components": {
@@ -96,7 +97,7 @@ _HEADERS: Schema = {
         "schema": {"type": "string"},
     },
     "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer", "minimum": 0}},
-    "WWW-Authenticate": {"description": "How to bring a key.", "schema": {"type": "string"}},
+    "WWW-Authenticate": {"description": "How to send a key.", "schema": {"type": "string"}},
 }
 
 
@@ -115,24 +116,24 @@ def _predict(task: Task, schemas: Schemas) -> Schema:
             {"properties": {"predictions": {"type": "array", "items": schemas.of(_PREDICTIONS[task])}}},
         ]
     }
-    pictures = {"image/png": {"schema": _PICTURE}, "image/jpeg": {"schema": _PICTURE}}
+    drawn = {"image/png": {"schema": _FILE}, "image/jpeg": {"schema": _FILE}}
     return {
         "tags": ["predict"],
         "operationId": task,
         "summary": _SUMMARIES[task],
-        "description": "One picture gets one result; several get `results` in order, each a result or a problem. "
-        "`Accept: image/png` or `image/jpeg` answers with the picture, the answer drawn in.",
+        "description": "One image gets one result; several get `results` in order, each a result or a problem. "
+        "`Accept: image/png` or `image/jpeg` answers with the image, the answer drawn in.",
         "parameters": [*options, *_REQUEST_HEADERS],
         "requestBody": {
             "required": True,
             "content": {
                 "application/json": {"schema": schemas.of(Images)},
-                **{f"image/{kind}": {"schema": _PICTURE} for kind in ("jpeg", "png", "webp")},
+                **{f"image/{kind}": {"schema": _FILE} for kind in ("jpeg", "png", "webp")},
                 "multipart/form-data": {
                     "schema": {
                         "type": "object",
                         "required": ["image"],
-                        "properties": {"image": {"type": "array", "minItems": 1, "items": _PICTURE}},
+                        "properties": {"image": {"type": "array", "minItems": 1, "items": _FILE}},
                     },
                     "encoding": {"image": {"contentType": "image/*"}},
                 },
@@ -142,7 +143,7 @@ def _predict(task: Task, schemas: Schemas) -> Schema:
             "200": {
                 "description": "The answer.",
                 "headers": _refer("X-Request-Id", "Server-Timing"),
-                "content": {"application/json": {"schema": {"anyOf": [one, schemas.of(BatchResponse)]}}, **pictures},
+                "content": {"application/json": {"schema": {"anyOf": [one, schemas.of(BatchResponse)]}}, **drawn},
             },
             **_refusals(schemas, *_PREDICT_REFUSALS, headers=("X-Request-Id", "Server-Timing")),
         },
@@ -202,7 +203,7 @@ def _models(schemas: Schemas) -> Schema:
             "get": {
                 "tags": ["models"],
                 "operationId": "model",
-                "summary": "Tell everything about one model: its card, its licence, what was measured here",
+                "summary": "One model: its card, its licence, what was measured on this machine",
                 "parameters": [name],
                 "responses": _answers(details) | _refusals(schemas, *_MODELS_REFUSALS, unknown),
             }
@@ -216,7 +217,7 @@ def _models(schemas: Schemas) -> Schema:
 
 
 def _probes(schemas: Schemas) -> Schema:
-    def probe(summary: str, kind: Any, failing: str) -> Schema:
+    def probe(summary: str, kind: type[Struct], failing: str) -> Schema:
         says = {"200": "Yes.", "503": failing}
         schema = schemas.of(kind)
         return _open(
@@ -229,8 +230,10 @@ def _probes(schemas: Schemas) -> Schema:
 
     metrics = {"200": {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": {}}}}}
     return {
-        "/livez": probe("Does the process get on?", Liveness, "No: only a restart would help."),
-        "/readyz": probe("May requests come?", Readiness, "Not yet, or not any more; the body says what is missing."),
+        "/livez": probe("Liveness: does the process make progress?", Liveness, "No: only a restart would help."),
+        "/readyz": probe(
+            "Readiness: may requests be sent?", Readiness, "Not yet, or not any more; the body says what is missing."
+        ),
         "/metrics": _open("Figures for Prometheus", metrics),
     }
 
@@ -239,7 +242,7 @@ def _open(summary: str, responses: Schema) -> Schema:
     return {"get": {"tags": ["operations"], "summary": summary, "security": [], "responses": responses}}
 
 
-def _parameter(name: str, kind: Any, description: str, where: str = "query") -> Schema:
+def _parameter(name: str, kind: object, description: str, where: str = "query") -> Schema:
     schema = msgspec.json.schema(kind)
     return {"name": name, "in": where, "required": where == "path", "description": description, "schema": schema}
 

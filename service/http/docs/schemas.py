@@ -26,7 +26,7 @@ class Schemas:
     def __init__(self) -> None:
         self.components: dict[str, Schema] = {}
 
-    def of(self, kind: Any) -> Schema:
+    def of(self, kind: object) -> Schema:
         """Return the schema of a type; of a struct, a reference to it."""
         if inspect.isclass(kind) and issubclass(kind, Struct):
             if kind.__name__ not in self.components:

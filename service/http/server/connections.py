@@ -1,6 +1,6 @@
 """Connections with limits: uvicorn has none on how slowly a request may arrive, or how long its headers may be.
 
-`service.bento` names this class as uvicorn's HTTP protocol. A request must have arrived as a whole in
+`bento` makes this class uvicorn's HTTP protocol. A request must have arrived as a whole in
 `ZOOSERVE_RECEIVE_S` seconds, its head in at most 64 KiB and 256 headers, on one of at most
 `ZOOSERVE_MAX_CONNECTIONS` connections. An answer must be taken as fast as a request must arrive. The bodies of all
 requests under way have at most `ZOOSERVE_MAX_BODIES_MB`.
@@ -8,21 +8,22 @@ requests under way have at most `ZOOSERVE_MAX_BODIES_MB`.
 
 import asyncio
 from http import HTTPStatus
-from typing import Any
 
 import httptools
+from uvicorn.config import Config
+from uvicorn.server import ServerState
 
 from service.http.problems import Problem
 from service.http.server.heads import (
     MAX_FIELDS,
     MAX_HEADERS,
     bad,
+    check_head,
     declared_length,
     long_head,
     refusal,
     too_long,
     with_path,
-    wrong,
 )
 from service.http.server.refusals import answering, too_many_bodies, too_many_connections, written
 from service.internals import HttpToolsProtocol
@@ -50,15 +51,15 @@ class Connection(HttpToolsProtocol):
 
     When all are taken, a new connection gets the place of the one that has kept the server waiting longest: with
     nothing, half a request, an idle connection that was kept, or an answer that is not taken. It is closed, with 503
-    where a request had begun. So whoever holds many connections open without using them shuts nobody out.
+    where a request had begun. So a client that holds many connections open without using them keeps no other out.
 
     A connection with a request that arrived and is not answered yet stays. Where all have one, a new connection may
     ask for the probes only (`/livez`, `/readyz`, `/metrics`), on one of a few places beyond the limit, for which the
-    same rule holds. So the server does not look dead while it has as much work as it can take.
+    same rule holds. So probes are answered while the server has as much work as it can take.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, object]) -> None:
+        super().__init__(config, server_state, app_state)
         if _RENEWAL is not None and self.config.ssl is not None:
             _RENEWAL.renew(self.config.ssl)
         self._receive_s = _SETTINGS.receive_s
@@ -66,13 +67,13 @@ class Connection(HttpToolsProtocol):
         self._places: Places[Connection] | None = None
         self._owed = 0  # requests that arrived and are not answered
         self._held = 0  # bytes of their bodies
-        self._unseen_bytes = 0  # that were fed since a part of a body came: a head's, or trailers'
-        self._fed = self._most_head = 0  # bytes that came at once; at most so many are the head's
+        self._unseen_bytes = 0  # received since the last part of a body: a head's, or trailers'
+        self._fed = self._most_head = 0  # bytes received at once; the most that can be the head's
         self._pieces = self._trailers = self._trailer_bytes = 0
         self._in_head = True
         self._upgrade = False
-        self._stopped: Problem | None = None  # what a callback of the parser has to say
-        self._last_words: Problem | None = None  # behind the answers that are owed
+        self._stopped: Problem | None = None  # why a callback ended the parser
+        self._final: Problem | None = None  # to be sent after the answers that are owed
         self._timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
 
@@ -110,7 +111,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(too_many_connections())
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing() or self._last_words is not None:
+        if self.transport.is_closing() or self._final is not None:
             return
         begins = self._in_head and self._timer is None  # the next request on a connection that was kept
         if begins:
@@ -124,8 +125,8 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._pieces = 0
         self._feed(data)
-        if begins and self._timer is not None:  # and it is not whole yet
-            self._note()
+        if begins and self._timer is not None:  # it is not complete yet
+            self._note_state()
 
     def _feed(self, data: bytes) -> None:
         while data:
@@ -139,7 +140,7 @@ class Connection(HttpToolsProtocol):
                 return
 
     def on_message_begin(self) -> None:
-        if self._timer is None:  # it came in one piece with the end of the last one
+        if self._timer is None:  # it came together with the end of the last one
             self._start_clock()
         self._most_head = self._fed
         super().on_message_begin()
@@ -149,7 +150,7 @@ class Connection(HttpToolsProtocol):
         if len(headers) >= MAX_FIELDS or not self._in_head:
             self._further_header(len(name) + len(value))
             return
-        name = name.lower()  # as uvicorn does it; to call it costs as much as all this
+        name = name.lower()  # as uvicorn does; calling it costs as much as all this
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         headers.append((name, value))
@@ -162,7 +163,7 @@ class Connection(HttpToolsProtocol):
                 self._stop(refusal(HTTPStatus.METHOD_NOT_ALLOWED, "bad_request", "CONNECT: this server is no proxy."))
             self._upgrade = True
             return
-        if problem := wrong(self.parser.get_http_version(), self.headers):
+        if problem := check_head(self.parser.get_http_version(), self.headers):
             self._stop(problem)
         if len(self.pipeline) >= MAX_PIPELINED:
             self._stop(bad(f"More than {MAX_PIPELINED} requests were sent without waiting for an answer."))
@@ -178,11 +179,11 @@ class Connection(HttpToolsProtocol):
         self._in_head, self._trailers, self._trailer_bytes = False, 0, 0
 
     def on_body(self, body: bytes) -> None:
-        self._unseen_bytes = 0  # what comes without any body is a head again: trailers, behind its last chunk
+        self._unseen_bytes = 0  # what follows without a part of a body is trailers, or the next head
         self._pieces += 1
         if self._pieces > _MAX_PIECES:
             self._stop(bad("The body comes in chunks of a few bytes. Send larger ones."))
-        if not self.cycle.response_complete:  # else uvicorn keeps none of it
+        if not self.cycle.response_complete:  # otherwise uvicorn drops it
             size = len(body)
             self._held += size
             _BODIES.held += size
@@ -191,42 +192,42 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._upgrade:  # not a message: its head is to be read again
+        if self._upgrade:  # the head is read again, without the offer
             self._upgrade = False
             return
         self._in_head, self._unseen_bytes = True, 0
         self._stop_clock()
         self._owed += 1
-        self._note()
+        self._note_state()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         self._owed -= 1
         if self._owed <= 0:
-            self._note()
+            self._note_state()
             _BODIES.held -= self._held
             self._held = 0
         super().on_response_complete()
-        if self._last_words is not None and self._owed <= 0:
-            self._refuse(self._last_words)
+        if self._final is not None and self._owed <= 0:
+            self._refuse(self._final)
 
     def pause_writing(self) -> None:
         self._stop_send_clock()
         self._send_timer = self.loop.call_later(self._receive_s, self.transport.abort)
         super().pause_writing()
-        self._note()
+        self._note_state()
 
     def resume_writing(self) -> None:
         self._stop_send_clock()
         super().resume_writing()
-        self._note()
+        self._note_state()
 
     def send_400_response(self, msg: str) -> None:
         problem, self._stopped = self._stopped, None
         self._refuse(problem or bad(f"The request cannot be read. {msg}"))
 
-    def _note(self) -> None:
-        """Keep account of who waits for whom."""
+    def _note_state(self) -> None:
+        """Note whether the server waits for this client, or works for it."""
         if self._places is not None:
             if self._owed > 0 and self._send_timer is None:
                 self._places.works(self)
@@ -271,18 +272,18 @@ class Connection(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         self._timer = None
-        if self._owed > 0:  # nothing need be read while an earlier request is being answered
+        if self._owed > 0:  # nothing is read while an earlier request is being answered
             self._start_clock()
             return
         detail = f"The request did not arrive within {self._receive_s:g} s. Send it faster, or in smaller parts."
         self._refuse(refusal(HTTPStatus.REQUEST_TIMEOUT, "too_slow", detail))
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer, whatever was received, and close: what else the client sends is not read."""
+        """Send a problem, whatever was received, and close. What else the client sends is not read."""
         if self.transport.is_closing():
             return
         if self._owed > 0:
-            self._last_words = problem
+            self._final = problem
             return
         if self.cycle is None or not self.cycle.response_started or (self.cycle.response_complete and self._in_head):
             head, body = written(problem, self.headers or ())

@@ -1,6 +1,6 @@
 """What a request's head must be, beyond what the parser checks (llhttp refuses two lengths, folded lines and the like).
 
-A head that two servers read differently lets a client slip requests past a proxy (RFC 9112, 11.2).
+A head that two servers read differently lets a client smuggle requests past a proxy (RFC 9112, 11.2).
 """
 
 import re
@@ -18,7 +18,7 @@ _VERSIONS = frozenset({"1.1", "1.0"})
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*+")
 
 
-def wrong(version: str, headers: Headers) -> Problem | None:
+def check_head(version: str, headers: Headers) -> Problem | None:
     """Say what is wrong with a head: its version, its `Host`, its Transfer-Encoding. None: nothing.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a connection answers without the app: problems that close it. `http.connections` sends them."""
+"""Problems that a connection sends without the app, before it closes. `connections` sends them."""
 
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -33,7 +33,7 @@ def answering(problem: Problem) -> ASGIApp:
 
 
 def too_many_connections() -> Problem:
-    """Say that all places are taken."""
+    """The connection limit is reached."""
     return refusal(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "too_many_connections",
@@ -42,7 +42,7 @@ def too_many_connections() -> Problem:
 
 
 def too_many_bodies(limit: int) -> Problem:
-    """Say that the bodies of all requests are too large together."""
+    """The bodies of all requests are too large together."""
     return refusal(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "too_many_bodies",

@@ -1,7 +1,7 @@
-"""Bytes that were sent as text: base64 as clients make it, and quoted-printable.
+"""Bytes that were sent as text: base64 as clients write it, and quoted-printable.
 
-The work is done in pieces, between which the event loop turns. One call on a whole body would hold everybody up, from
-a thread as well: it keeps Python's lock.
+The work is done in pieces, and other tasks of the event loop run in between. One call for a whole body would delay all
+other requests, on another thread as well: it holds Python's lock (the GIL).
 """
 
 import asyncio
@@ -22,16 +22,17 @@ _BLANK_IS_PLUS = bytes.maketrans(b"-_ ", b"+/+")
 async def from_base64(text: bytes, start: int, end: int, *, json: bool = False) -> bytes:
     """Decode base64: with or without padding, in either alphabet, with line breaks, or as a `data:` URL.
 
-    A form's decoding turns a plus into a blank. It is one again where there is no plus, and no blank at a line's end.
+    Decoding of forms turns pluses into spaces. They are read as pluses where there is no plus, and no space at the
+    end of a line.
 
     Args:
-        text: what holds it.
-        start: where it starts there.
-        end: where it ends there.
-        json: it is what stands between the quotes of a JSON string, so it may have escapes.
+        text: contains it.
+        start: where it begins in `text`.
+        end: where it ends in `text`.
+        json: it is the inside of a JSON string, so it may have escapes.
 
     Raises:
-        ValueError: it is not base64 without doubt.
+        ValueError: it is not base64, or could be read in two ways.
     """
     prefix = _DATA_URL.match(text, start, min(start + 256, end))
     at = prefix.end() if prefix else start
@@ -65,7 +66,7 @@ async def from_base64(text: bytes, start: int, end: int, *, json: bool = False) 
         if (at := stop) < end:
             await asyncio.sleep(0)
     if alphabet is _BLANK_IS_PLUS and pluses:
-        raise ValueError("it has both blanks and pluses")
+        raise ValueError("it has both spaces and pluses")
     if rest.translate(None, _DIGITS):
         raise ValueError("Only base64 data is allowed")  # as `binascii` says it
     fill = -len(rest) % 4

@@ -1,7 +1,7 @@
-"""The JSON form of a body, `{"images": ["<base64>", ...]}`, read without making anything of its size.
+"""The JSON form of a body, `{"images": ["<base64>", ...]}`, read without a second copy of the body in memory.
 
 Long strings are cut out before the JSON is parsed: what is left is small, whatever was sent, and the base64 is decoded
-from the body itself. A parser would first build every value that a client can think of, and keep Python's lock.
+from the body itself. A parser would first build all values of the body, and hold Python's lock (the GIL) meanwhile.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from service.errors import Reason, RequestError
 from service.http.v1.encoded import from_base64
 
 MAX_BESIDE = 16 * 1024  # bytes of JSON beside the images
-_LONG = 64  # bytes; a longer string is cut out, and its stand-in is longer, too
+_LONG = 64  # bytes; a longer string is cut out, and its placeholder is longer, too
 _MAX_ESCAPED_QUOTES = 64
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BACKSLASH = ord("\\")
@@ -25,7 +25,7 @@ class Images(msgspec.Struct):
 
 
 class _Text(NamedTuple):
-    """Where a long string stands in the body."""
+    """Where a long string is in the body."""
 
     start: int
     end: int
@@ -61,9 +61,9 @@ async def images_from_json(body: bytes, max_images: int) -> list[bytes | Request
 
 
 def _cut_out(body: bytes, limit: int) -> tuple[bytes, list[_Text]]:
-    """Put stand-ins in place of a body's long strings; what is left has at most `limit` bytes.
+    """Put placeholders in place of a body's long strings; what is left has at most `limit` bytes.
 
-    A stand-in is the string's number, with zeros in front: longer than any string that was left.
+    A placeholder is the string's number, with zeros in front: longer than any string that was left.
     """
     pieces: list[bytes] = []
     texts: list[_Text] = []

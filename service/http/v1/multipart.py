@@ -1,7 +1,11 @@
-"""Multipart form bodies (RFC 7578), read piece by piece as they arrive. `http.body` feeds the parser.
+"""Multipart form bodies (RFC 7578), read piece by piece as they arrive. `v1.images` feeds the parser.
 
 Everything is UTF-8, whatever charset is declared. Time is linear in the bytes that are fed; the number of parts, the
 headers of a part and what is kept of a field are bounded before anything is stored.
+
+python-multipart 0.0.34, which BentoML needs, was tried in its place. It refuses a preamble, padding behind a boundary
+and folded headers, all of which RFC 2046 allows, and logs a warning for each refusal. For a photo of 100 kB it takes 84
+instead of 57 microseconds (above some megabytes it is the faster one), and all bounds but one would still be ours.
 """
 
 import re
@@ -13,7 +17,7 @@ MAX_HEAD = 8192  # bytes of the headers of one part
 MAX_OTHERS = 32  # parts beside the images
 MAX_VALUE = 1024  # bytes that are kept of a field's value: no option is longer
 _MAX_BOUNDARY = 200  # bytes; the specification allows 70
-_MAX_PADDING = 128  # blanks behind a boundary
+_MAX_PADDING = 128  # spaces and tabs behind a boundary
 _PARAMETER = re.compile(rb';\s*+([^\s=;"]++)\s*+(?:=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^;]*+)))?+\s*+', re.DOTALL)
 
 
@@ -144,7 +148,7 @@ class Multipart:
         return self._take_delimiter(place)
 
     def _epilogue(self) -> bool:
-        """Ignore what comes behind the closing boundary."""
+        """Ignore what follows the closing boundary."""
         return False
 
 

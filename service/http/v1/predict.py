@@ -1,6 +1,7 @@
 """`POST /v1/<task>`: the path on which latency counts most. It reads, submits, waits and encodes, nothing else."""
 
-from typing import Any, NamedTuple, cast
+from collections.abc import Mapping
+from typing import NamedTuple, cast
 
 import msgspec
 from msgspec import Struct
@@ -48,14 +49,17 @@ class Predict(Endpoint):
 
     async def _answer(self, context: HttpContext, scope: Scope, receive: Receive) -> bytes:  # noqa: ARG002 - as declared
         drawn = wanted(context.headers.get(b"accept", b""))
-        query = self._query(context, context.params())
+        params = context.params()
+        query = self._query(context, params.pop("model", None), params.pop("version", None), params)
         images = await read_images(receive, context.headers, self._settings)
         context.lap("read")
         return await self._run(context, receive, query, images, drawn)
 
-    def _query(self, context: HttpContext, params: dict[str, Any]) -> Query:
-        """Find out what is asked for, and refuse what could not be answered anyway."""
-        model = self._predictor.resolve(self._task, params.pop("model", None), params.pop("version", None))
+    def _query(
+        self, context: HttpContext, name: str | None, version: str | None, params: Mapping[str, object]
+    ) -> Query:
+        """Find the model, convert its options, and refuse what could not be answered anyway."""
+        model = self._predictor.resolve(self._task, name, version)
         context.model = model.card.name
         query = Query(model, self._predictor.options(model, params))
         context.admit(model)

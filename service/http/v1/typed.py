@@ -16,7 +16,6 @@ from service.http.v1.images import media_type, read_form
 from service.http.v1.predict import Predict
 
 _FORM = "multipart/form-data"
-_NAMES = frozenset({"model", "version"})  # whose values are text, also where they look like a number
 
 
 class Typed(Predict):
@@ -32,13 +31,19 @@ class Typed(Predict):
             )
         form = await read_form(limited_by(self._settings, receive, headers), headers, 1)
         context.lap("read")
-        params = {name: _value(name, text) for name, text in form.fields.items()}
-        return await self._run(context, receive, self._query(context, params), form.images, b"")
+        model, version = (_text(form.fields.pop(name, None)) for name in ("model", "version"))
+        params = {name: _value(text) for name, text in form.fields.items()}
+        return await self._run(context, receive, self._query(context, model, version, params), form.images, b"")
 
 
-def _value(name: str, text: str) -> object:
+def _value(text: str) -> object:
     """Read a field: BentoML's client writes JSON, people write text."""
-    value: object = text
     with suppress(msgspec.DecodeError, RecursionError):
-        value = msgspec.json.decode(text)
-    return text if name in _NAMES and not isinstance(value, str) else value
+        return msgspec.json.decode(text)
+    return text
+
+
+def _text(field: str | None) -> str | None:
+    """Read a field whose value is text, also where it looks like a number."""
+    value = None if field is None else _value(field)
+    return value if isinstance(value, str) else field

@@ -4,7 +4,7 @@ https://github.com/triton-inference-server/server/blob/main/docs/protocol/extens
 """
 
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -189,13 +189,13 @@ def _request(text: memoryview) -> _Request[Raw] | _Request[Numbers]:
     return _decode(text)
 
 
-def _shape(given: _Input[Any]) -> list[int]:
+def _shape(given: _Input[Raw] | _Input[Numbers]) -> list[int]:
     if len(memoryview(given.shape)) > _LONGEST_SHAPE:
         raise bad(f"`{given.name[:80]}`: its shape has more than {_LONGEST_SHAPE} characters, which cannot be.")
     return _decode_shape(given.shape)
 
 
-def _array(given: _Input[Any], shape: list[int], rest: memoryview) -> tuple[Array, memoryview]:
+def _array(given: _Input[Raw] | _Input[Numbers], shape: list[int], rest: memoryview) -> tuple[Array, memoryview]:
     """Take one input from its JSON, or from the raw bytes that are left. Returns those that are left then."""
     name, parameters = given.name, given.parameters or {}
     check_parameters(name, parameters, {"binary_data_size", "content_type"})

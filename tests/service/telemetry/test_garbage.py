@@ -11,7 +11,7 @@ from service.telemetry.garbage import Pauses
 def pauses():
     threshold = gc.get_threshold()
     pauses = Pauses()
-    pauses.calm()
+    pauses.freeze()
     yield pauses
     gc.callbacks.remove(pauses._note)
     gc.set_threshold(*threshold)

@@ -50,7 +50,7 @@ def same(one, other) -> bool:
 
 @pytest.mark.parametrize("example", GIVEN.examples, ids=lambda example: f"{example.path} {example.name}")
 def test_an_example_is_what_the_server_answers(server, example):
-    response = ask(server.client, example, GIVEN.picture)
+    response = ask(server.client, example, GIVEN.image)
     assert response.status_code == example.status
     assert same(response.json(), example.answer), response.text
     kind = response.headers["content-type"]
@@ -69,7 +69,7 @@ def test_every_example_is_shown():
     assert sorted(shown) == sorted((example.path, example.name) for example in GIVEN.examples)
     classify = DOCUMENT["paths"]["/v1/classify"]["post"]
     sent = classify["requestBody"]["content"]["application/json"]["examples"]["cat"]["value"]
-    assert sent == {"images": [GIVEN.picture]}
+    assert sent == {"images": [GIVEN.image]}
 
 
 @pytest.mark.parametrize("name", ["/v1/models/mobilenet_v2", "/v1/models/yolov4_tiny", "/v1/models/u2netp"])
@@ -129,7 +129,7 @@ def test_the_description_needs_no_key(tmp_path, models):
 # 504 is right where the deadline that a request asks for is a microsecond.
 CONFIGURATION = """
 [checks]
-positive_data_acceptance.enabled = false # no schema says which bytes are a picture
+positive_data_acceptance.enabled = false # no schema says which bytes are an image
 not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", 504]
 """
 
