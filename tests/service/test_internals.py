@@ -64,6 +64,8 @@ def test_the_protocol_has_what_connections_use():
 
 
 def test_uvicorn_calls_back_what_connections_override():
+    made, declared = (list(inspect.signature(kind).parameters) for kind in (Connection, HttpToolsProtocol))
+    assert made == declared
     called = {name for name in vars(Connection) if name.startswith("on_")} | {"pause_writing", "resume_writing"}
     called |= {"connection_made", "connection_lost", "data_received", "send_400_response"}
     assert {name for name in called if name not in vars(HttpToolsProtocol)} == set()

@@ -58,8 +58,14 @@ class Connection(HttpToolsProtocol):
     same rule holds. So probes are answered while the server has as much work as it can take.
     """
 
-    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, object]) -> None:
-        super().__init__(config, server_state, app_state)
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, object],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
         if _RENEWAL is not None and self.config.ssl is not None:
             _RENEWAL.renew(self.config.ssl)
         self._receive_s = _SETTINGS.receive_s
