@@ -1,7 +1,7 @@
 """The BentoML service: `bentoml serve service.bento:ZooServe`.
 
-Our HTTP (`service.http`) stands in front of BentoML's own app, and answers its typed endpoints: here they are
-described, so that its clients and its page know them.
+Our app (`service.server`) is in front of BentoML's own, and answers its typed endpoints. They are described here, so
+that BentoML's clients and its page know them.
 """
 
 import functools
@@ -12,20 +12,20 @@ from typing import Annotated, Any, Literal
 from service.settings import read_settings, refuse_unprotected
 
 _SETTINGS = read_settings()
-refuse_unprotected()  # `zooserve serve` did, but `bentoml serve` comes straight here
+refuse_unprotected()  # `zooserve serve` has, but `bentoml serve` begins here
 # Several processes share their metrics by `counts`, not by files; the choice is made when the library is imported.
 os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
 import bentoml
 import msgspec
-import uvicorn.config
 from pydantic import Field
 from starlette.types import ASGIApp
 
 from service.engine.probe import check_device
-from service.http.app import build_app
+from service.internals import use_protocol
 from service.predictor import deadline_after
 from service.runtime import Runtime
+from service.server import build_server
 from service.supervisor import prepare
 from zoo.card import Task
 
@@ -39,28 +39,28 @@ def runtime() -> Runtime:
     return Runtime(_SETTINGS, (bentoml.server_context.worker_index or 1) - 1)
 
 
-uvicorn.config.HTTP_PROTOCOLS["auto"] = "service.http.connections:Connection"
+use_protocol("service.http.server.connections:Connection")
 
 
-class FrontedService(bentoml.Service):  # type: ignore[misc]
-    """A BentoML service whose app stands behind ours."""
+class Service(bentoml.Service):  # type: ignore[misc]
+    """A BentoML service whose app is behind ours."""
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """Build BentoML's app and put ours in front of it."""
-        return build_app(runtime(), super().to_asgi(is_main))
+        return build_server(runtime(), super().to_asgi(is_main))
 
 
 @bentoml.service(
     name="zooserve",
-    service_class=FrontedService,
+    service_class=Service,
     workers=_SETTINGS.workers,
-    traffic={"timeout": _SETTINGS.timeout_ms / 1000 + 1},  # ours comes first, with a body that says why
-    metrics={"enabled": False},  # its `endpoint` label is whatever path a client types
+    traffic={"timeout": _SETTINGS.timeout_ms / 1000 + 1},  # ours is earlier, and its answer says why
+    metrics={"enabled": False},  # its label `endpoint` is any path that a client sends
     logging={"access": {"enabled": False}},
     tracing={"excluded_urls": [".*"]},
 )
 class ZooServe:
-    """Pretrained vision models: classification, detection and segmentation of pictures."""
+    """Pretrained vision models: classification, detection and segmentation of images."""
 
     @bentoml.on_deployment
     def prepare() -> None:
@@ -77,7 +77,7 @@ class ZooServe:
         localize: bool = False,
         heatmap: bool = False,
     ) -> dict[str, Any]:
-        """Name what a picture shows and, on request, where in it the best class is."""
+        """Name what an image shows and, on request, where in it the best class is."""
         return await _answer("classify", image, model, top_k=top_k, localize=localize, heatmap=heatmap)
 
     @bentoml.api
@@ -89,7 +89,7 @@ class ZooServe:
         iou_threshold: Annotated[float, Field(ge=0, le=1)] = 0.45,
         max_detections: Annotated[int, Field(ge=1, le=1000)] = 100,
     ) -> dict[str, Any]:
-        """Find the objects in a picture, with their boxes in its pixels."""
+        """Find the objects in an image, with their boxes in its pixels."""
         return await _answer(
             "detect",
             image,
@@ -109,7 +109,7 @@ class ZooServe:
         iou_threshold: Annotated[float, Field(ge=0, le=1, description=_INSTANCES)] = 0.45,
         max_detections: Annotated[int, Field(ge=1, le=1000, description=_INSTANCES)] = 100,
     ) -> dict[str, Any]:
-        """Tell which pixels of a picture belong to which class, or to which object."""
+        """Tell which pixels of an image belong to which class, or to which object."""
         return await _answer(
             "segment",
             image,
@@ -121,11 +121,11 @@ class ZooServe:
         )
 
 
-async def _answer(task: Task, image: Path, model: str, **words: Any) -> dict[str, Any]:
-    """Answer a service in the same process. Requests over HTTP never come here: `service.http.typed` takes them."""
+async def _answer(task: Task, image: Path, model: str, **params: object) -> dict[str, Any]:
+    """Answer a call in this process. Requests over HTTP never come here: `http.v1.typed` answers them."""
     predictor = runtime().predictor
     loaded = predictor.resolve(task, model or None)
-    encoded = predictor.image(image.read_bytes(), loaded, predictor.options(loaded, words))
+    encoded = predictor.image(image.read_bytes(), loaded, predictor.options(loaded, params))
     job = predictor.submit(encoded, loaded, deadline_after(_SETTINGS.timeout_ms))
     answer: dict[str, Any] = msgspec.to_builtins(await job.future)
     return answer

@@ -1,6 +1,6 @@
-"""The one error that a request can end with.
+"""How a request can end without an answer.
 
-`service.http.problems` turns it into a status; nothing below HTTP knows one.
+`http.problems` turns a `RequestError` into a status of HTTP, `grpc.refusals` into one of gRPC.
 """
 
 from enum import StrEnum
@@ -25,6 +25,10 @@ class Reason(StrEnum):
     REFUSED = "refused"
 
 
+class ClientGone(Exception):  # noqa: N818 - an event, not an error
+    """The client hung up before its request was read, or before the answer was ready."""
+
+
 class RequestError(Exception):
     """A request that cannot be answered.
 
@@ -41,8 +45,8 @@ class RequestError(Exception):
         self.retry_after = retry_after
 
     def forget(self) -> None:
-        """Drop where it was raised, once it is told: those frames hold the body, and the error that holds them.
+        """Drop the traceback. Its frames hold the request's body, and the error itself: a reference cycle.
 
-        Only the garbage collector ends such a cycle, and until then a few hundred refused bodies stay in memory.
+        Only the garbage collector would free it; until it runs, hundreds of refused bodies would stay in memory.
         """
         self.__traceback__ = self.__cause__ = self.__context__ = None

@@ -1,6 +1,6 @@
 """What a request is answered with: typed, transport-free, and by msgspec the JSON of the v1 contract.
 
-Boxes are xyxy in pixels of the original picture (EXIF orientation applied), clipped to it.
+Boxes are xyxy in pixels of the original image (EXIF orientation applied), clipped to it.
 """
 
 from msgspec import Struct
@@ -9,7 +9,7 @@ Box = tuple[float, float, float, float]
 
 
 class ImageSize(Struct, frozen=True):
-    """Size of the original picture in pixels, after its EXIF orientation was applied."""
+    """Size of the original image in pixels, after its EXIF orientation was applied."""
 
     width: int
     height: int
@@ -23,13 +23,13 @@ class RunLength(Struct, frozen=True):
 
 
 class Png(Struct, frozen=True):
-    """A base64 greyscale PNG of the original picture's size: a mask (0 or 255), a salient object's opacity, heat."""
+    """A base64 greyscale PNG of the original image's size: a mask (0 or 255), a salient object's opacity, heat."""
 
     png: str
 
 
 class Polygons(Struct, frozen=True):
-    """A mask's outlines, each [x0, y0, x1, y1, ...] in pixels of the original picture, along the pixels' outer edges.
+    """A mask's outlines, each [x0, y0, x1, y1, ...] in pixels of the original image, along the pixels' outer edges.
 
     Within a pixel; the smallest parts may be left out. A hole is joined to its outline by a line there and back, which
     pycocotools and canvases fill rightly.
@@ -42,9 +42,9 @@ Mask = RunLength | Png | Polygons
 
 
 class Classification(Struct, frozen=True, omit_defaults=True):
-    """One class of a picture and its probability; of the best class, on request, where in the picture it is.
+    """One class of an image and its probability; of the best class, on request, where in the image it is.
 
-    `heatmap` is a greyscale PNG of the picture's size, brightest where most spoke for the class.
+    `heatmap` is a greyscale PNG of the image's size, brightest where most spoke for the class.
     """
 
     class_id: int
@@ -64,7 +64,7 @@ class Detection(Struct, frozen=True):
 
 
 class Segment(Struct, frozen=True, omit_defaults=True):
-    """One class present in a picture: the share of the picture that it covers, and where."""
+    """One class present in an image: the share of the image that it covers, and where."""
 
     class_id: int
     label: str
@@ -73,7 +73,7 @@ class Segment(Struct, frozen=True, omit_defaults=True):
 
 
 class Instance(Struct, frozen=True, omit_defaults=True):
-    """One object with its outline: the share of the picture that its mask covers, and the mask, which lies in its box.
+    """One object with its outline: the share of the image that its mask covers, and the mask, which lies in its box.
 
     The box is rounded to whole pixels, at least one, where the mask is cut.
     """
@@ -90,7 +90,7 @@ Prediction = Classification | Detection | Segment | Instance
 
 
 class Result(Struct, frozen=True):
-    """The answer for one picture."""
+    """The answer for one image."""
 
     model: str
     version: str

@@ -8,9 +8,6 @@ from pathlib import Path
 from service.cores import usable_cores
 from service.engine.providers import gpu_count
 from service.engine.workers import Workers
-from service.garbage import Pauses
-from service.logs import set_up_logs
-from service.metrics import Metrics
 from service.models.model import AnyModel, load_folder
 from service.models.repository import Repository
 from service.models.selftest import self_test
@@ -18,7 +15,10 @@ from service.models.unloaded import Unloaded
 from service.predictor import Predictor
 from service.settings import Settings, remarks
 from service.supervisor import SHARED, end_with_supervisor, shared_counts
-from service.tracing import start_tracing
+from service.telemetry.garbage import Pauses
+from service.telemetry.logs import set_up_logs
+from service.telemetry.metrics import Metrics
+from service.telemetry.tracing import start_tracing
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Runtime:
         self.settings = settings
         set_up_logs(settings.log, process=process)
         if process == 0:
-            for line in [*remarks(), *_crowded(settings)]:
+            for line in [*remarks(), *_oversubscribed(settings)]:
                 logger.warning("%s", line)
         self.metrics = Metrics(shared_counts(process))
         self.tracing = start_tracing()
@@ -59,9 +59,9 @@ class Runtime:
         self.predictor = Predictor(self.repository, settings)
 
     def start(self) -> None:
-        """Load the models in the background, and go when the process that started this one is gone."""
+        """Load the models in the background, and end with the process that started this one."""
         end_with_supervisor(self.settings)
-        self.repository.load_in_background(then=self.pauses.calm)
+        self.repository.load_in_background(then=self.pauses.freeze)
 
     def note_loaded(self) -> None:
         """Tell processes to come that one was loaded before them."""
@@ -86,10 +86,10 @@ def _threads(settings: Settings) -> int:
     return settings.threads or max(1, usable_cores() // settings.workers)
 
 
-def _crowded(settings: Settings) -> list[str]:
-    """What to say where the threads of all processes are more than the cores."""
+def _oversubscribed(settings: Settings) -> list[str]:
+    """Return a warning where all processes have more threads than there are cores."""
     threads, cores = _threads(settings), usable_cores()
     if settings.workers * threads <= cores:
         return []
-    line = f"{settings.workers} processes with {threads} threads each have {cores} cores: they wait for each other. "
+    line = f"{settings.workers} processes with {threads} threads each have {cores} cores: they preempt each other. "
     return [line + "ZOOSERVE_WORKERS times ZOOSERVE_THREADS should not exceed the cores."]

@@ -1,6 +1,6 @@
-"""What the process that starts the server's processes gives them, and what they do when it is gone.
+"""What the server's processes inherit from the process that starts them, and how they end with it.
 
-`commands.serve` makes the folder, `bento` has the rest made before any process is started; `runtime` takes it up.
+`commands.serve` makes the folder, `bento` the rest before any process is started; `runtime` uses it.
 """
 
 import json
@@ -17,8 +17,8 @@ from pathlib import Path
 
 import platformdirs
 
-from service.counts import Counts
 from service.settings import Settings
+from service.telemetry.counts import Counts
 
 logger = logging.getLogger(__name__)
 SHARED = "ZOOSERVE_SHARED"  # path of the memory where the processes note what was loaded and unloaded
@@ -29,18 +29,18 @@ _MARGIN_S = 10.0  # seconds after drain and longest request, when a process that
 
 @contextmanager
 def state_folder() -> Iterator[Path]:
-    """Make a folder for this server's state, and remove it at the end; those of servers that were killed go as well.
+    """Make a folder for this server's state, and remove it at the end, and those of servers that were killed.
 
-    It lies with the user's state: Debian 13 and Ubuntu clean /tmp of what was not touched for ten days. It is in /tmp
-    only where the other cannot be written. It is locked while any of the server's processes lives, for systemd's
-    cleaner leaves locked folders alone (tmpfiles.d(5)).
+    It is in the user's folder for state: Debian 13 and Ubuntu remove files from /tmp that were not used for ten days.
+    It is in /tmp only where the other cannot be written. It is locked while any of the server's processes lives,
+    because systemd does not remove locked folders (tmpfiles.d(5)).
     """
     base = platformdirs.user_state_path("zooserve")
     try:
         if not base.is_absolute():
             raise NotADirectoryError(base)  # a user without a home
         base.mkdir(parents=True, exist_ok=True)
-        alone = _lock(base, wait=True)  # nobody takes a folder for left that has no lock yet
+        alone = _lock(base, wait=True)  # a folder that is made but not locked yet is not taken for left
         try:
             _remove_left(base)
             folder = Path(tempfile.mkdtemp(prefix="server-", dir=base))
@@ -68,8 +68,8 @@ def _remove_left(base: Path) -> None:
 
 
 def _lock(folder: Path, *, wait: bool = False) -> int:
-    """Lock a folder until what is returned is closed by all who inherited it; raises OSError where another has it."""
-    import fcntl  # noqa: PLC0415 - there is none elsewhere than on POSIX
+    """Lock a folder until all that inherit the descriptor have closed it; raises OSError where it is locked."""
+    import fcntl  # noqa: PLC0415 - POSIX only
 
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -87,12 +87,12 @@ def prepare(settings: Settings) -> None:
     os.environ[_SUPERVISOR] = str(reading)
     os.environ[SHARED] = new_memory()
     if settings.workers > 1:
-        # For each process that there may be at once, which is twice as many for circus: counts and gauges.
+        # Counts and gauges for each process that there may be at once: twice as many while circus restarts them.
         os.environ[_COUNTS] = json.dumps([new_memory() for _ in range(2 * 2 * settings.workers)])
 
 
 def new_memory() -> str:
-    """Make a file in memory that has no name in any folder, so that nothing can clean it away.
+    """Make a file in memory that has no name in any folder, so that nothing can remove it.
 
     Returns:
         A path under which this process and those that it starts can open it. On systems without such memory it is that
@@ -113,14 +113,14 @@ def shared_counts(process: int) -> Counts | None:
 
 
 def end_with_supervisor(settings: Settings) -> None:
-    """End this process, as after SIGTERM, when the one that started it is gone: nobody else would end it."""
+    """End this process, as after SIGTERM, when the one that started it has ended: nothing else would end it."""
     inherited = os.environ.get(_SUPERVISOR)
     if inherited is None:
         return
 
     def watch() -> None:
         os.read(int(inherited), 1)  # nothing is ever written: it returns when the other end is closed
-        logger.warning("the process that started this one is gone: this one ends, too")
+        logger.warning("the process that started this one has ended: this one ends, too")
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(settings.drain_s + settings.timeout_ms / 1000 + _MARGIN_S)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Threads by what they are for: what is slow of one kind delays no other kind.
+"""Threads by their purpose, so that slow work of one kind delays no other kind.
 
 The event loop's own threads (`asyncio.to_thread`) are for large tensors, which are read and written there.
 """

@@ -1,7 +1,7 @@
 """TLS for HTTP and gRPC: certificates by setting, read again when they are renewed.
 
-`commands.serve` checks the files, `http.connections` and `grpc.server` use them. A renewed certificate is used for new
-connections within seconds; one that cannot be used is reported, and the old one stays.
+`commands.serve` checks the files, `http.server.connections` and `grpc.server` use them. A renewed certificate is used
+for new connections within seconds; one that cannot be used is reported, and the old one stays.
 """
 
 import logging
@@ -71,7 +71,7 @@ class Renewal:
         self._looked = monotonic()
 
     def renewed(self) -> tuple[bytes, bytes, bytes | None] | None:
-        """Return the new contents, once, if there are any that can be used. To be asked for every connection."""
+        """Return new contents, once, if there are any that can be used. Called for every connection."""
         if monotonic() - self._looked < _LOOK_EVERY:
             return None
         self._looked = monotonic()
@@ -82,7 +82,7 @@ class Renewal:
         try:
             contents = self._files.read()
         except (OSError, ValueError) as error:
-            # While only one of two files is new they do not fit; the other one makes the state another.
+            # While only one of two files is new they do not fit; the other one changes the state again.
             logger.error("the TLS certificate stays as it was: %s: %s", self._files.certificate, error)  # noqa: TRY400
             return None
         logger.info("%s is renewed", self._files.certificate)

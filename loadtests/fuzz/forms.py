@@ -7,9 +7,9 @@ from contextlib import suppress
 
 from loadtests.album import SAMPLES, jpeg
 from service.errors import RequestError
-from service.http.encoded import from_quoted_printable
-from service.http.json_images import read_images
-from service.http.multipart import Multipart
+from service.http.v1.encoded import from_quoted_printable
+from service.http.v1.json_images import images_from_json
+from service.http.v1.multipart import Multipart
 
 Seeds = Iterator[tuple[str, bytes]]
 MAX_IMAGES = 8
@@ -33,7 +33,7 @@ def read_multipart(data: bytes) -> None:
 def read_json_images(data: bytes) -> None:
     """Read a body of JSON with images in base64."""
     with suppress(RequestError):
-        _finish(read_images(data, MAX_IMAGES))
+        _finish(images_from_json(data, MAX_IMAGES))
 
 
 def multipart_seeds() -> Seeds:

@@ -14,7 +14,7 @@ from service.grpc.codec import read
 from service.grpc.contents import FIELDS
 from service.grpc.schema import message
 from service.grpc.wire import split
-from service.http.oip_body import parse
+from service.http.v2.body import parse
 from service.oip.takes import Takes
 from service.oip.tensors import DATATYPES, DTYPES
 from service.settings import Settings

@@ -105,7 +105,7 @@ def _cards() -> Seeds:
 
 _FORMS = ("service.http.",)
 _GRPC = ("service.oip.", "service.grpc.")
-_V2 = ("service.oip.", "service.http.oip_body")
+_V2 = ("service.oip.", "service.http.v2.body")
 _CARDS = ("zoo.card", "zoo.model_card", "zoo.served_card")
 _ALL = [
     *(_image(form) for form in ("jpeg", "png", "gif", "webp", "bmp", "tiff", "avif")),

@@ -13,7 +13,7 @@ from rich.console import Console
 from service.engine.probe import check_device
 from service.grpc import require
 from service.http.cors import origins_of
-from service.http.keys import Guard
+from service.keys import Guard
 from service.settings import SettingError, Settings, only_clients_key, read_settings, refuse_unprotected, table
 from service.supervisor import state_folder
 from service.tls import files_of
@@ -81,9 +81,9 @@ def serve(host: str, port: int, models: str | None) -> None:
     _tell(address, port, settings, guard)
     with state_folder() as folder:
         os.environ["BENTOML_HOME"] = str(folder)
-        from service.bento import FrontedService, ZooServe  # noqa: PLC0415 - BentoML reads its environment when it is imported
+        from service.bento import Service, ZooServe  # noqa: PLC0415 - BentoML reads its environment when it is imported
 
-        cast(FrontedService, ZooServe).serve_http(
+        cast(Service, ZooServe).serve_http(
             host=str(address),
             port=port,
             ssl_certfile=str(tls.certificate) if tls else None,

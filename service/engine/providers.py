@@ -13,7 +13,7 @@ import onnxruntime as ort
 import platformdirs
 from msgspec import Struct
 
-from service.gpu import visible_gpus
+from service.telemetry.gpu import visible_gpus
 from zoo.extras import install
 
 logger = logging.getLogger(__name__)
@@ -24,15 +24,15 @@ _PROVIDERS: dict[Device, str] = {"cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT}
 
 
 class ProviderError(Exception):
-    """A provider that was asked for and cannot be had, with what to do."""
+    """A provider that was asked for and is not available, with what to do."""
 
 
 class Tuning(Struct, frozen=True):
     """What is chosen per model on a GPU.
 
     Attributes:
-        cudnn_search: how cuDNN picks its convolutions. EXHAUSTIVE tries them all when a shape is first seen, which is
-            before readiness, as batches are padded to known shapes.
+        cudnn_search: how cuDNN picks its convolutions. EXHAUSTIVE tries them all when a shape is first seen. That is
+            before the model is ready, as batches are padded to known sizes.
         cuda_graphs: replay a run's kernels as one graph; not every network can be captured.
     """
 
@@ -117,7 +117,7 @@ def gpu_count() -> int:
 
 
 def pin(rows: npt.NDArray[np.uint8]) -> None:
-    """Lock an array's pages, so that the GPU's copy engine reads them directly. It works without, but slower."""
+    """Lock an array's pages, so that the GPU's copy engine reads them directly. Without it copies are slower."""
     try:
         runtime = ctypes.CDLL("libcudart.so.13")
         failed = runtime.cudaHostRegister(ctypes.c_void_p(rows.ctypes.data), ctypes.c_size_t(rows.nbytes), 0)

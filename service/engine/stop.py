@@ -1,4 +1,4 @@
-"""How work that ONNX Runtime does is told to end: a graph registers how it is stopped, the repository asks.
+"""How ONNX Runtime is told to end its work: a session registers how it is stopped, the loader asks.
 
 Not everything can be stopped: a run ends before its next node, and the making of a session before its next step.
 """

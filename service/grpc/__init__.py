@@ -1,20 +1,19 @@
-"""The Open Inference Protocol over gRPC, on the event loop of HTTP: both doors lead to the same queues.
+"""The Open Inference Protocol over gRPC, on the event loop of HTTP and with the same queues.
 
-`http.app` opens it beside HTTP where `ZOOSERVE_GRPC_PORT` names a port. grpcio is an extra: nothing needs it before.
+`server` opens it where `ZOOSERVE_GRPC_PORT` names a port. grpcio is an extra, so only that imports the other files.
 """
 
 from contextlib import AbstractAsyncContextManager, nullcontext
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from service.settings import SettingError
+from service.settings import SettingError, Settings
 from zoo.extras import install
 
 if TYPE_CHECKING:
-    from service.http.keys import Guard
-    from service.http.status import Status
+    from service.health import Health
     from service.oip.dataplane import Dataplane
-    from service.runtime import Runtime
+    from service.request import Lifecycle
 
 
 def require(port: int) -> None:
@@ -23,13 +22,13 @@ def require(port: int) -> None:
         raise SettingError(f"ZOOSERVE_GRPC_PORT={port}: gRPC is not installed: {install('grpc')}.")
 
 
-def beside(
-    runtime: "Runtime", dataplane: "Dataplane", status: "Status", guard: "Guard"
+def listening(
+    lifecycle: "Lifecycle", dataplane: "Dataplane", health: "Health", settings: Settings
 ) -> AbstractAsyncContextManager[None]:
     """Serve while the context lasts, if a port is asked for."""
-    require(runtime.settings.grpc_port)
-    if not runtime.settings.grpc_port:
+    require(settings.grpc_port)
+    if not settings.grpc_port:
         return nullcontext()
     from service.grpc.server import serving  # noqa: PLC0415 - grpcio may not be there
 
-    return serving(runtime, dataplane, status, guard)
+    return serving(lifecycle, dataplane, health, settings)

@@ -1,23 +1,27 @@
 """Requests to infer as the dataplane's calls, and its answers as responses. `inference` calls it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from service.errors import Reason, RequestError
 from service.grpc.contents import FIELDS, typed
-from service.grpc.schema import message
+from service.grpc.schema import InferRequest, Parameter, message
 from service.grpc.wire import LENGTH, Request, varint
 from service.oip.messages import Answer, Call
 from service.oip.parameters import check_parameters
 from service.oip.takes import Takes
 from service.oip.tensors import Array, datatype_of, from_raw, to_raw
 
+MessageT = TypeVar("MessageT", bound=Message)
 _Response = message("ModelInferResponse")
-_IDLE = ("binary_data", "binary_data_size")  # words of REST that KServe's client sends here, too; they say nothing
-_WANTS_FINAL = "triton_enable_empty_final_response"  # Triton's clients ask so; every answer in a stream says it
-_FINAL = "triton_final_response"  # Triton's word that a request of a stream gets no further response
+_IDLE = (
+    "binary_data",
+    "binary_data_size",
+)  # parameters of REST that KServe's client sends, too; without meaning
+_WANTS_FINAL = "triton_enable_empty_final_response"  # sent by Triton's clients; every answer in a stream says it anyway
+_FINAL = "triton_final_response"  # Triton's: a request of a stream gets no further response
 _RAWS_TAG = bytes([_Response.DESCRIPTOR.fields_by_name["raw_output_contents"].number << 3 | LENGTH])
 _ERROR_TAG, _ANSWER_TAG = (
     bytes([message("ModelStreamInferResponse").DESCRIPTOR.fields_by_name[name].number << 3 | LENGTH])
@@ -26,15 +30,15 @@ _ERROR_TAG, _ANSWER_TAG = (
 _PIECE = 1 << 13  # elements that are written at once
 
 
-def parse(kind: Any, data: bytes) -> Any:
-    """Make a message of its bytes; raises `RequestError` (`bad_request`) where they are none."""
+def parse(kind: type[MessageT], data: bytes) -> MessageT:
+    """Make a message of its bytes; raises `RequestError` (`bad_request`) where they are not one."""
     try:
         return kind.FromString(data)
     except DecodeError as error:
         raise _bad(f"The request is no {kind.DESCRIPTOR.full_name}: {error}.") from error
 
 
-def read(head: Any, request: Request, takes: Takes) -> tuple[Call, bool]:
+def read(head: InferRequest, request: Request, takes: Takes) -> tuple[Call, bool]:
     """Make a call of a request.
 
     Args:
@@ -116,7 +120,7 @@ def write_refusal(detail: str, call_id: str) -> bytes:
     return b"".join([_ERROR_TAG, varint(len(text)), text, write_in_stream(response.SerializeToString())])
 
 
-def values(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def values(parameters: Mapping[str, Parameter]) -> dict[str, object]:
     """The values of parameters, each of which holds one in a field of its type."""
     found = {}
     for name, parameter in parameters.items():

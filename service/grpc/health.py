@@ -1,34 +1,34 @@
-"""Health (`grpc.health.v1`), as `/readyz` answers it. `server` hands it in; no key is needed."""
+"""Health (`grpc.health.v1`), as `/readyz` answers it. `server` registers it; no key is needed."""
 
 import asyncio
-from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2
 
 from service.errors import Reason, RequestError
-from service.grpc.calls import PROBE_S, Calls
+from service.grpc.calls import PROBE_S, Calls, Context
 from service.grpc.codec import parse
 from service.grpc.places import Place
 from service.grpc.schema import SERVICE
-from service.http.status import Status
+from service.health import Health
 
 _LOOK_EVERY = 0.2  # seconds in which watchers learn that readiness came or went
 _WATCHERS = 64  # at once
 _LARGEST = 1024  # bytes of a request, which names a service
 
 
-class Health:
+class HealthService:
     """The service of one server."""
 
-    def __init__(self, status: Status, calls: Calls) -> None:
-        self._status, self._calls = status, calls
+    def __init__(self, ours: Health, calls: Calls) -> None:
+        self._health, self._calls = ours, calls
         self._services = health.aio.HealthServicer()
         self._known: bool | None = None
         self._watchers = 0
 
-    def handlers(self) -> Any:
-        """Make what a server takes."""
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """Make the handlers of every call of the service."""
         calls = {
             "Check": self._calls.probe_handler(self._check),
             "Watch": self._calls.probe_handler(self._watch, streams=True),
@@ -36,7 +36,7 @@ class Health:
         return grpc.method_handlers_generic_handler("grpc.health.v1.Health", calls)
 
     async def keep_telling(self) -> None:
-        """Tell those who watch, for as long as nobody cancels it."""
+        """Tell those who watch, until this task is cancelled."""
         while True:
             await self._look()
             await asyncio.sleep(_LOOK_EVERY)
@@ -45,13 +45,13 @@ class Health:
         """Say that the service ends."""
         await self._services.enter_graceful_shutdown()
 
-    async def _check(self, place: Place, context: Any) -> bytes:
+    async def _check(self, place: Place, context: Context) -> bytes:
         request = await self._request(place, context)
         await self._look()
         response: bytes = (await self._services.Check(request, context)).SerializeToString()
         return response
 
-    async def _watch(self, place: Place, context: Any) -> None:
+    async def _watch(self, place: Place, context: Context) -> None:
         request = await self._request(place, context)
         place.release()  # it is watched for long
         if self._watchers >= _WATCHERS:
@@ -62,14 +62,14 @@ class Health:
         finally:
             self._watchers -= 1
 
-    async def _request(self, place: Place, context: Any) -> Any:
+    async def _request(self, place: Place, context: Context) -> health_pb2.HealthCheckRequest:
         data = await place.message(context, PROBE_S)
         if len(data or b"") > _LARGEST:
             raise RequestError(Reason.TOO_LARGE, f"A service's name has at most {_LARGEST} bytes.")
         return parse(health_pb2.HealthCheckRequest, data or b"")
 
     async def _look(self) -> None:
-        ready = self._status.ready
+        ready = self._health.ready
         if ready is self._known:
             return
         self._known = ready
@@ -79,10 +79,10 @@ class Health:
 
 
 class _Serializing:
-    """A context to which messages are written: ours takes bytes."""
+    """A context to which messages are written; that of our handlers takes bytes."""
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Context) -> None:
         self._context = context
 
-    async def write(self, response: Any) -> None:
+    async def write(self, response: Message) -> None:
         await self._context.write(response.SerializeToString())

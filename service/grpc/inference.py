@@ -1,75 +1,73 @@
-"""The calls of `inference.GRPCInferenceService`. `server` hands them in; the dataplane answers, as it does for REST."""
+"""The calls of `inference.GRPCInferenceService`. `server` registers them; the dataplane answers, as for REST."""
 
 import asyncio
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from time import perf_counter
-from typing import Any
 
 import grpc
 import msgspec
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
 
 from service.errors import Reason, RequestError
-from service.grpc.calls import Calls, metadata_of, refusal_of
+from service.grpc.calls import Calls, Context, metadata_of
 from service.grpc.codec import parse, read, write, write_in_stream, write_refusal
 from service.grpc.places import Place
-from service.grpc.schema import SERVICE, message
+from service.grpc.schema import SERVICE, IndexRequest, ModelRequest, RepositoryRequest, made, message
 from service.grpc.wire import Request, split
-from service.http.exchange import Exchange
-from service.http.keys import Guard
-from service.http.predict import CLIENT_GONE
-from service.http.problems import STATUS, headers
-from service.http.records import Records
-from service.http.status import Status
+from service.health import Health
 from service.oip.dataplane import Dataplane
 from service.oip.messages import size_of
 from service.oip.takes import Takes, check_size
-from service.runtime import Runtime
+from service.request import Lifecycle, RequestContext
+from service.settings import Settings
 from service.waiting import wait
 
 _ROUTE = f"/{SERVICE.full_name}/ModelInfer"
 _AT_ONCE = 64  # requests of one stream that are under way together
-_LATE = 0.1  # seconds; a client that goes so shortly before its deadline goes for that: its clock started earlier
 _LOOK_EVERY = 0.01  # seconds, while the server stops
 _IDLE_S = 300.0  # seconds after which a stream ends in which its client sends no further request
-_LARGE = 1 << 16  # bytes of typed contents, elements: what has more is converted beside the event loop
+_LARGE = 1 << 16  # bytes of typed contents, elements: what has more is converted on another thread
 _LARGE_RAW = 1 << 22  # bytes of raw contents, which may have to be copied
-_SMALL = 1 << 16  # bytes, the most of a request that is none to infer
+_SMALL = 1 << 16  # bytes, the most of a request that is not to infer
 _PROBES = frozenset({"ServerLive", "ServerReady"})  # need no key and have places of their own
 _ADMINISTRATION = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
-_WORD = re.compile(r"(?<!^)(?=[A-Z])")
+_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 class Inference:
     """A method for each call of the service, under its name in snake case."""
 
-    def __init__(self, runtime: Runtime, dataplane: Dataplane, status: Status, guard: Guard, calls: Calls) -> None:
-        self._dataplane, self._status, self._guard, self._calls = dataplane, status, guard, calls
-        self._settings = runtime.settings
-        self._records = Records(runtime)
-        self._taking = set[asyncio.Task[None]]()  # what reads the requests of streams
+    def __init__(
+        self, lifecycle: Lifecycle, dataplane: Dataplane, health: Health, settings: Settings, calls: Calls
+    ) -> None:
+        self._lifecycle, self._dataplane, self._health = lifecycle, dataplane, health
+        self._settings, self._calls = settings, calls
+        self._readers = set[asyncio.Task[None]]()  # of the requests of streams
 
     async def finish(self) -> None:
-        """Take nothing more from streams, and wait until every call is over."""
-        for taking in self._taking:
-            taking.cancel()
+        """Read nothing more from streams, and wait until every call is over."""
+        for reader in self._readers:
+            reader.cancel()
         while self._calls.open:
             await asyncio.sleep(_LOOK_EVERY)
 
-    def handlers(self) -> Any:
-        """Make what a server takes: every call of the service."""
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """Make the handlers of every call of the service."""
         return grpc.method_handlers_generic_handler(
             SERVICE.full_name, {method.name: self._handler(method) for method in SERVICE.methods}
         )
 
-    def _handler(self, method: Any) -> Any:
+    def _handler(self, method: MethodDescriptor) -> grpc.RpcMethodHandler:
         """Make one call's handler, with the check that its caller must pass."""
-        call = getattr(self, _WORD.sub("_", method.name).lower())
+        call = getattr(self, _CAPITAL.sub("_", method.name).lower())
         if method.name in ("ModelInfer", "ModelStreamInfer"):
             return self._calls.handler(call, self._check_infer, streams=method.server_streaming)
         kind = message(method.input_type.name)
 
-        async def answer(place: Place, context: Any) -> bytes:
+        async def answer(place: Place, context: Context) -> bytes:
             data = await place.message(context, self._settings.receive_s)
             if len(data or b"") > _SMALL:
                 raise RequestError(Reason.TOO_LARGE, f"The request has more than {_SMALL} bytes, the limit.")
@@ -78,208 +76,186 @@ class Inference:
 
         if method.name in _PROBES:
             return self._calls.probe_handler(answer)
+        guard = self._lifecycle.guard
         administers = method.name in _ADMINISTRATION
-        return self._calls.handler(answer, self._guard.check_admin if administers else self.check)
+        return self._calls.handler(answer, guard.check_admin if administers else guard.check)
 
-    async def server_live(self, _: Any) -> Any:
-        return message("ServerLiveResponse")(live=self._status.live)
+    async def server_live(self, _: object) -> Message:
+        return made("ServerLiveResponse", live=self._health.live)
 
-    async def server_ready(self, _: Any) -> Any:
-        return message("ServerReadyResponse")(ready=self._status.ready)
+    async def server_ready(self, _: object) -> Message:
+        return made("ServerReadyResponse", ready=self._health.ready)
 
-    async def model_ready(self, request: Any) -> Any:
+    async def model_ready(self, request: ModelRequest) -> Message:
         try:
             self._dataplane.model(request.name, request.version)
         except RequestError as error:
             if error.reason not in (Reason.UNKNOWN_MODEL, Reason.NOT_READY):
                 raise
-            return message("ModelReadyResponse")(ready=False)
-        return message("ModelReadyResponse")(ready=True)
+            return made("ModelReadyResponse", ready=False)
+        return made("ModelReadyResponse", ready=True)
 
-    async def server_metadata(self, _: Any) -> Any:
-        return _filled("ServerMetadataResponse", self._dataplane.server())
+    async def server_metadata(self, _: object) -> Message:
+        return made("ServerMetadataResponse", **msgspec.to_builtins(self._dataplane.server()))
 
-    async def model_metadata(self, request: Any) -> Any:
+    async def model_metadata(self, request: ModelRequest) -> Message:
         fields = msgspec.to_builtins(self._dataplane.metadata(request.name, request.version))
-        return message("ModelMetadataResponse")(properties=fields.pop("parameters"), **fields)
+        return made("ModelMetadataResponse", properties=fields.pop("parameters"), **fields)
 
-    async def model_config(self, request: Any) -> Any:
+    async def model_config(self, request: ModelRequest) -> Message:
         fields = msgspec.to_builtins(self._dataplane.config(request.name, request.version))
         for output in fields["output"]:
             del output["optional"]  # Triton's messages know it of inputs alone
-        return message("ModelConfigResponse")(config=fields)
+        return made("ModelConfigResponse", config=fields)
 
-    async def model_statistics(self, request: Any) -> Any:
+    async def model_statistics(self, request: ModelRequest) -> Message:
         counted = await asyncio.to_thread(self._dataplane.statistics, request.name, request.version)
-        return _filled("ModelStatisticsResponse", counted)
+        return made("ModelStatisticsResponse", **msgspec.to_builtins(counted))
 
-    async def repository_index(self, request: Any) -> Any:
+    async def repository_index(self, request: IndexRequest) -> Message:
         entries = self._dataplane.index(ready=request.ready)
-        return message("RepositoryIndexResponse")(models=msgspec.to_builtins(entries))
+        return made("RepositoryIndexResponse", models=msgspec.to_builtins(entries))
 
-    async def repository_model_load(self, request: Any) -> Any:
+    async def repository_model_load(self, request: RepositoryRequest) -> Message:
         name = request.model_name or request.repository_name
         await self._dataplane.load(name, request.parameters)
-        return message("RepositoryModelLoadResponse")(model_name=name, isLoaded=True)
+        return made("RepositoryModelLoadResponse", model_name=name, isLoaded=True)
 
-    async def repository_model_unload(self, request: Any) -> Any:
+    async def repository_model_unload(self, request: RepositoryRequest) -> Message:
         name = request.model_name or request.repository_name
         await self._dataplane.unload(name)
-        return message("RepositoryModelUnloadResponse")(model_name=name, isUnloaded=True)
+        return made("RepositoryModelUnloadResponse", model_name=name, isUnloaded=True)
 
-    async def model_infer(self, place: Place, context: Any) -> bytes:
-        exchange = _exchange(context)
+    async def model_infer(self, place: Place, call: Context) -> bytes:
+        context = self._context(call)
         try:
-            asked = _Asked(await place.message(context, self._settings.receive_s) or b"")
-            return await self._infer(asked, context, exchange)
+            request = _InferRequest(await place.message(call, self._settings.receive_s) or b"")
+            return await self._infer(request, context)
         finally:
-            said = exchange.headers(0)
-            context.set_trailing_metadata(
-                tuple((name.decode(), value.decode()) for name, value in said if not name.startswith(b"content-"))
-            )
+            timing, request_id = context.server_timing().decode(), context.request_id.decode()
+            call.set_trailing_metadata((("server-timing", timing), ("x-request-id", request_id)))
 
-    async def model_stream_infer(self, place: Place, context: Any) -> None:
+    async def model_stream_infer(self, place: Place, call: Context) -> None:
         """Answer the requests of a stream in their order. One that is refused ends the stream for no other."""
         under_way: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
         tasks = set[asyncio.Task[bytes]]()
         room = asyncio.Semaphore(_AT_ONCE)
 
-        async def take() -> None:
+        async def read_requests() -> None:
             seconds = self._settings.receive_s
             try:
-                while (data := await place.message(context, seconds)) is not None:
+                while (data := await place.message(call, seconds)) is not None:
                     seconds = max(seconds, _IDLE_S)
                     await room.acquire()
-                    asked = _Asked(data)
-                    task = asyncio.create_task(self._in_stream(asked, context))
-                    del data, asked
+                    task = asyncio.create_task(self._in_stream(_InferRequest(data), call))
+                    del data
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
                     under_way.put_nowait(task)
             finally:
                 under_way.put_nowait(None)
 
-        taking = asyncio.create_task(take())
-        self._taking.add(taking)
+        reader = asyncio.create_task(read_requests())
+        self._readers.add(reader)
         try:
             while (task := await under_way.get()) is not None:
                 response = await task
                 room.release()
-                await context.write(response)
+                await call.write(response)
             with suppress(asyncio.CancelledError):  # the server stops
-                await taking
+                await reader
         finally:
-            self._taking.discard(taking)
-            taking.cancel()
+            self._readers.discard(reader)
+            reader.cancel()
             for left in tasks:
                 left.cancel()
 
-    async def _in_stream(self, asked: "_Asked", context: Any) -> bytes:
+    async def _in_stream(self, request: "_InferRequest", call: Context) -> bytes:
         try:
-            return write_in_stream(await self._infer(asked, context, _exchange(context), final=True))
+            return write_in_stream(await self._infer(request, self._context(call), final=True))
         except RequestError as refused:
             refused.forget()
-            return write_refusal(refused.detail, asked.head.id)
+            return write_refusal(refused.detail, request.head.id)
 
-    async def _infer(self, asked: "_Asked", context: Any, exchange: Exchange, *, final: bool = False) -> bytes:
-        """Answer one request to infer, and keep its record, whatever it ends with. A client that goes abandons it."""
-        try:
-            with self._calls.holding(asked.size):
-                return await self._answer(asked, context, exchange, final=final)
-        except asyncio.CancelledError:
-            left = context.time_remaining()
-            late = left is not None and left < _LATE
-            exchange.status, exchange.refusal = (
-                (STATUS[Reason.DEADLINE], Reason.DEADLINE) if late else (CLIENT_GONE, None)
-            )
-            raise
-        except Exception as error:
-            refused = refusal_of(error)
-            exchange.status, exchange.refusal = STATUS[refused.reason], refused.reason
-            exchange.extra = headers(refused)
-            refused.forget()
-            raise refused from None
-        finally:
-            asyncio.get_running_loop().call_soon(self._records.note, asked.task, exchange)
+    async def _infer(self, request: "_InferRequest", context: RequestContext, *, final: bool = False) -> bytes:
+        """Answer one request to infer. A client that hangs up cancels it.
 
-    async def _answer(self, asked: "_Asked", context: Any, exchange: Exchange, *, final: bool) -> bytes:
-        asked.take_apart()
-        head = asked.head
-        model = self._dataplane.model(head.model_name, head.model_version)
-        asked.task, exchange.model = model.card.task, model.card.name
+        Raises:
+            RequestError: there is no answer.
+        """
+        with context, self._calls.holding(request.size):
+            return await self._answer(request, context, final=final)
+        assert context.error is not None  # noqa: S101 - the block above returns, or ends with an error
+        raise context.error
+
+    async def _answer(self, request: "_InferRequest", context: RequestContext, *, final: bool) -> bytes:
+        request.take_apart()
+        head = request.head
+        context.admit(self._dataplane.model(head.model_name, head.model_version))
         takes = self._dataplane.takes(head.model_name, head.model_version)
-        if asked.is_large(takes):
-            call, raw = await asyncio.to_thread(read, head, asked.request, takes)
+        if request.is_large(takes):
+            call, raw = await asyncio.to_thread(read, head, request.parts, takes)
         else:
-            call, raw = read(head, asked.request, takes)
-        call.started = exchange.start
-        left = context.time_remaining()
-        call.timeout_ms = None if left is None else 1000 * (left + perf_counter() - exchange.start)
-        exchange.lap("read")
+            call, raw = read(head, request.parts, takes)
+        call.started, call.deadline = context.start, context.deadline
+        context.lap("read")
         submitted = self._dataplane.submit(call)
-        asked.drop()
+        request.drop()
         await wait(submitted.jobs, submitted.deadline)
         answer = submitted.answer()
-        exchange.answered(submitted.jobs)
+        context.answered(submitted.jobs)
         size = size_of(answer)
         check_size(size, self._settings)
         if size > _LARGE:
             response = await asyncio.to_thread(write, answer, raw=raw, final=final)
         else:
             response = write(answer, raw=raw, final=final)
-        exchange.lap("encode")
+        context.lap("encode")
         return response
 
-    def check(self, given: dict[bytes, bytes]) -> None:
-        """Raise `RequestError` (`unauthorised`) where a key is due and the metadata bring none."""
-        if not self._guard.open:
-            self._guard.check(given)
+    def _context(self, call: Context) -> RequestContext:
+        """Begin the life of a request: its deadline is the call's, if that has one and it is earlier than ours."""
+        context = RequestContext(self._lifecycle, metadata_of(call), _ROUTE)
+        left = call.time_remaining()
+        if left is not None:
+            context.deadline = min(context.deadline, perf_counter() + left)
+        return context
 
-    def _check_infer(self, given: dict[bytes, bytes]) -> None:
-        """The same, and keep a record of who is refused."""
+    def _check_infer(self, metadata: Mapping[bytes, bytes]) -> None:
+        """Raise `RequestError` where a key is needed and none that is known was sent, and record the request then."""
         try:
-            self.check(given)
+            self._lifecycle.guard.check(metadata)
         except RequestError as refused:
-            exchange = Exchange({"headers": given.items(), "query_string": b""}, _ROUTE)
-            exchange.status, exchange.refusal = STATUS[refused.reason], refused.reason
-            self._records.note("", exchange)
+            context = RequestContext(self._lifecycle, metadata, _ROUTE)
+            context.fail(refused)
+            self._lifecycle.record(context)
             raise
 
 
-class _Asked:
+class _InferRequest:
     """A request to infer on its way from its bytes.
 
     Attributes:
         head: its message without its tensors, once it is taken apart.
-        request: its parts, until they are dropped.
-        size: bytes that came.
-        task: of its model, once that is known.
+        parts: the request taken apart, until it is dropped.
+        size: bytes.
     """
 
     def __init__(self, data: bytes) -> None:
-        self._data, self.size, self.task = data, len(data), ""
+        self._data, self.size = data, len(data)
         self.head = message("ModelInferRequest")()
-        self.request = Request(b"", [], [])
+        self.parts = Request(b"", [], [])
 
     def take_apart(self) -> None:
-        self.request = split(self._data)
-        self.head = parse(type(self.head), self.request.head)
+        self.parts = split(self._data)
+        self.head = parse(type(self.head), self.parts.head)
 
     def is_large(self, takes: Takes) -> bool:
-        """Whether to convert its tensors beside the event loop."""
-        contents = sum(len(part) for parts in self.request.contents for part in parts or ())
-        raws = sum(map(len, self.request.raws))
+        """Whether to convert its tensors on another thread."""
+        contents = sum(len(part) for parts in self.parts.contents for part in parts or ())
+        raws = sum(map(len, self.parts.raws))
         return contents > _LARGE or raws > _LARGE_RAW or (raws > _LARGE and takes.texts > _LARGE)
 
     def drop(self) -> None:
-        """Let go of the bytes: encoded images were copied out of them, numbers keep them themselves."""
-        self._data, self.request = b"", Request(b"", [], [])
-
-
-def _filled(name: str, struct: msgspec.Struct) -> Any:
-    """A message whose fields are called as those of a struct."""
-    return message(name)(**msgspec.to_builtins(struct))
-
-
-def _exchange(context: Any) -> Exchange:
-    return Exchange({"headers": metadata_of(context).items(), "query_string": b""}, _ROUTE)
+        """Release the bytes: encoded images were copied out of them, and arrays of numbers hold them themselves."""
+        self._data, self.parts = b"", Request(b"", [], [])

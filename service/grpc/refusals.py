@@ -1,13 +1,12 @@
-"""Errors as gRPC's status codes: the one place where a reason becomes one."""
+"""Errors as gRPC's status codes."""
 
-import logging
-from typing import Any, NoReturn
+from math import ceil
+from typing import NoReturn
 
 import grpc
 
 from service.errors import Reason, RequestError
 
-logger = logging.getLogger(__name__)
 _CODES = {
     Reason.UNDECODABLE: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.NOT_AN_IMAGE: grpc.StatusCode.INVALID_ARGUMENT,
@@ -26,13 +25,14 @@ _CODES = {
 }
 
 
-async def refuse(context: Any, error: RequestError) -> NoReturn:
+async def refuse(context: grpc.aio.ServicerContext, error: RequestError) -> NoReturn:
     """End a call with an error. Where trying again makes sense, clients with a retry policy are told when.
 
     https://github.com/grpc/proposal/blob/master/A6-client-retries.md
     """
     trailing = list(context.trailing_metadata() or ())
     if error.retry_after is not None:
+        trailing.append(("retry-after", str(ceil(error.retry_after))))
         trailing.append(("grpc-retry-pushback-ms", str(round(1000 * error.retry_after))))
     await context.abort(_CODES[error.reason], error.detail, tuple(trailing))
     raise AssertionError  # `abort` raised

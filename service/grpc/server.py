@@ -1,28 +1,26 @@
-"""The gRPC server of one process: inference, health and reflection on one port. `http.app` runs it beside HTTP."""
+"""The gRPC server of one process: inference, health and reflection on one port. `server` runs it beside HTTP."""
 
 import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from service.errors import Reason, RequestError
-from service.grpc.calls import Calls
+from service.grpc.calls import Calls, Context
 from service.grpc.codec import parse
 from service.grpc.credentials import credentials
-from service.grpc.health import Health
+from service.grpc.health import HealthService
 from service.grpc.inference import Inference
 from service.grpc.places import Place
 from service.grpc.schema import POOL, SERVICE
-from service.http.keys import Guard
-from service.http.status import Status
+from service.health import Health
 from service.oip.dataplane import Dataplane
-from service.runtime import Runtime
+from service.request import Lifecycle
 from service.settings import Settings
 from service.tls import files_of
 
@@ -35,13 +33,14 @@ _LARGEST_NAME = 4096  # bytes of a request to reflect
 
 
 @asynccontextmanager
-async def serving(runtime: Runtime, dataplane: Dataplane, status: Status, guard: Guard) -> AsyncIterator[None]:
-    """Serve until the context ends; then take in nothing more, and finish what was taken in.
+async def serving(
+    lifecycle: Lifecycle, dataplane: Dataplane, health: Health, settings: Settings
+) -> AsyncIterator[None]:
+    """Serve until the context ends; then accept nothing more, and finish what was accepted.
 
     Raises:
         RuntimeError: the port is in use.
     """
-    settings = runtime.settings
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", int(settings.max_body_mb * 1e6)),
@@ -56,13 +55,13 @@ async def serving(runtime: Runtime, dataplane: Dataplane, status: Status, guard:
         ],
     )
     calls = Calls(settings)
-    inference = Inference(runtime, dataplane, status, guard, calls)
-    health = Health(status, calls)
-    reflecting = calls.handler(_Reflection(settings).answer, inference.check, streams=True)
+    inference = Inference(lifecycle, dataplane, health, settings, calls)
+    probes = HealthService(health, calls)
+    reflecting = calls.handler(_Reflection(settings).answer, lifecycle.guard.check, streams=True)
     server.add_generic_rpc_handlers(
         (
             inference.handlers(),
-            health.handlers(),
+            probes.handlers(),
             grpc.method_handlers_generic_handler(_REFLECTION.full_name, {_REFLECTION.methods[0].name: reflecting}),
         )
     )
@@ -72,7 +71,7 @@ async def serving(runtime: Runtime, dataplane: Dataplane, status: Status, guard:
         server.add_secure_port(address, credentials(files))
     else:
         server.add_insecure_port(address)
-    telling = asyncio.create_task(health.keep_telling())
+    telling = asyncio.create_task(probes.keep_telling())
     ending = asyncio.create_task(calls.end_late())
     await server.start()
     logger.info("gRPC listens on port %d", settings.grpc_port)
@@ -81,12 +80,12 @@ async def serving(runtime: Runtime, dataplane: Dataplane, status: Status, guard:
     finally:
         telling.cancel()
         ending.cancel()
-        await health.stop()
+        await probes.stop()
         stopping = asyncio.create_task(server.stop(settings.timeout_ms / 1000))
         finishing = asyncio.create_task(inference.finish())
         await asyncio.wait((stopping, finishing), return_when=asyncio.FIRST_COMPLETED)
         finishing.cancel()
-        await server.stop(None)  # who watches the health would stay for ever
+        await server.stop(None)  # calls that watch the health would never end
         await stopping
 
 
@@ -101,10 +100,10 @@ class _Reflection:
             services += [service.full_name for service in file.services_by_name.values()]
         self._servicer = reflection.aio.ReflectionServicer(services, pool=POOL)
 
-    async def answer(self, place: Place, context: Any) -> None:
+    async def answer(self, place: Place, context: Context) -> None:
         """Answer the requests of one stream."""
 
-        async def requests() -> AsyncIterator[Any]:
+        async def requests() -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
             while (data := await place.message(context, self._receive_s)) is not None:
                 if len(data) > _LARGEST_NAME:
                     raise RequestError(Reason.TOO_LARGE, f"A name has at most {_LARGEST_NAME} bytes.")

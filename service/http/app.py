@@ -1,15 +1,12 @@
-"""The front door: our routes as a Starlette app, and BentoML's behind them.
+"""HTTP, put together: our routes as an ASGI app, and BentoML's app behind them.
 
-Requests for `/v1` never pass BentoML's middlewares: its timeout keeps some twenty objects per request alive for as long
-as the timeout lasts, and its tracing halves the throughput of a small request.
+Requests to infer pass neither BentoML's middlewares nor Starlette's. BentoML's timeout keeps some twenty objects per
+request alive for as long as the timeout lasts, and its tracing halves the throughput of small requests; Starlette's
+middlewares and router cost as much as reading the body.
 """
 
-import asyncio
-import logging
-import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
-from functools import partial
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from typing import get_args
 
@@ -19,73 +16,54 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import grpc
 from service.errors import Reason, RequestError
-from service.http import docs, ui
-from service.http.admin import Admin
-from service.http.annotate import Annotator
-from service.http.connections import FOR_PROBES, SPARE
+from service.health import Drain, Health
 from service.http.cors import with_cors
-from service.http.drain import Drain, closing
-from service.http.keys import Guard
-from service.http.oip import Oip
-from service.http.predict import Predict
+from service.http.docs import routes as docs
+from service.http.ops.models import ModelRoutes
+from service.http.ops.probes import OPEN, Probes
 from service.http.problems import CONTENT_TYPE, Problem, headers, problem
-from service.http.status import Status
-from service.http.typed import Typed
-from service.models.entry import State
+from service.http.ui import routes as ui
+from service.http.v1.annotate import Annotator
+from service.http.v1.predict import Predict
+from service.http.v1.typed import Typed
+from service.http.v2.routes import OpenInference
+from service.keys import Guard
 from service.oip.dataplane import Dataplane
+from service.request import INTERNAL, Lifecycle
 from service.runtime import Runtime
 from zoo.card import Task
 
-logger = logging.getLogger(__name__)
-_TAKE_OVER_S = 15.0  # seconds that a process may load before it takes requests in place of one that died
-_HANDSHAKE_S = 10.0
-_OTHER_FILES = 256  # that a process has open, beside its connections: models, libraries, the log
+Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 
 
-def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
-    """Put the routes of version 1 in front of another app, which gets every request that none of them takes."""
-    guard = Guard(runtime.settings.api_keys, runtime.settings.admin_keys)
-    annotator = Annotator(runtime.settings)
-    predict: dict[str, ASGIApp] = {f"/v1/{task}": Predict(task, runtime, guard, annotator) for task in get_args(Task)}
-    predict |= {f"/{task}": Typed(task, runtime, guard, annotator) for task in get_args(Task)}
-    drain = Drain(runtime.settings.drain_s)
-    status = Status(runtime, drain)
-    dataplane = Dataplane(runtime)
-    admin = Admin(runtime.repository, status, guard)
+def build_app(
+    runtime: Runtime, lifecycle: Lifecycle, dataplane: Dataplane, health: Health, behind: Starlette, lifespan: Lifespan
+) -> ASGIApp:
+    """Put our routes in front of another app, which gets every request that none of them takes.
 
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        _stay_calm()
-        doors = 2 if runtime.settings.grpc_port else 1
-        _allow_files(doors * (runtime.settings.max_connections + FOR_PROBES + SPARE) + _OTHER_FILES)
-        if runtime.settings.tls_certificate:
-            _shorten_handshakes(runtime.settings.receive_s)
-        drain.install()
-        runtime.start()
-        loaded = asyncio.create_task(_loaded(runtime))
-        if runtime.replaces:  # its clients wait to be taken in, rather than be told that it is not ready
-            await asyncio.wait([loaded], timeout=_TAKE_OVER_S)
-        async with behind.router.lifespan_context(behind), grpc.beside(runtime, dataplane, status, guard):
-            yield
-        runtime.stop()
-
+    Args:
+        runtime: of this process.
+        lifecycle: what all requests share.
+        dataplane: answers `/v2`.
+        health: answers the probes.
+        behind: BentoML's app.
+        lifespan: what lasts as long as the app does; entered before the first request.
+    """
+    settings, guard, annotator = runtime.settings, lifecycle.guard, Annotator(runtime.settings)
+    endpoints: dict[str, ASGIApp] = {}
+    for task in get_args(Task):
+        for path, endpoint in ((f"/v1/{task}", Predict), (f"/{task}", Typed)):
+            endpoints[path] = endpoint(task, path, lifecycle, runtime, annotator)
     app = Starlette(
         routes=[
-            *(Route(f"/v1/{task}", predict[f"/v1/{task}"], methods=["POST"]) for task in get_args(Task)),
-            Route("/v1/models", status.models),
-            Route("/v1/models/reload", admin.reload, methods=["POST"]),
-            Route("/v1/models/{name}", status.model),
-            Route("/v1/models/{name}/load", admin.load, methods=["POST"]),
-            Route("/v1/models/{name}/unload", admin.unload, methods=["POST"]),
-            # BentoML's own page there loads a tracker from elsewhere.
+            *(Route(f"/v1/{task}", endpoints[f"/v1/{task}"], methods=["POST"]) for task in get_args(Task)),
+            *ModelRoutes(runtime.repository, guard).routes(),
+            *Probes(runtime, health).routes(),
+            # BentoML's own page there loads a tracker from another host.
             Route("/", lambda _: RedirectResponse("ui/")),
-            Route("/livez", status.livez),
-            Route("/readyz", status.readyz),
-            Route("/metrics", status.metrics),
             *docs.routes(),
             *ui.routes(runtime.repository),
         ],
@@ -94,59 +72,19 @@ def build_app(runtime: Runtime, behind: Starlette) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     app.router.default = _Behind(behind)
-    oip = Oip(runtime, dataplane, status, guard)
-    front = _ShortCut(predict, oip, app if guard.open else _Locked(app, guard), drain)
-    return with_cors(front, runtime.settings)
+    oip = OpenInference(lifecycle, dataplane, health, settings)
+    dispatcher = _Dispatcher(endpoints, oip, app if guard.open else _Locked(app, guard), health.drain)
+    return with_cors(dispatcher, settings)
 
 
-async def _loaded(runtime: Runtime) -> None:
-    """Wait until every model is loaded, or is not to be."""
-    while any(entry.state is State.LOADING for entry in runtime.repository.entries.values()):
-        await asyncio.sleep(0.05)
-    runtime.note_loaded()
+class _Dispatcher:
+    """Leads requests to infer, and all of /v2, straight to their endpoints, and the rest to Starlette's app.
 
-
-def _stay_calm() -> None:
-    """Keep the event loop from interrupting a run for every packet that arrives: more throughput where cores are full.
-
-    Linux only; the loop still runs at once wherever a core is free.
-    """
-    if hasattr(os, "SCHED_BATCH"):
-        with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-
-
-def _allow_files(count: int) -> None:
-    """Raise this process' limit on open files, as far as it may: 1,024 is usual, and every connection is one."""
-    if os.name != "posix":
-        return
-    import resource  # noqa: PLC0415 - there is none elsewhere
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < count:
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
-    if hard < count:
-        logger.warning("only %d files may be open, too few for ZOOSERVE_MAX_CONNECTIONS", hard)
-
-
-def _shorten_handshakes(seconds: float) -> None:
-    """Let a TLS handshake take no longer than a request: a minute is usual, and uvicorn has no option for it."""
-    loop = asyncio.get_running_loop()
-    loop.create_server = partial(loop.create_server, ssl_handshake_timeout=min(seconds, _HANDSHAKE_S))  # type: ignore[method-assign]
-
-
-class _ShortCut:
-    """Pictures and /v2 go straight to their endpoints: Starlette's middlewares and router cost as much as a body.
-
-    The endpoints answer every exception themselves. All else, a wrong method included, takes the usual way.
+    The endpoints answer every error themselves. A wrong method goes to Starlette's app, too.
     """
 
-    def __init__(self, endpoints: Mapping[str, ASGIApp], oip: ASGIApp, app: ASGIApp, drain: Drain) -> None:
-        self._endpoints = endpoints
-        self._oip = oip
-        self._app = app
-        self._drain = drain
+    def __init__(self, endpoints: dict[str, ASGIApp], oip: ASGIApp, app: ASGIApp, drain: Drain) -> None:
+        self._endpoints, self._oip, self._app, self._drain = endpoints, oip, app, drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         endpoint = None
@@ -155,14 +93,25 @@ class _ShortCut:
         if endpoint is None and scope["type"] == "http" and (scope["path"] + "/").startswith("/v2/"):
             endpoint = self._oip
         if self._drain.on:
-            send = closing(send)
+            send = _closing(send)
         await (endpoint or self._app)(scope, receive, send)
 
 
-class _Locked:
-    """Lets requests through that bring a key; open are the probes and metrics, the cluster's own, and the page."""
+def _closing(send: Send) -> Send:
+    """Wrap an ASGI `send` so that the answer closes its connection."""
 
-    _OPEN = frozenset({"/", "/livez", "/readyz", "/metrics"}) | ui.OPEN | docs.OPEN
+    async def send_and_close(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"connection", b"close")]
+        await send(message)
+
+    return send_and_close
+
+
+class _Locked:
+    """Lets requests through that bring a key; the probes, the metrics and the pages need none."""
+
+    _OPEN = frozenset({"/"}) | OPEN | ui.OPEN | docs.OPEN
 
     def __init__(self, app: ASGIApp, guard: Guard) -> None:
         self._app = app
@@ -179,7 +128,7 @@ class _Locked:
 
 
 class _Behind:
-    """BentoML's app: its pages, none of which reads a body. What is under /v1 is ours alone."""
+    """BentoML's app: its pages, none of which reads a body. All paths under /v1 are ours."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -198,12 +147,12 @@ async def _refuse(_: Request, error: Exception) -> Response:
 
 
 async def _refuse_http(_: Request, error: Exception) -> Response:
-    """A path of ours with a method that it does not take, or one under /v1 that is not there."""
+    """Answer to a path of ours with a method that it does not take, or to one under /v1 that does not exist."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
     body = Problem(HTTPStatus(error.status_code).phrase, error.status_code, "bad_request", f"{error.detail}.")
     return Response(msgspec.json.encode(body), body.status, error.headers, CONTENT_TYPE.decode())
 
 
 async def _fail(request: Request, _: Exception) -> Response:
-    """A fault of ours, which the server logs."""
-    return await _refuse(request, RequestError(Reason.INTERNAL, "The server failed on this request; its log says why."))
+    """Answer where the server failed; Starlette raises the error again, and uvicorn logs it."""
+    return await _refuse(request, RequestError(Reason.INTERNAL, INTERNAL))

@@ -1,6 +1,6 @@
 """Pages of other origins (CORS): off, unless `ZOOSERVE_CORS_ORIGINS` names them.
 
-A key is a header that the page sends itself, so no cookies are let through. Preflights need no key: they bring none.
+A key is a header that the page sends itself, so cookies are not allowed. Preflights have no key, and need none.
 """
 
 import re
@@ -17,22 +17,22 @@ _MAX_AGE = 600  # seconds for which a browser remembers a preflight
 
 
 def origins_of(settings: Settings) -> list[str]:
-    """Return the origins that are let in; one of them may be `*`.
+    """Return the origins that are allowed; one of them may be `*`.
 
     Raises:
-        SettingError: what is none.
+        SettingError: one is not an origin.
     """
     origins = [origin.strip().rstrip("/") for origin in settings.cors_origins.split(",") if origin.strip()]
     for origin in origins:
         if origin != "*" and not _ORIGIN.fullmatch(origin):
             raise SettingError(
-                f"ZOOSERVE_CORS_ORIGINS: `{origin[:80]}` is no origin: expected one as `https://example.org`, or `*`."
+                f"ZOOSERVE_CORS_ORIGINS: `{origin[:80]}` is not an origin: expected `https://example.org`, say, or `*`."
             )
     return origins
 
 
 def with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
-    """Wrap an app so that pages of the origins that are let in may ask it, and read its answers. None: as it is."""
+    """Let pages of the allowed origins ask an app, and read its answers. Without any, return the app as it is."""
     origins = origins_of(settings)
     if not origins:
         return app
@@ -47,7 +47,7 @@ def with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
 
 
 def cors_headers(settings: Settings, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Return the headers of an answer that comes from no app, by the headers of its request."""
+    """Return the headers for an answer that a connection sends without the app, by the headers of its request."""
     origins = origins_of(settings)
     given = dict(headers).get(b"origin", b"").decode("latin-1")
     if not given or not ("*" in origins or given in origins):

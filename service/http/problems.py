@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json` (RFC 9457): the one place where a reason becomes a status."""
+"""Errors as `application/problem+json` (RFC 9457)."""
 
 from http import HTTPStatus
 from math import ceil
@@ -6,23 +6,8 @@ from math import ceil
 import msgspec
 
 from service.errors import Reason, RequestError
+from service.request import STATUS
 
-STATUS = {
-    Reason.UNDECODABLE: 400,
-    Reason.BAD_REQUEST: 400,
-    Reason.UNAUTHORISED: 401,
-    Reason.FORBIDDEN: 403,
-    Reason.UNKNOWN_MODEL: 404,
-    Reason.NOT_ACCEPTABLE: 406,
-    Reason.REFUSED: 409,
-    Reason.TOO_LARGE: 413,
-    Reason.NOT_AN_IMAGE: 415,
-    Reason.BAD_OPTION: 422,
-    Reason.QUEUE_FULL: 429,
-    Reason.INTERNAL: 500,
-    Reason.NOT_READY: 503,
-    Reason.DEADLINE: 504,
-}
 CONTENT_TYPE = b"application/problem+json"
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from time import perf_counter
 
 from service.engine.stop import Stop
-from service.metrics import Metrics
 from service.models.entry import LONGEST_REASON, ModelEntry, State
 from service.models.loading import Loading
 from service.models.model import AnyModel
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 from zoo.errors import StoreError
 from zoo.files import shown
 from zoo.store import Entry

@@ -28,9 +28,9 @@ from service.engine.providers import Device, Tuning, pin
 from service.engine.session import Session
 from service.engine.stop import Stop
 from service.engine.workers import Workers
-from service.metrics import Metrics
 from service.models.golden_tensors import read_golden, repeated
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 from zoo.served_card import AnyServed, ServedCard, ServedTensors
 from zoo.store import read_folder
 

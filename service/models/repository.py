@@ -16,13 +16,13 @@ from pathlib import Path
 from time import perf_counter
 
 from service.errors import Reason, RequestError
-from service.metrics import Metrics
 from service.models.entry import ModelEntry, State
 from service.models.loader import Load, Loader, SelfTest
 from service.models.registry import Registry
 from service.models.scan import Found, Scan
 from service.models.unloaded import Unloaded
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 _FOLLOW_S = 0.5  # seconds between looks at what other processes were told

@@ -1,6 +1,7 @@
-"""What the server processes of a machine tell each other: which models were loaded and unloaded by hand.
+"""What the server processes of a machine share: which models were loaded and unloaded by hand.
 
-The repository asks it. A process follows what another was told: it looks here again and again, and notes how far it is.
+An administrator's request reaches one process, which writes the change to a shared file. The repositories of the others
+look at the file twice a second, do the same, and write that they have.
 """
 
 import os
@@ -13,12 +14,12 @@ import msgspec
 
 
 class _Notes(msgspec.Struct):
-    """What is noted.
+    """What is in the file.
 
     Attributes:
-        changes: how many there were; what is noted by hand bears the number of its change.
-        unloaded, loaded: by hand, by name.
-        followed: of each process the changes that it has followed.
+        changes: how many there were.
+        unloaded, loaded: models that were unloaded or loaded by hand, by name, with the number of that change.
+        followed: by process id, up to which change the process has followed.
         started: whether a process has loaded all its models.
     """
 
@@ -33,8 +34,8 @@ class Unloaded:
     """A set of model names that are not to be served, and one of those that are, whatever the settings say.
 
     Args:
-        path: of the file that the server processes share, best one without a name that nothing can remove; None: there
-            is one process, and the sets are its own.
+        path: of the file that the server processes share; one without a name is best, as nothing can remove it. None:
+            there is one process, and nothing is shared.
     """
 
     def __init__(self, path: Path | None) -> None:

@@ -1,1 +1,1 @@
-"""The Open Inference Protocol (KServe V2), without a transport: `service.http.oip` and gRPC stand in front of it."""
+"""The Open Inference Protocol (KServe V2), without a transport: `http.v2` and `grpc` are above it."""

@@ -1,6 +1,6 @@
 """What the Open Inference Protocol asks for, answered by the same predictor and queues as `/v1`.
 
-REST and gRPC call it; it knows neither.
+REST and gRPC call it; it knows no transport.
 """
 
 import importlib.metadata
@@ -72,7 +72,7 @@ class Submitted:
 
 
 class Dataplane:
-    """Over one server process."""
+    """What can be asked of one server process."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._repository = runtime.repository
@@ -98,7 +98,7 @@ class Dataplane:
         return config_of(self.model(name, version).card, self._settings.max_images)
 
     def statistics(self, name: str = "", version: str = "") -> Statistics:
-        """Count what was asked of one model, or of all that are loaded."""
+        """Statistics of one model, or of all that are loaded."""
         entries = self._repository.entries.values()
         models = [self.model(name, version)] if name else [model for entry in entries if (model := entry.model)]
         return statistics_of([model.card for model in models], self._metrics.collect())
@@ -132,25 +132,6 @@ class Dataplane:
             takes = self._takes[model.card.name] = takes_of(model.card, self._settings)
         return takes
 
-    def deadline(self, started: float, call_timeout_ms: float | None, parameters: Mapping[str, object]) -> float:
-        """When a call is no longer worth any work: the transport's limit, its own, or the server's, whichever is first.
-
-        Args:
-            started: from which on they count, as `time.perf_counter()`; so is what is returned.
-            call_timeout_ms: the transport's limit, if it has one.
-            parameters: of the request.
-
-        Raises:
-            RequestError: `bad_option`: `timeout` is no number of microseconds.
-        """
-        limits: list[float] = [self._settings.timeout_ms]
-        given = parameters.get("timeout", 0)
-        if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= _LONGEST:
-            raise RequestError(Reason.BAD_OPTION, f"`timeout={str(given)[:80]}`: expected a number of microseconds.")
-        limits += [given / 1000] if given else []
-        limits += [call_timeout_ms] if call_timeout_ms is not None else []
-        return started + min(limits) / 1000
-
     def submit(self, call: Call) -> Submitted:
         """Check a call and queue it. Only on the event loop.
 
@@ -158,8 +139,8 @@ class Dataplane:
             RequestError: no such model, inputs or outputs; a bad option; or the queue is full.
         """
         model = self.model(call.model, call.version)
-        deadline = self.deadline(call.started, call.timeout_ms, call.parameters)
-        priority = _priority(call.parameters.get("priority", 0))
+        deadline = _deadline(call)
+        priority = _priority(call.parameters["priority"]) if "priority" in call.parameters else call.priority
         if call.parameters.get("sequence_id"):
             raise RequestError(
                 Reason.BAD_OPTION, "`sequence_id`: sequences are not served; send a request's whole input."
@@ -202,6 +183,18 @@ class Dataplane:
         else:
             images = [PixelArray(pixels, card, options) for pixels in array]
         return [ImageOutputs(image, wanted) for image in images]
+
+
+def _deadline(call: Call) -> float:
+    """The deadline of a call: its own, or that of its parameter `timeout`, whichever is first.
+
+    Raises:
+        RequestError: `bad_option`: `timeout` is no number of microseconds.
+    """
+    given = call.parameters.get("timeout", 0)
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= _LONGEST:
+        raise RequestError(Reason.BAD_OPTION, f"`timeout={str(given)[:80]}`: expected a number of microseconds.")
+    return min(call.deadline, call.started + given / 1e6) if given else call.deadline
 
 
 def _priority(given: object) -> Priority:

@@ -34,7 +34,7 @@ def config_of(card: AnyServed, max_images: int) -> ModelConfig:
 
 
 def index_entry(entry: ModelEntry) -> IndexEntry:
-    """List a model as it is."""
+    """The line of the index about a model."""
     card = entry.card
     return IndexEntry(entry.name, card.version if card else "", _STATES[entry.state], entry.refused or entry.reason)
 

@@ -1,8 +1,8 @@
 """Tensors as JSON and back. The bodies of REST call it; their raw form is in `service.oip.tensors`.
 
-The data of a tensor come as the bytes of their JSON. What they are and how many is found out from these bytes before
-Python or NumPy make anything of them, and they are converted piece by piece: memory is bounded by the declared shape,
-and no single call holds Python's lock for long.
+The data of a tensor come as the bytes of their JSON. Their kind and number is found from these bytes before any
+object is made of them, and they are converted piece by piece: memory is bounded by the declared shape, and no single
+call holds Python's lock for long.
 """
 
 import base64
@@ -87,7 +87,7 @@ def from_json(
 
 
 def from_numbers(name: str, datatype: str, shape: Sequence[int], numbers: Numbers) -> Array:
-    """Make an array of a flat list of numbers; else as `from_json`, which is slower by a look at each byte before."""
+    """Make an array of a flat list of numbers. Faster than `from_json`, which looks at each byte first."""
     size = check(name, datatype, shape)
     if datatype in ("BYTES", "BOOL"):
         raise bad(f"`{name[:80]}`: its elements are no {datatype}, but numbers.")
@@ -97,7 +97,7 @@ def from_numbers(name: str, datatype: str, shape: Sequence[int], numbers: Number
 
 
 def to_json(array: Array) -> Iterator[bytes]:
-    """Write the elements of an array as a flat list, in pieces. What is no number (NaN, infinity) becomes null.
+    """Write the elements of an array as a flat list, in pieces. NaN and infinity become null.
 
     Raises:
         RequestError: `bad_request`: BYTES that are no text cannot be JSON.
@@ -198,7 +198,7 @@ def _is_regular(view: memoryview) -> bool:
 
 
 def _find(text: bytes, wanted: bytes) -> int:
-    """As `bytes.find`, without holding Python's lock all the while."""
+    """As `bytes.find`, but it does not hold Python's lock for long."""
     for start in range(0, len(text), _PIECE):
         found = text.find(wanted, start, start + _PIECE + len(wanted))
         if found >= 0:

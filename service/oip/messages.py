@@ -1,11 +1,13 @@
 """What the dataplane is asked and what it answers: the protocol's messages. msgspec makes the JSON of REST of them."""
 
 from collections.abc import Mapping
+from math import inf
 from time import perf_counter
 
 from msgspec import Struct, field
 
 from service.engine.binding import Tensors
+from service.engine.job import Priority
 from zoo.served_card import AnyServed
 
 
@@ -17,7 +19,8 @@ class Call(Struct):
         inputs: arrays by name; BYTES are object arrays of `bytes`.
         outputs: names of the outputs that are wanted; none: the usual ones.
         parameters: of the request: `timeout` in microseconds, `priority`, and the options of the model's task.
-        timeout_ms: the transport's own limit, where it brings one.
+        deadline: as `time.perf_counter()`; the parameter `timeout` may make it earlier.
+        priority: unless `parameters` have one.
         id: comes back in the answer.
         started: when its head had arrived, from which on its limits of time count, as `time.perf_counter()`.
         card: of the model that the inputs were checked against, if they were; else it is done when they are submitted.
@@ -28,7 +31,8 @@ class Call(Struct):
     version: str = ""
     outputs: tuple[str, ...] = ()
     parameters: Mapping[str, object] = {}
-    timeout_ms: float | None = None
+    deadline: float = inf
+    priority: Priority = Priority.NORMAL
     id: str = ""
     started: float = field(default_factory=perf_counter)
     card: AnyServed | None = None
@@ -52,7 +56,7 @@ def size_of(answer: Answer) -> int:
 
 
 class ServerMetadata(Struct):
-    """Of the server."""
+    """Describes the server."""
 
     name: str
     version: str
@@ -60,7 +64,7 @@ class ServerMetadata(Struct):
 
 
 class TensorMetadata(Struct):
-    """One input or output; -1 stands for what is free."""
+    """One input or output; -1 is any size."""
 
     name: str
     datatype: str
@@ -68,7 +72,7 @@ class TensorMetadata(Struct):
 
 
 class ModelMetadata(Struct):
-    """Of a model. One for images takes either of its inputs, `images` or `image`."""
+    """Describes a model. One for images takes either of its inputs, `images` or `image`."""
 
     name: str
     versions: tuple[str, ...]
@@ -88,7 +92,7 @@ class ConfigTensor(Struct):
 
 
 class ModelConfig(Struct):
-    """As much of Triton's model configuration as its clients ask for (`perf_analyzer` above all)."""
+    """The part of Triton's model configuration that its clients ask for, such as `perf_analyzer`."""
 
     name: str
     platform: str
@@ -109,7 +113,7 @@ class IndexEntry(Struct):
 
 
 class Duration(Struct):
-    """How often, and how long all in all, in nanoseconds."""
+    """How often, and how long in total, in nanoseconds."""
 
     count: int
     ns: int
@@ -137,6 +141,6 @@ class ModelStatistics(Struct):
 
 
 class Statistics(Struct):
-    """Of one model or all."""
+    """Statistics of one model, or of all."""
 
     model_stats: list[ModelStatistics]

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from service.errors import Reason, RequestError
+from service.oip.tensors import bad
 
 
 def check_parameters(name: str, given: Collection[str], known: Collection[str]) -> None:
@@ -18,12 +18,8 @@ def check_parameters(name: str, given: Collection[str], known: Collection[str]) 
     """
     for parameter in given:
         if parameter.startswith("shared_memory"):
-            raise _bad(f"`{name[:80]}`: shared memory is not served: send the tensor.")
+            raise bad(f"`{name[:80]}`: shared memory is not served: send the tensor.")
         if parameter == "classification":
-            raise _bad(f"`{name[:80]}`: ask for the output `result` with the parameter `top_k` instead.")
+            raise bad(f"`{name[:80]}`: ask for the output `result` with the parameter `top_k` instead.")
         if parameter not in known:
-            raise _bad(f"`{name[:80]}`: there is no parameter `{parameter[:80]}` here.")
-
-
-def _bad(detail: str) -> RequestError:
-    return RequestError(Reason.BAD_REQUEST, detail)
+            raise bad(f"`{name[:80]}`: there is no parameter `{parameter[:80]}` here.")

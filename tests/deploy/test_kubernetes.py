@@ -9,7 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 from service.settings import PREFIX, table
 from tests.deploy import crds
 from tests.deploy.overlays import FOLDER, OVERLAYS, build, needs_kubectl, one

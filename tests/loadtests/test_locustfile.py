@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import free_port
 from tests.loadtests.reach import KEY
-from tests.service.ui.chromium import chromium
+from tests.service.http.ui.chromium import chromium
 
 if not find_spec("locust"):  # importing it would change sockets and threads of all tests
     pytest.skip("Locust is not installed", allow_module_level=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.cores import usable_cores
-from service.runtime import _crowded, _threads
+from service.runtime import _oversubscribed, _threads
 from service.settings import Settings
 from tests.conftest import ROOT
 
@@ -165,4 +165,4 @@ def test_all_threads_together_have_the_cores(monkeypatch, cores, settings, threa
     monkeypatch.setattr("service.runtime.usable_cores", lambda: cores)
     given = Settings(**settings)
     assert _threads(given) == threads
-    assert bool(_crowded(given)) is crowded
+    assert bool(_oversubscribed(given)) is crowded

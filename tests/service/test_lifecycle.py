@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from service.errors import Reason, RequestError
-from service.http import ui
+from service.http.ui.routes import routes
 from service.models.entry import State
 from service.runtime import Runtime
 from service.settings import Settings
@@ -80,7 +80,7 @@ def test_the_page_shows_the_photos_of_the_version_that_is_served(repository, sto
     publish(store, models, "2", broken=True)
     repository.reload()
     shutil.rmtree(store / "lenet5" / "2")
-    page = TestClient(Starlette(routes=ui.routes(repository)))
+    page = TestClient(Starlette(routes=routes(repository)))
     for sample in page.get("/ui/samples").json()["samples"]:
         assert page.get(f"/ui/{sample['path']}").status_code == 200
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from service.engine.session import BrokenDeviceError, Session
-from service.http.drain import Drain
-from service.http.status import Status
+from service.health import Health
+from service.http.ops.probes import Probes
 from service.predictor import deadline_after
 from service.runtime import Runtime
 from service.settings import Settings
@@ -27,8 +27,8 @@ def runtime(models):
     runtime.stop()
 
 
-async def ask(status: Status, probe: str) -> tuple[int, dict]:
-    response = await getattr(status, probe)(None)
+async def ask(probes: Probes, probe: str) -> tuple[int, dict]:
+    response = await getattr(probes, probe)(None)
     return response.status_code, json.loads(response.body)
 
 
@@ -51,21 +51,21 @@ def test_a_run_that_never_ends_makes_the_process_not_live(runtime, photo):
         return real(images)
 
     async def scenario():
-        status = Status(runtime, Drain(0))
-        assert await ask(status, "livez") == (200, {"alive": True})
+        probes = Probes(runtime, Health(runtime))
+        assert await ask(probes, "livez") == (200, {"alive": True})
         replace_run(runtime, stuck)
         asked = asyncio.ensure_future(classify(runtime, photo("digit_7")))
         await asyncio.sleep(0.1)
-        assert (await ask(status, "livez"))[0] == 200
+        assert (await ask(probes, "livez"))[0] == 200
         end = time.monotonic() + 10
-        while (await ask(status, "livez"))[0] == 200:
+        while (await ask(probes, "livez"))[0] == 200:
             assert time.monotonic() < end
             await asyncio.sleep(0.05)
-        assert "one run has not ended" in (await ask(status, "livez"))[1]["problem"]
+        assert "one run has not ended" in (await ask(probes, "livez"))[1]["problem"]
         release.set()
         assert (await asked).predictions[0].label == "7"
         await asyncio.sleep(0.1)
-        assert (await ask(status, "livez"))[0] == 200
+        assert (await ask(probes, "livez"))[0] == 200
 
     asyncio.run(scenario())
 
@@ -78,13 +78,13 @@ def test_a_lost_device_makes_it_not_ready_with_the_reason(runtime, photo):
         raise BrokenDeviceError(POISON)
 
     async def scenario():
-        status = Status(runtime, Drain(0))
+        probes = Probes(runtime, Health(runtime))
         replace_run(runtime, broken)
         answers = await asyncio.gather(*(classify(runtime, photo("digit_7")) for _ in range(8)), return_exceptions=True)
         assert all(isinstance(answer, BrokenDeviceError) for answer in answers)
         assert sum(runs) == 8, "nothing is tried again"
         for probe in ("readyz", "livez"):
-            code, body = await ask(status, probe)
+            code, body = await ask(probes, probe)
             assert code == 503
             assert "illegal memory access" in body["problem"]
 

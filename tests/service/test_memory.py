@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from service.engine.job import Job
-from service.http.app import build_app
 from service.oip.inputs import TensorRows
 from service.runtime import Runtime
+from service.server import build_server
 from service.settings import Settings
 
 BROKEN = b"\xff\xd8\xff" + bytes(1000)
@@ -55,7 +55,7 @@ def kept():
 @pytest.mark.usefixtures("no_collector")
 def test_pictures_that_were_refused_are_not_kept(runtime, kind, body, status):
     async def ask():
-        app, sent = build_app(runtime, None), []
+        app, sent = build_server(runtime, None), []
 
         bodies = [body]
 

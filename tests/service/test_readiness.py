@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from service.metrics import Metrics
 from service.models.repository import Repository
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 from tests.conftest import serving
 from zoo.files import sha256_of
 from zoo.served_card import read_served_card, write_served_card

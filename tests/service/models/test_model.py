@@ -8,10 +8,10 @@ from service.engine.assembly import Concatenation, ImageRows
 from service.engine.session import Session
 from service.engine.stop import Stop
 from service.engine.workers import Workers
-from service.metrics import Metrics
 from service.models import model as model_module
 from service.models.model import load_folder, takes_images
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 from tests.service.hostile_models import identity, write_folder
 
 

@@ -4,19 +4,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from service.errors import Reason
-from service.http.exchange import Exchange
-from service.http.records import Records
-from service.metrics import Metrics
+from service.errors import Reason, RequestError
+from service.keys import Guard
 from service.oip.statistics import statistics_of
+from service.request import Lifecycle, RequestContext
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 
 
-def exchange(status: int, seconds: float) -> Exchange:
+def request(lifecycle: Lifecycle, status: int, seconds: float) -> RequestContext:
     """A request for `m` that was inferred, and ended with a status so many seconds after its start."""
-    made = Exchange({"headers": [], "query_string": b""}, "/v2/models/{name}/infer")
+    made = RequestContext(lifecycle, {}, "/v2/models/{name}/infer", "tensors")
     made.model, made.status, made.batch_size = "m", status, 2
-    made.refusal = None if status == 200 else Reason.DEADLINE
+    made.error = None if status == 200 else RequestError(Reason.DEADLINE, "It came too late.")
     made.start -= seconds
     made.spans = [("queue", 0.0, seconds / 2), ("infer", seconds / 2, seconds)]
     return made
@@ -25,11 +25,12 @@ def exchange(status: int, seconds: float) -> Exchange:
 @pytest.mark.parametrize("status", [504, 499, 429, 400, 500])
 def test_only_successes_are_successes(status):
     metrics = Metrics()
-    records = Records(SimpleNamespace(settings=Settings(), metrics=metrics, tracing=None))
+    runtime = SimpleNamespace(settings=Settings(), metrics=metrics, tracing=None)
+    lifecycle = Lifecycle(runtime, Guard("", ""))
     for _ in range(3):
-        records.note("tensors", exchange(200, 0.5))
+        lifecycle.record(request(lifecycle, 200, 0.5))
     for _ in range(2):
-        records.note("tensors", exchange(status, 30.0))
+        lifecycle.record(request(lifecycle, status, 30.0))
     (found,) = statistics_of([SimpleNamespace(name="m", version="1")], metrics.collect()).model_stats
     stats = found.inference_stats
     assert (stats.success.count, stats.fail.count) == (3, 2)

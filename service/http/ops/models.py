@@ -1,0 +1,121 @@
+"""The models of the server, and loading and unloading them while serving. `zooserve reload` calls these endpoints.
+
+`GET /v1/models` and `/v1/models/NAME`; for administrators `POST /v1/models/NAME/load` and `.../unload`, and
+`POST /v1/models/reload`, which looks at the whole store.
+"""
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from service.engine.profile import Profile
+from service.errors import Reason, RequestError
+from service.http.ops.probes import json_response
+from service.keys import Guard
+from service.models.entry import ModelEntry, State
+from service.models.repository import Repository
+from service.threads import LOADING
+from zoo.served_card import AnyServed
+
+
+class ModelSummary(msgspec.Struct, omit_defaults=True):
+    """One model in `/v1/models`. Only name and state are known of a model whose card cannot be read."""
+
+    name: str
+    state: State
+    version: str = ""
+    task: str = ""
+    title: str = ""
+    licence: str = ""
+    precision: str = ""
+    accepted: tuple[str, ...] = ()
+    default: bool = False
+
+
+class Models(msgspec.Struct):
+    """The body of `/v1/models`."""
+
+    models: list[ModelSummary]
+
+
+class ModelDetails(msgspec.Struct, omit_defaults=True):
+    """The body of `/v1/models/NAME`: the card, and how the model runs on this machine."""
+
+    state: State
+    card: AnyServed | None
+    reason: str = ""
+    refused: str = ""
+    provider: str = ""
+    profile: Profile | None = None
+
+
+class ModelRoutes:
+    """The endpoints. Loading runs on threads of its own; requests are answered meanwhile."""
+
+    def __init__(self, repository: Repository, guard: Guard) -> None:
+        self._repository, self._guard = repository, guard
+
+    def routes(self) -> list[Route]:
+        """All routes."""
+        return [
+            Route("/v1/models", self.models),
+            Route("/v1/models/reload", self.reload, methods=["POST"]),
+            Route("/v1/models/{name}", self.model),
+            Route("/v1/models/{name}/load", self.load, methods=["POST"]),
+            Route("/v1/models/{name}/unload", self.unload, methods=["POST"]),
+        ]
+
+    async def models(self, _: Request) -> Response:
+        """List the models."""
+        return json_response(Models([_summary(entry) for entry in self._repository.entries.values()]))
+
+    async def model(self, request: Request) -> Response:
+        """Answer with all that is known of one model."""
+        name = request.path_params["name"]
+        entry = self._repository.entries.get(name)
+        if entry is None:
+            raise RequestError(Reason.UNKNOWN_MODEL, self._repository.unknown(name))
+        details = ModelDetails(entry.state, entry.card, entry.reason, entry.refused)
+        model = entry.model  # another thread may unload it meanwhile
+        if model is not None:
+            details.provider, details.profile = model.session.provider, model.profile
+        return json_response(details)
+
+    async def load(self, request: Request) -> Response:
+        """Load a model, or the version of it that the store holds now; answer with its details."""
+        self._check(request)
+        await LOADING.run(self._repository.reload, request.path_params["name"])
+        return await self.model(request)
+
+    async def unload(self, request: Request) -> Response:
+        """Unload a model; answer with its details."""
+        self._check(request)
+        await LOADING.run(self._repository.unload, request.path_params["name"])
+        return await self.model(request)
+
+    async def reload(self, request: Request) -> Response:
+        """Load what is new in the store; answer with the list of models."""
+        self._check(request)
+        await LOADING.run(self._repository.reload)
+        return await self.models(request)
+
+    def _check(self, request: Request) -> None:
+        self._guard.check_admin(dict(request.scope["headers"]))
+
+
+def _summary(entry: ModelEntry) -> ModelSummary:
+    card = entry.card
+    if card is None:
+        return ModelSummary(entry.name, entry.state)
+    return ModelSummary(
+        name=entry.name,
+        state=entry.state,
+        version=card.version,
+        task=card.task,
+        title=card.title,
+        licence=card.licence.weights,
+        precision=card.precision,
+        accepted=card.accepted,
+        default=card.task_default,
+    )

@@ -1,0 +1,299 @@
+"""Connections with limits: uvicorn has none on how slowly a request may arrive, or how long its headers may be.
+
+`bento` makes this class uvicorn's HTTP protocol. A request must have arrived as a whole in
+`ZOOSERVE_RECEIVE_S` seconds, its head in at most 64 KiB and 256 headers, on one of at most
+`ZOOSERVE_MAX_CONNECTIONS` connections. An answer must be taken as fast as a request must arrive. The bodies of all
+requests under way have at most `ZOOSERVE_MAX_BODIES_MB`.
+"""
+
+import asyncio
+from http import HTTPStatus
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from service.http.problems import Problem
+from service.http.server.heads import (
+    MAX_FIELDS,
+    MAX_HEADERS,
+    bad,
+    check_head,
+    declared_length,
+    long_head,
+    refusal,
+    too_long,
+    with_path,
+)
+from service.http.server.refusals import answering, too_many_bodies, too_many_connections, written
+from service.internals import HttpToolsProtocol
+from service.limits import Bodies, Places
+from service.settings import read_settings
+from service.tls import Renewal, files_of
+
+PROBES = frozenset({b"/livez", b"/readyz", b"/metrics"})
+FOR_PROBES = 8  # connections
+SPARE = 1024  # connections for a moment, where many are accepted at once
+MAX_PIPELINED = 16  # requests that wait behind one that is being answered
+_MAX_PIECES = 8192  # pieces of a body in what arrived at once: more are chunks of a few bytes
+_PROBE_S = 1.0  # seconds in which the request of a probe's connection must have arrived
+_NOT_OFFERED = frozenset({b"upgrade", b"http2-settings"})
+_SETTINGS = read_settings()
+_BODIES = Bodies(int(1e6 * max(_SETTINGS.max_bodies_mb, _SETTINGS.max_body_mb)))
+_PLACES: Places["Connection"] = Places(_SETTINGS.max_connections, min(_SETTINGS.max_connections, SPARE))
+_PROBE_PLACES: Places["Connection"] = Places(FOR_PROBES, SPARE)
+_FILES = files_of(_SETTINGS)
+_RENEWAL = Renewal(_FILES) if _FILES else None
+
+
+class Connection(HttpToolsProtocol):
+    """One connection of a client, which holds one of `ZOOSERVE_MAX_CONNECTIONS` places.
+
+    When all are taken, a new connection gets the place of the one that has kept the server waiting longest: with
+    nothing, half a request, an idle connection that was kept, or an answer that is not taken. It is closed, with 503
+    where a request had begun. So a client that holds many connections open without using them keeps no other out.
+
+    A connection with a request that arrived and is not answered yet stays. Where all have one, a new connection may
+    ask for the probes only (`/livez`, `/readyz`, `/metrics`), on one of a few places beyond the limit, for which the
+    same rule holds. So probes are answered while the server has as much work as it can take.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, object],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        if _RENEWAL is not None and self.config.ssl is not None:
+            _RENEWAL.renew(self.config.ssl)
+        self._receive_s = _SETTINGS.receive_s
+        self.timeout_keep_alive: float = _SETTINGS.keep_alive_s  # type: ignore[assignment]
+        self._places: Places[Connection] | None = None
+        self._owed = 0  # requests that arrived and are not answered
+        self._held = 0  # bytes of their bodies
+        self._unseen_bytes = 0  # received since the last part of a body: a head's, or trailers'
+        self._fed = self._most_head = 0  # bytes received at once; the most that can be the head's
+        self._pieces = self._trailers = self._trailer_bytes = 0
+        self._in_head = True
+        self._upgrade = False
+        self._stopped: Problem | None = None  # why a callback ended the parser
+        self._final: Problem | None = None  # to be sent after the answers that are owed
+        self._timer: asyncio.TimerHandle | None = None
+        self._send_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        for places in (_PLACES, _PROBE_PLACES):
+            if places.take(self):
+                self._places = places
+                break
+        else:
+            self._refuse(too_many_connections())
+            return
+        if self._places is _PROBE_PLACES:
+            self._receive_s = min(_PROBE_S, self._receive_s)
+        self._start_clock()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_clock()
+        self._stop_send_clock()
+        if self._places is not None:
+            self._places.leave(self)
+            self._places = None
+        _BODIES.held -= self._held
+        self._held = 0
+        super().connection_lost(exc)
+
+    def make_room(self) -> None:
+        """Close: another connection has this one's place now."""
+        self._places = None
+        if self.transport.get_write_buffer_size():  # an answer that is not taken would keep it open
+            self.transport.abort()
+        elif self._timer is None:  # between two requests
+            self.transport.close()
+        else:
+            self._refuse(too_many_connections())
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing() or self._final is not None:
+            return
+        begins = self._in_head and self._timer is None  # the next request on a connection that was kept
+        if begins:
+            self._start_clock()
+        self._fed = size = len(data)
+        self._most_head += size
+        self._unseen_bytes += size
+        if self._unseen_bytes > MAX_HEADERS + size:
+            self._refuse(long_head())
+            return
+        self._unset_keepalive_if_required()
+        self._pieces = 0
+        self._feed(data)
+        if begins and self._timer is not None:  # it is not complete yet
+            self._note_state()
+
+    def _feed(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+                data = b""
+            except httptools.HttpParserUpgrade as offer:
+                data = self._without_upgrade() + data[offer.args[0] :]
+            except httptools.HttpParserError:
+                self.send_400_response("Its bytes are no HTTP/1.1.")
+                return
+
+    def on_message_begin(self) -> None:
+        if self._timer is None:  # it came together with the end of the last one
+            self._start_clock()
+        self._most_head = self._fed
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        headers = self.headers
+        if len(headers) >= MAX_FIELDS or not self._in_head:
+            self._further_header(len(name) + len(value))
+            return
+        name = name.lower()  # as uvicorn does; calling it costs as much as all this
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self._most_head > MAX_HEADERS and (problem := too_long(self.url, self.headers)):
+            self._stop(problem)
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                self._stop(refusal(HTTPStatus.METHOD_NOT_ALLOWED, "bad_request", "CONNECT: this server is no proxy."))
+            self._upgrade = True
+            return
+        if problem := check_head(self.parser.get_http_version(), self.headers):
+            self._stop(problem)
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._stop(bad(f"More than {MAX_PIPELINED} requests were sent without waiting for an answer."))
+        if not self.url.startswith(b"/"):
+            self.url = with_path(self.url)
+        app = self.app
+        if self._places is _PROBE_PLACES and self.url not in PROBES:
+            self.app = answering(too_many_connections())
+        elif _BODIES.held and not _BODIES.room_for(declared_length(self.headers)):
+            self.app = answering(too_many_bodies(_BODIES.limit))
+        super().on_headers_complete()
+        self.app = app
+        self._in_head, self._trailers, self._trailer_bytes = False, 0, 0
+
+    def on_body(self, body: bytes) -> None:
+        self._unseen_bytes = 0  # what follows without a part of a body is trailers, or the next head
+        self._pieces += 1
+        if self._pieces > _MAX_PIECES:
+            self._stop(bad("The body comes in chunks of a few bytes. Send larger ones."))
+        if not self.cycle.response_complete:  # otherwise uvicorn drops it
+            size = len(body)
+            self._held += size
+            _BODIES.held += size
+            if _BODIES.held > _BODIES.limit:
+                self._stop(too_many_bodies(_BODIES.limit))
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._upgrade:  # the head is read again, without the offer
+            self._upgrade = False
+            return
+        self._in_head, self._unseen_bytes = True, 0
+        self._stop_clock()
+        self._owed += 1
+        self._note_state()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._owed -= 1
+        if self._owed <= 0:
+            self._note_state()
+            _BODIES.held -= self._held
+            self._held = 0
+        super().on_response_complete()
+        if self._final is not None and self._owed <= 0:
+            self._refuse(self._final)
+
+    def pause_writing(self) -> None:
+        self._stop_send_clock()
+        self._send_timer = self.loop.call_later(self._receive_s, self.transport.abort)
+        super().pause_writing()
+        self._note_state()
+
+    def resume_writing(self) -> None:
+        self._stop_send_clock()
+        super().resume_writing()
+        self._note_state()
+
+    def send_400_response(self, msg: str) -> None:
+        problem, self._stopped = self._stopped, None
+        self._refuse(problem or bad(f"The request cannot be read. {msg}"))
+
+    def _note_state(self) -> None:
+        """Note whether the server waits for this client, or works for it."""
+        if self._places is not None:
+            if self._owed > 0 and self._send_timer is None:
+                self._places.works(self)
+            else:
+                self._places.waits(self)
+
+    def _further_header(self, size: int) -> None:
+        """Refuse a header too many, or ignore a trailer: uvicorn would take it for a header of the request."""
+        self._trailers += 1
+        self._trailer_bytes += size
+        if self._in_head or self._trailers > MAX_FIELDS or self._trailer_bytes > MAX_HEADERS:
+            self._stop(long_head())
+
+    def _stop(self, problem: Problem) -> None:
+        """End the parser, in one of its callbacks."""
+        self._stopped = problem
+        raise ValueError(problem.detail)
+
+    def _without_upgrade(self) -> bytes:
+        """Decline an offer to speak another protocol (RFC 9110, 7.8): the head to read again, without the offer.
+
+        The parser takes what follows such a head for the other protocol, and would lose the body.
+        """
+        line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        headers = [b"%b: %b\r\n" % header for header in self.headers if header[0] not in _NOT_OFFERED]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+        return b"".join([line, *headers, b"\r\n"])
+
+    def _start_clock(self) -> None:
+        self._timer = self.loop.call_later(self._receive_s, self._too_slow)
+
+    def _stop_clock(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _stop_send_clock(self) -> None:
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        if self._owed > 0:  # nothing is read while an earlier request is being answered
+            self._start_clock()
+            return
+        detail = f"The request did not arrive within {self._receive_s:g} s. Send it faster, or in smaller parts."
+        self._refuse(refusal(HTTPStatus.REQUEST_TIMEOUT, "too_slow", detail))
+
+    def _refuse(self, problem: Problem) -> None:
+        """Send a problem, whatever was received, and close. What else the client sends is not read."""
+        if self.transport.is_closing():
+            return
+        if self._owed > 0:
+            self._final = problem
+            return
+        if self.cycle is None or not self.cycle.response_started or (self.cycle.response_complete and self._in_head):
+            head, body = written(problem, self.headers or ())
+            lines = b"".join(b"%b: %b\r\n" % header for header in head)
+            line = f"HTTP/1.1 {problem.status} {problem.title}\r\n".encode()
+            self.transport.write(line + lines + b"\r\n" + body)
+        self.transport.close()

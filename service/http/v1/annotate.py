@@ -1,0 +1,131 @@
+"""Answers as images: what `Accept` asks for, and the image with its answer drawn in. Called by `predict`.
+
+`Accept` is read here: no library that is installed does it. Starlette, httpx and aiohttp do not, and Werkzeug, which
+does, comes with a load generator only.
+"""
+
+import asyncio
+import io
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from time import perf_counter
+
+from service.cores import usable_cores
+from service.errors import Reason, RequestError
+from service.results import Result
+from service.settings import Settings
+from service.vision.draw import draw
+
+JSON, PNG, JPEG = b"application/json", b"image/png", b"image/jpeg"
+_OFFERED = (JSON, PNG, JPEG)  # where a client likes some equally, the first of them
+# What nearly every client sends: looking it up is all that the usual request pays.
+_USUAL = {b"": b"", b"*/*": b"", JSON: b"", PNG: PNG, JPEG: JPEG}
+_SAVING = {PNG: ("PNG", {"compress_level": 1}), JPEG: ("JPEG", {"quality": 92, "subsampling": 0})}
+
+
+def wanted(accept: bytes) -> bytes:
+    """Choose the type of an answer by the request's `Accept` (RFC 9110, 12.5.1).
+
+    Returns:
+        `PNG` or `JPEG`; empty: JSON.
+
+    Raises:
+        RequestError: `not_acceptable`: it accepts none of them.
+    """
+    usual = _USUAL.get(accept)
+    if usual is not None:
+        return usual
+    ranges = _ranges(accept.decode("latin-1").lower())
+    kind = max(_OFFERED, key=lambda offered: _quality(offered, ranges))  # of equals the first
+    if not _quality(kind, ranges):
+        offered = ", ".join(f"`{each.decode()}`" for each in _OFFERED)
+        raise RequestError(
+            Reason.NOT_ACCEPTABLE, f"Accept: {accept[:80].decode('latin-1')}: answers are served as {offered}."
+        )
+    return b"" if kind is JSON else kind
+
+
+class Annotator:
+    """Draws on threads of its own, on at most half of the cores, as many at once as a model's queue may have."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._threads = ThreadPoolExecutor(max(1, usable_cores() // settings.workers // 2), "annotate")
+        self._waiting, self._max_waiting = 0, settings.max_queue
+        self._max_pixels = int(settings.max_megapixels * 1e6)
+
+    async def draw(self, image: bytes, result: Result, kind: bytes, deadline: float) -> bytes:
+        """Draw an answer into its image, at the size of the image.
+
+        Args:
+            image: the file that was answered.
+            result: the answer.
+            kind: `PNG` or `JPEG`.
+            deadline: as `time.perf_counter()`.
+
+        Raises:
+            RequestError: `queue_full` or `deadline`.
+        """
+        if self._waiting >= self._max_waiting:
+            raise RequestError(
+                Reason.QUEUE_FULL,
+                f"{self._waiting} answers wait to be drawn. Try again later, or take `application/json`.",
+                retry_after=1,
+            )
+        self._waiting += 1
+        loop = asyncio.get_running_loop()
+        drawing = self._threads.submit(self._draw, image, result, kind)
+        drawing.add_done_callback(lambda _: self._over(loop))  # the thread still draws where the deadline has passed
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(drawing), deadline - perf_counter())
+        except TimeoutError:
+            raise RequestError(Reason.DEADLINE, "The deadline passed before the answer was drawn.") from None
+
+    def _over(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Count a drawing that has ended. On its thread."""
+
+        def leave() -> None:
+            self._waiting -= 1
+
+        with suppress(RuntimeError):  # the loop is closed: the process is going down
+            loop.call_soon_threadsafe(leave)
+
+    def _draw(self, image: bytes, result: Result, kind: bytes) -> bytes:
+        drawn = draw(image, result, max_pixels=self._max_pixels, enlarge=False)
+        out = io.BytesIO()
+        name, how = _SAVING[kind]
+        drawn.save(out, name, **how)
+        return out.getvalue()
+
+
+def one_image_only(kind: bytes, count: int) -> RequestError:
+    """The refusal to answer several images with an image."""
+    return RequestError(
+        Reason.NOT_ACCEPTABLE,
+        f"Accept: {kind.decode()} answers one image, and {count} were sent. "
+        "Send each in a request of its own, or take `application/json`.",
+    )
+
+
+def _ranges(accept: str) -> dict[str, float]:
+    """Media ranges and their q-values, 0 to 1; a q-value that cannot be read counts as 0."""
+    ranges = {}
+    for each in accept.split(","):
+        name, *parameters = (part.strip() for part in each.split(";"))
+        q = 1.0
+        for parameter in parameters:
+            key, _, value = parameter.partition("=")
+            if key.strip() == "q":
+                try:
+                    q = min(1.0, max(0.0, float(value)))
+                except ValueError:
+                    q = 0.0
+        ranges[name] = q
+    return ranges
+
+
+def _quality(kind: bytes, ranges: dict[str, float]) -> float:
+    """The q-value of a type: that of the most specific range that contains it."""
+    for name in (kind.decode(), f"{kind.partition(b'/')[0].decode()}/*", "*/*"):
+        if name in ranges:
+            return ranges[name]
+    return 0.0

@@ -1,0 +1,109 @@
+"""`POST /v1/<task>`: the path on which latency counts most. It reads, submits, waits and encodes, nothing else."""
+
+from collections.abc import Mapping
+from typing import NamedTuple, cast
+
+import msgspec
+from msgspec import Struct
+from starlette.types import Receive, Scope
+
+from service.engine.job import Job
+from service.errors import RequestError
+from service.http.context import HttpContext
+from service.http.endpoint import Endpoint, hung_up
+from service.http.problems import Problem, problem
+from service.http.v1.annotate import Annotator, one_image_only, wanted
+from service.http.v1.images import read_images
+from service.models.model import ImageModel
+from service.request import Lifecycle
+from service.results import Result
+from service.runtime import Runtime
+from service.waiting import outcome, wait
+from zoo.card import Task
+
+_encode = msgspec.json.Encoder().encode
+
+
+class BatchResponse(Struct):
+    """The answer to several images, in order; a failed one is an error in its place."""
+
+    results: list[Result | Problem]
+
+
+class Query(NamedTuple):
+    """What a request asks for, besides its images."""
+
+    model: ImageModel
+    options: Struct
+
+
+class Predict(Endpoint):
+    """The endpoint of one task."""
+
+    def __init__(self, task: Task, route: str, lifecycle: Lifecycle, runtime: Runtime, annotator: Annotator) -> None:
+        super().__init__(lifecycle, route, task)
+        self._task: Task = task
+        self._predictor = runtime.predictor
+        self._settings = runtime.settings
+        self._annotator = annotator
+
+    async def _answer(self, context: HttpContext, scope: Scope, receive: Receive) -> bytes:  # noqa: ARG002 - as declared
+        drawn = wanted(context.headers.get(b"accept", b""))
+        params = context.params()
+        query = self._query(context, params.pop("model", None), params.pop("version", None), params)
+        images = await read_images(receive, context.headers, self._settings)
+        context.lap("read")
+        return await self._run(context, receive, query, images, drawn)
+
+    def _query(
+        self, context: HttpContext, name: str | None, version: str | None, params: Mapping[str, object]
+    ) -> Query:
+        """Find the model, convert its options, and refuse what could not be answered anyway."""
+        model = self._predictor.resolve(self._task, name, version)
+        context.model = model.card.name
+        query = Query(model, self._predictor.options(model, params))
+        context.admit(model)
+        return query
+
+    async def _run(
+        self, context: HttpContext, receive: Receive, query: Query, images: list[bytes | RequestError], drawn: bytes
+    ) -> bytes:
+        """Submit the images, wait, and encode the answer: JSON, or an image of the type `drawn`."""
+        if drawn and len(images) > 1:
+            raise one_image_only(drawn, len(images))
+        jobs = [self._submit(image, query, context) for image in images]
+        if len(jobs) == 1 and isinstance(jobs[0], RequestError):
+            raise jobs[0]
+        await wait([job for job in jobs if isinstance(job, Job)], context.deadline, hung_up(receive))
+
+        outcomes = [_outcome(job) for job in jobs]
+        answered = [job for job in jobs if isinstance(job, Job) and job.finished and not job.failed]
+        if answered:
+            context.answered(answered)
+        if len(outcomes) > 1:
+            body = _encode(BatchResponse([problem(x) if isinstance(x, RequestError) else x for x in outcomes]))
+        elif isinstance(outcomes[0], RequestError):
+            raise outcomes[0]
+        elif drawn:
+            body = await self._annotator.draw(cast("bytes", images[0]), outcomes[0], drawn, context.deadline)
+            context.content_type = drawn
+        else:
+            body = _encode(outcomes[0])
+        context.lap("encode")
+        return body
+
+    def _submit(self, image: bytes | RequestError, query: Query, context: HttpContext) -> Job[Result] | RequestError:
+        if isinstance(image, RequestError):
+            return image
+        try:
+            encoded = self._predictor.image(image, query.model, query.options)
+            return self._predictor.submit(encoded, query.model, context.deadline, context.priority)
+        except RequestError as error:
+            return error
+
+
+def _outcome(job: Job[Result] | RequestError) -> Result | RequestError:
+    if isinstance(job, RequestError):
+        return job
+    found = outcome(job)  # returned as it is, mypy would infer the union for the job's own type
+    return found  # noqa: RET504

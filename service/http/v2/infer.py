@@ -1,0 +1,86 @@
+"""`POST /v2/models/NAME/infer` and `.../versions/VERSION/infer`: the Open Inference Protocol's requests to infer."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import ClassVar
+
+import msgspec
+from msgspec import Struct
+from starlette.types import Receive, Scope
+
+from service.errors import Reason, RequestError
+from service.http.body import limited_by, read_whole
+from service.http.context import HttpContext
+from service.http.endpoint import Endpoint, hung_up
+from service.http.v2.body import HEADER_LENGTH, LARGE, elements, json_length, parse, render
+from service.http.v2.compression import compressed, decompressed
+from service.oip.dataplane import Dataplane
+from service.request import STATUS, Lifecycle
+from service.settings import Settings
+from service.waiting import wait
+
+STATUSES: Mapping[Reason, int] = {**STATUS, Reason.BAD_OPTION: 400, Reason.NOT_AN_IMAGE: 400}
+"""The protocol has 400 for whatever is wrong with a request."""
+
+
+class Failure(Struct):
+    """The body of an error."""
+
+    error: str
+
+
+class _Context(HttpContext):
+    __slots__ = ()
+    statuses: ClassVar[Mapping[Reason, int]] = STATUSES
+
+
+class Infer(Endpoint):
+    """The endpoint of all models."""
+
+    context = _Context
+
+    def __init__(self, lifecycle: Lifecycle, dataplane: Dataplane, settings: Settings) -> None:
+        super().__init__(lifecycle, "/v2/models/{name}/infer")
+        self._dataplane, self._settings = dataplane, settings
+        self._max_body = int(settings.max_body_mb * 1e6)
+
+    async def _answer(self, context: HttpContext, scope: Scope, receive: Receive) -> bytes:
+        name, version = model_of(scope["path"])
+        context.admit(self._dataplane.model(name, version))
+        headers = context.headers
+        body = await read_whole(limited_by(self._settings, receive, headers))
+        body = await decompressed(body, headers.get(b"content-encoding", b""), self._max_body)
+        length, takes = headers.get(HEADER_LENGTH), self._dataplane.takes(name, version)
+        if json_length(length, len(body)) > LARGE or (takes.texts > LARGE and len(body) > LARGE):
+            call, form = await asyncio.to_thread(parse, body, length, name, version, takes)
+        else:
+            call, form = parse(body, length, name, version, takes)
+        call.started, call.deadline, call.priority = context.start, context.deadline, context.priority
+        del body  # encoded images were copied out of it, numbers keep it themselves
+        context.lap("read")
+        submitted = self._dataplane.submit(call)
+        await wait(submitted.jobs, submitted.deadline, hung_up(receive))
+        answer = submitted.answer()
+        context.answered(submitted.jobs)
+        if elements(answer) > LARGE:
+            written, json_end = await asyncio.to_thread(render, answer, form, self._settings)
+        else:
+            written, json_end = render(answer, form, self._settings)
+        if json_end is not None:
+            context.content_type = b"application/octet-stream"
+            context.extra.append((HEADER_LENGTH, str(json_end).encode()))
+        written, encoding = await compressed(written, headers.get(b"accept-encoding", b""))
+        if encoding:
+            context.extra.append((b"content-encoding", encoding))
+        context.lap("encode")
+        return written
+
+    def _refusal(self, context: HttpContext, error: RequestError) -> bytes:
+        context.content_type = b"application/json"
+        return msgspec.json.encode(Failure(error.detail))
+
+
+def model_of(path: str) -> tuple[str, str]:
+    """Return name and version (empty: any) of the model that the path of a request to infer names."""
+    parts = path.split("/")
+    return parts[3], parts[5] if len(parts) > 5 else ""

@@ -1,0 +1,157 @@
+"""The Open Inference Protocol (KServe V2) over HTTP: everything under `/v2`. `http.app` leads there.
+
+Requests to infer go straight to `v2.infer`, all else is Starlette's. Errors are `{"error": "..."}`.
+https://github.com/kserve/open-inference-protocol, with Triton's extensions for binary tensor data, the model
+repository, the configuration and statistics.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from service.errors import Reason, RequestError
+from service.health import Health
+from service.http.body import limited, read_whole
+from service.http.problems import headers
+from service.http.v2.body import LARGE
+from service.http.v2.infer import STATUSES, Failure, Infer
+from service.keys import Guard
+from service.oip.dataplane import Dataplane
+from service.request import INTERNAL, Lifecycle
+from service.settings import Settings
+
+BodyT = TypeVar("BodyT")
+
+
+class _IndexRequest(Struct):
+    ready: bool = False
+
+
+class _LoadRequest(Struct):
+    parameters: dict[str, object] = {}
+
+
+class OpenInference:
+    """All routes under `/v2`."""
+
+    def __init__(self, lifecycle: Lifecycle, dataplane: Dataplane, health: Health, settings: Settings) -> None:
+        self._dataplane, self._health, self._guard = dataplane, health, lifecycle.guard
+        self._max_body = min(LARGE, int(settings.max_body_mb * 1e6))
+        self._infer = Infer(lifecycle, dataplane, settings)
+        models = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
+        self._app = Starlette(
+            routes=[
+                Route("/v2", self._server),
+                Route("/v2/health/live", self._live),
+                Route("/v2/health/ready", self._ready),
+                Route("/v2/models/stats", self._statistics),
+                *(Route(model, self._model) for model in models),
+                *(Route(f"{model}/ready", self._model_ready) for model in models),
+                *(Route(f"{model}/config", self._config) for model in models),
+                *(Route(f"{model}/stats", self._statistics) for model in models),
+                Route("/v2/repository/index", self._index, methods=["POST"]),
+                Route("/v2/repository/models/{name}/load", self._load, methods=["POST"]),
+                Route("/v2/repository/models/{name}/unload", self._unload, methods=["POST"]),
+            ],
+            exception_handlers={RequestError: _refuse, HTTPException: _refuse_http, Exception: _fail},
+        )
+        self._app.router.redirect_slashes = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        match scope["path"].split("/"):
+            case ["", "v2", "models", _, "infer"] | ["", "v2", "models", _, "versions", _, "infer"] if (
+                scope["method"] == "POST"
+            ):
+                await self._infer(scope, receive, send)
+            case _:
+                await self._app(scope, receive, send)
+
+    async def _server(self, request: Request) -> Response:
+        _check(self._guard, request)
+        return _json(self._dataplane.server())
+
+    async def _live(self, _: Request) -> Response:
+        live = self._health.live
+        return _json({"live": live}, 200 if live else 503)
+
+    async def _ready(self, _: Request) -> Response:
+        ready = self._health.ready
+        return _json({"ready": ready}, 200 if ready else 503)
+
+    async def _model(self, request: Request) -> Response:
+        _check(self._guard, request)
+        return _json(self._dataplane.metadata(**request.path_params))
+
+    async def _model_ready(self, request: Request) -> Response:
+        _check(self._guard, request)
+        model = self._dataplane.model(**request.path_params)
+        return _json({"name": model.card.name, "ready": True})
+
+    async def _config(self, request: Request) -> Response:
+        _check(self._guard, request)
+        return _json(self._dataplane.config(**request.path_params))
+
+    async def _statistics(self, request: Request) -> Response:
+        _check(self._guard, request)
+        return _json(await asyncio.to_thread(self._dataplane.statistics, **request.path_params))
+
+    async def _index(self, request: Request) -> Response:
+        _check(self._guard, request)
+        asked = await self._body(request, _IndexRequest)
+        return _json(self._dataplane.index(ready=asked.ready))
+
+    async def _load(self, request: Request) -> Response:
+        self._guard.check_admin(dict(request.scope["headers"]))
+        asked = await self._body(request, _LoadRequest)
+        await self._dataplane.load(request.path_params["name"], asked.parameters)
+        return _json({"name": request.path_params["name"], "load": True})
+
+    async def _unload(self, request: Request) -> Response:
+        self._guard.check_admin(dict(request.scope["headers"]))
+        await self._dataplane.unload(request.path_params["name"])
+        return _json({"name": request.path_params["name"], "unload": True})
+
+    async def _body(self, request: Request, kind: type[BodyT]) -> BodyT:
+        declared = request.headers.get("content-length")
+        body = await read_whole(limited(request.receive, self._max_body, declared))
+        try:
+            return msgspec.json.decode(body or b"{}", type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise RequestError(Reason.BAD_REQUEST, f"The body is not the JSON that belongs here: {error}") from error
+
+
+def _check(guard: Guard, request: Request) -> None:
+    """Raise `RequestError` (`unauthorised`) where a key is needed and none that is known was sent."""
+    if not guard.open:
+        guard.check(dict(request.scope["headers"]))
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)  # noqa: S101 - registered for nothing else
+    extra = {name.decode(): value.decode() for name, value in headers(error)}
+    return _json(Failure(error.detail), STATUSES[error.reason], extra)
+
+
+async def _refuse_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
+    failure = Failure(f"{request.method} {request.url.path[:80]}: {error.detail}.")
+    return _json(failure, error.status_code, error.headers)
+
+
+async def _fail(request: Request, _: Exception) -> Response:
+    """Answer where the server failed; Starlette raises the error again, and uvicorn logs it."""
+    return await _refuse(request, RequestError(Reason.INTERNAL, INTERNAL))
+
+
+def _json(body: object, status: int = 200, extra: Mapping[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(body), status, extra, "application/json")

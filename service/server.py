@@ -1,0 +1,94 @@
+"""One server process: HTTP, and gRPC where a port is asked for, over one runtime. `bento` calls this.
+
+`runtime` has what answers; here is what listens, and what starts and stops with it.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from service import grpc
+from service.health import Health
+from service.http.app import build_app
+from service.http.server.connections import FOR_PROBES, SPARE
+from service.internals import limit_handshakes
+from service.keys import Guard
+from service.models.entry import State
+from service.oip.dataplane import Dataplane
+from service.request import Lifecycle
+from service.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+_TAKE_OVER_S = 15.0  # seconds that a process may load before it accepts requests in place of one that died
+_HANDSHAKE_S = 10.0
+_OTHER_FILES = 256  # that a process has open, besides its connections: models, libraries, the log
+
+
+def build_server(runtime: Runtime, behind: Starlette) -> ASGIApp:
+    """Put a server process together. Nothing is loaded, and nothing listens, before the app's lifespan begins.
+
+    Args:
+        runtime: of this process.
+        behind: BentoML's app, which gets the requests that are not ours.
+    """
+    settings = runtime.settings
+    lifecycle = Lifecycle(runtime, Guard(settings.api_keys, settings.admin_keys))
+    dataplane, health = Dataplane(runtime), Health(runtime)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        _use_batch_scheduling()
+        listeners = 2 if settings.grpc_port else 1
+        _allow_files(listeners * (settings.max_connections + FOR_PROBES + SPARE) + _OTHER_FILES)
+        if settings.tls_certificate:
+            limit_handshakes(min(settings.receive_s, _HANDSHAKE_S))
+        health.drain.install()
+        runtime.start()
+        loaded = asyncio.create_task(_loaded(runtime))
+        if runtime.replaces:  # its clients wait to be accepted, rather than be told that it is not ready
+            await asyncio.wait([loaded], timeout=_TAKE_OVER_S)
+        async with (
+            behind.router.lifespan_context(behind),
+            grpc.listening(lifecycle, dataplane, health, settings),
+        ):
+            yield
+        runtime.stop()
+
+    return build_app(runtime, lifecycle, dataplane, health, behind, lifespan)
+
+
+async def _loaded(runtime: Runtime) -> None:
+    """Wait until every model is loaded, or has failed to load."""
+    while any(entry.state is State.LOADING for entry in runtime.repository.entries.values()):
+        await asyncio.sleep(0.05)
+    runtime.note_loaded()
+
+
+def _use_batch_scheduling() -> None:
+    """SCHED_BATCH: the kernel wakes the event loop less eagerly, so inference threads are preempted less often.
+
+    Where all cores are busy, more requests per second are answered. Where one is free, the loop still runs at once.
+    Linux only.
+    """
+    if hasattr(os, "SCHED_BATCH"):
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def _allow_files(count: int) -> None:
+    """Raise this process' limit on open files, as far as it may: 1,024 is usual, and every connection is one."""
+    if os.name != "posix":
+        return
+    import resource  # noqa: PLC0415 - POSIX only
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
+    if hard < count:
+        logger.warning("only %d files may be open, too few for ZOOSERVE_MAX_CONNECTIONS", hard)

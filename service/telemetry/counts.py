@@ -1,0 +1,194 @@
+"""Metrics of several server processes, in memory that they share: `supervisor` makes it, `metrics` writes and reads it.
+
+Each process has a place of its own in it, and one that is started again takes the place of the one that died: counts go
+on where they were, its gauges begin anew. It is memory without a name in any folder: nothing can clean it away, and
+nothing is left of it when the last process ends.
+"""
+
+import functools
+import json
+import os
+import struct
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+import prometheus_client.values
+import psutil
+from prometheus_client import Metric
+from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+Labels = tuple[tuple[str, str], ...]
+_go: Callable[[float], str] = floatToGoString
+
+
+class _Memory(Protocol):
+    """What is used of prometheus_client's `MmapedDict`, which has no types: values, each with a time, by key."""
+
+    def read_value(self, key: str) -> tuple[float, float]: ...
+
+    def write_value(self, key: str, value: float, timestamp: float) -> None: ...
+
+
+_PROCESS = "process"  # the key of a process' number beside its gauges
+
+
+class Counts(Collector):
+    """The values of this process, and the sums of all.
+
+    Args:
+        paths: of the memory: for each place its counts and its gauges.
+        place: of this process among them, from 0.
+    """
+
+    def __init__(self, paths: Sequence[str], place: int) -> None:
+        self._places = list(zip(paths[::2], paths[1::2], strict=True))
+        totals, gauges = self._places[place]
+        os.truncate(gauges, 0)  # the gauges of a process that died in this place
+        self._totals, self._gauges = _open(totals), _open(gauges)
+        self._gauges.write_value(_PROCESS, os.getpid(), 0.0)
+        self._lock = threading.Lock()
+
+    def use(self) -> None:
+        """Keep all metrics that this process makes from now on here."""
+        totals, gauges, lock = self._totals, self._gauges, self._lock
+        prometheus_client.values.ValueClass = lambda *how, **more: _Value(totals, gauges, lock, *how, **more)
+
+    def processes(self) -> list[psutil.Process]:
+        """This process and its siblings that live."""
+        return [process for _, gauges in self._places if (process := _process(dict(_entries(gauges)))) is not None]
+
+    def collect(self) -> Iterator[Metric]:
+        """Add everything up: the counts of all places, the gauges of the processes that live."""
+        families: dict[str, Metric] = {}
+        samples: dict[str, dict[tuple[str, Labels], tuple[float, float]]] = defaultdict(dict)
+        for totals, gauges in self._places:
+            states = dict(_entries(gauges))
+            lives = _process(states) is not None
+            states.pop(_PROCESS, None)
+            for key, (value, moment) in [*_entries(totals), *(states.items() if lives else ())]:
+                kind, mode, family, text, name, labels = _parts(key)
+                if family not in families:
+                    families[family] = Metric(family, text, kind)
+                at = name, labels
+                before = samples[family].get(at)
+                samples[family][at] = (value, moment) if before is None else _both(mode, before, (value, moment))
+        for name, metric in families.items():
+            if metric.type == "histogram":
+                _add_histogram(metric, samples[name])
+            else:
+                for (sample, labels), (value, _) in samples[name].items():
+                    metric.add_sample(sample, dict(labels), value)
+            yield metric
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: the registry would otherwise call `collect` when it registers this."""
+        yield from ()
+
+
+class _Value:
+    """One number, as prometheus_client's metrics want it."""
+
+    _multiprocess = True
+
+    def __init__(
+        self,
+        totals: _Memory,
+        gauges: _Memory,
+        lock: threading.Lock,
+        kind: str,
+        family: str,
+        name: str,
+        labelnames: Sequence[str],
+        labelvalues: Sequence[str],
+        text: str,
+        multiprocess_mode: str = "",
+        **_: object,
+    ) -> None:
+        labels = dict(zip(labelnames, labelvalues, strict=True))
+        self._key = json.dumps([kind, multiprocess_mode, family, text, name, labels])
+        self._memory = gauges if kind == "gauge" else totals
+        self._lock = lock
+        with lock:
+            self._value: float = self._memory.read_value(self._key)[0]
+
+    def inc(self, amount: float) -> None:
+        with self._lock:
+            self._value += amount
+            self._memory.write_value(self._key, self._value, 0.0)
+
+    def set(self, value: float, timestamp: float | None = None) -> None:
+        with self._lock:
+            self._value = value
+            self._memory.write_value(self._key, value, timestamp or 0.0)
+
+    def get(self) -> float:
+        return self._value
+
+    def set_exemplar(self, exemplar: object) -> None:
+        """Exemplars are not shared."""
+
+    def get_exemplar(self) -> None:
+        return None
+
+
+def _open(path: str) -> _Memory:
+    memory: _Memory = MmapedDict(path)  # type: ignore[no-untyped-call]
+    return memory
+
+
+def _entries(path: str) -> Iterator[tuple[str, tuple[float, float]]]:
+    """Yield keys with their values and times; none while a process that was started again has emptied its memory."""
+    with suppress(struct.error, RuntimeError):
+        for key, value, moment, _ in MmapedDict.read_all_values_from_file(path):  # type: ignore[no-untyped-call]
+            yield key, (value, moment)
+
+
+@functools.lru_cache(65536)
+def _parts(key: str) -> tuple[str, str, str, str, str, Labels]:
+    *parts, labels = json.loads(key)
+    return (*parts, tuple(labels.items()))
+
+
+def _process(states: Mapping[str, tuple[float, float]]) -> psutil.Process | None:
+    """Return the process whose gauges these are; None where it has ended."""
+    number, _ = states.get(_PROCESS, (0.0, 0.0))
+    with suppress(psutil.Error):
+        process = psutil.Process(int(number)) if number else None
+        if process is not None and process.ppid() == os.getppid():  # not another that got its number later
+            return process
+    return None
+
+
+def _both(mode: str, one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    """Combine the values of two processes, each with the time at which it was set."""
+    if mode.endswith("max"):
+        return max(one, other)
+    if mode.endswith("min"):
+        return min(one, other)
+    if mode.endswith("mostrecent"):
+        return max(one, other, key=lambda entry: entry[1])
+    return one[0] + other[0], 0.0
+
+
+def _add_histogram(metric: Metric, samples: Mapping[tuple[str, Labels], tuple[float, float]]) -> None:
+    """Add buckets, each with those below it, and counts and sums."""
+    buckets: dict[Labels, list[tuple[float, float]]] = defaultdict(list)
+    sums: dict[Labels, float] = {}
+    for (name, labels), (value, _) in samples.items():
+        if name.endswith("_bucket"):
+            rest = tuple(label for label in labels if label[0] != "le")
+            buckets[rest].append((float(dict(labels)["le"]), value))
+        else:
+            sums[labels] = value
+    for labels, counts in buckets.items():
+        so_far = 0.0
+        for bound, count in sorted(counts):
+            so_far += count
+            metric.add_sample(f"{metric.name}_bucket", {**dict(labels), "le": _go(bound)}, so_far)
+        metric.add_sample(f"{metric.name}_count", dict(labels), so_far)
+        metric.add_sample(f"{metric.name}_sum", dict(labels), sums.get(labels, 0.0))

@@ -1,0 +1,69 @@
+"""The bodies of all requests together: beyond their limit new ones are refused before they are read."""
+
+import contextlib
+import time
+
+import pytest
+
+from service.limits import Bodies
+from tests.conftest import serving
+from tests.service.http.conftest import Wire, status_of
+
+HEAD = b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\n"
+
+
+def sized(length: int) -> bytes:
+    return HEAD + b"content-length: %d\r\n\r\n" % length
+
+
+@pytest.fixture(scope="module")
+def scarce(models, tmp_path_factory):
+    settings = {"ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_MAX_BODIES_MB": "4", "ZOOSERVE_MAX_BODY_MB": "3"}
+    with serving(tmp_path_factory.mktemp("scarce") / "log", ZOOSERVE_MODELS=str(models), **settings) as server:
+        server.wait(200)
+        yield server
+
+
+def refused(answer: bytes) -> bool:
+    assert b"retry-after: 1\r\n" in answer
+    assert b"connection: close\r\n" in answer
+    return status_of(answer) == 503 and b"too_many_bodies" in answer
+
+
+@pytest.mark.parametrize("path", [b"/v1/classify", b"/v2/models/lenet5/infer", b"/classify", b"/none"])
+def test_a_body_beyond_the_limit_is_not_read(scarce, digit, path):
+    wire = Wire(scarce)
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(wire.connect()).sendall(sized(2_000_000) + bytes(1_900_000))
+        time.sleep(0.3)
+        assert refused(wire.ask(sized(1_000_000).replace(b"/v1/classify", path))), "nothing of it was sent"
+        chunked = HEAD + b"transfer-encoding: chunked\r\n\r\n"
+        assert refused(wire.ask(chunked + b"7a120\r\n" + bytes(500_000) + b"\r\n")), "where no length is declared"
+        assert wire.ask(b"GET /v1/models HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+        assert status_of(wire.post("/v1/classify", "image/png", digit)) == 200, "it has room"
+    time.sleep(0.3)
+    assert status_of(wire.post("/v1/classify", "image/png", bytes(2_900_000))) == 415, "there is room again"
+
+
+def test_what_is_announced_takes_nothing_away(scarce, digit):
+    wire = Wire(scarce)
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(wire.connect()).sendall(sized(2_900_000))
+        time.sleep(0.2)
+        assert status_of(wire.post("/v1/classify", "image/png", digit)) == 200
+
+
+def test_answered_bodies_count_no_more(scarce):
+    with scarce.client.stream("GET", "/livez"):
+        for _ in range(8):
+            assert scarce.client.post("/v1/classify", content=bytes(2_900_000)).status_code == 415
+
+
+def test_which_bodies_have_room():
+    bodies = Bodies(10)
+    assert bodies.room_for(99), "where there is no other"
+    bodies.held = 6
+    assert bodies.room_for(4)
+    assert not bodies.room_for(5)

@@ -1,0 +1,173 @@
+"""What a client may not do: send slowly, without end, or over too many connections. Others are answered meanwhile."""
+
+import contextlib
+import json
+import socket
+import time
+
+import pytest
+
+from service.http.server.heads import MAX_HEADERS
+from tests.conftest import serving
+
+
+@pytest.fixture(scope="module")
+def strict(models, tmp_path_factory):
+    settings = {"ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_RECEIVE_S": "1.0", "ZOOSERVE_MAX_CONNECTIONS": "20"}
+    with serving(tmp_path_factory.mktemp("strict") / "log", ZOOSERVE_MODELS=str(models), **settings) as server:
+        server.wait(200)
+        yield server
+
+
+def connect(server) -> socket.socket:
+    host, port = server.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while data := connection.recv(65536):
+            received += data
+    return received
+
+
+HEAD = b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\n"
+
+
+@pytest.mark.parametrize(
+    "dribble",
+    [
+        [b""],
+        [b"POST /v1/cl"],
+        [HEAD],
+        [HEAD, *[b"x-a: b\r\n"] * 30],
+        [HEAD + b"content-length: 1000\r\n\r\n"],
+        [HEAD + b"content-length: 1000\r\n\r\n", *[b"a"] * 30],
+        [HEAD + b"transfer-encoding: chunked\r\n\r\n", *[b"1\r\na\r\n"] * 30],
+    ],
+    ids=[
+        "nothing",
+        "half a line",
+        "half of the headers",
+        "headers",
+        "no body",
+        "a byte at a time",
+        "a chunk at a time",
+    ],
+)
+def test_who_sends_slowly_is_told_so_and_closed(strict, dribble, models):
+    start = time.monotonic()
+    with connect(strict) as slow:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for piece in dribble:
+                slow.sendall(piece)
+                time.sleep(0.1 if len(dribble) > 2 else 0)
+                if time.monotonic() - start > 3:
+                    break
+        answer = read_all(slow)
+    assert time.monotonic() - start < 4
+    if b"HTTP/1.1" in answer:  # bytes that crossed the answer may have reset the connection
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 408 ")
+        assert json.loads(body)["reason"] == "too_slow"
+    else:
+        assert len(dribble) > 2
+    digit = (models / "lenet5/1/golden/digit_7.png").read_bytes()
+    assert strict.client.post("/v1/classify", content=digit).status_code == 200
+
+
+@pytest.mark.parametrize("second", [HEAD, HEAD + b"content-length: 1000\r\n\r\nabc"], ids=["headers", "body"])
+def test_what_came_behind_a_whole_request_has_its_clock_too(strict, models, second):
+    digit = (models / "lenet5/1/golden/digit_7.png").read_bytes()
+    start = time.monotonic()
+    with connect(strict) as slow:
+        slow.sendall(HEAD + f"content-length: {len(digit)}\r\n\r\n".encode() + digit + second)
+        answer = read_all(slow)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"HTTP/1.1 408 " in answer
+    assert time.monotonic() - start < 4
+
+
+def test_who_does_not_take_the_answers_is_cut_off(strict):
+    with connect(strict) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 17)  # more than any buffer holds
+        end = time.monotonic() + 30
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            while time.monotonic() < end:
+                time.sleep(0.2)
+                deaf.send(b"x")
+            pytest.fail("the connection is still held")
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"\x16\x03\x01\x02\0\1\0\1", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", HEAD + b"x-request-id: a\rb\r\n\r\n"],
+    ids=["TLS", "HTTP/2", "a header in a header"],
+)
+def test_what_is_no_http_is_told_so(strict, garbage):
+    with connect(strict) as other:
+        other.sendall(garbage)
+        head, _, body = read_all(other).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["reason"] == "bad_request"
+
+
+@pytest.mark.parametrize(
+    "before", [b"", b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"], ids=["head", "trailers"]
+)
+def test_headers_have_an_end(strict, before):
+    with connect(strict) as endless:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            endless.sendall(HEAD + before)
+            for _ in range(3 * MAX_HEADERS // 1000):
+                endless.sendall(b"x-" + b"a" * 990 + b": b\r\n")
+        answer = read_all(endless)
+    assert answer.startswith(b"HTTP/1.1 431 ") or answer == b""
+    assert strict.client.get("/livez").status_code == 200
+
+
+def test_who_keeps_the_server_waiting_makes_room(strict):
+    with contextlib.ExitStack() as stack:
+        kept = stack.enter_context(connect(strict))
+        kept.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+        answer = b""
+        while not answer.endswith(b"}"):  # head and body may come one after the other
+            received = kept.recv(65536)
+            assert received, answer
+            answer += received
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        half = [stack.enter_context(connect(strict)) for _ in range(20)]
+        for one in half:
+            one.sendall(b"GET /livez HTTP/1.1\r\nho")
+        time.sleep(0.1)
+        assert kept.recv(65536) == b"", "the idle one went first, without a word"
+        for path, status in ((b"/v1/models", b"200"), (b"/livez", b"200"), (b"/readyz", b"200")):
+            one_more = stack.enter_context(connect(strict))
+            one_more.sendall(b"GET " + path + b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            assert read_all(one_more).startswith(b"HTTP/1.1 " + status)
+        half += [stack.enter_context(connect(strict)) for _ in range(3)]
+        half[-1].sendall(b"GET /livez HTTP/1.1\r\nho")
+        oldest = read_all(half[0])
+        assert oldest.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1\r\n" in oldest
+        assert b"too_many_connections" in oldest
+        half[-1].sendall(b"st: x\r\nconnection: close\r\n\r\n")
+        assert read_all(half[-1]).startswith(b"HTTP/1.1 200 "), "the youngest stayed"
+
+
+def test_a_kept_connection_has_its_clock_per_request(strict, models):
+    digit = (models / "lenet5/1/golden/digit_7.png").read_bytes()
+    request = HEAD + f"content-length: {len(digit)}\r\n\r\n".encode() + digit
+    with connect(strict) as kept:
+        for _ in range(4):  # longer than a request may take, in all
+            kept.sendall(request[:100])
+            time.sleep(0.4)
+            kept.sendall(request[100:])
+            answer = b""
+            while not answer.endswith(b"}"):
+                received = kept.recv(65536)
+                assert received, answer
+                answer += received
+            assert answer.startswith(b"HTTP/1.1 200")

@@ -1,0 +1,107 @@
+"""What is used of uvicorn and BentoML beyond their documented interfaces is still there, and means the same."""
+
+import ast
+import asyncio
+import importlib
+import inspect
+import re
+from unittest.mock import Mock
+
+import bentoml
+import pytest
+import uvicorn
+import uvloop
+from uvicorn.server import ServerState
+
+from service import internals
+from service.http.server import connections
+from service.http.server.connections import Connection
+from service.internals import HttpToolsProtocol, limit_handshakes, swagger_ui, use_protocol
+
+NODES = list(ast.walk(ast.parse(inspect.getsource(connections))))
+REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nab"
+
+
+def attributes_of(name: str) -> set[str]:
+    """The attributes that `http.server.connections` uses of `self`, or of `self.<name>`."""
+    return {node.attr for node in NODES if isinstance(node, ast.Attribute) and ast.unparse(node.value) == name}
+
+
+def serve(answer) -> tuple[Connection, Mock]:
+    """A connection whose client has sent one request, and its transport, once the app has answered."""
+
+    async def run() -> tuple[Connection, Mock]:
+        config = uvicorn.Config(answer, lifespan="off")
+        config.load()
+        connection = Connection(config, ServerState(), {})
+        transport = Mock(asyncio.Transport)
+        transport.is_closing.return_value, transport.get_write_buffer_size.return_value = False, 0
+        transport.get_extra_info.return_value = None
+        connection.connection_made(transport)
+        connection.data_received(REQUEST)
+        await asyncio.sleep(0.01)
+        return connection, transport
+
+    return asyncio.run(run())
+
+
+async def answer(_scope, _receive, send) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def test_the_protocol_has_what_connections_use():
+    connection, transport = serve(answer)
+    assert transport.write.call_args_list[0].args[0].startswith(b"HTTP/1.1 204 ")
+    assert {name for name in attributes_of("self") if not hasattr(connection, name)} == set()
+    assert {name for name in attributes_of("super()") if not hasattr(HttpToolsProtocol, name)} == set()
+    for name in ("cycle", "parser", "transport"):
+        used = attributes_of(f"self.{name}")
+        assert used, name
+        assert {each for each in used if not hasattr(getattr(connection, name), each)} == set(), name
+    assert connection.cycle.response_started
+    assert connection.cycle.response_complete
+
+
+def test_uvicorn_calls_back_what_connections_override():
+    made, declared = (list(inspect.signature(kind).parameters) for kind in (Connection, HttpToolsProtocol))
+    assert made == declared
+    called = {name for name in vars(Connection) if name.startswith("on_")} | {"pause_writing", "resume_writing"}
+    called |= {"connection_made", "connection_lost", "data_received", "send_400_response"}
+    assert {name for name in called if name not in vars(HttpToolsProtocol)} == set()
+
+
+def test_uvicorn_takes_the_class_that_auto_stands_for(monkeypatch):
+    monkeypatch.setattr(internals.uvicorn.config, "HTTP_PROTOCOLS", dict(internals.uvicorn.config.HTTP_PROTOCOLS))
+    use_protocol("service.http.server.connections:Connection")
+    config = uvicorn.Config(answer)
+    config.load()
+    assert config.http_protocol_class is Connection
+
+
+def test_bentoml_asks_the_service_for_its_app_and_leaves_the_protocol_to_uvicorn():
+    source = inspect.getsource(importlib.import_module("_bentoml_impl.worker.service"))
+    assert "service.to_asgi(" in source
+    (arguments,) = re.findall(r"uvicorn\.Config\((.*?)\n    \)", source, re.DOTALL)
+    assert not re.search(r"\bhttp=", arguments)
+    assert '"http"' not in source
+    assert list(inspect.signature(bentoml.Service.to_asgi).parameters) == ["self", "is_main"]
+    assert "service_class" in inspect.signature(bentoml.service).parameters
+    assert hasattr(bentoml.server_context, "worker_index")
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_handshakes_are_limited(new_loop):
+    async def main() -> dict[str, float]:
+        limit_handshakes(3.0)
+        return asyncio.get_running_loop().create_server.keywords
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(main()) == {"ssl_handshake_timeout": 3.0}
+    for loop in (asyncio.BaseEventLoop, uvloop.Loop):
+        assert "ssl_handshake_timeout" in str(inspect.signature(loop.create_server))
+
+
+@pytest.mark.parametrize("name", ["swagger-ui-bundle.js", "swagger-ui.css"])
+def test_bentoml_brings_swagger_ui(name):
+    assert b"swagger" in swagger_ui().joinpath(name).read_bytes().lower()
