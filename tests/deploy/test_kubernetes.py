@@ -9,8 +9,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.telemetry.metrics import Metrics
 from service.settings import PREFIX, table
+from service.telemetry.metrics import Metrics
 from tests.deploy import crds
 from tests.deploy.overlays import FOLDER, OVERLAYS, build, needs_kubectl, one
 
