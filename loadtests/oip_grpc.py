@@ -5,14 +5,19 @@ The messages are those of `service/grpc/open_inference.proto`, which are the pro
 
 import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import grpc
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.message_factory import GetMessages
 
 from loadtests.served import Served, ServedModel
 from loadtests.target import KEY_VARIABLE, Target, TargetError
-from service.grpc.schema import SERVICE, message
 
+_SCHEMA = Path(__file__).parent.parent / "service" / "grpc" / "open_inference.binpb"
+_MESSAGES = GetMessages(FileDescriptorSet.FromString(_SCHEMA.read_bytes()).file)  # by their full names
+_SERVICE = "inference.GRPCInferenceService"
 _STATES = {"READY": "ready", "LOADING": "loading", "UNAVAILABLE": "failed"}
 _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
@@ -54,12 +59,17 @@ def infer_request(model: str, image: bytes, options: Mapping[str, str]) -> bytes
     """
     size = len(image).to_bytes(4, "little")
     tensor = {"name": "image", "datatype": "BYTES", "shape": [1]}
-    request = message("ModelInferRequest")(
+    request = _message("ModelInferRequest")(
         model_name=model, inputs=[tensor], outputs=[{"name": "result"}], raw_input_contents=[size + image]
     )
     for name, value in options.items():
         _set(request.parameters[name], value)
     return bytes(request.SerializeToString())
+
+
+def _message(name: str) -> Any:
+    """Return the class of one of the protocol's messages."""
+    return _MESSAGES[f"inference.{name}"]
 
 
 def _set(parameter: Any, value: str) -> None:
@@ -74,7 +84,7 @@ def _set(parameter: Any, value: str) -> None:
 
 def infer_call(channel: "grpc.aio.Channel") -> Any:
     """Return the call `ModelInfer`: encoded request in, encoded response out, which `result_of` reads."""
-    return channel.unary_unary(f"/{SERVICE.full_name}/ModelInfer")
+    return channel.unary_unary(f"/{_SERVICE}/ModelInfer")
 
 
 def result_of(response: bytes) -> bytes:
@@ -83,7 +93,7 @@ def result_of(response: bytes) -> bytes:
     Raises:
         ValueError: it holds none.
     """
-    contents = message("ModelInferResponse").FromString(response).raw_output_contents
+    contents = _message("ModelInferResponse").FromString(response).raw_output_contents
     if not contents:
         raise ValueError("the response holds no result")
     return bytes(contents[0][4:])
@@ -98,11 +108,10 @@ async def _served(target: Target, timeout: float) -> Served:
     async with open_channel(target) as channel:
 
         async def ask(name: str, fields: dict[str, Any]) -> Any:
-            method = SERVICE.methods_by_name[name]
-            call = channel.unary_unary(f"/{SERVICE.full_name}/{name}")
-            request = message(method.input_type.name)(**fields).SerializeToString()
+            call = channel.unary_unary(f"/{_SERVICE}/{name}")
+            request = _message(f"{name}Request")(**fields).SerializeToString()
             answer = await call(request, timeout=timeout, metadata=metadata(target))
-            return message(method.output_type.name).FromString(answer)
+            return _message(f"{name}Response").FromString(answer)
 
         try:
             listed = (await ask("RepositoryIndex", {})).models

@@ -1,7 +1,7 @@
 """From a picture's bytes to the graph's input, in the two ways that `ZOOSERVE_PIXELS` chooses from. The predictor's.
 
 `exact` is the card's recipe to the bit: `zoo.recipe.apply_exact`, Pillow. `fast` comes out all but the same, in half
-the time. `loadtests/decode_recipes.py` measures what it, and what ways that are quicker still, do to the answers.
+the time. `loadtests/results/decode_recipes.md` has what it, and what ways that are quicker still, do to the answers.
 """
 
 import numpy as np

@@ -9,13 +9,9 @@ import time
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
 import yaml
-from click.testing import CliRunner
-from PIL import Image
 
-from loadtests.dashboard import main
 from tests.conftest import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -168,21 +164,3 @@ def test_every_query_has_an_answer(prometheus, title, expression):
         return
     assert answer, expression
     assert not any(sample["value"][1] == "NaN" for sample in answer if not sample["metric"].get("model"))
-
-
-def test_it_can_be_drawn_without_grafana(prometheus, tmp_path):
-    out = tmp_path / "dashboard.png"
-    arguments = ["--prometheus", prometheus.url, "--minutes", "1", "--window", "10s", "--out", str(out)]
-    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    with Image.open(out) as picture:
-        pixels = np.asarray(picture.convert("RGB"))
-    assert pixels.shape[1] > 1000
-    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50  # curves, not just text
-
-
-def test_what_is_no_prometheus_is_named(server, tmp_path):
-    arguments = ["--prometheus", server.url, "--out", str(tmp_path / "dashboard.png")]
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 1
-    assert f"{server.url} does not answer as Prometheus does" in result.output

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from loadtests.fuzz.images import seeds
+from fuzz.images import seeds
 from tests.conftest import serving
 
 REQUESTS = int(os.environ.get("HOSTILE_REQUESTS", "1000"))

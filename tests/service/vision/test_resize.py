@@ -215,7 +215,7 @@ def mobilenet(models):
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_fast_keeps_the_answers(picture, encoded, mobilenet, name):
-    """No probability moves by 0.02, and the best class stays (`loadtests.decode_recipes` tries many more photos)."""
+    """No probability moves by 0.02, and the best class stays."""
     run, recipe = mobilenet
     inputs = []
     for size in ((200, 150), (640, 480), (1024, 683), (1920, 1080), (4000, 3000)):

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from loadtests.fuzz.oracle import judge
-from loadtests.fuzz.targets import TARGETS
+from fuzz.oracle import judge
+from fuzz.targets import TARGETS
 
 _REPEAT = 0.03  # share of the inputs in which a piece is repeated, which libFuzzer by itself does not do
 _LONGEST_PIECE = 24  # bytes

@@ -2,7 +2,7 @@
 
 import pytest
 
-from loadtests.fuzz.oracle import CostError, Limit, judge, measure
+from fuzz.oracle import CostError, Limit, judge, measure
 
 TIGHT = Limit(seconds=0.05, seconds_each=1e-6, memory=20e6, memory_each=8.0)
 

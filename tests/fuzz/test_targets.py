@@ -1,6 +1,6 @@
 """Every parser keeps its promises on what it starts from, and on a minute of what the fuzzer makes of that.
 
-`FUZZ_MINUTES=60 pytest tests/loadtests/fuzz` takes an hour for each, `python -m loadtests.fuzz` one of them.
+`FUZZ_MINUTES=60 pytest tests/fuzz` takes an hour for each, `python -m fuzz` one of them.
 """
 
 import os
@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from loadtests.fuzz.oracle import judge
-from loadtests.fuzz.targets import TARGETS
+from fuzz.oracle import judge
+from fuzz.targets import TARGETS
 from tests.conftest import ROOT
 
 MINUTES = float(os.environ.get("FUZZ_MINUTES", "1"))
@@ -29,7 +29,7 @@ def test_what_is_started_from_is_as_promised(name):
 @pytest.mark.timeout(60 * (MINUTES + 4) * len(TARGETS))
 def test_what_the_fuzzer_makes_is_as_promised(tmp_path):
     pytest.importorskip("atheris", reason="atheris is not installed")
-    command = [sys.executable, "-m", "loadtests.fuzz", "--minutes", str(MINUTES), "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "fuzz", "--minutes", str(MINUTES), "--out", str(tmp_path)]
     fuzzed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert fuzzed.returncode == 0, fuzzed.stdout + fuzzed.stderr
     assert fuzzed.stdout.count("as promised") == len(TARGETS)

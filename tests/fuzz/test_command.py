@@ -6,8 +6,8 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from loadtests.fuzz import __main__ as fuzz
-from loadtests.fuzz import targets
+from fuzz import __main__ as fuzz
+from fuzz import targets
 from tests.conftest import ROOT
 
 
@@ -47,13 +47,13 @@ def test_what_is_found_is_told_and_kept(tmp_path):
     pytest.importorskip("atheris", reason="atheris is not installed")
     script = tmp_path / "broken.py"
     script.write_text(
-        "import loadtests.fuzz.targets as t\n"
+        "import fuzz.targets as t\n"
         "def check(data):\n    assert b'e' not in data\n"
         "t.TARGETS['card'] = t.TARGETS['card']._replace(check=check)\n"
     )
     (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\nimport broken\n")
     found = subprocess.run(
-        [sys.executable, "-m", "loadtests.fuzz", "card", "--minutes", "0.2", "--out", str(tmp_path / "out")],
+        [sys.executable, "-m", "fuzz", "card", "--minutes", "0.2", "--out", str(tmp_path / "out")],
         cwd=ROOT,
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tmp_path)},
         capture_output=True,
@@ -62,4 +62,4 @@ def test_what_is_found_is_told_and_kept(tmp_path):
     )
     assert found.returncode == 1, found.stdout + found.stderr
     assert "1 found" in found.stdout
-    assert "loadtests.fuzz card --replay" in found.stdout
+    assert "fuzz card --replay" in found.stdout

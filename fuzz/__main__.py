@@ -1,4 +1,4 @@
-"""`python -m loadtests.fuzz`: mutate inputs until a parser breaks its promises, or costs more than its input allows."""
+"""`python -m fuzz`: mutate inputs until a parser breaks its promises, or costs more than its input allows."""
 
 import itertools
 import shutil
@@ -13,16 +13,16 @@ from typing import NamedTuple
 
 import click
 
-from loadtests.fuzz.oracle import judge
-from loadtests.fuzz.targets import TARGETS
+from fuzz.oracle import judge
+from fuzz.targets import TARGETS
 
 _EXAMPLES = """
 \b
 Examples:
-  python -m loadtests.fuzz                              every parser for a minute
-  python -m loadtests.fuzz tiff png --minutes 60        two of them for an hour each
-  python -m loadtests.fuzz jpeg --replay FILE           what an input does, once more
-  python -m loadtests.fuzz grpc --keep                  put what is new and reaches more branches into corpus/
+  python -m fuzz                              every parser for a minute
+  python -m fuzz tiff png --minutes 60        two of them for an hour each
+  python -m fuzz jpeg --replay FILE           what an input does, once more
+  python -m fuzz grpc --keep                  put what is new and reaches more branches into corpus/
 """
 _MOST_KEPT = 64  # inputs
 _PATIENCE = 120.0  # seconds beyond the time that was given, for a process to start and to end
@@ -64,7 +64,7 @@ def main(
             outcomes.append(outcome)
     found = list(itertools.chain.from_iterable(outcome.found for outcome in outcomes))
     for path in found:
-        click.echo(f"found: {path} (python -m loadtests.fuzz {path.name.split('-')[0]} --replay {path})")
+        click.echo(f"found: {path} (python -m fuzz {path.name.split('-')[0]} --replay {path})")
     if found or any(outcome.said for outcome in outcomes):
         sys.exit(1)
 
@@ -96,7 +96,7 @@ def _fuzz(name: str, minutes: float, out: Path, keep: bool) -> Outcome:
 
 def _run(name: str, seconds: int, out: Path, corpus: Path) -> str:
     """Fuzz in a process of its own. Returns what it said."""
-    code = "import sys; from loadtests.fuzz.worker import fuzz; fuzz(*sys.argv[1:2], int(sys.argv[2]), *sys.argv[3:])"
+    code = "import sys; from fuzz.worker import fuzz; fuzz(*sys.argv[1:2], int(sys.argv[2]), *sys.argv[3:])"
     command = [sys.executable, "-c", code, name, str(seconds), str(out), str(corpus)]
     process = subprocess.run(  # noqa: S603 - ourselves
         command, capture_output=True, text=True, errors="replace", timeout=seconds + _PATIENCE, check=False

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from loadtests.fuzz import forms, protocols
-from loadtests.fuzz.images import seeds
-from loadtests.fuzz.oracle import Limit
+from fuzz import forms, protocols
+from fuzz.images import seeds
+from fuzz.oracle import Limit
 from service.errors import RequestError
 from service.vision.decode import Picture, decode
 from zoo.errors import CardError

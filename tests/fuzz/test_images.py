@@ -2,7 +2,7 @@
 
 import pytest
 
-from loadtests.fuzz.images import seeds
+from fuzz.images import seeds
 from service.vision.decode import decode
 
 SEEDS = dict(seeds())

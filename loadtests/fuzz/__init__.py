@@ -1,1 +1,0 @@
-"""Fuzzing of everything that reads what others wrote. `python -m loadtests.fuzz --help` starts it."""
