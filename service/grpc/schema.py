@@ -31,7 +31,7 @@ def message(name: str) -> Any:
     return message_factory.GetMessageClass(POOL.FindMessageTypeByName(f"{SERVICE.file.package}.{name}"))
 
 
-def made(name: str, **fields: object) -> Message:
+def made(name: str, /, **fields: object) -> Message:
     """Make a message with these fields."""
     instance: Message = message(name)(**fields)
     return instance
