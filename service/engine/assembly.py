@@ -3,16 +3,17 @@
 The batcher keeps its jobs here while they are ready, and takes batches.
 """
 
+import threading
 from abc import ABC, abstractmethod
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
 from time import perf_counter
 
 import numpy as np
 
-from service.engine.binding import Tensors
-from service.engine.image_buffer import ImageBuffer
+from service.engine.binding import Image, Tensors
 from service.engine.job import AnyJob, Jobs
 from service.errors import Reason, RequestError
 
@@ -49,6 +50,41 @@ class Assembly(ABC):
 
     def release(self, jobs: Jobs) -> None:  # noqa: B027 - nothing to do where jobs hold nothing
         """Give back what jobs that are over hold. On a worker thread, without the lock."""
+
+
+class ImageBuffer:
+    """Rows for images. The first free row is taken, for two reasons.
+
+    Images that are prepared at the same time get neighbouring rows, and neighbouring rows are a batch without a copy.
+    And as few rows as possible are in use, which stay in the processor's cache.
+
+    Args:
+        count: how many images have a row at once.
+        spare: rows after those, so that a batch may be padded with whatever lies behind it.
+        shape: [H, W, 3] of an image.
+        pin: called with the buffer once, to lock its pages for the GPU's copy engine.
+
+    Attributes:
+        rows: uint8 [count + spare, H, W, 3].
+    """
+
+    def __init__(
+        self, count: int, spare: int, shape: tuple[int, int, int], pin: Callable[[Image], None] = lambda _: None
+    ) -> None:
+        self.rows: Image = np.zeros((count + spare, *shape), np.uint8)
+        pin(self.rows)
+        self._free = list(range(count))
+        self._lock = threading.Lock()
+
+    def take(self) -> int | None:
+        """Take the first free row; None where all are taken."""
+        with self._lock:
+            return heappop(self._free) if self._free else None
+
+    def free(self, row: int) -> None:
+        """Give a row back."""
+        with self._lock:
+            heappush(self._free, row)
 
 
 class ImageRows(Assembly):

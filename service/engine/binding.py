@@ -17,6 +17,8 @@ import onnxruntime as ort
 from service.engine.stop import Stop
 
 Array = npt.NDArray[Any]
+Image = npt.NDArray[np.uint8]
+"""Pixels, uint8 [H, W, 3] RGB; or a batch of them, uint8 [N, H, W, 3]."""
 Tensors = Mapping[str, Array]
 """A graph's inputs or outputs by name. Texts are object arrays of `str`."""
 

@@ -11,8 +11,7 @@ from time import perf_counter
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
-from service.engine.binding import Tensors
-from service.engine.image_buffer import Image
+from service.engine.binding import Image, Tensors
 from service.errors import Reason, RequestError
 
 AnswerT = TypeVar("AnswerT")

@@ -10,8 +10,7 @@ from service.grpc.contents import FIELDS, typed
 from service.grpc.schema import InferRequest, Parameter, message
 from service.grpc.wire import LENGTH, Request, varint
 from service.oip.messages import Answer, Call
-from service.oip.parameters import check_parameters
-from service.oip.takes import Takes
+from service.oip.takes import Takes, check_parameters
 from service.oip.tensors import Array, datatype_of, from_raw, to_raw
 
 MessageT = TypeVar("MessageT", bound=Message)

@@ -7,9 +7,8 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2
 
 from service.errors import Reason, RequestError
-from service.grpc.calls import PROBE_S, Calls, Context
+from service.grpc.calls import PROBE_S, Calls, Context, Place
 from service.grpc.codec import parse
-from service.grpc.places import Place
 from service.grpc.schema import SERVICE
 from service.health import Health
 

@@ -12,15 +12,13 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from service.errors import Reason, RequestError
-from service.grpc.calls import Calls, Context, metadata_of
+from service.grpc.calls import Calls, Context, Place, metadata_of
 from service.grpc.codec import parse, read, write, write_in_stream, write_refusal
-from service.grpc.places import Place
 from service.grpc.schema import SERVICE, IndexRequest, ModelRequest, RepositoryRequest, made, message
 from service.grpc.wire import Request, split
 from service.health import Health
 from service.oip.dataplane import Dataplane
-from service.oip.messages import size_of
-from service.oip.takes import Takes, check_size
+from service.oip.takes import Takes, check_size, size_of
 from service.request import Lifecycle, RequestContext
 from service.settings import Settings
 from service.waiting import wait

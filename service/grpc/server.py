@@ -11,12 +11,11 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from service.errors import Reason, RequestError
-from service.grpc.calls import Calls, Context
+from service.grpc.calls import Calls, Context, Place
 from service.grpc.codec import parse
 from service.grpc.credentials import credentials
 from service.grpc.health import HealthService
 from service.grpc.inference import Inference
-from service.grpc.places import Place
 from service.grpc.schema import POOL, SERVICE
 from service.health import Health
 from service.oip.dataplane import Dataplane

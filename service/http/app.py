@@ -27,8 +27,7 @@ from service.http.ops.probes import OPEN, Probes
 from service.http.problems import CONTENT_TYPE, Problem, headers, problem
 from service.http.ui import routes as ui
 from service.http.v1.annotate import Annotator
-from service.http.v1.predict import Predict
-from service.http.v1.typed import Typed
+from service.http.v1.predict import Predict, Typed
 from service.http.v2.routes import OpenInference
 from service.keys import Guard
 from service.oip.dataplane import Dataplane

@@ -10,9 +10,8 @@ from typing import Generic, NamedTuple, TypeGuard, TypeVar
 
 import numpy as np
 
-from service.engine.assembly import Assembly, Concatenation, ImageRows
+from service.engine.assembly import Assembly, Concatenation, ImageBuffer, ImageRows
 from service.engine.batcher import Batcher
-from service.engine.image_buffer import ImageBuffer
 from service.engine.profile import (
     CPU_SIZES,
     GPU_SIZES,

@@ -12,10 +12,9 @@ from service.engine.binding import Tensors
 from service.engine.job import Input, Job, Priority
 from service.errors import Reason, RequestError
 from service.models.entry import State
-from service.models.inputs import EncodedImage, PixelArray
+from service.models.inputs import EncodedImage, ImageOutputs, PixelArray, TensorRows, output_names
 from service.models.model import AnyModel, ImageModel, takes_images
 from service.oip.describe import IMAGE, config_of, index_entry, metadata_of
-from service.oip.inputs import ImageOutputs, TensorRows, output_names
 from service.oip.messages import Answer, Call, IndexEntry, ModelConfig, ModelMetadata, ServerMetadata, Statistics
 from service.oip.statistics import statistics_of
 from service.oip.takes import Takes, takes_of

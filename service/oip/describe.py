@@ -1,11 +1,12 @@
 """Models as the protocol describes them: metadata, configuration, the repository's index. `dataplane` calls it."""
 
 from service.models.entry import ModelEntry, State
+from service.models.inputs import RESULT
 from service.oip.messages import ConfigTensor, IndexEntry, ModelConfig, ModelMetadata, TensorMetadata
 from service.oip.tensors import DATATYPES
 from zoo.served_card import AnyServed, Output, ServedCard, Tensor
 
-IMAGE, RESULT = "image", "result"  # encoded images, and the results of the task as JSON
+IMAGE = "image"  # the input of encoded images
 PLATFORM = "onnxruntime_onnx"
 _STATES = {State.READY: "READY", State.LOADING: "LOADING", State.FAILED: "UNAVAILABLE", State.UNLOADED: "UNAVAILABLE"}
 _ANY_BATCH = 1024  # what a client may send together of tensors: the body's limit is the real one

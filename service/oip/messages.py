@@ -47,14 +47,6 @@ class Answer(Struct):
     id: str = ""
 
 
-def size_of(answer: Answer) -> int:
-    """How many bytes the tensors of an answer have in raw form."""
-    return sum(
-        sum(map(len, array.ravel())) + 4 * array.size if array.dtype.kind == "O" else array.nbytes
-        for array in answer.outputs.values()
-    )
-
-
 class ServerMetadata(Struct):
     """Describes the server."""
 

@@ -9,7 +9,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import numpy as np
 
 from service.errors import Reason, RequestError
-from service.oip.describe import IMAGE, RESULT
+from service.models.inputs import RESULT
+from service.oip.describe import IMAGE
+from service.oip.messages import Answer
 from service.oip.tensors import DATATYPES, MOST_TEXTS, Array, bad, check, shape_text
 from service.settings import Settings
 from zoo.served_card import AnyServed, Output, ServedCard, Tensor
@@ -157,6 +159,34 @@ class ImageTakes(Takes):
 def takes_of(card: AnyServed, settings: Settings) -> Takes:
     """The bounds of the requests for a model."""
     return ImageTakes(card, settings) if isinstance(card, ServedCard) else Takes(card, settings)
+
+
+def check_parameters(name: str, given: Collection[str], known: Collection[str]) -> None:
+    """Refuse parameters that have no effect here.
+
+    Args:
+        name: of the tensor.
+        given: names of its parameters.
+        known: those that have a meaning.
+
+    Raises:
+        RequestError: `bad_request`: with what to do instead.
+    """
+    for parameter in given:
+        if parameter.startswith("shared_memory"):
+            raise bad(f"`{name[:80]}`: shared memory is not served: send the tensor.")
+        if parameter == "classification":
+            raise bad(f"`{name[:80]}`: ask for the output `result` with the parameter `top_k` instead.")
+        if parameter not in known:
+            raise bad(f"`{name[:80]}`: there is no parameter `{parameter[:80]}` here.")
+
+
+def size_of(answer: Answer) -> int:
+    """How many bytes the tensors of an answer have in raw form."""
+    return sum(
+        sum(map(len, array.ravel())) + 4 * array.size if array.dtype.kind == "O" else array.nbytes
+        for array in answer.outputs.values()
+    )
 
 
 def check_size(size: int, settings: Settings) -> None:

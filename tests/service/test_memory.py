@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from service.engine.job import Job
-from service.oip.inputs import TensorRows
+from service.models.inputs import TensorRows
 from service.runtime import Runtime
 from service.server import build_server
 from service.settings import Settings

@@ -1,6 +1,10 @@
-"""`POST /v1/<task>`: the path on which latency counts most. It reads, submits, waits and encodes, nothing else."""
+"""`POST /v1/<task>`, and BentoML's typed endpoints `/classify`, `/detect` and `/segment`.
+
+The path on which latency counts most: it reads, submits, waits and encodes, nothing else.
+"""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple, cast
 
 import msgspec
@@ -8,12 +12,12 @@ from msgspec import Struct
 from starlette.types import Receive, Scope
 
 from service.engine.job import Job
-from service.errors import RequestError
-from service.http.context import HttpContext
-from service.http.endpoint import Endpoint, hung_up
+from service.errors import Reason, RequestError
+from service.http.body import limited_by
+from service.http.endpoint import Endpoint, HttpContext, hung_up
 from service.http.problems import Problem, problem
 from service.http.v1.annotate import Annotator, one_image_only, wanted
-from service.http.v1.images import read_images
+from service.http.v1.images import media_type, read_form, read_images
 from service.models.model import ImageModel
 from service.request import Lifecycle
 from service.results import Result
@@ -22,6 +26,7 @@ from service.waiting import outcome, wait
 from zoo.card import Task
 
 _encode = msgspec.json.Encoder().encode
+_FORM = "multipart/form-data"
 
 
 class BatchResponse(Struct):
@@ -38,7 +43,7 @@ class Query(NamedTuple):
 
 
 class Predict(Endpoint):
-    """The endpoint of one task."""
+    """The endpoint `/v1/<task>` of one task."""
 
     def __init__(self, task: Task, route: str, lifecycle: Lifecycle, runtime: Runtime, annotator: Annotator) -> None:
         super().__init__(lifecycle, route, task)
@@ -107,3 +112,38 @@ def _outcome(job: Job[Result] | RequestError) -> Result | RequestError:
         return job
     found = outcome(job)  # returned as it is, mypy would infer the union for the job's own type
     return found  # noqa: RET504
+
+
+class Typed(Predict):
+    """BentoML's endpoint of one task; the options are fields of the form, each as JSON or as plain text.
+
+    BentoML describes these endpoints (its Swagger page, its clients' schema) and would read their bodies with pydantic,
+    on the event loop, without a limit. Here they have the life of every other request.
+    """
+
+    async def _answer(self, context: HttpContext, scope: Scope, receive: Receive) -> bytes:  # noqa: ARG002 - as declared
+        headers = context.headers
+        if (kind := media_type(headers)) != _FORM:
+            raise RequestError(
+                Reason.NOT_AN_IMAGE,
+                f"Content-Type `{kind[:80] or 'none'}` is not served here: expected {_FORM}, with the image as `image` "
+                f"and options as fields. /v1/{self._task} takes the image itself, and JSON.",
+            )
+        form = await read_form(limited_by(self._settings, receive, headers), headers, 1)
+        context.lap("read")
+        model, version = (_text(form.fields.pop(name, None)) for name in ("model", "version"))
+        params = {name: _value(text) for name, text in form.fields.items()}
+        return await self._run(context, receive, self._query(context, model, version, params), form.images, b"")
+
+
+def _value(text: str) -> object:
+    """Read a field: BentoML's client writes JSON, people write text."""
+    with suppress(msgspec.DecodeError, RecursionError):
+        return msgspec.json.decode(text)
+    return text
+
+
+def _text(field: str | None) -> str | None:
+    """Read a field whose value is text, also where it looks like a number."""
+    value = None if field is None else _value(field)
+    return value if isinstance(value, str) else field

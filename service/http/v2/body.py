@@ -11,8 +11,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from service.oip.json_tensors import Numbers, from_json, from_numbers, to_json
 from service.oip.messages import Answer, Call
-from service.oip.parameters import check_parameters
-from service.oip.takes import Takes, check_size
+from service.oip.takes import Takes, check_parameters, check_size
 from service.oip.tensors import Array, bad, datatype_of, from_raw, to_raw
 from service.settings import Settings
 

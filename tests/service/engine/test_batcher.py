@@ -8,9 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from service.engine.assembly import ImageRows
+from service.engine.assembly import ImageBuffer, ImageRows
 from service.engine.batcher import Batcher
-from service.engine.image_buffer import ImageBuffer
 from service.engine.job import Input, Job, Priority
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError

@@ -12,7 +12,7 @@ from service.engine.batcher import Batcher
 from service.engine.job import Job, Priority
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
-from service.oip.inputs import TensorRows
+from service.models.inputs import TensorRows
 
 FAR = time.perf_counter() + 3600
 

@@ -6,9 +6,8 @@ import threading
 import numpy as np
 import pytest
 
-from service.engine.assembly import ImageRows
+from service.engine.assembly import ImageBuffer, ImageRows
 from service.engine.batcher import Batcher
-from service.engine.image_buffer import ImageBuffer
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
 from tests.service.engine.test_batcher import Model, job, outcome, ready, until

@@ -14,9 +14,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from service.engine.assembly import ImageRows
+from service.engine.assembly import ImageBuffer, ImageRows
 from service.engine.batcher import Batcher
-from service.engine.image_buffer import ImageBuffer
 from service.engine.job import Input, Job
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
