@@ -7,6 +7,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
             $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 # onnxruntime-gpu where there is an NVIDIA driver, onnxruntime elsewhere.
 ACCELERATOR ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+# How many tests run at a time.
+JOBS   ?= 2
 # What `make loadtest` measures, and how: options of `python -m loadtests.measure`.
 URL    ?= http://127.0.0.1:$(PORT)
 BIN := $(VENV)/bin
@@ -31,13 +33,15 @@ loadtest: $(VENV)/.loadtest ## Measure a running server: requests/s and latencie
 	@$(BIN)/python -m loadtests.measure --url $(URL) $(or $(ARGS),--seconds 2)
 
 test: lint models ## Check style, types and imports, then run all tests on the real models
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q -n $(JOBS) --dist loadfile -m 'not alone'
+	@# What measures times is not disturbed by other tests.
+	@$(BIN)/pytest -q -m alone
 	@echo "ruff, mypy, import-linter and pytest passed"
 
 check: $(VENV)/.dev ## In a minute: style, types, imports, and the tests that need no server, conversion or browser
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
 	@# Types beside the tests: a core each.
-	@$(BIN)/mypy & types=$$!; $(BIN)/pytest -q -n 2 -m 'not slow' --ignore tests/export; tests=$$?; wait $$types && exit $$tests
+	@$(BIN)/mypy & types=$$!; $(BIN)/pytest -q -n $(JOBS) -m 'not slow' --ignore tests/export; tests=$$?; wait $$types && exit $$tests
 
 lint: $(VENV)/.dev ## Check style (ruff), types (mypy --strict) and who imports whom (import-linter)
 	@$(BIN)/ruff check .

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from hypothesis import settings
 
-from tests.slow import why_slow
+from tests.slow import runs_alone, why_slow
 from zoo import catalog
 
 settings.register_profile("same", derandomize=True)  # a test that passes once passes again
@@ -24,8 +24,10 @@ ROOT = Path(__file__).parent.parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `make check` leaves out."""
+    """Mark what `make check` leaves out, and what runs alone."""
     for item in items:
+        if runs_alone(item.path):
+            item.add_marker(pytest.mark.alone)
         if reason := why_slow(item.path, set(getattr(item, "fixturenames", ()))):
             item.add_marker(pytest.mark.slow(reason))
 

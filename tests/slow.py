@@ -1,4 +1,4 @@
-"""Which tests `make check` leaves out, and why each of them is slow. `tests/conftest.py` marks them."""
+"""Which tests `make check` leaves out, and which run alone, and why. `tests/conftest.py` marks them."""
 
 from pathlib import Path
 
@@ -47,6 +47,21 @@ BY_PATH = {  # of a file or folder
     "test_models_page.py": "converts networks",
     "zoo/test_variables.py": "starts a process for each case",
 }
+
+ALONE = {  # `make test` runs these one after the other, when no others run
+    "service/grpc/test_attack_calls.py",
+    "service/http/server/test_attack_connections.py",
+    "service/http/v1/test_attack_bodies.py",
+    "service/oip/test_attack_infer.py",
+    "service/test_attack_store.py",
+    "service/vision/test_attack_images.py",
+}
+"""They measure how long others wait while a server is attacked."""
+
+
+def runs_alone(path: Path) -> bool:
+    """Whether a file's tests measure times that other tests would disturb."""
+    return path.relative_to(ROOT).as_posix() in ALONE
 
 
 def why_slow(path: Path, fixtures: set[str]) -> str:
