@@ -42,6 +42,18 @@ class Settings(Struct, frozen=True):
     threads: Annotated[
         int, Meta(ge=0, le=256, description="Worker threads of a process; 0: its share of the cores.")
     ] = 0
+    run_threads: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=256,
+            description="Threads of one run on a CPU while no other is under way; 0: as many as were measured to pay.",
+        ),
+    ] = 0
+    wide_mb: Annotated[
+        float,
+        Meta(ge=0, le=1_000_000, description="Memory of a model's further sessions, for runs on several threads."),
+    ] = 1000.0
     max_batch: Annotated[
         int,
         Meta(ge=0, le=256, description="The most pictures in one run; 0: what was fastest when the model was loaded."),

@@ -9,9 +9,10 @@ change: the number of runs under way and the jobs that are ready. It is never he
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import ceil
 from time import perf_counter
+from types import MappingProxyType
 
 from service.engine.assembly import Assembly, Run
 from service.engine.binding import Tensors
@@ -37,6 +38,8 @@ class Batcher:
         max_runs: how many runs may be under way at once.
         max_queue: how many jobs may be under way, from submission to answer; more are refused.
         cost: seconds of work per row to begin with; from then on it is measured.
+        wide: computes the same on more threads than the caller's, by their number.
+        on_gpu: whether a run leaves the cores to others.
         observe_batch: called with the rows of every batch that was run.
         on_broken: called with the reason when the device can no longer be used; nothing is tried again then.
 
@@ -54,12 +57,15 @@ class Batcher:
         max_runs: int,
         max_queue: int,
         cost: float,
+        wide: Mapping[int, Run] = MappingProxyType({}),
+        on_gpu: bool = False,
         observe_batch: Callable[[int], None] = lambda _: None,
         on_broken: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.max_batch, self.max_runs, self.max_queue = max_batch, max_runs, max_queue
         self.pending = 0
-        self._run = run
+        self._runs_on = {1: run, **wide}
+        self._threads = () if on_gpu else sorted(self._runs_on)
         self._workers = workers
         self._assembly = assembly
         self._cost = cost
@@ -126,12 +132,16 @@ class Batcher:
             self._run_batches()
 
     def settle(self, jobs: Jobs) -> None:
-        """Resolve the futures of finished jobs, and learn what a row costs: its preparation, and its share of a run."""
+        """Resolve the futures of finished jobs, and learn what a row costs: its preparation, and its share of a run.
+
+        The cost is the time of one core.
+        """
         self._workers.settled(jobs)
         for job in jobs:
             self.pending -= 1
             if not (job.failed or job.abandoned):
-                cost = job.prepared - job.started + (job.finished - job.run) / job.batch_size
+                run = (job.finished - job.run) * job.threads
+                cost = job.prepared - job.started + run / job.batch_size
                 self._cost += _SMOOTHING * (cost - self._cost)
             job.settle()
 
@@ -181,9 +191,11 @@ class Batcher:
 
     def _run_jobs(self, jobs: Jobs) -> None:
         """Run jobs as one batch. Where that fails, they are run in halves, down to the one that made it fail."""
-        start = perf_counter()
         try:
-            outputs = self._assembly.compute(jobs, self._run)
+            with self._workers.cores(self._threads, jobs) as threads:
+                start = perf_counter()
+                outputs = self._assembly.compute(jobs, self._runs_on[threads])
+                end = perf_counter()
         except Exception as error:
             broken = isinstance(error, BrokenDeviceError)
             if broken:
@@ -199,15 +211,17 @@ class Batcher:
             self._run_jobs(jobs[:half])
             self._run_jobs(jobs[half:])
             return
-        self._answer(jobs, outputs, start, perf_counter())
+        for job in jobs:
+            job.run, job.ran, job.threads = start, end, threads
+        self._answer(jobs, outputs)
 
-    def _answer(self, jobs: Jobs, outputs: Tensors, start: float, end: float) -> None:
-        """Cut the answers of jobs out of the outputs of their run, which took from `start` to `end`."""
+    def _answer(self, jobs: Jobs, outputs: Tensors) -> None:
+        """Cut the answers of jobs out of the outputs of their run."""
         size = sum([job.input.rows for job in jobs])
         self._observe_batch(size)
         row = 0
         for job in jobs:
-            job.batch_size, job.run, job.ran = size, start, end
+            job.batch_size = size
             try:
                 job.succeed(job.input.answer(outputs, row))
             except Exception as error:

@@ -66,6 +66,8 @@ class Job(Generic[AnswerT]):
         row: of the image buffer in which the image lies; -1: none.
         image: uint8 [H, W, 3], where no row was free for it.
         batch_size: rows of the batch that it was part of.
+        beside: how many jobs were under way when it was submitted, itself included.
+        threads: of the run of its batch.
         submitted: when it was submitted.
         started: when a worker began to prepare it; of tensors, when they were taken into a batch.
         prepared: when it was ready for a batch.
@@ -79,6 +81,7 @@ class Job(Generic[AnswerT]):
         "_error",
         "abandoned",
         "batch_size",
+        "beside",
         "cost",
         "deadline",
         "finished",
@@ -92,6 +95,7 @@ class Job(Generic[AnswerT]):
         "run",
         "started",
         "submitted",
+        "threads",
     )
 
     def __init__(self, input_: Input[AnswerT], deadline: float, priority: Priority = Priority.NORMAL) -> None:
@@ -104,6 +108,7 @@ class Job(Generic[AnswerT]):
         self.row = -1
         self.image: Image | None = None
         self.batch_size = 0
+        self.beside = self.threads = 1
         self._answer: AnswerT | None = None
         self._error: BaseException | None = None
         self.submitted = perf_counter()

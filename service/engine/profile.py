@@ -13,6 +13,7 @@ from msgspec import Struct
 from service.engine.binding import Tensors
 from service.engine.providers import Tuning
 from service.engine.session import Session
+from service.engine.widths import WideRun
 
 logger = logging.getLogger(__name__)
 CPU_SIZES = (1, 4)
@@ -33,6 +34,7 @@ class Profile(Struct, frozen=True):
         max_runs: the most runs at once.
         tuning: of the GPU.
         chosen_by: `measured`, or `setting` where `ZOOSERVE_MAX_BATCH` decided.
+        wide: runs on several threads of a CPU, and which of them are used.
     """
 
     seconds: dict[int, float]
@@ -40,6 +42,7 @@ class Profile(Struct, frozen=True):
     max_runs: int
     tuning: Tuning
     chosen_by: str
+    wide: list[WideRun] = []
 
 
 def measure(session: Session, sample: Sample, sizes: Sequence[int], *, repeats: int = 2) -> dict[int, float]:

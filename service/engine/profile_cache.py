@@ -14,7 +14,7 @@ from service.engine.profile import Profile
 from zoo.files import read_regular
 
 logger = logging.getLogger(__name__)
-_FORM = "2"  # of a profile; one of another form is measured again
+_FORM = "3"  # of a profile; one of another form is measured again
 
 
 def recall(key: str) -> Profile | None:
@@ -37,10 +37,10 @@ def remember(key: str, profile: Profile) -> None:
         logger.info("what was measured is not kept: %s", error)
 
 
-def key_of(model_sha256: str, provider: str, workers: int, max_batch: int) -> str:
-    """Name what a measurement depends on: graph, provider and version, machine, worker threads, the batch size set."""
+def key_of(model_sha256: str, provider: str, workers: int, *settings: float) -> str:
+    """Name what a measurement depends on: graph, provider and version, machine, worker threads, and what is set."""
     machine = (platform.machine(), _processor(), str(workers))
-    parts = (_FORM, model_sha256, provider, ort.__version__, *machine, str(max_batch))
+    parts = (_FORM, model_sha256, provider, ort.__version__, *machine, *map(str, settings))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 

@@ -1,7 +1,8 @@
 """The threads that do all the work of the engine, shared by all models: one per core, so they do not compete for cores.
 
 A worker takes the next job, lets its model's batcher prepare it, and runs the batch itself if a run may start: on an
-idle machine an image passes through one thread from its bytes to its answer.
+idle machine an image passes through one thread from its bytes to its answer. ONNX Runtime may compute a run with the
+help of further threads, so a run takes as many cores as it has threads, and waits until one is free (`Workers.cores`).
 
 No thread can be stopped from outside. One that spends longer than `limit` on the same image, or the same run, is
 replaced: its jobs are refused, a new thread takes its place, and it ends itself when it returns.
@@ -10,11 +11,13 @@ replaced: its jobs are refused, a new thread takes its place, and it ends itself
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 from queue import SimpleQueue
 from time import perf_counter
 from typing import Protocol
@@ -49,6 +52,7 @@ class _Step:
         running: whether the thread has one of the consumer's runs.
         began: when, as `time.perf_counter()`.
         replaced: it took too long, and another thread has the place of this one.
+        cores: that its run has taken.
     """
 
     consumer: Consumer
@@ -56,6 +60,7 @@ class _Step:
     running: bool
     began: float = field(default_factory=perf_counter)
     replaced: bool = False
+    cores: int = 0
 
 
 class Workers:
@@ -66,7 +71,7 @@ class Workers:
     replaces it.
 
     Args:
-        size: how many threads.
+        size: how many threads, and how many cores all runs share.
         limit: seconds that one step, an image's preparation or a run with its answers, may take; 0: any time.
     """
 
@@ -85,6 +90,8 @@ class Workers:
         self._tokens: SimpleQueue[None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()  # a thread ends its step, or is replaced: never both
+        self._free_cores = size
+        self._core_is_free = threading.Condition(self._lock)
         self._steps: dict[int, _Step] = {}  # by busy thread
         self._closed = threading.Event()
         self._threads = set[threading.Thread]()
@@ -107,6 +114,7 @@ class Workers:
         self._loop = job.future.get_loop()
         self._backlog += job.cost
         self._jobs += 1
+        job.beside = self._jobs
         self._put(job.priority, job, consumer)
 
     def settled(self, jobs: Jobs) -> None:
@@ -134,6 +142,43 @@ class Workers:
                 step.began = perf_counter()
             return not step.replaced
 
+    @contextmanager
+    def cores(self, threads: Sequence[int], jobs: Jobs) -> Iterator[int]:
+        """Take cores for the calling thread's run of some jobs, until the block ends. Waits until one is free.
+
+        The cores are shared out evenly among the jobs that are, or were, under way beside these. A job that was
+        submitted while others were under way shares with as many, even if they have been answered since: their clients
+        are likely to send the next. So one client alone has all cores for its run, and two clients have half of them
+        each, rather than all of them in turn.
+
+        Args:
+            threads: the numbers of threads that the run may have, rising, from 1 on; none: it needs no core.
+            jobs: of the run.
+
+        Yields:
+            The largest of these numbers that the share allows. Runs never have more threads than there are cores.
+        """
+        if not threads:
+            yield 1
+            return
+        step = self._steps[threading.get_ident()]
+        under_way = max([self._jobs, *[job.beside for job in jobs]])
+        share = self.size // max(1, under_way - len(jobs) + 1)
+        with self._lock:
+            if not self._free_cores:
+                step.began = inf  # waiting is not slow work
+                self._core_is_free.wait_for(lambda: self._free_cores)
+                step.began = perf_counter()
+            room = max(1, min(share, self._free_cores))
+            step.cores = max([count for count in threads if count <= room])
+            self._free_cores -= step.cores
+            taken = step.cores
+        try:
+            yield taken
+        finally:
+            with self._lock:
+                self._give_back(step)
+
     def longest(self) -> float:
         """Seconds since the run that is under way for longest began.
 
@@ -158,6 +203,12 @@ class Workers:
         self._closed.set()
         for _ in range(self.size):
             self._put(_STOP_PRIORITY, None, None)
+
+    def _give_back(self, step: _Step) -> None:
+        """Give back the cores of a step. Under the lock."""
+        self._free_cores += step.cores
+        step.cores = 0
+        self._core_is_free.notify_all()
 
     def _start(self, name: str, replaced: _Step | None = None) -> None:
         thread = threading.Thread(target=self._work, args=(replaced,), name=name, daemon=True)
@@ -205,6 +256,8 @@ class Workers:
                 with self._lock:
                     late = not step.replaced and perf_counter() - step.began > self._limit
                     step.replaced = step.replaced or late
+                    if late:
+                        self._give_back(step)
                 if late:
                     what = "a run" if step.running else "an image"
                     logger.error("%s took more than %g s: its thread is replaced", what, self._limit)

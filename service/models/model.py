@@ -24,8 +24,9 @@ from service.engine.profile import (
 )
 from service.engine.profile_cache import key_of, recall, remember
 from service.engine.providers import Device, Tuning, pin
-from service.engine.session import Session
+from service.engine.session import NARROW, Session, Width
 from service.engine.stop import Stop
+from service.engine.widths import WideRun, measure_widths, thread_counts, used_widths
 from service.engine.workers import Workers
 from service.models.golden_tensors import read_golden, repeated
 from service.settings import Settings
@@ -34,6 +35,7 @@ from zoo.served_card import AnyServed, ServedCard, ServedTensors
 from zoo.store import read_folder
 
 CardT_co = TypeVar("CardT_co", bound=AnyServed, covariant=True)
+_Load = Callable[..., Session]
 _CAPTURE = 3  # runs after which a CUDA graph has been captured
 
 
@@ -44,7 +46,8 @@ class Model(Generic[CardT_co]):
         folder: that it was loaded from.
         card: of that folder.
         golden: the files for its self-test, by name; the repository clears them after it.
-        session: runs the graph.
+        session: runs the graph; on a CPU on one thread.
+        wide: run it on several threads of a CPU, with rising numbers of them.
         profile: what was measured, and chosen.
         batcher: its queue.
     """
@@ -81,11 +84,13 @@ class Model(Generic[CardT_co]):
         self.card = card
         self.golden = {path.removeprefix("golden/"): data for path, data in files.items() if path.startswith("golden/")}
         kind = _kind_of(card, self.golden)
-        load = partial(_load, files["model.onnx"], settings.device, device_id, stop)
+        graph = files["model.onnx"]
+        load = partial(_load, graph, settings.device, device_id, stop)
         self.session = load(kind.first_tuning)
-        self.profile = self._recall(kind, workers.size, settings.max_batch, load)
+        self.profile = self._recall(kind, workers.size, len(graph), settings, load)
         if self.profile.tuning != self.session.tuning:
             self.session = load(self.profile.tuning)
+        self.wide = [load(self.session.tuning, width) for width in used_widths(self.profile.wide)]
         unwarmed = metrics.unwarmed_shape.labels(card.name).inc
         self.batcher = Batcher(
             self.session.run,
@@ -95,21 +100,30 @@ class Model(Generic[CardT_co]):
             max_runs=self.profile.max_runs,
             max_queue=settings.max_queue,
             cost=self.profile.seconds[1],
+            wide={session.width.threads: session.run for session in self.wide},
+            on_gpu=self.session.on_gpu,
             observe_batch=metrics.batch_size.labels(card.name).observe,
             on_broken=on_broken,
         )
 
-    def _recall(self, kind: "_Kind", workers: int, max_batch: int, load: Callable[[Tuning], Session]) -> Profile:
+    def _recall(self, kind: "_Kind", workers: int, graph_bytes: int, settings: Settings, load: "_Load") -> Profile:
         """Return what was measured at an earlier start, or measure now."""
-        key = key_of(self.card.sha256, self.session.provider, workers, max_batch)
+        key = key_of(
+            self.card.sha256,
+            self.session.provider,
+            workers,
+            settings.max_batch,
+            settings.run_threads,
+            settings.wide_mb,
+        )
         profile = recall(key)
         if profile is None:
-            profile = self._measure(kind, workers, max_batch, load)
+            profile = self._measure(kind, workers, graph_bytes, settings, load)
             remember(key, profile)
         return profile
 
-    def _measure(self, kind: "_Kind", workers: int, fixed: int, load: Callable[[Tuning], Session]) -> Profile:
-        session = self.session
+    def _measure(self, kind: "_Kind", workers: int, graph_bytes: int, settings: Settings, load: "_Load") -> Profile:
+        session, fixed = self.session, settings.max_batch
         tuning = session.tuning
         if session.on_gpu and kind.tunings:
             tuning = best_tuning(load, kind.sample, kind.tunings)
@@ -124,7 +138,15 @@ class Model(Generic[CardT_co]):
             max_runs = best_runs(session, kind.sample(max_batch), kind.gpu_runs)
         else:
             (max_runs,) = kind.gpu_runs
-        return Profile(seconds, max_batch, max_runs, tuning, "setting" if fixed else "measured")
+        wide: list[WideRun] = []
+        if not session.on_gpu:
+            asked = settings.run_threads
+            counts = [asked] if asked > 1 else thread_counts(workers) if asked == 0 else []
+            load_width = partial(load, tuning)
+            wide = measure_widths(
+                session, load_width, kind.sample(1), counts, graph_bytes, settings.wide_mb * 1e6, chosen=asked > 1
+            )
+        return Profile(seconds, max_batch, max_runs, tuning, "setting" if fixed else "measured", wide)
 
     def _warm_up(self, kind: "_Kind", unwarmed: Callable[[], None]) -> tuple[int, ...]:
         """Run every batch size that will be used. Return them where batches are to be padded to them."""
@@ -139,6 +161,8 @@ class Model(Generic[CardT_co]):
             inputs = kind.sample(size)
             for _ in range(repeats):
                 self.session.run(inputs)
+            for wide in self.wide:
+                wide.run(inputs)
         return tuple(sorted(sizes)) if binds else ()
 
     def _assembly(self, kind: "_Kind", workers: int, sizes: tuple[int, ...]) -> Assembly:
@@ -211,5 +235,5 @@ def _kind_of(card: AnyServed, golden: Mapping[str, bytes]) -> _Kind:
     )
 
 
-def _load(graph: bytes, device: Device, device_id: int, stop: Stop, tuning: Tuning) -> Session:
-    return Session(graph, device, device_id, tuning, stop)
+def _load(graph: bytes, device: Device, device_id: int, stop: Stop, tuning: Tuning, width: Width = NARROW) -> Session:
+    return Session(graph, device, device_id, tuning, stop, width)

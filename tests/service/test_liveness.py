@@ -39,7 +39,7 @@ async def classify(runtime, photo: bytes):
 
 
 def replace_run(runtime, run) -> None:
-    runtime.repository.entries["lenet5"].model.batcher._run = run
+    runtime.repository.entries["lenet5"].model.batcher._runs_on = {1: run}
 
 
 def test_a_run_that_never_ends_makes_the_process_not_live(runtime, photo):

@@ -65,7 +65,7 @@ def test_what_takes_too_long_is_refused_and_the_others_are_answered(model, relea
 
         stuck = [job(7, first=first) for _ in range(size)]
         if where == "run":
-            queue._run = held
+            queue._runs_on = {1: held}
         if where == "answer":
             for one in stuck:
                 one.input.answer = lambda *_: release.wait(30)
