@@ -76,7 +76,12 @@ def test_json_in_json_out_without_a_client(oip, run_alone):
         (request(), {"X-Request-Timeout-Ms": "soon"}, 400, "X-Request-Timeout-Ms"),
         (request(), {"Content-Encoding": "br"}, 400, "expected gzip or deflate"),
         (request(), {"Content-Encoding": "gzip"}, 400, "is not gzip"),
-        (gzip.compress(json.dumps(request()).encode(), mtime=0)[:-9], {"Content-Encoding": "gzip"}, 400, "ends too early"),
+        (
+            gzip.compress(json.dumps(request()).encode(), mtime=0)[:-9],
+            {"Content-Encoding": "gzip"},
+            400,
+            "ends too early",
+        ),
         (gzip.compress(json.dumps(request()).encode(), mtime=0) + b"x", {"Content-Encoding": "gzip"}, 400, "goes on"),
         (gzip.compress(bytes(40_000_000), mtime=0), {"Content-Encoding": "gzip"}, 413, "more than 32000000 bytes"),
         (zlib.compress(bytes(40_000_000)), {"Content-Encoding": "deflate"}, 413, "more than 32000000 bytes"),
