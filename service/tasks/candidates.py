@@ -1,4 +1,4 @@
-"""From the candidates of a graph to objects: thresholds, non-maximum suppression, and the way back into the picture.
+"""From the candidates of a graph to objects: thresholds, non-maximum suppression, and the way back into the image.
 
 Called by the tasks whose graphs answer `boxes`: `detect`, and `segment` for instances.
 """
@@ -26,13 +26,13 @@ class Limits(Protocol):
 
 
 class Survivor(NamedTuple):
-    """A candidate that is an object of the picture.
+    """A candidate that is an object of the image.
 
     Attributes:
         rank: its index among the candidates.
         class_id: of its class.
         score: 0 to 1.
-        box: xyxy in pixels of the original picture, clipped to it; never empty.
+        box: xyxy in pixels of the original image, clipped to it; never empty.
     """
 
     rank: int
@@ -44,15 +44,15 @@ class Survivor(NamedTuple):
 def survivors(
     outputs: Mapping[str, npt.NDArray[Any]], index: int, placement: Placement, limits: Limits, *, nms: bool
 ) -> list[Survivor]:
-    """Turn the candidates of picture `index` into at most `max_detections` objects, best first.
+    """Turn the candidates of image `index` into at most `max_detections` objects, best first.
 
     `boxes` float32 [N, K, 4] are xyxy in pixels of the graph's input, `scores` float32 [N, K] fall from left to right,
     `classes` are int32 [N, K].
 
     Args:
         outputs: of the graph.
-        index: of the picture in its batch.
-        placement: the picture in the graph's input.
+        index: of the image in its batch.
+        placement: the image in the graph's input.
         limits: the request's.
         nms: whether non-maximum suppression, greedy and per class, is still owed. It sees only what passes the score
             threshold.
@@ -71,15 +71,15 @@ def survivors(
     else:
         chosen = np.arange(min(count, limits.max_detections))
     found = []
-    for rank, (x0, y0, x1, y1) in zip(chosen.tolist(), to_picture(boxes[chosen], placement).tolist(), strict=True):
+    for rank, (x0, y0, x1, y1) in zip(chosen.tolist(), to_image_pixels(boxes[chosen], placement).tolist(), strict=True):
         if x1 > x0 and y1 > y0:  # what lay wholly in the letterbox's border is clipped to nothing
             box = (round(x0, 2), round(y0, 2), round(x1, 2), round(y1, 2))
             found.append(Survivor(rank, int(classes[rank]), round(float(scores[rank]), 6), box))
     return found
 
 
-def to_picture(boxes: npt.NDArray[np.float32], placement: Placement) -> npt.NDArray[np.float64]:
-    """Map xyxy boxes [K, 4] from pixels of the graph's input to pixels of the original picture, clipped to it."""
+def to_image_pixels(boxes: npt.NDArray[np.float32], placement: Placement) -> npt.NDArray[np.float64]:
+    """Map xyxy boxes [K, 4] from pixels of the graph's input to pixels of the original image, clipped to it."""
     scale = np.array([placement.scale_x, placement.scale_y] * 2)
     offset = np.array([placement.offset_x, placement.offset_y] * 2)
     limit = np.array([placement.width, placement.height] * 2, np.float64)

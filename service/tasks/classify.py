@@ -35,7 +35,7 @@ def unsupported_reason(options: Options, card: ServedCard) -> str | None:
 def answer(
     outputs: Mapping[str, npt.NDArray[Any]], index: int, card: ServedCard, placement: Placement, options: Options
 ) -> list[Classification]:
-    """Pick the `top_k` most probable classes of picture `index`, best first, equals by class id.
+    """Pick the `top_k` most probable classes of image `index`, best first, equals by class id.
 
     `activation` float32 [N, h, w] is the class activation map of the best class.
     """

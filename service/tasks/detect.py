@@ -1,4 +1,4 @@
-"""detect: candidate `boxes`, `scores` and `classes` -> objects in pixels of the original picture."""
+"""detect: candidate `boxes`, `scores` and `classes` -> objects in pixels of the original image."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -25,7 +25,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 def answer(
     outputs: Mapping[str, npt.NDArray[Any]], index: int, card: ServedCard, placement: Placement, options: Options
 ) -> list[Detection]:
-    """Find at most `max_detections` objects in picture `index`, best first; see `survivors` for the outputs."""
+    """Find at most `max_detections` objects in image `index`, best first; see `survivors` for the outputs."""
     return [
         Detection(found.class_id, card.labels[found.class_id], found.score, found.box)
         for found in survivors(outputs, index, placement, options, nms=card.nms)

@@ -25,7 +25,7 @@ def answer(
     limits: Limits,
     form: Form | Literal["none"],
 ) -> list[Instance]:
-    """Find at most `max_detections` objects in picture `index`, best first, and cut each out.
+    """Find at most `max_detections` objects in image `index`, best first, and cut each out.
 
     Beside the candidates (see `survivors`), the outputs are `coefficients` float32 [N, K, M] and `prototypes` float32
     [N, M, h, w]. Only the survivors' masks are put together, each in its box alone.

@@ -1,4 +1,4 @@
-"""segment: class ids or opacities per pixel -> the classes present, with their share of the picture and their mask.
+"""segment: class ids or opacities per pixel -> the classes present, with their share of the image and their mask.
 
 Graphs that find instances answer otherwise: `instances` has their objects.
 """
@@ -44,7 +44,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 def answer(
     outputs: Mapping[str, npt.NDArray[Any]], index: int, card: ServedCard, placement: Placement, options: Options
 ) -> list[Segment] | list[Instance]:
-    """Tell what covers picture `index`, largest first, background left out; of instances the best first.
+    """Tell what covers image `index`, largest first, background left out; of instances the best first.
 
     Semantic: `mask` uint8 [N, H, W], a class id per pixel. Salient object: `alpha` uint8 [N, H, W], its opacity.
     Instances: see `instances.answer`.

@@ -1,4 +1,4 @@
-"""From a class activation map to where in the picture the class is: a box, and a heat map. Called by `tasks.classify`.
+"""From a class activation map to where in the image the class is: a box, and a heat map. Called by `tasks.classify`.
 
 Zhou et al., "Learning Deep Features for Discriminative Localization" (CVPR 2016), section 3: the map is brought to the
 input's size, and the box is that of the largest connected part over a fifth of its maximum.
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from service.results import Box, Png
 from service.vision.geometry import view
-from service.vision.masks import to_picture
+from service.vision.masks import to_image_size
 from zoo.recipe import Placement
 
 Heat = npt.NDArray[np.uint8]
@@ -26,12 +26,12 @@ def heat_of(activation: npt.NDArray[np.float32], where: Placement, width: int, h
 
     Args:
         activation: float32 [h, w], of any range.
-        where: the picture in the input.
+        where: the image in the input.
         width: of the input, in pixels.
         height: likewise.
 
     Returns:
-        uint8 [height, width]: within the picture, 0 where the map is lowest and 255 where it is highest. (The authors'
+        uint8 [height, width]: within the image, 0 where the map is lowest and 255 where it is highest. (The authors'
         own code takes the lowest off as well.) 255 everywhere where the map is flat.
     """
     scaled = cast("npt.NDArray[np.float32]", cv2.resize(activation, (width, height), interpolation=cv2.INTER_LINEAR))
@@ -47,10 +47,10 @@ def box_of(heat: Heat, where: Placement) -> Box:
 
     Args:
         heat: uint8 [H, W], from `heat_of`.
-        where: the picture in the graph's input.
+        where: the image in the graph's input.
 
     Returns:
-        xyxy in pixels of the picture. What a crop cut off is never in it.
+        xyxy in pixels of the image. What a crop cut off is never in it.
     """
     height, width = heat.shape
     seen = view(where, width, height)
@@ -63,6 +63,6 @@ def box_of(heat: Heat, where: Placement) -> Box:
 
 
 def encode_heat(heat: Heat, where: Placement) -> Png:
-    """Write a heat map from `heat_of` down at the picture's size; 0 where a crop cut the picture off."""
-    _, data = cv2.imencode(".png", to_picture(heat, where), _PNG)
+    """Write a heat map from `heat_of` down at the image's size; 0 where a crop cut the image off."""
+    _, data = cv2.imencode(".png", to_image_size(heat, where), _PNG)
     return Png(base64.b64encode(data.tobytes()).decode("ascii"))

@@ -34,10 +34,10 @@ _BLOCK = 1 << 18  # bytes that Pillow reads at a time; what is left of a row it 
 # Warnings of libjpeg about files that are whole: viewers show them, and Pillow decodes them.
 _HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters", "Adobe color transform", "JFIF revision")
 
-# `Picture` checks every size against its caller's limit. Pillow's own limit is one for the whole process.
+# `EncodedImage` checks every size against its caller's limit. Pillow's own limit is one for the whole process.
 Image.MAX_IMAGE_PIXELS = None
-# A large picture in one piece of memory, which goes back to the system when it is freed: Pillow's usual pieces of 16 MB
-# are kept by the allocator, a whole picture's for every thread.
+# A large image in one piece of memory, which goes back to the system when it is freed: Pillow's usual pieces of 16 MB
+# are kept by the allocator, a whole image's for every thread.
 Image.core.set_block_size(1 << 30)  # type: ignore[attr-defined]  # what PILLOW_BLOCK_SIZE does
 # Pillow warns of damaged metadata, always in other words: lines in the log, and memory, for whoever sends such files.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -45,16 +45,16 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
-class Picture:
-    """A picture whose header was read; its pixels are decoded when they are asked for.
+class EncodedImage:
+    """An image whose header was read; its pixels are decoded when they are asked for.
 
     Attributes:
         width, height: in pixels, with the EXIF orientation applied.
-        turn: from the stored picture to the upright one.
+        turn: from the stored image to the upright one.
     """
 
     def __init__(self, data: bytes, max_pixels: int = MAX_PIXELS) -> None:
-        """Read the header of a picture.
+        """Read the header of an image.
 
         Raises:
             RequestError: `undecodable`, `not_an_image`, or `too_large` for more than `max_pixels`.
@@ -73,12 +73,12 @@ class Picture:
         self.width, self.height = self._size[::-1] if self.turn.transpose else self._size
 
     def stored(self, reduce: int = 1, *, fast_chroma: bool = False) -> Pixels | Image.Image:
-        """Decode the pixels as they are stored, not turned: an array, or a Pillow picture of any mode (see `to_rgb`).
+        """Decode the pixels as they are stored, not turned: an array, or a Pillow image of any mode (see `to_rgb`).
 
         Args:
             reduce: 1, 2, 4 or 8: a JPEG is decoded to 1/`reduce` of its sides, rounded up, out of the low frequencies
                 of its blocks, which is quicker. All other formats keep their size.
-            fast_chroma: repeat a JPEG's chroma samples instead of interpolating between them, for pictures that will
+            fast_chroma: repeat a JPEG's chroma samples instead of interpolating between them, for images that will
                 be made much smaller.
 
         Raises:
@@ -109,7 +109,7 @@ class Picture:
         return self._of_few_bits(self._image) if self._bits else self._image
 
     def image(self) -> Image.Image:
-        """Decode to an upright Pillow picture, mode RGB.
+        """Decode to an upright Pillow image, mode RGB.
 
         Raises:
             RequestError: `undecodable`: cut off or corrupt.
@@ -220,13 +220,13 @@ class Picture:
         if width * height > self._max_pixels:
             raise RequestError(
                 Reason.TOO_LARGE,
-                f"The picture has {width} x {height} = {width * height / 1e6:.1f} million pixels, and at most "
+                f"The image has {width} x {height} = {width * height / 1e6:.1f} million pixels, and at most "
                 f"{self._max_pixels / 1e6:g} million are decoded. Send a smaller one.",
             )
         if max(width, height) > _MAX_SIDE:
             raise RequestError(
                 Reason.TOO_LARGE,
-                f"The picture has {width} x {height} pixels, and sides of at most {_MAX_SIDE} are decoded. "
+                f"The image has {width} x {height} pixels, and sides of at most {_MAX_SIDE} are decoded. "
                 "Send a smaller one.",
             )
 
@@ -256,28 +256,28 @@ class Picture:
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: tuple[int, int] | None = None) -> Pixels:
-    """Decode a picture to uint8 [h, w, 3] RGB, upright.
+    """Decode an image to uint8 [h, w, 3] RGB, upright.
 
     Args:
         data: a JPEG, PNG, WebP, BMP, GIF (its first frame) or TIFF (its first page).
-        max_pixels: larger pictures are refused.
-        at_least: width and height in pixels of the upright picture that are enough: a JPEG is then decoded to the
+        max_pixels: larger images are refused.
+        at_least: width and height in pixels of the upright image that are enough: a JPEG is then decoded to the
             smallest of 1/1, 1/2, 1/4 and 1/8 of its size that has as many.
 
     Raises:
         RequestError: `undecodable`, `not_an_image` or `too_large`.
     """
-    picture = Picture(data, max_pixels)
+    encoded = EncodedImage(data, max_pixels)
     reduce = 1
     if at_least is not None:
         reduce = max(
             k
             for k in (1, 2, 4, 8)
-            if k == 1 or (picture.width >= k * at_least[0] and picture.height >= k * at_least[1])
+            if k == 1 or (encoded.width >= k * at_least[0] and encoded.height >= k * at_least[1])
         )
-    stored = picture.stored(reduce)
+    stored = encoded.stored(reduce)
     pixels = stored if isinstance(stored, np.ndarray) else np.asarray(to_rgb(stored))
-    return picture.turn.array(pixels)
+    return encoded.turn.array(pixels)
 
 
 @cache
@@ -287,7 +287,7 @@ def _register_heif() -> None:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a decoded picture, or a part of one, from any mode to RGB.
+    """Convert a decoded image, or a part of one, from any mode to RGB.
 
     Transparent pixels are laid over white, as viewers show them (Pillow's own `convert("RGB")` would bring out whatever
     colour lies hidden under them). Of 16 bits the upper 8 are taken (Pillow would clip greys to 255).
@@ -304,5 +304,5 @@ def to_rgb(image: Image.Image) -> Image.Image:
             image.paste(above, mask=above)
         return image.convert("RGB")
     except ValueError as error:
-        detail = f"The picture's colours (mode {image.mode}) cannot be converted: {error}. Send it in RGB."
+        detail = f"The image's colours (mode {image.mode}) cannot be converted: {error}. Send it in RGB."
         raise RequestError(Reason.UNDECODABLE, detail) from error

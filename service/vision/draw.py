@@ -1,6 +1,6 @@
-"""An answer drawn into its picture: boxes with labels, coloured masks, both for instances, or bars of probabilities.
+"""An answer drawn into its image: boxes with labels, coloured masks, both for instances, or bars of probabilities.
 
-Called by `zooserve predict --annotate` and `http.annotate`. Line widths and letters grow with the picture, and all text
+Called by `zooserve predict --annotate` and `http.annotate`. Line widths and letters grow with the image, and all text
 stays inside it.
 """
 
@@ -14,13 +14,13 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from service.results import Classification, Detection, Instance, Result, Segment
-from service.vision.decode import MAX_PIXELS, Picture
+from service.vision.decode import MAX_PIXELS, EncodedImage
 from service.vision.fonts import Font, Name, drawable, font
 from service.vision.masks import decode
 
 Colour = tuple[int, int, int]
 
-# Smaller pictures are enlarged until their long side has so many pixels: text needs them.
+# Smaller images are enlarged until their long side has so many pixels: text needs them.
 _SMALLEST_SIDE = 480
 # The smallest letters, in pixels. Where even they have no room, the text is cut or left out.
 _SMALLEST_LETTERS = 9
@@ -28,21 +28,21 @@ _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 
 
 def draw(data: bytes, result: Result, *, max_pixels: int = MAX_PIXELS, enlarge: bool = True) -> Image.Image:
-    """Draw an answer into the picture it was given for.
+    """Draw an answer into the image it was given for.
 
     Args:
-        data: the picture's file.
+        data: the image's file.
         result: the answer. Masks of every form are drawn; segments without one are only named.
-        max_pixels: larger pictures are refused.
-        enlarge: small pictures by a whole factor, so that text has room.
+        max_pixels: larger images are refused.
+        enlarge: small images by a whole factor, so that text has room.
 
     Returns:
-        The upright picture, mode RGB.
+        The upright image, mode RGB.
 
     Raises:
         RequestError: `undecodable`, `not_an_image` or `too_large`.
     """
-    image = Picture(data, max_pixels).image()
+    image = EncodedImage(data, max_pixels).image()
     factor = -(-_SMALLEST_SIDE // max(image.size)) if enlarge else 1
     if factor > 1:
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
@@ -70,7 +70,7 @@ def colour_of(class_id: int) -> Colour:
 
 
 class _Tag(NamedTuple):
-    """A text that fits into the picture, with the size of the plate behind it."""
+    """A text that fits into the image, with the size of the plate behind it."""
 
     text: str
     font: Font
@@ -79,11 +79,11 @@ class _Tag(NamedTuple):
 
 
 class _Canvas:
-    """A picture that is drawn on in place.
+    """An image that is drawn on in place.
 
     Args:
         image: mode RGB.
-        factor: its size over that of the picture in whose pixels boxes and masks are.
+        factor: its size over that of the image in whose pixels boxes and masks are.
     """
 
     def __init__(self, image: Image.Image, factor: int) -> None:
@@ -95,7 +95,7 @@ class _Canvas:
         self.letters = max(_SMALLEST_LETTERS, min(round(size / 32), image.height // 2))
 
     def boxes(self, objects: Sequence[Detection | Instance], colours: Sequence[Colour] | None = None) -> None:
-        """Draw boxes, then their labels above them (inside, where the picture ends), the best on top.
+        """Draw boxes, then their labels above them (inside, where the image ends), the best on top.
 
         Args:
             objects: what is drawn.
@@ -140,7 +140,7 @@ class _Canvas:
         """Draw one mask; return the point x, y where it is thickest."""
         scaled = np.asarray(cv2.resize(mask, self.image.size, interpolation=cv2.INTER_NEAREST))
         self.image.paste(colour, mask=Image.fromarray(scaled // 2))
-        # What lies outside of the picture counts as outside of the mask: names do not stick to the picture's edge.
+        # What lies outside of the image counts as outside of the mask: names do not stick to the image's edge.
         inside = cv2.copyMakeBorder((scaled > 127).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
         depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3)[1:-1, 1:-1]
         self.image.paste(colour, mask=Image.fromarray((depth > 0) & (depth <= self.line)))
@@ -156,13 +156,13 @@ class _Canvas:
         self.bars(classes)
 
     def heat(self, heat: npt.NDArray[np.uint8]) -> None:
-        """Lay a heat map over the picture, from blue to red and the more opaque the hotter."""
+        """Lay a heat map over the image, from blue to red and the more opaque the hotter."""
         scaled = np.asarray(cv2.resize(heat, self.image.size, interpolation=cv2.INTER_LINEAR))
         colours = cv2.cvtColor(cv2.applyColorMap(scaled, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
         self.image.paste(Image.fromarray(colours), mask=Image.fromarray((scaled * 0.7).astype(np.uint8)))
 
     def bars(self, classes: Sequence[Classification]) -> None:
-        """Draw probabilities as bars in the lower left corner, the best first, as many as half of the picture holds."""
+        """Draw probabilities as bars in the lower left corner, the best first, as many as half of the image holds."""
         row = round(self.letters * 1.6)
         shown = classes[: self.image.height // 2 // row]
         width = min(self.image.width, self.letters * 18)
@@ -182,12 +182,12 @@ class _Canvas:
             top += row
 
     def shade(self, box: tuple[int, int, int, int], colour: Colour, opacity: float) -> None:
-        """Lay a half-transparent rectangle over the picture."""
+        """Lay a half-transparent rectangle over the image."""
         x0, y0, x1, y1 = box
         self.image.paste(colour, box, Image.new("L", (x1 - x0, y1 - y0), round(opacity * 255)))
 
     def tag(self, name: Name, value: str) -> _Tag:
-        """Choose letters with which a name and its value fit into the picture, and cut them where none do."""
+        """Choose letters with which a name and its value fit into the image, and cut them where none do."""
         letters, room, text = self.letters, self.image.width, f"{name.text} {value}"
         length = font(name.path, letters).getlength(text) + letters
         if length > room:
@@ -197,7 +197,7 @@ class _Canvas:
         return _Tag(text, face, round(face.getlength(text)) + letters, round(letters * 1.5))
 
     def put(self, tag: _Tag, colour: Colour, x: float, y: float) -> None:
-        """Draw a tag at x, y, moved into the picture; nothing where there is no room for it."""
+        """Draw a tag at x, y, moved into the image; nothing where there is no room for it."""
         if not tag.text or tag.height > self.image.height:
             return
         left = max(0, min(round(x), self.image.width - tag.width))

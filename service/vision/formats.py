@@ -72,7 +72,7 @@ def sniff(data: bytes) -> Format:
             is read. It says what they are.
     """
     if not data:
-        raise RequestError(Reason.UNDECODABLE, "The picture has no bytes. Send the image file itself.")
+        raise RequestError(Reason.UNDECODABLE, "The image has no bytes. Send the image file itself.")
     match data[:4]:
         case b"\x89PNG":
             return Format.PNG
@@ -104,8 +104,8 @@ def _what(data: bytes, named: set[bytes]) -> str:
         return "The image is AVIF, which is not decoded here."
     begins = f"they begin with {data[:8].hex(' ')}."
     if what := _name(data, named):
-        return f"The bytes are {what}, and no picture of a known format: {begins}"
-    return f"The bytes are no picture of a known format: {begins}"
+        return f"The bytes are {what}, which cannot be decoded here: {begins}"
+    return f"The bytes are not an image of a known format: {begins}"
 
 
 def _name(data: bytes, named: set[bytes]) -> str:

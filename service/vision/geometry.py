@@ -1,4 +1,4 @@
-"""Which part of a picture is seen in the graph's input, and where.
+"""Which part of an image is seen in the graph's input, and where.
 
 Called by `resize` (in), and by `masks` and `instances` (out).
 """
@@ -10,7 +10,7 @@ from zoo.recipe import Placement
 
 
 class Span(NamedTuple):
-    """What is kept of a picture along one axis, from `start` to `end` in pixels, and how many pixels it becomes."""
+    """What is kept of an image along one axis, from `start` to `end` in pixels, and how many pixels it becomes."""
 
     start: float
     end: float
@@ -18,7 +18,7 @@ class Span(NamedTuple):
 
     @property
     def scale(self) -> float:
-        """Pixels of the picture per pixel that they become."""
+        """Pixels of the image per pixel that they become."""
         return (self.end - self.start) / self.length
 
     def part(self, first: int, last: int) -> "Span":
@@ -33,19 +33,19 @@ class Span(NamedTuple):
         """The pixels, of `side`, that a kernel reads: from the first to before the second.
 
         Args:
-            support: how far the kernel reaches, in pixels of the coarser of the two pictures.
-            side: of the picture, in pixels.
+            support: how far the kernel reaches, in pixels of the coarser of the two images.
+            side: of the image, in pixels.
         """
         margin = support * max(1.0, self.scale)
         return max(0, math.floor(self.start - margin)), min(side, math.ceil(self.end + margin))
 
 
 class View(NamedTuple):
-    """The part of a picture that is seen in the graph's input.
+    """The part of an image that is seen in the graph's input.
 
     Attributes:
         left, top: where it begins in the input, in pixels.
-        x, y: which part it is, in pixels of the upright picture, and its size in the input.
+        x, y: which part it is, in pixels of the upright image, and its size in the input.
     """
 
     left: int
@@ -60,7 +60,7 @@ class View(NamedTuple):
 
 
 def view(where: Placement, width: int, height: int) -> View:
-    """Find what of a picture is seen in an input of `width` x `height` pixels: all of it, unless it is cropped."""
+    """Find what of an image is seen in an input of `width` x `height` pixels: all of it, unless it is cropped."""
     left, x = _axis(where.width, where.scale_x, where.offset_x, width)
     top, y = _axis(where.height, where.scale_y, where.offset_y, height)
     return View(left, top, x, y)

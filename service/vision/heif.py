@@ -176,8 +176,8 @@ def _largest_frame(sequence: bytes) -> tuple[int, int]:
         at += count
         return int(bits[at - count : at] or "0", 2)
 
-    number(4)  # profile, still picture
-    if number(1):  # the short header of a still picture
+    number(4)  # profile, still image
+    if number(1):  # the short header of a still image
         number(5)
     else:
         delays = 0

@@ -1,6 +1,6 @@
-"""Masks of single objects, put together from prototypes at the original picture's size. Called by `tasks.instances`.
+"""Masks of single objects, put together from prototypes at the original image's size. Called by `tasks.instances`.
 
-The method is YOLACT's (Bolya et al. 2019, section 3.3): a network answers M prototypes for the whole picture and M
+The method is YOLACT's (Bolya et al. 2019, section 3.3): a network answers M prototypes for the whole image and M
 coefficients per object; the object is where the sigmoid of their weighted sum is over 0.5, within its box. A sigmoid
 is over 0.5 where the sum itself is positive.
 """
@@ -26,11 +26,11 @@ class _Axis(NamedTuple):
     """A box along one axis.
 
     Attributes:
-        first, length: the picture's pixels in it.
+        first, length: the image's pixels in it.
         cells: the prototypes' cells that they are interpolated from.
-        shift: by how many cells those are moved, so that a cell begins where a pixel of the picture does.
+        shift: by how many cells those are moved, so that a cell begins where a pixel of the image does.
         shifted: how many cells that makes.
-        skip: the picture's pixels from that beginning to the box.
+        skip: the image's pixels from that beginning to the box.
     """
 
     first: int
@@ -47,7 +47,7 @@ class _Axis(NamedTuple):
 
 
 def on_prototypes(where: Placement, size: tuple[int, int], shape: tuple[int, ...]) -> Placement:
-    """Say where a picture lies in the prototypes [M, h, w] of a graph.
+    """Say where an image lies in the prototypes [M, h, w] of a graph.
 
     Args:
         where: it lies in the graph's input.
@@ -65,17 +65,17 @@ def instance_mask(
 ) -> tuple[Opacity, Frame]:
     """Put an object's mask together: only in its box, and only from the prototypes there.
 
-    The sum of the prototypes is interpolated linearly between their centres, at the centre of each of the picture's
-    pixels. That is where the exact outline is at the picture's size; there is no stop at the size of the input.
+    The sum of the prototypes is interpolated linearly between their centres, at the centre of each of the image's
+    pixels. That is where the exact outline is at the image's size; there is no stop at the size of the input.
 
     Args:
         coefficients: float32 [M], the object's.
         prototypes: float32 [M, h, w].
-        box: the object's, xyxy in pixels of the picture, rounded to whole ones here. What a crop cut off is not in it.
-        where: the picture lies in the prototypes, see `on_prototypes`.
+        box: the object's, xyxy in pixels of the image, rounded to whole ones here. What a crop cut off is not in it.
+        where: the image lies in the prototypes, see `on_prototypes`.
 
     Returns:
-        The mask, uint8 [rows, columns] of the picture, 0 or 255, and where it lies in the picture.
+        The mask, uint8 [rows, columns] of the image, 0 or 255, and where it lies in the image.
     """
     _, height, width = prototypes.shape
     seen = view(where, width, height)
@@ -83,7 +83,7 @@ def instance_mask(
     y = _axis(box[1], box[3], seen.y, where.height, where.scale_y, where.offset_y, height)
     if x is None or y is None:
         return np.zeros((1, 1), np.uint8), Frame(0, 0, where.width, where.height)
-    # Not by BLAS: its threads would be in the way of the other pictures'.
+    # Not by BLAS: its threads would be in the way of the other images'.
     sums = np.einsum("m,mhw->hw", coefficients, prototypes[:, y.cells, x.cells])
     # A resize cannot begin within a pixel, so the cells, which are few, are shifted first: by half a pixel at most.
     shift: Any = np.array([[1.0, 0.0, x.shift], [0.0, 1.0, y.shift]])

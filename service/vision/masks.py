@@ -1,4 +1,4 @@
-"""From masks of the graph's input to masks of the original picture, in the forms that HTTP answers with.
+"""From masks of the graph's input to masks of the original image, in the forms that HTTP answers with.
 
 Called by the segmenting tasks, and by `draw`, which reads the forms back. A mask is uint8 [H, W], 0 to 255: the opacity
 of one object. A pixel belongs to the object from 128 on.
@@ -28,7 +28,7 @@ _SPECK = 2.0
 
 
 class Frame(NamedTuple):
-    """Where a cut-out part of a mask lies: its corner, and the size of the whole picture, in pixels of the picture.
+    """Where a cut-out part of a mask lies: its corner, and the size of the whole image, in pixels of the image.
 
     Outside of the part, nothing belongs to the object.
     """
@@ -40,11 +40,11 @@ class Frame(NamedTuple):
 
 
 def class_areas(classes: npt.NDArray[np.uint8], where: Placement, background: int = 0) -> list[tuple[int, float]]:
-    """Say which classes are present and what share of the picture each covers, the largest first.
+    """Say which classes are present and what share of the image each covers, the largest first.
 
     Args:
         classes: class ids, uint8 [H, W], at the size of the graph's input.
-        where: the picture in it.
+        where: the image in it.
         background: the class id that is left out.
 
     Returns:
@@ -58,7 +58,7 @@ def class_areas(classes: npt.NDArray[np.uint8], where: Placement, background: in
 
 
 def area(mask: Opacity, where: Placement) -> float:
-    """The share of the picture, 0 to 1, that a mask [H, W] at the size of the graph's input covers."""
+    """The share of the image, 0 to 1, that a mask [H, W] at the size of the graph's input covers."""
     return float(np.count_nonzero(_seen(mask, where) >= _INSIDE)) / _pixels(where)
 
 
@@ -71,26 +71,26 @@ def class_mask(classes: npt.NDArray[np.uint8], class_id: int) -> Opacity:
 
 
 def encode(mask: Opacity, where: Placement, form: Form, *, soft: bool = False) -> Mask:
-    """Bring a mask to the original picture's size and write it down.
+    """Bring a mask to the original image's size and write it down.
 
     Args:
         mask: uint8 [H, W], at the size of the graph's input.
-        where: the picture in it.
+        where: the image in it.
         form: `rle`, `png` or `polygon` (see `service.results`).
         soft: a PNG shows the opacity itself, not 0 or 255.
     """
-    whole = to_picture(mask, where)
+    whole = to_image_size(mask, where)
     return encode_png(whole) if soft and form == "png" else write_down(whole, where, form)
 
 
 def write_down(mask: Opacity, where: Placement, form: Form, frame: Frame | None = None) -> Mask:
-    """Write down a mask of the original picture, or the part of one that lies in `frame`, as 0 or 255.
+    """Write down a mask of the original image, or the part of one that lies in `frame`, as 0 or 255.
 
     Args:
-        mask: uint8 [h, w], in pixels of the picture.
-        where: the picture in the graph's input; polygons leave out what is a speck there.
+        mask: uint8 [h, w], in pixels of the image.
+        where: the image in the graph's input; polygons leave out what is a speck there.
         form: `rle`, `png` or `polygon`.
-        frame: of the part; None: the mask is that of the whole picture.
+        frame: of the part; None: the mask is that of the whole image.
     """
     if form == "png":
         return encode_png(binary(mask), frame)
@@ -99,11 +99,11 @@ def write_down(mask: Opacity, where: Placement, form: Form, frame: Frame | None 
     return encode_polygons(mask, _SPECK / (where.scale_x * where.scale_y), frame)
 
 
-def to_picture(mask: Opacity, where: Placement) -> Opacity:
-    """Bring a mask [H, W] of the graph's input to the original picture's size, uint8 [where.height, where.width].
+def to_image_size(mask: Opacity, where: Placement) -> Opacity:
+    """Bring a mask [H, W] of the graph's input to the original image's size, uint8 [where.height, where.width].
 
     Linear between the centres of the input's pixels: outlines of a binary mask become smooth, and where classes exclude
-    one another their masks still do. 0 where a crop cut the picture off.
+    one another their masks still do. 0 where a crop cut the image off.
     """
     height, width = mask.shape
     seen = view(where, width, height)
@@ -118,14 +118,14 @@ def to_picture(mask: Opacity, where: Placement) -> Opacity:
             interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
         ),
     )
-    return _in_picture(scaled, Frame(left, top, where.width, where.height))
+    return _in_whole_mask(scaled, Frame(left, top, where.width, where.height))
 
 
 def encode_rle(mask: Opacity, frame: Frame | None = None) -> RunLength:
     """Write a mask [h, w], or the part of one that lies in `frame`, down as COCO's compressed run lengths.
 
     The runs go down the columns and begin with those outside. They are compressed by pycocotools, but counted here: it
-    would do that byte by byte, holding the GIL, and for the whole picture where only a part is not empty.
+    would do that byte by byte, holding the GIL, and for the whole image where only a part is not empty.
     """
     rows, columns = mask.shape
     left, top, width, height = frame or Frame(0, 0, columns, rows)
@@ -138,14 +138,14 @@ def encode_rle(mask: Opacity, frame: Frame | None = None) -> RunLength:
     column, row = np.divmod(np.concatenate([first, edges, last]).astype(np.int64), turned.shape[1])
     runs = np.diff((left + column) * height + top + row, prepend=0, append=width * height)
     if not runs[-1]:
-        runs = runs[:-1]  # the picture's last pixel is inside
+        runs = runs[:-1]  # the image's last pixel is inside
     packed: Any = coco.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)
     return RunLength((height, width), packed["counts"].decode("ascii"))
 
 
 def encode_png(mask: Opacity, frame: Frame | None = None) -> Png:
     """Write a mask [h, w], or the part of one that lies in `frame`, down as a greyscale PNG, base64."""
-    _, data = cv2.imencode(".png", mask if frame is None else _in_picture(mask, frame), _PNG)
+    _, data = cv2.imencode(".png", mask if frame is None else _in_whole_mask(mask, frame), _PNG)
     return Png(base64.b64encode(data.tobytes()).decode("ascii"))
 
 
@@ -165,7 +165,7 @@ def encode_polygons(mask: Opacity, speck: float = 0.0, frame: Frame | None = Non
 
 
 def decode(mask: Mask, width: int, height: int) -> Opacity:
-    """Read a mask of a picture of `width` x `height` pixels back from any form, to uint8 [height, width]."""
+    """Read a mask of an image of `width` x `height` pixels back from any form, to uint8 [height, width]."""
     if isinstance(mask, Png):
         data = np.frombuffer(base64.b64decode(mask.png), np.uint8)
         return cast("Opacity", cv2.imdecode(data, cv2.IMREAD_GRAYSCALE))
@@ -183,8 +183,8 @@ def _seen(mask: npt.NDArray[np.uint8], where: Placement) -> npt.NDArray[np.uint8
     return mask[view(where, width, height).slices]
 
 
-def _in_picture(mask: Opacity, frame: Frame) -> Opacity:
-    """Lay the part of a mask that lies in `frame` into an empty mask of the whole picture."""
+def _in_whole_mask(mask: Opacity, frame: Frame) -> Opacity:
+    """Lay the part of a mask that lies in `frame` into an empty mask of the whole image."""
     rows, columns = mask.shape
     if (rows, columns) == (frame.height, frame.width):
         return mask
@@ -194,7 +194,7 @@ def _in_picture(mask: Opacity, frame: Frame) -> Opacity:
 
 
 def _pixels(where: Placement) -> float:
-    """Pixels of the whole picture at the scale of the graph's input."""
+    """Pixels of the whole image at the scale of the graph's input."""
     return where.scale_x * where.width * where.scale_y * where.height
 
 

@@ -28,10 +28,10 @@ _thread = threading.local()
 def resample(
     stored: Pixels | Image.Image, x: Span, y: Span, interpolation: str, *, vertical_first: bool = False
 ) -> Pixels:
-    """Resample a part of a picture, to uint8 [y.length, x.length, 3] RGB. Only where `AVAILABLE`.
+    """Resample a part of an image, to uint8 [y.length, x.length, 3] RGB. Only where `AVAILABLE`.
 
     Args:
-        stored: uint8 [h, w, 3] RGB, or a decoded Pillow picture of any mode.
+        stored: uint8 [h, w, 3] RGB, or a decoded Pillow image of any mode.
         x: the columns of `stored`, and what they become.
         y: the rows.
         interpolation: `bilinear` or `bicubic`.

@@ -1,4 +1,4 @@
-"""From a picture's bytes to the graph's input, in the two ways that `ZOOSERVE_PIXELS` chooses from. The predictor's.
+"""From an image's bytes to the graph's input, in the two ways that `ZOOSERVE_PIXELS` chooses from. The predictor's.
 
 `exact` is the card's recipe to the bit: `zoo.recipe.apply_exact`, Pillow. `fast` comes out all but the same, in half
 the time. `loadtests/decode_recipes.py` measures what it, and what ways that are quicker still, do to the answers.
@@ -7,7 +7,7 @@ the time. `loadtests/decode_recipes.py` measures what it, and what ways that are
 import numpy as np
 
 from service.vision import resample
-from service.vision.decode import MAX_PIXELS, Picture, Pixels
+from service.vision.decode import MAX_PIXELS, EncodedImage, Pixels
 from service.vision.geometry import view
 from zoo.card import Recipe
 from zoo.recipe import Placement, apply_exact, placement, scaled_size
@@ -19,45 +19,45 @@ _COARSE = 8.0
 def prepare(
     data: bytes, recipe: Recipe, *, exact: bool, max_pixels: int = MAX_PIXELS, out: Pixels | None = None
 ) -> tuple[Pixels, Placement]:
-    """Decode a picture and resize it as a recipe says.
+    """Decode an image and resize it as a recipe says.
 
     Args:
-        data: the picture's file, of any format that `decode` reads.
+        data: the image's file, of any format that `decode` reads.
         recipe: of the model.
         exact: Pillow's own resampling, at about twice the time. Where cykooz-resizer has no wheel it always is.
-        max_pixels: larger pictures are refused.
+        max_pixels: larger images are refused.
         out: uint8 [recipe.height, recipe.width, 3] to write into, such as a row of a batch.
 
     Returns:
-        The graph's input, uint8 [recipe.height, recipe.width, 3] RGB, and where the upright picture lies in it.
+        The graph's input, uint8 [recipe.height, recipe.width, 3] RGB, and where the upright image lies in it.
 
     Raises:
         RequestError: `undecodable`, `not_an_image` or `too_large`.
     """
-    picture = Picture(data, max_pixels)
-    where = placement(recipe, picture.width, picture.height)
+    encoded = EncodedImage(data, max_pixels)
+    where = placement(recipe, encoded.width, encoded.height)
     if out is None:
         out = np.empty((recipe.height, recipe.width, 3), np.uint8)
     if exact or not resample.AVAILABLE:
-        out[:] = apply_exact(recipe, picture.image())
+        out[:] = apply_exact(recipe, encoded.image())
     else:
-        _fill(out, picture, recipe, where)
+        _fill(out, encoded, recipe, where)
     return out, where
 
 
-def _fill(out: Pixels, picture: Picture, recipe: Recipe, where: Placement) -> None:
+def _fill(out: Pixels, encoded: EncodedImage, recipe: Recipe, where: Placement) -> None:
     seen = view(where, recipe.width, recipe.height)
-    turn = picture.turn
+    turn = encoded.turn
     # Resampled as it is stored and turned afterwards, when it is small.
-    x = seen.x.mirrored(picture.width) if turn.flip_x else seen.x
-    y = seen.y.mirrored(picture.height) if turn.flip_y else seen.y
+    x = seen.x.mirrored(encoded.width) if turn.flip_x else seen.x
+    y = seen.y.mirrored(encoded.height) if turn.flip_y else seen.y
     if turn.transpose:
         x, y = y, x
-    # Pillow 13 convolves the upright picture along x first, unless it shrinks far more along y.
-    width, height = scaled_size(recipe, picture.width, picture.height)
-    vertical_first = picture.height - height > max(0, 2 * (picture.width - width))
+    # Pillow 13 convolves the upright image along x first, unless it shrinks far more along y.
+    width, height = scaled_size(recipe, encoded.width, encoded.height)
+    vertical_first = encoded.height - height > max(0, 2 * (encoded.width - width))
     resampled = resample.resample(
-        picture.stored(fast_chroma=min(x.scale, y.scale) >= _COARSE),
+        encoded.stored(fast_chroma=min(x.scale, y.scale) >= _COARSE),
         x,
         y,
         recipe.interpolation,

@@ -11,7 +11,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Turn:
-    """How a stored picture becomes the upright one, after its EXIF orientation (1 to 8).
+    """How a stored image becomes the upright one, after its EXIF orientation (1 to 8).
 
     Attributes:
         transpose: rows and columns change places, before the flips.
@@ -35,7 +35,7 @@ class Turn:
         return pixels
 
     def image(self, image: Image.Image) -> Image.Image:
-        """Turn a stored Pillow picture upright."""
+        """Turn a stored Pillow image upright."""
         return image if self._pillow is None else image.transpose(self._pillow)
 
 

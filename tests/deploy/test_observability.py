@@ -120,13 +120,13 @@ def _scraped(prometheus: Prometheus) -> bool:
 
 
 def _load(url: str, photo, over: threading.Event) -> None:
-    """Pictures for every task, and rubbish, until it is over."""
+    """Images for every task, and rubbish, until it is over."""
     requests = [
         ("classify", photo("coffee")),
         ("detect", photo("coffee")),
         ("segment", photo("coffee")),
         ("classify?model=lenet5", photo("digit_7")),
-        ("classify", b"no picture"),
+        ("classify", b"not an image"),
     ]
     with httpx.Client(base_url=f"{url}/v1", timeout=60, trust_env=False) as client:
         while not over.is_set():
@@ -175,8 +175,8 @@ def test_it_can_be_drawn_without_grafana(prometheus, tmp_path):
     arguments = ["--prometheus", prometheus.url, "--minutes", "1", "--window", "10s", "--out", str(out)]
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    with Image.open(out) as picture:
-        pixels = np.asarray(picture.convert("RGB"))
+    with Image.open(out) as image:
+        pixels = np.asarray(image.convert("RGB"))
     assert pixels.shape[1] > 1000
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50  # curves, not just text
 

@@ -249,7 +249,7 @@ def test_what_cannot_or_need_not_be_found_costs_nothing(judge, change, task, not
     assert dataset.notes[1:] == ((f"2 {note}{dataset.notes[1].partition(note)[2]}",) if note else ())
 
 
-def test_boxes_that_reach_out_of_their_pictures_are_told(judge):
+def test_boxes_that_reach_out_of_their_images_are_told(judge):
     file = truth_file(annotations=lambda i, one: {"bbox": [15, 15, 25, 25] if i == 0 else one["bbox"]})
     assert "1 boxes reach out of their images: `bbox` is [x, y, width, height]" in judge(file)[2].notes[-1]
 

@@ -24,9 +24,9 @@ DEFAULT = [card.name for card in catalog.cards() if card.default]
 def ask(folder, card, photo: str) -> dict[str, np.ndarray]:
     """Answer a photo with a published folder alone, as a service would."""
     session = onnxruntime.InferenceSession(folder / "model.onnx")
-    picture = Image.open(folder / "golden" / photo).convert("RGB")
+    image = Image.open(folder / "golden" / photo).convert("RGB")
     names = [output.name for output in card.outputs]
-    return dict(zip(names, session.run(names, {"images": apply_exact(card.recipe, picture)[None]}), strict=True))
+    return dict(zip(names, session.run(names, {"images": apply_exact(card.recipe, image)[None]}), strict=True))
 
 
 @pytest.mark.parametrize("name", DEFAULT)

@@ -203,7 +203,7 @@ def test_licences_are_asked_for(card_of, store):
     assert export_model(card_of(doubled("N", 4)), store, accepted=()).card.accepted == ()
 
 
-def test_such_a_card_is_none_for_pictures(tmp_path):
+def test_a_card_of_tensors_is_refused_where_images_are_required(tmp_path):
     from zoo.model_card import read_model_card, require_images
 
     path = tmp_path / "net.toml"

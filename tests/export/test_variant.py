@@ -75,7 +75,7 @@ def test_photos_that_calibrate_are_not_compared_on(store, name, monkeypatch):
     assert abs(len(calibrating) - len(comparing)) <= 1
 
 
-def test_what_calibrates_and_what_is_compared_have_no_picture_in_common(store, monkeypatch):
+def test_what_calibrates_and_what_is_compared_have_no_image_in_common(store, monkeypatch):
     seen = {}
 
     def calibrate(path, images):
@@ -146,10 +146,10 @@ def test_only_the_network_is_converted():
 
 def test_a_graph_without_products_is_refused(tmp_path):
     node = onnx.helper.make_node("Identity", ["images"], ["same"])
-    picture = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1])
+    graph_input = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1])
     same = onnx.helper.make_tensor_value_info("same", onnx.TensorProto.FLOAT, [1])
     path = tmp_path / "model.onnx"
-    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [picture], [same])), path)
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [graph_input], [same])), path)
     with pytest.raises(ExportError, match="no convolution or matrix product"):
         to_fp16(path)
 

@@ -58,7 +58,7 @@ def own_graphs(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def mixed_store(own_graphs, models, tmp_path_factory):
-    """A store with both, added by `zooserve add`, and two models for pictures."""
+    """A store with both, added by `zooserve add`, and two models for images."""
     store = tmp_path_factory.mktemp("mixed")
     for name in ("gru", "style"):
         arguments = ["add", str(own_graphs / f"{name}.onnx"), "--task", "tensors", "--license", "LicenseRef-own"]

@@ -22,7 +22,7 @@ SECONDS = float(os.environ.get("MIXED_LOAD_SECONDS", "8"))
 CLIENTS = 32
 MODELS = ["mobilenet_v2", "efficientnet_lite0", "yolov4_tiny", "deeplabv3_mobilenet_v2"]
 PHOTOS = ["coffee", "chelsea", "astronaut", "rocket"]
-RUBBISH = {400: b"", 415: b"this is not a picture" * 100}
+RUBBISH = {400: b"", 415: b"this is not an image" * 100}
 
 
 @pytest.fixture(scope="module")

@@ -130,7 +130,7 @@ def test_raw_bytes_behind_the_json(oip, run_alone):
     np.testing.assert_allclose(states["data"], expected["states"].ravel(), rtol=1e-4, atol=1e-5)
 
 
-def test_a_picture_as_base64_in_json(oip, coffee):
+def test_an_image_as_base64_in_json(oip, coffee):
     given = {"name": "image", "shape": [1], "datatype": "BYTES", "data": [base64.b64encode(coffee).decode()]}
     body = {"inputs": [given | {"parameters": {"content_type": "base64"}}], "parameters": {"top_k": 1}}
     (output,) = infer(oip, body, "mobilenet_v2").json()["outputs"]
@@ -154,7 +154,7 @@ def test_v1_says_where_tensors_go(oip):
     assert oip.client.get("/v1/models/gru").json()["card"]["task"] == "tensors"
 
 
-def test_pictures_share_runs_whatever_door_they_come_through(oip, batches, coffee, models, together):
+def test_images_share_runs_whatever_protocol_they_come_by(oip, batches, coffee, models, together):
     recipe = Store(models).latest("mobilenet_v2").card.recipe
     pixels = apply_exact(recipe, Image.open(io.BytesIO(coffee)).convert("RGB"))
     raw = {"name": "images", "shape": [1, 224, 224, 3], "datatype": "UINT8"}
@@ -180,8 +180,8 @@ def test_pictures_share_runs_whatever_door_they_come_through(oip, batches, coffe
         assert response.status_code == 200, response.text
         answer = response.json() if number % 3 == 0 else json.loads(response.json()["outputs"][0]["data"][0])
         assert answer["predictions"][0]["label"] == "espresso"
-    runs, pictures = (after - then for after, then in zip(batches("mobilenet_v2"), before, strict=True))
-    assert pictures == 48
+    runs, images = (after - then for after, then in zip(batches("mobilenet_v2"), before, strict=True))
+    assert images == 48
     assert runs < 48, "some of them must have been in one run"
 
 

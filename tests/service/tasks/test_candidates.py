@@ -1,11 +1,11 @@
-"""Candidates: the way of their boxes back into the picture."""
+"""Candidates: the way of their boxes back into the image."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.tasks.candidates import to_picture
+from service.tasks.candidates import to_image_pixels
 from zoo.card import Recipe
 from zoo.recipe import placement
 
@@ -22,5 +22,5 @@ def test_a_box_comes_back_where_it_was(width, height, resize, share):
     box[2], box[3] = max(share[0], share[1]) * width, max(share[2], share[3]) * height
     inside = box * np.tile([where.scale_x, where.scale_y], 2)
     inside = inside + np.tile([where.offset_x, where.offset_y], 2)
-    back = to_picture(inside[None].astype(np.float64), where)[0]
+    back = to_image_pixels(inside[None].astype(np.float64), where)[0]
     assert back == pytest.approx(box, abs=1e-6 * max(width, height))

@@ -36,7 +36,7 @@ def outputs(*candidates):
         ([(0, 0.9, 0, 0, 50, 50), (0, 0.8, 2, 2, 50, 50)], {"iou_threshold": 1.0}, [("cat", 0.9), ("cat", 0.8)]),
         ([(0, 0.9, 0, 0, 50, 50), (1, 0.8, 0, 0, 50, 50)], {"max_detections": 1}, [("cat", 0.9)]),
         ([(0, 0.9, 0, 0, 50, 50), (1, 0.8, 0, 0, 50, 50)], {"score_threshold": 0.85}, [("cat", 0.9)]),
-        # wholly outside the picture
+        # wholly outside the image
         ([(0, 0.9, -30, 0, -10, 50)], {}, []),
     ],
 )
@@ -50,6 +50,6 @@ def test_without_nms_owed_overlaps_stay():
     assert len(answer(candidates, 0, Card(nms=False), SQUARE, Options())) == 2
 
 
-def test_boxes_are_clipped_to_the_picture():
+def test_boxes_are_clipped_to_the_image():
     (prediction,) = answer(outputs((0, 0.9, -5, 20, 130, 70)), 0, Card(), SQUARE, Options())
     assert prediction.box == (0, 20, 100, 70)

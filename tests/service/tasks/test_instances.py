@@ -23,7 +23,7 @@ class Card(msgspec.Struct):
 
 
 def outputs(*candidates):
-    """Candidates as (class, score, box, coefficients), best first, the second picture of a batch."""
+    """Candidates as (class, score, box, coefficients), best first, the second image of a batch."""
     columns = (np.array(column, np.float32) for column in zip(*candidates, strict=True))
     classes, scores, boxes, coefficients = (np.stack([column, column]) for column in columns)
     halves = np.where(np.arange(40) < 20, 20, -20)
@@ -63,7 +63,7 @@ def found(candidates, size=(160, 160), card=None, **options):
             {"iou_threshold": 1},
             [("cat", 0.9, 0.25), ("cat", 0.8, 0.0)],
         ),
-        # partly outside: what lies in the picture is answered
+        # partly outside: what lies in the image is answered
         ([(1, 0.9, (-60, -60, 40, 40), ALL)], {}, [("dog", 0.9, 1 / 16)]),
         ([(1, 0.9, (-60, -60, 0, 40), ALL)], {}, []),
     ],
@@ -82,7 +82,7 @@ def test_without_nms_owed_overlaps_stay():
 @pytest.mark.parametrize("resize", ["letterbox", "stretch"])
 @pytest.mark.parametrize("coefficients", [LEFT, RIGHT, ALL])
 def test_a_mask_lies_in_its_box_and_in_its_half(size, resize, coefficients):
-    """The box goes over the letterbox's border; the mask ends at the picture, the box, and the middle."""
+    """The box goes over the letterbox's border; the mask ends at the image, the box, and the middle."""
     width, height = size
     (one,) = found([(0, 0.9, (32, -20, 120, 140), coefficients)], size, Card(Recipe(160, 160, resize)))
     mask = coco.decode(msgspec.to_builtins(one.mask))

@@ -1,4 +1,4 @@
-"""From class activation maps to boxes and heat maps: where they lie in the picture, whatever was cut or padded."""
+"""From class activation maps to boxes and heat maps: where they lie in the image, whatever was cut or padded."""
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ def test_a_flat_map_is_everywhere():
 
 
 def test_what_the_border_of_a_letterbox_shows_does_not_count():
-    activation = one_hot(0, 3)  # above the picture
+    activation = one_hot(0, 3)  # above the image
     activation[3, 5] = 1
     where = placement(RECIPES["letterbox"], 300, 100)
     heat = heat_of(activation, where, SIDE, SIDE)
@@ -83,7 +83,7 @@ def test_what_the_border_of_a_letterbox_shows_does_not_count():
     width=st.integers(1, 400),
     height=st.integers(1, 400),
 )
-def test_box_and_heat_lie_in_the_picture(activation, recipe, width, height):
+def test_box_and_heat_lie_in_the_image(activation, recipe, width, height):
     where = placement(recipe, width, height)
     heat = heat_of(activation, where, SIDE, SIDE)
     assert (heat.shape, heat.dtype) == ((SIDE, SIDE), np.uint8)

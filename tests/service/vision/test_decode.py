@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from service.errors import Reason, RequestError
-from service.vision.decode import Picture, decode, to_rgb
+from service.vision.decode import EncodedImage, decode, to_rgb
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow, about damaged files
 
@@ -36,9 +36,9 @@ FORMATS = {
 
 
 @pytest.fixture(scope="module")
-def small(picture):
+def small(open_image):
     """A photo of 160 x 107 pixels."""
-    return picture("flower").resize((160, 107))
+    return open_image("flower").resize((160, 107))
 
 
 @pytest.mark.parametrize(("form", "options"), FORMATS.values(), ids=FORMATS)
@@ -49,8 +49,8 @@ def test_pixels_are_pillows(small, encoded, form, options):
 
 @pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee", "rocket"])
 @pytest.mark.parametrize("options", [{"quality": 75}, {"quality": 95, "subsampling": 0}, {"progressive": True}])
-def test_jpegs_of_photos_are_pillows_to_the_bit(picture, encoded, name, options):
-    data = encoded(picture(name), "JPEG", **options)
+def test_jpegs_of_photos_are_pillows_to_the_bit(open_image, encoded, name, options):
+    data = encoded(open_image(name), "JPEG", **options)
     assert np.array_equal(decode(data), Image.open(io.BytesIO(data)))
 
 
@@ -133,7 +133,7 @@ def test_orientation_is_applied(small, encoded, form, orientation):
     exif[0x0112] = orientation
     data = encoded(small, form, exif=exif)
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-    header = Picture(data)
+    header = EncodedImage(data)
     assert (header.width, header.height) == upright.size == ((107, 160) if orientation >= 5 else (160, 107))
     assert np.array_equal(decode(data), upright.convert("RGB"))
     assert np.array_equal(header.image(), upright.convert("RGB"))
@@ -143,10 +143,10 @@ def test_orientation_is_applied(small, encoded, form, orientation):
 @pytest.mark.parametrize(
     ("at_least", "side"), [(None, 640), ((300, 200), 320), ((160, 100), 160), ((1, 1), 80), ((9999, 1), 640)]
 )
-def test_jpegs_are_decoded_smaller(picture, encoded, orientation, at_least, side):
+def test_jpegs_are_decoded_smaller(open_image, encoded, orientation, at_least, side):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encoded(picture("rocket"), "JPEG", exif=exif)  # 640 x 427
+    data = encoded(open_image("rocket"), "JPEG", exif=exif)  # 640 x 427
     if at_least and orientation == 6:
         at_least = at_least[::-1]
     pixels = decode(data, at_least=at_least)
@@ -170,7 +170,7 @@ def prefixes(data: bytes):
 
 @pytest.mark.parametrize(("form", "options"), FORMATS.values(), ids=FORMATS)
 def test_cut_off_files_are_refused_or_whole(small, encoded, form, options):
-    """No half picture passes for a whole one. (Some formats end in bytes that hold no pixels.)"""
+    """No half image passes for a whole one. (Some formats end in bytes that hold no pixels.)"""
     data = encoded(small, form, **options)
     whole, refused = decode(data), 0
     for length in prefixes(data):
@@ -183,15 +183,15 @@ def test_cut_off_files_are_refused_or_whole(small, encoded, form, options):
     assert refused > 0.75 * len(prefixes(data))
 
 
-def test_a_jpeg_cut_off_and_closed_again_is_refused(picture, encoded):
+def test_a_jpeg_cut_off_and_closed_again_is_refused(open_image, encoded):
     """Pillow alone would show the rest grey."""
-    data = encoded(picture("coffee"), "JPEG")
+    data = encoded(open_image("coffee"), "JPEG")
     with pytest.raises(RequestError, match="cut off or corrupt"):
         decode(data[: len(data) // 2] + b"\xff\xd9")
 
 
 def test_a_jpeg_with_bytes_too_many_is_read(small, encoded):
-    """As cameras write them: libjpeg warns, viewers show the picture."""
+    """As cameras write them: libjpeg warns, viewers show the image."""
     data = encoded(small, "JPEG")
     odd = data[:-2] + b"\0" * 16 + data[-2:]
     assert np.array_equal(decode(odd), decode(data))
@@ -262,7 +262,7 @@ def test_bombs_are_refused_by_their_header(encoded, tmp_path):
 import resource, time
 from pathlib import Path
 from service.errors import RequestError
-from service.vision.decode import Picture
+from service.vision.decode import EncodedImage
 pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else None
 if pages:
     limit = pages * resource.getpagesize() + (64 << 20)
@@ -270,7 +270,7 @@ if pages:
 for file in sorted(Path({str(tmp_path)!r}).iterdir()):
     start = time.perf_counter()
     try:
-        Picture(file.read_bytes())
+        EncodedImage(file.read_bytes())
     except RequestError as error:
         print(file.name, error.reason, time.perf_counter() - start < 0.5)
 """
@@ -321,8 +321,8 @@ def test_a_tiff_of_huge_tiles_is_refused():
     assert caught.value.reason is Reason.TOO_LARGE
 
 
-def test_threads_do_not_disturb_one_another(picture, encoded):
-    files = [encoded(picture(name), form) for name in ("flower", "china") for form in ("JPEG", "PNG", "WEBP")]
+def test_threads_do_not_disturb_one_another(open_image, encoded):
+    files = [encoded(open_image(name), form) for name in ("flower", "china") for form in ("JPEG", "PNG", "WEBP")]
     expected = [decode(data) for data in files]
     with ThreadPoolExecutor(8) as pool:
         for pixels, data in zip(pool.map(decode, files * 8), expected * 8, strict=True):

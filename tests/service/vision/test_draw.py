@@ -1,4 +1,4 @@
-"""Answers drawn into pictures: what is drawn, where, and that all of it stays inside."""
+"""Answers drawn into images: what is drawn, where, and that all of it stays inside."""
 
 import cv2
 import numpy as np
@@ -37,7 +37,7 @@ def heat(size: tuple[int, int]) -> Png:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("kind", ["classify", "localised", "detect", "segment", "instances", "nothing"])
 def test_any_size(encoded, size, kind):
-    """Small pictures are enlarged by a whole factor; nothing fails where there is no room."""
+    """Small images are enlarged by a whole factor; nothing fails where there is no room."""
     predictions = {
         "classify": CLASSES,
         "localised": [Classification(285, "Egyptian cat", 0.71, (0.0, 0.0, *map(float, size)), heat(size)), *CLASSES],
@@ -80,7 +80,7 @@ def test_any_name(encoded, label, kind):
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_a_box_lies_on_the_upright_picture(encoded, orientation):
+def test_a_box_lies_on_the_upright_image(encoded, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     size = (600, 800) if orientation == 6 else (800, 600)

@@ -18,14 +18,14 @@ def brand(main: bytes, *compatible: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("form", [form for form in READABLE if form is not Format.HEIF])
-def test_formats_are_told_by_content(picture, encoded, form):
-    assert sniff(encoded(picture("flower").resize((60, 40)), form)) is form
+def test_formats_are_told_by_content(open_image, encoded, form):
+    assert sniff(encoded(open_image("flower").resize((60, 40)), form)) is form
 
 
 @pytest.mark.parametrize("data", [b"a cat", b"BMW sells cars and more", b"\xff\xd8", b"R", b"<a/>", bytes(300)])
-def test_what_is_no_picture_is_refused(data):
+def test_what_is_no_image_is_refused(data):
     with pytest.raises(
-        RequestError, match=r"no picture of a known format: they begin with .* JPEG, PNG, WEBP"
+        RequestError, match=r"not an image of a known format: they begin with .* JPEG, PNG, WEBP"
     ) as caught:
         sniff(data)
     assert caught.value.reason is Reason.NOT_AN_IMAGE

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from service.errors import Reason, RequestError
-from service.vision.decode import Picture, decode
+from service.vision.decode import EncodedImage, decode
 from service.vision.formats import READABLE, Format
 from service.vision.heif import check_avif, still
 from tests.service.vision.attack_images import avif_of, exif_of_entries
@@ -19,10 +19,10 @@ pytestmark = pytest.mark.skipif(Format.AVIF not in READABLE, reason="this Pillow
 
 
 @pytest.fixture(scope="module")
-def avif(picture, encoded):
+def avif(open_image, encoded):
     """Encode a photo: `avif("RGB", ...)`."""
     return lambda mode="RGB", size=(60, 40), **options: encoded(
-        picture("flower").resize(size).convert(mode), "AVIF", **options
+        open_image("flower").resize(size).convert(mode), "AVIF", **options
     )
 
 
@@ -40,16 +40,16 @@ def test_orientation(avif, orientation):
     data = avif(exif=exif)
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     assert np.array_equal(decode(data), upright.convert("RGB"))
-    assert (Picture(data).width, Picture(data).height) == upright.size
+    assert (EncodedImage(data).width, EncodedImage(data).height) == upright.size
 
 
 def test_xmp_turns_nothing(avif):
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
-    assert Picture(avif(xmp=xmp)).height == 40
+    assert EncodedImage(avif(xmp=xmp)).height == 40
 
 
-def test_of_a_moving_one_the_still_image_counts(picture, encoded):
-    frames = [picture(name).resize((60, 40)) for name in ("flower", "china", "coffee")]
+def test_of_a_moving_one_the_still_image_counts(open_image, encoded):
+    frames = [open_image(name).resize((60, 40)) for name in ("flower", "china", "coffee")]
     data = encoded(frames[0], "AVIF", save_all=True, append_images=frames[1:])
     assert Image.open(io.BytesIO(data)).n_frames == 3
     assert Image.open(io.BytesIO(still(data))).n_frames == 1
@@ -125,10 +125,10 @@ def test_any_box_is_walked_over():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_heic_is_read_upright(picture, orientation):
+def test_heic_is_read_upright(open_image, orientation):
     """With the extra `heif`. Its library applies the container's own turns, which come before EXIF."""
     pillow_heif = pytest.importorskip("pillow_heif")
-    image = picture("flower").resize((96, 64))
+    image = open_image("flower").resize((96, 64))
     exif = Image.Exif()
     exif[0x112] = orientation
     data = io.BytesIO()
@@ -136,7 +136,7 @@ def test_heic_is_read_upright(picture, orientation):
     image.save(data, "HEIF", exif=exif.tobytes(), quality=95)
     image.getexif()[0x112] = orientation
     upright = ImageOps.exif_transpose(image)
-    header = Picture(data.getvalue())
+    header = EncodedImage(data.getvalue())
     assert (header.width, header.height) == upright.size
     assert np.abs(decode(data.getvalue()).astype(int) - np.asarray(upright)).mean() < 6
     with pytest.raises(RequestError, match="million pixels"):

@@ -33,7 +33,7 @@ def blurred(seed: int) -> np.ndarray:
 
 
 def box_of(share, width: int, height: int) -> tuple[float, ...]:
-    """A box of a picture, clipped to it."""
+    """A box of an image, clipped to it."""
     x, y = (sorted(np.clip(np.array(pair) * side, 0, side)) for pair, side in ((share[:2], width), (share[2:], height)))
     return (x[0], y[0], x[1], y[1])
 
@@ -124,7 +124,7 @@ framed = st.tuples(
 @settings(max_examples=400, deadline=None)
 @given(framed)
 def test_a_part_is_written_down_as_the_whole(case):
-    """Every form of a cut-out part is that of the whole picture's mask, and says the same again."""
+    """Every form of a cut-out part is that of the whole image's mask, and says the same again."""
     part, (left, top, right, bottom) = case
     whole = np.pad(part, ((top, bottom), (left, right)))
     frame = masks.Frame(left, top, whole.shape[1], whole.shape[0])

@@ -61,9 +61,9 @@ def test_any_bytes_have_a_header_or_are_refused(parts):
         assert 1 <= jpeg.read(b"\xff\xd8" + b"".join(parts)).orientation <= 8
 
 
-def test_metadata_is_cut_out(picture, encoded):
+def test_metadata_is_cut_out(open_image, encoded):
     """And nothing else: Pillow reads the same pixels without it."""
-    plain = encoded(picture("flower").convert("CMYK"), "JPEG")
+    plain = encoded(open_image("flower").convert("CMYK"), "JPEG")
     extra = jpeg_segment(0xE1, b"Exif\0\0") + jpeg_segment(0xFE, b"\xff\xda") + jpeg_segment(0xED, bytes(999))
     data = plain[:2] + extra + b"\xff" * 7 + plain[2:]
     assert jpeg.read(plain).without_metadata(plain) == plain
@@ -87,11 +87,11 @@ def test_scans_are_counted(kind):
         jpeg.read(many)
 
 
-def test_what_only_looks_like_a_scan_is_none(picture, encoded):
+def test_what_only_looks_like_a_scan_is_none(open_image, encoded):
     """In metadata, or behind the image's end, where cameras put whole videos."""
     exif = b"Exif\0\0" + b"\xff\xda\xff" * 500
     for options in ({"progressive": True}, {}):
-        data = encoded(picture("flower"), "JPEG", exif=exif, comment=b"\xff\xda" * 300, **options)
+        data = encoded(open_image("flower"), "JPEG", exif=exif, comment=b"\xff\xda" * 300, **options)
         jpeg.read(data + b"\xff\xda" * 1000)
 
 
@@ -116,9 +116,9 @@ def test_what_no_encoder_writes_is_refused(data, what):
     [(1, 0xC3), (1, 0xC5), (1, 0xC9), (1, 0xCB), (4, 12), (4, 16), (5, 0), (9, 255), (11, 0x44)],
     ids=["lossless", "hierarchical", "arithmetic", "lossless arithmetic", "12 bits", "16 bits", "DNL", "255", "4x4"],
 )
-def test_rare_kinds_are_refused_or_read(picture, encoded, place, value):
+def test_rare_kinds_are_refused_or_read(open_image, encoded, place, value):
     """The frame's header says so; the rest is an ordinary JPEG."""
-    data = bytearray(encoded(picture("flower"), "JPEG"))
+    data = bytearray(encoded(open_image("flower"), "JPEG"))
     frame = data.index(b"\xff\xc0")
     data[frame + place] = value
     if value == 0 and place == 5:

@@ -1,4 +1,4 @@
-"""Masks at the picture's size, their shares, and the forms they are written down in."""
+"""Masks at the image's size, their shares, and the forms they are written down in."""
 
 import base64
 import io
@@ -76,7 +76,7 @@ def test_every_form_says_the_same(recipe, size, form):
     mask = masks.class_mask(blobs(recipe.height, recipe.width), 8)
     found = masks.encode(mask, where, form)
     assert isinstance(found, {"rle": RunLength, "png": Png, "polygon": Polygons}[form])
-    whole = masks.to_picture(mask, where) >= 128
+    whole = masks.to_image_size(mask, where) >= 128
     back = masks.decode(found, *size)
     assert whole.shape == back.shape == size[::-1]
     if form == "polygon":
@@ -97,7 +97,7 @@ def test_shares_are_those_of_the_masks(recipe, size):
     for class_id, share in shares:
         mask = masks.class_mask(classes, class_id)
         assert share == pytest.approx(masks.area(mask, where))
-        assert share == pytest.approx((masks.to_picture(mask, where) >= 128).mean(), abs=0.01)
+        assert share == pytest.approx((masks.to_image_size(mask, where) >= 128).mean(), abs=0.01)
 
 
 def test_the_background_and_the_border_of_a_letterbox_are_no_class():
@@ -111,7 +111,7 @@ def test_the_background_and_the_border_of_a_letterbox_are_no_class():
 
 def test_a_crop_covers_only_what_it_shows():
     where = placement(RECIPES["crop"], 320, 320)  # 160 x 160, of which 160 x 120 are cut out
-    whole = masks.to_picture(np.full((120, 160), 255, np.uint8), where)
+    whole = masks.to_image_size(np.full((120, 160), 255, np.uint8), where)
     assert masks.area(np.full((120, 160), 255, np.uint8), where) == 0.75
     assert (whole[40:280] == 255).all()
     assert (whole[:40] == 0).all()
@@ -121,11 +121,11 @@ def test_a_crop_covers_only_what_it_shows():
 @EVERY_RECIPE
 @pytest.mark.parametrize("size", [(640, 480), (480, 640), (2000, 900)])
 def test_an_object_comes_back_where_it_was(recipe, size):
-    """A rectangle of the input, mapped back, covers the same pixels of the picture as its corners do."""
+    """A rectangle of the input, mapped back, covers the same pixels of the image as its corners do."""
     where = placement(recipe, *size)
     mask = np.zeros((recipe.height, recipe.width), np.uint8)
     mask[50:90, 60:110] = 255
-    rows, columns = np.nonzero(masks.to_picture(mask, where) >= 128)
+    rows, columns = np.nonzero(masks.to_image_size(mask, where) >= 128)
     left, right = ((x - where.offset_x) / where.scale_x for x in (60, 110))
     top, bottom = ((y - where.offset_y) / where.scale_y for y in (50, 90))
     found = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
@@ -135,7 +135,7 @@ def test_an_object_comes_back_where_it_was(recipe, size):
 def test_classes_that_exclude_one_another_still_do():
     where = placement(RECIPES["stretch"], 1237, 911)
     classes = np.random.default_rng(0).integers(0, 4, (120, 160)).astype(np.uint8)
-    covered = sum((masks.to_picture(masks.class_mask(classes, i), where) >= 128).astype(int) for i in range(4))
+    covered = sum((masks.to_image_size(masks.class_mask(classes, i), where) >= 128).astype(int) for i in range(4))
     assert covered.max() == 1
 
 
@@ -143,7 +143,7 @@ def test_opacity_is_kept_where_it_is_asked_for():
     where = placement(RECIPES["stretch"], 320, 240)
     alpha = np.tile(np.linspace(0, 255, 160).astype(np.uint8), (120, 1))
     soft, hard = (masks.decode(masks.encode(alpha, where, "png", soft=way), 320, 240) for way in (True, False))
-    assert np.array_equal(soft, masks.to_picture(alpha, where))
+    assert np.array_equal(soft, masks.to_image_size(alpha, where))
     assert set(np.unique(hard)) == {0, 255}
     assert np.array_equal(hard > 0, soft >= 128)
     assert np.array_equal(decoded(masks.encode(alpha, where, "rle")) > 0, soft >= 128)

@@ -27,7 +27,7 @@ def read_back(polygons, height: int, width: int) -> np.ndarray:
     return coco.decode(coco.merge(coco.frPyObjects(polygons, height, width)))
 
 
-def picture(*rows: str) -> np.ndarray:
+def mask_of(*rows: str) -> np.ndarray:
     return np.array([[255 * (pixel == "#") for pixel in row] for row in rows], np.uint8)
 
 
@@ -77,14 +77,14 @@ def test_what_has_straight_edges_comes_back_exactly(rectangles, scale):
 @pytest.mark.parametrize(
     ("mask", "points", "covers"),
     [
-        (picture("#"), 4, 1),
-        (picture("##", "##"), 4, 4),
-        (picture("#####"), 4, 5),
-        (picture("#", "#", "#"), 4, 3),
-        (picture("....", ".##.", ".##.", "...."), 4, 4),
-        (picture("###", "#.#", "###"), 10, 8),  # round the hole, with a line there and back
-        (picture("#####", "#.#.#", "#####"), 16, 13),
-        (picture("######", "#....#", "#.##.#", "#....#", "######"), 10, 20),
+        (mask_of("#"), 4, 1),
+        (mask_of("##", "##"), 4, 4),
+        (mask_of("#####"), 4, 5),
+        (mask_of("#", "#", "#"), 4, 3),
+        (mask_of("....", ".##.", ".##.", "...."), 4, 4),
+        (mask_of("###", "#.#", "###"), 10, 8),  # round the hole, with a line there and back
+        (mask_of("#####", "#.#.#", "#####"), 16, 13),
+        (mask_of("######", "#....#", "#.##.#", "#....#", "######"), 10, 20),
     ],
 )
 def test_small_objects_are_exact(mask, points, covers):
@@ -98,12 +98,12 @@ def test_small_objects_are_exact(mask, points, covers):
 @pytest.mark.parametrize(
     "mask",
     [
-        picture("#..", ".#.", "..#"),
-        picture("#....", ".#...", "..#..", "...#.", "....#"),
-        picture(".#.", "###", ".#."),
-        picture("#.#", ".#.", "#.#"),
-        picture("##...", "..##.", "....#"),
-        picture("#..", "##.", "###"),
+        mask_of("#..", ".#.", "..#"),
+        mask_of("#....", ".#...", "..#..", "...#.", "....#"),
+        mask_of(".#.", "###", ".#."),
+        mask_of("#.#", ".#.", "#.#"),
+        mask_of("##...", "..##.", "....#"),
+        mask_of("#..", "##.", "###"),
         np.eye(50, dtype=np.uint8) * 255,
     ],
 )

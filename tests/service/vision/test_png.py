@@ -29,23 +29,23 @@ METADATA = {
 
 
 @pytest.fixture(scope="module")
-def image(picture):
-    return picture("flower").resize((60, 40))
+def small(open_image):
+    return open_image("flower").resize((60, 40))
 
 
 @pytest.mark.parametrize("place", [33, -12], ids=["in front of the pixels", "behind them"])
 @pytest.mark.parametrize("wrong", [False, True], ids=["intact", "wrong checksum"])
 @pytest.mark.parametrize("name", METADATA)
-def test_metadata_decides_nothing(image, name, wrong, place):
+def test_metadata_decides_nothing(small, name, wrong, place):
     added = METADATA[name]
     if wrong:
         added = added[:-1] + bytes([added[-1] ^ 1])
-    assert np.array_equal(decode(png_with(added, at=place, image=image)), image)
+    assert np.array_equal(decode(png_with(added, at=place, image=small)), small)
 
 
-def test_a_palette_of_wrong_transparency_is_opaque(image):
+def test_a_palette_of_wrong_transparency_is_opaque(small):
     """As if its chunk were not there."""
-    few = image.quantize(16)
+    few = small.quantize(16)
     data = png_with(chunk(b"tRNS", bytes(16), wrong=True), at=encoded(few, "PNG").index(b"IDAT") - 4, image=few)
     assert np.array_equal(decode(data), few.convert("RGB"))
     assert (decode(data.replace(chunk(b"tRNS", bytes(16), wrong=True), chunk(b"tRNS", bytes(16)))) == 255).all()
@@ -55,10 +55,10 @@ def rows(image: Image.Image) -> bytes:
     return b"".join(b"\0" + row.tobytes() for row in np.asarray(image))
 
 
-def test_pixels_in_many_chunks(image):
-    packed = zlib.compress(rows(image))
+def test_pixels_in_many_chunks(small):
+    packed = zlib.compress(rows(small))
     parts = [b"", *(packed[i : i + 1] for i in range(len(packed))), b""]
-    assert np.array_equal(decode(png_of(60, 40, parts)), image)
+    assert np.array_equal(decode(png_of(60, 40, parts)), small)
 
 
 def damage(data: bytes, kind: bytes, how: str) -> bytes:
@@ -78,8 +78,8 @@ def damage(data: bytes, kind: bytes, how: str) -> bytes:
     [(kind, how) for kind in (b"IHDR", b"IDAT") for how in ("garbage", "short", "checksum")] + [(b"PLTE", "checksum")],
 )
 @pytest.mark.parametrize("metadata", [b"", METADATA["1.5 MB of text"]], ids=["", "with text"])
-def test_what_pixels_depend_on_is_strict(image, kind, how, metadata):
-    data = damage(png_with(metadata, image=image.quantize(64)), kind, how)
+def test_what_pixels_depend_on_is_strict(small, kind, how, metadata):
+    data = damage(png_with(metadata, image=small.quantize(64)), kind, how)
     with pytest.raises(RequestError) as caught:
         decode(data)
     assert caught.value.reason in (Reason.UNDECODABLE, Reason.TOO_LARGE)

@@ -34,9 +34,9 @@ MODES = ["RGB", "L", "YCbCr", "CMYK", "RGBA", "LA", "P", "1", "I;16"]
     [(compression, mode) for compression in COMPRESSIONS for mode in MODES[: 4 if compression == "jpeg" else None]],
 )
 @pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_pixels_are_pillows(picture, encoded, mode, compression, orientation):
+def test_pixels_are_pillows(open_image, encoded, mode, compression, orientation):
     """As they were when Pillow read the whole file."""
-    small = picture("flower").resize((61, 40))
+    small = open_image("flower").resize((61, 40))
     image = small.quantize(40) if mode == "P" else small.convert("L" if mode == "I;16" else mode)
     if mode == "I;16":
         image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)

@@ -49,8 +49,8 @@ def test_xmp_turns_nothing():
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 @pytest.mark.parametrize("options", [{"quality": 80}, {"lossless": True, "method": 0}])
-def test_of_a_moving_one_the_first_frame_counts(picture, encoded, mode, options):
-    frames = [picture(name).resize((60, 40)).convert(mode) for name in ("flower", "china", "coffee")]
+def test_of_a_moving_one_the_first_frame_counts(open_image, encoded, mode, options):
+    frames = [open_image(name).resize((60, 40)).convert(mode) for name in ("flower", "china", "coffee")]
     data = encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], exif=b"Exif\0\0", **options)
     assert len(webp.read(data).pixels) < len(data) / 2
     assert np.array_equal(decode(data), Image.open(io.BytesIO(data)).convert("RGB"))
@@ -60,10 +60,10 @@ def test_of_a_moving_one_the_first_frame_counts(picture, encoded, mode, options)
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 @pytest.mark.parametrize("alpha", [0, 1])
 @pytest.mark.parametrize("place", [(0, 0), (4, 8)])
-def test_a_frame_lies_on_its_canvas(picture, mode, alpha, place, options):
+def test_a_frame_lies_on_its_canvas(open_image, mode, alpha, place, options):
     if mode == "RGBA" and not alpha:
         return  # no encoder forgets to say so
-    image = picture("flower").resize((30, 20)).convert(mode)
+    image = open_image("flower").resize((30, 20)).convert(mode)
     if mode == "RGBA":
         image.putalpha(Image.linear_gradient("L").resize((30, 20)))
     data = webp_frames(image, 2, canvas=(40, 30), at=place, alpha=alpha, **options)
@@ -73,16 +73,16 @@ def test_a_frame_lies_on_its_canvas(picture, mode, alpha, place, options):
     assert np.array_equal(decode(data), expected)
 
 
-def test_a_frame_beyond_its_canvas_is_refused(picture):
+def test_a_frame_beyond_its_canvas_is_refused(open_image):
     for at, reason in (((20, 0), Reason.UNDECODABLE), ((0, 0), Reason.TOO_LARGE)):
-        data = webp_frames(picture("flower").resize((30, 20)), canvas=(40, 30), at=at)
+        data = webp_frames(open_image("flower").resize((30, 20)), canvas=(40, 30), at=at)
         with pytest.raises(RequestError) as caught:
             decode(data, max_pixels=1200 if at[0] else 1199)
         assert caught.value.reason is reason
 
 
-def test_transparency_is_laid_over_white(picture, encoded):
-    image = picture("flower").resize((60, 40))
+def test_transparency_is_laid_over_white(open_image, encoded):
+    image = open_image("flower").resize((60, 40))
     image.putalpha(Image.linear_gradient("L").resize((60, 40)))
     data = encoded(image, "WEBP")
     seen = Image.open(io.BytesIO(data))

@@ -78,7 +78,7 @@ def test_details_of_models_are_as_described(server, name):
 
 
 @pytest.mark.parametrize("kind", ["image/png", "image/jpeg"])
-def test_an_annotated_picture_is_described_too(server, photo, kind):
+def test_an_annotated_image_is_described_too(server, photo, kind):
     response = server.client.post("/v1/detect", content=photo("coffee"), headers={"accept": kind})
     assert response.headers["content-type"] == kind
     assert kind in DOCUMENT["paths"]["/v1/detect"]["post"]["responses"]["200"]["content"]

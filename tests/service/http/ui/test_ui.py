@@ -22,7 +22,7 @@ def ask(server, task: str, photo: Path, **query) -> dict:
 
 
 def pixels(page, points: list[tuple[float, ...]], size: dict) -> list[list[int]]:
-    """RGB of the canvas at points (x, y) in pixels of the picture; (x, y, 1, 0) is just right of it, and so on."""
+    """RGB of the canvas at points (x, y) in pixels of the image; (x, y, 1, 0) is just right of it, and so on."""
     return page.evaluate(
         """([points, size]) => {
             const canvas = document.getElementById("canvas"), {width, height} = canvas;
@@ -57,14 +57,14 @@ def variants(tmp_path):
     def make(kind: str) -> Path:
         if kind == "as it is":
             return COFFEE
-        picture = Image.open(COFFEE)
+        image = Image.open(COFFEE)
         path = tmp_path / "photo.jpg"
         if kind == "large":
-            picture.resize((4200, 2800)).save(path, quality=90)
+            image.resize((4200, 2800)).save(path, quality=90)
         else:
             exif = Image.Exif()
             exif[0x0112] = 6
-            picture.rotate(90, expand=True).save(path, quality=95, exif=exif)
+            image.rotate(90, expand=True).save(path, quality=95, exif=exif)
         return path
 
     return make
@@ -73,7 +73,7 @@ def variants(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "how"), [("as it is", "drop"), ("as it is", "paste"), ("large", "drop"), ("rotated", "drop")]
 )
-def test_the_boxes_of_a_dropped_picture_are_on_the_canvas(open_page, server, variants, kind, how):
+def test_the_boxes_of_a_dropped_image_are_on_the_canvas(open_page, server, variants, kind, how):
     photo = variants(kind)
     page = open_page("#yolov4_tiny")
     answered(page)
@@ -194,7 +194,7 @@ def test_a_model_that_comes_while_the_page_is_open_is_asked(open_page, models, t
         assert page.locator("#error").is_hidden()
 
 
-def test_a_picture_may_come_before_the_models(open_page):
+def test_an_image_may_come_before_the_models(open_page):
     page = open_page("#mobilenet_v2")
     drop(page, COFFEE)
     answered(page, COFFEE.name)
@@ -236,14 +236,14 @@ def test_an_error_is_said_in_the_servers_words(open_page, server, tmp_path):
     page = open_page("#yolov4_tiny", expect=["the server responded with a status of 4"])
     answered(page)
     text = tmp_path / "notes.txt"
-    text.write_text("no picture")
+    text.write_text("not an image")
     drop(page, text)
     page.locator("#error").wait_for()
     answer = server.client.post("/v1/detect", content=text.read_bytes(), headers={"Content-Type": "text/plain"})
     assert page.locator("#error").inner_text() == answer.json()["detail"]
     assert page.locator("#canvas").is_hidden()
     assert page.locator("#predictions li").count() == 0
-    page.locator("#strip button").nth(1).click()  # the next picture is none the worse
+    page.locator("#strip button").nth(1).click()  # the next image is none the worse
     answered(page)
     assert page.locator("#error").is_hidden()
 
@@ -280,7 +280,7 @@ def test_a_newer_question_cancels_the_one_under_way(open_page):
     assert page.locator("#strip [aria-current=true]").get_attribute("title") == names[2]
 
 
-def test_several_pictures_stand_in_a_row(open_page, models):
+def test_several_images_stand_in_a_row(open_page, models):
     page = open_page("#lenet5")
     answered(page)
     samples = page.locator("#strip button").count()

@@ -71,7 +71,7 @@ CASES = {
     ),
     "not json": (lambda jpeg: dict(content=b"{images:", headers=JSON), "/v1/classify", 400, "JSON"),
     "json of another form": (lambda jpeg: dict(content=b'{"image": "x"}', headers=JSON), "/v1/classify", 400, "images"),
-    "json without pictures": (lambda jpeg: dict(content=b'{"images": []}', headers=JSON), "/v1/classify", 400, "empty"),
+    "json without images": (lambda jpeg: dict(content=b'{"images": []}', headers=JSON), "/v1/classify", 400, "empty"),
     "not base64": (lambda jpeg: dict(content=b'{"images": ["?!"]}', headers=JSON), "/v1/classify", 400, "images[0]"),
     "deep json": (
         lambda jpeg: dict(content=b'{"x":' + b"[" * 8000 + b"]" * 8000 + b"}", headers=JSON),
@@ -182,7 +182,7 @@ def test_a_client_that_hangs_up_harms_nobody(server, jpeg, sent):
         time.sleep(0.1)
 
 
-def test_one_bad_picture_among_several_is_an_error_in_its_place(server, jpeg):
+def test_one_bad_image_among_several_is_an_error_in_its_place(server, jpeg):
     good = base64.b64encode(jpeg).decode()
     broken = base64.b64encode(jpeg[:1000]).decode()
     body = json.dumps({"images": [good, broken, "?!", good]})

@@ -1,4 +1,4 @@
-"""Where the best class is in the picture, through the running service, on real photos."""
+"""Where the best class is in the image, through the running service, on real photos."""
 
 import base64
 import io
@@ -26,13 +26,13 @@ def test_the_espresso_is_where_a_detector_sees_the_cup(server, photo, model):
     assert all(other.keys() == {"class_id", "label", "score"} for other in others)
 
 
-def test_a_cat_that_fills_the_picture(server, photo):
+def test_a_cat_that_fills_the_image(server, photo):
     best = ask(server, photo, "chelsea", localize="true")[0]
     width, height = Image.open(io.BytesIO(photo("chelsea"))).size
     assert iou(best["box"], (0, 0, width, height)) > 0.45  # the crop shows no more than 51 % of it
 
 
-def test_the_heat_map_is_a_picture_of_the_pictures_size(server, photo):
+def test_the_heat_map_has_the_size_of_the_image(server, photo):
     best = ask(server, photo, "coffee", model="mobilenet_v2", localize="true", heatmap="true")[0]
     heat = Image.open(io.BytesIO(base64.b64decode(best["heatmap"]["png"])))
     assert (heat.mode, heat.size) == ("L", (600, 400))
