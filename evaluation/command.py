@@ -177,7 +177,7 @@ def eval_(
         format=form,
         notes=notes,
         pixels="recorded" if recorded else server.pixels,
-        options=dict(dataset.judge.words) if dataset.judge and not settings else {},
+        options=dict(dataset.judge.options) if dataset.judge and not settings else {},
         pictures=len(examples) - len(problems),
         seconds=round(time.perf_counter() - began, 3),
         unreadable=problems,
@@ -243,17 +243,17 @@ def _show(report: Report) -> None:
     if report.changes:
         last = report.robustness[-1].setting
         rows = [[one.name, _answer(one.before), _answer(one.after)] for one in report.changes[:_SHOWN]]
-        print_(_table(["PHOTO", "BEFORE", f"AFTER {last.attack} {last.epsilon}"], rows, words=True))
+        print_(_table(["PHOTO", "BEFORE", f"AFTER {last.attack} {last.epsilon}"], rows, text=True))
     for problem in report.unreadable[:_SHOWN]:
         print_(f"not judged: {problem.name}: {problem.problem}")
     if len(report.unreadable) > _SHOWN:
         print_(f"and {len(report.unreadable) - _SHOWN:,} more were not judged")
 
 
-def _table(headings: list[str], rows: list[list[str]], *, words: bool = False) -> Table:
+def _table(headings: list[str], rows: list[list[str]], *, text: bool = False) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for i, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if i == 0 or words else "right")
+        table.add_column(heading, justify="left" if i == 0 or text else "right")
     for row in rows:
         table.add_row(*row)
     return table

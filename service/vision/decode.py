@@ -94,7 +94,7 @@ class EncodedImage:
                 )
                 return cast("Pixels", pixels)
             except ValueError as error:
-                if not any(words in str(error) for words in _HARMLESS):
+                if not any(warning in str(error) for warning in _HARMLESS):
                     raise self._broken(error) from error
             self._image = self._open(self._jpeg.without_metadata(self._data))
         try:

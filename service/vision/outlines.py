@@ -89,8 +89,8 @@ def _without_noise(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     mask = np.pad(mask, 1)
     for value, connectivity in ((255, 8), (0, 4)):
         part = (mask == value).view(np.uint8)
-        _, labels, facts, _ = cv2.connectedComponentsWithStats(part, connectivity=connectivity)
-        sizes = facts[:, cv2.CC_STAT_AREA]
+        _, labels, statistics, _ = cv2.connectedComponentsWithStats(part, connectivity=connectivity)
+        sizes = statistics[:, cv2.CC_STAT_AREA]
         sizes[0] = sizes[labels[0, 0]] = mask.size  # what is not of this value, and the outside
         small = np.zeros(len(sizes), np.bool_)
         small[np.argsort(-sizes, kind="stable")[MOST + 1 :]] = True
@@ -175,13 +175,13 @@ def _simplified(line: Points) -> Points:
 def _bridged(line: Points, holes: list[Points]) -> Points:
     """Lead an outline round its holes: from the point nearest to one round it, and back."""
     x, y = np.ascontiguousarray(line[:, 0]), np.ascontiguousarray(line[:, 1])
-    ways = []
+    detours = []
     for hole in holes:
         here = int(((x - hole[0, 0]) ** 2 + (y - hole[0, 1]) ** 2).argmin())
         there = int(((hole - line[here]) ** 2).sum(1).argmin())
-        ways.append((here, np.concatenate([hole[there:], hole[: there + 1], line[here : here + 1]])))
+        detours.append((here, np.concatenate([hole[there:], hole[: there + 1], line[here : here + 1]])))
     pieces, done = [], 0
-    for here, way in sorted(ways, key=lambda one: one[0]):
-        pieces += [line[done : here + 1], way]
+    for here, detour in sorted(detours, key=lambda one: one[0]):
+        pieces += [line[done : here + 1], detour]
         done = here + 1
     return np.concatenate([*pieces, line[done:]])

@@ -38,9 +38,9 @@ class Prometheus:
         self.url, self.dead = url, dead
         self.moment = None  # when the load ended; queries are about it
 
-    def ask(self, path: str, **words) -> dict:
-        response = self._client.get(path, params=words)
-        assert response.status_code == 200, (words, response.text)
+    def ask(self, path: str, **params) -> dict:
+        response = self._client.get(path, params=params)
+        assert response.status_code == 200, (params, response.text)
         return response.json()["data"]
 
     def query(self, expression: str) -> list[dict]:

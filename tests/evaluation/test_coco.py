@@ -15,7 +15,7 @@ from pycocotools import mask as coco
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from evaluation.average_precision import WORDS
+from evaluation.average_precision import OPTIONS
 from evaluation.coco import read_coco
 from evaluation.dataset import DataError
 from evaluation.run import judge_all
@@ -34,7 +34,7 @@ def truth(street, loaded):
         for i, path in enumerate(sorted(street.iterdir()), start=1):
             width, height = Image.open(path).size
             images.append({"id": i, "file_name": path.name, "width": width, "height": height, "licence": 0})
-            for found in predictor.predict(path.read_bytes(), model, WORDS).predictions:
+            for found in predictor.predict(path.read_bytes(), model, OPTIONS).predictions:
                 if found.score >= SURE:
                     category = names.setdefault(rename(found.label), len(names) + 17)
                     x0, y0, x1, y1 = found.box

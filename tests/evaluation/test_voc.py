@@ -14,7 +14,7 @@ def test_iou_by_hand():
     truth = np.array([[0, 0, 1, 1], [0, 255, 1, 2]], np.uint8)
     answer = np.array([[0, 1, 1, 1], [0, 2, 0, 0]], np.uint8)
     counts = confusion(truth, answer, 4)
-    assert counts.sum() == 7  # 255 is nobody's
+    assert counts.sum() == 7  # 255 means that no class is known
     judge = MeanIoU(["background", "a", "b", "c"])
     judge.add(counts)
     scores = judge.scores()

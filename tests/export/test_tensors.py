@@ -135,7 +135,7 @@ LOST = model_of(
 
 
 @pytest.mark.parametrize(
-    ("model", "sample", "changes", "words"),
+    ("model", "sample", "changes", "message"),
     [
         (doubled(1, 4), None, {}, "whose first dimension is not a free batch"),
         (doubled(), None, {}, "whose first dimension is not a free batch"),
@@ -154,8 +154,8 @@ LOST = model_of(
         ),
     ],
 )
-def test_what_is_not_published(card_of, store, model, sample, changes, words):
-    with pytest.raises(ExportError, match=words):
+def test_what_is_not_published(card_of, store, model, sample, changes, message):
+    with pytest.raises(ExportError, match=message):
         export_model(card_of(model, sample, **changes), store)
     assert store.entries() == []
 

@@ -1,4 +1,4 @@
-"""Models by name: cards of one's own, cards by path, and those that a library writes."""
+"""Models by name: your cards, cards by path, and those that a library writes."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ def run(*arguments: str) -> Result:
 
 @pytest.fixture
 def own(tmp_path, monkeypatch, models):
-    """A folder with one card of one's own, a copy of mobilenet_v2's under another name."""
+    """A folder with one of your cards, a copy of mobilenet_v2's under another name."""
     folder = tmp_path / "own"
     folder.mkdir()
     card = (ZOO / "mobilenet_v2.toml").read_text().replace('name = "mobilenet_v2"', 'name = "my_net"')

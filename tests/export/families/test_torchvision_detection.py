@@ -234,7 +234,7 @@ def test_as_torchvision_answers(name, side, tmp_path, make_images):
     check(model, run(model, x), candidates(raw, 1000), COCO)
 
 
-def test_labels_of_ones_own_follow_the_background(tmp_path, make_images):
+def test_your_labels_follow_the_background(tmp_path, make_images):
     labels = tmp_path / "labels.txt"
     labels.write_text("cat\ncup\nrocket\n")
     name = "ssdlite320_mobilenet_v3_large"

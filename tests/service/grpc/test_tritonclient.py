@@ -111,7 +111,7 @@ def test_a_stream_is_answered_in_order_and_outlives_a_refusal(triton, oip, tenso
 
 
 @pytest.mark.parametrize(
-    ("model", "name", "array", "parameters", "code", "words"),
+    ("model", "name", "array", "parameters", "code", "message"),
     [
         ("nothing", "x", noise(1, 2, 8), {}, "NOT_FOUND", "There is no model `nothing`"),
         ("gru", "y", noise(1, 2, 8), {}, "INVALID_ARGUMENT", "There is no input `y`; expected `x`"),
@@ -123,11 +123,11 @@ def test_a_stream_is_answered_in_order_and_outlives_a_refusal(triton, oip, tenso
         ("mobilenet_v2", "image", np.array([b"x"], object), {"top_k": 0}, "INVALID_ARGUMENT", "`top_k=0`: expected"),
     ],
 )
-def test_errors_say_what_was_wrong(client, tensor, model, name, array, parameters, code, words):
+def test_errors_say_what_was_wrong(client, tensor, model, name, array, parameters, code, message):
     with pytest.raises(InferenceServerException) as error:
         client.infer(model, [tensor(name, array)], parameters=parameters)
     assert error.value.status() == f"StatusCode.{code}"
-    assert words in error.value.message()
+    assert message in error.value.message()
 
 
 def test_timeout_and_priority(client, tensor):

@@ -44,7 +44,7 @@ def test_json_in_json_out_without_a_client(oip, run_alone):
 
 
 @pytest.mark.parametrize(
-    ("body", "headers", "status", "words"),
+    ("body", "headers", "status", "message"),
     [
         (b"{", {}, 400, "not JSON of a request"),
         (b"[" * 100_000, {}, 400, "not JSON of a request"),
@@ -84,11 +84,11 @@ def test_json_in_json_out_without_a_client(oip, run_alone):
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_is_refused(oip, body, headers, status, words):
+def test_what_is_refused(oip, body, headers, status, message):
     response = infer(oip, body, **headers)
     assert (response.status_code, response.headers["content-type"]) == (status, "application/json")
     assert list(response.json()) == ["error"]
-    assert words in response.json()["error"]
+    assert message in response.json()["error"]
 
 
 def test_an_id_of_quotation_marks(oip):
@@ -164,7 +164,7 @@ def test_images_share_runs_whatever_protocol_they_come_by(oip, batches, coffee, 
     packed = struct.pack("<I", len(coffee)) + coffee
     image = {"name": "image", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": len(packed)}}
     encoded = json.dumps({"inputs": [image]}).encode()
-    doors = [
+    requests = [
         ("/v1/classify?model=mobilenet_v2", coffee, {}),
         ("/v2/models/mobilenet_v2/infer", header + pixels.tobytes(), length),
         ("/v2/models/mobilenet_v2/infer", encoded + packed, {"Inference-Header-Content-Length": str(len(encoded))}),
@@ -172,7 +172,7 @@ def test_images_share_runs_whatever_protocol_they_come_by(oip, batches, coffee, 
 
     async def ask():
         async with httpx.AsyncClient(base_url=oip.url, timeout=60, trust_env=False) as client:
-            asked = (client.post(path, content=body, headers=headers) for path, body, headers in doors * 16)
+            asked = (client.post(path, content=body, headers=headers) for path, body, headers in requests * 16)
             return await asyncio.gather(*asked)
 
     before = batches("mobilenet_v2")

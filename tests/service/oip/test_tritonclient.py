@@ -154,7 +154,7 @@ def test_async_clients_of_several_shapes_at_once(oip, run_alone, together):
 
 
 @pytest.mark.parametrize(
-    ("model", "name", "array", "parameters", "status", "words"),
+    ("model", "name", "array", "parameters", "status", "message"),
     [
         ("nothing", "x", noise(1, 2, 8), {}, "404", "There is no model `nothing`"),
         ("gru", "y", noise(1, 2, 8), {}, "400", "There is no input `y`; expected `x`"),
@@ -169,11 +169,11 @@ def test_async_clients_of_several_shapes_at_once(oip, run_alone, together):
         ("mobilenet_v2", "image", np.array([b"x"], object), {"top_k": 0}, "400", "`top_k=0`: expected a whole number"),
     ],
 )
-def test_errors_say_what_was_wrong(client, model, name, array, parameters, status, words):
+def test_errors_say_what_was_wrong(client, model, name, array, parameters, status, message):
     with pytest.raises(InferenceServerException) as error:
         client.infer(model, [tensor(name, array)], parameters=parameters)
     assert error.value.status() == status
-    assert words in error.value.message()
+    assert message in error.value.message()
 
 
 def test_a_timeout_in_microseconds(client):

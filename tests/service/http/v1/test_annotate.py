@@ -110,12 +110,12 @@ def test_drawings_do_not_pile_up(models):
     result = Result("m", "1", "classify", ImageSize(28, 28), [Classification(7, "7", 1.0)])
     annotator = Annotator(Settings(max_queue=4))
 
-    async def crowd():
+    async def draw_all():
         drawings = [annotator.draw(digit, result, JPEG, perf_counter() + 30) for _ in range(6)]
         first = await asyncio.gather(*drawings, return_exceptions=True)
         return [*first, await annotator.draw(digit, result, JPEG, perf_counter() + 30)]
 
-    outcomes = asyncio.run(crowd())
+    outcomes = asyncio.run(draw_all())
     assert [type(outcome) for outcome in outcomes] == [bytes] * 4 + [RequestError] * 2 + [bytes]
     assert (outcomes[4].reason, outcomes[4].retry_after) == (Reason.QUEUE_FULL, 1)
 
@@ -125,7 +125,7 @@ def test_a_drawing_that_nobody_waits_for_counts_until_it_is_over(monkeypatch):
     annotator = Annotator(Settings(max_queue=1))
     monkeypatch.setattr(annotator, "_draw", lambda *_: release.wait(30))
 
-    async def crowd():
+    async def draw_all():
         ends = []
         for _ in range(2):
             try:
@@ -137,7 +137,7 @@ def test_a_drawing_that_nobody_waits_for_counts_until_it_is_over(monkeypatch):
             await asyncio.sleep(0.001)
         return ends
 
-    assert asyncio.run(crowd()) == [Reason.DEADLINE, Reason.QUEUE_FULL]
+    assert asyncio.run(draw_all()) == [Reason.DEADLINE, Reason.QUEUE_FULL]
 
 
 def test_the_deadline_holds_for_the_drawing():

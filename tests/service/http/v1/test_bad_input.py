@@ -1,6 +1,6 @@
 """Everything that can be wrong with a request, posted to the running service.
 
-It answers with the right status and with words that help, and still answers afterwards.
+It answers with the right status and with a message that helps, and still answers afterwards.
 """
 
 import base64
@@ -62,7 +62,7 @@ CASES = {
     "top_k": (lambda jpeg: dict(content=jpeg, headers=IMAGE), "/v1/classify?top_k=-1", 422, "from 1 to 1000"),
     "nan": (lambda jpeg: dict(content=jpeg, headers=IMAGE), "/v1/detect?score_threshold=nan", 422, "from 0 to 1"),
     "mask": (lambda jpeg: dict(content=jpeg, headers=IMAGE), "/v1/segment?mask=bmp", 422, "polygon"),
-    "option of nobody": (lambda jpeg: dict(content=jpeg, headers=IMAGE), "/v1/classify?k=3", 422, "`top_k`"),
+    "unknown option": (lambda jpeg: dict(content=jpeg, headers=IMAGE), "/v1/classify?k=3", 422, "`top_k`"),
     "timeout": (
         lambda jpeg: dict(content=jpeg, headers=IMAGE | {"x-request-timeout-ms": "-3"}),
         "/v1/classify",
@@ -107,13 +107,13 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input(server, jpeg, case):
-    request, path, status, words = CASES[case]
+    request, path, status, message = CASES[case]
     response = server.client.post(path, **request(jpeg)) if request else server.client.get(path)
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     body = response.json()
     assert body["status"] == status
-    assert words in body["detail"]
+    assert message in body["detail"]
     assert len(response.content) < 1000
     assert (
         server.client.post("/v1/classify", content=jpeg, headers=IMAGE).json()["predictions"][0]["label"] == "espresso"

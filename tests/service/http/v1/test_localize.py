@@ -10,8 +10,8 @@ from PIL import Image
 from service.models.selftest import iou
 
 
-def ask(server, photo, name, **words):
-    response = server.client.post("/v1/classify", params=words, content=photo(name))
+def ask(server, photo, name, **options):
+    response = server.client.post("/v1/classify", params=options, content=photo(name))
     assert response.status_code == 200, response.text
     return response.json()["predictions"]
 
@@ -57,9 +57,9 @@ def test_nothing_changes_for_who_does_not_ask(server, photo):
     assert refused == plain
 
 
-@pytest.mark.parametrize("words", [{"localize": "true"}, {"heatmap": "true"}])
-def test_who_cannot_says_who_can(server, photo, words):
-    response = server.client.post("/v1/classify", params={"model": "lenet5"} | words, content=photo("digit_7"))
+@pytest.mark.parametrize("options", [{"localize": "true"}, {"heatmap": "true"}])
+def test_who_cannot_says_who_can(server, photo, options):
+    response = server.client.post("/v1/classify", params={"model": "lenet5"} | options, content=photo("digit_7"))
     assert (response.status_code, response.json()["reason"]) == (422, "bad_option")
     detail = response.json()["detail"]
     assert detail.startswith("`lenet5` cannot say where it looked")
