@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from service.vision.decode import Pixels, to_rgb
+from service.vision.colours import to_rgb
+from service.vision.decode import Pixels
 from service.vision.geometry import Span
 
 try:

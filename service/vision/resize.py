@@ -7,8 +7,9 @@ the time. `loadtests/decode_recipes.py` measures what it, and what ways that are
 import numpy as np
 
 from service.vision import resample
-from service.vision.decode import MAX_PIXELS, EncodedImage, Pixels
+from service.vision.decode import EncodedImage, Pixels
 from service.vision.geometry import view
+from service.vision.size import MAX_PIXELS
 from zoo.card import Recipe
 from zoo.recipe import Placement, apply_exact, placement, scaled_size
 

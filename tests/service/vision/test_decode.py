@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from service.errors import Reason, RequestError
-from service.vision.decode import EncodedImage, decode, to_rgb
+from service.vision.decode import EncodedImage, decode
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow, about damaged files
 
@@ -91,13 +91,6 @@ def test_numbers_that_are_no_colours_are_refused(small, kind):
     with pytest.raises(RequestError, match="32-bit") as caught:
         decode(data.tobytes())
     assert caught.value.reason is Reason.NOT_AN_IMAGE
-
-
-def test_colours_that_cannot_be_converted_are_refused():
-    image = Image.new("P", (8, 8))
-    image.info["transparency"] = "half"
-    with pytest.raises(RequestError, match="mode P"):
-        to_rgb(image)
 
 
 def test_transparency_is_laid_over_white(small, encoded):
