@@ -166,7 +166,7 @@ class EncodedImage:
                 return self._image.size, 1  # libheif returns the image upright
             case Format.BMP:
                 if bmp.run_lengths(data):
-                    self._data, self._palette = bmp.of_numbers(data)
+                    self._data, self._palette = bmp.split_palette(data)
                     return bmp.size(data), 1
                 self._image = self._open(data, max(_BLOCK, bmp.row(data)))
                 return self._image.size, 1

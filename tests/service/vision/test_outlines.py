@@ -134,15 +134,15 @@ def test_a_smooth_outline_has_few_points_and_no_bias():
     assert (read_back([line.ravel().tolist()], 1200, 1600) != (mask > 0)).sum() < 600  # of 2,700 along the edge
 
 
-def test_specks_are_left_out_but_never_everything():
+def test_small_parts_are_left_out_but_never_everything():
     mask = np.zeros((60, 60), np.uint8)
     mask[5:35, 5:35] = mask[50:53, 50:53] = 255
     mask[10:12, 10:12] = 0  # a small hole
     mask[20:25, 20:25] = 0  # and one that is not
     assert [area(line) for line in outlines(mask)] == [900 - 4 - 25, 9]
-    assert [area(line) for line in outlines(mask, speck=10.0)] == [900 - 25]
+    assert [area(line) for line in outlines(mask, min_area=10.0)] == [900 - 25]
     mask[5:35, 5:35] = 0
-    assert [area(line) for line in outlines(mask, speck=10.0)] == [9]
+    assert [area(line) for line in outlines(mask, min_area=10.0)] == [9]
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
