@@ -31,8 +31,8 @@ def unsupported_reason(options: Options, card: ServedCard) -> str | None:
     if not (options.localize or options.heatmap) or any(output.name == "activation" for output in card.outputs):
         return None
     return (
-        f"`{card.name}` cannot say where it looked: `localize` and `heatmap` need a network that ends in global "
-        "average pooling, and at most one layer after it."
+        f"`{card.name}` does not support `localize` and `heatmap`: they need a network that ends in global average "
+        "pooling and at most one layer after it."
     )
 
 

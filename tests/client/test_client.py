@@ -124,7 +124,7 @@ def test_a_folder_with_its_progress(client, server, photo, tmp_path):
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_leaving_off_early_is_no_trouble(server, photo):
+def test_results_need_not_be_read_to_the_end(server, photo):
     with Client(server.url) as asked:
         outcomes = asked.predict_many("classify", [photo("coffee")] * 500, top_k=1)
         assert isinstance(next(outcomes), Result)

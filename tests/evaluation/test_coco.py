@@ -46,7 +46,7 @@ def judged(loaded, folder, file):
     return {one.name: one.value for one in scores.measures}, scores, dataset
 
 
-def test_the_models_own_answers_are_perfect(street, loaded, truth):
+def test_the_models_own_answers_have_an_ap_of_one(street, loaded, truth):
     measures, scores, _ = judged(loaded, street, truth())
     assert [measures[name] for name in ("AP", "AP50", "AP75", "AR")] == pytest.approx([1.0] * 4)
     assert {"cup", "cat"} <= {one.label for one in scores.per_class}
@@ -57,7 +57,7 @@ def test_the_models_own_answers_are_perfect(street, loaded, truth):
     ("shift", "ap"),
     [(0.15, 0.5), (0.5, 0.0)],  # IoU (1 - s) / (1 + s): .739 passes 5 of the 10 thresholds, .333 none
 )
-def test_boxes_that_lie_elsewhere_cost_ap(street, loaded, truth, shift, ap):
+def test_shifted_boxes_lower_the_ap(street, loaded, truth, shift, ap):
     measures, _, _ = judged(loaded, street, truth(shift))
     # A weak answer beside a sure one may lie better by chance.
     assert measures["AP"] == pytest.approx(ap, abs=0.05)
@@ -65,7 +65,7 @@ def test_boxes_that_lie_elsewhere_cost_ap(street, loaded, truth, shift, ap):
     assert measures["AP75"] < 0.4
 
 
-def test_categories_that_the_model_lacks_are_told(street, loaded, truth):
+def test_categories_that_the_model_lacks_are_noted(street, loaded, truth):
     file = truth(rename=lambda label: "saucer" if label == "cup" else label)
     measures, _, dataset = judged(loaded, street, file)
     assert dataset.notes[-1] == "left out, since the model does not know them: saucer"
@@ -74,7 +74,7 @@ def test_categories_that_the_model_lacks_are_told(street, loaded, truth):
         judged(loaded, street, truth(rename="my {}".format))
 
 
-def test_a_file_that_is_not_cocos(street, loaded, tmp_path):
+def test_a_file_in_another_format_is_refused(street, loaded, tmp_path):
     (tmp_path / "x.json").write_text('{"images": []}')
     with pytest.raises(DataError, match=r"x\.json is no COCO file of instances: .*categories"):
         read_coco(street, tmp_path / "x.json", loaded("yolov4_tiny").model.card)

@@ -59,7 +59,7 @@ RIGHT = {
 
 @pytest.mark.parametrize("task", ["detect", "segment"])
 @pytest.mark.parametrize("changes", RIGHT.values(), ids=RIGHT)
-def test_perfect_answers_have_an_ap_of_one_whatever_the_file_leaves_open(judge, task, changes):
+def test_perfect_answers_have_an_ap_of_one_for_every_valid_file(judge, task, changes):
     measures, scores, dataset = judge(truth_file(**changes), task)
     assert {name: measures[name] for name in measures if name.endswith(("AP", "AR"))} == dict.fromkeys(
         ("AP", "AR") if task == "detect" else ("mask AP", "mask AR", "box AP", "box AR"), pytest.approx(1.0)
@@ -69,7 +69,7 @@ def test_perfect_answers_have_an_ap_of_one_whatever_the_file_leaves_open(judge, 
 
 
 @pytest.mark.parametrize("task", ["detect", "segment"])
-def test_a_missing_answer_costs_what_it_should(judge, task):
+def test_a_missing_answer_lowers_the_ap(judge, task):
     for ids in (lambda i, one: {"id": i}, lambda i, one: {"id": 0}):
         measures, _, _ = judge(truth_file(annotations=ids), task, answers={"cat": BOXES["cat"]})
         assert next(iter(measures.values())) == pytest.approx(0.5)
@@ -87,7 +87,7 @@ def test_a_missing_answer_costs_what_it_should(judge, task):
         ({"segmentation": [[1, 1, 5, 5]]}, "segment", None),  # covers nothing
     ],
 )
-def test_what_cannot_or_need_not_be_found_costs_nothing(judge, change, task, note):
+def test_ignored_annotations_do_not_lower_the_ap(judge, change, task, note):
     file = truth_file(annotations=lambda i, one: change if i % 2 else {})
     measures, scores, dataset = judge(file, task, answers={"cat": BOXES["cat"]})
     assert next(iter(measures.values())) == pytest.approx(1.0)
@@ -95,7 +95,7 @@ def test_what_cannot_or_need_not_be_found_costs_nothing(judge, change, task, not
     assert dataset.notes[1:] == ((f"2 {note}{dataset.notes[1].partition(note)[2]}",) if note else ())
 
 
-def test_boxes_that_reach_out_of_their_images_are_told(judge):
+def test_boxes_outside_of_their_images_are_noted(judge):
     file = truth_file(annotations=lambda i, one: {"bbox": [15, 15, 25, 25] if i == 0 else one["bbox"]})
     assert "1 boxes reach out of their images: `bbox` is [x, y, width, height]" in judge(file)[2].notes[-1]
 
@@ -157,19 +157,19 @@ def test_categories_of_one_name_are_one_class(judge):
         ({"images": lambda i, one: {"file_name": 1}}, "detect", "is no COCO file of instances"),
     ],
 )
-def test_what_contradicts_itself_is_refused(judge, changes, task, message):
+def test_inconsistent_files_are_refused(judge, changes, task, message):
     with pytest.raises(DataError, match=message):
         judge(truth_file(**changes), task)
 
 
-def test_a_byte_order_mark_is_no_fault(judge, tmp_path, loaded):
+def test_a_byte_order_mark_is_accepted(judge, tmp_path, loaded):
     judge(truth_file())
     path = tmp_path / "instances.json"
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert len(read_coco(tmp_path, path, loaded("yolov4_tiny").model.card).examples) == 2
 
 
-def test_masks_are_judged_beside_boxes(judge):
+def test_masks_and_boxes_are_scored_separately(judge):
     """A square of 10 x 10: found in its whole, then its left half in the right box."""
     file = truth_file(annotations=lambda i, one: {"category_id": 7, "bbox": BOXES["cat"]})
     file["annotations"] = file["annotations"][::2]
@@ -182,10 +182,10 @@ def test_masks_are_judged_beside_boxes(judge):
     assert measures["box AP"] == pytest.approx(1.0)
 
 
-def test_nothing_found_is_no_ap(judge):
+def test_the_ap_without_answers_is_zero(judge):
     assert judge(truth_file(), answers={})[0]["AP"] == 0.0
 
 
-def test_sizes_may_be_missing_but_not_wrong(judge):
+def test_wrong_image_sizes_are_refused(judge):
     with pytest.raises(DataError, match="of 20 x 20 pixels, the image has 20 x 40, turned as its EXIF says"):
         judge(truth_file(), sizes={2: (20, 40)})

@@ -17,8 +17,8 @@ from service.results import Detection, ImageSize, Instance, Result, RunLength
 
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
 @pytest.mark.parametrize("seed", range(4))
-def test_right_files_are_judged_as_pycocotools_judges_them(loaded, tmp_path, kind, seed):
-    """Random truth, crowds among it, and random answers: every figure is that of pycocotools on the file itself."""
+def test_scores_equal_those_of_pycocotools(loaded, tmp_path, kind, seed):
+    """Random annotations, some of them crowds, and random answers."""
     random = np.random.default_rng(seed)
     names, side = ("person", "cat", "dog"), 200
 

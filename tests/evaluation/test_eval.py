@@ -67,7 +67,7 @@ def test_a_folder_per_class_with_a_broken_image(run, imagenet):
         (["efficientnet", "DATA"], "efficientnet"),
     ],
 )
-def test_what_cannot_be_judged_is_said(run, imagenet, arguments, message):
+def test_the_error_says_why_data_cannot_be_evaluated(run, imagenet, arguments, message):
     folder = imagenet(imagenet_00_243="felines")
     done = run(*(argument.replace("DATA", str(folder)) for argument in arguments), code=2 if "photos" in message else 1)
     assert message in " ".join(done.stderr.split())
@@ -117,7 +117,7 @@ def test_without_torch_an_attack_says_what_to_install(monkeypatch, loaded):
         load_attack("fgsm", loaded("lenet5").model.card)
 
 
-def test_a_limit_is_spread_over_the_whole():
+def test_a_limited_sample_is_spread_over_the_dataset():
     assert spread(range(10), 4) == [0, 2, 5, 7]
     assert spread(range(3), 5) == range(3)
 

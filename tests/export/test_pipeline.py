@@ -30,7 +30,7 @@ def ask(folder, card, photo: str) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", DEFAULT)
-def test_a_published_folder_keeps_its_promises(models, name):
+def test_a_published_folder_answers_as_its_card_says(models, name):
     """The folders that `make models` published: outputs as described, parity within bounds, answers as golden."""
     card = Store(models).verify(name, catalog.find(name).version)
     assert card.parity.batches == (1, 3, 8)

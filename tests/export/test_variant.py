@@ -125,7 +125,7 @@ def test_a_variant_is_shown_with_what_it_keeps(store, cli):
     assert "keeps 100.0% of lenet5's sure answers on" in shown
 
 
-def test_a_variant_that_strays_is_not_published(store):
+def test_a_variant_with_other_answers_is_not_published(store):
     strict = msgspec.structs.replace(catalog.find("mobilenet_v2"), bound=Bound(agreement=1.0, shift=1e-6))
     with pytest.raises(ExportError, match=r"in int8 it keeps \d.*shifts them by 0\.\d+; the card's bound is 100.0%"):
         export_variant(strict, "int8", store)

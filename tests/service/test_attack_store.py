@@ -91,7 +91,7 @@ def replace_with_strange(store: Path) -> list[str]:
 
 
 @pytest.mark.timeout(180)
-def test_files_that_are_none_block_nobody(store, digit, tmp_path):
+def test_pipes_and_devices_do_not_block_the_store(store, digit, tmp_path):
     names = replace_with_strange(store)
     with serving(tmp_path / "log", ZOOSERVE_MODELS=str(store), ZOOSERVE_WATCH_S="0.3") as server:
         body = server.wait(503)

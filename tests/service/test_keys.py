@@ -126,7 +126,7 @@ def test_a_key_file_that_cannot_be_read_changes_nothing(key_file, caplog, monkey
 
 
 @pytest.mark.parametrize("given", [",", " , ,"])
-def test_what_holds_no_key_opens_nothing(given):
+def test_a_list_without_keys_is_refused(given):
     with pytest.raises(SettingError, match="hold no key"):
         Keys(given)
 

@@ -74,7 +74,7 @@ def test_both_unload_and_load(pair, models):
 
 
 @pytest.mark.timeout(120)
-def test_one_that_is_killed_is_replaced_and_nobody_waits(pair, models):
+def test_a_killed_process_is_replaced_and_no_request_is_refused(pair, models):
     """What the killed one had in hand is lost with it; nobody is refused, neither now nor while the new one loads."""
     digit = (models / "lenet5/1/golden/digit_7.png").read_bytes()
     victim = processes(pair)[0]

@@ -30,7 +30,7 @@ def own(tmp_path, monkeypatch, models):
     return folder
 
 
-def test_cards_of_ones_own_are_found_listed_and_shown(own):
+def test_your_cards_are_found_listed_and_shown(own):
     assert catalog.find("my_net").licence.weights == "AGPL-3.0-only"
     assert catalog.find("mobilenet_v2").licence.weights == "BSD-3-Clause"
     assert "my_net" in {card.name for card in catalog.cards()}

@@ -117,7 +117,7 @@ def test_labels_are_those_of_the_library():
 
 
 @pytest.mark.parametrize("name", ["yolox_z", "yolox", "yolo1_t", "../yolox_n", "LibreYOLOXn"])
-def test_other_names_are_nobodys(name):
+def test_unknown_names_have_no_card(name):
     assert card_for(name) is None
     assert describe(name) is None
 

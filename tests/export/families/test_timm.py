@@ -174,7 +174,7 @@ def test_without_a_tag_it_is_the_default(any_hub):
 
 
 @pytest.mark.parametrize("name", ["resnet19", "resnet18.nobodys_tag", "../resnet18", ""])
-def test_other_names_are_nobodys(name):
+def test_unknown_names_have_no_card(name):
     assert card_for(name) is None
     assert describe(name) is None
 

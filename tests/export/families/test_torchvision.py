@@ -70,7 +70,7 @@ def test_pixels_are_those_of_the_preset(name, photo):
 
 
 @pytest.mark.parametrize("name", ["resnet51", "fasterrcnn_resnet50_fpn", "quantized_resnet50", "r3d_18", "../resnet50"])
-def test_other_names_are_nobodys(name):
+def test_unknown_names_have_no_card(name):
     assert card_for(name) is None
 
 

@@ -187,7 +187,7 @@ def test_pixels_and_size_are_those_of_torchvisions_transform(name):
 
 
 @pytest.mark.parametrize("name", ["resnet50", "maskrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn", "yolov4_tiny"])
-def test_other_names_are_nobodys(name):
+def test_unknown_names_have_no_card(name):
     assert card_for(name) is None
 
 

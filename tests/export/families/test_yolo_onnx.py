@@ -179,7 +179,7 @@ def test_yolov8n_is_the_same_from_its_checkpoint_and_from_onnx(served, make_imag
         torch.testing.assert_close(scores, others[1], atol=0.01, rtol=0)
 
 
-def test_yolo26n_answers_as_published_and_owes_no_nms(served, make_images):
+def test_yolo26n_answers_as_published_and_needs_no_nms(served, make_images):
     network = served("yolo26n")
     images = make_images(network.card.recipe, *PHOTOS)
     assert not network.network.nms

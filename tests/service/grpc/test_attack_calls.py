@@ -185,7 +185,7 @@ def test_calls_without_a_key_end_at_once(server, path):
 
 
 @pytest.mark.parametrize("path", [STREAM, INFER, REFLECT])
-def test_calls_that_say_nothing_give_way(server, path):
+def test_calls_without_a_message_are_closed_for_others(server, path):
     """With a key: more than there are places for."""
     with attacked(server) as seen:
         ended = opened(server, path, 2 * CONNECTIONS, USER)

@@ -1,4 +1,4 @@
-"""Candidates: the way of their boxes back into the image."""
+"""Candidates: their boxes are mapped back to pixels of the image."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from zoo.recipe import placement
     resize=st.sampled_from(["letterbox", "stretch"]),
     share=st.tuples(*[st.floats(0, 1)] * 4),
 )
-def test_a_box_comes_back_where_it_was(width, height, resize, share):
+def test_a_box_is_mapped_back_to_its_position(width, height, resize, share):
     where = placement(Recipe(416, 416, resize), width, height)
     box = np.array([min(share[0], share[1]) * width, min(share[2], share[3]) * height] * 2)
     box[2], box[3] = max(share[0], share[1]) * width, max(share[2], share[3]) * height

@@ -1,4 +1,4 @@
-"""Images that ask for more than they are worth: each is refused or read at once, while others are answered."""
+"""Small files that need much time or memory: each is refused or decoded quickly, while other requests are answered."""
 
 import threading
 
@@ -10,7 +10,7 @@ from tests.conftest import serving
 from tests.service.vision.attack_images import ATTACKS, LARGE
 
 FORMATS = sorted({name.split(":")[0] for name in ATTACKS})
-# What is read in spite of everything else that is in it.
+# Files that are decoded; all others are refused.
 READ = {
     "jpeg: CMYK with EXIF of many entries",
     "jpeg: EXIF that points to itself",
@@ -58,7 +58,7 @@ def answer(server, data: bytes, kind: str = "image/jpeg"):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_nobody_else_notices(server, photo, form):
+def test_other_requests_are_answered_meanwhile(server, photo, form):
     assert LARGE[0] * LARGE[1] <= MAX_PIXELS
     bodies = {name: make() for name, make in ATTACKS.items() if name.split(":")[0] == form}
     answers, honest, over = {}, [], threading.Event()

@@ -1,4 +1,4 @@
-"""Masks at the image's size, their shares, and the forms they are written down in."""
+"""Masks: resizing to the original image, areas, and the forms in which they are encoded."""
 
 import base64
 import io
@@ -46,7 +46,7 @@ binary = arrays.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40
 
 @settings(max_examples=300, deadline=None)
 @given(binary)
-def test_run_lengths_are_pycocotools_own(mask):
+def test_run_lengths_equal_those_of_pycocotools(mask):
     found = masks.encode_rle(mask)
     assert found.size == mask.shape
     assert found.counts == coco.encode(np.asfortranarray(mask // 255))["counts"].decode()
@@ -55,7 +55,7 @@ def test_run_lengths_are_pycocotools_own(mask):
 
 @settings(deadline=None)
 @given(binary)
-def test_png_comes_back(mask):
+def test_a_png_is_decoded_to_the_same_mask(mask):
     found = masks.encode_png(mask)
     image = Image.open(io.BytesIO(base64.b64decode(found.png)))
     assert (image.format, image.mode) == ("PNG", "L")
@@ -63,7 +63,7 @@ def test_png_comes_back(mask):
     assert np.array_equal(masks.decode(found, *mask.shape[::-1]), mask)
 
 
-def test_masks_without_a_pixel_have_no_polygons():
+def test_an_empty_mask_has_no_polygons():
     assert masks.encode_polygons(np.zeros((20, 30), np.uint8)).polygons == []
     assert not masks.decode(Polygons([]), 30, 20).any()
 
@@ -71,7 +71,7 @@ def test_masks_without_a_pixel_have_no_polygons():
 @EVERY_RECIPE
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("form", ["rle", "png", "polygon"])
-def test_every_form_says_the_same(recipe, size, form):
+def test_every_form_encodes_the_same_mask(recipe, size, form):
     where = placement(recipe, *size)
     mask = masks.class_mask(blobs(recipe.height, recipe.width), 8)
     found = masks.encode(mask, where, form)
@@ -89,7 +89,7 @@ def test_every_form_says_the_same(recipe, size, form):
 
 @EVERY_RECIPE
 @pytest.mark.parametrize("size", [(640, 480), (90, 300), (1000, 333)])
-def test_shares_are_those_of_the_masks(recipe, size):
+def test_areas_equal_those_of_the_masks(recipe, size):
     where = placement(recipe, *size)
     classes = blobs(recipe.height, recipe.width)
     shares = masks.class_areas(classes, where)
@@ -100,7 +100,7 @@ def test_shares_are_those_of_the_masks(recipe, size):
         assert share == pytest.approx((masks.to_image_size(mask, where) >= 128).mean(), abs=0.01)
 
 
-def test_the_background_and_the_border_of_a_letterbox_are_no_class():
+def test_the_background_and_the_padding_of_a_letterbox_are_not_counted():
     where = placement(RECIPES["letterbox"], 320, 160)  # 40 rows of border above and below
     classes = np.full((160, 160), 3, np.uint8)
     classes[40:80] = 0
@@ -109,7 +109,7 @@ def test_the_background_and_the_border_of_a_letterbox_are_no_class():
     assert masks.class_areas(classes[:, :] * 0, where) == []
 
 
-def test_a_crop_covers_only_what_it_shows():
+def test_a_mask_is_empty_where_the_image_was_cropped():
     where = placement(RECIPES["crop"], 320, 320)  # 160 x 160, of which 160 x 120 are cut out
     whole = masks.to_image_size(np.full((120, 160), 255, np.uint8), where)
     assert masks.area(np.full((120, 160), 255, np.uint8), where) == 0.75
@@ -120,7 +120,7 @@ def test_a_crop_covers_only_what_it_shows():
 
 @EVERY_RECIPE
 @pytest.mark.parametrize("size", [(640, 480), (480, 640), (2000, 900)])
-def test_an_object_comes_back_where_it_was(recipe, size):
+def test_an_object_is_mapped_back_to_its_position(recipe, size):
     """A rectangle of the input, mapped back, covers the same pixels of the image as its corners do."""
     where = placement(recipe, *size)
     mask = np.zeros((recipe.height, recipe.width), np.uint8)
@@ -132,14 +132,14 @@ def test_an_object_comes_back_where_it_was(recipe, size):
     assert found == pytest.approx((left, top, right, bottom), abs=1.0)
 
 
-def test_classes_that_exclude_one_another_still_do():
+def test_masks_of_different_classes_do_not_overlap_after_resizing():
     where = placement(RECIPES["stretch"], 1237, 911)
     classes = np.random.default_rng(0).integers(0, 4, (120, 160)).astype(np.uint8)
     covered = sum((masks.to_image_size(masks.class_mask(classes, i), where) >= 128).astype(int) for i in range(4))
     assert covered.max() == 1
 
 
-def test_opacity_is_kept_where_it_is_asked_for():
+def test_a_soft_mask_keeps_its_opacity():
     where = placement(RECIPES["stretch"], 320, 240)
     alpha = np.tile(np.linspace(0, 255, 160).astype(np.uint8), (120, 1))
     soft, hard = (masks.decode(masks.encode(alpha, where, "png", soft=way), 320, 240) for way in (True, False))

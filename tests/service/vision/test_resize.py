@@ -1,4 +1,4 @@
-"""From an image's bytes to the graph's input: both ways, all recipes, and the way back into the image."""
+"""Resizing of images to the graph's input by both methods and all recipes, and mapping boxes back to the image."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +43,7 @@ def simd():
 
 @EVERY_RECIPE
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
-def test_exact_is_the_recipe_of_the_zoo(open_image, encoded, recipe, form):
+def test_exact_pixels_equal_the_recipe(open_image, encoded, recipe, form):
     data = encoded(open_image("china"), form)
     pixels, where = prepare(data, recipe, exact=True)
     assert np.array_equal(pixels, apply_exact(recipe, EncodedImage(data).image()))
@@ -54,7 +54,7 @@ def test_exact_is_the_recipe_of_the_zoo(open_image, encoded, recipe, form):
 @EVERY_RECIPE
 @pytest.mark.parametrize("size", [(97, 61), (224, 224), (256, 341), (640, 427), (427, 640), (1300, 500), (500, 1300)])
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_fast_is_exact_but_for_rounding(open_image, encoded, recipe, size, orientation):
+def test_fast_pixels_differ_from_exact_by_rounding_only(open_image, encoded, recipe, size, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(open_image("china").resize(size), "JPEG", exif=exif)
@@ -68,7 +68,7 @@ def test_fast_is_exact_but_for_rounding(open_image, encoded, recipe, size, orien
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("resize", ["crop", "letterbox", "letterbox_top_left", "stretch"])
-def test_fast_turns_as_exact(open_image, encoded, orientation, form, resize):
+def test_fast_applies_orientation_like_exact(open_image, encoded, orientation, form, resize):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(open_image("coffee").resize((300, 180)), form, exif=exif)
@@ -80,7 +80,7 @@ def test_fast_turns_as_exact(open_image, encoded, orientation, form, resize):
 
 @pytest.mark.usefixtures("simd")
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "I;16"])
-def test_fast_converts_as_exact(open_image, encoded, mode):
+def test_fast_converts_colours_like_exact(open_image, encoded, mode):
     """`fast` converts Pillow's images band by band."""
     small = open_image("coffee").resize((400, 300))
     if mode == "I;16":
@@ -97,7 +97,7 @@ def test_fast_converts_as_exact(open_image, encoded, mode):
 
 @pytest.mark.usefixtures("simd")
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_bands_leave_no_seams(open_image, encoded, orientation, monkeypatch):
+def test_resampling_in_bands_equals_resampling_at_once(open_image, encoded, orientation, monkeypatch):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(open_image("rocket"), "JPEG", exif=exif)
@@ -111,7 +111,7 @@ def test_bands_leave_no_seams(open_image, encoded, orientation, monkeypatch):
 @pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1), (2, 3), (7, 1000), (28, 28)])
 @EVERY_RECIPE
-def test_strange_sizes(encoded, recipe, size, exact):
+def test_images_of_extreme_aspect_ratio_are_resized(encoded, recipe, size, exact):
     noise = np.random.default_rng(size).normal(128, 60, (size[1], size[0], 1)).clip(0, 255)
     data = encoded(Image.fromarray(noise.repeat(3, axis=2).astype(np.uint8)), "PNG")
     start = time.perf_counter()
@@ -152,8 +152,8 @@ def test_large_images_are_refused(encoded, exact):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [(640, 480), (300, 900)])
 @EVERY_RECIPE
-def test_a_box_comes_back(encoded, recipe, size, orientation, exact):
-    """A rectangle drawn into the stored image is found in the input, and mapped back to its pixels upright."""
+def test_a_box_is_mapped_back_to_the_image(encoded, recipe, size, orientation, exact):
+    """A rectangle in the stored image is found in the input, and mapped back to pixels of the upright image."""
     width, height = size
     box = (width // 2 - 50, height // 2 - 40, width // 2 + 40, height // 2 + 56)
     image = Image.new("RGB", size, "black")
@@ -196,7 +196,7 @@ def test_the_view_fits_the_image_and_the_input(width, height, w, h, kind, data):
         assert span.end * scale + offset == pytest.approx(first + span.length, abs=1e-6)
 
 
-def test_parts_of_a_span_join():
+def test_parts_of_a_span_are_adjacent():
     span = Span(3.5, 103.5, 40)
     parts = [span.part(0, 7), span.part(7, 30), span.part(30, 40)]
     assert [part.length for part in parts] == [7, 23, 10]
@@ -214,7 +214,7 @@ def mobilenet(models):
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_fast_keeps_the_answers(open_image, encoded, mobilenet, name):
+def test_fast_pixels_give_the_same_answers(open_image, encoded, mobilenet, name):
     """No probability moves by 0.02, and the best class stays (`loadtests.decode_recipes` tries many more photos)."""
     run, recipe = mobilenet
     inputs = []
@@ -229,8 +229,8 @@ def test_fast_keeps_the_answers(open_image, encoded, mobilenet, name):
 
 @pytest.mark.usefixtures("simd")
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP"])
-def test_memory_is_that_of_the_decoded_image(encoded, form):
-    """While an image of 24 megapixels is prepared, and nothing stays afterwards."""
+def test_memory_is_bounded_by_the_decoded_image(encoded, form):
+    """While an image of 24 megapixels is prepared. All memory is freed afterwards."""
     data = encoded(Image.new("RGB", (6000, 4000), "teal"), form)
     prepare(data, RECIPES["crop"], exact=False)
     process, peak = psutil.Process(), 0

@@ -47,7 +47,7 @@ def come_back(wire: Wire, said: bytes, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("said", [b"", HALF, POST, WHOLE, DEAF], ids=["nothing", "half", "body", "idle", "deaf"])
-def test_whoever_holds_connections_shuts_nobody_out(crowded, said, digit):
+def test_held_connections_do_not_keep_others_out(crowded, said, digit):
     wire = Wire(crowded)
     with contextlib.ExitStack() as stack, attacked(crowded) as seen:
         for _ in range(50):

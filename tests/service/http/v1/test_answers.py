@@ -146,7 +146,7 @@ def test_bentoml_fetches_no_address_for_a_client(server):
     assert asked == []
 
 
-def test_the_name_of_a_file_is_of_no_matter(server, jpeg):
+def test_the_name_of_a_file_does_not_matter(server, jpeg):
     for name in ("a" * 300 + ".png", "../../x"):
         assert server.client.post("/classify", files={"image": (name, jpeg["coffee"])}).status_code == 200
 

@@ -161,7 +161,7 @@ def test_strange_sizes_are_answered(server, task, size):
 
 
 @pytest.mark.parametrize("sent", [0.0, 0.5, 1.0], ids=["headers only", "half the body", "the whole body"])
-def test_a_client_that_hangs_up_harms_nobody(server, jpeg, sent):
+def test_a_client_that_hangs_up_does_not_affect_others(server, jpeg, sent):
     host, port = server.url.removeprefix("http://").split(":")
     for _ in range(20):
         with socket.create_connection((host, int(port))) as connection:

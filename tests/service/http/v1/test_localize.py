@@ -58,17 +58,17 @@ def test_nothing_changes_for_who_does_not_ask(server, photo):
 
 
 @pytest.mark.parametrize("options", [{"localize": "true"}, {"heatmap": "true"}])
-def test_who_cannot_says_who_can(server, photo, options):
+def test_the_error_names_the_models_that_support_it(server, photo, options):
     response = server.client.post("/v1/classify", params={"model": "lenet5"} | options, content=photo("digit_7"))
     assert (response.status_code, response.json()["reason"]) == (422, "bad_option")
     detail = response.json()["detail"]
-    assert detail.startswith("`lenet5` cannot say where it looked")
-    assert "Loaded models that can:" in detail
+    assert detail.startswith("`lenet5` does not support `localize` and `heatmap`")
+    assert "Loaded models that do:" in detail
     assert "`mobilenet_v2`" in detail
     assert "`lenet5`" not in detail.partition("Loaded")[2]
 
 
-def test_a_wrong_word_is_named(server, photo):
+def test_a_wrong_value_is_named(server, photo):
     response = server.client.post("/v1/classify", params={"localize": "perhaps"}, content=photo("coffee"))
     assert response.status_code == 422
     assert "`localize=perhaps`: expected `true` or `false`." in response.json()["detail"]
