@@ -18,12 +18,8 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """Options of `/v1/classify`."""
 
     top_k: Annotated[int, Meta(ge=1, le=1000, description="How many classes to answer with, best first.")] = 5
-    localize: Annotated[bool, Meta(description="Answer with a box around the pixels that led to the best class.")] = (
-        False
-    )
-    heatmap: Annotated[
-        bool, Meta(description="Answer with a heat map of how much each pixel contributed to the best class.")
-    ] = False
+    localize: Annotated[bool, Meta(description="Answer with a box around the best class.")] = False
+    heatmap: Annotated[bool, Meta(description="Answer with a heat map of the best class.")] = False
 
 
 def unsupported_reason(options: Options, card: ServedCard) -> str | None:

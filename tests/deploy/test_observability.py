@@ -120,7 +120,7 @@ def _scraped(prometheus: Prometheus) -> bool:
 
 
 def _load(url: str, photo, over: threading.Event) -> None:
-    """Images for every task, and rubbish, until it is over."""
+    """Images for every task, and invalid files, until it is over."""
     requests = [
         ("classify", photo("coffee")),
         ("detect", photo("coffee")),

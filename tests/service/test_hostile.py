@@ -29,7 +29,7 @@ REQUESTS = int(os.environ.get("HOSTILE_REQUESTS", "1000"))
 MODELS = ("lenet5", "mobilenet_v2", "yolov4_tiny", "u2netp")
 IMAGES = dict(seeds())
 PROBLEM = {"title", "status", "reason", "detail", "type"}
-MEANT = {(503, "too_many_connections"), (503, "not_ready"), (504, "deadline")}
+EXPECTED_ERRORS = {(503, "too_many_connections"), (503, "not_ready"), (504, "deadline")}
 GROWTH = 32e6  # bytes by which memory may differ after a fifth of the same requests came once more
 
 ODD = """0 -1 nan inf 1e300 1e-300 true null [] ../../etc/passwd %00 %0d%0a %ff%fe %F0%9F%98%80 ${jndi:ldap://x}
@@ -160,7 +160,7 @@ def judge(request: bytes, status: int, headers: http.client.HTTPMessage, body: b
         assert status == 200, body
         if method == b"POST":
             assert json.loads(body).keys() in ({"model", "version", "task", "image", "predictions"}, {"results"}), body
-    assert status < 500 or (status, reason) in MEANT, body
+    assert status < 500 or (status, reason) in EXPECTED_ERRORS, body
     return f"{status} {reason}".strip()
 
 

@@ -108,7 +108,7 @@ def test_bytes_that_are_no_request(bare, name):
 
 def test_kserve_s_number_of_a_model_s_name(bare):
     """Its message has the name as field 1."""
-    metadata = [("x-api-key", "boss")]
+    metadata = [("x-api-key", "admin-key")]
     answer = bare("RepositoryModelLoad", {"repository_name": "gru"}, metadata=metadata)
     assert (answer.model_name, answer.isLoaded) == ("gru", True)
     error = refused(lambda: bare("RepositoryModelUnload", {"model_name": "nothing"}, metadata=metadata))

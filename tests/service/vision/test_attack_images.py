@@ -61,11 +61,11 @@ def answer(server, data: bytes, kind: str = "image/jpeg"):
 def test_other_requests_are_answered_meanwhile(server, photo, form):
     assert LARGE[0] * LARGE[1] <= MAX_PIXELS
     bodies = {name: make() for name, make in ATTACKS.items() if name.split(":")[0] == form}
-    answers, honest, over = {}, [], threading.Event()
+    answers, statuses, over = {}, [], threading.Event()
 
     def ask() -> None:
         while not over.wait(0.1):
-            honest.append(answer(server, photo("flower")).status_code)
+            statuses.append(answer(server, photo("flower")).status_code)
 
     asking = threading.Thread(target=ask)
     with attacked(server) as seen:
@@ -75,7 +75,7 @@ def test_other_requests_are_answered_meanwhile(server, photo, form):
         over.set()
         asking.join()
     seen.check(growth=GROWTH)
-    assert set(honest) == {200}
+    assert set(statuses) == {200}
     wrong = {
         name: (found.status_code, found.text[:200])
         for name, found in answers.items()

@@ -136,11 +136,11 @@ def test_bentoml_fetches_no_address_for_a_client(server):
             asked.append(self.path)
             self.send_error(404)
 
-    trap = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=trap.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{trap.server_port}/image.jpg"
+    other = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=other.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{other.server_port}/image.jpg"
     response = server.client.post("/classify", files={"image": (None, address)})
-    trap.shutdown()
+    other.shutdown()
     assert response.status_code == 400
     assert "not fetched" in response.text
     assert asked == []

@@ -125,7 +125,7 @@ def test_the_framing_of_a_request_does_not_delay_others(small, wire, digit, atta
         assert status_of(answer) == status, answer[:500]
 
 
-def test_rubbish_leaves_a_line_in_the_log(small, wire):
+def test_invalid_requests_are_logged_without_their_content(small, wire):
     secret = base64.b64encode(b"a secret that nobody is to read").decode()
     before = len(small.log.read_text().splitlines())
     for kind in ("application/x-www-form-urlencoded", "application/json", FORM, "text/plain", "x/y", ""):
