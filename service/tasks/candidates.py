@@ -1,6 +1,6 @@
-"""From the candidates of a graph to objects: thresholds, non-maximum suppression, and the way back into the picture.
+"""Selects objects among a graph's candidates: by score, non-maximum suppression and count, in pixels of the image.
 
-Called by the tasks whose graphs answer `boxes`: `detect`, and `segment` for instances.
+Called by the tasks whose graphs have the output `boxes`: `detect`, and `segment` for instances.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from zoo.recipe import Placement
 
 
 class Limits(Protocol):
-    """The options that choose among candidates; each task's `Options` say what they mean."""
+    """The options by which candidates are selected. Each task's `Options` describe them."""
 
     @property
     def score_threshold(self) -> float: ...
@@ -25,14 +25,14 @@ class Limits(Protocol):
     def max_detections(self) -> int: ...
 
 
-class Survivor(NamedTuple):
-    """A candidate that is an object of the picture.
+class Selected(NamedTuple):
+    """A candidate that was selected as an object.
 
     Attributes:
-        rank: its index among the candidates.
-        class_id: of its class.
+        rank: index of the candidate in the graph's outputs.
+        class_id: id of its class.
         score: 0 to 1.
-        box: xyxy in pixels of the original picture, clipped to it; never empty.
+        box: xyxy in pixels of the original image, clipped to it; never empty.
     """
 
     rank: int
@@ -41,45 +41,51 @@ class Survivor(NamedTuple):
     box: Box
 
 
-def survivors(
+def select(
     outputs: Mapping[str, npt.NDArray[Any]], index: int, placement: Placement, limits: Limits, *, nms: bool
-) -> list[Survivor]:
-    """Turn the candidates of picture `index` into at most `max_detections` objects, best first.
-
-    `boxes` float32 [N, K, 4] are xyxy in pixels of the graph's input, `scores` float32 [N, K] fall from left to right,
-    `classes` are int32 [N, K].
+) -> list[Selected]:
+    """Select at most `max_detections` objects among the candidates of one image, best first.
 
     Args:
-        outputs: of the graph.
-        index: of the picture in its batch.
-        placement: the picture in the graph's input.
-        limits: the request's.
-        nms: whether non-maximum suppression, greedy and per class, is still owed. It sees only what passes the score
-            threshold.
+        outputs: of the graph: `boxes` float32 [N, K, 4], xyxy in pixels of the graph's input; `scores` float32 [N, K],
+            in descending order; `classes` int32 [N, K], class ids.
+        index: of the image in the batch, 0 to N - 1.
+        placement: of the image in the graph's input.
+        limits: the request's options.
+        nms: whether to apply greedy non-maximum suppression per class, after the score threshold. False if the graph
+            applies it.
     """
     scores = outputs["scores"][index]
-    count = int(np.searchsorted(-scores, -limits.score_threshold, side="right"))  # scores fall: a prefix passes
+    count = int(np.searchsorted(-scores, -limits.score_threshold, side="right"))  # scores are in descending order
     if count == 0:
         return []
     boxes, scores = outputs["boxes"][index, :count], scores[:count]
     classes: Any = outputs["classes"][index, :count]
     if nms:
-        # OpenCV's stubs ask for lists where its bindings take arrays, an order of magnitude faster.
+        # `Any`, because OpenCV's stubs ask for lists. Its bindings take arrays as well, which is ten times as fast.
         corners: Any = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1, dtype=np.float64)
         kept = cv2.dnn.NMSBoxesBatched(corners, scores, classes, 0.0, limits.iou_threshold)
         chosen = np.asarray(kept, np.intp)[: limits.max_detections]
     else:
         chosen = np.arange(min(count, limits.max_detections))
     found = []
-    for rank, (x0, y0, x1, y1) in zip(chosen.tolist(), to_picture(boxes[chosen], placement).tolist(), strict=True):
-        if x1 > x0 and y1 > y0:  # what lay wholly in the letterbox's border is clipped to nothing
+    for rank, (x0, y0, x1, y1) in zip(chosen.tolist(), to_image_pixels(boxes[chosen], placement).tolist(), strict=True):
+        if x1 > x0 and y1 > y0:  # False for a box that lies in the padding of the letterbox
             box = (round(x0, 2), round(y0, 2), round(x1, 2), round(y1, 2))
-            found.append(Survivor(rank, int(classes[rank]), round(float(scores[rank]), 6), box))
+            found.append(Selected(rank, int(classes[rank]), round(float(scores[rank]), 6), box))
     return found
 
 
-def to_picture(boxes: npt.NDArray[np.float32], placement: Placement) -> npt.NDArray[np.float64]:
-    """Map xyxy boxes [K, 4] from pixels of the graph's input to pixels of the original picture, clipped to it."""
+def to_image_pixels(boxes: npt.NDArray[np.float32], placement: Placement) -> npt.NDArray[np.float64]:
+    """Convert boxes from pixels of the graph's input to pixels of the original image, and clip them to it.
+
+    Args:
+        boxes: float32 [K, 4], xyxy.
+        placement: of the image in the graph's input.
+
+    Returns:
+        float64 [K, 4], xyxy.
+    """
     scale = np.array([placement.scale_x, placement.scale_y] * 2)
     offset = np.array([placement.offset_x, placement.offset_y] * 2)
     limit = np.array([placement.width, placement.height] * 2, np.float64)

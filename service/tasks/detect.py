@@ -1,4 +1,4 @@
-"""detect: candidate `boxes`, `scores` and `classes` -> objects in pixels of the original picture."""
+"""detect: the objects in an image, each with its class, score and box in pixels of the original image."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -7,7 +7,7 @@ import numpy.typing as npt
 from msgspec import Meta, Struct
 
 from service.results import Detection
-from service.tasks.candidates import survivors
+from service.tasks.candidates import select
 from zoo.recipe import Placement
 from zoo.served_card import ServedCard
 
@@ -25,8 +25,16 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 def answer(
     outputs: Mapping[str, npt.NDArray[Any]], index: int, card: ServedCard, placement: Placement, options: Options
 ) -> list[Detection]:
-    """Find at most `max_detections` objects in picture `index`, best first; see `survivors` for the outputs."""
+    """Find at most `max_detections` objects in one image, best first.
+
+    Args:
+        outputs: of the graph; `candidates.select` describes them.
+        index: of the image in the batch, 0 to N - 1.
+        card: of the model.
+        placement: of the image in the graph's input.
+        options: of the request.
+    """
     return [
         Detection(found.class_id, card.labels[found.class_id], found.score, found.box)
-        for found in survivors(outputs, index, placement, options, nms=card.nms)
+        for found in select(outputs, index, placement, options, nms=card.nms)
     ]

@@ -1,7 +1,8 @@
-"""Pillow's antialiased resampling with SIMD (cykooz-resizer, the Rust crate fast_image_resize). Called by `resize`.
+"""Antialiased resampling with SIMD instructions, close to Pillow's. Called by `resize`.
 
-The kernels are Pillow's, and so is the rounding to whole grey levels between the two passes. Only the weights have 16
-bits instead of 22: one value in some hundreds comes out different, by one grey level (hardly ever two).
+The library is cykooz-resizer, which wraps the Rust crate fast_image_resize. Kernels are the same as Pillow's, and so is
+the rounding to 8 bits between the two passes. The weights have 16 bits instead of Pillow's 22, so about one value in
+some hundreds differs by one grey level, and very few by two.
 """
 
 import threading
@@ -10,17 +11,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from service.vision.decode import Pixels, to_rgb
+from service.vision.colours import to_rgb
+from service.vision.decode import Pixels
 from service.vision.geometry import Span
 
 try:
     import cykooz_resizer as simd
-except ImportError:  # there is no wheel for this platform
+except ImportError:  # not installed: it has no wheel for this platform
     simd = None
 
 AVAILABLE = simd is not None
 
-# Source pixels that are copied at a time, in bytes: little memory, and they stay in the processor's cache.
+# Bytes of source pixels that are copied at a time. A small band needs little memory and fits into the CPU's cache.
 _BAND = 2 << 20
 _thread = threading.local()
 
@@ -28,14 +30,21 @@ _thread = threading.local()
 def resample(
     stored: Pixels | Image.Image, x: Span, y: Span, interpolation: str, *, vertical_first: bool = False
 ) -> Pixels:
-    """Resample a part of a picture, to uint8 [y.length, x.length, 3] RGB. Only where `AVAILABLE`.
+    """Resample a part of an image. Requires `AVAILABLE`.
 
     Args:
-        stored: uint8 [h, w, 3] RGB, or a decoded Pillow picture of any mode.
-        x: the columns of `stored`, and what they become.
-        y: the rows.
+        stored: uint8 [h, w, 3] RGB, or a decoded Pillow image of any mode.
+        x: the columns of `stored` that are resampled, and to how many pixels.
+        y: the rows, likewise.
         interpolation: `bilinear` or `bicubic`.
-        vertical_first: convolve along y before x. The order matters a little, because of the rounding in between.
+        vertical_first: convolve along y before x. The order changes the result a little, because values are rounded
+            between the two passes.
+
+    Returns:
+        uint8 [y.length, x.length, 3] RGB.
+
+    Raises:
+        RequestError: `undecodable`: the colours of a Pillow image cannot be converted.
     """
     kind, support = ("bilinear", 1.0) if interpolation == "bilinear" else ("catmull_rom", 2.0)
     kernel = simd.ResizeAlg.convolution(simd.FilterType[kind])
@@ -64,12 +73,12 @@ def _copy(stored: Pixels | Image.Image, left: int, top: int, right: int, bottom:
 
 
 def _convolve(part: Any, x: Span | None, y: Span | None, kernel: Any) -> Any:
-    """One pass over an `ImageData`, to another: along x or along y; None leaves an axis as it is. Releases the GIL."""
+    """Convolve an `ImageData` along x or y to a new one. An axis that is None stays as it is. Releases the GIL."""
     x = x or Span(0, part.width, part.width)
     y = y or Span(0, part.height, part.height)
     target = simd.ImageData(x.length, y.length, simd.PixelType.U8x3)
     box = simd.CropBox(x.start, y.start, min(x.end, part.width) - x.start, min(y.end, part.height) - y.start)
     if not hasattr(_thread, "resizer"):
-        _thread.resizer = simd.Resizer()  # it has a lock: one per thread, or they would wait for one another
+        _thread.resizer = simd.Resizer()  # a resizer holds a lock while it works, so each thread has its own
     _thread.resizer.resize(part, target, simd.ResizeOptions(kernel, use_alpha=False, crop_box=box))
     return target

@@ -1,68 +1,71 @@
-"""From a picture's bytes to the graph's input, in the two ways that `ZOOSERVE_PIXELS` chooses from. The predictor's.
+"""Turns an image file into the graph's input. Called by the predictor. `ZOOSERVE_PIXELS` chooses one of two methods.
 
-`exact` is the card's recipe to the bit: `zoo.recipe.apply_exact`, Pillow. `fast` comes out all but the same, in half
-the time. `loadtests/results/decode_recipes.md` has what it, and what ways that are quicker still, do to the answers.
+`exact` follows the card's recipe bit for bit, with Pillow (`zoo.recipe.apply_exact`). `fast` takes half the time; its
+pixels differ by rounding only. `loadtests/results/decode_recipes.md` shows how `fast`, and faster methods, change the
+answers.
 """
 
 import numpy as np
 
 from service.vision import resample
-from service.vision.decode import MAX_PIXELS, Picture, Pixels
+from service.vision.decode import EncodedImage, Pixels
 from service.vision.geometry import view
+from service.vision.size import MAX_PIXELS
 from zoo.card import Recipe
 from zoo.recipe import Placement, apply_exact, placement, scaled_size
 
-# From so many source pixels per target pixel on, how chroma is interpolated hardly moves the answers.
+# Source pixels per resampled pixel from which on the interpolation of chroma hardly changes the answers.
 _COARSE = 8.0
 
 
 def prepare(
     data: bytes, recipe: Recipe, *, exact: bool, max_pixels: int = MAX_PIXELS, out: Pixels | None = None
 ) -> tuple[Pixels, Placement]:
-    """Decode a picture and resize it as a recipe says.
+    """Decode an image and resize it as the model's recipe says.
 
     Args:
-        data: the picture's file, of any format that `decode` reads.
+        data: an image file of any format that `decode` reads.
         recipe: of the model.
-        exact: Pillow's own resampling, at about twice the time. Where cykooz-resizer has no wheel it always is.
-        max_pixels: larger pictures are refused.
+        exact: resample with Pillow, which takes about twice the time. Where cykooz-resizer is not installed, Pillow is
+            always used.
+        max_pixels: larger images are refused.
         out: uint8 [recipe.height, recipe.width, 3] to write into, such as a row of a batch.
 
     Returns:
-        The graph's input, uint8 [recipe.height, recipe.width, 3] RGB, and where the upright picture lies in it.
+        The graph's input, uint8 [recipe.height, recipe.width, 3] RGB, and the placement of the upright image in it.
 
     Raises:
-        RequestError: `undecodable`, `not_an_image` or `too_large`.
+        RequestError: `undecodable`, `not_an_image` or `too_large`, as for `EncodedImage`.
     """
-    picture = Picture(data, max_pixels)
-    where = placement(recipe, picture.width, picture.height)
+    encoded = EncodedImage(data, max_pixels)
+    where = placement(recipe, encoded.width, encoded.height)
     if out is None:
         out = np.empty((recipe.height, recipe.width, 3), np.uint8)
     if exact or not resample.AVAILABLE:
-        out[:] = apply_exact(recipe, picture.image())
+        out[:] = apply_exact(recipe, encoded.image())
     else:
-        _fill(out, picture, recipe, where)
+        _fill(out, encoded, recipe, where)
     return out, where
 
 
-def _fill(out: Pixels, picture: Picture, recipe: Recipe, where: Placement) -> None:
+def _fill(out: Pixels, encoded: EncodedImage, recipe: Recipe, where: Placement) -> None:
     seen = view(where, recipe.width, recipe.height)
-    turn = picture.turn
-    # Resampled as it is stored and turned afterwards, when it is small.
-    x = seen.x.mirrored(picture.width) if turn.flip_x else seen.x
-    y = seen.y.mirrored(picture.height) if turn.flip_y else seen.y
+    turn = encoded.turn
+    # The stored image is resampled first and turned afterwards, when it is smaller.
+    x = seen.x.mirrored(encoded.width) if turn.flip_x else seen.x
+    y = seen.y.mirrored(encoded.height) if turn.flip_y else seen.y
     if turn.transpose:
         x, y = y, x
-    # Pillow 13 convolves the upright picture along x first, unless it shrinks far more along y.
-    width, height = scaled_size(recipe, picture.width, picture.height)
-    vertical_first = picture.height - height > max(0, 2 * (picture.width - width))
+    # As Pillow 13: first along x of the upright image, unless it shrinks much more along y.
+    width, height = scaled_size(recipe, encoded.width, encoded.height)
+    vertical_first = encoded.height - height > max(0, 2 * (encoded.width - width))
     resampled = resample.resample(
-        picture.stored(fast_chroma=min(x.scale, y.scale) >= _COARSE),
+        encoded.stored(fast_chroma=min(x.scale, y.scale) >= _COARSE),
         x,
         y,
         recipe.interpolation,
         vertical_first=vertical_first != turn.transpose,
     )
     if resampled.size < out.size:
-        out[:] = np.tile(np.array(recipe.pad, np.uint8), (recipe.width, 1))  # a whole row at a time: quicker
+        out[:] = np.tile(np.array(recipe.pad, np.uint8), (recipe.width, 1))  # copying whole rows is faster
     out[seen.slices] = turn.array(resampled)

@@ -1,4 +1,4 @@
-"""From a stored image to the upright one, after its EXIF orientation (1 to 8). Called by `decode` and `resize`."""
+"""Turns a stored image upright, as its EXIF orientation (1 to 8) says. Called by `decode` and `resize`."""
 
 from typing import cast
 
@@ -11,12 +11,15 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Turn:
-    """How a stored picture becomes the upright one, after its EXIF orientation (1 to 8).
+    """The operations that turn a stored image upright.
+
+    Args:
+        orientation: of EXIF, 1 (upright) to 8.
 
     Attributes:
-        transpose: rows and columns change places, before the flips.
-        flip_x: left and right change places.
-        flip_y: top and bottom change places.
+        transpose: whether rows and columns are exchanged, before the flips.
+        flip_x: whether left and right are exchanged.
+        flip_y: whether top and bottom are exchanged.
     """
 
     def __init__(self, orientation: int) -> None:
@@ -26,7 +29,7 @@ class Turn:
         self._pillow = _TRANSPOSITIONS.get(orientation)
 
     def array(self, pixels: Pixels) -> Pixels:
-        """Turn stored pixels [h, w, 3] upright."""
+        """Turn stored pixels upright, uint8 [h, w, 3]."""
         if self.transpose:
             pixels = cast("Pixels", cv2.transpose(pixels))
         if self.flip_x or self.flip_y:
@@ -35,7 +38,7 @@ class Turn:
         return pixels
 
     def image(self, image: Image.Image) -> Image.Image:
-        """Turn a stored Pillow picture upright."""
+        """Turn a stored Pillow image upright."""
         return image if self._pillow is None else image.transpose(self._pillow)
 
 

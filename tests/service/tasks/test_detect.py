@@ -1,4 +1,4 @@
-"""detect: thresholds and suppression, on candidates that are known."""
+"""detect: thresholds and non-maximum suppression of known candidates."""
 
 import msgspec
 import numpy as np
@@ -36,20 +36,20 @@ def outputs(*candidates):
         ([(0, 0.9, 0, 0, 50, 50), (0, 0.8, 2, 2, 50, 50)], {"iou_threshold": 1.0}, [("cat", 0.9), ("cat", 0.8)]),
         ([(0, 0.9, 0, 0, 50, 50), (1, 0.8, 0, 0, 50, 50)], {"max_detections": 1}, [("cat", 0.9)]),
         ([(0, 0.9, 0, 0, 50, 50), (1, 0.8, 0, 0, 50, 50)], {"score_threshold": 0.85}, [("cat", 0.9)]),
-        # wholly outside the picture
+        # wholly outside the image
         ([(0, 0.9, -30, 0, -10, 50)], {}, []),
     ],
 )
-def test_what_is_found(candidates, options, found):
+def test_the_options_select_objects(candidates, options, found):
     predictions = answer(outputs(*candidates), 0, Card(), SQUARE, Options(**options))
     assert [(p.label, pytest.approx(p.score)) for p in predictions] == found
 
 
-def test_without_nms_owed_overlaps_stay():
+def test_without_nms_overlapping_boxes_stay():
     candidates = outputs((0, 0.9, 0, 0, 50, 50), (0, 0.8, 0, 0, 50, 50))
     assert len(answer(candidates, 0, Card(nms=False), SQUARE, Options())) == 2
 
 
-def test_boxes_are_clipped_to_the_picture():
+def test_boxes_are_clipped_to_the_image():
     (prediction,) = answer(outputs((0, 0.9, -5, 20, 130, 70)), 0, Card(), SQUARE, Options())
     assert prediction.box == (0, 20, 100, 70)
