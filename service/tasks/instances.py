@@ -10,7 +10,7 @@ import cv2
 import numpy.typing as npt
 
 from service.results import Instance
-from service.tasks.candidates import Limits, Selected, select
+from service.tasks.detect import Limits, Selected, select
 from service.vision.instances import instance_mask, on_prototypes
 from service.vision.masks import Form, encode_image_mask
 from zoo.recipe import Placement

@@ -22,12 +22,9 @@ from PIL import AvifImagePlugin, Image, ImageFile
 
 from service.errors import Reason, RequestError
 from service.vision import bmp, gif, ifd, jpeg, png, tiff, webp
-from service.vision.colours import to_rgb
-from service.vision.depth import Values, eight_bits
-from service.vision.formats import Format, sniff
+from service.vision.formats import MAX_PIXELS, Format, check_size, sniff
 from service.vision.heif import check_avif, first_frame, still
-from service.vision.size import MAX_PIXELS, check_size
-from service.vision.turn import Turn
+from service.vision.pixels import Turn, Values, eight_bits, to_rgb
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw
 from service.results import Classification, Detection, Instance, Result, Segment
 from service.vision.decode import EncodedImage
 from service.vision.fonts import Font, Name, drawable, font
+from service.vision.formats import MAX_PIXELS
 from service.vision.masks import decode
-from service.vision.size import MAX_PIXELS
 
 Colour = tuple[int, int, int]
 

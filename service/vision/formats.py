@@ -1,4 +1,4 @@
-"""Recognises the format of a file by its first bytes. Called by `decode`."""
+"""Which files are decoded: their formats, recognised by the first bytes, and their sizes. Called by `decode`."""
 
 from enum import StrEnum
 from importlib.util import find_spec
@@ -10,6 +10,10 @@ from PIL import features
 from service.errors import Reason, RequestError
 from service.vision.bmp import HEADER_SIZES
 from service.vision.heif import AVIF_BRANDS, HEIC_BRANDS, brands
+
+MAX_PIXELS: Final = 50_000_000
+# The time of resampling grows with the square of the longer side: 50,000,000 x 1 pixels would take minutes.
+_MAX_SIDE = 1 << 20
 
 
 class Format(StrEnum):
@@ -124,3 +128,23 @@ def _name(data: bytes, named: set[bytes]) -> str:
     if data[:4] == b"RIFF":
         return {b"AVI ": "a video (AVI)", b"WAVE": "a sound (WAV)"}.get(data[8:12], "")
     return next((what for start, what in _OTHERS if data.startswith(start)), "")
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse an image of more than `max_pixels` pixels, or with a side of more than 2^20 pixels.
+
+    Raises:
+        RequestError: `too_large`.
+    """
+    if width * height > max_pixels:
+        raise RequestError(
+            Reason.TOO_LARGE,
+            f"The image has {width} x {height} = {width * height / 1e6:.1f} million pixels, and at most "
+            f"{max_pixels / 1e6:g} million are decoded. Send a smaller one.",
+        )
+    if max(width, height) > _MAX_SIDE:
+        raise RequestError(
+            Reason.TOO_LARGE,
+            f"The image has {width} x {height} pixels, and sides of at most {_MAX_SIDE} are decoded. "
+            "Send a smaller one.",
+        )

@@ -1,11 +1,14 @@
-"""detect: thresholds and non-maximum suppression of known candidates."""
+"""detect: thresholds and non-maximum suppression of known candidates, and boxes in pixels of the image."""
 
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from service.tasks.detect import Options, answer
-from zoo.recipe import Placement
+from service.tasks.detect import Options, answer, to_image_pixels
+from zoo.card import Recipe
+from zoo.recipe import Placement, placement
 
 SQUARE = Placement(100, 100, 1.0, 1.0, 0.0, 0.0)
 
@@ -53,3 +56,19 @@ def test_without_nms_overlapping_boxes_stay():
 def test_boxes_are_clipped_to_the_image():
     (prediction,) = answer(outputs((0, 0.9, -5, 20, 130, 70)), 0, Card(), SQUARE, Options())
     assert prediction.box == (0, 20, 100, 70)
+
+
+@given(
+    width=st.integers(1, 5000),
+    height=st.integers(1, 5000),
+    resize=st.sampled_from(["letterbox", "stretch"]),
+    share=st.tuples(*[st.floats(0, 1)] * 4),
+)
+def test_a_box_is_mapped_back_to_its_position(width, height, resize, share):
+    where = placement(Recipe(416, 416, resize), width, height)
+    box = np.array([min(share[0], share[1]) * width, min(share[2], share[3]) * height] * 2)
+    box[2], box[3] = max(share[0], share[1]) * width, max(share[2], share[3]) * height
+    inside = box * np.tile([where.scale_x, where.scale_y], 2)
+    inside = inside + np.tile([where.offset_x, where.offset_y], 2)
+    back = to_image_pixels(inside[None].astype(np.float64), where)[0]
+    assert back == pytest.approx(box, abs=1e-6 * max(width, height))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from service.errors import Reason, RequestError
-from service.tasks.candidates import to_image_pixels
-from service.vision import resample
+from service.tasks.detect import to_image_pixels
+from service.vision import resize
 from service.vision.decode import EncodedImage
 from service.vision.geometry import Span, view
 from service.vision.resize import prepare
@@ -37,7 +37,7 @@ SAMPLES = ["astronaut", "chelsea", "coffee", "rocket", "china", "flower"]
 
 @pytest.fixture
 def simd():
-    if not resample.AVAILABLE:
+    if resize.simd is None:
         pytest.skip("cykooz-resizer has no wheel here")
 
 
@@ -104,7 +104,7 @@ def test_resampling_in_bands_equals_resampling_at_once(open_image, encoded, orie
     for recipe in RECIPES.values():
         whole = prepare(data, recipe, exact=False)[0]
         with monkeypatch.context() as patch:
-            patch.setattr(resample, "_BAND", 20_000)
+            patch.setattr(resize, "_BAND", 20_000)
             assert np.array_equal(prepare(data, recipe, exact=False)[0], whole)
 
 
@@ -125,7 +125,7 @@ def test_images_of_extreme_aspect_ratio_are_resized(encoded, recipe, size, exact
 
 
 def test_without_simd_fast_is_exact(open_image, encoded, monkeypatch):
-    monkeypatch.setattr(resample, "AVAILABLE", False)
+    monkeypatch.setattr(resize, "simd", None)
     data = encoded(open_image("flower"), "JPEG")
     for recipe in RECIPES.values():
         assert np.array_equal(*(prepare(data, recipe, exact=way)[0] for way in (True, False)))

@@ -1,4 +1,4 @@
-"""Files of 16 bits per value that use fewer bits."""
+"""Colours that cannot be converted, and files of 16 bits per value that use fewer bits."""
 
 import io
 import struct
@@ -10,7 +10,7 @@ from PIL import Image
 
 from service.errors import RequestError
 from service.vision.decode import decode
-from service.vision.depth import eight_bits
+from service.vision.pixels import eight_bits, to_rgb
 from tests.service.vision.attack_images import chunk, tiff_of, tiff_tags
 
 
@@ -27,6 +27,13 @@ def test_the_bits_that_are_used_become_eight(bits):
 
 def test_an_empty_array_is_accepted():
     assert eight_bits(np.zeros((0, 3), np.uint16), 12).shape == (0, 3)
+
+
+def test_colours_that_cannot_be_converted_are_refused():
+    image = Image.new("P", (8, 8))
+    image.info["transparency"] = "half"
+    with pytest.raises(RequestError, match="mode P"):
+        to_rgb(image)
 
 
 SHAPES = {"grey": [0], "grey with alpha": [0, 3], "colour": [0, 1, 2], "colour with alpha": [0, 1, 2, 3]}
