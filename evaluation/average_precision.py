@@ -19,7 +19,7 @@ from evaluation.outlines import Box, Outline
 from service.results import Result, RunLength
 from zoo.served_card import ServedCard
 
-WORDS: Mapping[str, Any] = {"score_threshold": 0.001, "iou_threshold": 0.65, "max_detections": 100}
+OPTIONS: Mapping[str, Any] = {"score_threshold": 0.001, "iou_threshold": 0.65, "max_detections": 100}
 """The options of published evaluations: nearly every candidate counts, at its rank."""
 
 _STATS = (
@@ -76,7 +76,7 @@ class MeanAveragePrecision:
             card: of the model.
         """
         self._kinds = ("segm", "bbox") if card.task == "segment" else ("bbox",)
-        self.words: Mapping[str, Any] = dict(WORDS) | ({"mask": "rle"} if card.task == "segment" else {})
+        self.options: Mapping[str, Any] = dict(OPTIONS) | ({"mask": "rle"} if card.task == "segment" else {})
         self._labels = card.labels
         self._sizes = sizes
         self._objects: dict[_Id, list[Object]] = {}

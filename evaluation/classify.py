@@ -22,7 +22,7 @@ class TopK:
     """Counts how often the truth is the best answer, and among the best five."""
 
     def __init__(self, labels: Sequence[str], k: int = 5) -> None:
-        self.words: Mapping[str, Any] = {"top_k": k}
+        self.options: Mapping[str, Any] = {"top_k": k}
         self._labels = labels
         self._k = k
         self._pairs: Counter[tuple[int, int]] = Counter()

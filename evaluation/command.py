@@ -35,7 +35,7 @@ class Report(Struct, omit_defaults=True):
         data, format, notes: what was evaluated, and how it was read.
         pixels: `fast` or `exact`; `recorded` where the answers are those of a log.
         options: with which the model was asked.
-        pictures: how many could be judged; `unreadable` are the others.
+        pictures: how many images could be judged; `unreadable` lists the others.
     """
 
     model: str
@@ -100,7 +100,9 @@ asked with score_threshold 0.001, iou_threshold 0.65 and max_detections 100, as 
     help="The most that an attack changes, in grey levels of 255. May be given several times. [default: 4]",
 )
 @click.option("--steps", type=click.IntRange(1, 1000), default=10, show_default=True, help="Of the attack pgd.")
-@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw the result into this PNG file.")
+@click.option(
+    "--picture", "drawing", type=click.Path(dir_okay=False, path_type=Path), help="Draw the result into this PNG file."
+)
 @click.option("--models", type=click.Path(file_okay=False), help="The folder of exported models. [default: models]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs, with all classes.")
 def eval_(
@@ -115,7 +117,7 @@ def eval_(
     attacks: tuple[str, ...],
     epsilons: tuple[int, ...],
     steps: int,
-    picture: Path | None,
+    drawing: Path | None,
     models: str | None,
     as_json: bool,
 ) -> None:
@@ -175,7 +177,7 @@ def eval_(
         format=form,
         notes=notes,
         pixels="recorded" if recorded else server.pixels,
-        options=dict(dataset.judge.words) if dataset.judge and not settings else {},
+        options=dict(dataset.judge.options) if dataset.judge and not settings else {},
         pictures=len(examples) - len(problems),
         seconds=round(time.perf_counter() - began, 3),
         unreadable=problems,
@@ -187,11 +189,11 @@ def eval_(
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
     else:
         _show(report)
-    if picture is not None:
+    if drawing is not None:
         title = f"{name} on {Path(data).name}, {_images(report.pictures)}"
         image = draw_scores(scores, title) if scores else draw_attack(cast(Case, case), f"{name} under attack")
-        image.save(picture)
-        click.echo(f"drawn into {picture}", err=True)
+        image.save(drawing)
+        click.echo(f"drawn into {drawing}", err=True)
 
 
 class _Rate(ProgressColumn):
@@ -241,17 +243,17 @@ def _show(report: Report) -> None:
     if report.changes:
         last = report.robustness[-1].setting
         rows = [[one.name, _answer(one.before), _answer(one.after)] for one in report.changes[:_SHOWN]]
-        print_(_table(["PHOTO", "BEFORE", f"AFTER {last.attack} {last.epsilon}"], rows, words=True))
+        print_(_table(["PHOTO", "BEFORE", f"AFTER {last.attack} {last.epsilon}"], rows, text=True))
     for problem in report.unreadable[:_SHOWN]:
         print_(f"not judged: {problem.name}: {problem.problem}")
     if len(report.unreadable) > _SHOWN:
         print_(f"and {len(report.unreadable) - _SHOWN:,} more were not judged")
 
 
-def _table(headings: list[str], rows: list[list[str]], *, words: bool = False) -> Table:
+def _table(headings: list[str], rows: list[list[str]], *, text: bool = False) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for i, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if i == 0 or words else "right")
+        table.add_column(heading, justify="left" if i == 0 or text else "right")
     for row in rows:
         table.add_row(*row)
     return table

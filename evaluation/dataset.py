@@ -81,10 +81,10 @@ class Judge(Protocol):
     """Compares answers with the truth and adds up.
 
     Attributes:
-        words: the options with which the model is asked.
+        options: the options with which the model is asked.
     """
 
-    words: Mapping[str, Any]
+    options: Mapping[str, Any]
 
     def compare(self, example: Example, result: Result) -> Any:
         """Compare one answer with its truth. On any thread; changes nothing.

@@ -48,7 +48,7 @@ def judge_all(
 
     def ask(example: Example) -> Any:
         try:
-            return judge.compare(example, predictor.predict(example.read(), model, judge.words))
+            return judge.compare(example, predictor.predict(example.read(), model, judge.options))
         except (OSError, RequestError, DataError) as error:
             return Problem(example.name, reason(error))
 
@@ -66,7 +66,7 @@ def judge_all(
 
 
 def reason(error: Exception) -> str:
-    """Why an image could not be read, in words."""
+    """Why an image could not be read, as a sentence."""
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 

@@ -52,7 +52,7 @@ class MeanIoU:
     """Counts pixels by what they are and what they were taken for."""
 
     def __init__(self, labels: Sequence[str], *, salient: bool = False) -> None:
-        self.words: Mapping[str, Any] = {"mask": "rle"}
+        self.options: Mapping[str, Any] = {"mask": "rle"}
         self._labels = labels
         self._salient = salient
         self._counts = np.zeros((len(labels), len(labels)), np.int64)

@@ -1,6 +1,6 @@
 """How much of a model's answers a variant of it keeps. `export.variant` publishes none that keeps too little.
 
-What counts are the answers that fp32 is sure of: what a client acts on. `zoo.card.Bound` gives the words.
+What counts are the answers that fp32 is sure of: what a client acts on. `zoo.card.Bound` defines the terms.
 """
 
 from collections.abc import Iterator, Sequence

@@ -88,7 +88,7 @@ def _why(path: Path, error: Exception) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Say shortly why `torch.load` failed. The unpickler's own words are in the context of what torch makes of them."""
+    """Say shortly why `torch.load` failed. The unpickler's message is in the context of torch's exception."""
     cause = error.__context__ or error
     return shorten(str(cause) or type(cause).__name__, 300, placeholder=" ...")
 

@@ -19,8 +19,13 @@ from zoo.served_card import Agreement
 from zoo.store import Store
 
 
-class Beside(Struct):
-    """A variant's size in bytes and milliseconds per image (one thread of a CPU), each after its fp32 model's."""
+class Comparison(Struct):
+    """A variant compared with its fp32 model, each as (fp32, variant).
+
+    Attributes:
+        size: of the file, in bytes.
+        milliseconds: per image, on one thread of a CPU.
+    """
 
     size: tuple[int, int]
     milliseconds: tuple[float, float]
@@ -37,7 +42,7 @@ class Report(Struct, omit_defaults=True):
     parity: dict[str, float] = {}
     seconds: dict[str, float] = {}
     agreement: Agreement | None = None
-    beside_fp32: Beside | None = None
+    beside_fp32: Comparison | None = None
     error: str = ""
 
 
@@ -187,7 +192,7 @@ def _export_variant(
         path=str(done.folder),
         size=done.card.size,
         agreement=done.card.agreement,
-        beside_fp32=Beside((done.base.size, done.card.size), done.milliseconds),
+        beside_fp32=Comparison((done.base.size, done.card.size), done.milliseconds),
     )
 
 

@@ -47,9 +47,9 @@ def golden_answer(card: ModelCard, labels: Sequence[str], photo: Photo, outputs:
     for expected in card.expect:
         if expected.photo == photo.name and not _met(card, expected, found):
             seen = ", ".join(f"{p.label} {_measure(p):.3f}" for p in found) or "nothing"
-            wish = _wish(card, expected, objects="boxes" in outputs)
+            wanted = _wanted(card, expected, objects="boxes" in outputs)
             raise ExportError(
-                f"{card.name}: on the photo {photo.name!r} the card expects {wish}, but the network found {seen}. "
+                f"{card.name}: on the photo {photo.name!r} the card expects {wanted}, but the network found {seen}. "
                 "Check the card's recipe, normalisation, labels and checkpoint."
             )
     return Golden(f"{photo.name}{photo.path.suffix}", sha256_of(photo.path), found)
@@ -157,7 +157,7 @@ def _measure(prediction: Prediction) -> float:
     return (prediction.area or 0.0) if prediction.score is None else prediction.score
 
 
-def _wish(card: ModelCard, expected: Expectation, *, objects: bool) -> str:
+def _wanted(card: ModelCard, expected: Expectation, *, objects: bool) -> str:
     low, high = expected.area or (MIN_AREA, 1.0)
     on = f" on {low:.0%} to {high:.0%} of the image"
     if card.task == "segment" and not objects:

@@ -141,7 +141,7 @@ def read_graph(path: Path, data: Iterable[Path] = ()) -> Graph:
 
 
 def _described(path: Path, node: Any) -> Tensor:
-    """Put an input or output of a session into the card's words."""
+    """Put an input or output of a session into the card's terms."""
     if node.type not in _DTYPES:
         known = ", ".join(_DTYPES.values())
         raise ExportError(f"{path}: {node.name!r} is a {node.type}, which cannot be sent; expected one of {known}")

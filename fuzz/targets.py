@@ -15,7 +15,7 @@ from fuzz import forms, protocols
 from fuzz.images import seeds
 from fuzz.oracle import Limit
 from service.errors import RequestError
-from service.vision.decode import Picture, decode
+from service.vision.decode import EncodedImage, decode
 from zoo.errors import CardError
 from zoo.model_card import read_model_card
 from zoo.served_card import read_served_card
@@ -59,7 +59,7 @@ class Target(NamedTuple):
 def decode_image(data: bytes) -> None:
     """Decode an image both ways; the header's size must be that of the pixels."""
     try:
-        picture = Picture(data, MAX_PIXELS)
+        picture = EncodedImage(data, MAX_PIXELS)
         pixels = decode(data, max_pixels=MAX_PIXELS)
         if pixels.shape != (picture.height, picture.width, 3):
             raise AssertionError((pixels.shape, picture.width, picture.height))

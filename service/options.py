@@ -1,4 +1,4 @@
-"""From the words of a query string to a task's typed options, with errors that name the option and its range."""
+"""Converts the text values of a query string to a task's typed options. Errors name the option and its range."""
 
 import functools
 import re
@@ -17,10 +17,10 @@ OptionsT = TypeVar("OptionsT", bound=Struct)
 
 
 def parse_options(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
-    """Convert option words (or JSON values) to a task's `Options`.
+    """Convert options given as text or as JSON values to a task's `Options`.
 
     Raises:
-        RequestError: `bad_option`, naming the option, the value and what was expected; not-a-numbers are out of range.
+        RequestError: `bad_option`, naming the option, the value and what was expected; NaN counts as out of range.
     """
     fields = _fields(kind)
     converted: dict[str, Any] = {}
@@ -38,12 +38,12 @@ def parse_options(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
 
 
 def from_text(value: Any, kind: Any) -> Any:
-    """Convert a word, or a JSON value, to an annotated type. Numbers may be written `.5`, `1.` and `+1`, too.
+    """Convert a text or a JSON value to an annotated type. Numbers may also be written `.5`, `1.` and `+1`.
 
     A plus sign in a query arrives as a space.
 
     Raises:
-        ValidationError: it is none of the type, or out of its range; msgspec's.
+        msgspec.ValidationError: the value is not of the type, or out of its range.
     """
     if isinstance(value, str) and _is_number(kind):
         number = _NUMBER.fullmatch(value)
@@ -69,11 +69,11 @@ def _fields(kind: type[Struct]) -> Mapping[str, Any]:
 
 
 def expected(kind: Any) -> str:
-    """Say in words which values an annotated type takes ("a whole number from 1 to 1000")."""
-    return _in_words(inspect.type_info(kind))
+    """Describe which values an annotated type takes ("a whole number from 1 to 1000")."""
+    return _description(inspect.type_info(kind))
 
 
-def _in_words(info: inspect.Type) -> str:
+def _description(info: inspect.Type) -> str:
     info = _bare(info)
     if isinstance(info, inspect.LiteralType):
         return "one of " + ", ".join(f"`{value}`" for value in info.values)

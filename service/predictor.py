@@ -42,7 +42,7 @@ class Predictor:
         if reason := unsupported(options, model.card):
             loaded = self._registry.ready_for(task)
             able = [f"`{other.card.name}`" for other in loaded if not unsupported(options, other.card)]
-            raise RequestError(Reason.BAD_OPTION, f"{reason} Loaded models that can: {', '.join(able) or 'none'}.")
+            raise RequestError(Reason.BAD_OPTION, f"{reason} Loaded models that do: {', '.join(able) or 'none'}.")
         return options
 
     def image(self, data: bytes, model: ImageModel, options: Struct) -> EncodedImage:

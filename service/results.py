@@ -44,7 +44,7 @@ Mask = RunLength | Png | Polygons
 class Classification(Struct, frozen=True, omit_defaults=True):
     """One class of an image and its probability; of the best class, on request, where in the image it is.
 
-    `heatmap` is a greyscale PNG of the image's size, brightest where most spoke for the class.
+    `heatmap` is a greyscale PNG of the image's size, brightest where the image contributed most to the class.
     """
 
     class_id: int

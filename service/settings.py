@@ -56,15 +56,13 @@ class Settings(Struct, frozen=True):
     ] = 1000.0
     max_batch: Annotated[
         int,
-        Meta(ge=0, le=256, description="The most pictures in one run; 0: what was fastest when the model was loaded."),
+        Meta(ge=0, le=256, description="The most images in one run; 0: what was fastest when the model was loaded."),
     ] = 0
-    max_queue: Annotated[int, Meta(ge=1, le=100_000, description="Pictures of a model under way; more get 429.")] = 256
+    max_queue: Annotated[int, Meta(ge=1, le=100_000, description="Images of a model under way; more get 429.")] = 256
     timeout_ms: Annotated[int, Meta(ge=1, le=3_600_000, description="Deadline of a request.")] = 30_000
     max_body_mb: Annotated[float, Meta(ge=0.001, le=1024, description="Largest body; larger ones get 413.")] = 32.0
-    max_megapixels: Annotated[float, Meta(ge=0.001, le=1000, description="Largest picture; larger ones get 413.")] = (
-        50.0
-    )
-    max_images: Annotated[int, Meta(ge=1, le=1000, description="Most pictures in one request.")] = 32
+    max_megapixels: Annotated[float, Meta(ge=0.001, le=1000, description="Largest image; larger ones get 413.")] = 50.0
+    max_images: Annotated[int, Meta(ge=1, le=1000, description="Most images in one request.")] = 32
     max_rows: Annotated[
         int, Meta(ge=1, le=10_000_000, description="Most rows of tensors in one request; more get 413.")
     ] = 65_536
@@ -106,7 +104,7 @@ class Settings(Struct, frozen=True):
         Meta(
             ge=0,
             le=3600,
-            description="Seconds that one picture, or one run, may take; then its request gets 504 and its thread is "
+            description="Seconds that one image, or one run, may take; then its request gets 504 and its thread is "
             "replaced. 0: for ever.",
         ),
     ] = 30.0

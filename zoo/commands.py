@@ -41,9 +41,9 @@ def show(name: str, models: Path | None, as_json: bool) -> None:
     if as_json:
         _print_json({"card": card, "served": served, "problem": entry.problem if entry else ""})
         return
-    facts = _facts(card, served, entry)
-    width = max(len(key) for key, _ in facts)
-    for key, value in facts:
+    rows = _rows(card, served, entry)
+    width = max(len(key) for key, _ in rows)
+    for key, value in rows:
         click.echo(f"{key:<{width}}  {shown(value, LINE)}")
 
 
@@ -85,10 +85,10 @@ def _problem(entry: Entry) -> str:
     return ""
 
 
-def _facts(card: AnyCard | None, served: AnyServed | None, entry: Entry | None) -> list[tuple[str, str]]:
-    facts: list[tuple[str, str]] = []
+def _rows(card: AnyCard | None, served: AnyServed | None, entry: Entry | None) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
     if (known := card or served) is not None:
-        facts += [
+        rows += [
             ("name", known.name),
             ("title", known.title),
             ("task", known.task),
@@ -97,38 +97,38 @@ def _facts(card: AnyCard | None, served: AnyServed | None, entry: Entry | None) 
             ("licence", f"{known.licence.weights} (weights), {known.licence.code} (code)"),
         ]
         if isinstance(known, ModelCard | ServedCard):
-            facts.append(("input", _input(known.recipe)))
+            rows.append(("input", _input(known.recipe)))
     if card is not None:
         if licences := to_accept(card.licence):
-            facts.append(("to accept", " ".join(f"--accept-license {licence}" for licence in licences)))
+            rows.append(("to accept", " ".join(f"--accept-license {licence}" for licence in licences)))
         if isinstance(card, ModelCard):
-            facts.append(("labels", card.labels))
-        facts += [
+            rows.append(("labels", card.labels))
+        rows += [
             (f"source {name}", f"{address(source)} sha256:{source.digest}") for name, source in card.sources.items()
         ]
     if entry is None:
-        facts.append(("exported", f"no: run `zooserve export {card.name if card else ''}`"))
+        rows.append(("exported", f"no: run `zooserve export {card.name if card else ''}`"))
     elif served is None:
-        facts.append(("exported", f"damaged: {entry.problem}"))
+        rows.append(("exported", f"damaged: {entry.problem}"))
     else:
-        facts += [
+        rows += [
             ("exported", f"version {served.version}, {entry.path}, {served.size / 1e6:.1f} MB, {served.precision}"),
             ("sha256", served.sha256),
             ("at", served.provenance.exported_at),
             ("with", ", ".join(f"{name} {number}" for name, number in served.provenance.exported_with.items())),
         ]
         if isinstance(served, ServedTensors):
-            facts += [(f"input {x.name}", f"{x.dtype} {_shape(x.shape)}") for x in served.inputs]
-        facts += [(f"output {output.name}", f"{output.dtype} {_shape(output.shape)}") for output in served.outputs]
-        facts += [
+            rows += [(f"input {x.name}", f"{x.dtype} {_shape(x.shape)}") for x in served.inputs]
+        rows += [(f"output {output.name}", f"{output.dtype} {_shape(output.shape)}") for output in served.outputs]
+        rows += [
             (f"parity {name}", f"differs by up to {value:.2g} from {served.parity.reference}")
             for name, value in served.parity.max_difference.items()
         ]
         if isinstance(served, ServedCard) and (kept := served.agreement):
             answers = f"keeps {kept.agreement:.1%} of {kept.base}'s sure answers on {kept.photos} photos"
-            facts.append(("agreement", f"{answers}, shifted by {kept.shift:.3f}"))
-        facts.append(("golden", ", ".join(file.removeprefix("golden/") for file in served.files if "/" in file)))
-    return facts
+            rows.append(("agreement", f"{answers}, shifted by {kept.shift:.3f}"))
+        rows.append(("golden", ", ".join(file.removeprefix("golden/") for file in served.files if "/" in file)))
+    return rows
 
 
 def _input(recipe: Recipe) -> str:

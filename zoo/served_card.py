@@ -112,7 +112,7 @@ class Provenance(Checked, frozen=True, forbid_unknown_fields=True):
 
 
 class Agreement(Checked, frozen=True, forbid_unknown_fields=True):
-    """What a variant of lower precision was found to keep of its fp32 model's answers; `Bound` gives the words.
+    """What a variant of lower precision was found to keep of its fp32 model's answers; `Bound` defines the terms.
 
     Attributes:
         base: name of the fp32 model, whose folder it was made from.

@@ -116,7 +116,7 @@ class Options(FamilyOptions, frozen=True):
 def build(card: ModelCard, files: dict[str, Path]) -> Network:
     """Build the model and size of the card's options and load its `weights` into it, strictly.
 
-    Options: `model` and `size`, LibreYOLO's words.
+    Options: `model` and `size`, as LibreYOLO names them.
 
     Raises:
         ExportError: no such model or size, or not a checkpoint of it.
@@ -148,7 +148,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
 
 
 def _check_model(path: Path, model: str) -> None:
-    """Different models may have tensors of the same names and shapes, so a checkpoint's own word counts too."""
+    """Refuse a checkpoint that names another model: two models may have tensors of the same names and shapes."""
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     says = checkpoint.get("model_family")
     if says not in {None, model}:

@@ -47,8 +47,8 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     """Build the architecture of the card's options and load its `weights` into it, strictly.
 
     With the labels `coco80` the network has torchvision's 91 COCO categories, of which the background and the ten that
-    COCO never used are left out, so class ids are those of the labels. With labels of one's own it has one class more
-    than labels: the background, which comes first.
+    COCO never used are left out, so class ids are those of the labels. With your labels it has one class more than
+    labels: the background, which comes first.
 
     Options: `architecture`, a name of torchvision's; `batch_norm_eps`, the epsilon of the batch norms where it is not
     the architecture's own: 0 for checkpoints fine-tuned from torchvision's `fasterrcnn_resnet50_fpn` and
@@ -117,7 +117,7 @@ def card_for(name: str) -> ModelCard | None:
     get a letterbox of 800 x 800 (320 x 320), padded with the mean colour that normalisation turns into zeros, as
     torchvision pads its batches. The cost is bounded, a quarter below that of a 4:3 photo in the published evaluation,
     and no pixel is lost, but the short side of such a photo is 600 pixels, so things are seen a quarter smaller. A card
-    of one's own may say 1088 x 1088 to have them at their evaluated size.
+    of yours may say 1088 x 1088 to have them at their evaluated size.
 
     Torchvision resizes detectors' images without antialiasing; the recipe has it, as all recipes do.
 

@@ -34,7 +34,7 @@ class Finding(NamedTuple):
 
     Attributes:
         what: name of the property, such as `task` or `resize`.
-        value: in words.
+        value: as text for people.
         known_from: where the value comes from: `the file`, `given`, or `assumed: ...`.
     """
 

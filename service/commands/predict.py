@@ -29,7 +29,7 @@ Examples:
 )
 @click.argument("model")
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--option", "-o", "words", multiple=True, metavar="NAME=VALUE", help="An option, as over HTTP.")
+@click.option("--option", "-o", "given", multiple=True, metavar="NAME=VALUE", help="An option, as over HTTP.")
 @click.option("--annotate", type=click.Path(dir_okay=False, path_type=Path), help="Draw the answer into this file.")
 @click.option("--models", type=click.Path(file_okay=False), help="The folder of exported models. [default: models]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per photo and line, as HTTP answers it.")
@@ -52,7 +52,7 @@ Examples:
 def predict(
     model: str,
     photos: tuple[Path, ...],
-    words: tuple[str, ...],
+    given: tuple[str, ...],
     annotate: Path | None,
     models: str | None,
     as_json: bool,
@@ -72,9 +72,9 @@ def predict(
     """
     if annotate and len(photos) > 1:
         raise click.UsageError("--annotate draws one photo: give one")
-    if wrong := [word for word in words if "=" not in word]:
+    if wrong := [text for text in given if "=" not in text]:
         raise click.UsageError(f"--option {wrong[0]}: expected NAME=VALUE, such as top_k=3")
-    options = dict(word.split("=", 1) for word in words)
+    options = dict(text.split("=", 1) for text in given)
     if server:
         if out is None or len(photos) > 1 or not photos[0].is_dir():
             raise click.UsageError("--server needs --out, and one folder of photos")

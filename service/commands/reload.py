@@ -58,7 +58,7 @@ def reload(*, names: tuple[str, ...], server: str, key: str, unload: bool, timeo
 
 
 def _answer(method: Callable[..., requests.Response], url: str, timeout: float) -> Any:
-    """Ask the server, and return what it answers; raise `ClickException` with its own words where it refuses."""
+    """Ask the server, and return what it answers; raise `ClickException` with the server's message where it refuses."""
     direct = {"http": "", "https": ""} if is_local(url) else None  # instead of the environment's proxies
     try:
         response = method(url, timeout=timeout, proxies=direct)

@@ -38,8 +38,8 @@ def _statistics(card: AnyServed, values: dict[tuple[str, ...], float]) -> ModelS
         return values[f"zooserve_{name}", card.name, kind]
 
     stages = {
-        word: Duration(int(value("stage_seconds_count", stage)), int(1e9 * value("stage_seconds_sum", stage)))
-        for stage, word in _STAGES.items()
+        name: Duration(int(value("stage_seconds_count", stage)), int(1e9 * value("stage_seconds_sum", stage)))
+        for stage, name in _STAGES.items()
     }
     # The sum of `request_seconds` includes failed requests; stages are only kept of those that were answered.
     whole = sum(seconds for (name, model, _), seconds in values.items() if (name, model) == (_STAGE_SUM, card.name))

@@ -1,4 +1,4 @@
-"""What the outputs of a graph mean: one module per task, so that a new task is one new file."""
+"""Turns the outputs of a graph into predictions. Each task has a module of its own."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -12,12 +12,12 @@ from zoo.served_card import ServedCard
 
 
 class TaskModule(NamedTuple):
-    """A task's options, and what it does with them.
+    """One task.
 
     Attributes:
-        options: their type.
-        answer: `(outputs, row, card, placement, options)` -> one image's predictions.
-        unsupported_reason: `(options, card)` -> why a model cannot answer with these options; None where it can.
+        options: type of its options.
+        answer: `(outputs, index, card, placement, options)` -> the predictions for the image `index` of the batch.
+        unsupported_reason: `(options, card)` -> why a model does not support these options; None if it does.
     """
 
     options: type[Struct]
@@ -33,5 +33,9 @@ TASKS: Mapping[Task, TaskModule] = {
 
 
 def options_of(task: Task, params: Mapping[str, object]) -> Struct:
-    """Convert parameters, texts or JSON values, to the task's typed options; raises `RequestError` (`bad_option`)."""
+    """Convert parameters, as text or JSON values, to the typed options of a task.
+
+    Raises:
+        RequestError: `bad_option`: an unknown option, or a value that is not allowed.
+    """
     return parse_options(TASKS[task].options, params)

@@ -1,4 +1,4 @@
-"""classify: `probabilities` float32 [N, C] -> the `top_k` most probable classes, and where the best of them is."""
+"""classify: the `top_k` most probable classes of an image, and on request where the best of them is visible."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -18,26 +18,32 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """Options of `/v1/classify`."""
 
     top_k: Annotated[int, Meta(ge=1, le=1000, description="How many classes to answer with, best first.")] = 5
-    localize: Annotated[bool, Meta(description="Say where the best class is: a box around what spoke for it.")] = False
-    heatmap: Annotated[bool, Meta(description="Show how much each pixel spoke for the best class.")] = False
+    localize: Annotated[bool, Meta(description="Answer with a box around the best class.")] = False
+    heatmap: Annotated[bool, Meta(description="Answer with a heat map of the best class.")] = False
 
 
 def unsupported_reason(options: Options, card: ServedCard) -> str | None:
-    """Say why a model cannot answer with these options; None where it can."""
+    """Return why a model does not support these options; None if it does."""
     if not (options.localize or options.heatmap) or any(output.name == "activation" for output in card.outputs):
         return None
     return (
-        f"`{card.name}` cannot say where it looked: `localize` and `heatmap` need a network that ends in global "
-        "average pooling, and at most one layer after it."
+        f"`{card.name}` does not support `localize` and `heatmap`: they need a network that ends in global average "
+        "pooling and at most one layer after it."
     )
 
 
 def answer(
     outputs: Mapping[str, npt.NDArray[Any]], index: int, card: ServedCard, placement: Placement, options: Options
 ) -> list[Classification]:
-    """Pick the `top_k` most probable classes of picture `index`, best first, equals by class id.
+    """Select the `top_k` most probable classes of one image, best first; equal ones in the order of their class ids.
 
-    `activation` float32 [N, h, w] is the class activation map of the best class.
+    Args:
+        outputs: of the graph: `probabilities` float32 [N, C]; for `localize` and `heatmap` also `activation` float32
+            [N, h, w], the class activation map of the best class.
+        index: of the image in the batch, 0 to N - 1.
+        card: of the model.
+        placement: of the image in the graph's input.
+        options: of the request.
     """
     probabilities = outputs["probabilities"][index]
     top_k = min(options.top_k, probabilities.size)

@@ -1,13 +1,18 @@
-"""detect: candidate `boxes`, `scores` and `classes` -> objects in pixels of the original picture."""
+"""detect: the objects in an image, each with its class, score and box in pixels of the original image.
+
+Objects are selected among a graph's candidates by score, non-maximum suppression and count. `segment` selects instances
+in the same way.
+"""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, Protocol
 
+import cv2
+import numpy as np
 import numpy.typing as npt
 from msgspec import Meta, Struct
 
-from service.results import Detection
-from service.tasks.candidates import survivors
+from service.results import Box, Detection
 from zoo.recipe import Placement
 from zoo.served_card import ServedCard
 
@@ -25,8 +30,95 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 def answer(
     outputs: Mapping[str, npt.NDArray[Any]], index: int, card: ServedCard, placement: Placement, options: Options
 ) -> list[Detection]:
-    """Find at most `max_detections` objects in picture `index`, best first; see `survivors` for the outputs."""
+    """Find at most `max_detections` objects in one image, best first.
+
+    Args:
+        outputs: of the graph; `select` describes them.
+        index: of the image in the batch, 0 to N - 1.
+        card: of the model.
+        placement: of the image in the graph's input.
+        options: of the request.
+    """
     return [
         Detection(found.class_id, card.labels[found.class_id], found.score, found.box)
-        for found in survivors(outputs, index, placement, options, nms=card.nms)
+        for found in select(outputs, index, placement, options, nms=card.nms)
     ]
+
+
+class Limits(Protocol):
+    """The options by which candidates are selected. Each task's `Options` describe them."""
+
+    @property
+    def score_threshold(self) -> float: ...
+    @property
+    def iou_threshold(self) -> float: ...
+    @property
+    def max_detections(self) -> int: ...
+
+
+class Selected(NamedTuple):
+    """A candidate that was selected as an object.
+
+    Attributes:
+        rank: index of the candidate in the graph's outputs.
+        class_id: id of its class.
+        score: 0 to 1.
+        box: xyxy in pixels of the original image, clipped to it; never empty.
+    """
+
+    rank: int
+    class_id: int
+    score: float
+    box: Box
+
+
+def select(
+    outputs: Mapping[str, npt.NDArray[Any]], index: int, placement: Placement, limits: Limits, *, nms: bool
+) -> list[Selected]:
+    """Select at most `max_detections` objects among the candidates of one image, best first.
+
+    Args:
+        outputs: of the graph: `boxes` float32 [N, K, 4], xyxy in pixels of the graph's input; `scores` float32 [N, K],
+            in descending order; `classes` int32 [N, K], class ids.
+        index: of the image in the batch, 0 to N - 1.
+        placement: of the image in the graph's input.
+        limits: the request's options.
+        nms: whether to apply greedy non-maximum suppression per class, after the score threshold. False if the graph
+            applies it.
+    """
+    scores = outputs["scores"][index]
+    count = int(np.searchsorted(-scores, -limits.score_threshold, side="right"))  # scores are in descending order
+    if count == 0:
+        return []
+    boxes, scores = outputs["boxes"][index, :count], scores[:count]
+    classes: Any = outputs["classes"][index, :count]
+    if nms:
+        # `Any`, because OpenCV's stubs ask for lists. Its bindings take arrays as well, which is ten times as fast.
+        corners: Any = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1, dtype=np.float64)
+        kept = cv2.dnn.NMSBoxesBatched(corners, scores, classes, 0.0, limits.iou_threshold)
+        chosen = np.asarray(kept, np.intp)[: limits.max_detections]
+    else:
+        chosen = np.arange(min(count, limits.max_detections))
+    found = []
+    for rank, (x0, y0, x1, y1) in zip(chosen.tolist(), to_image_pixels(boxes[chosen], placement).tolist(), strict=True):
+        if x1 > x0 and y1 > y0:  # False for a box that lies in the padding of the letterbox
+            box = (round(x0, 2), round(y0, 2), round(x1, 2), round(y1, 2))
+            found.append(Selected(rank, int(classes[rank]), round(float(scores[rank]), 6), box))
+    return found
+
+
+def to_image_pixels(boxes: npt.NDArray[np.float32], placement: Placement) -> npt.NDArray[np.float64]:
+    """Convert boxes from pixels of the graph's input to pixels of the original image, and clip them to it.
+
+    Args:
+        boxes: float32 [K, 4], xyxy.
+        placement: of the image in the graph's input.
+
+    Returns:
+        float64 [K, 4], xyxy.
+    """
+    scale = np.array([placement.scale_x, placement.scale_y] * 2)
+    offset = np.array([placement.offset_x, placement.offset_y] * 2)
+    limit = np.array([placement.width, placement.height] * 2, np.float64)
+    mapped: npt.NDArray[np.float64] = np.clip((boxes.astype(np.float64) - offset) / scale, 0.0, limit)
+    return mapped

@@ -1,6 +1,6 @@
-"""Instances: detect's candidates with mask coefficients, and prototypes -> objects, each with its box and its mask.
+"""Instance segmentation: the objects in an image, each with its class, score, box and mask.
 
-Called by `segment` for graphs that answer them.
+Called by `segment` for graphs with the outputs `coefficients` and `prototypes`.
 """
 
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ import cv2
 import numpy.typing as npt
 
 from service.results import Instance
-from service.tasks.candidates import Limits, Survivor, survivors
+from service.tasks.detect import Limits, Selected, select
 from service.vision.instances import instance_mask, on_prototypes
-from service.vision.masks import Form, write_down
+from service.vision.masks import Form, encode_image_mask
 from zoo.recipe import Placement
 from zoo.served_card import ServedCard
 
@@ -25,15 +25,21 @@ def answer(
     limits: Limits,
     form: Form | Literal["none"],
 ) -> list[Instance]:
-    """Find at most `max_detections` objects in picture `index`, best first, and cut each out.
+    """Find at most `max_detections` objects in one image, best first, and compute their masks.
 
-    Beside the candidates (see `survivors`), the outputs are `coefficients` float32 [N, K, M] and `prototypes` float32
-    [N, M, h, w]. Only the survivors' masks are put together, each in its box alone.
+    Args:
+        outputs: of the graph: the candidates, which `candidates.select` describes; `coefficients` float32 [N, K, M] and
+            `prototypes` float32 [N, M, h, w], which `vision.instances` describes.
+        index: of the image in the batch, 0 to N - 1.
+        card: of the model.
+        placement: of the image in the graph's input.
+        limits: the request's options.
+        form: of the masks; `none` leaves them out.
     """
     coefficients, prototypes = outputs["coefficients"][index], outputs["prototypes"][index]
     grid = on_prototypes(placement, (card.recipe.height, card.recipe.width), prototypes.shape)
 
-    def cut_out(found: Survivor) -> Instance:
+    def instance_of(found: Selected) -> Instance:
         mask, frame = instance_mask(coefficients[found.rank], prototypes, found.box, grid)
         area = cv2.countNonZero(mask) / (placement.width * placement.height)
         return Instance(
@@ -42,7 +48,7 @@ def answer(
             found.score,
             found.box,
             round(area, 6),
-            None if form == "none" else write_down(mask, placement, form, frame),
+            None if form == "none" else encode_image_mask(mask, placement, form, frame),
         )
 
-    return [cut_out(found) for found in survivors(outputs, index, placement, limits, nms=card.nms)]
+    return [instance_of(found) for found in select(outputs, index, placement, limits, nms=card.nms)]

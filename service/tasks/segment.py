@@ -1,6 +1,6 @@
-"""segment: class ids or opacities per pixel -> the classes present, with their share of the picture and their mask.
+"""segment: the classes that are present in an image, each with its mask and its share of the image.
 
-Graphs that find instances answer otherwise: `instances` has their objects.
+For graphs of instance segmentation the predictions are single objects; see `instances`.
 """
 
 from collections.abc import Mapping
@@ -44,10 +44,15 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 def answer(
     outputs: Mapping[str, npt.NDArray[Any]], index: int, card: ServedCard, placement: Placement, options: Options
 ) -> list[Segment] | list[Instance]:
-    """Tell what covers picture `index`, largest first, background left out; of instances the best first.
+    """Segment one image. Returns classes, the largest first, without the background; or objects, the best first.
 
-    Semantic: `mask` uint8 [N, H, W], a class id per pixel. Salient object: `alpha` uint8 [N, H, W], its opacity.
-    Instances: see `instances.answer`.
+    Args:
+        outputs: of the graph. Semantic segmentation: `mask` uint8 [N, H, W], a class id per pixel of the graph's input.
+            Salient object: `alpha` uint8 [N, H, W], its opacity, 0 to 255. Instances: see `instances.answer`.
+        index: of the image in the batch, 0 to N - 1.
+        card: of the model.
+        placement: of the image in the graph's input.
+        options: of the request.
     """
     if "prototypes" in outputs:
         return instances.answer(outputs, index, card, placement, options, options.mask)

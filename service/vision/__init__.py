@@ -1,8 +1,8 @@
-"""Pictures: decoding, resizing, masks and drawing, as pure functions on arrays. No HTTP, no models."""
+"""Images: decoding, resizing, masks and drawing, as pure functions on arrays. Knows nothing of HTTP or models."""
 
 import cv2
 
-# Pictures are already worked on side by side, in the engine's threads: OpenCV's own pool would compete with them.
+# The engine's threads already process several images in parallel. OpenCV's thread pool would compete with them.
 cv2.setNumThreads(1)
-# It writes lines of its own about damaged files, which are the client's and told to it.
+# OpenCV would log a line for each damaged file. The client who sent the file gets an error instead.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

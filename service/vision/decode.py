@@ -1,8 +1,11 @@
-"""From bytes to pixels, uint8 [height, width, 3] RGB. Called by `resize` for every request, and by whoever draws.
+"""Decodes image files to pixels, uint8 [height, width, 3] RGB. Called by `resize` for every request, and by `draw`.
 
-JPEG is decoded by libjpeg-turbo (simplejpeg) and WebP by libwebp (OpenCV), bit for bit as Pillow does, and everything
-else by Pillow. All release the GIL while they decode. No decoder sees a file before its header was checked (by `jpeg`,
-`png`, ...): its size, and that it has no more parts than an image of that size can have. Pillow gets no metadata.
+JPEG is decoded by libjpeg-turbo (simplejpeg) and WebP by libwebp (OpenCV), with the same pixels as Pillow's, bit for
+bit. Every other format is decoded by Pillow. All three release the GIL while they decode.
+
+No decoder gets a file before its header was checked by the module of its format (`jpeg`, `png`, ...). The header gives
+the image's size; a file with more parts (chunks, segments, scans) than an image of that size can have is refused.
+Metadata is removed from a JPEG, PNG, TIFF or GIF before Pillow gets it.
 """
 
 import io
@@ -19,70 +22,75 @@ from PIL import AvifImagePlugin, Image, ImageFile
 
 from service.errors import Reason, RequestError
 from service.vision import bmp, gif, ifd, jpeg, png, tiff, webp
-from service.vision.depth import Values, eight_bits
-from service.vision.formats import Format, sniff
+from service.vision.formats import MAX_PIXELS, Format, check_size, sniff
 from service.vision.heif import check_avif, first_frame, still
-from service.vision.turn import Turn
+from service.vision.pixels import Turn, Values, eight_bits, to_rgb
 
 Pixels = npt.NDArray[np.uint8]
 
-MAX_PIXELS = 50_000_000
-# The work of resampling grows with the square of a side that is longer: minutes for 50,000,000 x 1 pixels.
-_MAX_SIDE = 1 << 20
-_ROWS = 256  # that are put into another order at a time: OpenCV copies them
-_BLOCK = 1 << 18  # bytes that Pillow reads at a time; what is left of a row it copies again with the next ones
-# Warnings of libjpeg about files that are whole: viewers show them, and Pillow decodes them.
+_ROWS = 256  # rows whose channels are reordered at a time, because OpenCV makes a copy of them
+_BLOCK = 1 << 18  # bytes that Pillow reads at a time; it copies an incomplete row again together with the next block
+# Warnings of libjpeg about complete files, which Pillow decodes and viewers show.
 _HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters", "Adobe color transform", "JFIF revision")
 
-# `Picture` checks every size against its caller's limit. Pillow's own limit is one for the whole process.
+# Pillow's limit would hold for the whole process; `EncodedImage` has a limit for each call instead.
 Image.MAX_IMAGE_PIXELS = None
-# A large picture in one piece of memory, which goes back to the system when it is freed: Pillow's usual pieces of 16 MB
-# are kept by the allocator, a whole picture's for every thread.
-Image.core.set_block_size(1 << 30)  # type: ignore[attr-defined]  # what PILLOW_BLOCK_SIZE does
-# Pillow warns of damaged metadata, always in other words: lines in the log, and memory, for whoever sends such files.
+# Pillow stores an image in blocks of 16 MB. The allocator keeps freed blocks of that size: as much as a whole image for
+# every thread. One larger block per image is returned to the system when it is freed.
+Image.core.set_block_size(1 << 30)  # type: ignore[attr-defined]  # as PILLOW_BLOCK_SIZE does
+# Pillow warns about damaged metadata, with a different text for each file. Python logs and remembers each different
+# warning, so clients could fill the log and the memory with such files.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-# Images are decoded side by side, in the engine's threads.
+# The engine's threads already decode several images in parallel.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
-class Picture:
-    """A picture whose header was read; its pixels are decoded when they are asked for.
+class EncodedImage:
+    """An image file whose header was read. Its pixels are decoded by `stored` or `image`.
 
     Attributes:
-        width, height: in pixels, with the EXIF orientation applied.
-        turn: from the stored picture to the upright one.
+        width, height: of the upright image (EXIF orientation applied), in pixels.
+        turn: turns the stored pixels upright.
     """
 
     def __init__(self, data: bytes, max_pixels: int = MAX_PIXELS) -> None:
-        """Read the header of a picture.
+        """Read and check the header of an image file.
+
+        Args:
+            data: the file's content.
+            max_pixels: larger images are refused.
 
         Raises:
-            RequestError: `undecodable`, `not_an_image`, or `too_large` for more than `max_pixels`.
+            RequestError: `undecodable`: damaged or incomplete; `not_an_image`: not in a format that is read;
+                `too_large`: more than `max_pixels` pixels, or a side that is too long.
         """
-        self._data = data  # what the decoder gets
+        self._data = data  # the bytes that the decoder gets
         self._max_pixels = max_pixels
         self._format = sniff(data)
-        self._alpha = False  # of what OpenCV decodes
+        self._alpha = False  # whether a WebP has transparency
         self._webp: webp.Header | None = None
-        self._colours = b""  # of a BMP that OpenCV decodes
-        self._bits = 0  # that a file of 16 bits per value says are used
-        self._image: Image.Image | None = None  # stays None for what simplejpeg and OpenCV decode
-        self._size, orientation = self._read()  # as stored
+        self._palette = b""  # of a run-length encoded BMP
+        self._bits = 0  # bits per value that are used, where a file with 16 bits says so
+        self._image: Image.Image | None = None  # Pillow's; None for files that simplejpeg or OpenCV decodes
+        self._size, orientation = self._read()  # width and height as stored
         self._check(*self._size)
         self.turn = Turn(orientation)
         self.width, self.height = self._size[::-1] if self.turn.transpose else self._size
 
     def stored(self, reduce: int = 1, *, fast_chroma: bool = False) -> Pixels | Image.Image:
-        """Decode the pixels as they are stored, not turned: an array, or a Pillow picture of any mode (see `to_rgb`).
+        """Decode the pixels as they are stored, without applying the EXIF orientation.
 
         Args:
-            reduce: 1, 2, 4 or 8: a JPEG is decoded to 1/`reduce` of its sides, rounded up, out of the low frequencies
-                of its blocks, which is quicker. All other formats keep their size.
-            fast_chroma: repeat a JPEG's chroma samples instead of interpolating between them, for pictures that will
-                be made much smaller.
+            reduce: 1, 2, 4 or 8. A JPEG is decoded to 1/`reduce` of its width and height, rounded up, from the low
+                frequencies of its DCT blocks only, which is faster. It has no effect on other formats.
+            fast_chroma: repeat a JPEG's chroma samples instead of interpolating between them. Faster, and good enough
+                for images that are then made much smaller.
+
+        Returns:
+            uint8 [h, w, 3] RGB, or a Pillow image of any mode, which `to_rgb` converts.
 
         Raises:
-            RequestError: `undecodable`: cut off or corrupt.
+            RequestError: `undecodable`: the file is cut off or corrupt.
         """
         if self._image is None and self._format is not Format.JPEG:
             return self._by_opencv()
@@ -94,7 +102,7 @@ class Picture:
                 )
                 return cast("Pixels", pixels)
             except ValueError as error:
-                if not any(words in str(error) for words in _HARMLESS):
+                if not any(warning in str(error) for warning in _HARMLESS):
                     raise self._broken(error) from error
             self._image = self._open(self._jpeg.without_metadata(self._data))
         try:
@@ -104,21 +112,21 @@ class Picture:
             self._image.load()
         except MemoryError:
             raise
-        except Exception as error:  # Pillow's plugins raise whatever they stumble over
+        except Exception as error:  # Pillow's plugins raise exceptions of many types
             raise self._broken(error) from error
-        return self._of_few_bits(self._image) if self._bits else self._image
+        return self._to_eight_bits(self._image) if self._bits else self._image
 
     def image(self) -> Image.Image:
-        """Decode to an upright Pillow picture, mode RGB.
+        """Decode to an upright Pillow image, mode RGB.
 
         Raises:
-            RequestError: `undecodable`: cut off or corrupt.
+            RequestError: `undecodable`: the file is cut off or corrupt.
         """
         stored = self.stored()
         return self.turn.image(Image.fromarray(stored) if isinstance(stored, np.ndarray) else to_rgb(stored))
 
     def _read(self) -> tuple[tuple[int, int], int]:
-        """Read the header: width and height as stored, and the orientation."""
+        """Read the header. Returns (width, height) as stored, in pixels, and the EXIF orientation, 1 to 8."""
         data = self._data
         match self._format:
             case Format.JPEG:
@@ -147,15 +155,15 @@ class Picture:
             case Format.AVIF:
                 check_avif(data, self._max_pixels)
                 self._image = self._open(still(data))
-                # Pillow has put the container's own orientation there, which comes before EXIF.
+                # Pillow replaces the EXIF orientation by that of the AVIF container, which takes precedence.
                 return self._image.size, ifd.orientation(self._image.info.get("exif", b""))
             case Format.HEIF:
                 _register_heif()
                 self._image = self._open(data)
-                return self._image.size, 1  # libheif turns it upright
+                return self._image.size, 1  # libheif returns the image upright
             case Format.BMP:
                 if bmp.run_lengths(data):
-                    self._data, self._colours = bmp.of_numbers(data)
+                    self._data, self._palette = bmp.split_palette(data)
                     return bmp.size(data), 1
                 self._image = self._open(data, max(_BLOCK, bmp.row(data)))
                 return self._image.size, 1
@@ -166,7 +174,7 @@ class Picture:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(self._data, strict=False)
         except ValueError as error:
             raise self._broken(error) from error
-        except KeyError:  # a chroma subsampling that simplejpeg has no name for
+        except KeyError:  # a chroma subsampling that simplejpeg does not know
             colours = "unknown"
         if colours not in ("YCbCr", "Gray", "RGB"):
             self._image = self._open(self._jpeg.without_metadata(self._data))
@@ -174,17 +182,17 @@ class Picture:
         return (width, height), self._jpeg.orientation
 
     def _by_opencv(self) -> Pixels | Image.Image:
-        # Straight to RGB where there is no transparency: another order would need a copy.
+        # Without transparency OpenCV returns RGB, so that the channels need not be reordered in a copy.
         form = cv2.IMREAD_UNCHANGED if self._alpha else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-        if self._colours:
+        if self._palette:
             form = cv2.IMREAD_GRAYSCALE
         pixels = cv2.imdecode(np.frombuffer(self._data, np.uint8), form)
         x, y, *size = self._webp.place if self._webp else (0, 0, *self._size)
         if pixels is None or [*pixels.shape[1::-1]] != size:
             raise self._broken(ValueError("its pixels cannot be read"))
-        if self._colours:
+        if self._palette:
             image = Image.fromarray(pixels)
-            image.putpalette(self._colours, "BGRX")
+            image.putpalette(self._palette, "BGRX")
             return image
         if self._alpha:
             order = cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
@@ -195,7 +203,10 @@ class Picture:
         return Image.fromarray(pixels) if pixels.shape[2] == 4 else cast("Pixels", pixels)
 
     def _on_canvas(self, pixels: Pixels, x: int, y: int) -> Pixels:
-        """A moving WebP's first frame on its canvas, which is transparent, or black where there is no transparency."""
+        """Put the first frame of an animated WebP at (x, y) on its canvas.
+
+        The canvas is transparent; where the file has no transparency, it is black.
+        """
         (width, height), (rows, columns) = self._size, pixels.shape[:2]
         if x + columns > width or y + rows > height:
             raise self._broken(ValueError("its first frame is larger than the image"))
@@ -204,10 +215,11 @@ class Picture:
         canvas[y : y + rows, x : x + columns, : pixels.shape[2]] = pixels
         return canvas
 
-    def _of_few_bits(self, image: Image.Image) -> Image.Image:
+    def _to_eight_bits(self, image: Image.Image) -> Image.Image:
+        """Convert an image of 16 bits per value of which fewer are used (see `depth`)."""
         if image.mode.startswith("I;16"):
             return Image.fromarray(eight_bits(np.asarray(image), self._bits))
-        # Of colours Pillow has read the upper 8 bits.
+        # Pillow keeps only the upper 8 bits of colours, so OpenCV decodes them again.
         pixels = cast("Values", cv2.imdecode(np.frombuffer(self._data, np.uint8), cv2.IMREAD_UNCHANGED))
         if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3 or pixels.shape[1::-1] != self._size:
             return image
@@ -217,21 +229,15 @@ class Picture:
         return Image.fromarray(np.dstack([colours, eight_bits(pixels[:, :, 3], self._bits)]))
 
     def _check(self, width: int, height: int) -> None:
-        if width * height > self._max_pixels:
-            raise RequestError(
-                Reason.TOO_LARGE,
-                f"The picture has {width} x {height} = {width * height / 1e6:.1f} million pixels, and at most "
-                f"{self._max_pixels / 1e6:g} million are decoded. Send a smaller one.",
-            )
-        if max(width, height) > _MAX_SIDE:
-            raise RequestError(
-                Reason.TOO_LARGE,
-                f"The picture has {width} x {height} pixels, and sides of at most {_MAX_SIDE} are decoded. "
-                "Send a smaller one.",
-            )
+        check_size(width, height, self._max_pixels)
 
     def _open(self, data: bytes, block: int = _BLOCK) -> Image.Image:
-        """Let Pillow read the header of a file that was checked. `block` is how many bytes it will read at a time."""
+        """Open a checked file with Pillow, which reads its header.
+
+        Args:
+            data: the file.
+            block: bytes that Pillow reads at a time when it decodes.
+        """
         try:
             image = Image.open(io.BytesIO(data), formats=[self._format])
         except Exception as error:
@@ -256,53 +262,32 @@ class Picture:
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: tuple[int, int] | None = None) -> Pixels:
-    """Decode a picture to uint8 [h, w, 3] RGB, upright.
+    """Decode an image to uint8 [h, w, 3] RGB, upright.
 
     Args:
-        data: a JPEG, PNG, WebP, BMP, GIF (its first frame) or TIFF (its first page).
-        max_pixels: larger pictures are refused.
-        at_least: width and height in pixels of the upright picture that are enough: a JPEG is then decoded to the
-            smallest of 1/1, 1/2, 1/4 and 1/8 of its size that has as many.
+        data: an image file of a format in `formats.READABLE`. Of a GIF or an animated WebP the first frame is decoded,
+            of a TIFF the first page.
+        max_pixels: larger images are refused.
+        at_least: width and height of the upright image, in pixels, that the caller needs. A JPEG is decoded to the
+            smallest of 1/1, 1/2, 1/4 and 1/8 of its size that is not smaller than this, which is faster.
 
     Raises:
-        RequestError: `undecodable`, `not_an_image` or `too_large`.
+        RequestError: `undecodable`, `not_an_image` or `too_large`, as for `EncodedImage`.
     """
-    picture = Picture(data, max_pixels)
+    encoded = EncodedImage(data, max_pixels)
     reduce = 1
     if at_least is not None:
         reduce = max(
             k
             for k in (1, 2, 4, 8)
-            if k == 1 or (picture.width >= k * at_least[0] and picture.height >= k * at_least[1])
+            if k == 1 or (encoded.width >= k * at_least[0] and encoded.height >= k * at_least[1])
         )
-    stored = picture.stored(reduce)
+    stored = encoded.stored(reduce)
     pixels = stored if isinstance(stored, np.ndarray) else np.asarray(to_rgb(stored))
-    return picture.turn.array(pixels)
+    return encoded.turn.array(pixels)
 
 
 @cache
 def _register_heif() -> None:
     options = {"thumbnails": False, "depth_images": False, "aux_images": False, "decode_threads": 1}
     import_module("pillow_heif").register_heif_opener(**options)  # the extra `heif`
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a decoded picture, or a part of one, from any mode to RGB.
-
-    Transparent pixels are laid over white, as viewers show them (Pillow's own `convert("RGB")` would bring out whatever
-    colour lies hidden under them). Of 16 bits the upper 8 are taken (Pillow would clip greys to 255).
-
-    Raises:
-        RequestError: `undecodable`: colours that Pillow cannot convert.
-    """
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    try:
-        if image.has_transparency_data:
-            above = image.convert("RGBA")
-            image = Image.new("RGB", image.size, "white")
-            image.paste(above, mask=above)
-        return image.convert("RGB")
-    except ValueError as error:
-        detail = f"The picture's colours (mode {image.mode}) cannot be converted: {error}. Send it in RGB."
-        raise RequestError(Reason.UNDECODABLE, detail) from error

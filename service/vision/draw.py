@@ -1,7 +1,7 @@
-"""An answer drawn into its picture: boxes with labels, coloured masks, both for instances, or bars of probabilities.
+"""Draws predictions into their image: boxes with labels, coloured masks, heat maps and bars of probabilities.
 
-Called by `zooserve predict --annotate` and `http.annotate`. Line widths and letters grow with the picture, and all text
-stays inside it.
+Called by `zooserve predict --annotate`, `zooserve add` and `http.v1.annotate`. Line widths and font sizes are
+proportional to the image's size, and all text stays within the image.
 """
 
 import colorsys
@@ -14,36 +14,37 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from service.results import Classification, Detection, Instance, Result, Segment
-from service.vision.decode import MAX_PIXELS, Picture
+from service.vision.decode import EncodedImage
 from service.vision.fonts import Font, Name, drawable, font
+from service.vision.formats import MAX_PIXELS
 from service.vision.masks import decode
 
 Colour = tuple[int, int, int]
 
-# Smaller pictures are enlarged until their long side has so many pixels: text needs them.
-_SMALLEST_SIDE = 480
-# The smallest letters, in pixels. Where even they have no room, the text is cut or left out.
-_SMALLEST_LETTERS = 9
+# Images are enlarged until their longer side has at least this many pixels, so that text fits.
+_MIN_SIDE = 480
+# The smallest font size, in pixels. Text that does not fit at this size is cut or left out.
+_MIN_FONT_SIZE = 9
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 
 
 def draw(data: bytes, result: Result, *, max_pixels: int = MAX_PIXELS, enlarge: bool = True) -> Image.Image:
-    """Draw an answer into the picture it was given for.
+    """Draw the predictions for an image into it.
 
     Args:
-        data: the picture's file.
-        result: the answer. Masks of every form are drawn; segments without one are only named.
-        max_pixels: larger pictures are refused.
-        enlarge: small pictures by a whole factor, so that text has room.
+        data: the image file.
+        result: the predictions. Masks of every form are drawn; of segments without a mask only the names.
+        max_pixels: larger images are refused.
+        enlarge: whether to enlarge a small image by a whole factor, so that text fits.
 
     Returns:
-        The upright picture, mode RGB.
+        The upright image with the predictions, mode RGB.
 
     Raises:
-        RequestError: `undecodable`, `not_an_image` or `too_large`.
+        RequestError: `undecodable`, `not_an_image` or `too_large`, as for `EncodedImage`.
     """
-    image = Picture(data, max_pixels).image()
-    factor = -(-_SMALLEST_SIDE // max(image.size)) if enlarge else 1
+    image = EncodedImage(data, max_pixels).image()
+    factor = -(-_MIN_SIDE // max(image.size)) if enlarge else 1
     if factor > 1:
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     canvas = _Canvas(image, factor)
@@ -55,10 +56,10 @@ def draw(data: bytes, result: Result, *, max_pixels: int = MAX_PIXELS, enlarge: 
 
 
 def colour_of(class_id: int) -> Colour:
-    """A vivid colour for a class id.
+    """Choose a bright colour (red, green, blue; 0 to 255) for a class id.
 
-    Neighbours are steps of the golden ratio apart on the wheel. Ids whose hues come close (8, 13 or 21 apart) differ in
-    saturation or brightness.
+    The hues of consecutive ids differ by the golden ratio. Ids with similar hues (which differ by 8, 13 or 21) have
+    another saturation or brightness.
     """
     hue, saturation, value = (
         (0.02 + class_id * 0.618034) % 1.0,
@@ -70,7 +71,7 @@ def colour_of(class_id: int) -> Colour:
 
 
 class _Tag(NamedTuple):
-    """A text that fits into the picture, with the size of the plate behind it."""
+    """A text that fits into the image. `width` and `height` are those of the rectangle behind it, in pixels."""
 
     text: str
     font: Font
@@ -79,11 +80,11 @@ class _Tag(NamedTuple):
 
 
 class _Canvas:
-    """A picture that is drawn on in place.
+    """Draws into an image in place.
 
     Args:
         image: mode RGB.
-        factor: its size over that of the picture in whose pixels boxes and masks are.
+        factor: by which the image was enlarged. Boxes and masks are in pixels of the image before that.
     """
 
     def __init__(self, image: Image.Image, factor: int) -> None:
@@ -92,14 +93,14 @@ class _Canvas:
         self.pen = ImageDraw.Draw(image)
         size = (image.width * image.height) ** 0.5
         self.line = max(2, round(size / 250))
-        self.letters = max(_SMALLEST_LETTERS, min(round(size / 32), image.height // 2))
+        self.font_size = max(_MIN_FONT_SIZE, min(round(size / 32), image.height // 2))
 
     def boxes(self, objects: Sequence[Detection | Instance], colours: Sequence[Colour] | None = None) -> None:
-        """Draw boxes, then their labels above them (inside, where the picture ends), the best on top.
+        """Draw boxes and their labels, the best object on top. A label is above its box, or in it at the image's edge.
 
         Args:
-            objects: what is drawn.
-            colours: of each object; None: that of its class.
+            objects: the objects.
+            colours: of each object; None for the colours of their classes.
         """
         names = []
         coloured = zip(objects, colours or [colour_of(found.class_id) for found in objects], strict=True)
@@ -112,7 +113,7 @@ class _Canvas:
             self.put(*name)
 
     def instances(self, instances: Sequence[Instance]) -> None:
-        """Draw masks, the best on top, then boxes and labels, each object in a colour of its own."""
+        """Draw masks, the best object on top, then boxes and labels. Each object has a colour of its own."""
         colours = [colour_of(rank) for rank in range(len(instances))]
         width, height = self.image.width // self.factor, self.image.height // self.factor
         for found, colour in reversed(list(zip(instances, colours, strict=True))):
@@ -121,7 +122,7 @@ class _Canvas:
         self.boxes(instances, colours)
 
     def segments(self, segments: Sequence[Segment]) -> None:
-        """Tint and outline masks, and name them where they are thickest; name those without a mask in the corner."""
+        """Draw masks, each with its name where it is thickest. Names of segments without a mask are in the corner."""
         names = []
         for row, found in enumerate(segments):
             colour = colour_of(found.class_id)
@@ -137,10 +138,10 @@ class _Canvas:
             self.put(*name)
 
     def mask(self, mask: npt.NDArray[np.uint8], colour: Colour) -> tuple[int, int]:
-        """Draw one mask; return the point x, y where it is thickest."""
+        """Draw one mask. Returns the point (x, y) that is farthest from its outline, in pixels of `self.image`."""
         scaled = np.asarray(cv2.resize(mask, self.image.size, interpolation=cv2.INTER_NEAREST))
         self.image.paste(colour, mask=Image.fromarray(scaled // 2))
-        # What lies outside of the picture counts as outside of the mask: names do not stick to the picture's edge.
+        # The mask ends at the image's edge, so that the point is not at the edge.
         inside = cv2.copyMakeBorder((scaled > 127).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
         depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3)[1:-1, 1:-1]
         self.image.paste(colour, mask=Image.fromarray((depth > 0) & (depth <= self.line)))
@@ -148,7 +149,7 @@ class _Canvas:
         return x, y
 
     def classes(self, classes: Sequence[Classification]) -> None:
-        """Draw where the best class is, as far as the answer says so, and the probabilities of all."""
+        """Draw heat map and box of the best class, if it has them, and the probabilities of all classes."""
         for found in classes:
             if found.heatmap is not None:
                 self.heat(decode(found.heatmap, self.image.width // self.factor, self.image.height // self.factor))
@@ -156,48 +157,48 @@ class _Canvas:
         self.bars(classes)
 
     def heat(self, heat: npt.NDArray[np.uint8]) -> None:
-        """Lay a heat map over the picture, from blue to red and the more opaque the hotter."""
+        """Draw a heat map, from blue to red. Higher values are more opaque."""
         scaled = np.asarray(cv2.resize(heat, self.image.size, interpolation=cv2.INTER_LINEAR))
         colours = cv2.cvtColor(cv2.applyColorMap(scaled, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
         self.image.paste(Image.fromarray(colours), mask=Image.fromarray((scaled * 0.7).astype(np.uint8)))
 
     def bars(self, classes: Sequence[Classification]) -> None:
-        """Draw probabilities as bars in the lower left corner, the best first, as many as half of the picture holds."""
-        row = round(self.letters * 1.6)
+        """Draw probabilities as bars in the lower left corner, the best first, up to half of the image's height."""
+        row = round(self.font_size * 1.6)
         shown = classes[: self.image.height // 2 // row]
-        width = min(self.image.width, self.letters * 18)
+        width = min(self.image.width, self.font_size * 18)
         top = self.image.height - row * len(shown)
         self.shade((0, top, width, self.image.height), _BLACK, 0.55)
         for found in shown:
             self.shade((0, top, max(2, round(width * found.score)), top + row), colour_of(found.class_id), 0.75)
             share = f"{found.score:.0%}" if found.score >= 0.1 else f"{found.score:.1%}"
-            gap = self.letters // 2
-            name, plain = drawable(found.label, found.class_id), font("", self.letters)
-            face = font(name.path, self.letters)
+            gap = self.font_size // 2
+            name, plain = drawable(found.label, found.class_id), font("", self.font_size)
+            face = font(name.path, self.font_size)
             room = width - 3 * gap - round(plain.getlength(share))
             middle = top + row // 2
-            outline = {"stroke_width": max(1, self.letters // 12), "stroke_fill": _BLACK}
+            outline = {"stroke_width": max(1, self.font_size // 12), "stroke_fill": _BLACK}
             self.pen.text((gap, middle), _cut(name.text, face, room), _WHITE, face, anchor="lm", **outline)
             self.pen.text((width - gap, middle), share, _WHITE, plain, anchor="rm", **outline)
             top += row
 
     def shade(self, box: tuple[int, int, int, int], colour: Colour, opacity: float) -> None:
-        """Lay a half-transparent rectangle over the picture."""
+        """Draw a rectangle of some opacity, 0 to 1."""
         x0, y0, x1, y1 = box
         self.image.paste(colour, box, Image.new("L", (x1 - x0, y1 - y0), round(opacity * 255)))
 
     def tag(self, name: Name, value: str) -> _Tag:
-        """Choose letters with which a name and its value fit into the picture, and cut them where none do."""
-        letters, room, text = self.letters, self.image.width, f"{name.text} {value}"
-        length = font(name.path, letters).getlength(text) + letters
+        """Choose a font size at which a name and its value fit into the image. Text that never fits is cut."""
+        size, room, text = self.font_size, self.image.width, f"{name.text} {value}"
+        length = font(name.path, size).getlength(text) + size
         if length > room:
-            letters = max(_SMALLEST_LETTERS, int(letters * room / length))
-        face = font(name.path, letters)
-        text = _cut(text, face, room - letters)
-        return _Tag(text, face, round(face.getlength(text)) + letters, round(letters * 1.5))
+            size = max(_MIN_FONT_SIZE, int(size * room / length))
+        face = font(name.path, size)
+        text = _cut(text, face, room - size)
+        return _Tag(text, face, round(face.getlength(text)) + size, round(size * 1.5))
 
     def put(self, tag: _Tag, colour: Colour, x: float, y: float) -> None:
-        """Draw a tag at x, y, moved into the picture; nothing where there is no room for it."""
+        """Draw a tag at (x, y), or the nearest position within the image. A tag higher than the image is left out."""
         if not tag.text or tag.height > self.image.height:
             return
         left = max(0, min(round(x), self.image.width - tag.width))
@@ -209,7 +210,7 @@ class _Canvas:
 
 
 def _cut(text: str, face: Font, room: float) -> str:
-    """The text, or as much of its beginning as has room, with an ellipsis."""
+    """Cut a text to `room` pixels, with an ellipsis at the end."""
     if face.getlength(text) <= room:
         return text
     while text and face.getlength(text + "…") > room:

@@ -1,7 +1,7 @@
-"""Fonts for class names in drawings: the built-in one, else one of the system that has every letter.
+"""Chooses fonts for class names: Pillow's built-in font, or one of the system that has all of a name's letters.
 
-`service.vision.draw` asks. A letter that a font lacks is drawn as an empty rectangle, so where no font has a name's
-letters, the name is written without accents, or as `class 7`.
+Called by `draw`. A letter that a font lacks would be drawn as an empty rectangle. So if no font has all letters, the
+name is drawn without accents, or as `class 7`.
 """
 
 import os
@@ -29,13 +29,18 @@ _MOST_FONTS = 300
 _MOST_LETTERS = 48  # of a name; longer ones are cut
 _UNUSUAL = re.compile("bold|italic|oblique|mono|serif|cond|light|thin|black", re.IGNORECASE)
 _BUILT_IN = ""
-_NONE = "\U0010ffff"  # a number that is no character: fonts draw what they draw for letters that they lack
-_INVISIBLE = frozenset("\u200c\u200d\ufe0e\ufe0f")  # they join or vary their neighbours
-_BESIDE = "0123456789.%…"  # what stands beside a name
+_NONE = "\U0010ffff"  # not a character: fonts draw it like a letter that they lack
+_INVISIBLE = frozenset("\u200c\u200d\ufe0e\ufe0f")  # they join letters, or choose a variant of them
+_ALWAYS_NEEDED = "0123456789.%…"  # a name is drawn with its score, or cut
 
 
 class Name(NamedTuple):
-    """A class name as it can be drawn, and the font's file that has its letters ("": the built-in font)."""
+    """A class name and the font to draw it with.
+
+    Attributes:
+        text: the name as it is drawn.
+        path: of the font's file; "" for the built-in font.
+    """
 
     text: str
     path: str
@@ -43,7 +48,7 @@ class Name(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def drawable(label: str, class_id: int) -> Name:
-    """Return a class name in one line of letters that some font has, else without accents, else as `class 7`."""
+    """Find a font for a class name in one line. If there is none: without accents, or as `class 7` by its class id."""
     text = _one_line(label)
     for candidate in (text, _without_accents(text)):
         if set(candidate) - _INVISIBLE - {"…"} and (path := _font_with(candidate)) is not None:
@@ -58,7 +63,7 @@ def font(path: str, size: int) -> Font:
 
 
 def _one_line(label: str) -> str:
-    """Cut a long name, put blanks in place of white space, and leave out what controls text, or is no character."""
+    """Cut a long name, replace white space by single blanks, and remove control characters."""
     start = label[: 2 * _MOST_LETTERS]
     kept = (c for c in start if c.isspace() or c in _INVISIBLE or unicodedata.category(c)[0] != "C")
     line = " ".join("".join(kept).split())
@@ -73,18 +78,18 @@ def _font_with(text: str) -> str | None:
     """Return the path of a font that has every letter of a text, or None."""
     if any(_needs_shaping(c) for c in text) and not features.check("raqm"):
         return None
-    letters = sorted((set(text) | set(_BESIDE)) - _INVISIBLE - {" "})
+    letters = sorted((set(text) | set(_ALWAYS_NEEDED)) - _INVISIBLE - {" "})
     return next((path for path in (_BUILT_IN, *_paths()) if all(_has(path, c) for c in letters)), None)
 
 
 def _needs_shaping(letter: str) -> bool:
-    """Whether a letter is written from the right, or stands on another: both need Raqm, which not every Pillow has."""
+    """Whether a letter is written right to left, or combines with another. Both need Raqm, which some Pillows lack."""
     return unicodedata.bidirectional(letter) in {"R", "AL"} or unicodedata.category(letter) in {"Mn", "Mc"}
 
 
 @lru_cache(maxsize=1)
 def _paths() -> tuple[str, ...]:
-    """The system's fonts, upright sans-serif ones first."""
+    """Paths of the system's fonts, upright sans-serif ones first."""
     found = [
         Path(folder, name)
         for root in _FOLDERS
@@ -98,7 +103,7 @@ def _paths() -> tuple[str, ...]:
 
 @lru_cache(maxsize=100_000)
 def _has(path: str, letter: str) -> bool:
-    """Whether a font draws something for a letter, and something else than for one that it lacks."""
+    """Whether a font has a letter: it draws something, which differs from what it draws for a letter that it lacks."""
     plain = _plain(path)
     if plain is None:
         return False
@@ -108,7 +113,7 @@ def _has(path: str, letter: str) -> bool:
 
 @lru_cache(maxsize=_MOST_FONTS + 1)
 def _plain(path: str) -> Font | None:
-    """A font that draws letter by letter, or None where it cannot be opened at any size, as those of colour bitmaps."""
+    """Open a font without text shaping; None if it cannot be opened, such as a font of colour bitmaps."""
     try:
         return (
             ImageFont.truetype(path, 16, layout_engine=ImageFont.Layout.BASIC) if path else ImageFont.load_default(16)

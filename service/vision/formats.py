@@ -1,4 +1,4 @@
-"""Which format a file is in, by its first bytes. Called by `decode`."""
+"""Which files are decoded: their formats, recognised by the first bytes, and their sizes. Called by `decode`."""
 
 from enum import StrEnum
 from importlib.util import find_spec
@@ -11,9 +11,13 @@ from service.errors import Reason, RequestError
 from service.vision.bmp import HEADER_SIZES
 from service.vision.heif import AVIF_BRANDS, HEIC_BRANDS, brands
 
+MAX_PIXELS: Final = 50_000_000
+# The time of resampling grows with the square of the longer side: 50,000,000 x 1 pixels would take minutes.
+_MAX_SIDE = 1 << 20
+
 
 class Format(StrEnum):
-    """The formats that can be read. The values are Pillow's names."""
+    """The formats that can be decoded. The values are Pillow's names of them."""
 
     JPEG = "JPEG"
     PNG = "PNG"
@@ -35,7 +39,7 @@ _MISSING = {
 }
 READABLE: Final = tuple(form for form in Format if form not in _MISSING)
 
-# What else people send: how it begins, and what it is.
+# Other files that people send: their first bytes, and what they are.
 _OTHERS = (
     (b"%PDF", "a PDF document"),
     (b"\xff\x0a", "a JPEG XL image"),
@@ -61,18 +65,18 @@ _OTHERS = (
 )
 _HEIF_BRANDS = {b"mif1", b"msf1"}
 _VIDEO = "a video (MP4 or QuickTime)"
-_TEXT = 1024  # bytes in which a text says what it is
+_TEXT = 1024  # bytes of a text file that are searched for its type
 
 
 def sniff(data: bytes) -> Format:
-    """Tell the format by content: a declared type or a file's name does not count.
+    """Recognise the format of a file by its content. The declared content type and the file name are ignored.
 
     Raises:
-        RequestError: `undecodable` where there are no bytes at all, `not_an_image` where they begin as no format that
-            is read. It says what they are.
+        RequestError: `undecodable`: the file is empty; `not_an_image`: it is in no format of `READABLE`. The message
+            says what the file is, where that is known.
     """
     if not data:
-        raise RequestError(Reason.UNDECODABLE, "The picture has no bytes. Send the image file itself.")
+        raise RequestError(Reason.UNDECODABLE, "The image has no bytes. Send the image file itself.")
     match data[:4]:
         case b"\x89PNG":
             return Format.PNG
@@ -94,7 +98,7 @@ def sniff(data: bytes) -> Format:
 
 
 def _what(data: bytes, named: set[bytes]) -> str:
-    """A sentence that says what bytes are that are no image of a format that is read."""
+    """A sentence about bytes that are not in a readable format. `named` are the brands of a HEIF file."""
     if named & HEIC_BRANDS:
         return (
             "The image is HEIC, the format of an iPhone's photos, which is not decoded here. Send it as JPEG: in the "
@@ -104,8 +108,8 @@ def _what(data: bytes, named: set[bytes]) -> str:
         return "The image is AVIF, which is not decoded here."
     begins = f"they begin with {data[:8].hex(' ')}."
     if what := _name(data, named):
-        return f"The bytes are {what}, and no picture of a known format: {begins}"
-    return f"The bytes are no picture of a known format: {begins}"
+        return f"The bytes are {what}, which cannot be decoded here: {begins}"
+    return f"The bytes are not an image of a known format: {begins}"
 
 
 def _name(data: bytes, named: set[bytes]) -> str:
@@ -124,3 +128,23 @@ def _name(data: bytes, named: set[bytes]) -> str:
     if data[:4] == b"RIFF":
         return {b"AVI ": "a video (AVI)", b"WAVE": "a sound (WAV)"}.get(data[8:12], "")
     return next((what for start, what in _OTHERS if data.startswith(start)), "")
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse an image of more than `max_pixels` pixels, or with a side of more than 2^20 pixels.
+
+    Raises:
+        RequestError: `too_large`.
+    """
+    if width * height > max_pixels:
+        raise RequestError(
+            Reason.TOO_LARGE,
+            f"The image has {width} x {height} = {width * height / 1e6:.1f} million pixels, and at most "
+            f"{max_pixels / 1e6:g} million are decoded. Send a smaller one.",
+        )
+    if max(width, height) > _MAX_SIDE:
+        raise RequestError(
+            Reason.TOO_LARGE,
+            f"The image has {width} x {height} pixels, and sides of at most {_MAX_SIDE} are decoded. "
+            "Send a smaller one.",
+        )

@@ -1,6 +1,6 @@
-"""Which part of a picture is seen in the graph's input, and where.
+"""Computes which part of an image is visible in the graph's input, and where it lies there.
 
-Called by `resize` (in), and by `masks` and `instances` (out).
+`resize` uses it on the way into the graph; `masks`, `instances` and `activation` on the way back to the image.
 """
 
 import math
@@ -10,7 +10,12 @@ from zoo.recipe import Placement
 
 
 class Span(NamedTuple):
-    """What is kept of a picture along one axis, from `start` to `end` in pixels, and how many pixels it becomes."""
+    """A part of an image along one axis, which is resampled.
+
+    Attributes:
+        start, end: the part, in pixels of the image; they may lie within a pixel.
+        length: how many pixels it is resampled to.
+    """
 
     start: float
     end: float
@@ -18,34 +23,37 @@ class Span(NamedTuple):
 
     @property
     def scale(self) -> float:
-        """Pixels of the picture per pixel that they become."""
+        """Pixels of the image per resampled pixel."""
         return (self.end - self.start) / self.length
 
     def part(self, first: int, last: int) -> "Span":
-        """What becomes the pixels from `first` to before `last`."""
+        """The part that becomes the resampled pixels `first` to `last`, without `last`."""
         return Span(self.start + first * self.scale, self.start + last * self.scale, last - first)
 
     def mirrored(self, side: int) -> "Span":
-        """The same part of an axis of `side` pixels that is counted from its other end."""
+        """The same part, counted from the other end of the axis, which has `side` pixels."""
         return Span(side - self.end, side - self.start, self.length)
 
     def reach(self, support: float, side: int) -> tuple[int, int]:
-        """The pixels, of `side`, that a kernel reads: from the first to before the second.
+        """The pixels of the image that a resampling kernel reads.
 
         Args:
-            support: how far the kernel reaches, in pixels of the coarser of the two pictures.
-            side: of the picture, in pixels.
+            support: half of the kernel's width: in pixels of the image when enlarging, in resampled pixels otherwise.
+            side: length of the axis, in pixels of the image.
+
+        Returns:
+            The first pixel, and the one after the last.
         """
         margin = support * max(1.0, self.scale)
         return max(0, math.floor(self.start - margin)), min(side, math.ceil(self.end + margin))
 
 
 class View(NamedTuple):
-    """The part of a picture that is seen in the graph's input.
+    """The part of an image that is visible in the graph's input.
 
     Attributes:
-        left, top: where it begins in the input, in pixels.
-        x, y: which part it is, in pixels of the upright picture, and its size in the input.
+        left, top: its corner in the input, in pixels of the input.
+        x, y: the part along each axis, in pixels of the upright image, and its length in the input.
     """
 
     left: int
@@ -55,19 +63,26 @@ class View(NamedTuple):
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Its rows and columns in an array [H, W, ...] of the input's size."""
+        """Its rows and columns in an array [H, W, ...] of the size of the graph's input."""
         return slice(self.top, self.top + self.y.length), slice(self.left, self.left + self.x.length)
 
 
 def view(where: Placement, width: int, height: int) -> View:
-    """Find what of a picture is seen in an input of `width` x `height` pixels: all of it, unless it is cropped."""
+    """Find the part of an image that is visible in an input of `width` x `height` pixels.
+
+    It is the whole image, unless the recipe crops it.
+    """
     left, x = _axis(where.width, where.scale_x, where.offset_x, width)
     top, y = _axis(where.height, where.scale_y, where.offset_y, height)
     return View(left, top, x, y)
 
 
 def whole_pixels(start: float, end: float, side: int) -> tuple[int, int]:
-    """Round a part of an axis of `side` pixels to whole pixels: from the first to before the second, at least one."""
+    """Round a part of an axis of `side` pixels to whole pixels, at least one.
+
+    Returns:
+        The first pixel, and the one after the last.
+    """
     first = min(round(start), side - 1)
     return first, max(first + 1, round(end))
 

@@ -1,19 +1,19 @@
-"""The blocks of a GIF (GIF89a, section 15) in front of its first frame. Called by `decode`."""
+"""Reads the blocks of a GIF (GIF89a, section 15) before its first frame. Called by `decode`."""
 
 from service.errors import Reason, RequestError
 
 _FRAME, _EXTENSION, _TRAILER = 0x2C, 0x21, 0x3B
 _CONTROL = 0xF9  # the label of the extension that says which colour is transparent
-_MAX_BLOCKS = 1 << 17  # a comment of 32 MB has so many full ones
+_MAX_BLOCKS = 1 << 17  # a comment of 32 MB has this many full blocks
 
 
 def without_metadata(data: bytes) -> bytes:
-    """A GIF that goes from its palette to its first frame, with only the last control extension between them.
+    """Remove the blocks between the palette and the first frame, except for the last graphic control extension.
 
-    Pillow reads what lies between them in Python, block by block, and keeps it.
+    Pillow would read these blocks in Python, one by one, and keep them in memory.
 
     Raises:
-        RequestError: `undecodable`: no frame, or more blocks in front of it than 32 MB of metadata have.
+        RequestError: `undecodable`: no frame, or more blocks before it than 32 MB of metadata have.
     """
     start = at = 13 + (3 << (data[10] & 7) + 1 if len(data) > 10 and data[10] & 0x80 else 0)
     control = b""
@@ -25,7 +25,7 @@ def without_metadata(data: bytes) -> bytes:
             return data if at == start + len(control) else data[:start] + control + data[at:]
         if introducer == _TRAILER:
             break
-        if introducer != _EXTENSION:  # other decoders refuse it, Pillow goes on
+        if introducer != _EXTENSION:  # other decoders refuse this byte, Pillow skips it
             at += 1
             continue
         if data[at + 1] == _CONTROL and data[at + 2 : at + 3] == b"\4":

@@ -1,7 +1,7 @@
-"""The boxes of a HEIF file (ISO 23008-12), of which AVIF is one kind, before a decoder sees them. Called by `decode`.
+"""Reads and checks the boxes of a HEIF file (ISO 23008-12) before it is decoded. AVIF is a kind of HEIF.
 
-The container says how large the image is; what a decoder makes room for, and how often, stands in the coded data.
-Here the two are compared for AV1 (its bitstream specification, section 5).
+Called by `decode`. The container states the image's size, but a decoder allocates memory for the size and the number of
+frames in the coded data. For AV1, these are checked too (AV1 bitstream specification, section 5).
 """
 
 from collections.abc import Iterator
@@ -18,15 +18,15 @@ AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
 HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
 _MAX_BRANDS = 64
 _MAX_BOXES, _MAX_ITEMS = 1024, 4096
-_MAX_UNITS = 1 << 14  # of all images in the file
-_MAX_FRAMES = 16  # an image has one, or one for each of up to four layers
+_MAX_UNITS = 1 << 14  # open bitstream units (OBUs) of all images in the file
+_MAX_FRAMES = 16  # an image has one frame, or one for each of up to four layers
 _HEAD, _LARGE = Struct(">I4s"), Struct(">Q")
-_SEQUENCE, _FRAMES = 1, {3, 6}  # types of AV1's units
-_IN_FILE, _IN_BOX = 0, 1  # where an item's bytes lie
+_SEQUENCE, _FRAMES = 1, {3, 6}  # types of OBUs
+_IN_FILE, _IN_BOX = 0, 1  # construction methods of an item: its bytes are in the file, or in the box `idat`
 
 
 def brands(data: bytes) -> set[bytes]:
-    """What a file says it is, by four letters each; empty where it is no file of this kind."""
+    """The brands of a file, four letters each; empty if it is no HEIF file."""
     if data[4:8] != b"ftyp":
         return set()
     end = min(int.from_bytes(data[:4], "big"), len(data), 16 + 4 * _MAX_BRANDS)
@@ -34,7 +34,7 @@ def brands(data: bytes) -> set[bytes]:
 
 
 def still(data: bytes) -> bytes:
-    """An AVIF without its film: of one that moves, the image that stands for it is decoded."""
+    """Remove the image sequence of an animated AVIF, so that its still image is decoded."""
     if b"avis" not in brands(data):
         return data
     length = int.from_bytes(data[:4], "big")
@@ -48,10 +48,10 @@ def still(data: bytes) -> bytes:
 
 
 def check_avif(data: bytes, max_pixels: int) -> None:
-    """Refuse an AVIF whose coded images are larger than the limit, or have more frames than an image has.
+    """Refuse an AVIF whose coded images are larger than `max_pixels`, or have more frames than an image can have.
 
     Raises:
-        RequestError: `undecodable` or `too_large`.
+        RequestError: `undecodable`: damaged, or too many parts; `too_large`: a coded image has too many pixels.
     """
     pixels, units = 0, _MAX_UNITS
     try:
@@ -71,9 +71,9 @@ def check_avif(data: bytes, max_pixels: int) -> None:
 
 
 def first_frame(image: AvifImageFile) -> npt.NDArray[np.uint8]:
-    """Decode an AVIF to uint8 [h, w, channels], as its mode has them; grey to [h, w].
+    """Decode the first frame of an AVIF to uint8 [h, w, 3] RGB or [h, w, 4] RGBA, as its mode says; grey to [h, w].
 
-    Pillow's own `load` would have the pixels twice for a moment.
+    Pillow's `load` would hold the pixels twice in memory for a moment.
     """
     frame: bytes = image._decoder.get_frame(0)[0]
     pixels = np.frombuffer(frame, np.uint8).reshape(image.height, image.width, -1)
@@ -81,7 +81,7 @@ def first_frame(image: AvifImageFile) -> npt.NDArray[np.uint8]:
 
 
 def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The boxes in a part of the file: their kinds, and where their contents begin and end."""
+    """The boxes in a part of the file: kind, start and end of the content."""
     for _ in range(_MAX_BOXES):
         if at + 8 > end:
             return
@@ -99,7 +99,7 @@ def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _items(data: bytes) -> Iterator[tuple[int, int]]:
-    """Where the bytes of each item begin and end, after the box `iloc`."""
+    """Start and end of the bytes of each item, as the box `iloc` lists them."""
     for kind, start, end in _boxes(data, 0, len(data)):
         if kind != b"meta":
             continue
@@ -139,9 +139,15 @@ def _located(data: bytes, at: int, box: int) -> Iterator[tuple[int, int]]:
 
 
 def _coded_size(item: memoryview, units: int) -> tuple[int, int, int]:
-    """The largest width and height that an AV1 image can have, and what is left of so many units.
+    """Read the size of an AV1 image from its open bitstream units.
 
-    0, 0 of what is no AV1.
+    Args:
+        item: the bytes of an item.
+        units: how many units may still be read.
+
+    Returns:
+        The largest width and height that its frames can have, in pixels, 0, 0 if it is no AV1; and how many units may
+        be read after it.
     """
     width = height = frames = at = 0
     while at < len(item):
@@ -152,7 +158,7 @@ def _coded_size(item: memoryview, units: int) -> tuple[int, int, int]:
         kind, extended, sized = head >> 3 & 15, head >> 2 & 1, head >> 1 & 1
         at += 1 + extended
         size = 0 if sized else len(item) - at
-        for place in range(8 * sized):  # seven bits a byte, the lowest first
+        for place in range(8 * sized):  # LEB128: seven bits a byte, the lowest first
             size |= (item[at] & 0x7F) << 7 * place
             at += 1
             if not item[at - 1] & 0x80:
@@ -168,7 +174,7 @@ def _coded_size(item: memoryview, units: int) -> tuple[int, int, int]:
 
 
 def _largest_frame(sequence: bytes) -> tuple[int, int]:
-    """Width and height in AV1's sequence header (section 5.5.1)."""
+    """The largest width and height, in pixels, in an AV1 sequence header (section 5.5.1)."""
     bits, at = f"{int.from_bytes(sequence, 'big'):0{8 * len(sequence)}b}", 0
 
     def number(count: int) -> int:
@@ -176,8 +182,8 @@ def _largest_frame(sequence: bytes) -> tuple[int, int]:
         at += count
         return int(bits[at - count : at] or "0", 2)
 
-    number(4)  # profile, still picture
-    if number(1):  # the short header of a still picture
+    number(4)  # profile, still image
+    if number(1):  # the reduced header of a still image
         number(5)
     else:
         delays = 0

@@ -1,8 +1,8 @@
-"""Masks of single objects, put together from prototypes at the original picture's size. Called by `tasks.instances`.
+"""Computes the masks of single objects from prototypes, in pixels of the original image. Called by `tasks.instances`.
 
-The method is YOLACT's (Bolya et al. 2019, section 3.3): a network answers M prototypes for the whole picture and M
-coefficients per object; the object is where the sigmoid of their weighted sum is over 0.5, within its box. A sigmoid
-is over 0.5 where the sum itself is positive.
+The method is that of YOLACT (Bolya et al. 2019, section 3.3). The graph returns M prototypes for the whole image, and M
+coefficients for each object. The mask of an object is where, within its box, the sigmoid of the sum of the prototypes
+weighted with its coefficients exceeds 0.5, that is, where the sum is positive.
 """
 
 import math
@@ -17,20 +17,21 @@ from service.vision.geometry import Span, view, whole_pixels
 from service.vision.masks import Frame, Opacity, binary
 from zoo.recipe import Placement
 
-# Sums become bytes before they are scaled up, 16 steps per unit: beyond +-8 the sigmoid has long been 0 or 1.
+# Sums are quantised to bytes before they are enlarged, 16 steps per unit. Beyond +-8 the sigmoid is nearly 0 or 1.
 _STEPS = 16
-_OUTSIDE = 127  # the last byte outside of a mask: a sum of 0, since 0.5 is not over 0.5
+_OUTSIDE = 127  # the byte of a sum of 0, the largest one outside of a mask
 
 
 class _Axis(NamedTuple):
-    """A box along one axis.
+    """A box along one axis, and the cells (the pixels of the prototypes) from which it is interpolated.
 
     Attributes:
-        first, length: the picture's pixels in it.
-        cells: the prototypes' cells that they are interpolated from.
-        shift: by how many cells those are moved, so that a cell begins where a pixel of the picture does.
-        shifted: how many cells that makes.
-        skip: the picture's pixels from that beginning to the box.
+        first, length: the box, in pixels of the image.
+        cells: the cells that are needed.
+        shift: offset in cells by which they are resampled, so that the first one starts at the edge of a pixel of the
+            image.
+        shifted: how many cells there are afterwards.
+        skip: pixels of the image from the start of the first cell to the box.
     """
 
     first: int
@@ -42,17 +43,17 @@ class _Axis(NamedTuple):
 
     @property
     def kept(self) -> slice:
-        """The box's part of what the cells become."""
+        """The part of the enlarged cells that lies in the box."""
         return slice(self.skip, self.skip + self.length)
 
 
 def on_prototypes(where: Placement, size: tuple[int, int], shape: tuple[int, ...]) -> Placement:
-    """Say where a picture lies in the prototypes [M, h, w] of a graph.
+    """Compute the placement of an image in the prototypes of a graph.
 
     Args:
-        where: it lies in the graph's input.
-        size: height and width of that input.
-        shape: of the prototypes; their last two dimensions cover the input.
+        where: placement of the image in the graph's input.
+        size: height and width of that input, in pixels.
+        shape: of the prototypes, (M, h, w). They cover the same area as the input.
     """
     x, y = shape[-1] / size[1], shape[-2] / size[0]
     return Placement(
@@ -63,19 +64,20 @@ def on_prototypes(where: Placement, size: tuple[int, int], shape: tuple[int, ...
 def instance_mask(
     coefficients: npt.NDArray[np.float32], prototypes: npt.NDArray[np.float32], box: Box, where: Placement
 ) -> tuple[Opacity, Frame]:
-    """Put an object's mask together: only in its box, and only from the prototypes there.
+    """Compute the mask of one object, only within its box.
 
-    The sum of the prototypes is interpolated linearly between their centres, at the centre of each of the picture's
-    pixels. That is where the exact outline is at the picture's size; there is no stop at the size of the input.
+    The weighted sum of the prototypes is interpolated linearly at the centre of each pixel of the original image. It is
+    enlarged in one step, without an intermediate mask of the size of the graph's input.
 
     Args:
-        coefficients: float32 [M], the object's.
+        coefficients: of the object, float32 [M].
         prototypes: float32 [M, h, w].
-        box: the object's, xyxy in pixels of the picture, rounded to whole ones here. What a crop cut off is not in it.
-        where: the picture lies in the prototypes, see `on_prototypes`.
+        box: of the object, xyxy in pixels of the original image. It is rounded to whole pixels and clipped to the part
+            of the image that is visible in the graph's input.
+        where: placement of the image in the prototypes, from `on_prototypes`.
 
     Returns:
-        The mask, uint8 [rows, columns] of the picture, 0 or 255, and where it lies in the picture.
+        The mask in the box, uint8 [rows, columns], 0 or 255, in pixels of the original image, and its position there.
     """
     _, height, width = prototypes.shape
     seen = view(where, width, height)
@@ -83,9 +85,9 @@ def instance_mask(
     y = _axis(box[1], box[3], seen.y, where.height, where.scale_y, where.offset_y, height)
     if x is None or y is None:
         return np.zeros((1, 1), np.uint8), Frame(0, 0, where.width, where.height)
-    # Not by BLAS: its threads would be in the way of the other pictures'.
+    # einsum does not use BLAS, whose threads would compete with the engine's.
     sums = np.einsum("m,mhw->hw", coefficients, prototypes[:, y.cells, x.cells])
-    # A resize cannot begin within a pixel, so the cells, which are few, are shifted first: by half a pixel at most.
+    # `cv2.resize` starts at the edge of a cell, so the cells, which are few, are shifted first.
     shift: Any = np.array([[1.0, 0.0, x.shift], [0.0, 1.0, y.shift]])
     shifted = cv2.warpAffine(
         sums,
@@ -100,14 +102,16 @@ def instance_mask(
 
 
 def _axis(start: float, end: float, seen: Span, side: int, scale: float, offset: float, cells: int) -> _Axis | None:
-    """Place a box along one axis; None where the graph saw nothing of it."""
+    """Place a box along one axis; None if no part of it is visible in the graph's input."""
     start, end = max(start, seen.start), min(end, seen.end)
     if start >= end:
         return None
     first, last = whole_pixels(start, end, side)
-    # Where the centres of the first and the last pixel lie, counted in cells from the centre of the first cell.
+    # The centres of the first and the last pixel, in cells from the centre of the first cell.
     nearest, furthest = ((pixel + 0.5) * scale + offset - 0.5 for pixel in (first, last - 1))
-    begin = round((math.floor(nearest - scale / 2) - offset) / scale)  # the pixel that begins nearest to a cell's begin
+    begin = round(
+        (math.floor(nearest - scale / 2) - offset) / scale
+    )  # the pixel whose start is nearest to that of a cell
     origin = begin * scale + offset
     count = math.floor(furthest - origin) + 2 + math.ceil(scale)
     low = min(max(math.floor(origin), 0), cells - 1)

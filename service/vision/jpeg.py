@@ -1,4 +1,4 @@
-"""The segments of a JPEG (ITU T.81, annex B), read before a decoder sees them. Called by `decode`."""
+"""Reads and checks the segments of a JPEG (ITU T.81, annex B) before it is decoded. Called by `decode`."""
 
 import re
 from dataclasses import dataclass
@@ -9,42 +9,42 @@ from service.vision import ifd
 _SCAN, _END, _EXIF = 0xDA, 0xD9, 0xE1
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ONE_PASS = frozenset({0xC0, 0xC1})  # frames that are not progressive
-# Of the applications' segments only APP0 and APP14 matter for pixels: they say how colours are stored.
+# Of the application segments, only APP0 and APP14 affect the pixels: they say how colours are stored.
 _METADATA = frozenset(range(0xE1, 0xF0)) - {0xEE} | {0xFE}
-# The codes that have no length are no segments: 00 and 01, restarts, and the beginning of a file.
+# Codes without a length are not segments: 00, 01, restart markers and the start of the image.
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
-_MAX_SEGMENTS = 4096  # 32 MB of metadata are 500 full ones
-_MAX_TABLES = 1 << 18  # bytes of tables before the first scan: there can be 8 of 300 and 4 of 130
-_MAX_GAP = 1 << 16  # bytes in front of a marker that belong to no segment
-_STEP = 1 << 18  # bytes that are searched at a time, since a search lets no other thread run
-# A file of a few kilobytes can ask for thousands of passes over all its pixels; encoders write about ten.
+_MAX_SEGMENTS = 4096  # 32 MB of metadata fill 500
+_MAX_TABLES = 1 << 18  # bytes of tables before the first scan; at most 8 of 300 and 4 of 130 are useful
+_MAX_GAP = 1 << 16  # bytes between two segments
+_STEP = 1 << 18  # bytes that are searched at a time, because a search holds the GIL
+# Each scan is a pass over all pixels. A file of a few kilobytes can have thousands of them; encoders write about ten.
 _MAX_SCANS, _MIN_SCANS = 100, 20
-_MAX_SCANNED = 1_000_000_000  # pixels, all scans together
+_MAX_SCANNED = 1_000_000_000  # pixels in all scans together
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What stands before the first scan.
+    """The metadata before the first scan.
 
     Attributes:
         orientation: from the first EXIF segment, 1 to 8; 1 without one.
-        cuts: the offsets where metadata begins and ends, in turn.
+        cuts: the offsets of the metadata: start, end, start, end, ...
     """
 
     orientation: int
     cuts: tuple[int, ...]
 
     def without_metadata(self, data: bytes) -> bytes:
-        """The file without its metadata, all of which Pillow would read in Python."""
+        """Remove the metadata from the file. Pillow would read all of it in Python."""
         places = (0, *self.cuts, len(data))
         return b"".join(data[start:end] for start, end in zip(places[::2], places[1::2], strict=True))
 
 
 def read(data: bytes) -> Header:
-    """Follow the segments up to the first scan, and count the scans.
+    """Read the segments up to the first scan, and count the scans.
 
     Raises:
-        RequestError: `undecodable`: more segments, tables, scans or garbage than any encoder writes.
+        RequestError: `undecodable`: more segments, tables, scans or bytes between segments than encoders write.
     """
     orientation, tables, at = 0, 0, 2
     cuts: list[int] = []
@@ -77,12 +77,18 @@ def read(data: bytes) -> Header:
 
 
 def _check_scans(data: bytes, frame: int, start: int) -> None:
-    """Refuse a file of too many scans: passes over all its pixels.
+    """Refuse a file with too many scans.
 
-    What looks like a scan may be metadata, or a video behind the image, so the segments are followed.
+    Bytes that look like a scan may belong to metadata, or to a video after the image. So the scans are counted by
+    following the segments.
+
+    Args:
+        data: the file.
+        frame: offset of the content of the last frame header.
+        start: offset of the content of the first scan's header.
     """
     height, width, colours = data[frame + 3 : frame + 5], data[frame + 5 : frame + 7], data[frame + 7 : frame + 8]
-    # One scan has all colours in it, and decoders take no other.
+    # A scan with all colour components is the only one: decoders read no further one.
     if data[frame - 1] in _ONE_PASS and data[start + 2 : start + 3] == colours != b"":
         return
     pixels = int.from_bytes(height, "big") * int.from_bytes(width, "big")
@@ -101,7 +107,7 @@ def _check_scans(data: bytes, frame: int, start: int) -> None:
 
 
 def _after_marker(data: bytes, at: int, end: int) -> int:
-    """The offset behind the next marker that begins in [at, end); -1 without one. Linear in the bytes passed."""
+    """The offset after the next marker that starts in [at, end); -1 without one. Takes linear time."""
     end = min(end, len(data))
     while at < end:
         if found := _MARKER.search(data, at, min(at + _STEP, end) + 1):

@@ -1,7 +1,7 @@
-"""From masks of the graph's input to masks of the original picture, in the forms that HTTP answers with.
+"""Resizes masks from the graph's input to the original image, and encodes them as RLE, PNG or polygons.
 
-Called by the segmenting tasks, and by `draw`, which reads the forms back. A mask is uint8 [H, W], 0 to 255: the opacity
-of one object. A pixel belongs to the object from 128 on.
+Called by the tasks that segment, and by `draw`, which decodes them. A mask is uint8 [H, W]: the opacity of one object,
+0 to 255. A pixel belongs to the object if its value is 128 or more.
 """
 
 import base64
@@ -21,16 +21,18 @@ Form = Literal["rle", "png", "polygon"]
 Opacity = npt.NDArray[np.uint8]
 
 _INSIDE = 128
-# Quickest and smallest for masks, which are mostly 0 and 255.
+# The fastest and smallest for masks, which are mostly 0 and 255.
 _PNG = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE)
-# Parts and holes of less than so many pixels of the graph's input are specks.
-_SPECK = 2.0
+# Parts and holes of fewer pixels of the graph's input are left out of polygons.
+_MIN_AREA = 2.0
 
 
 class Frame(NamedTuple):
-    """Where a cut-out part of a mask lies: its corner, and the size of the whole picture, in pixels of the picture.
+    """The position of a part of a mask in the whole mask, whose other pixels are 0. In pixels of the original image.
 
-    Outside of the part, nothing belongs to the object.
+    Attributes:
+        left, top: the part's corner.
+        width, height: of the whole image.
     """
 
     left: int
@@ -40,15 +42,16 @@ class Frame(NamedTuple):
 
 
 def class_areas(classes: npt.NDArray[np.uint8], where: Placement, background: int = 0) -> list[tuple[int, float]]:
-    """Say which classes are present and what share of the picture each covers, the largest first.
+    """Find the classes that are present in an image, and the share of the image that each covers.
 
     Args:
-        classes: class ids, uint8 [H, W], at the size of the graph's input.
-        where: the picture in it.
+        classes: a class id per pixel of the graph's input, uint8 [H, W].
+        where: placement of the image in the graph's input.
         background: the class id that is left out.
 
     Returns:
-        Class ids and shares, 0 to 1. What a crop cut off counts as not covered.
+        Pairs of class id and share, 0 to 1, the largest share first. Parts of the image that were cropped away count as
+        not covered.
     """
     counts = np.bincount(_seen(classes, where).ravel(), minlength=background + 1)
     counts[background] = 0
@@ -58,52 +61,61 @@ def class_areas(classes: npt.NDArray[np.uint8], where: Placement, background: in
 
 
 def area(mask: Opacity, where: Placement) -> float:
-    """The share of the picture, 0 to 1, that a mask [H, W] at the size of the graph's input covers."""
+    """The share of the image, 0 to 1, that a mask covers: uint8 [H, W], in pixels of the graph's input."""
     return float(np.count_nonzero(_seen(mask, where) >= _INSIDE)) / _pixels(where)
 
 
 def class_mask(classes: npt.NDArray[np.uint8], class_id: int) -> Opacity:
-    """The mask of one class of class ids uint8 [H, W].
+    """The mask of one class: uint8 [H, W], 0 or 254, from class ids uint8 [H, W].
 
-    It is 0 or 254: half-way between two classes then lies in neither, and their masks never overlap.
+    It is 254 and not 255, so that a pixel interpolated half-way between two classes is 127, in neither of their masks.
+    So masks of different classes never overlap.
     """
     return np.where(classes == class_id, np.uint8(254), np.uint8(0))
 
 
 def encode(mask: Opacity, where: Placement, form: Form, *, soft: bool = False) -> Mask:
-    """Bring a mask to the original picture's size and write it down.
+    """Resize a mask from the graph's input to the original image and encode it.
 
     Args:
-        mask: uint8 [H, W], at the size of the graph's input.
-        where: the picture in it.
-        form: `rle`, `png` or `polygon` (see `service.results`).
-        soft: a PNG shows the opacity itself, not 0 or 255.
+        mask: uint8 [H, W], in pixels of the graph's input.
+        where: placement of the image in the graph's input.
+        form: `rle`, `png` or `polygon`; `service.results` describes them.
+        soft: whether a PNG keeps the opacity, 0 to 255, instead of 0 or 255. Of no effect on other forms.
     """
-    whole = to_picture(mask, where)
-    return encode_png(whole) if soft and form == "png" else write_down(whole, where, form)
+    whole = to_image_size(mask, where)
+    return encode_png(whole) if soft and form == "png" else encode_image_mask(whole, where, form)
 
 
-def write_down(mask: Opacity, where: Placement, form: Form, frame: Frame | None = None) -> Mask:
-    """Write down a mask of the original picture, or the part of one that lies in `frame`, as 0 or 255.
+def encode_image_mask(mask: Opacity, where: Placement, form: Form, frame: Frame | None = None) -> Mask:
+    """Encode a mask of the original image as a binary mask.
 
     Args:
-        mask: uint8 [h, w], in pixels of the picture.
-        where: the picture in the graph's input; polygons leave out what is a speck there.
+        mask: uint8 [h, w], in pixels of the original image.
+        where: placement of the image in the graph's input. Polygons leave out parts and holes of less than two pixels
+            of that input.
         form: `rle`, `png` or `polygon`.
-        frame: of the part; None: the mask is that of the whole picture.
+        frame: position of `mask` in the whole mask; None if it is the whole mask.
     """
     if form == "png":
         return encode_png(binary(mask), frame)
     if form == "rle":
         return encode_rle(mask, frame)
-    return encode_polygons(mask, _SPECK / (where.scale_x * where.scale_y), frame)
+    return encode_polygons(mask, _MIN_AREA / (where.scale_x * where.scale_y), frame)
 
 
-def to_picture(mask: Opacity, where: Placement) -> Opacity:
-    """Bring a mask [H, W] of the graph's input to the original picture's size, uint8 [where.height, where.width].
+def to_image_size(mask: Opacity, where: Placement) -> Opacity:
+    """Resize a mask from the graph's input to the original image.
 
-    Linear between the centres of the input's pixels: outlines of a binary mask become smooth, and where classes exclude
-    one another their masks still do. 0 where a crop cut the picture off.
+    Values are interpolated linearly, which smooths the outline of a binary mask. Masks from `class_mask` do not overlap
+    afterwards either. If the mask shrinks along both axes, values are averaged instead.
+
+    Args:
+        mask: uint8 [H, W], in pixels of the graph's input.
+        where: placement of the image in the graph's input.
+
+    Returns:
+        uint8 [where.height, where.width], 0 in the parts of the image that were cropped away.
     """
     height, width = mask.shape
     seen = view(where, width, height)
@@ -118,19 +130,23 @@ def to_picture(mask: Opacity, where: Placement) -> Opacity:
             interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
         ),
     )
-    return _in_picture(scaled, Frame(left, top, where.width, where.height))
+    return _in_whole_mask(scaled, Frame(left, top, where.width, where.height))
 
 
 def encode_rle(mask: Opacity, frame: Frame | None = None) -> RunLength:
-    """Write a mask [h, w], or the part of one that lies in `frame`, down as COCO's compressed run lengths.
+    """Encode a mask as COCO's compressed run lengths.
 
-    The runs go down the columns and begin with those outside. They are compressed by pycocotools, but counted here: it
-    would do that byte by byte, holding the GIL, and for the whole picture where only a part is not empty.
+    Runs go down the columns; the first is one of zeros. They are computed here and compressed by pycocotools, which
+    would compute them byte by byte, holding the GIL, over the whole mask.
+
+    Args:
+        mask: uint8 [h, w].
+        frame: position of `mask` in the whole mask; None if it is the whole mask.
     """
     rows, columns = mask.shape
     left, top, width, height = frame or Frame(0, 0, columns, rows)
     turned = cv2.transpose(binary(mask))
-    if rows < height:  # a row outside, so that no run goes on into the next column
+    if rows < height:  # an empty row ends each run at the end of its column
         turned = cv2.copyMakeBorder(turned, 0, 0, 0, 1, cv2.BORDER_CONSTANT)
     pixels = turned.ravel()
     edges = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
@@ -138,34 +154,40 @@ def encode_rle(mask: Opacity, frame: Frame | None = None) -> RunLength:
     column, row = np.divmod(np.concatenate([first, edges, last]).astype(np.int64), turned.shape[1])
     runs = np.diff((left + column) * height + top + row, prepend=0, append=width * height)
     if not runs[-1]:
-        runs = runs[:-1]  # the picture's last pixel is inside
+        runs = runs[:-1]  # the image's last pixel belongs to the object
     packed: Any = coco.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)
     return RunLength((height, width), packed["counts"].decode("ascii"))
 
 
 def encode_png(mask: Opacity, frame: Frame | None = None) -> Png:
-    """Write a mask [h, w], or the part of one that lies in `frame`, down as a greyscale PNG, base64."""
-    _, data = cv2.imencode(".png", mask if frame is None else _in_picture(mask, frame), _PNG)
+    """Encode a mask, uint8 [h, w], as a greyscale PNG in base64. `frame` is as for `encode_rle`."""
+    _, data = cv2.imencode(".png", mask if frame is None else _in_whole_mask(mask, frame), _PNG)
     return Png(base64.b64encode(data.tobytes()).decode("ascii"))
 
 
-def encode_polygons(mask: Opacity, speck: float = 0.0, frame: Frame | None = None) -> Polygons:
-    """Write a mask [h, w], or the part of one that lies in `frame`, down as its outlines, the largest first.
+def encode_polygons(mask: Opacity, min_area: float = 0.0, frame: Frame | None = None) -> Polygons:
+    """Encode a mask as polygons, the largest first.
 
-    They follow the outer edges of the pixels, so that an object of 2 x 2 pixels has an area of 4; see `outlines`, which
-    says how closely, and how holes are left out.
+    They follow the outer edges of the pixels, so an object of 2 x 2 pixels has an area of 4. `outlines` describes how
+    exact they are, and how holes are encoded.
 
     Args:
-        mask: the mask.
-        speck: parts and holes of fewer pixels are left out; the largest part always stays.
-        frame: of the part.
+        mask: uint8 [h, w].
+        min_area: parts and holes of fewer pixels are left out; the largest part always stays.
+        frame: as for `encode_rle`.
     """
     corner = (frame.left, frame.top) if frame else (0, 0)
-    return Polygons([(line + corner).ravel().tolist() for line in outlines(binary(mask), speck)])
+    return Polygons([(line + corner).ravel().tolist() for line in outlines(binary(mask), min_area)])
 
 
 def decode(mask: Mask, width: int, height: int) -> Opacity:
-    """Read a mask of a picture of `width` x `height` pixels back from any form, to uint8 [height, width]."""
+    """Decode a mask of any form to uint8 [height, width].
+
+    Args:
+        mask: an encoded mask.
+        width: of the image, in pixels.
+        height: of the image, in pixels.
+    """
     if isinstance(mask, Png):
         data = np.frombuffer(base64.b64decode(mask.png), np.uint8)
         return cast("Opacity", cv2.imdecode(data, cv2.IMREAD_GRAYSCALE))
@@ -183,8 +205,8 @@ def _seen(mask: npt.NDArray[np.uint8], where: Placement) -> npt.NDArray[np.uint8
     return mask[view(where, width, height).slices]
 
 
-def _in_picture(mask: Opacity, frame: Frame) -> Opacity:
-    """Lay the part of a mask that lies in `frame` into an empty mask of the whole picture."""
+def _in_whole_mask(mask: Opacity, frame: Frame) -> Opacity:
+    """Copy a part of a mask to its position in an empty mask of the whole image."""
     rows, columns = mask.shape
     if (rows, columns) == (frame.height, frame.width):
         return mask
@@ -194,10 +216,10 @@ def _in_picture(mask: Opacity, frame: Frame) -> Opacity:
 
 
 def _pixels(where: Placement) -> float:
-    """Pixels of the whole picture at the scale of the graph's input."""
+    """The area of the whole image, in pixels of the graph's input."""
     return where.scale_x * where.width * where.scale_y * where.height
 
 
 def binary(mask: Opacity) -> Opacity:
-    """255 where a pixel belongs to the object, else 0."""
+    """A mask of 255 where a pixel belongs to the object, and 0 elsewhere."""
     return cast("Opacity", cv2.threshold(mask, _INSIDE - 1, 255, cv2.THRESH_BINARY)[1])

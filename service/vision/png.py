@@ -1,7 +1,7 @@
-"""The chunks of a PNG (third edition, section 5): those that decide about pixels are kept. Called by `decode`.
+"""Reads the chunks of a PNG (third edition, section 5) and keeps those that the pixels depend on. Called by `decode`.
 
-The others are passed over, whatever is in them, so that no text, profile or checksum of theirs decides whether an image
-is read, and Pillow spends no time and memory on them.
+The other chunks are skipped. So a damaged text or colour profile is no reason to refuse an image, and Pillow spends no
+time and memory on metadata.
 """
 
 from binascii import unhexlify
@@ -15,28 +15,28 @@ from service.errors import Reason, RequestError
 from service.vision import ifd
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_MAX_CHUNKS = 1 << 16  # libpng writes pixels in chunks of 8 KB: 4,000 in 32 MB
+_MAX_CHUNKS = 1 << 16  # libpng writes chunks of 8 KB: 4,000 in 32 MB
 _HEAD, _NUMBER, _SIZE = Struct(">I4s"), Struct(">I"), Struct(">II")
-_NEEDED = frozenset({b"IHDR", b"PLTE", b"IDAT"})  # pixels depend on them
+_NEEDED = frozenset({b"IHDR", b"PLTE", b"IDAT"})  # chunks that the pixels depend on
 _TEXTS = frozenset({b"tEXt", b"zTXt"})
-_PROFILE = b"Raw profile type exif\0"  # what such a text begins with
-_MAX_PROFILE = 1 << 18  # two digits for each of the 64 KB that EXIF can have, and their line breaks
+_PROFILE = b"Raw profile type exif\0"  # start of a text chunk with EXIF
+_MAX_PROFILE = 1 << 18  # bytes of that text: EXIF has at most 64 KB, as two digits a byte, and line breaks
 _READ = _NEEDED | {b"tRNS", b"eXIf", b"sBIT", _PROFILE}
 _END = bytes(4) + b"IEND\xae\x42\x60\x82"
 _PALETTE, _DEEP = 3, 16  # a colour type, a bit depth
-_COLOURS = {0: 1, 2: 3, 4: 1, 6: 3}  # colour type: values of a pixel, without transparency
+_COLOURS = {0: 1, 2: 3, 4: 1, 6: 3}  # values per pixel by colour type, without transparency
 _MAX_PALETTE, _MAX_TRANSPARENCY = 768, 256
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the chunks say.
+    """The content of the chunks.
 
     Attributes:
-        width, height: in pixels.
-        orientation: from the first eXIf chunk, 1 to 8; 1 without one.
-        bits: how many of 16 bits per value it says are used; 0 where it has no 16, or says nothing.
-        parts: what a PNG without metadata consists of, in order.
+        width, height: as stored, in pixels.
+        orientation: of EXIF, 1 to 8; 1 without it.
+        bits: how many of 16 bits per value are used, as the file says; 0 if it has 8 bits or says nothing.
+        parts: of the PNG without metadata, in order.
     """
 
     width: int
@@ -46,22 +46,22 @@ class Header:
     parts: Sequence[bytes | memoryview]
 
     def without_metadata(self) -> bytes:
-        """The PNG with its pixels in one chunk, and nothing else but what they depend on."""
+        """The PNG with its pixels in one chunk, and only the other chunks that they depend on."""
         return b"".join(self.parts)
 
 
 def read(data: bytes) -> Header:
-    """Walk over the chunks once.
+    """Read the chunks.
 
-    A chunk with a wrong checksum is an error where pixels depend on it; any other counts as not there.
+    A wrong checksum is an error in a chunk that the pixels depend on. Other chunks with one are ignored.
 
     Raises:
-        RequestError: `undecodable`: damaged, cut off, or more chunks than any encoder writes.
+        RequestError: `undecodable`: damaged, cut off, or more chunks than encoders write.
     """
     if data[:8] != _SIGNATURE:
         raise _broken("its signature is damaged")
     view = memoryview(data)
-    first: dict[bytes, memoryview] = {}  # whole chunks
+    first: dict[bytes, memoryview] = {}  # the first chunk of each kind, with its head and checksum
     pixels: list[memoryview] = []
     last, at = b"", 8
     for _ in range(_MAX_CHUNKS):
@@ -101,7 +101,7 @@ def _header(first: dict[bytes, memoryview], pixels: list[memoryview]) -> Header:
     if 0 < len(transparent := first.get(b"tRNS", b"")) - 12 <= _MAX_TRANSPARENCY:
         parts.append(transparent)
     bits = _used_bits(header, first.get(b"sBIT", b""))
-    checksum = crc32(b"IDAT")  # Pillow does not look at it, and those of the parts were right
+    checksum = crc32(b"IDAT")  # Pillow ignores it; the checksums of the parts were verified
     for part in pixels if bits else ():
         checksum = crc32(part, checksum)
     parts += _HEAD.pack(sum(map(len, pixels)), b"IDAT"), *pixels, _NUMBER.pack(checksum), _END
@@ -116,16 +116,16 @@ def _used_bits(header: memoryview, chunk: bytes | memoryview) -> int:
 
 
 def _orientation(first: dict[bytes, memoryview]) -> int:
-    """From the eXIf chunk; without one, from a text in hexadecimal digits, where ImageMagick used to put EXIF."""
+    """The orientation in the eXIf chunk; without one, in a text of hexadecimal digits, as older ImageMagick writes."""
     if exif := first.get(b"eXIf"):
         return ifd.orientation(exif[8:-4])
     if not (profile := first.get(_PROFILE)):
         return 1
     text = bytes(profile[8 + len(_PROFILE) : -4][:_MAX_PROFILE])
     try:
-        if bytes(profile[4:8]) == b"zTXt":  # a byte in front says how it is compressed
+        if bytes(profile[4:8]) == b"zTXt":  # the first byte is the compression method
             text = decompressobj().decompress(text[1:], _MAX_PROFILE)
-        digits = b"".join(text.split(b"\n")[3:])  # behind an empty line, the kind and the length
+        digits = b"".join(text.split(b"\n")[3:])  # after an empty line, the type and the length
         return ifd.orientation(unhexlify(digits[: len(digits) & ~1]))
     except (ZlibError, ValueError):
         return 1

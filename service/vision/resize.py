@@ -1,68 +1,144 @@
-"""From a picture's bytes to the graph's input, in the two ways that `ZOOSERVE_PIXELS` chooses from. The predictor's.
+"""Turns an image file into the graph's input. Called by the predictor. `ZOOSERVE_PIXELS` chooses one of two methods.
 
-`exact` is the card's recipe to the bit: `zoo.recipe.apply_exact`, Pillow. `fast` comes out all but the same, in half
-the time. `loadtests/results/decode_recipes.md` has what it, and what ways that are quicker still, do to the answers.
+`exact` follows the card's recipe bit for bit, with Pillow (`zoo.recipe.apply_exact`). `fast` takes half the time; its
+pixels differ by rounding only. `loadtests/results/decode_recipes.md` shows how `fast`, and faster methods, change the
+answers.
 """
 
-import numpy as np
+import threading
+from typing import Any
 
-from service.vision import resample
-from service.vision.decode import MAX_PIXELS, Picture, Pixels
-from service.vision.geometry import view
+import numpy as np
+from PIL import Image
+
+from service.vision.decode import EncodedImage, Pixels
+from service.vision.formats import MAX_PIXELS
+from service.vision.geometry import Span, view
+from service.vision.pixels import to_rgb
 from zoo.card import Recipe
 from zoo.recipe import Placement, apply_exact, placement, scaled_size
 
-# From so many source pixels per target pixel on, how chroma is interpolated hardly moves the answers.
+try:
+    import cykooz_resizer as simd
+except ImportError:  # not installed: it has no wheel for this platform
+    simd = None
+
+# Source pixels per resampled pixel from which on the interpolation of chroma hardly changes the answers.
 _COARSE = 8.0
+# Bytes of source pixels that are copied at a time. A small band needs little memory and fits into the CPU's cache.
+_BAND = 2 << 20
+_thread = threading.local()
 
 
 def prepare(
     data: bytes, recipe: Recipe, *, exact: bool, max_pixels: int = MAX_PIXELS, out: Pixels | None = None
 ) -> tuple[Pixels, Placement]:
-    """Decode a picture and resize it as a recipe says.
+    """Decode an image and resize it as the model's recipe says.
 
     Args:
-        data: the picture's file, of any format that `decode` reads.
+        data: an image file of any format that `decode` reads.
         recipe: of the model.
-        exact: Pillow's own resampling, at about twice the time. Where cykooz-resizer has no wheel it always is.
-        max_pixels: larger pictures are refused.
+        exact: resample with Pillow, which takes about twice the time. Where cykooz-resizer is not installed, Pillow is
+            always used.
+        max_pixels: larger images are refused.
         out: uint8 [recipe.height, recipe.width, 3] to write into, such as a row of a batch.
 
     Returns:
-        The graph's input, uint8 [recipe.height, recipe.width, 3] RGB, and where the upright picture lies in it.
+        The graph's input, uint8 [recipe.height, recipe.width, 3] RGB, and the placement of the upright image in it.
 
     Raises:
-        RequestError: `undecodable`, `not_an_image` or `too_large`.
+        RequestError: `undecodable`, `not_an_image` or `too_large`, as for `EncodedImage`.
     """
-    picture = Picture(data, max_pixels)
-    where = placement(recipe, picture.width, picture.height)
+    encoded = EncodedImage(data, max_pixels)
+    where = placement(recipe, encoded.width, encoded.height)
     if out is None:
         out = np.empty((recipe.height, recipe.width, 3), np.uint8)
-    if exact or not resample.AVAILABLE:
-        out[:] = apply_exact(recipe, picture.image())
+    if exact or simd is None:
+        out[:] = apply_exact(recipe, encoded.image())
     else:
-        _fill(out, picture, recipe, where)
+        _fill(out, encoded, recipe, where)
     return out, where
 
 
-def _fill(out: Pixels, picture: Picture, recipe: Recipe, where: Placement) -> None:
+def _fill(out: Pixels, encoded: EncodedImage, recipe: Recipe, where: Placement) -> None:
     seen = view(where, recipe.width, recipe.height)
-    turn = picture.turn
-    # Resampled as it is stored and turned afterwards, when it is small.
-    x = seen.x.mirrored(picture.width) if turn.flip_x else seen.x
-    y = seen.y.mirrored(picture.height) if turn.flip_y else seen.y
+    turn = encoded.turn
+    # The stored image is resampled first and turned afterwards, when it is smaller.
+    x = seen.x.mirrored(encoded.width) if turn.flip_x else seen.x
+    y = seen.y.mirrored(encoded.height) if turn.flip_y else seen.y
     if turn.transpose:
         x, y = y, x
-    # Pillow 13 convolves the upright picture along x first, unless it shrinks far more along y.
-    width, height = scaled_size(recipe, picture.width, picture.height)
-    vertical_first = picture.height - height > max(0, 2 * (picture.width - width))
-    resampled = resample.resample(
-        picture.stored(fast_chroma=min(x.scale, y.scale) >= _COARSE),
+    # As Pillow 13: first along x of the upright image, unless it shrinks much more along y.
+    width, height = scaled_size(recipe, encoded.width, encoded.height)
+    vertical_first = encoded.height - height > max(0, 2 * (encoded.width - width))
+    resampled = resample(
+        encoded.stored(fast_chroma=min(x.scale, y.scale) >= _COARSE),
         x,
         y,
         recipe.interpolation,
         vertical_first=vertical_first != turn.transpose,
     )
     if resampled.size < out.size:
-        out[:] = np.tile(np.array(recipe.pad, np.uint8), (recipe.width, 1))  # a whole row at a time: quicker
+        out[:] = np.tile(np.array(recipe.pad, np.uint8), (recipe.width, 1))  # copying whole rows is faster
     out[seen.slices] = turn.array(resampled)
+
+
+def resample(
+    stored: Pixels | Image.Image, x: Span, y: Span, interpolation: str, *, vertical_first: bool = False
+) -> Pixels:
+    """Resample a part of an image with antialiasing and SIMD instructions, close to Pillow's. Requires cykooz-resizer.
+
+    It wraps the Rust crate fast_image_resize. Kernels are the same as Pillow's, and so is the rounding to 8 bits
+    between the two passes. The weights have 16 bits instead of Pillow's 22, so about one value in some hundreds differs
+    by one grey level, and very few by two.
+
+    Args:
+        stored: uint8 [h, w, 3] RGB, or a decoded Pillow image of any mode.
+        x: the columns of `stored` that are resampled, and to how many pixels.
+        y: the rows, likewise.
+        interpolation: `bilinear` or `bicubic`.
+        vertical_first: convolve along y before x. The order changes the result a little, because values are rounded
+            between the two passes.
+
+    Returns:
+        uint8 [y.length, x.length, 3] RGB.
+
+    Raises:
+        RequestError: `undecodable`: the colours of a Pillow image cannot be converted.
+    """
+    kind, support = ("bilinear", 1.0) if interpolation == "bilinear" else ("catmull_rom", 2.0)
+    kernel = simd.ResizeAlg.convolution(simd.FilterType[kind])
+    width, height = stored.size if isinstance(stored, Image.Image) else (stored.shape[1], stored.shape[0])
+    left, right = x.reach(support, width)
+    x = Span(x.start - left, x.end - left, x.length)
+    resampled = np.empty((y.length, x.length, 3), np.uint8)
+    step = max(1, int(_BAND / (3 * (right - left) * y.scale)))
+    for first in range(0, y.length, step):
+        band = y.part(first, min(first + step, y.length))
+        top, bottom = band.reach(support, height)
+        band = Span(band.start - top, band.end - top, band.length)
+        part = simd.ImageData(right - left, bottom - top, simd.PixelType.U8x3, _copy(stored, left, top, right, bottom))
+        if vertical_first:
+            part = _convolve(_convolve(part, None, band, kernel), x, None, kernel)
+        else:
+            part = _convolve(_convolve(part, x, None, kernel), None, band, kernel)
+        resampled[first : first + band.length] = np.frombuffer(part.get_buffer(), np.uint8).reshape(-1, x.length, 3)
+    return resampled
+
+
+def _copy(stored: Pixels | Image.Image, left: int, top: int, right: int, bottom: int) -> bytes:
+    if isinstance(stored, Image.Image):
+        return to_rgb(stored.crop((left, top, right, bottom))).tobytes()
+    return stored[top:bottom, left:right].tobytes()
+
+
+def _convolve(part: Any, x: Span | None, y: Span | None, kernel: Any) -> Any:
+    """Convolve an `ImageData` along x or y to a new one. An axis that is None stays as it is. Releases the GIL."""
+    x = x or Span(0, part.width, part.width)
+    y = y or Span(0, part.height, part.height)
+    target = simd.ImageData(x.length, y.length, simd.PixelType.U8x3)
+    box = simd.CropBox(x.start, y.start, min(x.end, part.width) - x.start, min(y.end, part.height) - y.start)
+    if not hasattr(_thread, "resizer"):
+        _thread.resizer = simd.Resizer()  # a resizer holds a lock while it works, so each thread has its own
+    _thread.resizer.resize(part, target, simd.ResizeOptions(kernel, use_alpha=False, crop_box=box))
+    return target

@@ -1,6 +1,6 @@
-"""The first directory of a TIFF (TIFF 6.0; BigTIFF): checked, and written again with what matters. Called by `decode`.
+"""Checks the first directory of a TIFF (TIFF 6.0; BigTIFF), and writes it again without metadata. Called by `decode`.
 
-Pillow and libtiff read every tag, and every strip that a file says it has, before they look at the image's size.
+Pillow and libtiff read every tag, and the offset of every strip, before they check the image's size.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from service.vision import ifd
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _PLANES = 256, 257, 258, 259, 277, 284
 _STRIPS, _ROWS, _STRIP_SIZES = 273, 278, 279
 _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_SIZES = 322, 323, 324, 325
-# Tag -> how many values it can have. Of all others (resolution, text, profiles, other directories) no pixel depends.
+# Tag -> the most values it can have. No pixel depends on other tags (resolution, text, profiles, other directories).
 _KEPT = {
     _WIDTH: 1,
     _HEIGHT: 1,
@@ -33,7 +33,7 @@ _KEPT = {
     338: 8,  # ExtraSamples
     339: 8,  # SampleFormat
     347: 1 << 16,  # JPEGTables, bytes
-    512: 1,  # the old form of JPEG, to 521
+    512: 1,  # 512 to 521: the old form of JPEG
     513: 1,
     514: 1,
     515: 1,
@@ -48,36 +48,47 @@ _KEPT = {
     532: 6,  # ReferenceBlackWhite
 }
 _MAX_VALUE, _SIGNED_MAX_VALUE = 281, 341  # MaxSampleValue, SMaxSampleValue
-_DEEP, _PACKED, _ALL = 16, 12, 0xFFFF  # bits per value; Pillow unpacks 12 to 16 as they are
+_DEEP, _PACKED, _ALL = (
+    16,
+    12,
+    0xFFFF,
+)  # 16 bits per value; 12 bits, which Pillow does not scale to 16; the largest value
 _READ = {_MAX_VALUE, _SIGNED_MAX_VALUE, *_KEPT, _STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES, ifd.ORIENTATION}
-_OFFSETS = {_STRIPS, _TILES, 513, 519, 520, 521}  # tags that hold places in the file
-_LONGS = _OFFSETS | {_ROWS, _WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT}  # written as LONG, whatever they were
+_OFFSETS = {_STRIPS, _TILES, 513, 519, 520, 521}  # tags with offsets in the file
+_LONGS = _OFFSETS | {
+    _ROWS,
+    _WIDTH,
+    _HEIGHT,
+    _TILE_WIDTH,
+    _TILE_HEIGHT,
+}  # tags that are written as LONG, whatever their type was
 _RAW, _JPEG, _SEPARATE = 1, 7, 2  # Compression, PlanarConfiguration
-_MAX_KIND = 12  # types of a TIFF with offsets of 32 bits: BYTE to DOUBLE
+_MAX_KIND = 12  # field types of a TIFF with 32-bit offsets: BYTE (1) to DOUBLE (12)
 _MAX_SAMPLES = 8
 _MAX_PIECES = 1 << 16  # strips or tiles
-_MAX_PIECE_BYTES = 1 << 28  # all together: several may lie in the same place
-_MAX_SCANS = 20  # of each piece that is a JPEG, on average
+_MAX_PIECE_BYTES = 1 << 28  # of all pieces together, which may overlap
+_MAX_SCANS = 20  # JPEG scans per piece, on average
 # Pillow reads each uncompressed piece in Python. The smallest tile has 16 x 16 pixels.
 _FEW_PIECES, _PIECE_PIXELS = 1024, 256
 _BLOCK = 1 << 18
 _LONG, _MAX_LONG = 4, 0xFFFFFFFF
-_HEAD, _ROOM = 8, 4  # bytes of the header, and those for values in a directory's entry
+_HEAD, _ROOM = 8, 4  # bytes of the file's header, and for the values within an entry
 
-Value = tuple[int, int, bytes]  # type, count, the values themselves
+Value = tuple[int, int, bytes]  # field type, count, the packed values
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the first directory says.
+    """The content of the first directory.
 
     Attributes:
-        width, height: in pixels, as stored.
-        orientation: 1 to 8; 1 without one.
-        bits: how many of 16 bits per value it says are used; 0 where it has no 16, or says nothing.
-        tile: width and height of the tiles, each of which is decoded as a whole; 0, 0 without.
+        width, height: as stored, in pixels.
+        orientation: of EXIF, 1 to 8; 1 without it.
+        bits: how many of 16 bits per value are used, as the file says; 0 if it has 8 bits or says nothing.
+        tile: width and height of the tiles in pixels; 0, 0 without tiles. A tile is decoded as a whole.
         block: how many bytes Pillow should read at a time.
-        tags: the directory to be written.
+        tags: the tags of the directory that is written.
+        directory: the directory as it was read.
     """
 
     width: int
@@ -90,9 +101,10 @@ class Header:
     directory: ifd.Directory
 
     def without_metadata(self) -> bytes:
-        """A directory of nothing but what pixels depend on, in front of the whole file, and none behind it.
+        """A TIFF with a new directory, of only the tags that the pixels depend on, followed by the whole original file.
 
-        In front, so that a file that is cut off still ends where it did.
+        The directory comes first, so that a file that was cut off still ends in its pixels. The offsets in it are moved
+        accordingly.
         """
         order = self.directory.order
         at = _HEAD + 2 + 12 * len(self.tags) + 4
@@ -118,7 +130,7 @@ def read(data: bytes) -> Header:
     """Read and check the first directory.
 
     Raises:
-        RequestError: `undecodable`: no directory, or more strips, tiles, samples or colours than the image can have.
+        RequestError: `undecodable`: no directory, or more strips, tiles, samples or values than the image can have.
     """
     directory = ifd.read(data, _READ)
     if directory is None:
@@ -137,7 +149,10 @@ def read(data: bytes) -> Header:
 
 
 def _used_bits(directory: ifd.Directory) -> int:
-    """From `MaxSampleValue` where it is the largest of so many bits, and not just the largest value that occurs."""
+    """How many of 16 bits are used, from `MaxSampleValue`; 0 if it does not say.
+
+    It says so only if it is 2^n - 1. Some files store the largest value that occurs in it.
+    """
     depth = max(directory.numbers(_BITS, _MAX_SAMPLES) or (1,))
     if depth == _PACKED:
         return depth
@@ -148,12 +163,12 @@ def _used_bits(directory: ifd.Directory) -> int:
 
 
 def _check_pieces(directory: ifd.Directory, tags: dict[int, Value], width: int, height: int, samples: int) -> int:
-    """Add strips or tiles to the tags, and return the bytes of one block. Refuse more of them than the size allows."""
+    """Add the strips or tiles to `tags`, and return `Header.block`. Refuse more of them than the size allows."""
     planes = samples if directory.number(_PLANES, 1) == _SEPARATE else 1
     if _STRIPS in directory.entries:
         kinds = _STRIPS, _STRIP_SIZES
         across, down = width, min(directory.number(_ROWS, height), height) or height
-        most = height * planes  # no strip is lower than a row
+        most = height * planes  # a strip has at least one row
     else:
         kinds = _TILES, _TILE_SIZES
         across, down = directory.number(_TILE_WIDTH, 0), directory.number(_TILE_HEIGHT, 0)
@@ -167,7 +182,7 @@ def _check_pieces(directory: ifd.Directory, tags: dict[int, Value], width: int, 
     row = max(1, (across * (sum(bits) if len(bits) > 1 else bits[0] * samples) // planes + 7) // 8)
     if directory.number(_COMPRESSION, _RAW) == _RAW:
         if kinds[0] == _STRIPS and _contiguous(offsets, row * down, -(-height // down)):
-            offsets, down = offsets[:1], height  # they are one, which is read faster
+            offsets, down = offsets[:1], height  # joined to one strip, which is read faster
             tags[_ROWS] = _LONG, 1, pack(directory.order + "I", height)
         if len(offsets) > max(_FEW_PIECES, width * height // _PIECE_PIXELS):
             raise _refused(f"{len(offsets)} strips or tiles for {width} x {height} pixels")
@@ -180,13 +195,13 @@ def _check_pieces(directory: ifd.Directory, tags: dict[int, Value], width: int, 
 
 
 def _contiguous(offsets: tuple[int, ...], size: int, count: int) -> bool:
-    """Whether these are all strips, one directly behind the other, as in nearly all files."""
+    """Whether these are all strips of the image, one directly after the other, as in nearly all files."""
     first = offsets[0]
     return len(offsets) == count and offsets == tuple(range(first, first + size * count, size))
 
 
 def _compressed(directory: ifd.Directory, tag: int, offsets: tuple[int, ...]) -> tuple[int, ...]:
-    """The sizes in bytes of compressed strips or tiles. Refuse those that take long to read."""
+    """The sizes in bytes of compressed strips or tiles. Refuse those that would take long to decode."""
     data = directory.data
     rests = tuple(max(len(data) - offset, 0) for offset in offsets)
     given = _pieces(directory, tag, len(offsets), f"{len(offsets)} strips or tiles")
@@ -205,7 +220,7 @@ def _compressed(directory: ifd.Directory, tag: int, offsets: tuple[int, ...]) ->
 
 
 def _pieces(directory: ifd.Directory, tag: int, most: int, of_what: str) -> tuple[int, ...]:
-    """Offsets or sizes; none where they are missing."""
+    """The offsets or sizes of the strips or tiles; empty if they are missing. Refuse more than `most`."""
     entry = directory.entries.get(tag)
     if entry is not None and entry.count > most:
         raise _refused(f"{entry.count} values in tag {tag}, where {of_what} can have {most}")
@@ -214,7 +229,7 @@ def _pieces(directory: ifd.Directory, tag: int, most: int, of_what: str) -> tupl
 
 
 def _copied(directory: ifd.Directory, tag: int, most: int) -> Value | None:
-    """A tag as it is, or None. A BigTIFF's types of 64 bits become LONG."""
+    """A copy of a tag, or None if it cannot be read. A BigTIFF's 64-bit types become LONG."""
     entry = directory.entries.get(tag)
     if entry is None or not entry.size:
         return None

@@ -1,4 +1,4 @@
-"""The chunks of a WebP (RFC 9649, section 2). Called by `decode`."""
+"""Reads the chunks of a WebP (RFC 9649, section 2). Called by `decode`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,23 +9,23 @@ from service.vision import ifd
 
 _HEAD = Struct("<4sI")  # kind, length
 _MAX_CHUNKS = 1 << 16
-_ANIMATION, _ALPHA = 0x02, 0x10  # flags of the extended form
+_ANIMATION, _ALPHA = 0x02, 0x10  # flags in the chunk VP8X
 _PIXELS = frozenset({b"VP8 ", b"VP8L", b"ANMF"})
 _KEPT = _PIXELS | {b"ALPH"}
-_FRAME = 16  # bytes in front of a frame's own chunks
-_SIMPLE = 30  # bytes up to the end of the chunk VP8X, which has 10
+_FRAME = 16  # bytes in a frame before its own chunks
+_EXTENDED = 30  # bytes up to the end of the chunk VP8X
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the chunks say.
+    """The content of the chunks.
 
     Attributes:
         width, height: of the canvas, in pixels.
         orientation: from the first EXIF chunk, 1 to 8; 1 without one.
-        alpha: whether its pixels may be transparent.
-        place: where on the canvas the image lies; x, y, width and height in pixels.
-        pixels: a WebP of nothing but what the image consists of: of a moving one, the first frame.
+        alpha: whether pixels may be transparent.
+        place: of the image on the canvas: x, y, width and height in pixels.
+        pixels: a WebP of the image alone, without metadata; of an animation, its first frame.
     """
 
     width: int
@@ -37,10 +37,10 @@ class Header:
 
 
 def read(data: bytes) -> Header:
-    """Walk over the chunks once.
+    """Read the chunks.
 
     Raises:
-        RequestError: `undecodable`: no size, or more chunks than any encoder writes.
+        RequestError: `undecodable`: no size, or more chunks than encoders write.
     """
     width, height = _size(data)
     if not (width and height):
@@ -48,13 +48,13 @@ def read(data: bytes) -> Header:
             Reason.UNDECODABLE, "The WebP is cut off or corrupt (its size cannot be read). Send the whole file again."
         )
     whole = 0, 0, width, height
-    if data[12:16] != b"VP8X":  # nothing but pixels
+    if data[12:16] != b"VP8X":  # the simple form has no metadata
         return Header(width, height, 1, data[12:16] == b"VP8L", whole, data)
     view = memoryview(data)
-    flags = data[20] if len(data) > _SIMPLE else 0
-    kept: dict[bytes, memoryview] = {}  # the first of each kind
+    flags = data[20] if len(data) > _EXTENDED else 0
+    kept: dict[bytes, memoryview] = {}  # the first chunk of each kind
     orientation = 0
-    for kind, start, end in _chunks(data, _SIMPLE, len(data)):
+    for kind, start, end in _chunks(data, _EXTENDED, len(data)):
         if kind == b"EXIF":
             orientation = orientation or ifd.orientation(view[start:end])
         elif kind in _KEPT and not kept.keys() & _PIXELS:
@@ -73,7 +73,7 @@ def read(data: bytes) -> Header:
 
 
 def _chunks(data: bytes | memoryview, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The chunks in a part of the file: their kinds, and where their contents begin and should end."""
+    """The chunks in a part of the file: kind, start and end of the content. The end may lie beyond the file's end."""
     for _ in range(_MAX_CHUNKS):
         if at + 8 > end:
             return
@@ -84,7 +84,7 @@ def _chunks(data: bytes | memoryview, at: int, end: int) -> Iterator[tuple[bytes
 
 
 def _place(head: bytes) -> tuple[int, int, int, int]:
-    """Where a frame lies (section 2.7.1.2): each in 3 bytes, the place in steps of 2 pixels, the size less 1."""
+    """Read x, y, width and height of a frame (section 2.7.1.2): 3 bytes for each of x/2, y/2, width-1, height-1."""
     x, y, width, height = (int.from_bytes(head[at : at + 3], "little") for at in range(0, 12, 3))
     return 2 * x, 2 * y, width + 1, height + 1
 

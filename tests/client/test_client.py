@@ -29,7 +29,7 @@ def test_boxes_scores_and_labels_are_the_servers(client, server, photo):
     assert found.timing["total"] > found.timing["infer"] > 0
 
 
-def test_every_form_of_a_picture_has_the_same_answer(client, server, photo, tmp_path):
+def test_every_form_of_an_image_has_the_same_answer(client, server, photo, tmp_path):
     image = Image.open(io.BytesIO(photo("coffee"))).convert("RGB")
     path = tmp_path / "photo.png"
     image.save(path)
@@ -101,7 +101,7 @@ def test_supervision(server, photo):
 
 def test_many_at_once_in_their_order(client, server, photo, tmp_path):
     names = ["coffee", "chelsea", "astronaut", "rocket"]
-    images = [*[photo(name) for name in names] * 10, b"no image", tmp_path / "nowhere.jpg", photo("coffee")]
+    images = [*[photo(name) for name in names] * 10, b"not an image", tmp_path / "nowhere.jpg", photo("coffee")]
     outcomes = client(server.url).predict_many("classify", iter(images), concurrency=3, top_k=1)
     one = [client(server.url).classify(photo(name), top_k=1).labels for name in names]
     assert [outcome.labels for outcome in outcomes[:40]] == one * 10
@@ -124,7 +124,7 @@ def test_a_folder_with_its_progress(client, server, photo, tmp_path):
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_leaving_off_early_is_no_trouble(server, photo):
+def test_results_need_not_be_read_to_the_end(server, photo):
     with Client(server.url) as asked:
         outcomes = asked.predict_many("classify", [photo("coffee")] * 500, top_k=1)
         assert isinstance(next(outcomes), Result)
@@ -156,7 +156,7 @@ def test_models_and_readiness(client, server):
     assert client("http://127.0.0.1:1", deadline=1).ready() is False
 
 
-def test_a_picture_with_its_answer(client, server, photo):
+def test_an_image_with_its_answer(client, server, photo):
     drawn = client(server.url).annotate("detect", photo("coffee"), format="jpeg", score_threshold=0.5)
     assert Image.open(io.BytesIO(drawn)).size == (600, 400)
 

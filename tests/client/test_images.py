@@ -58,7 +58,7 @@ def test_other_things_are_refused():
         read_image(5)
 
 
-def test_the_pictures_of_a_folder(tmp_path):
+def test_the_images_of_a_folder(tmp_path):
     for name in ("b.JPG", "a/z.png", "a.webp", "notes.txt", ".hidden/x.png", "a/.y.png"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)

@@ -243,7 +243,7 @@ def test_connections_are_kept(models, digit):
         assert len(connections) == 1
 
 
-def test_a_client_of_ones_own_stays_open(server, digit):
+def test_an_http_client_that_was_passed_in_stays_open(server, digit):
     with httpx.Client() as http:
         with Client(server.url, http=http) as asked:
             asked.classify(digit, model="lenet5")

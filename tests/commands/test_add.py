@@ -176,5 +176,5 @@ def test_a_failed_add_leaves_all_as_it_was(run, tmp_path, make_table, monkeypatc
 
 
 def contents(folder):
-    """Every file below a folder, with its bytes; pictures of answers left out."""
+    """Every file below a folder, with its bytes; images of answers left out."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".png"}

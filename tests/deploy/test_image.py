@@ -136,8 +136,8 @@ def test_it_answers_as_nobody_on_a_read_only_root(container, photo):
     print(f"ready after {seconds:.1f} s")
     answer = httpx.post(f"{url}/v1/detect", files={"image": photo("coffee")}, trust_env=False).json()
     assert answer["predictions"][0]["label"] == "cup"
-    picture = {"images": [base64.b64encode(photo("chelsea")).decode()]}
-    answer = httpx.post(f"{url}/v1/classify", json=picture, trust_env=False).json()
+    body = {"images": [base64.b64encode(photo("chelsea")).decode()]}
+    answer = httpx.post(f"{url}/v1/classify", json=body, trust_env=False).json()
     assert answer["predictions"][0]["label"] == "Egyptian cat"
     folders = served_by(url)
     assert folders

@@ -34,9 +34,9 @@ class Prometheus:
         self.url, self.dead = url, dead
         self.moment = None  # when the load ended; queries are about it
 
-    def ask(self, path: str, **words) -> dict:
-        response = self._client.get(path, params=words)
-        assert response.status_code == 200, (words, response.text)
+    def ask(self, path: str, **params) -> dict:
+        response = self._client.get(path, params=params)
+        assert response.status_code == 200, (params, response.text)
         return response.json()["data"]
 
     def query(self, expression: str) -> list[dict]:
@@ -116,13 +116,13 @@ def _scraped(prometheus: Prometheus) -> bool:
 
 
 def _load(url: str, photo, over: threading.Event) -> None:
-    """Pictures for every task, and rubbish, until it is over."""
+    """Images for every task, and invalid files, until it is over."""
     requests = [
         ("classify", photo("coffee")),
         ("detect", photo("coffee")),
         ("segment", photo("coffee")),
         ("classify?model=lenet5", photo("digit_7")),
-        ("classify", b"no picture"),
+        ("classify", b"not an image"),
     ]
     with httpx.Client(base_url=f"{url}/v1", timeout=60, trust_env=False) as client:
         while not over.is_set():

@@ -106,7 +106,7 @@ def case(input_series: list[dict], expected: dict[str, list[dict]], minutes: int
 
 # Silent for an hour; silent from the start; silent since its counters began anew.
 @pytest.mark.parametrize("values", ["Vx240", "0x240", "Vx60 0x180"])
-def test_nobody_asks(tmp_path, values):
+def test_queries_without_traffic(tmp_path, values):
     assert promtool(tmp_path, [case(series(values), {no_number(query): [] for query in QUERIES.values()})]) == ""
 
 

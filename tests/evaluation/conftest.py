@@ -1,11 +1,16 @@
-"""A loaded model by name, and small datasets of real photos on disk."""
+"""A loaded model by name, small datasets of real photos on disk, and the judge of a COCO file."""
 
 import functools
+import json
 
+import msgspec
 import pytest
 from PIL import Image
 
+from evaluation.coco import read_coco
 from service.commands.load import load_model
+from service.results import Detection, ImageSize, Instance, Result
+from tests.evaluation.coco_files import BOXES, SIDE, mask_of
 from zoo import catalog
 from zoo.catalog import fetch_photos
 
@@ -37,3 +42,27 @@ def street(tmp_path):
     for name in ("coffee", "chelsea"):
         Image.open(catalog.sample(name)).convert("RGB").save(folder / f"{name}.png")
     return folder
+
+
+@pytest.fixture
+def judge(loaded, tmp_path):
+    """Judge answers to such a file: by default every object is answered, in its place."""
+
+    def make(file: dict, task: str = "detect", *, answers=BOXES, sizes=None):
+        path = tmp_path / "instances.json"
+        path.write_text(json.dumps(file))
+        card = msgspec.structs.replace(loaded("yolov4_tiny").model.card, task=task, labels=("person", "cat", "dog"))
+        dataset = read_coco(tmp_path, path, card)
+        for example in dataset.examples:
+            found = [
+                Instance(i, name, 0.9, (x, y, x + w, y + h), 0.1, mask_of(x, y, w, h))
+                if task == "segment"
+                else Detection(i, name, 0.9, (x, y, x + w, y + h))
+                for i, (name, (x, y, w, h)) in enumerate(answers.items(), start=1)
+            ]
+            size = ImageSize(*(sizes or {}).get(example.truth, (SIDE, SIDE)))
+            dataset.judge.add(dataset.judge.compare(example, Result("m", "1", task, size, found)))
+        scores = dataset.judge.scores()
+        return {one.name: one.value for one in scores.measures}, scores, dataset
+
+    return make

@@ -22,7 +22,7 @@ IMAGENET = read_labels("imagenet1k")
         ("n02012849", 134),  # the bird; its homonym is the machine
     ],
 )
-def test_a_name_of_imagenet(name, class_id):
+def test_names_of_imagenet_classes_are_matched(name, class_id):
     assert match([name], IMAGENET) == {name: class_id}
 
 
@@ -32,11 +32,11 @@ def test_wordnet_ids_are_in_order():
     assert list(ids) == sorted(ids)
 
 
-def test_a_label_comes_before_an_id():
+def test_a_label_takes_precedence_over_an_id():
     assert match(["1"], ["0", "7", "1"]) == {"1": 2}
 
 
-def test_a_mapping_says_what_a_name_stands_for(tmp_path):
+def test_a_mapping_file_gives_the_class_of_a_name(tmp_path):
     path = tmp_path / "classes.txt"
     path.write_text("# mine\ncats Egyptian cat\nmy dogs\tdalmatian\n\nb,967\n")
     names = read_mapping(path)
@@ -56,6 +56,6 @@ def test_a_mapping_says_what_a_name_stands_for(tmp_path):
         (["285", "Egyptian cat"], IMAGENET, r"'285' and 'Egyptian cat' both mean the class 285 \(Egyptian cat\)"),
     ],
 )
-def test_a_name_that_means_nothing(names, labels, message):
+def test_unknown_names_are_refused(names, labels, message):
     with pytest.raises(DataError, match=message):
         match(names, labels)

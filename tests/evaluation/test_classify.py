@@ -25,7 +25,7 @@ def test_top_k_per_class_and_confusions():
     assert sum(one.count for one in scores.confusions) == 4
 
 
-def test_top_5_of_five_classes_says_nothing():
+def test_top_5_is_left_out_for_five_classes():
     judge = TopK(LABELS[:5])
     judge.add(judge.compare(Example("x", bytes, 0), answered(0, 1, 2, 3, 4)))
     assert [one.name for one in judge.scores().measures] == ["top-1"]

@@ -41,7 +41,7 @@ def lay(tmp_path, monkeypatch):
          "c/", "c/val2017", "c/annotations/instances_val2017.json"),
     ],
 )  # fmt: skip
-def test_the_file_is_found(lay, files, data, images, annotations):
+def test_the_annotations_are_found_in_each_layout(lay, files, data, images, annotations):
     lay(*files)
     found = find_instances(data)
     assert (str(found.images), str(found.annotations)) == (images, annotations)
@@ -57,7 +57,7 @@ def test_the_file_is_found(lay, files, data, images, annotations):
         (["d/cats/a.jpg", "d/dogs/a.jpg"], "d", "folder"),
     ],
 )
-def test_other_layouts_stay_what_they_are(lay, files, data, form):
+def test_other_datasets_are_still_recognised(lay, files, data, form):
     lay(*files)
     assert find_instances(data) is None
     assert recognise(data, None) == form
@@ -74,7 +74,7 @@ def test_other_layouts_stay_what_they_are(lay, files, data, form):
         ),
     ],
 )
-def test_where_several_may_be_meant_they_are_named(lay, files, data):
+def test_ambiguous_annotations_are_named(lay, files, data):
     lay(*files)
     with pytest.raises(DataError, match=r"instances_\w+\.json, .*instances_\w+\.json.*--annotations"):
         find_instances(data)

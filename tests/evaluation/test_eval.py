@@ -27,7 +27,7 @@ def not_blank(path) -> bool:
     return min(image.size) > 150 and len(image.getcolors(1 << 24)) > 20
 
 
-def test_mnist_as_json_and_as_a_picture(run, tmp_path):
+def test_mnist_as_json_and_as_an_image(run, tmp_path):
     done = run("lenet5", "mnist", "--limit", 300, "--json", "--picture", tmp_path / "a.png")
     report = json.loads(done.stdout)
     assert (report["format"], report["pictures"], report["pixels"]) == ("zoo", 300, "fast")
@@ -39,10 +39,10 @@ def test_mnist_as_json_and_as_a_picture(run, tmp_path):
     assert not_blank(tmp_path / "a.png")
 
 
-def test_a_folder_per_class_with_a_broken_picture(run, imagenet):
+def test_a_folder_per_class_with_a_broken_image(run, imagenet):
     folder = imagenet(imagenet_00_243="n02108422", imagenet_13_471="Cannon", imagenet_19_305="305")
     (folder / "305" / "broken.jpg").write_bytes((folder / "305" / "imagenet_19_305.jpg").read_bytes()[:300])
-    (folder / "305" / "notes.md").write_text("not a picture")
+    (folder / "305" / "notes.md").write_text("not an image")
     report = json.loads(run("mobilenet_v2", folder, "--json").stdout)
     assert report["pictures"] == 3
     assert [one["value"] for one in report["scores"]["measures"]] == [1.0, 1.0]
@@ -67,7 +67,7 @@ def test_a_folder_per_class_with_a_broken_picture(run, imagenet):
         (["efficientnet", "DATA"], "efficientnet"),
     ],
 )
-def test_what_cannot_be_judged_is_said(run, imagenet, arguments, message):
+def test_the_error_says_why_data_cannot_be_evaluated(run, imagenet, arguments, message):
     folder = imagenet(imagenet_00_243="felines")
     done = run(*(argument.replace("DATA", str(folder)) for argument in arguments), code=2 if "photos" in message else 1)
     assert message in " ".join(done.stderr.split())
@@ -117,13 +117,13 @@ def test_without_torch_an_attack_says_what_to_install(monkeypatch, loaded):
         load_attack("fgsm", loaded("lenet5").model.card)
 
 
-def test_a_limit_is_spread_over_the_whole():
+def test_a_limited_sample_is_spread_over_the_dataset():
     assert spread(range(10), 4) == [0, 2, 5, 7]
     assert spread(range(3), 5) == range(3)
 
 
 @pytest.mark.parametrize("classes", [3, 40])
-def test_pictures_of_few_and_many_classes_and_of_none_confused(tmp_path, classes):
+def test_images_of_few_and_many_classes_and_of_none_confused(tmp_path, classes):
     labels = [f"a rather long class name {i}" for i in range(classes)]
     per_class = [ClassScore(label, 0.5, 2) for label in labels]
     confusions = [Confusion(label, labels[i // 2], 1 + i) for i, label in enumerate(labels)]

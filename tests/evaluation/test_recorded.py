@@ -39,7 +39,7 @@ def log(loaded, tmp_path):
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_answers_are_read_as_they_were(name, street, loaded, log):
+def test_recorded_answers_are_read_back(name, street, loaded, log):
     model, predictor, _ = loaded(name)
     paths = sorted(street.iterdir())
     recorded = read_recorded(log(name, paths), model.card)
@@ -55,7 +55,7 @@ def evaluate(models, *arguments):
     return CliRunner().invoke(main, ["eval", *map(str, arguments), "--models", str(models)])
 
 
-def test_eval_judges_them(imagenet, log, models):
+def test_eval_scores_recorded_answers(imagenet, log, models):
     names = sorted(fetch_photos(progress=False))[:3]
     folder = imagenet(**dict.fromkeys(names, "281"))
     paths = sorted((folder / "281").iterdir())
@@ -69,7 +69,7 @@ def test_eval_judges_them(imagenet, log, models):
     assert asked["scores"] == with_log["scores"]
 
 
-def test_what_does_not_fit_is_refused(street, log, models, loaded, tmp_path):
+def test_logs_that_do_not_fit_are_refused(street, log, models, loaded, tmp_path):
     paths = sorted(street.iterdir())
     card = loaded("mobilenet_v2").model.card
     with pytest.raises(DataError, match="answers of mobilenet_v2 7, not of mobilenet_v2 1"):
@@ -87,7 +87,7 @@ def test_what_does_not_fit_is_refused(street, log, models, loaded, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '[{"data": "zz"}]', '[{"data": "7B7D"}]'])
-def test_no_log(text, tmp_path):
+def test_files_that_are_not_logs_are_refused(text, tmp_path):
     (tmp_path / "log").write_text(text)
     with pytest.raises(DataError):
         Recorded(tmp_path / "log")

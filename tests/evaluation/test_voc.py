@@ -10,11 +10,11 @@ from evaluation.voc import MeanIoU, confusion, read_voc
 from service.vision.masks import decode
 
 
-def test_iou_by_hand():
+def test_iou_equals_values_computed_by_hand():
     truth = np.array([[0, 0, 1, 1], [0, 255, 1, 2]], np.uint8)
     answer = np.array([[0, 1, 1, 1], [0, 2, 0, 0]], np.uint8)
     counts = confusion(truth, answer, 4)
-    assert counts.sum() == 7  # 255 is nobody's
+    assert counts.sum() == 7  # 255 means that no class is known
     judge = MeanIoU(["background", "a", "b", "c"])
     judge.add(counts)
     scores = judge.scores()
@@ -52,7 +52,7 @@ def masks(street, loaded):
 
 
 @pytest.mark.parametrize(("model", "mode"), [("deeplabv3_mobilenet_v2", "P"), ("u2netp", "L")])
-def test_the_models_own_masks_are_perfect(street, loaded, masks, model, mode):
+def test_the_models_own_masks_have_an_iou_of_one(street, loaded, masks, model, mode):
     loaded_model, predictor, _ = loaded(model)
     dataset = read_voc(street, masks(model, mode), loaded_model.card)
     scores, problems = judge_all(predictor, loaded_model, dataset.examples, dataset.judge, threads=2)
@@ -69,7 +69,7 @@ def test_the_models_own_masks_are_perfect(street, loaded, masks, model, mode):
         (Image.new("RGB", (600, 400)), "has the mode RGB; expected class ids"),
     ],
 )
-def test_a_mask_that_does_not_fit(street, loaded, tmp_path, mask, message):
+def test_masks_that_do_not_fit_are_refused(street, loaded, tmp_path, mask, message):
     loaded_model, predictor, _ = loaded("deeplabv3_mobilenet_v2")
     (tmp_path / "masks").mkdir()
     mask.save(tmp_path / "masks" / "coffee.png")

@@ -66,7 +66,7 @@ def make_net():
 
 
 @pytest.fixture
-def pictures():
+def make_images():
     """Real photos after a recipe, uint8 [N, H, W, 3]."""
 
     def make(recipe: Recipe, *names: str) -> np.ndarray:

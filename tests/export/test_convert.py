@@ -26,9 +26,9 @@ def converted(card, net, classes, images, **options) -> tuple[onnx.ModelProto, R
     ("task", "classes", "outputs"),
     [("classify", 10, ["probabilities"]), ("detect", 80, ["boxes", "scores", "classes"]), ("segment", 21, ["mask"])],
 )
-def test_the_graph_answers_any_batch_as_torch_does(make_card, make_net, pictures, task, classes, outputs):
+def test_the_graph_answers_any_batch_as_torch_does(make_card, make_net, make_images, task, classes, outputs):
     card = make_card(task)
-    images = pictures(card.recipe, "chelsea", "coffee", "rocket")
+    images = make_images(card.recipe, "chelsea", "coffee", "rocket")
     model, reference = converted(card, make_net(task, classes), classes, images)
     session = onnxruntime.InferenceSession(model.SerializeToString())
     assert [(x.name, x.type, x.shape) for x in session.get_inputs()] == [
@@ -43,18 +43,18 @@ def test_the_graph_answers_any_batch_as_torch_does(make_card, make_net, pictures
             np.testing.assert_allclose(got, expected[name], atol=1e-4)
 
 
-def test_the_file_is_the_same_every_time_and_names_no_path(make_card, make_net, pictures):
+def test_the_file_is_the_same_every_time_and_names_no_path(make_card, make_net, make_images):
     card = make_card("detect")
-    images = pictures(card.recipe)
+    images = make_images(card.recipe)
     one, two = (converted(card, make_net("detect", 80), 80, images)[0].SerializeToString() for _ in range(2))
     assert one == two
     for trace in (str(Path(__file__).parents[2]), "site-packages", ".py"):
         assert trace.encode() not in one
 
 
-def test_the_exporter_is_quiet_unless_asked(make_card, make_net, pictures, capfd, recwarn):
+def test_the_exporter_is_quiet_unless_asked(make_card, make_net, make_images, capfd, recwarn):
     card = make_card("classify")
-    images = pictures(card.recipe)
+    images = make_images(card.recipe)
     converted(card, make_net("classify", 10), 10, images)
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list
@@ -83,7 +83,7 @@ def test_what_does_not_fit_into_one_file_is_refused_at_once(make_card):
         convert(card, network, Reference(card, network, 10).head, {"logits": torch.zeros(2, 10)})
 
 
-def test_a_published_graph_needs_its_runtime(make_card, pictures):
+def test_a_published_graph_needs_its_runtime(make_card, make_images):
     card = make_card("classify")
     with pytest.raises(ExportError, match="must bring the `reference`"):
-        Reference(card, Network(onnx.ModelProto(), "none"), 10).raw(pictures(card.recipe))
+        Reference(card, Network(onnx.ModelProto(), "none"), 10).raw(make_images(card.recipe))

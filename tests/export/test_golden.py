@@ -46,7 +46,7 @@ def detections(*found: tuple[int, float, list[float]]) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("size", [(600, 400), (300, 451), (17, 900), (96, 64)])
 @pytest.mark.parametrize("resize", ["letterbox", "stretch"])
-def test_boxes_are_on_the_picture(make_card, size, resize):
+def test_boxes_are_on_the_image(make_card, size, resize):
     card = make_card("detect", recipe=Recipe(64, 96, resize))
     where = placement(card.recipe, *size)
     on_photo = np.array([0.25, 0.5, 0.75, 1.0]) * (*size, *size)
@@ -72,7 +72,7 @@ def test_boxes_are_suppressed_per_class_clipped_and_sure(make_card):
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 700), st.integers(1, 700))
-def test_a_masks_border_is_not_part_of_the_picture(width, height):
+def test_a_masks_border_is_not_part_of_the_image(width, height):
     where = placement(LETTERBOX, width, height)
     left, top = int(where.offset_x), int(where.offset_y)
     mask = np.zeros((64, 96), np.uint8)
@@ -82,9 +82,9 @@ def test_a_masks_border_is_not_part_of_the_picture(width, height):
     assert got.all()
 
 
-def test_areas_are_shares_of_the_picture(make_card):
+def test_areas_are_shares_of_the_image(make_card):
     mask = np.zeros((1, 64, 96), np.uint8)
-    mask[:, :, 32:40] = 8  # a 1:1 picture lies in the columns 16 to 80
+    mask[:, :, 32:40] = 8  # a 1:1 image lies in the columns 16 to 80
     mask[:, :, 40:72] = 15
     mask[:, 0, 16:80] = 3  # 64 of 4096 pixels
     mask[:, 63, 16:20] = 4  # 4 of 4096: too few
@@ -113,10 +113,10 @@ def instances(*found: tuple[int, float, list[float], list[float]]) -> dict[str, 
 
 def test_instances_have_the_areas_of_their_masks(make_card):
     outputs = instances(
-        (41, 0.9, [16, 0, 80, 32], [0, 1]),  # the upper half of a 1:1 picture
+        (41, 0.9, [16, 0, 80, 32], [0, 1]),  # the upper half of a 1:1 image
         (41, 0.8, [17, 0, 80, 32], [0, 1]),  # the same
         (45, 0.7, [32, 16, 64, 48], [1, 0]),  # half of it is on the left
-        (0, 0.6, [-40, -9, 32, 999], [0, 1]),  # half in the picture, over its whole height
+        (0, 0.6, [-40, -9, 32, 999], [0, 1]),  # half in the image, over its whole height
         (0, 0.4, [16, 0, 80, 64], [0, 1]),
     )
     got = predictions(make_card("segment"), read_labels("coco80"), outputs, placement(LETTERBOX, 640, 640))

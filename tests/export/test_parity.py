@@ -116,17 +116,17 @@ def test_other_outputs_are_refused(actual, message):
 
 
 @given(st.integers(1, 20), st.integers(1, 10))
-def test_every_picture_is_in_a_batch(count, size):
+def test_every_image_is_in_a_batch(count, size):
     rows = list(_rows(count, size))
     assert {row for batch in rows for row in batch} == set(range(count))
     assert {len(batch) for batch in rows} == {size}
 
 
 @pytest.fixture
-def case(make_card, make_net, pictures, tmp_path):
+def case(make_card, make_net, make_images, tmp_path):
     """A converted classifier: its card, its network, its file, real images and the reference's answers."""
     card = make_card("classify")
-    images = pictures(card.recipe, "chelsea", "coffee", "rocket", "astronaut")
+    images = make_images(card.recipe, "chelsea", "coffee", "rocket", "astronaut")
     network = Network(make_net("classify", 10), "torch")
     reference = Reference(card, network, 10)
     onnx.save_model(convert(card, network, reference.head, reference.raw(images[:2])), tmp_path / "model.onnx")
@@ -148,10 +148,10 @@ def test_parity_is_measured_at_every_batch_size(case):
     assert max(parity.max_difference.values()) < 1e-5
 
 
-def test_what_a_saturated_softmax_hides_is_seen_in_the_logits(make_card, make_net, pictures, tmp_path):
+def test_what_a_saturated_softmax_hides_is_seen_in_the_logits(make_card, make_net, make_images, tmp_path):
     """Probabilities are 0 and 1 to the last bit, whatever becomes of the other classes."""
     card = make_card("classify")
-    images = pictures(card.recipe, "chelsea", "coffee")
+    images = make_images(card.recipe, "chelsea", "coffee")
     network = Network(make_net("classify", 10), "torch")
     with torch.no_grad():
         network.module.convolution.bias[4] += 1000
@@ -186,10 +186,10 @@ def test_a_tolerance_of_no_output_is_refused(make_card):
         tolerances(make_card("detect", tolerance={"box": 0.1}), ["boxes", "scores"])
 
 
-def test_boxes_may_differ_by_more_than_scores(make_card, make_net, pictures, tmp_path):
+def test_boxes_may_differ_by_more_than_scores(make_card, make_net, make_images, tmp_path):
     """A tolerance for pixels is none for scores."""
     card = make_card("detect", tolerance={"boxes": 0.5})
-    images = pictures(card.recipe, "chelsea", "coffee", "rocket")
+    images = make_images(card.recipe, "chelsea", "coffee", "rocket")
     network = Network(make_net("detect", 80), "torch")
     reference = Reference(card, network, 80)
     onnx.save_model(convert(card, network, reference.head, reference.raw(images[:2])), tmp_path / "model.onnx")

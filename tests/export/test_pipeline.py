@@ -24,13 +24,13 @@ DEFAULT = [card.name for card in catalog.cards() if card.default]
 def ask(folder, card, photo: str) -> dict[str, np.ndarray]:
     """Answer a photo with a published folder alone, as a service would."""
     session = onnxruntime.InferenceSession(folder / "model.onnx")
-    picture = Image.open(folder / "golden" / photo).convert("RGB")
+    image = Image.open(folder / "golden" / photo).convert("RGB")
     names = [output.name for output in card.outputs]
-    return dict(zip(names, session.run(names, {"images": apply_exact(card.recipe, picture)[None]}), strict=True))
+    return dict(zip(names, session.run(names, {"images": apply_exact(card.recipe, image)[None]}), strict=True))
 
 
 @pytest.mark.parametrize("name", DEFAULT)
-def test_a_published_folder_keeps_its_promises(models, name):
+def test_a_published_folder_answers_as_its_card_says(models, name):
     """The folders that `make models` published: outputs as described, parity within bounds, answers as golden."""
     card = Store(models).verify(name, catalog.find(name).version)
     assert card.parity.batches == (1, 3, 8)

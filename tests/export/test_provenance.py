@@ -37,7 +37,7 @@ def test_where_a_source_lies_does_not_count(make_card):
     assert fingerprint(make_card(sources=mirror)) == fingerprint(make_card(sources=SOURCES))
 
 
-def test_labels_of_ones_own_count_by_what_they_are(make_card, tmp_path):
+def test_your_labels_count_by_their_content(make_card, tmp_path):
     one, other = (tmp_path / name for name in ("one.txt", "other.txt"))
     one.write_text("cat\ndog\n")
     other.write_text("cat\ndog\n")

@@ -51,16 +51,16 @@ class Owner:
         digest = digest or hashlib.sha256(path.read_bytes()).hexdigest()
         return f'[sources.{name}]\nfile = "{path}"\nsha256 = "{digest}"\n'
 
-    def card(self, *sources: str, **words: object) -> Path:
+    def card(self, *sources: str, **fields: object) -> Path:
         usual = {"task": "classify", "family": "torchvision", "labels": "imagenet1k", "licence": "BSD-3-Clause"}
         usual |= {"options": 'architecture = "mobilenet_v2"', "side": 224}
-        return self.write("mine.toml", CARD.format(**usual | words) + "".join(sources))
+        return self.write("mine.toml", CARD.format(**usual | fields) + "".join(sources))
 
     def mobilenet(self) -> str:
         return self.source("weights", fetch_all(catalog.find("mobilenet_v2").sources)["weights"])
 
-    def export(self, *sources: str, **words: object) -> list[object]:
-        return ["export", self.card(*sources, **words)]
+    def export(self, *sources: str, **fields: object) -> list[object]:
+        return ["export", self.card(*sources, **fields)]
 
 
 def another_architecture(owner: Owner) -> list[object]:
@@ -261,16 +261,16 @@ exit $code
 )
 def test_a_full_disk_is_said_and_nothing_is_left_behind(command, sentence, models, tmp_path):
     (disk := tmp_path / "disk").mkdir()
-    words = {"disk": disk, "models": models, "photo": catalog.sample("coffee")}
+    values = {"disk": disk, "models": models, "photo": catalog.sample("coffee")}
     script = ON_A_SMALL_DISK.format(
         disk=disk,
         zooserve=Path(sys.executable).with_name("zooserve"),
-        command=command.format(**words),
+        command=command.format(**values),
     )
     own_mounts = ["unshare", "-rm", "sh", "-c", script]
     done = subprocess.run(own_mounts, check=False, capture_output=True, text=True, timeout=120)
     if done.returncode == 77 or "unshare" in done.stderr:
-        pytest.skip("no mount of one's own here")
+        pytest.skip("an own mount is not possible here")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert re.search(sentence, done.stderr.strip().splitlines()[-1]), done.stderr

@@ -135,7 +135,7 @@ LOST = model_of(
 
 
 @pytest.mark.parametrize(
-    ("model", "sample", "changes", "words"),
+    ("model", "sample", "changes", "message"),
     [
         (doubled(1, 4), None, {}, "whose first dimension is not a free batch"),
         (doubled(), None, {}, "whose first dimension is not a free batch"),
@@ -154,8 +154,8 @@ LOST = model_of(
         ),
     ],
 )
-def test_what_is_not_published(card_of, store, model, sample, changes, words):
-    with pytest.raises(ExportError, match=words):
+def test_what_is_not_published(card_of, store, model, sample, changes, message):
+    with pytest.raises(ExportError, match=message):
         export_model(card_of(model, sample, **changes), store)
     assert store.entries() == []
 
@@ -203,7 +203,7 @@ def test_licences_are_asked_for(card_of, store):
     assert export_model(card_of(doubled("N", 4)), store, accepted=()).card.accepted == ()
 
 
-def test_such_a_card_is_none_for_pictures(tmp_path):
+def test_a_card_of_tensors_is_refused_where_images_are_required(tmp_path):
     from zoo.model_card import read_model_card, require_images
 
     path = tmp_path / "net.toml"

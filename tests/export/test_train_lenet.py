@@ -12,7 +12,7 @@ from export.train_lenet import accuracy, augment, main, read_mnist
 
 
 @pytest.fixture
-def few_pictures(monkeypatch):
+def few_images(monkeypatch):
     few = {part: tuple(tensor[:1000] for tensor in read_mnist(part)) for part in ("train", "test")}
     monkeypatch.setattr(train_lenet, "read_mnist", few.__getitem__)
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
@@ -21,7 +21,7 @@ def few_pictures(monkeypatch):
     torch.use_deterministic_algorithms(deterministic)
 
 
-def test_seeds_decide_and_the_report_is_true(few_pictures, tmp_path):
+def test_seeds_decide_and_the_report_is_true(few_images, tmp_path):
     checkpoints = []
     for name, seed in (("a", 7), ("b", 7), ("c", 8)):
         path = tmp_path / "new" / f"{name}.pt"
@@ -36,20 +36,20 @@ def test_seeds_decide_and_the_report_is_true(few_pictures, tmp_path):
     network = LeNet5()
     network.load_state_dict(states[0])
     report = json.loads(checkpoints[0].with_suffix(".json").read_text())
-    assert report["test_accuracy"] == accuracy(network, *few_pictures["test"])
+    assert report["test_accuracy"] == accuracy(network, *few_images["test"])
 
 
-def test_it_learns(few_pictures, tmp_path):
+def test_it_learns(few_images, tmp_path):
     path = tmp_path / "lenet5.pt"
     main.callback(path, epochs=10, batch_size=40, learning_rate=0.05, seed=0)
     assert json.loads(path.with_suffix(".json").read_text())["test_accuracy"] > 0.5  # by chance: 0.1
 
 
-def test_augmentation_moves_digits_but_keeps_them(few_pictures):
-    pictures, _ = few_pictures["train"]
-    moved = augment(pictures, torch.Generator().manual_seed(0))
-    assert moved.shape == pictures.shape
+def test_augmentation_moves_digits_but_keeps_them(few_images):
+    images, _ = few_images["train"]
+    moved = augment(images, torch.Generator().manual_seed(0))
+    assert moved.shape == images.shape
     assert moved.min() >= 0
     assert moved.max() <= 1.0001
-    assert (moved - pictures).abs().mean() > 0.05
-    assert moved.mean().item() == pytest.approx(pictures.mean().item(), rel=0.1)
+    assert (moved - images).abs().mean() > 0.05
+    assert moved.mean().item() == pytest.approx(images.mean().item(), rel=0.1)

@@ -75,7 +75,7 @@ def test_photos_that_calibrate_are_not_compared_on(store, name, monkeypatch):
     assert abs(len(calibrating) - len(comparing)) <= 1
 
 
-def test_what_calibrates_and_what_is_compared_have_no_picture_in_common(store, monkeypatch):
+def test_what_calibrates_and_what_is_compared_have_no_image_in_common(store, monkeypatch):
     seen = {}
 
     def calibrate(path, images):
@@ -125,7 +125,7 @@ def test_a_variant_is_shown_with_what_it_keeps(store, cli):
     assert "keeps 100.0% of lenet5's sure answers on" in shown
 
 
-def test_a_variant_that_strays_is_not_published(store):
+def test_a_variant_with_other_answers_is_not_published(store):
     strict = msgspec.structs.replace(catalog.find("mobilenet_v2"), bound=Bound(agreement=1.0, shift=1e-6))
     with pytest.raises(ExportError, match=r"in int8 it keeps \d.*shifts them by 0\.\d+; the card's bound is 100.0%"):
         export_variant(strict, "int8", store)
@@ -146,10 +146,10 @@ def test_only_the_network_is_converted():
 
 def test_a_graph_without_products_is_refused(tmp_path):
     node = onnx.helper.make_node("Identity", ["images"], ["same"])
-    picture = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1])
+    graph_input = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1])
     same = onnx.helper.make_tensor_value_info("same", onnx.TensorProto.FLOAT, [1])
     path = tmp_path / "model.onnx"
-    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [picture], [same])), path)
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [graph_input], [same])), path)
     with pytest.raises(ExportError, match="no convolution or matrix product"):
         to_fp16(path)
 

@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 
 def test_a_file_is_shown_again(tmp_path):
     path = tmp_path / "x"
-    path.write_bytes(b"no image")
+    path.write_bytes(b"not an image")
     said = CliRunner().invoke(fuzz.main, ["jpeg", "--replay", str(path)])
     assert "as promised, in 0." in said.output
 
@@ -24,7 +24,7 @@ def test_a_finding_is_shown_again(tmp_path, monkeypatch):
 
     monkeypatch.setitem(fuzz.TARGETS, "jpeg", targets.TARGETS["jpeg"]._replace(check=broken))
     path = tmp_path / "x"
-    path.write_bytes(b"no image")
+    path.write_bytes(b"not an image")
     assert isinstance(CliRunner().invoke(fuzz.main, ["jpeg", "--replay", str(path)]).exception, ZeroDivisionError)
 
 

@@ -12,15 +12,15 @@ def test_the_samples():
     photos = album()
     assert [photo.name for photo in photos] == list(SAMPLES)
     for photo in photos:
-        with Image.open(io.BytesIO(photo.data)) as picture:
-            assert (picture.format, photo.content_type) == ("JPEG", "image/jpeg")
-            assert min(picture.size) >= 300
+        with Image.open(io.BytesIO(photo.data)) as image:
+            assert (image.format, photo.content_type) == ("JPEG", "image/jpeg")
+            assert min(image.size) >= 300
 
 
 def test_a_sample_of_another_size():
     photo = jpeg("coffee", (320, 240))
-    with Image.open(io.BytesIO(photo.data)) as picture:
-        assert picture.size == (320, 240)
+    with Image.open(io.BytesIO(photo.data)) as image:
+        assert image.size == (320, 240)
     assert photo.name == "coffee 320x240"
 
 

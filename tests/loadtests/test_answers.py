@@ -23,7 +23,7 @@ def one(class_id=1, score=0.5, **more):
 SAME = {
     "identical": ([one()], [one()]),
     "last digits": ([one(score=0.5)], [one(score=0.5004)]),
-    "a box of a large picture": ([one(box=[10.0, 20.0, 3000.0, 40.0])], [one(box=[10.0, 20.0, 3001.0, 40.0])]),
+    "a box of a large image": ([one(box=[10.0, 20.0, 3000.0, 40.0])], [one(box=[10.0, 20.0, 3001.0, 40.0])]),
     "two with the same score": ([one(1), one(2)], [one(2), one(1)]),
     "a mask that differs a little": ([one(mask=mask(500))], [one(mask=mask(498))]),
     "nothing": ([], []),

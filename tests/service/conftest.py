@@ -10,7 +10,7 @@ from tests.conftest import free_port, serving
 from zoo import catalog
 from zoo.cli import main
 
-KEY = {"X-API-Key": "boss"}
+KEY = {"X-API-Key": "admin-key"}
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +58,7 @@ def own_graphs(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def mixed_store(own_graphs, models, tmp_path_factory):
-    """A store with both, added by `zooserve add`, and two models for pictures."""
+    """A store with both, added by `zooserve add`, and two models for images."""
     store = tmp_path_factory.mktemp("mixed")
     for name in ("gru", "style"):
         arguments = ["add", str(own_graphs / f"{name}.onnx"), "--task", "tensors", "--license", "LicenseRef-own"]
@@ -73,7 +73,7 @@ def mixed_store(own_graphs, models, tmp_path_factory):
 @pytest.fixture(scope="session")
 def oip(mixed_store, tmp_path_factory):
     """A server that answers them in batches of up to 8, over HTTP and at `server.grpc`."""
-    settings = {"ZOOSERVE_MAX_BATCH": "8", "ZOOSERVE_THREADS": "2", "ZOOSERVE_ADMIN_KEYS": "boss"}
+    settings = {"ZOOSERVE_MAX_BATCH": "8", "ZOOSERVE_THREADS": "2", "ZOOSERVE_ADMIN_KEYS": "admin-key"}
     settings |= {"ZOOSERVE_GRPC_PORT": str(port := free_port()), "ZOOSERVE_MODELS": str(mixed_store)}
     with serving(tmp_path_factory.mktemp("oip") / "log", **settings) as server:
         server.grpc = f"127.0.0.1:{port}"

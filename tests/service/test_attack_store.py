@@ -91,7 +91,7 @@ def replace_with_strange(store: Path) -> list[str]:
 
 
 @pytest.mark.timeout(180)
-def test_files_that_are_none_block_nobody(store, digit, tmp_path):
+def test_pipes_and_devices_do_not_block_the_store(store, digit, tmp_path):
     names = replace_with_strange(store)
     with serving(tmp_path / "log", ZOOSERVE_MODELS=str(store), ZOOSERVE_WATCH_S="0.3") as server:
         body = server.wait(503)
@@ -123,7 +123,7 @@ def test_the_commands_end_as_well(store, command):
 @pytest.mark.parametrize("graph", [endless_run, endless_constant, slow_folding], ids=lambda graph: graph.__name__)
 def test_a_graph_that_does_not_end_is_refused_and_the_others_are_served(store, digit, tmp_path, graph):
     write_folder(store, "a_loop", graph())
-    settings = {"ZOOSERVE_LOAD_S": "8", "ZOOSERVE_WATCH_S": "0.3", "ZOOSERVE_ADMIN_KEYS": "boss"}
+    settings = {"ZOOSERVE_LOAD_S": "8", "ZOOSERVE_WATCH_S": "0.3", "ZOOSERVE_ADMIN_KEYS": "admin-key"}
     with serving(tmp_path / "log", ZOOSERVE_MODELS=str(store), **settings) as server:
         wait_for(lambda: server.log.exists() and "lenet5 is ready" in server.log.read_text())
         with attacked(server) as seen:

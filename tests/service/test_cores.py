@@ -151,7 +151,7 @@ def test_a_real_group(group):
 
 
 @pytest.mark.parametrize(
-    ("cores", "settings", "threads", "crowded"),
+    ("cores", "settings", "threads", "oversubscribed"),
     [
         (8, {}, 8, False),
         (8, {"workers": 2}, 4, False),
@@ -161,8 +161,8 @@ def test_a_real_group(group):
         (8, {"threads": 8, "workers": 2}, 8, True),
     ],
 )
-def test_all_threads_together_have_the_cores(monkeypatch, cores, settings, threads, crowded):
+def test_all_threads_together_have_the_cores(monkeypatch, cores, settings, threads, oversubscribed):
     monkeypatch.setattr("service.runtime.usable_cores", lambda: cores)
     given = Settings(**settings)
     assert _threads(given) == threads
-    assert bool(_oversubscribed(given)) is crowded
+    assert bool(_oversubscribed(given)) is oversubscribed

@@ -27,9 +27,9 @@ from tests.conftest import serving
 
 REQUESTS = int(os.environ.get("HOSTILE_REQUESTS", "1000"))
 MODELS = ("lenet5", "mobilenet_v2", "yolov4_tiny", "u2netp")
-PICTURES = dict(seeds())
+IMAGES = dict(seeds())
 PROBLEM = {"title", "status", "reason", "detail", "type"}
-MEANT = {(503, "too_many_connections"), (503, "not_ready"), (504, "deadline")}
+EXPECTED_ERRORS = {(503, "too_many_connections"), (503, "not_ready"), (504, "deadline")}
 GROWTH = 32e6  # bytes by which memory may differ after a fifth of the same requests came once more
 
 ODD = """0 -1 nan inf 1e300 1e-300 true null [] ../../etc/passwd %00 %0d%0a %ff%fe %F0%9F%98%80 ${jndi:ldap://x}
@@ -59,9 +59,9 @@ headers = st.lists(
 
 
 @st.composite
-def pictures(draw) -> bytes:
-    """A real picture, whole or with bytes flipped, cut, doubled, or put together with another."""
-    data = bytearray(PICTURES[draw(st.sampled_from(sorted(PICTURES)))])
+def images(draw) -> bytes:
+    """A real image, whole or with bytes flipped, cut, doubled, or put together with another."""
+    data = bytearray(IMAGES[draw(st.sampled_from(sorted(IMAGES)))])
     for kind in draw(st.lists(st.sampled_from(["flip", "header", "cut", "insert", "splice", "double"]), max_size=3)):
         place = draw(st.integers(0, len(data)))
         if kind in ("flip", "header") and data:
@@ -71,7 +71,7 @@ def pictures(draw) -> bytes:
         elif kind == "insert":
             data[place:place] = draw(st.binary(min_size=1, max_size=32))
         elif kind == "splice":
-            data[place:] = PICTURES[draw(st.sampled_from(sorted(PICTURES)))][place:]
+            data[place:] = IMAGES[draw(st.sampled_from(sorted(IMAGES)))][place:]
         elif kind == "double":
             data += data[place:]
     return bytes(data)
@@ -86,26 +86,26 @@ def multipart(parts: list[bytes], name: str, end: bool) -> bytes:
 @st.composite
 def bodies(draw) -> tuple[str, bytes]:
     """A content type and a body."""
-    picture = draw(pictures())
+    image = draw(images())
     match draw(st.sampled_from(["raw", "raw", "raw", "type", "multipart", "json", "deep", "gzip", "bytes"])):
         case "raw":
-            return "image/jpeg", picture
+            return "image/jpeg", image
         case "type":
             return draw(
                 st.sampled_from(["", "image/svg+xml", "text/html", "multipart/form-data", "application/json"])
-            ), picture
+            ), image
         case "multipart":
-            several = [picture, *draw(st.lists(pictures(), max_size=3))]
+            several = [image, *draw(st.lists(images(), max_size=3))]
             name = draw(st.sampled_from(["image", "image", "file", "\xff", "a" * 5000]))
             return "multipart/form-data; boundary=x", multipart(several, name, draw(st.booleans()))
         case "json":
-            texts = [base64.b64encode(picture).decode(), *draw(st.lists(st.text(max_size=20), max_size=40))]
+            texts = [base64.b64encode(image).decode(), *draw(st.lists(st.text(max_size=20), max_size=40))]
             return "application/json", json.dumps({"images": texts} | draw(st.just({}) | st.just({"x": 1}))).encode()
         case "deep":
             depth = draw(st.sampled_from([10, 1000, 100_000]))
             return "application/json", b'{"x":' * depth + b"[" * depth + draw(st.binary(max_size=8))
         case "gzip":
-            return "image/jpeg", gzip.compress(picture)
+            return "image/jpeg", gzip.compress(image)
         case _:
             return "image/png", draw(st.binary(max_size=200))
 
@@ -160,7 +160,7 @@ def judge(request: bytes, status: int, headers: http.client.HTTPMessage, body: b
         assert status == 200, body
         if method == b"POST":
             assert json.loads(body).keys() in ({"model", "version", "task", "image", "predictions"}, {"results"}), body
-    assert status < 500 or (status, reason) in MEANT, body
+    assert status < 500 or (status, reason) in EXPECTED_ERRORS, body
     return f"{status} {reason}".strip()
 
 
@@ -233,7 +233,7 @@ def test_hostile_requests(models, tmp_path):
         assert process.is_running()
         assert server.client.get("/livez").status_code == 200
         assert server.wait(200)["ready"]
-        # The largest pictures set how much memory allocators keep; whoever sends them again must find it there.
+        # The largest images set how much memory allocators keep; whoever sends them again must find it there.
         before = server.resident()
         for request in sent[: len(sent) // 5]:
             judge(request, *exchange((host, int(port)), request))

@@ -61,7 +61,7 @@ def test_there_are_never_more_than_the_spare_ones():
     scene(steps)
 
 
-def test_who_has_work_never_goes():
+def test_connections_with_work_are_never_closed():
     async def steps() -> None:
         places, holders = Places(3, 3), [Holder() for _ in range(6)]
         for holder in holders[:3]:

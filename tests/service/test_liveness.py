@@ -16,7 +16,7 @@ from service.runtime import Runtime
 from service.settings import Settings
 from service.tasks import options_of
 
-POISON = "CUDA failure 700: an illegal memory access was encountered ; GPU=0"
+LOST_DEVICE = "CUDA failure 700: an illegal memory access was encountered ; GPU=0"
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_lost_device_makes_it_not_ready_with_the_reason(runtime, photo):
 
     def broken(images):
         runs.append(len(images))
-        raise BrokenDeviceError(POISON)
+        raise BrokenDeviceError(LOST_DEVICE)
 
     async def scenario():
         probes = Probes(runtime, Health(runtime))
@@ -94,7 +94,7 @@ def test_a_lost_device_makes_it_not_ready_with_the_reason(runtime, photo):
 @pytest.mark.parametrize(
     ("message", "kind"),
     [
-        (POISON, BrokenDeviceError),
+        (LOST_DEVICE, BrokenDeviceError),
         ("CUDA error cudaErrorAssert: device-side assert triggered", BrokenDeviceError),
         ("CUDA failure 2: out of memory ; GPU=0", MemoryError),
         ("Failed to allocate memory for requested buffer of size 2147483648", MemoryError),

@@ -53,7 +53,7 @@ def kept():
     ids=["one", "several"],
 )
 @pytest.mark.usefixtures("no_collector")
-def test_pictures_that_were_refused_are_not_kept(runtime, kind, body, status):
+def test_images_that_were_refused_are_not_kept(runtime, kind, body, status):
     async def ask():
         app, sent = build_server(runtime, None), []
 

@@ -1,4 +1,4 @@
-"""32 clients at once, three tasks, one request in twenty rubbish.
+"""32 clients at once, three tasks, one request in twenty invalid.
 
 Every answer is the predictor's own, nothing hangs, nothing leaks. `MIXED_LOAD_SECONDS=60` runs the full minute.
 """
@@ -22,7 +22,7 @@ SECONDS = float(os.environ.get("MIXED_LOAD_SECONDS", "8"))
 CLIENTS = 32
 MODELS = ["mobilenet_v2", "efficientnet_lite0", "yolov4_tiny", "deeplabv3_mobilenet_v2"]
 PHOTOS = ["coffee", "chelsea", "astronaut", "rocket"]
-RUBBISH = {400: b"", 415: b"this is not a picture" * 100}
+INVALID = {400: b"", 415: b"this is not an image" * 100}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ async def client(seed: int, url: str, end: float, jpegs, expected) -> tuple[int,
         while time.monotonic() < end:
             (model, photo), (task, answer) = chance.choice(list(expected.items()))
             if chance.random() < 0.05:
-                status, body = chance.choice(list(RUBBISH.items()))
+                status, body = chance.choice(list(INVALID.items()))
                 response = await http.post(f"/v1/{task}", params={"model": model}, content=body)
                 right = response.status_code == status
             else:

@@ -54,7 +54,7 @@ def no_graph(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "words"),
+    ("damage", "message"),
     [
         (flip_a_byte, "model.onnx was changed"),
         (lambda folder: (folder / "card.json").write_text('{"name": 3}'), "name"),
@@ -64,17 +64,17 @@ def no_graph(folder: Path) -> None:
     ],
     ids=["a flipped byte", "a broken card", "no file", "no graph", "wrong golden answers"],
 )
-def test_a_bad_folder_is_not_served_and_the_others_are(store, tmp_path, photo, damage, words):
+def test_a_bad_folder_is_not_served_and_the_others_are(store, tmp_path, photo, damage, message):
     damage(store / "mobilenet_v2" / "1")
     with serving(tmp_path / "log", ZOOSERVE_MODELS=str(store)) as server:
         body = server.wait(503)
         assert body["ready"] is False
         assert body["models"]["mobilenet_v2"]["state"] == "failed"
-        assert words in body["models"]["mobilenet_v2"]["reason"]
+        assert message in body["models"]["mobilenet_v2"]["reason"]
         assert body["models"]["efficientnet_lite0"] == {"state": "ready"}
         refused = server.client.post("/v1/classify?model=mobilenet_v2", content=photo("coffee"))
         assert refused.status_code == 503
-        assert words in refused.json()["detail"]
+        assert message in refused.json()["detail"]
         answer = server.client.post("/v1/classify?model=efficientnet_lite0", content=photo("coffee"))
         assert answer.json()["predictions"][0]["label"] == "espresso"
         assert 'zooserve_model_ready{model="efficientnet_lite0"} 1.0' in server.client.get("/metrics").text
@@ -133,7 +133,7 @@ def test_an_empty_store_says_what_to_do(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment", "words"),
+    ("arguments", "environment", "message"),
     [
         (["--port", "0"], {}, "--port"),
         (["--host", "not an address"], {}, "not an address"),
@@ -141,14 +141,14 @@ def test_an_empty_store_says_what_to_do(tmp_path):
         ([], {"ZOOSERVE_HOST": "0.0.0.0"}, "--host or HOST chooses the address"),
     ],
 )
-def test_what_is_wrong_with_the_command_is_said_at_once(tmp_path, arguments, environment, words):
+def test_what_is_wrong_with_the_command_is_said_at_once(tmp_path, arguments, environment, message):
 
     command = [str(Path(sys.executable).with_name("zooserve")), "serve", *arguments]
     done = subprocess.run(
         command, check=False, env=os.environ | environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
     assert done.returncode != 0
-    assert words in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""Settings from the environment, and option words."""
+"""Settings from the environment, and a request's options."""
 
 import contextlib
 
@@ -58,7 +58,7 @@ def test_a_variable_sets_its_field(name, value, field, expected):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "words"),
+    ("name", "value", "message"),
     [
         ("ZOOSERVE_DEVICE", "tpu", "one of"),
         ("ZOOSERVE_WORKERS", "0", "from 1 to 64"),
@@ -66,8 +66,8 @@ def test_a_variable_sets_its_field(name, value, field, expected):
         ("ZOOSERVE_TIMEOUT_MS", "soon", "whole number"),
     ],
 )
-def test_a_wrong_variable_is_named_with_its_range(name, value, words):
-    with pytest.raises(SettingError, match=f"{name}={value}.*{words}"):
+def test_a_wrong_variable_is_named_with_its_range(name, value, message):
+    with pytest.raises(SettingError, match=f"{name}={value}.*{message}"):
         read_settings({name: value})
 
 
@@ -185,7 +185,7 @@ def test_the_key_that_clients_send_does_not_protect_a_server_that_others_reach(b
 
 
 @pytest.mark.parametrize(
-    ("task", "words", "message"),
+    ("task", "options", "message"),
     [
         ("classify", {"top_k": "-1"}, "`top_k=-1`: expected a whole number from 1 to 1000."),
         ("classify", {"top_k": "3.5"}, "`top_k=3.5`: expected a whole number from 1 to 1000."),
@@ -196,15 +196,15 @@ def test_the_key_that_clients_send_does_not_protect_a_server_that_others_reach(b
         ("segment", {"mask": "gif"}, "`mask=gif`: expected one of"),
     ],
 )
-def test_a_wrong_option_is_named_with_its_range(task, words, message):
+def test_a_wrong_option_is_named_with_its_range(task, options, message):
     with pytest.raises(RequestError) as refused:
-        options_of(task, words)
+        options_of(task, options)
     assert refused.value.reason is Reason.BAD_OPTION
     assert message in refused.value.detail
 
 
 @pytest.mark.parametrize(
-    ("word", "number"),
+    ("text", "number"),
     [
         (".5", 0.5),
         ("1.", 1.0),
@@ -217,15 +217,15 @@ def test_a_wrong_option_is_named_with_its_range(task, words, message):
         (1, 1.0),
     ],
 )
-def test_a_number_may_be_written_in_any_usual_form(word, number):
+def test_a_number_may_be_written_in_any_usual_form(text, number):
     """A plus sign in a query arrives as a space."""
-    assert options_of("detect", {"score_threshold": word}).score_threshold == number
+    assert options_of("detect", {"score_threshold": text}).score_threshold == number
 
 
 @pytest.mark.parametrize(
-    "word", ["nan", "inf", "0x1", "0_1", "1_0", ".", "", "+", "--1", "0,5", "\u0661", "1e400", ". 5"]
+    "text", ["nan", "inf", "0x1", "0_1", "1_0", ".", "", "+", "--1", "0,5", "\u0661", "1e400", ". 5"]
 )
-def test_what_is_no_number_is_refused_as_it_was_written(word):
+def test_what_is_no_number_is_refused_as_it_was_written(text):
     with pytest.raises(RequestError) as refused:
-        options_of("detect", {"score_threshold": word})
-    assert refused.value.detail == f"`score_threshold={word}`: expected a number from 0 to 1."
+        options_of("detect", {"score_threshold": text})
+    assert refused.value.detail == f"`score_threshold={text}`: expected a number from 0 to 1."

@@ -211,7 +211,7 @@ def test_a_server_that_starts_is_not_ready_before_its_models_are(store, prepare,
 
 
 @pytest.mark.timeout(120)
-def test_a_slow_copy_disturbs_nobody(store, models, tmp_path):
+def test_a_slow_copy_does_not_affect_requests(store, models, tmp_path):
     """The card first, a pause that is longer than a few looks, then all the rest."""
     digit = (models / "lenet5" / "1" / GOLDEN / "digit_7.png").read_bytes()
     with serving(tmp_path / "log", ZOOSERVE_MODELS=str(store), ZOOSERVE_WATCH_S="0.5") as server:

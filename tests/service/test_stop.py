@@ -17,9 +17,9 @@ TRIES = int(os.environ.get("STOP_TRIES", "3"))
 class Client:
     """Asks over a kept connection, as fast as it is answered, until the server is gone or says that it goes."""
 
-    def __init__(self, url: str, picture: bytes, stop: threading.Event) -> None:
+    def __init__(self, url: str, image: bytes, stop: threading.Event) -> None:
         self.host = url.removeprefix("http://")
-        self.picture, self.stop = picture, stop
+        self.image, self.stop = image, stop
         self.answered = 0
         self.failures: list[str] = []
         self.told = False
@@ -33,7 +33,7 @@ class Client:
                 return  # not taken in: nothing listens any more
             try:
                 while not self.stop.is_set():
-                    connection.request("POST", "/v1/classify", self.picture, {"Content-Type": "image/jpeg"})
+                    connection.request("POST", "/v1/classify", self.image, {"Content-Type": "image/jpeg"})
                     response = connection.getresponse()
                     body = response.read()
                     if response.status != 200:
@@ -53,14 +53,14 @@ class Client:
 def test_no_accepted_request_is_lost(models, photo, tmp_path):
     from loadtests.album import jpeg
 
-    picture = jpeg("coffee", (640, 480)).data
+    image = jpeg("coffee", (640, 480)).data
     told = answered = 0
     for attempt in range(TRIES):
         settings = {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "mobilenet_v2", "ZOOSERVE_DRAIN_S": "0.5"}
         with serving(tmp_path / f"log{attempt}", **settings) as server:
             server.wait(200)
             stop = threading.Event()
-            clients = [Client(server.url, picture, stop) for _ in range(16)]
+            clients = [Client(server.url, image, stop) for _ in range(16)]
             with concurrent.futures.ThreadPoolExecutor(len(clients)) as pool:
                 running = [pool.submit(client.run) for client in clients]
                 time.sleep(0.5)

@@ -22,7 +22,7 @@ from service.settings import Settings
 from service.supervisor import prepare, shared_counts, state_folder
 from tests.conftest import ROOT, free_port, serving
 
-ADMIN = {"Authorization": "Bearer boss"}
+ADMIN = {"Authorization": "Bearer admin-key"}
 
 
 @pytest.fixture
@@ -234,12 +234,12 @@ def test_one_that_is_killed_while_it_loads_leaves_no_gauges_and_no_files(models,
         wait_for(lambda: server.log.read_text().count("1 of 1 models are ready") == 2)
         first = workers(server.process.pid)
         files = sorted(file for file in state.rglob("*"))
-        victim = first[0]
+        worker = first[0]
         for _ in range(3):
-            victim.kill()
-            old = {*first, victim}
-            (victim,) = wait_for(lambda old=old: [each for each in workers(server.process.pid) if each not in old])
-            first.append(victim)
+            worker.kill()
+            old = {*first, worker}
+            (worker,) = wait_for(lambda old=old: [each for each in workers(server.process.pid) if each not in old])
+            first.append(worker)
             wait_for(lambda: metric(server, "zooserve_processes") == 2)  # its gauges are there, its model is not
         wait_for(lambda: set(ask(server, "/readyz")) == {200})
         time.sleep(1)
@@ -257,7 +257,7 @@ def test_a_folder_that_is_cleaned_away_changes_nothing(models, tmp_path, state, 
     digit = (models / "lenet5/1/golden/digit_7.png").read_bytes()
     counted = 'zooserve_requests_total{code="200",model="lenet5",task="classify"}'
     settings = {"ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_WORKERS": "2", "ZOOSERVE_WATCH_S": "0.2"}
-    settings |= {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_ADMIN_KEYS": "boss"}
+    settings |= {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_ADMIN_KEYS": "admin-key"}
 
     def clean() -> None:
         for number, folder in enumerate((state / "zooserve").glob("server-*")):
@@ -286,9 +286,9 @@ def test_a_folder_that_is_cleaned_away_changes_nothing(models, tmp_path, state, 
 
         clean()
         before = metric(server, counted)
-        victim = workers(server.process.pid)[0]
-        victim.kill()
-        wait_for(lambda: len(found := workers(server.process.pid)) == 2 and victim not in found)
+        killed = workers(server.process.pid)[0]
+        killed.kill()
+        wait_for(lambda: len(found := workers(server.process.pid)) == 2 and killed not in found)
         wait_for(lambda: metric(server, "zooserve_processes") == 2)
         wait_for(lambda: set(ask(server, "/readyz")) == {200})
         assert metric(server, counted) == before

@@ -127,9 +127,9 @@ def test_clients_show_their_certificates_where_that_is_asked_for(certificates, m
         known = context(certificates, "first", "client")
         wait(lambda: ask(server, known) == b"HTTP/1.1 200 OK")
         wait(lambda: ask_grpc(server, certificates, "first", "client"))
-        for stranger in ("", "second"):
-            assert ask(server, context(certificates, "first", stranger)) == b""
-            assert not ask_grpc(server, certificates, "first", stranger)
+        for untrusted in ("", "second"):
+            assert ask(server, context(certificates, "first", untrusted)) == b""
+            assert not ask_grpc(server, certificates, "first", untrusted)
 
 
 @pytest.mark.parametrize(

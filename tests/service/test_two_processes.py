@@ -12,14 +12,14 @@ import pytest
 
 from tests.conftest import serving
 
-ADMIN = {"Authorization": "Bearer boss"}
+ADMIN = {"Authorization": "Bearer admin-key"}
 
 
 @pytest.fixture(scope="module")
 def pair(models, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pair")
     shutil.copytree(models / "lenet5", folder / "models" / "lenet5")
-    environment = {"ZOOSERVE_WORKERS": "2", "ZOOSERVE_WATCH_S": "0.2", "ZOOSERVE_ADMIN_KEYS": "boss"}
+    environment = {"ZOOSERVE_WORKERS": "2", "ZOOSERVE_WATCH_S": "0.2", "ZOOSERVE_ADMIN_KEYS": "admin-key"}
     with serving(folder / "log", ZOOSERVE_MODELS=str(folder / "models"), **environment) as server:
         server.wait(200)
         wait_for(lambda: len(processes(server)) == 2)
@@ -74,10 +74,10 @@ def test_both_unload_and_load(pair, models):
 
 
 @pytest.mark.timeout(120)
-def test_one_that_is_killed_is_replaced_and_nobody_waits(pair, models):
+def test_a_killed_process_is_replaced_and_no_request_is_refused(pair, models):
     """What the killed one had in hand is lost with it; nobody is refused, neither now nor while the new one loads."""
     digit = (models / "lenet5/1/golden/digit_7.png").read_bytes()
-    victim = processes(pair)[0]
+    killed = processes(pair)[0]
     stop = threading.Event()
 
     def client() -> tuple[int, list[str]]:
@@ -99,8 +99,8 @@ def test_one_that_is_killed_is_replaced_and_nobody_waits(pair, models):
         running = [pool.submit(client) for _ in range(4)]
         try:
             time.sleep(0.5)
-            victim.kill()
-            wait_for(lambda: len(alive := processes(pair)) == 2 and victim.pid not in {p.pid for p in alive})
+            killed.kill()
+            wait_for(lambda: len(alive := processes(pair)) == 2 and killed.pid not in {p.pid for p in alive})
             time.sleep(3)
         finally:
             stop.set()
@@ -116,7 +116,7 @@ def test_a_model_that_the_settings_do_not_name_is_loaded_by_both_or_by_none(mode
         shutil.copytree(models / name, tmp_path / "models" / name)
     (tmp_path / "models" / "efficientnet_lite0" / "1" / "model.onnx").write_bytes(b"no graph")
     photo = (models / "efficientnet_lite0/1/golden/coffee.png").read_bytes()
-    environment = {"ZOOSERVE_WORKERS": "2", "ZOOSERVE_WATCH_S": "0", "ZOOSERVE_ADMIN_KEYS": "boss"}
+    environment = {"ZOOSERVE_WORKERS": "2", "ZOOSERVE_WATCH_S": "0", "ZOOSERVE_ADMIN_KEYS": "admin-key"}
     environment |= {"ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_MODELS": str(tmp_path / "models")}
     with serving(tmp_path / "log", **environment) as server:
         server.wait(200)

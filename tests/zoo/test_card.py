@@ -101,7 +101,7 @@ def test_a_relative_file_is_taken_from_the_card_s_folder(tmp_path, file):
     assert read_model_card(write(tmp_path, text)).sources["weights"].file == str((tmp_path / file).resolve())
 
 
-def test_a_served_card_survives_the_way_to_the_disk(tmp_path, served):
+def test_a_served_card_is_read_back_unchanged(tmp_path, served):
     write_served_card(served.card, tmp_path / "card.json")
     assert read_served_card(tmp_path / "card.json") == served.card
 

@@ -82,7 +82,7 @@ def test_unknown_photos_and_datasets():
         catalog.dataset("cifar")
 
 
-def test_a_picture_beyond_the_file_is_an_error(monkeypatch):
+def test_an_image_beyond_the_file_is_an_error(monkeypatch):
     beyond = catalog.Sample("?", "?", "?", image=catalog.DatasetImage("mnist", "test_images", 10_000))
     monkeypatch.setattr(catalog, "samples", lambda: {"digit": beyond})
     with pytest.raises(SourceError, match="holds no image number 10000"):

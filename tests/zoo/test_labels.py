@@ -43,7 +43,7 @@ def test_an_empty_line_is_an_error(tmp_path, monkeypatch):
         read_labels("two")
 
 
-def test_a_file_of_ones_own(tmp_path):
+def test_your_label_file_is_read(tmp_path):
     path = tmp_path / "birds.txt"
     path.write_text("robin\nwren\n")
     assert read_labels(str(path)) == ("robin", "wren")

@@ -1,4 +1,4 @@
-"""Models by name: cards of one's own, cards by path, and those that a library writes."""
+"""Models by name: your cards, cards by path, and those that a library writes."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ def run(*arguments: str) -> Result:
 
 @pytest.fixture
 def own(tmp_path, monkeypatch, models):
-    """A folder with one card of one's own, a copy of mobilenet_v2's under another name."""
+    """A folder with one of your cards, a copy of mobilenet_v2's under another name."""
     folder = tmp_path / "own"
     folder.mkdir()
     card = (ZOO / "mobilenet_v2.toml").read_text().replace('name = "mobilenet_v2"', 'name = "my_net"')
@@ -30,7 +30,7 @@ def own(tmp_path, monkeypatch, models):
     return folder
 
 
-def test_cards_of_ones_own_are_found_listed_and_shown(own):
+def test_your_cards_are_found_listed_and_shown(own):
     assert catalog.find("my_net").licence.weights == "AGPL-3.0-only"
     assert catalog.find("mobilenet_v2").licence.weights == "BSD-3-Clause"
     assert "my_net" in {card.name for card in catalog.cards()}

@@ -102,7 +102,7 @@ def test_stretch_is_pillow_s_resize(interpolation):
         ((1, 4000), (1, 416), (208, 0)),
     ],
 )
-def test_letterbox_centres_the_whole_picture(size, scaled, offset):
+def test_letterbox_centres_the_whole_image(size, scaled, offset):
     recipe = Recipe(416, 416, "letterbox")
     assert scaled_size(recipe, *size) == scaled
     assert placement(recipe, *size)[4:] == offset

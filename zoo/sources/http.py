@@ -39,9 +39,9 @@ class TooLargeError(requests.RequestException):
 class _BoundedSession(requests.Session):
     """Reads no more of an answer into memory than `_LARGEST_ANSWER`; one that is streamed is the caller's to bound."""
 
-    def send(self, request: requests.PreparedRequest, **words: Any) -> requests.Response:
-        stream = words.get("stream", False)
-        response = super().send(request, **(words | {"stream": True}))
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        stream = options.get("stream", False)
+        response = super().send(request, **(options | {"stream": True}))
         if not stream:
             with response:
                 body = bytearray()
@@ -67,8 +67,8 @@ class _Retry(Retry):
 class _Adapter(HTTPAdapter):
     """Reads nothing of the body of a redirect, which requests would read whole."""
 
-    def send(self, *arguments: Any, **words: Any) -> requests.Response:
-        response = super().send(*arguments, **words)
+    def send(self, *arguments: Any, **options: Any) -> requests.Response:
+        response = super().send(*arguments, **options)
         if response.is_redirect:
             response.close()
             response._content = b""
@@ -210,7 +210,7 @@ def _size(path: Path) -> int:
 
 
 def _reason(error: requests.RequestException) -> str:
-    """Return the innermost cause in plain words: requests wraps urllib3, which wraps the operating system's error."""
+    """Return the innermost cause as a sentence: requests wraps urllib3, which wraps the operating system's error."""
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"the server answers {error.response.status_code} {error.response.reason}"
     cause: BaseException = error

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from starlette.types import Receive
 
 from service.errors import ClientGone, Reason, RequestError
-from service.http.body import limited_by, read_whole
+from service.http.endpoint import limited_by, read_whole
 from service.http.v1.encoded import from_base64, from_quoted_printable
 from service.http.v1.json_images import images_from_json
 from service.http.v1.multipart import Image, Multipart

@@ -13,8 +13,7 @@ from starlette.types import Receive, Scope
 
 from service.engine.job import Job
 from service.errors import Reason, RequestError
-from service.http.body import limited_by
-from service.http.endpoint import Endpoint, HttpContext, hung_up
+from service.http.endpoint import Endpoint, HttpContext, hung_up, limited_by
 from service.http.problems import Problem, problem
 from service.http.v1.annotate import Annotator, one_image_only, wanted
 from service.http.v1.images import media_type, read_form, read_images

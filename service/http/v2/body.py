@@ -113,10 +113,10 @@ def parse(body: bytes, header_length: bytes | None, model: str, version: str, ta
     takes.check_outputs([output.name for output in outputs])
     parameters, by_name = request.parameters or {}, dict[str, bool]()
     for output in outputs:
-        wishes = output.parameters or {}
-        check_parameters(output.name, wishes, {"binary_data"})
-        if "binary_data" in wishes:
-            by_name[output.name] = wishes["binary_data"] is True
+        options = output.parameters or {}
+        check_parameters(output.name, options, {"binary_data"})
+        if "binary_data" in options:
+            by_name[output.name] = options["binary_data"] is True
     form = Form(parameters.get("binary_data_output") is True, by_name)
     wanted = tuple(dict.fromkeys(output.name for output in outputs))
     return Call(model, inputs, version, wanted, parameters, id=request.id or "", card=takes.card), form

@@ -9,8 +9,7 @@ from msgspec import Struct
 from starlette.types import Receive, Scope
 
 from service.errors import Reason, RequestError
-from service.http.body import limited_by, read_whole
-from service.http.endpoint import Endpoint, HttpContext, hung_up
+from service.http.endpoint import Endpoint, HttpContext, hung_up, limited_by, read_whole
 from service.http.v2.body import HEADER_LENGTH, LARGE, elements, json_length, parse, render
 from service.http.v2.compression import compressed, decompressed
 from service.oip.dataplane import Dataplane

@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.errors import Reason, RequestError
 from service.health import Health
-from service.http.body import limited, read_whole
+from service.http.endpoint import limited, read_whole
 from service.http.problems import headers
 from service.http.v2.body import LARGE
 from service.http.v2.infer import STATUSES, Failure, Infer

@@ -23,7 +23,7 @@ class DarknetFiles(NamedTuple):
     name: str
     cfg: Path
     weights: Path
-    picture: np.ndarray  # float32 [3, 64, 64]
+    image: np.ndarray  # float32 [3, 64, 64]
     boxes: np.ndarray  # Darknet's own answer to it, float32 [A, 4], xyxy in input pixels
     scores: np.ndarray  # likewise, float32 [A, 2]
 

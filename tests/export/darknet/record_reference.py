@@ -39,13 +39,13 @@ class Detection(ctypes.Structure):
     ]
 
 
-def answer(library: ctypes.CDLL, cfg: Path, weights: Path, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def answer(library: ctypes.CDLL, cfg: Path, weights: Path, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All candidates of one image: boxes, xyxy in input pixels, and scores."""
     floats, integers = ctypes.POINTER(ctypes.c_float), ctypes.POINTER(ctypes.c_int)
     library.load_network_custom.restype = ctypes.c_void_p
     library.get_network_boxes.restype = ctypes.POINTER(Detection)
     network = ctypes.c_void_p(library.load_network_custom(str(cfg).encode(), str(weights).encode(), 0, 1))
-    library.network_predict_ptr(network, picture.ctypes.data_as(floats))
+    library.network_predict_ptr(network, image.ctypes.data_as(floats))
     count, below_all = ctypes.c_int(), ctypes.c_float(-1)
     found = library.get_network_boxes(network, SIDE, SIDE, below_all, below_all, integers(), 1, ctypes.byref(count), 0)
     boxes = np.array([(d.bbox.x, d.bbox.y, d.bbox.w, d.bbox.h) for d in found[: count.value]]) * SIDE

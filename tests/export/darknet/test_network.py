@@ -22,12 +22,12 @@ def load(files, height=64, width=64):
 
 
 @torch.inference_mode()
-def answer(network, pictures):
-    return {name: value.numpy() for name, value in network(torch.from_numpy(pictures)).items()}
+def answer(network, images):
+    return {name: value.numpy() for name, value in network(torch.from_numpy(images)).items()}
 
 
 def test_answers_as_darknet_itself(darknet_files):
-    outputs = answer(load(darknet_files), darknet_files.picture[None])
+    outputs = answer(load(darknet_files), darknet_files.image[None])
     assert outputs["boxes"].shape == (1, *darknet_files.boxes.shape)
     assert_allclose(outputs["boxes"][0], darknet_files.boxes, atol=2e-4)
     assert_allclose(outputs["scores"][0], darknet_files.scores, atol=2e-6)
@@ -48,22 +48,22 @@ def test_weights_come_back_as_they_were_written(darknet_files):
 @pytest.mark.parametrize("darknet_files", ["yolov3", "yolov4", "yolov4-tiny"], indirect=True)
 def test_another_input_size_than_the_cfgs(darknet_files):
     network = load(darknet_files, 96, 160)
-    picture = np.zeros((2, 3, 96, 160), np.float32)
+    image = np.zeros((2, 3, 96, 160), np.float32)
     strides = {int(layer.pixels_per_cell[0]) for layer in network.layers if isinstance(layer, Yolo)}
     assert strides == ({16, 32} if "tiny" in darknet_files.name else {8, 16, 32})
     candidates = sum(3 * (96 // stride) * (160 // stride) for stride in strides)
-    assert answer(network, picture)["boxes"].shape == (2, candidates, 4)
+    assert answer(network, image)["boxes"].shape == (2, candidates, 4)
 
 
 @pytest.mark.parametrize("darknet_files", ["yolov3-tiny", "yolov4"], indirect=True)
 def test_exports_with_a_dynamic_batch(darknet_files, tmp_path):
     network = load(darknet_files)
-    pictures = np.random.default_rng(0).uniform(size=(3, 3, 64, 64)).astype(np.float32)
+    images = np.random.default_rng(0).uniform(size=(3, 3, 64, 64)).astype(np.float32)
     path = tmp_path / "net.onnx"
     batch = torch.export.Dim("batch", min=1)
     program = torch.onnx.export(
         network,
-        (torch.from_numpy(pictures[:2]),),
+        (torch.from_numpy(images[:2]),),
         dynamo=True,
         opset_version=20,
         input_names=["images"],
@@ -73,8 +73,8 @@ def test_exports_with_a_dynamic_batch(darknet_files, tmp_path):
     program.save(path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for count in (1, 3):
-        boxes, scores = session.run(None, {"images": pictures[:count]})
-        expected = answer(network, pictures[:count])
+        boxes, scores = session.run(None, {"images": images[:count]})
+        expected = answer(network, images[:count])
         assert_allclose(boxes, expected["boxes"], atol=2e-4)
         assert_allclose(scores, expected["scores"], atol=2e-6)
 

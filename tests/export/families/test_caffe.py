@@ -29,11 +29,11 @@ def squeezenet():
         ("chelsea", {"Egyptian cat": 29.67483, "tabby": 29.23025}),
     ],
 )
-def test_squeezenet_answers_as_opencv_does(squeezenet, pictures, photo, expected):
+def test_squeezenet_answers_as_opencv_does(squeezenet, make_images, photo, expected):
     card, files = squeezenet
     module = build(card, files).module
     with torch.no_grad():
-        answers = module(Pixels(card.normalise)(torch.from_numpy(pictures(card.recipe, photo))))
+        answers = module(Pixels(card.normalise)(torch.from_numpy(make_images(card.recipe, photo))))
     logits, labels = answers["logits"][0].numpy(), read_labels(card.labels)
     order = np.argsort(-logits)[: len(expected)]
     assert [labels[i] for i in order] == list(expected)

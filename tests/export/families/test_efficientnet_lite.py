@@ -20,10 +20,10 @@ def test_as_large_as_published(architecture, millions):
     assert sum(parameter.numel() for parameter in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
 
 
-def test_real_weights_find_the_espresso(pictures):
+def test_real_weights_find_the_espresso(make_images):
     card = catalog.find("efficientnet_lite0")
     network = build(card, fetch_all(card.sources)).module
-    images = pictures(card.recipe, "coffee", "chelsea")
+    images = make_images(card.recipe, "coffee", "chelsea")
     with torch.no_grad():
         probabilities = network(Pixels(card.normalise)(torch.from_numpy(images)))["logits"].softmax(1)
     labels = read_labels(card.labels)

@@ -40,9 +40,9 @@ def mnist_test():
 
 
 def test_names_993_of_1000_test_digits_as_its_report_says(network, checkpoint, mnist_test):
-    pictures, digits = mnist_test
-    assert pictures.shape == (10_000, 1, 28, 28)
-    share = accuracy(network, pictures, digits)
+    images, digits = mnist_test
+    assert images.shape == (10_000, 1, 28, 28)
+    share = accuracy(network, images, digits)
     assert share >= 0.993
     report = json.loads(checkpoint.with_suffix(".json").read_text())
     assert report["test_accuracy"] == pytest.approx(share, abs=2e-4)  # machines round differently
@@ -51,18 +51,18 @@ def test_names_993_of_1000_test_digits_as_its_report_says(network, checkpoint, m
 
 
 @pytest.mark.parametrize("size", [(280, 280), (64, 100), (333, 97)])
-def test_pictures_of_any_size(card, network, mnist_test, size):
-    pictures, digits = (part[:1000] for part in mnist_test)
-    posted = [Image.fromarray(np.uint8(255 * picture[0])).resize(size).convert("RGB") for picture in pictures]
+def test_images_of_any_size(card, network, mnist_test, size):
+    images, digits = (part[:1000] for part in mnist_test)
+    posted = [Image.fromarray(np.uint8(255 * image[0])).resize(size).convert("RGB") for image in images]
     served = torch.from_numpy(np.stack([apply_exact(card.recipe, image)[None, :, :, 0] for image in posted])) / 255
     assert accuracy(network, served, digits) >= 0.99
 
 
 @pytest.mark.parametrize("margin", [0, 8])
-def test_digits_that_fill_their_picture_more_or_less(card, network, mnist_test, margin):
+def test_digits_that_fill_their_image_more_or_less(card, network, mnist_test, margin):
     """MNIST's digits have a margin of four pixels; a drawn one may have none, or twice as much."""
-    pictures, digits = (part[:1000] for part in mnist_test)
-    posted = [Image.fromarray(np.uint8(255 * np.pad(picture[0, 4:-4, 4:-4], margin))) for picture in pictures]
+    images, digits = (part[:1000] for part in mnist_test)
+    posted = [Image.fromarray(np.uint8(255 * np.pad(image[0, 4:-4, 4:-4], margin))) for image in images]
     served = np.stack([apply_exact(card.recipe, image.convert("RGB"))[None, :, :, 0] for image in posted])
     assert accuracy(network, torch.from_numpy(served) / 255, digits) >= 0.97
 

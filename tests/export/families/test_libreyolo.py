@@ -63,9 +63,9 @@ def original(name: str):
             layer.weight.data *= 0.1  # of boxes: YOLOX takes exponentials, RTMDet's are not to be inside out
             if isinstance(layer, torch.nn.Conv2d):
                 torch.nn.init.constant_(layer.bias, 1.0)
-    pictures = [np.asarray(photo(name).resize((side, side))) for name in ("astronaut", "coffee", "rocket")]
+    images = [np.asarray(photo(name).resize((side, side))) for name in ("astronaut", "coffee", "rocket")]
     with torch.no_grad():
-        network(Pixels(detector.normalise)(torch.from_numpy(np.stack(pictures))))
+        network(Pixels(detector.normalise)(torch.from_numpy(np.stack(images))))
     network.eval()
     return wrapper
 
@@ -117,7 +117,7 @@ def test_labels_are_those_of_the_library():
 
 
 @pytest.mark.parametrize("name", ["yolox_z", "yolox", "yolo1_t", "../yolox_n", "LibreYOLOXn"])
-def test_other_names_are_nobodys(name):
+def test_unknown_names_have_no_card(name):
     assert card_for(name) is None
     assert describe(name) is None
 
@@ -145,10 +145,10 @@ def test_without_a_route_to_the_hub(monkeypatch, tmp_path):
         card_for("yolox_n")
 
 
-def pairs_of(card: ModelCard, network: torch.nn.Module, picture: Image.Image, *, best: bool):
+def pairs_of(card: ModelCard, network: torch.nn.Module, image: Image.Image, *, best: bool):
     """All (box, class) pairs of an image as ours has them: boxes xyxy in its pixels, scores, classes; best first."""
-    where = placement(card.recipe, *picture.size)
-    pixels = torch.from_numpy(apply_exact(card.recipe, picture).copy()[None])
+    where = placement(card.recipe, *image.size)
+    pixels = torch.from_numpy(apply_exact(card.recipe, image).copy()[None])
     with torch.no_grad():
         raw = network(Pixels(card.normalise)(pixels))
     boxes = raw["boxes"][0]
@@ -157,7 +157,7 @@ def pairs_of(card: ModelCard, network: torch.nn.Module, picture: Image.Image, *,
     if best:
         scores = torch.where(scores == scores.max(1, keepdim=True).values, scores, 0)
     scores, order = scores.flatten().sort(descending=True)
-    return clip_boxes_to_image(boxes[order // count], (picture.height, picture.width)), scores, order % count
+    return clip_boxes_to_image(boxes[order // count], (image.height, image.width)), scores, order % count
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -167,18 +167,18 @@ def test_the_same_answers_as_libreyolo_gives(hub, name):
     network = build(card, fetch_all(card.sources))
     assert network.nms == (name != "dfine_n")
     if name in {"yolox_n", "rtmdet_t", "dfine_n"}:  # resampled by Pillow, as ours
-        picture = photo("coffee").resize({416: (520, 400), 640: (800, 600)}[wrapper.input_size])
+        image = photo("coffee").resize({416: (520, 400), 640: (800, 600)}[wrapper.input_size])
     else:
-        picture = photo("coffee").resize((wrapper.input_size, wrapper.input_size))  # nothing is left to resample
-    boxes, scores, classes = pairs_of(card, network.module, picture, best=name == "yolox_n")
+        image = photo("coffee").resize((wrapper.input_size, wrapper.input_size))  # nothing is left to resample
+    boxes, scores, classes = pairs_of(card, network.module, image, best=name == "yolox_n")
     count = next(i for i in range(100, 300) if scores[i - 1] - scores[i] > 2e-6)
     threshold = float(scores[count - 1] + scores[count]) / 2
     assert scores[0] - threshold > 0.005  # they spread
     boxes, scores, classes = boxes[:count], scores[:count], classes[:count]
     visible = (boxes[:, 2:] - boxes[:, :2]).min(1).values > 1
     assert visible.sum() > 50
-    theirs = wrapper.predict(picture, conf=threshold, iou=1.0, max_det=100_000).boxes
-    overlap = box_iou(boxes, clip_boxes_to_image(theirs.xyxy, (picture.height, picture.width)))
+    theirs = wrapper.predict(image, conf=threshold, iou=1.0, max_det=100_000).boxes
+    overlap = box_iou(boxes, clip_boxes_to_image(theirs.xyxy, (image.height, image.width)))
     same = (classes[:, None] == theirs.cls[None]) & ((scores[:, None] - theirs.conf[None]).abs() < 1e-3)
     assert ((overlap > 0.98) & same).any(1)[visible].all()
     assert visible.sum() <= len(theirs.cls) <= count

@@ -63,9 +63,9 @@ RESHAPED = [
     ("batch", "opset", "nodes"),
     [(1, 7, None), (1, 11, None), (1, 20, None), (1, 23, None), ("N", 7, None), ("N", 20, None), (1, 13, RESHAPED)],
 )
-def test_a_classifier_gets_any_batch(make_card, save, pictures, batch, opset, nodes):
+def test_a_classifier_gets_any_batch(make_card, save, make_images, batch, opset, nodes):
     card = make_card("classify")
-    images = pictures(card.recipe, "chelsea", "coffee", "rocket")
+    images = make_images(card.recipe, "chelsea", "coffee", "rocket")
     inputs, outputs = [value("x", batch, 3, 64, 96)], [value("y", batch, 10)]
     network = build(card, save(inputs=inputs, outputs=outputs, nodes=nodes, opset=opset))
     assert network.reference_name == f"onnxruntime {onnxruntime.__version__}, net.onnx as published"
@@ -148,10 +148,10 @@ def test_weights_in_another_file_are_refused(make_card, save):
         build(make_card("classify"), files)
 
 
-def test_u2netp_sees_the_astronaut(pictures):
+def test_u2netp_sees_the_astronaut(make_images):
     card = catalog.find("u2netp")
     network = build(card, fetch_all(card.sources))
-    images = pictures(card.recipe, "astronaut")
+    images = make_images(card.recipe, "astronaut")
     alpha = Reference(card, network, 2)(images)["alpha"]
     assert alpha.shape == (1, 320, 320)
     assert alpha[0, 100, 150] > 250  # her face (about 225, 110 of 512)

@@ -30,9 +30,9 @@ picodet = pytest.mark.parametrize("model", ["picodet_s_416"], indirect=True)
 
 
 @torch.no_grad()
-def answer(model, pictures, *photos):
+def answer(model, make_images, *photos):
     card, files = model
-    answers = build(card, files).module(Pixels(card.normalise)(torch.from_numpy(pictures(card.recipe, *photos))))
+    answers = build(card, files).module(Pixels(card.normalise)(torch.from_numpy(make_images(card.recipe, *photos))))
     return {name: value.numpy() for name, value in answers.items()}
 
 
@@ -46,8 +46,8 @@ def answer(model, pictures, *photos):
         ("astronaut", "person", 0.971342, (7.5821, 10.1079, 298.6457, 416.0521)),
     ],
 )
-def test_picodet_answers_as_paddle_does(model, pictures, photo, label, score, box):
-    answers = answer(model, pictures, "rocket", photo)
+def test_picodet_answers_as_paddle_does(model, make_images, photo, label, score, box):
+    answers = answer(model, make_images, "rocket", photo)
     boxes, scores = answers["boxes"][1], answers["scores"][1][:, read_labels(model[0].labels).index(label)]
     assert boxes.shape == (52**2 + 26**2 + 13**2 + 7**2, 4)
     assert scores.max() == pytest.approx(score, abs=1e-5)
@@ -55,8 +55,8 @@ def test_picodet_answers_as_paddle_does(model, pictures, photo, label, score, bo
 
 
 @pytest.mark.parametrize("model", ["pplcnetv2_base"], indirect=True)
-def test_pplcnet_answers_as_paddle_does(model, pictures):
-    logits = answer(model, pictures, "coffee", "chelsea")["logits"]
+def test_pplcnet_answers_as_paddle_does(model, make_images):
+    logits = answer(model, make_images, "coffee", "chelsea")["logits"]
     labels = read_labels(model[0].labels)
     expected = {
         "coffee": {"espresso": 10.541345, "cup": 6.1401987, "consomme": 5.3270907},
@@ -69,9 +69,9 @@ def test_pplcnet_answers_as_paddle_does(model, pictures):
 
 
 @picodet
-def test_picodet_converts_with_a_dynamic_batch(model, pictures):
+def test_picodet_converts_with_a_dynamic_batch(model, make_images):
     card, files = model
-    images = pictures(card.recipe, "coffee", "astronaut", "chelsea")
+    images = make_images(card.recipe, "coffee", "astronaut", "chelsea")
     network = build(card, files)
     reference = Reference(card, network, 80)
     graph = convert(card, network, reference.head, reference.raw(images[:2]))

@@ -29,24 +29,24 @@ def logits(network, x: torch.Tensor) -> np.ndarray:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ai_edge_litert") is None, reason="LiteRT has no wheel here")
-def test_torch_answers_as_the_interpreter_does(deeplab, pictures):
+def test_torch_answers_as_the_interpreter_does(deeplab, make_images):
     card, files = deeplab
     network = build(card, files)
     assert network.reference_name.startswith("LiteRT ")
-    x = Pixels(card.normalise)(torch.from_numpy(pictures(card.recipe, "chelsea", "astronaut")))
+    x = Pixels(card.normalise)(torch.from_numpy(make_images(card.recipe, "chelsea", "astronaut")))
     expected, got = network.reference(x.numpy())["logits"], logits(network, x)
     assert got.shape == (2, 21, 257, 257)
     assert np.abs(expected).max() > 20
     np.testing.assert_allclose(got, expected, atol=1e-3)
 
 
-def test_without_the_interpreter_torch_is_the_reference(deeplab, pictures, monkeypatch):
+def test_without_the_interpreter_torch_is_the_reference(deeplab, make_images, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ai_edge_litert.interpreter", None)
     card, files = deeplab
     network = build(card, files)
     assert network.reference is None
     assert network.reference_name == f"torch {torch.__version__}"
-    mask = logits(network, Pixels(card.normalise)(torch.from_numpy(pictures(card.recipe, "chelsea"))))[0].argmax(0)
+    mask = logits(network, Pixels(card.normalise)(torch.from_numpy(make_images(card.recipe, "chelsea"))))[0].argmax(0)
     assert np.mean(mask == read_labels(card.labels).index("cat")) == pytest.approx(0.77, abs=0.01)
 
 

@@ -174,7 +174,7 @@ def test_without_a_tag_it_is_the_default(any_hub):
 
 
 @pytest.mark.parametrize("name", ["resnet19", "resnet18.nobodys_tag", "../resnet18", ""])
-def test_other_names_are_nobodys(name):
+def test_unknown_names_have_no_card(name):
     assert card_for(name) is None
     assert describe(name) is None
 
@@ -205,10 +205,10 @@ def test_what_cannot_be_served_says_why(any_hub, name, message):
 @pytest.mark.parametrize("photo", ["chelsea", "astronaut"])
 def test_pixels_are_those_of_timms_evaluation(any_hub, name, photo):
     card = card_for(name)
-    picture = Image.open(catalog.sample(photo)).convert("RGB")
+    image = Image.open(catalog.sample(photo)).convert("RGB")
     config = timm.get_pretrained_cfg(name).to_dict()
-    expected = create_transform(**timm.data.resolve_data_config({}, pretrained_cfg=config))(picture)
-    got = Pixels(card.normalise)(torch.from_numpy(apply_exact(card.recipe, picture).copy()[None]))[0]
+    expected = create_transform(**timm.data.resolve_data_config({}, pretrained_cfg=config))(image)
+    got = Pixels(card.normalise)(torch.from_numpy(apply_exact(card.recipe, image).copy()[None]))[0]
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
 
 

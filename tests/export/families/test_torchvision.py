@@ -63,14 +63,14 @@ def test_a_card_by_name(name):
 @pytest.mark.parametrize("photo", ["chelsea", "astronaut"])
 def test_pixels_are_those_of_the_preset(name, photo):
     card = card_for(name)
-    picture = Image.open(catalog.sample(photo)).convert("RGB")
-    expected = get_model_weights(name).DEFAULT.transforms()(picture)
-    got = Pixels(card.normalise)(torch.from_numpy(apply_exact(card.recipe, picture).copy()[None]))[0]
+    image = Image.open(catalog.sample(photo)).convert("RGB")
+    expected = get_model_weights(name).DEFAULT.transforms()(image)
+    got = Pixels(card.normalise)(torch.from_numpy(apply_exact(card.recipe, image).copy()[None]))[0]
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["resnet51", "fasterrcnn_resnet50_fpn", "quantized_resnet50", "r3d_18", "../resnet50"])
-def test_other_names_are_nobodys(name):
+def test_unknown_names_have_no_card(name):
     assert card_for(name) is None
 
 
@@ -197,8 +197,8 @@ def test_an_unknown_architecture_is_refused(make_card, tmp_path):
 def test_real_weights(architecture):
     card = catalog.find(architecture)
     network = build(card, fetch_all(card.sources)).module
-    picture = Image.open(catalog.sample("coffee")).convert("RGB")
-    x = Pixels(card.normalise)(torch.from_numpy(apply_exact(card.recipe, picture).copy()[None]))
+    image = Image.open(catalog.sample("coffee")).convert("RGB")
+    x = Pixels(card.normalise)(torch.from_numpy(apply_exact(card.recipe, image).copy()[None]))
     with torch.no_grad():
         probabilities = network(x)["logits"].softmax(1)[0]
     assert read_labels(card.labels)[probabilities.argmax()] == "espresso"

@@ -187,15 +187,15 @@ def test_pixels_and_size_are_those_of_torchvisions_transform(name):
 
 
 @pytest.mark.parametrize("name", ["resnet50", "maskrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn", "yolov4_tiny"])
-def test_other_names_are_nobodys(name):
+def test_unknown_names_have_no_card(name):
     assert card_for(name) is None
 
 
 @pytest.mark.parametrize(("name", "side"), [("ssdlite320_mobilenet_v3_large", 320), (MOBILE, 192)])
-def test_from_checkpoint_to_served_graph(name, side, tmp_path, pictures):
+def test_from_checkpoint_to_served_graph(name, side, tmp_path, make_images):
     """The whole export, and what ONNX Runtime answers is what torchvision answers to the same pixels."""
     card = at(card_for(name), side)
-    images = pictures(card.recipe, *PHOTOS)
+    images = make_images(card.recipe, *PHOTOS)
     x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
     model = lively(card, x)
     card = msgspec.structs.replace(saved(card, model, tmp_path), tolerance=0.1)  # of a pixel: see TOLERANCE
@@ -222,10 +222,10 @@ def test_from_checkpoint_to_served_graph(name, side, tmp_path, pictures):
         ("fasterrcnn_resnet50_fpn", 128),  # pools from four levels, the mobile one from one
     ],
 )
-def test_as_torchvision_answers(name, side, tmp_path, pictures):
+def test_as_torchvision_answers(name, side, tmp_path, make_images):
     card = at(card_for(name), side)
     card = msgspec.structs.replace(card, options={"architecture": name})
-    images = pictures(card.recipe, "chelsea", "astronaut")
+    images = make_images(card.recipe, "chelsea", "astronaut")
     x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
     model = lively(card, x)
     network = build(card, fetch_all(saved(card, model, tmp_path).sources)).module
@@ -234,12 +234,12 @@ def test_as_torchvision_answers(name, side, tmp_path, pictures):
     check(model, run(model, x), candidates(raw, 1000), COCO)
 
 
-def test_labels_of_ones_own_follow_the_background(tmp_path, pictures):
+def test_your_labels_follow_the_background(tmp_path, make_images):
     labels = tmp_path / "labels.txt"
     labels.write_text("cat\ncup\nrocket\n")
     name = "ssdlite320_mobilenet_v3_large"
     card = msgspec.structs.replace(card_for(name), labels=str(labels))
-    images = pictures(card.recipe)
+    images = make_images(card.recipe)
     x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
     model = lively(card, x, classes=4)
     network = build(card, fetch_all(saved(card, model, tmp_path).sources)).module
@@ -248,12 +248,12 @@ def test_labels_of_ones_own_follow_the_background(tmp_path, pictures):
     check(model, run(model, x), candidates(raw, 1000), {1: 0, 2: 1, 3: 2})
 
 
-def test_weights_from_before_batch_norms_epsilon(tmp_path, pictures):
+def test_weights_from_before_batch_norms_epsilon(tmp_path, make_images):
     """Torchvision's oldest weights were trained with frozen batch norms and no epsilon, and so are they loaded."""
     assert card_for("fasterrcnn_resnet50_fpn").options["batch_norm_eps"] == 0.0
     card = at(card_for("retinanet_resnet50_fpn"), 64)
     assert card.options["batch_norm_eps"] == 0.0
-    x = torch.from_numpy(pictures(card.recipe)).permute(0, 3, 1, 2) / 255
+    x = torch.from_numpy(make_images(card.recipe)).permute(0, 3, 1, 2) / 255
     torch.manual_seed(0)
     model = get_model("retinanet_resnet50_fpn", weights=None, weights_backbone=None).eval()
     body = model.backbone.body

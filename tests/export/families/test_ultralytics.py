@@ -59,9 +59,9 @@ def test_every_architecture_answers_as_in_its_library(name, fused, make_card, tm
 
 
 @pytest.mark.parametrize(("row", "label"), [(0, "person"), (1, "cat"), (2, "cup")])
-def test_the_masks_of_yolo11n_seg_fill_their_boxes(served, pictures, row, label):
+def test_the_masks_of_yolo11n_seg_fill_their_boxes(served, make_images, row, label):
     network = served("yolo11n_seg")
-    answer = network(pictures(network.card.recipe, "astronaut", "chelsea", "coffee"))
+    answer = network(make_images(network.card.recipe, "astronaut", "chelsea", "coffee"))
     box, coefficients = (torch.from_numpy(answer[name][row, 0]) for name in ("boxes", "coefficients"))
     assert read_labels("coco80")[answer["classes"][row, 0]] == label
     prototypes = torch.from_numpy(answer["prototypes"][row])

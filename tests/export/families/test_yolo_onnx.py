@@ -166,9 +166,9 @@ def found(answer, row, score=0.5):
     return boxes[keep], scores[keep], classes[keep]
 
 
-def test_yolov8n_is_the_same_from_its_checkpoint_and_from_onnx(served, pictures):
+def test_yolov8n_is_the_same_from_its_checkpoint_and_from_onnx(served, make_images):
     torch_made, onnx_made = served("yolov8n"), served("yolov8n_onnx")
-    images = pictures(torch_made.card.recipe, *PHOTOS)
+    images = make_images(torch_made.card.recipe, *PHOTOS)
     ours, theirs = torch_made(images), onnx_made(images)
     for row, label in enumerate(("person", "cat", "cup")):
         boxes, scores, classes = found(ours, row)
@@ -179,9 +179,9 @@ def test_yolov8n_is_the_same_from_its_checkpoint_and_from_onnx(served, pictures)
         torch.testing.assert_close(scores, others[1], atol=0.01, rtol=0)
 
 
-def test_yolo26n_answers_as_published_and_owes_no_nms(served, pictures):
+def test_yolo26n_answers_as_published_and_needs_no_nms(served, make_images):
     network = served("yolo26n")
-    images = pictures(network.card.recipe, *PHOTOS)
+    images = make_images(network.card.recipe, *PHOTOS)
     assert not network.network.nms
     answer = network(images)
     assert answer["boxes"].shape == (3, 300, 4)

@@ -94,13 +94,13 @@ def test_a_name_within_a_graph_in_a_node_is_changed_too(tmp_path, make_model):
     assert read_model.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
 
 
-def test_a_real_network_in_float16(my_onnx, pictures, import_options, tmp_path):
+def test_a_real_network_in_float16(my_onnx, make_images, import_options, tmp_path):
     """The converter leaves nodes unsorted, and float32 inside."""
     onnx.save_model(float16.convert_float_to_float16(onnx.load(my_onnx)), tmp_path / "half.onnx")
     stated = import_options(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
     card = draft_onnx(tmp_path / "half.onnx", stated, tmp_path).card
     half, full = (
-        Reference(card, build(card, {"weights": path}), 1000)(pictures(card.recipe, "coffee"))["probabilities"]
+        Reference(card, build(card, {"weights": path}), 1000)(make_images(card.recipe, "coffee"))["probabilities"]
         for path in (tmp_path / "half.onnx", my_onnx)
     )
     assert half.argmax() == full.argmax() == read_labels("imagenet1k").index("espresso")

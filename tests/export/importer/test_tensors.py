@@ -57,7 +57,7 @@ def test_a_licence_must_be_said(run):
     assert "under which licence are its weights?" in result.output
 
 
-def test_it_is_no_model_for_pictures(run, tmp_path):
+def test_tasks_for_images_do_not_accept_it(run, tmp_path):
     assert run("--license", "MIT", "--json").exit_code == 0
     (tmp_path / "a.jpg").write_bytes(b"")
     told = CliRunner().invoke(main, ["predict", "net", "a.jpg"])

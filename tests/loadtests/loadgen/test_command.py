@@ -115,7 +115,7 @@ def test_accuracy_feeds_eval(server, models, tmp_path):
     data.mkdir(parents=True)
     for name in ("chelsea", "coffee", "astronaut"):
         (data / f"{name}.jpg").write_bytes(jpeg(name).data)
-    (data / ".hidden.jpg").write_bytes(b"no image")
+    (data / ".hidden.jpg").write_bytes(b"not an image")
     done = loadgen("accuracy", "--url", server.url, "--data", data.parent, "--logs", tmp_path / "logs")
     assert done.returncode == 0, done.stderr
     assert "3 of 3 images were answered by mobilenet_v2" in done.stdout
@@ -132,7 +132,7 @@ def test_accuracy_feeds_eval(server, models, tmp_path):
 def test_accuracy_names_what_was_not_answered(server, tmp_path):
     (tmp_path / "good.png").write_bytes(catalog.sample("coffee").read_bytes())
     (tmp_path / "good2.png").write_bytes(catalog.sample("coffee").read_bytes())
-    (tmp_path / "zzz.png").write_bytes(b"no image")
+    (tmp_path / "zzz.png").write_bytes(b"not an image")
     done = loadgen("accuracy", "--url", server.url, "--data", tmp_path, "--logs", tmp_path / "logs")
     assert done.returncode == 1
     assert "2 of 3 images" in done.stdout

@@ -21,10 +21,10 @@ def soak(*arguments, **environment):
 
 
 def test_a_short_soak(server, tmp_path):
-    out, picture = tmp_path / "soak.json", tmp_path / "soak.png"
+    out, plot = tmp_path / "soak.json", tmp_path / "soak.png"
     done = soak(
         "--url", server.url, "--pid", server.process.pid, "--minutes", 0.12, "--period", 2, "--clients", 4,
-        "--rubbish", 0.1, "--hang-ups", 0.05, "--json", out, "--plot", picture,
+        "--rubbish", 0.1, "--hang-ups", 0.05, "--json", out, "--plot", plot,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "no error: 0 errors" in done.stdout
@@ -39,7 +39,7 @@ def test_a_short_soak(server, tmp_path):
     assert all(record["resident_mb"] > 100 and record["processes"] >= 1 for record in results["records"])
     assert all(record["queue_depth"] is not None and record["p99"] > 0 for record in results["records"])
     assert sum(record["refused"] for record in results["records"]) > 0
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert plot.read_bytes().startswith(b"\x89PNG")
 
 
 def test_another_host_behind_tls_a_prefix_and_a_key(far, tmp_path):

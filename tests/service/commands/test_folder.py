@@ -41,7 +41,7 @@ def album(tmp_path):
     for name, sample in {"b.png": "coffee", "a/z.png": "chelsea", "c/y/x.png": "astronaut"}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(catalog.sample(sample).read_bytes())
-    (folder / "b.jpg").write_bytes(b"no image")
+    (folder / "b.jpg").write_bytes(b"not an image")
     (folder / "empty.png").touch()
     return folder
 

@@ -72,13 +72,13 @@ def test_a_graph_that_is_none_is_refused(tmp_path):
         Session(tmp_path / "model.onnx", "cpu")
 
 
-@pytest.mark.parametrize("words", ["Failed to allocate memory for requested buffer of size 1", "CUDA out of memory"])
-def test_no_memory_is_a_memory_error(model, images, monkeypatch, words):
+@pytest.mark.parametrize("message", ["Failed to allocate memory for requested buffer of size 1", "CUDA out of memory"])
+def test_no_memory_is_a_memory_error(model, images, monkeypatch, message):
     session = Session(model, "cpu")
 
     class Full:
         def run(self, *_):
-            raise RuntimeError(f"[ONNXRuntimeError] : {words}")
+            raise RuntimeError(f"[ONNXRuntimeError] : {message}")
 
     monkeypatch.setattr(session, "_session", Full())
     with pytest.raises(MemoryError, match="memory"):
@@ -188,13 +188,13 @@ def test_an_error_is_not_tried_again_on_the_cpu(model, monkeypatch):
     made = []
     real = ort.InferenceSession
 
-    def refuse(*arguments, **words):
-        made.append(words)
-        return real(*arguments, **words)
+    def refuse(*arguments, **options):
+        made.append(options)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(ort, "InferenceSession", refuse)
     session = Session(model, "cpu")
-    assert [words["enable_fallback"] for words in made] == [0]
+    assert [options["enable_fallback"] for options in made] == [0]
     assert session._session._enable_fallback is False
 
 

@@ -34,12 +34,12 @@ def server(mixed_store, tmp_path_factory):
         server.wait(200)
         server.grpc = f"127.0.0.1:{port}"
         server.bare = Bare(server.grpc)
-        honest(server)
+        valid_request(server)
         yield server
         server.bare.channel.close()
 
 
-def honest(server) -> None:
+def valid_request(server) -> None:
     """A probe without a key, and a request with one, over a connection of their own."""
     with grpc.insecure_channel(server.grpc, [("grpc.use_local_subchannel_pool", 1)]) as channel:
         state = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5).status
@@ -110,7 +110,7 @@ def test_a_request(server, name):
     with attacked(server) as seen:
         call = server.bare.channel.unary_unary(INFER)
         assert status(lambda: call(data, timeout=30, metadata=USER)) is CODE.INVALID_ARGUMENT
-        honest(server)
+        valid_request(server)
     seen.check()
 
 
@@ -120,7 +120,7 @@ def test_a_request_of_a_stream(server, name):
         stream = server.bare.channel.stream_stream(STREAM)
         (answer,) = stream(iter([REQUESTS[name]()]), timeout=30, metadata=USER)
         assert message("ModelStreamInferResponse").FromString(answer).error_message
-        honest(server)
+        valid_request(server)
     seen.check()
 
 
@@ -130,7 +130,7 @@ def test_a_request_without_a_key_is_not_read(server, path):
         for _ in range(5):
             call = server.bare.channel.stream_stream(path)(iter([REQUESTS["inputs"]()]), timeout=30)
             assert status(lambda call=call: list(call)) is CODE.UNAUTHENTICATED
-        honest(server)
+        valid_request(server)
     seen.check(growth=30e6)
 
 
@@ -152,7 +152,7 @@ def test_large_messages_of_other_calls(server, path, codes, compression):
         for metadata in (None, USER):
             call = server.bare.channel.unary_stream(path)(data, timeout=30, metadata=metadata, compression=compression)
             assert status(lambda call=call: list(call)) in codes
-        honest(server)
+        valid_request(server)
     seen.check()
 
 
@@ -168,7 +168,7 @@ def opened(server, path: str, count: int, metadata=None, requests: list[bytes] =
                         await call.write(request)
             await asyncio.sleep(1)
             for _ in range(3):
-                await asyncio.to_thread(honest, server)
+                await asyncio.to_thread(valid_request, server)
             ended = [await call.code() if call.done() else None for call in calls]
             for call in calls:
                 call.cancel()
@@ -185,7 +185,7 @@ def test_calls_without_a_key_end_at_once(server, path):
 
 
 @pytest.mark.parametrize("path", [STREAM, INFER, REFLECT])
-def test_calls_that_say_nothing_give_way(server, path):
+def test_calls_without_a_message_are_closed_for_others(server, path):
     """With a key: more than there are places for."""
     with attacked(server) as seen:
         ended = opened(server, path, 2 * CONNECTIONS, USER)
@@ -214,7 +214,7 @@ def test_much_metadata(server):
     with attacked(server) as seen:
         code = status(lambda: server.bare.channel.unary_unary(INFER)(infer(), timeout=30, metadata=metadata))
         assert code is CODE.RESOURCE_EXHAUSTED
-        honest(server)
+        valid_request(server)
     seen.check()
 
 
@@ -235,7 +235,7 @@ def test_many_large_requests_at_once(server):
     request = infer(shape=shape, raws=field(7, bytes(4 * 8 * shape[1]))) + field(6, field(1, b"logits"))
     with attacked(server) as seen:
         calls = [server.bare.channel.unary_unary(INFER).future(request, timeout=60, metadata=USER) for _ in range(8)]
-        honest(server)
+        valid_request(server)
         codes = [call.code() for call in calls]
     assert set(codes) <= {CODE.OK, CODE.RESOURCE_EXHAUSTED}
     assert CODE.OK in codes
@@ -247,7 +247,7 @@ def test_connections_without_calls(server):
     with contextlib.ExitStack() as stack, attacked(server) as seen:
         host, port = server.grpc.split(":")
         silent = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(CONNECTIONS // 2)]
-        honest(server)
+        valid_request(server)
         for connection in silent[:3]:
             connection.settimeout(30)
             while connection.recv(1024):  # its settings, and then the end

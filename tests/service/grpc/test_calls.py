@@ -79,7 +79,7 @@ def test_typed_contents_get_typed_contents(bare, run_alone):
         np.testing.assert_allclose(got, run_alone("gru", x)[output.name], rtol=1e-4, atol=1e-5)
 
 
-def test_a_picture_in_typed_contents(bare, coffee):
+def test_an_image_in_typed_contents(bare, coffee):
     tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "contents": {"bytes_contents": [coffee]}}
     (output,) = bare("ModelInfer", {"model_name": "yolov4_tiny", "inputs": [tensor]}).outputs
     assert b'"label":"cup"' in output.contents.bytes_contents[0]
@@ -108,7 +108,7 @@ def test_bytes_that_are_no_request(bare, name):
 
 def test_kserve_s_number_of_a_model_s_name(bare):
     """Its message has the name as field 1."""
-    metadata = [("x-api-key", "boss")]
+    metadata = [("x-api-key", "admin-key")]
     answer = bare("RepositoryModelLoad", {"repository_name": "gru"}, metadata=metadata)
     assert (answer.model_name, answer.isLoaded) == ("gru", True)
     error = refused(lambda: bare("RepositoryModelUnload", {"model_name": "nothing"}, metadata=metadata))

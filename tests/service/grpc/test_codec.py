@@ -127,7 +127,7 @@ def test_typed_contents_of_all_sizes(datatype, packed):
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "message"),
     [
         ({"inputs": [X, X], "raw_input_contents": [bytes(8)]}, "1 `raw_input_contents` for 2 inputs"),
         ({"inputs": [X, X], "raw_input_contents": [bytes(8)] * 2}, "`x` is there twice"),
@@ -147,11 +147,11 @@ def test_typed_contents_of_all_sizes(datatype, packed):
         ({"parameters": {"top_k": Parameter()}}, "The parameter `top_k` has no value"),
     ],
 )
-def test_what_is_not_of_the_protocol_s_form(fields, words):
+def test_what_is_not_of_the_protocol_s_form(fields, message):
     with pytest.raises(RequestError) as refused:
         read(Request(**fields))
     assert refused.value.reason is Reason.BAD_REQUEST
-    assert words in refused.value.detail
+    assert message in refused.value.detail
 
 
 def test_numbers_are_read_where_they_lie():

@@ -9,7 +9,7 @@ X = np.random.default_rng(1).random((1, 400, 8), np.float32)
 
 
 def test_both_are_seen_in_one_batch(oip, bare, batches, run_alone):
-    """Each of the two has one request under way at most: whatever shares a run came through both doors."""
+    """Each of the two has one request under way at most: a run of two requests has one of each protocol."""
     stop = threading.Event()
     big = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3, 448, 448]}]}
     big |= {"model_name": "style", "raw_input_contents": [bytes(4 * 3 * 448 * 448)]}
@@ -33,8 +33,8 @@ def test_both_are_seen_in_one_batch(oip, bare, batches, run_alone):
         for _ in range(6):
             pool.submit(keep_busy)
         try:
-            doors = [pool.submit(lambda ask=ask: [ask() for _ in range(30)]) for ask in (by_grpc, by_http)]
-            answers = [answer for door in doors for answer in door.result(60)]
+            senders = [pool.submit(lambda ask=ask: [ask() for _ in range(30)]) for ask in (by_grpc, by_http)]
+            answers = [answer for sender in senders for answer in sender.result(60)]
         finally:
             stop.set()
     runs, rows = (after - then for after, then in zip(batches("gru"), before, strict=True))

@@ -70,10 +70,10 @@ def test_compression(client, tensor, run_alone, algorithm):
 
 
 @pytest.mark.parametrize("shape", [[1], [2], [2, 1]])
-def test_encoded_pictures_get_what_version_1_answers(client, tensor, oip, coffee, shape):
-    pictures = np.empty(shape, object)
-    pictures[:] = coffee
-    result = client.infer("mobilenet_v2", [tensor("image", pictures)], parameters={"top_k": 2})
+def test_encoded_images_get_what_version_1_answers(client, tensor, oip, coffee, shape):
+    images = np.empty(shape, object)
+    images[:] = coffee
+    result = client.infer("mobilenet_v2", [tensor("image", images)], parameters={"top_k": 2})
     expected = oip.client.post("/v1/classify?model=mobilenet_v2&top_k=2", content=coffee).json()
     assert [json.loads(one) for one in result.as_numpy("result").ravel()] == [expected] * shape[0]
 
@@ -111,7 +111,7 @@ def test_a_stream_is_answered_in_order_and_outlives_a_refusal(triton, oip, tenso
 
 
 @pytest.mark.parametrize(
-    ("model", "name", "array", "parameters", "code", "words"),
+    ("model", "name", "array", "parameters", "code", "message"),
     [
         ("nothing", "x", noise(1, 2, 8), {}, "NOT_FOUND", "There is no model `nothing`"),
         ("gru", "y", noise(1, 2, 8), {}, "INVALID_ARGUMENT", "There is no input `y`; expected `x`"),
@@ -119,15 +119,15 @@ def test_a_stream_is_answered_in_order_and_outlives_a_refusal(triton, oip, tenso
         ("gru", "x", noise(0, 2, 8), {}, "INVALID_ARGUMENT", "rows"),
         ("gru", "x", np.zeros((1, 2, 8), np.uint8), {}, "INVALID_ARGUMENT", "`x` is UINT8; expected FP32"),
         ("gru", "x", noise(1, 2, 8), {"top_k": 2}, "INVALID_ARGUMENT", "There is no parameter `top_k`"),
-        ("mobilenet_v2", "image", np.array([b"no picture"], object), {}, "INVALID_ARGUMENT", "picture"),
+        ("mobilenet_v2", "image", np.array([b"not an image"], object), {}, "INVALID_ARGUMENT", "image"),
         ("mobilenet_v2", "image", np.array([b"x"], object), {"top_k": 0}, "INVALID_ARGUMENT", "`top_k=0`: expected"),
     ],
 )
-def test_errors_say_what_was_wrong(client, tensor, model, name, array, parameters, code, words):
+def test_errors_say_what_was_wrong(client, tensor, model, name, array, parameters, code, message):
     with pytest.raises(InferenceServerException) as error:
         client.infer(model, [tensor(name, array)], parameters=parameters)
     assert error.value.status() == f"StatusCode.{code}"
-    assert words in error.value.message()
+    assert message in error.value.message()
 
 
 def test_timeout_and_priority(client, tensor):

@@ -61,7 +61,7 @@ def test_any_bytes_are_taken_apart_or_refused(data):
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("data", "message"),
     [
         (b"\x2a\x00" * 5000, "more fields than such a request needs"),
         (b"\x2a\x88\x27" + b"\x18\x01" * 2500 + b"\x2a\x88\x27" + b"\x18\x01" * 2500, "more fields"),
@@ -73,8 +73,8 @@ def test_any_bytes_are_taken_apart_or_refused(data):
         (b"\x80" * 20, "does not end"),
     ],
 )
-def test_what_is_refused(data, words):
-    with pytest.raises(RequestError, match=words):
+def test_what_is_refused(data, message):
+    with pytest.raises(RequestError, match=message):
         split(data)
 
 

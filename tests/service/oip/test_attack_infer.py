@@ -87,11 +87,11 @@ def server(rows_store, tmp_path_factory):
     settings = {"ZOOSERVE_MODELS": str(rows_store), "ZOOSERVE_LOAD": "gru,mobilenet_v2,rows"}
     with serving(tmp_path_factory.mktemp("attacked") / "log", **settings) as server:
         server.wait(200)
-        honest(server)
+        valid_request(server)
         yield server
 
 
-def honest(server) -> None:
+def valid_request(server) -> None:
     """A request that is answered."""
     data = np.zeros((1, 2, 8)).tolist()
     response = server.client.post("/v2/models/gru/infer", json={"inputs": [X | {"data": data}]})
@@ -101,7 +101,7 @@ def honest(server) -> None:
 def attack(server, model: str, content: bytes, status: int, **headers: str) -> None:
     with attacked(server) as seen:
         response = server.client.post(f"/v2/models/{model}/infer", content=content, headers=headers)
-        honest(server)
+        valid_request(server)
     assert response.status_code == status, response.text[:300]
     assert len(response.content) < 2000
     seen.check()
@@ -146,7 +146,7 @@ def test_large_bodies_of_other_calls(server, path):
     content = listed(b"[],", 10**7, b'{"parameters":{"a":[', b"]}}")
     with attacked(server) as seen:
         assert server.client.post(path, content=content).status_code in (403, 413)
-        honest(server)
+        valid_request(server)
     seen.check()
 
 

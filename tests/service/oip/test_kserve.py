@@ -45,7 +45,7 @@ def test_tensors(ask, run_alone, binary):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
-def test_a_picture(ask, coffee):
+def test_an_image(ask, coffee):
     given = kserve.InferInput("image", [1], "BYTES")
     given.set_data_from_numpy(np.array([coffee], object), binary_data=True)
     request = kserve.InferRequest(model_name="yolov4_tiny", infer_inputs=[given], parameters={"score_threshold": 0.5})

@@ -37,7 +37,7 @@ def test_tensors_of_its_own_making(analyse, model, shape):
     assert "compute infer" in said, "it has read the statistics"
 
 
-def test_pictures(analyse, coffee, tmp_path):
+def test_images(analyse, coffee, tmp_path):
     packed = base64.b64encode(struct.pack("<I", len(coffee)) + coffee).decode()
     data = tmp_path / "image.json"
     data.write_text(json.dumps({"data": [{"image": {"b64": packed}}]}))

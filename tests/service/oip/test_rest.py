@@ -44,7 +44,7 @@ def test_json_in_json_out_without_a_client(oip, run_alone):
 
 
 @pytest.mark.parametrize(
-    ("body", "headers", "status", "words"),
+    ("body", "headers", "status", "message"),
     [
         (b"{", {}, 400, "not JSON of a request"),
         (b"[" * 100_000, {}, 400, "not JSON of a request"),
@@ -89,11 +89,11 @@ def test_json_in_json_out_without_a_client(oip, run_alone):
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_is_refused(oip, body, headers, status, words):
+def test_what_is_refused(oip, body, headers, status, message):
     response = infer(oip, body, **headers)
     assert (response.status_code, response.headers["content-type"]) == (status, "application/json")
     assert list(response.json()) == ["error"]
-    assert words in response.json()["error"]
+    assert message in response.json()["error"]
 
 
 def test_an_id_of_quotation_marks(oip):
@@ -135,7 +135,7 @@ def test_raw_bytes_behind_the_json(oip, run_alone):
     np.testing.assert_allclose(states["data"], expected["states"].ravel(), rtol=1e-4, atol=1e-5)
 
 
-def test_a_picture_as_base64_in_json(oip, coffee):
+def test_an_image_as_base64_in_json(oip, coffee):
     given = {"name": "image", "shape": [1], "datatype": "BYTES", "data": [base64.b64encode(coffee).decode()]}
     body = {"inputs": [given | {"parameters": {"content_type": "base64"}}], "parameters": {"top_k": 1}}
     (output,) = infer(oip, body, "mobilenet_v2").json()["outputs"]
@@ -159,7 +159,7 @@ def test_v1_says_where_tensors_go(oip):
     assert oip.client.get("/v1/models/gru").json()["card"]["task"] == "tensors"
 
 
-def test_pictures_share_runs_whatever_door_they_come_through(oip, batches, coffee, models, together):
+def test_images_share_runs_whatever_protocol_they_come_by(oip, batches, coffee, models, together):
     recipe = Store(models).latest("mobilenet_v2").card.recipe
     pixels = apply_exact(recipe, Image.open(io.BytesIO(coffee)).convert("RGB"))
     raw = {"name": "images", "shape": [1, 224, 224, 3], "datatype": "UINT8"}
@@ -169,7 +169,7 @@ def test_pictures_share_runs_whatever_door_they_come_through(oip, batches, coffe
     packed = struct.pack("<I", len(coffee)) + coffee
     image = {"name": "image", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": len(packed)}}
     encoded = json.dumps({"inputs": [image]}).encode()
-    doors = [
+    requests = [
         ("/v1/classify?model=mobilenet_v2", coffee, {}),
         ("/v2/models/mobilenet_v2/infer", header + pixels.tobytes(), length),
         ("/v2/models/mobilenet_v2/infer", encoded + packed, {"Inference-Header-Content-Length": str(len(encoded))}),
@@ -177,7 +177,7 @@ def test_pictures_share_runs_whatever_door_they_come_through(oip, batches, coffe
 
     async def ask():
         async with httpx.AsyncClient(base_url=oip.url, timeout=60, trust_env=False) as client:
-            asked = (client.post(path, content=body, headers=headers) for path, body, headers in doors * 16)
+            asked = (client.post(path, content=body, headers=headers) for path, body, headers in requests * 16)
             return await asyncio.gather(*asked)
 
     before = batches("mobilenet_v2")
@@ -185,8 +185,8 @@ def test_pictures_share_runs_whatever_door_they_come_through(oip, batches, coffe
         assert response.status_code == 200, response.text
         answer = response.json() if number % 3 == 0 else json.loads(response.json()["outputs"][0]["data"][0])
         assert answer["predictions"][0]["label"] == "espresso"
-    runs, pictures = (after - then for after, then in zip(batches("mobilenet_v2"), before, strict=True))
-    assert pictures == 48
+    runs, images = (after - then for after, then in zip(batches("mobilenet_v2"), before, strict=True))
+    assert images == 48
     assert runs < 48, "some of them must have been in one run"
 
 

@@ -91,7 +91,7 @@ def test_any_json_makes_an_array_or_a_refusal(datatype, shape, data):
 
 
 @pytest.mark.parametrize(
-    ("datatype", "shape", "data", "words"),
+    ("datatype", "shape", "data", "message"),
     [
         ("FP32", [2], [1, 2, 3], "the shape [2] has 2 elements, but 3 came"),
         ("FP32", [3], [[1], [2, 3]], "its rows have different lengths"),
@@ -120,14 +120,14 @@ def test_any_json_makes_an_array_or_a_refusal(datatype, shape, data):
         ("FP32", [1 << 30, 1 << 30], [], "cannot be"),
     ],
 )
-def test_what_json_is_refused(datatype, shape, data, words):
+def test_what_json_is_refused(datatype, shape, data, message):
     with pytest.raises(RequestError) as refusal:
         from_json("x", datatype, shape, json.dumps(data).encode())
-    assert words in refusal.value.detail
+    assert message in refusal.value.detail
 
 
 @pytest.mark.parametrize(
-    ("datatype", "shape", "data", "words"),
+    ("datatype", "shape", "data", "message"),
     [
         ("FP32", [2], b"1234567", "has 8 bytes, but 7 came"),
         ("BYTES", [1], struct.pack("<I", 5) + b"four", "end within an element"),
@@ -135,10 +135,10 @@ def test_what_json_is_refused(datatype, shape, data, words):
         ("BYTES", [2], struct.pack("<I", 4) + b"four", "has 2 elements, but 1 came"),
     ],
 )
-def test_what_raw_bytes_are_refused(datatype, shape, data, words):
+def test_what_raw_bytes_are_refused(datatype, shape, data, message):
     with pytest.raises(RequestError) as refusal:
         from_raw("x", datatype, shape, memoryview(data))
-    assert words in refusal.value.detail
+    assert message in refusal.value.detail
 
 
 def test_base64_in_json_where_it_is_said():

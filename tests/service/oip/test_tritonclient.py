@@ -55,8 +55,8 @@ def test_the_server_and_its_models(client):
         ],
         "parameters": {"task": "tensors", "title": "gru.onnx, tensors", "licence": "LicenseRef-own"},
     }
-    pictures = client.get_model_metadata("mobilenet_v2")
-    assert {"name": "images", "datatype": "UINT8", "shape": [-1, 224, 224, 3]} in pictures["inputs"]
+    metadata = client.get_model_metadata("mobilenet_v2")
+    assert {"name": "images", "datatype": "UINT8", "shape": [-1, 224, 224, 3]} in metadata["inputs"]
     config = client.get_model_config("mobilenet_v2")
     assert config["max_batch_size"] == 32
     assert {"name": "images", "data_type": "TYPE_UINT8", "dims": [224, 224, 3], "optional": True} in config["input"]
@@ -93,15 +93,15 @@ def test_compression_both_ways(client, run_alone, algorithm):
 
 
 @pytest.mark.parametrize("shape", [[1], [2], [2, 1]])
-def test_encoded_pictures_get_the_task_s_results(client, oip, coffee, shape):
-    pictures = np.empty(shape, object)
-    pictures[:] = coffee
-    result = client.infer("mobilenet_v2", [tensor("image", pictures)], parameters={"top_k": 2})
+def test_encoded_images_get_the_task_s_results(client, oip, coffee, shape):
+    images = np.empty(shape, object)
+    images[:] = coffee
+    result = client.infer("mobilenet_v2", [tensor("image", images)], parameters={"top_k": 2})
     expected = oip.client.post("/v1/classify?model=mobilenet_v2&top_k=2", content=coffee).json()
     assert [json.loads(one) for one in result.as_numpy("result")] == [expected] * shape[0]
 
 
-def test_a_result_and_the_graph_s_tensors_of_one_picture(client, oip, coffee):
+def test_a_result_and_the_graph_s_tensors_of_one_image(client, oip, coffee):
     outputs = [triton.InferRequestedOutput(name) for name in ("result", "scores", "boxes", "classes")]
     given = np.array([coffee], object)
     parameters = {"score_threshold": 0.5}
@@ -112,7 +112,7 @@ def test_a_result_and_the_graph_s_tensors_of_one_picture(client, oip, coffee):
     assert result.as_numpy("boxes").shape == (*result.as_numpy("classes").shape, 4)
 
 
-def test_decoded_pictures_get_the_graph_s_tensors_or_results(client, models, coffee):
+def test_decoded_images_get_the_graph_s_tensors_or_results(client, models, coffee):
     recipe = Store(models).latest("mobilenet_v2").card.recipe
     pixels = np.stack([apply_exact(recipe, Image.open(io.BytesIO(coffee)).convert("RGB"))] * 3)
     result = client.infer("mobilenet_v2", [tensor("images", pixels)])
@@ -154,7 +154,7 @@ def test_async_clients_of_several_shapes_at_once(oip, run_alone, together):
 
 
 @pytest.mark.parametrize(
-    ("model", "name", "array", "parameters", "status", "words"),
+    ("model", "name", "array", "parameters", "status", "message"),
     [
         ("nothing", "x", noise(1, 2, 8), {}, "404", "There is no model `nothing`"),
         ("gru", "y", noise(1, 2, 8), {}, "400", "There is no input `y`; expected `x`"),
@@ -163,17 +163,17 @@ def test_async_clients_of_several_shapes_at_once(oip, run_alone, together):
         ("gru", "x", noise(0, 2, 8), {}, "400", "rows"),
         ("gru", "x", np.zeros((1, 2, 8), np.uint8), {}, "400", "`x` is UINT8; expected FP32"),
         ("gru", "x", noise(1, 2, 8), {"top_k": 2}, "400", "There is no parameter `top_k`"),
-        ("mobilenet_v2", "image", np.array([b"no picture"], object), {}, "400", "picture"),
-        ("mobilenet_v2", "image", np.array([b"no picture"] * 33, object), {}, "400", "33 images"),
+        ("mobilenet_v2", "image", np.array([b"not an image"], object), {}, "400", "image"),
+        ("mobilenet_v2", "image", np.array([b"not an image"] * 33, object), {}, "400", "33 images"),
         ("mobilenet_v2", "images", np.zeros((1, 3, 3, 3), np.uint8), {}, "400", "expected [-1, 224, 224, 3]"),
         ("mobilenet_v2", "image", np.array([b"x"], object), {"top_k": 0}, "400", "`top_k=0`: expected a whole number"),
     ],
 )
-def test_errors_say_what_was_wrong(client, model, name, array, parameters, status, words):
+def test_errors_say_what_was_wrong(client, model, name, array, parameters, status, message):
     with pytest.raises(InferenceServerException) as error:
         client.infer(model, [tensor(name, array)], parameters=parameters)
     assert error.value.status() == status
-    assert words in error.value.message()
+    assert message in error.value.message()
 
 
 def test_a_timeout_in_microseconds(client):

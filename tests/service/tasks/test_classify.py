@@ -1,4 +1,4 @@
-"""classify: the most probable first, ties by class id."""
+"""classify: the most probable classes first, equal ones by class id."""
 
 import msgspec
 import numpy as np

@@ -1,11 +1,14 @@
-"""detect: thresholds and suppression, on candidates that are known."""
+"""detect: thresholds and non-maximum suppression of known candidates, and boxes in pixels of the image."""
 
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from service.tasks.detect import Options, answer
-from zoo.recipe import Placement
+from service.tasks.detect import Options, answer, to_image_pixels
+from zoo.card import Recipe
+from zoo.recipe import Placement, placement
 
 SQUARE = Placement(100, 100, 1.0, 1.0, 0.0, 0.0)
 
@@ -36,20 +39,36 @@ def outputs(*candidates):
         ([(0, 0.9, 0, 0, 50, 50), (0, 0.8, 2, 2, 50, 50)], {"iou_threshold": 1.0}, [("cat", 0.9), ("cat", 0.8)]),
         ([(0, 0.9, 0, 0, 50, 50), (1, 0.8, 0, 0, 50, 50)], {"max_detections": 1}, [("cat", 0.9)]),
         ([(0, 0.9, 0, 0, 50, 50), (1, 0.8, 0, 0, 50, 50)], {"score_threshold": 0.85}, [("cat", 0.9)]),
-        # wholly outside the picture
+        # wholly outside the image
         ([(0, 0.9, -30, 0, -10, 50)], {}, []),
     ],
 )
-def test_what_is_found(candidates, options, found):
+def test_the_options_select_objects(candidates, options, found):
     predictions = answer(outputs(*candidates), 0, Card(), SQUARE, Options(**options))
     assert [(p.label, pytest.approx(p.score)) for p in predictions] == found
 
 
-def test_without_nms_owed_overlaps_stay():
+def test_without_nms_overlapping_boxes_stay():
     candidates = outputs((0, 0.9, 0, 0, 50, 50), (0, 0.8, 0, 0, 50, 50))
     assert len(answer(candidates, 0, Card(nms=False), SQUARE, Options())) == 2
 
 
-def test_boxes_are_clipped_to_the_picture():
+def test_boxes_are_clipped_to_the_image():
     (prediction,) = answer(outputs((0, 0.9, -5, 20, 130, 70)), 0, Card(), SQUARE, Options())
     assert prediction.box == (0, 20, 100, 70)
+
+
+@given(
+    width=st.integers(1, 5000),
+    height=st.integers(1, 5000),
+    resize=st.sampled_from(["letterbox", "stretch"]),
+    share=st.tuples(*[st.floats(0, 1)] * 4),
+)
+def test_a_box_is_mapped_back_to_its_position(width, height, resize, share):
+    where = placement(Recipe(416, 416, resize), width, height)
+    box = np.array([min(share[0], share[1]) * width, min(share[2], share[3]) * height] * 2)
+    box[2], box[3] = max(share[0], share[1]) * width, max(share[2], share[3]) * height
+    inside = box * np.tile([where.scale_x, where.scale_y], 2)
+    inside = inside + np.tile([where.offset_x, where.offset_y], 2)
+    back = to_image_pixels(inside[None].astype(np.float64), where)[0]
+    assert back == pytest.approx(box, abs=1e-6 * max(width, height))

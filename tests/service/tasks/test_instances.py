@@ -1,4 +1,4 @@
-"""Instances: detect's candidates, each cut out, on outputs whose masks are known."""
+"""Instances: objects with their masks, from outputs with known masks."""
 
 import msgspec
 import numpy as np
@@ -23,7 +23,7 @@ class Card(msgspec.Struct):
 
 
 def outputs(*candidates):
-    """Candidates as (class, score, box, coefficients), best first, the second picture of a batch."""
+    """Candidates as (class, score, box, coefficients), best first, the second image of a batch."""
     columns = (np.array(column, np.float32) for column in zip(*candidates, strict=True))
     classes, scores, boxes, coefficients = (np.stack([column, column]) for column in columns)
     halves = np.where(np.arange(40) < 20, 20, -20)
@@ -63,17 +63,17 @@ def found(candidates, size=(160, 160), card=None, **options):
             {"iou_threshold": 1},
             [("cat", 0.9, 0.25), ("cat", 0.8, 0.0)],
         ),
-        # partly outside: what lies in the picture is answered
+        # partly outside: what lies in the image is answered
         ([(1, 0.9, (-60, -60, 40, 40), ALL)], {}, [("dog", 0.9, 1 / 16)]),
         ([(1, 0.9, (-60, -60, 0, 40), ALL)], {}, []),
     ],
 )
-def test_what_is_found(candidates, options, expected):
+def test_the_options_select_objects(candidates, options, expected):
     answered = [(one.label, one.score, one.area) for one in found(candidates, **options)]
     assert answered == [(label, pytest.approx(score), pytest.approx(area)) for label, score, area in expected]
 
 
-def test_without_nms_owed_overlaps_stay():
+def test_without_nms_overlapping_boxes_stay():
     twice = [(0, 0.9, (0, 0, 80, 80), ALL), (0, 0.8, (0, 0, 80, 80), ALL)]
     assert len(found(twice, card=Card(nms=False))) == 2
 
@@ -81,8 +81,8 @@ def test_without_nms_owed_overlaps_stay():
 @pytest.mark.parametrize("size", [(160, 160), (320, 160), (91, 700), (1600, 1200)])
 @pytest.mark.parametrize("resize", ["letterbox", "stretch"])
 @pytest.mark.parametrize("coefficients", [LEFT, RIGHT, ALL])
-def test_a_mask_lies_in_its_box_and_in_its_half(size, resize, coefficients):
-    """The box goes over the letterbox's border; the mask ends at the picture, the box, and the middle."""
+def test_a_mask_is_limited_to_its_box_and_the_image(size, resize, coefficients):
+    """The box reaches into the padding of the letterbox. The mask ends at the edges of image, box and object."""
     width, height = size
     (one,) = found([(0, 0.9, (32, -20, 120, 140), coefficients)], size, Card(Recipe(160, 160, resize)))
     mask = coco.decode(msgspec.to_builtins(one.mask))
@@ -100,7 +100,7 @@ def test_a_mask_lies_in_its_box_and_in_its_half(size, resize, coefficients):
 
 
 @pytest.mark.parametrize("form", ["rle", "png", "polygon", "none"])
-def test_every_form_is_the_same_mask(form):
+def test_every_form_encodes_the_same_mask(form):
     (one,) = found([(0, 0.9, (32, 20, 120, 140), LEFT)], (640, 480), mask=form)
     (rle,) = found([(0, 0.9, (32, 20, 120, 140), LEFT)], (640, 480))
     assert (one.box, one.area, one.score) == (rle.box, rle.area, rle.score)

@@ -51,7 +51,7 @@ def test_the_time_of_answers_counts_and_that_of_refusals_does_not(server, photo)
 
     before = counted()
     assert server.client.post("/v1/classify?model=lenet5", content=photo("digit_7")).status_code == 200
-    assert server.client.post("/v1/classify?model=lenet5", content=b"no picture").status_code == 415
+    assert server.client.post("/v1/classify?model=lenet5", content=b"not an image").status_code == 415
     assert counted() == before + 1
 
 

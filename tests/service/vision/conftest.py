@@ -1,4 +1,4 @@
-"""Pictures for the tests of `service.vision`, encoded from real photos."""
+"""Images for the tests of `service.vision`, encoded from real photos."""
 
 import io
 from collections.abc import Callable
@@ -8,14 +8,14 @@ from PIL import Image
 
 
 @pytest.fixture(scope="session")
-def picture(photo) -> Callable[[str], Image.Image]:
+def open_image(photo) -> Callable[[str], Image.Image]:
     """A sample photo, decoded, mode RGB."""
     return lambda name: Image.open(io.BytesIO(photo(name))).convert("RGB")
 
 
 @pytest.fixture(scope="session")
 def encoded() -> Callable[..., bytes]:
-    """Encode a Pillow picture: `encoded(image, "JPEG", quality=90)`."""
+    """Encode a Pillow image: `encoded(image, "JPEG", quality=90)`."""
 
     def encode(image: Image.Image, form: str, **options) -> bytes:
         data = io.BytesIO()

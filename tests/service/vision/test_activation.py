@@ -1,4 +1,4 @@
-"""From class activation maps to boxes and heat maps: where they lie in the picture, whatever was cut or padded."""
+"""Boxes and heat maps from class activation maps, in the pixels of cropped, padded and stretched images."""
 
 import numpy as np
 import pytest
@@ -29,8 +29,8 @@ def one_hot(row: int, column: int) -> np.ndarray:
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 @pytest.mark.parametrize(("width", "height"), [(300, 200), (200, 300), (64, 64)])
 @pytest.mark.parametrize("sign", [1, -0.3])
-def test_one_hot_cell(recipe, width, height, sign):
-    """Linear between the cells' centres, a cell is over a fifth of its height for 0.8 cells to either side."""
+def test_the_box_and_heat_of_a_single_cell(recipe, width, height, sign):
+    """With linear interpolation between the cells' centres, values exceed 20 % up to 0.8 cells from the centre."""
     where = placement(recipe, width, height)
     row, column = 3, 2
     heat = heat_of(one_hot(row, column) - (sign < 0) * 20, where, SIDE, SIDE)  # a map may be negative everywhere
@@ -47,7 +47,7 @@ def test_one_hot_cell(recipe, width, height, sign):
     assert box_of(heat, where) == pytest.approx(expected, abs=pixel)
 
 
-def test_the_largest_part_counts_not_the_hottest():
+def test_the_box_encloses_the_largest_component_not_the_highest():
     activation = np.zeros((CELLS, CELLS), np.float32)
     activation[0, 6] = 10  # hotter
     activation[3:6, 0:3] = 5  # larger
@@ -57,14 +57,14 @@ def test_the_largest_part_counts_not_the_hottest():
     assert (x1, y1) == pytest.approx((31, 61), abs=2)
 
 
-def test_a_flat_map_is_everywhere():
+def test_the_box_of_a_constant_map_is_all_that_is_visible():
     where = placement(RECIPES["crop"], 300, 200)
     heat = heat_of(np.full((CELLS, CELLS), 3, np.float32), where, SIDE, SIDE)
     assert box_of(heat, where) == pytest.approx((62.5, 12.5, 237.5, 187.5), abs=1)
 
 
-def test_what_the_border_of_a_letterbox_shows_does_not_count():
-    activation = one_hot(0, 3)  # above the picture
+def test_activation_in_the_padding_of_a_letterbox_is_ignored():
+    activation = one_hot(0, 3)  # above the image
     activation[3, 5] = 1
     where = placement(RECIPES["letterbox"], 300, 100)
     heat = heat_of(activation, where, SIDE, SIDE)
@@ -83,7 +83,7 @@ def test_what_the_border_of_a_letterbox_shows_does_not_count():
     width=st.integers(1, 400),
     height=st.integers(1, 400),
 )
-def test_box_and_heat_lie_in_the_picture(activation, recipe, width, height):
+def test_box_and_heat_lie_in_the_image(activation, recipe, width, height):
     where = placement(recipe, width, height)
     heat = heat_of(activation, where, SIDE, SIDE)
     assert (heat.shape, heat.dtype) == ((SIDE, SIDE), np.uint8)

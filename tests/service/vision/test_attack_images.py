@@ -1,4 +1,4 @@
-"""Images that ask for more than they are worth: each is refused or read at once, while others are answered."""
+"""Small files that need much time or memory: each is refused or decoded quickly, while other requests are answered."""
 
 import threading
 
@@ -10,7 +10,7 @@ from tests.conftest import serving
 from tests.service.vision.attack_images import ATTACKS, LARGE
 
 FORMATS = sorted({name.split(":")[0] for name in ATTACKS})
-# What is read in spite of everything else that is in it.
+# Files that are decoded; all others are refused.
 READ = {
     "jpeg: CMYK with EXIF of many entries",
     "jpeg: EXIF that points to itself",
@@ -58,14 +58,14 @@ def answer(server, data: bytes, kind: str = "image/jpeg"):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_nobody_else_notices(server, photo, form):
+def test_other_requests_are_answered_meanwhile(server, photo, form):
     assert LARGE[0] * LARGE[1] <= MAX_PIXELS
     bodies = {name: make() for name, make in ATTACKS.items() if name.split(":")[0] == form}
-    answers, honest, over = {}, [], threading.Event()
+    answers, statuses, over = {}, [], threading.Event()
 
     def ask() -> None:
         while not over.wait(0.1):
-            honest.append(answer(server, photo("flower")).status_code)
+            statuses.append(answer(server, photo("flower")).status_code)
 
     asking = threading.Thread(target=ask)
     with attacked(server) as seen:
@@ -75,7 +75,7 @@ def test_nobody_else_notices(server, photo, form):
         over.set()
         asking.join()
     seen.check(growth=GROWTH)
-    assert set(honest) == {200}
+    assert set(statuses) == {200}
     wrong = {
         name: (found.status_code, found.text[:200])
         for name, found in answers.items()

@@ -14,7 +14,7 @@ WIDTH, HEIGHT = 37, 11
 
 
 def runs(four: bool, moves: bool) -> bytes:
-    """Rows of runs and of plain pixels; with moves over pixels that stay as they are."""
+    """Rows of runs and of literal pixels; with `moves` also codes that skip pixels."""
     rng = np.random.default_rng(3)
     data = b""
     for _ in range(HEIGHT):
@@ -35,14 +35,14 @@ def runs(four: bool, moves: bool) -> bytes:
 
 
 @pytest.mark.parametrize(("four", "moves"), [(False, False), (False, True), (True, False)])
-def test_pixels_are_pillows(four, moves):
+def test_pixels_equal_pillows(four, moves):
     data = bmp_rle(WIDTH, HEIGHT, runs(four, moves), four=four)
     assert np.array_equal(decode(data), Image.open(io.BytesIO(data)).convert("RGB"))
 
 
 @pytest.mark.parametrize(("used", "offset"), [(0, None), (0, 54), (0, 0), (9, None), (9, 54), (255, None), (256, 54)])
 def test_palettes_of_any_length(used, offset):
-    """As Pillow has it: what lies beyond the palette is black, and a wrong place of the pixels is mended."""
+    """As in Pillow: indices beyond the palette are black, and a wrong offset of the pixels is corrected."""
     data = bytearray(bmp_rle(WIDTH, HEIGHT, runs(False, False)))
     data[46:50] = used.to_bytes(4, "little")
     if offset is not None:
@@ -53,7 +53,7 @@ def test_palettes_of_any_length(used, offset):
     assert np.array_equal(decode(bytes(data)), Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-def test_one_that_is_cut_off_is_refused():
+def test_a_file_that_is_cut_off_is_refused():
     data = bmp_rle(WIDTH, HEIGHT, runs(False, False))
     for length in range(60, len(data) - 4, 7):
         with pytest.raises(RequestError) as caught:
@@ -61,7 +61,7 @@ def test_one_that_is_cut_off_is_refused():
         assert caught.value.reason is Reason.UNDECODABLE
 
 
-def test_the_limit_is_on_pixels():
+def test_images_of_too_many_pixels_are_refused():
     with pytest.raises(RequestError, match="60000 x 60000") as caught:
         decode(bmp_rle(60_000, 60_000, b"\0\1"))
     assert caught.value.reason is Reason.TOO_LARGE

@@ -1,4 +1,4 @@
-"""From bytes to pixels: every format, every orientation, and everything that can be wrong with a file."""
+"""Decoding: every format, every orientation, and damaged files."""
 
 import io
 import struct
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from service.errors import Reason, RequestError
-from service.vision.decode import Picture, decode, to_rgb
+from service.vision.decode import EncodedImage, decode
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow, about damaged files
 
@@ -36,21 +36,21 @@ FORMATS = {
 
 
 @pytest.fixture(scope="module")
-def small(picture):
+def small(open_image):
     """A photo of 160 x 107 pixels."""
-    return picture("flower").resize((160, 107))
+    return open_image("flower").resize((160, 107))
 
 
 @pytest.mark.parametrize(("form", "options"), FORMATS.values(), ids=FORMATS)
-def test_pixels_are_pillows(small, encoded, form, options):
+def test_pixels_equal_pillows(small, encoded, form, options):
     data = encoded(small, form, **options)
     assert np.array_equal(decode(data), Image.open(io.BytesIO(data)).convert("RGB"))
 
 
 @pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee", "rocket"])
 @pytest.mark.parametrize("options", [{"quality": 75}, {"quality": 95, "subsampling": 0}, {"progressive": True}])
-def test_jpegs_of_photos_are_pillows_to_the_bit(picture, encoded, name, options):
-    data = encoded(picture(name), "JPEG", **options)
+def test_jpegs_of_photos_equal_pillows_bit_for_bit(open_image, encoded, name, options):
+    data = encoded(open_image(name), "JPEG", **options)
     assert np.array_equal(decode(data), Image.open(io.BytesIO(data)))
 
 
@@ -65,7 +65,7 @@ MODES = {
 
 
 @pytest.mark.parametrize(("form", "mode"), [(form, mode) for form, modes in MODES.items() for mode in modes])
-def test_modes(small, encoded, form, mode):
+def test_every_colour_mode_is_decoded(small, encoded, form, mode):
     data = encoded(small.quantize(32) if mode == "P" else small.convert(mode), form)
     assert np.array_equal(decode(data), Image.open(io.BytesIO(data)).convert("RGB"))
 
@@ -86,22 +86,15 @@ def test_of_sixteen_bits_the_upper_eight_are_taken(small, channels, suffix):
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.int32])
-def test_numbers_that_are_no_colours_are_refused(small, kind):
+def test_pixels_of_32_bits_are_refused(small, kind):
     _, data = cv2.imencode(".tif", np.asarray(small.convert("L")).astype(kind))
     with pytest.raises(RequestError, match="32-bit") as caught:
         decode(data.tobytes())
     assert caught.value.reason is Reason.NOT_AN_IMAGE
 
 
-def test_colours_that_cannot_be_converted_are_refused():
-    image = Image.new("P", (8, 8))
-    image.info["transparency"] = "half"
-    with pytest.raises(RequestError, match="mode P"):
-        to_rgb(image)
-
-
-def test_transparency_is_laid_over_white(small, encoded):
-    """What is hidden under transparent pixels stays hidden."""
+def test_transparent_pixels_are_blended_with_white(small, encoded):
+    """The colours that are stored under transparent pixels are not shown."""
     alpha = np.zeros((107, 160), np.uint8)
     alpha[:, 40:80], alpha[:, 80:] = 128, 255
     image = small.copy()
@@ -112,14 +105,14 @@ def test_transparency_is_laid_over_white(small, encoded):
     assert np.array_equal(pixels[:, 80:], opaque[:, 80:])
 
 
-def test_a_transparent_palette_is_laid_over_white(encoded):
+def test_a_transparent_palette_is_blended_with_white(encoded):
     image = Image.new("P", (8, 8), 3)
     image.putpalette([10, 20, 30] * 8)
     assert (decode(encoded(image, "PNG", transparency=3)) == 255).all()
     assert (decode(encoded(image, "GIF", transparency=3)) == 255).all()
 
 
-def test_of_a_moving_gif_the_first_frame_counts(encoded):
+def test_the_first_frame_of_an_animated_gif_is_decoded(encoded):
     frames = [Image.new("RGB", (32, 16), colour) for colour in ("red", "green", "blue")]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert Image.open(io.BytesIO(data)).n_frames == 3
@@ -133,7 +126,7 @@ def test_orientation_is_applied(small, encoded, form, orientation):
     exif[0x0112] = orientation
     data = encoded(small, form, exif=exif)
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-    header = Picture(data)
+    header = EncodedImage(data)
     assert (header.width, header.height) == upright.size == ((107, 160) if orientation >= 5 else (160, 107))
     assert np.array_equal(decode(data), upright.convert("RGB"))
     assert np.array_equal(header.image(), upright.convert("RGB"))
@@ -143,10 +136,10 @@ def test_orientation_is_applied(small, encoded, form, orientation):
 @pytest.mark.parametrize(
     ("at_least", "side"), [(None, 640), ((300, 200), 320), ((160, 100), 160), ((1, 1), 80), ((9999, 1), 640)]
 )
-def test_jpegs_are_decoded_smaller(picture, encoded, orientation, at_least, side):
+def test_jpegs_are_decoded_smaller(open_image, encoded, orientation, at_least, side):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encoded(picture("rocket"), "JPEG", exif=exif)  # 640 x 427
+    data = encoded(open_image("rocket"), "JPEG", exif=exif)  # 640 x 427
     if at_least and orientation == 6:
         at_least = at_least[::-1]
     pixels = decode(data, at_least=at_least)
@@ -156,7 +149,7 @@ def test_jpegs_are_decoded_smaller(picture, encoded, orientation, at_least, side
 
 
 def attempt(data: bytes, **options) -> np.ndarray | Reason:
-    """The pixels, or why there are none."""
+    """The pixels, or the reason of the refusal."""
     try:
         return decode(data, **options)
     except RequestError as error:
@@ -164,13 +157,13 @@ def attempt(data: bytes, **options) -> np.ndarray | Reason:
 
 
 def prefixes(data: bytes):
-    """A file's beginnings: all short ones, then some hundred."""
+    """A file cut off at every one of its first bytes, then at some hundred offsets."""
     return sorted({*range(1, 64), *np.linspace(64, len(data) - 1, 150).astype(int).tolist()})
 
 
 @pytest.mark.parametrize(("form", "options"), FORMATS.values(), ids=FORMATS)
-def test_cut_off_files_are_refused_or_whole(small, encoded, form, options):
-    """No half picture passes for a whole one. (Some formats end in bytes that hold no pixels.)"""
+def test_cut_off_files_are_refused_or_decoded_completely(small, encoded, form, options):
+    """An incomplete image is never returned as a complete one. (Some formats end in bytes without pixels.)"""
     data = encoded(small, form, **options)
     whole, refused = decode(data), 0
     for length in prefixes(data):
@@ -183,15 +176,15 @@ def test_cut_off_files_are_refused_or_whole(small, encoded, form, options):
     assert refused > 0.75 * len(prefixes(data))
 
 
-def test_a_jpeg_cut_off_and_closed_again_is_refused(picture, encoded):
-    """Pillow alone would show the rest grey."""
-    data = encoded(picture("coffee"), "JPEG")
+def test_a_cut_off_jpeg_with_an_end_marker_is_refused(open_image, encoded):
+    """Pillow would return the missing part in grey."""
+    data = encoded(open_image("coffee"), "JPEG")
     with pytest.raises(RequestError, match="cut off or corrupt"):
         decode(data[: len(data) // 2] + b"\xff\xd9")
 
 
-def test_a_jpeg_with_bytes_too_many_is_read(small, encoded):
-    """As cameras write them: libjpeg warns, viewers show the picture."""
+def test_a_jpeg_with_extraneous_bytes_is_decoded(small, encoded):
+    """As cameras write them: libjpeg warns, viewers show the image."""
     data = encoded(small, "JPEG")
     odd = data[:-2] + b"\0" * 16 + data[-2:]
     assert np.array_equal(decode(odd), decode(data))
@@ -209,7 +202,7 @@ KINDS = [("RGB", name) for name in FORMATS] + [
 @pytest.mark.parametrize(("mode", "name"), KINDS)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_flipped_bits_crash_nothing(small, encoded, mode, name, data):
+def test_flipped_bits_do_not_crash_the_process(small, encoded, mode, name, data):
     form, options = FORMATS[name]
     if mode == "P" and form != "TIFF":
         options = options | {"transparency": 3}
@@ -227,7 +220,7 @@ def test_flipped_bits_crash_nothing(small, encoded, mode, name, data):
 
 
 def png_header(width: int, height: int) -> bytes:
-    """The beginning of a PNG, and an empty IDAT."""
+    """A PNG header with an empty IDAT chunk."""
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
         (b"IDAT", zlib.compress(b"")),
@@ -239,7 +232,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def bombs(encoded) -> dict[str, bytes]:
-    """Small files that claim to be huge."""
+    """Small files whose headers state huge sizes."""
     tiny = Image.new("RGB", (16, 16))
     jpeg = encoded(tiny, "JPEG")
     frame = jpeg.index(b"\xff\xc0") + 5
@@ -254,15 +247,15 @@ def bombs(encoded) -> dict[str, bytes]:
     }
 
 
-def test_bombs_are_refused_by_their_header(encoded, tmp_path):
-    """In a process that is allowed 64 MB more than it has: decoding any of them would fail otherwise."""
+def test_huge_sizes_are_refused_before_decoding(encoded, tmp_path):
+    """In a process that may use 64 MB more memory, in which none of them could be decoded."""
     for name, data in bombs(encoded).items():
         (tmp_path / name).write_bytes(data)
     script = f"""
 import resource, time
 from pathlib import Path
 from service.errors import RequestError
-from service.vision.decode import Picture
+from service.vision.decode import EncodedImage
 pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else None
 if pages:
     limit = pages * resource.getpagesize() + (64 << 20)
@@ -270,7 +263,7 @@ if pages:
 for file in sorted(Path({str(tmp_path)!r}).iterdir()):
     start = time.perf_counter()
     try:
-        Picture(file.read_bytes())
+        EncodedImage(file.read_bytes())
     except RequestError as error:
         print(file.name, error.reason, time.perf_counter() - start < 0.5)
 """
@@ -278,7 +271,7 @@ for file in sorted(Path({str(tmp_path)!r}).iterdir()):
     assert answer.stdout.splitlines() == [f"{name} too_large True" for name in sorted(bombs(encoded))]
 
 
-def test_the_limit_is_on_pixels(small, encoded):
+def test_images_of_too_many_pixels_are_refused(small, encoded):
     data = encoded(small, "PNG")
     assert decode(data, max_pixels=160 * 107).shape == (107, 160, 3)
     with pytest.raises(RequestError, match="160 x 107") as caught:
@@ -293,7 +286,7 @@ def scans(colour: int) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["progressive", "garbage before the frame", "one colour after another"])
-def test_a_jpeg_of_thousands_of_passes_is_refused(encoded, kind):
+def test_a_jpeg_with_thousands_of_scans_is_refused(encoded, kind):
     large = Image.new("RGB", (4000, 4000), "teal")
     data = encoded(large, "JPEG", progressive=kind != "one colour after another", subsampling=0)
     if kind == "one colour after another":
@@ -321,8 +314,8 @@ def test_a_tiff_of_huge_tiles_is_refused():
     assert caught.value.reason is Reason.TOO_LARGE
 
 
-def test_threads_do_not_disturb_one_another(picture, encoded):
-    files = [encoded(picture(name), form) for name in ("flower", "china") for form in ("JPEG", "PNG", "WEBP")]
+def test_threads_do_not_disturb_one_another(open_image, encoded):
+    files = [encoded(open_image(name), form) for name in ("flower", "china") for form in ("JPEG", "PNG", "WEBP")]
     expected = [decode(data) for data in files]
     with ThreadPoolExecutor(8) as pool:
         for pixels, data in zip(pool.map(decode, files * 8), expected * 8, strict=True):

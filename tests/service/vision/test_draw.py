@@ -1,4 +1,4 @@
-"""Answers drawn into pictures: what is drawn, where, and that all of it stays inside."""
+"""Drawing of predictions: what is drawn, where, and that it stays within the image."""
 
 import cv2
 import numpy as np
@@ -36,8 +36,8 @@ def heat(size: tuple[int, int]) -> Png:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("kind", ["classify", "localised", "detect", "segment", "instances", "nothing"])
-def test_any_size(encoded, size, kind):
-    """Small pictures are enlarged by a whole factor; nothing fails where there is no room."""
+def test_every_size_of_image_can_be_drawn_on(encoded, size, kind):
+    """Small images are enlarged by a whole factor. Text that does not fit is no error."""
     predictions = {
         "classify": CLASSES,
         "localised": [Classification(285, "Egyptian cat", 0.71, (0.0, 0.0, *map(float, size)), heat(size)), *CLASSES],
@@ -59,8 +59,8 @@ def test_any_size(encoded, size, kind):
 
 @pytest.mark.parametrize("label", ["", "two\nlines", "杯子", "طبق", "จาน", "🍽️", "x" * 100_000, "\x00\ud83c"])
 @pytest.mark.parametrize("kind", ["classify", "detect", "segment", "instances"])
-def test_any_name(encoded, label, kind):
-    """A name in letters that no font has is drawn as its stand-in is."""
+def test_every_name_can_be_drawn(encoded, label, kind):
+    """A name whose letters no font has is drawn like the text that replaces it."""
     size = (640, 480)
     mask = segment(size, 3, "rle").mask
 
@@ -80,7 +80,7 @@ def test_any_name(encoded, label, kind):
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_a_box_lies_on_the_upright_picture(encoded, orientation):
+def test_a_box_lies_on_the_upright_image(encoded, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     size = (600, 800) if orientation == 6 else (800, 600)
@@ -97,8 +97,8 @@ def test_a_box_lies_on_the_upright_picture(encoded, orientation):
 
 
 @pytest.mark.parametrize("box", [(0.0, 0.0, 50.0, 40.0), (780.0, 0.0, 800.0, 20.0), (790.0, 590.0, 800.0, 600.0)])
-def test_labels_stay_inside(encoded, box):
-    """A label's plate is as wide at every edge as it is in the middle."""
+def test_labels_stay_within_the_image(encoded, box):
+    """The rectangle behind a label is as wide at every edge of the image as it is in the middle."""
     data = encoded(Image.new("RGB", (800, 600), "black"), "PNG")
 
     def plate(at) -> int:
@@ -157,12 +157,12 @@ def test_bars_are_as_long_as_the_probabilities(encoded):
 
 
 @pytest.mark.parametrize("apart", [1, 2, 3, 5, 8, 13, 21])
-def test_colours_differ(apart):
+def test_colours_of_different_classes_differ(apart):
     colours = np.array([colour_of(i) for i in range(81)])
     assert np.abs(colours[apart:] - colours[:-apart]).sum(axis=1).min() >= 45
 
 
-def test_where_the_best_class_is(encoded):
+def test_box_and_heat_map_of_the_best_class_are_drawn(encoded):
     size = (800, 600)
     best = Classification(2, "car", 0.5, (100.0, 200.0, 400.0, 500.0), heat(size))
     image = np.asarray(draw(encoded(Image.new("RGB", size, "grey"), "PNG"), result(size, [best])))

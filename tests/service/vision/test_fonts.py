@@ -14,7 +14,7 @@ NAMES = ["cup", "caf\u00e9", "杯子", "Тарелка", "طبق", "จาน", 
 
 @pytest.fixture
 def system(monkeypatch):
-    """Fonts that the system has; what was found out before is forgotten, and again afterwards."""
+    """Set the folders with the system's fonts; caches are cleared before and after the test."""
 
     def forget():
         for cached in (drawable, fonts._paths, fonts._has, fonts._plain):
@@ -30,14 +30,14 @@ def system(monkeypatch):
 
 
 def lacks(name, letter):
-    """Whether the font of a name draws for a letter what it draws for one that it lacks."""
+    """Whether the font of a name draws a letter like one that it lacks."""
     plain = font("", 16) if not name.path else ImageFont.truetype(name.path, 16, layout_engine=ImageFont.Layout.BASIC)
     return bytes(plain.getmask(letter)) == bytes(plain.getmask("\U0010ffff"))
 
 
 @pytest.mark.parametrize("label", NAMES)
 @pytest.mark.parametrize("folders", [(), fonts._FOLDERS])
-def test_no_letter_is_a_rectangle(system, label, folders):
+def test_no_letter_is_drawn_as_an_empty_rectangle(system, label, folders):
     system(*folders)
     name = drawable(label, 7)
     assert name.text
@@ -61,7 +61,7 @@ def test_no_letter_is_a_rectangle(system, label, folders):
         ("word " * 50, "word word word word word word word word word wor…"),
     ],
 )
-def test_with_the_built_in_font_alone(system, label, text):
+def test_names_with_only_the_built_in_font(system, label, text):
     system()
     assert drawable(label, 7) == (text, "")
 
@@ -77,7 +77,7 @@ def test_with_the_built_in_font_alone(system, label, text):
         ("Тарелка 杯", True, "class 7"),  # no one font has both
     ],
 )
-def test_with_a_font_of_the_system(system, monkeypatch, label, shaped, text):
+def test_names_with_a_font_of_the_system(system, monkeypatch, label, shaped, text):
     system(str(Path(DEJAVU).parent))
     has_raqm = fonts.features.check("raqm")
     if shaped and not has_raqm:
@@ -88,7 +88,7 @@ def test_with_a_font_of_the_system(system, monkeypatch, label, shaped, text):
     assert bool(name.path) == (text == label)
 
 
-def test_what_is_no_font_is_passed_over(system, tmp_path):
+def test_files_that_are_not_fonts_are_skipped(system, tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "broken.ttf").write_bytes(b"no font")
     system(str(tmp_path), str(tmp_path / "nowhere"))

@@ -1,4 +1,4 @@
-"""Which format a file is in, and what is said of those that are not read."""
+"""Recognition of formats, and the errors for files that cannot be decoded."""
 
 import contextlib
 import importlib.util
@@ -8,24 +8,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import Reason, RequestError
-from service.vision.formats import READABLE, Format, sniff
+from service.vision.formats import READABLE, Format, check_size, sniff
 
 
 def brand(main: bytes, *compatible: bytes) -> bytes:
-    """What a file in the ISO base media format begins with."""
+    """The start of a file in the ISO base media format."""
     body = b"ftyp" + main + bytes(4) + b"".join(compatible)
     return (len(body) + 4).to_bytes(4, "big") + body + bytes(200)
 
 
 @pytest.mark.parametrize("form", [form for form in READABLE if form is not Format.HEIF])
-def test_formats_are_told_by_content(picture, encoded, form):
-    assert sniff(encoded(picture("flower").resize((60, 40)), form)) is form
+def test_formats_are_recognised_by_content(open_image, encoded, form):
+    assert sniff(encoded(open_image("flower").resize((60, 40)), form)) is form
 
 
 @pytest.mark.parametrize("data", [b"a cat", b"BMW sells cars and more", b"\xff\xd8", b"R", b"<a/>", bytes(300)])
-def test_what_is_no_picture_is_refused(data):
+def test_files_that_are_not_images_are_refused(data):
     with pytest.raises(
-        RequestError, match=r"no picture of a known format: they begin with .* JPEG, PNG, WEBP"
+        RequestError, match=r"not an image of a known format: they begin with .* JPEG, PNG, WEBP"
     ) as caught:
         sniff(data)
     assert caught.value.reason is Reason.NOT_AN_IMAGE
@@ -57,7 +57,7 @@ NAMED = {
 
 
 @pytest.mark.parametrize("what", NAMED)
-def test_what_it_is_gets_named(monkeypatch, what):
+def test_the_error_names_the_kind_of_file(monkeypatch, what):
     monkeypatch.setattr("service.vision.formats.READABLE", tuple(form for form in READABLE if form is not Format.HEIF))
     with pytest.raises(RequestError, match=what) as caught:
         sniff(NAMED[what])
@@ -65,23 +65,43 @@ def test_what_it_is_gets_named(monkeypatch, what):
     assert "Send one of JPEG, PNG, WEBP, BMP, GIF, TIFF" in caught.value.detail
 
 
-def test_avif_is_named_where_it_is_not_read(monkeypatch):
+def test_the_error_names_avif_if_it_cannot_be_decoded(monkeypatch):
     monkeypatch.setattr("service.vision.formats.READABLE", (Format.JPEG,))
     with pytest.raises(RequestError, match=r"The image is AVIF, which is not decoded here\. Send one of JPEG\."):
         sniff(brand(b"avif"))
 
 
-def test_heic_is_read_where_its_library_is_installed():
+def test_heic_is_readable_if_its_library_is_installed():
     assert (Format.HEIF in READABLE) == (importlib.util.find_spec("pillow_heif") is not None)
 
 
-def test_no_bytes_are_undecodable():
+def test_an_empty_file_is_undecodable():
     with pytest.raises(RequestError, match="no bytes") as caught:
         sniff(b"")
     assert caught.value.reason is Reason.UNDECODABLE
 
 
 @given(st.binary(max_size=64))
-def test_any_bytes_are_told_or_refused(data):
+def test_any_bytes_are_recognised_or_refused(data):
     with contextlib.suppress(RequestError):
         assert sniff(data) in Format
+
+
+@pytest.mark.parametrize(("width", "height"), [(100, 10), (1, 1000), (1000, 1)])
+def test_the_limit_itself_is_allowed(width, height):
+    check_size(width, height, 1000)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "message"),
+    [
+        (1001, 1, "1001 x 1 = 0.0 million pixels"),
+        (50_000, 50_000, "2500.0 million pixels"),
+        ((1 << 20) + 1, 1, "sides of at most 1048576"),
+        (1, (1 << 20) + 1, "sides of at most 1048576"),
+    ],
+)
+def test_too_many_pixels_or_too_long_a_side_is_refused(width, height, message):
+    with pytest.raises(RequestError, match=message) as caught:
+        check_size(width, height, 1000 if "million" in message else 1 << 30)
+    assert caught.value.reason is Reason.TOO_LARGE

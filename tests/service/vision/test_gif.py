@@ -23,7 +23,7 @@ TEXT = b"!\x01\x0c" + bytes(12) + b"\4text\0"
     ids=["comment", "loop", "text", "comments", "1 MB of comment", "garbage"],
 )
 @pytest.mark.parametrize("control", [b"", CONTROL], ids=["", "transparent"])
-def test_metadata_decides_nothing(blocks, control):
+def test_metadata_does_not_affect_the_image(blocks, control):
     plain = gif_with(control)
     assert gif.without_metadata(plain) is plain
     for data in (gif_with(blocks + control), gif_with(control + blocks)):
@@ -53,7 +53,7 @@ def test_pillow_sees_the_same_transparency():
     ],
     ids=["sub-blocks", "comments", "zeros", "end", "palette only", "signature", "less"],
 )
-def test_what_has_no_frame_is_refused(data, what):
+def test_a_gif_without_a_frame_is_refused(data, what):
     with pytest.raises(RequestError, match=what) as caught:
         decode(data)
     assert caught.value.reason is Reason.UNDECODABLE

@@ -1,4 +1,4 @@
-"""Masks of single objects: against a plain computation of every pixel, and against outlines that are known."""
+"""Masks of single objects, compared with a simple computation of every pixel and with known outlines."""
 
 import cv2
 import numpy as np
@@ -33,13 +33,13 @@ def blurred(seed: int) -> np.ndarray:
 
 
 def box_of(share, width: int, height: int) -> tuple[float, ...]:
-    """A box of a picture, clipped to it."""
+    """A box of an image, clipped to it."""
     x, y = (sorted(np.clip(np.array(pair) * side, 0, side)) for pair, side in ((share[:2], width), (share[2:], height)))
     return (x[0], y[0], x[1], y[1])
 
 
 def sums_at(sums: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Interpolate linearly at columns `x` and rows `y`, counted from the centre of the first cell; edges go on."""
+    """Interpolate linearly at columns `x` and rows `y`, from the centre of the first cell; edges are repeated."""
     rows = np.stack([np.interp(x, np.arange(sums.shape[1]), row) for row in sums])
     return np.stack([np.interp(y, np.arange(sums.shape[0]), column) for column in rows.T], axis=1)
 
@@ -47,7 +47,7 @@ def sums_at(sums: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 @settings(max_examples=120, deadline=None)
 @given(width=sides, height=sides, share=shares, seed=st.integers(0, 9))
-def test_every_pixel_is_as_computed(recipe, width, height, share, seed):
+def test_every_pixel_is_as_computed_without_shortcuts(recipe, width, height, share, seed):
     where = on_prototypes(placement(recipe, width, height), INPUT, (8, 40, 56))
     box = box_of(share, width, height)
     coefficients = np.random.default_rng(seed).normal(size=8).astype(np.float32)
@@ -73,8 +73,8 @@ def test_every_pixel_is_as_computed(recipe, width, height, share, seed):
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 @pytest.mark.parametrize("size", [(640, 480), (97, 61), (3000, 2000), (200, 1100), (13, 17)])
 @pytest.mark.parametrize("edge", [20.0, 27.3, 36.5])
-def test_a_straight_edge_is_where_it_is(recipe, size, edge):
-    """Sums that rise evenly cross zero at `edge` cells from the left; the pixels right of it are the object."""
+def test_a_straight_edge_is_at_its_exact_position(recipe, size, edge):
+    """The sums rise linearly and are zero at `edge` cells from the left; the pixels right of it are the object."""
     whole = placement(recipe, *size)
     where = on_prototypes(whole, INPUT, PLANES.shape)
     mask, frame = instance_mask(np.float32([4, 0, -4 * edge]), PLANES, (0.0, 0.0, *map(float, size)), where)
@@ -95,20 +95,20 @@ def test_a_straight_edge_is_where_it_is(recipe, size, edge):
         ((447.8, 319.9, 448.0, 320.0), (447, 319, 448, 320)),  # a sliver has one pixel
     ],
 )
-def test_a_full_mask_is_its_box(box, rectangle):
+def test_a_mask_that_fills_its_box_is_the_box_in_whole_pixels(box, rectangle):
     where = on_prototypes(placement(RECIPES["stretch"], 448, 320), INPUT, PLANES.shape)
     mask, frame = instance_mask(np.float32([0, 0, 5]), PLANES, box, where)
     assert (mask == 255).all()
     assert (frame.left, frame.top, frame.left + mask.shape[1], frame.top + mask.shape[0]) == rectangle
 
 
-def test_what_a_crop_cut_off_has_no_mask():
+def test_the_mask_is_empty_where_the_image_was_cropped():
     where = on_prototypes(placement(RECIPES["crop"], 400, 400), INPUT, PLANES.shape)
     mask, _ = instance_mask(np.float32([0, 0, 5]), PLANES, (50.0, 0.0, 300.0, 40.0), where)
     assert not mask.any()
 
 
-def test_half_is_not_over_half():
+def test_a_probability_of_exactly_one_half_is_outside():
     where = on_prototypes(placement(RECIPES["stretch"], 448, 320), INPUT, PLANES.shape)
     for weight, inside in ((0.0, False), (1e-4, True), (-1e-4, False)):
         mask, _ = instance_mask(np.float32([0, 0, weight]), PLANES, (10.0, 20.0, 30.0, 60.0), where)
@@ -123,8 +123,8 @@ framed = st.tuples(
 
 @settings(max_examples=400, deadline=None)
 @given(framed)
-def test_a_part_is_written_down_as_the_whole(case):
-    """Every form of a cut-out part is that of the whole picture's mask, and says the same again."""
+def test_a_part_of_a_mask_is_encoded_like_the_whole_mask(case):
+    """Each form of a part is equal to that of the whole mask, and is decoded to the same mask."""
     part, (left, top, right, bottom) = case
     whole = np.pad(part, ((top, bottom), (left, right)))
     frame = masks.Frame(left, top, whole.shape[1], whole.shape[0])

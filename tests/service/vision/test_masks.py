@@ -1,4 +1,4 @@
-"""Masks at the picture's size, their shares, and the forms they are written down in."""
+"""Masks: resizing to the original image, areas, and the forms in which they are encoded."""
 
 import base64
 import io
@@ -46,7 +46,7 @@ binary = arrays.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40
 
 @settings(max_examples=300, deadline=None)
 @given(binary)
-def test_run_lengths_are_pycocotools_own(mask):
+def test_run_lengths_equal_those_of_pycocotools(mask):
     found = masks.encode_rle(mask)
     assert found.size == mask.shape
     assert found.counts == coco.encode(np.asfortranarray(mask // 255))["counts"].decode()
@@ -55,7 +55,7 @@ def test_run_lengths_are_pycocotools_own(mask):
 
 @settings(deadline=None)
 @given(binary)
-def test_png_comes_back(mask):
+def test_a_png_is_decoded_to_the_same_mask(mask):
     found = masks.encode_png(mask)
     image = Image.open(io.BytesIO(base64.b64decode(found.png)))
     assert (image.format, image.mode) == ("PNG", "L")
@@ -63,7 +63,7 @@ def test_png_comes_back(mask):
     assert np.array_equal(masks.decode(found, *mask.shape[::-1]), mask)
 
 
-def test_masks_without_a_pixel_have_no_polygons():
+def test_an_empty_mask_has_no_polygons():
     assert masks.encode_polygons(np.zeros((20, 30), np.uint8)).polygons == []
     assert not masks.decode(Polygons([]), 30, 20).any()
 
@@ -71,12 +71,12 @@ def test_masks_without_a_pixel_have_no_polygons():
 @EVERY_RECIPE
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("form", ["rle", "png", "polygon"])
-def test_every_form_says_the_same(recipe, size, form):
+def test_every_form_encodes_the_same_mask(recipe, size, form):
     where = placement(recipe, *size)
     mask = masks.class_mask(blobs(recipe.height, recipe.width), 8)
     found = masks.encode(mask, where, form)
     assert isinstance(found, {"rle": RunLength, "png": Png, "polygon": Polygons}[form])
-    whole = masks.to_picture(mask, where) >= 128
+    whole = masks.to_image_size(mask, where) >= 128
     back = masks.decode(found, *size)
     assert whole.shape == back.shape == size[::-1]
     if form == "polygon":
@@ -89,7 +89,7 @@ def test_every_form_says_the_same(recipe, size, form):
 
 @EVERY_RECIPE
 @pytest.mark.parametrize("size", [(640, 480), (90, 300), (1000, 333)])
-def test_shares_are_those_of_the_masks(recipe, size):
+def test_areas_equal_those_of_the_masks(recipe, size):
     where = placement(recipe, *size)
     classes = blobs(recipe.height, recipe.width)
     shares = masks.class_areas(classes, where)
@@ -97,10 +97,10 @@ def test_shares_are_those_of_the_masks(recipe, size):
     for class_id, share in shares:
         mask = masks.class_mask(classes, class_id)
         assert share == pytest.approx(masks.area(mask, where))
-        assert share == pytest.approx((masks.to_picture(mask, where) >= 128).mean(), abs=0.01)
+        assert share == pytest.approx((masks.to_image_size(mask, where) >= 128).mean(), abs=0.01)
 
 
-def test_the_background_and_the_border_of_a_letterbox_are_no_class():
+def test_the_background_and_the_padding_of_a_letterbox_are_not_counted():
     where = placement(RECIPES["letterbox"], 320, 160)  # 40 rows of border above and below
     classes = np.full((160, 160), 3, np.uint8)
     classes[40:80] = 0
@@ -109,9 +109,9 @@ def test_the_background_and_the_border_of_a_letterbox_are_no_class():
     assert masks.class_areas(classes[:, :] * 0, where) == []
 
 
-def test_a_crop_covers_only_what_it_shows():
+def test_a_mask_is_empty_where_the_image_was_cropped():
     where = placement(RECIPES["crop"], 320, 320)  # 160 x 160, of which 160 x 120 are cut out
-    whole = masks.to_picture(np.full((120, 160), 255, np.uint8), where)
+    whole = masks.to_image_size(np.full((120, 160), 255, np.uint8), where)
     assert masks.area(np.full((120, 160), 255, np.uint8), where) == 0.75
     assert (whole[40:280] == 255).all()
     assert (whole[:40] == 0).all()
@@ -120,30 +120,30 @@ def test_a_crop_covers_only_what_it_shows():
 
 @EVERY_RECIPE
 @pytest.mark.parametrize("size", [(640, 480), (480, 640), (2000, 900)])
-def test_an_object_comes_back_where_it_was(recipe, size):
-    """A rectangle of the input, mapped back, covers the same pixels of the picture as its corners do."""
+def test_an_object_is_mapped_back_to_its_position(recipe, size):
+    """A rectangle of the input, mapped back, covers the same pixels of the image as its corners do."""
     where = placement(recipe, *size)
     mask = np.zeros((recipe.height, recipe.width), np.uint8)
     mask[50:90, 60:110] = 255
-    rows, columns = np.nonzero(masks.to_picture(mask, where) >= 128)
+    rows, columns = np.nonzero(masks.to_image_size(mask, where) >= 128)
     left, right = ((x - where.offset_x) / where.scale_x for x in (60, 110))
     top, bottom = ((y - where.offset_y) / where.scale_y for y in (50, 90))
     found = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     assert found == pytest.approx((left, top, right, bottom), abs=1.0)
 
 
-def test_classes_that_exclude_one_another_still_do():
+def test_masks_of_different_classes_do_not_overlap_after_resizing():
     where = placement(RECIPES["stretch"], 1237, 911)
     classes = np.random.default_rng(0).integers(0, 4, (120, 160)).astype(np.uint8)
-    covered = sum((masks.to_picture(masks.class_mask(classes, i), where) >= 128).astype(int) for i in range(4))
+    covered = sum((masks.to_image_size(masks.class_mask(classes, i), where) >= 128).astype(int) for i in range(4))
     assert covered.max() == 1
 
 
-def test_opacity_is_kept_where_it_is_asked_for():
+def test_a_soft_mask_keeps_its_opacity():
     where = placement(RECIPES["stretch"], 320, 240)
     alpha = np.tile(np.linspace(0, 255, 160).astype(np.uint8), (120, 1))
     soft, hard = (masks.decode(masks.encode(alpha, where, "png", soft=way), 320, 240) for way in (True, False))
-    assert np.array_equal(soft, masks.to_picture(alpha, where))
+    assert np.array_equal(soft, masks.to_image_size(alpha, where))
     assert set(np.unique(hard)) == {0, 255}
     assert np.array_equal(hard > 0, soft >= 128)
     assert np.array_equal(decoded(masks.encode(alpha, where, "rle")) > 0, soft >= 128)

@@ -1,4 +1,4 @@
-"""Outlines along the edges of pixels: what pycocotools, the shoelace formula and our client read is the mask."""
+"""Outlines along the edges of pixels: pycocotools, the shoelace formula and our client read the same mask from them."""
 
 import cv2
 import numpy as np
@@ -21,13 +21,13 @@ scales = st.sampled_from([1, 2, 3, 5])
 
 
 def read_back(polygons, height: int, width: int) -> np.ndarray:
-    """As pycocotools' users do."""
+    """Decode polygons with pycocotools."""
     if not polygons:
         return np.zeros((height, width), np.uint8)
     return coco.decode(coco.merge(coco.frPyObjects(polygons, height, width)))
 
 
-def picture(*rows: str) -> np.ndarray:
+def mask_of(*rows: str) -> np.ndarray:
     return np.array([[255 * (pixel == "#") for pixel in row] for row in rows], np.uint8)
 
 
@@ -38,8 +38,8 @@ def area(polygon: np.ndarray) -> float:
 
 @settings(max_examples=300, deadline=None)
 @given(binary, scales)
-def test_polygons_cover_what_the_mask_covers(noise, scale):
-    """But for pixels at its edges, of which few are on the wrong side; noise, and noise scaled up to round shapes."""
+def test_polygons_cover_the_same_pixels_as_the_mask(noise, scale):
+    """Except for a few pixels at the edges. Masks are noise, and noise that is enlarged to round shapes."""
     mask = masks.binary(cv2.resize(noise, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR))
     height, width = mask.shape
     found = masks.encode_polygons(mask).polygons
@@ -62,7 +62,7 @@ def test_polygons_cover_what_the_mask_covers(noise, scale):
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(*[st.integers(0, 24)] * 4), min_size=1, max_size=6), st.integers(2, 5))
-def test_what_has_straight_edges_comes_back_exactly(rectangles, scale):
+def test_straight_edges_are_exact(rectangles, scale):
     """Unions of rectangles and holes, whose edges are longer than a pixel."""
     mask = np.zeros((25, 25), np.uint8)
     for number, (x0, y0, x1, y1) in enumerate(rectangles):
@@ -77,14 +77,14 @@ def test_what_has_straight_edges_comes_back_exactly(rectangles, scale):
 @pytest.mark.parametrize(
     ("mask", "points", "covers"),
     [
-        (picture("#"), 4, 1),
-        (picture("##", "##"), 4, 4),
-        (picture("#####"), 4, 5),
-        (picture("#", "#", "#"), 4, 3),
-        (picture("....", ".##.", ".##.", "...."), 4, 4),
-        (picture("###", "#.#", "###"), 10, 8),  # round the hole, with a line there and back
-        (picture("#####", "#.#.#", "#####"), 16, 13),
-        (picture("######", "#....#", "#.##.#", "#....#", "######"), 10, 20),
+        (mask_of("#"), 4, 1),
+        (mask_of("##", "##"), 4, 4),
+        (mask_of("#####"), 4, 5),
+        (mask_of("#", "#", "#"), 4, 3),
+        (mask_of("....", ".##.", ".##.", "...."), 4, 4),
+        (mask_of("###", "#.#", "###"), 10, 8),  # round the hole, with a line there and back
+        (mask_of("#####", "#.#.#", "#####"), 16, 13),
+        (mask_of("######", "#....#", "#.##.#", "#....#", "######"), 10, 20),
     ],
 )
 def test_small_objects_are_exact(mask, points, covers):
@@ -98,16 +98,16 @@ def test_small_objects_are_exact(mask, points, covers):
 @pytest.mark.parametrize(
     "mask",
     [
-        picture("#..", ".#.", "..#"),
-        picture("#....", ".#...", "..#..", "...#.", "....#"),
-        picture(".#.", "###", ".#."),
-        picture("#.#", ".#.", "#.#"),
-        picture("##...", "..##.", "....#"),
-        picture("#..", "##.", "###"),
+        mask_of("#..", ".#.", "..#"),
+        mask_of("#....", ".#...", "..#..", "...#.", "....#"),
+        mask_of(".#.", "###", ".#."),
+        mask_of("#.#", ".#.", "#.#"),
+        mask_of("##...", "..##.", "....#"),
+        mask_of("#..", "##.", "###"),
         np.eye(50, dtype=np.uint8) * 255,
     ],
 )
-def test_thin_and_slanting_objects_keep_their_pixels(mask):
+def test_thin_and_oblique_objects_keep_their_pixels(mask):
     polygons = [line.ravel().tolist() for line in outlines(mask)]
     assert all(len(line) >= 6 for line in polygons)
     for drawn in (read_back(polygons, *mask.shape) > 0, _filled(polygons, *mask.shape[::-1])):
@@ -115,7 +115,7 @@ def test_thin_and_slanting_objects_keep_their_pixels(mask):
         assert drawn[mask == 0].sum() <= 1
 
 
-def test_a_line_of_single_pixels_is_as_wide_as_they_are():
+def test_a_line_of_single_pixels_is_one_pixel_wide():
     """A line of 50 pixels, through the path of a request."""
     mask = np.zeros((160, 160), np.uint8)
     mask[80, 40:90] = 255
@@ -134,20 +134,20 @@ def test_a_smooth_outline_has_few_points_and_no_bias():
     assert (read_back([line.ravel().tolist()], 1200, 1600) != (mask > 0)).sum() < 600  # of 2,700 along the edge
 
 
-def test_specks_are_left_out_but_never_everything():
+def test_small_parts_are_left_out_but_never_everything():
     mask = np.zeros((60, 60), np.uint8)
     mask[5:35, 5:35] = mask[50:53, 50:53] = 255
     mask[10:12, 10:12] = 0  # a small hole
     mask[20:25, 20:25] = 0  # and one that is not
     assert [area(line) for line in outlines(mask)] == [900 - 4 - 25, 9]
-    assert [area(line) for line in outlines(mask, speck=10.0)] == [900 - 25]
+    assert [area(line) for line in outlines(mask, min_area=10.0)] == [900 - 25]
     mask[5:35, 5:35] = 0
-    assert [area(line) for line in outlines(mask, speck=10.0)] == [9]
+    assert [area(line) for line in outlines(mask, min_area=10.0)] == [9]
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
-def test_noise_is_cut_down_to_its_largest_parts(share):
-    """A mask of noise has hundreds of thousands of outlines: those that are left are few, and read rightly."""
+def test_of_noise_only_the_largest_parts_are_traced(share):
+    """A mask of noise has hundreds of thousands of outlines. The few that are kept are decoded correctly."""
     noise = np.where(np.random.default_rng(0).random((1024, 1024)) < share, np.uint8(255), np.uint8(0))
     noise[100:300, 100:300] = 255
     noise[700:800, 700:800] = 0
@@ -159,7 +159,7 @@ def test_noise_is_cut_down_to_its_largest_parts(share):
     assert not drawn[705:795, 705:795].any()
 
 
-def test_what_reaches_the_edge_of_a_noisy_mask_is_no_hole():
+def test_background_at_the_edge_of_a_noisy_mask_is_not_a_hole():
     mask = np.where(np.random.default_rng(0).random((600, 600)) < 0.9, np.uint8(255), np.uint8(0))
     mask[:, :50] = 0
     drawn = read_back([line.ravel().tolist() for line in outlines(mask)], 600, 600)

@@ -1,4 +1,4 @@
-"""What people send, as a server answers it."""
+"""Image files of all kinds, sent to a running server."""
 
 import struct
 import zlib
@@ -38,7 +38,7 @@ def classify(server):
 
 
 def digit() -> np.ndarray:
-    """A seven as MNIST has them: white on black, uint8 [28, 28]."""
+    """A digit 7 like those of MNIST: white on black, uint8 [28, 28]."""
     image = Image.new("L", (280, 280))
     ImageDraw.Draw(image).line([(85, 75), (195, 75), (130, 215)], "white", 26, "curve")
     return np.asarray(image.resize((28, 28), Image.Resampling.LANCZOS))
@@ -71,7 +71,7 @@ SEVENS = {
 
 
 @pytest.mark.parametrize("name", SEVENS)
-def test_a_seven_is_a_seven(classify, name):
+def test_a_digit_is_recognised_in_every_format(classify, name):
     response = classify(SEVENS[name])
     assert response.status_code == 200, response.text
     first = response.json()["predictions"][0]
@@ -96,13 +96,13 @@ def turned(*orientations: int) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "PNG, behind the pixels", "WebP"])
 @pytest.mark.parametrize(("first", "second"), [(6, 1), (1, 6)])
-def test_of_several_exif_blocks_the_first_counts(classify, form, first, second):
+def test_of_several_exif_blocks_the_first_is_used(classify, form, first, second):
     image = classify(turned(first, second)[form]).json()["image"]
     assert (image["width"] > image["height"]) == (first == 1)
 
 
 def damaged() -> bytes:
-    """Garbage in the middle of the pixels, under a right checksum."""
+    """A PNG with wrong bytes in the middle of its pixels, and a right checksum."""
     png = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)), "PNG")
     at = png.index(b"IDAT") + 4
     length = struct.unpack(">I", png[at - 8 : at - 4])[0]
@@ -111,14 +111,14 @@ def damaged() -> bytes:
     return png[: at - 8] + chunk(b"IDAT", bytes(data)) + png[at + length + 4 :]
 
 
-def test_damaged_pixels_are_no_image(classify):
+def test_damaged_pixels_are_undecodable(classify):
     response = classify(damaged())
     assert response.status_code == 400
     assert "The PNG is cut off or corrupt" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("what", [what for what in NAMED if "HEIC" not in what or Format.HEIF not in READABLE])
-def test_what_is_no_image_is_named(classify, what):
+def test_the_error_names_the_kind_of_file(classify, what):
     response = classify(NAMED[what])
     assert response.status_code == 415
     assert "Send" in response.json()["detail"]

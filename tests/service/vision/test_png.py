@@ -29,23 +29,23 @@ METADATA = {
 
 
 @pytest.fixture(scope="module")
-def image(picture):
-    return picture("flower").resize((60, 40))
+def small(open_image):
+    return open_image("flower").resize((60, 40))
 
 
 @pytest.mark.parametrize("place", [33, -12], ids=["in front of the pixels", "behind them"])
 @pytest.mark.parametrize("wrong", [False, True], ids=["intact", "wrong checksum"])
 @pytest.mark.parametrize("name", METADATA)
-def test_metadata_decides_nothing(image, name, wrong, place):
+def test_metadata_does_not_affect_the_image(small, name, wrong, place):
     added = METADATA[name]
     if wrong:
         added = added[:-1] + bytes([added[-1] ^ 1])
-    assert np.array_equal(decode(png_with(added, at=place, image=image)), image)
+    assert np.array_equal(decode(png_with(added, at=place, image=small)), small)
 
 
-def test_a_palette_of_wrong_transparency_is_opaque(image):
-    """As if its chunk were not there."""
-    few = image.quantize(16)
+def test_a_damaged_transparency_chunk_is_ignored(small):
+    """It is decoded as if the chunk were missing."""
+    few = small.quantize(16)
     data = png_with(chunk(b"tRNS", bytes(16), wrong=True), at=encoded(few, "PNG").index(b"IDAT") - 4, image=few)
     assert np.array_equal(decode(data), few.convert("RGB"))
     assert (decode(data.replace(chunk(b"tRNS", bytes(16), wrong=True), chunk(b"tRNS", bytes(16)))) == 255).all()
@@ -55,10 +55,10 @@ def rows(image: Image.Image) -> bytes:
     return b"".join(b"\0" + row.tobytes() for row in np.asarray(image))
 
 
-def test_pixels_in_many_chunks(image):
-    packed = zlib.compress(rows(image))
+def test_pixels_may_be_in_many_chunks(small):
+    packed = zlib.compress(rows(small))
     parts = [b"", *(packed[i : i + 1] for i in range(len(packed))), b""]
-    assert np.array_equal(decode(png_of(60, 40, parts)), image)
+    assert np.array_equal(decode(png_of(60, 40, parts)), small)
 
 
 def damage(data: bytes, kind: bytes, how: str) -> bytes:
@@ -78,8 +78,8 @@ def damage(data: bytes, kind: bytes, how: str) -> bytes:
     [(kind, how) for kind in (b"IHDR", b"IDAT") for how in ("garbage", "short", "checksum")] + [(b"PLTE", "checksum")],
 )
 @pytest.mark.parametrize("metadata", [b"", METADATA["1.5 MB of text"]], ids=["", "with text"])
-def test_what_pixels_depend_on_is_strict(image, kind, how, metadata):
-    data = damage(png_with(metadata, image=image.quantize(64)), kind, how)
+def test_damage_in_a_chunk_that_pixels_depend_on_is_refused(small, kind, how, metadata):
+    data = damage(png_with(metadata, image=small.quantize(64)), kind, how)
     with pytest.raises(RequestError) as caught:
         decode(data)
     assert caught.value.reason in (Reason.UNDECODABLE, Reason.TOO_LARGE)
@@ -98,14 +98,14 @@ def test_what_pixels_depend_on_is_strict(image, kind, how, metadata):
     ],
     ids=["chunks", "empty pixels", "no pixels", "signature", "no header", "no palette", "split pixels"],
 )
-def test_what_is_no_png_is_refused(data, what):
+def test_impossible_headers_are_refused(data, what):
     with pytest.raises(RequestError, match=what) as caught:
         decode(data)
     assert caught.value.reason is Reason.UNDECODABLE
 
 
 @pytest.mark.parametrize("place", [33, -12], ids=["in front of the pixels", "behind them"])
-def test_the_first_exif_counts(place):
+def test_the_first_exif_block_is_used(place):
     turned, upright = (chunk(b"eXIf", exif_of_entries(3, orientation)) for orientation in (6, 1))
     broken = chunk(b"eXIf", exif_of_entries(3, 8), wrong=True)
     assert png.read(png_with(broken, turned, upright, at=place)).orientation == 6
@@ -122,8 +122,8 @@ def in_text(block: bytes, compressed: bool) -> bytes:
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_exif_in_a_text(compressed):
-    """Counts where no chunk has it. Pillow reads it likewise."""
+def test_exif_in_a_text_chunk_is_read(compressed):
+    """It is used if there is no eXIf chunk, as in Pillow."""
     turned, other = (in_text(b"Exif\0\0" + exif_of_entries(9, orientation), compressed) for orientation in (6, 3))
     data = png_with(turned, other)
     assert png.read(data).orientation == 6 == Image.open(io.BytesIO(png_with(turned))).getexif()[0x112]
@@ -132,7 +132,7 @@ def test_exif_in_a_text(compressed):
 
 @pytest.mark.parametrize("text", [b"", b"\n\n\n\nzz", b"\nexif\n 4\nabc", b"\nexif\n 9\n" + b"4" * 1_000_000])
 @pytest.mark.parametrize("kind", [b"tEXt", b"zTXt"])
-def test_a_broken_text_turns_nothing(kind, text):
+def test_a_damaged_text_chunk_is_ignored(kind, text):
     key = b"Raw profile type exif\0"
     for body in (text, b"\0" + zlib.compress(text)):
         assert png.read(png_with(chunk(kind, key + body))).orientation == 1
@@ -141,5 +141,5 @@ def test_a_broken_text_turns_nothing(kind, text):
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
 
 
-def test_xmp_turns_nothing():
+def test_the_orientation_in_xmp_is_ignored():
     assert png.read(png_with(chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP))).orientation == 1

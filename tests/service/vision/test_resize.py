@@ -1,4 +1,4 @@
-"""From a picture's bytes to the graph's input: both ways, all recipes, and the way back into the picture."""
+"""Resizing of images to the graph's input by both methods and all recipes, and mapping boxes back to the image."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from service.errors import Reason, RequestError
-from service.tasks.candidates import to_picture
-from service.vision import resample
-from service.vision.decode import Picture
+from service.tasks.detect import to_image_pixels
+from service.vision import resize
+from service.vision.decode import EncodedImage
 from service.vision.geometry import Span, view
 from service.vision.resize import prepare
 from zoo.card import Recipe
@@ -37,16 +37,16 @@ SAMPLES = ["astronaut", "chelsea", "coffee", "rocket", "china", "flower"]
 
 @pytest.fixture
 def simd():
-    if not resample.AVAILABLE:
+    if resize.simd is None:
         pytest.skip("cykooz-resizer has no wheel here")
 
 
 @EVERY_RECIPE
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
-def test_exact_is_the_recipe_of_the_zoo(picture, encoded, recipe, form):
-    data = encoded(picture("china"), form)
+def test_exact_pixels_equal_the_recipe(open_image, encoded, recipe, form):
+    data = encoded(open_image("china"), form)
     pixels, where = prepare(data, recipe, exact=True)
-    assert np.array_equal(pixels, apply_exact(recipe, Picture(data).image()))
+    assert np.array_equal(pixels, apply_exact(recipe, EncodedImage(data).image()))
     assert where == placement(recipe, 640, 427)
 
 
@@ -54,10 +54,10 @@ def test_exact_is_the_recipe_of_the_zoo(picture, encoded, recipe, form):
 @EVERY_RECIPE
 @pytest.mark.parametrize("size", [(97, 61), (224, 224), (256, 341), (640, 427), (427, 640), (1300, 500), (500, 1300)])
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_fast_is_exact_but_for_rounding(picture, encoded, recipe, size, orientation):
+def test_fast_pixels_differ_from_exact_by_rounding_only(open_image, encoded, recipe, size, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encoded(picture("china").resize(size), "JPEG", exif=exif)
+    data = encoded(open_image("china").resize(size), "JPEG", exif=exif)
     exact, fast = (prepare(data, recipe, exact=way)[0].astype(int) for way in (True, False))
     assert np.abs(exact - fast).max() <= 2
     assert (exact != fast).mean() < 0.01
@@ -68,10 +68,10 @@ def test_fast_is_exact_but_for_rounding(picture, encoded, recipe, size, orientat
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("resize", ["crop", "letterbox", "letterbox_top_left", "stretch"])
-def test_fast_turns_as_exact(picture, encoded, orientation, form, resize):
+def test_fast_applies_orientation_like_exact(open_image, encoded, orientation, form, resize):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encoded(picture("coffee").resize((300, 180)), form, exif=exif)
+    data = encoded(open_image("coffee").resize((300, 180)), form, exif=exif)
     recipe = Recipe(128, 128, resize, 140 if resize == "crop" else None)
     (exact, one), (fast, other) = (prepare(data, recipe, exact=way) for way in (True, False))
     assert one == other
@@ -80,9 +80,9 @@ def test_fast_turns_as_exact(picture, encoded, orientation, form, resize):
 
 @pytest.mark.usefixtures("simd")
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "I;16"])
-def test_fast_converts_as_exact(picture, encoded, mode):
-    """`fast` converts Pillow's pictures band by band."""
-    small = picture("coffee").resize((400, 300))
+def test_fast_converts_colours_like_exact(open_image, encoded, mode):
+    """`fast` converts Pillow's images band by band."""
+    small = open_image("coffee").resize((400, 300))
     if mode == "I;16":
         image = Image.fromarray(np.asarray(small.convert("L")).astype(np.uint16) * 257)
     else:
@@ -97,21 +97,21 @@ def test_fast_converts_as_exact(picture, encoded, mode):
 
 @pytest.mark.usefixtures("simd")
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_bands_leave_no_seams(picture, encoded, orientation, monkeypatch):
+def test_resampling_in_bands_equals_resampling_at_once(open_image, encoded, orientation, monkeypatch):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encoded(picture("rocket"), "JPEG", exif=exif)
+    data = encoded(open_image("rocket"), "JPEG", exif=exif)
     for recipe in RECIPES.values():
         whole = prepare(data, recipe, exact=False)[0]
         with monkeypatch.context() as patch:
-            patch.setattr(resample, "_BAND", 20_000)
+            patch.setattr(resize, "_BAND", 20_000)
             assert np.array_equal(prepare(data, recipe, exact=False)[0], whole)
 
 
 @pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1), (2, 3), (7, 1000), (28, 28)])
 @EVERY_RECIPE
-def test_strange_sizes(encoded, recipe, size, exact):
+def test_images_of_extreme_aspect_ratio_are_resized(encoded, recipe, size, exact):
     noise = np.random.default_rng(size).normal(128, 60, (size[1], size[0], 1)).clip(0, 255)
     data = encoded(Image.fromarray(noise.repeat(3, axis=2).astype(np.uint8)), "PNG")
     start = time.perf_counter()
@@ -124,17 +124,17 @@ def test_strange_sizes(encoded, recipe, size, exact):
     assert np.abs(pixels.astype(int) - prepare(data, recipe, exact=True)[0]).max() <= 8
 
 
-def test_without_simd_fast_is_exact(picture, encoded, monkeypatch):
-    monkeypatch.setattr(resample, "AVAILABLE", False)
-    data = encoded(picture("flower"), "JPEG")
+def test_without_simd_fast_is_exact(open_image, encoded, monkeypatch):
+    monkeypatch.setattr(resize, "simd", None)
+    data = encoded(open_image("flower"), "JPEG")
     for recipe in RECIPES.values():
         assert np.array_equal(*(prepare(data, recipe, exact=way)[0] for way in (True, False)))
 
 
 @pytest.mark.parametrize("exact", [True, False])
-def test_a_row_of_a_batch_is_written_in_place(picture, encoded, exact):
+def test_a_row_of_a_batch_is_written_in_place(open_image, encoded, exact):
     batch = np.full((3, 416, 416, 3), 7, np.uint8)
-    data = encoded(picture("flower"), "JPEG")
+    data = encoded(open_image("flower"), "JPEG")
     pixels, _ = prepare(data, RECIPES["letterbox"], exact=exact, out=batch[1])
     assert np.shares_memory(pixels, batch)
     assert np.array_equal(batch[1], prepare(data, RECIPES["letterbox"], exact=exact)[0])
@@ -142,7 +142,7 @@ def test_a_row_of_a_batch_is_written_in_place(picture, encoded, exact):
 
 
 @pytest.mark.parametrize("exact", [True, False])
-def test_large_pictures_are_refused(encoded, exact):
+def test_large_images_are_refused(encoded, exact):
     with pytest.raises(RequestError) as caught:
         prepare(encoded(Image.new("RGB", (400, 300)), "PNG"), RECIPES["crop"], exact=exact, max_pixels=119_999)
     assert caught.value.reason is Reason.TOO_LARGE
@@ -152,8 +152,8 @@ def test_large_pictures_are_refused(encoded, exact):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [(640, 480), (300, 900)])
 @EVERY_RECIPE
-def test_a_box_comes_back(encoded, recipe, size, orientation, exact):
-    """A rectangle drawn into the stored picture is found in the input, and mapped back to its pixels upright."""
+def test_a_box_is_mapped_back_to_the_image(encoded, recipe, size, orientation, exact):
+    """A rectangle in the stored image is found in the input, and mapped back to pixels of the upright image."""
     width, height = size
     box = (width // 2 - 50, height // 2 - 40, width // 2 + 40, height // 2 + 56)
     image = Image.new("RGB", size, "black")
@@ -161,14 +161,14 @@ def test_a_box_comes_back(encoded, recipe, size, orientation, exact):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(image, "PNG", exif=exif)
-    upright = np.argwhere(np.asarray(Picture(data).image())[:, :, 0])
+    upright = np.argwhere(np.asarray(EncodedImage(data).image())[:, :, 0])
     (y0, x0), (y1, x1) = upright.min(axis=0), upright.max(axis=0) + 1
     pixels, where = prepare(data, recipe, exact=exact)
     rows, columns = np.nonzero(pixels[:, :, 0] == 0), np.nonzero(pixels[:, :, 0] >= 128)
     assert rows[0].size
     found = np.array([[columns[1].min(), columns[0].min(), columns[1].max() + 1, columns[0].max() + 1]], np.float32)
     tolerance = 1.0 + 0.51 / min(where.scale_x, where.scale_y)
-    assert to_picture(found, where)[0] == pytest.approx([x0, y0, x1, y1], abs=tolerance)
+    assert to_image_pixels(found, where)[0] == pytest.approx([x0, y0, x1, y1], abs=tolerance)
 
 
 @settings(max_examples=300, deadline=None)
@@ -180,7 +180,7 @@ def test_a_box_comes_back(encoded, recipe, size, orientation, exact):
     st.sampled_from("cslt"),
     st.data(),
 )
-def test_the_view_fits_the_picture_and_the_input(width, height, w, h, kind, data):
+def test_the_view_fits_the_image_and_the_input(width, height, w, h, kind, data):
     short = data.draw(st.integers(max(w, h), 1000)) if kind == "c" else None
     recipe = Recipe(h, w, {"c": "crop", "s": "stretch", "l": "letterbox", "t": "letterbox_top_left"}[kind], short)
     where = placement(recipe, width, height)
@@ -196,7 +196,7 @@ def test_the_view_fits_the_picture_and_the_input(width, height, w, h, kind, data
         assert span.end * scale + offset == pytest.approx(first + span.length, abs=1e-6)
 
 
-def test_parts_of_a_span_join():
+def test_parts_of_a_span_are_adjacent():
     span = Span(3.5, 103.5, 40)
     parts = [span.part(0, 7), span.part(7, 30), span.part(30, 40)]
     assert [part.length for part in parts] == [7, 23, 10]
@@ -214,12 +214,12 @@ def mobilenet(models):
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_fast_keeps_the_answers(picture, encoded, mobilenet, name):
+def test_fast_pixels_give_the_same_answers(open_image, encoded, mobilenet, name):
     """No probability moves by 0.02, and the best class stays."""
     run, recipe = mobilenet
     inputs = []
     for size in ((200, 150), (640, 480), (1024, 683), (1920, 1080), (4000, 3000)):
-        data = encoded(picture(name).resize(size, Image.Resampling.LANCZOS), "JPEG", quality=90)
+        data = encoded(open_image(name).resize(size, Image.Resampling.LANCZOS), "JPEG", quality=90)
         inputs += [prepare(data, recipe, exact=way)[0] for way in (True, False)]
     probabilities = run(inputs)
     exact, fast = probabilities[::2], probabilities[1::2]
@@ -229,8 +229,8 @@ def test_fast_keeps_the_answers(picture, encoded, mobilenet, name):
 
 @pytest.mark.usefixtures("simd")
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP"])
-def test_memory_is_that_of_the_decoded_picture(encoded, form):
-    """While a picture of 24 megapixels is prepared, and nothing stays afterwards."""
+def test_memory_is_bounded_by_the_decoded_image(encoded, form):
+    """While an image of 24 megapixels is prepared. All memory is freed afterwards."""
     data = encoded(Image.new("RGB", (6000, 4000), "teal"), form)
     prepare(data, RECIPES["crop"], exact=False)
     process, peak = psutil.Process(), 0
@@ -244,9 +244,9 @@ def test_memory_is_that_of_the_decoded_picture(encoded, form):
     assert process.memory_info().rss - before < 16 << 20
 
 
-def test_threads_do_not_disturb_one_another(picture, encoded):
+def test_threads_do_not_disturb_one_another(open_image, encoded):
     work = [
-        (encoded(picture(name), form), recipe)
+        (encoded(open_image(name), form), recipe)
         for name in SAMPLES[:3]
         for form in ("JPEG", "PNG")
         for recipe in RECIPES.values()

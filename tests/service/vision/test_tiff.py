@@ -1,4 +1,4 @@
-"""The directory of a TIFF: what is checked, and what is written again."""
+"""The directory of a TIFF: checks, and the directory that is written instead."""
 
 import io
 import struct
@@ -34,9 +34,9 @@ MODES = ["RGB", "L", "YCbCr", "CMYK", "RGBA", "LA", "P", "1", "I;16"]
     [(compression, mode) for compression in COMPRESSIONS for mode in MODES[: 4 if compression == "jpeg" else None]],
 )
 @pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_pixels_are_pillows(picture, encoded, mode, compression, orientation):
-    """As they were when Pillow read the whole file."""
-    small = picture("flower").resize((61, 40))
+def test_pixels_equal_pillows(open_image, encoded, mode, compression, orientation):
+    """They equal those that Pillow reads from the original file."""
+    small = open_image("flower").resize((61, 40))
     image = small.quantize(40) if mode == "P" else small.convert("L" if mode == "I;16" else mode)
     if mode == "I;16":
         image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
@@ -55,7 +55,7 @@ def test_pixels_are_pillows(picture, encoded, mode, compression, orientation):
 
 @pytest.mark.parametrize(("order", "big"), FORMS)
 @pytest.mark.parametrize("gap", [0, 3], ids=["contiguous", "with gaps"])
-def test_strips(order, big, gap):
+def test_strips_are_read(order, big, gap):
     rows, kind = 5, 16 if big else 4
     strips = [PIXELS[i : i + rows].tobytes() for i in range(0, 64, rows)]
     offsets = [16 + i * (64 * rows + gap) for i in range(len(strips))]
@@ -65,7 +65,7 @@ def test_strips(order, big, gap):
 
 
 @pytest.mark.parametrize(("order", "big"), FORMS)
-def test_tiles(order, big):
+def test_tiles_are_read(order, big):
     tiles = [PIXELS[y : y + 16, x : x + 16].tobytes() for y in range(0, 64, 16) for x in range(0, 64, 16)]
     offsets = [16 + 256 * i for i in range(16)]
     tags = tiff_tags(64, 64, t322=(3, [16]), t323=(3, [16]), t324=(4, offsets), t325=(3, [256] * 16))
@@ -84,7 +84,7 @@ def test_more_pieces_than_the_size_allows_are_refused(make, compression, order, 
 
 
 def overlapping(count: int, size: int) -> bytes:
-    """A compressed TIFF whose strips all lie in the same bytes."""
+    """A compressed TIFF whose strips share the same bytes."""
     tags = tiff_tags(64, count, t259=(3, [8]), t273=(4, [16] * count), t278=(4, [1]), t279=(4, [size] * count))
     return tiff_of(tags, tail=bytes(size))
 
@@ -108,14 +108,14 @@ def overlapping(count: int, size: int) -> bytes:
         (b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 1 << 40), "no directory"),
     ],
 )
-def test_what_no_image_has_is_refused(data, what):
+def test_impossible_headers_are_refused(data, what):
     with pytest.raises(RequestError, match=what) as caught:
         tiff.read(data)
     assert caught.value.reason is Reason.UNDECODABLE
 
 
-def test_only_the_first_directory_counts():
-    """And nothing that it points to: other directories, text, profiles."""
+def test_only_the_first_directory_is_read():
+    """Other directories, text and profiles that it points to are ignored."""
     tags = tiff_tags(64, 64, t273=(4, [16]), t278=(4, [64]), t279=(4, [4096]))
     there = 16 + 4096  # its own place
     data = tiff_of(
@@ -128,15 +128,15 @@ def test_only_the_first_directory_counts():
     assert np.array_equal(decode(data)[:, :, 0], PIXELS)
 
 
-def test_many_tags_share_bytes():
+def test_many_tags_that_share_bytes_are_read_quickly():
     data = tiff_same_data(4000, 1_000_000)
     assert len(tiff.read(data).without_metadata()) < len(data) + 1000
     assert decode(data).shape == (64, 64, 3)
 
 
 @pytest.mark.parametrize("length", [4000, 5000])
-def test_one_that_is_cut_off_is_refused(length):
-    """Its directory is in front, and its pixels end too early."""
+def test_a_file_that_is_cut_off_is_refused(length):
+    """The directory comes first, and the pixels are incomplete."""
     tags = tiff_tags(64, 64, t273=(4, [1000]), t278=(4, [64]), t279=(4, [4096]))
     data = tiff_of(tags) + bytes(6000)
     assert decode(data).shape == (64, 64, 3)
@@ -145,13 +145,13 @@ def test_one_that_is_cut_off_is_refused(length):
     assert caught.value.reason is Reason.UNDECODABLE
 
 
-def test_exif_of_its_own_turns_nothing():
-    """The orientation stands in the first directory, and not in that which it points to."""
+def test_the_orientation_in_a_separate_exif_directory_is_ignored():
+    """The orientation is read from the first directory only."""
     tags = tiff_tags(64, 64, t273=(4, [16]), t278=(4, [64]), t279=(4, [4096]), t34665=(4, [16 + 4096 + 8]))
     assert tiff.read(tiff_of(tags, tail=bytes(4096) + exif_of_entries(3, 6))).orientation == 1
 
 
-def test_xmp_turns_nothing():
+def test_the_orientation_in_xmp_is_ignored():
     xmp = b"<x:xmpmeta><rdf:Description tiff:Orientation='6'/></x:xmpmeta>"
     tags = tiff_tags(64, 64, t273=(4, [16]), t278=(4, [64]), t279=(4, [4096]), t700=(1, list(xmp)))
     assert tiff.read(tiff_of(tags, tail=bytes(4096))).orientation == 1

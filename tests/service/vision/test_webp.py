@@ -14,7 +14,7 @@ from tests.service.vision.attack_images import exif_of_entries, riff, webp_frame
 
 @pytest.mark.parametrize("size", [(1, 1), (160, 107), (3000, 7)])
 @pytest.mark.parametrize("options", [{"quality": 80}, {"lossless": True}, {"quality": 80, "exif": b"Exif\0\0"}])
-def test_size(encoded, size, options):
+def test_width_and_height_are_read(encoded, size, options):
     header = webp.read(encoded(Image.new("RGB", size), "WEBP", **options))
     assert (header.width, header.height) == size
 
@@ -28,7 +28,7 @@ METADATA = {
 
 
 @pytest.mark.parametrize("name", METADATA)
-def test_metadata_decides_nothing(name):
+def test_metadata_does_not_affect_the_image(name):
     plain = webp_with()
     for data in (webp_with(METADATA[name], flags=0x2C), webp_with(after=[METADATA[name]] * 50, flags=0x2C)):
         assert webp.read(data).pixels == plain
@@ -36,21 +36,21 @@ def test_metadata_decides_nothing(name):
 
 
 @pytest.mark.parametrize("prefix", [b"", b"Exif\0\0"])
-def test_the_first_exif_counts(prefix):
+def test_the_first_exif_block_is_used(prefix):
     blocks = [(b"EXIF", prefix + exif_of_entries(4, orientation)) for orientation in (6, 1)]
     assert webp.read(webp_with(after=blocks)).orientation == 6
     assert webp.read(webp_with(after=blocks[::-1])).orientation == 1
 
 
-def test_xmp_turns_nothing():
+def test_the_orientation_in_xmp_is_ignored():
     xmp = b"<x:xmpmeta><rdf:Description tiff:Orientation='6'/></x:xmpmeta>"
     assert webp.read(webp_with(after=[(b"XMP ", xmp)], flags=4)).orientation == 1
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 @pytest.mark.parametrize("options", [{"quality": 80}, {"lossless": True, "method": 0}])
-def test_of_a_moving_one_the_first_frame_counts(picture, encoded, mode, options):
-    frames = [picture(name).resize((60, 40)).convert(mode) for name in ("flower", "china", "coffee")]
+def test_the_first_frame_of_an_animation_is_decoded(open_image, encoded, mode, options):
+    frames = [open_image(name).resize((60, 40)).convert(mode) for name in ("flower", "china", "coffee")]
     data = encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], exif=b"Exif\0\0", **options)
     assert len(webp.read(data).pixels) < len(data) / 2
     assert np.array_equal(decode(data), Image.open(io.BytesIO(data)).convert("RGB"))
@@ -60,10 +60,10 @@ def test_of_a_moving_one_the_first_frame_counts(picture, encoded, mode, options)
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 @pytest.mark.parametrize("alpha", [0, 1])
 @pytest.mark.parametrize("place", [(0, 0), (4, 8)])
-def test_a_frame_lies_on_its_canvas(picture, mode, alpha, place, options):
+def test_a_frame_is_placed_on_its_canvas(open_image, mode, alpha, place, options):
     if mode == "RGBA" and not alpha:
         return  # no encoder forgets to say so
-    image = picture("flower").resize((30, 20)).convert(mode)
+    image = open_image("flower").resize((30, 20)).convert(mode)
     if mode == "RGBA":
         image.putalpha(Image.linear_gradient("L").resize((30, 20)))
     data = webp_frames(image, 2, canvas=(40, 30), at=place, alpha=alpha, **options)
@@ -73,16 +73,16 @@ def test_a_frame_lies_on_its_canvas(picture, mode, alpha, place, options):
     assert np.array_equal(decode(data), expected)
 
 
-def test_a_frame_beyond_its_canvas_is_refused(picture):
+def test_a_frame_beyond_its_canvas_is_refused(open_image):
     for at, reason in (((20, 0), Reason.UNDECODABLE), ((0, 0), Reason.TOO_LARGE)):
-        data = webp_frames(picture("flower").resize((30, 20)), canvas=(40, 30), at=at)
+        data = webp_frames(open_image("flower").resize((30, 20)), canvas=(40, 30), at=at)
         with pytest.raises(RequestError) as caught:
             decode(data, max_pixels=1200 if at[0] else 1199)
         assert caught.value.reason is reason
 
 
-def test_transparency_is_laid_over_white(picture, encoded):
-    image = picture("flower").resize((60, 40))
+def test_transparent_pixels_are_blended_with_white(open_image, encoded):
+    image = open_image("flower").resize((60, 40))
     image.putalpha(Image.linear_gradient("L").resize((60, 40)))
     data = encoded(image, "WEBP")
     seen = Image.open(io.BytesIO(data))
@@ -103,7 +103,7 @@ def test_transparency_is_laid_over_white(picture, encoded):
     ],
     ids=["chunks behind", "chunks in front", "no pixels", "no header", "no image", "nothing"],
 )
-def test_what_has_no_pixels_is_refused(data, what):
+def test_a_file_without_pixels_is_refused(data, what):
     with pytest.raises(RequestError, match=what) as caught:
         decode(data)
     assert caught.value.reason is Reason.UNDECODABLE

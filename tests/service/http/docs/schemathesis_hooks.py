@@ -1,4 +1,4 @@
-"""What schemathesis sends as pictures: whole ones, broken ones, and bytes that never were one."""
+"""What schemathesis sends as images: whole ones, broken ones, and bytes that never were one."""
 
 import io
 
@@ -11,7 +11,7 @@ from zoo import catalog
 
 
 @st.composite
-def pictures(draw: st.DrawFn, kind: str) -> bytes:
+def images(draw: st.DrawFn, kind: str) -> bytes:
     out = io.BytesIO()
     Image.open(catalog.sample("chelsea")).convert("RGB").resize((96, 64)).save(out, kind)
     data = np.frombuffer(out.getvalue(), np.uint8).copy()
@@ -25,4 +25,4 @@ def pictures(draw: st.DrawFn, kind: str) -> bytes:
 
 
 for kind in ("jpeg", "png", "webp"):
-    schemathesis.openapi.media_type(f"image/{kind}", pictures(kind.upper()))
+    schemathesis.openapi.media_type(f"image/{kind}", images(kind.upper()))

@@ -78,7 +78,7 @@ def test_details_of_models_are_as_described(server, name):
 
 
 @pytest.mark.parametrize("kind", ["image/png", "image/jpeg"])
-def test_an_annotated_picture_is_described_too(server, photo, kind):
+def test_an_annotated_image_is_described_too(server, photo, kind):
     response = server.client.post("/v1/detect", content=photo("coffee"), headers={"accept": kind})
     assert response.headers["content-type"] == kind
     assert kind in DOCUMENT["paths"]["/v1/detect"]["post"]["responses"]["200"]["content"]
@@ -158,9 +158,9 @@ def test_schemathesis_finds_nothing(server, tmp_path):
 
 def test_schemathesis_as_an_administrator_finds_nothing(models, tmp_path):
     """Models are loaded and unloaded; whoever brings no key is refused."""
-    keys = {"ZOOSERVE_API_KEYS": "one", "ZOOSERVE_ADMIN_KEYS": "boss"}
+    keys = {"ZOOSERVE_API_KEYS": "one", "ZOOSERVE_ADMIN_KEYS": "admin-key"}
     with serving(tmp_path / "log", ZOOSERVE_MODELS=str(models), ZOOSERVE_LOAD="lenet5", **keys) as server:
         server.wait(200)
-        key = ("--header", "Authorization: Bearer boss", "--include-path-regex", "^/v1/models")
+        key = ("--header", "Authorization: Bearer admin-key", "--include-path-regex", "^/v1/models")
         said = schemathesis(server.url, tmp_path, "--max-examples=10", *key)
         assert re.search(r"Tested: *5\b", said), said

@@ -46,7 +46,7 @@ def test_a_body_beyond_the_limit_is_not_read(scarce, digit, path):
     assert status_of(wire.post("/v1/classify", "image/png", bytes(2_900_000))) == 415, "there is room again"
 
 
-def test_what_is_announced_takes_nothing_away(scarce, digit):
+def test_an_announced_body_takes_no_memory_until_it_arrives(scarce, digit):
     wire = Wire(scarce)
     with contextlib.ExitStack() as stack:
         for _ in range(20):

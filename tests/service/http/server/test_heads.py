@@ -167,7 +167,7 @@ def test_pipelined_requests_are_answered_in_order_and_have_a_number(wire):
     assert not many.rpartition(b"HTTP/1.1 400 ")[2].count(b"HTTP/1.1 200"), "the refusal comes last"
 
 
-def test_an_answer_that_is_owed_comes_before_a_refusal(wire, digit):
+def test_earlier_answers_are_sent_before_a_refusal(wire, digit):
     whole = POST + b"content-length: %d\r\n\r\n" % len(digit) + digit
     answer = wire.ask(whole + b"GET /livez HTTP/1.1\r\n\r\n")
     assert status_of(answer) == 200

@@ -142,7 +142,7 @@ def test_who_keeps_the_server_waiting_makes_room(strict):
         for one in half:
             one.sendall(b"GET /livez HTTP/1.1\r\nho")
         time.sleep(0.1)
-        assert kept.recv(65536) == b"", "the idle one went first, without a word"
+        assert kept.recv(65536) == b"", "the idle one went first, without an answer"
         for path, status in ((b"/v1/models", b"200"), (b"/livez", b"200"), (b"/readyz", b"200")):
             one_more = stack.enter_context(connect(strict))
             one_more.sendall(b"GET " + path + b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")

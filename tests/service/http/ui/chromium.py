@@ -37,7 +37,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def answered(page: Page, name: str = "") -> None:
-    """Wait until the picture `name`, or any, has its answer on the page."""
+    """Wait until the image `name`, or any, has its answer on the page."""
     page.wait_for_function(
         """name => document.getElementById("name").textContent.startsWith(name)
             && document.querySelector("#name span") && document.getElementById("busy").hidden""",

@@ -26,7 +26,7 @@ def open_page(browser, server) -> Iterator:
         context.set_default_timeout(30_000)
         page = context.new_page()
         page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("console", lambda m: said.append(m.text) if not any(words in m.text for words in expect) else None)
+        page.on("console", lambda m: said.append(m.text) if not any(message in m.text for message in expect) else None)
         context.on("request", lambda request: asked.append((url, request.url)))
         page.goto(f"{url}/ui/{path}")
         return page

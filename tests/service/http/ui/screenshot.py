@@ -1,4 +1,4 @@
-"""The README's picture of the page: `python -m tests.service.http.ui.screenshot docs/ui.png`."""
+"""The README's image of the page: `python -m tests.service.http.ui.screenshot docs/ui.png`."""
 
 import sys
 import tempfile
@@ -21,9 +21,9 @@ def main(out: Path) -> None:
         answered(page, "coffee.jpg")
         page.mouse.move(0, 0)
         page.wait_for_timeout(500)
-        picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
-    palette = picture.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3)  # half the size, and hardly another picture
-    picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(out, optimize=True)
+        image = Image.open(BytesIO(page.screenshot())).convert("RGB")
+    palette = image.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3)  # half the size, and hardly another image
+    image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(out, optimize=True)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ def test_the_page_lists_every_operation(open_page):
 
 
 @pytest.mark.parametrize(
-    ("operation", "word"), [("classify", "Egyptian cat"), ("detect", '"box"'), ("segment", '"area"')]
+    ("operation", "text"), [("classify", "Egyptian cat"), ("detect", '"box"'), ("segment", '"area"')]
 )
-def test_an_example_runs_as_it_stands(open_page, operation, word):
+def test_an_example_runs_as_it_stands(open_page, operation, text):
     page = open_page(f"../docs#/predict/{operation}", height=2400)
     page.locator(f"#operations-predict-{operation} .execute").click()
     answer = page.locator(f"#operations-predict-{operation} .live-responses-table .response")
-    assert word in answer.inner_text()
+    assert text in answer.inner_text()
     assert answer.locator(".response-col_status").inner_text().startswith("200")

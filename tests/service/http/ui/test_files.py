@@ -75,7 +75,7 @@ def test_with_keys_the_page_is_open_and_what_it_shows_is_not(locked):
         )
 
 
-def test_the_front_door_leads_to_the_page(server):
+def test_the_root_redirects_to_the_page(server):
     """BentoML's own page lies there, which loads a tracker from elsewhere."""
     response = server.client.get("/")
     assert response.status_code == 307

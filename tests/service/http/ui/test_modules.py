@@ -121,7 +121,7 @@ def test_charts_end_at_round_numbers(call, value, top):
         ((9000, 1), (300, 300), (300, 1)),
     ],
 )
-def test_a_picture_fits_its_room(call, size, room, expected):
+def test_an_image_fits_its_space(call, size, room, expected):
     found = call("draw", "(m, s, r) => m.fit(s[0], s[1], {width: r[0], height: r[1]})", size, room)
     assert (found["width"], found["height"]) == expected
 

@@ -1,178 +1,16 @@
-"""The page in a real Chromium: what is dropped is drawn, what is moved acts, what is wrong is said."""
+"""The page in a real Chromium: models, files, errors, the camera, times, code to copy, metrics and keys."""
 
 import json
 import os
 import subprocess
 import sys
-from io import BytesIO
-from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from PIL import Image
 
 from tests.conftest import ROOT, serving
+from tests.service.http.ui.canvas import COFFEE, ask, slide
 from tests.service.http.ui.chromium import answered, drop
-
-COFFEE = ROOT / "docs" / "coffee.jpg"
-
-
-def ask(server, task: str, photo: Path, **query) -> dict:
-    return server.client.post(f"/v1/{task}", params=query, content=photo.read_bytes()).json()
-
-
-def pixels(page, points: list[tuple[float, ...]], size: dict) -> list[list[int]]:
-    """RGB of the canvas at points (x, y) in pixels of the picture; (x, y, 1, 0) is just right of it, and so on."""
-    return page.evaluate(
-        """([points, size]) => {
-            const canvas = document.getElementById("canvas"), {width, height} = canvas;
-            const context = new OffscreenCanvas(width, height).getContext("2d", {willReadFrequently: true});
-            context.drawImage(canvas, 0, 0);
-            return points.map(([x, y, right = 0, down = 0]) => [...context.getImageData(
-                Math.floor(x * width / size.width + 1.25 * right),
-                Math.floor(y * height / size.height + 1.25 * down), 1, 1).data].slice(0, 3));
-        }""",
-        [points, size],
-    )
-
-
-def colour_of(page, prediction: dict, index: int) -> list[int]:
-    return page.evaluate(
-        "([p, i]) => import('./palette.js').then(m => m.channels(m.colourOf(p, i)))", [prediction, index]
-    )
-
-
-def near(one, other, by=40) -> bool:
-    return all(abs(a - b) <= by for a, b in zip(one, other, strict=True))
-
-
-def slide(page, name: str, value: float) -> None:
-    page.locator(f"#option-{name}").fill(str(value))
-
-
-@pytest.fixture
-def variants(tmp_path):
-    """The same photo as it is, larger than any screen, and on its side with an orientation that says so."""
-
-    def make(kind: str) -> Path:
-        if kind == "as it is":
-            return COFFEE
-        picture = Image.open(COFFEE)
-        path = tmp_path / "photo.jpg"
-        if kind == "large":
-            picture.resize((4200, 2800)).save(path, quality=90)
-        else:
-            exif = Image.Exif()
-            exif[0x0112] = 6
-            picture.rotate(90, expand=True).save(path, quality=95, exif=exif)
-        return path
-
-    return make
-
-
-@pytest.mark.parametrize(
-    ("kind", "how"), [("as it is", "drop"), ("as it is", "paste"), ("large", "drop"), ("rotated", "drop")]
-)
-def test_the_boxes_of_a_dropped_picture_are_on_the_canvas(open_page, server, variants, kind, how):
-    photo = variants(kind)
-    page = open_page("#yolov4_tiny")
-    answered(page)
-    drop(page, photo, how=how)
-    answered(page, photo.name)
-    result = ask(server, "detect", photo)
-    size, found = result["image"], result["predictions"]
-    assert [p["label"] for p in found] == ["cup", "dining table"]
-    for index, prediction in enumerate(found):
-        colour = colour_of(page, prediction, index)
-        x0, y0, x1, y1 = prediction["box"]
-        edges = [(x, y0 + (y1 - y0) * t, side, 0) for x, side in ((x0, 1), (x1, -1)) for t in (0.3, 0.6)]
-        edges += [(x0 + (x1 - x0) * t, y1, 0, -1) for t in (0.3, 0.6)]
-        drawn = pixels(page, edges, size)
-        # boxes may cross: of six points one may be another's
-        assert sum(near(pixel, colour) for pixel in drawn) >= 5, (prediction["label"], colour, drawn)
-        assert not near(*pixels(page, [((x0 + x1) / 2, (y0 + y1) / 2)], size), colour)
-    texts = page.locator("#predictions li .label").all_inner_texts()
-    assert texts == ["cup", "dining table"]
-    shown = page.evaluate("[canvas.clientWidth / canvas.clientHeight, drop.scrollWidth <= drop.clientWidth]")
-    assert shown == [pytest.approx(size["width"] / size["height"], rel=0.01), True]
-
-
-def test_the_score_slider_acts_at_once_and_asks_again_for_less(open_page, server):
-    page = open_page("#yolov4_tiny")
-    drop(page, COFFEE)
-    answered(page, COFFEE.name)
-    size = {"width": 600, "height": 400}
-    table = ask(server, "detect", COFFEE)["predictions"][1]
-    edge = (table["box"][0], 300, 1, 0)
-    assert near(*pixels(page, [edge], size), colour_of(page, table, 1))
-
-    page.route("**/v1/detect*", lambda route: None)  # the server is silent: what follows is the page's own doing
-    slide(page, "score_threshold", 0.5)
-    assert page.locator("#predictions li .label").all_inner_texts() == ["cup"]
-    assert not near(*pixels(page, [edge], size), colour_of(page, table, 1))
-    page.unroute("**/v1/detect*")
-
-    with page.expect_response(lambda r: "score_threshold=0.05" in r.url):
-        slide(page, "score_threshold", 0.05)
-    answered(page)
-    expected = [p["label"] for p in ask(server, "detect", COFFEE, score_threshold=0.05)["predictions"]]
-    assert len(expected) > 2
-    page.wait_for_function("n => predictions.children.length === n", arg=len(expected))
-    assert page.locator("#predictions li .label").all_inner_texts() == expected
-
-
-@pytest.mark.parametrize(("option", "value"), [("iou_threshold", 0.95), ("max_detections", 1)])
-def test_the_other_sliders_ask_again(open_page, server, option, value):
-    page = open_page("#yolov4_tiny")
-    drop(page, COFFEE)
-    answered(page, COFFEE.name)
-    with page.expect_response(lambda r: f"{option}={value}" in r.url):
-        slide(page, option, value)
-    expected = ask(server, "detect", COFFEE, **{option: value})["predictions"]
-    assert len(expected) != 2
-    page.wait_for_function("n => predictions.children.length === n", arg=len(expected))
-    assert page.locator("#count").inner_text() == str(len(expected))
-
-
-@pytest.mark.parametrize("form", ["rle", "png", "polygon"])
-def test_masks_of_every_form_are_drawn_where_they_are(open_page, server, models, form):
-    from pycocotools import mask as coco
-
-    photo = models / "deeplabv3_mobilenet_v2" / "1" / "golden" / "chelsea.png"
-    page = open_page("#deeplabv3_mobilenet_v2")
-    drop(page, photo)
-    answered(page, photo.name)
-    with page.expect_response(lambda r: "mask=none" in r.url):
-        page.locator("#option-mask").select_option("none")
-    answered(page)
-    result = ask(server, "segment", photo, model="deeplabv3_mobilenet_v2")
-    mask, size = coco.decode(result["predictions"][0]["mask"]), result["image"]
-    inside, outside = [(120, 60), (250, 60), (60, 250)], [(440, 20), (430, 180), (445, 290)]
-    assert [int(mask[y, x]) for x, y in inside + outside] == [1, 1, 1, 0, 0, 0]
-    before = pixels(page, inside + outside, size)
-
-    with page.expect_response(lambda r: f"mask={form}" in r.url):
-        page.locator("#option-mask").select_option(form)
-    answered(page)
-    slide(page, "opacity", 1)
-    after = pixels(page, inside + outside, size)
-    colour = colour_of(page, result["predictions"][0], 0)
-    assert all(near(pixel, colour, 4) for pixel in after[:3])
-    assert after[3:] == before[3:]
-    slide(page, "opacity", 0)
-    assert pixels(page, inside, size) == before[:3]
-
-
-def test_a_salient_object_keeps_its_soft_edge(open_page, models):
-    page = open_page("#u2netp")
-    drop(page, models / "u2netp" / "1" / "golden" / "astronaut.png")
-    answered(page, "astronaut")
-    assert page.locator("#option-mask").input_value() == "png"
-    before = pixels(page, [(256, 300), (500, 60)], {"width": 512, "height": 512})
-    slide(page, "opacity", 1)
-    after = pixels(page, [(256, 300), (500, 60)], {"width": 512, "height": 512})
-    assert before[0] != after[0]
-    assert near(before[1], after[1], 8)
 
 
 def test_a_model_that_comes_while_the_page_is_open_is_asked(open_page, models, tmp_path):
@@ -194,7 +32,7 @@ def test_a_model_that_comes_while_the_page_is_open_is_asked(open_page, models, t
         assert page.locator("#error").is_hidden()
 
 
-def test_a_picture_may_come_before_the_models(open_page):
+def test_an_image_may_come_before_the_models(open_page):
     page = open_page("#mobilenet_v2")
     drop(page, COFFEE)
     answered(page, COFFEE.name)
@@ -202,48 +40,18 @@ def test_a_picture_may_come_before_the_models(open_page):
     assert page.evaluate("location.hash") == "#mobilenet_v2"
 
 
-def test_a_classifier_draws_bars_and_where_it_looked(open_page, server):
-    page = open_page("#mobilenet_v2")
-    drop(page, COFFEE)
-    answered(page, COFFEE.name)
-    top = ask(server, "classify", COFFEE, model="mobilenet_v2", localize=True, heatmap=True)["predictions"]
-    size = {"width": 600, "height": 400}
-    assert page.locator("#predictions li .label").all_inner_texts() == [p["label"] for p in top]
-    bars = page.evaluate(
-        """colour => {
-            const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-            let count = 0;
-            for (let i = 0; i < data.length; i += 4) count += colour.every((c, k) => Math.abs(c - data[i + k]) < 3);
-            return count;
-        }""",
-        colour_of(page, top[0], 0),
-    )
-    assert bars > 300  # 3 pixels high, and as long as 97 % of a bar
-    x0, y0, x1, _ = top[0]["box"]
-    edge = [((x0 + x1) / 2, y0, 0, 1)]
-    plain = pixels(page, edge, size)
-    with page.expect_response(lambda r: "heatmap=true" in r.url):
-        page.locator("#option-heatmap").check()
-    page.wait_for_function("() => document.querySelector('#predictions li').title.startsWith('Box')")
-    assert near(*pixels(page, edge, size), colour_of(page, top[0], 0))
-    assert pixels(page, edge, size) != plain
-    page.locator("#models input[value=lenet5]").check(force=True)
-    answered(page)
-    assert page.locator("#option-heatmap").count() == 0  # its network cannot say
-
-
 def test_an_error_is_said_in_the_servers_words(open_page, server, tmp_path):
     page = open_page("#yolov4_tiny", expect=["the server responded with a status of 4"])
     answered(page)
     text = tmp_path / "notes.txt"
-    text.write_text("no picture")
+    text.write_text("not an image")
     drop(page, text)
     page.locator("#error").wait_for()
     answer = server.client.post("/v1/detect", content=text.read_bytes(), headers={"Content-Type": "text/plain"})
     assert page.locator("#error").inner_text() == answer.json()["detail"]
     assert page.locator("#canvas").is_hidden()
     assert page.locator("#predictions li").count() == 0
-    page.locator("#strip button").nth(1).click()  # the next picture is none the worse
+    page.locator("#strip button").nth(1).click()  # the next image is none the worse
     answered(page)
     assert page.locator("#error").is_hidden()
 
@@ -280,7 +88,7 @@ def test_a_newer_question_cancels_the_one_under_way(open_page):
     assert page.locator("#strip [aria-current=true]").get_attribute("title") == names[2]
 
 
-def test_several_pictures_stand_in_a_row(open_page, models):
+def test_several_images_stand_in_a_row(open_page, models):
     page = open_page("#lenet5")
     answered(page)
     samples = page.locator("#strip button").count()
@@ -364,75 +172,6 @@ def test_the_lines_to_copy_are_exactly_this_request(open_page, server, tmp_path,
     assert answer == shown
 
 
-def test_everything_works_with_the_keyboard(open_page):
-    page = open_page("#yolov4_tiny")
-    answered(page)
-    reached = []
-    for _ in range(60):
-        page.keyboard.press("Tab")
-        focused = page.evaluate(
-            """() => {
-                const e = document.activeElement;
-                const s = getComputedStyle(e.matches("#models input") ? e.parentElement : e);
-                const visible = s.outlineStyle !== "none" && parseFloat(s.outlineWidth) >= 2;
-                return [e.id || e.name || e.className || e.tagName, visible];
-            }"""
-        )
-        if focused[0] == "BODY":
-            break
-        reached.append(focused)
-    names = [name for name, _ in reached]
-    wanted = ["skip", "tab-try", "help-open", "model", "option-score_threshold", "option-iou_threshold"]
-    wanted += ["option-max_detections", "hide", "save", "camera", "open", "thumbnail", "tab-curl", "copy", "code"]
-    assert set(wanted) <= set(names), names
-    assert [name for name, visible in reached if not visible] == []
-
-    page.keyboard.press("j")
-    page.wait_for_function("() => location.hash === '#deeplabv3_mobilenet_v2'")
-    answered(page)
-    page.keyboard.press("k")
-    page.wait_for_function("() => location.hash === '#yolov4_tiny'")
-    page.locator("#models input:checked").focus()
-    page.keyboard.press("ArrowUp")  # as in any group of radio buttons
-    page.wait_for_function("() => location.hash === '#mobilenet_v2'")
-    answered(page)
-    first = page.locator("#name").inner_text()
-    page.locator("#predictions li").first.focus()
-    page.keyboard.press("ArrowDown")
-    assert page.evaluate("document.activeElement.dataset.index") == "1"
-    page.keyboard.press("ArrowRight")
-    page.wait_for_function("name => !document.getElementById('name').textContent.startsWith(name)", arg=first[:5])
-    page.keyboard.press("h")
-    assert page.locator("#hide").get_attribute("aria-pressed") == "true"
-    page.keyboard.press("?")
-    assert page.locator("#shortcuts dt").count() >= 12
-    page.keyboard.press("Escape")
-    assert page.locator("#help").is_hidden()
-    page.keyboard.press("l")
-    assert page.locator("#page-live").is_visible()
-    page.keyboard.press("t")
-    assert page.locator("#page-try").is_visible()
-    with page.expect_download() as waiting:
-        page.keyboard.press("s")
-    assert Image.open(BytesIO(Path(waiting.value.path()).read_bytes())).format == "PNG"
-
-
-def test_an_answer_is_told_to_those_who_hear_it(open_page, server):
-    page = open_page("#yolov4_tiny")
-    drop(page, COFFEE)
-    answered(page, COFFEE.name)
-    assert page.locator("#say").text_content() == "cup 90 %, dining table 35 %."
-    assert page.locator("#canvas").get_attribute("aria-label") == "coffee.jpg. cup 90 %, dining table 35 %."
-    tree = page.locator("body").aria_snapshot()
-    for part in (
-        'tab "Try" [selected]',
-        'radio "yolov4_tiny default" [checked]',
-        'slider "Score at least"',
-        'img "coffee.jpg.',
-    ):
-        assert part in tree, tree
-
-
 def test_live_shows_what_the_metrics_say(open_page, server):
     page = open_page("#live")
     page.wait_for_function("() => document.querySelectorAll('#live-table tbody tr').length === 6")
@@ -461,53 +200,6 @@ def test_live_shows_what_the_metrics_say(open_page, server):
             if title != "Batch size"
             else tile.locator("rect").count()
         )
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(
-    ("width", "hash_"), [(360, "#yolov4_tiny"), (360, "#live"), (768, "#mobilenet_v2"), (1280, "#u2netp")]
-)
-def test_every_width_fits_and_all_text_has_contrast(open_page, scheme, width, hash_):
-    page = open_page(hash_, width=width, height=800, color_scheme=scheme, reduced_motion="reduce")
-    if hash_ == "#live":
-        page.wait_for_function("() => document.querySelectorAll('#live-table tbody tr').length === 6")
-    else:
-        answered(page)
-    assert page.evaluate("document.documentElement.scrollWidth") == width
-    assert page.evaluate("(Number(getComputedStyle(busy, '::before').animationDuration.replace('s', '')) || 0)") <= 0.9
-    poor = page.evaluate(CONTRAST)
-    assert poor == []
-
-
-# WCAG 2.2, 1.4.3: 4.5 to 1. Backgrounds are looked for upwards.
-CONTRAST = """() => {
-    const rgba = colour => {
-        const context = new OffscreenCanvas(1, 1).getContext("2d");
-        context.fillStyle = colour;
-        context.fillRect(0, 0, 1, 1);
-        return [...context.getImageData(0, 0, 1, 1).data];
-    };
-    const linear = v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
-    const luminance = ([r, g, b]) => 0.2126 * linear(r / 255) + 0.7152 * linear(g / 255) + 0.0722 * linear(b / 255);
-    const ground = e => {
-        for (; e; e = e.parentElement) {
-            const colour = rgba(getComputedStyle(e).backgroundColor);
-            if (colour[3] === 255) return colour;
-        }
-    };
-    const poor = [];
-    let count = 0;
-    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-    for (let node; node = walker.nextNode();) {
-        const e = node.parentElement, text = node.textContent.trim();
-        if (!text || !e.checkVisibility() || e.closest(".hidden, .skip, option")) continue;
-        count++;
-        const [low, high] = [rgba(getComputedStyle(e).color), ground(e)].map(luminance).sort((a, b) => a - b);
-        const contrast = (high + 0.05) / (low + 0.05);
-        if (contrast < 4.5) poor.push([text, contrast]);
-    }
-    return count > 30 ? poor : [`only ${count} texts`];
-}"""
 
 
 def test_a_server_with_keys_is_asked_with_one(open_page, models, tmp_path):

@@ -1,4 +1,4 @@
-"""`Accept`: which form of an answer a request gets, and that a picture is the answer drawn into what was sent."""
+"""`Accept`: which form of an answer a request gets, and that an image is the answer drawn into what was sent."""
 
 import asyncio
 import io
@@ -53,7 +53,7 @@ def test_what_is_not_served_is_refused_with_what_is(accept):
     ("task", "model", "form"),
     [("detect", "yolov4_tiny", "PNG"), ("segment", "u2netp", "JPEG"), ("classify", "mobilenet_v2", "PNG")],
 )
-def test_a_picture_with_its_answer(server, photo, task, model, form):
+def test_an_image_with_its_answer(server, photo, task, model, form):
     data = photo("coffee")
     original = Image.open(io.BytesIO(data)).convert("RGB")
     kind = f"image/{form.lower()}"
@@ -74,7 +74,7 @@ def test_a_picture_with_its_answer(server, photo, task, model, form):
         assert not changed[top + 60 : bottom - 60, left + 60 : right - 60].any()
 
 
-def test_the_size_of_a_small_picture_stays(server, models):
+def test_the_size_of_a_small_image_stays(server, models):
     digit = (models / "lenet5/1/golden/digit_7.png").read_bytes()
     answer = server.client.post(
         "/v1/classify", content=digit, params={"model": "lenet5"}, headers={"accept": "image/png"}
@@ -86,7 +86,7 @@ def test_the_size_of_a_small_picture_stays(server, models):
     ("accept", "content", "status", "reason"),
     [
         ("text/html", None, 406, "not_acceptable"),
-        ("image/png", b"no picture", 415, "not_an_image"),
+        ("image/png", b"not an image", 415, "not_an_image"),
     ],
 )
 def test_errors_are_problems_whatever_was_wanted(server, photo, accept, content, status, reason):
@@ -96,7 +96,7 @@ def test_errors_are_problems_whatever_was_wanted(server, photo, accept, content,
     assert answer.json()["reason"] == reason
 
 
-def test_one_picture_cannot_answer_several(server, photo):
+def test_one_image_cannot_answer_several(server, photo):
     parts = [("image", photo("coffee"))] * 2
     answer = server.client.post("/v1/detect", files=parts, headers={"accept": "image/png"})
     assert (answer.status_code, answer.json()["reason"]) == (406, "not_acceptable")
@@ -110,12 +110,12 @@ def test_drawings_do_not_pile_up(models):
     result = Result("m", "1", "classify", ImageSize(28, 28), [Classification(7, "7", 1.0)])
     annotator = Annotator(Settings(max_queue=4))
 
-    async def crowd():
+    async def draw_all():
         drawings = [annotator.draw(digit, result, JPEG, perf_counter() + 30) for _ in range(6)]
         first = await asyncio.gather(*drawings, return_exceptions=True)
         return [*first, await annotator.draw(digit, result, JPEG, perf_counter() + 30)]
 
-    outcomes = asyncio.run(crowd())
+    outcomes = asyncio.run(draw_all())
     assert [type(outcome) for outcome in outcomes] == [bytes] * 4 + [RequestError] * 2 + [bytes]
     assert (outcomes[4].reason, outcomes[4].retry_after) == (Reason.QUEUE_FULL, 1)
 
@@ -125,7 +125,7 @@ def test_a_drawing_that_nobody_waits_for_counts_until_it_is_over(monkeypatch):
     annotator = Annotator(Settings(max_queue=1))
     monkeypatch.setattr(annotator, "_draw", lambda *_: release.wait(30))
 
-    async def crowd():
+    async def draw_all():
         ends = []
         for _ in range(2):
             try:
@@ -137,7 +137,7 @@ def test_a_drawing_that_nobody_waits_for_counts_until_it_is_over(monkeypatch):
             await asyncio.sleep(0.001)
         return ends
 
-    assert asyncio.run(crowd()) == [Reason.DEADLINE, Reason.QUEUE_FULL]
+    assert asyncio.run(draw_all()) == [Reason.DEADLINE, Reason.QUEUE_FULL]
 
 
 def test_the_deadline_holds_for_the_drawing():

@@ -85,8 +85,8 @@ def test_every_form_of_a_mask_is_the_same_mask(server, photo, model, name, label
     assert np.max([max(line[::2]) for line in outlines]) <= width
 
 
-def test_boxes_are_in_the_pixels_of_the_upright_picture(server, photo):
-    """A phone stores the picture on its side and says so in EXIF."""
+def test_boxes_are_in_the_pixels_of_the_upright_image(server, photo):
+    """A phone stores the image on its side and says so in EXIF."""
     upright = Image.open(io.BytesIO(photo("coffee"))).convert("RGB")
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
@@ -110,7 +110,7 @@ def test_every_kind_of_body_gets_the_same_answer(server, jpeg):
         assert server.client.post("/v1/detect", **body).json() == raw, name
 
 
-def test_several_pictures_are_answered_in_order(server, jpeg):
+def test_several_images_are_answered_in_order(server, jpeg):
     files = [("image", jpeg[name]) for name in ("coffee", "chelsea", "coffee")]
     results = server.client.post("/v1/classify", params={"top_k": 1}, files=files).json()["results"]
     assert [r["predictions"][0]["label"] for r in results] == ["espresso", "Egyptian cat", "espresso"]
@@ -136,17 +136,17 @@ def test_bentoml_fetches_no_address_for_a_client(server):
             asked.append(self.path)
             self.send_error(404)
 
-    trap = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=trap.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{trap.server_port}/picture.jpg"
+    other = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=other.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{other.server_port}/image.jpg"
     response = server.client.post("/classify", files={"image": (None, address)})
-    trap.shutdown()
+    other.shutdown()
     assert response.status_code == 400
     assert "not fetched" in response.text
     assert asked == []
 
 
-def test_the_name_of_a_file_is_of_no_matter(server, jpeg):
+def test_the_name_of_a_file_does_not_matter(server, jpeg):
     for name in ("a" * 300 + ".png", "../../x"):
         assert server.client.post("/classify", files={"image": (name, jpeg["coffee"])}).status_code == 200
 

@@ -74,7 +74,7 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_a_body_freezes_nobody(small, wire, digit, attack):
+def test_a_body_does_not_delay_other_requests(small, wire, digit, attack):
     path, kind, body, status = ATTACKS[attack]
     small.client.post("/v1/classify", content=digit)
     with attacked(small) as seen:
@@ -86,7 +86,7 @@ def test_a_body_freezes_nobody(small, wire, digit, attack):
 
 
 @pytest.mark.parametrize("attack", ["punycode", "nearly boundaries", "empty texts", "numbers", "JSON for BentoML"])
-def test_many_of_them_freeze_nobody(small, wire, digit, attack):
+def test_many_bodies_do_not_delay_other_requests(small, wire, digit, attack):
     path, kind, body, _ = ATTACKS[attack]
     threads = [threading.Thread(target=wire.post, args=(path, kind, body[: 3 * MB])) for _ in range(10)]
     with attacked(small) as seen:
@@ -115,7 +115,7 @@ FRAMED = {
 
 
 @pytest.mark.parametrize("attack", FRAMED)
-def test_how_a_request_is_framed_freezes_nobody(small, wire, digit, attack):
+def test_the_framing_of_a_request_does_not_delay_others(small, wire, digit, attack):
     request, status = FRAMED[attack]
     with attacked(small) as seen:
         answer = wire.ask(request)
@@ -125,7 +125,7 @@ def test_how_a_request_is_framed_freezes_nobody(small, wire, digit, attack):
         assert status_of(answer) == status, answer[:500]
 
 
-def test_rubbish_leaves_a_line_in_the_log(small, wire):
+def test_invalid_requests_are_logged_without_their_content(small, wire):
     secret = base64.b64encode(b"a secret that nobody is to read").decode()
     before = len(small.log.read_text().splitlines())
     for kind in ("application/x-www-form-urlencoded", "application/json", FORM, "text/plain", "x/y", ""):

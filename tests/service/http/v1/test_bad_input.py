@@ -1,6 +1,6 @@
 """Everything that can be wrong with a request, posted to the running service.
 
-It answers with the right status and with words that help, and still answers afterwards.
+It answers with the right status and with a message that helps, and still answers afterwards.
 """
 
 import base64
@@ -62,7 +62,7 @@ CASES = {
     "top_k": (lambda jpeg: dict(content=jpeg, headers=IMAGE), "/v1/classify?top_k=-1", 422, "from 1 to 1000"),
     "nan": (lambda jpeg: dict(content=jpeg, headers=IMAGE), "/v1/detect?score_threshold=nan", 422, "from 0 to 1"),
     "mask": (lambda jpeg: dict(content=jpeg, headers=IMAGE), "/v1/segment?mask=bmp", 422, "polygon"),
-    "option of nobody": (lambda jpeg: dict(content=jpeg, headers=IMAGE), "/v1/classify?k=3", 422, "`top_k`"),
+    "unknown option": (lambda jpeg: dict(content=jpeg, headers=IMAGE), "/v1/classify?k=3", 422, "`top_k`"),
     "timeout": (
         lambda jpeg: dict(content=jpeg, headers=IMAGE | {"x-request-timeout-ms": "-3"}),
         "/v1/classify",
@@ -71,7 +71,7 @@ CASES = {
     ),
     "not json": (lambda jpeg: dict(content=b"{images:", headers=JSON), "/v1/classify", 400, "JSON"),
     "json of another form": (lambda jpeg: dict(content=b'{"image": "x"}', headers=JSON), "/v1/classify", 400, "images"),
-    "json without pictures": (lambda jpeg: dict(content=b'{"images": []}', headers=JSON), "/v1/classify", 400, "empty"),
+    "json without images": (lambda jpeg: dict(content=b'{"images": []}', headers=JSON), "/v1/classify", 400, "empty"),
     "not base64": (lambda jpeg: dict(content=b'{"images": ["?!"]}', headers=JSON), "/v1/classify", 400, "images[0]"),
     "deep json": (
         lambda jpeg: dict(content=b'{"x":' + b"[" * 8000 + b"]" * 8000 + b"}", headers=JSON),
@@ -107,13 +107,13 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input(server, jpeg, case):
-    request, path, status, words = CASES[case]
+    request, path, status, message = CASES[case]
     response = server.client.post(path, **request(jpeg)) if request else server.client.get(path)
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     body = response.json()
     assert body["status"] == status
-    assert words in body["detail"]
+    assert message in body["detail"]
     assert len(response.content) < 1000
     assert (
         server.client.post("/v1/classify", content=jpeg, headers=IMAGE).json()["predictions"][0]["label"] == "espresso"
@@ -161,7 +161,7 @@ def test_strange_sizes_are_answered(server, task, size):
 
 
 @pytest.mark.parametrize("sent", [0.0, 0.5, 1.0], ids=["headers only", "half the body", "the whole body"])
-def test_a_client_that_hangs_up_harms_nobody(server, jpeg, sent):
+def test_a_client_that_hangs_up_does_not_affect_others(server, jpeg, sent):
     host, port = server.url.removeprefix("http://").split(":")
     for _ in range(20):
         with socket.create_connection((host, int(port))) as connection:
@@ -182,7 +182,7 @@ def test_a_client_that_hangs_up_harms_nobody(server, jpeg, sent):
         time.sleep(0.1)
 
 
-def test_one_bad_picture_among_several_is_an_error_in_its_place(server, jpeg):
+def test_one_bad_image_among_several_is_an_error_in_its_place(server, jpeg):
     good = base64.b64encode(jpeg).decode()
     broken = base64.b64encode(jpeg[:1000]).decode()
     body = json.dumps({"images": [good, broken, "?!", good]})

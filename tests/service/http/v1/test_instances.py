@@ -24,14 +24,14 @@ from zoo.served_card import Golden, Output, Parity, Prediction, Provenance, Serv
 from zoo.store import Store
 
 SIDE, PROTOTYPES = 64, 16
-# class, score, box in the input: a 128 x 96 picture lies in its rows 8 to 56
+# class, score, box in the input: a 128 x 96 image lies in its rows 8 to 56
 CANDIDATES = [
     (1, 0.9, (4, 12, 36, 52)),
     (1, 0.8, (5, 12, 36, 52)),  # the same object
     (0, 0.6, (40, -10, 80, 40)),  # partly outside
     (0, 0.3, (2, 10, 20, 30)),  # unsure
 ]
-BRIGHT = [(16, 24, 56, 72), (96, 0, 128, 48)]  # in the picture: all in the first box, and in the second
+BRIGHT = [(16, 24, 56, 72), (96, 0, 128, 48)]  # in the image: all in the first box, and in the second
 BOXES = [[8, 8, 72, 88], [80, 0, 128, 64]]
 AREAS = [40 * 48 / (128 * 96), 32 * 48 / (128 * 96)]
 
@@ -82,9 +82,9 @@ def graph() -> onnx.ModelProto:
     return model
 
 
-def publish(store: Path, picture: Path, areas: list[float]) -> None:
-    """Publish the graph with a golden answer to the picture."""
-    model = picture.with_name("model.onnx")
+def publish(store: Path, image_path: Path, areas: list[float]) -> None:
+    """Publish the graph with a golden answer to the image."""
+    model = image_path.with_name("model.onnx")
     onnx.save_model(graph(), model)
     golden = (
         Prediction(1, "bright", score=0.9, box=tuple(BOXES[0]), area=areas[0]),
@@ -112,27 +112,27 @@ def publish(store: Path, picture: Path, areas: list[float]) -> None:
         size=model.stat().st_size,
         provenance=Provenance({}, {}, "2026-11-20T00:00:00Z", {}),
         parity=Parity("numpy", 1e-4, (1,), {}),
-        golden=(Golden(picture.name, sha256_of(picture), golden),),
+        golden=(Golden(image_path.name, sha256_of(image_path), golden),),
         task_default=True,
     )
-    Store(store).publish(card, {"model.onnx": model, f"golden/{picture.name}": picture})
+    Store(store).publish(card, {"model.onnx": model, f"golden/{image_path.name}": image_path})
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory) -> Path:
-    """Bright rectangles in a dark picture of 128 x 96."""
+def image_path(tmp_path_factory) -> Path:
+    """Bright rectangles in a dark image of 128 x 96."""
     image = Image.new("RGB", (128, 96), "black")
     for x0, y0, x1, y1 in BRIGHT:
         ImageDraw.Draw(image).rectangle((x0, y0, x1 - 1, y1 - 1), fill="white")
-    path = tmp_path_factory.mktemp("picture") / "bright.png"
+    path = tmp_path_factory.mktemp("image") / "bright.png"
     image.save(path)
     return path
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory, picture) -> Path:
+def store(tmp_path_factory, image_path) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    publish(folder, picture, AREAS)
+    publish(folder, image_path, AREAS)
     return folder
 
 
@@ -143,14 +143,14 @@ def bright(store, tmp_path_factory):
         yield server
 
 
-def ask(server, picture: Path, **options) -> list[dict]:
-    response = server.client.post("/v1/segment", params=options, content=picture.read_bytes())
+def ask(server, image_path: Path, **options) -> list[dict]:
+    response = server.client.post("/v1/segment", params=options, content=image_path.read_bytes())
     assert response.status_code == 200, response.text
     return response.json()["predictions"]
 
 
-def test_objects_with_score_box_area_and_mask(bright, picture):
-    found = ask(bright, picture, score_threshold=0.5)
+def test_objects_with_score_box_area_and_mask(bright, image_path):
+    found = ask(bright, image_path, score_threshold=0.5)
     assert [list(one) for one in found] == [["class_id", "label", "score", "box", "area", "mask"]] * 2
     assert [(one["class_id"], one["label"], one["score"]) for one in found] == [(1, "bright", 0.9), (0, "light", 0.6)]
     assert [one["box"] for one in found] == [pytest.approx(box) for box in BOXES]
@@ -174,39 +174,39 @@ def test_objects_with_score_box_area_and_mask(bright, picture):
         ({"iou_threshold": 1, "score_threshold": 0.7}, 2),
     ],
 )
-def test_thresholds_are_the_requests(bright, picture, options, count):
-    assert len(ask(bright, picture, **options)) == count
+def test_thresholds_are_the_requests(bright, image_path, options, count):
+    assert len(ask(bright, image_path, **options)) == count
 
 
-def test_every_form_of_a_mask(bright, picture):
-    reference = [coco.decode(one["mask"]) for one in ask(bright, picture)]
-    assert all("mask" not in one for one in ask(bright, picture, mask="none"))
+def test_every_form_of_a_mask(bright, image_path):
+    reference = [coco.decode(one["mask"]) for one in ask(bright, image_path)]
+    assert all("mask" not in one for one in ask(bright, image_path, mask="none"))
     for rle, png, polygon in zip(
-        reference, ask(bright, picture, mask="png"), ask(bright, picture, mask="polygon"), strict=True
+        reference, ask(bright, image_path, mask="png"), ask(bright, image_path, mask="polygon"), strict=True
     ):
         assert np.array_equal(masks.decode(masks.Png(**png["mask"]), 128, 96) > 0, rle)
         assert np.array_equal(masks.decode(masks.Polygons(**polygon["mask"]), 128, 96) > 0, rle)
 
 
 @pytest.mark.parametrize("option", ["score_threshold=2", "iou_threshold=-1", "max_detections=0", "top_k=3"])
-def test_bad_options_are_named(bright, picture, option):
-    response = bright.client.post(f"/v1/segment?{option}", content=picture.read_bytes())
+def test_bad_options_are_named(bright, image_path, option):
+    response = bright.client.post(f"/v1/segment?{option}", content=image_path.read_bytes())
     assert response.status_code == 422
     assert option.split("=")[0] in response.json()["detail"]
 
 
-def test_bentoml_clients_get_the_same_answers(bright, picture):
+def test_bentoml_clients_get_the_same_answers(bright, image_path):
     with bentoml.SyncHTTPClient(bright.url) as client:
-        answer = client.segment(image=picture, score_threshold=0.5, max_detections=1)
-    assert answer["predictions"] == ask(bright, picture, score_threshold=0.5, max_detections=1)
+        answer = client.segment(image=image_path, score_threshold=0.5, max_detections=1)
+    assert answer["predictions"] == ask(bright, image_path, score_threshold=0.5, max_detections=1)
 
 
-def test_the_command_line_shows_and_draws_them(store, picture, tmp_path):
+def test_the_command_line_shows_and_draws_them(store, image_path, tmp_path):
     command = [
         str(Path(sys.executable).with_name("zooserve")),
         "predict",
         "bright",
-        str(picture),
+        str(image_path),
         "--models",
         str(store),
     ]
@@ -223,10 +223,10 @@ def test_the_command_line_shows_and_draws_them(store, picture, tmp_path):
     assert (outside == 0).all()
 
 
-def test_a_wrong_golden_area_is_refused(picture, tmp_path):
+def test_a_wrong_golden_area_is_refused(image_path, tmp_path):
     """The self-test compares the areas of instances, too."""
-    publish(tmp_path, picture, [AREAS[0] + 0.05, AREAS[1]])
-    command = [str(Path(sys.executable).with_name("zooserve")), "predict", "bright", str(picture)]
+    publish(tmp_path, image_path, [AREAS[0] + 0.05, AREAS[1]])
+    command = [str(Path(sys.executable).with_name("zooserve")), "predict", "bright", str(image_path)]
     done = subprocess.run(
         [*command, "--models", str(tmp_path)], check=False, capture_output=True, text=True, timeout=60
     )

@@ -62,7 +62,7 @@ def test_base64_is_read_as_clients_write_it(text):
     assert images(b"\xef\xbb\xbf" + escaped) == [DATA, b"AB"], "Gson, behind a byte order mark"
 
 
-RUBBISH = {
+INVALID = {
     "other characters": b"?!" + TEXT,
     "a character less": TEXT[:-3],
     "a padding too long": TEXT + b"=",
@@ -77,9 +77,9 @@ RUBBISH = {
 }
 
 
-@pytest.mark.parametrize("text", RUBBISH.values(), ids=RUBBISH.keys())
+@pytest.mark.parametrize("text", INVALID.values(), ids=INVALID.keys())
 @pytest.mark.usefixtures("pieces")
-def test_rubbish_stays_rubbish(text):
+def test_invalid_base64_is_an_error_in_its_place(text):
     broken, good = images(b'{"images": ["%b", "QUI="]}' % text)
     assert isinstance(broken, RequestError)
     assert broken.reason is Reason.BAD_REQUEST

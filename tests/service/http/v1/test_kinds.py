@@ -19,7 +19,7 @@ APPLICATION/OCTET-STREAM;charset=utf-8 application/force-download x"""
 def test_the_bytes_decide(small, digit, kind):
     response = small.client.post("/v1/classify", content=digit, headers={"content-type": kind} if kind else {})
     assert response.status_code == 200, response.text
-    text = small.client.post("/v1/classify", content=b"no image", headers={"content-type": kind} if kind else {})
+    text = small.client.post("/v1/classify", content=b"not an image", headers={"content-type": kind} if kind else {})
     assert text.status_code == 415
 
 

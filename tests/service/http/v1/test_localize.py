@@ -1,4 +1,4 @@
-"""Where the best class is in the picture, through the running service, on real photos."""
+"""Where the best class is in the image, through the running service, on real photos."""
 
 import base64
 import io
@@ -10,8 +10,8 @@ from PIL import Image
 from service.models.selftest import iou
 
 
-def ask(server, photo, name, **words):
-    response = server.client.post("/v1/classify", params=words, content=photo(name))
+def ask(server, photo, name, **options):
+    response = server.client.post("/v1/classify", params=options, content=photo(name))
     assert response.status_code == 200, response.text
     return response.json()["predictions"]
 
@@ -26,13 +26,13 @@ def test_the_espresso_is_where_a_detector_sees_the_cup(server, photo, model):
     assert all(other.keys() == {"class_id", "label", "score"} for other in others)
 
 
-def test_a_cat_that_fills_the_picture(server, photo):
+def test_a_cat_that_fills_the_image(server, photo):
     best = ask(server, photo, "chelsea", localize="true")[0]
     width, height = Image.open(io.BytesIO(photo("chelsea"))).size
     assert iou(best["box"], (0, 0, width, height)) > 0.45  # the crop shows no more than 51 % of it
 
 
-def test_the_heat_map_is_a_picture_of_the_pictures_size(server, photo):
+def test_the_heat_map_has_the_size_of_the_image(server, photo):
     best = ask(server, photo, "coffee", model="mobilenet_v2", localize="true", heatmap="true")[0]
     heat = Image.open(io.BytesIO(base64.b64decode(best["heatmap"]["png"])))
     assert (heat.mode, heat.size) == ("L", (600, 400))
@@ -57,18 +57,18 @@ def test_nothing_changes_for_who_does_not_ask(server, photo):
     assert refused == plain
 
 
-@pytest.mark.parametrize("words", [{"localize": "true"}, {"heatmap": "true"}])
-def test_who_cannot_says_who_can(server, photo, words):
-    response = server.client.post("/v1/classify", params={"model": "lenet5"} | words, content=photo("digit_7"))
+@pytest.mark.parametrize("options", [{"localize": "true"}, {"heatmap": "true"}])
+def test_the_error_names_the_models_that_support_it(server, photo, options):
+    response = server.client.post("/v1/classify", params={"model": "lenet5"} | options, content=photo("digit_7"))
     assert (response.status_code, response.json()["reason"]) == (422, "bad_option")
     detail = response.json()["detail"]
-    assert detail.startswith("`lenet5` cannot say where it looked")
-    assert "Loaded models that can:" in detail
+    assert detail.startswith("`lenet5` does not support `localize` and `heatmap`")
+    assert "Loaded models that do:" in detail
     assert "`mobilenet_v2`" in detail
     assert "`lenet5`" not in detail.partition("Loaded")[2]
 
 
-def test_a_wrong_word_is_named(server, photo):
+def test_a_wrong_value_is_named(server, photo):
     response = server.client.post("/v1/classify", params={"localize": "perhaps"}, content=photo("coffee"))
     assert response.status_code == 422
     assert "`localize=perhaps`: expected `true` or `false`." in response.json()["detail"]

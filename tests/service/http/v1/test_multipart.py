@@ -132,7 +132,7 @@ PIECES = [b"\r\n", b"--x", b"--x--", b"\r", b"\n", b"-", b"--", b"x", image(b"1"
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join), st.lists(st.integers(0, 40), max_size=30))
-def test_how_a_body_is_cut_is_of_no_matter(body, sizes):
+def test_a_body_may_arrive_in_any_pieces(body, sizes):
     def outcome(cuts: tuple[int, ...]) -> object:
         try:
             form = parsed(body, sizes=cuts)
