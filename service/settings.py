@@ -47,12 +47,12 @@ class Settings(Struct, frozen=True):
         Meta(
             ge=0,
             le=256,
-            description="Threads of one run on a CPU while no other is under way; 0: as many as were measured to pay.",
+            description="Threads of a run on a CPU that is alone; 0: as many as were measured to pay.",
         ),
     ] = 0
     wide_mb: Annotated[
         float,
-        Meta(ge=0, le=1_000_000, description="Memory of a model's further sessions, for runs on several threads."),
+        Meta(ge=0, le=1_000_000, description="Most memory of a model's further sessions, for runs on several threads."),
     ] = 1000.0
     max_batch: Annotated[
         int,
