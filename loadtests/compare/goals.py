@@ -9,7 +9,7 @@ from statistics import median
 from typing import Literal
 
 from loadtests.compare.machine import MODELS
-from loadtests.compare.results import CELLS, Figures, Row
+from loadtests.compare.results import CELLS, Cell, Figures, Row
 from loadtests.compare.scenarios import Overload
 from loadtests.stats import median_of
 
@@ -95,16 +95,24 @@ def check_machine(rows: Sequence[Row]) -> list[Goal]:
 
 def _best_in_every_cell(model: str, us: Row | None, rows: Sequence[Row]) -> Goal:
     what = f"{model}: the best server in every cell"
-    cells = [(cell, winner) for cell in CELLS if (winner := cell.best(rows)) is not None]
+    cells = [cell for cell in CELLS if any(cell.clients in row.closed for row in rows)]
     if us is None or not cells or len(rows) == 1:
         return Goal(what, "", "not measured")
-    lost = [
-        f"{cell}: {'-' if (ours := cell.of(us)) is None else f'{ours:.1f}'}, {winner.server} {cell.of(winner):.1f}"
-        for cell, winner in cells
-        if winner is not us
-    ]
+    lost = []
+    for cell in cells:
+        winner = cell.best(rows)
+        if winner is not us:
+            theirs = f"{winner.server} {cell.of(winner):.1f}" if winner else "nobody answered every request"
+            lost.append(f"{cell}: {_told(us, cell)}, {theirs}")
     found = "; not ".join([f"{len(cells) - len(lost)} of {len(cells)}", *lost])
     return Goal(what, found, _verdict(not lost))
+
+
+def _told(row: Row, cell: Cell) -> str:
+    if (value := cell.of(row)) is None:
+        return "nothing"
+    errors = row.closed[cell.clients].errors
+    return f"{value:.1f} with {errors} errors" if errors else f"{value:.1f}"
 
 
 def _judged(goal: Goal, noisy: Sequence[Row]) -> Goal:

@@ -28,6 +28,7 @@ class Figures(Struct, frozen=True):
     Attributes:
         share: of the bare loop's rate.
         ratio: of the median latency to the bare loop's.
+        errors: how many requests of all rounds were not answered with 200.
     """
 
     rate: float
@@ -35,6 +36,7 @@ class Figures(Struct, frozen=True):
     p99: float
     share: float
     ratio: float
+    errors: int = 0
 
 
 class Row(Struct, frozen=True):
@@ -79,8 +81,9 @@ class Cell(NamedTuple):
         return getattr(row.closed[self.clients], self.figure) if self.clients in row.closed else None
 
     def best(self, rows: Iterable[Row]) -> Row | None:
-        """The server with the best figure; None where none was measured."""
-        found = [(value, row) for row in rows if (value := self.of(row)) is not None]
+        """The server with the best figure among those that answered every request; None where there is none."""
+        whole = [row for row in rows if self.clients in row.closed and not row.closed[self.clients].errors]
+        found = [(value, row) for row in whole if (value := self.of(row)) is not None]
         choose = max if self.figure == "rate" else min
         return choose(found, key=lambda one: one[0])[1] if found else None
 
@@ -193,6 +196,7 @@ def _figures(measured: Sequence[tuple[Trial, Summary]], load: int = 1) -> Figure
         p99=median(p99 for _, _, _, p99 in answered),
         share=median(s.rate / mean(b.rate for b in bare) for bare, s, _, _ in answered),
         ratio=median(p50 / mean(b.p50 or 0.0 for b in bare) for bare, _, p50, _ in answered),
+        errors=sum(s.errors for _, s in measured),
     )
 
 

@@ -7,7 +7,7 @@ from statistics import median
 from msgspec.structs import replace
 
 from loadtests.compare.machine import Sweep, best
-from loadtests.compare.results import CELLS, BareRow, Figures, Row
+from loadtests.compare.results import CELLS, BareRow, Cell, Figures, Row
 from loadtests.compare.scenarios import Overload
 from loadtests.plots import Panel, Point
 from loadtests.report import markdown_table
@@ -21,11 +21,12 @@ NOTE = (
 )
 
 MACHINE_NOTE = (
-    "Times are in ms; all figures are medians over the rounds; * marks the best server. Client and server share all "
-    "cores, and peers have their own defaults. One client is compared with the best bare loop of any number of "
-    "threads, two clients with the best two bare loops side by side, both with zooserve's own pixels, just before and "
-    "just after zooserve in each round. Pixels: `fast` is simplejpeg's scaled decoding and OpenCV for the peers, and "
-    "zooserve's own fast path for it; `pillow` is Pillow's exact recipe for all."
+    "Times are in ms; all figures are medians over the rounds; * marks the best server, ! one that left requests "
+    "unanswered, which is never the best. Client and server share all cores, and peers have their own defaults. One "
+    "client is compared with the best bare loop of any number of threads, two clients with the best two bare loops "
+    "side by side, both with zooserve's own pixels, just before and just after zooserve in each round. Pixels: `fast` "
+    "is simplejpeg's scaled decoding and OpenCV for the peers, and zooserve's own fast path for it; `pillow` is "
+    "Pillow's exact recipe for all."
 )
 
 
@@ -83,13 +84,17 @@ def machine_tables(rows: Sequence[Row], sweeps: Sequence[Sweep]) -> str:
         lines = _sweep_lines([sweep for sweep in sweeps if sweep.model == model], len(header) + 1)
         for row in of_model:
             cells = [
-                f"{_number(cell.of(row), 1)}{'*' if row is winner else ''}"
+                f"{_number(cell.of(row), 1)}{'*' if row is winner else _unsure(row, cell)}"
                 for cell, winner in zip(CELLS, winners, strict=True)
             ]
             ratios = [_number(row.closed[load].ratio) if load in row.closed else _NONE for load in (1, 2)]
             lines.append([row.server, row.pixels, *cells[:2], *ratios, *cells[2:], _failed(row)])
         tables.append(f"{model}\n\n{markdown_table([*header, 'errors'], lines)}")
     return "\n\n".join(tables)
+
+
+def _unsure(row: Row, cell: Cell) -> str:
+    return "!" if cell.clients in row.closed and row.closed[cell.clients].errors else ""
 
 
 def _sweep_lines(sweeps: Sequence[Sweep], columns: int) -> list[list[str]]:

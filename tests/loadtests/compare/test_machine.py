@@ -210,6 +210,19 @@ def test_a_server_that_failed_has_no_figures_and_is_never_the_best():
     assert "failed in 1 rounds" in machine_tables(found, sweeps)
 
 
+def test_a_server_that_left_requests_unanswered_is_never_the_best():
+    trials, sweeps = results({"zooserve": 10.0, "fastapi": 11.0})
+    refused = [Sample(0, 0.0, 0.001, 429)] * 5
+    trials[0].closed["8"] = summarise(Load([*(Sample(0, n, 0.08, 200) for n in range(5)), *refused], 0.5))
+    (goal,) = [goal for goal in check_machine(rows(trials)) if goal.what.endswith("in every cell") and goal.found]
+    assert goal.verdict == "missed"
+    assert "4 of 6; not p99 ms, 8 clients: 80.0 with 5 errors, fastapi 88.0; not images/s, 8 clients" in goal.found
+    assert "80.0!" in machine_tables(rows(trials), sweeps)
+    trials[1].closed["8"] = trials[0].closed["8"]
+    (goal,) = [goal for goal in check_machine(rows(trials)) if goal.what.endswith("in every cell") and goal.found]
+    assert "nobody answered every request" in goal.found
+
+
 def test_measurements_name_the_model_and_the_bare_loops():
     trials, sweeps = results({"zooserve": 10.0}, models=("u2netp",))
     assert [one.name for one in measurements(trials, sweeps)] == [
