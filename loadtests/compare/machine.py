@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from loadtests.client import Load
 from loadtests.compare.servers import Server
-from loadtests.compare.trial import Bench, Plan, Progress, Trial
+from loadtests.compare.trial import STOPS, Bench, Plan, Progress, Trial
 from loadtests.compare.work import Answer
 from loadtests.stats import Summary, summarise
 
@@ -92,7 +92,7 @@ def estimate(plan: Plan, tasks: Sequence[Task]) -> float:
 def run_machine(tasks: Sequence[Task]) -> tuple[list[Trial], list[Sweep]]:
     """Measure all servers with all models in every round, each time beginning with another server.
 
-    Ctrl+C ends it early; the models of a round that are complete count.
+    `STOPS` end it early; the models of a round that are complete count.
     """
     plan, say = tasks[0].bench.plan, tasks[0].bench.say
     progress = Progress(plan.rounds * sum(len(task.chosen) for task in tasks), say)
@@ -105,8 +105,8 @@ def run_machine(tasks: Sequence[Task]) -> tuple[list[Trial], list[Sweep]]:
                 measured, around = _round(task, number, progress, answers)
                 trials += measured
                 sweeps += around
-    except KeyboardInterrupt:
-        say("stopped early")
+    except STOPS as error:
+        say(f"stopped early {error}")
     return trials, sweeps
 
 

@@ -22,6 +22,7 @@ from loadtests.compare.servers import ROOT, Server
 from loadtests.compare.work import Answer
 from loadtests.stats import Summary, summarise
 
+STOPS = (KeyboardInterrupt, subprocess.CalledProcessError)  # Ctrl+C, a bare loop that failed: what is complete counts
 _WARM_UP = 8  # clients while a server warms up
 
 
@@ -215,7 +216,7 @@ class Progress:
 
 
 def run_rounds(bench: Bench, chosen: Sequence[tuple[Server, str]]) -> list[Trial]:
-    """Measure all servers in every round. Ctrl+C ends it early; the trials that are complete count."""
+    """Measure all servers in every round. `STOPS` end it early; the trials that are complete count."""
     trials: list[Trial] = []
     progress = Progress(bench.plan.rounds * len(chosen), bench.say)
     try:
@@ -223,8 +224,8 @@ def run_rounds(bench: Bench, chosen: Sequence[tuple[Server, str]]) -> list[Trial
             for server, pixels in chosen:
                 progress.trial(f"round {number} of {bench.plan.rounds}: {server.name} ({pixels})")
                 trials.append(bench.trial(server, pixels, number))
-    except KeyboardInterrupt:
-        bench.say("stopped early")
+    except STOPS as error:
+        bench.say(f"stopped early {error}")
     return trials
 
 

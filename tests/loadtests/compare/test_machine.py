@@ -111,6 +111,18 @@ def test_the_sweeps_of_a_round_lie_around_zooserve(bench):
     assert names[at - 1] == names[at + 1] == "sweep"
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), subprocess.CalledProcessError(1, "bare")])
+def test_what_was_complete_counts_when_it_is_stopped(bench, monkeypatch, error):
+    def serve(self, trial, server, answer):
+        if (server.name, trial.round) == ("fastapi", 2):
+            raise error
+
+    monkeypatch.setattr(FakeBench, "serve", serve)
+    trials, sweeps = run_machine([Task(bench, servers("zooserve", "fastapi"))])
+    assert [(trial.server, trial.round) for trial in trials] == [("zooserve", 1), ("fastapi", 1)]
+    assert len(sweeps) == 2
+
+
 def test_estimate(bench):
     task = Task(bench, servers("zooserve", "fastapi"))
     assert estimate(bench.plan, [task, task]) == pytest.approx(2 * estimate(bench.plan, [task]))
