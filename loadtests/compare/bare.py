@@ -1,62 +1,105 @@
 """The bare loop: the same work without a server, one image after the other. Servers are measured against it.
 
-`loadtests.compare` runs it on the servers' core just before and after each server: `python -m loadtests.compare.bare`.
+`loadtests.compare` runs it just before and after a server: `python -m loadtests.compare.bare --help`.
 """
 
 import io
 import json
+import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import click
 import msgspec
 from PIL import Image
 
 from loadtests.client import Load, Sample
-from loadtests.compare.work import Classifier, Pixels, fast, pillow
+from loadtests.compare.work import Answer, Prepared, Work
 from loadtests.stats import Summary, summarise
 
-_WARM_UP = 20  # images
+_WARM_UP, _WARM_UP_SECONDS = 20, 1.0  # whichever ends first
+_PATIENCE = 120.0  # seconds that loops side by side wait for each other
+_EXAMPLES = """
+\b
+Examples:
+  python -m loadtests.compare.bare --photo photo.jpg --model models/u2netp/1
+  python -m loadtests.compare.bare --photo photo.jpg --threads 2 --no-spin
+  python -m loadtests.compare.bare --photo photo.jpg --threads 1 --copies 2     two processes side by side
+"""
 
 
 class BareLoop(msgspec.Struct, frozen=True):
     """A bare loop in figures, and what it answered."""
 
     summary: Summary
-    answer: dict[str, Any]
+    answer: Answer
 
 
-def _zooserve(*, exact: bool) -> Callable[[bytes], Pixels]:
+def _zooserve(card: dict[str, Any], *, exact: bool) -> Callable[[bytes], Prepared]:
     """Return zooserve's own decoding and resizing, the very function that its service calls."""
     from service.vision.resize import prepare  # noqa: PLC0415 - only these loops need zooserve
     from zoo.card import Recipe  # noqa: PLC0415
 
-    recipe = Recipe(224, 224, "crop", 256)
-    return lambda data: prepare(data, recipe, exact=exact, max_pixels=50_000_000)[0]
+    recipe = msgspec.convert(card["recipe"], Recipe)
+    return lambda data: Prepared(*prepare(data, recipe, exact=exact, max_pixels=50_000_000))
 
 
-LOOPS: dict[str, Callable[[], Callable[[bytes], Pixels]]] = {
-    "pillow": lambda: lambda data: pillow(Image.open(io.BytesIO(data))),
-    "fast": lambda: fast,
-    "zooserve": lambda: _zooserve(exact=False),
-    "zooserve-exact": lambda: _zooserve(exact=True),
+LOOPS: dict[str, Callable[[Work], Callable[[bytes], Prepared]]] = {
+    "pillow": lambda work: lambda data: work.pillow(Image.open(io.BytesIO(data))),
+    "fast": lambda work: work.fast,
+    "zooserve": lambda work: _zooserve(work.card, exact=False),
+    "zooserve-exact": lambda work: _zooserve(work.card, exact=True),
 }
+_start: Barrier | None = None  # where loops side by side wait for each other
 
 
-def bare_loop(loop: str, data: bytes, model: str, seconds: float) -> BareLoop:
-    """Decode, resize, run, take the top 5 and write the JSON, over and over for so many seconds."""
-    prepare, classifier = LOOPS[loop](), Classifier(model)
-    answer: dict[str, Any] = {}
+def bare_loop(
+    loop: str, data: bytes, model: str, seconds: float, *, threads: int = 1, spin: bool = True, copies: int = 1
+) -> BareLoop:
+    """Decode, resize, run, answer and write the JSON, over and over for so many seconds.
 
-    def once() -> None:
-        nonlocal answer
-        (answer,) = classifier.classify([prepare(data)])
+    Args:
+        loop: of `LOOPS`.
+        data: a JPEG.
+        model: the folder of the exported model.
+        seconds: of each loop; 0 only warms up, for the answer.
+        threads: of one run of the graph; 0 leaves them to ONNX Runtime.
+        spin: whether threads that wait keep their core busy.
+        copies: so many processes side by side. Their figures are those of all images together.
+    """
+    if copies == 1:
+        samples, answer = _run(loop, data, model, seconds, threads, spin)
+        return BareLoop(summarise(Load(samples, seconds)), answer)
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(copies, timeout=_PATIENCE)
+    with ProcessPoolExecutor(copies, context, initializer=_meet_at, initargs=(barrier,)) as pool:
+        runs = [pool.submit(_run, loop, data, model, seconds, threads, spin) for _ in range(copies)]
+        found = [run.result() for run in runs]
+    return BareLoop(summarise(Load([one for samples, _ in found for one in samples], seconds)), found[0][1])
+
+
+def _run(
+    loop: str, data: bytes, model: str, seconds: float, threads: int, spin: bool
+) -> tuple[list[Sample], dict[str, Any]]:
+    work = Work(model, threads, spin=spin)
+    prepare = LOOPS[loop](work)
+
+    def once() -> Answer:
+        (answer,) = work.answer([prepare(data)])
         json.dumps(answer)
+        return answer
 
+    begin, answer = perf_counter(), once()
     for _ in range(_WARM_UP):
+        if perf_counter() - begin > _WARM_UP_SECONDS:
+            break
         once()
+    if _start is not None:
+        _start.wait()
     samples: list[Sample] = []
     begin = now = perf_counter()
     while now - begin < seconds:
@@ -64,17 +107,26 @@ def bare_loop(loop: str, data: bytes, model: str, seconds: float) -> BareLoop:
         once()
         now = perf_counter()
         samples.append(Sample(0, start - begin, now - start, 200))
-    return BareLoop(summarise(Load(samples, seconds)), answer)
+    return samples, answer
 
 
-@click.command()
+def _meet_at(barrier: Any) -> None:
+    global _start  # noqa: PLW0603 - a process of the pool is given it once
+    _start = cast("Barrier", barrier)
+
+
+@click.command(epilog=_EXAMPLES)
 @click.option("--loop", type=click.Choice(list(LOOPS)), default="zooserve", show_default=True)
 @click.option("--photo", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
 @click.option("--model", default="models/mobilenet_v2/1", show_default=True, help="The folder of the exported model.")
 @click.option("--seconds", default=2.0, show_default=True)
-def main(loop: str, photo: Path, model: str, seconds: float) -> None:
-    """Run one bare loop and print it as JSON."""
-    click.echo(msgspec.json.encode(bare_loop(loop, photo.read_bytes(), model, seconds)))
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(0), help="Of a run; 0: ONNX Runtime's.")
+@click.option("--spin/--no-spin", default=True, show_default=True, help="Whether threads that wait stay busy.")
+@click.option("--copies", default=1, show_default=True, type=click.IntRange(1), help="Processes side by side.")
+def main(loop: str, photo: Path, model: str, seconds: float, threads: int, spin: bool, copies: int) -> None:
+    """Run bare loops and print them as JSON."""
+    found = bare_loop(loop, photo.read_bytes(), model, seconds, threads=threads, spin=spin, copies=copies)
+    click.echo(msgspec.json.encode(found))
 
 
 if __name__ == "__main__":

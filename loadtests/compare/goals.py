@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal
 
-from loadtests.compare.results import Figures, Row
+from loadtests.compare.machine import MODELS
+from loadtests.compare.results import CELLS, Cell, Figures, Row
 from loadtests.compare.scenarios import Overload
 from loadtests.stats import median_of
 
@@ -16,6 +17,7 @@ Verdict = Literal["met", "missed", "not measured", "too noisy to judge"]
 # The same work without a server, twice within a minute, may differ by this share: the margin that the tightest goals
 # leave (p50 within 1.10 of the bare loop's).
 NOISY = 0.10
+MACHINE_NOISY = 0.08  # the same for the whole machine, where one client's p50 is within 1.08
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,50 @@ def check(rows: Sequence[Row]) -> list[Goal]:
         *(_judged(goal, [*ours_noisy, *theirs_noisy]) for goal in beside),
         *(_judged(goal, ours_noisy) for goal in later),
     ]
+
+
+def check_machine(rows: Sequence[Row]) -> list[Goal]:
+    """Check zooserve on the whole machine: against its bare loops, and against all peers in every cell.
+
+    `MODELS` have goals whether they were measured or not, others where they were.
+    """
+    goals = []
+    for model in dict.fromkeys([*MODELS, *(row.model for row in rows)]):
+        found = [row for row in rows if row.model == model]
+        us = next((row for row in found if row.server == "zooserve"), None)
+        one = f"{model}: p50 of 1 client over the best bare loop's <= 1.08"
+        two = f"{model}: p50 of 2 clients over that of two bare loops <= 1.10"
+        of_model = [
+            _at_most(one, _figure(us, 1, lambda f: f.ratio), 1.08),
+            _at_most(two, _figure(us, 2, lambda f: f.ratio), 1.10),
+        ]
+        if model in MODELS or len(found) > 1:
+            of_model.append(_best_in_every_cell(model, us, found))
+        noisy = [us] if us is not None and us.drift > MACHINE_NOISY else []
+        goals += [_judged(goal, noisy) for goal in of_model]
+    return goals
+
+
+def _best_in_every_cell(model: str, us: Row | None, rows: Sequence[Row]) -> Goal:
+    what = f"{model}: the best server in every cell"
+    cells = [cell for cell in CELLS if any(cell.clients in row.closed for row in rows)]
+    if us is None or not cells or len(rows) == 1:
+        return Goal(what, "", "not measured")
+    lost = []
+    for cell in cells:
+        winner = cell.best(rows)
+        if winner is not us:
+            theirs = f"{winner.server} {cell.of(winner):.1f}" if winner else "nobody answered every request"
+            lost.append(f"{cell}: {_told(us, cell)}, {theirs}")
+    found = "; not ".join([f"{len(cells) - len(lost)} of {len(cells)}", *lost])
+    return Goal(what, found, _verdict(not lost))
+
+
+def _told(row: Row, cell: Cell) -> str:
+    if (value := cell.of(row)) is None:
+        return "nothing"
+    errors = row.closed[cell.clients].errors
+    return f"{value:.1f} with {errors} errors" if errors else f"{value:.1f}"
 
 
 def _judged(goal: Goal, noisy: Sequence[Row]) -> Goal:

@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from statistics import mean, median
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
+from loadtests.compare.machine import Sweep
 from loadtests.compare.scenarios import Overload
 from loadtests.compare.trial import Trial
 from loadtests.report import Measurement
@@ -13,10 +15,11 @@ from loadtests.stats import Summary, median_of, medians
 
 
 class Results(Struct, frozen=True):
-    """The comparison's part of its report: versions by server and package, and all trials."""
+    """The comparison's part of its report: versions by server and package, all trials, sweeps of the whole machine."""
 
     servers: dict[str, dict[str, str]]
     trials: list[Trial]
+    sweeps: list[Sweep] = []
 
 
 class Figures(Struct, frozen=True):
@@ -25,6 +28,7 @@ class Figures(Struct, frozen=True):
     Attributes:
         share: of the bare loop's rate.
         ratio: of the median latency to the bare loop's.
+        errors: how many requests of all rounds were not answered with 200.
     """
 
     rate: float
@@ -32,10 +36,13 @@ class Figures(Struct, frozen=True):
     p99: float
     share: float
     ratio: float
+    errors: int = 0
 
 
 class Row(Struct, frozen=True):
-    """A server with one kind of pixels. `closed` is by concurrency, `open` by the rate as the plan words it.
+    """A server with one kind of pixels, and one model where there are several.
+
+    `closed` is by concurrency, `open` by the rate as the plan words it.
 
     Attributes:
         burst: median latency of single requests right after a burst, over that before it.
@@ -43,6 +50,7 @@ class Row(Struct, frozen=True):
         requests, errors: of all rounds, without the scenarios.
         problems: of the rounds in which it failed.
         drift: how far the two bare loops around a trial were apart in rate, as a share: the median of the rounds.
+        model: its name, where several were measured.
     """
 
     server: str
@@ -55,6 +63,32 @@ class Row(Struct, frozen=True):
     errors: int
     problems: list[str]
     drift: float = 0.0
+    model: str = ""
+
+
+class Cell(NamedTuple):
+    """A figure in which servers are compared with each other: of so many clients, and its name in `Figures`."""
+
+    clients: int
+    figure: Literal["p50", "p99", "rate"]
+
+    def __str__(self) -> str:
+        clients = f"{self.clients} client{'s' if self.clients > 1 else ''}"
+        return f"{'images/s' if self.figure == 'rate' else f'{self.figure} ms'}, {clients}"
+
+    def of(self, row: Row) -> float | None:
+        """The figure of a server; None where it was not measured."""
+        return getattr(row.closed[self.clients], self.figure) if self.clients in row.closed else None
+
+    def best(self, rows: Iterable[Row]) -> Row | None:
+        """The server with the best figure among those that answered every request; None where there is none."""
+        whole = [row for row in rows if self.clients in row.closed and not row.closed[self.clients].errors]
+        found = [(value, row) for row in whole if (value := self.of(row)) is not None]
+        choose = max if self.figure == "rate" else min
+        return choose(found, key=lambda one: one[0])[1] if found else None
+
+
+CELLS = (Cell(1, "p50"), Cell(2, "p50"), Cell(8, "p99"), Cell(32, "p99"), Cell(8, "rate"), Cell(32, "rate"))
 
 
 class BareRow(Struct, frozen=True):
@@ -67,20 +101,20 @@ class BareRow(Struct, frozen=True):
 
 
 def rows(trials: Iterable[Trial]) -> list[Row]:
-    """Return a row for each server and kind of pixels, in the order in which they were measured."""
-    groups: dict[tuple[str, str], list[Trial]] = {}
+    """Return a row for each model, server and kind of pixels, in the order in which they were measured."""
+    groups: dict[tuple[str, str, str], list[Trial]] = {}
     for trial in trials:
-        groups.setdefault((trial.server, trial.pixels), []).append(trial)
+        groups.setdefault((trial.model, trial.server, trial.pixels), []).append(trial)
     return [_row(group) for group in groups.values()]
 
 
-def measurements(trials: Iterable[Trial]) -> list[Measurement]:
+def measurements(trials: Iterable[Trial], sweeps: Iterable[Sweep] = ()) -> list[Measurement]:
     """Return what the report has in common with those of other tools: a window for each round."""
     clients: dict[str, int] = {}
     offered: dict[str, float] = {}
     loads: dict[str, list[Summary]] = {}
     for trial in trials:
-        who = f"{trial.server} ({trial.pixels})"
+        who = f"{trial.model}, {trial.server}" if trial.model else f"{trial.server} ({trial.pixels})"
         for count, summary in trial.closed.items():
             name = f"{who}, {count} client{'' if count == '1' else 's'}"
             clients[name] = int(count)
@@ -89,6 +123,9 @@ def measurements(trials: Iterable[Trial]) -> list[Measurement]:
             name = f"{who}, open loop {words}"
             offered.setdefault(name, opened.offered)
             loads.setdefault(name, []).append(opened.summary)
+    for sweep in sweeps:
+        for way, summary in (sweep.alone | sweep.pairs).items():
+            loads.setdefault(f"{sweep.model}, bare: {way}", []).append(summary)
     return [
         medians(name, found, clients=clients.get(name), offered_per_s=offered.get(name))
         for name, found in loads.items()
@@ -105,8 +142,21 @@ def bare_rows(trials: Iterable[Trial]) -> list[BareRow]:
 
 
 def drift(trials: Iterable[Trial]) -> list[float]:
-    """How far each trial's two bare loops were apart in rate, as shares: what the machine itself adds and takes."""
-    return [abs(t.after.rate / t.before.rate - 1) for t in trials if t.after is not None and t.before.rate]
+    """How far each trial's two bare loops were apart in rate, as shares: what the machine itself adds and takes.
+
+    Where there are pairs side by side, too, what differs more counts.
+    """
+    return [
+        max(abs(after.rate / before.rate - 1) for before, after in _around(t))
+        for t in trials
+        if t.after and t.before.rate
+    ]
+
+
+def _around(trial: Trial) -> list[tuple[Summary, Summary]]:
+    """What was run before a trial, with the same after it."""
+    found = [(trial.before, trial.after)] if trial.after else []
+    return [*found, (trial.pairs[0], trial.pairs[1])] if trial.pairs else found
 
 
 def _row(trials: Sequence[Trial]) -> Row:
@@ -114,7 +164,8 @@ def _row(trials: Sequence[Trial]) -> Row:
     rates = dict.fromkeys(words for trial in trials for words in trial.open)
     measured = [s for t in trials for s in (*t.closed.values(), *(o.summary for o in t.open.values()))]
     by_load = {
-        load: _figures([(t, t.closed[str(load)]) for t in trials if str(load) in t.closed]) for load in sorted(closed)
+        load: _figures([(t, t.closed[str(load)]) for t in trials if str(load) in t.closed], load)
+        for load in sorted(closed)
     }
     by_rate = {words: _figures([(t, t.open[words].summary) for t in trials if words in t.open]) for words in rates}
     return Row(
@@ -128,12 +179,15 @@ def _row(trials: Sequence[Trial]) -> Row:
         errors=sum(s.errors for s in measured),
         problems=[f"round {t.round}: {t.problem}" for t in trials if t.problem],
         drift=median(drift(trials) or [0.0]),
+        model=trials[0].model,
     )
 
 
-def _figures(measured: Sequence[tuple[Trial, Summary]]) -> Figures | None:
+def _figures(measured: Sequence[tuple[Trial, Summary]], load: int = 1) -> Figures | None:
     """Return the medians of the rounds in which anything was answered; None where nothing was."""
-    answered = [(_bare(trial), s, s.p50, s.p99) for trial, s in measured if s.p50 is not None and s.p99 is not None]
+    answered = [
+        (_bare(trial, load), s, s.p50, s.p99) for trial, s in measured if s.p50 is not None and s.p99 is not None
+    ]
     if not answered:
         return None
     return Figures(
@@ -142,8 +196,12 @@ def _figures(measured: Sequence[tuple[Trial, Summary]]) -> Figures | None:
         p99=median(p99 for _, _, _, p99 in answered),
         share=median(s.rate / mean(b.rate for b in bare) for bare, s, _, _ in answered),
         ratio=median(p50 / mean(b.p50 or 0.0 for b in bare) for bare, _, p50, _ in answered),
+        errors=sum(s.errors for _, s in measured),
     )
 
 
-def _bare(trial: Trial) -> list[Summary]:
+def _bare(trial: Trial, load: int = 1) -> list[Summary]:
+    """What so many clients are compared with: two of them with two bare loops side by side, where these were run."""
+    if load == 2 and trial.pairs:
+        return trial.pairs
     return [trial.before] if trial.after is None else [trial.before, trial.after]

@@ -29,9 +29,9 @@ class Server:
         packages: whose versions are reported; the first is the server's own.
         command: from its environment's `bin` folder and the port to what starts it, in its folder.
         ready: path that answers 200 when it is ready.
-        request: from a JPEG to the request that has it classified.
-        predictions: from the body of an answer to its predictions: `class_id`, `label` and `score`.
-        variables: more of its process' environment, from the port and the pixels.
+        request: from a JPEG and a model's task to the request that has it answered.
+        predictions: from the body of an answer to its predictions (see `agreement.agree`).
+        variables: more of its process' environment, from the port, the pixels and the folder of the model.
         deadline: headers that tell it a request's deadline in ms, where it can be told.
         loopback: whether it listens on 127.0.0.1 alone. Where there is no sandbox, one that does not is left out.
     """
@@ -40,9 +40,9 @@ class Server:
     packages: tuple[str, ...]
     command: Callable[[Path, int], list[str]]
     ready: str
-    request: Callable[[bytes], Request]
+    request: Callable[[bytes, str], Request]
     predictions: Callable[[Any], list[dict[str, Any]]] = field(default=lambda body: list(body["predictions"]))
-    variables: Callable[[int, str], Mapping[str, str]] = field(default=lambda _port, _pixels: {})
+    variables: Callable[[int, str, Path], Mapping[str, str]] = field(default=lambda *_: {})
     deadline: Callable[[float], Mapping[str, str]] = field(default=lambda _: {})
     loopback: bool = True
 
@@ -62,22 +62,24 @@ class Server:
             return pixels
         return "zooserve" if pixels == "fast" else "zooserve-exact"
 
-    def environ(self, port: int, pixels: str, model: Path) -> dict[str, str]:
-        """The environment of its process."""
+    def environ(self, port: int, pixels: str, model: Path, threads: int) -> dict[str, str]:
+        """The environment of its process. Peers run a graph with so many threads; 0: as many as ONNX Runtime takes."""
         ours = {
             "COMPARE_PORT": str(port),
             "COMPARE_PIXELS": pixels,
             "COMPARE_MODEL": str(model),
+            "COMPARE_THREADS": str(threads),
             "PYTHONPATH": str(ROOT),
         }
         path = f"{self.environment / 'bin'}:{os.environ.get('PATH', '')}"
-        return {**os.environ, **ours, "PATH": path, **self.variables(port, pixels)}
+        return {**os.environ, **ours, "PATH": path, **self.variables(port, pixels, model)}
 
     def versions(self) -> dict[str, str]:
         """What is installed in its environment of the packages that matter."""
-        found = {}
-        for distribution in distributions(path=[sysconfig.get_path("purelib", vars={"base": str(self.environment)})]):
-            found[distribution.metadata["Name"].lower().replace("_", "-")] = distribution.version
+        folder = sysconfig.get_path("purelib", vars={"base": str(self.environment)})
+        found: dict[str, str] = {}
+        for one in distributions(path=sys.path if self.name == "zooserve" else [folder]):
+            found.setdefault(one.metadata["Name"].lower().replace("_", "-"), one.version)
         return {name: found[name] for name in (*self.packages, *_SHOWN) if name in found}
 
 
@@ -85,12 +87,17 @@ def _script(name: str = "server.py") -> Callable[[Path, int], list[str]]:
     return lambda bin_folder, _: [str(bin_folder / "python"), name]
 
 
-def _raw(path: str) -> Callable[[bytes], Request]:
-    return lambda jpeg: Request("POST", path, {"Content-Type": "image/jpeg"}, jpeg)
+def _raw(path: str) -> Callable[[bytes, str], Request]:
+    return lambda jpeg, _: Request("POST", path, {"Content-Type": "image/jpeg"}, jpeg)
 
 
-def _multipart(path: str, part: str) -> Callable[[bytes], Request]:
-    def request(jpeg: bytes) -> Request:
+def _zooserve(jpeg: bytes, task: str) -> Request:
+    """Masks as PNG: every server of the comparison writes them down so."""
+    return _raw(f"/v1/{task}?mask=png" if task == "segment" else f"/v1/{task}")(jpeg, task)
+
+
+def _multipart(path: str, part: str) -> Callable[[bytes, str], Request]:
+    def request(jpeg: bytes, _: str) -> Request:
         head = (
             f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{part}"; filename="photo.jpg"\r\n'
             "Content-Type: image/jpeg\r\n\r\n"
@@ -101,7 +108,7 @@ def _multipart(path: str, part: str) -> Callable[[bytes], Request]:
     return request
 
 
-def _base64(jpeg: bytes) -> Request:
+def _base64(jpeg: bytes, _: str) -> Request:
     """Open Inference Protocol, the image as base64 in JSON: MLServer reads no binary tensors of text."""
     photo = {
         "name": "image",
@@ -111,16 +118,16 @@ def _base64(jpeg: bytes) -> Request:
         "data": [b64encode(jpeg).decode()],
     }
     body = json.dumps({"inputs": [photo]}).encode()
-    return Request("POST", "/v2/models/classify/infer", {"Content-Type": "application/json"}, body)
+    return Request("POST", "/v2/models/predict/infer", {"Content-Type": "application/json"}, body)
 
 
-def _binary_tensor(jpeg: bytes) -> Request:
+def _binary_tensor(jpeg: bytes, _: str) -> Request:
     """Open Inference Protocol with Triton's binary extension: the JSON, then the image's length and its bytes."""
     size = len(jpeg) + 4
     photo = {"name": "image", "shape": [1, 1], "datatype": "BYTES", "parameters": {"binary_data_size": size}}
     head = json.dumps({"inputs": [photo]}).encode()
     headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
-    return Request("POST", "/v2/models/classify/infer", headers, head + len(jpeg).to_bytes(4, "little") + jpeg)
+    return Request("POST", "/v2/models/predict/infer", headers, head + len(jpeg).to_bytes(4, "little") + jpeg)
 
 
 def _tensor_of_json(body: Any) -> list[dict[str, Any]]:
@@ -135,10 +142,11 @@ SERVERS: dict[str, Server] = {
             ("zooserve", "bentoml", "starlette", "uvicorn", "uvloop"),
             lambda bin_folder, port: [str(bin_folder / "zooserve"), "serve", "--port", str(port)],
             ready="/readyz",
-            request=_raw("/v1/classify"),
+            request=_zooserve,
             deadline=lambda milliseconds: {"X-Request-Timeout-Ms": f"{milliseconds:g}"},
-            variables=lambda _port, pixels: {
-                "ZOOSERVE_LOAD": "mobilenet_v2",
+            variables=lambda _, pixels, model: {
+                "ZOOSERVE_MODELS": str(model.parents[1]),
+                "ZOOSERVE_LOAD": model.parent.name,
                 "ZOOSERVE_PIXELS": "fast" if pixels == "fast" else "exact",
             },
         ),
@@ -147,14 +155,14 @@ SERVERS: dict[str, Server] = {
             ("fastapi", "uvicorn", "uvloop"),
             _script(),
             ready="/health",
-            request=_multipart("/classify", "image"),
+            request=_multipart("/predict", "image"),
         ),
         Server(
             "bentoml",
             ("bentoml", "uvicorn"),
-            lambda bin_folder, port: [str(bin_folder / "bentoml"), "serve", "server:Classify", f"--port={port}"],
+            lambda bin_folder, port: [str(bin_folder / "bentoml"), "serve", "server:Predict", f"--port={port}"],
             ready="/readyz",
-            request=_multipart("/classify", "images"),
+            request=_multipart("/predict", "images"),
             predictions=lambda body: list(body[0]["predictions"]),
             variables=lambda *_: {"BENTOML_HOST": "127.0.0.1", "BENTOML_DO_NOT_TRACK": "True"},
         ),
@@ -169,10 +177,10 @@ SERVERS: dict[str, Server] = {
             "mlserver",
             ("mlserver", "fastapi", "uvicorn"),
             lambda bin_folder, _: [str(bin_folder / "mlserver"), "start", "."],
-            ready="/v2/models/classify/ready",
+            ready="/v2/models/predict/ready",
             request=_base64,
             predictions=_tensor_of_json,
-            variables=lambda port, _: {
+            variables=lambda port, *_: {
                 "MLSERVER_HOST": "127.0.0.1",
                 "MLSERVER_HTTP_PORT": str(port),
                 "MLSERVER_GRPC_PORT": str(port + 1),
@@ -185,7 +193,7 @@ SERVERS: dict[str, Server] = {
             ("ray", "starlette", "uvicorn"),
             _script(),
             ready="/-/healthz",
-            request=_raw("/classify"),
+            request=_raw("/predict"),
             variables=lambda *_: {"RAY_USAGE_STATS_ENABLED": "0"},
             loopback=False,  # its own processes talk over 0.0.0.0
         ),
@@ -193,7 +201,7 @@ SERVERS: dict[str, Server] = {
             "pytriton",
             ("nvidia-pytriton",),
             _script(),
-            ready="/v2/models/classify/ready",
+            ready="/v2/models/predict/ready",
             request=_binary_tensor,
             predictions=_tensor_of_json,
             # Triton's Python backend links libpython by name.
@@ -206,7 +214,7 @@ SERVERS: dict[str, Server] = {
             ("torchserve", "torch"),
             _script(),
             ready="/ping",
-            request=_raw("/predictions/classify"),
+            request=_raw("/predictions/predict"),
         ),
     )
 }

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from operator import attrgetter
 from statistics import median
 
-from loadtests.compare.results import BareRow, Figures, Row
+from msgspec.structs import replace
+
+from loadtests.compare.machine import Sweep, best
+from loadtests.compare.results import CELLS, BareRow, Cell, Figures, Row
 from loadtests.compare.scenarios import Overload
 from loadtests.plots import Panel, Point
 from loadtests.report import markdown_table
@@ -15,6 +18,15 @@ NOTE = (
     "Latencies are p50 / p99 in ms, then requests per second; all are medians over the rounds. Pixels: `pillow` is "
     "Pillow's exact recipe; `fast` is scaled decoding and OpenCV for the peers, and zooserve's own fast path for it. "
     "Every share is of the bare loop with the same pixels, run on the same core just before and just after."
+)
+
+MACHINE_NOTE = (
+    "Times are in ms; all figures are medians over the rounds; * marks the best server, ! one that left requests "
+    "unanswered, which is never the best. Client and server share all cores, and peers have their own defaults. One "
+    "client is compared with the best bare loop of any number of threads, two clients with the best two bare loops "
+    "side by side, both with zooserve's own pixels, just before and just after zooserve in each round. Pixels: `fast` "
+    "is simplejpeg's scaled decoding and OpenCV for the peers, and zooserve's own fast path for it; `pillow` is "
+    "Pillow's exact recipe for all."
 )
 
 
@@ -62,11 +74,50 @@ def scenario_table(rows: Sequence[Row]) -> str:
     return markdown_table(header, lines)
 
 
+def machine_tables(rows: Sequence[Row], sweeps: Sequence[Sweep]) -> str:
+    """A table for each model: one line per bare loop and per server."""
+    header = ["server", "pixels", *map(str, CELLS[:2]), "1 over the bare loop", "2 over two", *map(str, CELLS[2:])]
+    tables = []
+    for model in dict.fromkeys(row.model for row in rows):
+        of_model = [row for row in rows if row.model == model]
+        winners = [cell.best(of_model) for cell in CELLS]
+        lines = _sweep_lines([sweep for sweep in sweeps if sweep.model == model], len(header) + 1)
+        for row in of_model:
+            cells = [
+                f"{_number(cell.of(row), 1)}{'*' if row is winner else _unsure(row, cell)}"
+                for cell, winner in zip(CELLS, winners, strict=True)
+            ]
+            ratios = [_number(row.closed[load].ratio) if load in row.closed else _NONE for load in (1, 2)]
+            lines.append([row.server, row.pixels, *cells[:2], *ratios, *cells[2:], _failed(row)])
+        tables.append(f"{model}\n\n{markdown_table([*header, 'errors'], lines)}")
+    return "\n\n".join(tables)
+
+
+def _unsure(row: Row, cell: Cell) -> str:
+    return "!" if cell.clients in row.closed and row.closed[cell.clients].errors else ""
+
+
+def _sweep_lines(sweeps: Sequence[Sweep], columns: int) -> list[list[str]]:
+    """The bare loops: their p50 in the column of one client or of two, and how often each was the best."""
+    lines = []
+    for column, loops in ((2, [sweep.alone for sweep in sweeps]), (3, [sweep.pairs for sweep in sweeps])):
+        wins = [best(found) for found in loops]
+        for way in dict.fromkeys(way for found in loops for way in found):
+            won = f", best in {wins.count(way)} of {len(wins)}" if way in wins else ""
+            line = [f"bare: {way}{won}", *[_NONE] * (columns - 1)]
+            line[column] = _number(median_of([found[way] for found in loops if way in found], attrgetter("p50")), 1)
+            lines.append(line)
+    return lines
+
+
 def panels(rows: Sequence[Row]) -> list[Panel]:
     """The latency-throughput plot: p99 over what closed loops reached, and over what open loops offered.
 
-    Where two kinds of pixels were measured, it shows the first: two curves for each server cannot be told apart.
+    Where two kinds of pixels were measured, it shows the first: two curves for each server cannot be told apart. Of
+    several models each has a diagram of its own.
     """
+    if models := list(dict.fromkeys(row.model for row in rows if row.model)):
+        return [replace(panels([replace(r, model="") for r in rows if r.model == m])[0], title=m) for m in models]
     shown = [row for row in rows if row.pixels == rows[0].pixels]
     closed = {r.server: [Point(f.rate, f.p99, str(load)) for load, f in r.closed.items()] for r in shown if r.closed}
     opened = {r.server: [Point(f.rate, f.p99) for f in r.open.values()] for r in shown if r.open}

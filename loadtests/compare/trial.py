@@ -14,13 +14,15 @@ import msgspec
 from msgspec import Struct
 
 from loadtests.client import Address, Limits, Request, closed_loop, fetch, open_loop, run
+from loadtests.compare.agreement import agree
 from loadtests.compare.bare import BareLoop
 from loadtests.compare.process import ServerError, on_cores, running
 from loadtests.compare.scenarios import Burst, Overload, burst, overload
 from loadtests.compare.servers import ROOT, Server
+from loadtests.compare.work import Answer
 from loadtests.stats import Summary, summarise
 
-SCORE_TOLERANCE = 1e-3
+STOPS = (KeyboardInterrupt, subprocess.CalledProcessError)  # Ctrl+C, a bare loop that failed: what is complete counts
 _WARM_UP = 8  # clients while a server warms up
 
 
@@ -29,7 +31,11 @@ class WrongAnswerError(ServerError):
 
 
 class Plan(Struct, frozen=True):
-    """What is measured, and how. Times are in seconds unless they say otherwise."""
+    """What is measured, and how. Times are in seconds unless they say otherwise.
+
+    Attributes:
+        threads: of a peer's run of the graph; 0: as many as ONNX Runtime takes.
+    """
 
     rounds: int = 3
     seconds: float = 10.0
@@ -43,6 +49,7 @@ class Plan(Struct, frozen=True):
     timeout: float = 30.0
     server_cores: tuple[int, ...] = (0,)
     client_cores: tuple[int, ...] = (1,)
+    threads: int = 1
 
 
 class OpenLoop(Struct, frozen=True):
@@ -53,7 +60,13 @@ class OpenLoop(Struct, frozen=True):
 
 
 class Trial(Struct):
-    """What came of one trial. `closed` is by concurrency, `open` by the rate as the plan words it."""
+    """What came of one trial. `closed` is by concurrency, `open` by the rate as the plan words it.
+
+    Attributes:
+        before, after: the bare loop, the best one where several were run.
+        pairs: the best two bare loops side by side, where these were run: before and after.
+        model: its name, where several are measured.
+    """
 
     server: str
     pixels: str
@@ -67,6 +80,8 @@ class Trial(Struct):
     burst: Burst | None = None
     overload: Overload | None = None
     problem: str = ""
+    pairs: list[Summary] = []
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,35 +97,55 @@ class Bench:
     say: Callable[[str], None]
 
     def trial(self, server: Server, pixels: str, number: int) -> Trial:
-        """Measure a server. A problem with it becomes part of the trial: the comparison goes on without it."""
+        """Measure a server between two bare loops."""
         loop = server.bare_loop(pixels)
-        before = self._bare_loop(loop)
+        before = self.bare(loop)
         trial = Trial(server.name, pixels, number, loop, before.summary)
-        address = Address("127.0.0.1", self.port)
+        self.serve(trial, server, before.answer)
+        trial.after = self.bare(loop).summary
+        return trial
+
+    def serve(self, trial: Trial, server: Server, answer: Answer) -> None:
+        """Measure a server whose answer should be this one.
+
+        A problem with it becomes part of the trial: the comparison goes on without it.
+        """
+        pixels, address = trial.pixels, Address("127.0.0.1", self.port)
         try:
             with running(
                 server.command(server.environment / "bin", self.port),
                 folder=server.folder,
-                environment=server.environ(self.port, pixels, self.model)
+                environment=server.environ(self.port, pixels, self.model, self.plan.threads)
                 | {"HOME": str(self.scratch), "TMPDIR": str(self.scratch)},
                 cores=set(self.plan.server_cores),
-                log=self.logs / f"{server.name}-{pixels}-{number}.log",
+                log=self.logs / f"{server.name}-{self.model.parent.name}-{pixels}-{trial.round}.log",
                 address=address,
                 ready=server.ready,
                 patience=self.plan.patience,
             ) as trial.ready_seconds:
                 self.say(f"  ready after {trial.ready_seconds:.1f} s")
-                self._measure(trial, server, address, before.answer)
+                self._measure(trial, server, address, answer)
         except (ServerError, OSError) as error:
             if isinstance(error, WrongAnswerError):
                 trial.closed, trial.open, trial.burst, trial.overload = {}, {}, None, None
             trial.problem = str(error)
             self.say(f"  FAILED: {error}")
-        trial.after = self._bare_loop(loop).summary
-        return trial
 
-    def _measure(self, trial: Trial, server: Server, address: Address, answer: dict[str, Any]) -> None:
-        plan, request = self.plan, server.request(self.photo.read_bytes())
+    def bare(self, loop: str, seconds: float | None = None, *options: str) -> BareLoop:
+        """Run a bare loop on the servers' cores, with options of `loadtests.compare.bare`."""
+        command = [sys.executable, "-m", "loadtests.compare.bare", "--loop", loop, "--photo", str(self.photo)]
+        command += ["--model", str(self.model), *options]
+        command += ["--seconds", str(self.plan.bare_seconds if seconds is None else seconds)]
+        with on_cores(set(self.plan.server_cores)):
+            done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)  # noqa: S603
+        found = msgspec.json.decode(done.stdout, type=BareLoop)
+        if found.summary.requests:
+            self.say(f"  bare loop {' '.join([loop, *options])}: {told(found.summary)}")
+        return found
+
+    def _measure(self, trial: Trial, server: Server, address: Address, answer: Answer) -> None:
+        task = json.loads((self.model / "card.json").read_text(encoding="utf-8"))["task"]
+        plan, request = self.plan, server.request(self.photo.read_bytes(), task)
         self._check(server, address, request, answer)
         limits = Limits(plan.warm_up, timeout=plan.timeout)
         run(closed_loop(address, [request], concurrency=_WARM_UP, limits=limits))
@@ -118,12 +153,12 @@ class Bench:
         for concurrency in plan.concurrency:
             summary = summarise(run(closed_loop(address, [request], concurrency=concurrency, limits=limits)))
             trial.closed[str(concurrency)] = summary
-            self.say(f"  concurrency {concurrency}: {_told(summary)}")
+            self.say(f"  concurrency {concurrency}: {told(summary)}")
         for words in plan.open_loop:
             rate = rate_of(words, trial.before.rate)
             summary = summarise(run(open_loop(address, [request], rate=rate, limits=limits)))
             trial.open[words] = OpenLoop(rate, summary)
-            self.say(f"  open loop at {rate:.0f}/s: {_told(summary)}")
+            self.say(f"  open loop at {rate:.0f}/s: {told(summary)}")
         if plan.scenarios:
             self._scenarios(trial, server, address, request)
         self._check(server, address, request, answer)
@@ -146,7 +181,7 @@ class Bench:
             share = trial.overload.goodput / busiest.rate
             self.say(f"  overload at {trial.overload.offered:.0f}/s: goodput {share:.0%} of capacity")
 
-    def _check(self, server: Server, address: Address, request: Request, answer: dict[str, Any]) -> None:
+    def _check(self, server: Server, address: Address, request: Request, answer: Answer) -> None:
         """Compare a server's answer with the bare loop's. A server that was just flooded gets time to breathe.
 
         Raises:
@@ -165,30 +200,32 @@ class Bench:
             time.sleep(0.2)
         raise ServerError(f"it does not answer the photo with 200 but with {said}")
 
-    def _bare_loop(self, loop: str) -> BareLoop:
-        command = [sys.executable, "-m", "loadtests.compare.bare", "--loop", loop, "--photo", str(self.photo)]
-        command += ["--model", str(self.model), "--seconds", str(self.plan.bare_seconds)]
-        with on_cores(set(self.plan.server_cores)):
-            done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)  # noqa: S603
-        result = msgspec.json.decode(done.stdout, type=BareLoop)
-        self.say(f"  bare loop {loop}: {_told(result.summary)}")
-        return result
+
+class Progress:
+    """Tells how many trials there are, and how long those that are left will take."""
+
+    def __init__(self, total: int, say: Callable[[str], None]) -> None:
+        self._total, self._say, self._begun, self._begin = total, say, 0, time.perf_counter()
+
+    def trial(self, words: str) -> None:
+        """Announce a trial before it begins."""
+        spent, left = time.perf_counter() - self._begin, self._total - self._begun
+        hint = f", about {spent / self._begun * left / 60:.0f} min left" if self._begun else ""
+        self._begun += 1
+        self._say(f"{words}{hint}")
 
 
 def run_rounds(bench: Bench, chosen: Sequence[tuple[Server, str]]) -> list[Trial]:
-    """Measure all servers in every round. Ctrl+C ends it early; the trials that are complete count."""
+    """Measure all servers in every round. `STOPS` end it early; the trials that are complete count."""
     trials: list[Trial] = []
-    total = bench.plan.rounds * len(chosen)
-    begin = time.perf_counter()
+    progress = Progress(bench.plan.rounds * len(chosen), bench.say)
     try:
         for number in range(1, bench.plan.rounds + 1):
             for server, pixels in chosen:
-                left = (time.perf_counter() - begin) / len(trials) * (total - len(trials)) if trials else 0.0
-                hint = f", about {left / 60:.0f} min left" if left else ""
-                bench.say(f"round {number} of {bench.plan.rounds}: {server.name} ({pixels}){hint}")
+                progress.trial(f"round {number} of {bench.plan.rounds}: {server.name} ({pixels})")
                 trials.append(bench.trial(server, pixels, number))
-    except KeyboardInterrupt:
-        bench.say("stopped early")
+    except STOPS as error:
+        bench.say(f"stopped early {error}")
     return trials
 
 
@@ -208,25 +245,23 @@ def rate_of(words: str, bare_rate: float) -> float:
 
 
 def check_answer(server: Server, body: bytes, expected: list[dict[str, Any]]) -> None:
-    """Check that the same classes come in the same order with the same scores.
+    """Check that a server's answer is the expected one (see `agree`).
 
     Raises:
-        WrongAnswerError: they do not.
+        WrongAnswerError: it is not.
     """
-
-    def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
-        return bool(a["class_id"] == b["class_id"] and abs(a["score"] - b["score"]) <= SCORE_TOLERANCE)
-
     try:
-        given = server.predictions(json.loads(body))
-        right = len(given) == len(expected) and all(map(same, given, expected))
+        right = agree(server.predictions(json.loads(body)), expected)
     except (ValueError, LookupError, TypeError):
         right = False
     if not right:
-        raise WrongAnswerError(f"it answers {body[:1000]!r}, but the bare loop with the same pixels {expected}")
+        raise WrongAnswerError(
+            f"it answers {body[:1000]!r}, but the bare loop with the same pixels {str(expected)[:1000]}"
+        )
 
 
-def _told(summary: Summary) -> str:
+def told(summary: Summary) -> str:
+    """Say in a few words what came of a load."""
     if summary.p50 is None or summary.p99 is None:
         return f"nothing of {summary.requests} requests was answered ({summary.statuses or summary.failures})"
     wrong = f", {summary.errors} errors" if summary.errors else ""

@@ -17,10 +17,12 @@ sys.modules |= dict.fromkeys({LIBRARIES})
 sys.path.insert(0, {str(ROOT)!r})
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
+FILES = [path.relative_to(ROOT) for path in (ROOT / "loadtests").rglob("*.py")]
 COMMANDS = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
-    for path in (ROOT / "loadtests").rglob("*.py")
-    if "peers" not in path.parts and re.search(r"^@click\.(command|group)", path.read_text(), re.MULTILINE)
+    ".".join(path.with_suffix("").parts).removesuffix(".__main__")
+    for path in FILES
+    if not {"peers", ".venvs"} & set(path.parts)
+    and re.search(r"^@click\.(command|group)", (ROOT / path).read_text(), re.MULTILINE)
 )
 
 

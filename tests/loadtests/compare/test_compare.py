@@ -25,10 +25,17 @@ ROOT = Path(__file__).parents[3]
         (["--rounds", "0"], "0 is not in the range"),
         (["--model", "nowhere"], "nowhere holds no model.onnx: run `zooserve export mobilenet_v2`"),
         (["--server-core", "4096"], "there is no core 4096"),
+        (["--model", "a", "--model", "b"], "--model may be repeated with --machine only"),
+        (["--machine", "--open-loop", "50%"], "closed loops only: leave out --open-loop"),
+        (["--machine", "--no-scenarios"], "leave out --scenarios"),
+        (["--machine", "--server-core", "0"], "leave out --server-core"),
+        (["--machine", "--pixels", "both"], "run it with --pixels fast, then --pixels pillow"),
+        (["--machine", "--model", "models/u2net/1"], "run `zooserve export u2net`, or give --model"),
     ],
 )
 def test_refused(models, arguments, message):
-    result = CliRunner().invoke(main, ["--model", str(models / "mobilenet_v2" / "1"), *arguments])
+    given = [] if "--model" in arguments else ["--model", str(models / "mobilenet_v2" / "1")]
+    result = CliRunner().invoke(main, [*given, *arguments])
     assert result.exit_code == 2
     assert message in result.output
 
@@ -36,6 +43,7 @@ def test_refused(models, arguments, message):
 def test_help_has_examples():
     output = CliRunner().invoke(main, ["--help"]).output
     assert "python -m loadtests.compare --peers none --rounds 1" in output
+    assert "python -m loadtests.compare --machine --peers fastapi" in output
 
 
 def test_the_photo_is_always_the_same():

@@ -4,6 +4,7 @@ import json
 import sys
 from base64 import b64decode
 from email import message_from_bytes
+from pathlib import Path
 
 import pytest
 
@@ -18,12 +19,30 @@ TENSOR = {"outputs": [{"data": [json.dumps(ANSWER)]}]}
 
 @pytest.mark.parametrize("name", ["zooserve", "rayserve", "torchserve"])
 def test_raw(name):
-    assert SERVERS[name].request(JPEG).body == JPEG
+    assert SERVERS[name].request(JPEG, "classify").body == JPEG
+
+
+@pytest.mark.parametrize(
+    ("task", "path"), [("classify", "/v1/classify"), ("detect", "/v1/detect"), ("segment", "/v1/segment?mask=png")]
+)
+def test_zooserve_is_asked_by_task_and_answers_masks_as_its_peers_do(task, path):
+    assert SERVERS["zooserve"].request(JPEG, task).path == path
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_what_a_server_is_told(threads):
+    folder = Path("/store/u2netp/1")
+    peer = SERVERS["fastapi"].environ(4000, "pillow", folder, threads)
+    told = {name: peer[f"COMPARE_{name}"] for name in ("PORT", "PIXELS", "MODEL", "THREADS")}
+    assert told == {"PORT": "4000", "PIXELS": "pillow", "MODEL": str(folder), "THREADS": str(threads)}
+    ours = SERVERS["zooserve"].environ(4000, "pillow", folder, threads)
+    told = {name: ours[f"ZOOSERVE_{name}"] for name in ("MODELS", "LOAD", "PIXELS")}
+    assert told == {"MODELS": "/store", "LOAD": "u2netp", "PIXELS": "exact"}
 
 
 @pytest.mark.parametrize(("name", "part"), [("fastapi", "image"), ("litserve", "image"), ("bentoml", "images")])
 def test_multipart(name, part):
-    request = SERVERS[name].request(JPEG)
+    request = SERVERS[name].request(JPEG, "classify")
     head = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n".encode()
     (found,) = message_from_bytes(head + request.body).get_payload()
     assert found.get_param("name", header="content-disposition") == part
@@ -31,12 +50,12 @@ def test_multipart(name, part):
 
 
 def test_mlserver():
-    body = json.loads(SERVERS["mlserver"].request(JPEG).body)
+    body = json.loads(SERVERS["mlserver"].request(JPEG, "classify").body)
     assert b64decode(body["inputs"][0]["data"][0]) == JPEG
 
 
 def test_binary_tensor():
-    request = SERVERS["pytriton"].request(JPEG)
+    request = SERVERS["pytriton"].request(JPEG, "classify")
     size = int(request.headers["Inference-Header-Content-Length"])
     head, tensor = json.loads(request.body[:size]), request.body[size:]
     assert len(tensor) == head["inputs"][0]["parameters"]["binary_data_size"]

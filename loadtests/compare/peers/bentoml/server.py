@@ -6,16 +6,17 @@ from typing import Any
 import bentoml
 from PIL import Image
 
-from loadtests.compare.work import MAX_BATCH, PIXELS, Classifier, fast, pillow
+from loadtests.compare.work import MAX_BATCH, PIXELS, Work
 
 Picture = Path if PIXELS == "fast" else Image.Image
 
 
 @bentoml.service(traffic={"timeout": 60}, logging={"access": {"enabled": False}})
-class Classify:
+class Predict:
     def __init__(self) -> None:
-        self.classifier = Classifier()
+        self.work = Work()
 
     @bentoml.api(batchable=True, max_batch_size=MAX_BATCH)
-    def classify(self, images: list[Picture]) -> list[dict[str, Any]]:  # type: ignore[valid-type]
-        return self.classifier.classify([fast(x.read_bytes()) if isinstance(x, Path) else pillow(x) for x in images])
+    def predict(self, images: list[Picture]) -> list[dict[str, Any]]:  # type: ignore[valid-type]
+        fast, pillow = self.work.fast, self.work.pillow
+        return self.work.answer([fast(x.read_bytes()) if isinstance(x, Path) else pillow(x) for x in images])

@@ -1,14 +1,14 @@
-"""FastAPI: an endpoint that is not `async` runs in the thread pool. No batching."""
+"""FastAPI: an endpoint that is not `async` runs in the thread pool, where all share one session. No batching."""
 
 from typing import Annotated, Any
 
 import uvicorn
 from fastapi import FastAPI, File
 
-from loadtests.compare.work import PORT, Classifier
+from loadtests.compare.work import PORT, Work
 
 app = FastAPI()
-classifier = Classifier()
+work = Work()
 
 
 @app.get("/health")
@@ -16,9 +16,9 @@ def health() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@app.post("/classify")
-def classify(image: Annotated[bytes, File()]) -> dict[str, Any]:
-    return classifier.classify([classifier.prepare(image)])[0]
+@app.post("/predict")
+def predict(image: Annotated[bytes, File()]) -> dict[str, Any]:
+    return work.answer([work.prepare(image)])[0]
 
 
 if __name__ == "__main__":

@@ -9,14 +9,14 @@ from pytriton.decorators import batch
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 
-from loadtests.compare.work import MAX_BATCH, MAX_WAIT, PORT, Classifier
+from loadtests.compare.work import MAX_BATCH, MAX_WAIT, PORT, Work
 
-classifier = Classifier()
+work = Work()
 
 
 @batch
-def classify(image: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-    answers = classifier.classify([classifier.prepare(photo) for photo in image[:, 0]])
+def predict(image: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    answers = work.answer([work.prepare(photo) for photo in image[:, 0]])
     return {"answer": np.array([[json.dumps(answer).encode()] for answer in answers], np.object_)}
 
 
@@ -24,8 +24,8 @@ if __name__ == "__main__":
     config = TritonConfig(http_address="127.0.0.1", http_port=PORT, allow_grpc=False, allow_metrics=False)
     with Triton(config=config) as triton:
         triton.bind(
-            model_name="classify",
-            infer_func=classify,
+            model_name="predict",
+            infer_func=predict,
             inputs=[Tensor(name="image", dtype=bytes, shape=(1,))],
             outputs=[Tensor(name="answer", dtype=bytes, shape=(1,))],
             config=ModelConfig(

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from loadtests.compare.work import Classifier
+from loadtests.compare.work import Work
 
 
-class Classify:
+class Predict:
     def initialize(self, _: Any) -> None:
-        self.classifier = Classifier()
+        self.work = Work()
 
     def handle(self, data: list[dict[str, Any]], _: Any) -> list[dict[str, Any]]:
         photos = [bytes(row.get("body") or row["data"]) for row in data]
-        return self.classifier.classify([self.classifier.prepare(photo) for photo in photos])
+        return self.work.answer([self.work.prepare(photo) for photo in photos])
