@@ -1,0 +1,17 @@
+"""What the engine's tests share: a GPU that is none."""
+
+import pytest
+
+from tests.service.engine.cuda_stub.stub import Stub, UnavailableError, build, packages
+
+
+@pytest.fixture(scope="session")
+def cuda_stub(request, tmp_path_factory) -> Stub:
+    """Calls functions in processes with the real onnxruntime-gpu on simulated GPUs: `cuda_stub.call(function, ...)`."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    try:
+        libraries = build(tmp_path_factory.mktemp("cuda_stub"))
+        with capture.global_and_fixture_disabled():  # the progress of a long download is seen
+            return Stub(libraries, packages(lambda text: print(f"\n{text}", flush=True)))
+    except UnavailableError as error:
+        pytest.skip(str(error))
