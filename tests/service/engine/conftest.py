@@ -1,5 +1,7 @@
 """What the engine's tests share: a GPU that is none."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.service.engine.cuda_stub.stub import Stub, UnavailableError, build, packages
@@ -15,3 +17,15 @@ def cuda_stub(request, tmp_path_factory) -> Stub:
             return Stub(libraries, packages(lambda text: print(f"\n{text}", flush=True)))
     except UnavailableError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def lenet(models) -> Path:
+    """The graph of lenet5: three convolutions and two products."""
+    return models / "lenet5" / "1" / "model.onnx"
+
+
+@pytest.fixture
+def mobilenet(models) -> Path:
+    """The graph of mobilenet_v2, for images of 224 x 224 pixels."""
+    return models / "mobilenet_v2" / "1" / "model.onnx"

@@ -4,24 +4,12 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from service.engine.providers import Tuning
 from service.engine.session import Session
 from tests.service.engine.cuda_stub import inside
 from tests.service.engine.cuda_stub.stub import CrashError
-
-SIZE = 28
-
-
-def batch(rows: int) -> dict[str, np.ndarray]:
-    return {"images": np.zeros((rows, SIZE, SIZE, 3), np.uint8)}
-
-
-@pytest.fixture
-def lenet(models) -> Path:
-    return models / "lenet5" / "1" / "model.onnx"
 
 
 def seconds_by_batch(model: Path, graphs: bool, sizes: tuple[int, ...]) -> list[float]:
@@ -30,24 +18,24 @@ def seconds_by_batch(model: Path, graphs: bool, sizes: tuple[int, ...]) -> list[
     seconds = []
     for size in sizes:
         for _ in range(3):  # plans, then a capture
-            session.run(batch(size))
+            session.run(inside.images(size))
         start = time.perf_counter()
-        session.run(batch(size))
+        session.run(inside.images(size))
         seconds.append(time.perf_counter() - start)
     return seconds
 
 
 @pytest.mark.parametrize("graphs", [False, True])
 def test_a_run_takes_the_time_of_its_batch(cuda_stub, lenet, graphs):
-    seconds = cuda_stub.call(seconds_by_batch, lenet, graphs, (1, 4, 8, 16), run_us="1:20000,8:90000")
-    for measured, expected in zip(seconds, (0.02, 0.05, 0.09, 0.09), strict=True):
-        assert expected <= measured < expected + 0.02
+    seconds = cuda_stub.call(seconds_by_batch, lenet, graphs, (1, 4, 16), run_us="1:50000,8:225000")
+    for measured, expected in zip(seconds, (0.05, 0.125, 0.225), strict=True):
+        assert expected <= measured < expected + 0.07
 
 
 def seconds_side_by_side(model: Path) -> float:
     session = Session(model, "cuda")
     session.bind((1,), 2, lambda: None)
-    threads = [threading.Thread(target=lambda: [session.run(batch(1)) for _ in range(4)]) for _ in range(2)]
+    threads = [threading.Thread(target=lambda: [session.run(inside.images(1)) for _ in range(4)]) for _ in range(2)]
     start = time.perf_counter()
     for thread in threads:
         thread.start()
@@ -57,30 +45,30 @@ def seconds_side_by_side(model: Path) -> float:
 
 
 def test_a_gpu_computes_one_run_at_a_time(cuda_stub, lenet):
-    assert 0.16 <= cuda_stub.call(seconds_side_by_side, lenet, run_us="1:20000") < 0.26
+    assert 0.16 <= cuda_stub.call(seconds_side_by_side, lenet, run_us="1:20000") < 0.5
 
 
 def seconds_of_two_runs(model: Path) -> tuple[float, float]:
     session = Session(model, "cuda")
     start = time.perf_counter()
-    session.run(batch(64))
+    session.run(inside.images(64))
     first = time.perf_counter() - start
     start = time.perf_counter()
-    session.run(batch(64))
+    session.run(inside.images(64))
     return first, time.perf_counter() - start
 
 
 @pytest.mark.parametrize(
     ("setting", "first", "second"),
     [
-        ({"plan_us": 20_000}, 0.06, 0.0),  # three convolutions
+        ({"plan_us": 100_000}, 0.3, 0.0),  # three convolutions
         ({"copy_us_per_mb": 300_000}, 0.045, 0.045),  # 150 kB to the device
     ],
 )
 def test_plans_and_copies_take_time(cuda_stub, lenet, setting, first, second):
     measured = cuda_stub.call(seconds_of_two_runs, lenet, **setting)
-    assert first <= measured[0] < first + 0.03
-    assert second <= measured[1] < second + 0.03
+    assert first <= measured[0] < first + 0.15
+    assert second <= measured[1] < second + 0.15
 
 
 def counts_of_two_graphs(model: Path) -> dict[str, object]:
@@ -88,8 +76,8 @@ def counts_of_two_graphs(model: Path) -> dict[str, object]:
     session.bind((1, 2), 1, lambda: None)
     start = time.perf_counter()
     for _ in range(5):
-        session.run(batch(1))
-        session.run(batch(2))
+        session.run(inside.images(1))
+        session.run(inside.images(2))
     return {
         "seconds": time.perf_counter() - start,
         "counts": inside.counts(),
@@ -105,7 +93,7 @@ def test_captures_and_launches_are_counted_with_their_thread(cuda_stub, lenet):
     assert found["counts"].captures == 2
     assert found["counts"].captures_spoiled == 0
     assert found["counts"].graph_launches >= 6
-    assert 0.1 <= found["seconds"] < 0.2
+    assert 0.1 <= found["seconds"] < 0.5
 
 
 def spoil(model: Path, what: str) -> tuple[int, str]:
@@ -117,7 +105,7 @@ def spoil(model: Path, what: str) -> tuple[int, str]:
     def capture() -> None:
         try:
             for _ in range(3):
-                session.run(batch(1))
+                session.run(inside.images(1))
         except Exception as error:
             failure.append(str(error))
 
@@ -139,12 +127,12 @@ def test_another_thread_s_work_spoils_a_capture(cuda_stub, lenet, what):
 
 
 def two_gpus(model: Path) -> list[str]:
-    return [str(len(Session(model, "cuda", number).run(batch(1))["probabilities"])) for number in (0, 1)]
+    return [str(len(Session(model, "cuda", number).run(inside.images(1))["probabilities"])) for number in (0, 1)]
 
 
 def memory(model: Path) -> tuple[int, int]:
     session = Session(model, "cuda")
-    session.run(batch(64))
+    session.run(inside.images(64))
     peak = inside.counts().bytes
     del session
     return peak, inside.counts().bytes
@@ -171,7 +159,7 @@ def answers_of_four_runs(model: Path) -> list[str]:
     answers = []
     for _ in range(4):
         try:
-            session.run(batch(1))
+            session.run(inside.images(1))
             answers.append("answered")
         except Exception as error:
             answers.append(type(error).__name__)

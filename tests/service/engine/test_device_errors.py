@@ -1,4 +1,4 @@
-"""What the texts of ONNX Runtime mean. They are real, shortened; `test_cuda.py` lets ONNX Runtime write some anew."""
+"""What the texts of ONNX Runtime mean. They are real, shortened; `test_cuda_errors.py` lets it write some anew."""
 
 import pytest
 

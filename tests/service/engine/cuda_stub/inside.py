@@ -1,7 +1,10 @@
-"""What a process on the stub can ask the stub for: counts, threads, and faults that begin now."""
+"""What functions that run on the stub use: its counts and threads, faults that begin now, and inputs for models."""
 
 import ctypes
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 _MOST_THREADS = 256
 
@@ -70,6 +73,11 @@ def set_memory(size: int) -> None:
 def set_run_us(table: str) -> None:
     """Change how long runs take, as the setting `run_us` does. Graphs that were captured keep their time."""
     _library().stub_set_run_us(table.encode())
+
+
+def images(rows: int, height: int = 28, width: int = 28) -> dict[str, npt.NDArray[Any]]:
+    """Black images as inputs of an exported model; those of lenet5 have 28 x 28 pixels."""
+    return {"images": np.zeros((rows, height, width, 3), np.uint8)}
 
 
 def _library() -> ctypes.CDLL:
