@@ -75,15 +75,21 @@ def test_all_but_arithmetic_of_shapes_is_on_the_gpu(cuda_stub, models, name):
             assert len(shape) <= 1, node
 
 
-def runs_when_bound(model: Path) -> list[tuple[int, ...]]:
-    session = Session(model, "cuda")
-    session.bind((1, 4), 2, pytest.fail)
-    return [value.shape for rows in (1, 4, 1) for value in session.run(images_for(session, rows)).values()]
+def runs_when_bound(model: Path, graphs: bool) -> tuple[list[tuple[int, ...]], inside.Counts]:
+    session = Session(model, "cuda", tuning=Tuning(cuda_graphs=graphs))
+    session.bind((1, 4), 1, pytest.fail)
+    for rows in (1, 4, 1, 4):  # the second run of a size is captured
+        session.run(images_for(session, rows))
+    shapes = [value.shape for rows in (1, 4) for value in session.run(images_for(session, rows)).values()]
+    return shapes, inside.counts()
 
 
+@pytest.mark.parametrize("graphs", [False, True])
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_runs_on_fixed_buffers(cuda_stub, models, name):
-    shapes = cuda_stub.call(runs_when_bound, models / name / "1" / "model.onnx")
-    third = len(shapes) // 3
-    assert shapes[:third] == shapes[2 * third :]
-    assert shapes[third : 2 * third] == [(4, *shape[1:]) for shape in shapes[:third]]
+def test_every_model_runs_on_fixed_buffers_and_can_be_captured(cuda_stub, models, name, graphs):
+    shapes, counts = cuda_stub.call(runs_when_bound, models / name / "1" / "model.onnx", graphs)
+    half = len(shapes) // 2
+    assert shapes[half:] == [(4, *shape[1:]) for shape in shapes[:half]]
+    assert counts.captures == (2 if graphs else 0)
+    assert counts.captures_spoiled == 0
+    assert (counts.graph_launches >= 2) is graphs

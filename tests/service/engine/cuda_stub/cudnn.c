@@ -1,5 +1,5 @@
-/* cuDNN as ONNX Runtime calls it: libcudnn.so.9. A convolution's plan is built from descriptors that refer to each other;
- * the batch of its input is handed on from one to the next, so that the plan knows how long it runs.
+/* cuDNN as ONNX Runtime calls it: libcudnn.so.9. A convolution's plan is built from descriptors that refer to each
+ * other; the batch of its input is handed on from one to the next, so that the plan knows how long it runs.
  */
 #include "stub.h"
 #include <stdint.h>

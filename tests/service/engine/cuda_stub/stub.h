@@ -1,4 +1,4 @@
-/* What the stub libraries share: the simulated devices of simulation.c, and the few types of CUDA that are needed.
+/* What the stub libraries share: simulated devices, faults and captures, and the few types of CUDA that are needed.
  *
  * Numbers and layouts are those that NVIDIA publishes for CUDA 13 (driver_types.h) and cuDNN 9 (cudnn_graph_v9.h). They
  * are written out here so that a build needs gcc alone.
@@ -45,15 +45,18 @@ enum stub_event { STUB_CAPTURE, STUB_LAUNCH };
 enum engine { COMPUTE, COPY }; /* a device computes and copies at once, but does one thing of each kind at a time */
 
 /* Settings, from the environment; README.md has them all. */
-extern int stub_gpus;
+extern int stub_gpus, stub_logging;
 extern long stub_plan_us, stub_capture_us;
+extern size_t stub_memory;
 
-/* Every call into a library begins here. Returns the error that it ends with at once, or 0. `forbidden`: in a capture. */
+/* Every call into a library begins here. Returns the error that it ends with, or 0. `forbidden`: during a capture. */
 int stub_enter(const char *function, int forbidden);
 int stub_error(int code); /* notes an error for cudaGetLastError, and returns it */
 int stub_last_error(int forget);
+void stub_fail(const char *function, int code, long calls);
 const char *stub_error_name(int code);
 const char *stub_error_text(int code);
+int stub_error_breaks(int code);
 
 int stub_device(void); /* of this thread */
 int stub_set_device(int device);
