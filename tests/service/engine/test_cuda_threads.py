@@ -24,8 +24,8 @@ def plans_built_after_readiness(folder: Path, sizes: tuple[int, ...]) -> int:
     model = load_folder(folder, Stop(), Settings(device="cuda", max_batch=max(sizes)), workers, Metrics())
     workers.close()
     ready = inside.counts()
-    with ThreadPoolExecutor(2) as threads:  # not the one that loaded the model
-        list(threads.map(lambda rows: model.session.run(inside.images(rows)), sizes))
+    with ThreadPoolExecutor(1) as thread:  # another than that which loaded the model
+        list(thread.map(lambda rows: model.session.run(inside.images(rows)), sizes))
     return inside.counts().since(ready).plans_built
 
 
