@@ -3,13 +3,12 @@
 `service.models` loads it, the batcher runs it. Errors are told apart: no memory, a lost GPU, anything else.
 """
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import onnxruntime as ort
 from msgspec import Struct
 
-from service.engine.binding import BindingPool, Tensors
+from service.engine.binding import GATE, FixedBuffers, Tensors
 from service.engine.device_errors import BrokenDeviceError, kind_of, told_apart
 from service.engine.providers import CPU, Device, ProviderError, Tuning, check, choose, requested
 from service.engine.stop import Stop
@@ -19,6 +18,8 @@ from zoo.files import read_regular
 # What ONNX Runtime says of a tensor whose values are in a file of their own, wherever in the graph it is.
 _EXTERNAL = ("xternal data", "external TensorProto", "Data of TensorProto", "in-memory address marker")
 _NOWHERE = "/dev/null/none"  # no file can be there
+_NO_GRAPH = "-1"
+_WARM_UPS = 2
 
 
 class Width(Struct, frozen=True):
@@ -49,6 +50,7 @@ class Session:
         provider: the name of the execution provider that it runs on.
         tuning: of the GPU.
         width: the threads of a run on a CPU.
+        batch: name of the first dimension, and the rows that every run has; None: any number.
         output_names: of all outputs, in the graph's order.
     """
 
@@ -60,6 +62,7 @@ class Session:
         tuning: Tuning | None = None,
         stop: Stop | None = None,
         width: Width = NARROW,
+        batch: tuple[str, int] | None = None,
     ) -> None:
         """Load a graph.
 
@@ -71,6 +74,9 @@ class Session:
             tuning: of the GPU.
             stop: ends the loading, and every run, when it is asked to.
             width: the threads of a run on a CPU.
+            batch: name of the graph's first dimension, and the rows that every run has; None: any number. cuDNN keeps
+                the plan of each convolution's last shape only, so on a GPU a session that runs batches of several sizes
+                makes its plans anew at every change.
 
         Raises:
             SessionError: the graph does not load, needs another file, or ONNX Runtime fell back to another provider.
@@ -80,16 +86,17 @@ class Session:
         self.width = width
         self._device_id = device_id
         self._stop = stop or Stop()
-        self._run_options = ort.RunOptions()
-        self._stop.watch_runs(self._run_options)
-        self._bindings: BindingPool | None = None
-        self._on_unwarmed: Callable[[], None] = lambda: None
+        self.batch = batch
+        self._buffers: FixedBuffers | None = None
         try:
             self.provider = choose(device)
             data = model if isinstance(model, bytes) else read_regular(model, LARGEST_GRAPH)
             providers = requested(self.provider, device_id, self.tuning, data)
             # Without `enable_fallback=0` whatever fails is tried again on the CPU.
-            self._session = ort.InferenceSession(data, self._session_options(), providers=providers, enable_fallback=0)
+            with GATE.use():
+                self._session = ort.InferenceSession(
+                    data, self._session_options(), providers=providers, enable_fallback=0
+                )
             self._session._model_bytes = None  # only the fallback needs them, and they are as large as the weights
             check(self.provider, self._session.get_providers())
         except ProviderError as error:
@@ -104,30 +111,34 @@ class Session:
                 raise BrokenDeviceError(str(error)) from error
             raise SessionError(f"ONNX Runtime cannot load model.onnx: {error}") from error
         self.output_names = tuple(output.name for output in self._session.get_outputs())
+        self._run_options = self._new_run_options(_NO_GRAPH)
 
     @property
     def on_gpu(self) -> bool:
         """Whether the graph runs on a GPU."""
         return self.provider != CPU
 
-    def bind(self, sizes: Sequence[int], runs: int, on_unwarmed: Callable[[], None]) -> None:
-        """Run these batch sizes on fixed buffers of the device from now on.
+    def bind(self) -> None:
+        """Run on fixed buffers of the device from now on; `batch` was given. Only on the thread that will run it.
 
-        Args:
-            sizes: rising.
-            runs: how many runs may be under way at once.
-            on_unwarmed: called when a batch of another size is run all the same.
+        Two runs make cuDNN's plans and take all memory; then, where the tuning says so, a run is captured in a CUDA graph,
+        which this thread replays from then on. ONNX Runtime keeps graphs by thread.
 
         Raises:
             MemoryError: the device has no room for the buffers.
             BrokenDeviceError: the device's context is gone.
         """
+        assert self.batch is not None  # noqa: S101 - as documented
         device = ("cuda" if self.on_gpu else "cpu", self._device_id)
-        with told_apart():
-            self._bindings = BindingPool(
-                self._session, device, sizes, runs, graphs=self.tuning.cuda_graphs, stop=self._stop
-            )
-        self._on_unwarmed = on_unwarmed
+        with told_apart(), GATE.use():
+            buffers = FixedBuffers(self._session, self.batch[1], device)
+            for _ in range(_WARM_UPS):
+                buffers.warm_up(self._run_options)
+        if self.tuning.cuda_graphs:
+            self._run_options = self._new_run_options("1")
+            with told_apart(), GATE.capture():
+                buffers.warm_up(self._run_options)
+        self._buffers = buffers
 
     def run(self, inputs: Tensors) -> Tensors:
         """Compute all outputs. In an exported graph, the first dimension of every input and output is the batch.
@@ -136,20 +147,37 @@ class Session:
             MemoryError: the device has no room for inputs of this size.
             BrokenDeviceError: the device's context is gone.
         """
+        if not self.on_gpu:
+            return self._compute(inputs)
+        with GATE.use():
+            return self._compute(inputs)
+
+    def _compute(self, inputs: Tensors) -> Tensors:
         with told_apart():
-            if self._bindings is not None:
-                if self._bindings.knows(inputs):
-                    return self._bindings.run(inputs)
-                self._on_unwarmed()
+            if self._buffers is not None:
+                return self._buffers.run(inputs, self._run_options)
             outputs = self._session.run(self.output_names, inputs, self._run_options)
             return dict(zip(self.output_names, outputs, strict=True))
+
+    @property
+    def batch_name(self) -> str:
+        """The name of the graph's first dimension; empty: it has none."""
+        name = self._session.get_inputs()[0].shape[0]
+        return name if isinstance(name, str) else ""
+
+    def _new_run_options(self, graph: str) -> ort.RunOptions:
+        options = ort.RunOptions()
+        self._stop.watch_runs(options)
+        if self.on_gpu and self.tuning.cuda_graphs:
+            options.add_run_config_entry("gpu_graph_id", graph)  # without it, a run is captured as graph 0
+        return options
 
     def shrink(self, inputs: Tensors) -> None:
         """Give back the memory that larger runs needed. ONNX Runtime does so at the end of a run: one of `inputs`."""
         options = ort.RunOptions()
         arenas = f"cpu:0;gpu:{self._device_id}" if self.on_gpu else "cpu:0"
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arenas)
-        with told_apart():
+        with told_apart(), GATE.use():
             self._session.run(self.output_names, inputs, options)
 
     def _session_options(self) -> ort.SessionOptions:
@@ -164,5 +192,7 @@ class Session:
         options.add_session_config_entry("session.load_model_format", "ONNX")  # not guessed from the bytes
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NOWHERE)
         options.log_severity_level = 3
+        if self.batch is not None:
+            options.add_free_dimension_override_by_name(*self.batch)
         self._stop.watch_session(options)
         return options
