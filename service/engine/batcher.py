@@ -3,13 +3,15 @@
 A batch starts as soon as a run may start and takes every job that is ready; no job waits for others.
 
 Threads: `check`, `submit`, `settle` and `_refuse` run on the event loop, which alone changes `pending` and the expected
-cost of a row. `process`, `take_over` and all that they call run on worker threads. One lock guards what several threads
+cost of a row. `process`, `take_over`, `finish` and all that they call run on worker threads. On a CPU a worker runs the
+batches itself; on a GPU lanes do, and hand the outputs back to the workers. One lock guards what several threads
 change: the number of runs under way and the jobs that are ready. It is never held while something is computed.
 """
 
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import ceil
 from time import perf_counter
 from types import MappingProxyType
@@ -18,11 +20,13 @@ from service.engine.assembly import Assembly, Run
 from service.engine.binding import Tensors
 from service.engine.device_errors import BrokenDeviceError
 from service.engine.job import AnyJob, Jobs
+from service.engine.lanes import Lanes
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
 
 logger = logging.getLogger(__name__)
 _SMOOTHING = 0.1  # weight of the newest job in the moving average of the cost of a row
+_TOGETHER = 8  # answers of a GPU's run that one worker finishes: the rest is left to the others
 _TRUST = 0.8  # share of the time that is left, in which the predicted wait must end
 
 
@@ -39,7 +43,7 @@ class Batcher:
         max_queue: how many jobs may be under way, from submission to answer; more are refused.
         cost: seconds of work per row to begin with; from then on it is measured.
         wide: computes the same on more threads than the caller's, by their number.
-        on_gpu: whether a run leaves the cores to others.
+        lanes: the threads that run batches on a GPU, in place of the workers.
         observe_batch: called with the rows of every batch that was run.
         on_broken: called with the reason when the device can no longer be used; nothing is tried again then.
 
@@ -58,14 +62,15 @@ class Batcher:
         max_queue: int,
         cost: float,
         wide: Mapping[int, Run] = MappingProxyType({}),
-        on_gpu: bool = False,
+        lanes: Lanes | None = None,
         observe_batch: Callable[[int], None] = lambda _: None,
         on_broken: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.max_batch, self.max_runs, self.max_queue = max_batch, max_runs, max_queue
         self.pending = 0
         self._runs_on = {1: run, **wide}
-        self._threads = () if on_gpu else sorted(self._runs_on)
+        self._threads = sorted(self._runs_on)
+        self._lanes = lanes
         self._workers = workers
         self._assembly = assembly
         self._cost = cost
@@ -120,7 +125,15 @@ class Batcher:
             if self._runs >= self.max_runs:
                 return  # the thread that ends one of the runs under way takes this job along
             self._runs += 1
-        self._run_batches()
+        if self._lanes is None:
+            self._run_batches()
+        else:
+            self._lanes.begin(self._run_on_lane)
+
+    def finish(self, jobs: Jobs, outputs: Tensors, row: int) -> None:
+        """Cut the answers of jobs out of the outputs of their run, from a row on, and deliver them."""
+        self._answer(jobs, outputs, row)
+        self._deliver(jobs)
 
     def take_over(self, jobs: Jobs, *, running: bool) -> None:
         """Refuse the jobs of a thread that was replaced, and run what is ready, in its place where it held a run.
@@ -189,13 +202,38 @@ class Batcher:
             if not kept:
                 return
 
-    def _run_jobs(self, jobs: Jobs) -> None:
-        """Run jobs as one batch. Where that fails, they are run in halves, down to the one that made it fail."""
+    def _run_on_lane(self, run: Run) -> None:
+        """Run what is ready until nothing is, on a GPU's thread. Workers finish the answers."""
+        while batch := self._next_batch():
+            self._workers.begin(self, batch, running=True, on_lane=True)
+            try:
+                if not batch[0].failed:
+                    self._run_jobs(batch, run)
+            except BaseException as error:  # a bug of ours: its jobs are answered
+                logger.exception("a batch ended in an unexpected error")
+                for job in batch:
+                    job.fail(error)
+            self._workers.end()
+            if failed := [job for job in batch if job.failed]:
+                self._deliver(failed)
+
+    def _run_jobs(self, jobs: Jobs, lane: Run | None = None) -> None:
+        """Run jobs as one batch. Where that fails, they are run in halves, down to the one that made it fail.
+
+        Args:
+            jobs: of the batch.
+            lane: runs a batch on the GPU's thread that calls this; None: a worker calls, and uses the CPU.
+        """
         try:
-            with self._workers.cores(self._threads, jobs) as threads:
-                start = perf_counter()
-                outputs = self._assembly.compute(jobs, self._runs_on[threads])
+            if lane is not None:
+                threads, start = 1, perf_counter()
+                outputs = self._assembly.compute(jobs, lane)
                 end = perf_counter()
+            else:
+                with self._workers.cores(self._threads, jobs) as threads:
+                    start = perf_counter()
+                    outputs = self._assembly.compute(jobs, self._runs_on[threads])
+                    end = perf_counter()
         except Exception as error:
             broken = isinstance(error, BrokenDeviceError)
             if broken:
@@ -208,20 +246,25 @@ class Batcher:
             if isinstance(error, MemoryError) and half < self.max_batch:
                 self.max_batch = half
                 logger.warning("out of memory with %d jobs: batches of up to %d from now on", len(jobs), half)
-            self._run_jobs(jobs[:half])
-            self._run_jobs(jobs[half:])
+            self._run_jobs(jobs[:half], lane)
+            self._run_jobs(jobs[half:], lane)
             return
-        for job in jobs:
-            job.run, job.ran, job.threads = start, end, threads
-        self._answer(jobs, outputs)
-
-    def _answer(self, jobs: Jobs, outputs: Tensors) -> None:
-        """Cut the answers of jobs out of the outputs of their run."""
         size = sum([job.input.rows for job in jobs])
         self._observe_batch(size)
-        row = 0
         for job in jobs:
-            job.batch_size = size
+            job.run, job.ran, job.threads, job.batch_size = start, end, threads, size
+        if lane is None:
+            self._answer(jobs, outputs, 0)
+            return
+        row = 0
+        for first in range(0, len(jobs), _TOGETHER):
+            part = jobs[first : first + _TOGETHER]
+            self._workers.finish(part, partial(self.finish, part, outputs, row), self)
+            row += sum([job.input.rows for job in part])
+
+    def _answer(self, jobs: Jobs, outputs: Tensors, row: int) -> None:
+        """Cut the answers of jobs out of the outputs of their run, from a row on."""
+        for job in jobs:
             try:
                 job.succeed(job.input.answer(outputs, row))
             except Exception as error:

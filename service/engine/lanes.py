@@ -1,8 +1,8 @@
 """Threads that run a model on a GPU, and all that they alone may touch: sessions, buffers, CUDA graphs.
 
-ONNX Runtime keeps CUDA graphs, streams and the handles of cuBLAS and cuDNN by thread, so a run must come from the thread
-that warmed up. A lane is such a thread, with a session for each batch size. Workers prepare images and finish answers;
-lanes do what is between. Two lanes let one batch be copied while another is computed.
+ONNX Runtime keeps CUDA graphs, streams and the handles of cuBLAS and cuDNN by thread, so a run must come from the
+thread that warmed up. A lane is such a thread, with a session for each batch size. Workers prepare images and finish
+answers; lanes do what is between. Two lanes let one batch be copied while another is computed.
 """
 
 import logging
@@ -35,17 +35,26 @@ class Lanes:
 
     Attributes:
         sizes: those for which the GPU had memory.
-        count: how many lanes there are.
-        first: a session, for what all of them have in common: provider, tuning, names of outputs.
+        first: one of the sessions, for what all of them have in common.
     """
 
     def __init__(self, load: Load, sizes: Sequence[int]) -> None:
         self._load = load
         self.sizes = tuple(sizes)
-        self.count = 0
+        self._count = [0]  # shared with `_end`, which must not hold `self`
         self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self.first = self._start()
-        weakref.finalize(self, _end, self._queue, [1])
+        weakref.finalize(self, _end, self._queue, self._count)
+
+    @property
+    def count(self) -> int:
+        """How many lanes there are."""
+        return self._count[0]
+
+    @property
+    def provider(self) -> str:
+        """The name of the execution provider."""
+        return self.first.provider
 
     def add(self) -> bool:
         """Start one more lane; say whether the GPU has memory for it."""
@@ -61,7 +70,7 @@ class Lanes:
 
     def close(self, count: int) -> None:
         """End so many lanes after the work that is queued."""
-        self.count -= count
+        self._count[0] -= count
         _end(self._queue, [count])
 
     def begin(self, work: Work) -> None:
@@ -90,11 +99,13 @@ class Lanes:
         sessions = made.result()
         if self.sizes:
             self.sizes = tuple(sorted(sessions))
-        self.count += 1
+        self._count[0] += 1
         return next(iter(sessions.values()))
 
 
-def _work(queue: SimpleQueue[Work | None], load: Load, sizes: Sequence[int], made: "Future[dict[int, Session]]") -> None:
+def _work(
+    queue: SimpleQueue[Work | None], load: Load, sizes: Sequence[int], made: "Future[dict[int, Session]]"
+) -> None:
     """A lane's life. It holds no reference to `Lanes`, so that it ends with them."""
     try:
         sessions = _sessions(load, sizes)

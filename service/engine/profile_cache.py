@@ -3,31 +3,66 @@
 import hashlib
 import logging
 import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from time import perf_counter
 
 import msgspec
 import onnxruntime as ort
 import platformdirs
+from filelock import FileLock
 
 from service.engine.profile import Profile
 from zoo.files import read_regular
 
 logger = logging.getLogger(__name__)
+_PATIENCE_S = 300.0
 _FORM = "3"  # of a profile; one of another form is measured again
 
 
-def recall(key: str) -> Profile | None:
-    """Return what was measured under this key at an earlier start, if it is there and readable."""
+def recall_or(measured: Callable[[], Profile], key: str, *, one_by_one: bool = False) -> Profile:
+    """Return what was measured under this key at an earlier start; measure now where it was not, and keep it.
+
+    Args:
+        measured: measures.
+        key: see `key_of`.
+        one_by_one: let processes measure one after the other, since they would disturb each other; the second finds
+            what the first measured. One that takes too long is not waited for.
+    """
+    path = platformdirs.user_cache_path("zooserve") / "profiles" / f"{key}.json"
+    with _turn(path.parent) if one_by_one else nullcontext():
+        profile = _read(path)
+        if profile is None:
+            profile = measured()
+            _write(path, profile)
+        return profile
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """Wait for the other processes that measure, for as long as `_PATIENCE_S`."""
+    lock = FileLock(folder / ".measuring", timeout=_PATIENCE_S)
     try:
-        return msgspec.json.decode(read_regular(_path(key)), type=Profile)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:  # also a timeout
+        logger.info("measuring without waiting for other processes: %s", error)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _read(path: Path) -> Profile | None:
+    try:
+        return msgspec.json.decode(read_regular(path), type=Profile)
     except (OSError, msgspec.DecodeError):
         return None
 
 
-def remember(key: str, profile: Profile) -> None:
-    """Keep what was measured for the next start. Where it cannot be written, the next start measures again."""
-    path = _path(key)
+def _write(path: Path, profile: Profile) -> None:
+    """Keep a profile. Where that cannot be, the next start measures again."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{perf_counter()}")
@@ -37,15 +72,11 @@ def remember(key: str, profile: Profile) -> None:
         logger.info("what was measured is not kept: %s", error)
 
 
-def key_of(model_sha256: str, provider: str, workers: int, *settings: float) -> str:
-    """Name what a measurement depends on: graph, provider and version, machine, worker threads, and what is set."""
-    machine = (platform.machine(), _processor(), str(workers))
+def key_of(model_sha256: str, provider: str, *settings: float) -> str:
+    """Name what a measurement depends on: graph, provider, versions, machine, and what is set."""
+    machine = (platform.machine(), _processor())
     parts = (_FORM, model_sha256, provider, ort.__version__, *machine, *map(str, settings))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-
-
-def _path(key: str) -> Path:
-    return platformdirs.user_cache_path("zooserve") / "profiles" / f"{key}.json"
 
 
 def _processor() -> str:
@@ -59,6 +90,7 @@ def _processor() -> str:
         import pynvml  # noqa: PLC0415 - only where there is a driver
 
         pynvml.nvmlInit()
-        return f"{name} {pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))}"
+        gpu = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))
+        return f"{name} {gpu} {pynvml.nvmlSystemGetDriverVersion()}"
     except Exception:  # no library or no driver: NVML's errors share no other base class
         return name

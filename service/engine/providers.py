@@ -34,10 +34,14 @@ class Tuning(Struct, frozen=True):
         cudnn_search: how cuDNN picks its convolutions. EXHAUSTIVE tries them all when a shape is first seen. That is
             before the model is ready, as batches are padded to known sizes.
         cuda_graphs: replay a run's kernels as one graph; not every network can be captured.
+        nhwc: lay images out with their channels last, as tensor cores want them.
+        fuse_bias: add a convolution's bias in its own kernel.
     """
 
     cudnn_search: Literal["EXHAUSTIVE", "HEURISTIC"] = "EXHAUSTIVE"
     cuda_graphs: bool = False
+    nhwc: bool = False
+    fuse_bias: bool = False
 
 
 def choose(device: Device) -> str:
@@ -73,6 +77,8 @@ def requested(provider: str, device_id: int, tuning: Tuning, graph: bytes = b"")
             "cudnn_conv_algo_search": tuning.cudnn_search,
             "do_copy_in_default_stream": True,
             "enable_cuda_graph": tuning.cuda_graphs,
+            "prefer_nhwc": tuning.nhwc,
+            "fuse_conv_bias": tuning.fuse_bias,
         },
     )
     if provider == CPU:

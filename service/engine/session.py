@@ -121,8 +121,8 @@ class Session:
     def bind(self) -> None:
         """Run on fixed buffers of the device from now on; `batch` was given. Only on the thread that will run it.
 
-        Two runs make cuDNN's plans and take all memory; then, where the tuning says so, a run is captured in a CUDA graph,
-        which this thread replays from then on. ONNX Runtime keeps graphs by thread.
+        Two runs make cuDNN's plans and take all memory. Then, where the tuning says so, a run is captured in a CUDA
+        graph, which this thread replays from then on. ONNX Runtime keeps graphs by thread.
 
         Raises:
             MemoryError: the device has no room for the buffers.

@@ -25,7 +25,7 @@ from typing import Protocol
 from service.engine.job import AnyJob, Jobs
 
 logger = logging.getLogger(__name__)
-_STOP_PRIORITY = 99
+_FINISH_PRIORITY, _STOP_PRIORITY = -1, 99
 _SMOOTHING = 0.05  # weight of the newest observation in the moving average of the pace
 _SLOWEST = 20.0  # larger paces are pauses of the whole process
 
@@ -52,6 +52,7 @@ class _Step:
         running: whether the thread has one of the consumer's runs.
         began: when, as `time.perf_counter()`.
         replaced: it took too long, and another thread has the place of this one.
+        on_lane: whether the thread is a GPU's, which none can replace.
         cores: that its run has taken.
     """
 
@@ -60,6 +61,7 @@ class _Step:
     running: bool
     began: float = field(default_factory=perf_counter)
     replaced: bool = False
+    on_lane: bool = False
     cores: int = 0
 
 
@@ -86,7 +88,7 @@ class Workers:
         # A heap for the order and a queue of tokens to wait for, both atomic under the interpreter's lock. With
         # `queue.PriorityQueue` idle workers take turns, each with cold caches and its own part of the allocator: a JPEG
         # cost 8 % more processor time. Here the worker that has just finished is likely to take the next job.
-        self._heap: list[tuple[int, int, AnyJob | None, Consumer | None]] = []
+        self._heap: list[tuple[int, int, Jobs, Consumer | None, Callable[[], None]]] = []
         self._tokens: SimpleQueue[None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()  # a thread ends its step, or is replaced: never both
@@ -115,7 +117,7 @@ class Workers:
         self._backlog += job.cost
         self._jobs += 1
         job.beside = self._jobs
-        self._put(job.priority, job, consumer)
+        self._put(job.priority, [job], consumer, partial(consumer.process, job))
 
     def settled(self, jobs: Jobs) -> None:
         """Subtract finished jobs from the backlog, and measure the pace. Only on the event loop."""
@@ -127,9 +129,17 @@ class Workers:
             self._pace += _SMOOTHING * (min(max(pace, 1.0), _SLOWEST) - self._pace)
         self._settled = now if self._jobs > self.size else None
 
-    def begin(self, consumer: Consumer, jobs: Jobs, *, running: bool) -> None:
-        """Note what the calling thread begins."""
-        self._steps[threading.get_ident()] = _Step(consumer, jobs, running)
+    def finish(self, jobs: Jobs, work: Callable[[], None], consumer: Consumer) -> None:
+        """Let a worker finish jobs whose run is over, before all that waits. From any thread."""
+        self._put(_FINISH_PRIORITY, jobs, consumer, work)
+
+    def begin(self, consumer: Consumer, jobs: Jobs, *, running: bool, on_lane: bool = False) -> None:
+        """Note what the calling thread begins. A thread that is no worker calls `end` after it."""
+        self._steps[threading.get_ident()] = _Step(consumer, jobs, running, on_lane=on_lane)
+
+    def end(self) -> None:
+        """Note that the calling thread has ended what it began."""
+        del self._steps[threading.get_ident()]
 
     def go_on(self) -> bool:
         """Whether the calling thread was not replaced. If so, its step begins anew: it has as long again.
@@ -202,7 +212,7 @@ class Workers:
         """Let the threads end after the jobs that are queued. Idempotent."""
         self._closed.set()
         for _ in range(self.size):
-            self._put(_STOP_PRIORITY, None, None)
+            self._put(_STOP_PRIORITY, (), None, _nothing)
 
     def _give_back(self, step: _Step) -> None:
         """Give back the cores of a step. Under the lock."""
@@ -215,8 +225,8 @@ class Workers:
         self._threads.add(thread)
         thread.start()
 
-    def _put(self, priority: int, job: AnyJob | None, consumer: Consumer | None) -> None:
-        heappush(self._heap, (priority, next(self._order), job, consumer))
+    def _put(self, priority: int, jobs: Jobs, consumer: Consumer | None, work: Callable[[], None]) -> None:
+        heappush(self._heap, (priority, next(self._order), jobs, consumer, work))
         self._tokens.put(None)
 
     def _work(self, replaced: _Step | None) -> None:
@@ -235,8 +245,8 @@ class Workers:
     def _next(self) -> bool:
         """Do the next job; say whether the thread goes on. Its own function, so that a waiting thread holds no job."""
         self._tokens.get()
-        _, _, job, consumer = heappop(self._heap)
-        return job is not None and consumer is not None and self._do(consumer, [job], partial(consumer.process, job))
+        _, _, jobs, consumer, work = heappop(self._heap)
+        return consumer is not None and self._do(consumer, jobs, work)
 
     def _do(self, consumer: Consumer, jobs: Jobs, work: Callable[[], None]) -> bool:
         """Do something for a consumer. Say whether the thread was not replaced."""
@@ -246,7 +256,7 @@ class Workers:
         except BaseException:  # a bug: no worker is lost to it
             logger.exception("a worker survived an unexpected error")
         stays = self.go_on()
-        del self._steps[threading.get_ident()]
+        self.end()
         return stays
 
     def _watch(self) -> None:
@@ -258,7 +268,14 @@ class Workers:
                     step.replaced = step.replaced or late
                     if late:
                         self._give_back(step)
-                if late:
+                if late and step.on_lane:
+                    logger.error("a run on the GPU takes more than %g s: its requests are refused", self._limit)
+                    step.consumer.take_over(step.jobs, running=False)
+                elif late:
                     what = "a run" if step.running else "an image"
                     logger.error("%s took more than %g s: its thread is replaced", what, self._limit)
                     self._start("worker-in-place", step)
+
+
+def _nothing() -> None:
+    """Do nothing: the work of a thread that is to end."""

@@ -3,30 +3,33 @@
 Models of images and models of tensors are one class. What differs is in `_kind_of`, and follows from the card.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeGuard, TypeVar
 
 import numpy as np
+from msgspec import structs
 
 from service.engine.assembly import Assembly, Concatenation, ImageBuffer, ImageRows
 from service.engine.batcher import Batcher
+from service.engine.lanes import Lanes
 from service.engine.profile import (
     CPU_SIZES,
     GPU_SIZES,
     Profile,
     Sample,
+    add_lanes,
     best_batch,
-    best_runs,
+    best_sizes,
     best_tuning,
     measure,
 )
-from service.engine.profile_cache import key_of, recall, remember
-from service.engine.providers import Device, Tuning, pin
-from service.engine.session import NARROW, Session, Width
+from service.engine.profile_cache import key_of, recall_or
+from service.engine.providers import Tuning, pin
+from service.engine.session import Session
 from service.engine.stop import Stop
-from service.engine.widths import WideRun, measure_widths, thread_counts, used_widths
+from service.engine.widths import measure_widths, thread_counts, used_widths
 from service.engine.workers import Workers
 from service.models.golden_tensors import read_golden, repeated
 from service.settings import Settings
@@ -36,7 +39,8 @@ from zoo.store import read_folder
 
 CardT_co = TypeVar("CardT_co", bound=AnyServed, covariant=True)
 _Load = Callable[..., Session]
-_CAPTURE = 3  # runs after which a CUDA graph has been captured
+_TUNED = 8  # rows of the batch with which a GPU's options are compared
+_MOST_LANES, _TENSOR_LANES = 3, 2
 
 
 class Model(Generic[CardT_co]):
@@ -46,7 +50,7 @@ class Model(Generic[CardT_co]):
         folder: that it was loaded from.
         card: of that folder.
         golden: the files for its self-test, by name; the repository clears them after it.
-        session: runs the graph; on a CPU on one thread.
+        session: runs the graph: on a CPU on one thread, on a GPU on its lanes.
         wide: run it on several threads of a CPU, with rising numbers of them.
         profile: what was measured, and chosen.
         batcher: its queue.
@@ -83,95 +87,115 @@ class Model(Generic[CardT_co]):
         self.folder = folder
         self.card = card
         self.golden = {path.removeprefix("golden/"): data for path, data in files.items() if path.startswith("golden/")}
-        kind = _kind_of(card, self.golden)
         graph = files["model.onnx"]
-        load = partial(_load, graph, settings.device, device_id, stop)
-        self.session = load(kind.first_tuning)
-        self.profile = self._recall(kind, workers.size, len(graph), settings, load)
-        if self.profile.tuning != self.session.tuning:
-            self.session = load(self.profile.tuning)
-        self.wide = [load(self.session.tuning, width) for width in used_widths(self.profile.wide)]
-        unwarmed = metrics.unwarmed_shape.labels(card.name).inc
+        load = partial(Session, graph, settings.device, device_id, stop=stop)
+        kind = _kind_of(card, self.golden)
+        session = load()
+        self.session: Session | Lanes = session
+        self.wide: list[Session] = []
+        lanes: Lanes | None = None
+        if session.on_gpu:
+            self.session = lanes = self._on_gpu(kind, session.batch_name, load, settings)
+            del session  # lanes have their own
+        else:
+            self._on_cpu(kind, session, len(graph), load, settings, workers.size)
+        sizes = lanes.sizes if lanes else ()
+        # A row for the image of each worker, and for the images of all runs and of the batch that waits for one.
+        profile = self.profile
+        rows = workers.size + profile.max_batch * (profile.max_runs + 1)
+        assembly: Assembly = Concatenation()
+        if kind.image_shape is not None:
+            assembly = ImageRows(ImageBuffer(rows, profile.max_batch, kind.image_shape, *[pin] * bool(lanes)), sizes)
         self.batcher = Batcher(
             self.session.run,
             workers,
-            self._assembly(kind, workers.size, self._warm_up(kind, unwarmed)),
-            max_batch=self.profile.max_batch,
-            max_runs=self.profile.max_runs,
+            assembly,
+            max_batch=profile.max_batch,
+            max_runs=profile.max_runs,
             max_queue=settings.max_queue,
-            cost=self.profile.seconds[1],
+            cost=profile.seconds[1],
             wide={session.width.threads: session.run for session in self.wide},
-            on_gpu=self.session.on_gpu,
+            lanes=lanes,
             observe_batch=metrics.batch_size.labels(card.name).observe,
             on_broken=on_broken,
         )
 
-    def _recall(self, kind: "_Kind", workers: int, graph_bytes: int, settings: Settings, load: "_Load") -> Profile:
-        """Return what was measured at an earlier start, or measure now."""
-        key = key_of(
-            self.card.sha256,
-            self.session.provider,
-            workers,
-            settings.max_batch,
-            settings.run_threads,
-            settings.wide_mb,
-        )
-        profile = recall(key)
-        if profile is None:
-            profile = self._measure(kind, workers, graph_bytes, settings, load)
-            remember(key, profile)
-        return profile
+    def _on_cpu(
+        self,
+        kind: "_Kind",
+        session: Session,
+        graph_bytes: int,
+        load: "_Load",
+        settings: Settings,
+        workers: int,
+    ) -> None:
+        """Measure, or recall what was measured, and load a session for each number of threads that pays."""
+        fixed, asked = settings.max_batch, settings.run_threads
 
-    def _measure(self, kind: "_Kind", workers: int, graph_bytes: int, settings: Settings, load: "_Load") -> Profile:
-        session, fixed = self.session, settings.max_batch
-        tuning = session.tuning
-        if session.on_gpu and kind.tunings:
-            tuning = best_tuning(load, kind.sample, kind.tunings)
-        sizes = sorted({1, fixed}) if fixed else GPU_SIZES if session.on_gpu else CPU_SIZES
-        seconds = measure(session, kind.sample, sizes)
-        max_batch = fixed or best_batch(seconds)
-        if not session.on_gpu:
+        def measured() -> Profile:
+            seconds = measure(session, kind.sample, sorted({1, fixed}) if fixed else CPU_SIZES)
             # Every worker computes on its own core, so as many runs as workers are best. With a batch size that was
             # set, one worker is left to prepare images while the others compute, or no batch would ever be full.
-            max_runs = max(1, workers - 1) if fixed > 1 and kind.image_shape else workers
-        elif len(kind.gpu_runs) > 1:
-            max_runs = best_runs(session, kind.sample(max_batch), kind.gpu_runs)
-        else:
-            (max_runs,) = kind.gpu_runs
-        wide: list[WideRun] = []
-        if not session.on_gpu:
-            asked = settings.run_threads
+            runs = max(1, workers - 1) if fixed > 1 and kind.image_shape else workers
             counts = [asked] if asked > 1 else thread_counts(workers) if asked == 0 else []
-            load_width = partial(load, tuning)
             wide = measure_widths(
-                session, load_width, kind.sample(1), counts, graph_bytes, settings.wide_mb * 1e6, chosen=asked > 1
+                session,
+                lambda width: load(width=width),
+                kind.sample(1),
+                counts,
+                graph_bytes,
+                settings.wide_mb * 1e6,
+                chosen=asked > 1,
             )
-        return Profile(seconds, max_batch, max_runs, tuning, "setting" if fixed else "measured", wide)
+            chosen_by = "setting" if fixed else "measured"
+            return Profile(seconds, fixed or best_batch(seconds), runs, Tuning(), chosen_by, wide)
 
-    def _warm_up(self, kind: "_Kind", unwarmed: Callable[[], None]) -> tuple[int, ...]:
-        """Run every batch size that will be used. Return them where batches are to be padded to them."""
-        largest = self.profile.max_batch
-        sizes, repeats = {1, largest}, 1
-        binds = self.session.on_gpu and kind.image_shape is not None  # shapes of tensors differ by request
-        if binds:
-            sizes |= {size for size in GPU_SIZES if size < largest}
-            repeats = _CAPTURE * self.profile.max_runs
-            self.session.bind(sorted(sizes), self.profile.max_runs, unwarmed)
-        for size in sorted(sizes):
-            inputs = kind.sample(size)
-            for _ in range(repeats):
-                self.session.run(inputs)
-            for wide in self.wide:
-                wide.run(inputs)
-        return tuple(sorted(sizes)) if binds else ()
+        self.profile = recall_or(measured, self._key(workers, fixed, asked, settings.wide_mb))
+        self.wide = [load(width=width) for width in used_widths(self.profile.wide)]
+        for size in {1, self.profile.max_batch}:
+            for each in (session, *self.wide):
+                each.run(kind.sample(size))
+        session.shrink(kind.sample(1))  # a larger batch may have taken a gigabyte that is not needed
 
-    def _assembly(self, kind: "_Kind", workers: int, sizes: tuple[int, ...]) -> Assembly:
-        if kind.image_shape is None:
-            return Concatenation()
-        # A row for the image of each worker, and for the images of all runs and of the batch that waits for one.
-        rows = workers + self.profile.max_batch * (self.profile.max_runs + 1)
-        pins = [pin] if self.session.on_gpu else []
-        return ImageRows(ImageBuffer(rows, self.profile.max_batch, kind.image_shape, *pins), sizes)
+    def _on_gpu(self, kind: "_Kind", batch_name: str, load: "_Load", settings: Settings) -> Lanes:
+        """Measure on the lanes that will serve, or recall what was measured, and start the lanes."""
+        fixed = settings.max_batch
+
+        def lanes_of(tuning: Tuning, sizes: Sequence[int]) -> Lanes:
+            return Lanes(
+                lambda size: load(tuning=tuning, batch=(batch_name, size) if size and batch_name else None), sizes
+            )
+
+        lanes: Lanes | None = None
+
+        def measured() -> Profile:
+            nonlocal lanes
+            chosen_by = "setting" if fixed else "measured"
+            if kind.image_shape is None:  # shapes differ by request, so no session has fixed buffers
+                lanes = lanes_of(Tuning("HEURISTIC"), ())
+                seconds = measure(lanes, kind.sample, sorted({1, fixed}) if fixed else GPU_SIZES)
+                return Profile(seconds, fixed or best_batch(seconds), _TENSOR_LANES, lanes.first.tuning, chosen_by)
+            tuning = best_tuning(lambda tuning: lanes_of(tuning, [_TUNED]), kind.sample, _TUNED)
+            tried = lanes_of(tuning, [size for size in GPU_SIZES if size < fixed] + [fixed] if fixed else GPU_SIZES)
+            seconds = measure(tried, kind.sample, tried.sizes)
+            largest = tried.sizes[-1] if fixed else best_batch(seconds)
+            tried.close(1)
+            lanes = lanes_of(tuning, best_sizes(seconds, largest))
+            add_lanes(lanes, kind.sample(lanes.sizes[-1]), _MOST_LANES)
+            return Profile(seconds, lanes.sizes[-1], lanes.count, tuning, chosen_by, sizes=lanes.sizes)
+
+        profile = recall_or(measured, self._key(settings.workers, fixed), one_by_one=True)
+        if lanes is None:
+            lanes = lanes_of(profile.tuning, profile.sizes)
+        while lanes.count < profile.max_runs and lanes.add():
+            pass
+        largest = lanes.sizes[-1] if lanes.sizes else profile.max_batch
+        self.profile = structs.replace(profile, max_runs=lanes.count, max_batch=min(profile.max_batch, largest))
+        return lanes
+
+    def _key(self, *settings: float) -> str:
+        """Name what a measurement of this model depends on."""
+        return key_of(self.card.sha256, self.session.provider, *settings)
 
 
 ImageModel = Model[ServedCard]
@@ -208,32 +232,15 @@ class _Kind(NamedTuple):
     Attributes:
         sample: makes inputs to measure and to warm up with.
         image_shape: [H, W, 3] of an image; None: the model takes tensors, whose shapes may differ by request.
-        first_tuning: of the session that is loaded first.
-        tunings: the options to try on a GPU; none: the first stays.
-        gpu_runs: the numbers of runs at once to try on a GPU.
     """
 
     sample: Sample
     image_shape: tuple[int, int, int] | None
-    first_tuning: Tuning
-    tunings: tuple[Tuning, ...]
-    gpu_runs: tuple[int, ...]
 
 
 def _kind_of(card: AnyServed, golden: Mapping[str, bytes]) -> _Kind:
     if isinstance(card, ServedTensors):
         inputs, _ = read_golden(card, golden[card.golden.file])
-        # cuDNN's exhaustive search would begin anew with every shape. While one run computes another is copied.
-        return _Kind(partial(repeated, inputs), None, Tuning("HEURISTIC"), (), (2,))
+        return _Kind(partial(repeated, inputs), None)
     shape = (card.recipe.height, card.recipe.width, 3)
-    return _Kind(
-        lambda size: {"images": np.zeros((size, *shape), np.uint8)},
-        shape,
-        Tuning(),
-        (Tuning("HEURISTIC"), Tuning("EXHAUSTIVE"), Tuning("EXHAUSTIVE", cuda_graphs=True)),
-        (1, 2, 3),
-    )
-
-
-def _load(graph: bytes, device: Device, device_id: int, stop: Stop, tuning: Tuning, width: Width = NARROW) -> Session:
-    return Session(graph, device, device_id, tuning, stop, width)
+    return _Kind(lambda size: {"images": np.zeros((size, *shape), np.uint8)}, shape)

@@ -50,7 +50,7 @@ def run_out_of_memory(model: Path, room: int) -> tuple[str, str, int]:
     answers = []
     for act in (
         lambda: session.run(inside.images(64, 224, 224)),
-        lambda: session.bind((1, 64), 16, lambda: None),
+        lambda: inside.fixed(model, 64).bind(),
     ):
         with pytest.raises(MemoryError) as error:
             act()
@@ -81,8 +81,8 @@ def test_a_library_without_memory_is_a_memory_error(cuda_stub, lenet):
 
 def break_context(model: Path, function: str, code: int) -> list[str]:
     """Break a context, and say what each call from then on ends with."""
-    session, bound = Session(model, "cuda"), Session(model, "cuda")
-    bound.bind((1,), 1, lambda: None)
+    session, bound, unbound = Session(model, "cuda"), inside.fixed(model, 1), inside.fixed(model, 1)
+    bound.bind()
     for each in (session, bound):
         each.run(inside.images(1))
     inside.fail(function, code)
@@ -91,7 +91,7 @@ def break_context(model: Path, function: str, code: int) -> list[str]:
         lambda: session.run(inside.images(1)),
         lambda: session.run(inside.images(1)),
         lambda: session.shrink(inside.images(1)),
-        lambda: session.bind((1,), 1, lambda: None),
+        unbound.bind,
         lambda: bound.run(inside.images(1)),
         lambda: Session(model, "cuda"),
     ):

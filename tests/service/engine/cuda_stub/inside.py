@@ -1,10 +1,16 @@
 """What functions that run on the stub use: its counts and threads, faults that begin now, and inputs for models."""
 
 import ctypes
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from service.engine.lanes import Lanes
+from service.engine.providers import Device, Tuning
+from service.engine.session import Session
 
 _MOST_THREADS = 256
 
@@ -78,6 +84,22 @@ def set_run_us(table: str) -> None:
 def images(rows: int, height: int = 28, width: int = 28) -> dict[str, npt.NDArray[Any]]:
     """Black images as inputs of an exported model; those of lenet5 have 28 x 28 pixels."""
     return {"images": np.zeros((rows, height, width, 3), np.uint8)}
+
+
+def fixed(model: Path, rows: int, tuning: Tuning | None = None, device: Device = "cuda") -> Session:
+    """A session for batches of so many rows, not bound yet."""
+    return Session(model, device, tuning=tuning, batch=(Session(model, device).batch_name, rows))
+
+
+def lanes(
+    model: Path, sizes: Sequence[int], count: int = 1, tuning: Tuning | None = None, device: Device = "cuda"
+) -> Lanes:
+    """Lanes for a graph, each with a session for these batch sizes."""
+    name = Session(model, device).batch_name
+    made = Lanes(lambda rows: Session(model, device, tuning=tuning, batch=(name, rows) if rows else None), sizes)
+    for _ in range(count - 1):
+        assert made.add()
+    return made
 
 
 def _library() -> ctypes.CDLL:
