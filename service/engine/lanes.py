@@ -16,8 +16,7 @@ from queue import SimpleQueue
 import numpy as np
 
 from service.engine.binding import Tensors
-from service.engine.device_errors import kind_of
-from service.engine.session import Session, SessionError
+from service.engine.session import Session
 
 logger = logging.getLogger(__name__)
 Run = Callable[[Tensors], Tensors]
@@ -128,12 +127,9 @@ def _sessions(load: Load, sizes: Sequence[int]) -> dict[int, Session]:
         try:
             session = load(size)
             session.bind()
-        except (MemoryError, SessionError) as error:
-            no_memory = isinstance(error, MemoryError) or kind_of(str(error)) is MemoryError
-            if not no_memory:
-                raise
+        except MemoryError:
             if not sessions:
-                raise MemoryError(str(error)) from error
+                raise
             logger.warning("no memory on the GPU for batches of %d", size)
             break
         sessions[size] = session

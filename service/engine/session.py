@@ -9,7 +9,7 @@ import onnxruntime as ort
 from msgspec import Struct
 
 from service.engine.binding import GATE, FixedBuffers, Tensors
-from service.engine.device_errors import BrokenDeviceError, kind_of, told_apart
+from service.engine.device_errors import kind_of, told_apart
 from service.engine.providers import CPU, Device, ProviderError, Tuning, check, choose, requested
 from service.engine.stop import Stop
 from zoo.card import LARGEST_GRAPH
@@ -80,6 +80,7 @@ class Session:
 
         Raises:
             SessionError: the graph does not load, needs another file, or ONNX Runtime fell back to another provider.
+            MemoryError: the device has no room for the weights.
             BrokenDeviceError: the GPU is lost.
         """
         self.tuning = tuning or Tuning()
@@ -107,8 +108,8 @@ class Session:
                     "model.onnx keeps weights in another file, which could change after it was checked. Save it with "
                     f"all its weights inside (onnx.save(onnx.load(path), path)). ONNX Runtime says: {error}"
                 ) from error
-            if kind_of(str(error)) is BrokenDeviceError:
-                raise BrokenDeviceError(str(error)) from error
+            if kind := kind_of(str(error)):
+                raise kind(str(error)) from error
             raise SessionError(f"ONNX Runtime cannot load model.onnx: {error}") from error
         self.output_names = tuple(output.name for output in self._session.get_outputs())
         self._run_options = self._new_run_options(_NO_GRAPH)
