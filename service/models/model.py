@@ -1,6 +1,6 @@
-"""A folder of the store, loaded: its card, its session, its measured profile and its queue. The repository calls it.
+"""A loaded folder of the store: its card, its session, its measured profile and its queue. The repository creates it.
 
-Models of images and models of tensors are one class. What differs is in `_kind_of`, and follows from the card.
+Models for images and for tensors have the same class. `_kind_of` returns the differences, which follow from the card.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,11 +41,11 @@ class Model(Generic[CardT_co]):
     """A graph that is ready to run.
 
     Attributes:
-        folder: that it was loaded from.
+        folder: from which it was loaded.
         card: of that folder.
-        golden: the files for its self-test, by name; the repository clears them after it.
+        golden: the files for its self-test, by name; cleared after the test.
         session: runs the graph.
-        profile: what was measured, and chosen.
+        profile: the measured times, and the parameters chosen by them.
         batcher: its queue.
     """
 
@@ -66,16 +66,16 @@ class Model(Generic[CardT_co]):
         Args:
             folder: of the store.
             card: of the folder.
-            files: of the folder, by name, verified. No file is read again.
-            stop: ends the loading when it is asked to.
-            settings: give the device and, where it is not to be measured, the batch size.
+            files: verified files of the folder, by name. No file is read again.
+            stop: ends the loading on request.
+            settings: give the device and, unless it is to be measured, the batch size.
             workers: the threads that all models share.
-            metrics: told the size of every batch, and shapes that were never warmed up.
+            metrics: get the size of every batch, and count shapes that were not warmed up.
             device_id: of the GPU.
             on_broken: called with the reason when the device can no longer be used.
 
         Raises:
-            SessionError: ONNX Runtime cannot run the graph as asked, or the golden tensors are not usable.
+            SessionError: ONNX Runtime cannot run the graph as configured, or the golden tensors are invalid.
         """
         self.folder = folder
         self.card = card
@@ -100,7 +100,7 @@ class Model(Generic[CardT_co]):
         )
 
     def _recall(self, kind: "_Kind", workers: int, max_batch: int, load: Callable[[Tuning], Session]) -> Profile:
-        """Return what was measured at an earlier start, or measure now."""
+        """Return the profile of an earlier start, or measure one now."""
         key = key_of(self.card.sha256, self.session.provider, workers, max_batch)
         profile = recall(key)
         if profile is None:
@@ -117,8 +117,8 @@ class Model(Generic[CardT_co]):
         seconds = measure(session, kind.sample, sizes)
         max_batch = fixed or best_batch(seconds)
         if not session.on_gpu:
-            # Every worker computes on its own core, so as many runs as workers are best. With a batch size that was
-            # set, one worker is left to prepare images while the others compute, or no batch would ever be full.
+            # Every worker computes on its own core, so one run per worker is best. With a configured batch size, one
+            # worker prepares images while the others compute; otherwise no batch would ever be full.
             max_runs = max(1, workers - 1) if fixed > 1 and kind.image_shape else workers
         elif len(kind.gpu_runs) > 1:
             max_runs = best_runs(session, kind.sample(max_batch), kind.gpu_runs)
@@ -127,10 +127,10 @@ class Model(Generic[CardT_co]):
         return Profile(seconds, max_batch, max_runs, tuning, "setting" if fixed else "measured")
 
     def _warm_up(self, kind: "_Kind", unwarmed: Callable[[], None]) -> tuple[int, ...]:
-        """Run every batch size that will be used. Return them where batches are to be padded to them."""
+        """Run every batch size that will be used. Return the sizes to which batches are padded, if they are."""
         largest = self.profile.max_batch
         sizes, repeats = {1, largest}, 1
-        binds = self.session.on_gpu and kind.image_shape is not None  # shapes of tensors differ by request
+        binds = self.session.on_gpu and kind.image_shape is not None  # tensors' shapes differ between requests
         if binds:
             sizes |= {size for size in GPU_SIZES if size < largest}
             repeats = _CAPTURE * self.profile.max_runs
@@ -144,7 +144,7 @@ class Model(Generic[CardT_co]):
     def _assembly(self, kind: "_Kind", workers: int, sizes: tuple[int, ...]) -> Assembly:
         if kind.image_shape is None:
             return Concatenation()
-        # A row for the image of each worker, and for the images of all runs and of the batch that waits for one.
+        # One row for each worker's image, and one for each image of all runs and of the next batch.
         rows = workers + self.profile.max_batch * (self.profile.max_runs + 1)
         pins = [pin] if self.session.on_gpu else []
         return ImageRows(ImageBuffer(rows, self.profile.max_batch, kind.image_shape, *pins), sizes)
@@ -166,27 +166,27 @@ def load_folder(
     """Verify a folder of the store and load it; the arguments are those of `Model`.
 
     Raises:
-        StoreError: the folder is not as it was published.
-        SessionError: ONNX Runtime cannot run the graph as asked.
+        StoreError: the folder was changed after it was exported.
+        SessionError: ONNX Runtime cannot run the graph as configured.
     """
     contents = read_folder(folder)
     return Model(folder, contents.card, contents.files, stop, settings, workers, metrics, device_id, on_broken)
 
 
 def takes_images(model: AnyModel) -> TypeGuard[ImageModel]:
-    """Whether a model has a task of images; otherwise it takes tensors."""
+    """Return whether a model has a task for images; otherwise it takes tensors."""
     return isinstance(model.card, ServedCard)
 
 
 class _Kind(NamedTuple):
-    """How models of images and models of tensors differ.
+    """The differences between models for images and for tensors.
 
     Attributes:
-        sample: makes inputs to measure and to warm up with.
-        image_shape: [H, W, 3] of an image; None: the model takes tensors, whose shapes may differ by request.
+        sample: makes inputs for measuring and warming up.
+        image_shape: [H, W, 3] of an image; None: the model takes tensors, whose shapes may differ between requests.
         first_tuning: of the session that is loaded first.
-        tunings: the options to try on a GPU; none: the first stays.
-        gpu_runs: the numbers of runs at once to try on a GPU.
+        tunings: the tunings to try on a GPU; empty: the first stays.
+        gpu_runs: the numbers of concurrent runs to try on a GPU.
     """
 
     sample: Sample
@@ -199,7 +199,8 @@ class _Kind(NamedTuple):
 def _kind_of(card: AnyServed, golden: Mapping[str, bytes]) -> _Kind:
     if isinstance(card, ServedTensors):
         inputs, _ = read_golden(card, golden[card.golden.file])
-        # cuDNN's exhaustive search would begin anew with every shape. While one run computes another is copied.
+        # cuDNN's exhaustive search would be repeated for every shape. While one run computes, another one's data is
+        # copied.
         return _Kind(partial(repeated, inputs), None, Tuning("HEURISTIC"), (), (2,))
     shape = (card.recipe.height, card.recipe.width, 3)
     return _Kind(
