@@ -177,7 +177,7 @@ class Client:
             yield path, outcome
 
     def models(self) -> list[dict[str, Any]]:
-        """Return all models of the server: name, state, version, task, licence, and whether it is the task's default."""
+        """Return all models of the server with name, state, version, task, licence and whether it is the default."""
         models: list[dict[str, Any]] = self._send(Ask("/v1/models")).json()["models"]
         return models
 

@@ -75,9 +75,7 @@ def _png(array: npt.NDArray[Any]) -> bytes:
     height, width = array.shape[:2]
     rows = np.zeros((height, 1 + width * channels), np.uint8)
     rows[:, 1:] = array.reshape(height, -1)
-    rows[:, 1 + channels :] -= array.reshape(height, -1)[
-        :, :-channels
-    ]  # filter 1: the difference from the pixel to the left
+    rows[:, 1 + channels :] -= array.reshape(height, -1)[:, :-channels]  # filter 1: the difference to the left
     rows[:, 0] = 1
     header = struct.pack(">IIBBBBB", width, height, 8, _PNG_COLOURS[channels], 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.data, 1)), (b"IEND", b""))

@@ -83,7 +83,7 @@ class Result:
 
     @cached_property
     def boxes(self) -> npt.NDArray[np.float32]:
-        """Boxes (left, top, right, bottom), float32 [K, 4], in pixels of the upright image; rows of NaN without a box."""
+        """Boxes (left, top, right, bottom), float32 [K, 4], in pixels of the upright image; NaN without a box."""
         nowhere = [np.nan] * 4
         rows = [found.get("box", nowhere) for found in self.predictions]
         return np.array(rows, np.float32).reshape(-1, 4)
