@@ -1,1 +1,1 @@
-"""Commands that need both `export` and `service`; nothing imports them."""
+"""Commands that need both `export` and `service`. No module imports them."""

@@ -1,7 +1,7 @@
-"""`zooserve add`: imports your model file, and shows the answer that a server would give.
+"""`zooserve add`: imports a model file of the user, and shows an answer of the model.
 
-It needs both sides: `export.importer` makes the model, `service` answers with it. They and torch are imported when the
-command is called.
+`export.importer` exports the model, `service` answers with it. They and torch are imported only when the command is
+called.
 """
 
 import re
@@ -34,8 +34,8 @@ class Added(Struct):
         name: of the model.
         card: path of its card.
         folder: path of the exported model.
-        facts: what is known about the model, and from where.
-        tried: how well each normalisation did, where several were tried.
+        facts: what is known about the model, with the source of each fact.
+        tried: a score for each normalisation, if several were tried.
         picture: path of the drawn answer; empty for a graph that takes tensors.
         answer: what `zooserve predict --json` prints for the photo; null for a graph that takes tensors.
     """
@@ -155,11 +155,11 @@ def add(
     as_json: bool,
     **stated_options: Any,
 ) -> None:
-    """Look at a model of your own, write its card, export it and show its answer.
+    """Import a model of your own: write its card, export it and show its answer.
 
-    What the file says is read from it, what you say is taken, and the rest is assumed and said. Where an ONNX file
-    leaves open how it expects its pixels, the usual ways are tried on sample photos and yours (--photo), each plain and
-    mirrored: the one with which the network distinguishes them best is taken. Look at the drawn answer.
+    Your options come first, then what the file contains; the rest is assumed and printed. If an ONNX file does not say
+    how its pixels are normalised, the usual ways are tried on sample photos and yours (--photo), each plain and
+    mirrored. The one with which the network distinguishes the photos best is taken. Check the drawn answer.
     """
     need_torch()
     from export.importer import adding  # noqa: PLC0415 - takes seconds
@@ -230,7 +230,7 @@ def answer_photo(name: str, photo: Path, drawing: Path, store: Store, *, as_json
     """Answer a photo as a server would, draw the answer into a file and print it.
 
     Returns:
-        The answer as JSON, which is not printed then; nothing where `as_json` is False.
+        The answer as JSON if `as_json`, which then is not printed; else nothing.
 
     Raises:
         ClickException: the model cannot be loaded, or the photo cannot be answered.
@@ -254,7 +254,7 @@ def answer_photo(name: str, photo: Path, drawing: Path, store: Store, *, as_json
 
 
 def _reference(name: str, card: Path) -> str | Path:
-    """How other commands name a card: by its name where they look for cards, else by its path."""
+    """Return how other commands refer to a card: by name if it is in the user's folder of cards, else by path."""
     return name if card.parent.resolve() == catalog.own_folder().resolve() else card
 
 
@@ -273,5 +273,5 @@ def _show(draft: "Draft", tried: dict[str, float]) -> None:
                 table.add_row("", f"  {value:.3f} {normalisation}", "")
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 160  # in a pipe, a table keeps its columns
+        console.width = 160  # in a pipe, lines are not wrapped
     console.print(table, "")

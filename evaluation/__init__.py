@@ -1,4 +1,4 @@
-"""How good a served model is: datasets, measures and images, through the predictor that serves; for `zooserve eval`.
+"""Evaluates a model on a dataset through the same predictor that serves it; for `zooserve eval`.
 
-A dataset gives `Example`s, its judge compares each with the answer, and `run` asks the predictor on all cores.
+A dataset has `Example`s, and its judge compares each with its answer. `run` calls the predictor on all cores.
 """

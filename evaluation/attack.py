@@ -1,8 +1,7 @@
-"""Robustness: what a served classifier answers to images that were changed to mislead it.
+"""Robustness: a classifier's answers to images that were changed to mislead it. Called by `zooserve eval --attack`.
 
-The attacks need gradients, which a served graph does not have. They are entry points of the group `zooserve.attacks`,
-loaded when one is asked for; `export.attack` brings them. What they made is answered by the served graph. Called by
-`zooserve eval --attack`.
+Attacks need gradients, which a served graph does not have. They are entry points of the group `zooserve.attacks`,
+imported when needed; `export.attack` has them. The served graph answers the changed images.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,7 @@ from zoo.served_card import ServedCard
 Images = npt.NDArray[np.uint8]
 
 _GROUP = "zooserve.attacks"
-_BATCH = 8  # a network keeps much of what it computes for its gradients: some 75 MB per image
+_BATCH = 8  # for gradients, a network keeps about 75 MB per image
 _TOP_K = 5
 
 
@@ -39,7 +38,7 @@ class Attack(Protocol):
 
 
 class Setting(Struct, frozen=True):
-    """An attack and its strength; `epsilon` in grey levels of 255. Without an `attack`, the images as they are."""
+    """An attack and its strength; `epsilon` is in grey levels of 255. None: the unchanged images."""
 
     attack: str | None = None
     epsilon: int = 0
@@ -47,14 +46,14 @@ class Setting(Struct, frozen=True):
 
 
 class Robustness(Struct, frozen=True):
-    """The share of images answered right under one setting."""
+    """The share of images with a correct answer under one setting."""
 
     setting: Setting
     accuracy: Measure
 
 
 class Change(Struct, frozen=True):
-    """What became of one image's best answer under the strongest setting."""
+    """The best answer to one image, before and after an attack with the last setting."""
 
     name: str
     before: Classification
@@ -62,7 +61,7 @@ class Change(Struct, frozen=True):
 
 
 class Case(NamedTuple):
-    """One image before and after, uint8 [H, W, 3], with its answers; `fooled` if only the first was right."""
+    """One image before and after, uint8 [H, W, 3], with its answers; `fooled` if only the first was correct."""
 
     name: str
     setting: Setting
@@ -74,13 +73,13 @@ class Case(NamedTuple):
 
     @property
     def rank(self) -> tuple[bool, int, float]:
-        """How well it shows what an attack does: sure before and after, by the weakest setting."""
+        """Sort key for the most instructive case: fooled, by the weakest setting, with high scores before and after."""
         sure = self.answers_before[0].score * self.answers_after[0].score
         return self.fooled, -self.setting.epsilon, sure
 
 
 class _Verdict(NamedTuple):
-    """What became of a batch: how many were right under each setting, and the rest as `attack_all` returns it."""
+    """The result for a batch: the number of correct answers under each setting; the rest as `attack_all` returns it."""
 
     right: Mapping[Setting, int]
     changes: list[Change]
@@ -100,9 +99,9 @@ def load_attack(name: str, card: ServedCard) -> Attack:
     try:
         attack: Attack = found[name].load()(card)
     except ModuleNotFoundError as error:
-        if (said := missing(error)) is None:
+        if (advice := missing(error)) is None:
             raise
-        raise DataError(f"the attack {name} needs gradients: {said}") from error
+        raise DataError(f"the attack {name} needs gradients: {advice}") from error
     return attack
 
 
@@ -115,25 +114,25 @@ def attack_all(
     threads: int,
     on_done: Callable[[int], None] = lambda _: None,
 ) -> tuple[list[Robustness], list[Change], Case, list[Problem]]:
-    """Answer every example as it is, and attacked with each setting.
+    """Answer every example unchanged, and attacked with each setting.
 
-    Where an example's truth is not known, it is the model's own answer to the image as it is.
+    If an example's truth is not known, the model's answer to the unchanged image is used.
 
     Args:
         predictor: prepares the images.
         model: answers.
         examples: with class ids as their truth, or None.
         settings: the attacks.
-        threads: how many batches are under way at once; each is computed on one core.
-        on_done: called with the number of images done since.
+        threads: number of concurrent batches; each is computed on one core.
+        on_done: called with the number of images done since the last call.
 
     Returns:
-        The accuracies, of the images as they are first; what became of each image under the last setting; the
-        image that shows most; and what could not be read.
+        The accuracies, first that of the unchanged images; each image's answers under the last setting; the most
+        instructive image; and the images that could not be read.
 
     Raises:
-        DataError: it is no classifier, nothing could be read, an attack is not known or lacks its libraries.
-        ZooError: the model has no network to take gradients of.
+        DataError: it is not a classifier, no image could be read, an attack is not known or needs missing libraries.
+        ZooError: there is no network with gradients for the model.
     """
     if model.card.task != "classify":
         raise DataError(f"{model.card.name} has the task {model.card.task}: only classifiers are attacked")
@@ -168,7 +167,7 @@ def _attack_batch(
     settings: Sequence[Setting],
     attacks: Mapping[str, Attack],
 ) -> _Verdict:
-    """Answer a batch as it is and under each setting. Of the cases only the best one is kept."""
+    """Answer a batch unchanged and under each setting. Only its most instructive case is kept."""
     inputs: list[tuple[str, ImageInput]] = []
     truths, problems = [], []
     before = np.empty((len(examples), model.card.recipe.height, model.card.recipe.width, 3), np.uint8)

@@ -1,7 +1,7 @@
-"""COCO's AP and AR by pycocotools, of boxes, and of masks where the answers carry them: the judge of `coco`.
+"""COCO's AP and AR of boxes and masks, computed by pycocotools: the judge of `coco`.
 
-pycocotools takes an annotation id of 0 for "not matched", lets the last annotation of an id stand for all of them, and
-drops ids that do not sort together. So it is given ids that are made here, and nothing of the file's.
+pycocotools takes an annotation id of 0 for "not matched", uses only the last of annotations with the same id, and loses
+ids of mixed types. So it gets new ids instead of the file's.
 """
 
 import contextlib
@@ -20,29 +20,29 @@ from service.results import Result, RunLength
 from zoo.served_card import ServedCard
 
 OPTIONS: Mapping[str, Any] = {"score_threshold": 0.001, "iou_threshold": 0.65, "max_detections": 100}
-"""The options of published evaluations: nearly every candidate counts, at its rank."""
+"""The options of published evaluations, with which nearly all candidates are ranked."""
 
 _STATS = (
     *("AP", "AP50", "AP75", "AP small", "AP medium", "AP large"),
     *("AR1", "AR10", "AR", "AR small", "AR medium", "AR large"),
 )
-_NOT_COUNTED = -1.0  # an area outside of every range: the object may be found or not
+_NOT_COUNTED = -1.0  # an area outside all ranges: finding or missing the object has no effect
 _Id = int | float | str
 
 
 class Object(NamedTuple):
-    """An object that is to be found.
+    """One annotated object.
 
     Attributes:
         image: id of its image.
-        class_id: the model's.
-        box: x, y, width, height; None: the one round its outline.
-        area: in pixels; None: that of the outline where masks are judged, else of the box, as pycocotools has it for
+        class_id: of the model.
+        box: x, y, width, height in pixels; None: that around the outline.
+        area: in pixels; None: that of the outline if masks are judged, else of the box, as pycocotools does for
             answers.
-        crowd: many objects in one: every answer within it is left out.
-        ignore: may be found or not, as VOC's difficult ones. pycocotools forgets it.
-        outline: None where the file has none.
-        where: in the file, for messages.
+        crowd: a group of objects: answers within it are not counted.
+        ignore: not counted, as VOC's difficult objects. pycocotools does not read this field.
+        outline: None if the file has none.
+        where: its place in the file, for messages.
     """
 
     image: _Id
@@ -63,16 +63,16 @@ class _Verdict(NamedTuple):
 
 
 class MeanAveragePrecision:
-    """COCO's AP and AR, of boxes, and of masks where the answers carry them."""
+    """COCO's AP and AR of boxes and, for instance segmentation, of masks."""
 
     def __init__(
         self, objects: Sequence[Object], sizes: Mapping[_Id, tuple[float | None, float | None]], card: ServedCard
     ) -> None:
-        """Prepare.
+        """Create the judge.
 
         Args:
             objects: the truth.
-            sizes: width and height of each image by id, as the truth's file has them; None where it does not say.
+            sizes: width and height of each image by id, from the annotations; None if they do not have it.
             card: of the model.
         """
         self._kinds = ("segm", "bbox") if card.task == "segment" else ("bbox",)
@@ -118,7 +118,7 @@ class MeanAveragePrecision:
         return Scores(measures, "AP", per_class, [])
 
     def _entries(self, one: Object, width: int, height: int) -> dict[str, dict[str, Any]]:
-        """An object as pycocotools expects it, by what is judged."""
+        """Return an object in pycocotools' form, for `bbox` and `segm`."""
         runs = None
         if one.outline is not None and (one.box is None or "segm" in self._kinds):
             try:
@@ -130,7 +130,7 @@ class MeanAveragePrecision:
         entries = {}
         for kind in self._kinds:
             own = float(coco.area(runs)) if kind == "segm" else box[2] * box[3]
-            # What covers no pixel cannot be found.
+            # An object that covers no pixel cannot be found.
             area = _NOT_COUNTED if one.ignore or not own else one.area or own
             entries[kind] = base | {"area": area} | ({"segmentation": runs} if kind == "segm" else {})
         return entries
@@ -139,7 +139,7 @@ class MeanAveragePrecision:
         truth = COCO()
         truth.dataset = {
             "info": {},
-            # pycocotools asks for sizes, and does not use them for run lengths.
+            # pycocotools needs sizes here, but does not use them for run lengths.
             "images": [{"id": i, "height": 0, "width": 0} for i in range(len(self._verdicts))],
             "categories": [{"id": class_id} for class_id in self._classes],
             "annotations": _numbered(verdict.truth[kind] for verdict in self._verdicts),
@@ -150,7 +150,7 @@ class MeanAveragePrecision:
             for one in _numbered(verdict.found[kind] for verdict in self._verdicts)
             if one["category_id"] in set(self._classes)
         ]
-        # `loadRes` needs at least one, and takes an object's size from its box where there is one.
+        # `loadRes` needs at least one answer.
         evaluation = COCOeval(truth, truth.loadRes(found) if found else COCO(), kind)
         evaluation.evaluate()
         evaluation.accumulate()
@@ -158,7 +158,7 @@ class MeanAveragePrecision:
         measures = [
             Measure(name, float(value))
             for name, value in zip(_STATS, evaluation.stats, strict=True)
-            if value >= 0  # -1: there was nothing of that size
+            if value >= 0  # -1: there was no object of that size
         ]
         precision = evaluation.eval["precision"][:, :, :, 0, -1]  # [IoU, recall, category] over all sizes
         per_class = []
@@ -172,7 +172,7 @@ class MeanAveragePrecision:
 
 
 def _answer(found: Any, kind: str) -> dict[str, Any]:
-    """An answer as pycocotools expects it."""
+    """Return an answer in pycocotools' form."""
     entry: dict[str, Any] = {"category_id": found.class_id, "score": found.score}
     if kind == "bbox":
         x0, y0, x1, y1 = found.box
@@ -182,6 +182,6 @@ def _answer(found: Any, kind: str) -> dict[str, Any]:
 
 
 def _numbered(images: Any) -> list[dict[str, Any]]:
-    """Entries of all images with ids of their own, from 1, and their images' numbers."""
+    """Return the entries of all images with new ids, from 1, and the index of their image."""
     entries = [one | {"image_id": image} for image, of_image in enumerate(images) for one in of_image]
     return [one | {"id": number} for number, one in enumerate(entries, start=1)]

@@ -1,4 +1,4 @@
-"""Which of a model's classes a name means: the name of a folder, or of a category in someone's annotations."""
+"""Matches the names of folders, or of categories in annotations, with a model's classes."""
 
 import difflib
 import re
@@ -14,15 +14,15 @@ HOW = "by label (case, spaces, `_` and `-` aside), WordNet id (ImageNet's 1000 c
 
 
 def match(names: Iterable[str], labels: Sequence[str], mapping: Mapping[str, str] | None = None) -> dict[str, int]:
-    """Find the class id that each name means: a label, else a WordNet id, else a class id.
+    """Find the class id of each name: a label, else a WordNet id, else a class id.
 
     Args:
-        names: what is to be matched.
+        names: to be matched.
         labels: of the model, by class id.
-        mapping: what a name stands for, itself a label or an id, where it is none.
+        mapping: labels or ids for names that are neither.
 
     Raises:
-        DataError: names that mean no class, or two of the names mean the same one.
+        DataError: a name matches no class, or two names match the same one.
     """
     mapping = mapping or {}
     known = {str(class_id): class_id for class_id in range(len(labels))}
@@ -45,10 +45,10 @@ def match(names: Iterable[str], labels: Sequence[str], mapping: Mapping[str, str
 
 
 def read_mapping(path: Path) -> dict[str, str]:
-    """Read a `classes.txt`: a name, a tab (or comma, or space), and what it stands for, on each line.
+    """Read a `classes.txt`: on each line a name, a tab (or comma, or space), and its label or id.
 
     Raises:
-        DataError: a line that is not of that form.
+        DataError: a line has another form.
     """
     mapping = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):

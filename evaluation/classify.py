@@ -1,4 +1,4 @@
-"""Classification: top-1 and top-5 accuracy, per class and confused with what: the judge of `folder` and `zoo`."""
+"""Top-1 and top-5 accuracy, accuracy per class and confusions: the judge of `folder` and `zoo`."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,14 @@ _Z = 1.959964  # of 95 %
 
 
 class Verdict(NamedTuple):
-    """The true class id, and those that were answered, best first."""
+    """The true class id, and the answered ones, best first."""
 
     truth: int
     answers: tuple[int, ...]
 
 
 class TopK:
-    """Counts how often the truth is the best answer, and among the best five."""
+    """Counts how often the truth is the best answer, and how often it is among the best five."""
 
     def __init__(self, labels: Sequence[str], k: int = 5) -> None:
         self.options: Mapping[str, Any] = {"top_k": k}
@@ -52,13 +52,13 @@ class TopK:
 
 
 def share(name: str, right: int, total: int) -> Measure:
-    """A share as a measure, with its 95 % Wilson score interval (Wilson 1927)."""
+    """Return a share as a measure, with its 95 % Wilson score interval (Wilson 1927)."""
     low, high = wilson(right, total)
     return Measure(name, right / total, low, high)
 
 
 def wilson(right: int, total: int, z: float = _Z) -> tuple[float, float]:
-    """The Wilson score interval of `right` out of `total`, which must not be 0; `z` is 1.96 for 95 %."""
+    """Return the Wilson score interval of `right` out of `total`, which must not be 0; `z` is 1.96 for 95 %."""
     p = right / total
     centre = p + z * z / (2 * total)
     half = z * sqrt(p * (1 - p) / total + z * z / (4 * total * total))

@@ -1,8 +1,7 @@
 """COCO's `instances_*.json`: object detection and instance segmentation. Called by `recognise`.
 
-pycocotools does not check such a file, so everything that it would misread is corrected here or refused with a
-sentence: ids are made anew by `average_precision`, and what the file leaves open is computed. Notes say what was left
-out.
+pycocotools does not check such a file, so everything that it would misread is corrected or refused here. Missing values
+are computed, and `average_precision` makes new ids. Notes list what was left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,7 +47,7 @@ class _Annotation(Struct):
 
 
 class Instances(Struct):
-    """What is read of a COCO `instances_*.json`. The annotations' own ids are not: nothing needs them."""
+    """The fields of a COCO `instances_*.json` that are read. The annotations' own ids are not needed."""
 
     images: list[_Image]
     categories: list[_Category]
@@ -58,8 +57,8 @@ class Instances(Struct):
 def read_coco(folder: Path, annotations: Path, card: ServedCard) -> Dataset:
     """Read COCO's instances and match their categories' names to the model's labels.
 
-    Categories that the model does not know, annotations of images that the file does not list, and boxes without an
-    area are left out of the evaluation, which the notes say. Several categories of one name are one class.
+    Categories that the model does not have, annotations of images that the file does not list, and boxes without an
+    area are left out of the evaluation; notes list them. Several categories with one name are one class.
 
     Args:
         folder: of the images.
@@ -67,7 +66,7 @@ def read_coco(folder: Path, annotations: Path, card: ServedCard) -> Dataset:
         card: of the model.
 
     Raises:
-        DataError: it is no such file, it contradicts itself, or it holds no object that the model knows.
+        DataError: it is not such a file, it contradicts itself, or it has no object of the model's classes.
     """
     try:
         data = annotations.read_bytes().removeprefix(b"\xef\xbb\xbf")  # a byte order mark, as Windows' programs write
@@ -83,7 +82,7 @@ def read_coco(folder: Path, annotations: Path, card: ServedCard) -> Dataset:
     notes.insert(0, ", ".join(f"{name} {value:g}" for name, value in OPTIONS.items()))
     if absent:
         notes.append(f"left out, since the model does not know them: {', '.join(absent)}")
-    order = sorted(images, key=lambda one: (isinstance(one, str), one))  # numbers as numbers, before texts
+    order = sorted(images, key=lambda one: (isinstance(one, str), one))  # numbers before texts
     examples = [Example(images[one].file_name, (folder / images[one].file_name).read_bytes, one) for one in order]
     sizes = {
         one: (image.width and int(image.width), image.height and int(image.height)) for one, image in images.items()
@@ -92,13 +91,13 @@ def read_coco(folder: Path, annotations: Path, card: ServedCard) -> Dataset:
 
 
 def _key(name: _Id) -> _Id:
-    """An id as the whole file means it: some programs write a number as text, or as a float, in one place only."""
+    """Return an id as an integer if possible: some programs write it as a text or a float in some places."""
     whole = name.isdecimal() if isinstance(name, str) else name == int(name)
     return int(name) if whole else name
 
 
 def _images(listed: Sequence[_Image]) -> dict[_Id, _Image]:
-    """The images by id."""
+    """Return the images by id."""
     images: dict[_Id, _Image] = {}
     files: dict[str, _Id] = {}
     for image in listed:
@@ -115,7 +114,7 @@ def _images(listed: Sequence[_Image]) -> dict[_Id, _Image]:
 
 
 def _classes(listed: Sequence[_Category], card: ServedCard) -> tuple[dict[_Id, int | None], list[str]]:
-    """The model's class ids by the file's category ids, None where the model has no such class; and those names."""
+    """Return class ids by category id, None if the model has no such class, and the names of those categories."""
     names: dict[_Id, str] = {}
     for category in listed:
         name = _key(category.id)
@@ -144,7 +143,7 @@ def _objects(
     classes: Mapping[_Id, int | None],
     card: ServedCard,
 ) -> tuple[list[Object], list[str]]:
-    """The objects of classes that the model knows, and what was left out or looks wrong."""
+    """Return the objects of the model's classes, and notes about what was left out or looks wrong."""
     objects = []
     strays = empty = outside = 0
     for number, one in enumerate(listed):
@@ -167,7 +166,7 @@ def _objects(
             empty += 1
             continue
         outside += box is not None and _leaves(box, image)
-        # An area of 0 is what programs write that do not compute it.
+        # Programs that do not compute the area write 0.
         area = one.area if one.area and one.area > 0 else None
         objects.append(
             Object(_key(one.image_id), class_id, box, area, bool(one.iscrowd), bool(one.ignore), outline, where)
@@ -179,16 +178,16 @@ def _objects(
         )
     if not objects:
         raise DataError(f"holds no object of a class that {card.name} knows, so there is nothing to find")
-    told = (
+    counts = (
         (strays, "annotations left out: the file does not list their images"),
         (empty, "annotations left out: their boxes have no area, so nothing could match them"),
         (outside, "boxes reach out of their images: `bbox` is [x, y, width, height] in pixels"),
     )
-    return objects, [f"{count} {text}" for count, text in told if count]
+    return objects, [f"{count} {text}" for count, text in counts if count]
 
 
 def _box(given: list[float] | None, outline: Outline | None, where: str) -> tuple[float, float, float, float] | None:
-    """The box as x, y, width, height; None where it is the one round run lengths, which are read with their image."""
+    """Return the box as x, y, width, height; None if it must be computed from run lengths, which needs the image."""
     if given:
         if len(given) != 4 or min(given[2:]) < 0:
             raise DataError(f"{where} has the bbox {given}; expected [x, y, width, height], which are not negative")
@@ -199,6 +198,6 @@ def _box(given: list[float] | None, outline: Outline | None, where: str) -> tupl
 
 
 def _leaves(box: tuple[float, float, float, float], image: _Image) -> bool:
-    """Whether a box reaches more than a pixel out of its image."""
+    """Return whether a box extends more than a pixel beyond its image."""
     x, y, width, height = box
     return min(x, y) < -1 or x + width > (image.width or x + width) + 1 or y + height > (image.height or y + height) + 1

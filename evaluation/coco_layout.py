@@ -1,7 +1,7 @@
-"""Finds COCO's file of instances in the layouts in which datasets are published. Called by `recognise`.
+"""Finds COCO's file of instances in the usual layouts of datasets. Called by `recognise`.
 
-- `instances.json`, `instances_*.json` or Roboflow's `_annotations.coco.json` among the images, or above their folder;
-- `annotations/instances_val2017.json` beside `val2017/` or `images/val2017/` (COCO), and beside `images/` (CVAT).
+- `instances.json`, `instances_*.json` or Roboflow's `_annotations.coco.json` in the folder of images or its parent;
+- `annotations/instances_val2017.json` next to `val2017/` or `images/val2017/` (COCO), or next to `images/` (CVAT).
 """
 
 import os
@@ -22,15 +22,15 @@ class Layout(NamedTuple):
 
 
 def find_instances(data: str | Path) -> Layout | None:
-    """Find the instances of the images in `data`, which is their folder or the one above it.
+    """Find the instances of the images in `data`, which is their folder or its parent.
 
     Returns:
-        None where there are none.
+        None if there are none.
 
     Raises:
-        DataError: several files may be meant.
+        DataError: several files are possible.
     """
-    folder = Path(os.path.abspath(data))  # noqa: PTH100 - links are not followed: the files beside the link are meant
+    folder = Path(os.path.abspath(data))  # noqa: PTH100 - does not follow links, whose own folder is searched
     if _holds_images(folder):
         files = _of_images(folder)
         return Layout(_short(folder), _short(files)) if files else None
@@ -51,12 +51,12 @@ def find_instances(data: str | Path) -> Layout | None:
 
 
 def _of_images(folder: Path) -> Path | None:
-    """The file that goes with a folder of images."""
+    """Return the file of instances for a folder of images."""
     above, name = folder.parent, f"instances_{folder.name}.json"
     named = (above / "annotations" / name, above / name, above.parent / "annotations" / name)
     among = _instances((folder,))
-    beside = _instances((above / "annotations", above))
-    for files in (among, [one for one in named if one.is_file()][:1], beside):
+    nearby = _instances((above / "annotations", above))
+    for files in (among, [one for one in named if one.is_file()][:1], nearby):
         if len(files) > 1:
             raise DataError(f"{folder}: several files may have its instances: {_listed(files)}. Say --annotations")
         if files:
@@ -65,7 +65,7 @@ def _of_images(folder: Path) -> Path | None:
 
 
 def _instances(folders: Iterable[Path]) -> list[Path]:
-    """The files of instances in folders; one that is called `instances.json` goes before all others of its folder."""
+    """Return the files of instances in folders. In a folder with `instances.json`, the others are ignored."""
     found: list[Path] = []
     for folder in folders:
         exact = [folder / name for name in _NAMES if (folder / name).is_file()]
@@ -78,7 +78,7 @@ def _holds_images(folder: Path) -> bool:
 
 
 def _short(path: Path) -> Path:
-    """As a user would write it: relative, where it is below the working directory."""
+    """Return a path as a user would write it: relative if it is below the working directory."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 

@@ -1,4 +1,4 @@
-"""`zooserve eval`: how good a served model is, and how robust, through the predictor that serves."""
+"""`zooserve eval`: measures a model's accuracy and robustness through the predictor that serves it."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ from service.commands.load import load_model
 from service.cores import usable_cores
 from service.results import Classification
 
-_SHOWN = 10  # classes, photos or unreadable images that are listed for people
+_SHOWN = 10  # classes, photos or unreadable images that are printed
 
 
 class Report(Struct, omit_defaults=True):
@@ -33,9 +33,9 @@ class Report(Struct, omit_defaults=True):
 
     Attributes:
         data, format, notes: what was evaluated, and how it was read.
-        pixels: `fast` or `exact`; `recorded` where the answers are those of a log.
-        options: with which the model was asked.
-        pictures: how many images could be judged; `unreadable` lists the others.
+        pixels: `fast` or `exact`; `recorded` if the answers are from a log.
+        options: of the task, as used.
+        pictures: number of images that were judged; `unreadable` lists the others.
     """
 
     model: str
@@ -205,7 +205,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, where that is a terminal, and then how long it took."""
+    """Show a progress bar on stderr if that is a terminal, and print the time at the end."""
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     began = time.perf_counter()
@@ -217,7 +217,7 @@ def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _show(report: Report) -> None:
-    """Print a report for people."""
+    """Print a report as text."""
     print_ = Console(highlight=False, width=None if Console().is_terminal else 120, soft_wrap=True).print
     print_(f"{report.model} {report.version} on {report.data}, {_images(report.pictures)} ({report.pixels} pixels)")
     for note in report.notes:

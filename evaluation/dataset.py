@@ -1,6 +1,6 @@
-"""What a model is judged on: examples with their truth, and the judge who compares answers with it.
+"""Datasets: examples with their truth, and a judge that compares answers with it.
 
-Each module beside this one that reads a format makes a `Dataset`; `run` goes through its examples.
+The modules that read formats make a `Dataset`; `run` evaluates its examples.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,18 +17,18 @@ SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", 
 
 
 class DataError(ZooError):
-    """A dataset, or a part of one, that cannot be used, with what was expected."""
+    """A dataset, or a part of it, cannot be used; the message has what was expected."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One image and what is known of it.
+    """One image and its truth.
 
     Attributes:
-        name: for people.
-        read: the image's file; called on any thread.
-        truth: the class id, the id of COCO's image, or the path of the mask, as the dataset's judge expects it; None
-            where nothing is known.
+        name: for messages.
+        read: returns the encoded image; called on any thread.
+        truth: the class id, the id of COCO's image, or the path of the mask, depending on the dataset's judge; None if
+            it is not known.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Example:
 
 
 class Measure(Struct, frozen=True, omit_defaults=True):
-    """One figure, from 0 to 1, with its 95 % confidence interval where it is a share of independent images."""
+    """One value, 0 to 1, with its 95 % confidence interval if it is a share of independent images."""
 
     name: str
     value: float
@@ -46,7 +46,7 @@ class Measure(Struct, frozen=True, omit_defaults=True):
 
 
 class ClassScore(Struct, frozen=True):
-    """One class: its `value` of the measure that the judge names, and on how many images, objects or pixels."""
+    """One class: its `value` of the judge's measure, 0 to 1, and the number of its images, objects or pixels."""
 
     label: str
     value: float
@@ -54,7 +54,7 @@ class ClassScore(Struct, frozen=True):
 
 
 class Confusion(Struct, frozen=True):
-    """How often (images, or pixels) `truth` was answered with `answer`."""
+    """The number of images or pixels of the class `truth` that were answered as `answer`."""
 
     truth: str
     answer: str
@@ -62,13 +62,13 @@ class Confusion(Struct, frozen=True):
 
 
 class Scores(Struct, frozen=True):
-    """What a judge found.
+    """The results of a judge.
 
     Attributes:
         measures: the most important first.
-        per_class_measure: what `per_class` gives: accuracy, AP or IoU.
-        per_class: in the order of the class ids, only classes that were there.
-        confusions: pairs that occurred, right answers included; empty where there is no such thing.
+        per_class_measure: the measure of `per_class`: accuracy, AP or IoU.
+        per_class: in the order of the class ids, only classes that occurred.
+        confusions: all pairs that occurred, correct answers included; empty for detection.
     """
 
     measures: list[Measure]
@@ -78,26 +78,26 @@ class Scores(Struct, frozen=True):
 
 
 class Judge(Protocol):
-    """Compares answers with the truth and adds up.
+    """Compares answers with the truth and computes the scores.
 
     Attributes:
-        options: the options with which the model is asked.
+        options: of the task, for the predictor.
     """
 
     options: Mapping[str, Any]
 
     def compare(self, example: Example, result: Result) -> Any:
-        """Compare one answer with its truth. On any thread; changes nothing.
+        """Compare one answer with its truth. Called on any thread; does not change the judge.
 
         Raises:
             DataError: the truth of this example cannot be read, or does not fit its image.
         """
 
     def add(self, verdict: Any) -> None:
-        """Count what `compare` returned. On one thread."""
+        """Add a result of `compare`. Called on one thread."""
 
     def scores(self) -> Scores:
-        """Sum up."""
+        """Return the scores of all added results."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ class Dataset:
 
     Attributes:
         format: `folder`, `coco`, `voc`, `zoo` or `photos`.
-        judge: None for photos, of which nothing is known.
-        notes: sentences about how it was read, for people.
+        judge: None for photos without a truth.
+        notes: sentences about how it was read.
     """
 
     format: str
@@ -128,7 +128,7 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def spread(examples: Sequence[Example], limit: int | None) -> Sequence[Example]:
-    """Take `limit` examples at even distances: the first ones of a sorted dataset would be of one class."""
+    """Take `limit` examples at equal distances: the first ones of a sorted dataset would have the same class."""
     if limit is None or limit >= len(examples):
         return examples
     return [examples[i * len(examples) // limit] for i in range(limit)]

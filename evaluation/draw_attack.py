@@ -1,4 +1,4 @@
-"""One image before and after an attack, what was added between them, and what the model answered to each."""
+"""Draws one image before and after an attack, their difference, and the model's answers to both."""
 
 import numpy as np
 from PIL import Image
@@ -14,7 +14,7 @@ _ROW, _LETTERS = 40, 20
 
 
 def draw_attack(case: Case, title: str) -> Image.Image:
-    """Draw the panels "before + perturbation = after", with the best five answers under the outer two."""
+    """Draw the panels "before + perturbation = after", with the best five answers below the first and the last."""
     setting = case.setting
     steps = f", {setting.steps} steps" if setting.steps > 1 else ""
     level = "level" if setting.epsilon == 1 else "levels"
@@ -38,7 +38,7 @@ def draw_attack(case: Case, title: str) -> Image.Image:
 
 
 def _panel(pixels: Images) -> Image.Image:
-    """Small images keep their pixels visible."""
+    """Scale an image to a panel; the pixels of small images stay visible."""
     image = Image.fromarray(pixels)
     small = max(image.size) * 4 <= _SIDE
     return image.resize((_SIDE, _SIDE), Image.Resampling.NEAREST if small else Image.Resampling.BICUBIC)
@@ -50,7 +50,7 @@ def _answers(sheet: Sheet, left: int, top: int, answers: list[Classification]) -
         sheet.pen.rectangle((left, y, left + _SIDE, y + _ROW - 6), PALE)
         sheet.pen.rectangle((left, y, left + max(3, round(_SIDE * found.score)), y + _ROW - 6), _light(found.class_id))
         share = f"{100 * found.score:.1f} %"
-        sheet.text(left + 10, y + _ROW / 2 - 3, found.label, size=_LETTERS, room=_SIDE - 110)
+        sheet.text(left + 10, y + _ROW / 2 - 3, found.label, size=_LETTERS, width=_SIDE - 110)
         sheet.text(left + _SIDE - 10, y + _ROW / 2 - 3, share, size=_LETTERS, anchor="rm")
 
 
@@ -62,6 +62,6 @@ def _facts(sheet: Sheet, left: int, top: int, delta: np.ndarray[tuple[int, ...],
 
 
 def _light(class_id: int) -> tuple[int, int, int]:
-    """A class's colour, light enough for dark letters on it."""
+    """Return a class's colour, light enough for dark text on it."""
     red, green, blue = (round(value + (255 - value) * 0.5) for value in colour_of(class_id))
     return red, green, blue

@@ -1,4 +1,4 @@
-"""What a judge found, drawn: a confusion matrix, the most confused pairs of many classes, or bars per class."""
+"""Draws a judge's scores: a confusion matrix, the most confused pairs of many classes, or bars per class."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from evaluation.sheet import GREY, INK, MARGIN, PALE, RIGHT, WHITE, WRONG, Sheet
 
 _MATRIX = 32  # the most classes of a matrix
 _ROWS = 24  # of a list
-_COUNTED = 100_000  # from so many in a class on, cells show shares instead of counts
+_COUNTED = 100_000  # if a class has this many or more, cells show shares instead of counts
 _LETTERS = 18
 
 
 def draw_scores(scores: Scores, title: str) -> Image.Image:
-    """Draw a matrix of at most 32 classes, else the pairs that were confused most; without pairs, bars per class."""
+    """Draw a matrix for at most 32 classes, else the most confused pairs; without confusions, bars per class."""
     subtitle = ",  ".join(f"{one.name} {one.value:.2%}".replace("%", " %") for one in scores.measures[:3])
     labels = [one.label for one in scores.per_class]
     if not scores.confusions:
@@ -26,7 +26,7 @@ def draw_scores(scores: Scores, title: str) -> Image.Image:
 
 
 def _matrix(confusions: Sequence[Confusion], labels: list[str], title: str, subtitle: str) -> Image.Image:
-    """Rows are the truth, columns the answers. Right answers are blue, wrong ones red, the deeper the more of a row."""
+    """Rows are the truth, columns the answers. Blue is correct, red wrong, darker for larger shares of a row."""
     counts = {(one.truth, one.answer): one.count for one in confusions}
     answers = labels + sorted({one.answer for one in confusions} - set(labels))[: _MATRIX - len(labels)]
     rows: Counter[str] = Counter()
@@ -48,7 +48,7 @@ def _matrix(confusions: Sequence[Confusion], labels: list[str], title: str, subt
     sheet.upright(MARGIN + 8, top + height // 2 - 20, "truth", GREY, size=_LETTERS)
     for row, truth in enumerate(labels):
         y = top + row * cell
-        sheet.text(left - 14, y + cell / 2, truth, size=_LETTERS, room=gutter, anchor="rm")
+        sheet.text(left - 14, y + cell / 2, truth, size=_LETTERS, width=gutter, anchor="rm")
         for column, answer in enumerate(answers):
             x = left + column * cell
             share = share_of.get((truth, answer), 0.0)
@@ -59,13 +59,13 @@ def _matrix(confusions: Sequence[Confusion], labels: list[str], title: str, subt
             if share and (counted or share >= 0.005):
                 text = f"{counts[truth, answer]:,}" if counted else f"{100 * share:.0f}"
                 ink = WHITE if depth > 0.55 else INK
-                sheet.text(x + cell / 2 - 1, y + cell / 2 - 1, text, ink, size=letters, room=cell, anchor="mm")
+                sheet.text(x + cell / 2 - 1, y + cell / 2 - 1, text, ink, size=letters, width=cell, anchor="mm")
         accuracy = f"{share_of.get((truth, truth), 0.0):.1%}".replace("%", " %")
         sheet.text(left + side + 16, y + cell / 2, accuracy, size=_LETTERS)
     for column, answer in enumerate(answers):
         x = left + column * cell + cell // 2 - 1
         if gutter > cell:
-            sheet.upright(x, top + height + 12, answer, size=_LETTERS, room=gutter)
+            sheet.upright(x, top + height + 12, answer, size=_LETTERS, width=gutter)
         else:
             sheet.text(x, top + height + 12, answer, size=_LETTERS, anchor="mt")
     caption = "answer" if counted else "answer (per cent of the truth's pixels)"
@@ -87,9 +87,9 @@ def _pairs(confusions: Sequence[Confusion], title: str, subtitle: str) -> Image.
         sheet.text(left, sheet.top + 1.5 * row, "nothing was confused", size=letters)
     for i, one in enumerate(wrong, start=1):
         y = sheet.top + row * i + row // 2
-        sheet.text(left + names, y, one.truth, size=letters, room=names, anchor="rm")
+        sheet.text(left + names, y, one.truth, size=letters, width=names, anchor="rm")
         _arrow(sheet, left + names + 14, y)
-        sheet.text(middle, y, one.answer, WRONG, size=letters, room=names)
+        sheet.text(middle, y, one.answer, WRONG, size=letters, width=names)
         end = bars + max(4, round(bar * one.count / wrong[0].count))
         sheet.pen.rectangle((bars, y - 11, end, y + 11), WRONG)
         sheet.text(end + 8, y, f"{one.count:,}", size=letters)
@@ -97,7 +97,7 @@ def _pairs(confusions: Sequence[Confusion], title: str, subtitle: str) -> Image.
 
 
 def _bars(per_class: Sequence[ClassScore], title: str, subtitle: str) -> Image.Image:
-    """One bar per class, the best first; of many classes, the best and the worst."""
+    """Draw one bar per class, the best first; for many classes, only the best and the worst."""
     ranked = sorted(per_class, key=lambda one: -one.value)
     if len(ranked) > 2 * _ROWS:
         subtitle += f", the best {_ROWS} and the worst {_ROWS} of {len(ranked)}"
@@ -107,7 +107,7 @@ def _bars(per_class: Sequence[ClassScore], title: str, subtitle: str) -> Image.I
     left = MARGIN + names + 14
     for i, one in enumerate(ranked):
         y = sheet.top + row * i + row // 2
-        sheet.text(left - 14, y, one.label, size=_LETTERS, room=names, anchor="rm")
+        sheet.text(left - 14, y, one.label, size=_LETTERS, width=names, anchor="rm")
         sheet.pen.rectangle((left, y - 9, left + bar, y + 9), PALE)
         sheet.pen.rectangle((left, y - 9, left + max(2, round(bar * one.value)), y + 9), RIGHT)
         sheet.text(left + bar + 12, y, f"{one.value:.1%}".replace("%", " %"), size=_LETTERS)

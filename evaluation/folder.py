@@ -1,4 +1,4 @@
-"""One folder per class, as ImageNet is stored; the zoo's own datasets; and photos of which nothing is known."""
+"""Reads folders with one folder per class, as ImageNet's; the zoo's own datasets; and photos without a truth."""
 
 import io
 from pathlib import Path
@@ -17,12 +17,12 @@ _IMAGES, _LABELS = 2051, 2049  # magic numbers of IDX files
 
 
 def read_folder(folder: Path, card: ServedCard) -> Dataset:
-    """Read a folder of folders, each named after the class of its images (see `classes.match`).
+    """Read a folder of folders, each with the name of its images' class (see `classes.match`).
 
-    A `classes.txt` in it says what folders' names stand for.
+    A `classes.txt` in it maps other names to classes.
 
     Raises:
-        DataError: a folder's name means no class, or there are no images.
+        DataError: a folder's name matches no class, or there are no images.
     """
     folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     mapping = folder / "classes.txt"
@@ -36,10 +36,10 @@ def read_folder(folder: Path, card: ServedCard) -> Dataset:
 
 
 def read_zoo(name: str, card: ServedCard) -> Dataset:
-    """Fetch a dataset of the zoo and take its test images, each encoded as PNG, as a client would post it.
+    """Fetch a dataset of the zoo and return its test images, each encoded as PNG.
 
     Raises:
-        DataError: the model does not know its classes, or it has no test images.
+        DataError: the model does not have its classes, or it has no test images.
         SourceError: it cannot be fetched.
         UnknownModelError: there is no such dataset.
     """
@@ -68,7 +68,7 @@ def read_zoo(name: str, card: ServedCard) -> Dataset:
 
 
 def read_photos(path: Path) -> Dataset:
-    """Read a photo, or all of a folder, of which nothing is known."""
+    """Read a photo, or all photos of a folder, without a truth."""
     paths = [path] if path.is_file() else images_in(path)
     return Dataset("photos", [Example(photo.name, photo.read_bytes) for photo in paths], None)
 

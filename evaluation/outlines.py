@@ -1,6 +1,6 @@
-"""The forms in which COCO's files say where an object is (`segmentation`), read strictly. Called by `coco`.
+"""Reads the forms of `segmentation` in COCO's files, strictly. Called by `coco`.
 
-pycocotools takes two points for a box, fails on an empty list, and counts pixels of run lengths that do not fit.
+pycocotools takes two points for a box, fails on an empty list, and accepts run lengths of another size.
 """
 
 from itertools import chain
@@ -16,12 +16,12 @@ Box = tuple[float, float, float, float]
 
 
 class Outline(NamedTuple):
-    """Where an object is: polygons [x0, y0, x1, y1, ...], or run lengths with the size of their image.
+    """The outline of an object: polygons [x0, y0, x1, y1, ...], or run lengths with the size of their image.
 
     Attributes:
         polygons: each of at least three points, in pixels of the image; there may be none.
-        counts: run lengths down the columns, those outside first, as they are or compressed.
-        size: height and width of the run lengths' image.
+        counts: run lengths in column-major order, beginning outside, compressed (a text) or not.
+        size: height and width of the run lengths' image, in pixels.
     """
 
     polygons: list[list[float]]
@@ -30,7 +30,7 @@ class Outline(NamedTuple):
 
     @property
     def box(self) -> Box | None:
-        """The box round the polygons: x, y, width, height. None for run lengths."""
+        """The box around the polygons: x, y, width, height in pixels. None for run lengths."""
         if self.counts is not None:
             return None
         points = np.array([*chain.from_iterable(self.polygons)] or [0.0, 0.0]).reshape(-1, 2)
@@ -38,17 +38,17 @@ class Outline(NamedTuple):
         return x0, y0, x1 - x0, y1 - y0
 
     def encode(self, width: int, height: int) -> dict[str, Any]:
-        """As compressed run lengths of an image of `width` x `height` pixels, `{"size": ..., "counts": bytes}`.
+        """Return compressed run lengths for an image of `width` x `height` pixels, `{"size": ..., "counts": bytes}`.
 
         Raises:
-            DataError: they are of an image of another size, or broken.
+            DataError: run lengths are for an image of another size, or invalid.
         """
         empty = {"size": [height, width], "counts": [height * width]}
         if self.counts is None:
             if not self.polygons:
                 return dict(coco.frPyObjects(empty, height, width))
             furthest = max(abs(value) for polygon in self.polygons for value in polygon)
-            if furthest > 3 * max(width, height):  # pycocotools walks along every line, wherever it leads
+            if furthest > 3 * max(width, height):  # pycocotools' time grows with the length of the lines
                 raise DataError(f"a polygon reaches {furthest:g} pixels far in an image of {width} x {height}")
             return dict(coco.merge(coco.frPyObjects(self.polygons, height, width)))
         if self.size != (height, width):
@@ -65,13 +65,13 @@ class Outline(NamedTuple):
 
 
 def read_outline(given: Any, where: str) -> Outline | None:
-    """Read a `segmentation`: polygons, one polygon, or run lengths, compressed or not. None where there is none.
+    """Read a `segmentation`: polygons, one polygon, or run lengths, compressed or not. Returns None if it is empty.
 
-    Polygons of one or two points cover nothing and are left out.
+    Polygons of one or two points have no area and are left out.
 
     Args:
-        given: as JSON has it.
-        where: it stands, for messages.
+        given: the value from JSON.
+        where: its place in the file, for messages.
 
     Raises:
         DataError: it has none of these forms.

@@ -1,4 +1,4 @@
-"""Which format a dataset has, by its shape, and whether a model can be judged on it. Called by `zooserve eval`."""
+"""Recognises a dataset's format by its files, and checks that it suits the model. Called by `zooserve eval`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,15 +23,15 @@ _SHAPES = (
 
 
 def recognise(data: str, annotations: Path | None, *, attacked: bool = False) -> Format:
-    """Say which format `data` has.
+    """Return the format of `data`.
 
     Args:
         data: path of a folder or a photo, or the name of a dataset of the zoo.
-        annotations: COCO's file of instances or a folder of masks, where it is given.
-        attacked: whether photos do, of which nothing is known; instances beside them are not looked for.
+        annotations: COCO's file of instances or a folder of masks, if given.
+        attacked: whether photos without a truth are accepted; then instances are not looked for.
 
     Raises:
-        DataError: none that is known, or several files of instances that may be meant.
+        DataError: the format is not known, or there are several files of instances.
     """
     path = Path(data)
     if annotations is not None:
@@ -97,7 +97,7 @@ def read(data: str, card: ServedCard, form: Format, annotations: Path | None) ->
 
 
 def _read_coco(path: Path, annotations: Path | None, card: ServedCard) -> Dataset:
-    """Read COCO's instances; where their file is not given it is looked for, and a note says which it is."""
+    """Read COCO's instances. If their file is not given, it is looked for, and a note names it."""
     if annotations is not None:
         return read_coco(path, annotations, card)
     found = find_instances(path)

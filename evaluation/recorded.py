@@ -1,4 +1,4 @@
-"""Answers that a server gave before, judged instead of new ones: LoadGen's accuracy log. Called by `zooserve eval`."""
+"""Reads a server's earlier answers from LoadGen's accuracy log, to judge them. Called by `zooserve eval`."""
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -16,17 +16,17 @@ from zoo.served_card import ServedCard
 
 
 class Recorded:
-    """Answers by the SHA-256 of their image's file. Has the predictor's `predict`.
+    """Answers by the SHA-256 of the encoded image. Has the same method `predict` as the predictor.
 
     Attributes:
         model, version: that answered.
     """
 
     def __init__(self, path: Path) -> None:
-        """Read a log: `mlperf_log_accuracy.json`, whose data are those that `loadtests.loadgen accuracy` has logged.
+        """Read `mlperf_log_accuracy.json` from `loadtests.loadgen accuracy`.
 
         Raises:
-            DataError: it cannot be read, is no such log, or is of several models.
+            DataError: it cannot be read, is not such a log, or has answers of several models.
         """
         try:
             entries = msgspec.json.decode(path.read_bytes(), type=list[_Entry])
@@ -45,14 +45,14 @@ class Recorded:
         return len(self._answers)
 
     def knows(self, image: bytes) -> bool:
-        """Whether an image was answered."""
+        """Return whether the log has an answer to an encoded image."""
         return sha256(image).hexdigest() in self._answers
 
     def predict(self, data: bytes, model: ImageModel, params: Mapping[str, Any]) -> Result:  # noqa: ARG002 - as the predictor
         """Return the answer to an image.
 
         Raises:
-            RequestError: `bad_request`: there is none.
+            RequestError: `bad_request`: the log has none.
         """
         answer = self._answers.get(sha256(data).hexdigest())
         if answer is None:
@@ -64,7 +64,7 @@ def read_recorded(path: Path, card: ServedCard) -> Recorded:
     """Read a log of a model's answers.
 
     Raises:
-        DataError: it is no such log, or of another model or version.
+        DataError: it is not such a log, or is of another model or version.
     """
     recorded = Recorded(path)
     if (recorded.model, recorded.version) != (card.name, card.version):
@@ -76,10 +76,10 @@ def read_recorded(path: Path, card: ServedCard) -> Recorded:
 
 
 def answered(examples: Sequence[Example], recorded: Recorded) -> tuple[list[Example], str]:
-    """Return the examples that a log has answers to, and a note about how many those are.
+    """Return the examples that have an answer in a log, and a note about their number.
 
     Raises:
-        DataError: it has none to them.
+        DataError: there are none.
     """
     found = [example for example in examples if _is_in(recorded, example)]
     if not found:
@@ -92,11 +92,11 @@ def _is_in(recorded: Recorded, example: Example) -> bool:
     try:
         return recorded.knows(example.read())
     except OSError:
-        return True  # judging it says what is wrong with the file
+        return True  # the judge then reports the file's error
 
 
 class _Entry(Struct):
-    """One query in LoadGen's log; `data` is hexadecimal, empty where it was not answered."""
+    """One query in LoadGen's log; `data` is hexadecimal, empty if it was not answered."""
 
     data: str
 

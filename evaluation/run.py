@@ -1,4 +1,4 @@
-"""Asks the predictor about every example of a dataset, on all cores. Called by `zooserve eval`."""
+"""Answers and judges all examples of a dataset, on all cores. Called by `zooserve eval`."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ from service.predictor import Predictor
 
 
 class Problem(Struct, frozen=True):
-    """An image, or its truth, that could not be read, and why."""
+    """An image that could not be judged, and why."""
 
     name: str
     problem: str
@@ -32,18 +32,18 @@ def judge_all(
     """Answer every example as a server would, and judge the answers.
 
     Args:
-        predictor: prepares the images; or has their answers already.
+        predictor: answers the images, or has recorded answers.
         model: answers.
         examples: of the dataset.
         judge: of the dataset.
-        threads: how many images are under way at once; each is answered on one core.
-        on_done: called with the number of images done since.
+        threads: number of concurrent images; each is answered on one core.
+        on_done: called with the number of images done since the last call.
 
     Returns:
-        What the judge found, and what could not be read.
+        The judge's scores, and the images that could not be judged.
 
     Raises:
-        DataError: nothing could be read.
+        DataError: no image could be judged.
     """
 
     def ask(example: Example) -> Any:
@@ -66,10 +66,10 @@ def judge_all(
 
 
 def reason(error: Exception) -> str:
-    """Why an image could not be read, as a sentence."""
+    """Return why an image could not be read, as a sentence."""
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
 def nothing_left(problems: Sequence[Problem]) -> DataError:
-    """The error where not one image could be read."""
+    """Make the error for a dataset of which no image could be judged."""
     return DataError(f"none of {len(problems)} images could be judged; {problems[0].name}: {problems[0].problem}")

@@ -1,4 +1,4 @@
-"""Semantic segmentation and salient objects: images beside masks of class ids, as Pascal VOC stores them."""
+"""Semantic segmentation and salient objects: images and masks of class ids in two folders, as in Pascal VOC."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +15,11 @@ from zoo.served_card import ServedCard
 
 _IGNORE = 255
 LAYOUTS = (("JPEGImages", "SegmentationClass"), ("images", "masks"), ("images", "labels"), ("images", "annotations"))
-"""Names of the folders of images and of masks that are looked for."""
+"""Known names of the folders of images and of masks."""
 
 
 def layout(folder: Path) -> tuple[Path, Path] | None:
-    """The folders of images and of masks in a folder, where it has them under names of `LAYOUTS`."""
+    """Return the folders of images and of masks in a folder with names of `LAYOUTS`, or None."""
     for images, masks in LAYOUTS:
         if (folder / images).is_dir() and (folder / masks).is_dir():
             return folder / images, folder / masks
@@ -29,8 +29,8 @@ def layout(folder: Path) -> tuple[Path, Path] | None:
 def read_voc(images: Path, masks: Path, card: ServedCard) -> Dataset:
     """Pair masks (`NAME.png`) with images of the same name.
 
-    A mask's pixels, of palette or grey, are class ids; 255 is ignored. For a model of salient objects everything but 0
-    is the object; and 255 too, where the mask is grey.
+    The pixels of a mask (palette or grey) are class ids; 255 is ignored. For a model of salient objects, every value
+    except 0 is the object; in grey masks also 255.
 
     Raises:
         DataError: no mask has an image.
@@ -49,7 +49,7 @@ def read_voc(images: Path, masks: Path, card: ServedCard) -> Dataset:
 
 
 class MeanIoU:
-    """Counts pixels by what they are and what they were taken for."""
+    """Counts pixels by true and answered class, and computes the mean IoU."""
 
     def __init__(self, labels: Sequence[str], *, salient: bool = False) -> None:
         self.options: Mapping[str, Any] = {"mask": "rle"}

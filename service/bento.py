@@ -1,7 +1,7 @@
 """The BentoML service: `bentoml serve service.bento:ZooServe`.
 
-Our app (`service.server`) is in front of BentoML's own, and answers its typed endpoints. They are described here, so
-that BentoML's clients and its page know them.
+Our app (`service.server`) gets all requests first, and answers BentoML's typed endpoints too. These are declared here
+so that BentoML's clients and its Swagger page include them.
 """
 
 import functools
@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from service.settings import read_settings, refuse_unprotected
 
 _SETTINGS = read_settings()
-refuse_unprotected()  # `zooserve serve` has, but `bentoml serve` begins here
-# Several processes share their metrics by `counts`, not by files; the choice is made when the library is imported.
+refuse_unprotected()  # also for `bentoml serve`, which does not run `zooserve serve`
+# Processes share their metrics by `counts`, not by files; prometheus_client decides this when it is imported.
 os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
 import bentoml
@@ -43,7 +43,7 @@ use_protocol("service.http.server.connections:Connection")
 
 
 class Service(bentoml.Service):  # type: ignore[misc]
-    """A BentoML service whose app is behind ours."""
+    """A BentoML service whose app gets only the requests that ours does not answer."""
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """Build BentoML's app and put ours in front of it."""
@@ -54,8 +54,8 @@ class Service(bentoml.Service):  # type: ignore[misc]
     name="zooserve",
     service_class=Service,
     workers=_SETTINGS.workers,
-    traffic={"timeout": _SETTINGS.timeout_ms / 1000 + 1},  # ours is earlier, and its answer says why
-    metrics={"enabled": False},  # its label `endpoint` is any path that a client sends
+    traffic={"timeout": _SETTINGS.timeout_ms / 1000 + 1},  # after our own timeout, whose answer has the reason
+    metrics={"enabled": False},  # clients could create any number of series, by its label `endpoint`
     logging={"access": {"enabled": False}},
     tracing={"excluded_urls": [".*"]},
 )
@@ -122,7 +122,7 @@ class ZooServe:
 
 
 async def _answer(task: Task, image: Path, model: str, **params: object) -> dict[str, Any]:
-    """Answer a call in this process. Requests over HTTP never come here: `http.v1.typed` answers them."""
+    """Answer a call in this process. Requests over HTTP are answered by `http.v1.predict` instead."""
     predictor = runtime().predictor
     loaded = predictor.resolve(task, model or None)
     encoded = predictor.image(image.read_bytes(), loaded, predictor.options(loaded, params))

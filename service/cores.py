@@ -1,4 +1,4 @@
-"""How many cores this process may use. `runtime` gives as many threads to the server's processes together."""
+"""How many cores this process may use. `runtime` divides them among the server's processes, one thread per core."""
 
 import os
 from collections.abc import Iterator
@@ -7,31 +7,31 @@ from pathlib import Path, PurePosixPath
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Cores that this process may use, at least 1: its affinity, and what control groups leave it of their time.
+    """Return how many cores this process may use, at least 1, by its CPU affinity and its control groups' quotas.
 
-    Half a core is one thread: rounded down, since a thread too many only makes all of them wait for the next period.
+    Quotas are rounded down: with one thread too many, all threads would wait for the next period of the quota.
 
     Args:
-        root: where `/proc` and `/sys` are looked for.
+        root: the folder that contains `/proc` and `/sys`.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([cores, *_quotas(root)]))
 
 
 def _quotas(root: Path) -> Iterator[int]:
-    """Whole cores of time that each control group allows which this process is in: its own and all above it."""
+    """The CPU quotas, in whole cores, of this process' control group and of all groups above it."""
     for folder in _groups(root):
-        with suppress(OSError, ValueError, ZeroDivisionError):  # none: "max", or no such file in the topmost group
+        with suppress(OSError, ValueError, ZeroDivisionError):  # no quota: "max", or no such file in the topmost group
             quota, period = (folder / "cpu.max").read_text().split()
             yield int(quota) // int(period)
         with suppress(OSError, ValueError, ZeroDivisionError):
             allowed = int((folder / "cpu.cfs_quota_us").read_text())
-            if allowed > 0:  # -1: none
+            if allowed > 0:  # -1: no quota
                 yield allowed // int((folder / "cpu.cfs_period_us").read_text())
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """The folders of this process' control groups that rule the CPU, of version 1 and 2 (a machine may have both)."""
+    """The folders of this process' control groups for the CPU, of versions 1 and 2 (a machine may have both)."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
         mounts = (root / "proc/self/mountinfo").read_text().splitlines()
@@ -49,6 +49,6 @@ def _groups(root: Path) -> Iterator[Path]:
         if kind in paths and (kind == "cgroup2" or "cpu" in options.split(",")):
             top = root / mounted.lstrip("/")
             ours = paths[kind]
-            # A container may see its own group as the root of all, and still be told the host's name for it.
+            # In a container, the mounted root may be the container's own group, while its path is still the host's.
             inside = ours.relative_to(part) if ours.is_relative_to(part) and ".." not in ours.parts else PurePosixPath()
             yield from (top / step for step in (inside, *inside.parents))

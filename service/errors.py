@@ -1,6 +1,6 @@
-"""How a request can end without an answer.
+"""The errors with which a request can end.
 
-`http.problems` turns a `RequestError` into a status of HTTP, `grpc.refusals` into one of gRPC.
+`http.problems` maps a `RequestError` to a status of HTTP, `grpc.refusals` to one of gRPC.
 """
 
 from enum import StrEnum
@@ -45,8 +45,8 @@ class RequestError(Exception):
         self.retry_after = retry_after
 
     def forget(self) -> None:
-        """Drop the traceback. Its frames hold the request's body, and the error itself: a reference cycle.
+        """Remove the traceback, whose frames refer to the request's body and to the error: a reference cycle.
 
-        Only the garbage collector would free it; until it runs, hundreds of refused bodies would stay in memory.
+        Otherwise hundreds of refused bodies would stay in memory until the garbage collector runs.
         """
         self.__traceback__ = self.__cause__ = self.__context__ = None

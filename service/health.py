@@ -1,4 +1,4 @@
-"""Live, ready, about to stop: what the server says of itself, over HTTP (`http.ops`) and over gRPC (`grpc.health`)."""
+"""The server's liveness, readiness and shutdown, reported over HTTP (`http.ops`) and gRPC (`grpc.health`)."""
 
 import asyncio
 import logging
@@ -14,13 +14,13 @@ logger = logging.getLogger(__name__)
 
 
 class Drain:
-    """Stopping without losing a request: SIGTERM first takes readiness away, and only then ends the server.
+    """Stops the server without losing requests: after SIGTERM it first reports not ready, and ends later.
 
-    For `ZOOSERVE_DRAIN_S` seconds every request is still answered. Load balancers see that the server is not ready, and
-    HTTP closes each connection behind its answer, so that none is cut between two requests.
+    For `ZOOSERVE_DRAIN_S` seconds it still answers every request. Meanwhile load balancers see that it is not ready,
+    and HTTP closes each connection after its answer, so that no client sends another request on it.
 
     Attributes:
-        on: from SIGTERM on.
+        on: True after SIGTERM.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -28,7 +28,7 @@ class Drain:
         self._seconds = seconds
 
     def install(self) -> None:
-        """Handle SIGTERM before the server's own handler does. Other threads than the main one get no signals."""
+        """Handle SIGTERM before the server's own handler. Does nothing outside the main thread, which gets signals."""
         if threading.current_thread() is not threading.main_thread():
             return
         loop = asyncio.get_running_loop()
@@ -47,12 +47,12 @@ class Drain:
         signal.signal(signal.SIGTERM, begin)
 
     def _wait(self, stop: Callable[[], object]) -> None:
-        logger.info("told to stop: not ready any more, answering for another %g s", self._seconds)
+        logger.info("SIGTERM: not ready any more, answering for another %g s", self._seconds)
         asyncio.get_running_loop().call_later(self._seconds, stop)
 
 
 class Health:
-    """Of one server process.
+    """The health of one server process.
 
     Attributes:
         drain: whether the server is about to stop.
@@ -71,18 +71,18 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        """Whether every model has passed every check, and the server is not about to stop."""
+        """Whether every model has passed all checks, and the server is not about to stop."""
         return self._repository.ready and not self.problem()
 
     def stuck(self) -> str:
-        """Why only a restart helps: a run has not ended, or the device is lost. Empty: the process makes progress."""
+        """Return why only a restart helps: a run does not end, or the device is lost. Empty: no restart is needed."""
         longest = self._workers.longest()
         if 0 < self._stuck_s < longest:
             return f"one run has not ended for {longest:.0f} s"
         return self._repository.broken
 
     def problem(self) -> str:
-        """Why the server as a whole is not ready, whatever its models are. Empty: it depends on the models alone."""
+        """Return why the server is not ready for other reasons than a model's state. Empty: there is none."""
         if self.drain.on:
             return "The server is about to stop."
         return self._repository.broken or self._repository.problem

@@ -1,6 +1,6 @@
-"""API keys: who may ask, and who may load and unload. HTTP and gRPC check them, except for probes.
+"""API keys. HTTP and gRPC check them for all requests except probes.
 
-Off unless `ZOOSERVE_API_KEYS` is set; the administrator's routes always need a key of `ZOOSERVE_ADMIN_KEYS`.
+Requests need no key unless `ZOOSERVE_API_KEYS` is set. Loading and unloading always needs one of `ZOOSERVE_ADMIN_KEYS`.
 """
 
 import codecs
@@ -19,19 +19,19 @@ from zoo.files import open_regular
 logger = logging.getLogger(__name__)
 _CHECK_EVERY = 1.0  # seconds
 _REPORT_EVERY = 60.0  # seconds
-_SETTLED_NS = 2_000_000_000
+_SETTLED_NS = 2_000_000_000  # age of a file from which on a further write changes its modification time
 _MAX_FILE = 256 * 1024  # bytes
 
 
 class Keys:
-    """A set of keys: given with commas, or `@` and the path of a file with one per line, read again when it changes.
+    """A set of keys: separated by commas, or `@` and the path of a file with one per line, read again when it changes.
 
-    Lines that begin with `#` are comments. Where the file is emptied or removed there is no key, and every request is
-    refused until it holds one again. Where it cannot be read, the keys stay as they were. Only digests are kept, and
-    every key is compared with every digest in constant time.
+    Lines that begin with `#` are comments. If the file is emptied or removed, every request is refused until it has a
+    key again. If it cannot be read, the previous keys stay valid. Only digests are kept, and a key is compared with all
+    digests in constant time.
 
     Raises:
-        SettingError: there is no key in what was given, or the file cannot be read, or holds none.
+        SettingError: keys were given, but there are none among them, or the file cannot be read or has none.
     """
 
     def __init__(self, given: str) -> None:
@@ -41,7 +41,7 @@ class Keys:
         self._state: tuple[int, int, int] | None = None  # of the file when it was read; None: read it again
         self._checked = monotonic()
         self._reported, self._reported_at = "", 0.0
-        if given and not self._path and not self._digests:  # two variables that are not set, say: "$A,$B"
+        if given and not self._path and not self._digests:  # for example "$A,$B" with both variables unset
             raise SettingError(f"the keys `{given}` hold no key: expected keys with commas between them, or @FILE")
         if self._path:
             try:
@@ -56,7 +56,7 @@ class Keys:
         return self._given
 
     def knows(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Whether a request has one of the keys: `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
+        """Return whether a request has one of the keys: `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
         self._reread()
         scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
         key = bearer.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
@@ -105,10 +105,10 @@ class Keys:
 
 
 class Guard:
-    """Checks requests: all may ask where no API key is set, else those with a key. Administrators may do everything.
+    """Checks the keys of requests. An administrator's key is also valid as an API key.
 
     Attributes:
-        open: no API key is needed.
+        open: whether requests need no API key.
     """
 
     def __init__(self, keys: str, admin_keys: str) -> None:
@@ -116,12 +116,12 @@ class Guard:
         self.open = not self._keys
 
     def check(self, headers: Mapping[bytes, bytes]) -> None:
-        """Raise `RequestError` (`unauthorised`) where a key is needed and none that is known was sent."""
+        """Raise `RequestError` (`unauthorised`) if the server has keys and the request has none of them."""
         if not (self.open or self._keys.knows(headers) or self._admin.knows(headers)):
             raise RequestError(Reason.UNAUTHORISED, "A key is needed: send `Authorization: Bearer KEY`.")
 
     def check_admin(self, headers: Mapping[bytes, bytes]) -> None:
-        """Raise `RequestError` (`forbidden` or `unauthorised`) where the request is not an administrator's."""
+        """Raise `RequestError` without an administrator's key (`unauthorised`) or if none is set (`forbidden`)."""
         if not self._admin:
             raise RequestError(
                 Reason.FORBIDDEN, "Loading and unloading is off: start the server with ZOOSERVE_ADMIN_KEYS to allow it."

@@ -1,20 +1,20 @@
-"""What all clients share: the bytes of bodies that the server holds, and places for connections or calls.
+"""Limits that all clients share: on the bytes of bodies in memory, and on open connections or calls.
 
-HTTP counts connections and bodies of requests (`http.server.connections`), gRPC calls and messages (`grpc.calls`).
+HTTP limits connections and the bodies of requests (`http.server.connections`), gRPC calls and messages (`grpc.calls`).
 """
 
 import asyncio
 from collections import OrderedDict
 from typing import Generic, Protocol, TypeVar
 
-_GRACE_S = 0.02  # seconds in which what a new connection has sent already is read
+_GRACE_S = 0.02  # seconds in which the data that a new connection has already sent are read
 
 
 class Bodies:
-    """The bodies of all requests of a process that are being read, or are read and not answered yet.
+    """The size of all bodies in memory: those of a process' requests that are being read or answered.
 
-    A body counts as it arrives, not as it is announced: a client that announces much and sends nothing takes no room.
-    Whoever reads a body counts `held` up and down.
+    The bytes that have arrived count, not the declared length, so a client that only declares a large body uses up
+    nothing. The code that reads bodies adds to `held` and subtracts from it.
 
     Attributes:
         limit: bytes.
@@ -26,7 +26,7 @@ class Bodies:
         self.held = 0
 
     def room_for(self, length: int) -> bool:
-        """Whether a body of so many bytes may begin. The largest that is served may, where there is no other."""
+        """Return whether a body of `length` bytes fits. If no other is in memory, each does."""
         return not self.held or self.held + length <= self.limit
 
 
@@ -34,20 +34,20 @@ class Holder(Protocol):
     """A connection or a call that holds a place."""
 
     def make_room(self) -> None:
-        """End; the place is another's already."""
+        """Close; another holder has the place already."""
 
 
 HolderT = TypeVar("HolderT", bound=Holder)
 
 
 class Places(Generic[HolderT]):
-    """A number of places. When all are taken, the holder that has kept the server waiting longest makes room.
+    """A number of places. When all are taken, a new holder replaces the one that the server has waited for longest.
 
-    A holder keeps the server waiting while its client has to do something: to send a request, or the rest of one, or to
-    take an answer. One whose request has arrived and is not answered yet never has to go. All is O(1).
+    The server waits for a holder while its client has to act: to send a request or the rest of one, or to read its
+    answer. A holder whose request is complete and not yet answered is never replaced. All methods are O(1).
 
-    Room is made a moment later, so that of many connections that are accepted at once none has to go before its
-    request was read. Until then there are more, but never more than `limit + spare`.
+    Holders are replaced after a short delay. So when many connections are accepted together, none is closed before its
+    request was read. Until then there are more than `limit` holders, but never more than `limit + spare`.
     """
 
     def __init__(self, limit: int, spare: int) -> None:
@@ -58,7 +58,7 @@ class Places(Generic[HolderT]):
         self._later: asyncio.TimerHandle | None = None
 
     def take(self, holder: HolderT) -> bool:
-        """Take a place for a new holder, which waits; another makes room if need be. False: all others have work."""
+        """Take a place for a new holder, and count it as waiting. Returns False if no other holder can be replaced."""
         over = self._taken - self.limit
         if over >= 0 and len(self._waiting) <= over:
             return False
@@ -71,12 +71,12 @@ class Places(Generic[HolderT]):
         return True
 
     def waits(self, holder: HolderT) -> None:
-        """Note that the server waits for a holder's client from now on."""
+        """Count a holder as waiting from now on: the server waits for its client."""
         self._waiting[holder] = None
         self._waiting.move_to_end(holder)
 
     def works(self, holder: HolderT) -> None:
-        """Note that the server has a holder's request to answer."""
+        """Count a holder as working: the server is answering its request."""
         self._waiting.pop(holder, None)
 
     def leave(self, holder: HolderT) -> None:

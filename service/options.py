@@ -20,7 +20,7 @@ def parse_options(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
     """Convert options given as text or as JSON values to a task's `Options`.
 
     Raises:
-        RequestError: `bad_option`, naming the option, the value and what was expected; NaN counts as out of range.
+        RequestError: `bad_option`; the message has the option, the value and the expected values. NaN is out of range.
     """
     fields = _fields(kind)
     converted: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""From an image or tensors to a typed answer, whatever protocol brought them.
+"""Computes typed answers to images or tensors, for all protocols.
 
 HTTP, gRPC, BentoML's endpoints, the command line and the tests call this.
 """
@@ -27,14 +27,15 @@ class Predictor:
         self._settings = settings
 
     def resolve(self, task: Task, name: str | None = None, version: str | None = None) -> ImageModel:
-        """Find the model that answers; see `Registry.get`."""
+        """Find the model for a request; see `Registry.get`."""
         return self._registry.get(task, name, version)
 
     def options(self, model: ImageModel, params: Mapping[str, object]) -> Struct:
         """Convert parameters, texts or JSON values, to the typed options of a model's task.
 
         Raises:
-            RequestError: `bad_option`; also where this model cannot answer with them, naming those that can.
+            RequestError: `bad_option`: one is invalid, or this model does not support it. The message then names the
+                loaded models that do.
         """
         task = model.card.task
         options = options_of(task, params)
@@ -46,25 +47,25 @@ class Predictor:
         return options
 
     def image(self, data: bytes, model: ImageModel, options: Struct) -> EncodedImage:
-        """Make an input of an image's file, with the options of its model's task. Nothing is decoded yet."""
+        """Make an input from an encoded image and the options of the model's task. Nothing is decoded yet."""
         return EncodedImage(data, model.card, options, self._settings)
 
     def submit(
         self, input_: Input[AnswerT], model: AnyModel, deadline: float, priority: Priority = Priority.NORMAL
     ) -> Job[AnswerT]:
-        """Queue one input, and return at once. Only on the event loop.
+        """Queue one input, and return at once. Must be called on the event loop.
 
         Args:
             input_: an image or tensors, made for this model.
             model: that answers.
-            deadline: after this moment the answer is of no use, as `time.perf_counter()`.
-            priority: among the jobs that wait.
+            deadline: when the answer becomes useless, a time of `time.perf_counter()` in seconds.
+            priority: among the waiting jobs.
 
         Returns:
             The job, whose future resolves to the input's answer.
 
         Raises:
-            RequestError: `queue_full`. Everything else is the future's error.
+            RequestError: `queue_full`. All other errors are set on the future.
         """
         job = Job(input_, deadline, priority)
         model.batcher.submit(job)
@@ -74,11 +75,11 @@ class Predictor:
         """Answer one image on the calling thread, without the queue.
 
         Raises:
-            RequestError: `bad_option`, or the bytes are not an image, damaged or too large.
+            RequestError: an option is invalid, or the data are not an image, damaged or too large.
         """
         return answer_alone(model, self.image(data, model, self.options(model, params)))
 
 
 def deadline_after(milliseconds: float) -> float:
-    """The moment, as `time.perf_counter()`, that lies so many milliseconds ahead."""
+    """Return the time of `time.perf_counter()`, in seconds, that many milliseconds from now."""
     return perf_counter() + milliseconds / 1000

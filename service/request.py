@@ -1,4 +1,4 @@
-"""One request's life, the same for all protocols: `/v1`, BentoML's endpoints, `/v2` and gRPC.
+"""The stages of a request, the same for all protocols: `/v1`, BentoML's endpoints, `/v2` and gRPC.
 
     with RequestContext(lifecycle, headers, route) as context:
         context.check_key()
@@ -10,10 +10,10 @@
         ...                                     # the protocol encodes the answer
         context.lap("encode")
     if context.error is not None:
-        ...                                     # the protocol encodes the refusal
+        ...                                     # the protocol encodes the error
 
-Whatever the block raises ends the request: the `with` statement turns it into the request's outcome. After the block
-the request is counted, logged and traced, once. A protocol adds its parsing, its encoding and its status codes only.
+An exception in the block ends the request, and the `with` statement makes it the request's outcome. After the block
+the request is counted, logged and traced once. A protocol only adds its parsing, its encoding and its status codes.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from service.telemetry.logs import log_request
 logger = logging.getLogger(__name__)
 OK = 200
 INTERNAL = "The server failed on this request; its log says why."
-CLIENT_GONE = 499  # nginx's number for a client that hung up: nobody reads it, the metrics count it
+CLIENT_GONE = 499  # nginx's status for a client that hung up: it is not sent, but counted in the metrics
 STATUS: Mapping[Reason, int] = {
     Reason.UNDECODABLE: 400,
     Reason.BAD_REQUEST: 400,
@@ -52,15 +52,15 @@ STATUS: Mapping[Reason, int] = {
     Reason.NOT_READY: 503,
     Reason.DEADLINE: 504,
 }
-"""The status of HTTP for each reason. Metrics, log and traces use it for all protocols, gRPC included."""
-STAGES = ("read", "decode", "queue", "infer", "postprocess", "encode")  # in the order in which they happen
-_TIMED = frozenset({OK, STATUS[Reason.DEADLINE]})  # whose time is recorded: that of a quick refusal says nothing
+"""The HTTP status for each reason. Metrics, log and traces use it for all protocols, also for gRPC."""
+STAGES = ("read", "decode", "queue", "infer", "postprocess", "encode")  # in this order
+_TIMED = frozenset({OK, STATUS[Reason.DEADLINE]})  # statuses whose time is recorded; refusals are immediate
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
-_LATE = 0.1  # seconds; a call that is cancelled so shortly before its deadline was cancelled by that deadline
+_LATE = 0.1  # seconds; a call that is cancelled less than this before its deadline was cancelled by the deadline
 
 
 class Lifecycle:
-    """What the requests of one server process share.
+    """Shared by all requests of one server process.
 
     Attributes:
         guard: checks keys.
@@ -94,23 +94,23 @@ class Lifecycle:
 
 
 class RequestContext:
-    """One request, and what is to be said of it. Times are `time.perf_counter()` in seconds.
+    """One request, and what is counted, logged and traced of it. Times are `time.perf_counter()` in seconds.
 
     Attributes:
-        headers: names (lower case) and values of the request's head: HTTP's headers, or gRPC's metadata.
-        route: what was called, without names of models: a path, or gRPC's name of the method.
+        headers: names (in lower case) and values of HTTP's headers, or of gRPC's metadata.
+        route: without names of models: a path, or gRPC's name of the method.
         task: of the model; empty until the model is known.
         model: its name; empty until it is known.
         start: when the request's head had arrived.
         mark: when its last stage ended.
-        deadline: after this moment an answer is of no use.
+        deadline: when an answer becomes useless.
         priority: of its jobs.
-        status: the outcome as a status of HTTP, whatever the protocol is.
-        error: why there is no answer; None where there is one, or where the client hung up.
+        status: the outcome as a status of HTTP, for all protocols.
+        error: why there is no answer; None if there is one, or if the client hung up.
         spans: its stages so far.
         batch_size: rows of the batch that its last job was part of; 0: nothing was computed.
         jobs: those of its jobs that were answered.
-        request_id: the client's own, or one that was made.
+        request_id: the client's own, or a generated one.
     """
 
     __slots__ = (
@@ -155,10 +155,9 @@ class RequestContext:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        """End the request and have it recorded. Errors end here; a cancelled task stays cancelled.
+        """End the request and schedule its record. Exceptions are suppressed, except that of a cancelled task.
 
-        The record is made in the next turn of the event loop. The answer goes out at the end of this one, so nobody
-        waits for the record.
+        The record is made in the next iteration of the event loop, after the answer was sent, and so does not delay it.
         """
         if error is not None:
             self._end(error)
@@ -166,15 +165,15 @@ class RequestContext:
         return isinstance(error, Exception)
 
     def check_key(self) -> None:
-        """Raise `RequestError` (`unauthorised`) where a key is needed and none that is known was sent."""
+        """Raise `RequestError` (`unauthorised`) if the server has keys and the request has none of them."""
         guard = self._lifecycle.guard
         if not guard.open:
             guard.check(self.headers)
 
     def admit(self, model: AnyModel) -> None:
-        """Note which model answers, and refuse at once what it could not answer in time.
+        """Record which model answers, and refuse the request if the model could not answer in time.
 
-        The queue is asked again when the jobs are submitted. Asked here, it spares reading or converting the body.
+        The queue is checked again when the jobs are submitted. This first check saves reading or converting the body.
 
         Raises:
             RequestError: `queue_full`.
@@ -183,13 +182,13 @@ class RequestContext:
         model.batcher.check(self.deadline)
 
     def lap(self, stage: str) -> None:
-        """End a stage now."""
+        """Record that a stage ends now."""
         now = perf_counter()
         self.spans.append((stage, self.mark, now))
         self.mark = now
 
     def answered(self, jobs: Jobs) -> None:
-        """Take over the stages of the job that was answered last. The next stage begins when it was finished."""
+        """Add the stages of the job that was finished last. The request's next stage begins when that was finished."""
         self.jobs = jobs
         last = max(jobs, key=lambda job: job.finished)
         self.spans += last.spans()
@@ -204,24 +203,24 @@ class RequestContext:
 
     @property
     def error_type(self) -> str:
-        """The reason of the error; empty where there is none."""
+        """The reason of the error; empty if there is none."""
         return self.error.reason.value if self.error else ""
 
     def stages(self) -> dict[str, float]:
-        """Seconds by stage, in the order of `STAGES`. The waits for a worker and for a run are added up."""
+        """Return seconds by stage, in the order of `STAGES`. `queue` is the sum of all waits."""
         seconds = dict.fromkeys(STAGES, 0.0)
         for stage, start, end in self.spans:
             seconds[stage] += end - start
         return seconds
 
     def server_timing(self) -> bytes:
-        """Say where the time went, in milliseconds, as the value of a `Server-Timing` header."""
+        """Return the value of a `Server-Timing` header: the milliseconds of each stage and in total."""
         stages = self.stages().items() if self.status == OK else ()
         timing = "".join(f"{stage};dur={1000 * seconds:.3f}, " for stage, seconds in stages)
         return f"{timing}total;dur={1000 * (perf_counter() - self.start):.3f}".encode()
 
     def log_fields(self) -> dict[str, object]:
-        """What the access log says of the request: nothing into which a client could put an image or a key."""
+        """Return the fields for the access log. None can contain an image or a key from the client."""
         milliseconds = {f"{stage}_ms": round(1000 * seconds, 3) for stage, seconds in self.stages().items()}
         return {
             "request_id": self.request_id.decode(),
@@ -234,7 +233,7 @@ class RequestContext:
         } | (milliseconds if self.batch_size else {})
 
     def _end(self, error: BaseException) -> None:
-        """Make the outcome of what ended the request. What is not foreseen is a bug: it is logged, and not told."""
+        """Set the outcome from the exception. An unexpected one is a bug: it is logged and not sent to the client."""
         late = self.deadline - perf_counter() < _LATE
         if isinstance(error, ClientGone) or (isinstance(error, asyncio.CancelledError) and not late):
             self.status = CLIENT_GONE

@@ -1,6 +1,6 @@
-"""What a request is answered with: typed, transport-free, and by msgspec the JSON of the v1 contract.
+"""The typed answers of all tasks, independent of the transport. msgspec encodes them as the JSON of `/v1`.
 
-Boxes are xyxy in pixels of the original image (EXIF orientation applied), clipped to it.
+Boxes are (left, top, right, bottom) in pixels of the original image (EXIF orientation applied), clipped to it.
 """
 
 from msgspec import Struct
@@ -23,16 +23,16 @@ class RunLength(Struct, frozen=True):
 
 
 class Png(Struct, frozen=True):
-    """A base64 greyscale PNG of the original image's size: a mask (0 or 255), a salient object's opacity, heat."""
+    """A base64 greyscale PNG of the original image's size: a mask (0 or 255), an opacity, or a heat map."""
 
     png: str
 
 
 class Polygons(Struct, frozen=True):
-    """A mask's outlines, each [x0, y0, x1, y1, ...] in pixels of the original image, along the pixels' outer edges.
+    """A mask's outlines, each [x0, y0, x1, y1, ...] in pixels of the original image, on the pixels' outer edges.
 
-    Within a pixel; the smallest parts may be left out. A hole is joined to its outline by a line there and back, which
-    pycocotools and canvases fill rightly.
+    They are exact to a pixel; the smallest parts may be left out. A hole is connected to its outline by a line in both
+    directions, which pycocotools and canvases fill correctly.
     """
 
     polygons: list[list[float]]
@@ -42,7 +42,7 @@ Mask = RunLength | Png | Polygons
 
 
 class Classification(Struct, frozen=True, omit_defaults=True):
-    """One class of an image and its probability; of the best class, on request, where in the image it is.
+    """One class of an image and its probability. The best class has, on request, its box and heat map in the image.
 
     `heatmap` is a greyscale PNG of the image's size, brightest where the image contributed most to the class.
     """
@@ -55,7 +55,7 @@ class Classification(Struct, frozen=True, omit_defaults=True):
 
 
 class Detection(Struct, frozen=True):
-    """One object: its class, the score of it, and its box."""
+    """One object: its class, score and box."""
 
     class_id: int
     label: str
@@ -64,7 +64,7 @@ class Detection(Struct, frozen=True):
 
 
 class Segment(Struct, frozen=True, omit_defaults=True):
-    """One class present in an image: the share of the image that it covers, and where."""
+    """One class in an image: the share of the image that it covers (0 to 1), and its mask."""
 
     class_id: int
     label: str
@@ -73,9 +73,9 @@ class Segment(Struct, frozen=True, omit_defaults=True):
 
 
 class Instance(Struct, frozen=True, omit_defaults=True):
-    """One object with its outline: the share of the image that its mask covers, and the mask, which lies in its box.
+    """One object with its mask, and the share of the image that the mask covers (0 to 1).
 
-    The box is rounded to whole pixels, at least one, where the mask is cut.
+    The mask is cut to the box, which is rounded to whole pixels, at least one, for that.
     """
 
     class_id: int

@@ -1,4 +1,4 @@
-"""Everything that one server process holds, put together once: settings, metrics, workers, models, predictor."""
+"""Creates the parts of one server process: metrics, tracing, worker threads, models, predictor."""
 
 import functools
 import logging
@@ -31,7 +31,7 @@ class Runtime:
         process: the number of this server process, from 0; processes share the GPUs evenly.
 
     Attributes:
-        replaces: whether this process takes the place of one that died.
+        replaces: whether this process replaces one that died.
     """
 
     def __init__(self, settings: Settings, process: int = 0) -> None:
@@ -59,16 +59,16 @@ class Runtime:
         self.predictor = Predictor(self.repository, settings)
 
     def start(self) -> None:
-        """Load the models in the background, and end with the process that started this one."""
+        """Load the models in the background, and end this process when the process that started it ends."""
         end_with_supervisor(self.settings)
         self.repository.load_in_background(then=self.pauses.freeze)
 
     def note_loaded(self) -> None:
-        """Tell processes to come that one was loaded before them."""
+        """Record, for processes that are started later, that this one has loaded its models."""
         self._unloaded.note_started()
 
     def stop(self) -> None:
-        """Let the worker threads end."""
+        """Stop the worker threads and tracing."""
         self.repository.close()
         self.workers.close()
         if self.tracing is not None:
@@ -82,12 +82,12 @@ class Runtime:
 
 
 def _threads(settings: Settings) -> int:
-    """Worker threads of this process: all processes together have one per core, unless a setting says otherwise."""
+    """Return the number of this process' worker threads: together, all processes have one per core by default."""
     return settings.threads or max(1, usable_cores() // settings.workers)
 
 
 def _oversubscribed(settings: Settings) -> list[str]:
-    """Return a warning where all processes have more threads than there are cores."""
+    """Return a warning if all processes together have more threads than there are cores."""
     threads, cores = _threads(settings), usable_cores()
     if settings.workers * threads <= cores:
         return []

@@ -1,7 +1,4 @@
-"""One server process: HTTP, and gRPC where a port is asked for, over one runtime. `bento` calls this.
-
-`runtime` has what answers; here is what listens, and what starts and stops with it.
-"""
+"""Starts and stops one server process: HTTP, and gRPC if its port is set, with one `Runtime`. `bento` calls this."""
 
 import asyncio
 import logging
@@ -26,11 +23,11 @@ from service.runtime import Runtime
 logger = logging.getLogger(__name__)
 _TAKE_OVER_S = 15.0  # seconds that a process may load before it accepts requests in place of one that died
 _HANDSHAKE_S = 10.0
-_OTHER_FILES = 256  # that a process has open, besides its connections: models, libraries, the log
+_OTHER_FILES = 256  # open files of a process other than its connections: models, libraries, the log
 
 
 def build_server(runtime: Runtime, behind: Starlette) -> ASGIApp:
-    """Put a server process together. Nothing is loaded, and nothing listens, before the app's lifespan begins.
+    """Build the app of a server process. Models are loaded and ports opened only when the app's lifespan begins.
 
     Args:
         runtime: of this process.
@@ -50,7 +47,7 @@ def build_server(runtime: Runtime, behind: Starlette) -> ASGIApp:
         health.drain.install()
         runtime.start()
         loaded = asyncio.create_task(_loaded(runtime))
-        if runtime.replaces:  # its clients wait to be accepted, rather than be told that it is not ready
+        if runtime.replaces:  # clients wait for their connection instead of getting the error `not_ready`
             await asyncio.wait([loaded], timeout=_TAKE_OVER_S)
         async with (
             behind.router.lifespan_context(behind),
@@ -70,10 +67,9 @@ async def _loaded(runtime: Runtime) -> None:
 
 
 def _use_batch_scheduling() -> None:
-    """SCHED_BATCH: the kernel wakes the event loop less eagerly, so inference threads are preempted less often.
+    """Set SCHED_BATCH: the event loop then preempts inference threads less often. Linux only.
 
-    Where all cores are busy, more requests per second are answered. Where one is free, the loop still runs at once.
-    Linux only.
+    If all cores are busy, more requests per second are answered. If one is free, the loop still runs at once.
     """
     if hasattr(os, "SCHED_BATCH"):
         with suppress(OSError):
@@ -81,7 +77,7 @@ def _use_batch_scheduling() -> None:
 
 
 def _allow_files(count: int) -> None:
-    """Raise this process' limit on open files, as far as it may: 1,024 is usual, and every connection is one."""
+    """Raise this process' limit on open files as far as allowed: 1,024 is usual, and every connection is a file."""
     if os.name != "posix":
         return
     import resource  # noqa: PLC0415 - POSIX only

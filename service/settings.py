@@ -26,8 +26,8 @@ class Settings(Struct, frozen=True):
     device: Annotated[
         Literal["auto", "cpu", "cuda", "tensorrt"],
         Meta(
-            description="Where to run; `auto` takes CUDA where there is a GPU, with another the server does not "
-            "start where it cannot. CUDA_VISIBLE_DEVICES chooses the GPUs."
+            description="Where to run; `auto` takes CUDA if there is a GPU; if another is not available, the server "
+            "does not start. CUDA_VISIBLE_DEVICES chooses the GPUs."
         ),
     ] = "auto"
     grpc_port: Annotated[
@@ -58,7 +58,7 @@ class Settings(Struct, frozen=True):
         int,
         Meta(ge=0, le=256, description="The most images in one run; 0: what was fastest when the model was loaded."),
     ] = 0
-    max_queue: Annotated[int, Meta(ge=1, le=100_000, description="Images of a model under way; more get 429.")] = 256
+    max_queue: Annotated[int, Meta(ge=1, le=100_000, description="Unanswered images of a model; more get 429.")] = 256
     timeout_ms: Annotated[int, Meta(ge=1, le=3_600_000, description="Deadline of a request.")] = 30_000
     max_body_mb: Annotated[float, Meta(ge=0.001, le=1024, description="Largest body; larger ones get 413.")] = 32.0
     max_megapixels: Annotated[float, Meta(ge=0.001, le=1000, description="Largest image; larger ones get 413.")] = 50.0
@@ -85,16 +85,14 @@ class Settings(Struct, frozen=True):
     ] = 75.0
     max_bodies_mb: Annotated[
         float,
-        Meta(
-            ge=0.001, le=1_000_000, description="Bodies of all requests under way; more get 503 before they are read."
-        ),
+        Meta(ge=0.001, le=1_000_000, description="Bodies of all current requests; more get 503 before they are read."),
     ] = 512.0
     cors_origins: Annotated[
         str,
         Meta(description="Origins whose pages may use the server from a browser, with commas; `*`: all; empty: none."),
     ] = ""
     drain_s: Annotated[
-        float, Meta(ge=0, le=3600, description="Seconds of answering on, without readiness, after SIGTERM.")
+        float, Meta(ge=0, le=3600, description="Seconds after SIGTERM in which it still answers, but is not ready.")
     ] = 2.0
     stuck_s: Annotated[
         float, Meta(ge=0, le=3600, description="A run that takes longer makes the process not live; 0: never.")
@@ -113,7 +111,7 @@ class Settings(Struct, frozen=True):
         Meta(ge=0, le=86_400, description="Seconds that loading one model may take; then it is refused. 0: no limit."),
     ] = 600.0
     watch_s: Annotated[
-        float, Meta(ge=0, le=3600, description="Look for new versions in the folder so often, in seconds; 0: never.")
+        float, Meta(ge=0, le=3600, description="Seconds between two looks for new versions in the folder; 0: never.")
     ] = 5.0
     api_keys: Annotated[
         str,
@@ -158,7 +156,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 
 
 def remarks(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Lines for the log about variables that look like settings and are none."""
+    """Return lines for the log about variables that look like settings and are not."""
     lines = [str(variable) for variable in _unknown(environment)]
     if links := [name for name, value in sorted(environment.items()) if is_service_link(name, value)]:
         lines.insert(
@@ -170,30 +168,30 @@ def remarks(environment: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def refuse_unprotected(environment: Mapping[str, str] = os.environ, *, reached_by_others: bool = False) -> None:
-    """Refuse to start where a variable that was to protect the server is read by nothing, so that it would be open.
+    """Refuse to start if a variable that looks like protection is not a setting: the server would be unprotected.
 
     Args:
         environment: all variables.
-        reached_by_others: whether other machines reach the server. Then the key that clients send is taken for a
-            misspelt list of keys, too.
+        reached_by_others: whether other machines reach the server. Then the variable of clients' key is also taken for
+            a misspelt list of keys.
 
     Raises:
-        SettingError: naming the variables; their values are not shown.
+        SettingError: the message names the variables, without their values.
     """
     wrong = [(variable.name, variable.near) for variable in _unknown(environment) if variable.protects]
     if reached_by_others and only_clients_key(environment):
         wrong.append((f"{PREFIX}API_KEY", f"{PREFIX}API_KEYS"))
     if wrong:
-        said = "; ".join(f"{name}: is {near} meant?" if near else name for name, near in wrong)
+        listed = "; ".join(f"{name}: is {near} meant?" if near else name for name, near in wrong)
         raise SettingError(
-            f"a variable that looks like a key or like TLS is no setting, so the server would run without it: {said} "
+            f"a variable that looks like a key or like TLS is no setting, so the server would run without it: {listed} "
             f"Rename or unset it. Keys are {PREFIX}API_KEYS and {PREFIX}ADMIN_KEYS, TLS is {PREFIX}TLS_CERTIFICATE, "
             f"{PREFIX}TLS_KEY and {PREFIX}TLS_CLIENTS."
         )
 
 
 def only_clients_key(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether the key that clients send is set, and no keys that the server asks for: perhaps the wrong one is."""
+    """Return whether clients' key is set, but not the server's keys: perhaps the one was meant as the other."""
     return bool(environment.get(f"{PREFIX}API_KEY")) and not environment.get(f"{PREFIX}API_KEYS", "").strip()
 
 
@@ -202,7 +200,7 @@ def _unknown(environment: Mapping[str, str]) -> list[Unknown]:
 
 
 class Row(NamedTuple):
-    """One setting for people: its variable, default, current value, meaning, and which values it takes."""
+    """One setting in the table of `--help`: its variable, default, current value, meaning and possible values."""
 
     name: str
     default: str
@@ -227,7 +225,7 @@ def table(environment: Mapping[str, str] = os.environ) -> list[Row]:
 
 
 def _choices(name: str, kind: Any) -> str:
-    """Say which values a setting takes: `cpu | cuda`, `whole number, 1 to 64`, `0.01 to 3600 s`, `text`."""
+    """Describe a setting's values: `cpu | cuda`, `whole number, 1 to 64`, `0.01 to 3600 s`, `text`."""
     info = inspect.type_info(kind)
     if isinstance(info, inspect.Metadata):
         info = info.type

@@ -1,6 +1,6 @@
-"""Threads by their purpose, so that slow work of one kind delays no other kind.
+"""Separate threads for separate kinds of work, so that slow work of one kind does not delay others.
 
-The event loop's own threads (`asyncio.to_thread`) are for large tensors, which are read and written there.
+The event loop's own threads (`asyncio.to_thread`) read and write large tensors.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ class Threads:
         self._pool = ThreadPoolExecutor(count, name)
 
     async def run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Call a function there, and return what it returns."""
+        """Call a function on one of the threads, and return its result."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: function(*args, **kwargs))
 
 

@@ -1,7 +1,7 @@
-"""TLS for HTTP and gRPC: certificates by setting, read again when they are renewed.
+"""TLS for HTTP and gRPC, with certificates that are read again when they are renewed.
 
 `commands.serve` checks the files, `http.server.connections` and `grpc.server` use them. A renewed certificate is used
-for new connections within seconds; one that cannot be used is reported, and the old one stays.
+for new connections within seconds. If it is invalid, an error is logged and the old one stays.
 """
 
 import logging
@@ -19,14 +19,14 @@ _LARGEST = 1_000_000  # bytes of a file
 
 
 class Files(NamedTuple):
-    """Where the certificate with its chain, its key, and the authorities of clients' certificates are (PEM)."""
+    """Paths of the certificate with its chain, of its key, and of the authorities of clients' certificates (PEM)."""
 
     certificate: Path
     key: Path
     clients: Path | None
 
     def read(self) -> tuple[bytes, bytes, bytes | None]:
-        """Return the contents, once they are known to fit together; raises `OSError` or `ssl.SSLError`."""
+        """Return the files' contents after checking that they match; raises `OSError` or `ssl.SSLError`."""
         contents = (
             read_regular(self.certificate, _LARGEST),
             read_regular(self.key, _LARGEST),
@@ -37,7 +37,7 @@ class Files(NamedTuple):
 
 
 def files_of(settings: Settings) -> Files | None:
-    """Return what the settings name. None: no TLS.
+    """Return the files that the settings name, or None without TLS.
 
     Raises:
         SettingError: a setting is missing, or the files cannot be used.
@@ -56,7 +56,7 @@ def files_of(settings: Settings) -> Files | None:
 
 
 def load(context: ssl.SSLContext, files: Files) -> None:
-    """Let a context use the files from now on; raises `OSError` or `ssl.SSLError`."""
+    """Load the files into a context; raises `OSError` or `ssl.SSLError`."""
     context.load_cert_chain(files.certificate, files.key, password=lambda: b"")  # without one, OpenSSL would ask for it
     if files.clients:
         context.load_verify_locations(files.clients)
@@ -71,7 +71,7 @@ class Renewal:
         self._looked = monotonic()
 
     def renewed(self) -> tuple[bytes, bytes, bytes | None] | None:
-        """Return new contents, once, if there are any that can be used. Called for every connection."""
+        """Return new contents once after the files have changed to valid ones, else None. For every connection."""
         if monotonic() - self._looked < _LOOK_EVERY:
             return None
         self._looked = monotonic()
@@ -82,14 +82,14 @@ class Renewal:
         try:
             contents = self._files.read()
         except (OSError, ValueError) as error:
-            # While only one of two files is new they do not fit; the other one changes the state again.
+            # While only one of two files is new, they do not match. The change of the other is noticed, too.
             logger.error("the TLS certificate stays as it was: %s: %s", self._files.certificate, error)  # noqa: TRY400
             return None
         logger.info("%s is renewed", self._files.certificate)
         return contents
 
     def renew(self, context: ssl.SSLContext) -> None:
-        """Let a context use new files."""
+        """Load the files into a context if they have changed."""
         if self.renewed() is not None:
             load(context, self._files)
 

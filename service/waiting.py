@@ -1,6 +1,6 @@
-"""Waiting for one request's jobs: until they are settled, the deadline has passed, or the client has hung up.
+"""Waits for one request's jobs until they are done, the deadline has passed, or the client has hung up.
 
-All protocols wait here, between the submission of the jobs and the encoding of their answers.
+All protocols call it between submitting the jobs and encoding their answers.
 """
 
 import asyncio
@@ -13,24 +13,24 @@ from service.engine.job import AnswerT, Job
 from service.errors import ClientGone, Reason, RequestError
 
 logger = logging.getLogger(__name__)
-_WATCH_AFTER = 0.02  # seconds; a request that is answered sooner never pays for watching its connection
+_WATCH_AFTER = 0.02  # seconds; watching the connections of faster requests would only cost time
 
 
 async def wait(
     jobs: Sequence[Job[AnswerT]], deadline: float, hung_up: Callable[[], Awaitable[None]] | None = None
 ) -> None:
-    """Wait until every job is settled. Jobs that nobody waits for any longer are abandoned.
+    """Wait until every job is done. Jobs that are not needed any longer are abandoned.
 
     Args:
-        jobs: that were submitted.
-        deadline: theirs, as `time.perf_counter()`. Jobs that are not settled by then end with `deadline`.
+        jobs: the submitted jobs.
+        deadline: a time of `time.perf_counter()` in seconds. Jobs that are not done by then end with `deadline`.
         hung_up: returns when the client hangs up. Called only if the answer takes longer than 20 ms.
 
     Raises:
         ClientGone: the client hung up.
     """
     loop = asyncio.get_running_loop()
-    gone = False
+    disconnected = False
     watcher: asyncio.Task[None] | None = None
 
     def abandon() -> None:
@@ -41,9 +41,9 @@ async def wait(
                 job.future.set_exception(error)
 
     async def watch(hung_up: Callable[[], Awaitable[None]]) -> None:
-        nonlocal gone
+        nonlocal disconnected
         await hung_up()
-        gone = True
+        disconnected = True
         abandon()
 
     def start_watching() -> None:
@@ -62,15 +62,15 @@ async def wait(
         if watcher is not None:
             watcher.cancel()
         for job in jobs:
-            job.abandoned = True  # also where this request's own task was cancelled
-    if gone:
+            job.abandoned = True  # also if this request's own task was cancelled
+    if disconnected:
         raise ClientGone
 
 
 def outcome(job: Job[AnswerT]) -> AnswerT | RequestError:
-    """Return the answer of a job that was waited for, or its error.
+    """Return the answer of a job that is done, or its error.
 
-    An error that is not a `RequestError` is a bug: it is logged, and the client is told `internal`.
+    An error that is not a `RequestError` is a bug: it is logged, and `internal` is returned.
     """
     error = job.future.exception()
     if error is None:

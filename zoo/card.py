@@ -1,6 +1,6 @@
-"""What the two cards of a model share: types that are checked, and how their files are read.
+"""The common parts of a model's two cards: validated types, and functions that read the files.
 
-`zoo.model_card` is the card that a person writes, `zoo.served_card` the one that `export` writes beside `model.onnx`.
+`zoo.model_card` has the card that a person writes, `zoo.served_card` the one that `export` writes next to `model.onnx`.
 """
 
 import difflib
@@ -18,9 +18,9 @@ from zoo.files import read_regular
 
 T = TypeVar("T")
 LARGEST_SIDE = 4096
-"""Of a graph's input, in pixels."""
+"""The largest width or height of a graph's input, in pixels."""
 LARGEST_GRAPH = 1 << 31
-"""Bytes of a model.onnx: no larger one is a protocol buffer."""
+"""The largest size of a model.onnx in bytes, which is protobuf's own limit."""
 Task = Literal["classify", "detect", "segment"]
 DType = Literal[
     "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64",
@@ -37,17 +37,17 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class FieldError(CardError, ValueError):
-    """A struct that was made with a field that it cannot have."""
+    """A struct was created with an invalid value of a field."""
 
 
 class Checked(Struct, frozen=True):
-    """Base of the structs of cards. A subclass with a `__post_init__` of its own calls this one first."""
+    """Base class of the structs of cards. A subclass that overrides `__post_init__` must call this one first."""
 
     def __post_init__(self) -> None:
         """Check every field against its type.
 
         Raises:
-            FieldError: naming the field, its value and what is expected.
+            FieldError: the message has the field, its value and what is expected.
         """
         for name, kind in _fields(type(self)):
             value = getattr(self, name)
@@ -70,16 +70,16 @@ class Licence(Checked, frozen=True, forbid_unknown_fields=True):
 
 
 class Recipe(Checked, frozen=True, forbid_unknown_fields=True):
-    """How an image becomes the graph's input, uint8 [height, width, 3] RGB. `zoo.recipe` says what each word means.
+    """How an image becomes the graph's input, uint8 [height, width, 3] RGB. `zoo.recipe` implements it.
 
     Attributes:
         height, width: of the graph's input, in pixels.
         resize: `crop` scales the short side to `short_side`, then cuts the centre; `letterbox` scales the whole image
-            to fit, centres it and pads with `pad`; `letterbox_top_left` puts it into that corner instead; `stretch`
-            ignores the aspect ratio.
+            to fit, centres it and pads with `pad`; `letterbox_top_left` places it in the top left corner instead;
+            `stretch` ignores the aspect ratio.
         short_side: for `crop`, in pixels.
         interpolation: of the exact (Pillow, antialiased) recipe.
-        pad: RGB of a letterbox's border.
+        pad: RGB colour of a letterbox's border.
     """
 
     height: Side
@@ -98,12 +98,12 @@ class Recipe(Checked, frozen=True, forbid_unknown_fields=True):
 
 
 class Bound(Checked, frozen=True, forbid_unknown_fields=True):
-    """How far a variant of lower precision may be from fp32 before it is refused, over the calibration photos.
+    """The largest allowed difference between a variant of lower precision and fp32, over the calibration photos.
 
     Attributes:
-        agreement: the least share of fp32's sure answers that the variant must give too: the same top-1 class, an
-            object of the same class with an IoU of at least 0.5, or, for masks, the mean IoU with fp32's.
-        shift: the largest median change of a sure answer's score (for masks: of a class's share of the image).
+        agreement: the smallest share of fp32's confident answers that the variant must also give: the same top-1
+            class, or an object of the same class with an IoU of at least 0.5. For masks: the mean IoU with fp32's.
+        shift: the largest median change of a confident answer's score (for masks: of a class's share of the image).
     """
 
     agreement: Share = 0.9
@@ -117,7 +117,7 @@ class TaskOnly(Struct, frozen=True):
 
 
 def is_name(text: str) -> bool:
-    """Whether a model can be called so."""
+    """Return whether a text is a valid name of a model."""
     return _NAME.search(text) is not None
 
 
@@ -126,11 +126,11 @@ def read_checked(path: Path, decode: Callable[[bytes], T], kinds: Iterable[type[
 
     Args:
         path: of a regular file.
-        decode: raises msgspec's errors.
+        decode: may raise msgspec's errors.
         kinds: structs whose fields are suggested for a misspelt one.
 
     Raises:
-        CardError: naming the file and the field at fault.
+        CardError: the message has the file and the invalid field.
     """
     try:
         return decode(read_regular(path))
@@ -138,13 +138,13 @@ def read_checked(path: Path, decode: Callable[[bytes], T], kinds: Iterable[type[
         raise CardError(f"{path} cannot be read: {error.strerror}") from error
     except RecursionError as error:
         raise CardError(f"{path}: it is nested too deeply") from error
-    # A ValidationError is a DecodeError and names the field as `$.path`; a ValueError is of the encoding or a number.
+    # A ValidationError is a DecodeError and has the field as `$.path`; encodings and numbers cause a ValueError.
     except (msgspec.DecodeError, ValueError) as error:
         raise CardError(f"{path}: {error}{_suggestion(str(error), kinds)}") from error
 
 
 def _suggestion(error: str, kinds: Iterable[type[Struct]]) -> str:
-    """Name the field that an unknown one is probably meant to be."""
+    """Return a suggestion for an unknown field, or an empty text."""
     unknown = re.search("unknown field `(.+)`", error)
     known = {field.name for kind in kinds for field in msgspec.structs.fields(kind)}
     near = difflib.get_close_matches(unknown[1], known, 1) if unknown else []

@@ -1,6 +1,6 @@
-"""What there is: model cards, the zoo's and the user's own; sample photos with known content; and datasets.
+"""Finds model cards (the zoo's and the user's), sample photos with known content, and datasets.
 
-The command line lists cards, `export` converts them and checks them on sample photos, tests use all three.
+The command line lists the cards, `export` converts the models and checks them on sample photos; tests use all three.
 """
 
 import difflib
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class DatasetImage(Struct, frozen=True, forbid_unknown_fields=True):
-    """An image inside a dataset: the item-th, from 0, of an IDX file of images."""
+    """An image inside a dataset: that with the index `item`, from 0, of an IDX file."""
 
     dataset: Name
     file: str
@@ -37,9 +37,9 @@ class Sample(Struct, frozen=True, forbid_unknown_fields=True):
     """A photo with known content: its own file, or an image of a dataset.
 
     Attributes:
-        shows: what is to be seen, in a sentence.
+        shows: the content, in a sentence.
         licence: SPDX identifier.
-        credit: who is to be named.
+        credit: the author to be named.
     """
 
     shows: str
@@ -54,7 +54,7 @@ class Sample(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Dataset(Struct, frozen=True, forbid_unknown_fields=True):
-    """Files that models are trained and judged on."""
+    """Files for training and evaluating models."""
 
     title: str
     licence: str
@@ -63,15 +63,15 @@ class Dataset(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def own_folder() -> Path:
-    """The folder of your cards, if there are any: `$ZOOSERVE_CARDS`, or `cards` in the working directory."""
+    """Return the folder of the user's cards: `$ZOOSERVE_CARDS`, or `cards` in the working directory."""
     return Path(os.environ.get("ZOOSERVE_CARDS") or "cards")
 
 
 def paths() -> dict[str, Path]:
-    """Return the file of each model card by its name, sorted: the zoo's and yours. None is read.
+    """Return the paths of all model cards by name, sorted: the zoo's and the user's. No file is read.
 
     Raises:
-        CardError: one of your cards has the name of one of the zoo's.
+        CardError: one of the user's cards has the name of one of the zoo's.
     """
     zoo = {path.stem: path for path in (_FOLDER / "cards").glob("*.toml")}
     own = {path.stem: path for path in own_folder().glob("*.toml")}
@@ -151,7 +151,7 @@ def dataset(name: str, *, progress: bool = True) -> dict[str, Path]:
 
 
 def _cut_out(image: DatasetImage, name: str, progress: bool) -> Path:
-    """Write one image of an IDX file (magic 2051, then count, height and width, big-endian) beside it, as PNG."""
+    """Write one image of an IDX file (magic 2051, then count, height and width, big-endian) as PNG into its folder."""
     path = dataset(image.dataset, progress=progress)[image.file]
     magic, count, height, width = np.fromfile(path, ">u4", 4).tolist()
     if magic != 2051 or not 0 <= image.item < count:
@@ -179,7 +179,7 @@ def _suggestion(name: str, known: tuple[str, ...]) -> str:
 
 
 def fetch_photos(*, progress: bool = True) -> dict[str, Path]:
-    """Fetch all photos: those without known content, and the photographic samples. Return paths by name, sorted.
+    """Fetch all photos, those without known content and the photographic samples. Return their paths by name, sorted.
 
     Raises:
         SourceError: one of them cannot be fetched.

@@ -1,6 +1,6 @@
-"""The command line: finds its commands by entry point, and imports one only when it is called.
+"""The command line `zooserve`: finds its commands by entry points, and imports one only when it is called.
 
-So `zooserve list` and `zooserve --help` never wait for torch, nor do they need it.
+So `zooserve list` and `zooserve --help` neither import nor need torch.
 """
 
 import ast
@@ -34,7 +34,7 @@ class Commands(click.Group):
         if args[0] not in known and not args[0].startswith("-"):
             raise click.NoSuchCommand(args[0], possibilities=known, ctx=ctx)
         name, command, rest = super().resolve_command(ctx, args)
-        checks_settings = ("service.", "evaluation.")  # commands of these warn of every misspelt setting themselves
+        checks_settings = ("service.", "evaluation.")  # their commands warn about misspelt settings themselves
         if name in known and not _entry_points()[name].module.startswith(checks_settings):
             for variable in misspelt_of_store(os.environ):
                 click.echo(f"Warning: {variable}", err=True)
@@ -50,9 +50,9 @@ class Commands(click.Group):
         except ZooError as error:
             raise click.ClickException(shown(error, LINE)) from error
         except ModuleNotFoundError as error:
-            if (said := missing(error)) is None:
+            if (advice := missing(error)) is None:
                 raise
-            raise click.ClickException(said) from error
+            raise click.ClickException(advice) from error
         except BrokenPipeError:
             raise  # the reader closed the pipe; click handles it
         except OSError as error:

@@ -1,4 +1,4 @@
-"""`zooserve show` and `verify`: all that is known about a model, and whether what was exported is intact."""
+"""`zooserve show` prints all that is known about a model; `verify` checks that exported models are intact."""
 
 from pathlib import Path
 

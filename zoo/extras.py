@@ -1,4 +1,4 @@
-"""What to install where a library is missing: the exact command, for every message that says so."""
+"""The commands that install missing libraries, for error messages."""
 
 import importlib.util
 import shlex
@@ -15,17 +15,17 @@ _EXTRAS = (
 )
 _NOTES = {
     "cpu": ", or [gpu] for an NVIDIA GPU",
-    "libreyolo": ", then pip install --no-deps 'libreyolo>=1.6'",  # which would bring an OpenCV of its own
+    "libreyolo": ", then pip install --no-deps 'libreyolo>=1.6'",  # its dependencies include another OpenCV
 }
 
 
 def extra_of(module: str) -> str | None:
-    """Return the extra that brings `module` (`torch`, `tflite.Model`), or None where no extra does."""
+    """Return the extra that installs `module` (`torch`, `tflite.Model`), or None if no extra does."""
     return _EXTRAS.get(module.partition(".")[0])
 
 
 def install(extra: str) -> str:
-    """The command that installs an extra of zooserve: of these sources, where it runs from a checkout of them."""
+    """Return the command that installs an extra of zooserve; in a checkout, from its sources."""
     root = Path(__file__).parent.parent
     if not (root / "pyproject.toml").is_file():
         return f"pip install {shlex.quote(f'zooserve[{extra}]')}{_NOTES.get(extra, '')}"
@@ -34,24 +34,24 @@ def install(extra: str) -> str:
 
 
 def missing(error: ModuleNotFoundError) -> str | None:
-    """What to say where a module could not be imported; None where no extra brings it, which is a bug."""
+    """Return the message for a module that is not installed; None if no extra installs it, which is a bug."""
     extra = extra_of(error.name or "")
     return extra and f"this needs {error.name}, which is not installed: {install(extra)}"
 
 
 def installed(module: str) -> bool:
-    """Whether a module is installed; it is not imported."""
+    """Return whether a module is installed, without importing it."""
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # nor is its package
+    except ModuleNotFoundError:  # its package is not installed
         return False
 
 
 def require(*modules: str) -> None:
-    """Check that modules are installed, without importing them: before long work that needs them at its end.
+    """Check that modules are installed, without importing them. Called before long work that will need them.
 
     Raises:
-        MissingError: one is not, with the command that installs it.
+        MissingError: one is not installed.
     """
     for module in modules:
         if not installed(module):

@@ -1,4 +1,4 @@
-"""Reading what others wrote: only regular files are opened, never more than is allowed is read, and names are escaped.
+"""Reading of untrusted files: only regular files are opened, their size is limited, and their names are escaped.
 
 A pipe, a socket or a device in a folder of models would block a reader, and a file may have any size.
 """
@@ -11,14 +11,14 @@ from io import BufferedReader
 from pathlib import Path
 
 LARGEST_CARD = 4_000_000
-"""Bytes of a card, a label file or an answer that is kept; the largest of the zoo has 60,000."""
+"""The largest size in bytes of a card, a label file or a cached answer; the largest of the zoo has 60,000."""
 LINE = 4000
-"""Characters of a message that are shown; a name has fewer."""
+"""The most characters of a message that are shown."""
 _NAME_LENGTH = 200
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a regular file for reading; a link to one counts as one.
+    """Open a regular file for reading, or a link to one.
 
     Raises:
         OSError: it cannot be opened, or is a pipe, a socket, a device or a folder.
@@ -26,7 +26,7 @@ def open_regular(path: Path) -> BufferedReader:
     _refuse_other_kinds(path, path.stat().st_mode)  # opening a device may already do something
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
     try:
-        _refuse_other_kinds(path, os.fstat(descriptor).st_mode)  # it may be another one by now
+        _refuse_other_kinds(path, os.fstat(descriptor).st_mode)  # it may have been replaced since
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -37,7 +37,7 @@ def read_regular(path: Path, most: int = LARGEST_CARD) -> bytes:
     """Read a regular file of at most `most` bytes.
 
     Raises:
-        OSError: as `open_regular`, or the file is larger; `strerror` says so.
+        OSError: as `open_regular`, or the file is larger.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -48,9 +48,9 @@ def read_regular(path: Path, most: int = LARGEST_CARD) -> bytes:
 
 
 def shown(text: object, most: int = _NAME_LENGTH) -> str:
-    r"""Return a name, or a message that holds one, as it may be logged or printed: one line, no control characters.
+    r"""Escape a name, or a message that contains one, for the log or a terminal: one line, no control characters.
 
-    What cannot be printed becomes an escape such as `\n` or `\x1b`. Of a longer text the beginning is returned.
+    What cannot be printed becomes an escape such as `\n` or `\x1b`. A text of more than `most` characters is cut.
     """
     line = "".join(
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
@@ -70,7 +70,7 @@ def sha256_of(path: Path) -> str:
     """Return the sha256 of a regular file's bytes, as 64 hexadecimal digits.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
+        OSError: it cannot be read, or is not a regular file.
     """
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

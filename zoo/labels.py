@@ -15,12 +15,12 @@ def read_labels(name: str) -> tuple[str, ...]:
     """Return the class names of a label file, in the order of their ids.
 
     Args:
-        name: `imagenet1k`, `coco80`, `voc21`, `digits` or `salient`, or the path of your file: `.txt` with a
-            name per line, in UTF-8 or in UTF-16 with its mark; or `.json`, a list of names, which may be empty or have
-            line breaks. In `voc21` and `salient`, id 0 is the background.
+        name: `imagenet1k`, `coco80`, `voc21`, `digits` or `salient`, or the path of your file: `.txt` with one
+            name per line, in UTF-8 or in UTF-16 with a byte order mark; or `.json`, a list of names, which may be empty
+            or have line breaks. In `voc21` and `salient`, id 0 is the background.
 
     Raises:
-        CardError: there is no such file, it is not in UTF-8, a line of it is empty, or it is no list of names.
+        CardError: the file does not exist, is not in UTF-8, has an empty line, or is not a list of names.
     """
     own = name.endswith((".txt", ".json"))
     path = Path(name) if own else _FOLDER / f"{name}.txt"
@@ -35,7 +35,7 @@ def read_labels(name: str) -> tuple[str, ...]:
             return msgspec.json.decode(text, type=tuple[str, ...])
         except msgspec.MsgspecError as error:
             raise CardError(f"{path}: expected a list of class names, in the order of their ids: {error}") from error
-    # Only line breaks part names: `splitlines` would also part them at U+2028 and the like.
+    # `splitlines` would also split names at U+2028 and similar characters.
     labels = tuple(text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")) if text else ()
     for line, label in enumerate(labels, start=1):
         if not label.strip():
@@ -46,7 +46,7 @@ def read_labels(name: str) -> tuple[str, ...]:
 
 
 def _text(path: Path) -> str:
-    """Read a file as UTF-8, or as what its mark says: some editors begin a file with one."""
+    """Read a file as UTF-8, or as UTF-16 if it begins with that byte order mark."""
     try:
         data = read_regular(path)
     except OSError as error:

@@ -1,9 +1,10 @@
-"""Libraries that know models by name (torchvision, timm, ...), so that no model of theirs needs a card.
+"""Libraries that know models by name (torchvision, timm, ...). Their models need no card.
 
 Each is an entry point of the group `zooserve.cards`: a module with `names() -> list[str]` and `card_for(name: str) ->
-ModelCard | None`; where a card needs the network, also `describe(name: str) -> Description | None`, which does not.
-Such modules import their library, which takes seconds and may not be installed, so they are loaded when a name is asked
-for; what `zooserve list` says of them is read without. `zoo.commands` and `export.command` call.
+ModelCard | None`. If `card_for` needs the network, the module also has `describe(name: str) -> Description | None`,
+which does not. These modules import their library, which takes seconds and may not be installed. So they are imported
+only when a name is looked up; `zooserve list` reads their docstrings without importing them. `zoo.commands` and
+`export.command` call this.
 """
 
 import ast
@@ -25,7 +26,7 @@ _GROUP = "zooserve.cards"
 
 
 class Cards(Protocol):
-    """The module of a library."""
+    """The interface of a library's module."""
 
     def names(self) -> list[str]: ...
     def card_for(self, name: str) -> ModelCard | None: ...
@@ -33,11 +34,11 @@ class Cards(Protocol):
 
 @dataclass(frozen=True)
 class Description:
-    """What is known of a model before the network is asked for the rest of its card.
+    """What is known of a model without the network.
 
     Attributes:
         sources: addresses of its files.
-        size: of its files in bytes, where it is known.
+        size: of its files in bytes, if known.
     """
 
     task: str
@@ -49,7 +50,7 @@ class Description:
 
 
 def described(card: AnyCard) -> Description:
-    """Return what a card says."""
+    """Return the description of a model that has a card."""
     sizes = [source.size for source in card.sources.values()]
     return Description(
         card.task,
@@ -62,10 +63,10 @@ def described(card: AnyCard) -> Description:
 
 
 def describe(module: Cards, name: str) -> Description | None:
-    """Describe a model of a library, without the network where the library can; None where it has no `name`.
+    """Describe a model of a library, without the network if the library can; None if it has no such model.
 
     Raises:
-        ZooError: the library knows it, but it cannot be served; or the network was needed, and there is none.
+        ZooError: the library has the model, but it cannot be served; or the network is needed and not available.
     """
     if offline := getattr(module, "describe", None):
         return cast(Description | None, offline(name))
@@ -75,12 +76,12 @@ def describe(module: Cards, name: str) -> Description | None:
 
 @dataclass(frozen=True)
 class Library:
-    """A library, as much as is known without importing it.
+    """A library, described without importing it.
 
     Attributes:
         summary: the first sentence of its module's docstring.
-        extra: of zooserve, which brings the library.
-        missing: the modules that it imports and that are not installed.
+        extra: of zooserve, which installs the library.
+        missing: those of its imported packages that are not installed.
     """
 
     name: str
@@ -90,10 +91,10 @@ class Library:
     entry: EntryPoint
 
     def load(self) -> Cards:
-        """Import it.
+        """Import the library's module.
 
         Raises:
-            ZooError: it is not installed, or not in a version that fits.
+            ZooError: the library is not installed, or not in a suitable version.
         """
         if self.missing:
             raise ZooError(f"{self.name} needs {', '.join(self.missing)}, not installed: {install(self.extra)}")
@@ -104,7 +105,7 @@ class Library:
 
 
 def libraries() -> tuple[Library, ...]:
-    """Return all libraries in the order in which they are asked for a name: first those that `export` brings."""
+    """Return all libraries in the order in which they are searched for a name: first those that `export` installs."""
     found = [_library(entry) for entry in entry_points(group=_GROUP)]
     return tuple(sorted(found, key=lambda library: (library.extra != "export", library.name)))
 
@@ -122,12 +123,12 @@ def library(name: str) -> Library:
 
 
 def find_card(name: str) -> AnyCard:
-    """Return the card called `name`, the card in the file `name` (`.toml`), or the one that a library writes for it.
+    """Return the card called `name`, the card in the file `name` (`.toml`), or the one that a library makes for it.
 
     Raises:
-        UnknownModelError: none of them; the message names close ones.
+        UnknownModelError: there is none; the message has similar names.
         CardError: the card is not valid.
-        ExportError: a library knows it, but it cannot be served, with the reason.
+        ExportError: a library has the model, but it cannot be served, with the reason.
     """
     if name.endswith(".toml"):
         return read_model_card(Path(name))
@@ -170,7 +171,7 @@ def _library(entry: EntryPoint) -> Library:
 
 
 def _imported(tree: ast.Module) -> list[str]:
-    """Return the top-level packages that a module imports, wherever in it."""
+    """Return the top-level packages that a module imports, also inside functions."""
     names = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

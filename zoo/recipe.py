@@ -1,6 +1,6 @@
-"""What a card's recipe means, exactly: Pillow's antialiased resampling, as the checkpoints were evaluated.
+"""The exact implementation of a card's recipe: Pillow's antialiased resampling, as the checkpoints were evaluated.
 
-`export` measures parity and golden answers with it, `service` falls back to it in exact mode and is tested against it.
+`export` computes parity and golden answers with it. `service` uses it in exact mode, and its tests compare with it.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ _LARGEST = 1 << 22  # pixels of a scaled image that is resampled whole before it
 
 
 class Placement(NamedTuple):
-    """Where an image lies in the graph's input.
+    """The position and scale of an image in the graph's input.
 
     A point (x, y) of the image is at (x * scale_x + offset_x, y * scale_y + offset_y) of the input, in pixels, with
     pixel centres at half-integers. `width` and `height` are the image's own.
@@ -31,7 +31,7 @@ class Placement(NamedTuple):
 
 
 def placement(recipe: Recipe, width: int, height: int) -> Placement:
-    """Say where an image of `width` x `height` pixels lies in the input of `recipe`.
+    """Return the placement of an image of `width` x `height` pixels in the input of `recipe`.
 
     `crop` follows torchvision's `Resize(short_side)` and `CenterCrop`, `letterbox` centres the scaled image, and
     `letterbox_top_left` pads at the right and at the bottom only.
@@ -47,7 +47,7 @@ def placement(recipe: Recipe, width: int, height: int) -> Placement:
 
 
 def scaled_size(recipe: Recipe, width: int, height: int) -> tuple[int, int]:
-    """Width and height, in pixels, that the whole image is resampled to before it is cut or padded."""
+    """Return width and height, in pixels, to which the whole image is resampled before it is cropped or padded."""
     if recipe.resize == "stretch":
         return recipe.width, recipe.height
     if recipe.short_side is not None:
@@ -59,15 +59,15 @@ def scaled_size(recipe: Recipe, width: int, height: int) -> tuple[int, int]:
 
 
 def apply_exact(recipe: Recipe, image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Turn an image (mode RGB) into the graph's input, uint8 [height, width, 3]."""
+    """Convert an image (mode RGB) to the graph's input, uint8 [height, width, 3]."""
     where = placement(recipe, *image.size)
     left, top = int(where.offset_x), int(where.offset_y)
     new_width, new_height = scaled_size(recipe, *image.size)
     resampling = _RESAMPLING[recipe.interpolation]
     if recipe.resize == "crop" and new_width * new_height > _LARGEST:
-        # A 1 x 4000 image would become 256 x 1024000: only the part that is kept is resampled. `box` is that part in
-        # source coordinates. The filter is the same, but Pillow may order its two passes otherwise, which moves a few
-        # pixels by up to 2 grey levels; hence not for every image.
+        # A 1 x 4000 image would become 256 x 1024000, so only the part that is kept is resampled. `box` is that part in
+        # source coordinates. The filter is the same, but Pillow may swap its two passes, which changes a few pixels by
+        # up to 2 grey levels; so this is not done for other images.
         box = (
             max(0.0, -left / where.scale_x),
             max(0.0, -top / where.scale_y),

@@ -1,6 +1,6 @@
-"""The card that `export` writes beside `model.onnx`: `card.json`.
+"""The card that `export` writes next to `model.onnx`: `card.json`.
 
-It holds everything that `service` needs to serve the graph correctly and to prove that it does.
+It has everything that `service` needs to serve the graph and to test its answers.
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ FileName = Annotated[str, Meta(pattern=r"^(?!\.)[^/\\\x00-\x1f\x7f]{1,200}$(?!\n
 
 
 class Output(Checked, frozen=True, forbid_unknown_fields=True):
-    """One output of a graph for images. `shape` gives None for the batch dimension, which comes first."""
+    """One output of a graph for images. The first dimension of `shape` is the batch, which is None."""
 
     name: str
     dtype: Literal["float32", "uint8", "int32"]
@@ -38,7 +38,7 @@ class Output(Checked, frozen=True, forbid_unknown_fields=True):
 
 
 class Tensor(Checked, frozen=True, forbid_unknown_fields=True):
-    """An input or output of any graph. `shape` gives None for the batch, which comes first, and for what is free."""
+    """An input or output of any graph. In `shape`, the batch, which is first, and all free dimensions are None."""
 
     name: str
     dtype: DType
@@ -46,7 +46,7 @@ class Tensor(Checked, frozen=True, forbid_unknown_fields=True):
 
 
 class Prediction(Checked, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One golden prediction. `box` is xyxy in pixels of the photo; `area` is a share of the photo."""
+    """One golden prediction: `box` is (left, top, right, bottom) in pixels of the photo, `area` its share, 0 to 1."""
 
     class_id: int
     label: str
@@ -56,11 +56,11 @@ class Prediction(Checked, frozen=True, forbid_unknown_fields=True, omit_defaults
 
 
 class Golden(Checked, frozen=True, forbid_unknown_fields=True):
-    """What the reference (the network before conversion) answered on a photo in the folder's `golden/`.
+    """The answer of the reference (the network before conversion) to a photo in the folder's `golden/`.
 
     classify: the top 5. detect: the boxes with a score of at least 0.5 after class-wise NMS at IoU 0.45.
-    segment: one entry per class that covers at least 1 % of the photo, background left out; of instances, as detect,
-    with the area of each object's mask.
+    segment: one entry per class that covers at least 1 % of the photo, except the background; for instances as for
+    detect, with the area of each object's mask.
     """
 
     photo: FileName
@@ -69,12 +69,12 @@ class Golden(Checked, frozen=True, forbid_unknown_fields=True):
 
 
 class GoldenTensors(Checked, frozen=True, forbid_unknown_fields=True):
-    """What the graph answered where it was published: NumPy's `.npz` in `golden/`, `in/<name>` and `out/<name>`.
+    """The graph's answers when it was exported: NumPy's `.npz` in `golden/` with `in/<name>` and `out/<name>`.
 
-    Every array has the same number of rows, each of them answered alone.
+    Every array has the same number of rows, each computed alone.
 
     Attributes:
-        sample: whether the inputs were given by the graph's owner; else they are noise.
+        sample: whether the inputs are samples from the graph's owner; else they are noise.
     """
 
     file: FileName
@@ -83,11 +83,11 @@ class GoldenTensors(Checked, frozen=True, forbid_unknown_fields=True):
 
 
 class Parity(Checked, frozen=True, forbid_unknown_fields=True):
-    """How far ONNX Runtime's outputs were from the reference's on real photos, or on the golden tensors.
+    """The differences between ONNX Runtime's outputs and the reference's, on real photos or on the golden tensors.
 
     Attributes:
-        tolerance: by output; folders that were exported before have one number for all.
-        max_difference: by output; `logits` are those behind `probabilities`.
+        tolerance: by output; older exports have one number for all.
+        max_difference: by output; `logits` are those from which `probabilities` are computed.
     """
 
     reference: str
@@ -97,11 +97,11 @@ class Parity(Checked, frozen=True, forbid_unknown_fields=True):
 
 
 class Provenance(Checked, frozen=True, forbid_unknown_fields=True):
-    """Where a served graph came from: each source's address and hash, and the versions that converted it.
+    """The origin of a served graph: each source's address and hash, and the versions of the converting libraries.
 
     Attributes:
-        made_from: the sha256 by which `export` knows that neither the model card nor the code that converts has changed
-            since. The libraries are compared by `exported_with`.
+        made_from: a sha256 of the model card and the converting code, by which `export` sees whether they have changed.
+            The libraries are compared by `exported_with`.
     """
 
     sources: dict[str, str]
@@ -112,11 +112,11 @@ class Provenance(Checked, frozen=True, forbid_unknown_fields=True):
 
 
 class Agreement(Checked, frozen=True, forbid_unknown_fields=True):
-    """What a variant of lower precision was found to keep of its fp32 model's answers; `Bound` defines the terms.
+    """The measured agreement of a variant of lower precision with its fp32 model; `Bound` defines the terms.
 
     Attributes:
-        base: name of the fp32 model, whose folder it was made from.
-        photos: on how many photos the two were compared; none of them calibrated the variant.
+        base: name of the fp32 model from which it was made.
+        photos: number of photos on which the two were compared; none of them was used for calibration.
     """
 
     base: Name
@@ -127,7 +127,7 @@ class Agreement(Checked, frozen=True, forbid_unknown_fields=True):
 
 
 class Served(Checked, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What every `card.json` says: a served model's folder explains itself.
+    """The fields of all `card.json` files.
 
     Attributes:
         sha256, size: of `model.onnx`; size in bytes.
@@ -157,7 +157,7 @@ class ServedCard(Served, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     Attributes:
         labels: class names by class id. For semantic segmentation, id 0 is the background.
-        nms: for boxes, whether class-wise non-maximum suppression over the candidates is still owed.
+        nms: for boxes, whether class-wise non-maximum suppression must still be applied to the outputs.
         agreement: of a variant of lower precision with its fp32 model.
     """
 
@@ -171,17 +171,17 @@ class ServedCard(Served, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        """The graph's one input: images after the recipe, RGB."""
+        """The graph's only input: images after the recipe, uint8 [N, height, width, 3] RGB."""
         return (Tensor("images", "uint8", (None, self.recipe.height, self.recipe.width, 3)),)
 
     @property
     def files(self) -> dict[str, Sha256]:
-        """The files beside card.json, with their sha256."""
+        """The sha256 of each file of the folder except card.json."""
         return {"model.onnx": self.sha256} | {f"golden/{golden.photo}": golden.sha256 for golden in self.golden}
 
 
 class ServedTensors(Served, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The `card.json` of a graph that takes and answers tensors; each has the batch as its first dimension."""
+    """The `card.json` of a graph with tensors as inputs and outputs. Their first dimension is the batch."""
 
     task: Literal["tensors"]
     inputs: tuple[Tensor, ...]
@@ -190,7 +190,7 @@ class ServedTensors(Served, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     @property
     def files(self) -> dict[str, Sha256]:
-        """The files beside card.json, with their sha256."""
+        """The sha256 of each file of the folder except card.json."""
         return {"model.onnx": self.sha256, f"golden/{self.golden.file}": self.golden.sha256}
 
 
@@ -224,5 +224,5 @@ def read_served_card(path: Path) -> AnyServed:
 
 
 def write_served_card(card: AnyServed, path: Path) -> None:
-    """Write a `card.json`, indented for people."""
+    """Write a `card.json`, indented."""
     path.write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")

@@ -1,7 +1,6 @@
-"""The folders that `export` publishes and `service` serves: `models/<name>/<version>/`.
+"""The store: the folders that `export` writes and `service` serves, `models/<name>/<version>/`.
 
-A folder holds `model.onnx`, `card.json` and the golden photos, or tensors, in `golden/`.
-It appears whole or not at all.
+A folder has `model.onnx`, `card.json` and the golden photos, or tensors, in `golden/`. It is published atomically.
 """
 
 import os
@@ -24,15 +23,15 @@ from zoo.verification import Contents, check_folder, files_of, is_of_system, rea
 
 __all__ = ["Contents", "Entry", "Look", "Stamps", "Store", "entries_or_say", "read_folder", "verify_folder"]
 _VERSION = re.compile("[0-9]{1,9}")
-_MOST_LINES = 20  # about what is skipped
-_MOST_NAMES = 3  # of ignored files, in a line
+_MOST_LINES = 20  # printed lines about skipped folders
+_MOST_NAMES = 3  # names of ignored files in a line
 
 
 Stamps = tuple[tuple[str, int, int, int], ...]
-"""Of all files of a folder: path, size, and the times of the last change of its bytes and of anything about it.
+"""For each file of a folder: path, size, and the times (ns) of the last change of its content and of its inode.
 
-The first of the two can be set, so that a copy may seem old; the second cannot. Inodes are new at every look in some
-mounted stores.
+A copy may keep the original's content time, but not its inode time. Inode numbers are not compared, because they change
+at every access in some mounted stores.
 """
 
 
@@ -41,9 +40,9 @@ class Entry:
     """One folder of the store.
 
     Attributes:
-        card: None where card.json cannot be read; `problem` then says why.
-        missing: what of it is not there yet; empty where it is whole. Hashes are not looked at.
-        stamps: of its files, when it was looked at.
+        card: None if card.json cannot be read; `problem` then has the reason.
+        missing: which of its files are missing; empty if it is complete. Hashes are not checked.
+        stamps: of its files, at the time of the scan.
     """
 
     name: str
@@ -56,12 +55,12 @@ class Entry:
 
 
 class Look(NamedTuple):
-    """What a store holds.
+    """The result of a scan of the store.
 
     Attributes:
-        entries: its folders by name and then version.
-        skipped: why others are not among them, a line for each.
-        ignored: the files of operating systems in them, a line for each folder.
+        entries: its folders, sorted by name and then version.
+        skipped: a line for each other folder, with the reason why it is not an entry.
+        ignored: a line for each folder with files of operating systems.
     """
 
     entries: list[Entry]
@@ -70,18 +69,18 @@ class Look(NamedTuple):
 
 
 class Store:
-    """All folders under `root`: `$ZOOSERVE_MODELS`, or `models` in the working directory, unless given."""
+    """All folders under `root`, by default `$ZOOSERVE_MODELS`, or `models` in the working directory."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or Path(os.environ.get("ZOOSERVE_MODELS") or "models")
-        self._cards: dict[Path, tuple[Stamps, AnyServed | str]] = {}  # cards that were read, or what is wrong with them
+        self._cards: dict[Path, tuple[Stamps, AnyServed | str]] = {}  # cards that were read, or their errors
 
     def entries(self) -> list[Entry]:
-        """Return every folder, sorted by name and then version. Hashes are not checked: that is `verify`."""
+        """Return every folder, sorted by name and then version. Hashes are not checked; see `verify`."""
         return self.look().entries
 
     def look(self) -> Look:
-        """Return every folder that may be a model's, and why others are not. What cannot be read hides no other."""
+        """Return every folder that may be a model's, and why others are not. Unreadable folders are skipped."""
         entries: list[Entry] = []
         skipped: list[str] = []
         ignored: list[str] = []
@@ -91,7 +90,7 @@ class Store:
                 continue
             for folder in _folders(model, skipped):
                 if not _VERSION.fullmatch(folder.name):
-                    if not folder.name.startswith("."):  # those are what `publish` prepares
+                    if not folder.name.startswith("."):  # a folder that `publish` is writing
                         skipped.append(f"{shown(folder)} is skipped: the name of a version is a number")
                 elif (entry := self._entry(folder, skipped, ignored)) is not None:
                     entries.append(entry)
@@ -136,18 +135,21 @@ class Store:
         return versions[-1]
 
     def path(self, name: str, version: str) -> Path:
-        """Return where a model's folder is, or would be."""
+        """Return the path of a model's folder, which need not exist."""
         return self.root / name / version
 
     def publish(self, card: AnyServed, files: Mapping[str, Path | bytes]) -> Path:
-        """Write a model's folder; it becomes visible in one step, after every hash in the card was found true.
+        """Write a model's folder. It becomes visible in one step, after all hashes in the card were checked.
 
-        An older folder of the same version is replaced. A publish that is killed leaves the old folder or the new one;
-        only between the two renames is there neither, and the next publish of the model puts the old one back first.
+        An older folder of the same version is replaced by two renames. If the process is killed, the old or the new
+        folder remains. If it is killed between the renames, the next call for the model restores the old one.
 
         Args:
-            card: becomes card.json.
-            files: `model.onnx` and what else the card names, such as `golden/<photo>`: a file to copy, or its bytes.
+            card: the content of card.json.
+            files: `model.onnx` and all others that the card names, such as `golden/<photo>`: a file to copy, or bytes.
+
+        Returns:
+            The path of the folder.
 
         Raises:
             StoreError: the files are not those that the card names.
@@ -178,13 +180,13 @@ class Store:
         """Recompute every hash of a model's folder, and return its card.
 
         Raises:
-            StoreError: naming each file that is missing, changed or not of the folder.
+            StoreError: the message has each file that is missing, changed or not named in the card.
         """
         return verify_folder(self.path(name, version))
 
 
 def entries_or_say(store: Store) -> list[Entry]:
-    """Return the folders of a store for a command, which says on standard error what is skipped."""
+    """Return the folders of a store for a command, and print on standard error which ones are skipped."""
     entries, skipped, ignored = store.look()
     skipped = [*skipped, *ignored]
     for line in skipped[:_MOST_LINES]:
@@ -195,7 +197,7 @@ def entries_or_say(store: Store) -> list[Entry]:
 
 
 def _folders(folder: Path, skipped: list[str]) -> list[Path]:
-    """List the folders in a folder, and the links to some."""
+    """List the folders in a folder, and the links to folders."""
     found = []
     try:
         paths = sorted(folder.iterdir())
@@ -207,7 +209,7 @@ def _folders(folder: Path, skipped: list[str]) -> list[Path]:
         try:
             if stat.S_ISDIR(path.stat().st_mode):
                 found.append(path)
-        except OSError as error:  # a link to nothing, or in a circle
+        except OSError as error:  # a broken or circular link
             skipped.append(f"{shown(path)} is skipped: {error.strerror}")
     return found
 
@@ -215,9 +217,9 @@ def _folders(folder: Path, skipped: list[str]) -> list[Path]:
 def _stamp(folder: Path, path: Path) -> tuple[str, int, int, int]:
     try:
         found = path.stat()
-    except OSError:  # a link to nothing, or gone meanwhile
+    except OSError:  # a broken link, or the file was just removed
         return path.relative_to(folder).as_posix(), -1, 0, 0
-    size = found.st_size if stat.S_ISREG(found.st_mode) else LARGEST_GRAPH  # a pipe has none, and is not to grow
+    size = found.st_size if stat.S_ISREG(found.st_mode) else LARGEST_GRAPH  # a pipe has no size; do not wait for it
     return path.relative_to(folder).as_posix(), size, found.st_mtime_ns, found.st_ctime_ns
 
 
@@ -229,7 +231,7 @@ def _read_card(folder: Path) -> AnyServed | str:
 
 
 def _missing(card: AnyServed, stamps: Stamps) -> str:
-    """Say what is not there yet of what a card names. Whoever copies a folder makes a file before filling it."""
+    """Return which of a card's files are missing or incomplete, as in an unfinished copy; empty: none."""
     sizes = {path: size for path, size, *_ in stamps}
     lacking = [f"{name} is missing" for name in sorted(card.files) if sizes.get(name, -1) < 0]
     if not lacking and sizes["model.onnx"] < card.size:
@@ -238,7 +240,7 @@ def _missing(card: AnyServed, stamps: Stamps) -> str:
 
 
 def _sweep(folder: Path) -> None:
-    """Clean up after a publish that was killed; the caller holds the lock."""
+    """Clean up after calls of `publish` that were killed. The caller has the lock."""
     for old in folder.glob(".*.old"):
         target = old.with_name(old.name[1:].removesuffix(".old"))
         if target.exists():
@@ -258,7 +260,7 @@ def _write(path: Path, content: Path | bytes) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Force a file, or the entries of a folder, to the disk."""
+    """Flush a file, or the entries of a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,6 @@
-"""Environment variables of this project: which are read, which Kubernetes sets by itself, and which are misspelt.
+"""Environment variables of this project: the known ones, those that Kubernetes sets itself, and misspelt ones.
 
-`service.settings` adds its settings to them; `zoo.cli` warns about names that `zoo` and `export` might have read.
+`service.settings` adds the server's settings. `zoo.cli` warns about misspelt names of the variables of `zoo`.
 """
 
 import difflib
@@ -10,29 +10,30 @@ from typing import NamedTuple
 
 PREFIX = "ZOOSERVE_"
 OF_STORE = ("CACHE", "CARDS", "MODELS")
-"""What `zoo` reads: the folders of downloads, of cards and of models."""
+"""The variables of `zoo`: the folders of downloads, of cards and of models."""
 OF_CLIENTS = ("ADMIN_KEY", "API_KEY", "KEY", "URL")
-"""What those who ask a server read; `KEY` stands in the requests that the page copies."""
-_INTERNAL = ("COMPARE_SANDBOX", "COUNTS", "HOST", "SHARED", "SUPERVISOR")  # between the processes of one server
+"""The variables of clients; `KEY` is in the example requests that the page `/ui` copies."""
+_INTERNAL = ("COMPARE_SANDBOX", "COUNTS", "HOST", "SHARED", "SUPERVISOR")  # set by a server for its processes
 _WITHOUT_PREFIX = ("PORT",)  # read by `zooserve serve`; HOST too, but _INTERNAL has ZOOSERVE_HOST
-# What Kubernetes and Docker set for a Service called `zooserve-grpc`: ZOOSERVE_GRPC_PORT=tcp://10.0.0.1:8001, and
-# ZOOSERVE_GRPC_SERVICE_HOST, ZOOSERVE_GRPC_SERVICE_PORT_HTTP, ZOOSERVE_GRPC_PORT_8001_TCP_ADDR and their like.
+# For a Service called `zooserve-grpc`, Kubernetes and Docker set ZOOSERVE_GRPC_PORT=tcp://10.0.0.1:8001,
+# ZOOSERVE_GRPC_SERVICE_HOST, ZOOSERVE_GRPC_SERVICE_PORT_HTTP, ZOOSERVE_GRPC_PORT_8001_TCP_ADDR and similar ones.
 _LINK = re.compile(r"(tcp|udp|sctp)://\S+:\d+")
 _LINK_NAME = re.compile(
     r"ZOOSERVE_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)"
 )
 _PROTECTS = re.compile("KEY|TOKEN|AUTH|TLS|SSL|CERT|SECRET|PASSW")
-_NEAR = 0.6  # of the names without their prefix
-_NEARER = 0.75  # the same, where other names may be settings of the server
-_NEAR_PREFIX = 0.9  # of whole names, where the prefix itself is misspelt
+# The smallest similarities (`difflib`) for which a name counts as misspelt.
+_NEAR = 0.6  # of names without their prefix
+_NEARER = 0.75  # the same, if other names may be settings of the server
+_NEAR_PREFIX = 0.9  # of whole names, if the prefix itself is misspelt
 
 
 class Unknown(NamedTuple):
-    """A variable that nothing reads.
+    """A variable that is not known.
 
     Attributes:
         near: the variable that may have been meant, or "".
-        protects: whether what was meant seems to protect a server: a key, or TLS.
+        protects: whether the name or `near` is about protection: a key, or TLS.
     """
 
     name: str
@@ -45,18 +46,18 @@ class Unknown(NamedTuple):
 
 
 def is_service_link(name: str, value: str) -> bool:
-    """Whether a variable is not the user's: Kubernetes sets it in every container, for a Service of this name."""
+    """Return whether Kubernetes set a variable, for a Service of this name, and not the user."""
     if name == "PORT" or (name.startswith(PREFIX) and name.endswith("_PORT")):
         return bool(_LINK.fullmatch(value.strip()) or _LINK_NAME.fullmatch(name))
     return bool(_LINK_NAME.fullmatch(name))
 
 
 def unknown(environment: Mapping[str, str], settings: Iterable[str]) -> list[Unknown]:
-    """List the variables that look like this project's and that nothing reads; service links are left out.
+    """List the variables that look like this project's and are not known. Those set by Kubernetes are ignored.
 
     Args:
         environment: all variables, with their values; empty ones count as not set.
-        settings: names that are read, in addition to those of this module; without the prefix.
+        settings: further known names, without the prefix.
     """
     meant = sorted({*settings, *OF_STORE})
     known = {PREFIX + name for name in (*meant, *OF_CLIENTS, *_INTERNAL)}
@@ -73,7 +74,7 @@ def unknown(environment: Mapping[str, str], settings: Iterable[str]) -> list[Unk
 
 
 def misspelt_of_store(environment: Mapping[str, str]) -> list[Unknown]:
-    """List the variables that are nearly one of `OF_STORE`, for commands that do not know the server's settings."""
+    """List misspelt variables of `OF_STORE`, for commands that do not know the server's settings."""
     known = {PREFIX + name for name in OF_STORE}
     found = []
     for name, value in sorted(environment.items()):
@@ -87,7 +88,7 @@ def misspelt_of_store(environment: Mapping[str, str]) -> list[Unknown]:
 
 
 def _nearest(name: str, meant: Sequence[str], cutoff: float) -> str:
-    """Return the variable that a name without its prefix stands for, or ""; MODELS_DIR and KEYS stand for one, too."""
+    """Return the variable that a name without prefix probably means, or ""; MODELS_DIR and KEYS mean one, too."""
     if name in _WITHOUT_PREFIX:
         return name
     close = [one for one in meant if one.startswith(name) or name.startswith(f"{one}_") or one.endswith(f"_{name}")]
@@ -96,7 +97,7 @@ def _nearest(name: str, meant: Sequence[str], cutoff: float) -> str:
 
 
 def _with_prefix_misspelt(name: str, meant: Sequence[str]) -> str:
-    """Return the variable that ZOOSERV_API_KEYS, zooserve_api_keys or zooserve.api-keys stands for, or ""."""
+    """Return the variable that ZOOSERV_API_KEYS, zooserve_api_keys or zooserve.api-keys probably means, or ""."""
     plain = re.sub("[^A-Z0-9]", "_", name.upper())
     if not plain.startswith("ZO"):
         return ""

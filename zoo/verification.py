@@ -1,6 +1,6 @@
-"""A model's folder against its card: every hash and size, and nothing that the card does not name.
+"""Compares a model's folder with its card: hashes, sizes, and that there are no other files.
 
-`zoo.store` checks what it publishes with it, `zooserve verify` what is published, and the service what it serves.
+`zoo.store` calls it before it publishes a folder, the service before it serves one, and `zooserve verify`.
 """
 
 import hashlib
@@ -18,15 +18,15 @@ from zoo.served_card import AnyServed, read_served_card
 _LARGEST_GOLDEN = 256_000_000  # bytes of a golden photo, or of golden tensors
 _MOST_FILES = 1000  # in a model's folder
 _CHUNK = 1 << 20
-_OF_SYSTEMS = {".ds_store", "thumbs.db", "desktop.ini"}  # and `._NAME`, which macOS writes beside NAME
+_OF_SYSTEMS = {".ds_store", "thumbs.db", "desktop.ini"}  # and `._NAME`, which macOS writes next to NAME
 
 
 @dataclass(frozen=True)
 class Contents:
-    """A folder that was read whole.
+    """The content of a verified folder.
 
     Attributes:
-        files: what lies beside card.json, by its path in the folder: the very bytes that were verified.
+        files: the verified bytes of all files except card.json, by their paths in the folder.
     """
 
     card: AnyServed
@@ -37,13 +37,13 @@ def verify_folder(folder: Path) -> AnyServed:
     """Recompute every hash of `<name>/<version>/`, and return its card.
 
     Raises:
-        StoreError: naming each file that is missing, changed or not of the folder.
+        StoreError: the message has each file that is missing, changed or not named in the card.
     """
     return _check_in_place(folder, None)
 
 
 def read_folder(folder: Path) -> Contents:
-    """Verify a folder as `verify_folder` does, and return what was verified: later changes do not reach it.
+    """Verify a folder as `verify_folder` does, and return the verified bytes, which later changes do not affect.
 
     Raises:
         StoreError: as `verify_folder`.
@@ -62,10 +62,13 @@ def _check_in_place(folder: Path, kept: dict[str, bytes] | None) -> AnyServed:
 
 
 def check_folder(folder: Path, kept: dict[str, bytes] | None = None) -> AnyServed:
-    """Compare a folder with its card, and keep the files' bytes in `kept` where that is given.
+    """Compare a folder with its card, and store the files' bytes in `kept` if that is given.
 
-    Hidden files count: ONNX Runtime reads whatever file of the folder a graph names. Those that operating systems put
-    into every folder do not: they are never read, and a server lets no graph read another file.
+    Hidden files are checked, because ONNX Runtime reads any file of the folder that a graph names. Files that operating
+    systems put into folders are ignored: they are never read, and a server lets no graph read another file.
+
+    Raises:
+        StoreError: as `verify_folder`.
     """
     try:
         card = read_served_card(folder / "card.json")
@@ -89,7 +92,7 @@ def check_folder(folder: Path, kept: dict[str, bytes] | None = None) -> AnyServe
 
 
 def files_of(folder: Path) -> Iterator[Path]:
-    """Walk through all that is no folder, of whatever kind; links are not followed."""
+    """Yield the paths of everything in a folder that is not a folder; links are not followed."""
     count = 0
     for parent, folders, files in os.walk(folder, onerror=_raise):
         links = [name for name in folders if Path(parent, name).is_symlink()]
@@ -100,11 +103,11 @@ def files_of(folder: Path) -> Iterator[Path]:
 
 
 def is_of_system(path: Path) -> bool:
-    """Whether an operating system put this file here by itself: a regular file with one of a few names."""
+    """Return whether an operating system made this file itself: a regular file with one of a few names."""
     name = path.name.lower()
     try:
         return (name in _OF_SYSTEMS or name.startswith("._")) and stat.S_ISREG(path.lstat().st_mode)
-    except OSError:  # it is gone meanwhile
+    except OSError:  # it was just removed
         return False
 
 
@@ -113,14 +116,14 @@ def _raise(error: OSError) -> None:
 
 
 def _fault(path: Path, sha256: str, size: int | None, kept: tuple[dict[str, bytes], str] | None) -> str:
-    """Say what is wrong with a file, or nothing; it is read once, and its bytes go to `kept`."""
+    """Return what is wrong with a file, or an empty text. It is read once, and its bytes are stored in `kept`."""
     most = _LARGEST_GOLDEN if size is None else size
     data, read, actual = b"", 0, ""
     try:
         with open_regular(path) as file:
             length = os.fstat(file.fileno()).st_size
             if length <= most and kept is not None:
-                data = file.read(length + 1)  # one more, to notice that the file grows
+                data = file.read(length + 1)  # one more, to detect that the file grows
                 read, actual = len(data), hashlib.sha256(data).hexdigest()
             elif length <= most:
                 read, actual = _digest(file, most)
@@ -139,7 +142,7 @@ def _fault(path: Path, sha256: str, size: int | None, kept: tuple[dict[str, byte
 
 
 def _digest(file: BinaryIO, most: int) -> tuple[int, str]:
-    """Count and hash the bytes of a file, and end soon after `most` of them: it may grow as fast as it is read."""
+    """Count and hash the bytes of a file; stop soon after `most`, because it may grow as fast as it is read."""
     hasher, read = hashlib.sha256(), 0
     while read <= most and (chunk := file.read(_CHUNK)):
         hasher.update(chunk)

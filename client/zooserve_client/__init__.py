@@ -1,4 +1,4 @@
-"""Ask a zooserve server: images in, typed results out. Needs httpx, numpy and filelock, and nothing of the server.
+"""A client for zooserve servers: sends images, returns typed results. Needs httpx, numpy and filelock only.
 
 from zooserve_client import Client
 

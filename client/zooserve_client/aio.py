@@ -1,4 +1,4 @@
-"""`AsyncClient`: what `Client` is, for asyncio."""
+"""`AsyncClient`: the same as `Client`, for asyncio."""
 
 import asyncio
 import os
@@ -58,15 +58,15 @@ class AsyncClient:
             await self._http.aclose()
 
     async def classify(self, image: ImageInput, **how: Any) -> Result:
-        """The classes of an image, the best first; see `Client.predict`."""
+        """Return the classes of an image, the best first; see `Client.predict`."""
         return await self.predict("classify", image, **how)
 
     async def detect(self, image: ImageInput, **how: Any) -> Result:
-        """The objects in an image and their boxes, the best first; see `Client.predict`."""
+        """Return the objects in an image with their boxes, the best first; see `Client.predict`."""
         return await self.predict("detect", image, **how)
 
     async def segment(self, image: ImageInput, **how: Any) -> Result:
-        """What covers an image, with masks; see `Client.predict`."""
+        """Return the classes or objects in an image with their masks; see `Client.predict`."""
         return await self.predict("segment", image, **how)
 
     async def predict(
@@ -97,14 +97,14 @@ class AsyncClient:
         deadline: float | None = None,
         **options: Option,
     ) -> bytes:
-        """An image with the answer drawn into it; see `Client.annotate`."""
+        """Return an image with the answer drawn on it; see `Client.annotate`."""
         asked = ask_for(task, await _read(image), model=model, accept=f"image/{format}", options=options)
         return (await self._send(asked, deadline)).body
 
     async def predict_many(
         self, task: Task, images: Iterable[ImageInput], /, *, concurrency: int = 8, **how: Any
     ) -> AsyncGenerator[Result | ZooserveError]:
-        """Answer images, several at once, in their order; see `Client.predict_many`."""
+        """Answer images concurrently, in their order; see `Client.predict_many`."""
         places = asyncio.Semaphore(concurrency)
 
         async def answer(image: ImageInput) -> Result | ZooserveError:
@@ -149,17 +149,17 @@ class AsyncClient:
                 yield paths[done - 1], outcome
 
     async def models(self) -> list[dict[str, Any]]:
-        """All models of the server; see `Client.models`."""
+        """Return all models of the server; see `Client.models`."""
         models: list[dict[str, Any]] = (await self._send(Ask("/v1/models"))).json()["models"]
         return models
 
     async def model(self, name: str) -> dict[str, Any]:
-        """Everything about one model; see `Client.model`."""
+        """Return the details of one model; see `Client.model`."""
         details: dict[str, Any] = (await self._send(Ask(f"/v1/models/{name}"))).json()
         return details
 
     async def ready(self) -> bool:
-        """Whether every model passed every check; see `Client.ready`."""
+        """Return whether the server is ready; see `Client.ready`."""
         try:
             await self._once(Ask("/readyz"), self._caller.attempts(None))
         except ZooserveError:
@@ -188,5 +188,5 @@ class AsyncClient:
 
 
 async def _read(image: ImageInput) -> bytes:
-    """The bytes of an image's file; reading and compressing would hold up the event loop."""
+    """Return an encoded image; reading and compressing run on a thread, as they would block the event loop."""
     return image if isinstance(image, bytes) else await asyncio.to_thread(read_image, image)

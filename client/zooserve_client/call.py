@@ -1,6 +1,6 @@
-"""One call without its transport: what is sent, how long and how often it is tried, and what the reply says.
+"""The parts of a call that do not depend on the transport: its request, its deadline and retries, its response.
 
-Shared by `Client` and `AsyncClient`, which only differ in how they wait.
+`Client` and `AsyncClient` share them; they differ only in how they wait.
 """
 
 import json
@@ -25,14 +25,14 @@ Option = str | int | float | bool | None
 
 _URL = "http://localhost:3000"
 LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=256)
-AHEAD = 4  # times as many images as requests at once are begun before the first of them has its answer
-_AGAIN = frozenset({429, 502, 503})  # too busy, a proxy without a server behind it, not ready
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds, where the server names none
+AHEAD = 4  # at most this many times `concurrency` images are started while the first of them has no answer
+_AGAIN = frozenset({429, 502, 503})  # too busy, a proxy that cannot reach the server, not ready
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds, if the server sends no `Retry-After`
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A request; to `/v1/<task>` where it brings an image."""
+    """A request: a POST if it has content, an image, else a GET."""
 
     path: str
     content: bytes | None = None
@@ -42,7 +42,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Reply:
-    """A response that says that all went well."""
+    """A successful response."""
 
     body: bytes
     request_id: str
@@ -52,7 +52,7 @@ class Reply:
         """Decode the body.
 
         Raises:
-            ZooserveError: it is no JSON, so that it is not zooserve which answers there.
+            ZooserveError: it is not JSON, so the server is probably not zooserve.
         """
         try:
             return json.loads(self.body)
@@ -60,7 +60,7 @@ class Reply:
             raise ZooserveError(f"expected JSON, the answer begins with {self.body[:40]!r}: no zooserve?") from error
 
     def result(self) -> Result:
-        """Read the answer for an image; raises as `json`."""
+        """Read the answer to an image; raises as `json`."""
         answer = self.json()
         try:
             return Result.read(answer, self.request_id, _milliseconds(self.timing))
@@ -69,11 +69,11 @@ class Reply:
 
 
 class Attempts:
-    """A call's deadline, and how often it is tried until then.
+    """The deadline and the retries of one call.
 
     Args:
-        deadline: seconds that the call may take as a whole, pauses included.
-        retries: how often it is tried again.
+        deadline: seconds for the whole call, pauses included.
+        retries: the largest number of retries.
     """
 
     def __init__(self, deadline: float, retries: int) -> None:
@@ -85,21 +85,21 @@ class Attempts:
         self._tried = 0
 
     def left(self) -> float:
-        """Seconds until the deadline; raises `DeadlineError` where it has passed."""
+        """Return the seconds until the deadline; raises `DeadlineError` if it has passed."""
         left = self._end - monotonic()
         if left <= 0:
             raise self.too_late()
         return left
 
     def too_late(self) -> DeadlineError:
-        """The error that says that the deadline passed."""
+        """Make the error for a passed deadline."""
         return DeadlineError(f"no answer within {self._deadline:g} s", "deadline")
 
     def pause(self, error: ZooserveError) -> float:
-        """Seconds to wait before trying again after an error; raises it where that makes no sense.
+        """Return the seconds to wait before a retry; raises the error if a retry makes no sense.
 
-        At least what `Retry-After` says, with a quarter more at random, so that clients refused together do not come
-        back together; else twice as long each time, of which half is random.
+        The pause is that of `Retry-After` plus a random part of up to a quarter, so that clients do not all retry
+        together. Without `Retry-After` it doubles each time, and half of it is random.
         """
         self._tried += 1
         if self._tried > self._retries or not (isinstance(error, UnreachableError) or error.status in _AGAIN):
@@ -114,7 +114,7 @@ class Attempts:
 
 
 class Caller:
-    """Address, key, deadline and retries, the same for both clients; see `Client`."""
+    """Address, key, deadline and retries of a client; see `Client`."""
 
     def __init__(self, url: str | None, api_key: str | None, deadline: float, retries: int) -> None:
         self.url = (url or os.environ.get("ZOOSERVE_URL") or _URL).rstrip("/")
@@ -124,11 +124,11 @@ class Caller:
         self._deadline, self._retries = deadline, retries
 
     def attempts(self, deadline: float | None) -> Attempts:
-        """The attempts of a call, whose deadline begins now."""
+        """Start the deadline of a call."""
         return Attempts(self._deadline if deadline is None else deadline, self._retries)
 
     def request(self, http: httpx.Client | httpx.AsyncClient, ask: Ask, left: float) -> httpx.Request:
-        """Make a request that may take `left` seconds."""
+        """Build a request with a timeout of `left` seconds."""
         headers = {**ask.headers, "x-request-timeout-ms": str(max(1, round(1000 * left)))}
         if self._key:
             headers["authorization"] = f"Bearer {self._key}"
@@ -137,7 +137,7 @@ class Caller:
         return http.build_request(method, url, content=ask.content, params=ask.params, headers=headers, timeout=left)
 
     def unreachable(self, error: httpx.RequestError) -> UnreachableError:
-        """The error that says that a connection failed."""
+        """Make the error for a failed connection."""
         return UnreachableError(f"{self.url}: {error or type(error).__name__}", "unreachable")
 
 
@@ -151,7 +151,7 @@ def ask_for(
     accept: str | None = None,
     options: Mapping[str, Option] | None = None,
 ) -> Ask:
-    """The request for one image's answer."""
+    """Make the request for one image."""
     given = {"model": model, "version": version, **(options or {})}
     headers = {"accept": accept or "application/json", "content-type": "application/octet-stream"}
     if priority:
@@ -164,7 +164,7 @@ def read_reply(response: httpx.Response, body: bytes) -> Reply:
     """Read a response.
 
     Raises:
-        ZooserveError: it is an error.
+        ZooserveError: the server refused the request or failed.
     """
     request_id = response.headers.get("x-request-id", "")
     if response.is_success:

@@ -1,4 +1,4 @@
-"""`Client`: asks a server and waits. May be shared by threads."""
+"""`Client`: the synchronous client. Threads may share it."""
 
 import os
 import time
@@ -34,18 +34,18 @@ R = TypeVar("R")
 
 
 class Client:
-    """A client of one server, with connections that are kept.
+    """A client of one server, which keeps its connections open.
 
     Args:
-        url: of the server; else the environment's `ZOOSERVE_URL`, else http://localhost:3000.
-        api_key: where the server asks for one; else the environment's `ZOOSERVE_API_KEY`.
-        deadline: seconds that a call may take as a whole, waiting and retries included. The server is told, and
-            refuses at once what it cannot answer in time.
-        retries: how often a call is tried again after a broken connection or the status 429, 502 or 503: after what
-            `Retry-After` says, and never past the deadline.
+        url: of the server. Default: the environment variable `ZOOSERVE_URL`, else http://localhost:3000.
+        api_key: if the server needs one. Default: the environment variable `ZOOSERVE_API_KEY`.
+        deadline: seconds for a whole call, pauses and retries included. It is sent to the server, which refuses at once
+            what it cannot answer in time.
+        retries: how often a call is retried after a broken connection or the status 429, 502 or 503. It waits as long
+            as `Retry-After` says, but never beyond the deadline.
         http: your httpx client, for proxies or certificates; it is not closed.
 
-    All calls raise `ZooserveError`, whose `status`, `reason` and `detail` say why there is no answer.
+    All calls raise `ZooserveError`; its `status`, `reason` and `detail` say why there is no answer.
     """
 
     def __init__(
@@ -73,15 +73,15 @@ class Client:
             self._http.close()
 
     def classify(self, image: ImageInput, **how: Any) -> Result:
-        """The classes of an image, the best first; see `predict`."""
+        """Return the classes of an image, the best first; see `predict`."""
         return self.predict("classify", image, **how)
 
     def detect(self, image: ImageInput, **how: Any) -> Result:
-        """The objects in an image and their boxes, the best first; see `predict`."""
+        """Return the objects in an image with their boxes, the best first; see `predict`."""
         return self.predict("detect", image, **how)
 
     def segment(self, image: ImageInput, **how: Any) -> Result:
-        """What covers an image, with masks; see `predict`."""
+        """Return the classes or objects in an image with their masks; see `predict`."""
         return self.predict("segment", image, **how)
 
     def predict(
@@ -99,10 +99,10 @@ class Client:
         """Answer one image.
 
         Args:
-            task: what is asked.
+            task: `classify`, `detect` or `segment`.
             image: a file's bytes or path, an array uint8 [H, W, 3] (RGB), [H, W, 4] or [H, W], or a PIL image.
-            model: which is to answer, where it is not the task's default.
-            version: of the model, where the call is to fail with any other.
+            model: name of the model; None: the task's default.
+            version: of the model; the call fails if another one is loaded. None: any.
             priority: high, normal or low: the order in the server's queue.
             deadline: seconds for this call.
             options: of the task, such as `top_k=3`, `score_threshold=0.5` or `mask="png"`.
@@ -124,19 +124,19 @@ class Client:
         deadline: float | None = None,
         **options: Option,
     ) -> bytes:
-        """An image with the answer drawn into it, as a file's bytes; raises `ZooserveError`."""
+        """Return the bytes of an image file with the answer drawn on the image; raises `ZooserveError`."""
         asked = ask_for(task, read_image(image), model=model, accept=f"image/{format}", options=options)
         return self._send(asked, deadline).body
 
     def predict_many(
         self, task: Task, images: Iterable[ImageInput], /, *, concurrency: int = 8, **how: Any
     ) -> Iterator[Result | ZooserveError]:
-        """Answer images, several at once, in their order; those that failed are errors in their places.
+        """Answer images concurrently, and yield the results in their order. For failed images it yields the errors.
 
         Args:
-            task: what is asked.
-            images: taken as they are needed.
-            concurrency: how many requests are under way at once.
+            task: as for `predict`.
+            images: read as they are needed.
+            concurrency: number of concurrent requests.
             how: as for `predict`.
         """
 
@@ -158,14 +158,17 @@ class Client:
         progress: Callable[[int, int], None] = lambda _done, _total: None,
         **how: Any,
     ) -> Iterator[tuple[Path, Result | ZooserveError]]:
-        """Answer all images of a folder and the folders in it, by their names; see `images_in`, `predict_many`.
+        """Answer all images of a folder and its subfolders, sorted by name; see `images_in`, `predict_many`.
 
         Args:
-            task: what is asked.
-            folder: where the images are.
-            concurrency: how many requests are under way at once.
-            progress: told after each image how many are done, of how many.
+            task: as for `predict`.
+            folder: with the images.
+            concurrency: number of concurrent requests.
+            progress: called after each image with the number of done images and the total.
             how: as for `predict`.
+
+        Yields:
+            The path of each image, and its result or error.
         """
         paths = images_in(folder)
         outcomes = self.predict_many(task, paths, concurrency=concurrency, **how)
@@ -174,17 +177,17 @@ class Client:
             yield path, outcome
 
     def models(self) -> list[dict[str, Any]]:
-        """All models of the server: name, state, version, task, licence, whether it is its task's default."""
+        """Return all models of the server with name, state, version, task, licence and whether it is the default."""
         models: list[dict[str, Any]] = self._send(Ask("/v1/models")).json()["models"]
         return models
 
     def model(self, name: str) -> dict[str, Any]:
-        """Everything about one model: its card, and how it runs on the server's machine."""
+        """Return the details of one model: its card, and its profile on the server's machine."""
         details: dict[str, Any] = self._send(Ask(f"/v1/models/{name}")).json()
         return details
 
     def ready(self) -> bool:
-        """Whether every model passed every check; False also where the server cannot be reached."""
+        """Return whether the server is ready: every model has passed all checks. False if it cannot be reached."""
         try:
             self._once(Ask("/readyz"), self._caller.attempts(None))
         except ZooserveError:
@@ -207,7 +210,7 @@ class Client:
             try:
                 chunks = []
                 for chunk in response.iter_bytes():
-                    attempts.left()  # httpx's timeout is that of each read
+                    attempts.left()  # httpx's timeout applies to each read, not to all
                     chunks.append(chunk)
             finally:
                 response.close()
@@ -219,7 +222,7 @@ class Client:
 
 
 def _in_order(work: Callable[[T], R], items: Iterable[T], concurrency: int) -> Iterator[R]:
-    """Do `work` on threads, and yield what it returns in the items' order; a slow one does not hold up the next."""
+    """Call `work` on threads, and yield its results in the items' order."""
     pending: deque[Future[R]] = deque()
     with ThreadPoolExecutor(concurrency) as pool:
         try:

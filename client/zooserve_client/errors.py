@@ -1,16 +1,16 @@
-"""What a call can end with instead of an answer. Raised by the clients; `predict_many` yields them in their place."""
+"""Errors of calls. The clients raise them; `predict_many` yields them instead."""
 
 
 class ZooserveError(Exception):
-    """A call without an answer; itself where the server refused or failed, else one of the classes below.
+    """A call without an answer. The base class means that the server refused or failed; see also its subclasses.
 
     Attributes:
         detail: one or two sentences: what was wrong, what was expected, what to do next.
-        reason: a word to act on, such as `undecodable`, `bad_option`, `unknown_model` or `queue_full`; empty where a
-            proxy answered that knows none.
-        status: of the HTTP response; None where there was none.
-        retry_after: seconds after which the server said that trying again makes sense.
-        request_id: by which the server's log knows the call.
+        reason: a word for programs, such as `undecodable`, `bad_option`, `unknown_model` or `queue_full`; empty if a
+            proxy answered.
+        status: of the HTTP response; None without a response.
+        retry_after: seconds after which a retry makes sense, as the server said.
+        request_id: of the call in the server's log.
     """
 
     def __init__(
@@ -38,8 +38,8 @@ class DeadlineError(ZooserveError):
 
 
 class UnreachableError(ZooserveError):
-    """No connection, or one that broke before the answer was there."""
+    """There was no connection, or it broke before the answer had arrived."""
 
 
 class ImageError(ZooserveError):
-    """An image that could not be read here, so that nothing was sent."""
+    """An image could not be read, and was not sent."""

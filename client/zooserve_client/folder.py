@@ -1,4 +1,4 @@
-"""Scores a folder: a server answers its images, and a file keeps the results. Called by `zooserve predict --server`."""
+"""Answers all images of a folder with a server, and writes the results to a file. For `zooserve predict --server`."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,20 +17,20 @@ from zooserve_client.images import images_in
 from zooserve_client.results import Result
 from zooserve_client.results_file import ResultsFile, ResultsFileError
 
-# Every other image would be refused for the same reason, so these end the whole call.
+# All other images would be refused for the same reason, so these end the whole call.
 _FATAL = frozenset({"unauthorised", "forbidden", "unknown_model", "bad_option", "not_acceptable"})
 _RESERVED = frozenset({"model", "deadline", "concurrency"})
 
 
 @dataclass(frozen=True)
 class FolderProgress:
-    """How far a folder is.
+    """The progress of a folder.
 
     Attributes:
-        total: images that have a line or will get one.
-        done: images that have a line, those of earlier calls included.
-        failed: of these, lines that are errors.
-        asked: images that this call has sent.
+        total: number of images that have a line or will get one.
+        done: number of images that have a line, also from earlier calls.
+        failed: number of these lines that are errors.
+        asked: number of images that this call has sent.
     """
 
     total: int
@@ -50,19 +50,19 @@ def predict_folder_to_file(
     retry_failed: bool = False,
     on_progress: Callable[[FolderProgress], None] = lambda _: None,
 ) -> FolderProgress:
-    """Answer those images of a folder that have no line in `out` yet.
+    """Answer the images of a folder that have no line in `out` yet.
 
-    Each line is JSON: the server's answer, with `file` (the image's path in the folder), or an `error` in its place.
-    After the call the lines are sorted by path. A call that was interrupted is continued by the same call.
+    Each line is JSON: `file` (the image's path in the folder) with the server's answer or an `error`. After the call
+    the lines are sorted by path. To continue after an interruption, make the same call again.
 
     Args:
         client: of the server; its deadline and retries are those of each image.
         model: that answers.
-        folder: of images, in folders of any depth; see `images_in`.
+        folder: of images, also in subfolders; see `images_in`.
         out: the results file.
         options: of the model's task, such as `top_k`.
-        concurrency: how many requests are under way at once.
-        retry_failed: ask again for the images whose line is an error.
+        concurrency: number of concurrent requests.
+        retry_failed: ask again for images whose line is an error.
         on_progress: called before the first image and after each.
 
     Returns:
@@ -71,7 +71,7 @@ def predict_folder_to_file(
     Raises:
         ValueError: an option is not one of a task.
         NotADirectoryError: there is no such folder.
-        ResultsFileError: `out` has other content, or another process writes it.
+        ResultsFileError: `out` is not such a file, or another process is writing it.
         ZooserveError: the server cannot be reached, has no such model, or refuses every image for the same reason.
             The results so far are in `out`.
         OSError: `out` cannot be read or written.
@@ -95,7 +95,7 @@ def predict_folder_to_file(
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """Hold the lock of a results file; raises `ResultsFileError` where another process has it."""
+    """Lock a results file while the context lasts; raises `ResultsFileError` if another process has the lock."""
     lock = FileLock(out.with_name(f".{out.name}.lock"))
     try:
         lock.acquire(timeout=0)
@@ -109,7 +109,7 @@ def _locked(out: Path) -> Iterator[None]:
 
 
 def _task_of(client: Client, model: str) -> Task:
-    """The task of a model; raises `ZooserveError` where the server has no such model for images."""
+    """Return the task of a model; raises `ZooserveError` if the server has no such model for images."""
     tasks = {each["name"]: each.get("task", "") for each in client.models()}
     if model not in tasks:
         raise ZooserveError(f"The server has no model {model}, but {', '.join(sorted(tasks)) or 'none'}.")
@@ -124,7 +124,7 @@ def _write(
     count: int,
     on_progress: Callable[[FolderProgress], None],
 ) -> FolderProgress:
-    """Write a line for each outcome as it comes; raises an error that is not the image's."""
+    """Write a line for each outcome; raises errors that concern all images."""
     total, failed = len(results) + count, len(results.failed())
     progress = FolderProgress(total, len(results), failed, 0)
     on_progress(progress)

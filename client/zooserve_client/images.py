@@ -1,4 +1,4 @@
-"""Images in any form to the bytes of a file, and the images of a folder. Called by the clients."""
+"""Encodes images of all supported kinds, and lists the images of a folder. Called by the clients."""
 
 import os
 import struct
@@ -16,7 +16,7 @@ _PNG_COLOURS = {1: 0, 3: 2, 4: 6}  # channels -> PNG's colour type: grey, RGB, R
 
 
 class PilImage(Protocol):
-    """What is asked of a `PIL.Image.Image`; Pillow itself is not needed."""
+    """The method of `PIL.Image.Image` that is used; Pillow itself is not needed."""
 
     def convert(self, mode: str) -> Any: ...
 
@@ -26,12 +26,12 @@ ImageInput = bytes | str | os.PathLike[str] | npt.NDArray[np.uint8] | PilImage
 
 
 def read_image(image: ImageInput) -> bytes:
-    """The bytes of an image's file. Arrays and PIL images become lossless PNGs of exactly their pixels.
+    """Return an encoded image. Arrays and PIL images become lossless PNGs.
 
     Raises:
         ImageError: the file cannot be read.
-        TypeError: it is none of the forms of `ImageInput`.
-        ValueError: an array of another shape or dtype.
+        TypeError: it is not an `ImageInput`.
+        ValueError: an array has another shape or dtype.
     """
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
@@ -48,7 +48,7 @@ def read_image(image: ImageInput) -> bytes:
 
 
 def images_in(folder: str | os.PathLike[str]) -> list[Path]:
-    """All image files of a folder and the folders in it, by their names; hidden ones are left out.
+    """Return all image files of a folder and its subfolders, sorted by path. Hidden files and folders are skipped.
 
     Raises:
         NotADirectoryError: there is no such folder.
@@ -66,7 +66,7 @@ def images_in(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def _png(array: npt.NDArray[Any]) -> bytes:
-    """Write a PNG (ISO 15948), compressed quickly."""
+    """Encode a PNG (ISO 15948) with fast compression."""
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in _PNG_COLOURS or 0 in array.shape:
         raise ValueError(
@@ -75,7 +75,7 @@ def _png(array: npt.NDArray[Any]) -> bytes:
     height, width = array.shape[:2]
     rows = np.zeros((height, 1 + width * channels), np.uint8)
     rows[:, 1:] = array.reshape(height, -1)
-    rows[:, 1 + channels :] -= array.reshape(height, -1)[:, :-channels]  # filter 1: the difference from the left
+    rows[:, 1 + channels :] -= array.reshape(height, -1)[:, :-channels]  # filter 1: the difference to the left
     rows[:, 0] = 1
     header = struct.pack(">IIBBBBB", width, height, 8, _PNG_COLOURS[channels], 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.data, 1)), (b"IEND", b""))

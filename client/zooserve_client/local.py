@@ -1,11 +1,11 @@
-"""Servers on this machine: they are asked directly, whatever proxy the environment names."""
+"""Servers on this machine are reached directly, without the proxies that the environment sets."""
 
 from ipaddress import IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 
 def is_local(url: str) -> bool:
-    """Whether a URL names this machine: `localhost`, 127.0.0.0/8, ::1, or and 0.0.0.0, which leads to it."""
+    """Return whether a URL's host is this machine: `localhost`, 127.0.0.0/8, ::1, or 0.0.0.0, which connects to it."""
     host = (urlsplit(url).hostname or "").rstrip(".")
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -19,6 +19,6 @@ def is_local(url: str) -> bool:
 
 
 def direct(url: str) -> dict[str, None]:
-    """The `mounts` of an httpx client that reaches the URL's host without a proxy where it is this machine."""
+    """Return the `mounts` with which an httpx client uses no proxy for the URL's host if that is this machine."""
     host = urlsplit(url).netloc.rpartition("@")[2]
     return {f"all://{host}": None} if is_local(url) else {}

@@ -1,4 +1,4 @@
-"""A server's answer, typed: what was found as arrays, and its masks. Made by the clients."""
+"""The typed result of a call, with arrays and masks. The clients return it."""
 
 import base64
 import io
@@ -14,7 +14,7 @@ from zooserve_client import rle
 
 
 class Prediction(TypedDict, total=False):
-    """One thing found, as the server says it; which keys there are depends on the task and its options."""
+    """One prediction from the server's JSON. Its keys depend on the task and its options."""
 
     class_id: int
     label: str
@@ -27,17 +27,17 @@ class Prediction(TypedDict, total=False):
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """The answer for one image; arrays have a row for each of its K predictions, in their order.
+    """The answer to one image. Arrays have one row for each of its K predictions, in their order.
 
     Attributes:
-        model: which answered.
+        model: name of the model.
         version: of the model.
         task: classify, detect or segment.
-        width: of the image in pixels, as it is seen upright.
+        width: of the image in pixels, after its EXIF orientation was applied.
         height: the same.
-        predictions: all that was found, the best (or, of areas, the largest) first.
-        request_id: by which the server's log knows the call.
-        timing: milliseconds that the server spent, by stage, and in `total`.
+        predictions: the best (or, of classes with areas, the largest) first.
+        request_id: of the call in the server's log.
+        timing: the server's time in milliseconds, by stage, and in `total`.
     """
 
     model: str
@@ -53,13 +53,13 @@ class Result:
     def read(
         cls, answer: Mapping[str, Any], request_id: str = "", timing: Mapping[str, float] | None = None
     ) -> "Result":
-        """Take over an answer of `/v1/<task>`, decoded from its JSON."""
+        """Make a result from the decoded JSON of `/v1/<task>`."""
         size, found = answer["image"], answer["predictions"]
         about = answer["model"], answer["version"], answer["task"]
         return cls(*about, size["width"], size["height"], found, request_id, timing or {})
 
     def to_dict(self) -> dict[str, Any]:
-        """The answer as the server's JSON has it."""
+        """Return the result in the form of the server's JSON."""
         about = {"model": self.model, "version": self.version, "task": self.task}
         return about | {"image": {"width": self.width, "height": self.height}, "predictions": self.predictions}
 
@@ -68,37 +68,37 @@ class Result:
 
     @cached_property
     def labels(self) -> list[str]:
-        """Names of the classes, K of them."""
+        """Names of the classes [K]."""
         return [found["label"] for found in self.predictions]
 
     @cached_property
     def class_ids(self) -> npt.NDArray[np.int64]:
-        """int64 [K]."""
+        """Ids of the classes, int64 [K]."""
         return np.array([found["class_id"] for found in self.predictions], np.int64)
 
     @cached_property
     def scores(self) -> npt.NDArray[np.float32]:
-        """float32 [K], 0 to 1; not-a-number for areas, which have none."""
+        """Scores, float32 [K], 0 to 1; NaN for classes with areas, which have no score."""
         return np.array([found.get("score", np.nan) for found in self.predictions], np.float32)
 
     @cached_property
     def boxes(self) -> npt.NDArray[np.float32]:
-        """float32 [K, 4], xyxy in pixels of the upright image; rows of not-a-number where there is no box."""
+        """Boxes (left, top, right, bottom), float32 [K, 4], in pixels of the upright image; NaN without a box."""
         nowhere = [np.nan] * 4
         rows = [found.get("box", nowhere) for found in self.predictions]
         return np.array(rows, np.float32).reshape(-1, 4)
 
     @cached_property
     def areas(self) -> npt.NDArray[np.float32]:
-        """float32 [K], the share of the image that a mask covers, 0 to 1; not-a-number where there is none."""
+        """The shares of the image that the masks cover, float32 [K], 0 to 1; NaN without a mask."""
         return np.array([found.get("area", np.nan) for found in self.predictions], np.float32)
 
     def mask(self, index: int = 0) -> npt.NDArray[np.bool_]:
-        """Which pixels belong to a prediction, bool [height, width].
+        """Return the mask of a prediction, bool [height, width].
 
         Raises:
-            ValueError: the answer has no mask of it.
-            ImportError: it is a PNG, for which Pillow is needed.
+            ValueError: the prediction has no mask.
+            ImportError: the mask is a PNG, and Pillow is not installed.
         """
         mask = self._has(index, "mask")
         if "counts" in mask:
@@ -114,21 +114,21 @@ class Result:
         return masks
 
     def opacity(self, index: int = 0) -> npt.NDArray[np.uint8]:
-        """How opaque a salient object is, uint8 [height, width]; asked for with `mask="png"`. Raises as `mask`."""
+        """Return the opacity of a salient object, uint8 [height, width]. Needs `mask="png"`; raises as `mask`."""
         return _grey(self._has(index, "mask"))
 
     def heatmap(self, index: int = 0) -> npt.NDArray[np.uint8]:
-        """The heatmap of a class, uint8 [height, width]; asked for with `heatmap=True`. Raises as `mask`."""
+        """Return the heat map of a class, uint8 [height, width]. Needs `heatmap=True`; raises as `mask`."""
         return _grey(self._has(index, "heatmap"))
 
     def to_supervision(self) -> Any:
-        """Convert to `supervision.Detections` (boxes, masks, scores) or, of classify, `supervision.Classifications`.
+        """Convert to `supervision.Detections` (boxes, masks, scores) or, for classify, `supervision.Classifications`.
 
-        Areas get the boxes around their masks, and no confidence.
+        Classes with areas get the boxes around their masks, and no confidence.
 
         Raises:
             ImportError: supervision is not installed.
-            ValueError: areas without masks.
+            ValueError: predictions have areas but no masks.
         """
         try:
             import supervision as sv  # noqa: PLC0415 - an extra
@@ -154,7 +154,7 @@ class Result:
 
 
 def _around(mask: npt.NDArray[np.bool_]) -> list[float]:
-    """The box around a mask, xyxy; empty for an empty one."""
+    """Return the box around a mask (left, top, right, bottom); zeros for an empty mask."""
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     return [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] if columns.size else [0.0] * 4
 
@@ -167,17 +167,17 @@ def _grey(mask: Mapping[str, str]) -> npt.NDArray[np.uint8]:
 
 
 def _filled(polygons: Sequence[Sequence[float]], width: int, height: int) -> npt.NDArray[np.bool_]:
-    """Fill polygons, whatever their form: a pixel is inside where its centre is, by the even-odd rule."""
+    """Fill polygons by the even-odd rule: a pixel is inside if its centre is."""
     filled = np.zeros((height, width), np.bool_)
     for polygon in polygons:
         points = np.clip(np.asarray(polygon, np.float64).reshape(-1, 2), 0, [width, height])
         (left, top), (right, bottom) = (np.floor(points.min(0)).astype(int), np.ceil(points.max(0)).astype(int))
         ends = np.stack([points, np.roll(points, -1, axis=0)]) - (left, top)
-        # From the top down: a line there and back to a hole must be at the same place both times, to the last bit.
+        # Edges are computed from top to bottom, so that the two lines that connect a hole are exactly equal.
         down = ends[0, :, 1] <= ends[1, :, 1]
         (x, y), (x1, y1) = np.where(down[:, None], ends[0], ends[1]).T, np.where(down[:, None], ends[1], ends[0]).T
         first, last = (np.ceil(end - 0.5).astype(int) for end in (y, y1))
-        edge = np.repeat(np.arange(len(points)), last - first)  # once for each row whose centres it passes
+        edge = np.repeat(np.arange(len(points)), last - first)  # once for each row whose centres it crosses
         row = np.arange(edge.size) - np.repeat(np.cumsum(last - first) - last, last - first)
         column = x[edge] + (row + 0.5 - y[edge]) / (y1 - y)[edge] * (x1 - x)[edge]
         passed = np.zeros((bottom - top, right - left + 1), np.int32)

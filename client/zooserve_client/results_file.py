@@ -1,6 +1,6 @@
-"""The results file of `predict_folder_to_file`: one line of JSON per image. It survives a kill at any time.
+"""The results file of `predict_folder_to_file`: one line of JSON per image. It stays valid if the process is killed.
 
-A line is appended with one write. Where lines have to go, a new file atomically replaces the old one.
+A line is appended with one write. To remove lines, a new file atomically replaces the old one.
 """
 
 import json
@@ -11,14 +11,14 @@ from typing import Any, NamedTuple, Self
 
 
 class ResultsFileError(Exception):
-    """The results file has other content, or another process writes it; the message says what to do."""
+    """The file is not a results file, or another process is writing it; the message says what to do."""
 
 
-_BEGIN = b'{"file":'  # of every line
+_BEGIN = b'{"file":'  # every line begins like this
 
 
 class _Line(NamedTuple):
-    """Where a line is in the file, in bytes, and whether it is an error."""
+    """The offsets of a line in bytes, and whether it is an error."""
 
     start: int
     end: int
@@ -28,14 +28,14 @@ class _Line(NamedTuple):
 class ResultsFile:
     """The lines of one results file, by the image's name.
 
-    A kill may leave an incomplete last line. It is cut off when the file is opened, and its image then has no line.
+    A killed process may leave an incomplete last line. It is removed when the file is opened.
 
     Args:
-        path: of the file; it is created where there is none.
+        path: of the file; it is created if it does not exist.
         model: that answers; lines of another model are refused.
 
     Raises:
-        ResultsFileError: a line is not a result, is of another model, or stands twice.
+        ResultsFileError: a line is not a result, is of another model, or an image has two lines.
         OSError: the file cannot be read or written.
     """
 
@@ -66,14 +66,14 @@ class ResultsFile:
         return len(self._lines)
 
     def failed(self) -> set[str]:
-        """Names of the images whose line is an error."""
+        """Return the names of the images whose line is an error."""
         return {name for name, line in self._lines.items() if line.failed}
 
     def add(self, name: str, answer: Mapping[str, Any]) -> None:
         """Append an image's line: its answer, or `{"error": ...}`."""
         content = {"file": name, "model": self._model, **answer}
         text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-        # A file name's bytes that are not UTF-8 are lone surrogates in Python; JSON writes those as escapes.
+        # In Python, bytes of file names that are not UTF-8 are lone surrogates. They are written as JSON escapes.
         line = text.encode(errors="backslashreplace") + b"\n"
         written = self._file.write(line)
         if written != len(line):
@@ -82,7 +82,7 @@ class ResultsFile:
         self._end += len(line)
 
     def keep(self, names: Iterable[str]) -> None:
-        """Keep the lines of these images, in this order, and drop all others."""
+        """Keep the lines of these images, in this order, and remove all others."""
         lines = {name: self._lines[name] for name in names}
         if list(lines) == list(self._lines):
             return

@@ -1,8 +1,8 @@
-"""COCO's compressed run lengths to a mask, with numpy alone. Called by `results`.
+"""Decodes COCO's compressed run lengths, with numpy only. Called by `results`.
 
-The format is pycocotools' (`rleFrString` in `maskApi.c`): runs go down the columns, of 0 and 1 in turn, 0 first. From
-the fourth on each is written as the difference from the last but one. A number is groups of 5 bits, lowest first, one a
-character from `0` (48) on: bit 5 says that more follow, bit 4 of the last group is the sign.
+The format is that of pycocotools (`rleFrString` in `maskApi.c`): runs in column-major order, alternately of 0 and 1,
+beginning with 0. From the fourth on, each is the difference to the run two before it. A number consists of groups of 5
+bits, lowest first, each plus 48 as a character. Bit 5 means that more groups follow; bit 4 of the last is the sign.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ def decode(counts: str, height: int, width: int) -> npt.NDArray[np.bool_]:
     """Decode compressed run lengths to a mask, bool [height, width].
 
     Raises:
-        ValueError: they are broken, or of another size.
+        ValueError: they are invalid, or of another size.
     """
     groups = np.frombuffer(counts.encode("latin-1"), np.uint8).astype(np.int64) - 48
     last = groups & 32 == 0

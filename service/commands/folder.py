@@ -31,24 +31,24 @@ def predict_folder(
     concurrency: int,
     retry_failed: bool,
 ) -> bool:
-    """Answer those images of a folder that have no line in `out` yet, and show how far it is.
+    """Answer the images of a folder that have no line in `out` yet, and show the progress.
 
     Args:
         url: of the server.
         model: that answers.
-        folder: of images, in folders of any depth.
+        folder: of images, also in subfolders.
         out: the results file.
         options: of the model's task.
-        api_key: where the server asks for one.
-        deadline: seconds for each image, in which a server that is full or gone is asked again.
-        concurrency: how many requests are under way at once.
-        retry_failed: ask again for the images whose line is an error.
+        api_key: if the server needs one.
+        deadline: seconds for each image, with retries while the server is full or cannot be reached.
+        concurrency: number of concurrent requests.
+        retry_failed: ask again for images whose line is an error.
 
     Returns:
         Whether every line is an answer.
 
     Raises:
-        ClickException: it cannot begin, or not continue; the results so far are in `out`.
+        ClickException: it cannot begin or continue; the results so far are in `out`.
     """
     try:
         client = Client(url, api_key=api_key, deadline=deadline, retries=_RETRIES)

@@ -1,4 +1,4 @@
-"""One model, loaded as a server would load it, for the commands that answer without a server: `predict` and `eval`."""
+"""Loads one model as a server does, for the commands that answer without a server: `predict` and `eval`."""
 
 from typing import Literal, NamedTuple
 
@@ -12,7 +12,7 @@ from service.settings import SettingError, Settings, read_settings
 
 
 class Loaded(NamedTuple):
-    """A model, the predictor that answers with it, and the settings that both follow."""
+    """A model, its predictor and the settings of both."""
 
     model: ImageModel
     predictor: Predictor
@@ -24,11 +24,11 @@ def load_model(name: str, models: str | None = None, *, pixels: Literal["fast", 
 
     Args:
         name: of the model.
-        models: the folder of exported models, where it is not the settings'.
-        pixels: how images are decoded and resized, where it is not the settings' way.
+        models: the folder of exported models; None: that of the settings.
+        pixels: how images are decoded and resized; None: as in the settings.
 
     Raises:
-        ClickException: a setting is wrong, or the model is not there or not intact.
+        ClickException: a setting is wrong, or the model does not exist or is damaged.
     """
     try:
         settings = read_settings()

@@ -1,4 +1,4 @@
-"""`zooserve predict`: the answers of a server, without one; or, for a folder, those of one (see `folder`)."""
+"""`zooserve predict`: the same answers as a server's, without one. For a folder it can ask a server (see `folder`)."""
 
 import sys
 from pathlib import Path
@@ -68,7 +68,7 @@ def predict(
     With --server, PHOTOS is a folder, and its answers become lines of --out, in the order of the files. What has its
     line is not asked again: after an interruption, the same command continues.
 
-    The exit code is 1 if a photo could not be answered; the others are answered all the same.
+    The exit code is 1 if a photo could not be answered; the others are still answered.
     """
     if annotate and len(photos) > 1:
         raise click.UsageError("--annotate draws one photo: give one")
@@ -82,7 +82,7 @@ def predict(
             raise click.UsageError("--annotate, --json and --models are not for --server")
         for line in remarks():
             click.echo(f"Warning: {line}", err=True)
-        from service.commands.folder import predict_folder  # noqa: PLC0415 - only this way of asking waits for it
+        from service.commands.folder import predict_folder  # noqa: PLC0415 - a slow import
 
         complete = predict_folder(
             server,
@@ -119,7 +119,7 @@ def predict(
 
 
 def show_result(photo: Path, result: Result) -> None:
-    """Print one answer as a table for people."""
+    """Print one answer as a table."""
     click.echo(f"{photo} ({result.image.width} x {result.image.height}):")
     table = Table(box=None)
     rows = [_cells(prediction) for prediction in result.predictions]

@@ -1,4 +1,4 @@
-"""`zooserve reload`: make a running server load what is new in its store."""
+"""`zooserve reload`: make a running server load new versions of its models."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +15,8 @@ from zooserve_client.local import is_local
     epilog="""
 \b
 Examples:
-  zooserve reload                                    whatever is new in the server's folder of models
-  zooserve reload mobilenet_v2                       this model, though it was refused or unloaded before
+  zooserve reload                                    all new versions in the server's folder of models
+  zooserve reload mobilenet_v2                       this model, even if it was refused or unloaded before
   zooserve reload --unload u2netp                    stop serving it
   ZOOSERVE_ADMIN_KEY=... zooserve reload --server https://vision.example.com
 """
@@ -28,9 +28,9 @@ Examples:
 @click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait for each model.")
 @click.option("--json", "as_json", is_flag=True, help="Print the server's answers as JSON.")
 def reload(*, names: tuple[str, ...], server: str, key: str, unload: bool, timeout: float, as_json: bool) -> None:
-    """Load new versions of models into a running server, without a gap.
+    """Load new versions of models into a running server, without an interruption.
 
-    A new version is loaded beside the old one, tested, and takes its place. A bad one is refused, and the old one
+    A new version is loaded and tested while the old one answers, and then replaces it. If it fails a check, the old one
     stays. A server also looks for new versions by itself (ZOOSERVE_WATCH_S). The server must have been started with
     ZOOSERVE_ADMIN_KEYS.
     """
@@ -58,7 +58,7 @@ def reload(*, names: tuple[str, ...], server: str, key: str, unload: bool, timeo
 
 
 def _answer(method: Callable[..., requests.Response], url: str, timeout: float) -> Any:
-    """Ask the server, and return what it answers; raise `ClickException` with the server's message where it refuses."""
+    """Return the server's answer to a request; raise `ClickException` with its message if it refuses."""
     direct = {"http": "", "https": ""} if is_local(url) else None  # instead of the environment's proxies
     try:
         response = method(url, timeout=timeout, proxies=direct)

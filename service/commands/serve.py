@@ -1,4 +1,4 @@
-"""`zooserve serve`: check what can be checked at once, then hand over to BentoML."""
+"""`zooserve serve`: check settings, files and ports, then start BentoML."""
 
 import ipaddress
 import os
@@ -43,7 +43,7 @@ class _ServeCommand(click.Command):
 
 
 class _Port(click.Option):
-    """Reads `PORT`, unless Kubernetes set it."""
+    """Reads `PORT`, unless Kubernetes set it for a Service."""
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         value = super().resolve_envvar_value(ctx)
@@ -76,9 +76,9 @@ def serve(host: str, port: int, models: str | None) -> None:
         _check_port(address, settings.grpc_port, "ZOOSERVE_GRPC_PORT=")
     if os.environ.get("ZOOSERVE_HOST", str(address)) != str(address):
         raise click.ClickException("ZOOSERVE_HOST is not a setting: --host or HOST chooses the address.")
-    os.environ["ZOOSERVE_HOST"] = str(address)  # for the processes, whose second port is to be there too
+    os.environ["ZOOSERVE_HOST"] = str(address)  # the processes open the gRPC port at the same address
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
-    _tell(address, port, settings, guard)
+    _announce(address, port, settings, guard)
     with state_folder() as folder:
         os.environ["BENTOML_HOME"] = str(folder)
         from service.bento import Service, ZooServe  # noqa: PLC0415 - BentoML reads its environment when it is imported
@@ -93,8 +93,8 @@ def serve(host: str, port: int, models: str | None) -> None:
         )
 
 
-def _tell(address: _Address, port: int, settings: Settings, guard: Guard) -> None:
-    """Say where the server will be, and who may use it."""
+def _announce(address: _Address, port: int, settings: Settings, guard: Guard) -> None:
+    """Print the server's address, and warnings about its keys."""
     shown = f"[{address}]" if address.version == 6 else str(address)
     scheme = "https" if settings.tls_certificate else "http"
     Console(stderr=True).print(
@@ -113,7 +113,8 @@ def _tell(address: _Address, port: int, settings: Settings, guard: Guard) -> Non
         )
     if guard.open and not address.is_loopback:
         Console(stderr=True).print(
-            f"[yellow]Warning:[/yellow] whoever reaches {shown} may use this server; ZOOSERVE_API_KEYS asks for keys.",
+            f"[yellow]Warning:[/yellow] anyone who reaches {shown} may use this server; ZOOSERVE_API_KEYS asks for "
+            "keys.",
             highlight=False,
             soft_wrap=True,
         )

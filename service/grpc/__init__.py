@@ -1,6 +1,6 @@
-"""The Open Inference Protocol over gRPC, on the event loop of HTTP and with the same queues.
+"""The Open Inference Protocol over gRPC, on the same event loop and with the same queues as HTTP.
 
-`server` opens it where `ZOOSERVE_GRPC_PORT` names a port. grpcio is an extra, so only that imports the other files.
+`service.server` starts it if `ZOOSERVE_GRPC_PORT` is set. grpcio is an extra, so only `grpc.server` is imported then.
 """
 
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def require(port: int) -> None:
-    """Raise `SettingError` where a port is asked for, and what is needed for it is not installed."""
+    """Raise `SettingError` if a port is set, but the packages that gRPC needs are not installed."""
     if port and not all(find_spec(name) for name in ("grpc", "grpc_health", "grpc_reflection")):
         raise SettingError(f"ZOOSERVE_GRPC_PORT={port}: gRPC is not installed: {install('grpc')}.")
 
@@ -25,7 +25,7 @@ def require(port: int) -> None:
 def listening(
     lifecycle: "Lifecycle", dataplane: "Dataplane", health: "Health", settings: Settings
 ) -> AbstractAsyncContextManager[None]:
-    """Serve while the context lasts, if a port is asked for."""
+    """Serve while the context lasts, if a port is set; raises `SettingError` as `require` does."""
     require(settings.grpc_port)
     if not settings.grpc_port:
         return nullcontext()

@@ -1,8 +1,8 @@
-"""How every call begins and ends, whatever it asks: its key, its place, its answer or its status.
+"""What all calls have in common: the check of the key, a limit on open calls, and errors as status codes.
 
-All requests are streams for gRPC, those of one message too; on the wire they are the same. So the key is checked before
-any message of a client is read, and reading has a limit of time. gRPC's own limit counts all calls alike: a client that
-holds calls and sends nothing would keep out health checks.
+All calls are registered as streams, which is the same on the wire, even if they have one message. So the key is checked
+before any message is read, and reading has a time limit. gRPC's own limit on calls does not distinguish them: a client
+that opens many calls and sends nothing would block health checks.
 """
 
 import asyncio
@@ -24,23 +24,23 @@ from service.settings import Settings
 logger = logging.getLogger(__name__)
 Context: TypeAlias = grpc.aio.ServicerContext
 Check = Callable[[Mapping[bytes, bytes]], None]
-PROBE_S = 1.0  # seconds in which the request of a probe must have come
+PROBE_S = 1.0  # seconds in which the request of a probe must arrive
 _LOOK_EVERY = 0.2  # seconds
-_PROBES = 16  # calls of probes at once: each is over as soon as its request has come
+_PROBES = 16  # concurrent calls of probes: each is answered as soon as its request has arrived
 
 
 class Places(limits.Places["Place"]):
-    """Places for calls of one kind.
+    """A limit on the open calls of one kind.
 
-    When all are taken, the call that has waited longest for a message gives its place up. Calls that are at work are
-    not ended for others, and calls that only wait keep no other out.
+    When all places are taken, a new call replaces the one that has waited longest for a message from its client. Calls
+    that are being answered are never replaced.
     """
 
     def __init__(self, count: int) -> None:
         super().__init__(count, 0)
 
     def end_late(self) -> None:
-        """End the calls whose message did not come in time. Called now and then: a timer for each call costs more."""
+        """End the calls whose message did not arrive in time. Called periodically, which is cheaper than timers."""
         now = perf_counter()
         detail = "No message came in time. Open a call when there is one to send."
         for place in [place for place in self._waiting if place.until < now]:
@@ -48,10 +48,10 @@ class Places(limits.Places["Place"]):
 
 
 class Place:
-    """One call's place; a context that holds it.
+    """One call's place among those of its kind; a context manager that takes it and gives it back.
 
     Attributes:
-        until: when the message for which it waits must have come, as `time.perf_counter()`.
+        until: when the awaited message must have arrived, a time of `time.perf_counter()` in seconds.
     """
 
     def __init__(self, places: Places) -> None:
@@ -73,29 +73,29 @@ class Place:
         self.release()
 
     def release(self) -> None:
-        """Give the place back, before its context ends where the call goes on without it."""
+        """Give the place back. Calls that continue without it do so before the context ends."""
         if self._held:
             self._held = False
             self._places.leave(self)
 
     def make_room(self) -> None:
-        """End the wait for a message: the place is another call's."""
+        """End the wait for a message: another call takes the place."""
         self._held = False
         detail = "This call waited longest when others needed its place."
         self.end(RequestError(Reason.QUEUE_FULL, detail, retry_after=1))
 
     def end(self, error: RequestError) -> None:
         """End the wait for a message with an error."""
-        assert self._task is not None  # noqa: S101 - it waits
+        assert self._task is not None  # noqa: S101 - set by `message`, which is waiting
         self._ended = error
         self._places.works(self)
         self._task.cancel()
 
     async def message(self, context: grpc.aio.ServicerContext, seconds: float) -> bytes | None:
-        """Wait for the client's next message, for so many seconds or a little more; None: it sends no more.
+        """Return the client's next message, in bytes, or None if it has sent all. Waits for about `seconds`.
 
         Raises:
-            RequestError: `deadline`: it did not come in time; `queue_full`: another call needs the place.
+            RequestError: `deadline`: it did not arrive in time; `queue_full`: another call takes the place.
         """
         self._task = asyncio.current_task()
         self.until = perf_counter() + seconds
@@ -119,7 +119,7 @@ class Calls:
     """The calls of one server.
 
     Attributes:
-        open: the contexts of calls that are to be finished before the server ends.
+        open: the contexts of the calls that must end before the server ends.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -128,7 +128,7 @@ class Calls:
         self._places, self._probes = Places(settings.max_connections), Places(_PROBES)
 
     async def end_late(self) -> None:
-        """End calls whose message does not come, until this task is cancelled."""
+        """Periodically end the calls whose message did not arrive in time, until this task is cancelled."""
         while True:
             await asyncio.sleep(_LOOK_EVERY)
             self._places.end_late()
@@ -136,14 +136,14 @@ class Calls:
 
     @contextmanager
     def holding(self, size: int) -> Iterator[None]:
-        """Count the bytes of a request to infer while it is under way.
+        """Count an inference request of `size` bytes as in memory while the context lasts.
 
         Raises:
-            RequestError: `queue_full`, at its start.
+            RequestError: `queue_full`: the requests in memory would exceed `ZOOSERVE_MAX_BODIES_MB`.
         """
         bodies = self._bodies
         if not bodies.room_for(size):
-            detail = f"The requests under way have more than {bodies.limit} bytes. Try again shortly."
+            detail = f"The current requests have more than {bodies.limit} bytes. Try again shortly."
             raise RequestError(Reason.QUEUE_FULL, detail, retry_after=1)
         bodies.held += size
         try:
@@ -152,12 +152,12 @@ class Calls:
             bodies.held -= size
 
     def handler(self, call: Call, check: Check, *, streams: bool = False) -> grpc.RpcMethodHandler:
-        """Make the handler of a call, which gets its place and its context.
+        """Make the gRPC handler of a call.
 
         Args:
-            call: reads its messages from its place. It returns its response, or writes its responses to the context.
-            check: called with the metadata before anything is read; raises `RequestError` where it may not be called.
-            streams: whether it writes its responses.
+            call: reads its messages with `Place.message`. Returns its response, or writes responses to the context.
+            check: called with the metadata before anything is read; raises `RequestError` to refuse the call.
+            streams: whether it writes its responses to the context.
         """
 
         async def answer(_: object, context: Context) -> bytes | None:
@@ -173,14 +173,14 @@ class Calls:
         return _handler(answer, streams)
 
     def probe_handler(self, call: Call, *, streams: bool = False) -> grpc.RpcMethodHandler:
-        """Make the handler of a call that needs no key and has one of the probes' places while it reads its request."""
+        """Make the handler of a call that needs no key, and takes one of the places for probes; see `handler`."""
 
         async def answer(_: object, context: Context) -> bytes | None:
             try:
                 with Place(self._probes) as place:
                     return await call(place, context)
             except grpc.aio.AbortError:
-                raise  # its status is sent already
+                raise  # the status was sent already
             except Exception as error:
                 await refuse(context, refusal_of(error))
 
@@ -192,13 +192,13 @@ def _handler(answer: Callable[[object, Context], Awaitable[bytes | None]], strea
 
 
 def metadata_of(context: Context) -> dict[bytes, bytes]:
-    """A call's metadata, in the form of HTTP's headers."""
+    """A call's metadata as HTTP headers: names in lower case."""
     given = context.invocation_metadata() or ()
     return {name.encode(): value if isinstance(value, bytes) else value.encode() for name, value in given}
 
 
 def refusal_of(error: Exception) -> RequestError:
-    """Return what a client is told of an error. One that is not a `RequestError` is a bug: it is logged, not told."""
+    """Return the error for the client. An error that is not a `RequestError` is a bug: it is logged and not sent."""
     if isinstance(error, RequestError):
         return error
     logger.error("a call failed", exc_info=error)

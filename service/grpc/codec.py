@@ -1,4 +1,4 @@
-"""Requests to infer as the dataplane's calls, and its answers as responses. `inference` calls it."""
+"""Converts inference requests to the dataplane's calls, and its answers to responses. `inference` calls it."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -18,38 +18,38 @@ _Response = message("ModelInferResponse")
 _IDLE = (
     "binary_data",
     "binary_data_size",
-)  # parameters of REST that KServe's client sends, too; without meaning
-_WANTS_FINAL = "triton_enable_empty_final_response"  # sent by Triton's clients; every answer in a stream says it anyway
-_FINAL = "triton_final_response"  # Triton's: a request of a stream gets no further response
+)  # parameters of REST that KServe's client also sends over gRPC, where they have no effect
+_WANTS_FINAL = "triton_enable_empty_final_response"  # sent by Triton's clients; ignored, see `_FINAL`
+_FINAL = "triton_final_response"  # Triton's mark of a request's last response; set on all responses of a stream
 _RAWS_TAG = bytes([_Response.DESCRIPTOR.fields_by_name["raw_output_contents"].number << 3 | LENGTH])
 _ERROR_TAG, _ANSWER_TAG = (
     bytes([message("ModelStreamInferResponse").DESCRIPTOR.fields_by_name[name].number << 3 | LENGTH])
     for name in ("error_message", "infer_response")
 )
-_PIECE = 1 << 13  # elements that are written at once
+_PIECE = 1 << 13  # elements that are converted in one call
 
 
 def parse(kind: type[MessageT], data: bytes) -> MessageT:
-    """Make a message of its bytes; raises `RequestError` (`bad_request`) where they are not one."""
+    """Parse a message from its wire format; raises `RequestError` (`bad_request`) if it is invalid."""
     try:
         return kind.FromString(data)
     except DecodeError as error:
-        raise _bad(f"The request is no {kind.DESCRIPTOR.full_name}: {error}.") from error
+        raise _bad(f"The request is not a {kind.DESCRIPTOR.full_name}: {error}.") from error
 
 
 def read(head: InferRequest, request: Request, takes: Takes) -> tuple[Call, bool]:
-    """Make a call of a request.
+    """Convert a request to a call.
 
     Args:
-        head: the message that was made of `request.head`.
-        request: taken apart by `wire.split`.
+        head: the message parsed from `request.head`.
+        request: the result of `wire.split`.
         takes: what requests for the model may hold.
 
     Returns:
-        The call, and whether its tensors came in raw form.
+        The call, and whether its tensors were sent as raw bytes.
 
     Raises:
-        RequestError: `bad_request`: not of the protocol's form, or not what the model takes.
+        RequestError: `bad_request`: the request does not follow the protocol, or does not fit the model.
     """
     raws = request.raws
     if raws and len(raws) != len(head.inputs):
@@ -58,7 +58,7 @@ def read(head: InferRequest, request: Request, takes: Takes) -> tuple[Call, bool
     if len(declared) < len(head.inputs):
         names = [tensor.name for tensor in head.inputs]
         twice = next(name for number, name in enumerate(names) if name in names[:number])
-        raise _bad(f"The input `{twice[:80]}` is there twice.")
+        raise _bad(f"The input `{twice[:80]}` occurs twice.")
     takes.check_inputs(declared)
     inputs = dict[str, Array]()
     for number, (tensor, contents) in enumerate(zip(head.inputs, request.contents, strict=True)):
@@ -82,12 +82,12 @@ def read(head: InferRequest, request: Request, takes: Takes) -> tuple[Call, bool
 
 
 def write(answer: Answer, *, raw: bool, final: bool = False) -> bytes:
-    """Write a response of an answer: in raw form, or in typed fields where every output has one.
+    """Encode an answer as `ModelInferResponse`.
 
     Args:
-        answer: what to write.
-        raw: whether to write it in raw form.
-        final: whether to say that no further response follows upon it.
+        answer: the dataplane's answer.
+        raw: whether to send tensors as raw bytes. Else they are sent in typed fields, if there is one for each output.
+        final: whether to mark it as the request's last response.
     """
     response = _Response(model_name=answer.model, model_version=answer.version, id=answer.id)
     if final:
@@ -103,16 +103,21 @@ def write(answer: Answer, *, raw: bool, final: bool = False) -> bytes:
             field, flat = getattr(tensor.contents, FIELDS[tensor.datatype]), array.ravel()
             for start in range(0, flat.size, _PIECE):
                 field.extend(flat[start : start + _PIECE].tolist())
-    return b"".join([response.SerializeToString(), *raws])  # a message's fields may be joined: no copy of the tensors
+    return b"".join([response.SerializeToString(), *raws])  # encoded fields can be joined, which saves a copy
 
 
 def write_in_stream(response: bytes) -> bytes:
-    """Write a message of a stream with a response in it."""
+    """Encode `ModelStreamInferResponse` with an encoded response in it."""
     return b"".join([_ANSWER_TAG, varint(len(response)), response])
 
 
 def write_refusal(detail: str, call_id: str) -> bytes:
-    """Write a message of a stream with an error in it, for the request of that id."""
+    """Encode `ModelStreamInferResponse` with an error in it.
+
+    Args:
+        detail: the error's message.
+        call_id: the id of the request.
+    """
     response = _Response(id=call_id)
     response.parameters[_FINAL].bool_param = True
     text = detail.encode()
@@ -120,7 +125,7 @@ def write_refusal(detail: str, call_id: str) -> bytes:
 
 
 def values(parameters: Mapping[str, Parameter]) -> dict[str, object]:
-    """The values of parameters, each of which holds one in a field of its type."""
+    """Return the values of parameters; raises `RequestError` (`bad_request`) if one has no value."""
     found = {}
     for name, parameter in parameters.items():
         field = parameter.WhichOneof("parameter_choice")

@@ -1,4 +1,4 @@
-"""Typed contents of tensors (`InferTensorContents`): counted where they lie, then made an array. `codec` calls it."""
+"""Typed contents of tensors (`InferTensorContents`) to arrays. Elements are counted first. `codec` calls it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -41,30 +41,33 @@ _FIXED: Mapping[str, tuple[int, np.dtype[Any]]] = {
     "fp32_contents": (wire.FIXED32, np.dtype("<f4")),
     "fp64_contents": (wire.FIXED64, np.dtype("<f8")),
 }
-_STORED: Mapping[str, npt.DTypeLike] = {  # what the field's type makes of 64 bits
+_STORED: Mapping[str, npt.DTypeLike] = {  # the dtype of the values of a field of varints
     "bool_contents": np.bool_,
     "int_contents": np.int32,
     "int64_contents": np.int64,
     "uint_contents": np.uint32,
     "uint64_contents": np.uint64,
 }
-_MORE = bytes(range(128, 256))  # bytes behind which a number goes on
-_LONGEST = 10  # bytes of a number
-_PIECE = 1 << 16  # bytes that are converted at once
-_MOST_SINGLE = 1 << 16  # elements that are not packed: proto3's clients pack them
+_MORE = bytes(range(128, 256))  # all bytes of a varint except its last
+_LONGEST = 10  # bytes of a varint
+_PIECE = 1 << 16  # bytes that are converted in one call
+_MOST_SINGLE = 1 << 16  # the most elements that are not packed; clients of proto3 pack them
 
 
 def typed(name: str, datatype: str, shape: Sequence[int], parts: Sequence[memoryview]) -> Array:
-    """Make an array of a tensor's typed contents.
+    """Convert a tensor's typed contents to an array.
 
     Args:
-        name: of the tensor, for messages.
+        name: of the tensor, for error messages.
         datatype: the protocol's.
         shape: of the array.
-        parts: the contents in the wire format. Their elements follow upon each other.
+        parts: the contents in the wire format. A later part's elements follow an earlier one's.
+
+    Returns:
+        An array of that shape and datatype; BYTES are an object array of `bytes`.
 
     Raises:
-        RequestError: `bad_request`: other contents than belong to datatype and shape.
+        RequestError: `bad_request`: the contents do not fit datatype and shape.
     """
     if datatype == "FP16":
         raise bad(f"`{name[:80]}`: FP16 has no typed field: send it in `raw_input_contents`.")
@@ -77,18 +80,18 @@ def typed(name: str, datatype: str, shape: Sequence[int], parts: Sequence[memory
         array: Array = np.empty(size, object)
         array[:] = elements
         return array.reshape(shape)
-    lying = list(_elements(name, datatype, parts, _MOST_SINGLE))
-    found = sum(_count(one, field) for one in lying)
+    chunks = list(_elements(name, datatype, parts, _MOST_SINGLE))
+    found = sum(_count(chunk, field) for chunk in chunks)
     if found != size:
         raise other_size(name, shape, found)
-    packed = lying[0] if len(lying) == 1 else memoryview(b"".join(lying))
+    packed = chunks[0] if len(chunks) == 1 else memoryview(b"".join(chunks))
     if field in _FIXED:
         return np.frombuffer(packed, _FIXED[field][1]).reshape(shape)
     return _numbers(name, datatype, size, packed, field).reshape(shape)
 
 
 def _elements(name: str, datatype: str, parts: Sequence[memoryview], most: int) -> Iterator[memoryview]:
-    """Find the values of the datatype's field: one of BYTES, one number, or many that are packed."""
+    """Find the encoded values of the datatype's field: one element of BYTES, one number, or many packed numbers."""
     field = FIELDS[datatype]
     number, single = _NUMBERS[field], _FIXED[field][0] if field in _FIXED else wire.VARINT
     for part in parts:
@@ -103,7 +106,7 @@ def _elements(name: str, datatype: str, parts: Sequence[memoryview], most: int) 
 
 
 def _count(packed: memoryview, field: str) -> int:
-    """How many numbers lie there."""
+    """Return how many numbers packed data hold, or -1 if the last number is not complete."""
     if field in _FIXED:
         width = _FIXED[field][1].itemsize
         return -1 if len(packed) % width else len(packed) // width
@@ -112,7 +115,7 @@ def _count(packed: memoryview, field: str) -> int:
 
 
 def _numbers(name: str, datatype: str, size: int, packed: memoryview, field: str) -> Array:
-    """Decode so many varints as their field's type, and refuse those that the datatype does not have."""
+    """Decode `size` varints, and refuse those that the datatype cannot represent."""
     array: Array = np.empty(size, DTYPES[datatype])
     tag = bytes([_NUMBERS[field] << 3 | wire.LENGTH])
     start = filled = 0
@@ -133,7 +136,7 @@ def _numbers(name: str, datatype: str, size: int, packed: memoryview, field: str
 
 
 def _unfinished(piece: bytes) -> int:
-    """How many bytes at the end belong to a number that goes on behind it."""
+    """Return how many bytes at the end belong to a varint that is not complete."""
     end = len(piece)
     while end and len(piece) - end < _LONGEST and piece[end - 1] >= _MORE[0]:
         end -= 1

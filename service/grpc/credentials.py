@@ -1,4 +1,4 @@
-"""TLS of the gRPC port: the certificate that HTTP has, and its renewals. `grpc.server` asks for it."""
+"""TLS of the gRPC port, with the same certificate and renewals as HTTP. `grpc.server` calls it."""
 
 import grpc
 
@@ -6,9 +6,9 @@ from service.tls import Files, Renewal
 
 
 def credentials(files: Files) -> grpc.ServerCredentials:
-    """Make what a secure port needs; raises `OSError` where the files cannot be read.
+    """Make the credentials of a port with TLS; raises `OSError` if the files cannot be read.
 
-    gRPC asks for a renewed certificate when a client connects, on a thread of its own.
+    When a client connects, gRPC asks on its own thread for a renewed certificate.
     """
     renewal = Renewal(files)
 

@@ -1,4 +1,4 @@
-"""Health (`grpc.health.v1`), as `/readyz` answers it. `server` registers it; no key is needed."""
+"""Health checks (`grpc.health.v1`), with the same answer as `/readyz`. `server` registers them; they need no key."""
 
 import asyncio
 
@@ -12,13 +12,13 @@ from service.grpc.codec import parse
 from service.grpc.schema import SERVICE
 from service.health import Health
 
-_LOOK_EVERY = 0.2  # seconds in which watchers learn that readiness came or went
-_WATCHERS = 64  # at once
+_LOOK_EVERY = 0.2  # seconds between two checks for changed readiness
+_WATCHERS = 64  # concurrent Watch calls
 _LARGEST = 1024  # bytes of a request, which names a service
 
 
 class HealthService:
-    """The service of one server."""
+    """The health service of one server."""
 
     def __init__(self, ours: Health, calls: Calls) -> None:
         self._health, self._calls = ours, calls
@@ -34,14 +34,14 @@ class HealthService:
         }
         return grpc.method_handlers_generic_handler("grpc.health.v1.Health", calls)
 
-    async def keep_telling(self) -> None:
-        """Tell those who watch, until this task is cancelled."""
+    async def keep_updating(self) -> None:
+        """Send changes of readiness to the Watch calls, until this task is cancelled."""
         while True:
             await self._look()
             await asyncio.sleep(_LOOK_EVERY)
 
     async def stop(self) -> None:
-        """Say that the service ends."""
+        """Send `NOT_SERVING` to all Watch calls, because the server ends."""
         await self._services.enter_graceful_shutdown()
 
     async def _check(self, place: Place, context: Context) -> bytes:
@@ -52,7 +52,7 @@ class HealthService:
 
     async def _watch(self, place: Place, context: Context) -> None:
         request = await self._request(place, context)
-        place.release()  # it is watched for long
+        place.release()  # the call may last for hours
         if self._watchers >= _WATCHERS:
             raise RequestError(Reason.QUEUE_FULL, f"{_WATCHERS} calls watch already: ask with Check.", retry_after=60)
         self._watchers += 1
@@ -78,7 +78,7 @@ class HealthService:
 
 
 class _Serializing:
-    """A context to which messages are written; that of our handlers takes bytes."""
+    """Serializes the messages that are written to a context. Our handlers' contexts take bytes."""
 
     def __init__(self, context: Context) -> None:
         self._context = context

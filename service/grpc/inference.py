@@ -1,4 +1,4 @@
-"""The calls of `inference.GRPCInferenceService`. `server` registers them; the dataplane answers, as for REST."""
+"""The methods of `inference.GRPCInferenceService`. `server` registers them; the dataplane answers, as for REST."""
 
 import asyncio
 import re
@@ -24,29 +24,29 @@ from service.settings import Settings
 from service.waiting import wait
 
 _ROUTE = f"/{SERVICE.full_name}/ModelInfer"
-_AT_ONCE = 64  # requests of one stream that are under way together
+_AT_ONCE = 64  # requests of one stream that are processed concurrently
 _LOOK_EVERY = 0.01  # seconds, while the server stops
-_IDLE_S = 300.0  # seconds after which a stream ends in which its client sends no further request
-_LARGE = 1 << 16  # bytes of typed contents, elements: what has more is converted on another thread
-_LARGE_RAW = 1 << 22  # bytes of raw contents, which may have to be copied
-_SMALL = 1 << 16  # bytes, the most of a request that is not to infer
-_PROBES = frozenset({"ServerLive", "ServerReady"})  # need no key and have places of their own
+_IDLE_S = 300.0  # seconds without a further request after which a stream ends
+_LARGE = 1 << 16  # bytes of typed contents, or elements: larger ones are converted on another thread
+_LARGE_RAW = 1 << 22  # the same for bytes of raw contents, of which only some are copied
+_SMALL = 1 << 16  # the most bytes of requests other than for inference
+_PROBES = frozenset({"ServerLive", "ServerReady"})  # these need no key and have their own places
 _ADMINISTRATION = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
 _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 class Inference:
-    """A method for each call of the service, under its name in snake case."""
+    """The service: for each RPC a method with its name in snake case."""
 
     def __init__(
         self, lifecycle: Lifecycle, dataplane: Dataplane, health: Health, settings: Settings, calls: Calls
     ) -> None:
         self._lifecycle, self._dataplane, self._health = lifecycle, dataplane, health
         self._settings, self._calls = settings, calls
-        self._readers = set[asyncio.Task[None]]()  # of the requests of streams
+        self._readers = set[asyncio.Task[None]]()  # these read the requests of streams
 
     async def finish(self) -> None:
-        """Read nothing more from streams, and wait until every call is over."""
+        """Stop reading from streams, and wait until every call has ended."""
         for reader in self._readers:
             reader.cancel()
         while self._calls.open:
@@ -59,7 +59,7 @@ class Inference:
         )
 
     def _handler(self, method: MethodDescriptor) -> grpc.RpcMethodHandler:
-        """Make one call's handler, with the check that its caller must pass."""
+        """Make a method's handler, with the check of its key."""
         call = getattr(self, _CAPITAL.sub("_", method.name).lower())
         if method.name in ("ModelInfer", "ModelStreamInfer"):
             return self._calls.handler(call, self._check_infer, streams=method.server_streaming)
@@ -103,7 +103,7 @@ class Inference:
     async def model_config(self, request: ModelRequest) -> Message:
         fields = msgspec.to_builtins(self._dataplane.config(request.name, request.version))
         for output in fields["output"]:
-            del output["optional"]  # Triton's messages know it of inputs alone
+            del output["optional"]  # in Triton's messages, only inputs have this field
         return made("ModelConfigResponse", config=fields)
 
     async def model_statistics(self, request: ModelRequest) -> Message:
@@ -134,31 +134,31 @@ class Inference:
             call.set_trailing_metadata((("server-timing", timing), ("x-request-id", request_id)))
 
     async def model_stream_infer(self, place: Place, call: Context) -> None:
-        """Answer the requests of a stream in their order. One that is refused ends the stream for no other."""
-        under_way: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
+        """Answer the requests of a stream in their order. An error of one request does not end the stream."""
+        running: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
         tasks = set[asyncio.Task[bytes]]()
-        room = asyncio.Semaphore(_AT_ONCE)
+        limit = asyncio.Semaphore(_AT_ONCE)
 
         async def read_requests() -> None:
             seconds = self._settings.receive_s
             try:
                 while (data := await place.message(call, seconds)) is not None:
                     seconds = max(seconds, _IDLE_S)
-                    await room.acquire()
+                    await limit.acquire()
                     task = asyncio.create_task(self._in_stream(_InferRequest(data), call))
                     del data
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
-                    under_way.put_nowait(task)
+                    running.put_nowait(task)
             finally:
-                under_way.put_nowait(None)
+                running.put_nowait(None)
 
         reader = asyncio.create_task(read_requests())
         self._readers.add(reader)
         try:
-            while (task := await under_way.get()) is not None:
+            while (task := await running.get()) is not None:
                 response = await task
-                room.release()
+                limit.release()
                 await call.write(response)
             with suppress(asyncio.CancelledError):  # the server stops
                 await reader
@@ -176,10 +176,10 @@ class Inference:
             return write_refusal(refused.detail, request.head.id)
 
     async def _infer(self, request: "_InferRequest", context: RequestContext, *, final: bool = False) -> bytes:
-        """Answer one request to infer. A client that hangs up cancels it.
+        """Answer one inference request. It is cancelled if its client hangs up.
 
         Raises:
-            RequestError: there is no answer.
+            RequestError: the request is refused or failed.
         """
         with context, self._calls.holding(request.size):
             return await self._answer(request, context, final=final)
@@ -187,7 +187,7 @@ class Inference:
         raise context.error
 
     async def _answer(self, request: "_InferRequest", context: RequestContext, *, final: bool) -> bytes:
-        request.take_apart()
+        request.split()
         head = request.head
         context.admit(self._dataplane.model(head.model_name, head.model_version))
         takes = self._dataplane.takes(head.model_name, head.model_version)
@@ -212,7 +212,7 @@ class Inference:
         return response
 
     def _context(self, call: Context) -> RequestContext:
-        """Begin the life of a request: its deadline is the call's, if that has one and it is earlier than ours."""
+        """Make the context of a request. Its deadline is the call's or the server's, whichever is earlier."""
         context = RequestContext(self._lifecycle, metadata_of(call), _ROUTE)
         left = call.time_remaining()
         if left is not None:
@@ -220,7 +220,7 @@ class Inference:
         return context
 
     def _check_infer(self, metadata: Mapping[bytes, bytes]) -> None:
-        """Raise `RequestError` where a key is needed and none that is known was sent, and record the request then."""
+        """Raise `RequestError` and record the request if the server has keys and the request has none of them."""
         try:
             self._lifecycle.guard.check(metadata)
         except RequestError as refused:
@@ -231,12 +231,12 @@ class Inference:
 
 
 class _InferRequest:
-    """A request to infer on its way from its bytes.
+    """An inference request that is being read.
 
     Attributes:
-        head: its message without its tensors, once it is taken apart.
-        parts: the request taken apart, until it is dropped.
-        size: bytes.
+        head: its message without its tensors, after `split`.
+        parts: the result of `wire.split`, from `split` to `drop`.
+        size: of the request in bytes.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -244,16 +244,16 @@ class _InferRequest:
         self.head = message("ModelInferRequest")()
         self.parts = Request(b"", [], [])
 
-    def take_apart(self) -> None:
+    def split(self) -> None:
         self.parts = split(self._data)
         self.head = parse(type(self.head), self.parts.head)
 
     def is_large(self, takes: Takes) -> bool:
-        """Whether to convert its tensors on another thread."""
+        """Return whether to convert its tensors on another thread."""
         contents = sum(len(part) for parts in self.parts.contents for part in parts or ())
         raws = sum(map(len, self.parts.raws))
         return contents > _LARGE or raws > _LARGE_RAW or (raws > _LARGE and takes.texts > _LARGE)
 
     def drop(self) -> None:
-        """Release the bytes: encoded images were copied out of them, and arrays of numbers hold them themselves."""
+        """Release the bytes: encoded images are copies, and arrays of numbers refer to them as long as they need."""
         self._data, self.parts = b"", Request(b"", [], [])

@@ -10,7 +10,7 @@ from service.errors import Reason, RequestError
 _CODES = {
     Reason.UNDECODABLE: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.NOT_AN_IMAGE: grpc.StatusCode.INVALID_ARGUMENT,
-    Reason.TOO_LARGE: grpc.StatusCode.INVALID_ARGUMENT,  # RESOURCE_EXHAUSTED would ask for another try
+    Reason.TOO_LARGE: grpc.StatusCode.INVALID_ARGUMENT,  # clients would retry after RESOURCE_EXHAUSTED
     Reason.BAD_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.BAD_OPTION: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.NOT_ACCEPTABLE: grpc.StatusCode.INVALID_ARGUMENT,
@@ -26,7 +26,7 @@ _CODES = {
 
 
 async def refuse(context: grpc.aio.ServicerContext, error: RequestError) -> NoReturn:
-    """End a call with an error. Where trying again makes sense, clients with a retry policy are told when.
+    """End a call with an error. If a retry may succeed, trailing metadata name the delay for clients' retry policies.
 
     https://github.com/grpc/proposal/blob/master/A6-client-retries.md
     """

@@ -1,7 +1,7 @@
-"""The messages of `open_inference.proto`, made from its compiled form in a pool of their own.
+"""The messages of `open_inference.proto`, created from its compiled descriptors in their own descriptor pool.
 
-So they need no generated code, which is bound to versions of protobuf, and stand beside clients' that have the same
-names in the same process.
+So there is no generated code, which would require certain versions of protobuf, and no conflict with messages of the
+same names that a client library in the same process defines.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -27,18 +27,18 @@ SERVICE: ServiceDescriptor = POOL.FindServiceByName("inference.GRPCInferenceServ
 
 
 def message(name: str) -> Any:
-    """The class of a message."""
+    """Return the class of the message with this name."""
     return message_factory.GetMessageClass(POOL.FindMessageTypeByName(f"{SERVICE.file.package}.{name}"))
 
 
 def made(name: str, /, **fields: object) -> Message:
-    """Make a message with these fields."""
+    """Make a message of this name, with these fields."""
     instance: Message = message(name)(**fields)
     return instance
 
 
 class ModelRequest(Protocol):
-    """A request that names a model; an empty version is the one that is loaded."""
+    """A request that names a model; an empty version means the one that is loaded."""
 
     name: str
     version: str
@@ -51,7 +51,7 @@ class IndexRequest(Protocol):
 
 
 class RepositoryRequest(Protocol):
-    """A request to load or unload a model. Clients put its name into either field."""
+    """A request to load or unload a model. Clients use either of the two fields for its name."""
 
     model_name: str
     repository_name: str
@@ -62,7 +62,7 @@ class Parameter(Protocol):
     """`InferParameter`: a value in a field of its type."""
 
     def WhichOneof(self, oneof_group: str) -> str | None:  # noqa: N802 - protobuf's name
-        """Return the name of the field that has the value; None: none has."""
+        """Return the name of the field that has the value, or None."""
 
 
 class InputTensor(Protocol):

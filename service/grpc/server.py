@@ -1,4 +1,4 @@
-"""The gRPC server of one process: inference, health and reflection on one port. `server` runs it beside HTTP."""
+"""The gRPC server of one process: inference, health and reflection on one port. `service.server` runs it."""
 
 import asyncio
 import logging
@@ -24,9 +24,9 @@ from service.settings import Settings
 from service.tls import files_of
 
 logger = logging.getLogger(__name__)
-_IDLE_MS = 300_000  # after which a connection without calls is closed; clients open another when they need one
-_PING_MS = 60_000  # after which a silent client is asked whether it is still there
-_PING_OFTEN_MS = 500  # clients may ping as often as that, with calls and without: meshes do it every 10 s
+_IDLE_MS = 300_000  # a connection is closed after this time without calls; clients reconnect when needed
+_PING_MS = 60_000  # a client is pinged after this time without data from it
+_PING_OFTEN_MS = 500  # the shortest interval at which clients may ping; service meshes ping every 10 s
 _REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 _LARGEST_NAME = 4096  # bytes of a request to reflect
 
@@ -35,7 +35,7 @@ _LARGEST_NAME = 4096  # bytes of a request to reflect
 async def serving(
     lifecycle: Lifecycle, dataplane: Dataplane, health: Health, settings: Settings
 ) -> AsyncIterator[None]:
-    """Serve until the context ends; then accept nothing more, and finish what was accepted.
+    """Serve until the context ends; then refuse new calls and finish those that were accepted.
 
     Raises:
         RuntimeError: the port is in use.
@@ -70,26 +70,26 @@ async def serving(
         server.add_secure_port(address, credentials(files))
     else:
         server.add_insecure_port(address)
-    telling = asyncio.create_task(probes.keep_telling())
+    updating = asyncio.create_task(probes.keep_updating())
     ending = asyncio.create_task(calls.end_late())
     await server.start()
     logger.info("gRPC listens on port %d", settings.grpc_port)
     try:
         yield
     finally:
-        telling.cancel()
+        updating.cancel()
         ending.cancel()
         await probes.stop()
         stopping = asyncio.create_task(server.stop(settings.timeout_ms / 1000))
         finishing = asyncio.create_task(inference.finish())
         await asyncio.wait((stopping, finishing), return_when=asyncio.FIRST_COMPLETED)
         finishing.cancel()
-        await server.stop(None)  # calls that watch the health would never end
+        await server.stop(None)  # ends Watch calls, which do not end by themselves
         await stopping
 
 
 class _Reflection:
-    """Lets clients such as grpcurl ask for the messages."""
+    """Server reflection: clients such as grpcurl ask for the definitions of the messages."""
 
     def __init__(self, settings: Settings) -> None:
         self._receive_s = settings.receive_s

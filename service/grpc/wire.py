@@ -1,7 +1,7 @@
-"""The wire format of protobuf, walked before anything is made of it: https://protobuf.dev/programming-guides/encoding.
+"""Scans protobuf's wire format before it is parsed: https://protobuf.dev/programming-guides/encoding.
 
-Two bytes become a message of a hundred in memory. So a request to infer is taken apart here: its fields are counted,
-its tensors are found where they lie, and only what is left of it is parsed. `codec` calls it.
+Two bytes on the wire may take a hundred in memory as a message. So inference requests are split here: their fields are
+counted, their tensors are located without a copy, and only the rest is parsed. `codec` calls it.
 """
 
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from service.errors import Reason, RequestError
 
-VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types; groups, 3 and 4, are in no message of the service
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types; no message of the service has groups, types 3 and 4
 _WIDTHS = {FIXED64: 8, FIXED32: 4}
-_LONGEST = 10  # bytes of a number
-_ONE_BYTE, _MORE = 127, 128  # the largest number of one byte; a byte behind which a number goes on
+_LONGEST = 10  # bytes of a varint
+_ONE_BYTE, _MORE = 127, 128  # the largest varint of one byte; a byte that is not a varint's last
 _INPUTS, _RAWS = 5, 7  # fields of ModelInferRequest
 _CONTENTS = 5  # field of InferInputTensor
 _INPUT_TAG = bytes([_INPUTS << 3 | LENGTH])
@@ -20,16 +20,16 @@ MOST_FIELDS = 4096  # of a request and its inputs, without those of typed conten
 LARGEST_HEAD = 1 << 18  # bytes of a request without its tensors
 
 
-Field = tuple[int, int, int, int, int]  # number, wire type; where its tag begins, where its value does, where it ends
+Field = tuple[int, int, int, int, int]  # number, wire type, and offsets: of its tag, of its value, of its end
 
 
 class Request(NamedTuple):
-    """A `ModelInferRequest`, taken apart.
+    """The parts of a `ModelInferRequest`.
 
     Attributes:
         head: the message without its tensors, in the wire format.
-        contents: of each input, its typed contents as they lie in the request, in parts; None: it has none.
-        raws: `raw_input_contents`, as they lie in the request.
+        contents: for each input, the parts of its typed contents, views of the request; None: it has none.
+        raws: `raw_input_contents`, views of the request.
     """
 
     head: bytes
@@ -38,14 +38,14 @@ class Request(NamedTuple):
 
 
 def fields(data: memoryview, most: int) -> Iterator[Field]:
-    """Find the fields of a message, in their order, without looking into them.
+    """Find the fields of a message, in their order, without parsing their values.
 
     Args:
         data: the message.
-        most: how many fields it may have.
+        most: the largest allowed number of fields.
 
     Raises:
-        RequestError: `bad_request`: no message, or one of more fields.
+        RequestError: `bad_request`: the message is invalid or has more fields.
     """
     at, end = 0, len(data)
     while at < end:
@@ -72,17 +72,17 @@ def fields(data: memoryview, most: int) -> Iterator[Field]:
         else:
             raise _bad(f"byte {start} begins no field")
         if at > end:
-            raise _bad(f"the field at byte {start} goes on behind the end")
+            raise _bad(f"the field at byte {start} extends beyond the end")
         if tag <= kind:
             raise _bad("a field has the number 0")
         yield tag >> 3, kind, start, value, at
 
 
 def split(data: bytes) -> Request:
-    """Take a `ModelInferRequest` apart.
+    """Split a `ModelInferRequest` into its head and its tensors.
 
     Raises:
-        RequestError: `bad_request`: it is none, or has more fields or a larger head than a request needs.
+        RequestError: `bad_request`: it is invalid, or has more fields or a larger head than a request needs.
     """
     view = memoryview(data)
     head: list[bytes | memoryview] = []
@@ -112,12 +112,12 @@ def split(data: bytes) -> Request:
                 head += [_INPUT_TAG, varint(sum(map(len, kept))), *kept]
     size = sum(map(len, head))
     if size > LARGEST_HEAD:
-        raise _bad(f"it has {size} bytes beside its tensors; at most {LARGEST_HEAD} are expected")
+        raise _bad(f"it has {size} bytes apart from its tensors; at most {LARGEST_HEAD} are expected")
     return request._replace(head=b"".join(head))
 
 
 def varint(number: int) -> bytes:
-    """Write a whole number that is not negative."""
+    """Encode an integer that is not negative."""
     written = bytearray()
     while number > _ONE_BYTE:
         written.append(number & 127 | 128)
@@ -127,7 +127,7 @@ def varint(number: int) -> bytes:
 
 
 def _number(data: memoryview, at: int) -> tuple[int, int]:
-    """Read a number. Returns it, and where it ends."""
+    """Decode the varint at offset `at`. Returns it and the offset after it."""
     number = shift = 0
     for byte in data[at : at + _LONGEST]:
         at += 1
@@ -139,4 +139,4 @@ def _number(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def _bad(detail: str) -> RequestError:
-    return RequestError(Reason.BAD_REQUEST, f"The request is no inference.ModelInferRequest: {detail}.")
+    return RequestError(Reason.BAD_REQUEST, f"The request is not an inference.ModelInferRequest: {detail}.")

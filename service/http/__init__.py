@@ -1,1 +1,1 @@
-"""HTTP, version 1: the only place that knows status codes and content types."""
+"""The HTTP server and its APIs, `/v1` and `/v2`."""

@@ -1,8 +1,8 @@
-"""HTTP, put together: our routes as an ASGI app, and BentoML's app behind them.
+"""The HTTP server's ASGI app: our routes, with BentoML's app as the fallback.
 
-Requests to infer pass neither BentoML's middlewares nor Starlette's. BentoML's timeout keeps some twenty objects per
-request alive for as long as the timeout lasts, and its tracing halves the throughput of small requests; Starlette's
-middlewares and router cost as much as reading the body.
+Inference requests pass neither BentoML's middlewares nor Starlette's. BentoML's timeout keeps about twenty objects per
+request alive for as long as the timeout lasts, and its tracing halves the throughput of small requests. Starlette's
+middlewares and router take as much time as reading the body.
 """
 
 from collections.abc import Callable
@@ -41,15 +41,15 @@ Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 def build_app(
     runtime: Runtime, lifecycle: Lifecycle, dataplane: Dataplane, health: Health, behind: Starlette, lifespan: Lifespan
 ) -> ASGIApp:
-    """Put our routes in front of another app, which gets every request that none of them takes.
+    """Put our routes in front of another app, which gets every request that matches none of them.
 
     Args:
         runtime: of this process.
-        lifecycle: what all requests share.
+        lifecycle: shared by all requests.
         dataplane: answers `/v2`.
         health: answers the probes.
         behind: BentoML's app.
-        lifespan: what lasts as long as the app does; entered before the first request.
+        lifespan: a context manager that is entered before the first request and left when the app ends.
     """
     settings, guard, annotator = runtime.settings, lifecycle.guard, Annotator(runtime.settings)
     endpoints: dict[str, ASGIApp] = {}
@@ -61,7 +61,7 @@ def build_app(
             *(Route(f"/v1/{task}", endpoints[f"/v1/{task}"], methods=["POST"]) for task in get_args(Task)),
             *ModelRoutes(runtime.repository, guard).routes(),
             *Probes(runtime, health).routes(),
-            # BentoML's own page there loads a tracker from another host.
+            # BentoML's own page at `/` loads a tracker from another host.
             Route("/", lambda _: RedirectResponse("ui/")),
             *docs.routes(),
             *ui.routes(runtime.repository),
@@ -77,9 +77,9 @@ def build_app(
 
 
 class _Dispatcher:
-    """Leads requests to infer, and all of /v2, straight to their endpoints, and the rest to Starlette's app.
+    """Passes inference requests, and all of /v2, directly to their endpoints, and the rest to Starlette's app.
 
-    The endpoints answer every error themselves. A wrong method goes to Starlette's app, too.
+    The endpoints answer every error themselves. Starlette's app also answers requests with a wrong method.
     """
 
     def __init__(self, endpoints: dict[str, ASGIApp], oip: ASGIApp, app: ASGIApp, drain: Drain) -> None:
@@ -108,7 +108,7 @@ def _closing(send: Send) -> Send:
 
 
 class _Locked:
-    """Lets requests through that bring a key; the probes, the metrics and the pages need none."""
+    """Requires a key for every path except the probes, the metrics and the pages."""
 
     _OPEN = frozenset({"/"}) | OPEN | ui.OPEN | docs.OPEN
 
@@ -127,7 +127,7 @@ class _Locked:
 
 
 class _Behind:
-    """BentoML's app: its pages, none of which reads a body. All paths under /v1 are ours."""
+    """BentoML's app, except for paths under /v1, which are all ours. None of its pages reads a body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -146,12 +146,12 @@ async def _refuse(_: Request, error: Exception) -> Response:
 
 
 async def _refuse_http(_: Request, error: Exception) -> Response:
-    """Answer to a path of ours with a method that it does not take, or to one under /v1 that does not exist."""
+    """Answer a request with a wrong method for one of our paths, or for an unknown path under /v1."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
     body = Problem(HTTPStatus(error.status_code).phrase, error.status_code, "bad_request", f"{error.detail}.")
     return Response(msgspec.json.encode(body), body.status, error.headers, CONTENT_TYPE.decode())
 
 
 async def _fail(request: Request, _: Exception) -> Response:
-    """Answer where the server failed; Starlette raises the error again, and uvicorn logs it."""
+    """Answer after an unexpected error. Starlette raises it again, and uvicorn logs it."""
     return await _refuse(request, RequestError(Reason.INTERNAL, INTERNAL))

@@ -1,6 +1,6 @@
-"""Pages of other origins (CORS): off, unless `ZOOSERVE_CORS_ORIGINS` names them.
+"""Cross-origin requests of web pages (CORS): off, unless `ZOOSERVE_CORS_ORIGINS` names the origins.
 
-A key is a header that the page sends itself, so cookies are not allowed. Preflights have no key, and need none.
+A page sends its key in a header, so cookies are not allowed. Preflight requests need no key.
 """
 
 import re
@@ -17,7 +17,7 @@ _MAX_AGE = 600  # seconds for which a browser remembers a preflight
 
 
 def origins_of(settings: Settings) -> list[str]:
-    """Return the origins that are allowed; one of them may be `*`.
+    """Return the allowed origins; one of them may be `*`.
 
     Raises:
         SettingError: one is not an origin.
@@ -32,7 +32,7 @@ def origins_of(settings: Settings) -> list[str]:
 
 
 def with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
-    """Let pages of the allowed origins ask an app, and read its answers. Without any, return the app as it is."""
+    """Let pages of the allowed origins call an app and read its answers. If none is allowed, return the app itself."""
     origins = origins_of(settings)
     if not origins:
         return app
@@ -47,7 +47,12 @@ def with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
 
 
 def cors_headers(settings: Settings, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Return the headers for an answer that a connection sends without the app, by the headers of its request."""
+    """Return the CORS headers of an answer that a connection sends without the app.
+
+    Args:
+        settings: name the allowed origins.
+        headers: of the request.
+    """
     origins = origins_of(settings)
     given = dict(headers).get(b"origin", b"").decode("latin-1")
     if not given or not ("*" in origins or given in origins):

@@ -1,4 +1,4 @@
-"""Endpoints to infer, as plain ASGI apps, and requests over HTTP. `v1` and `v2` add reading, answering and refusing."""
+"""The base class of HTTP inference endpoints, plain ASGI apps. `v1` and `v2` add how bodies are read and written."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,7 +18,7 @@ _MAX_OPTIONS = 64
 
 
 class HttpContext(RequestContext):
-    """One request of HTTP to infer; see `RequestContext`.
+    """One inference request over HTTP; see `RequestContext`.
 
     Attributes:
         content_type: of the answer.
@@ -35,10 +35,10 @@ class HttpContext(RequestContext):
         self.extra: list[tuple[bytes, bytes]] = []
 
     def read_head(self) -> None:
-        """Take deadline and priority from the head: `X-Request-Timeout-Ms` and `X-Request-Priority`.
+        """Read deadline and priority from the headers `X-Request-Timeout-Ms` and `X-Request-Priority`.
 
         Raises:
-            RequestError: `bad_option`.
+            RequestError: `bad_option`: one of them is invalid.
         """
         timeout = self.headers.get(b"x-request-timeout-ms")
         if timeout is not None:
@@ -48,7 +48,7 @@ class HttpContext(RequestContext):
             self.priority = _priority(priority.decode("latin-1"))
 
     def params(self) -> dict[str, str]:
-        """Parameters of the query string; of those with one name the last counts.
+        """Return the parameters of the query string; if a name is repeated, its last value counts.
 
         Raises:
             RequestError: `bad_option`: there are too many.
@@ -62,7 +62,7 @@ class HttpContext(RequestContext):
             raise RequestError(Reason.BAD_OPTION, f"The query has more than {_MAX_OPTIONS} options.") from None
 
     def response_headers(self, length: int) -> list[tuple[bytes, bytes]]:
-        """Return all headers of the answer, whose body has so many bytes."""
+        """Return all headers of an answer whose body has `length` bytes."""
         return [
             (b"content-type", self.content_type),
             (b"content-length", str(length).encode()),
@@ -73,12 +73,12 @@ class HttpContext(RequestContext):
 
 
 class Endpoint(ABC):
-    """One route, and the life of its requests (`service.request`).
+    """One route. `service.request` describes the stages of a request.
 
     Args:
-        lifecycle: what all requests share.
+        lifecycle: shared by all requests.
         route: for metrics, log and traces.
-        task: of the models that answer; empty: it depends on the model.
+        task: of the route's models; empty if it has models of several tasks.
     """
 
     context: ClassVar[type[HttpContext]] = HttpContext
@@ -97,27 +97,27 @@ class Endpoint(ABC):
             context.extra = headers(context.error)
             body = self._refusal(context, context.error)
         if context.status != CLIENT_GONE:
-            said = context.response_headers(len(body))
-            await send({"type": "http.response.start", "status": context.status, "headers": said})
+            answered = context.response_headers(len(body))
+            await send({"type": "http.response.start", "status": context.status, "headers": answered})
             await send({"type": "http.response.body", "body": body})
 
     @abstractmethod
     async def _answer(self, context: HttpContext, scope: Scope, receive: Receive) -> bytes:
-        """Read a request, and return the body of its answer.
+        """Read a request and return the body of its answer.
 
         Raises:
-            RequestError: there is no answer.
+            RequestError: the request is refused or failed.
             ClientGone: the client hung up.
         """
 
     def _refusal(self, context: HttpContext, error: RequestError) -> bytes:
-        """Return the body that tells an error."""
+        """Return the body of the answer to a request that ended with an error."""
         context.content_type = CONTENT_TYPE
         return msgspec.json.encode(problem(error))
 
 
 def hung_up(receive: Receive) -> Callable[[], Awaitable[None]]:
-    """Return a function that returns when the client hangs up. Only once its body was read."""
+    """Return a function that waits until the client hangs up. Call it only after the body was read."""
 
     async def watch() -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -132,10 +132,10 @@ def limited(receive: Receive, limit: int, declared: str | None) -> Receive:
     Args:
         receive: of the request.
         limit: bytes.
-        declared: what Content-Length says; None: nothing.
+        declared: the value of Content-Length; None: there is none.
 
     Raises:
-        RequestError: `too_large`, at once where Content-Length says so, else while reading.
+        RequestError: `too_large`, at once if Content-Length is above the limit, else while reading.
     """
 
     def refuse(size: str) -> RequestError:
@@ -160,12 +160,12 @@ def limited(receive: Receive, limit: int, declared: str | None) -> Receive:
 
 
 def limited_by(settings: Settings, receive: Receive, headers: Mapping[bytes, bytes]) -> Receive:
-    """Wrap an ASGI `receive` with the server's limit on bodies; see `limited`."""
+    """Wrap an ASGI `receive` with the server's limit on the size of a body; see `limited`."""
     return limited(receive, int(settings.max_body_mb * 1e6), headers.get(b"content-length", b"").decode() or None)
 
 
 async def read_whole(receive: Receive) -> bytes:
-    """Read a body to its end; raises `ClientGone` where that never comes."""
+    """Read a whole body; raises `ClientGone` if the client hangs up before its end."""
     chunks = []
     while True:
         message = await receive()

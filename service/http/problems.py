@@ -12,7 +12,7 @@ CONTENT_TYPE = b"application/problem+json"
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """The body of an error. `type` is `about:blank`, as RFC 9457 has it where the status says the kind."""
+    """The body of an error. `type` is `about:blank`: by RFC 9457, the status then defines the kind of problem."""
 
     title: str
     status: int
@@ -28,7 +28,7 @@ def problem(error: RequestError) -> Problem:
 
 
 def headers(error: RequestError) -> list[tuple[bytes, bytes]]:
-    """Headers that go with an error: `Retry-After` where trying again makes sense, the scheme where a key is due."""
+    """Headers of an error: `Retry-After` if a retry may succeed, `WWW-Authenticate` if a key is missing."""
     if error.reason is Reason.UNAUTHORISED:
         return [(b"www-authenticate", b"Bearer")]
     if error.retry_after is None:

@@ -1,1 +1,1 @@
-"""What is loaded: the repository, one `Model` per folder, and its self-test. Above `engine`, below `predictor`."""
+"""Loaded models: the repository, one `Model` per folder, and its self-test. Uses `engine`; `predictor` uses it."""

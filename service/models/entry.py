@@ -1,4 +1,4 @@
-"""One model of the store, and whether it is served. The repository keeps an entry for each."""
+"""The state of one model of the store. The repository has an entry for each."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -11,11 +11,11 @@ from zoo.store import Entry, Stamps
 
 Fingerprint = tuple[Path, Stamps]  # a folder, and the stamps of its files
 LONGEST_REASON = 2000
-"""Characters of why a model is not served: some of it is text out of its folder."""
+"""The most characters of the reason why a model is not served; it may quote text from the model's folder."""
 
 
 class State(StrEnum):
-    """Whether a model answers."""
+    """The state of a model."""
 
     LOADING = "loading"
     READY = "ready"
@@ -24,24 +24,24 @@ class State(StrEnum):
 
 
 class ModelEntry:
-    """One model: what is served, or why nothing is.
+    """One model: the version that is served, or the reason why none is.
 
-    The repository changes it, one thread at a time (`Repository`); the event loop reads it, without a lock: each
+    The repository changes it, one thread at a time (`Repository`). The event loop reads it without a lock, since each
     attribute is replaced in one step.
 
     Attributes:
         name: of the model.
         stored: the latest folder of that name in the store.
-        card: of the model that is served, or else of the folder; None where that cannot be read.
-        state: whether it answers.
-        reason: why nothing is served.
-        refused: why the folder that the store holds now is not the one that is served.
-        model: what answers. A request that began with an old one finishes with it.
-        tried: the folder that was loaded, or refused, last.
-        changing: the folder that failed a check, but was changing.
-        loading: of the folder, while it is under way and after.
-        whole: whether the store holds the folder now, with all files that its card names.
-        awaited: whether the server is not ready before this model is; a model that was added later is not waited for.
+        card: of the served model, or else of the folder; None if that cannot be read.
+        state: of the model.
+        reason: why no version is served.
+        refused: why the newest folder in the store is not the one that is served.
+        model: answers requests. A request that began with a replaced model finishes with it.
+        tried: the folder that was loaded or refused last.
+        changing: a folder that failed a check and had changed shortly before.
+        loading: the last loading of the folder, running or ended.
+        whole: whether the store now has the folder, with all files that its card names.
+        awaited: whether the server is not ready before this model is. It is if the model was there at the start.
     """
 
     def __init__(self, stored: Entry, *, awaited: bool = True) -> None:
@@ -60,14 +60,14 @@ class ModelEntry:
 
     @property
     def is_loading(self) -> bool:
-        """Whether a folder is being loaded now."""
+        """Whether a folder is being loaded."""
         return self.loading is not None and not self.loading.over
 
     @property
     def settled(self) -> bool:
-        """Whether the entry stays without its folder: it is served, being loaded, or was unloaded by hand."""
+        """Whether the entry stays if its folder is removed: it is served, being loaded, or was unloaded by hand."""
         return self.model is not None or self.is_loading or self.state is State.UNLOADED
 
     def answers(self, task: Task) -> bool:
-        """Whether the model is one for `task`."""
+        """Return whether the model is for `task`."""
         return self.card is not None and self.card.task == task

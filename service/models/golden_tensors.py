@@ -1,6 +1,6 @@
-"""The golden tensors of a model that takes tensors: inputs, and the outputs that its graph must answer with.
+"""The golden tensors of a model that takes tensors: inputs, and the outputs that its graph must compute for them.
 
-They are an archive of NumPy's: arrays `in/NAME` and `out/NAME`, each with the batch as its first dimension.
+They are NumPy's archive (`.npz`) of arrays `in/NAME` and `out/NAME`, whose first dimension is the batch.
 """
 
 import io
@@ -13,7 +13,7 @@ from service.engine.session import SessionError
 from zoo.served_card import ServedTensors
 
 _LARGEST = 256_000_000  # bytes, unpacked
-_TOLERANCE = 0.02  # of the largest magnitude: processors round differently, and a GPU may compute in TF32
+_TOLERANCE = 0.02  # relative to the largest magnitude: processors round differently, and a GPU may use TF32
 _TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -24,9 +24,12 @@ def read_golden(card: ServedTensors, data: bytes) -> tuple[Tensors, Tensors]:
         card: names the inputs and outputs.
         data: the archive.
 
+    Returns:
+        Inputs and outputs by name, each [rows, ...].
+
     Raises:
-        SessionError: it is not an archive of arrays, holds others than the card names, or unpacks to more than golden
-            tensors may have.
+        SessionError: the data are not such an archive, have other arrays than the card names, or are too large
+            unpacked.
     """
     name = f"golden/{card.golden.file}"
     if fault := _zip_fault(data):
@@ -47,26 +50,27 @@ def read_golden(card: ServedTensors, data: bytes) -> tuple[Tensors, Tensors]:
 
 
 def repeated(inputs: Tensors, size: int) -> Tensors:
-    """The first row of each input, `size` times."""
+    """Repeat the first row of each input `size` times."""
     return {name: np.repeat(value[:1], size, axis=0) for name, value in inputs.items()}
 
 
 def differences(expected: Tensors, answers: Tensors) -> dict[str, float]:
-    """How far answers are from the golden outputs, by output, where that is too far.
+    """Return, by name, the differences between golden and computed outputs that exceed the tolerance.
 
-    Of floats, as a share of the output's largest magnitude; of all else, the share of elements that differ.
+    The difference of floats is relative to the output's largest magnitude. That of other types is the share of elements
+    that differ.
     """
     found = {name: _difference(want, answers[name]) for name, want in expected.items()}
     return {name: value for name, value in found.items() if not value <= _TOLERANCE}
 
 
 def _as_objects(array: Array) -> Array:
-    """Texts as ONNX Runtime takes and gives them; all else as it is."""
+    """Convert strings to objects, as ONNX Runtime uses them; return other arrays unchanged."""
     return array.astype(object) if array.dtype.kind == "U" else array
 
 
 def _zip_fault(data: bytes) -> str:
-    """Say why an archive must not be unpacked, if so: a small one may unpack to any size."""
+    """Return why an archive must not be unpacked, or an empty text. A small one may unpack to any size."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()

@@ -1,4 +1,4 @@
-"""Inputs of jobs: an image, encoded or as pixels, and rows of tensors; and how each is answered.
+"""The inputs of jobs, images (encoded or pixels) and rows of tensors, and how their answers are made.
 
 The predictor and the dataplane submit them. The self-test and `evaluation` run them without a queue.
 """
@@ -20,7 +20,7 @@ from service.vision.resize import prepare
 from zoo.recipe import Placement
 from zoo.served_card import ServedCard
 
-RESULT = "result"  # the output that is the JSON of an image's result
+RESULT = "result"  # the name of the output with the JSON of an image's result
 _encode = msgspec.json.Encoder().encode
 
 
@@ -32,29 +32,29 @@ class ImageInput(Input[Result]):
     def __init__(self, card: ServedCard, options: Struct) -> None:
         self._card = card
         self._options = options
-        self._placement: Placement | None = None  # where the image lies in the graph's input
+        self._placement: Placement | None = None  # the image's position and scale in the graph's input
 
     @abstractmethod
     def prepare(self, out: Image) -> None:
-        """Write the graph's input into `out`, uint8 [H, W, 3]. Once, before `answer`.
+        """Write the graph's input into `out`, uint8 [H, W, 3]. Called once, before `answer`.
 
         Raises:
             RequestError: `undecodable`, `not_an_image` or `too_large`.
         """
 
     def answer(self, outputs: Tensors, row: int) -> Result:
-        """Make the result of the image from row `row` of a batch's outputs."""
+        """Make the image's result from row `row` of a batch's outputs."""
         card, placement = self._card, self._placement
-        assert placement is not None  # noqa: S101 - `prepare` came before
+        assert placement is not None  # noqa: S101 - `prepare` was called before
         predictions = TASKS[card.task].answer(outputs, row, card, placement, self._options)
         return Result(card.name, card.version, card.task, ImageSize(placement.width, placement.height), predictions)
 
 
 class EncodedImage(ImageInput):
-    """An image's file, of any format that `vision.decode` reads.
+    """An encoded image in any format that `vision.decode` reads.
 
     Args:
-        data: the file.
+        data: the encoded image.
         card: of the model.
         options: of the model's task.
         settings: how images are resized, and how large they may be.
@@ -68,15 +68,15 @@ class EncodedImage(ImageInput):
         self._settings = settings
 
     def prepare(self, out: Image) -> None:
-        """Decode and resize."""
+        """Decode the image and resize it into `out`."""
         settings = self._settings
         exact, max_pixels = settings.pixels == "exact", int(settings.max_megapixels * 1e6)
         _, self._placement = prepare(self._data, self._card.recipe, exact=exact, max_pixels=max_pixels, out=out)
-        self._data = b""  # the file is not kept while the image waits for its run
+        self._data = b""  # frees the encoded image while the pixels wait for their run
 
 
 class PixelArray(ImageInput):
-    """An image that is the graph's input already, uint8 [H, W, 3]; it is taken for the whole image."""
+    """The pixels of the graph's input, uint8 [H, W, 3]. Boxes and masks refer to these pixels."""
 
     __slots__ = ("_pixels",)
 
@@ -87,12 +87,12 @@ class PixelArray(ImageInput):
         self._placement = Placement(width, height, 1.0, 1.0, 0.0, 0.0)
 
     def prepare(self, out: Image) -> None:
-        """Copy the pixels."""
+        """Copy the pixels into `out`."""
         out[:] = self._pixels
 
 
 def answer_alone(model: ImageModel, image: ImageInput) -> Result:
-    """Answer one image on the calling thread, without the queue; raises `RequestError` where it cannot be prepared."""
+    """Answer one image on the calling thread, without the queue; raises `RequestError` if it cannot be decoded."""
     recipe = model.card.recipe
     pixels = np.empty((1, recipe.height, recipe.width, 3), np.uint8)
     image.prepare(pixels[0])
@@ -100,7 +100,7 @@ def answer_alone(model: ImageModel, image: ImageInput) -> Result:
 
 
 class ImageOutputs(Input[Tensors]):
-    """An image that is answered with one row of the graph's outputs, its result, or both.
+    """An image whose answer is one row of the graph's outputs, its result, or both.
 
     Args:
         image: the image.
@@ -118,7 +118,7 @@ class ImageOutputs(Input[Tensors]):
         self._image.prepare(out)
 
     def answer(self, outputs: Tensors, row: int) -> Tensors:
-        """Cut out the row, [1, ...] of each output."""
+        """Return the image's row, [1, ...], of each output."""
         found = {name: outputs[name][row : row + 1] for name in self._names if name != RESULT}
         if RESULT in self._names:
             found[RESULT] = np.array([_encode(self._image.answer(outputs, row))], object)
@@ -126,11 +126,11 @@ class ImageOutputs(Input[Tensors]):
 
 
 class TensorRows(Input[Tensors]):
-    """A request's tensors, which are answered with the graph's outputs for their rows.
+    """A request's tensors, whose answer is the graph's outputs for their rows.
 
     Args:
         tensors: all inputs of the graph by name, each [rows, ...].
-        rows: at least 1.
+        rows: number of rows, at least 1.
     """
 
     __slots__ = ("rows", "shapes", "tensors")
@@ -141,13 +141,13 @@ class TensorRows(Input[Tensors]):
         self.shapes = tuple([value.shape[1:] for value in tensors.values()])
 
     def answer(self, outputs: Tensors, row: int) -> Tensors:
-        """Cut out the rows, with texts as bytes."""
+        """Return the request's rows, [rows, ...], of each output, with strings as `bytes` in UTF-8."""
         found = {name: value[row : row + self.rows] for name, value in outputs.items()}
         return {name: _as_bytes(value) if value.dtype.kind == "O" else value for name, value in found.items()}
 
 
 def output_names(card: ServedCard, *, encoded: bool) -> tuple[str, ...]:
-    """What an image is answered with where nothing is asked for: its result if it is encoded, else all outputs."""
+    """Return an image's default outputs: its result if it is encoded, else all outputs of the graph."""
     return (RESULT,) if encoded else tuple(output.name for output in card.outputs)
 
 

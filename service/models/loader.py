@@ -1,4 +1,4 @@
-"""Loads a model's folder, and serves it in place of the one that was served, or refuses it. The repository calls it."""
+"""Loads a model's folder, and either replaces the served model or refuses the folder. The repository calls it."""
 
 import logging
 from collections.abc import Callable
@@ -16,22 +16,22 @@ from zoo.files import shown
 from zoo.store import Entry
 
 logger = logging.getLogger(__name__)
-_PATIENCE = 60.0  # seconds after which the next model is loaded at the same time
+_PATIENCE = 60.0  # seconds after which the next model is loaded in parallel
 Load = Callable[[Path, Stop], AnyModel]
 SelfTest = Callable[[AnyModel], None]
 
 
 class Loader:
-    """Changes what a `ModelEntry` serves.
+    """Changes which model a `ModelEntry` serves.
 
     Args:
-        settings: bound the time of a loading.
-        metrics: told about every model's state.
-        load: verifies and loads a folder; raises where it cannot be served.
-        self_test: called with each loaded model before it is served; raises where it answers wrongly.
+        settings: limit the time of a loading.
+        metrics: get every model's state.
+        load: verifies and loads a folder; raises if it cannot be served.
+        self_test: called with each loaded model before it is served; raises if its answers are wrong.
 
     Attributes:
-        changes: models that were loaded, refused or unloaded.
+        changes: how often a model was loaded, refused or unloaded.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics, load: Load, self_test: SelfTest) -> None:
@@ -41,12 +41,12 @@ class Loader:
         self._load, self._self_test = load, self_test
 
     def load(self, entry: ModelEntry, *, final: bool) -> None:
-        """Load the entry's folder on a thread of its own. Where it takes long, return before it ends.
+        """Load the entry's folder on its own thread. If that takes long, return before it ends.
 
         Args:
             entry: whose folder has changed.
-            final: whether a check that fails refuses the folder; otherwise it is tried again at the next look, as it is
-                still being changed.
+            final: whether a folder that fails a check is refused. Otherwise it may still be changing, and is tried
+                again at the next look.
         """
         start, stored, fingerprint = perf_counter(), entry.stored, entry.tried
         if entry.model is None:
@@ -73,7 +73,7 @@ class Loader:
             logger.warning("%s is still being loaded after %g s; others are loaded meanwhile", entry.name, patience)
 
     def unload(self, entry: ModelEntry) -> None:
-        """Serve nothing. Requests that the model has taken in are answered."""
+        """Stop serving a model. Its queued requests are still answered."""
         if entry.loading is not None:
             entry.loading.drop()
         self.changes += 1
@@ -82,18 +82,18 @@ class Loader:
         entry.state, entry.tried, entry.refused = State.UNLOADED, None, ""
         entry.reason = f"it was unloaded; POST /v1/models/{entry.name}/load loads it again"
         if old is not None:
-            self._tell(old, served=False)
+            self._count(old, served=False)
         logger.info("%s was unloaded", entry.name)
 
     def _serve(self, entry: ModelEntry, model: AnyModel, seconds: float) -> None:
-        """Serve a model in place of the one that was served."""
+        """Serve a model instead of the entry's previous one."""
         old, entry.model = entry.model, model
         entry.card, entry.reason, entry.refused, entry.state = model.card, "", "", State.READY
         entry.awaited = False
         self.changes += 1
         if old is not None:
-            self._tell(old, served=False)
-        self._tell(model, served=True)
+            self._count(old, served=False)
+        self._count(model, served=True)
         logger.info(
             "%s is ready after %.1f s: %s, %.1f ms per image or row, batches of up to %d",
             f"{entry.name} version {model.card.version}" if old else entry.name,
@@ -104,7 +104,7 @@ class Loader:
         )
 
     def _refuse(self, entry: ModelEntry, stored: Entry, reason: str) -> None:
-        """Keep serving what was served, if anything, and say why the folder is not."""
+        """Record why the folder is not served. A model that is being served stays."""
         self.changes += 1
         if entry.model is not None:
             entry.refused = f"version {stored.version} in the store is refused: {reason}"
@@ -115,8 +115,8 @@ class Loader:
         self._metrics.model_ready.labels(entry.name).set(0)
         logger.error("%s is not served: %s", entry.name, reason)
 
-    def _tell(self, model: AnyModel, *, served: bool) -> None:
-        """Tell the metrics that a model is served, or no longer is."""
+    def _count(self, model: AnyModel, *, served: bool) -> None:
+        """Record in the metrics whether a model is served."""
         card = model.card
         self._metrics.model_ready.labels(card.name).set(served)
         self._metrics.model_info.labels(

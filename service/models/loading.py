@@ -1,6 +1,6 @@
-"""The loading of one model on a thread of its own, with a limit of time: a graph may compute without end.
+"""The loading of one model on its own thread, with a time limit, because a graph may compute for ever.
 
-The loader starts it. What ONNX Runtime cannot end goes on, on its thread, and is not waited for.
+The loader starts it. Work that ONNX Runtime cannot stop continues on its thread after the limit.
 """
 
 import logging
@@ -16,17 +16,17 @@ T = TypeVar("T")
 
 
 class LoadError(Exception):
-    """A model that took longer to load than it may."""
+    """A model took longer to load than allowed."""
 
 
 class Loading(Generic[T]):
-    """Work that is under way.
+    """A running or ended loading.
 
     Args:
         name: of the model, for the log.
-        work: done on a thread of its own; it is to end when the `Stop` asks.
-        finish: called once, from that thread or another, with what `work` returned or why it did not.
-        limit: seconds after which it ends with a `LoadError`; 0: none.
+        work: called on its own thread; should end when its `Stop` asks.
+        finish: called once, on that thread or another, with what `work` returned or raised, or a `LoadError`.
+        limit: seconds after which the loading ends with a `LoadError`; 0: none.
     """
 
     def __init__(
@@ -45,15 +45,15 @@ class Loading(Generic[T]):
 
     @property
     def over(self) -> bool:
-        """Whether it ended: with a result, an error, or none."""
+        """Whether the loading has ended: with a result, with an error, or by `drop`."""
         return self._over.is_set()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until it is over, or for so long; say whether it is."""
+        """Wait until the loading has ended, at most for `seconds`. Returns whether it has."""
         return self._over.wait(seconds)
 
     def drop(self) -> None:
-        """End it without a result, unless it is over."""
+        """End the loading without a result, unless it has ended."""
         self._end(None)
         self._stop.ask()
 
@@ -68,10 +68,10 @@ class Loading(Generic[T]):
     def _time_out(self) -> None:
         error = LoadError(f"it took longer to load than ZOOSERVE_LOAD_S={self._limit:g} allows")
         if self._end(error):
-            self._stop.ask()  # only now, so that this is the reason, and not how the work ended
+            self._stop.ask()  # only now: otherwise the outcome would be the error of the stopped work
 
     def _end(self, outcome: T | BaseException | None) -> bool:
-        """Say whether this ended it. `finish` runs under the lock: once `drop` has returned, it does not any more."""
+        """Return whether this call ended the loading. `finish` runs under the lock, so never after `drop` returned."""
         with self._lock:
             finish, self._finish = self._finish, None
             if finish is None:

@@ -1,6 +1,6 @@
-"""A folder of the store, loaded: its card, its session, its measured profile and its queue. The repository calls it.
+"""A loaded folder of the store: its card, its session, its measured profile and its queue. The repository creates it.
 
-Models of images and models of tensors are one class. What differs is in `_kind_of`, and follows from the card.
+Models for images and for tensors have the same class. `_kind_of` returns the differences, which follow from the card.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -47,12 +47,12 @@ class Model(Generic[CardT_co]):
     """A graph that is ready to run.
 
     Attributes:
-        folder: that it was loaded from.
+        folder: from which it was loaded.
         card: of that folder.
-        golden: the files for its self-test, by name; the repository clears them after it.
+        golden: the files for its self-test, by name; cleared after the test.
         session: runs the graph: on a CPU on one thread, on a GPU on its lanes.
         wide: run it on several threads of a CPU, with rising numbers of them.
-        profile: what was measured, and chosen.
+        profile: the measured times, and the parameters chosen by them.
         batcher: its queue.
     """
 
@@ -73,16 +73,16 @@ class Model(Generic[CardT_co]):
         Args:
             folder: of the store.
             card: of the folder.
-            files: of the folder, by name, verified. No file is read again.
-            stop: ends the loading when it is asked to.
-            settings: give the device and, where it is not to be measured, the batch size.
+            files: verified files of the folder, by name. No file is read again.
+            stop: ends the loading on request.
+            settings: give the device and, unless it is to be measured, the batch size.
             workers: the threads that all models share.
-            metrics: told the size of every batch, and shapes that were never warmed up.
+            metrics: get the size of every batch, and count shapes that were not warmed up.
             device_id: of the GPU.
             on_broken: called with the reason when the device can no longer be used.
 
         Raises:
-            SessionError: ONNX Runtime cannot run the graph as asked, or the golden tensors are not usable.
+            SessionError: ONNX Runtime cannot run the graph as configured, or the golden tensors are invalid.
         """
         self.folder = folder
         self.card = card
@@ -100,7 +100,7 @@ class Model(Generic[CardT_co]):
         else:
             self._on_cpu(kind, session, len(graph), load, settings, workers.size)
         sizes = lanes.sizes if lanes else ()
-        # A row for the image of each worker, and for the images of all runs and of the batch that waits for one.
+        # One row for each worker's image, and one for each image of all runs and of the next batch.
         profile = self.profile
         rows = workers.size + profile.max_batch * (profile.max_runs + 1)
         assembly: Assembly = Concatenation()
@@ -134,8 +134,8 @@ class Model(Generic[CardT_co]):
 
         def measured() -> Profile:
             seconds = measure(session, kind.sample, sorted({1, fixed}) if fixed else CPU_SIZES)
-            # Every worker computes on its own core, so as many runs as workers are best. With a batch size that was
-            # set, one worker is left to prepare images while the others compute, or no batch would ever be full.
+            # Every worker computes on its own core, so one run per worker is best. With a configured batch size, one
+            # worker prepares images while the others compute; otherwise no batch would ever be full.
             runs = max(1, workers - 1) if fixed > 1 and kind.image_shape else workers
             counts = [asked] if asked > 1 else thread_counts(workers) if asked == 0 else []
             wide = measure_widths(
@@ -214,20 +214,20 @@ def load_folder(
     """Verify a folder of the store and load it; the arguments are those of `Model`.
 
     Raises:
-        StoreError: the folder is not as it was published.
-        SessionError: ONNX Runtime cannot run the graph as asked.
+        StoreError: the folder was changed after it was exported.
+        SessionError: ONNX Runtime cannot run the graph as configured.
     """
     contents = read_folder(folder)
     return Model(folder, contents.card, contents.files, stop, settings, workers, metrics, device_id, on_broken)
 
 
 def takes_images(model: AnyModel) -> TypeGuard[ImageModel]:
-    """Whether a model has a task of images; otherwise it takes tensors."""
+    """Return whether a model has a task for images; otherwise it takes tensors."""
     return isinstance(model.card, ServedCard)
 
 
 class _Kind(NamedTuple):
-    """How models of images and models of tensors differ.
+    """The differences between models for images and for tensors.
 
     Attributes:
         sample: makes inputs to measure and to warm up with.

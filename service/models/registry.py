@@ -1,4 +1,4 @@
-"""The models of a process as requests find them: by name, or by task. The repository fills it."""
+"""Finds the model for a request by name or by task. The repository fills the registry."""
 
 from service.errors import Reason, RequestError
 from service.models.entry import ModelEntry, State
@@ -7,11 +7,11 @@ from zoo.card import Task
 
 
 class Registry:
-    """What is served, and what is not.
+    """All models of a process, with their states.
 
     Attributes:
-        problem: why nothing at all can be served.
-        broken: why nothing can be served until the process is started again.
+        problem: why the store has no models, or not all that the settings name.
+        broken: why nothing can be served until the process is restarted.
         entries: by name. The dictionary is replaced, never changed, so requests read it without a lock.
     """
 
@@ -22,18 +22,18 @@ class Registry:
 
     @property
     def ready(self) -> bool:
-        """Whether every model passed every check; one that was added after the start may still be loading."""
-        well = all(
+        """Whether every model has passed all checks. One that was added after the start may still be loading."""
+        all_ready = all(
             entry.state in (State.READY, State.UNLOADED) or (entry.state is State.LOADING and not entry.awaited)
             for entry in self.entries.values()
         )
-        return well and not self.problem and not self.broken
+        return all_ready and not self.problem and not self.broken
 
     def get(self, task: Task, name: str | None, version: str | None) -> ImageModel:
         """Find the model of a request for a task: the named one, or the default of the task.
 
         Raises:
-            RequestError: `unknown_model`, `not_ready`, or `bad_option` where the model does another task.
+            RequestError: `unknown_model`, `not_ready`, or `bad_option` if the model has another task.
         """
         entry = self.entries.get(name) if name else self._default(task)
         if entry is None:
@@ -62,12 +62,12 @@ class Registry:
         return _served(entry, version)
 
     def ready_for(self, task: Task) -> list[ImageModel]:
-        """The loaded models of a task."""
+        """Return the loaded models of a task."""
         models = [entry.model for entry in self._of(task)]
         return [model for model in models if model is not None and takes_images(model)]
 
     def unknown(self, name: str | None, task: Task | None = None) -> str:
-        """Say that there is no such model, and which there are."""
+        """Return a message that there is no such model, with the names of those that exist."""
         if name is None:
             return f"No model for /v1/{task} is loaded."
         known = ", ".join(entry.name for entry in (self._of(task) if task else self.entries.values())) or "none"

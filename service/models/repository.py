@@ -1,11 +1,11 @@
-"""The models of one store: loaded in the background, brought up to date, and loaded or unloaded by an administrator.
+"""The models of one store: loaded in the background, updated, and loaded or unloaded by an administrator.
 
-The store is looked at again from time to time, and when an administrator asks. A new version of a folder is loaded
-while the old one answers. It replaces it in one step, or is refused, and the old one stays.
+The store is scanned at intervals, and when an administrator asks for it. A new version of a folder is loaded while the
+old one answers. It replaces the old one in one step, or is refused, and the old one stays.
 
-Threads: a thread named "load" loads all models and then follows the store and the other server processes; calls of
-administrators come on threads of their own. `_looking` lets one of them change the entries at a time. Requests read
-`entries` without it, and never wait.
+Threads: a thread named "load" loads all models and then follows the store and the other server processes.
+Administrators' calls run on their own threads. The lock `_looking` lets only one thread at a time change the entries.
+Requests read `entries` without the lock, and never wait.
 """
 
 import logging
@@ -25,7 +25,7 @@ from service.settings import Settings
 from service.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
-_FOLLOW_S = 0.5  # seconds between looks at what other processes were told
+_FOLLOW_S = 0.5  # seconds between two reads of administrators' changes in other processes
 _OTHERS_S = 30.0  # seconds that an administrator waits for the other processes
 
 
@@ -34,10 +34,10 @@ class Repository(Registry):
 
     Args:
         settings: name the store and the models.
-        metrics: told about every model's state.
-        load: verifies and loads a folder; raises where it cannot be served.
-        self_test: called with each loaded model before it is served; raises where it answers wrongly.
-        unloaded: names that were unloaded by hand, which all server processes share.
+        metrics: get every model's state.
+        load: verifies and loads a folder; raises if it cannot be served.
+        self_test: called with each loaded model before it is served; raises if its answers are wrong.
+        unloaded: models that were unloaded or loaded by hand, shared by all server processes.
     """
 
     def __init__(
@@ -49,31 +49,31 @@ class Repository(Registry):
         self._scan = Scan(Path(settings.models))
         self._wanted = [name.strip() for name in settings.load.split(",") if name.strip()]
         self._unloaded = unloaded or Unloaded(None)
-        self._looking = threading.Lock()  # held while entries are changed; a loading may hold it for a minute
+        self._looking = threading.Lock()  # held while entries are changed, also for a minute during a loading
         self._stop = threading.Event()
-        self._started = False  # whether the loading of every model that was there at the start was begun
-        self._followed = self._unloaded.asked_for()  # what was loaded by hand, here or in another process
+        self._started = False  # whether the loading of all models that were there at the start has begun
+        self._followed = self._unloaded.asked_for()  # models that were loaded by hand, here or in another process
         self._look()
 
     def load(self) -> None:
-        """Load every model, those that answer by default first. Failures are kept as states, never raised."""
+        """Load every model, default models first. Failures become states of the entries and are not raised."""
         self._load_first()
         for entry in self.entries.values():
             if entry.loading is not None:
                 entry.loading.wait()
 
     def load_in_background(self, then: Callable[[], None]) -> None:
-        """Load every model on a thread, which then looks at the store again and again.
+        """Load every model on a thread, which then scans the store repeatedly.
 
         Args:
-            then: called after models were loaded.
+            then: called each time models were loaded or unloaded.
         """
 
         def work() -> None:
             self._load_first()
             then()
             looked, watch_s = perf_counter(), self._settings.watch_s or inf
-            follows = False  # from then on, a process that was told something waits for this one, too
+            follows = False  # after the first time, other processes wait for this one to follow their changes
             step = min(watch_s, _FOLLOW_S if self._unloaded.shared else inf)
             while step < inf and not self._stop.wait(step):
                 before = self._loader.changes
@@ -84,7 +84,7 @@ class Repository(Registry):
                     if perf_counter() - looked >= watch_s:
                         self._look_again(watching=True)
                         looked = perf_counter()
-                except Exception:  # a disk that is gone for a moment, for example: what is served stays
+                except Exception:  # for example a disk that is not available for a moment: served models stay
                     logger.exception("the store could not be looked at")
                 if self._loader.changes != before:
                     then()
@@ -92,27 +92,27 @@ class Repository(Registry):
         threading.Thread(target=work, name="load", daemon=True).start()
 
     def close(self) -> None:
-        """Stop looking at the store, and loading."""
+        """Stop scanning the store and loading models."""
         self._stop.set()
         for entry in self.entries.values():
             if entry.loading is not None:
                 entry.loading.drop()
 
     def mark_broken(self, reason: str) -> None:
-        """Be ready no more, because the device is lost to this process. Called from any thread."""
+        """Set the process to not ready, because it cannot use its device any more. May be called from any thread."""
         if not self.broken:
             self.broken = f"the device can no longer be used, start the server again: {reason}"
             logger.critical("%s", self.broken)
 
     def reload(self, name: str | None = None) -> bool:
-        """Look at the store and load what is new there: every model, or the one that an administrator names.
+        """Scan the store and load new versions: of all models, or of the one that an administrator names.
 
         Returns:
             Whether a model was loaded or unloaded.
 
         Raises:
-            RequestError: `unknown_model`: the store does not hold the model that was named. `refused`: its folder fails
-                a check; what was served before, still is.
+            RequestError: `unknown_model`: the store does not have the named model. `refused`: its folder fails a
+                check; a version that was served before still is.
         """
         before = self._loader.changes
         self._look_again(name)
@@ -128,7 +128,7 @@ class Repository(Registry):
         return self._loader.changes != before
 
     def unload(self, name: str) -> None:
-        """Stop serving a model, until it is loaded by name; requests that it has taken in are answered.
+        """Stop serving a model until it is loaded by name. Its queued requests are still answered.
 
         Raises:
             RequestError: `unknown_model`.
@@ -141,12 +141,12 @@ class Repository(Registry):
         self._wait_for_others()
 
     def _wait_for_others(self) -> None:
-        """Wait until all processes have done what an administrator asked this one: a client may reach any of them."""
+        """Wait until all processes have made the same change, because a client may reach any of them."""
         if not self._unloaded.wait_for_others(_OTHERS_S):
             logger.warning("another server process has not followed within %g s", _OTHERS_S)
 
     def _follow(self) -> None:
-        """Load and unload what another process was told to load and unload."""
+        """Load and unload the models that an administrator loaded or unloaded in another process."""
         for name, when in self._unloaded.asked_for().items():
             if self._followed.get(name) != when:
                 self._followed[name] = when
@@ -161,7 +161,7 @@ class Repository(Registry):
         self._unloaded.followed()
 
     def _forget(self, entry: ModelEntry) -> None:
-        """Remove a model that only an administrator wanted, and that cannot be served."""
+        """Remove a model that cannot be served and that only an administrator asked for, not the settings."""
         with self._looking:
             if entry.model is None and self._wanted and entry.name not in self._wanted:
                 self.entries = {name: other for name, other in self.entries.items() if other is not entry}
@@ -174,7 +174,7 @@ class Repository(Registry):
         logger.info("%d of %d models are ready", ready, len(self.entries))
 
     def _look_again(self, name: str | None = None, *, watching: bool = False) -> None:
-        """Look at the store and load what is due; a model that is named is loaded although it was refused before."""
+        """Scan the store and load what has changed. A named model is loaded even if it was refused before."""
         with self._looking:
             missing = self._look(name)
             if name is not None:
@@ -191,10 +191,10 @@ class Repository(Registry):
             self._load_all(watching=watching)
 
     def _look(self, named: str | None = None) -> str:
-        """Bring the entries up to date with the store. A model whose folder is gone stays: it still answers.
+        """Update the entries from the store. A served model whose folder was removed stays.
 
         Returns:
-            What is missing of the folder of the model `named`, if so.
+            What is missing in the folder of the model `named`; empty if nothing is.
         """
         found = self._scan.look(incomplete=not self._started)
         latest = found.latest
@@ -215,7 +215,7 @@ class Repository(Registry):
         return found.missing.get(named, "") if named else ""
 
     def _lacking(self, entries: dict[str, ModelEntry], found: Found) -> str:
-        """Say which models that the settings name the store does not hold."""
+        """Return a message about models that the settings name and the store does not have; empty without any."""
         lacking = [name for name in self._wanted if name not in entries]
         if entries and not lacking:
             return ""
@@ -226,11 +226,11 @@ class Repository(Registry):
         )
 
     def _load_all(self, *, watching: bool = False) -> None:
-        """Load and unload what is due, the models that answer by default first, then the small ones.
+        """Load and unload models as needed: default models first, small ones before large ones.
 
         Args:
-            watching: whether this is a regular look, not an administrator's. A folder that fails a check may then be
-                incomplete, and is only refused if it has not changed since the look before.
+            watching: whether this is a regular scan, not an administrator's. A folder that fails a check may then be
+                incomplete, and is refused only if it has not changed since the previous scan.
         """
         order = sorted(
             self.entries.values(), key=lambda e: (not (e.card and e.card.task_default), e.card.size if e.card else 0)
@@ -242,7 +242,7 @@ class Repository(Registry):
                 if entry.state is not State.UNLOADED:
                     self._loader.unload(entry)
                 continue
-            # What a loading that is under way finds may not be what the folder holds now: the next look tells.
+            # A running loading may have read older files than the folder has now: the next scan compares them.
             if not entry.whole or entry.is_loading:
                 continue
             fingerprint = (entry.stored.path, entry.stored.stamps)

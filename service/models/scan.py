@@ -1,4 +1,4 @@
-"""What the store holds now: of each name the latest version, and what is incomplete. The repository asks."""
+"""Scans the store for the latest version of each model, and for incomplete folders. The repository calls it."""
 
 import logging
 from collections.abc import Mapping
@@ -9,17 +9,17 @@ from zoo.files import shown
 from zoo.store import Entry, Store
 
 logger = logging.getLogger(__name__)
-_MOST_LINES = 20  # about folders, of one look
-_MOST_REASONS = 3  # why folders are skipped, in what `/readyz` says
+_MOST_LINES = 20  # log lines of one scan
+_MOST_REASONS = 3  # reasons for skipped folders in the body of `/readyz`
 
 
 class Found(NamedTuple):
-    """The store, as it was at one look.
+    """The result of one scan of the store.
 
     Attributes:
-        latest: of each name the latest version that can be loaded.
-        missing: of each name whose latest version is incomplete, what is missing.
-        skipped: why other folders are not models, cut short.
+        latest: by name, the latest version that can be loaded.
+        missing: by name, what is missing in a latest version that is incomplete.
+        skipped: why other folders are not models, shortened.
     """
 
     latest: Mapping[str, Entry]
@@ -28,7 +28,7 @@ class Found(NamedTuple):
 
 
 class Scan:
-    """Looks at a store, and logs what is said of folders once.
+    """Scans a store, and logs each problem of a folder once.
 
     Args:
         root: folder of the store.
@@ -36,14 +36,14 @@ class Scan:
 
     def __init__(self, root: Path) -> None:
         self._store = Store(root)
-        self._logged: frozenset[str] = frozenset()  # keys of the lines of the last look
+        self._logged: frozenset[str] = frozenset()  # keys of the last scan's lines
 
     def look(self, *, incomplete: bool) -> Found:
-        """Look at all folders.
+        """Scan all folders.
 
         Args:
-            incomplete: whether an incomplete folder is loaded, and so refused, where there is no other of its name.
-                Otherwise it is waited for, as it is being copied.
+            incomplete: whether to load an incomplete folder, which is then refused, if its name has no other folder.
+                Otherwise it is ignored until it is complete, since it may still be being copied.
         """
         look = self._store.look()
         lines = {line: line for line in (*look.skipped, *look.ignored)}
@@ -61,7 +61,7 @@ class Scan:
         return Found(latest, missing, "; ".join(look.skipped[:_MOST_REASONS]))
 
     def _log(self, lines: Mapping[str, str]) -> None:
-        """Log the lines whose keys are new since the last look."""
+        """Log the lines whose keys are new since the last scan."""
         fresh = [line for key, line in lines.items() if key not in self._logged]
         for line in fresh[:_MOST_LINES]:
             logger.warning("%s", line)

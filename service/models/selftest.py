@@ -1,4 +1,4 @@
-"""Does a loaded model answer as its reference did? The golden images of its folder are answered as a server does."""
+"""Tests whether a loaded model gives the same answers as its reference to the golden inputs of its folder."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +11,7 @@ from service.tasks import options_of
 from zoo.card import Task
 from zoo.served_card import Prediction, ServedTensors
 
-# How far an answer may be from the reference's: the fast recipe moves a score a little, a wrong model moves it a lot.
+# The largest differences from the reference's answer. The fast recipe changes scores slightly, a wrong model strongly.
 SCORE = 0.05
 IOU = 0.85
 AREA = 0.02
@@ -25,14 +25,14 @@ _ADVICE = "Export the model again, or report this provider's arithmetic."
 
 
 class SelfTestError(Exception):
-    """A model that answers a golden input differently than its reference did."""
+    """A model's answer to a golden input differs from its reference's."""
 
 
 def self_test(model: AnyModel, settings: Settings) -> None:
     """Answer the golden images or tensors of the model's folder, and compare.
 
     Raises:
-        SelfTestError: naming the input, what was expected and what came out.
+        SelfTestError: the message has the input, the expected answer and the actual one.
     """
     if takes_images(model):
         _test_images(model, settings)
@@ -45,7 +45,7 @@ def self_test(model: AnyModel, settings: Settings) -> None:
 
 
 def _test_images(model: ImageModel, settings: Settings) -> None:
-    """Every golden prediction must be found again; of a classifier, the first."""
+    """Check that every golden prediction is found again; for a classifier, the first one."""
     card = model.card
     options = options_of(card.task, _PARAMS[card.task])
     for golden in card.golden:
@@ -60,7 +60,7 @@ def _test_images(model: ImageModel, settings: Settings) -> None:
 
 
 def agrees(found: Any, expected: Prediction) -> bool:
-    """Whether a typed prediction is the golden one, within the bounds above."""
+    """Return whether a prediction equals a golden one, within the limits above."""
     return (
         found.class_id == expected.class_id
         and (expected.score is None or abs(found.score - expected.score) <= SCORE)
@@ -70,7 +70,7 @@ def agrees(found: Any, expected: Prediction) -> bool:
 
 
 def iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:
-    """Intersection over union of two xyxy boxes."""
+    """Return the intersection over union of two boxes (left, top, right, bottom)."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     shared = max(0.0, width) * max(0.0, height)

@@ -1,7 +1,7 @@
-"""What the server processes of a machine share: which models were loaded and unloaded by hand.
+"""Shares among the server processes which models were loaded and unloaded by hand.
 
 An administrator's request reaches one process, which writes the change to a shared file. The repositories of the others
-look at the file twice a second, do the same, and write that they have.
+read the file twice a second, make the same change, and record in the file that they have.
 """
 
 import os
@@ -14,13 +14,13 @@ import msgspec
 
 
 class _Notes(msgspec.Struct):
-    """What is in the file.
+    """The content of the file.
 
     Attributes:
-        changes: how many there were.
+        changes: the number of changes so far.
         unloaded, loaded: models that were unloaded or loaded by hand, by name, with the number of that change.
-        followed: by process id, up to which change the process has followed.
-        started: whether a process has loaded all its models.
+        followed: by process id, the number of the last change that the process has made, too.
+        started: whether any process has loaded all its models.
     """
 
     changes: int = 0
@@ -31,56 +31,56 @@ class _Notes(msgspec.Struct):
 
 
 class Unloaded:
-    """A set of model names that are not to be served, and one of those that are, whatever the settings say.
+    """The models that were unloaded or loaded by hand, which overrides the settings.
 
     Args:
-        path: of the file that the server processes share; one without a name is best, as nothing can remove it. None:
-            there is one process, and nothing is shared.
+        path: of the file that the server processes share, best an anonymous one, which nothing can remove. None: there
+            is one process.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.shared = path is not None
         self._path = path
         self._own = _Notes()
-        self._seen = 0  # changes, when it was looked at last
+        self._seen = 0  # number of changes when the file was last read
 
     def __contains__(self, name: str) -> bool:
         return name in self._read().unloaded
 
     def add(self, name: str) -> None:
-        """Note that a model is to be unloaded."""
+        """Record that a model must be unloaded."""
         with self._change() as notes:
             notes.loaded.pop(name, None)
             notes.unloaded[name] = notes.changes
 
     def discard(self, name: str) -> None:
-        """Note that a model is no longer to be unloaded."""
+        """Record that a model need not be unloaded any more."""
         if name in self:
             with self._change() as notes:
                 notes.unloaded.pop(name, None)
 
     def ask_for(self, name: str) -> int:
-        """Note that a model was loaded by its name, and is to be by every process; return the number of this change."""
+        """Record that every process must load a model, which was loaded by name. Returns the change's number."""
         with self._change() as notes:
             notes.loaded[name] = notes.changes
         return notes.changes
 
     def asked_for(self) -> dict[str, int]:
-        """Which models were loaded by name, each with the number of the last change of that kind."""
+        """Return the models that were loaded by name, each with the number of its last such change."""
         return self._read().loaded
 
     def changed(self) -> bool:
-        """Whether something was noted since this was asked last."""
+        """Return whether there were changes since the last call."""
         before, self._seen = self._seen, self._read().changes
         return self.shared and self._seen != before
 
     def followed(self) -> None:
-        """Note that this process has done what was noted when `changed` was asked."""
+        """Record that this process has made the changes that `changed` has seen."""
         with self._write() as notes:
             notes.followed[os.getpid()] = self._seen
 
     def wait_for_others(self, seconds: float) -> bool:
-        """Wait until every other process has done what is noted now, or for so long; say whether all have."""
+        """Wait at most `seconds` until every other process has made all changes. Returns whether they have."""
         changes, end = self._read().changes, time.monotonic() + seconds
         while self.shared and any(
             done < changes and _is_other(number) for number, done in self._read().followed.items()
@@ -96,20 +96,20 @@ class Unloaded:
         return self._read().started
 
     def note_started(self) -> None:
-        """Note that this process has loaded all its models, for those that take its place."""
+        """Record that this process has loaded all its models, for processes that replace it."""
         with self._write() as notes:
             notes.started = True
 
     @contextmanager
     def _change(self) -> Iterator[_Notes]:
-        """Change what is noted by hand, with the number that the change has."""
+        """Write a change with its number."""
         with self._write() as notes:
             notes.changes += 1
             yield notes
 
     @contextmanager
     def _write(self) -> Iterator[_Notes]:
-        """Change something while no other process does."""
+        """Change the file's content under its lock."""
         if self._path is None:
             yield self._own
             return
@@ -118,7 +118,7 @@ class Unloaded:
             notes = _decoded(before)
             notes.followed = {number: done for number, done in notes.followed.items() if _lives(number)}
             yield notes
-            # Over all of it, at once: a process may be killed at any time.
+            # Overwrite all of it in one call: the process may be killed at any time.
             os.pwrite(file, msgspec.json.encode(notes).ljust(len(before)), 0)
 
     def _read(self) -> _Notes:
@@ -134,8 +134,8 @@ def _decoded(text: bytes) -> _Notes:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """Open a file, made where it is not there, that no other process has open in this way."""
-    import fcntl  # noqa: PLC0415 - there is none elsewhere than on POSIX
+    """Open a file under an exclusive lock, and create it if it does not exist."""
+    import fcntl  # noqa: PLC0415 - POSIX only
 
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -150,7 +150,7 @@ def _is_other(number: int) -> bool:
 
 
 def _lives(number: int) -> bool:
-    """Whether there is a process of this number."""
+    """Return whether a process with this id exists."""
     try:
         os.kill(number, 0)
     except ProcessLookupError:

@@ -1,1 +1,1 @@
-"""The Open Inference Protocol (KServe V2), without a transport: `http.v2` and `grpc` are above it."""
+"""The Open Inference Protocol (KServe V2), independent of the transport: `http.v2` and `grpc` use it."""

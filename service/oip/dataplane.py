@@ -1,6 +1,6 @@
-"""What the Open Inference Protocol asks for, answered by the same predictor and queues as `/v1`.
+"""The operations of the Open Inference Protocol, with the same predictor and queues as `/v1`.
 
-REST and gRPC call it; it knows no transport.
+REST (`http.v2`) and gRPC call it; it does not depend on the transport.
 """
 
 import importlib.metadata
@@ -36,12 +36,12 @@ _LONGEST = 1e15  # microseconds
 
 
 class Submitted:
-    """A call whose jobs are under way: `service.waiting.wait` for them, then take the answer.
+    """A call whose jobs were submitted. Await them with `service.waiting.wait`, then call `answer`.
 
     Attributes:
         jobs: one per image, or one for all rows of tensors.
-        deadline: as `time.perf_counter()`.
-        model: that answers.
+        deadline: a time of `time.perf_counter()` in seconds.
+        model: that answers the call.
     """
 
     def __init__(self, call: Call, model: AnyModel, jobs: Sequence[Job[Tensors]], deadline: float) -> None:
@@ -51,10 +51,10 @@ class Submitted:
         self._call = call
 
     def answer(self) -> Answer:
-        """Put the answer together once all jobs are settled.
+        """Join the answers of all jobs. Call it when all are done.
 
         Raises:
-            RequestError: what the first job that failed ended with.
+            RequestError: the error of the first job that failed.
         """
         rows: list[Tensors] = []
         for number, job in enumerate(self.jobs):
@@ -71,7 +71,7 @@ class Submitted:
 
 
 class Dataplane:
-    """What can be asked of one server process."""
+    """The operations of one server process."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._repository = runtime.repository
@@ -89,31 +89,31 @@ class Dataplane:
         return self._repository.find(name, version or None)
 
     def metadata(self, name: str, version: str = "") -> ModelMetadata:
-        """Describe a model that is ready."""
+        """Describe a model that is ready; raises `RequestError` as `model` does."""
         return metadata_of(self.model(name, version).card)
 
     def config(self, name: str, version: str = "") -> ModelConfig:
-        """Describe a model in Triton's form."""
+        """Return a model's configuration in Triton's format; raises `RequestError` as `model` does."""
         return config_of(self.model(name, version).card, self._settings.max_images)
 
     def statistics(self, name: str = "", version: str = "") -> Statistics:
-        """Statistics of one model, or of all that are loaded."""
+        """Return the statistics of one model, or of all that are loaded; raises `RequestError` as `model` does."""
         entries = self._repository.entries.values()
         models = [self.model(name, version)] if name else [model for entry in entries if (model := entry.model)]
         return statistics_of([model.card for model in models], self._metrics.collect())
 
     def index(self, *, ready: bool = False) -> list[IndexEntry]:
-        """List the models of the repository, or those that are ready."""
+        """List the models of the repository, or only those that are ready."""
         entries = self._repository.entries.values()
         return [index_entry(entry) for entry in entries if not ready or entry.state is State.READY]
 
     async def load(self, name: str, parameters: Collection[str] = ()) -> None:
-        """Load a model, or the version of it that the store holds now; raises `RequestError`."""
+        """Load a model in the version that the store holds now; raises `RequestError`."""
         if parameters:
             raise RequestError(
                 Reason.BAD_REQUEST,
-                f"`{min(parameters)[:80]}`: a model is loaded as its folder has it, without files or a configuration "
-                "of the request's.",
+                f"`{min(parameters)[:80]}`: a model is loaded from its folder; a request cannot contain files or a "
+                "configuration.",
             )
         await LOADING.run(self._repository.reload, name)
 
@@ -122,7 +122,7 @@ class Dataplane:
         await LOADING.run(self._repository.unload, name)
 
     def takes(self, name: str, version: str = "") -> Takes:
-        """What a model's requests may hold; raises `RequestError` as `model` does."""
+        """Return the limits on a model's requests; raises `RequestError` as `model` does."""
         return self._takes_of(self.model(name, version))
 
     def _takes_of(self, model: AnyModel) -> Takes:
@@ -132,10 +132,11 @@ class Dataplane:
         return takes
 
     def submit(self, call: Call) -> Submitted:
-        """Check a call and queue it. Only on the event loop.
+        """Check a call and queue its jobs. Must be called on the event loop.
 
         Raises:
-            RequestError: no such model, inputs or outputs; a bad option; or the queue is full.
+            RequestError: the model, an input or an output does not exist, an option is invalid, the request or its
+                answer is too large, or the queue is full.
         """
         model = self.model(call.model, call.version)
         deadline = _deadline(call)
@@ -147,7 +148,7 @@ class Dataplane:
         params = {name: value for name, value in call.parameters.items() if name not in _NOT_OPTIONS}
         takes = self._takes_of(model)
         rows = len(next(iter(call.inputs.values()), ()))
-        if call.card is not model.card:  # loaded again since its inputs were checked, or not checked yet
+        if call.card is not model.card:  # the inputs were not checked, or the model was loaded again since
             rows = takes.check_inputs({name: (datatype_of(array), array.shape) for name, array in call.inputs.items()})
         takes.check_outputs(call.outputs)
         if takes_images(model):
@@ -161,7 +162,7 @@ class Dataplane:
         try:
             for input_ in inputs:
                 jobs.append(self._predictor.submit(input_, model, deadline, priority))  # noqa: PERF401 - see below
-        except RequestError:  # none is answered where one is refused
+        except RequestError:  # all images are answered, or none
             for job in jobs:
                 job.abandoned = True
             raise
@@ -170,7 +171,7 @@ class Dataplane:
     def _images(
         self, call: Call, model: ImageModel, params: Mapping[str, object], takes: Takes, rows: int
     ) -> Sequence[Input[Tensors]]:
-        """Make an input of each image of a call, encoded or pixels; they can share their runs with any others."""
+        """Make an input of each image of a call, encoded or pixels. Other requests' inputs can share its batch."""
         options = self._predictor.options(model, params)
         ((name, array),) = call.inputs.items()
         wanted = call.outputs or output_names(model.card, encoded=name == IMAGE)
@@ -185,10 +186,10 @@ class Dataplane:
 
 
 def _deadline(call: Call) -> float:
-    """The deadline of a call: its own, or that of its parameter `timeout`, whichever is first.
+    """Return a call's deadline, or that of its parameter `timeout`, whichever is earlier.
 
     Raises:
-        RequestError: `bad_option`: `timeout` is no number of microseconds.
+        RequestError: `bad_option`: `timeout` is not a number of microseconds.
     """
     given = call.parameters.get("timeout", 0)
     if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= _LONGEST:
@@ -197,7 +198,7 @@ def _deadline(call: Call) -> float:
 
 
 def _priority(given: object) -> Priority:
-    """Triton's number: 0 for normal, 1 for high, 2 for normal, more for low; or one of our names."""
+    """Read a priority: one of our names, or Triton's number (0 normal, 1 high, 2 normal, above low)."""
     if isinstance(given, str) and given.upper() in Priority.__members__:
         return Priority[given.upper()]
     if isinstance(given, bool) or not isinstance(given, int) or given < 0:

@@ -1,4 +1,4 @@
-"""Models as the protocol describes them: metadata, configuration, the repository's index. `dataplane` calls it."""
+"""The protocol's descriptions of models: metadata, configuration, the repository's index. `dataplane` calls it."""
 
 from service.models.entry import ModelEntry, State
 from service.models.inputs import RESULT
@@ -9,11 +9,11 @@ from zoo.served_card import AnyServed, Output, ServedCard, Tensor
 IMAGE = "image"  # the input of encoded images
 PLATFORM = "onnxruntime_onnx"
 _STATES = {State.READY: "READY", State.LOADING: "LOADING", State.FAILED: "UNAVAILABLE", State.UNLOADED: "UNAVAILABLE"}
-_ANY_BATCH = 1024  # what a client may send together of tensors: the body's limit is the real one
+_ANY_BATCH = 1024  # rows, as `max_batch_size` of models for tensors; the real limit is the size of the body
 
 
 def metadata_of(card: AnyServed) -> ModelMetadata:
-    """Describe a model. One for images also takes them encoded, and answers with the result of its task."""
+    """Describe a model. One for images also has an input for encoded images and an output for its task's result."""
     inputs, outputs = [_tensor(x) for x in card.inputs], [_tensor(x) for x in card.outputs]
     if isinstance(card, ServedCard):
         inputs.append(TensorMetadata(IMAGE, "BYTES", (-1, 1)))
@@ -23,7 +23,7 @@ def metadata_of(card: AnyServed) -> ModelMetadata:
 
 
 def config_of(card: AnyServed, max_images: int) -> ModelConfig:
-    """Describe a model in Triton's form, where the batch is not a dimension."""
+    """Return a model's configuration in Triton's format, whose dimensions do not include the batch."""
     images = isinstance(card, ServedCard)
     inputs = [_config(x, optional=images) for x in card.inputs]
     outputs = [_config(x) for x in card.outputs]
@@ -35,7 +35,7 @@ def config_of(card: AnyServed, max_images: int) -> ModelConfig:
 
 
 def index_entry(entry: ModelEntry) -> IndexEntry:
-    """The line of the index about a model."""
+    """Return a model's entry of the index."""
     card = entry.card
     return IndexEntry(entry.name, card.version if card else "", _STATES[entry.state], entry.refused or entry.reason)
 

@@ -1,8 +1,7 @@
-"""Tensors as JSON and back. The bodies of REST call it; their raw form is in `service.oip.tensors`.
+"""Converts tensors from and to JSON, for the bodies of REST. Their raw form is in `service.oip.tensors`.
 
-The data of a tensor come as the bytes of their JSON. Their kind and number is found from these bytes before any
-object is made of them, and they are converted piece by piece: memory is bounded by the declared shape, and no single
-call holds Python's lock for long.
+The kind and number of a tensor's elements are checked on the bytes of its JSON, before any object is created. The
+elements are then converted in pieces. So the declared shape limits the memory, and no single call holds the GIL long.
 """
 
 import base64
@@ -18,9 +17,9 @@ from msgspec import Meta
 
 from service.oip.tensors import DTYPES, Array, bad, check, narrowed, other_size, out_of_range
 
-_PIECE = 1 << 16  # bytes of JSON that are converted at once, in a millisecond or two
-_ELEMENTS = 1 << 13  # of an answer that are written at once
-_BASE64 = 1 << 20  # characters that are decoded at once, a multiple of four
+_PIECE = 1 << 16  # bytes of JSON that are converted in one call, which takes one or two milliseconds
+_ELEMENTS = 1 << 13  # elements of an answer that are written in one call
+_BASE64 = 1 << 20  # characters that are decoded in one call, a multiple of four
 _NUMBERS = b"0123456789+-.eE,[] \t\r\n"
 _BOOLEANS = b"truefals,[] \t\r\n"
 _NO_SKELETON = bytes(set(range(256)) - set(b"[],"))
@@ -36,8 +35,8 @@ _LISTS: dict[str, Callable[[bytes], Sequence[float]]] = {
 }
 _WIDE = {"b": np.dtype("bool"), "i": np.dtype("int64"), "u": np.dtype("int64"), "f": np.dtype("float64")}
 _WIDEST = 8  # bytes of a number
-_DEEPEST = 32  # lists in which an element may lie
-_ACCEPTED = {"i": "iu", "u": "iu", "f": "iuf"}  # kinds of NumPy's numbers, by the kind that is wanted
+_DEEPEST = 32  # the deepest nesting of lists
+_ACCEPTED = {"i": "iu", "u": "iu", "f": "iuf"}  # dtype kinds that can be converted, by the kind of the result
 _ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _decode_texts = msgspec.json.Decoder(list[str] | str).decode
 _encode = msgspec.json.Encoder().encode
@@ -46,24 +45,27 @@ _encode = msgspec.json.Encoder().encode
 def from_json(
     name: str, datatype: str, shape: Sequence[int], data: bytes | memoryview, *, encoded: bool = False
 ) -> Array:
-    """Make an array of the JSON of its elements: a flat list, or lists within lists.
+    """Read an array from the JSON of its elements: a flat list, or nested lists.
 
     Args:
-        name: of the tensor, for messages.
+        name: of the tensor, for error messages.
         datatype: the protocol's.
         shape: of the array.
         data: valid JSON.
-        encoded: texts are base64, where they are BYTES.
+        encoded: for BYTES, whether the strings are base64.
+
+    Returns:
+        An array of that shape and datatype; BYTES are an object array of `bytes`.
 
     Raises:
-        RequestError: `bad_request`: other values than the datatype has, or another number of them.
+        RequestError: `bad_request`: the elements are not of the datatype, or their number does not fit the shape.
     """
     size = check(name, datatype, shape)
     view = memoryview(data)
     if datatype == "BYTES":
         return _texts(name, shape, size, view, encoded=encoded)
     nested = _check_numbers(name, datatype, size, view)
-    if not 0 < size <= len(view):  # an element has a character at least
+    if not 0 < size <= len(view):  # an element has at least one character
         return _empty(name, datatype, shape, view)
     wanted = DTYPES[datatype]
     decode, wide = _LISTS[wanted.kind], wanted if wanted.itemsize == _WIDEST else _WIDE[wanted.kind]
@@ -87,7 +89,7 @@ def from_json(
 
 
 def from_numbers(name: str, datatype: str, shape: Sequence[int], numbers: Numbers) -> Array:
-    """Make an array of a flat list of numbers. Faster than `from_json`, which looks at each byte first."""
+    """Make an array from a flat list of numbers. Faster than `from_json`, which first checks each byte."""
     size = check(name, datatype, shape)
     if datatype in ("BYTES", "BOOL"):
         raise bad(f"`{name[:80]}`: its elements are no {datatype}, but numbers.")
@@ -97,10 +99,10 @@ def from_numbers(name: str, datatype: str, shape: Sequence[int], numbers: Number
 
 
 def to_json(array: Array) -> Iterator[bytes]:
-    """Write the elements of an array as a flat list, in pieces. NaN and infinity become null.
+    """Encode the elements of an array as a flat list, in pieces. NaN and infinity become null.
 
     Raises:
-        RequestError: `bad_request`: BYTES that are no text cannot be JSON.
+        RequestError: `bad_request`: BYTES that are not UTF-8 cannot be encoded as JSON.
     """
     flat = array.ravel()
     yield b"["
@@ -118,11 +120,11 @@ def to_json(array: Array) -> Iterator[bytes]:
 
 
 def _converted(name: str, datatype: str, numbers: Numbers) -> Array:
-    """Numbers as those of a datatype, if it has all of them."""
+    """Convert numbers to a datatype; raises `RequestError` if it cannot represent all of them."""
     wanted = DTYPES[datatype]
     found: Array = np.array(numbers)
     if found.dtype.kind not in _ACCEPTED[wanted.kind] and numbers:
-        # Of whole numbers beyond 64 bits NumPy makes objects, and of those round 2**63 floats.
+        # NumPy converts integers beyond 64 bits to objects, and some lists of integers around 2**63 to floats.
         if wanted.kind != "f" and any(type(number) is not int for number in numbers):
             raise bad(f"`{name[:80]}`: its elements are no {datatype}: they are no whole numbers.")
         try:
@@ -133,7 +135,7 @@ def _converted(name: str, datatype: str, numbers: Numbers) -> Array:
 
 
 def _pieces(view: memoryview) -> Iterator[bytes]:
-    """Cut lists of numbers at commas. The pieces lack those."""
+    """Split the JSON of lists of numbers at commas. The pieces do not contain the commas between them."""
     start = 0
     while start < len(view):
         length = _PIECE
@@ -151,7 +153,7 @@ def _pieces(view: memoryview) -> Iterator[bytes]:
 
 
 def _check_numbers(name: str, datatype: str, size: int, view: memoryview) -> bool:
-    """Refuse what cannot be numbers in lists of one length, from the bytes alone; whether there are lists in lists."""
+    """Check, on the bytes, that data are numbers in lists of equal length. Returns whether the lists are nested."""
     known = _BOOLEANS if datatype == "BOOL" else _NUMBERS
     brackets = 0
     for start in range(0, len(view), _PIECE):
@@ -167,21 +169,21 @@ def _check_numbers(name: str, datatype: str, size: int, view: memoryview) -> boo
 
 
 def _count(view: memoryview) -> int:
-    """How many elements lists of numbers have."""
+    """Return how many elements lists of numbers have."""
     pieces = [bytes(view[start : start + _PIECE]) for start in range(0, len(view), _PIECE)]
     empty = not any(piece.translate(None, b"[], \t\r\n") for piece in pieces)
     return 0 if empty else 1 + sum(piece.count(b",") for piece in pieces)
 
 
 def _empty(name: str, datatype: str, shape: Sequence[int], view: memoryview) -> Array:
-    """An array without elements; raises `RequestError` where that is not what the data are."""
+    """Return an array without elements; raises `RequestError` if the data or the shape have some."""
     if (found := _count(view)) or 0 not in shape:
         raise other_size(name, shape, found)
     return np.empty(shape, DTYPES[datatype])
 
 
 def _is_regular(view: memoryview) -> bool:
-    """Whether all lists of the same depth have the same length, as those of an array have."""
+    """Return whether all lists of the same depth have the same length, as in an array."""
     skeleton = b"".join(
         bytes(view[start : start + _PIECE]).translate(None, _NO_SKELETON) for start in range(0, len(view), _PIECE)
     )
@@ -198,7 +200,7 @@ def _is_regular(view: memoryview) -> bool:
 
 
 def _find(text: bytes, wanted: bytes) -> int:
-    """As `bytes.find`, but it does not hold Python's lock for long."""
+    """Like `bytes.find`, but does not hold the GIL for long."""
     for start in range(0, len(text), _PIECE):
         found = text.find(wanted, start, start + _PIECE + len(wanted))
         if found >= 0:
@@ -208,7 +210,7 @@ def _find(text: bytes, wanted: bytes) -> int:
 
 @lru_cache(64)
 def _nested(depth: int) -> Any:
-    """A decoder of texts in lists within lists, none of which is empty."""
+    """Return a decoder of strings in nested lists, none of which is empty."""
     kind: Any = str
     for _ in range(depth):
         kind = Annotated[list[kind], Meta(min_length=1)]
@@ -241,7 +243,7 @@ def _texts(name: str, shape: Sequence[int], size: int, view: memoryview, *, enco
 
 
 def _decode64(text: str) -> bytes:
-    if len(text) <= _BASE64 or text.find("=", 0, -2) >= 0:  # the end is the last piece's alone
+    if len(text) <= _BASE64 or text.find("=", 0, -2) >= 0:  # padding may only be at the end of the last piece
         return base64.b64decode(text, validate=True)
     starts = range(0, len(text), _BASE64)
     return b"".join(base64.b64decode(text[start : start + _BASE64], validate=True) for start in starts)

@@ -1,4 +1,4 @@
-"""What the dataplane is asked and what it answers: the protocol's messages. msgspec makes the JSON of REST of them."""
+"""The protocol's messages, which the dataplane takes and returns. For REST, msgspec encodes them as JSON."""
 
 from collections.abc import Mapping
 from math import inf
@@ -12,18 +12,18 @@ from zoo.served_card import AnyServed
 
 
 class Call(Struct):
-    """A request to infer.
+    """An inference request. Times are those of `time.perf_counter()` in seconds.
 
     Attributes:
-        model, version: which; an empty version is the one that is loaded.
+        model, version: of the model; an empty version means the one that is loaded.
         inputs: arrays by name; BYTES are object arrays of `bytes`.
-        outputs: names of the outputs that are wanted; none: the usual ones.
+        outputs: names of the outputs to return; empty: the default ones.
         parameters: of the request: `timeout` in microseconds, `priority`, and the options of the model's task.
-        deadline: as `time.perf_counter()`; the parameter `timeout` may make it earlier.
+        deadline: the parameter `timeout` may make it earlier.
         priority: unless `parameters` have one.
-        id: comes back in the answer.
-        started: when its head had arrived, from which on its limits of time count, as `time.perf_counter()`.
-        card: of the model that the inputs were checked against, if they were; else it is done when they are submitted.
+        id: the answer has the same one.
+        started: when its head had arrived. `timeout` counts from then.
+        card: of the model for which the inputs were checked. None: `submit` will check them.
     """
 
     model: str
@@ -56,7 +56,7 @@ class ServerMetadata(Struct):
 
 
 class TensorMetadata(Struct):
-    """One input or output; -1 is any size."""
+    """One input or output; -1 in its shape means any size."""
 
     name: str
     datatype: str
@@ -64,7 +64,7 @@ class TensorMetadata(Struct):
 
 
 class ModelMetadata(Struct):
-    """Describes a model. One for images takes either of its inputs, `images` or `image`."""
+    """Describes a model. A request to a model for images has exactly one of its two inputs."""
 
     name: str
     versions: tuple[str, ...]
@@ -75,7 +75,7 @@ class ModelMetadata(Struct):
 
 
 class ConfigTensor(Struct):
-    """One input or output in Triton's form; `dims` leave out the batch."""
+    """One input or output in Triton's format; `dims` do not include the batch."""
 
     name: str
     data_type: str
@@ -84,7 +84,7 @@ class ConfigTensor(Struct):
 
 
 class ModelConfig(Struct):
-    """The part of Triton's model configuration that its clients ask for, such as `perf_analyzer`."""
+    """The part of Triton's model configuration that clients such as `perf_analyzer` use."""
 
     name: str
     platform: str
@@ -105,14 +105,14 @@ class IndexEntry(Struct):
 
 
 class Duration(Struct):
-    """How often, and how long in total, in nanoseconds."""
+    """A number of events and their total duration in nanoseconds."""
 
     count: int
     ns: int
 
 
 class InferenceStatistics(Struct):
-    """A model's requests by outcome, and where the time of the answered ones went."""
+    """A model's requests by outcome, and the time that each stage of the answered ones took."""
 
     success: Duration
     fail: Duration
@@ -123,7 +123,7 @@ class InferenceStatistics(Struct):
 
 
 class ModelStatistics(Struct):
-    """Counts since the server started: images or rows that were inferred, and the runs that they shared."""
+    """Counts since the server started: inferred images or rows, and the runs (batches) in which they were inferred."""
 
     name: str
     version: str

@@ -1,4 +1,4 @@
-"""Triton's statistics, from the service's own metrics: of requests by any protocol, and of all processes."""
+"""Triton's statistics, computed from the service's metrics: for requests over all protocols, in all processes."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -18,11 +18,11 @@ _STAGE_SUM = "zooserve_stage_seconds_sum"
 
 
 def statistics_of(cards: Sequence[AnyServed], metrics: Iterable[Metric]) -> Statistics:
-    """Count what was asked of these models.
+    """Compute the statistics of some models.
 
     Args:
         cards: of the models.
-        metrics: families of `prometheus_client`, as `Metrics.collect` gives them.
+        metrics: the metric families from `Metrics.collect`.
     """
     values: dict[tuple[str, ...], float] = defaultdict(float)
     for family in metrics:
@@ -41,7 +41,7 @@ def _statistics(card: AnyServed, values: dict[tuple[str, ...], float]) -> ModelS
         name: Duration(int(value("stage_seconds_count", stage)), int(1e9 * value("stage_seconds_sum", stage)))
         for stage, name in _STAGES.items()
     }
-    # The sum of `request_seconds` includes failed requests; stages are only kept of those that were answered.
+    # The sum of `request_seconds` includes failed requests; stages are recorded only for answered ones.
     whole = sum(seconds for (name, model, _), seconds in values.items() if (name, model) == (_STAGE_SUM, card.name))
     answered = Duration(int(value("requests_total")), int(1e9 * whole))
     failed = Duration(int(value("requests_total", "fail")), 0)

@@ -1,6 +1,6 @@
-"""What one model's requests may hold: names, datatypes, shapes and rows, and how large its answer may become.
+"""The limits on one model's requests: names, datatypes, shapes and rows of tensors, and the size of the answer.
 
-The bodies of REST and gRPC ask before they convert any data, the dataplane before a run.
+REST and gRPC check them before they convert any data, the dataplane before it submits jobs.
 """
 
 import math
@@ -17,17 +17,17 @@ from service.settings import Settings
 from zoo.served_card import AnyServed, Output, ServedCard, Tensor
 
 Declared = Mapping[str, tuple[str, Sequence[int]]]  # datatype and shape of every input, by name
-_TEXT_QUOTES = 2  # round a text in JSON
-_OTHER_QUOTES = 1 << 14  # quotation marks in a body of JSON that are not around texts: of names and parameters
+_TEXT_QUOTES = 2  # quotation marks around a string in JSON
+_OTHER_QUOTES = 1 << 14  # the most quotation marks in a JSON body of names and parameters
 
 
 class Takes:
-    """The bounds of the requests for a model that takes tensors.
+    """The limits on requests for a model that takes tensors.
 
     Attributes:
         card: of the model.
         texts: the most elements of BYTES in one request.
-        quotes: the most quotation marks in the JSON of one request, which bounds the objects that are made of it.
+        quotes: the most quotation marks in the JSON of one request, which limits the number of parsed objects.
     """
 
     def __init__(self, card: AnyServed, settings: Settings) -> None:
@@ -43,25 +43,25 @@ class Takes:
         return _OTHER_QUOTES + _TEXT_QUOTES * self.texts
 
     def check_inputs(self, declared: Declared) -> int:
-        """Check what a request says of its inputs, and return its rows.
+        """Check the datatypes and shapes of a request's inputs, and return its number of rows.
 
         Raises:
-            RequestError: `bad_request`: other inputs than the model takes; `too_large`: more rows than it may.
+            RequestError: `bad_request`: the inputs do not fit the model; `too_large`: too many rows or BYTES.
         """
         for name, (datatype, shape) in declared.items():
             check(name, datatype, shape)
         return self._check_rows(declared)
 
     def check_outputs(self, names: Sequence[str]) -> None:
-        """Check the names of the outputs that are asked for; raises `RequestError` (`bad_request`)."""
+        """Check the names of the requested outputs; raises `RequestError` (`bad_request`)."""
         _check_names("output", names, self._output_names)
 
     def check_answer(self, rows: int, names: Sequence[str]) -> None:
-        """Refuse, before it is computed, an answer whose known dimensions make it too large.
+        """Refuse a request whose answer would be too large by its outputs' fixed dimensions alone.
 
         Args:
-            rows: of the request.
-            names: of the outputs that are asked for; none: all of the graph's.
+            rows: number of rows in the request.
+            names: of the requested outputs; empty: all of the graph's.
 
         Raises:
             RequestError: `too_large`.
@@ -70,13 +70,13 @@ class Takes:
         check_size(rows * row, self._settings)
 
     def fit(self, name: str, array: Array) -> Array:
-        """Bring an input that was checked into the form in which the graph takes it.
+        """Convert a checked input to the form that the graph takes.
 
         Raises:
-            RequestError: `bad_request`: the graph takes texts, and these BYTES are none.
+            RequestError: `bad_request`: the graph takes strings, and the BYTES are not UTF-8.
         """
         if array.dtype.kind != "O":
-            # Behind a header, numbers may lie anywhere.
+            # In a body, numbers may begin at any offset.
             return array if array.flags.aligned else np.require(array, requirements=("C", "A"))
         return self._fit_bytes(name, array)
 
@@ -105,7 +105,7 @@ class Takes:
         return made.reshape(array.shape)
 
     def _check_tensors(self, declared: Declared) -> int:
-        """Check the graph's inputs, and return their rows."""
+        """Check the graph's inputs, and return their number of rows."""
         _check_names("input", declared, self._inputs)
         if missing := [name for name in self._inputs if name not in declared]:
             raise bad(f"The input `{missing[0]}` is missing.")
@@ -128,7 +128,7 @@ class Takes:
 
 
 class ImageTakes(Takes):
-    """The bounds of the requests for a model of images, which takes them encoded or as pixels."""
+    """The limits on requests for a model for images, which takes them encoded or as pixels."""
 
     def __init__(self, card: ServedCard, settings: Settings) -> None:
         super().__init__(card, settings)
@@ -152,12 +152,12 @@ class ImageTakes(Takes):
             raise bad(f"`{IMAGE}`: expected BYTES of the shape [N] or [N, 1], an encoded image each.")
         return count
 
-    def _fit_bytes(self, name: str, array: Array) -> Array:  # noqa: ARG002 - of every input the same
+    def _fit_bytes(self, name: str, array: Array) -> Array:  # noqa: ARG002 - overrides the base class' method
         return array
 
 
 def takes_of(card: AnyServed, settings: Settings) -> Takes:
-    """The bounds of the requests for a model."""
+    """Return the limits on requests for a model."""
     return ImageTakes(card, settings) if isinstance(card, ServedCard) else Takes(card, settings)
 
 
@@ -167,10 +167,10 @@ def check_parameters(name: str, given: Collection[str], known: Collection[str]) 
     Args:
         name: of the tensor.
         given: names of its parameters.
-        known: those that have a meaning.
+        known: names of those that have an effect.
 
     Raises:
-        RequestError: `bad_request`: with what to do instead.
+        RequestError: `bad_request`; its message says what to do instead.
     """
     for parameter in given:
         if parameter.startswith("shared_memory"):
@@ -182,7 +182,7 @@ def check_parameters(name: str, given: Collection[str], known: Collection[str]) 
 
 
 def size_of(answer: Answer) -> int:
-    """How many bytes the tensors of an answer have in raw form."""
+    """Return the size of an answer's tensors in raw form, in bytes."""
     return sum(
         sum(map(len, array.ravel())) + 4 * array.size if array.dtype.kind == "O" else array.nbytes
         for array in answer.outputs.values()
@@ -195,12 +195,12 @@ def check_size(size: int, settings: Settings) -> None:
         raise RequestError(
             Reason.TOO_LARGE,
             f"The answer would have about {size / 1e6:.0f} MB; the limit is {settings.max_answer_mb:g} MB. Send fewer "
-            "rows, ask for fewer outputs, or, where it is JSON, for binary data.",
+            "rows, ask for fewer outputs, or for binary data instead of JSON.",
         )
 
 
 def _row_bytes(output: Output | Tensor) -> int:
-    """How many bytes a row of an output has at least."""
+    """Return the smallest size of a row of an output, in bytes."""
     width = 1 if output.dtype == "string" else np.dtype(output.dtype).itemsize
     return width * math.prod(side or 1 for side in output.shape[1:])
 

@@ -1,6 +1,6 @@
-"""Tensors as the protocol has them: datatypes, and raw bytes (row-major, little-endian, no padding).
+"""The protocol's tensors: datatypes, and raw bytes (row-major, little-endian, no padding).
 
-BYTES are object arrays of `bytes` here; in raw form each element has its length before it, as uint32.
+BYTES are object arrays of `bytes` here; in raw form, each element is preceded by its length as uint32.
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
 """
 
@@ -32,26 +32,26 @@ DATATYPES: Mapping[DType, str] = {
 }
 DTYPES = {name: np.dtype(dtype).newbyteorder("<") for dtype, name in DATATYPES.items() if name != "BYTES"}
 _DEEPEST = 32  # dimensions
-MOST_TEXTS = 1 << 18  # elements of BYTES in one request: each is an object of Python's, of some hundred bytes
+MOST_TEXTS = 1 << 18  # elements of BYTES in one request: each becomes a Python object of about a hundred bytes
 _LENGTH = 4  # bytes of an element's length
-_BATCH_LIMIT = 1 << 40  # elements; a shape beyond it is a mistake, or meant to be one
+_BATCH_LIMIT = 1 << 40  # elements; a larger shape is a mistake or an attack
 
 
 def datatype_of(array: Array) -> str:
-    """The protocol's name of an array's type; objects are BYTES."""
+    """Return the protocol's name of an array's dtype; object arrays are BYTES."""
     return "BYTES" if array.dtype.kind == "O" else DATATYPES[array.dtype.name]  # type: ignore[index]  # it has all
 
 
 def check(name: str, datatype: str, shape: Sequence[int]) -> int:
-    """Check what a request says of a tensor, and return its number of elements.
+    """Check a tensor's datatype and shape, and return its number of elements.
 
     Raises:
-        RequestError: `bad_request`: no such datatype, or no shape.
+        RequestError: `bad_request`: the datatype is unknown, or the shape invalid or too large.
     """
     if datatype != "BYTES" and datatype not in DTYPES:
         known = ", ".join(DATATYPES.values())
         raise bad(f"`{name[:80]}`: the datatype `{datatype[:80]}` is not served; expected one of {known}.")
-    # Each side and their number first: a product of thousands of large numbers would take hours.
+    # The dimensions are checked first: a product of thousands of large numbers would take hours.
     possible = len(shape) <= _DEEPEST and (not shape or (min(shape) >= 0 and max(shape) <= _BATCH_LIMIT))
     size = math.prod(shape) if possible else 0
     if not possible or size > _BATCH_LIMIT:
@@ -63,10 +63,10 @@ def check(name: str, datatype: str, shape: Sequence[int]) -> int:
 
 
 def from_raw(name: str, datatype: str, shape: Sequence[int], data: memoryview) -> Array:
-    """Make an array of raw bytes; numbers are not copied, and the array is read-only.
+    """Make a read-only array from raw bytes, without a copy except of BYTES.
 
     Raises:
-        RequestError: `bad_request`: another number of bytes than datatype and shape need.
+        RequestError: `bad_request`: the number of bytes does not fit datatype and shape.
     """
     size = check(name, datatype, shape)
     if datatype == "BYTES":
@@ -88,14 +88,14 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], data: memoryview) -
 
 
 def to_raw(array: Array) -> bytes | memoryview:
-    """The elements of an array as raw bytes; numbers are not copied where they lie as they are to be sent."""
+    """Return the elements of an array as raw bytes; contiguous little-endian numbers are not copied."""
     if array.dtype.kind != "O":
         return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data
     return b"".join(len(value).to_bytes(_LENGTH, "little") + value for value in array.ravel())
 
 
 def _split(name: str, data: memoryview, size: int) -> list[bytes]:
-    """Cut the elements apart, up to one more than there should be."""
+    """Split raw BYTES into elements, at most `size + 1` of them."""
     elements: list[bytes] = []
     start = 0
     while start < len(data) and len(elements) <= size:
@@ -108,20 +108,20 @@ def _split(name: str, data: memoryview, size: int) -> list[bytes]:
 
 
 def shape_text(shape: Sequence[int]) -> str:
-    """A shape for a message, cut short."""
+    """Return a shape for a message, shortened."""
     return str(list(shape)[:8])[:80]
 
 
 def other_size(name: str, shape: Sequence[int], found: int) -> RequestError:
-    """The refusal of data that have another number of elements than their shape."""
+    """Make the error for data whose number of elements does not fit their shape."""
     return bad(f"`{name[:80]}`: the shape {shape_text(shape)} has {math.prod(shape)} elements, but {found} came.")
 
 
 def narrowed(name: str, datatype: str, numbers: Array) -> Array:
-    """Numbers of 64 bits as those of a datatype.
+    """Convert numbers of 64 bits to a datatype.
 
     Raises:
-        RequestError: `bad_request`: the datatype does not have all of them.
+        RequestError: `bad_request`: the datatype cannot represent all of them.
     """
     dtype = DTYPES[datatype]
     if numbers.dtype == dtype or not numbers.size:
@@ -139,7 +139,7 @@ def narrowed(name: str, datatype: str, numbers: Array) -> Array:
 
 
 def out_of_range(name: str, datatype: str) -> RequestError:
-    """The refusal of numbers that their datatype does not have."""
+    """Make the error for numbers that their datatype cannot represent."""
     dtype = DTYPES[datatype]
     if dtype.kind == "f":
         return bad(f"`{name[:80]}`: the largest number of {datatype} is {np.finfo(dtype).max}; the data go beyond it.")
@@ -148,5 +148,5 @@ def out_of_range(name: str, datatype: str) -> RequestError:
 
 
 def bad(detail: str) -> RequestError:
-    """A refusal of what is not of the protocol's form."""
+    """Make the error for a request that does not follow the protocol."""
     return RequestError(Reason.BAD_REQUEST, detail)

@@ -1,8 +1,7 @@
-"""Metrics of several server processes, in memory that they share: `supervisor` makes it, `metrics` writes and reads it.
+"""Metrics of several server processes, in shared memory: `supervisor` makes it, `metrics` writes and reads it.
 
-Each process has a place of its own in it, and one that is started again takes the place of the one that died: counts go
-on where they were, its gauges begin anew. It is memory without a name in any folder: nothing can clean it away, and
-nothing is left of it when the last process ends.
+Each process has its own part of it. A process that replaces one that died continues its counters; its gauges start
+anew. The memory is anonymous: nothing can remove it, and it is freed when the last process ends.
 """
 
 import functools
@@ -27,43 +26,43 @@ _go: Callable[[float], str] = floatToGoString
 
 
 class _Memory(Protocol):
-    """What is used of prometheus_client's `MmapedDict`, which has no types: values, each with a time, by key."""
+    """The methods of prometheus_client's untyped `MmapedDict` that are used: values, each with a time, by key."""
 
     def read_value(self, key: str) -> tuple[float, float]: ...
 
     def write_value(self, key: str, value: float, timestamp: float) -> None: ...
 
 
-_PROCESS = "process"  # the key of a process' number beside its gauges
+_PROCESS = "process"  # the key of the process' id, stored with its gauges
 
 
 class Counts(Collector):
-    """The values of this process, and the sums of all.
+    """Writes the values of this process, and sums those of all.
 
     Args:
-        paths: of the memory: for each place its counts and its gauges.
-        place: of this process among them, from 0.
+        paths: of the memory: for each process that of its counters, then that of its gauges.
+        place: the index of this process, from 0.
     """
 
     def __init__(self, paths: Sequence[str], place: int) -> None:
         self._places = list(zip(paths[::2], paths[1::2], strict=True))
         totals, gauges = self._places[place]
-        os.truncate(gauges, 0)  # the gauges of a process that died in this place
+        os.truncate(gauges, 0)  # those of a process that died and had this place
         self._totals, self._gauges = _open(totals), _open(gauges)
         self._gauges.write_value(_PROCESS, os.getpid(), 0.0)
         self._lock = threading.Lock()
 
     def use(self) -> None:
-        """Keep all metrics that this process makes from now on here."""
+        """Store here all metrics that this process creates from now on."""
         totals, gauges, lock = self._totals, self._gauges, self._lock
         prometheus_client.values.ValueClass = lambda *how, **more: _Value(totals, gauges, lock, *how, **more)
 
     def processes(self) -> list[psutil.Process]:
-        """This process and its siblings that live."""
+        """Return all running server processes, this one included."""
         return [process for _, gauges in self._places if (process := _process(dict(_entries(gauges)))) is not None]
 
     def collect(self) -> Iterator[Metric]:
-        """Add everything up: the counts of all places, the gauges of the processes that live."""
+        """Add up the counters of all processes, also of ended ones, and the gauges of the running ones."""
         families: dict[str, Metric] = {}
         samples: dict[str, dict[tuple[str, Labels], tuple[float, float]]] = defaultdict(dict)
         for totals, gauges in self._places:
@@ -91,7 +90,7 @@ class Counts(Collector):
 
 
 class _Value:
-    """One number, as prometheus_client's metrics want it."""
+    """One number, with the interface that prometheus_client's metrics need."""
 
     _multiprocess = True
 
@@ -142,7 +141,7 @@ def _open(path: str) -> _Memory:
 
 
 def _entries(path: str) -> Iterator[tuple[str, tuple[float, float]]]:
-    """Yield keys with their values and times; none while a process that was started again has emptied its memory."""
+    """Yield keys with their values and times; none at the moment in which a new process has emptied its memory."""
     with suppress(struct.error, RuntimeError):
         for key, value, moment, _ in MmapedDict.read_all_values_from_file(path):  # type: ignore[no-untyped-call]
             yield key, (value, moment)
@@ -155,11 +154,11 @@ def _parts(key: str) -> tuple[str, str, str, str, str, Labels]:
 
 
 def _process(states: Mapping[str, tuple[float, float]]) -> psutil.Process | None:
-    """Return the process whose gauges these are; None where it has ended."""
+    """Return the process whose gauges these are; None if it has ended."""
     number, _ = states.get(_PROCESS, (0.0, 0.0))
     with suppress(psutil.Error):
         process = psutil.Process(int(number)) if number else None
-        if process is not None and process.ppid() == os.getppid():  # not another that got its number later
+        if process is not None and process.ppid() == os.getppid():  # not another one that got the same id later
             return process
     return None
 
@@ -176,7 +175,7 @@ def _both(mode: str, one: tuple[float, float], other: tuple[float, float]) -> tu
 
 
 def _add_histogram(metric: Metric, samples: Mapping[tuple[str, Labels], tuple[float, float]]) -> None:
-    """Add buckets, each with those below it, and counts and sums."""
+    """Add the samples of a histogram: cumulative buckets, counts and sums."""
     buckets: dict[Labels, list[tuple[float, float]]] = defaultdict(list)
     sums: dict[Labels, float] = {}
     for (name, labels), (value, _) in samples.items():

@@ -1,17 +1,17 @@
-"""Python's garbage collector: kept from what is loaded, and its pauses measured. `runtime` and `/metrics` use it."""
+"""Excludes loaded models from garbage collections, and measures their pauses. `runtime` and `/metrics` use it."""
 
 import gc
 from time import perf_counter
 
 
 class Pauses:
-    """The collector's pauses since the models were loaded, in seconds.
+    """The garbage collector's pauses since the models were loaded.
 
-    The callback only stores numbers: it runs inside the code that allocated last, which may hold a lock of the metrics.
+    The callback only stores numbers: it interrupts any code that allocates, which may hold a lock of the metrics.
 
     Attributes:
-        longest: of all collections.
-        count: of collections.
+        longest: pause, in seconds.
+        count: number of collections.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Pauses:
         self._start = 0.0
 
     def freeze(self) -> None:
-        """Exclude what is loaded from collections (one over all of it took 601 ms), and measure from now on."""
+        """Exclude all current objects from collections (one over all of them took 601 ms), and start measuring."""
         if self._note in gc.callbacks:
             gc.callbacks.remove(self._note)
         gc.collect()

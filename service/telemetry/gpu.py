@@ -1,4 +1,4 @@
-"""Utilisation, memory, power and temperature of the GPUs, by NVML. Part of `/metrics` where there is a GPU."""
+"""Utilisation, memory, power and temperature of the GPUs, read with NVML. Part of `/metrics` if there is a GPU."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 logger = logging.getLogger(__name__)
 _TEMPERATURE_GPU = 0  # NVML_TEMPERATURE_GPU
 
-# name, what it is, how it is read
+# name, help text, function that reads it
 _READINGS: tuple[tuple[str, str, Callable[[ModuleType, object], float]], ...] = (
     (
         "zooserve_gpu_utilisation_ratio",
@@ -38,15 +38,15 @@ _READINGS: tuple[tuple[str, str, Callable[[ModuleType, object], float]], ...] = 
 
 
 def visible_gpus(nvml: ModuleType) -> dict[str, object]:
-    """The GPUs that CUDA uses in this process: all that the driver shows, or those that `CUDA_VISIBLE_DEVICES` names.
+    """Return the GPUs that CUDA uses in this process: all of the machine's, or those in `CUDA_VISIBLE_DEVICES`.
 
-    Like CUDA, this ends at the first entry that names none: "" and "-1" leave no GPU, "1,9" leaves the second.
+    Like CUDA, this ignores all entries from the first invalid one on: "" and "-1" leave no GPU, "1,9" the second.
 
     Args:
         nvml: the module `pynvml`, initialised.
 
     Returns:
-        NVML's handles by its numbers; parts of a partitioned GPU by their names.
+        NVML's handles by its indices; parts of a partitioned GPU by their names.
     """
     every = {str(n): nvml.nvmlDeviceGetHandleByIndex(n) for n in range(nvml.nvmlDeviceGetCount())}
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -68,12 +68,12 @@ def visible_gpus(nvml: ModuleType) -> dict[str, object]:
 
 
 def _has_name(nvml: ModuleType, gpu: object, entry: str) -> bool:
-    """Whether an entry is a GPU's name, or the beginning of it: "GPU-8932f937-d72c-..."."""
+    """Return whether an entry is a GPU's UUID, or a prefix of it: "GPU-8932f937-d72c-..."."""
     return entry.startswith("GPU-") and bool(nvml.nvmlDeviceGetUUID(gpu).startswith(entry))
 
 
 class Gpus(Collector):
-    """The GPUs that this process may use, read when `/metrics` is.
+    """The GPUs that this process may use. They are read for each request to `/metrics`.
 
     Args:
         nvml: the module `pynvml`, initialised.
@@ -84,14 +84,14 @@ class Gpus(Collector):
         self._handles = visible_gpus(nvml)
 
     def collect(self) -> Iterator[Metric]:
-        """Read the figures; what a GPU cannot tell (utilisation where it is partitioned, say) is left out."""
+        """Read the values. Those that a GPU does not have (the utilisation if it is partitioned, say) are left out."""
         for name, text, read in _READINGS:
             family = GaugeMetricFamily(name, text, labels=["gpu"])
             for number, handle in self._handles.items():
                 try:
                     family.add_metric([number], read(self._nvml, handle))
                 except self._nvml.NVMLError as error:
-                    logger.debug("GPU %s does not tell %s: %s", number, name, error)
+                    logger.debug("GPU %s does not report %s: %s", number, name, error)
             if family.samples:
                 yield family
 
@@ -101,12 +101,12 @@ class Gpus(Collector):
 
 
 def find_gpus() -> Gpus | None:
-    """Find the GPUs of this machine (`pynvml` is BentoML's nvidia-ml-py); None where there is none, or no driver."""
+    """Find the GPUs of this machine; None without any, or without a driver. BentoML installs `pynvml`."""
     try:
         import pynvml  # noqa: PLC0415 - it may be missing
 
         pynvml.nvmlInit()
         gpus = Gpus(pynvml)
-    except Exception:  # no library or no driver: NVML's errors share no other base class
+    except Exception:  # no library or no driver: NVML's errors have no other base class
         return None
     return gpus if gpus._handles else None

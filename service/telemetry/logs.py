@@ -1,6 +1,6 @@
-"""What the service logs: text for people or JSON for machines, and one line per request where that is asked for.
+"""The service's log: text or JSON, with one line per request if `ZOOSERVE_ACCESS_LOG` is set.
 
-`runtime` sets it up in every server process. No line holds an image's bytes or a key.
+`runtime` sets it up in every server process. No line contains an image's bytes or a key.
 """
 
 import logging
@@ -12,11 +12,11 @@ _access = logging.getLogger("service.access")
 
 
 def set_up_logs(form: str, *, process: int) -> None:
-    """Let our loggers speak, and BentoML's handlers print JSON where that is wanted.
+    """Enable our loggers, and make BentoML's handlers print JSON if that is chosen.
 
     Args:
-        form: `text` keeps BentoML's form, `json` prints one object per line.
-        process: number of this server process, for the lines.
+        form: `text` keeps BentoML's format, `json` prints one object per line.
+        process: number of this server process, a field of the objects.
     """
     # BentoML's handlers print what we log, but it sets every logger except its own to WARNING.
     logging.getLogger("service").setLevel(logging.INFO)
@@ -32,10 +32,10 @@ def set_up_logs(form: str, *, process: int) -> None:
     loggers = (logging.getLogger(), *(logging.getLogger(name) for name in ("bentoml", "circus", "uvicorn")))
     for logger in loggers:
         for handler in logger.handlers:
-            handler.filters.clear()  # BentoML's puts its own request id over ours
+            handler.filters.clear()  # BentoML's filter would replace our request id
             handler.setFormatter(formatter)
 
 
 def log_request(fields: Mapping[str, object]) -> None:
-    """Log one request: as text a line of `name=value`, as JSON an object with these fields."""
+    """Log one request: in text as `name=value` pairs, in JSON as an object with these fields."""
     _access.info("request %s", " ".join(f"{name}={value}" for name, value in fields.items()), extra=fields)

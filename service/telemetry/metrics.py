@@ -1,4 +1,4 @@
-"""The Prometheus metrics of the service. Labels come from closed sets only: nothing that a client types becomes one."""
+"""The Prometheus metrics of the service. All labels have a closed set of values: clients' input never becomes one."""
 
 import platform
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ MetricT = TypeVar("MetricT", bound=MetricWrapperBase)
 
 
 class Children(dict[tuple[str, ...], MetricT]):
-    """A metric's children by label values: a dict finds them in a tenth of the time that `labels` takes."""
+    """A metric's children by label values: a dict takes a tenth of the time of the method `labels`."""
 
     def __init__(self, metric: MetricT) -> None:
         super().__init__()
@@ -42,10 +42,10 @@ class Children(dict[tuple[str, ...], MetricT]):
 
 
 class Metrics:
-    """All series, on a registry of their own.
+    """All metrics, on their own registry.
 
     Args:
-        counts: where several server processes keep their values, to be added up; None: there is one process.
+        counts: the memory that several server processes share for their values; None: there is one process.
     """
 
     def __init__(self, counts: Counts | None = None) -> None:
@@ -82,7 +82,7 @@ class Metrics:
             "zooserve_batch_size", "Images in a run", ["model"], buckets=_SIZES, registry=registry
         )
         self.queue_depth = Gauge(
-            "zooserve_queue_depth", "Images under way", ["model"], multiprocess_mode="livesum", registry=registry
+            "zooserve_queue_depth", "Unanswered images", ["model"], multiprocess_mode="livesum", registry=registry
         )
         self.rejected = Counter(
             "zooserve_rejected", "Requests that were refused, by reason", ["model", "reason"], registry=registry
@@ -144,22 +144,22 @@ class Metrics:
         self.build_info.labels(
             _version("zooserve"), _version("onnxruntime-gpu", "onnxruntime"), platform.python_version()
         ).set(1)
-        self._machine = CollectorRegistry()  # read when `/metrics` is, by the process that answers
+        self._machine = CollectorRegistry()  # the process that answers `/metrics` reads it for each request
         self._machine.register(Processes(counts))
         if gpus := find_gpus():
             self._machine.register(gpus)
 
     def render(self) -> bytes:
-        """Everything in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._all) + generate_latest(self._machine)
 
     def collect(self) -> Iterable[Metric]:
-        """Our series as families of samples."""
+        """Return our metrics as families of samples, summed over all processes."""
         return self._all.collect()
 
 
 def _version(*distributions: str) -> str:
-    """The version of the first of them that is installed."""
+    """Return the version of the first distribution that is installed."""
     for name in distributions:
         try:
             return version(name)

@@ -1,4 +1,4 @@
-"""What the server processes use, under the names that Prometheus' client libraries give it. Part of `/metrics`."""
+"""Resource use of the server processes, under the names of Prometheus' client libraries. Part of `/metrics`."""
 
 import os
 from collections.abc import Iterator
@@ -12,19 +12,17 @@ from service.telemetry.counts import Counts
 
 
 class Processes(Collector):
-    """Memory, processor time and open files of all server processes together, read when `/metrics` is.
-
-    With several processes the one that answers `/metrics` reports for all.
+    """Memory, processor time and open files of all server processes together, read for each request to `/metrics`.
 
     Args:
-        counts: the memory that the processes share; None: there is one.
+        counts: the memory that the processes share; None: there is one process.
     """
 
     def __init__(self, counts: Counts | None = None) -> None:
         self._counts = counts
 
     def collect(self) -> Iterator[Metric]:
-        """Read the figures; a process that ended meanwhile is left out."""
+        """Read the values. Processes that have just ended are left out."""
         memory = files = cpu = 0.0
         start = float("inf")
         group = self._counts.processes() if self._counts else [psutil.Process()]
@@ -35,7 +33,7 @@ class Processes(Collector):
                 cpu += times.user + times.system
                 start = min(start, process.create_time())
                 files += process.num_fds() if os.name == "posix" else 0
-        if self._counts:  # their parent keeps the time of those that ended, so that the sum never falls
+        if self._counts:  # the time of ended processes, so that the sum never decreases
             with suppress(psutil.Error):
                 ended = psutil.Process(os.getppid()).cpu_times()
                 cpu += ended.children_user + ended.children_system

@@ -1,9 +1,9 @@
-"""Requests as OpenTelemetry traces, where `OTEL_EXPORTER_OTLP_ENDPOINT` says where to send them. Off, it costs nothing.
+"""OpenTelemetry traces of requests. Off, and without cost, unless `OTEL_EXPORTER_OTLP_ENDPOINT` is set.
 
-A request is a span with a child per stage. A batch is a span with links to the requests whose images it held, in the
-trace of the first of them, so that it is sampled with it; each of them links to the batch. Spans are made after the
-answer, from times that are taken anyway. OpenTelemetry's variables are read (`OTEL_SERVICE_NAME`,
-`OTEL_TRACES_SAMPLER`, ...), and a client's `traceparent` is continued.
+A request is a span with one child per stage. A batch is a span in the trace of the first request with an image in it,
+so that both are sampled together. Batches and their requests link to each other. Spans are created after the answer,
+from times that are measured anyway. OpenTelemetry's variables (`OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`, ...) apply,
+and a client's `traceparent` is continued.
 """
 
 import logging
@@ -23,11 +23,11 @@ if TYPE_CHECKING:  # the library is an extra
 
 logger = logging.getLogger(__name__)
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-_MAX_WAIT_S = 5.0  # after a run, for its requests to be recorded: some may have failed, or their clients hung up
+_MAX_WAIT_S = 5.0  # seconds after a run in which its requests are awaited; failed ones never come
 
 
 class _Job(Protocol):
-    """One image or tensor that was answered: when its batch ran, and how large that was."""
+    """One answered image or tensor: its batch's start and end in seconds, and its size."""
 
     run: float
     ran: float
@@ -35,7 +35,7 @@ class _Job(Protocol):
 
 
 class Traced(Protocol):
-    """What is told of a request: `request.RequestContext`, which documents the fields. Times are `perf_counter()`."""
+    """The fields of a request that are traced; `request.RequestContext` documents them."""
 
     headers: Mapping[bytes, bytes]
     route: str
@@ -48,19 +48,19 @@ class Traced(Protocol):
 
     @property
     def error_type(self) -> str:
-        """Why there is no answer; empty: there is one."""
+        """The reason of the error; empty if there is none."""
 
     @property
     def spans(self) -> Sequence[tuple[str, float, float]]:
-        """Stages with their starts and ends."""
+        """Stages with their starts and ends, in seconds of `perf_counter()`."""
 
     @property
     def jobs(self) -> Sequence[_Job]:
-        """Those that were answered."""
+        """The answered jobs."""
 
 
 class _Batch(NamedTuple):
-    """What tells one run of the engine from another; times are `time.perf_counter()`."""
+    """Identifies one run of the engine; times are `time.perf_counter()` in seconds."""
 
     model: str
     start: float
@@ -69,7 +69,7 @@ class _Batch(NamedTuple):
 
 
 class _OpenBatch:
-    """The span of a batch, and how many of its images belong to requests that are not recorded yet."""
+    """The span of a batch, and how many of its images belong to requests that were not recorded yet."""
 
     def __init__(self, span: "Span", left: int) -> None:
         self.span = span
@@ -77,7 +77,7 @@ class _OpenBatch:
 
 
 class Tracing:
-    """A tracer of its own, beside whatever else the process traces."""
+    """Our own tracer, independent of others in the process."""
 
     def __init__(self, provider: "TracerProvider") -> None:
         from opentelemetry import trace  # noqa: PLC0415 - only where tracing is on
@@ -93,7 +93,7 @@ class Tracing:
         self._offset = time_ns() - perf_counter_ns()
 
     def record(self, request: Traced) -> None:
-        """Send a request's span, with a child per stage, and the batches that are complete with it."""
+        """Send a request's span, with a child per stage, and the spans of batches that are now complete."""
         carrier = {name: request.headers.get(name.encode(), b"").decode("latin-1") for name in ("traceparent",)}
         attributes: dict[str, str | int] = {
             "http.request.method": "POST",
@@ -117,7 +117,7 @@ class Tracing:
         span.end(self._at(request.mark))
 
     def _record_batches(self, request: Traced, own: "Span", within: "Context") -> None:
-        """Link the request's span and those of the batches that its images were in."""
+        """Link the request's span and the spans of its images' batches."""
         for batch, images in Counter(
             _Batch(request.model, job.run, job.ran, job.batch_size) for job in request.jobs
         ).items():
@@ -137,19 +137,19 @@ class Tracing:
             self._open.pop(batch).span.end(self._at(batch.end))
 
     def stop(self) -> None:
-        """Send what is left."""
+        """Send all remaining spans."""
         for batch, known in self._open.items():
             known.span.end(self._at(batch.end))
         self._open.clear()
         self._provider.shutdown()
 
     def _at(self, seconds: float) -> int:
-        """A `time.perf_counter()` as nanoseconds since the epoch."""
+        """Convert a time of `time.perf_counter()` to nanoseconds since the epoch."""
         return int(seconds * 1e9) + self._offset
 
 
 def start_tracing() -> Tracing | None:
-    """Start tracing if the environment asks for it, and say why not where it cannot be had."""
+    """Start tracing if the environment asks for it; log a warning if its packages are not installed."""
     if not any(os.environ.get(name) for name in _ENDPOINTS):
         return None
     try:

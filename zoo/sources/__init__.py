@@ -1,7 +1,7 @@
-"""Files by source and sha256: `fetch` brings one, `fetch_all` those of a card.
+"""Fetches files by source and sha256: `fetch` fetches one, `fetch_all` those of a card.
 
-A file that was fetched is kept in the cache, `$ZOOSERVE_CACHE` or the user's cache folder, under its sha256 (see
-`zoo.sources.cache`), and is checked again whenever it is used. `export` calls this for checkpoints, `zoo.catalog` for
+Fetched files are kept in the cache, `$ZOOSERVE_CACHE` or the user's cache folder, under their sha256 (see
+`zoo.sources.cache`), which is checked each time they are used. `export` calls this for checkpoints, `zoo.catalog` for
 sample photos and datasets.
 """
 
@@ -20,14 +20,14 @@ __all__ = ["address", "fetch", "fetch_all"]
 
 
 def fetch(source: Source, *, progress: bool = True) -> Path:
-    """Return the path of the one file that `source` names, downloading it if it is not in the cache.
+    """Return the path of the file that `source` names, downloading it if it is not in the cache.
 
     Args:
         source: where the file comes from, and its sha256.
         progress: show a bar on a terminal and plain lines elsewhere, on standard error.
 
     Raises:
-        SourceError: no route, no such file, or not the file that the sha256 names.
+        SourceError: there is no route or no such file, or its sha256 is another one.
     """
     return fetch_all({"file": source}, progress=progress)["file"]
 
@@ -49,7 +49,7 @@ def fetch_all(sources: Mapping[str, Source], *, progress: bool = True) -> dict[s
         else:
             wanted.setdefault(source.package or source.url or "", {})[name] = source
     for origin, group in wanted.items():
-        with cache.lock(origin):  # another process may be fetching the same: wait for it, then look again
+        with cache.lock(origin):  # wait for another process that may be fetching the same, then look again
             missing = {}
             for name, source in group.items():
                 if (path := cache.find(source)) is not None:
@@ -61,7 +61,7 @@ def fetch_all(sources: Mapping[str, Source], *, progress: bool = True) -> dict[s
 
 
 def address(source: Source) -> str:
-    """Return a source's address for people and for card.json: a URL, a package URL (purl), or a local file's name.
+    """Return a source's address for messages and card.json: a URL, a package URL (purl), or a local file's name.
 
     See https://github.com/package-url/purl-spec for `pkg:pypi/name@version#member`.
     """

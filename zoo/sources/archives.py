@@ -1,7 +1,7 @@
-"""The members of an archive, one after the other: a wheel or another zip, or a tarball. Nothing is unpacked.
+"""Reads the members of an archive in turn: a wheel or another zip, or a tarball. Nothing is unpacked to the disk.
 
-What is read has bounds, whatever the archive says of itself: a small one may unpack to any size, hold millions of
-members, or a header that is as large as memory. `packages` copies members out.
+Reading is limited, because a small archive may unpack to any size, have millions of members, or a header as large as
+the memory. `packages` copies members out.
 """
 
 import bz2
@@ -22,7 +22,7 @@ from zoo.errors import SourceError
 _MOST_MEMBERS = 100_000
 _LARGEST_HEADER = 16_000_000  # bytes that are read at once: a zip's list of members, a tarball's long names
 _LARGEST_UNPACKED = 8_000_000_000  # bytes of a tarball
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # a wheel's; others are unpacked without a bound by `zipfile`
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those of wheels; `zipfile` unpacks others without a limit
 _UNREADABLE = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -36,11 +36,11 @@ _UNREADABLE = (
 
 
 class _LimitError(ValueError):
-    """An archive beyond the bounds."""
+    """An archive exceeds a limit."""
 
 
 class _Reader(io.RawIOBase):
-    """A file that refuses to be read in too large pieces, or for too long."""
+    """A file that limits the size of each read and the total number of bytes read."""
 
     def __init__(self, file: IO[bytes], most: int) -> None:
         self._file, self._left = file, most
@@ -54,7 +54,7 @@ class _Reader(io.RawIOBase):
     def seek(self, offset: int, whence: int = 0) -> int:
         before = self._file.tell()
         if whence == 0:
-            self._count(max(0, offset - before))  # a packed file is read up to there
+            self._count(max(0, offset - before))  # in a compressed file, the bytes in between are read
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
@@ -77,10 +77,10 @@ class _Reader(io.RawIOBase):
 
 @contextmanager
 def open_members(archive: Path) -> Iterator[Iterator[tuple[str, Callable[[], IO[bytes]]]]]:
-    """Open an archive as pairs of a path and a function that opens the file there, while it is the current pair.
+    """Open an archive as pairs of a path and a function that opens that file. Call it before taking the next pair.
 
     Raises:
-        SourceError: it is no archive that can be read, or one beyond the bounds.
+        SourceError: it is not a readable archive, or exceeds a limit.
     """
     try:
         with archive.open("rb") as file:
@@ -113,7 +113,7 @@ def _tarred(tarball: tarfile.TarFile) -> Iterator[tuple[str, Callable[[], IO[byt
         count += 1
         if count > _MOST_MEMBERS:
             raise _LimitError(f"more than {_MOST_MEMBERS:,} members")
-        tarball.members.clear()  # type: ignore[attr-defined] # it keeps them all
+        tarball.members.clear()  # type: ignore[attr-defined] # it would keep all members in memory
         if info.isfile():
             yield info.name, partial(_open_tarred, tarball, info)
 
@@ -127,7 +127,7 @@ def _open_tarred(tarball: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
 
 @contextmanager
 def _unpacked(file: IO[bytes]) -> Iterator[Any]:
-    """Open a tarball's bytes, packed as sdists and npm's tarballs are; each piece is unpacked when it is read."""
+    """Decompress a tarball while it is read: gzip, as of sdists and npm, bzip2, or not compressed."""
     magic = file.read(3)
     file.seek(0)
     if magic[:2] == b"\x1f\x8b":

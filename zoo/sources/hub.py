@@ -1,8 +1,7 @@
-"""What a model hub says of one of its files: its sha256, size and licence, at the commit that is the newest now.
+"""Looks up a file on a model hub: its sha256, size and licence, at the newest commit.
 
-A library that knows its models by name and keeps their files on the Hugging Face Hub pins no hashes; its family asks
-here when it writes a card. The first answer stays in the cache, so that a model's later exports need no network and get
-the same file.
+Libraries that keep their models' files on the Hugging Face Hub do not have their hashes. Their family calls this when
+it makes a card. The first answer is cached, so that later exports of a model need no network and get the same file.
 """
 
 import os
@@ -24,7 +23,7 @@ _ENDPOINT = "https://huggingface.co"
 UNKNOWN = "LicenseRef-unknown"
 _TIMEOUT = (10, 60)  # seconds to connect, and between two chunks
 _SPDX = {name.lower(): name for name in PERMISSIVE} | {"agpl-3.0": "AGPL-3.0-only", "cc-by-nc-4.0": "CC-BY-NC-4.0"}
-"""Of the hub's names of licences, which are in lower case."""
+"""SPDX identifiers by the hub's names of licences, which are in lower case."""
 
 
 class HubFile(Struct, frozen=True):
@@ -32,8 +31,8 @@ class HubFile(Struct, frozen=True):
 
     Attributes:
         source: its address at that commit, its sha256 and its size.
-        licence: of the repository: its SPDX identifier; or, of one that we have never met, `LicenseRef-` and what the
-            hub calls it; or `LicenseRef-unknown`.
+        licence: of the repository: its SPDX identifier; for other licences, `LicenseRef-` and the hub's name; or
+            `LicenseRef-unknown`.
     """
 
     source: Source
@@ -55,7 +54,7 @@ class _CardData(Struct):
 
 
 class _Model(Struct, rename="camel"):
-    """The fields of a model in https://huggingface.co/docs/hub/api that are needed here."""
+    """The fields of a model that are used; see https://huggingface.co/docs/hub/api."""
 
     sha: str
     siblings: list[_Sibling]
@@ -63,16 +62,16 @@ class _Model(Struct, rename="camel"):
 
 
 def look_up(repository: str, filename: str) -> HubFile:
-    """Return what the hub says of a file, or what it said when it was asked first.
+    """Return a file of the hub, from the cache if it was looked up before.
 
-    `HF_ENDPOINT` names another hub than Hugging Face's own, such as a mirror.
+    `HF_ENDPOINT` is the address of another hub, such as a mirror.
 
     Args:
         repository: `owner/name`.
         filename: path in the repository.
 
     Raises:
-        SourceError: there is no route to the hub, or no such file, or no sha256 of it.
+        SourceError: there is no route to the hub, no such file, or the hub has no sha256 of it.
     """
     if known := recall(repository, filename):
         return known
@@ -86,7 +85,7 @@ def look_up(repository: str, filename: str) -> HubFile:
 
 
 def recall(repository: str, filename: str) -> HubFile | None:
-    """Return what the hub said of a file when it was asked, or None where it never was; without the network."""
+    """Return a file of the hub from the cache, without the network; None if it was never looked up."""
     try:
         return msgspec.json.decode(read_regular(_kept(repository, filename)), type=HubFile)
     except (OSError, msgspec.DecodeError, RecursionError):  # the hub is asked again

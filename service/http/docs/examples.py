@@ -1,6 +1,6 @@
-"""The examples of `/docs`: requests, and what a server with the default models answered to them.
+"""The examples of `/docs`: requests, and the answers of a server with the default models.
 
-`http.openapi` shows them. `tests/service/http/docs/record_examples.py` writes the answers; a test asks again.
+`http.docs.openapi` includes them. `tests/service/http/docs/record_examples.py` records the answers; a test checks them.
 """
 
 from importlib import resources
@@ -10,7 +10,7 @@ import msgspec
 
 
 class Example(msgspec.Struct):
-    """A request, and what the server answered.
+    """A request and the server's answer.
 
     Attributes:
         query: of the URL.
@@ -33,7 +33,7 @@ class Example(msgspec.Struct):
 
 
 class Examples(msgspec.Struct):
-    """`static/examples.json`: a small image in base64, and what was asked about it."""
+    """`static/examples.json`: a small image in base64, and the examples that use it."""
 
     image: str
     examples: list[Example]
@@ -46,7 +46,7 @@ def examples() -> Examples:
 
 
 def add_examples(paths: dict[str, Any]) -> None:
-    """Put each example beside the body that it sends and the answer that it gets."""
+    """Add each example to its operation's request body and response in OpenAPI's `paths`."""
     given = examples()
     for example in given.examples:
         operation = paths[example.path][example.method]

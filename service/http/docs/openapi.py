@@ -1,4 +1,4 @@
-"""The description of version 1 for machines, OpenAPI 3.1, made from the types that the service answers with.
+"""The OpenAPI 3.1 document of version 1, generated from the types of the answers.
 
 `http.docs` serves it at `/openapi.json` and shows it at `/docs`.
 """
@@ -75,7 +75,7 @@ def document() -> bytes:
                 {"name": "predict", "description": "Ask a model about images."},
                 {"name": "models", "description": "Which models there are, and their details."},
                 {"name": "admin", "description": "Load and unload; needs a key of `ZOOSERVE_ADMIN_KEYS`."},
-                {"name": "operations", "description": "For the machines that watch this one; no key is needed."},
+                {"name": "operations", "description": "For monitoring; no key is needed."},
             ],
             "paths": paths,
             "components": {
@@ -252,7 +252,7 @@ def _answers(schema: Schema) -> Schema:
 
 
 def _refusals(schemas: Schemas, *statuses: int, headers: tuple[str, ...] = ()) -> Schema:
-    """Problem responses of some statuses, each with the reasons that lead to it."""
+    """Problem responses by status, each with the reasons that have this status."""
     more = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
     return {
         str(int(status)): {

@@ -1,6 +1,6 @@
-"""`/openapi.json` and, for people, `/docs`: Swagger UI with it. The browser fetches nothing from other hosts.
+"""`/openapi.json`, and `/docs`, which shows it in Swagger UI. The browser loads nothing from other hosts.
 
-`http.app` takes its routes from here. They need no key: they say no more than the repository does.
+`http.app` takes its routes from here. They need no key: all their content is in the public repository.
 """
 
 from functools import cache
@@ -30,7 +30,7 @@ _FILES = {
     "swagger-ui.css": swagger_ui() / "swagger-ui.css",
 }
 OPEN = frozenset({"/docs", "/openapi.json", *(f"/docs/{name}" for name in _FILES)})
-"""Paths that need no key. Swagger UI asks for one under `Authorize`, and sends it along."""
+"""Paths that need no key. Swagger UI asks for a key under `Authorize` and sends it with each request."""
 
 
 def routes() -> list[Route]:
@@ -56,5 +56,5 @@ async def _file(request: Request) -> Response:
 
 @cache
 def _content(name: str) -> bytes:
-    """Read a file once: clients that do not take their answers would each keep its megabyte in memory."""
+    """Read a file once. Otherwise each client that reads its answer slowly would keep a copy in memory, about 1 MB."""
     return _FILES[name].read_bytes()

@@ -1,6 +1,6 @@
-"""From our types to JSON Schema (2020-12), by name as OpenAPI wants them. `http.openapi` calls this.
+"""JSON Schema (2020-12) of our types, each under its name as in OpenAPI. `http.docs.openapi` calls this.
 
-msgspec's own generator refuses unions that it could not tell apart when it reads them; these types are only written.
+msgspec's own generator refuses unions whose members it could not distinguish when decoding. Ours are only encoded.
 """
 
 import inspect
@@ -17,7 +17,7 @@ _REF = "#/components/schemas/"
 
 
 class Schemas:
-    """Schemas of structs, gathered while others refer to them.
+    """Makes schemas, and collects those of all structs that they refer to.
 
     Attributes:
         components: by name, for `#/components/schemas`.
@@ -30,7 +30,7 @@ class Schemas:
         """Return the schema of a type; of a struct, a reference to it."""
         if inspect.isclass(kind) and issubclass(kind, Struct):
             if kind.__name__ not in self.components:
-                self.components[kind.__name__] = {}  # a struct that holds itself ends here
+                self.components[kind.__name__] = {}  # ends the recursion of a struct that contains itself
                 self.components[kind.__name__] = self._struct(kind)
             return {"$ref": _REF + kind.__name__}
         if inspect.isclass(kind) and issubclass(kind, Enum):

@@ -1,7 +1,7 @@
 """The models of the server, and loading and unloading them while serving. `zooserve reload` calls these endpoints.
 
 `GET /v1/models` and `/v1/models/NAME`; for administrators `POST /v1/models/NAME/load` and `.../unload`, and
-`POST /v1/models/reload`, which looks at the whole store.
+`POST /v1/models/reload`, which checks all models of the store.
 """
 
 import msgspec
@@ -20,7 +20,7 @@ from zoo.served_card import AnyServed
 
 
 class ModelSummary(msgspec.Struct, omit_defaults=True):
-    """One model in `/v1/models`. Only name and state are known of a model whose card cannot be read."""
+    """One model in `/v1/models`. If its card cannot be read, only name and state are set."""
 
     name: str
     state: State
@@ -51,7 +51,7 @@ class ModelDetails(msgspec.Struct, omit_defaults=True):
 
 
 class ModelRoutes:
-    """The endpoints. Loading runs on threads of its own; requests are answered meanwhile."""
+    """The endpoints. Models are loaded on their own threads, so other requests are answered meanwhile."""
 
     def __init__(self, repository: Repository, guard: Guard) -> None:
         self._repository, self._guard = repository, guard
@@ -71,7 +71,11 @@ class ModelRoutes:
         return json_response(Models([_summary(entry) for entry in self._repository.entries.values()]))
 
     async def model(self, request: Request) -> Response:
-        """Answer with all that is known of one model."""
+        """Answer with the details of one model.
+
+        Raises:
+            RequestError: `unknown_model`.
+        """
         name = request.path_params["name"]
         entry = self._repository.entries.get(name)
         if entry is None:
@@ -83,7 +87,7 @@ class ModelRoutes:
         return json_response(details)
 
     async def load(self, request: Request) -> Response:
-        """Load a model, or the version of it that the store holds now; answer with its details."""
+        """Load a model in the version that the store holds now; answer with its details."""
         self._check(request)
         await LOADING.run(self._repository.reload, request.path_params["name"])
         return await self.model(request)

@@ -1,4 +1,4 @@
-"""`/livez`, `/readyz` and `/metrics`: for the machines that watch this one. They need no key."""
+"""`/livez`, `/readyz` and `/metrics`, for monitoring. They need no key."""
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -51,12 +51,12 @@ class Probes:
         return [Route("/livez", self.livez), Route("/readyz", self.readyz), Route("/metrics", self.metrics)]
 
     async def livez(self, _: Request) -> Response:
-        """Liveness: 200 while the process makes progress, else 503. Only a restart helps then."""
+        """Liveness: 200 while the process makes progress. 503 means that only a restart helps."""
         problem = self._health.stuck()
         return json_response(Liveness(not problem, problem), 503 if problem else 200)
 
     async def readyz(self, _: Request) -> Response:
-        """Readiness: 200 once every model has passed every check, else 503 and what is missing."""
+        """Readiness: 200 once every model has passed all checks, else 503. The body names what is missing."""
         entries = self._repository.entries
         models = {name: ModelState(entry.state, entry.reason, entry.refused) for name, entry in entries.items()}
         ready = self._health.ready
@@ -68,7 +68,7 @@ class Probes:
         for name, entry in self._repository.entries.items():
             for state in State:
                 metrics.model_state[name, state.value].set(entry.state is state)
-            metrics.refused.labels(name)  # from 0 on, so that an alert sees the first one
+            metrics.refused.labels(name)  # starts the counter at 0, so that an alert sees its first increase
             model = entry.model  # another thread may unload it meanwhile
             metrics.queue_depth.labels(name).set(model.batcher.pending if model else 0)
         metrics.live.set(self._health.live)

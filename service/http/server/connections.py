@@ -1,9 +1,9 @@
-"""Connections with limits: uvicorn has none on how slowly a request may arrive, or how long its headers may be.
+"""Connections with limits: uvicorn limits neither the time in which a request arrives nor the size of its headers.
 
-`bento` makes this class uvicorn's HTTP protocol. A request must have arrived as a whole in
-`ZOOSERVE_RECEIVE_S` seconds, its head in at most 64 KiB and 256 headers, on one of at most
-`ZOOSERVE_MAX_CONNECTIONS` connections. An answer must be taken as fast as a request must arrive. The bodies of all
-requests under way have at most `ZOOSERVE_MAX_BODIES_MB`.
+`service.bento` makes `Connection` uvicorn's HTTP protocol. A request must arrive completely within
+`ZOOSERVE_RECEIVE_S` seconds, with at most 64 KiB and 256 headers. The same time limits a client that does not read
+its answer. At most `ZOOSERVE_MAX_CONNECTIONS` connections are open, and the bodies of all current requests have
+together at most `ZOOSERVE_MAX_BODIES_MB`.
 """
 
 import asyncio
@@ -33,9 +33,9 @@ from service.tls import Renewal, files_of
 
 PROBES = frozenset({b"/livez", b"/readyz", b"/metrics"})
 FOR_PROBES = 8  # connections
-SPARE = 1024  # connections for a moment, where many are accepted at once
-MAX_PIPELINED = 16  # requests that wait behind one that is being answered
-_MAX_PIECES = 8192  # pieces of a body in what arrived at once: more are chunks of a few bytes
+SPARE = 1024  # connections above the limit for a short time, when many are accepted at once
+MAX_PIPELINED = 16  # requests that wait on a connection while an earlier one is answered
+_MAX_PIECES = 8192  # chunks of a body in one read from the socket; more would be chunks of a few bytes
 _PROBE_S = 1.0  # seconds in which the request of a probe's connection must have arrived
 _NOT_OFFERED = frozenset({b"upgrade", b"http2-settings"})
 _SETTINGS = read_settings()
@@ -47,15 +47,15 @@ _RENEWAL = Renewal(_FILES) if _FILES else None
 
 
 class Connection(HttpToolsProtocol):
-    """One connection of a client, which holds one of `ZOOSERVE_MAX_CONNECTIONS` places.
+    """A client's connection, which takes one of `ZOOSERVE_MAX_CONNECTIONS` places.
 
-    When all are taken, a new connection gets the place of the one that has kept the server waiting longest: with
-    nothing, half a request, an idle connection that was kept, or an answer that is not taken. It is closed, with 503
-    where a request had begun. So a client that holds many connections open without using them keeps no other out.
+    When all are taken, a new connection replaces the one for whose client the server has waited longest: for a first
+    request, for the rest of a request, for the next request, or for the client to read its answer. The old one is
+    closed, with a 503 if a request had begun. So a client with many unused connections does not block others.
 
-    A connection with a request that arrived and is not answered yet stays. Where all have one, a new connection may
-    ask for the probes only (`/livez`, `/readyz`, `/metrics`), on one of a few places beyond the limit, for which the
-    same rule holds. So probes are answered while the server has as much work as it can take.
+    A connection whose request is complete and not yet answered is never closed for another. If all connections have
+    such a request, a new one can only call the probes (`/livez`, `/readyz`, `/metrics`), on one of a few extra places
+    with the same rules. So probes are answered even under full load.
     """
 
     def __init__(
@@ -71,15 +71,15 @@ class Connection(HttpToolsProtocol):
         self._receive_s = _SETTINGS.receive_s
         self.timeout_keep_alive: float = _SETTINGS.keep_alive_s  # type: ignore[assignment]
         self._places: Places[Connection] | None = None
-        self._owed = 0  # requests that arrived and are not answered
+        self._owed = 0  # requests that are complete and not yet answered
         self._held = 0  # bytes of their bodies
-        self._unseen_bytes = 0  # received since the last part of a body: a head's, or trailers'
-        self._fed = self._most_head = 0  # bytes received at once; the most that can be the head's
+        self._unseen_bytes = 0  # received since the last part of a body; they belong to a head or to trailers
+        self._fed = self._most_head = 0  # bytes of the last read; an upper bound of the head's size
         self._pieces = self._trailers = self._trailer_bytes = 0
         self._in_head = True
         self._upgrade = False
-        self._stopped: Problem | None = None  # why a callback ended the parser
-        self._final: Problem | None = None  # to be sent after the answers that are owed
+        self._stopped: Problem | None = None  # why a callback stopped the parser
+        self._final: Problem | None = None  # to be sent after the answers to complete requests
         self._timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
 
@@ -107,9 +107,9 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def make_room(self) -> None:
-        """Close: another connection has this one's place now."""
+        """Close this connection: another one takes its place."""
         self._places = None
-        if self.transport.get_write_buffer_size():  # an answer that is not taken would keep it open
+        if self.transport.get_write_buffer_size():  # `close` would wait until the client has read its answer
             self.transport.abort()
         elif self._timer is None:  # between two requests
             self.transport.close()
@@ -119,7 +119,7 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing() or self._final is not None:
             return
-        begins = self._in_head and self._timer is None  # the next request on a connection that was kept
+        begins = self._in_head and self._timer is None  # another request on the same connection
         if begins:
             self._start_clock()
         self._fed = size = len(data)
@@ -131,7 +131,7 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._pieces = 0
         self._feed(data)
-        if begins and self._timer is not None:  # it is not complete yet
+        if begins and self._timer is not None:  # the request is not complete yet
             self._note_state()
 
     def _feed(self, data: bytes) -> None:
@@ -142,11 +142,11 @@ class Connection(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as offer:
                 data = self._without_upgrade() + data[offer.args[0] :]
             except httptools.HttpParserError:
-                self.send_400_response("Its bytes are no HTTP/1.1.")
+                self.send_400_response("It is not HTTP/1.1.")
                 return
 
     def on_message_begin(self) -> None:
-        if self._timer is None:  # it came together with the end of the last one
+        if self._timer is None:  # it arrived together with the end of the previous request
             self._start_clock()
         self._most_head = self._fed
         super().on_message_begin()
@@ -156,7 +156,7 @@ class Connection(HttpToolsProtocol):
         if len(headers) >= MAX_FIELDS or not self._in_head:
             self._further_header(len(name) + len(value))
             return
-        name = name.lower()  # as uvicorn does; calling it costs as much as all this
+        name = name.lower()  # a copy of uvicorn's method, because a call would double the time
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         headers.append((name, value))
@@ -185,11 +185,11 @@ class Connection(HttpToolsProtocol):
         self._in_head, self._trailers, self._trailer_bytes = False, 0, 0
 
     def on_body(self, body: bytes) -> None:
-        self._unseen_bytes = 0  # what follows without a part of a body is trailers, or the next head
+        self._unseen_bytes = 0
         self._pieces += 1
         if self._pieces > _MAX_PIECES:
             self._stop(bad("The body comes in chunks of a few bytes. Send larger ones."))
-        if not self.cycle.response_complete:  # otherwise uvicorn drops it
+        if not self.cycle.response_complete:  # otherwise uvicorn discards the body
             size = len(body)
             self._held += size
             _BODIES.held += size
@@ -198,7 +198,7 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._upgrade:  # the head is read again, without the offer
+        if self._upgrade:  # the head is parsed again, without its Upgrade header
             self._upgrade = False
             return
         self._in_head, self._unseen_bytes = True, 0
@@ -233,7 +233,7 @@ class Connection(HttpToolsProtocol):
         self._refuse(problem or bad(f"The request cannot be read. {msg}"))
 
     def _note_state(self) -> None:
-        """Note whether the server waits for this client, or works for it."""
+        """Record whether the server waits for this client or works on its request."""
         if self._places is not None:
             if self._owed > 0 and self._send_timer is None:
                 self._places.works(self)
@@ -241,26 +241,26 @@ class Connection(HttpToolsProtocol):
                 self._places.waits(self)
 
     def _further_header(self, size: int) -> None:
-        """Refuse a header too many, or ignore a trailer: uvicorn would take it for a header of the request."""
+        """Refuse a header above the limit, or ignore a trailer, which uvicorn would mix with the request's headers."""
         self._trailers += 1
         self._trailer_bytes += size
         if self._in_head or self._trailers > MAX_FIELDS or self._trailer_bytes > MAX_HEADERS:
             self._stop(long_head())
 
     def _stop(self, problem: Problem) -> None:
-        """End the parser, in one of its callbacks."""
+        """Stop the parser from within one of its callbacks."""
         self._stopped = problem
         raise ValueError(problem.detail)
 
     def _without_upgrade(self) -> bytes:
-        """Decline an offer to speak another protocol (RFC 9110, 7.8): the head to read again, without the offer.
+        """Ignore a request's Upgrade header (RFC 9110, 7.8): return its head without it, to be parsed again.
 
-        The parser takes what follows such a head for the other protocol, and would lose the body.
+        After a head with Upgrade, the parser takes all bytes for the other protocol and would lose the body.
         """
         line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
         headers = [b"%b: %b\r\n" % header for header in self.headers if header[0] not in _NOT_OFFERED]
         self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as in uvicorn
         return b"".join([line, *headers, b"\r\n"])
 
     def _start_clock(self) -> None:
@@ -285,7 +285,7 @@ class Connection(HttpToolsProtocol):
         self._refuse(refusal(HTTPStatus.REQUEST_TIMEOUT, "too_slow", detail))
 
     def _refuse(self, problem: Problem) -> None:
-        """Send a problem, whatever was received, and close. What else the client sends is not read."""
+        """Send a problem and close the connection. Nothing more is read from it."""
         if self.transport.is_closing():
             return
         if self._owed > 0:

@@ -1,6 +1,6 @@
-"""What a request's head must be, beyond what the parser checks (llhttp refuses two lengths, folded lines and the like).
+"""Checks of a request's head that the parser, llhttp, does not make; it refuses two lengths, for example.
 
-A head that two servers read differently lets a client smuggle requests past a proxy (RFC 9112, 11.2).
+If a proxy and the server read a head differently, a client can smuggle requests past the proxy (RFC 9112, 11.2).
 """
 
 import re
@@ -10,8 +10,8 @@ from http import HTTPStatus
 from service.http.problems import Problem
 
 Headers = Iterable[tuple[bytes, bytes]]
-MAX_HEADERS = 64 * 1024  # bytes of the request line and all names and values
-MAX_FIELDS = 256  # headers
+MAX_HEADERS = 64 * 1024  # bytes of the URL and all header names and values
+MAX_FIELDS = 256  # number of headers
 _ORIGIN = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*+://[^/?#]*+")
 _CHECKED = frozenset({b"host", b"transfer-encoding"})
 _VERSIONS = frozenset({"1.1", "1.0"})
@@ -19,11 +19,11 @@ _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*+")
 
 
 def check_head(version: str, headers: Headers) -> Problem | None:
-    """Say what is wrong with a head: its version, its `Host`, its Transfer-Encoding. None: nothing.
+    """Check a head's HTTP version, `Host` and Transfer-Encoding. Returns the problem, or None.
 
     Args:
-        version: of HTTP, as `1.1`.
-        headers: name in lower case, and value.
+        version: of HTTP, for example `1.1`.
+        headers: names in lower case, and values.
     """
     hosts = 0
     for name, value in [header for header in headers if header[0] in _CHECKED]:
@@ -43,7 +43,7 @@ def check_head(version: str, headers: Headers) -> Problem | None:
 
 
 def too_long(url: bytes, headers: Headers) -> Problem | None:
-    """Say that a head has too many bytes. None: it has not."""
+    """Check a head's size in bytes. Returns the problem, or None."""
     if len(url) > MAX_HEADERS:
         return refusal(HTTPStatus.REQUEST_URI_TOO_LONG, "too_large", f"The URL exceeds {MAX_HEADERS} bytes.")
     size = len(url) + sum(len(name) + len(value) for name, value in headers)
@@ -51,7 +51,7 @@ def too_long(url: bytes, headers: Headers) -> Problem | None:
 
 
 def with_path(url: bytes) -> bytes:
-    """Complete an absolute URL that ends behind its host (RFC 9112, 3.2.2): the parser refuses one without a path."""
+    """Add a path to an absolute URL without one (RFC 9112, 3.2.2), because uvicorn's URL parser needs it."""
     found = _ORIGIN.match(url)
     if found is None or url.startswith(b"/", found.end()):
         return url
@@ -59,21 +59,21 @@ def with_path(url: bytes) -> bytes:
 
 
 def declared_length(headers: Headers) -> int:
-    """Return what Content-Length says; 0: nothing. The parser let only a number through."""
+    """Return the value of Content-Length, or 0 without one. The parser has checked that it is a number."""
     return next((int(value) for name, value in headers if name == b"content-length"), 0)
 
 
 def refusal(status: HTTPStatus, reason: str, detail: str) -> Problem:
-    """Describe why a connection is refused, or a request before the app sees it."""
+    """Make the problem for a connection or a request that is refused before the app gets it."""
     return Problem(status.phrase, status, reason, detail)
 
 
 def bad(detail: str) -> Problem:
-    """Say what is wrong with a request."""
+    """Make the problem for an invalid request."""
     return refusal(HTTPStatus.BAD_REQUEST, "bad_request", detail)
 
 
 def long_head() -> Problem:
-    """Say that a head, or the trailers of a body, are too long."""
+    """Make the problem for a head, or a body's trailers, above the limits."""
     status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
     return refusal(status, "too_large", f"The request's headers exceed {MAX_HEADERS} bytes, or are over {MAX_FIELDS}.")

@@ -1,4 +1,4 @@
-"""Problems that a connection sends without the app, before it closes. `connections` sends them."""
+"""Error answers that `connections` sends without the app, before it closes the connection."""
 
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -16,13 +16,18 @@ _SETTINGS = read_settings()
 
 
 def written(problem: Problem, request: Iterable[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Return headers and body of an answer that closes its connection, to a request with the headers given."""
+    """Return the headers and the body of an answer that closes its connection.
+
+    Args:
+        problem: the body's content.
+        request: the request's headers, which decide the CORS headers.
+    """
     headers, body = _plain(problem)
     return headers + cors_headers(_SETTINGS, request), body
 
 
 def answering(problem: Problem) -> ASGIApp:
-    """Make an app that answers every request with a problem, and closes its connection without reading the body."""
+    """Make an ASGI app that answers every request with a problem and closes its connection without reading the body."""
 
     async def answer(_scope: Scope, _receive: Receive, send: Send) -> None:
         headers, body = _plain(problem)
@@ -33,7 +38,7 @@ def answering(problem: Problem) -> ASGIApp:
 
 
 def too_many_connections() -> Problem:
-    """The connection limit is reached."""
+    """Make the problem for a connection above the limit."""
     return refusal(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "too_many_connections",
@@ -42,11 +47,11 @@ def too_many_connections() -> Problem:
 
 
 def too_many_bodies(limit: int) -> Problem:
-    """The bodies of all requests are too large together."""
+    """Make the problem for a request whose body would exceed the limit on the bodies of all requests."""
     return refusal(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "too_many_bodies",
-        f"The bodies of all requests under way have more than {limit} bytes. Try again shortly.",
+        f"The bodies of all current requests have more than {limit} bytes. Try again shortly.",
     )
 
 

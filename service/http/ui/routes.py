@@ -1,6 +1,6 @@
-"""The page to try models on, `/ui`: the files in `static/`, and the loaded models' golden photos as samples.
+"""`/ui`, a page to try the models: the files in `static/`, and the loaded models' golden photos as samples.
 
-`http.app` takes its routes from here. The page talks to its own origin alone, and the browser holds it to that.
+`http.app` takes its routes from here. The Content-Security-Policy allows the page to contact only its own origin.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ HEADERS = {
     "permissions-policy": "camera=(self), microphone=(), geolocation=()",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
-    "cache-control": "no-cache",  # kept, but asked for every time: an answer of 304 where nothing has changed
+    "cache-control": "no-cache",  # cached, but validated each time; the answer is 304 if nothing has changed
 }
 _TYPES = {
     "html": "text/html; charset=utf-8",
@@ -43,7 +43,7 @@ class _File(NamedTuple):
 
 
 class Sample(msgspec.Struct):
-    """A photo that lies in a loaded model's folder. `path` is relative to `/ui/`; `models` were tested on it."""
+    """A photo in a loaded model's folder. `path` is relative to `/ui/`; `models` are those that were tested on it."""
 
     name: str
     sha256: str
@@ -63,7 +63,7 @@ def _read() -> dict[str, _File]:
 
 _FILES = _read()
 OPEN = frozenset({"/ui", "/ui/", *(f"/ui/{name}" for name in _FILES)})
-"""Paths that need no key: they hold no more than the repository does. The page asks for a key and sends it along."""
+"""Paths that need no key: their content is in the public repository. The page asks for a key and sends it."""
 
 
 def routes(repository: Repository) -> list[Route]:
@@ -83,7 +83,7 @@ class _Page:
         self._repository = repository
 
     async def redirect(self, _: Request) -> Response:
-        """To `/ui/`, below which the page's files have short names; relative, whatever proxy is in front."""
+        """Redirect to `/ui/`: the page's links are relative to it. The target is relative too, for proxies."""
         return RedirectResponse("ui/", headers=HEADERS)
 
     async def file(self, request: Request) -> Response:
@@ -108,7 +108,7 @@ class _Page:
         )
 
     async def sample(self, request: Request) -> Response:
-        """Answer with one of these photos."""
+        """Answer with one sample photo."""
         wanted = request.path_params["model"], request.path_params["photo"]
         for model, golden in self._goldens():
             path = model.folder / "golden" / golden.photo

@@ -1,7 +1,7 @@
-"""Answers as images: what `Accept` asks for, and the image with its answer drawn in. Called by `predict`.
+"""Answers as images: which type `Accept` asks for, and the image with its predictions drawn on it. For `predict`.
 
-`Accept` is read here: no library that is installed does it. Starlette, httpx and aiohttp do not, and Werkzeug, which
-does, comes with a load generator only.
+`Accept` is parsed here because no installed library does it: Starlette, httpx and aiohttp do not. Werkzeug does, but is
+installed only for load tests.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from service.settings import Settings
 from service.vision.draw import draw
 
 JSON, PNG, JPEG = b"application/json", b"image/png", b"image/jpeg"
-_OFFERED = (JSON, PNG, JPEG)  # where a client likes some equally, the first of them
-# What nearly every client sends: looking it up is all that the usual request pays.
+_OFFERED = (JSON, PNG, JPEG)  # in order of preference where the client's q-values are equal
+# The headers that nearly all clients send: for them, a look-up saves parsing.
 _USUAL = {b"": b"", b"*/*": b"", JSON: b"", PNG: PNG, JPEG: JPEG}
 _SAVING = {PNG: ("PNG", {"compress_level": 1}), JPEG: ("JPEG", {"quality": 92, "subsampling": 0})}
 
@@ -30,13 +30,13 @@ def wanted(accept: bytes) -> bytes:
         `PNG` or `JPEG`; empty: JSON.
 
     Raises:
-        RequestError: `not_acceptable`: it accepts none of them.
+        RequestError: `not_acceptable`: the client accepts none of the three types.
     """
     usual = _USUAL.get(accept)
     if usual is not None:
         return usual
     ranges = _ranges(accept.decode("latin-1").lower())
-    kind = max(_OFFERED, key=lambda offered: _quality(offered, ranges))  # of equals the first
+    kind = max(_OFFERED, key=lambda offered: _quality(offered, ranges))  # the first of equals
     if not _quality(kind, ranges):
         offered = ", ".join(f"`{each.decode()}`" for each in _OFFERED)
         raise RequestError(
@@ -46,7 +46,7 @@ def wanted(accept: bytes) -> bytes:
 
 
 class Annotator:
-    """Draws on threads of its own, on at most half of the cores, as many at once as a model's queue may have."""
+    """Draws answers on its own threads, one for every two of the process' cores; at most `max_queue` may wait."""
 
     def __init__(self, settings: Settings) -> None:
         self._threads = ThreadPoolExecutor(max(1, usable_cores() // settings.workers // 2), "annotate")
@@ -54,13 +54,16 @@ class Annotator:
         self._max_pixels = int(settings.max_megapixels * 1e6)
 
     async def draw(self, image: bytes, result: Result, kind: bytes, deadline: float) -> bytes:
-        """Draw an answer into its image, at the size of the image.
+        """Draw an answer on its image, without resizing the image.
 
         Args:
-            image: the file that was answered.
-            result: the answer.
+            image: the encoded image.
+            result: the answer to it.
             kind: `PNG` or `JPEG`.
-            deadline: as `time.perf_counter()`.
+            deadline: seconds, a time of `time.perf_counter()`.
+
+        Returns:
+            The bytes of a file of type `kind`.
 
         Raises:
             RequestError: `queue_full` or `deadline`.
@@ -74,19 +77,19 @@ class Annotator:
         self._waiting += 1
         loop = asyncio.get_running_loop()
         drawing = self._threads.submit(self._draw, image, result, kind)
-        drawing.add_done_callback(lambda _: self._over(loop))  # the thread still draws where the deadline has passed
+        drawing.add_done_callback(lambda _: self._over(loop))  # also if it ends after the deadline
         try:
             return await asyncio.wait_for(asyncio.wrap_future(drawing), deadline - perf_counter())
         except TimeoutError:
             raise RequestError(Reason.DEADLINE, "The deadline passed before the answer was drawn.") from None
 
     def _over(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Count a drawing that has ended. On its thread."""
+        """Count a drawing that has ended. Runs on the drawing's thread."""
 
         def leave() -> None:
             self._waiting -= 1
 
-        with suppress(RuntimeError):  # the loop is closed: the process is going down
+        with suppress(RuntimeError):  # the loop is closed: the process is ending
             loop.call_soon_threadsafe(leave)
 
     def _draw(self, image: bytes, result: Result, kind: bytes) -> bytes:
@@ -98,7 +101,7 @@ class Annotator:
 
 
 def one_image_only(kind: bytes, count: int) -> RequestError:
-    """The refusal to answer several images with an image."""
+    """The error for a request that asks for an image but sent several images."""
     return RequestError(
         Reason.NOT_ACCEPTABLE,
         f"Accept: {kind.decode()} answers one image, and {count} were sent. "
@@ -107,7 +110,7 @@ def one_image_only(kind: bytes, count: int) -> RequestError:
 
 
 def _ranges(accept: str) -> dict[str, float]:
-    """Media ranges and their q-values, 0 to 1; a q-value that cannot be read counts as 0."""
+    """Media ranges and their q-values, 0 to 1; an invalid q-value counts as 0."""
     ranges = {}
     for each in accept.split(","):
         name, *parameters = (part.strip() for part in each.split(";"))

@@ -1,7 +1,7 @@
-"""Bytes that were sent as text: base64 as clients write it, and quoted-printable.
+"""Decoding of binary data that was sent as text: base64 in the variants that clients send, and quoted-printable.
 
-The work is done in pieces, and other tasks of the event loop run in between. One call for a whole body would delay all
-other requests, on another thread as well: it holds Python's lock (the GIL).
+The data is decoded in pieces, and other tasks of the event loop run in between. One call for a whole body would delay
+all other requests, even on another thread: it holds the global interpreter lock (GIL).
 """
 
 import asyncio
@@ -20,19 +20,19 @@ _BLANK_IS_PLUS = bytes.maketrans(b"-_ ", b"+/+")
 
 
 async def from_base64(text: bytes, start: int, end: int, *, json: bool = False) -> bytes:
-    """Decode base64: with or without padding, in either alphabet, with line breaks, or as a `data:` URL.
+    """Decode base64: with or without padding, standard or URL-safe, with line breaks, or as a `data:` URL.
 
-    Decoding of forms turns pluses into spaces. They are read as pluses where there is no plus, and no space at the
-    end of a line.
+    The decoding of web forms turns `+` into spaces. Spaces are read as `+` if there is no `+`, and no space at the end
+    of a line.
 
     Args:
         text: contains it.
         start: where it begins in `text`.
         end: where it ends in `text`.
-        json: it is the inside of a JSON string, so it may have escapes.
+        json: it is the content of a JSON string, so it may have escapes.
 
     Raises:
-        ValueError: it is not base64, or could be read in two ways.
+        ValueError: it is not base64, or is ambiguous.
     """
     prefix = _DATA_URL.match(text, start, min(start + 256, end))
     at = prefix.end() if prefix else start
@@ -42,15 +42,15 @@ async def from_base64(text: bytes, start: int, end: int, *, json: bool = False) 
     while at < end:
         stop = min(at + _PIECE, end)
         if escaped and stop < end and (cut := text.rfind(b"\\", stop - _ESCAPE + 1, stop)) > at:
-            stop = cut  # an escape stays whole
+            stop = cut  # do not cut inside an escape
         piece = _unescape(text[at:stop]) if escaped else text[at:stop]
         if not (rest or padding) and (stop == end or not piece.endswith(b"=")):
-            with suppress(binascii.Error):  # as most clients write it
+            with suppress(binascii.Error):  # the usual form
                 decoded.append(binascii.a2b_base64(piece, strict_mode=True))
                 pluses = pluses or b"+" in piece
                 piece = b""
         if b" " in piece and alphabet is _URL_SAFE and b" " not in removed:
-            if any(beside in piece for beside in (b" \n", b"\n ", b" \r", b"\r ")):
+            if any(blank in piece for blank in (b" \n", b"\n ", b" \r", b"\r ")):
                 removed += b" "
             else:
                 alphabet = _BLANK_IS_PLUS
@@ -68,7 +68,7 @@ async def from_base64(text: bytes, start: int, end: int, *, json: bool = False) 
     if alphabet is _BLANK_IS_PLUS and pluses:
         raise ValueError("it has both spaces and pluses")
     if rest.translate(None, _DIGITS):
-        raise ValueError("Only base64 data is allowed")  # as `binascii` says it
+        raise ValueError("Only base64 data is allowed")  # the message of `binascii`
     fill = -len(rest) % 4
     if fill > 2 or padding not in (0, fill):
         raise ValueError("its length or its padding is wrong")
@@ -77,7 +77,7 @@ async def from_base64(text: bytes, start: int, end: int, *, json: bool = False) 
 
 
 async def from_quoted_printable(text: bytes) -> bytes:
-    """Decode quoted-printable, which some mail libraries choose for the parts of a form."""
+    """Decode quoted-printable, which some mail libraries use for the parts of a form."""
     decoded, at = [], 0
     while at < len(text):
         stop = text.rfind(b"\n", at, at + _PIECE) + 1
@@ -96,4 +96,4 @@ def _unescape(piece: bytes) -> bytes:
     try:
         return msgspec.json.decode(b'"%b"' % piece, type=str).encode("ascii")
     except (msgspec.DecodeError, UnicodeError):
-        raise ValueError("it has characters that base64 has not") from None
+        raise ValueError("it has characters that are not base64") from None

@@ -1,4 +1,4 @@
-"""From a request's body to its images: raw bytes, multipart, or JSON with base64. Limits hold while it is read."""
+"""Reads the images of a request's body: raw bytes, multipart, or JSON with base64. Limits apply while it is read."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -18,28 +18,28 @@ _ADDRESSES = (b"http://", b"https://")
 
 
 class Form(NamedTuple):
-    """A multipart body: its images, or an error in the place of one, and its other fields."""
+    """A multipart body: its images, each the bytes or an error, and its other fields."""
 
     images: list[bytes | RequestError]
     fields: dict[str, str]
 
 
 def media_type(headers: Mapping[bytes, bytes]) -> str:
-    """Return the media type of a request's Content-Type, in lower case and without parameters; empty: none."""
+    """Return the media type of Content-Type, in lower case and without parameters; empty if there is none."""
     return headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
 
 
 async def read_images(
     receive: Receive, headers: Mapping[bytes, bytes], settings: Settings
 ) -> list[bytes | RequestError]:
-    """Read the body and take the images out of it, by the declared content type.
+    """Read the body and return its images as they were encoded, by the declared content type.
 
-    The image's bytes decide about its format, unless the type names something that is not an image. An image among
-    several that is not encoded rightly is an error in its place.
+    An image's own bytes decide its format, unless the content type names something that is not an image. If one of
+    several images is not valid base64, for example, its place in the list holds the error.
 
     Raises:
-        RequestError: too large, compressed, not an image's type, no image, too many, or not the format that was
-            declared.
+        RequestError: the body is too large, compressed, of a type that is not an image's, has no image or too many, or
+            is not what the content type declares.
         ClientGone: the body ended before it was complete.
     """
     receive = limited_by(settings, receive, headers)
@@ -67,7 +67,7 @@ async def read_form(receive: Receive, headers: Mapping[bytes, bytes], max_images
     """Read a multipart body.
 
     Raises:
-        RequestError: it cannot be read, has no image, or too many.
+        RequestError: the body is not valid, has no image, or too many.
         ClientGone: the body ended before it was complete.
     """
     form = Multipart(headers.get(b"content-type", b""), max_images)

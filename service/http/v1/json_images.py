@@ -1,7 +1,7 @@
-"""The JSON form of a body, `{"images": ["<base64>", ...]}`, read without a second copy of the body in memory.
+"""Reads JSON bodies, `{"images": ["<base64>", ...]}`, without a second copy of the body in memory.
 
-Long strings are cut out before the JSON is parsed: what is left is small, whatever was sent, and the base64 is decoded
-from the body itself. A parser would first build all values of the body, and hold Python's lock (the GIL) meanwhile.
+Long strings are replaced before the JSON is parsed, so the parsed text is always small, and the base64 is decoded
+from the body itself. A parser would first build all values of the body and hold the GIL all that time.
 """
 
 from typing import NamedTuple
@@ -11,33 +11,33 @@ import msgspec
 from service.errors import Reason, RequestError
 from service.http.v1.encoded import from_base64
 
-MAX_BESIDE = 16 * 1024  # bytes of JSON beside the images
-_LONG = 64  # bytes; a longer string is cut out, and its placeholder is longer, too
+MAX_OTHER = 16 * 1024  # bytes of JSON apart from the images
+_LONG = 64  # bytes; a longer string is replaced by a placeholder, which is also longer than this
 _MAX_ESCAPED_QUOTES = 64
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BACKSLASH = ord("\\")
 
 
 class Images(msgspec.Struct):
-    """The form of the body: images in base64, at least one."""
+    """The structure of the body: images in base64, at least one."""
 
     images: list[str]
 
 
 class _Text(NamedTuple):
-    """Where a long string is in the body."""
+    """The position of a long string in the body."""
 
     start: int
     end: int
 
 
 async def images_from_json(body: bytes, max_images: int) -> list[bytes | RequestError]:
-    """Take the images out of a JSON body. One whose base64 is broken is an error in its place.
+    """Return the images of a JSON body. An image whose base64 is invalid is replaced by the error.
 
     Raises:
-        RequestError: `bad_request`: not of that form; `too_large`: too many images, or too much beside them.
+        RequestError: `bad_request`: not of that form; `too_large`: too many images, or too much other JSON.
     """
-    rest, texts = _cut_out(body, MAX_BESIDE + max_images * (_LONG + 8))
+    rest, texts = _cut_out(body, MAX_OTHER + max_images * (_LONG + 8))
     try:
         given = msgspec.json.decode(rest, type=Images).images
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -61,9 +61,9 @@ async def images_from_json(body: bytes, max_images: int) -> list[bytes | Request
 
 
 def _cut_out(body: bytes, limit: int) -> tuple[bytes, list[_Text]]:
-    """Put placeholders in place of a body's long strings; what is left has at most `limit` bytes.
+    """Replace a body's long strings by placeholders. Returns the new text, at most `limit` bytes, and the positions.
 
-    A placeholder is the string's number, with zeros in front: longer than any string that was left.
+    A placeholder is the string's index with leading zeros, longer than any string that was not replaced.
     """
     pieces: list[bytes] = []
     texts: list[_Text] = []
@@ -96,7 +96,7 @@ def _cut_out(body: bytes, limit: int) -> tuple[bytes, list[_Text]]:
     if size + len(body) - at > limit:
         raise RequestError(
             Reason.TOO_LARGE,
-            f"The JSON has more than {limit} bytes beside the images, or more images than the server's limit. "
+            f"The JSON has more than {limit} bytes apart from the images, or more images than the server's limit. "
             "Send fewer at once.",
         )
     pieces.append(body[at:])

@@ -1,11 +1,11 @@
-"""Multipart form bodies (RFC 7578), read piece by piece as they arrive. `v1.images` feeds the parser.
+"""Parser of multipart form bodies (RFC 7578), which reads them piece by piece. `v1.images` feeds it.
 
-Everything is UTF-8, whatever charset is declared. Time is linear in the bytes that are fed; the number of parts, the
-headers of a part and what is kept of a field are bounded before anything is stored.
+Text is read as UTF-8; a declared charset is ignored. The time is linear in the number of bytes. The number of parts,
+the size of a part's headers and the stored size of a field are limited.
 
-python-multipart 0.0.34, which BentoML needs, was tried in its place. It refuses a preamble, padding behind a boundary
-and folded headers, all of which RFC 2046 allows, and logs a warning for each refusal. For a photo of 100 kB it takes 84
-instead of 57 microseconds (above some megabytes it is the faster one), and all bounds but one would still be ours.
+Why not python-multipart 0.0.34, which BentoML installs: it refuses a preamble, padding after a boundary and folded
+headers, all of which RFC 2046 allows, and logs a warning for each refusal. It takes 84 instead of 57 microseconds for
+an image of 100 kB, is faster above some megabytes, and has only one of the limits that are needed.
 """
 
 import re
@@ -14,15 +14,15 @@ from typing import NamedTuple
 from service.errors import Reason, RequestError
 
 MAX_HEAD = 8192  # bytes of the headers of one part
-MAX_OTHERS = 32  # parts beside the images
-MAX_VALUE = 1024  # bytes that are kept of a field's value: no option is longer
+MAX_OTHERS = 32  # parts that are not images
+MAX_VALUE = 1024  # bytes of a field's value that are kept: no option is longer
 _MAX_BOUNDARY = 200  # bytes; the specification allows 70
-_MAX_PADDING = 128  # spaces and tabs behind a boundary
+_MAX_PADDING = 128  # spaces and tabs after a boundary
 _PARAMETER = re.compile(rb';\s*+([^\s=;"]++)\s*+(?:=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^;]*+)))?+\s*+', re.DOTALL)
 
 
 class Image(NamedTuple):
-    """A part named `image`: its bytes as they were sent, and its Content-Transfer-Encoding (lower case)."""
+    """A part named `image`: its bytes, not yet decoded, and its Content-Transfer-Encoding in lower case."""
 
     data: bytes
     encoding: bytes
@@ -32,12 +32,12 @@ class Multipart:
     """A body of parts.
 
     Attributes:
-        images: the parts named `image`, in order, with or without a file's name.
+        images: the parts named `image`, in order, with or without a file name.
         fields: the values of the other parts by name, cut to `MAX_VALUE` bytes.
     """
 
     def __init__(self, content_type: bytes, max_images: int) -> None:
-        """Start with a request's Content-Type; raises `RequestError` (`bad_request`) where it names no boundary."""
+        """Start with a request's Content-Type; raises `RequestError` (`bad_request`) if it names no boundary."""
         boundary = _parameters(content_type).get(b"boundary", b"")
         if not 0 < len(boundary) <= _MAX_BOUNDARY:
             raise _bad("its Content-Type names no boundary, or one that is too long")
@@ -46,13 +46,13 @@ class Multipart:
         self._max_images = max_images
         self._delimiter = b"\r\n--" + boundary
         self._buffer = bytearray(b"\r\n")  # so that the first delimiter is like the others
-        self._searched = 0  # bytes of the buffer in which no delimiter begins
+        self._searched = 0  # bytes at the buffer's start that were searched: no delimiter begins in them
         self._others = 0
         self._name = self._encoding = b""
         self._step = self._preamble
 
     def feed(self, chunk: bytes) -> None:
-        """Take more of the body.
+        """Parse the next bytes of the body.
 
         Raises:
             RequestError: `too_large`: too many images; `bad_request`: it is not multipart, or has too many parts.
@@ -64,7 +64,7 @@ class Multipart:
             pass
 
     def finish(self) -> None:
-        """End the body; raises `RequestError` (`bad_request`) where its closing boundary is missing."""
+        """End the body; raises `RequestError` (`bad_request`) if its closing boundary is missing."""
         if self._step != self._epilogue:
             raise _bad("it ends before its closing boundary")
 
@@ -82,7 +82,7 @@ class Multipart:
         return True
 
     def _after_delimiter(self) -> bool:
-        """Tell the closing boundary from the start of a part."""
+        """Decide whether a boundary closes the body or starts a part."""
         buffer = self._buffer
         if buffer.startswith(b"--"):
             buffer.clear()
@@ -93,7 +93,7 @@ class Multipart:
             return False
         if end < 0 or buffer[:end].strip(b" \t"):
             raise _bad("a boundary is not at the end of its line")
-        del buffer[:end]  # the line's end stays: where there are no headers, the blank line begins with it
+        del buffer[:end]  # the line break stays: in a part without headers it belongs to the blank line
         self._step = self._head
         return True
 
@@ -112,7 +112,7 @@ class Multipart:
             elif name.lower() == b"content-transfer-encoding":
                 self._encoding = value.strip().lower()
         self._count()
-        del self._buffer[: end + 2]  # the end of the blank line stays: the delimiter of an empty part begins with it
+        del self._buffer[: end + 2]  # the last line break stays: in an empty part it belongs to the delimiter
         self._searched = 0
         self._step = self._data
         return True
@@ -153,7 +153,7 @@ class Multipart:
 
 
 def _parameters(header: bytes) -> dict[bytes, bytes]:
-    """Parameters of a header such as `form-data; name="image"`, by name in lower case; the first of a name counts."""
+    """Parameters of a header such as `form-data; name="image"`, by name in lower case. Of repeated ones, the first."""
     found: dict[bytes, bytes] = {}
     at = header.find(b";")
     while at >= 0 and (match := _PARAMETER.match(header, at)):

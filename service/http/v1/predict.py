@@ -1,6 +1,6 @@
 """`POST /v1/<task>`, and BentoML's typed endpoints `/classify`, `/detect` and `/segment`.
 
-The path on which latency counts most: it reads, submits, waits and encodes, nothing else.
+Latency matters most here: the endpoint reads, submits, waits and encodes, and does nothing else.
 """
 
 from collections.abc import Mapping
@@ -29,13 +29,13 @@ _FORM = "multipart/form-data"
 
 
 class BatchResponse(Struct):
-    """The answer to several images, in order; a failed one is an error in its place."""
+    """The answer to several images, in order: for each its result, or the problem with it."""
 
     results: list[Result | Problem]
 
 
 class Query(NamedTuple):
-    """What a request asks for, besides its images."""
+    """What a request asks for, apart from its images: the model, and the task's options."""
 
     model: ImageModel
     options: Struct
@@ -62,7 +62,7 @@ class Predict(Endpoint):
     def _query(
         self, context: HttpContext, name: str | None, version: str | None, params: Mapping[str, object]
     ) -> Query:
-        """Find the model, convert its options, and refuse what could not be answered anyway."""
+        """Find the model, convert its options, and refuse the request early if its model's queue is full."""
         model = self._predictor.resolve(self._task, name, version)
         context.model = model.card.name
         query = Query(model, self._predictor.options(model, params))
@@ -109,15 +109,15 @@ class Predict(Endpoint):
 def _outcome(job: Job[Result] | RequestError) -> Result | RequestError:
     if isinstance(job, RequestError):
         return job
-    found = outcome(job)  # returned as it is, mypy would infer the union for the job's own type
+    found = outcome(job)  # in a return statement, mypy would infer the union for the job's own type
     return found  # noqa: RET504
 
 
 class Typed(Predict):
-    """BentoML's endpoint of one task; the options are fields of the form, each as JSON or as plain text.
+    """BentoML's endpoint of one task. The options are fields of the form, each as JSON or as plain text.
 
-    BentoML describes these endpoints (its Swagger page, its clients' schema) and would read their bodies with pydantic,
-    on the event loop, without a limit. Here they have the life of every other request.
+    BentoML documents these endpoints on its Swagger page and in its clients' schema. It would read their bodies with
+    pydantic, on the event loop and without a limit. Here they are handled like all other requests.
     """
 
     async def _answer(self, context: HttpContext, scope: Scope, receive: Receive) -> bytes:  # noqa: ARG002 - as declared
@@ -136,13 +136,13 @@ class Typed(Predict):
 
 
 def _value(text: str) -> object:
-    """Read a field: BentoML's client writes JSON, people write text."""
+    """Read a field: JSON, as BentoML's client sends it, or else plain text."""
     with suppress(msgspec.DecodeError, RecursionError):
         return msgspec.json.decode(text)
     return text
 
 
 def _text(field: str | None) -> str | None:
-    """Read a field whose value is text, also where it looks like a number."""
+    """Read a field whose value is text, even if it looks like a number."""
     value = None if field is None else _value(field)
     return value if isinstance(value, str) else field

@@ -1,4 +1,4 @@
-"""Bodies of the Open Inference Protocol's REST form: JSON, with tensors behind it as raw bytes where that is wanted.
+"""Bodies of the Open Inference Protocol over REST: JSON, optionally followed by tensors as raw bytes.
 
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
 """
@@ -16,11 +16,11 @@ from service.oip.tensors import Array, bad, datatype_of, from_raw, to_raw
 from service.settings import Settings
 
 HEADER_LENGTH = b"inference-header-content-length"
-LARGE = 65536  # bytes of JSON; what has more is read and written on another thread
-_PIECE = 1 << 20  # bytes that are looked through at once
-_FLAT = 1 << 18  # bytes of JSON that may become lists in one go, in a few milliseconds
+LARGE = 65536  # bytes of JSON, or elements; larger bodies are read and written on another thread
+_PIECE = 1 << 20  # bytes that are searched in one call
+_FLAT = 1 << 18  # bytes of JSON that are decoded to lists in one call, which takes a few milliseconds
 _LONGEST_SHAPE = 1024  # characters
-_CHARACTERS = 12  # of a number in JSON, about
+_CHARACTERS = 12  # about the length of a number in JSON
 
 
 DataT = TypeVar("DataT", Raw, Numbers)
@@ -67,28 +67,29 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Form:
-    """Which outputs a request wants as raw bytes."""
+    """Which outputs a request asks for as raw bytes."""
 
     def __init__(self, binary: bool, by_name: Mapping[str, bool]) -> None:
         self._binary, self._by_name = binary, by_name
 
     def binary(self, name: str) -> bool:
-        """Whether an output is to be raw bytes."""
+        """Return whether an output is asked for as raw bytes."""
         return self._by_name.get(name, self._binary)
 
 
 def parse(body: bytes, header_length: bytes | None, model: str, version: str, takes: Takes) -> tuple[Call, Form]:
-    """Make a call of a request's body.
+    """Parse a request's body.
 
     Args:
         body: decompressed.
-        header_length: the value of the header that says where the JSON ends; None: it is all JSON.
-        model: of the path.
-        version: of the path.
+        header_length: the value of `Inference-Header-Content-Length`, the length of the JSON in bytes; None: the whole
+            body is JSON.
+        model: the model's name, from the path.
+        version: from the path.
         takes: what requests for the model may hold.
 
     Raises:
-        RequestError: `bad_request`: not of the protocol's form, or not what the model takes.
+        RequestError: `bad_request`: the body does not follow the protocol, or does not fit the model.
     """
     length = json_length(header_length, len(body))
     _check_quotes(body, length, takes.quotes)
@@ -101,14 +102,14 @@ def parse(body: bytes, header_length: bytes | None, model: str, version: str, ta
     if len(declared) < len(request.inputs):
         names = [given.name for given in request.inputs]
         twice = next(name for number, name in enumerate(names) if name in names[:number])
-        raise bad(f"The input `{twice[:80]}` is there twice.")
+        raise bad(f"The input `{twice[:80]}` occurs twice.")
     takes.check_inputs(declared)
     rest, inputs = view[length:], dict[str, Array]()
     for given in request.inputs:
         array, rest = _array(given, declared[given.name][1], rest)
         inputs[given.name] = takes.fit(given.name, array)
     if len(rest):
-        raise bad(f"{len(rest)} bytes are left behind the tensors: their `binary_data_size` are too small in all.")
+        raise bad(f"{len(rest)} bytes are left after the tensors: the sum of their `binary_data_size` is too small.")
     outputs = request.outputs or []
     takes.check_outputs([output.name for output in outputs])
     parameters, by_name = request.parameters or {}, dict[str, bool]()
@@ -123,10 +124,11 @@ def parse(body: bytes, header_length: bytes | None, model: str, version: str, ta
 
 
 def render(answer: Answer, form: Form, settings: Settings) -> tuple[bytes, int | None]:
-    """Write an answer. Returns the body, and where its JSON ends if tensors come behind it as raw bytes.
+    """Encode an answer. Returns the body, and the length of its JSON in bytes if raw tensors follow, else None.
 
     Raises:
-        RequestError: `bad_request`: an output that is no text was not asked for as binary data; `too_large`.
+        RequestError: `bad_request`: an output of bytes that are not text must be asked for as binary data;
+            `too_large`: the answer exceeds the server's limit.
     """
     check_size(sum(_size(array, form.binary(name)) for name, array in answer.outputs.items()), settings)
     raws: list[bytes | memoryview] = []
@@ -147,15 +149,15 @@ def render(answer: Answer, form: Form, settings: Settings) -> tuple[bytes, int |
 
 
 def elements(answer: Answer) -> int:
-    """How many elements an answer has."""
+    """Return the number of elements of all output tensors."""
     return sum(array.size for array in answer.outputs.values())
 
 
 def json_length(header: bytes | None, size: int) -> int:
-    """Where a body's JSON ends, by its header; without one it is all JSON.
+    """Return the length of a body's JSON in bytes: the value of `header`, or `size` without a header.
 
     Raises:
-        RequestError: `bad_request`: no length, or one beyond the body.
+        RequestError: `bad_request`: the header is not a number, or larger than the body.
     """
     if header is None:
         return size
@@ -166,7 +168,7 @@ def json_length(header: bytes | None, size: int) -> int:
 
 
 def _check_quotes(body: bytes, length: int, limit: int) -> None:
-    """Refuse JSON with more quotation marks than a request has: whatever becomes an object of its own brings some."""
+    """Refuse JSON with too many quotation marks. This limits the number of objects that the parser creates."""
     found = 0
     for start in range(0, length, _PIECE):
         end = min(start + _PIECE, length)
@@ -179,7 +181,7 @@ def _check_quotes(body: bytes, length: int, limit: int) -> None:
 
 
 def _request(text: memoryview) -> _Request[Raw] | _Request[Numbers]:
-    """Decode the JSON of a request. What is small and holds flat lists of numbers, as most do, is read in one go."""
+    """Decode the JSON of a request, in one step if it is small and all its data are flat lists of numbers."""
     if len(text) <= _FLAT:
         try:
             return _decode_flat(text)
@@ -190,12 +192,12 @@ def _request(text: memoryview) -> _Request[Raw] | _Request[Numbers]:
 
 def _shape(given: _Input[Raw] | _Input[Numbers]) -> list[int]:
     if len(memoryview(given.shape)) > _LONGEST_SHAPE:
-        raise bad(f"`{given.name[:80]}`: its shape has more than {_LONGEST_SHAPE} characters, which cannot be.")
+        raise bad(f"`{given.name[:80]}`: its shape has more than {_LONGEST_SHAPE} characters, more than any model's.")
     return _decode_shape(given.shape)
 
 
 def _array(given: _Input[Raw] | _Input[Numbers], shape: list[int], rest: memoryview) -> tuple[Array, memoryview]:
-    """Take one input from its JSON, or from the raw bytes that are left. Returns those that are left then."""
+    """Read one input from its JSON, or from the start of the raw bytes. Returns it and the bytes after it."""
     name, parameters = given.name, given.parameters or {}
     check_parameters(name, parameters, {"binary_data_size", "content_type"})
     size = parameters.get("binary_data_size")
@@ -214,7 +216,7 @@ def _array(given: _Input[Raw] | _Input[Numbers], shape: list[int], rest: memoryv
 
 
 def _size(array: Array, binary: bool) -> int:
-    """About how many bytes an output has in the answer."""
+    """Estimate how many bytes an output takes in the answer."""
     if array.dtype.kind == "O":
         return sum(map(len, array.ravel())) + 4 * array.size
     return array.nbytes if binary else _CHARACTERS * array.size

@@ -1,6 +1,6 @@
-"""Content-Encoding of requests to infer, Accept-Encoding of their answers: gzip and deflate. `v2.infer` calls it.
+"""Decompresses requests (Content-Encoding) and compresses answers (Accept-Encoding): gzip and deflate. For `v2.infer`.
 
-Starlette's GZipMiddleware has gzip only, for answers only, and no limit for what a body may become.
+Starlette's GZipMiddleware has only gzip, only for answers, and no limit on the decompressed size.
 """
 
 import asyncio
@@ -12,14 +12,15 @@ from service.oip.tensors import bad
 _ZLIB = {b"gzip": 31, b"deflate": 15}  # zlib's window bits, which also choose the format
 _SMALL = 1024  # bytes; a shorter answer is not compressed, a shorter body is decompressed at once
 _LARGE = 65536  # bytes; a longer answer is compressed on another thread
-_LEVEL = 1  # more effort hardly makes tensors smaller
+_LEVEL = 1  # higher levels hardly make tensors smaller
 
 
 async def decompressed(body: bytes, encoding: bytes, limit: int) -> bytes:
     """Undo a request's Content-Encoding.
 
     Raises:
-        RequestError: `too_large`: it would have more than `limit` bytes; `bad_request`: another encoding, or not it.
+        RequestError: `too_large`: it has more than `limit` bytes decompressed; `bad_request`: the encoding is not
+            supported, or the body is not valid.
     """
     encoding = encoding.strip().lower()
     if encoding in (b"", b"identity"):
@@ -36,14 +37,14 @@ async def decompressed(body: bytes, encoding: bytes, limit: int) -> bytes:
         if len(data) > limit:
             raise RequestError(Reason.TOO_LARGE, f"Decompressed, the body has more than {limit} bytes, the limit.")
         if not engine.eof or engine.unused_data:
-            raise bad(f"The body is not {encoding.decode()}: it ends too early, or goes on behind its end.")
+            raise bad(f"The body is not {encoding.decode()}: it ends too early, or has data after its end.")
         return data
 
-    return await asyncio.to_thread(undo) if len(body) > _SMALL else undo()  # it may become a thousand times as much
+    return await asyncio.to_thread(undo) if len(body) > _SMALL else undo()  # it may grow a thousandfold
 
 
 async def compressed(body: bytes, accepted: bytes) -> tuple[bytes, bytes]:
-    """Compress an answer as its client accepts it. Returns it with its Content-Encoding, empty where there is none."""
+    """Compress an answer if its client accepts that. Returns it and its Content-Encoding, empty if not compressed."""
     encoding = next((name for name in _ZLIB if _accepts(accepted, name)), b"")
     if not encoding or len(body) < _SMALL:
         return body, b""
@@ -56,7 +57,7 @@ async def compressed(body: bytes, accepted: bytes) -> tuple[bytes, bytes]:
 
 
 def _accepts(header: bytes, encoding: bytes) -> bool:
-    """Whether an Accept-Encoding names an encoding, and not with `q=0`."""
+    """Return whether an Accept-Encoding names an encoding without `q=0`."""
     for part in header.lower().split(b","):
         name, _, weight = part.partition(b";")
         if name.strip() == encoding:

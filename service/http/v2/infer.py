@@ -1,4 +1,4 @@
-"""`POST /v2/models/NAME/infer` and `.../versions/VERSION/infer`: the Open Inference Protocol's requests to infer."""
+"""`POST /v2/models/NAME/infer` and `.../versions/VERSION/infer`: inference by the Open Inference Protocol."""
 
 import asyncio
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from service.settings import Settings
 from service.waiting import wait
 
 STATUSES: Mapping[Reason, int] = {**STATUS, Reason.BAD_OPTION: 400, Reason.NOT_AN_IMAGE: 400}
-"""The protocol has 400 for whatever is wrong with a request."""
+"""The protocol has status 400 for all invalid requests."""
 
 
 class Failure(Struct):
@@ -54,7 +54,7 @@ class Infer(Endpoint):
         else:
             call, form = parse(body, length, name, version, takes)
         call.started, call.deadline, call.priority = context.start, context.deadline, context.priority
-        del body  # encoded images were copied out of it, numbers keep it themselves
+        del body  # encoded images are copies; arrays of numbers refer to it as long as they need it
         context.lap("read")
         submitted = self._dataplane.submit(call)
         await wait(submitted.jobs, submitted.deadline, hung_up(receive))
@@ -79,6 +79,6 @@ class Infer(Endpoint):
 
 
 def model_of(path: str) -> tuple[str, str]:
-    """Return name and version (empty: any) of the model that the path of a request to infer names."""
+    """Return the name and the version (empty: any) of the model in an inference request's path."""
     parts = path.split("/")
     return parts[3], parts[5] if len(parts) > 5 else ""

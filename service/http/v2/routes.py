@@ -1,6 +1,6 @@
-"""The Open Inference Protocol (KServe V2) over HTTP: everything under `/v2`. `http.app` leads there.
+"""The Open Inference Protocol (KServe V2) over HTTP: all paths under `/v2`. `http.app` passes requests to it.
 
-Requests to infer go straight to `v2.infer`, all else is Starlette's. Errors are `{"error": "..."}`.
+`v2.infer` answers inference requests, Starlette's router all others. Errors are `{"error": "..."}`.
 https://github.com/kserve/open-inference-protocol, with Triton's extensions for binary tensor data, the model
 repository, the configuration and statistics.
 """
@@ -131,7 +131,7 @@ class OpenInference:
 
 
 def _check(guard: Guard, request: Request) -> None:
-    """Raise `RequestError` (`unauthorised`) where a key is needed and none that is known was sent."""
+    """Raise `RequestError` (`unauthorised`) if the server has keys and the request has none of them."""
     if not guard.open:
         guard.check(dict(request.scope["headers"]))
 
@@ -149,7 +149,7 @@ async def _refuse_http(request: Request, error: Exception) -> Response:
 
 
 async def _fail(request: Request, _: Exception) -> Response:
-    """Answer where the server failed; Starlette raises the error again, and uvicorn logs it."""
+    """Answer after an unexpected error. Starlette raises it again, and uvicorn logs it."""
     return await _refuse(request, RequestError(Reason.INTERNAL, INTERNAL))
 
 

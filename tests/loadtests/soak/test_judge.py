@@ -72,7 +72,7 @@ METRICS = """\
 process_resident_memory_bytes 3.21e+08
 # TYPE zooserve_processes gauge
 zooserve_processes 2.0
-# HELP zooserve_queue_depth Images under way
+# HELP zooserve_queue_depth Unanswered images
 # TYPE zooserve_queue_depth gauge
 zooserve_queue_depth{model="a"} 3.0
 zooserve_queue_depth{model="b"} 4.0

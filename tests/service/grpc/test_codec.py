@@ -130,7 +130,7 @@ def test_typed_contents_of_all_sizes(datatype, packed):
     ("fields", "message"),
     [
         ({"inputs": [X, X], "raw_input_contents": [bytes(8)]}, "1 `raw_input_contents` for 2 inputs"),
-        ({"inputs": [X, X], "raw_input_contents": [bytes(8)] * 2}, "`x` is there twice"),
+        ({"inputs": [X, X], "raw_input_contents": [bytes(8)] * 2}, "`x` occurs twice"),
         ({"inputs": [X], "raw_input_contents": [bytes(9)]}, "has 8 bytes, but 9 came"),
         ({"inputs": [typed("fp32_contents", 1, 2)], "raw_input_contents": [bytes(8)]}, "both `contents` and `raw_inp"),
         ({"inputs": [X]}, "has 2 elements, but 0 came"),

@@ -164,5 +164,5 @@ def test_the_repository(client, tensor):
     finally:
         client.load_model("style", headers=METADATA)
     assert client.is_model_ready("style")
-    with pytest.raises(InferenceServerException, match="as its folder has it"):
+    with pytest.raises(InferenceServerException, match="loaded from its folder"):
         client.load_model("style", headers=METADATA, config="{}")

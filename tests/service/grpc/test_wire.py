@@ -65,9 +65,9 @@ def test_any_bytes_are_taken_apart_or_refused(data):
     [
         (b"\x2a\x00" * 5000, "more fields than such a request needs"),
         (b"\x2a\x88\x27" + b"\x18\x01" * 2500 + b"\x2a\x88\x27" + b"\x18\x01" * 2500, "more fields"),
-        (b"\x0a" + varint(300_000) + bytes(300_000), "300004 bytes beside its tensors; at most 262144"),
-        (b"\x0a\x05abc", "goes on behind the end"),
-        (b"\x0d\x00\x00", "goes on behind the end"),
+        (b"\x0a" + varint(300_000) + bytes(300_000), "300004 bytes apart from its tensors; at most 262144"),
+        (b"\x0a\x05abc", "extends beyond the end"),
+        (b"\x0d\x00\x00", "extends beyond the end"),
         (b"\x0b\x0c", "byte 0 begins no field"),
         (b"\x02\x00", "a field has the number 0"),
         (b"\x80" * 20, "does not end"),

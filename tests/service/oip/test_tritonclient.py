@@ -213,5 +213,5 @@ def test_the_repository(client):
     finally:
         client.load_model("style", headers=KEY)
     assert client.is_model_ready("style")
-    with pytest.raises(InferenceServerException, match="as its folder has it"):
+    with pytest.raises(InferenceServerException, match="loaded from its folder"):
         client.load_model("style", headers=KEY, config="{}")

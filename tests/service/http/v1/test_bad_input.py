@@ -83,7 +83,7 @@ CASES = {
         lambda jpeg: dict(content=b'{"images":[' + b'"",' * 99_999 + b'""]}', headers=JSON),
         "/v1/classify",
         413,
-        "beside the images",
+        "apart from the images",
     ),
     "gzip": (
         lambda jpeg: dict(content=jpeg, headers=IMAGE | {"content-encoding": "gzip"}),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from service.errors import Reason, RequestError
 from service.http.v1 import encoded
 from service.http.v1.encoded import from_base64, from_quoted_printable
-from service.http.v1.json_images import MAX_BESIDE, images_from_json
+from service.http.v1.json_images import MAX_OTHER, images_from_json
 
 DATA = random.Random(7).randbytes(100_001)  # with every digit, and a padding
 TEXT = base64.b64encode(DATA)
@@ -115,9 +115,9 @@ def test_other_keys_and_forms_of_json_are_as_good():
         (b'{"images": ["' + b'\\"' * 1_000_000 + b'"]}', Reason.BAD_REQUEST, "escaped quotes"),
         (b'{"images": ["' + b"\\\\" * 1_000_000 + b'"]}', Reason.BAD_REQUEST, ""),
         (b'{"images": [' + b'"",' * 8 + b'""]}', Reason.TOO_LARGE, "More than 8 images"),
-        (b'{"images": [' + b'"",' * 1_000_000 + b'""]}', Reason.TOO_LARGE, "beside the images"),
+        (b'{"images": [' + b'"",' * 1_000_000 + b'""]}', Reason.TOO_LARGE, "apart from the images"),
         (b'{"images": [' + b'"%b",' % TEXT[:100] * 100_000 + b'""]}', Reason.TOO_LARGE, "more images"),
-        (b'{"x": [' + b"1," * 1_000_000 + b'1], "images": []}', Reason.TOO_LARGE, str(MAX_BESIDE)[:1]),
+        (b'{"x": [' + b"1," * 1_000_000 + b'1], "images": []}', Reason.TOO_LARGE, str(MAX_OTHER)[:1]),
         (b'{"x": ' + b"[" * 5000 + b"]" * 5000 + b"}", Reason.BAD_REQUEST, "recursion"),
         (b" " * 1_000_000 + b'{"images": [""]}', Reason.TOO_LARGE, ""),
         (b'{"images": ["\xff"]}', Reason.BAD_REQUEST, ""),
