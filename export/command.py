@@ -32,7 +32,12 @@ class Comparison(Struct):
 
 
 class Report(Struct, omit_defaults=True):
-    """What became of one model, as `--json` prints it. `seconds` is given per step."""
+    """What became of one model, as `--json` prints it.
+
+    Attributes:
+        seconds: per step.
+        unmeasured: the device that a variant is for, where its agreement was measured on another.
+    """
 
     name: str
     state: Literal["exported", "up to date", "failed"]
@@ -43,6 +48,7 @@ class Report(Struct, omit_defaults=True):
     seconds: dict[str, float] = {}
     agreement: Agreement | None = None
     beside_fp32: Comparison | None = None
+    unmeasured: str = ""
     error: str = ""
 
 
@@ -193,6 +199,7 @@ def _export_variant(
         size=done.card.size,
         agreement=done.card.agreement,
         beside_fp32=Comparison((done.base.size, done.card.size), done.milliseconds),
+        unmeasured=done.card.unmeasured,
     )
 
 
@@ -220,12 +227,13 @@ def _line(report: Report) -> str:
     if report.state == "up to date":
         return f"{report.name} {report.version}: up to date, {report.path}"
     if report.beside_fp32 and report.agreement:
+        unmeasured = f"; not measured on {report.unmeasured}, which it is for" if report.unmeasured else ""
         (size, smaller), (slow, fast) = report.beside_fp32.size, report.beside_fp32.milliseconds
         return (
             f"{report.name} {report.version}: {report.path}, {smaller / 1e6:.1f} MB (fp32 {size / 1e6:.1f}), "
             f"{fast:.1f} ms per image on one thread of this CPU (fp32 {slow:.1f}), keeps "
             f"{report.agreement.agreement:.1%} of fp32's sure answers on {report.agreement.photos} photos, "
-            f"shifted by {report.agreement.shift:.3f}"
+            f"shifted by {report.agreement.shift:.3f}{unmeasured}"
         )
     steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in report.seconds.items())
     parity = ", ".join(f"{output} {difference:.1e}" for output, difference in report.parity.items())

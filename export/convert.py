@@ -13,14 +13,15 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
+from export.batch import BATCH, name_batch
 from export.heads import Head, Pixels
 from export.network import Network
+from export.shapes import settle
 from zoo.errors import ExportError
 from zoo.model_card import ModelCard
 
 OPSET = 20
 INPUT = "images"
-_BATCH = "batch"
 _MAX_BYTES = 2**31 - 1  # of one protobuf message, so of one self-contained ONNX file
 
 
@@ -67,6 +68,8 @@ def convert(
                 after = _export(head, {"raw": dict(raw)}, [f"raw/{name}" for name in raw], outputs, verbose=verbose)
                 model = _compose(before, network.module, after)
             _forget_origin(model)
+            name_batch(model)
+            settle(model)
             _refuse_large(card, model.ByteSize())
             onnx.checker.check_model(model, full_check=True)
     except ExportError:
@@ -81,7 +84,7 @@ def _export(
     module: nn.Module, example: Mapping[str, object], inputs: list[str], outputs: list[str], *, verbose: bool
 ) -> ModelProto:
     """Export with dynamo. `example` gives the arguments of `forward` by name: tensors, or dicts of tensors."""
-    batch = {0: torch.export.Dim(_BATCH, min=1)}
+    batch = {0: torch.export.Dim(BATCH, min=1)}
     dynamic = {k: batch if isinstance(v, Tensor) else dict.fromkeys(v, batch) for k, v in example.items()}  # type: ignore[call-overload]
     program = torch.onnx.export(
         module.eval(),

@@ -9,10 +9,11 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 
+from export.batch import check_batch
 from export.reference import Images, Outputs
 from zoo.errors import ExportError
 from zoo.model_card import TOLERANCES, AnyCard, ModelCard
-from zoo.served_card import Parity
+from zoo.served_card import CPU, Parity
 
 Run = Callable[[Images], Outputs]
 BATCHES = (1, 3, 8)
@@ -23,7 +24,15 @@ _NO_COUNTERPART = "; `inf` says that a candidate has no counterpart of its class
 _LOWEST_SCORE = 0.05  # candidates below it are noise: their scores are compared, their boxes are not
 
 
-def measure(card: ModelCard, model: Path, reference: str, images: Images, expected: Sequence[Outputs]) -> Parity:
+def measure(
+    card: ModelCard,
+    model: Path,
+    reference: str,
+    images: Images,
+    expected: Sequence[Outputs],
+    *,
+    provider: str = CPU,
+) -> Parity:
     """Compare an ONNX file in ONNX Runtime with the reference on real images, at batch sizes 1, 3 and 8.
 
     Probabilities of 0 and 1 hide what is wrong behind them, so a classifier's logits are compared, too, where the
@@ -36,6 +45,7 @@ def measure(card: ModelCard, model: Path, reference: str, images: Images, expect
         images: uint8 [M, H, W, 3], images after the card's recipe. Each is in at least one batch of every size.
         expected: the reference's outputs for each image alone: its neighbours in a batch must not matter. Beside the
             graph's own there may be `logits`.
+        provider: of ONNX Runtime, on which the file runs.
 
     Raises:
         ExportError: an output differs by more than the card's tolerance, has another shape or dtype, or ONNX Runtime
@@ -44,7 +54,7 @@ def measure(card: ModelCard, model: Path, reference: str, images: Images, expect
     allowed = tolerances(card, expected[0])
     worst: dict[str, float] = {}
     try:
-        for run, names in _runs(model, expected[0]):
+        for run, names in _runs(model, expected[0], provider):
             for rows in (rows for size in BATCHES for rows in _rows(len(images), size)):
                 actual = run(images[rows])
                 wanted = {name: np.concatenate([expected[row][name] for row in rows]) for name in names}
@@ -83,18 +93,23 @@ def tolerances(card: AnyCard, outputs: Iterable[str]) -> dict[str, float]:
     return dict.fromkeys(names, _TOLERANCE) | {k: v for k, v in TOLERANCES.items() if k in names} | card.tolerance
 
 
-def _runs(model: Path, expected: Outputs) -> Iterator[tuple[Run, list[str]]]:
+def _runs(model: Path, expected: Outputs, provider: str) -> Iterator[tuple[Run, list[str]]]:
     """The graph as it is, then with its logits as the only output: to show them changes how a graph is optimised."""
     own = [name for name in expected if name != LOGITS]
-    yield _run(str(model), None), own
+    session = _session(str(model), provider)
+    check_batch(session)
+    yield _run(session, None), own
     if LOGITS in expected:
-        yield _run(_with_logits(model), [LOGITS]), [LOGITS]
+        yield _run(_session(_with_logits(model), provider), [LOGITS]), [LOGITS]
 
 
-def _run(graph: str | bytes, names: list[str] | None) -> Run:
+def _session(graph: str | bytes, provider: str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # a refusal is raised, it need not be printed too
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(graph, options, providers=list(dict.fromkeys((provider, CPU))))
+
+
+def _run(session: onnxruntime.InferenceSession, names: list[str] | None) -> Run:
     wanted = names or [output.name for output in session.get_outputs()]
     return lambda images: dict(zip(wanted, session.run(wanted, {"images": images}), strict=True))
 

@@ -1,9 +1,11 @@
 """A served graph in lower precision: fp16 for GPUs, int8 for CPUs. `export.variant` compares and publishes it.
 
-Only what is between the first and the last convolution or matrix product is converted. The pixels before it are exact
-bytes, and what follows it, softmax and boxes in pixels, is small, and coarse numbers would show there.
+Only the network is converted: what is between the first and the last convolution or matrix product that has trained
+weights. The pixels before it are exact bytes, and what follows it (softmax, boxes in pixels, scores, their best class)
+is small, and coarse numbers would show there: above 512, float16 has half pixels only.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,16 +14,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
+from export.shapes import drop_unread
 from zoo.errors import ExportError
 
 _PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _CHOICES = frozenset({"ArgMax", "TopK"})
+_FEW = 16
+"""So many numbers are no trained weights: they make a box's sides of distributions, or its corners of its centre."""
 
 
 def to_fp16(path: Path) -> ModelProto:
@@ -39,7 +44,36 @@ def to_fp16(path: Path) -> ModelProto:
     half.graph.node.extend(once.values())
     OnnxModel(half).topological_sort()
     del half.graph.value_info[:]  # types from before
+    _join_casts(half)
     return half
+
+
+def _join_casts(model: ModelProto) -> None:
+    """Let what reads a float32 value that was cast to float16 and back read the value itself.
+
+    The converter puts such casts behind every operator that stays float32, so they all would be as coarse as float16.
+    """
+    graph = model.graph
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    types = {x.name: x.type.tensor_type.elem_type for x in (*inferred.value_info, *inferred.input)}
+    halved = {node.output[0]: node.input[0] for node in graph.node if _casts(node, TensorProto.FLOAT16)}
+    exact = {
+        node.output[0]: halved[node.input[0]]
+        for node in graph.node
+        if _casts(node, TensorProto.FLOAT) and types.get(halved.get(node.input[0], "")) == TensorProto.FLOAT
+    }
+    outputs = {exact[x.name]: x.name for x in graph.output if x.name in exact}  # they keep their names
+    kept = [node for node in graph.node if node.output[0] not in exact]
+    for node in kept:
+        for names in (node.input, node.output):
+            names[:] = [outputs.get(exact.get(name, name), exact.get(name, name)) for name in names]
+    del graph.node[:]
+    graph.node.extend(kept)
+    drop_unread(graph)
+
+
+def _casts(node: NodeProto, kind: int) -> bool:
+    return node.op_type == "Cast" and node.attribute[0].i == kind
 
 
 def to_int8(path: Path, images: npt.NDArray[np.uint8]) -> ModelProto:
@@ -87,7 +121,7 @@ def _outside(graph: GraphProto) -> list[str]:
     for number, node in enumerate(graph.node):
         node.name = node.name or f"node_{number}"
     chosen = _after(graph, lambda node: node.op_type in _CHOICES)
-    products = {node.name for node in graph.node if node.op_type in _PRODUCTS} - chosen
+    products = {node.name for node in graph.node if node.op_type in _PRODUCTS and not _is_small(graph, node)} - chosen
     after = _after(graph, lambda node: node.name in products) - chosen
     followed: set[str] = set()  # values that a product depends on
     inside: set[str] = set()
@@ -99,6 +133,17 @@ def _outside(graph: GraphProto) -> list[str]:
     if not inside:
         raise ExportError("the graph has no convolution or matrix product, so there is nothing to convert")
     return [node.name for node in graph.node if node.name not in inside]
+
+
+def _is_small(graph: GraphProto, node: NodeProto) -> bool:
+    """Whether one of a product's factors is a constant of few numbers."""
+    few = {tensor.name for tensor in graph.initializer if math.prod(tensor.dims) <= _FEW}
+    few |= {
+        each.output[0]
+        for each in graph.node
+        if each.op_type == "Constant" and math.prod(each.attribute[0].t.dims) <= _FEW
+    }
+    return not few.isdisjoint(node.input[:2])
 
 
 def _after(graph: GraphProto, begins: Callable[[NodeProto], bool]) -> set[str]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnxruntime
 from onnx import ModelProto, TensorProto
 
+from export.batch import check_batch, name_batch
 from export.onnx_file.batch import suppresses
 from export.onnx_file.external import data_files, join, load
 from export.onnx_file.reading import open_session
@@ -49,7 +50,8 @@ class Graph(NamedTuple):
     """An ONNX file with a batch dimension.
 
     Attributes:
-        joined: the file with the weights that it keeps in others; empty where it keeps none there.
+        joined: the file with the weights that it keeps in others, and with its batch called `batch`; empty where the
+            file itself is so already.
         free: names of the free dimensions besides the batch, as the file calls them, by input.
         suppresses: how many operators suppress boxes in it; exporters write one for each row that they were shown.
     """
@@ -67,6 +69,8 @@ class Graph(NamedTuple):
 
 def export_tensors(card: TensorCard, store: Store, licences: tuple[str, ...], step: Steps) -> Export:
     """Publish the ONNX file `weights`, after it answered 1, 2 and 3 rows together as each alone.
+
+    Its batch is called `batch`, and what it declares of inner shapes is left out; its operators stay as they are.
 
     The rows are those of the source `sample`, an `.npz` with an array for each input, at least 3 rows long; without it
     they are noise, for floats in 0..1, for integers 0 and 1. `options` then give the size of free dimensions by the
@@ -123,11 +127,17 @@ def read_graph(path: Path, data: Iterable[Path] = ()) -> Graph:
             of a type that cannot be sent.
     """
     model = load(path)
-    joined = model.SerializeToString() if join(model, path, data) else b""
+    joined = b""
+    if join(model, path, data) | name_batch(model):
+        joined = model.SerializeToString()
     try:
         session = open_session(joined or path)
     except Exception as error:  # protobuf and ONNX Runtime raise errors of many kinds
         raise ExportError(f"{path}: not an ONNX file that can be run: {error}") from error
+    try:
+        check_batch(session)
+    except ExportError as error:
+        raise ExportError(f"{path}: {error}") from error
     inputs = tuple(_described(path, x) for x in session.get_inputs())
     outputs = tuple(_described(path, x) for x in session.get_outputs())
     free = {
@@ -145,11 +155,6 @@ def _described(path: Path, node: Any) -> Tensor:
     if node.type not in _DTYPES:
         known = ", ".join(_DTYPES.values())
         raise ExportError(f"{path}: {node.name!r} is a {node.type}, which cannot be sent; expected one of {known}")
-    if not node.shape or isinstance(node.shape[0], int):
-        raise ExportError(
-            f"{path}: {node.name!r} has the shape {node.shape}, whose first dimension is not a free batch: export the "
-            "graph with a dynamic batch as the first dimension of every input and output"
-        )
     return Tensor(node.name, _DTYPES[node.type], tuple(x if isinstance(x, int) else None for x in node.shape))
 
 

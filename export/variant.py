@@ -16,6 +16,7 @@ import onnx
 import onnxruntime
 
 from export import agreement, parity
+from export.batch import name_batch
 from export.golden import Photo, golden_answer
 from export.pipeline import open_photo
 from export.precision import to_fp16, to_int8
@@ -26,7 +27,7 @@ from zoo.errors import ExportError
 from zoo.files import sha256_of
 from zoo.model_card import ModelCard
 from zoo.recipe import apply_exact
-from zoo.served_card import Agreement, ServedCard, require_images
+from zoo.served_card import CPU, CUDA, Agreement, ServedCard, require_images
 from zoo.store import Store
 
 _TIMED_RUNS = 15
@@ -56,6 +57,7 @@ def export_variant(
 
     Of the zoo's photos that are not the model's golden ones, every other calibrates an int8 variant. A variant is
     compared with fp32 on the golden ones and on the rest, and with itself: in batches it must answer as to each alone.
+    An fp16 variant is for GPUs and is run on one where there is one; else its card says that it ran on the CPU.
 
     Raises:
         StoreError: the fp32 model is not in the store, or damaged.
@@ -71,6 +73,7 @@ def export_variant(
     on_step("convert")
     try:
         model = to_fp16(source / "model.onnx") if precision == "fp16" else to_int8(source / "model.onnx", calibrating)
+        name_batch(model)
         onnx.checker.check_model(model)
     except Exception as error:  # the converters raise errors of many kinds
         raise ExportError(f"{card.name}: its graph does not convert to {precision}: {error}") from error
@@ -79,7 +82,9 @@ def export_variant(
         onnx.save_model(model, path)
         on_step("compare")
         sessions = [_session(source / "model.onnx", card, "fp32"), _session(path, card, precision)]
-        expected, actual = ([_run(session, image) for image in comparing] for session in sessions)
+        judged = _session(path, card, precision, CUDA) if precision == "fp16" else sessions[1]
+        provider = judged.get_providers()[0]  # the CPU's where there is no GPU
+        expected, actual = ([_run(session, image) for image in comparing] for session in (sessions[0], judged))
         kept, shift = agreement.measure(expected, actual, card.recipe)
         if kept < card.bound.agreement or shift > card.bound.shift:
             raise ExportError(
@@ -89,7 +94,7 @@ def export_variant(
             )
         on_step("parity")
         alone = f"{precision} in onnxruntime {onnxruntime.__version__}, each photo alone"
-        own = parity.measure(_tolerant(card, base), path, alone, comparing, actual)
+        own = parity.measure(_tolerant(card, base), path, alone, comparing, actual, provider=provider)
         on_step("publish")
         unexpecting = msgspec.structs.replace(card, expect=())  # what fp32 had to find; a variant is held to its bound
         answers = zip(goldens, actual[: len(goldens)], strict=True)
@@ -104,7 +109,7 @@ def export_variant(
             size=path.stat().st_size,
             parity=own,
             golden=tuple(golden_answer(unexpecting, base.labels, photo, outputs) for photo, outputs in answers),
-            agreement=Agreement(base.name, len(comparing), kept, shift, card.bound),
+            agreement=Agreement(base.name, len(comparing), kept, shift, card.bound, provider),
             provenance=msgspec.structs.replace(
                 base.provenance,
                 exported_at=now,
@@ -136,12 +141,14 @@ def _pixels(card: ModelCard, photos: list[Photo]) -> Images:
     return np.stack([apply_exact(card.recipe, photo.image) for photo in photos])
 
 
-def _session(path: Path, card: ModelCard, precision: str) -> onnxruntime.InferenceSession:
+def _session(path: Path, card: ModelCard, precision: str, provider: str = CPU) -> onnxruntime.InferenceSession:
+    """Open a graph on a provider, or on the CPU where ONNX Runtime has not that one."""
+    providers = dict.fromkeys((provider, CPU)) if provider in onnxruntime.get_available_providers() else (CPU,)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4  # a refusal is raised, it need not be printed too
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(path, options, providers=list(providers))
     except Exception as error:  # ONNX Runtime's errors have no common base of use
         raise ExportError(f"{card.name}: ONNX Runtime cannot run the graph in {precision}: {error}") from error
 

@@ -126,7 +126,9 @@ def _rows(card: AnyCard | None, served: AnyServed | None, entry: Entry | None) -
         ]
         if isinstance(served, ServedCard) and (kept := served.agreement):
             answers = f"keeps {kept.agreement:.1%} of {kept.base}'s sure answers on {kept.photos} photos"
-            rows.append(("agreement", f"{answers}, shifted by {kept.shift:.3f}"))
+            where = kept.provider.removesuffix("ExecutionProvider")
+            where += f"; not measured on {served.unmeasured}, which it is for" if served.unmeasured else ""
+            rows.append(("agreement", f"{answers}, shifted by {kept.shift:.3f}, on {where}"))
         rows.append(("golden", ", ".join(file.removeprefix("golden/") for file in served.files if "/" in file)))
     return rows
 

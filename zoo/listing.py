@@ -16,6 +16,7 @@ from zoo.files import LINE, shown
 from zoo.libraries import Description, Library, describe, described, libraries, library
 from zoo.licences import to_accept
 from zoo.model_card import read_model_card
+from zoo.served_card import ServedCard
 from zoo.store import Entry, Store, entries_or_say
 
 
@@ -27,6 +28,7 @@ class Row(Struct, kw_only=True):
         accept: the licences, of code or weights, that must be accepted before it is exported.
         size: of the exported graph in bytes, or else of the checkpoint, if known.
         sources: addresses of the files from which it is made.
+        unmeasured: the device of a variant whose agreement with fp32 was measured on another device; else empty.
         state: `version N` if it is exported, `not exported`, or `not reachable`, `damaged` or `refused`, for which
             `problem` has the reason.
     """
@@ -40,6 +42,7 @@ class Row(Struct, kw_only=True):
     size: int | None = None
     sources: dict[str, str] = {}
     precision: str = ""
+    unmeasured: str = ""
     version: str | None = None
     state: str = "not exported"
     problem: str = ""
@@ -136,6 +139,7 @@ def _row(model: str, card: Description | ZooError | None, entry: Entry | None) -
     if served is not None:
         row.size, row.precision = served.size, served.precision
         row.sources = row.sources or served.provenance.sources
+        row.unmeasured = served.unmeasured if isinstance(served, ServedCard) else ""
     return row
 
 
@@ -153,7 +157,7 @@ def _table(rows: list[Row]) -> Table:
             row.licence + (" *" if row.accept else ""),
             f"{row.size / 1e6:.1f} MB" if row.size else "",
             ", ".join(dict.fromkeys(_kind(source) for source in row.sources.values())),
-            row.precision,
+            row.precision + (f", not measured on {row.unmeasured}" if row.unmeasured else ""),
             row.state,
         )
         table.add_row(*map(shown, cells))

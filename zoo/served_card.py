@@ -26,6 +26,7 @@ from zoo.card import (
 from zoo.errors import CardError
 
 Precision = Literal["fp32", "fp16", "int8"]
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 FileName = Annotated[str, Meta(pattern=r"^(?!\.)[^/\\\x00-\x1f\x7f]{1,200}$(?!\n)")]
 
 
@@ -117,6 +118,7 @@ class Agreement(Checked, frozen=True, forbid_unknown_fields=True):
     Attributes:
         base: name of the fp32 model from which it was made.
         photos: number of photos on which the two were compared; none of them was used for calibration.
+        provider: execution provider of ONNX Runtime on which the variant was run. Earlier folders do not name it: CPU.
     """
 
     base: Name
@@ -124,6 +126,7 @@ class Agreement(Checked, frozen=True, forbid_unknown_fields=True):
     agreement: float
     shift: float
     bound: Bound
+    provider: str = CPU
 
 
 class Served(Checked, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -168,6 +171,12 @@ class ServedCard(Served, frozen=True, forbid_unknown_fields=True, kw_only=True):
     nms: bool
     golden: tuple[Golden, ...]
     agreement: Agreement | None = None
+
+    @property
+    def unmeasured(self) -> str:
+        """Where a variant's agreement says nothing about the device that it is for: "CUDA" for fp16, or ""."""
+        elsewhere = self.precision == "fp16" and self.agreement is not None and self.agreement.provider != CUDA
+        return "CUDA" if elsewhere else ""
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:

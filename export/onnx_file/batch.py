@@ -9,6 +9,7 @@ import numpy.typing as npt
 import onnx
 from onnx import ModelProto, TensorProto, compose, helper, numpy_helper
 
+from export.batch import BATCH
 from export.onnx_file.reading import one_by_one as run_one_by_one
 from export.onnx_file.reading import open_session
 from zoo.errors import ExportError
@@ -89,7 +90,7 @@ def _looped(model: ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> ModelPr
     looped.CopyFrom(model)
     name = model.graph.input[0].name
     scan = helper.make_node("Scan", [name], list(shapes), body=body, num_scan_inputs=1)
-    values = helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *height_width])
+    values = helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, *height_width])
     looped.graph.CopyFrom(helper.make_graph([scan], "batch", [values], list(model.graph.output)))
     return looped
 
@@ -97,9 +98,9 @@ def _looped(model: ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> ModelPr
 def _declare_batch(model: ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> ModelProto:
     freed = ModelProto()
     freed.CopyFrom(model)
-    freed.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    freed.graph.input[0].type.tensor_type.shape.dim[0].dim_param = BATCH
     for value in freed.graph.output:
-        shape: list[str | int | None] = ["batch", *shapes[value.name][1:]]
+        shape: list[str | int | None] = [BATCH, *shapes[value.name][1:]]
         value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, shape))
     return freed
 

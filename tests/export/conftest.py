@@ -8,12 +8,24 @@ from click.testing import CliRunner
 from PIL import Image
 from torch import nn
 
+from export import pipeline
+from tests.export import any_batch
 from zoo import catalog
 from zoo.card import Licence, Recipe
 from zoo.model_card import ModelCard
 from zoo.recipe import apply_exact
 
 torch.set_num_threads(1)  # networks are small, and several threads wait for each other more than they gain
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _graphs_take_any_batch():
+    """Each graph that a test exports is checked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "convert", any_batch.convert)
+        yield
+
+
 _LABELS = {"classify": "digits", "detect": "coco80", "segment": "voc21"}
 
 

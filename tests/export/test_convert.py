@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from export.convert import OPSET, convert
+from export.convert import OPSET
 from export.network import Network
 from export.reference import Reference
+from tests.export.any_batch import convert
 from zoo.errors import ExportError
 
 

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.convert import convert
 from export.network import Network
 from export.parity import _rows, differences, measure, tolerances
 from export.reference import Reference
+from tests.export.any_batch import convert
 from zoo.errors import ExportError
 
 

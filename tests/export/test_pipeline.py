@@ -2,6 +2,7 @@
 
 import msgspec
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torchvision.models import get_model
 
 from export.families.torchvision import card_for
 from export.pipeline import export_model
+from tests.export.any_batch import check_any_batch
 from zoo import catalog
 from zoo.errors import CardError, ExportError
 from zoo.files import sha256_of
@@ -33,6 +35,7 @@ def ask(folder, card, photo: str) -> dict[str, np.ndarray]:
 def test_a_published_folder_answers_as_its_card_says(models, name):
     """The folders that `make models` published: outputs as described, parity within bounds, answers as golden."""
     card = Store(models).verify(name, catalog.find(name).version)
+    check_any_batch(onnx.load(models / name / card.version / "model.onnx"))
     assert card.parity.batches == (1, 3, 8)
     allowed = card.parity.tolerance
     assert all(gap <= allowed[name] for name, gap in card.parity.max_difference.items())

@@ -1,5 +1,6 @@
 """Variants of lower precision: what is published, what is refused, and that they are served like any model."""
 
+import json
 import shutil
 
 import msgspec
@@ -7,10 +8,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx.utils import Extractor
 
 from export import variant
 from export.command import export
-from export.precision import to_fp16, to_int8
+from export.onnx_file.reading import open_session
+from export.precision import _outside, to_fp16, to_int8
 from export.provenance import is_variant_current
 from export.variant import export_variant
 from zoo import catalog
@@ -19,6 +22,8 @@ from zoo.catalog import fetch_photos
 from zoo.commands import show
 from zoo.errors import ExportError, StoreError
 from zoo.files import sha256_of
+from zoo.listing import list_models
+from zoo.served_card import Agreement, write_served_card
 from zoo.store import Store, verify_folder
 
 
@@ -82,7 +87,7 @@ def test_what_calibrates_and_what_is_compared_have_no_image_in_common(store, mon
         seen["calibrating"] = {image.tobytes() for image in images}
         return to_int8(path, images[:4])
 
-    def compare(card, path, reference, images, expected):
+    def compare(card, path, reference, images, expected, **where):
         seen["comparing"] = [image.tobytes() for image in images]
         raise ExportError("enough")
 
@@ -125,6 +130,28 @@ def test_a_variant_is_shown_with_what_it_keeps(store, cli):
     assert "keeps 100.0% of lenet5's sure answers on" in shown
 
 
+@pytest.mark.parametrize(
+    ("precision", "provider", "said"),
+    [
+        ("fp16", "CPUExecutionProvider", "shifted by 0.000, on CPU; not measured on CUDA, which it is for"),
+        ("fp16", "CUDAExecutionProvider", "shifted by 0.000, on CUDA\n"),
+        ("int8", "CPUExecutionProvider", "shifted by 0.000, on CPU\n"),
+    ],
+)
+def test_where_agreement_was_measured_is_said(store, tmp_path, cli, precision, provider, said):
+    folder = tmp_path / "lenet5-x" / "1"
+    shutil.copytree(store.path("lenet5", "1"), folder)
+    base = store.latest("lenet5").card
+    kept = Agreement("lenet5", 29, 1.0, 0.0, Bound(), provider)
+    card = msgspec.structs.replace(base, name="lenet5-x", precision=precision, agreement=kept)
+    write_served_card(card, folder / "card.json")
+    assert said in cli(show, "lenet5-x", "--models", tmp_path).stdout
+    listed = next(line for line in cli(list_models, "--models", tmp_path).stdout.splitlines() if "lenet5-x" in line)
+    assert (f"{precision}, not measured on CUDA" in listed) == ("not measured" in said)
+    (row,) = (x for x in json.loads(cli(list_models, "--json", "--models", tmp_path).stdout) if x["name"] == "lenet5-x")
+    assert row["unmeasured"] == ("CUDA" if "not measured" in said else "")
+
+
 def test_a_variant_with_other_answers_is_not_published(store):
     strict = msgspec.structs.replace(catalog.find("mobilenet_v2"), bound=Bound(agreement=1.0, shift=1e-6))
     with pytest.raises(ExportError, match=r"in int8 it keeps \d.*shifts them by 0\.\d+; the card's bound is 100.0%"):
@@ -142,6 +169,56 @@ def test_only_the_network_is_converted():
         types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
         assert types[softmax.input[0]] == types[softmax.output[0]] == onnx.TensorProto.FLOAT
         assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+
+
+@pytest.mark.parametrize("name", ["lenet5", "mobilenet_v2", "yolov4_tiny", "u2netp"])
+def test_no_value_is_cast_to_float16_and_back(name):
+    model = to_fp16(catalog_path(name))
+    onnx.checker.check_model(model, full_check=True)
+    kinds = {node.output[0]: node.attribute[0].i for node in model.graph.node if node.op_type == "Cast"}
+    back = [node.input[0] for node in model.graph.node if kinds.get(node.output[0]) == onnx.TensorProto.FLOAT]
+    assert back
+    assert not [name for name in back if kinds.get(name) == onnx.TensorProto.FLOAT16]
+
+
+def test_boxes_are_as_exact_in_fp16_as_in_fp32(make_images):
+    """Given what the fp16 network answers, the fp32 graph's own arithmetic makes the same boxes, scores and classes."""
+    path = catalog_path("yolov4_tiny")
+    whole, half = onnx.load(path), to_fp16(path)
+    makers = {node.output[0]: node.op_type for node in half.graph.node}
+    casts = {
+        n.input[0]: n.output[0] for n in half.graph.node if n.op_type == "Cast" and makers.get(n.input[0]) == "Conv"
+    }
+    half.graph.output.extend(onnx.ValueInfoProto(name=cast) for cast in casts.values())
+    shapes = {x.name: x for x in onnx.shape_inference.infer_shapes(whole).graph.value_info}
+    whole.graph.value_info.extend(shapes[raw] for raw in casts)
+    names = [output.name for output in whole.graph.output]
+    tail = Extractor(whole).extract_model(list(casts), names)
+    images = make_images(catalog.find("yolov4_tiny").recipe, "coffee", "astronaut")
+    got = open_session(half.SerializeToString()).run([*names, *casts.values()], {"images": images})
+    answers = open_session(tail.SerializeToString()).run(names, dict(zip(casts, got[len(names) :], strict=True)))
+    for output, ours, exact in zip(names, got, answers, strict=False):
+        np.testing.assert_allclose(ours, exact, atol=1e-3, rtol=0, err_msg=output)
+    assert np.any(got[0] * 16 % 1)  # finer than float16 has them
+
+
+def test_arithmetic_with_constants_of_few_numbers_is_no_network():
+    """Sides of distributions (a Conv over 16 bins) and corners of centres (a MatMul with 4 x 4 numbers)."""
+    nodes = [
+        ("Conv", "x weights", "features"),
+        ("Softmax", "features", "likely"),
+        ("Conv", "likely bins", "sides"),
+        ("Transpose", "sides", "rows"),
+        ("MatMul", "rows corners", "y"),
+    ]
+    made = [onnx.helper.make_node(kind, given.split(), [output], output) for kind, given, output in nodes]
+    sizes = {"weights": (16, 3, 1, 1), "bins": (1, 16, 1, 1), "corners": (1, 4)}
+    tensors = [onnx.numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in sizes.items()]
+    values = [
+        onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["batch", None, None, None]) for n in ("x", "y")
+    ]
+    graph = onnx.helper.make_graph(made, "net", values[:1], values[1:], tensors)
+    assert _outside(graph) == ["likely", "sides", "rows", "y"]
 
 
 def test_a_graph_without_products_is_refused(tmp_path):

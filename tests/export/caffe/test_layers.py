@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from export.caffe.layers import LAYERS
 from export.caffe.net import Layer, NetParameter, read_net
-from export.convert import convert
 from export.families.caffe import build, rebuild
 from export.reference import Reference
+from tests.export.any_batch import convert
 from zoo.card import Recipe
 from zoo.errors import ExportError
 from zoo.model_card import Normalise

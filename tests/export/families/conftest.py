@@ -7,9 +7,9 @@ from typing import NamedTuple
 import onnxruntime
 import pytest
 
-from export.convert import convert
 from export.network import Network
 from export.reference import Reference
+from tests.export.any_batch import convert
 from zoo import catalog
 from zoo.labels import read_labels
 from zoo.model_card import ModelCard

@@ -6,9 +6,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.convert import convert
 from export.families.onnx import build
 from export.reference import Reference
+from tests.export.any_batch import convert
 from zoo import catalog
 from zoo.card import Recipe
 from zoo.errors import ExportError

@@ -6,13 +6,13 @@ import onnxruntime
 import pytest
 import torch
 
-from export.convert import convert
 from export.families.paddle import build
 from export.heads import Pixels
 from export.paddle.operators import OPERATORS
 from export.paddle.program import SCHEMA
 from export.parity import differences, tolerances
 from export.reference import Reference
+from tests.export.any_batch import convert
 from zoo import catalog
 from zoo.card import Recipe
 from zoo.errors import ExportError
