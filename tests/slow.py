@@ -50,6 +50,7 @@ BY_PATH = {  # of a file or folder
 }
 
 ALONE = {  # `make test` runs these one after the other, when no others run
+    "loadtests/gpu/test_bench.py",
     "service/grpc/test_attack_calls.py",
     "service/http/server/test_attack_connections.py",
     "service/http/v1/test_attack_bodies.py",
@@ -57,7 +58,7 @@ ALONE = {  # `make test` runs these one after the other, when no others run
     "service/test_attack_store.py",
     "service/vision/test_attack_images.py",
 }
-"""They measure how long others wait while a server is attacked."""
+"""They measure times, most of them how long others wait while a server is attacked."""
 
 
 def runs_alone(path: Path) -> bool:
