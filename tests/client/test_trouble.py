@@ -220,7 +220,7 @@ def test_pauses_grow_and_differ():
 @pytest.mark.parametrize("body", ["<html>hello</html>", "[]", '{"model": "m"}', "null"])
 def test_an_answer_that_is_not_zooserves_is_an_error(client, body):
     reply = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode()
-    with answering(reply) as (url, _), pytest.raises(ZooserveError, match="no zooserve"):
+    with answering(reply) as (url, _), pytest.raises(ZooserveError, match="is the server zooserve"):
         client(url).classify(b"x")
 
 

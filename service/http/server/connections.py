@@ -166,7 +166,9 @@ class Connection(HttpToolsProtocol):
             self._stop(problem)
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                self._stop(refusal(HTTPStatus.METHOD_NOT_ALLOWED, "bad_request", "CONNECT: this server is no proxy."))
+                self._stop(
+                    refusal(HTTPStatus.METHOD_NOT_ALLOWED, "bad_request", "CONNECT: this server is not a proxy.")
+                )
             self._upgrade = True
             return
         if problem := check_head(self.parser.get_http_version(), self.headers):

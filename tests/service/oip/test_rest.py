@@ -63,7 +63,7 @@ def test_json_is_answered_with_json(oip, run_alone):
         (request(shape="a"), {}, 400, "Expected `array`"),
         (request(shape=[1] * 600), {}, 400, "its shape has more than 1024 characters"),
         (request(data=[1e300] * 16), {}, 400, "the largest number of FP32 is 3.4"),
-        (request(data={}), {}, 400, "its elements are no FP32"),
+        (request(data={}), {}, 400, "its elements are not FP32"),
         (request(parameters={"a": [1]}), {}, 400, "not JSON of a request"),
         (request() | {"outputs": [{"name": ""}] * 9000}, {}, 400, "more than 16384 quotation marks"),
         (request() | {"outputs": [{"name": "nothing"}]}, {}, 400, "no output `nothing`; expected `logits`, `states`"),
