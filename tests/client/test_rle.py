@@ -26,10 +26,10 @@ def test_long_runs_of_large_masks_are_decoded(side):
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ("", "no compressed run lengths"),
-        ("P", "no compressed run lengths"),  # says that more follows
-        ("!", "no compressed run lengths"),
-        ("ü", "no compressed run lengths"),
+        ("", "not compressed run lengths"),
+        ("P", "not compressed run lengths"),  # says that more follows
+        ("!", "not compressed run lengths"),
+        ("ü", "not compressed run lengths"),
         ("o" * 20 + "0", "60 bits"),
         ("5", "cover 5 pixels, expected 3 x 4"),
         ("L<", "cover"),
