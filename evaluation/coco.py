@@ -72,7 +72,7 @@ def read_coco(folder: Path, annotations: Path, card: ServedCard) -> Dataset:
         data = annotations.read_bytes().removeprefix(b"\xef\xbb\xbf")  # a byte order mark, as Windows' programs write
         instances = msgspec.json.decode(data, type=Instances)
     except msgspec.DecodeError as error:
-        raise DataError(f"{annotations} is no COCO file of instances: {error}") from error
+        raise DataError(f"{annotations} is not a COCO file of instances: {error}") from error
     try:
         images = _images(instances.images)
         classes, absent = _classes(instances.categories, card)

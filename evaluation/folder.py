@@ -77,5 +77,7 @@ def _idx(path: Path, magic: int, dimensions: int) -> np.ndarray[Any, np.dtype[np
     """Read an IDX file of bytes: a magic number and the shape, big-endian, then the values."""
     found, *shape = np.fromfile(path, ">u4", 1 + dimensions).tolist()
     if found != magic:
-        raise DataError(f"{path} is no IDX file of {dimensions} dimensions: its magic number is {found}, not {magic}")
+        raise DataError(
+            f"{path} is not an IDX file of {dimensions} dimensions: its magic number is {found}, not {magic}"
+        )
     return np.fromfile(path, np.uint8, offset=4 + 4 * dimensions).reshape(shape)

@@ -17,7 +17,7 @@ Format = Literal["folder", "coco", "voc", "zoo", "photos"]
 FORMATS: tuple[Format, ...] = ("folder", "coco", "voc", "zoo", "photos")
 _SHAPES = (
     "expected a folder with one folder of images per class; a folder of images with COCO's instances.json in it or "
-    "beside it, or with --annotations, such a file or a folder of masks; a folder with "
+    "next to it, or with --annotations, such a file or a folder of masks; a folder with "
     f"{' or '.join('/ and '.join(pair) + '/' for pair in LAYOUTS)}; or a dataset of the zoo"
 )
 
@@ -39,7 +39,7 @@ def recognise(data: str, annotations: Path | None, *, attacked: bool = False) ->
     if not path.exists():
         if data in catalog.datasets():
             return "zoo"
-        raise DataError(f"{data} does not exist, and is no dataset of the zoo ({', '.join(catalog.datasets())})")
+        raise DataError(f"{data} does not exist, and is not a dataset of the zoo ({', '.join(catalog.datasets())})")
     if path.is_file():
         if path.suffix.lower() in SUFFIXES:
             return "photos"
@@ -102,6 +102,6 @@ def _read_coco(path: Path, annotations: Path | None, card: ServedCard) -> Datase
         return read_coco(path, annotations, card)
     found = find_instances(path)
     if found is None:
-        raise DataError(f"{path} has no COCO instances.json in it or beside it: name it with --annotations")
+        raise DataError(f"{path} has no COCO instances.json in it or next to it: name it with --annotations")
     dataset = read_coco(found.images, found.annotations, card)
     return replace(dataset, notes=(f"instances of {found.annotations}, images in {found.images}", *dataset.notes))

@@ -35,7 +35,7 @@ class Recorded:
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}") from error
         except (msgspec.MsgspecError, ValueError) as error:
-            raise DataError(f"{path} is no accuracy log of `loadtests.loadgen accuracy`: {error}") from error
+            raise DataError(f"{path} is not an accuracy log of `loadtests.loadgen accuracy`: {error}") from error
         models = {(answer.model, answer.version) for answer in self._answers.values()}
         if len(models) != 1:
             raise DataError(f"{path} has answers of {len(models)} models: expected those of one")

@@ -25,7 +25,7 @@ class Bodies:
         self.limit = limit
         self.held = 0
 
-    def room_for(self, length: int) -> bool:
+    def fits(self, length: int) -> bool:
         """Return whether a body of `length` bytes fits. If no other is in memory, each does."""
         return not self.held or self.held + length <= self.limit
 
@@ -33,7 +33,7 @@ class Bodies:
 class Holder(Protocol):
     """A connection or a call that holds a place."""
 
-    def make_room(self) -> None:
+    def give_up_place(self) -> None:
         """Close; another holder has the place already."""
 
 
@@ -65,7 +65,7 @@ class Places(Generic[HolderT]):
         if over >= self._spare:
             self._end_one()
         elif over >= 0 and self._later is None:
-            self._later = asyncio.get_running_loop().call_later(_GRACE_S, self._make_room)
+            self._later = asyncio.get_running_loop().call_later(_GRACE_S, self._end_surplus)
         self._taken += 1
         self._waiting[holder] = None
         return True
@@ -84,11 +84,11 @@ class Places(Generic[HolderT]):
         self._waiting.pop(holder, None)
         self._taken -= 1
 
-    def _make_room(self) -> None:
+    def _end_surplus(self) -> None:
         self._later = None
         while self._taken > self.limit and self._waiting:
             self._end_one()
 
     def _end_one(self) -> None:
         self._taken -= 1
-        self._waiting.popitem(last=False)[0].make_room()
+        self._waiting.popitem(last=False)[0].give_up_place()

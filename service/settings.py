@@ -184,9 +184,9 @@ def refuse_unprotected(environment: Mapping[str, str] = os.environ, *, reached_b
     if wrong:
         listed = "; ".join(f"{name}: is {near} meant?" if near else name for name, near in wrong)
         raise SettingError(
-            f"a variable that looks like a key or like TLS is no setting, so the server would run without it: {listed} "
-            f"Rename or unset it. Keys are {PREFIX}API_KEYS and {PREFIX}ADMIN_KEYS, TLS is {PREFIX}TLS_CERTIFICATE, "
-            f"{PREFIX}TLS_KEY and {PREFIX}TLS_CLIENTS."
+            f"a variable that looks like a key or like TLS is not a setting, so the server would run without it: "
+            f"{listed} Rename or unset it. Keys are {PREFIX}API_KEYS and {PREFIX}ADMIN_KEYS, "
+            f"TLS is {PREFIX}TLS_CERTIFICATE, {PREFIX}TLS_KEY and {PREFIX}TLS_CLIENTS."
         )
 
 

@@ -57,7 +57,9 @@ class Reply:
         try:
             return json.loads(self.body)
         except ValueError as error:
-            raise ZooserveError(f"expected JSON, the answer begins with {self.body[:40]!r}: no zooserve?") from error
+            raise ZooserveError(
+                f"expected JSON, the answer begins with {self.body[:40]!r}: is the server zooserve?"
+            ) from error
 
     def result(self) -> Result:
         """Read the answer to an image; raises as `json`."""
@@ -65,7 +67,9 @@ class Reply:
         try:
             return Result.read(answer, self.request_id, _milliseconds(self.timing))
         except (KeyError, TypeError) as error:
-            raise ZooserveError(f"the answer begins with {self.body[:40]!r} and is no result: no zooserve?") from error
+            raise ZooserveError(
+                f"the answer begins with {self.body[:40]!r} and is not a result: is the server zooserve?"
+            ) from error
 
 
 class Attempts:

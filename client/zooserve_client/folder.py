@@ -77,7 +77,7 @@ def predict_folder_to_file(
         OSError: `out` cannot be read or written.
     """
     if reserved := options.keys() & _RESERVED:
-        raise ValueError(f"{min(reserved)} is no option of a task")
+        raise ValueError(f"{min(reserved)} is not an option of a task")
     root, path = Path(folder), Path(out)
     files = {image.relative_to(root).as_posix(): image for image in images_in(root)}
     task = _task_of(client, model)

@@ -55,7 +55,7 @@ def images_in(folder: str | os.PathLike[str]) -> list[Path]:
     """
     root = Path(folder)
     if not root.is_dir():
-        raise NotADirectoryError(f"{root} is no folder")
+        raise NotADirectoryError(f"{root} is not a folder")
     return sorted(
         path
         for path in root.rglob("*")

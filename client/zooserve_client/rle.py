@@ -18,7 +18,7 @@ def decode(counts: str, height: int, width: int) -> npt.NDArray[np.bool_]:
     groups = np.frombuffer(counts.encode("latin-1"), np.uint8).astype(np.int64) - 48
     last = groups & 32 == 0
     if groups.size == 0 or not last[-1] or groups.min() < 0 or groups.max() > 63:
-        raise ValueError(f"{counts[:40]!r} are no compressed run lengths")
+        raise ValueError(f"{counts[:40]!r} are not compressed run lengths")
     ends = np.flatnonzero(last)
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1

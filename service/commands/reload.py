@@ -67,7 +67,7 @@ def _answer(method: Callable[..., requests.Response], url: str, timeout: float) 
     try:
         body = response.json()
     except ValueError:
-        raise click.ClickException(f"{url} answered {response.status_code}, and no JSON: is it zooserve's?") from None
+        raise click.ClickException(f"{url} answered {response.status_code} without JSON: is it zooserve's?") from None
     if not response.ok:
         raise click.ClickException(str(body.get("detail", body)))
     return body

@@ -78,7 +78,7 @@ class Place:
             self._held = False
             self._places.leave(self)
 
-    def make_room(self) -> None:
+    def give_up_place(self) -> None:
         """End the wait for a message: another call takes the place."""
         self._held = False
         detail = "This call waited longest when others needed its place."
@@ -142,7 +142,7 @@ class Calls:
             RequestError: `queue_full`: the requests in memory would exceed `ZOOSERVE_MAX_BODIES_MB`.
         """
         bodies = self._bodies
-        if not bodies.room_for(size):
+        if not bodies.fits(size):
             detail = f"The current requests have more than {bodies.limit} bytes. Try again shortly."
             raise RequestError(Reason.QUEUE_FULL, detail, retry_after=1)
         bodies.held += size

@@ -34,7 +34,7 @@ def parse(kind: type[MessageT], data: bytes) -> MessageT:
     try:
         return kind.FromString(data)
     except DecodeError as error:
-        raise _bad(f"The request is not a {kind.DESCRIPTOR.full_name}: {error}.") from error
+        raise _bad(f"The request is not a valid {kind.DESCRIPTOR.full_name}: {error}.") from error
 
 
 def read(head: InferRequest, request: Request, takes: Takes) -> tuple[Call, bool]:

@@ -139,4 +139,4 @@ def _number(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def _bad(detail: str) -> RequestError:
-    return RequestError(Reason.BAD_REQUEST, f"The request is not an inference.ModelInferRequest: {detail}.")
+    return RequestError(Reason.BAD_REQUEST, f"The request is not a valid inference.ModelInferRequest: {detail}.")

@@ -41,7 +41,7 @@ class ModelEntry:
         changing: a folder that failed a check and had changed shortly before.
         loading: the last loading of the folder, running or ended.
         whole: whether the store now has the folder, with all files that its card names.
-        awaited: whether the server is not ready before this model is. It is if the model was there at the start.
+        awaited: whether the server is not ready before this model is; not if the model was added after the start.
     """
 
     def __init__(self, stored: Entry, *, awaited: bool = True) -> None:

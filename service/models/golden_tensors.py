@@ -75,7 +75,7 @@ def _zip_fault(data: bytes) -> str:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
     except zipfile.BadZipFile as error:
-        return f"is no archive of NumPy's: {error}"
+        return f"is not an archive of NumPy's: {error}"
     if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
         return "is packed in another way than NumPy's archives"
     size = sum(member.file_size for member in members)

@@ -76,7 +76,7 @@ def from_json(
             numbers = decode(b"[%b]" % (piece.translate(None, b"[]") if nested else piece.strip(b"[] \t\r\n")))
             found: Array = np.array(numbers, wide)
         except _ERRORS as error:
-            raise bad(f"`{name[:80]}`: its elements are no {datatype}, or too large for it: {error}.") from error
+            raise bad(f"`{name[:80]}`: its elements are not {datatype}, or too large for it: {error}.") from error
         except OverflowError:
             raise out_of_range(name, datatype) from None
         if filled + len(found) > size:
@@ -92,7 +92,7 @@ def from_numbers(name: str, datatype: str, shape: Sequence[int], numbers: Number
     """Make an array from a flat list of numbers. Faster than `from_json`, which first checks each byte."""
     size = check(name, datatype, shape)
     if datatype in ("BYTES", "BOOL"):
-        raise bad(f"`{name[:80]}`: its elements are no {datatype}, but numbers.")
+        raise bad(f"`{name[:80]}`: its elements are not {datatype}, but numbers.")
     if len(numbers) != size:
         raise other_size(name, shape, len(numbers))
     return _converted(name, datatype, numbers).reshape(shape)
@@ -112,7 +112,7 @@ def to_json(array: Array) -> Iterator[bytes]:
             try:
                 values = [value.decode() for value in values]
             except UnicodeDecodeError:
-                raise bad("An output of BYTES is no text: ask for it as binary data.") from None
+                raise bad("An output of BYTES is not text: ask for it as binary data.") from None
         if start:
             yield b","
         yield _encode(values)[1:-1]
@@ -126,7 +126,7 @@ def _converted(name: str, datatype: str, numbers: Numbers) -> Array:
     if found.dtype.kind not in _ACCEPTED[wanted.kind] and numbers:
         # NumPy converts integers beyond 64 bits to objects, and some lists of integers around 2**63 to floats.
         if wanted.kind != "f" and any(type(number) is not int for number in numbers):
-            raise bad(f"`{name[:80]}`: its elements are no {datatype}: they are no whole numbers.")
+            raise bad(f"`{name[:80]}`: its elements are not {datatype}: they are not whole numbers.")
         try:
             found = np.array(numbers, np.float64 if wanted.kind == "f" else wanted)
         except OverflowError:
@@ -159,7 +159,7 @@ def _check_numbers(name: str, datatype: str, size: int, view: memoryview) -> boo
     for start in range(0, len(view), _PIECE):
         piece = bytes(view[start : start + _PIECE])
         if piece.translate(None, known):
-            raise bad(f"`{name[:80]}`: its elements are no {datatype}: expected numbers in lists.")
+            raise bad(f"`{name[:80]}`: its elements are not {datatype}: expected numbers in lists.")
         brackets += piece.count(b"[")
         if brackets > _DEEPEST * (size + 1):
             raise bad(f"`{name[:80]}`: its data have {brackets} lists and more, which so few elements do not need.")
@@ -231,7 +231,7 @@ def _texts(name: str, shape: Sequence[int], size: int, view: memoryview, *, enco
         else:
             raise bad(f"`{name[:80]}`: its BYTES lie {depth} lists deep; expected one list, or {len(shape)}.")
     except _ERRORS as error:
-        raise bad(f"`{name[:80]}`: its elements are no BYTES: in JSON they are texts: {error}.") from error
+        raise bad(f"`{name[:80]}`: its elements are not BYTES: in JSON they are texts: {error}.") from error
     if len(texts) != size:
         raise other_size(name, shape, len(texts))
     array: Array = np.empty(size, object)

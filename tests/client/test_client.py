@@ -13,7 +13,7 @@ from zooserve_client import Client, ImageError, Result, ZooserveError
 from tests.conftest import serving
 
 
-def test_boxes_scores_and_labels_are_the_servers(client, server, photo):
+def test_boxes_scores_and_labels_equal_the_servers(client, server, photo):
     data = photo("coffee")
     raw = server.client.post("/v1/detect", content=data, params={"score_threshold": 0.3}).json()
     found = client(server.url).detect(data, score_threshold=0.3)
@@ -29,7 +29,7 @@ def test_boxes_scores_and_labels_are_the_servers(client, server, photo):
     assert found.timing["total"] > found.timing["infer"] > 0
 
 
-def test_every_form_of_an_image_has_the_same_answer(client, server, photo, tmp_path):
+def test_every_kind_of_image_input_has_the_same_answer(client, server, photo, tmp_path):
     image = Image.open(io.BytesIO(photo("coffee"))).convert("RGB")
     path = tmp_path / "photo.png"
     image.save(path)
@@ -41,7 +41,7 @@ def test_every_form_of_an_image_has_the_same_answer(client, server, photo, tmp_p
     assert np.isnan(answers[0].boxes).all()
 
 
-def test_masks_in_every_form(server, photo):
+def test_masks_of_all_formats_are_decoded(server, photo):
     data = photo("coffee")
     with Client(server.url) as asked:
         forms = {form: asked.segment(data, model="u2netp", mask=form) for form in ("rle", "png", "polygon", "none")}
@@ -63,7 +63,7 @@ def test_masks_in_every_form(server, photo):
     assert np.isnan(many.scores).all()
 
 
-def test_a_heat_map(server, photo):
+def test_a_heat_map_is_decoded(server, photo):
     with Client(server.url) as asked:
         found = asked.classify(photo("chelsea"), localize=True, heatmap=True)
     assert found.heatmap().shape == (found.height, found.width)
@@ -71,7 +71,7 @@ def test_a_heat_map(server, photo):
     assert np.isnan(found.boxes[1:]).all()
 
 
-def test_supervision(server, photo):
+def test_results_convert_to_supervision(server, photo):
     sv = pytest.importorskip("supervision")
     data = photo("coffee")
     with Client(server.url) as asked:
@@ -99,7 +99,7 @@ def test_supervision(server, photo):
         unmasked.to_supervision()
 
 
-def test_many_at_once_in_their_order(client, server, photo, tmp_path):
+def test_predict_many_keeps_the_order(client, server, photo, tmp_path):
     names = ["coffee", "chelsea", "astronaut", "rocket"]
     images = [*[photo(name) for name in names] * 10, b"not an image", tmp_path / "nowhere.jpg", photo("coffee")]
     outcomes = client(server.url).predict_many("classify", iter(images), concurrency=3, top_k=1)
@@ -110,7 +110,7 @@ def test_many_at_once_in_their_order(client, server, photo, tmp_path):
     assert outcomes[42].labels == one[0]
 
 
-def test_a_folder_with_its_progress(client, server, photo, tmp_path):
+def test_predict_folder_reports_its_progress(client, server, photo, tmp_path):
     for name in ("b", "a", "c"):
         (tmp_path / f"{name}.png").write_bytes(photo("coffee"))
     (tmp_path / "d.png").write_bytes(b"")
@@ -124,7 +124,7 @@ def test_a_folder_with_its_progress(client, server, photo, tmp_path):
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_results_need_not_be_read_to_the_end(server, photo):
+def test_predict_many_may_be_abandoned(server, photo):
     with Client(server.url) as asked:
         outcomes = asked.predict_many("classify", [photo("coffee")] * 500, top_k=1)
         assert isinstance(next(outcomes), Result)
@@ -139,7 +139,7 @@ def test_results_need_not_be_read_to_the_end(server, photo):
         ({"priority": "urgent"}, 422, "bad_option", "high"),
     ],
 )
-def test_errors_say_why(client, server, photo, how, status, reason, says):
+def test_errors_have_reason_and_detail(client, server, photo, how, status, reason, says):
     with pytest.raises(ZooserveError, match=says) as refused:
         client(server.url).classify(photo("coffee"), **how)
     assert (refused.value.status, refused.value.reason) == (status, reason)
@@ -148,7 +148,7 @@ def test_errors_say_why(client, server, photo, how, status, reason, says):
     assert str(refused.value).startswith(f"{status} {reason}: ")
 
 
-def test_models_and_readiness(client, server):
+def test_models_and_readiness_are_returned(client, server):
     asked = client(server.url)
     assert asked.ready() is True
     assert {"name", "task", "state"} <= asked.models()[0].keys()
@@ -156,7 +156,7 @@ def test_models_and_readiness(client, server):
     assert client("http://127.0.0.1:1", deadline=1).ready() is False
 
 
-def test_an_image_with_its_answer(client, server, photo):
+def test_annotate_returns_an_image(client, server, photo):
     drawn = client(server.url).annotate("detect", photo("coffee"), format="jpeg", score_threshold=0.5)
     assert Image.open(io.BytesIO(drawn)).size == (600, 400)
 
@@ -179,7 +179,7 @@ def test_the_key_is_an_argument_or_in_the_environment(client, locked, models, mo
     assert client().classify(digit, model="lenet5").labels[0] == "7"
 
 
-def test_the_servers_own_types_read_what_the_client_wrote_down(server, photo):
+def test_to_dict_is_readable_as_the_servers_result(server, photo):
     from service.results import Detection
 
     with Client(server.url) as asked:

@@ -24,7 +24,7 @@ def test_an_array_becomes_a_png_of_its_pixels(array):
     ).all()
 
 
-def test_views_and_pil_images_too(photo):
+def test_views_and_pil_images_become_pngs(photo):
     pil = Image.open(io.BytesIO(photo("coffee")))
     pixels = np.asarray(pil.convert("RGB"))
     for image, expected in [
@@ -36,7 +36,7 @@ def test_views_and_pil_images_too(photo):
         assert (np.asarray(Image.open(io.BytesIO(read_image(image)))) == expected).all()
 
 
-def test_files_and_bytes_go_as_they_are(tmp_path):
+def test_files_and_bytes_are_sent_unchanged(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(b"\xff\xd8")
     assert read_image(path) == read_image(str(path)) == read_image(bytearray(b"\xff\xd8")) == b"\xff\xd8"
@@ -53,12 +53,12 @@ def test_other_arrays_are_refused(array):
         read_image(array)
 
 
-def test_other_things_are_refused():
+def test_other_types_are_refused():
     with pytest.raises(TypeError, match="not int"):
         read_image(5)
 
 
-def test_the_images_of_a_folder(tmp_path):
+def test_images_of_a_folder_are_listed_in_order(tmp_path):
     for name in ("b.JPG", "a/z.png", "a.webp", "notes.txt", ".hidden/x.png", "a/.y.png"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)

@@ -67,13 +67,13 @@ def test_which_urls_are_this_machine(url, local):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_local_server_is_asked_directly(client, asked, proxied, host):
+def test_a_local_server_is_reached_without_a_proxy(client, asked, proxied, host):
     proxied(NOWHERE)
     assert client(f"http://{host}:{asked.server_address[1]}", retries=0).models() == []
     assert asked.paths == ["/v1/models"]
 
 
-def test_another_server_is_asked_through_the_proxy(client, asked, proxied):
+def test_another_server_is_reached_through_the_proxy(client, asked, proxied):
     proxied(f"http://127.0.0.1:{asked.server_address[1]}")
     assert client("http://vision.example:3000", retries=0).models() == []
     assert asked.paths == ["http://vision.example:3000/v1/models"]

@@ -18,7 +18,7 @@ from zooserve_client.results_file import ResultsFile, ResultsFileError
         (b"\xff\0\0\n", "line 1: expected a JSON object with `file`"),
     ],
 )
-def test_a_file_of_something_else_is_left_alone(tmp_path, content, says):
+def test_a_file_with_other_content_is_not_changed(tmp_path, content, says):
     path = tmp_path / "out.jsonl"
     path.write_bytes(content)
     with pytest.raises(ResultsFileError, match=says):
@@ -40,7 +40,7 @@ def test_an_incomplete_last_line_is_removed(tmp_path, cut):
     assert path.read_bytes() == whole
 
 
-def test_lines_are_kept_in_any_order(tmp_path):
+def test_lines_can_be_kept_in_any_order(tmp_path):
     path = tmp_path / "out.jsonl"
     with ResultsFile(path, "m") as lines:
         for name in "dbca":

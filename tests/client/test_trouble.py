@@ -62,7 +62,7 @@ def answering(*chunks: bytes, every: float = 0.0):
             connection.close()
 
 
-def test_a_full_queue_is_waited_for_as_long_as_it_says(models, tmp_path, digit):
+def test_a_full_queue_is_retried_after_retry_after(models, tmp_path, digit):
     settings = {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_MAX_QUEUE": "1"}
     large, over = noise(3000), threading.Event()
     statuses = []
@@ -107,7 +107,7 @@ def until_refused(asked: Client, image: bytes) -> ZooserveError:
     pytest.fail("the queue was never full")
 
 
-def test_a_server_that_dies_and_comes_back(models, tmp_path, digit):
+def test_calls_survive_a_restart_of_the_server(models, tmp_path, digit):
     settings = {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "lenet5"}
     outcomes = {Client: [], AsyncClient: []}
     with serving(tmp_path / "first", **settings) as first:
@@ -150,7 +150,7 @@ def test_the_deadline_ends_every_wait(client, digit, chunks, every):
         assert (late.value.status, late.value.reason) == (None, "deadline")
 
 
-def test_the_server_keeps_the_deadline_too(client, server):
+def test_the_deadline_is_sent_to_the_server(client, server):
     with pytest.raises(DeadlineError):
         client(server.url).classify(noise(5000), deadline=0.03)
 
@@ -170,7 +170,7 @@ GOOD = {"model": "m", "version": "1", "task": "classify", "image": {"width": 1, 
 
 
 @pytest.mark.parametrize("status", [429, 502, 503])
-def test_what_is_tried_again_and_what_the_server_is_told(status):
+def test_retried_statuses_and_the_headers_of_retries(status):
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=1), usegmt=True)
     transport, requests = answers(
         httpx.Response(status, headers={"retry-after": "0"}),
@@ -187,7 +187,7 @@ def test_what_is_tried_again_and_what_the_server_is_told(status):
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422, 500, 504])
-def test_what_is_not_tried_again(status):
+def test_other_statuses_are_not_retried(status):
     transport, requests = answers(httpx.Response(status, text="no"))
     with httpx.Client(transport=transport) as http, pytest.raises(ZooserveError, match="no") as refused:
         Client("http://x", http=http).classify(b"x")
@@ -218,24 +218,24 @@ def test_pauses_grow_and_differ():
 
 
 @pytest.mark.parametrize("body", ["<html>hello</html>", "[]", '{"model": "m"}', "null"])
-def test_no_zooserve(client, body):
+def test_an_answer_that_is_not_zooserves_is_an_error(client, body):
     reply = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode()
-    with answering(reply) as (url, _), pytest.raises(ZooserveError, match="no zooserve"):
+    with answering(reply) as (url, _), pytest.raises(ZooserveError, match="is the server zooserve"):
         client(url).classify(b"x")
 
 
-def test_an_url_is_one():
+def test_an_invalid_url_is_an_error():
     with pytest.raises(ValueError, match="expected http://HOST:PORT"):
         Client("localhost:3000")
 
 
 @pytest.mark.parametrize("deadline", [0, -1, float("nan")])
-def test_a_deadline_is_above_zero(client, deadline):
+def test_a_deadline_must_be_above_zero(client, deadline):
     with pytest.raises(ValueError, match="above 0"):
         client("http://127.0.0.1:1").classify(b"x", deadline=deadline)
 
 
-def test_connections_are_kept(models, digit):
+def test_connections_are_reused(models, digit):
     reply = b"HTTP/1.1 503 Busy\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n"
     with answering(reply, reply, reply, every=0.2) as (url, connections):
         with Client(url, retries=2) as asked, pytest.raises(ZooserveError, match="503"):

@@ -76,5 +76,5 @@ def test_categories_that_the_model_lacks_are_noted(street, loaded, truth):
 
 def test_a_file_in_another_format_is_refused(street, loaded, tmp_path):
     (tmp_path / "x.json").write_text('{"images": []}')
-    with pytest.raises(DataError, match=r"x\.json is no COCO file of instances: .*categories"):
+    with pytest.raises(DataError, match=r"x\.json is not a COCO file of instances: .*categories"):
         read_coco(street, tmp_path / "x.json", loaded("yolov4_tiny").model.card)

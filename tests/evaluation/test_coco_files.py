@@ -123,8 +123,8 @@ def test_categories_of_one_name_are_one_class(judge):
         ({"categories": lambda i, one: {"id": 7}}, "detect", "the category id 7 is that of 'cat' and of 'dog'"),
         (first({"bbox": [5, 5, -3, 5]}), "detect", r"annotations\[0\] has the bbox \[5.0, 5.0, -3.0, 5.0\]; expected"),
         (first({"bbox": [5, 5, 3]}), "detect", r"annotations\[0\] has the bbox \[5.0, 5.0, 3.0\]; expected"),
-        (first({"bbox": [1, 2, 3, 4, 5]}), "detect", r"is no COCO file of instances: .*length <= 4"),
-        (first({"bbox": "1 2 3 4"}), "detect", "is no COCO file of instances: .*bbox"),
+        (first({"bbox": [1, 2, 3, 4, 5]}), "detect", r"is not a COCO file of instances: .*length <= 4"),
+        (first({"bbox": "1 2 3 4"}), "detect", "is not a COCO file of instances: .*bbox"),
         (
             first({"bbox": ..., "segmentation": ...}),
             "detect",
@@ -142,8 +142,8 @@ def test_categories_of_one_name_are_one_class(judge):
         (first({"segmentation": {"counts": [1]}}), "segment", "run lengths need `size`"),
         (first({"segmentation": {"size": [20, 20], "counts": [1.5]}}), "segment", "run lengths need `size`"),
         (first({"segmentation": {"size": [20, 20], "counts": [9]}}), "segment", "cover 9 pixels, expected 20 x 20"),
-        (first({"segmentation": {"size": [20, 20], "counts": ""}}), "segment", "are no compressed run lengths"),
-        (first({"segmentation": {"size": [20, 20], "counts": "zz"}}), "segment", "are no compressed run lengths"),
+        (first({"segmentation": {"size": [20, 20], "counts": ""}}), "segment", "are not compressed run lengths"),
+        (first({"segmentation": {"size": [20, 20], "counts": "zz"}}), "segment", "are not compressed run lengths"),
         (first({"segmentation": {"size": [20, 20], "counts": "5"}}), "segment", "cover 5 pixels, expected 20 x 20"),
         (first({"segmentation": {"size": [9, 20], "counts": [180]}}), "segment", r"of \(9, 20\) pixels"),
         (first({"segmentation": [[1, 1, 9e9, 1, 1, 9]]}), "segment", r"a polygon reaches 9e\+09 pixels far"),
@@ -154,7 +154,7 @@ def test_categories_of_one_name_are_one_class(judge):
         ),
         ({"annotations": lambda i, one: {"category_id": 7, "ignore": 1}}, "detect", "there is nothing to find"),
         ({"annotations": lambda i, one: {"bbox": [1, 1, 0, 0]}}, "detect", "holds no object of a class that"),
-        ({"images": lambda i, one: {"file_name": 1}}, "detect", "is no COCO file of instances"),
+        ({"images": lambda i, one: {"file_name": 1}}, "detect", "is not a COCO file of instances"),
     ],
 )
 def test_inconsistent_files_are_refused(judge, changes, task, message):

@@ -61,7 +61,7 @@ def test_a_folder_per_class_with_a_broken_image(run, imagenet):
         (["yolov4_tiny", "DATA"], r"yolov4_tiny (detect) cannot be judged on"),
         (["mobilenet_v2", "mnist"], "cannot be judged on mnist, whose classes are 0, 1, 2"),
         (["mobilenet_v2", "DATA/felines"], "holds photos of which nothing is known"),
-        (["mobilenet_v2", "nowhere"], "nowhere does not exist, and is no dataset of the zoo (mnist)"),
+        (["mobilenet_v2", "nowhere"], "nowhere does not exist, and is not a dataset of the zoo (mnist)"),
         (["mobilenet_v2", "DATA/felines", "--attack", "magic"], "no attack 'magic'; expected one of fgsm, pgd"),
         (["yolov4_tiny", "DATA/felines", "--attack", "fgsm"], "has the task detect: only classifiers are attacked"),
         (["efficientnet", "DATA"], "efficientnet"),

@@ -11,7 +11,7 @@ from service.limits import Places
 class Holder:
     closed = False
 
-    def make_room(self) -> None:
+    def give_up_place(self) -> None:
         assert not self.closed
         self.closed = True
 

@@ -76,7 +76,7 @@ def test_a_good_card_is_read(tmp_path):
         ("[1, 2, 3]", "[" * 5000, r"net\.toml: it is nested too deeply"),
     ],
 )
-def test_the_field_at_fault_is_named(tmp_path, old, new, message):
+def test_an_invalid_field_is_named(tmp_path, old, new, message):
     assert old in GOOD
     path = write(tmp_path, GOOD.replace(old, new, 1))
     with pytest.raises(CardError, match=message) as error:
@@ -84,7 +84,7 @@ def test_the_field_at_fault_is_named(tmp_path, old, new, message):
     assert str(path) in str(error.value)
 
 
-def test_files_that_are_no_cards(tmp_path):
+def test_files_that_are_not_cards_are_refused(tmp_path):
     with pytest.raises(CardError, match=r"gone\.toml cannot be read: No such file"):
         read_model_card(tmp_path / "gone.toml")
     (tmp_path / "net.toml").write_bytes(b'name = "\xff"')
@@ -141,14 +141,14 @@ def test_a_damaged_served_card_names_its_field(tmp_path, served, old, new, messa
     ],
     ids=range(10),
 )
-def test_a_card_json_that_is_none_is_refused_at_once(tmp_path, text, message):
+def test_a_card_json_that_is_not_a_card_is_refused_at_once(tmp_path, text, message):
     (tmp_path / "card.json").write_text(text)
     with pytest.raises(CardError, match=message):
         read_served_card(tmp_path / "card.json")
 
 
 @pytest.mark.parametrize("photo", ["../../secret.png", "/etc/passwd", "a/b.png", ".hidden", "a\x00b", "a\n", "", ".."])
-def test_a_golden_photo_lies_in_its_folder(tmp_path, served, photo):
+def test_a_golden_photo_must_be_in_its_folder(tmp_path, served, photo):
     path = tmp_path / "card.json"
     write_served_card(served.card, path)
     card = json.loads(path.read_text())
@@ -159,7 +159,7 @@ def test_a_golden_photo_lies_in_its_folder(tmp_path, served, photo):
 
 
 @pytest.mark.parametrize("size", [-1, 1 << 40])
-def test_a_graph_has_a_size_that_one_can_have(tmp_path, served, size):
+def test_an_impossible_size_of_a_graph_is_refused(tmp_path, served, size):
     path = tmp_path / "card.json"
     write_served_card(served.card, path)
     path.write_text(path.read_text().replace('"size": 5', f'"size": {size}'))

@@ -42,7 +42,7 @@ def test_an_unknown_model_suggests_close_ones(name, message):
 
 
 @pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee", "rocket", "china", "flower"])
-def test_a_photo_is_what_its_entry_says(name):
+def test_a_photo_matches_its_entry(name):
     entry = catalog.samples()[name]
     path = catalog.sample(name)
     assert sha256_of(path) == entry.source.sha256
@@ -52,7 +52,7 @@ def test_a_photo_is_what_its_entry_says(name):
 
 
 @pytest.mark.parametrize("name", DIGITS)
-def test_a_digit_is_the_one_that_its_name_says(name):
+def test_a_digit_matches_its_name(name):
     place = catalog.samples()[name].image
     files = catalog.dataset(place.dataset)
     assert np.fromfile(files["test_labels"], np.uint8, offset=8)[place.item] == int(name.removeprefix("digit_"))
@@ -64,7 +64,7 @@ def test_a_digit_is_the_one_that_its_name_says(name):
     assert catalog.sample(name).read_bytes() == before
 
 
-def test_mnist_is_whole():
+def test_mnist_is_complete():
     files = catalog.dataset("mnist")
     sizes = {name: path.stat().st_size for name, path in files.items()}
     assert sizes == {
@@ -75,7 +75,7 @@ def test_mnist_is_whole():
     }
 
 
-def test_unknown_photos_and_datasets():
+def test_unknown_photos_and_datasets_are_errors():
     with pytest.raises(UnknownModelError, match=r"no sample photo 'cofee'\. Did you mean coffee\?"):
         catalog.sample("cofee")
     with pytest.raises(UnknownModelError, match=r"no dataset 'cifar'\. There are mnist"):

@@ -44,7 +44,7 @@ def test_list_shows_every_card_and_every_export(exported):
     assert "zooserve list torchvision" in libraries
 
 
-def test_list_as_json(exported):
+def test_list_prints_json(exported):
     rows = {row["name"]: row for row in json.loads(run("list", "--json").stdout)}
     assert rows["mobilenet_v2"] | {"title": ""} == {
         "name": "mobilenet_v2",
@@ -75,30 +75,30 @@ def test_list_as_json(exported):
         ("u2netp", ["salient", "damaged: ", "card.json"]),
     ],
 )
-def test_show(exported, name, parts):
+def test_show_prints_the_details_of_a_model(exported, name, parts):
     result = run("show", name)
     assert result.exit_code == 0
     assert [part for part in parts if part not in result.stdout] == []
 
 
-def test_the_store_can_be_named(exported, tmp_path):
+def test_the_option_models_chooses_the_store(exported, tmp_path):
     result = run("verify", "--models", str(tmp_path / "nothing here"))
     assert result.exit_code == 1
     assert "nothing here holds no models" in result.stderr
 
 
-def test_show_as_json(exported):
+def test_show_prints_json(exported):
     shown = json.loads(run("show", "mobilenet_v2", "--json").stdout)
     assert shown["card"]["recipe"]["short_side"] == 256
     assert shown["served"]["sha256"] == Store().latest("mobilenet_v2").card.sha256
 
 
-def test_verify_passes_what_is_intact(exported):
+def test_verify_accepts_intact_models(exported):
     result = run("verify", "mobilenet_v2", "own_net")
     assert (result.exit_code, result.stdout) == (0, "mobilenet_v2 1: intact\nown_net 1: intact\n")
 
 
-def test_verify_names_what_is_not(exported):
+def test_verify_names_damaged_models(exported):
     (exported / "own_net/1/model.onnx").write_bytes(b"grapH")
     result = run("verify")
     assert result.exit_code == 1
@@ -133,7 +133,7 @@ def test_help_and_version(models):
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["--help"], ["verify", "--help"]])
-def test_nothing_heavy_is_imported(models, arguments):
+def test_list_and_help_import_no_large_library(models, arguments):
     code = (
         "import sys; from zoo.cli import main; main(sys.argv[1:], standalone_mode=False);"
         "assert not {'torch', 'onnx', 'onnxruntime', 'bentoml', 'cv2'} & sys.modules.keys()"

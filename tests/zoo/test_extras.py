@@ -14,12 +14,12 @@ from zoo.errors import MissingError
         ("libreyolo", "pip install 'zooserve[libreyolo]', then pip install --no-deps 'libreyolo>=1.6'"),
     ],
 )
-def test_of_an_installed_package(monkeypatch, tmp_path, extra, command):
+def test_the_command_for_an_installed_package(monkeypatch, tmp_path, extra, command):
     monkeypatch.setattr(extras, "__file__", str(tmp_path / "site-packages" / "zoo" / "extras.py"))
     assert extras.install(extra) == command
 
 
-def test_in_a_checkout_and_elsewhere_than_there(monkeypatch, tmp_path):
+def test_the_command_in_a_checkout(monkeypatch, tmp_path):
     checkout = tmp_path / "my sources"
     checkout.mkdir()
     (checkout / "pyproject.toml").write_text("")
@@ -48,14 +48,14 @@ def test_in_a_checkout_and_elsewhere_than_there(monkeypatch, tmp_path):
         ("", None),
     ],
 )
-def test_the_extra_of_a_module(module, extra):
+def test_the_extra_of_a_module_is_found(module, extra):
     assert extras.extra_of(module) == extra
     said = extras.missing(ModuleNotFoundError("No module", name=module))
     assert said is None if extra is None else said.endswith(extras.install(extra))
     assert said is None or said.startswith(f"this needs {module}, which is not installed: pip install -e ")
 
 
-def test_what_is_required_is_looked_for_and_not_imported(monkeypatch):
+def test_required_modules_are_not_imported(monkeypatch):
     monkeypatch.setitem(extras._EXTRAS, "no_such_library", "loadtests")
     extras.require("json", "xml.dom")
     with pytest.raises(MissingError) as error:

@@ -34,7 +34,7 @@ def test_pipes_folders_and_devices_are_not_opened(tmp_path, read):
             read(path)
 
 
-def test_no_more_is_read_than_may_be(tmp_path):
+def test_reading_is_limited(tmp_path):
     (tmp_path / "card").write_bytes(b"12345")
     (tmp_path / "link").symlink_to("card")
     assert read_regular(tmp_path / "link", 5) == b"12345"

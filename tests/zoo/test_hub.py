@@ -37,7 +37,7 @@ def test_a_file_is_pinned_at_its_commit(net):
     assert (found.source.sha256, found.source.size, found.licence) == (DIGEST, 7, "Apache-2.0")
 
 
-def test_the_first_answer_is_kept(net):
+def test_the_first_answer_is_cached(net):
     first = look_up("lab/Net", "Net.pt")
     net.files["/api/models/lab/Net?blobs=true"] = model(sha="e" * 40)
     assert look_up("lab/Net", "Net.pt") == first
@@ -56,7 +56,7 @@ def test_the_first_answer_is_kept(net):
         (["mit", "other"], "LicenseRef-unknown"),
     ],
 )
-def test_licences(net, said, licence):
+def test_licences_become_spdx_identifiers(net, said, licence):
     net.files["/api/models/lab/Net?blobs=true"] = model(said)
     assert look_up("lab/Net", "Net.pt").licence == licence
 
@@ -75,13 +75,13 @@ def test_without_a_card_the_licence_is_unknown(net):
         ("lab/Page", "Net.pt", "does not answer as a model hub"),
     ],
 )
-def test_what_is_not_there(net, repository, filename, message):
+def test_missing_files_and_invalid_answers_are_errors(net, repository, filename, message):
     net.files["/api/models/lab/Page?blobs=true"] = b"<html>"
     with pytest.raises(SourceError, match=message):
         look_up(repository, filename)
 
 
-def test_no_route(cache, monkeypatch):
+def test_an_unreachable_hub_is_an_error(cache, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(SourceError, match=r"cannot fetch http://127\.0\.0\.1:9/api/models/lab/Net.*`file = "):
         look_up("lab/Net", "Net.pt")
@@ -97,7 +97,7 @@ def test_no_route(cache, monkeypatch):
     ],
     ids=["long", "nested", "packed"],
 )
-def test_answers_have_a_bound(net, monkeypatch, answer, message):
+def test_answers_are_limited(net, monkeypatch, answer, message):
     monkeypatch.setattr("zoo.sources.http._LARGEST_ANSWER", 1_000_000)
     net.files["/api/models/lab/Net?blobs=true"] = answer
     if answer[:2] == b"\x1f\x8b":
@@ -108,7 +108,7 @@ def test_answers_have_a_bound(net, monkeypatch, answer, message):
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("kept", [b"{", b"[" * 200_000, None], ids=["cut off", "nested", "a pipe"])
-def test_a_kept_answer_that_cannot_be_read_is_asked_for_again(net, kept):
+def test_an_unreadable_cached_answer_is_fetched_again(net, kept):
     found = look_up("lab/Net", "Net.pt")
     path = hub._kept("lab/Net", "Net.pt")
     path.unlink()

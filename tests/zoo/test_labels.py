@@ -51,7 +51,7 @@ def test_your_label_file_is_read(tmp_path):
         read_labels(str(tmp_path / "none.txt"))
 
 
-def test_the_encoding_of_a_file(tmp_path):
+def test_label_files_in_other_encodings(tmp_path):
     path = tmp_path / "birds.txt"
     path.write_bytes("\ufeffgrèbe\r\nwren\r\n".encode())
     assert read_labels(str(path)) == ("grèbe", "wren")
@@ -65,7 +65,7 @@ def test_the_encoding_of_a_file(tmp_path):
 
 
 @pytest.mark.timeout(10)
-def test_a_label_file_that_is_none_is_not_read(tmp_path):
+def test_a_pipe_or_a_too_large_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.txt")
     with (tmp_path / "large.txt").open("wb") as file:
         file.truncate(1 << 40)
@@ -74,7 +74,7 @@ def test_a_label_file_that_is_none_is_not_read(tmp_path):
             read_labels(str(tmp_path / name))
 
 
-def test_a_list_of_names(tmp_path):
+def test_a_json_list_of_names_is_read(tmp_path):
     path = tmp_path / "birds.json"
     path.write_text('["grèbe", "", "two\\nlines"]', encoding="utf-8")
     assert read_labels(str(path)) == ("grèbe", "", "two\nlines")

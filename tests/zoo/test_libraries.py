@@ -107,7 +107,7 @@ def describe(name):
     assert "odd: under [sources.weights] it has no file" in run("list", "hubbed").stdout
 
 
-def test_every_library_of_ours_says_what_it_is_and_knows_models():
+def test_every_library_has_a_summary_and_models():
     for library in libraries.libraries():
         assert library.summary, library.name
         if not library.missing:
@@ -116,7 +116,7 @@ def test_every_library_of_ours_says_what_it_is_and_knows_models():
             assert module.card_for("no such model") is None
 
 
-def test_show_knows_names_of_libraries(models):
+def test_show_finds_models_of_libraries(models):
     shown = run("show", "resnet50").stdout
     assert "resnet50 of torchvision" in shown
     assert "no: run `zooserve export resnet50`" in shown
@@ -129,7 +129,7 @@ def test_show_knows_names_of_libraries(models):
         ("timm", "timm", r"not installed: pip install -e '\.\[timm\]'"),
     ],
 )
-def test_a_library_that_is_not_installed_is_named_and_stops_nothing(monkeypatch, tmp_path, imports, extra, message):
+def test_a_library_that_is_not_installed_is_named_and_others_still_work(monkeypatch, tmp_path, imports, extra, message):
     (tmp_path / "needy.py").write_text(f'"""Needy. More."""\nimport {imports}\n')
     monkeypatch.syspath_prepend(tmp_path)
     hidden = libraries.importlib.util.find_spec
@@ -146,7 +146,7 @@ def test_a_library_that_is_not_installed_is_named_and_stops_nothing(monkeypatch,
     assert "needy" not in sys.modules
 
 
-def test_an_unknown_library():
+def test_an_unknown_library_is_an_error():
     result = run("list", "torchvison")
     assert result.exit_code == 1
     assert "no library 'torchvison' knows models by name; there are torchvision" in result.stderr

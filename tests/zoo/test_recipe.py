@@ -34,7 +34,7 @@ def photo() -> Image.Image:
 
 @settings(max_examples=60, deadline=None)
 @given(recipes(), st.integers(8, 400), st.integers(8, 400))
-def test_pixels_are_where_placement_says(recipe, width, height):
+def test_pixels_are_at_the_positions_of_placement(recipe, width, height):
     """In an image whose red grows with x and whose green grows with y, a pixel's colour is its place."""
     ramp = np.zeros((height, width, 3), np.uint8)
     ramp[:, :, 0] = (np.arange(width) + 0.5) * 255 / width
@@ -65,7 +65,7 @@ def test_pixels_are_where_placement_says(recipe, width, height):
     more=st.integers(0, 64),
     interpolation=st.sampled_from(["bilinear", "bicubic"]),
 )
-def test_crop_is_torchvision_s_resize_and_center_crop(size, crop, more, interpolation):
+def test_crop_equals_torchvisions_resize_and_center_crop(size, crop, more, interpolation):
     recipe = Recipe(*crop, "crop", max(crop) + more, interpolation)
     image = photo().resize(size)
     expected = transforms.Compose(
@@ -76,7 +76,7 @@ def test_crop_is_torchvision_s_resize_and_center_crop(size, crop, more, interpol
 
 @pytest.mark.parametrize("size", [(40, 400), (400, 30)])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_cutting_before_resampling_is_almost_the_same(monkeypatch, size, interpolation):
+def test_cropping_before_resampling_changes_few_pixels(monkeypatch, size, interpolation):
     recipe = Recipe(224, 224, "crop", 256, interpolation)
     image = photo().resize(size)
     whole = apply_exact(recipe, image).astype(int)
@@ -87,7 +87,7 @@ def test_cutting_before_resampling_is_almost_the_same(monkeypatch, size, interpo
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_stretch_is_pillow_s_resize(interpolation):
+def test_stretch_equals_pillows_resize(interpolation):
     recipe = Recipe(257, 200, "stretch", interpolation=interpolation)
     expected = photo().resize((200, 257), Image.Resampling[interpolation.upper()])
     np.testing.assert_array_equal(apply_exact(recipe, photo()), np.asarray(expected))

@@ -74,14 +74,14 @@ def test_a_connection_that_stalls_is_resumed(server, cache, monkeypatch):
     assert start(server.seen[1][1]) > 200_000
 
 
-def test_a_busy_server_is_asked_again(server, cache):
+def test_a_busy_server_is_retried(server, cache):
     server.files["/net.pth"] = BODY
     server.busy = 2
     assert fetch(Source(url=f"{server.url}/net.pth", sha256=DIGEST)).read_bytes() == BODY
     assert len(server.seen) == 3
 
 
-def test_a_later_run_resumes_what_an_earlier_one_left(server, cache):
+def test_a_later_run_resumes_a_partial_download(server, cache):
     server.files["/net.pth"] = BODY
     server.break_after = [400_000, 0, 0, 0]
     source = Source(url=f"{server.url}/net.pth", sha256=DIGEST)
@@ -99,7 +99,7 @@ def test_a_download_that_was_complete_but_not_yet_named_is_kept(server, cache):
 
 
 @pytest.mark.parametrize("stale", [b"older" * 1000, b"longer" * 1_000_000], ids=["shorter", "longer"])
-def test_a_stale_beginning_is_thrown_away(server, cache, stale):
+def test_a_partial_download_of_another_file_is_deleted(server, cache, stale):
     server.files["/net.pth"] = BODY
     source = Source(url=f"{server.url}/net.pth", sha256=DIGEST)
     Cache().part(source.url).write_bytes(stale)
@@ -120,7 +120,7 @@ def test_a_server_without_ranges_starts_again(server, cache):
         ("http://user:secret@host.invalid/net.pth", "host.invalid/net.pth"),
     ],
 )
-def test_without_a_route_the_alternatives_are_named(cache, url, reason):
+def test_an_unreachable_server_is_an_error_with_alternatives(cache, url, reason):
     with pytest.raises(SourceError, match=reason) as error:
         fetch(Source(url=url, sha256=DIGEST))
     message = str(error.value)
@@ -128,7 +128,7 @@ def test_without_a_route_the_alternatives_are_named(cache, url, reason):
     assert "secret" not in message
 
 
-def test_a_missing_file_says_what_the_server_said(server, cache):
+def test_a_missing_file_is_an_error_with_the_servers_status(server, cache):
     with pytest.raises(SourceError, match=r"/gone\.pth: the server answers 404"):
         fetch(Source(url=f"{server.url}/gone.pth", sha256=DIGEST))
 
@@ -164,7 +164,7 @@ def test_a_local_file_stays_where_it_is(tmp_path, cache):
         fetch(Source(file=str(tmp_path / "gone.pt"), sha256=DIGEST))
 
 
-def test_several_files_come_back_by_name(server, tmp_path, cache):
+def test_several_files_are_returned_by_name(server, tmp_path, cache):
     server.files |= {"/a.cfg": b"a", "/b.weights": b"b"}
     (tmp_path / "c").write_bytes(b"c")
     sources = {
@@ -197,7 +197,7 @@ def test_progress_goes_to_standard_error(server, cache, capsys):
         (Source(file="/somewhere/own.pt", sha256=OTHER), "file:own.pt"),
     ],
 )
-def test_address(source, expected):
+def test_address_of_each_kind_of_source(source, expected):
     assert address(source) == expected
 
 
@@ -222,7 +222,7 @@ def test_a_download_stops_at_the_card_s_size(server, cache, monkeypatch, declare
     assert files_in(cache) == []
 
 
-def test_a_beginning_that_is_larger_than_the_file_is_thrown_away(server, cache):
+def test_a_partial_download_larger_than_the_file_is_deleted(server, cache):
     server.files["/net.pth"] = BODY
     source = Source(url=f"{server.url}/net.pth", sha256=DIGEST, size=len(BODY))
     Cache().part(source.url).write_bytes(b"?" * (len(BODY) + 1))
@@ -231,7 +231,7 @@ def test_a_beginning_that_is_larger_than_the_file_is_thrown_away(server, cache):
 
 
 @pytest.mark.timeout(20)
-def test_a_beginning_that_is_a_pipe_is_not_opened(server, cache):
+def test_a_partial_download_that_is_a_pipe_is_not_opened(server, cache):
     server.files["/net.pth"] = BODY
     source = Source(url=f"{server.url}/net.pth", sha256=DIGEST)
     os.mkfifo(Cache().part(source.url))
@@ -242,7 +242,7 @@ def test_a_beginning_that_is_a_pipe_is_not_opened(server, cache):
     assert fetch(source).read_bytes() == BODY
 
 
-def test_without_a_size_there_is_a_bound_as_well(server, cache, monkeypatch):
+def test_a_download_of_unknown_size_is_limited(server, cache, monkeypatch):
     server.files["/net.pth"] = BODY
     monkeypatch.setattr("zoo.sources.http.LARGEST_FILE", 1000)
     with pytest.raises(SourceError, match="may have 1,000"):
@@ -250,7 +250,7 @@ def test_without_a_size_there_is_a_bound_as_well(server, cache, monkeypatch):
     assert files_in(cache) == []
 
 
-def test_a_packed_answer_stops_as_well(server, cache):
+def test_a_compressed_answer_is_limited(server, cache):
     server.files["/net.pth"] = gzip.compress(bytes(100_000_000))
     server.headers["Content-Encoding"] = "gzip"
     with pytest.raises(SourceError, match="it has more than 1,000,000 bytes"):
@@ -260,7 +260,7 @@ def test_a_packed_answer_stops_as_well(server, cache):
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("after", ["86400", "Fri, 31 Dec 9999 23:59:59 GMT", "soon", "-1", "\xb2"])
-def test_a_busy_server_does_not_say_how_long_we_wait(server, cache, monkeypatch, after):
+def test_the_wait_for_a_busy_server_is_limited(server, cache, monkeypatch, after):
     monkeypatch.setattr("zoo.sources.http._LONGEST_WAIT", 0.01)
     server.files["/net.pth"] = BODY
     server.busy = 2
@@ -269,7 +269,7 @@ def test_a_busy_server_does_not_say_how_long_we_wait(server, cache, monkeypatch,
 
 
 @pytest.mark.parametrize("length", ["\xb2", "1e3", "-1", "99999999999999999999"])
-def test_a_length_that_is_none_is_no_traceback(server, cache, length):
+def test_an_invalid_content_length_raises_at_most_a_source_error(server, cache, length):
     server.files["/net.pth"] = BODY
     server.declares = False
     server.headers["Content-Length"] = length

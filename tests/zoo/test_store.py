@@ -27,7 +27,7 @@ def hidden(root: Path) -> list[str]:
     return [path.name for path in root.glob("*/.*") if path.name != ".lock"]
 
 
-def test_what_is_published_is_found_and_intact(store, models, make):
+def test_a_published_model_is_found_and_intact(store, models, make):
     for name, version in [("net", "2"), ("net", "10"), ("net", "1"), ("a", "1")]:
         served = make(name, version, graph=f"{name} {version}".encode())
         assert store.publish(served.card, served.files) == models / name / version
@@ -50,7 +50,7 @@ def test_files_may_be_copied_from_the_disk(store, served, tmp_path):
     assert verify_folder(path) == served.card
 
 
-def test_the_root_is_a_setting(monkeypatch, tmp_path):
+def test_the_root_is_an_environment_variable(monkeypatch, tmp_path):
     monkeypatch.delenv("ZOOSERVE_MODELS", raising=False)
     assert Store().root == Path("models")
     monkeypatch.setenv("ZOOSERVE_MODELS", str(tmp_path))
@@ -59,7 +59,7 @@ def test_the_root_is_a_setting(monkeypatch, tmp_path):
     assert Store(tmp_path / "nothing here").entries() == []
 
 
-def test_a_model_that_was_not_exported(store):
+def test_a_model_that_was_not_exported_is_an_error(store):
     with pytest.raises(StoreError, match="holds no net: run `zooserve export net`"):
         store.latest("net")
     with pytest.raises(StoreError, match="does not exist: run `zooserve export net`"):
@@ -88,7 +88,7 @@ def flip(path: Path) -> None:
         (lambda folder: (folder / "model.onnx").write_bytes(b""), r"model\.onnx was changed"),
     ],
 )
-def test_damage_is_named(store, served, damage, message):
+def test_damaged_files_are_named(store, served, damage, message):
     folder = store.publish(served.card, served.files)
     damage(folder)
     with pytest.raises(StoreError, match=message) as error:
@@ -105,7 +105,7 @@ def test_all_faults_are_named_at_once(store, served):
         verify_folder(folder)
 
 
-def test_a_folder_in_another_s_place_is_refused(store, served):
+def test_a_folder_under_another_name_is_refused(store, served):
     folder = store.publish(served.card, served.files)
     folder.rename(folder.with_name("2"))
     with pytest.raises(StoreError, match="holds net version 1: rename it to net/1"):
@@ -131,7 +131,7 @@ def test_a_damaged_card_does_not_hide_the_others(store, make):
         ({"golden/coffee.png": Path("/nowhere/coffee.png")}, "No such file"),
     ],
 )
-def test_what_is_not_what_the_card_says_is_never_published(store, models, served, change, message):
+def test_files_that_differ_from_the_card_are_not_published(store, models, served, change, message):
     with pytest.raises((StoreError, OSError), match=message):
         store.publish(served.card, served.files | change)
     assert store.entries() == []
@@ -143,7 +143,7 @@ def test_a_wrong_size_is_refused(store, served):
         store.publish(msgspec.structs.replace(served.card, size=6), served.files)
 
 
-def test_a_version_is_replaced_whole(store, models, make):
+def test_a_version_is_replaced_completely(store, models, make):
     for graph in (b"old", b"newer"):
         served = make(graph=graph)
         store.publish(served.card, served.files)
@@ -171,7 +171,7 @@ zoo.store.Store().publish(
 
 
 @pytest.mark.parametrize("moment", ["writing", "between the renames"])
-def test_a_killed_publish_is_never_seen_and_cleaned_up(store, models, make, tmp_path, moment):
+def test_a_killed_publish_stays_invisible_and_is_cleaned_up(store, models, make, tmp_path, moment):
     old, new = make(graph=b"old"), make(graph=b"new")
     store.publish(old.card, old.files)
     prepared = Store(tmp_path / "prepared").publish(new.card, new.files)
@@ -226,7 +226,7 @@ def test_only_regular_files_of_the_right_size_are_read(store, served, file, kind
 @pytest.mark.parametrize(
     "name", [".weights.bin", "golden/.hidden", ".hidden/weights", "golden/link", "golden/\x1b[31m\n"]
 )
-def test_hidden_files_count(store, served, name):
+def test_hidden_files_are_verified(store, served, name):
     folder = store.publish(served.card, served.files)
     (folder / name).parent.mkdir(exist_ok=True)
     if name.endswith("link"):
@@ -239,7 +239,7 @@ def test_hidden_files_count(store, served, name):
 
 
 @pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "golden/._photo.png", "._model.onnx", "golden/desktop.ini"])
-def test_files_that_operating_systems_leave_are_ignored_and_said(store, served, name, capsys):
+def test_files_of_operating_systems_are_ignored_and_reported(store, served, name, capsys):
     folder = store.publish(served.card, served.files)
     before = store.look()
     (folder / name).write_bytes(b"not read")
@@ -255,7 +255,7 @@ def test_files_that_operating_systems_leave_are_ignored_and_said(store, served, 
 
 @pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "._x"])
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
-def test_what_only_has_the_name_of_such_a_file_counts(store, served, name, kind):
+def test_other_kinds_of_files_with_such_names_are_verified(store, served, name, kind):
     folder = store.publish(served.card, served.files)
     if kind == "link":
         (folder / name).symlink_to(folder / "model.onnx")
@@ -277,14 +277,14 @@ def test_a_folder_of_very_many_files_is_refused(store, served):
     assert store.entries() == []
 
 
-def test_what_is_read_is_what_was_verified(store, served):
+def test_the_verified_bytes_are_returned(store, served):
     folder = store.publish(served.card, served.files)
     contents = read_folder(folder)
     assert (contents.card, contents.files) == (served.card, served.files)
 
 
 @pytest.mark.timeout(20)
-def test_a_file_that_grows_while_it_is_hashed_has_an_end(store, served, monkeypatch):
+def test_hashing_a_growing_file_ends(store, served, monkeypatch):
     folder = store.publish(served.card, served.files)
     (folder / "golden/coffee.png").unlink()
     (folder / "golden/coffee.png").symlink_to("/dev/zero")
@@ -351,7 +351,7 @@ def test_stray_folders_are_skipped_with_a_line(store, served, models, monkeypatc
         (lambda folder: (folder / "card.json").write_text('{"name": 3}'), ""),
     ],
 )
-def test_what_is_not_there_yet_is_told_from_what_is_wrong(store, served, damage, missing):
+def test_incomplete_folders_are_distinguished_from_invalid_ones(store, served, damage, missing):
     folder = store.publish(served.card, served.files)
     before = store.entries()[0]
     assert before.missing == ""
@@ -371,7 +371,7 @@ def test_a_card_is_read_again_when_it_changes(store, served):
 
 
 @pytest.mark.timeout(60)
-def test_thousands_of_folders_are_looked_at(store, served, models):
+def test_thousands_of_folders_are_scanned(store, served, models):
     for i in range(2000):
         (models / f"m{i}" / "1").mkdir(parents=True)
     store.publish(served.card, served.files)

@@ -41,7 +41,7 @@ def test_every_variable_that_the_project_names_is_known():
         ("ZOOSERVE_API_KEYS", None),
     ],
 )
-def test_what_is_nearly_a_folder_of_the_store_is_named(name, near):
+def test_misspelt_variables_of_the_store_are_named(name, near):
     assert [one.near for one in misspelt_of_store({name: "1"})] == ([f"ZOOSERVE_{near}"] if near else [])
 
 

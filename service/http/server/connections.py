@@ -106,7 +106,7 @@ class Connection(HttpToolsProtocol):
         self._held = 0
         super().connection_lost(exc)
 
-    def make_room(self) -> None:
+    def give_up_place(self) -> None:
         """Close this connection: another one takes its place."""
         self._places = None
         if self.transport.get_write_buffer_size():  # `close` would wait until the client has read its answer
@@ -166,7 +166,9 @@ class Connection(HttpToolsProtocol):
             self._stop(problem)
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                self._stop(refusal(HTTPStatus.METHOD_NOT_ALLOWED, "bad_request", "CONNECT: this server is no proxy."))
+                self._stop(
+                    refusal(HTTPStatus.METHOD_NOT_ALLOWED, "bad_request", "CONNECT: this server is not a proxy.")
+                )
             self._upgrade = True
             return
         if problem := check_head(self.parser.get_http_version(), self.headers):
@@ -178,7 +180,7 @@ class Connection(HttpToolsProtocol):
         app = self.app
         if self._places is _PROBE_PLACES and self.url not in PROBES:
             self.app = answering(too_many_connections())
-        elif _BODIES.held and not _BODIES.room_for(declared_length(self.headers)):
+        elif _BODIES.held and not _BODIES.fits(declared_length(self.headers)):
             self.app = answering(too_many_bodies(_BODIES.limit))
         super().on_headers_complete()
         self.app = app

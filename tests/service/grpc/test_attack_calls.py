@@ -104,7 +104,7 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_a_request(server, name):
+def test_a_hostile_request_is_refused_in_little_memory(server, name):
     data = REQUESTS[name]()
     assert len(data) <= WHOLE
     with attacked(server) as seen:
@@ -115,7 +115,7 @@ def test_a_request(server, name):
 
 
 @pytest.mark.parametrize("name", ["inputs", "numbers of one byte", "empty raw texts"])
-def test_a_request_of_a_stream(server, name):
+def test_a_hostile_request_in_a_stream_is_refused_in_little_memory(server, name):
     with attacked(server) as seen:
         stream = server.bare.channel.stream_stream(STREAM)
         (answer,) = stream(iter([REQUESTS[name]()]), timeout=30, metadata=USER)
@@ -146,7 +146,7 @@ def test_a_request_without_a_key_is_not_read(server, path):
     ],
 )
 @pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
-def test_large_messages_of_other_calls(server, path, codes, compression):
+def test_large_messages_of_other_methods_are_refused(server, path, codes, compression):
     data = times(b"\x0a\x00")
     with attacked(server) as seen:
         for metadata in (None, USER):
@@ -185,7 +185,7 @@ def test_calls_without_a_key_end_at_once(server, path):
 
 
 @pytest.mark.parametrize("path", [STREAM, INFER, REFLECT])
-def test_calls_without_a_message_are_closed_for_others(server, path):
+def test_idle_calls_are_closed_for_new_ones(server, path):
     """With a key: more than there are places for."""
     with attacked(server) as seen:
         ended = opened(server, path, 2 * CONNECTIONS, USER)
@@ -194,13 +194,13 @@ def test_calls_without_a_message_are_closed_for_others(server, path):
 
 
 @pytest.mark.parametrize(("path", "requests"), [(CHECK, []), (WATCH, []), (WATCH, [b""])])
-def test_probes_keep_out_no_other_probes(server, path, requests):
+def test_idle_probe_calls_do_not_block_other_probes(server, path, requests):
     with attacked(server) as seen:
         opened(server, path, 2 * CONNECTIONS, requests=requests)
     seen.check()
 
 
-def test_calls_whose_message_never_comes_end(server):
+def test_calls_without_a_message_end_after_a_time(server):
     with attacked(server) as seen:
         call = server.bare.channel.stream_stream(INFER)(iter(lambda: time.sleep(60), 0), metadata=USER, timeout=20)
         started = time.monotonic()
@@ -209,7 +209,7 @@ def test_calls_whose_message_never_comes_end(server):
     seen.check()
 
 
-def test_much_metadata(server):
+def test_too_much_metadata_is_refused(server):
     metadata = [*USER, *((f"name-{number}", "a" * 1000) for number in range(1000))]
     with attacked(server) as seen:
         code = status(lambda: server.bare.channel.unary_unary(INFER)(infer(), timeout=30, metadata=metadata))
@@ -218,7 +218,7 @@ def test_much_metadata(server):
     seen.check()
 
 
-def test_what_is_large_and_right_is_answered(server):
+def test_a_large_valid_request_is_answered(server):
     """Typed and raw contents of 16 MB."""
     shape = [1, 500_000, 8]
     data = np.zeros(shape, "<f4").tobytes()
@@ -229,7 +229,7 @@ def test_what_is_large_and_right_is_answered(server):
         seen.check()
 
 
-def test_many_large_requests_at_once(server):
+def test_many_concurrent_large_requests_stay_within_the_memory_limit(server):
     """Together they have more than may be held: some are answered, others told to come again."""
     shape = [1, 500_000, 8]
     request = infer(shape=shape, raws=field(7, bytes(4 * 8 * shape[1]))) + field(6, field(1, b"logits"))
@@ -242,7 +242,7 @@ def test_many_large_requests_at_once(server):
     seen.check(growth=600e6)  # the answers hold 32 MB each while they are computed
 
 
-def test_connections_without_calls(server):
+def test_many_idle_connections_do_not_block_others(server):
     """A server's own limit on connections holds; those that say nothing are closed."""
     with contextlib.ExitStack() as stack, attacked(server) as seen:
         host, port = server.grpc.split(":")

@@ -50,7 +50,7 @@ def wait_for(condition, seconds: float = 20) -> None:
         time.sleep(0.05)
 
 
-def test_health(bare):
+def test_health_checks_are_answered(bare):
     stub = health_pb2_grpc.HealthStub(bare.channel)
     for service in ("", SERVICE.full_name):
         assert stub.Check(health_pb2.HealthCheckRequest(service=service)).status == SERVING
@@ -58,7 +58,7 @@ def test_health(bare):
     assert error.code() is grpc.StatusCode.NOT_FOUND
 
 
-def test_reflection_tells_all_that_a_client_needs(bare):
+def test_reflection_returns_all_definitions(bare):
     database = ProtoReflectionDescriptorDatabase(bare.channel)
     services = database.get_services()
     assert {SERVICE.full_name, "grpc.health.v1.Health"} <= set(services)
@@ -69,7 +69,7 @@ def test_reflection_tells_all_that_a_client_needs(bare):
     assert pool.FindServiceByName(SERVICE.full_name).methods_by_name["ModelInfer"].input_type.fields_by_name["inputs"]
 
 
-def test_typed_contents_get_typed_contents(bare, run_alone):
+def test_typed_contents_are_answered_with_typed_contents(bare, run_alone):
     x = np.random.default_rng(1).random((1, 2, 8), np.float32)
     tensor = {"name": "x", "datatype": "FP32", "shape": x.shape, "contents": {"fp32_contents": x.ravel()}}
     answer = bare("ModelInfer", {"model_name": "gru", "inputs": [tensor]})
@@ -79,13 +79,13 @@ def test_typed_contents_get_typed_contents(bare, run_alone):
         np.testing.assert_allclose(got, run_alone("gru", x)[output.name], rtol=1e-4, atol=1e-5)
 
 
-def test_an_image_in_typed_contents(bare, coffee):
+def test_an_image_in_typed_contents_is_answered(bare, coffee):
     tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "contents": {"bytes_contents": [coffee]}}
     (output,) = bare("ModelInfer", {"model_name": "yolov4_tiny", "inputs": [tensor]}).outputs
     assert b'"label":"cup"' in output.contents.bytes_contents[0]
 
 
-def test_what_is_told_beside_the_answer(bare):
+def test_trailing_metadata_has_request_id_and_timing(bare):
     call = bare.start("ModelInfer", tensors(1, 2, 8), metadata=[("x-request-id", "seven")])
     told = dict(call.trailing_metadata())
     assert told["x-request-id"] == "seven"
@@ -96,17 +96,17 @@ def test_what_is_told_beside_the_answer(bare):
 
 
 @pytest.mark.parametrize("name", ["ServerMetadata", "ModelInfer"])
-def test_bytes_that_are_no_request(bare, name):
+def test_bytes_that_are_not_a_message_are_refused(bare, name):
     call = bare.channel.unary_unary(f"/{SERVICE.full_name}/{name}")
     error = refused(lambda: call(b"\xff" * 50, timeout=30))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert f"no inference.{name}Request" in error.details()
+    assert f"valid inference.{name}Request" in error.details()
     stream = bare.channel.stream_stream(f"/{SERVICE.full_name}/ModelStreamInfer")
     (answer,) = stream(iter([b"\xff" * 50]), timeout=30)
-    assert b"no inference.ModelInferRequest" in answer
+    assert b"valid inference.ModelInferRequest" in answer
 
 
-def test_kserve_s_number_of_a_model_s_name(bare):
+def test_both_field_numbers_of_a_models_name_are_accepted(bare):
     """Its message has the name as field 1."""
     metadata = [("x-api-key", "admin-key")]
     answer = bare("RepositoryModelLoad", {"repository_name": "gru"}, metadata=metadata)
@@ -115,7 +115,7 @@ def test_kserve_s_number_of_a_model_s_name(bare):
     assert error.code() is grpc.StatusCode.NOT_FOUND
 
 
-def test_a_deadline_that_passes(bare, oip):
+def test_a_passed_deadline_ends_the_call(bare, oip):
     started = time.monotonic()
     bare("ModelInfer", LONG)
     too_short = (time.monotonic() - started) / 4
@@ -124,7 +124,7 @@ def test_a_deadline_that_passes(bare, oip):
     wait_for(lambda: counted(oip, "504") == before + 1)
 
 
-def test_a_client_that_goes_is_counted_and_its_work_is_left(bare, oip):
+def test_a_cancelled_call_is_counted_and_its_jobs_are_abandoned(bare, oip):
     before = counted(oip, "499")
     calls = [bare.start("ModelInfer", LONG) for _ in range(6)]
     wait_for(lambda: under_way(oip) >= 2)
@@ -161,7 +161,7 @@ USER = [("authorization", "Bearer user")]
 @pytest.mark.parametrize(
     "name", ["ModelInfer", "ModelMetadata", "ServerMetadata", "ModelStatistics", "RepositoryIndex"]
 )
-def test_a_key_is_asked_for(strict, name):
+def test_calls_without_a_key_are_refused(strict, name):
     for metadata in ([], [("authorization", "Bearer nobody")]):
         error = refused(lambda metadata=metadata: strict.bare(name, metadata=metadata))
         assert error.code() is grpc.StatusCode.UNAUTHENTICATED
@@ -190,14 +190,14 @@ def test_connections_over_the_limit_are_closed(strict):
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
-def test_a_message_over_the_limit(strict, compression):
+def test_a_message_above_the_limit_is_refused(strict, compression):
     body = tensors(25, 10_000, 8)  # 8 MB, or a few KB of zeros that are to become 8 MB
     error = refused(lambda: strict.bare("ModelInfer", body, metadata=USER, compression=compression))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "larger than max" in error.details()
 
 
-def test_a_full_queue_says_when_to_come_again(strict):
+def test_a_full_queue_names_the_time_of_a_retry(strict):
     calls = [strict.bare.start("ModelInfer", tensors(1, 20_000, 8), metadata=USER) for _ in range(12)]
     codes = [call.code() for call in calls]
     assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
@@ -205,7 +205,7 @@ def test_a_full_queue_says_when_to_come_again(strict):
     assert int(dict(full.trailing_metadata())["grpc-retry-pushback-ms"]) > 0
 
 
-def test_a_stop_loses_nothing_and_is_told_first(strict):
+def test_a_stop_is_announced_and_loses_no_call(strict):
     """The last test of this server."""
     watch = health_pb2_grpc.HealthStub(strict.bare.channel).Watch(health_pb2.HealthCheckRequest())
     assert next(watch).status == SERVING

@@ -74,7 +74,7 @@ def test_an_answer_read_as_a_request_is_the_same(array, raw):
 
 
 @pytest.mark.parametrize("raw", [True, False])
-def test_bytes(raw):
+def test_bytes_are_encoded_and_decoded(raw):
     array = np.array([[b"", b"\xff\x00"], [b"a", b"b" * 300]], object)
     response = write(Answer("m", "1", {"x": array}), raw=raw)
     tensor = {"name": "x", "datatype": "BYTES", "shape": [2, 2]}
@@ -84,7 +84,7 @@ def test_bytes(raw):
     np.testing.assert_array_equal(call.inputs["x"], array)
 
 
-def test_what_a_request_says_beside_its_tensors():
+def test_id_outputs_and_parameters_of_a_request_are_read():
     parameters = {
         "b": Parameter(bool_param=False),
         "i": Parameter(int64_param=-3),
@@ -102,7 +102,7 @@ def test_what_a_request_says_beside_its_tensors():
 
 @pytest.mark.parametrize("datatype", [dtype for name, dtype in DATATYPES.items() if name not in ("float16", "string")])
 @pytest.mark.parametrize("packed", [True, False])
-def test_typed_contents_of_all_sizes(datatype, packed):
+def test_typed_contents_of_all_sizes_are_decoded(datatype, packed):
     """Numbers of one byte to ten, in one piece and in many, packed and not."""
     dtype = np.dtype(next(name for name, other in DATATYPES.items() if other == datatype))
     field = FIELDS[datatype]
@@ -147,14 +147,14 @@ def test_typed_contents_of_all_sizes(datatype, packed):
         ({"parameters": {"top_k": Parameter()}}, "The parameter `top_k` has no value"),
     ],
 )
-def test_what_is_not_of_the_protocol_s_form(fields, message):
+def test_requests_that_violate_the_protocol_are_refused(fields, message):
     with pytest.raises(RequestError) as refused:
         read(Request(**fields))
     assert refused.value.reason is Reason.BAD_REQUEST
     assert message in refused.value.detail
 
 
-def test_numbers_are_read_where_they_lie():
+def test_numbers_are_not_copied():
     array = np.arange(6, dtype=np.float32)
     request = Request(inputs=[X | {"shape": [6]}], raw_input_contents=[bytes(to_raw(array))])
     assert not read(request)[0].inputs["x"].flags.owndata

@@ -8,7 +8,7 @@ import numpy as np
 X = np.random.default_rng(1).random((1, 400, 8), np.float32)
 
 
-def test_both_are_seen_in_one_batch(oip, bare, batches, run_alone):
+def test_requests_over_http_and_grpc_share_a_batch(oip, bare, batches, run_alone):
     """Each of the two has one request under way at most: a run of two requests has one of each protocol."""
     stop = threading.Event()
     big = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3, 448, 448]}]}

@@ -15,7 +15,7 @@ _PINGS = [
 
 
 @pytest.mark.parametrize("calls", [True, False])
-def test_pings_with_calls_and_without(oip, calls):
+def test_frequent_pings_are_allowed_with_and_without_calls(oip, calls):
     states = []
     with grpc.insecure_channel(oip.grpc, [*_PINGS, ("grpc.use_local_subchannel_pool", 1)]) as channel:
         channel.subscribe(states.append, try_to_connect=True)

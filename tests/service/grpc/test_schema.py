@@ -56,7 +56,7 @@ def fields(descriptor: Descriptor) -> dict[str, tuple]:
         ),
     ],
 )
-def test_names_and_numbers_are_those_of_the_clients(request, client, ours_alone):
+def test_fields_have_the_names_and_numbers_of_the_clients(request, client, ours_alone):
     if client == "triton":
         theirs = request.getfixturevalue("triton").service_pb2.DESCRIPTOR
         others = [theirs, *theirs.dependencies]

@@ -12,7 +12,7 @@ from tests.conftest import free_port, serving
 from tests.service.grpc.conftest import Bare
 
 
-def test_without_grpcio_a_sentence_says_what_to_install(monkeypatch):
+def test_without_grpcio_the_error_says_what_to_install(monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr("service.grpc.find_spec", lambda name: None if name == "grpc_health" else found(name))
     result = CliRunner().invoke(serve, env={"ZOOSERVE_GRPC_PORT": "8001"})
@@ -20,7 +20,7 @@ def test_without_grpcio_a_sentence_says_what_to_install(monkeypatch):
     assert result.output == "Error: ZOOSERVE_GRPC_PORT=8001: gRPC is not installed: pip install -e '.[grpc]'.\n"
 
 
-def test_a_port_that_is_taken_is_named():
+def test_a_port_in_use_is_named_in_the_error():
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -33,7 +33,7 @@ def test_a_port_that_is_taken_is_named():
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_every_process_listens_where_http_does(models, tmp_path, workers):
+def test_every_process_listens_at_the_address_of_http(models, tmp_path, workers):
     settings = {"ZOOSERVE_GRPC_PORT": str(port := free_port()), "ZOOSERVE_MODELS": str(models)}
     settings |= {"ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_WORKERS": workers}
     digit = (models / "lenet5/1/golden/digit_7.png").read_bytes()

@@ -27,7 +27,7 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(1).random(shape, np.float32)
 
 
-def test_the_server_and_its_models(client):
+def test_metadata_configuration_and_readiness(client):
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready("gru")
@@ -48,7 +48,7 @@ def test_the_server_and_its_models(client):
 
 
 @pytest.mark.parametrize(("model", "shape"), [("gru", (1, 3, 8)), ("gru", (3, 11, 8)), ("style", (2, 3, 40, 56))])
-def test_tensors_in_and_out(client, tensor, run_alone, model, shape):
+def test_tensors_are_answered_with_tensors(client, tensor, run_alone, model, shape):
     x = noise(*shape)
     result = client.infer(model, [tensor("x", x)], request_id="seven")
     assert (result.get_response().id, result.get_response().model_version) == ("seven", "1")
@@ -56,21 +56,21 @@ def test_tensors_in_and_out(client, tensor, run_alone, model, shape):
         np.testing.assert_allclose(result.as_numpy(name), want, rtol=1e-4, atol=1e-5)
 
 
-def test_only_the_outputs_that_are_asked_for(triton, client, tensor):
+def test_only_requested_outputs_are_returned(triton, client, tensor):
     outputs = [triton.InferRequestedOutput("logits")]
     response = client.infer("gru", [tensor("x", noise(1, 2, 8))], outputs=outputs).get_response()
     assert [output.name for output in response.outputs] == ["logits"]
 
 
 @pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
-def test_compression(client, tensor, run_alone, algorithm):
+def test_compressed_requests_are_answered(client, tensor, run_alone, algorithm):
     x = noise(1, 3, 64, 64)
     result = client.infer("style", [tensor("x", x)], compression_algorithm=algorithm)
     np.testing.assert_allclose(result.as_numpy("y"), run_alone("style", x)["y"], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [[1], [2], [2, 1]])
-def test_encoded_images_get_what_version_1_answers(client, tensor, oip, coffee, shape):
+def test_encoded_images_get_the_answer_of_v1(client, tensor, oip, coffee, shape):
     images = np.empty(shape, object)
     images[:] = coffee
     result = client.infer("mobilenet_v2", [tensor("image", images)], parameters={"top_k": 2})
@@ -90,7 +90,7 @@ def test_async_clients_of_several_shapes_at_once(triton, oip, tensor, run_alone,
         np.testing.assert_allclose(answer.as_numpy("y"), run_alone("style", x)["y"], rtol=1e-4, atol=1e-5)
 
 
-def test_a_stream_is_answered_in_order_and_outlives_a_refusal(triton, oip, tensor, run_alone):
+def test_a_stream_is_answered_in_order_and_continues_after_an_error(triton, oip, tensor, run_alone):
     found: queue.Queue = queue.Queue()
     inputs = {str(n): np.full((1, 2 + n % 3 * 200, 8 + (n == 5)), n / 16, np.float32) for n in range(16)}
     with triton.InferenceServerClient(oip.grpc) as client:
@@ -130,7 +130,7 @@ def test_errors_say_what_was_wrong(client, tensor, model, name, array, parameter
     assert message in error.value.message()
 
 
-def test_timeout_and_priority(client, tensor):
+def test_timeout_and_priority_are_applied(client, tensor):
     with pytest.raises(InferenceServerException) as error:
         client.infer("gru", [tensor("x", noise(1, 2, 8))], timeout=1)
     assert error.value.status() in {"StatusCode.DEADLINE_EXCEEDED", "StatusCode.RESOURCE_EXHAUSTED"}
@@ -138,7 +138,7 @@ def test_timeout_and_priority(client, tensor):
         client.infer("gru", [tensor("x", noise(1, 2, 8))], timeout=10_000_000, priority=priority)
 
 
-def test_statistics_rise(client, tensor):
+def test_statistics_increase_with_requests(client, tensor):
     before = client.get_inference_statistics("style", "1").model_stats[0]
     client.infer("style", [tensor("x", noise(3, 3, 32, 32))])
     after = client.get_inference_statistics("style").model_stats[0]
@@ -150,7 +150,7 @@ def test_statistics_rise(client, tensor):
         assert now.ns > then.ns
 
 
-def test_the_repository(client, tensor):
+def test_models_are_listed_loaded_and_unloaded(client, tensor):
     listed = {one.name: one.state for one in client.get_model_repository_index().models}
     assert listed == dict.fromkeys(("gru", "style", "mobilenet_v2", "yolov4_tiny"), "READY")
     with pytest.raises(InferenceServerException) as error:

@@ -36,7 +36,7 @@ requests = st.fixed_dictionaries(
 
 
 @given(requests)
-def test_nothing_is_lost(given_fields):
+def test_splitting_a_request_loses_no_data(given_fields):
     whole = Request(**given_fields)
     apart = split(whole.SerializeToString())
     again = Request.FromString(apart.head)
@@ -54,7 +54,7 @@ def test_nothing_is_lost(given_fields):
 @example(b"\x2a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01")
 @example(b"\x0b")
 @example(b"\x00\x00")
-def test_any_bytes_are_taken_apart_or_refused(data):
+def test_any_bytes_are_split_or_refused(data):
     with contextlib.suppress(RequestError):
         apart = split(data)
         assert len(apart.head) + sum(map(len, apart.raws)) <= len(data) + 10 * len(apart.contents)
@@ -73,7 +73,7 @@ def test_any_bytes_are_taken_apart_or_refused(data):
         (b"\x80" * 20, "does not end"),
     ],
 )
-def test_what_is_refused(data, message):
+def test_invalid_requests_are_refused(data, message):
     with pytest.raises(RequestError, match=message):
         split(data)
 
@@ -82,13 +82,13 @@ def test_what_is_refused(data, message):
 @example("INT64", 1, b"\x1a\x02\xff\xff")
 @example("INT64", 2, b"\x1a\x16" + b"\xff" * 20 + b"\x01\x01")
 @example("INT64", 2, b"\x1a\x0c" + b"\xff" * 10 + b"\x01\x01")
-def test_any_contents_are_an_array_or_a_refusal(datatype, size, data):
+def test_any_contents_are_decoded_or_refused(datatype, size, data):
     with contextlib.suppress(RequestError):
         assert typed("x", datatype, [size], [memoryview(data)]).shape == (size,)
 
 
 @given(st.integers(0, 2**64 - 1))
-def test_numbers(number):
+def test_varints_are_encoded_and_decoded(number):
     data = memoryview(b"\x08" + varint(number))
     (field,) = fields(data, 1)
     assert field == (1, 0, 0, 1, len(data))

@@ -68,7 +68,7 @@ def test_preflights_need_no_key(letting_in, small, path):
         ("PUT", "/v1/models", {}, 405),
     ],
 )
-def test_every_answer_may_be_read(letting_in, method, path, sent, status):
+def test_every_answer_has_the_cors_headers(letting_in, method, path, sent, status):
     response = letting_in.client.request(method, path, headers={"Origin": PAGE, "X-API-Key": "user"}, **sent)
     assert response.status_code == status, response.text
     assert response.headers["access-control-allow-origin"] == PAGE
@@ -80,7 +80,7 @@ def test_every_answer_may_be_read(letting_in, method, path, sent, status):
     assert "access-control-allow-origin" not in other.headers
 
 
-def test_an_answer_without_the_app_may_be_read_too(letting_in):
+def test_an_answer_of_the_connection_has_the_cors_headers(letting_in):
     answer = Wire(letting_in).ask(b"GET /livez HTTP/1.1\r\norigin: http://a.example\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"access-control-allow-origin: http://a.example\r\n" in answer
@@ -96,12 +96,12 @@ def test_an_answer_without_the_app_may_be_read_too(letting_in):
         (PAGE, "", None),
     ],
 )
-def test_which_origins_are_let_in(given, origin, allowed):
+def test_only_configured_origins_are_allowed(given, origin, allowed):
     headers = dict(cors_headers(Settings(cors_origins=given), [(b"origin", origin.encode())]))
     assert headers.get(b"access-control-allow-origin") == allowed
 
 
 @pytest.mark.parametrize("given", ["a.example", "http://a.example/path", "ftp://a", "http://*.example", "http://a b"])
-def test_what_is_no_origin_stops_the_start(given):
+def test_an_invalid_origin_prevents_the_start(given):
     with pytest.raises(SettingError, match="ZOOSERVE_CORS_ORIGINS"):
         origins_of(Settings(cors_origins=given))

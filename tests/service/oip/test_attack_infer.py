@@ -108,7 +108,7 @@ def attack(server, model: str, content: bytes, status: int, **headers: str) -> N
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_json(server, name):
+def test_hostile_json_is_refused_in_little_memory(server, name):
     model, make, status = ATTACKS[name]
     content = make()
     assert len(content) <= WHOLE
@@ -116,7 +116,7 @@ def test_json(server, name):
 
 
 @pytest.mark.parametrize("form", ["bytes", "numbers", "texts for numbers"])
-def test_binary(server, form):
+def test_hostile_binary_data_is_refused_in_little_memory(server, form):
     data = bytes(31_999_000)
     tensors = {
         "bytes": ("mobilenet_v2", IMAGE | {"shape": [len(data) // 4]}),
@@ -129,20 +129,20 @@ def test_binary(server, form):
 
 
 @pytest.mark.parametrize("unit", [b"{},", b"1,", b" "])
-def test_a_compressed_body(server, unit):
+def test_a_hostile_compressed_body_is_refused_in_little_memory(server, unit):
     """30 KB that become 32 MB."""
     content = gzip.compress(filled(X, unit, last=-1 if unit != b" " else WHOLE), 9)
     assert len(content) < 100_000
     attack(server, "gru", content, 400, **{"Content-Encoding": "gzip"})
 
 
-def test_a_compressed_body_over_the_limit(server):
+def test_a_body_above_the_limit_after_decompression_is_refused(server):
     content = gzip.compress(bytes(2_000_000_000), 1)[:31_000_000]
     attack(server, "gru", content, 413, **{"Content-Encoding": "gzip"})
 
 
 @pytest.mark.parametrize("path", ["/v2/repository/index", "/v2/repository/models/gru/load"])
-def test_large_bodies_of_other_calls(server, path):
+def test_large_bodies_of_other_paths_are_refused(server, path):
     content = listed(b"[],", 10**7, b'{"parameters":{"a":[', b"]}}")
     with attacked(server) as seen:
         assert server.client.post(path, content=content).status_code in (403, 413)
@@ -150,13 +150,13 @@ def test_large_bodies_of_other_calls(server, path):
     seen.check()
 
 
-def test_an_answer_that_would_be_too_large(server):
+def test_a_too_large_answer_is_refused_before_it_is_computed(server):
     """A row of 4 bytes becomes one of 4,000."""
     content = json.dumps({"inputs": [X | {"shape": [60_000, 1], "data": [0.5] * 60_000}]}).encode()
     attack(server, "rows", content, 413)
 
 
-def test_what_is_large_and_right_is_answered(server):
+def test_a_large_valid_request_is_answered(server):
     """Numbers of 31 MB in JSON, flat and nested: others are answered meanwhile."""
     shape = [1, 300_000, 8]
     data = np.random.default_rng(1).random(shape).round(9)

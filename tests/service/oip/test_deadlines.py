@@ -38,14 +38,14 @@ def slowly(server, headers: str, parameters: dict) -> int:
         ("X-Request-Timeout-Ms: 20000\r\n", {"timeout": 20_000_000}, 200),
     ],
 )
-def test_over_http(oip, headers, parameters, status):
+def test_a_passed_deadline_over_http(oip, headers, parameters, status):
     assert slowly(oip, headers, parameters) == status
 
 
 @pytest.mark.parametrize(
     ("microseconds", "code"), [(int(1e6 * LIMIT), grpc.StatusCode.DEADLINE_EXCEEDED), (20_000_000, grpc.StatusCode.OK)]
 )
-def test_over_grpc(oip, microseconds, code):
+def test_a_passed_deadline_over_grpc(oip, microseconds, code):
     request = message("ModelInferRequest")(model_name="gru", inputs=[X], raw_input_contents=[bytes(64)])
     request.parameters["timeout"].int64_param = microseconds
 

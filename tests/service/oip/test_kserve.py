@@ -26,14 +26,14 @@ def ask(oip, together):
     return run
 
 
-def test_health(ask):
+def test_kserve_client_reads_health(ask):
     assert ask("is_server_live")
     assert ask("is_server_ready")
     assert ask("is_model_ready", "gru")
 
 
 @pytest.mark.parametrize("binary", [True, False])
-def test_tensors(ask, run_alone, binary):
+def test_kserve_client_sends_and_receives_tensors(ask, run_alone, binary):
     x = np.random.default_rng(1).random((2, 5, 8), np.float32)
     given = kserve.InferInput("x", list(x.shape), "FP32")
     given.set_data_from_numpy(x, binary_data=binary)
@@ -45,7 +45,7 @@ def test_tensors(ask, run_alone, binary):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
-def test_an_image(ask, coffee):
+def test_kserve_client_sends_an_image(ask, coffee):
     given = kserve.InferInput("image", [1], "BYTES")
     given.set_data_from_numpy(np.array([coffee], object), binary_data=True)
     request = kserve.InferRequest(model_name="yolov4_tiny", infer_inputs=[given], parameters={"score_threshold": 0.5})
@@ -54,7 +54,7 @@ def test_an_image(ask, coffee):
     assert [found["label"] for found in json.loads(result)["predictions"]] == ["cup"]
 
 
-def test_an_error(ask):
+def test_kserve_client_gets_an_error(ask):
     import httpx
 
     given = kserve.InferInput("x", [1, 2, 9], "FP32")

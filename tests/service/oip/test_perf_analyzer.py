@@ -30,14 +30,14 @@ def analyse(oip):
 
 
 @pytest.mark.parametrize(("model", "shape"), [("gru", "x:20,8"), ("style", "x:3,32,32")])
-def test_tensors_of_its_own_making(analyse, model, shape):
+def test_perf_analyzer_measures_generated_tensors(analyse, model, shape):
     said = analyse(model, "--shape", shape, "-b", "2")
     assert int(re.search(r"Successful request count: (\d+)", said)[1]) >= 40
     assert re.search(r"Throughput: [1-9][\d.]* infer/sec", said)
     assert "compute infer" in said, "it has read the statistics"
 
 
-def test_images(analyse, coffee, tmp_path):
+def test_perf_analyzer_measures_encoded_images(analyse, coffee, tmp_path):
     packed = base64.b64encode(struct.pack("<I", len(coffee)) + coffee).decode()
     data = tmp_path / "image.json"
     data.write_text(json.dumps({"data": [{"image": {"b64": packed}}]}))

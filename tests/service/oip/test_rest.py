@@ -30,7 +30,7 @@ def infer(server, body, model="gru", **headers) -> httpx.Response:
     return server.client.post(f"/v2/models/{model}/infer", content=content, headers=headers)
 
 
-def test_json_in_json_out_without_a_client(oip, run_alone):
+def test_json_is_answered_with_json(oip, run_alone):
     response = infer(oip, request() | {"id": "seven"})
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json"
@@ -63,7 +63,7 @@ def test_json_in_json_out_without_a_client(oip, run_alone):
         (request(shape="a"), {}, 400, "Expected `array`"),
         (request(shape=[1] * 600), {}, 400, "its shape has more than 1024 characters"),
         (request(data=[1e300] * 16), {}, 400, "the largest number of FP32 is 3.4"),
-        (request(data={}), {}, 400, "its elements are no FP32"),
+        (request(data={}), {}, 400, "its elements are not FP32"),
         (request(parameters={"a": [1]}), {}, 400, "not JSON of a request"),
         (request() | {"outputs": [{"name": ""}] * 9000}, {}, 400, "more than 16384 quotation marks"),
         (request() | {"outputs": [{"name": "nothing"}]}, {}, 400, "no output `nothing`; expected `logits`, `states`"),
@@ -89,14 +89,14 @@ def test_json_in_json_out_without_a_client(oip, run_alone):
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_is_refused(oip, body, headers, status, message):
+def test_invalid_requests_are_refused(oip, body, headers, status, message):
     response = infer(oip, body, **headers)
     assert (response.status_code, response.headers["content-type"]) == (status, "application/json")
     assert list(response.json()) == ["error"]
     assert message in response.json()["error"]
 
 
-def test_an_id_of_quotation_marks(oip):
+def test_an_id_may_contain_many_escaped_quotation_marks(oip):
     """They are bounded, escaped ones are not."""
     response = infer(oip, request() | {"id": 'a"' * 20_000})
     assert response.status_code == 200
@@ -114,13 +114,13 @@ def test_an_id_of_quotation_marks(oip):
         ("GET", "/v2/models/nothing/stats", 404),
     ],
 )
-def test_what_is_not_there(oip, method, path, status):
+def test_unknown_paths_models_and_methods_get_an_error(oip, method, path, status):
     response = oip.client.request(method, path)
     assert response.status_code == status
     assert list(response.json()) == ["error"]
 
 
-def test_raw_bytes_behind_the_json(oip, run_alone):
+def test_raw_bytes_after_the_json_are_read(oip, run_alone):
     header = json.dumps(
         request(data=None, parameters={"binary_data_size": 64})
         | {"outputs": [{"name": "logits", "parameters": {"binary_data": True}}, {"name": "states"}]}
@@ -135,7 +135,7 @@ def test_raw_bytes_behind_the_json(oip, run_alone):
     np.testing.assert_allclose(states["data"], expected["states"].ravel(), rtol=1e-4, atol=1e-5)
 
 
-def test_an_image_as_base64_in_json(oip, coffee):
+def test_an_image_in_base64_is_answered(oip, coffee):
     given = {"name": "image", "shape": [1], "datatype": "BYTES", "data": [base64.b64encode(coffee).decode()]}
     body = {"inputs": [given | {"parameters": {"content_type": "base64"}}], "parameters": {"top_k": 1}}
     (output,) = infer(oip, body, "mobilenet_v2").json()["outputs"]
@@ -146,20 +146,20 @@ def test_an_image_as_base64_in_json(oip, coffee):
 @pytest.mark.parametrize(
     ("accepted", "encoding"), [("gzip", "gzip"), ("br, deflate;q=0.5", "deflate"), ("gzip;q=0", None)]
 )
-def test_an_answer_is_compressed_as_its_client_accepts_it(oip, accepted, encoding):
+def test_an_answer_is_compressed_by_accept_encoding(oip, accepted, encoding):
     long = request(shape=[1, 200, 8], data=[0.5] * 1600)
     response = infer(oip, long, **{"Accept-Encoding": accepted})
     assert response.headers.get("content-encoding") == encoding
     assert response.json()["model_name"] == "gru"
 
 
-def test_v1_says_where_tensors_go(oip):
+def test_v1_refuses_models_for_tensors_with_their_path(oip):
     response = oip.client.post("/v1/classify?model=gru", content=b"")
     assert "POST /v2/models/gru/infer" in response.json()["detail"]
     assert oip.client.get("/v1/models/gru").json()["card"]["task"] == "tensors"
 
 
-def test_images_share_runs_whatever_protocol_they_come_by(oip, batches, coffee, models, together):
+def test_requests_of_all_protocols_share_runs(oip, batches, coffee, models, together):
     recipe = Store(models).latest("mobilenet_v2").card.recipe
     pixels = apply_exact(recipe, Image.open(io.BytesIO(coffee)).convert("RGB"))
     raw = {"name": "images", "shape": [1, 224, 224, 3], "datatype": "UINT8"}
@@ -190,7 +190,7 @@ def test_images_share_runs_whatever_protocol_they_come_by(oip, batches, coffee, 
     assert runs < 48, "some of them must have been in one run"
 
 
-def test_keys_hold_for_all_but_health(models, tmp_path):
+def test_all_paths_except_health_need_a_key(models, tmp_path):
     settings = {"ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_API_KEYS": "user"}
     with serving(tmp_path / "log", ZOOSERVE_MODELS=str(models), **settings) as server:
         server.wait(200)

@@ -23,7 +23,7 @@ def request(lifecycle: Lifecycle, status: int, seconds: float) -> RequestContext
 
 
 @pytest.mark.parametrize("status", [504, 499, 429, 400, 500])
-def test_only_successes_are_successes(status):
+def test_statistics_count_only_status_200_as_success(status):
     metrics = Metrics()
     runtime = SimpleNamespace(settings=Settings(), metrics=metrics, tracing=None)
     lifecycle = Lifecycle(runtime, Guard("", ""))

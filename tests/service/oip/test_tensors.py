@@ -26,7 +26,7 @@ def finite(dtype):
 
 
 @given(st.sampled_from(NUMBERS).flatmap(lambda dtype: hnp.arrays(dtype, shapes, elements=finite(dtype))))
-def test_numbers_come_back_from_json(array):
+def test_numbers_survive_a_round_trip_through_json(array):
     again = from_json("x", datatype_of(array), array.shape, b"".join(to_json(array)))
     assert again.dtype == array.dtype
     np.testing.assert_array_equal(again, array)
@@ -47,7 +47,7 @@ def test_numbers_come_back_from_json(array):
         ("FP32", [3.4028235e38]),
     ],
 )
-def test_large_numbers(datatype, numbers):
+def test_the_largest_numbers_of_a_datatype_are_exact(datatype, numbers):
     for array in (
         from_json("x", datatype, [len(numbers)], json.dumps(numbers).encode()),
         from_numbers("x", datatype, [len(numbers)], numbers),
@@ -57,13 +57,13 @@ def test_large_numbers(datatype, numbers):
 
 
 @given(hnp.arrays(object, shapes, elements=st.binary(max_size=9)))
-def test_bytes_come_back_from_raw_bytes(array):
+def test_bytes_survive_a_round_trip_through_raw_form(array):
     again = from_raw("x", "BYTES", array.shape, memoryview(to_raw(array)))
     np.testing.assert_array_equal(again, array)
 
 
 @given(hnp.arrays(object, shapes, elements=st.text(max_size=9)))
-def test_texts_come_back_from_json(array):
+def test_texts_survive_a_round_trip_through_json(array):
     encoded = np.vectorize(str.encode, otypes=[object])(array) if array.size else array
     again = from_json("x", "BYTES", array.shape, b"".join(to_json(encoded)))
     np.testing.assert_array_equal(again, encoded)
@@ -74,7 +74,7 @@ def test_texts_come_back_from_json(array):
 
 
 @given(st.sampled_from(list(DATATYPES.values())), st.lists(st.integers(-1, 3), max_size=3), st.binary(max_size=40))
-def test_any_raw_bytes_make_an_array_or_a_refusal(datatype, shape, data):
+def test_any_raw_bytes_are_decoded_or_refused(datatype, shape, data):
     with contextlib.suppress(RequestError):
         assert list(from_raw("x", datatype, shape, memoryview(data)).shape) == shape
 
@@ -85,7 +85,7 @@ json_values = st.recursive(
 
 
 @given(st.sampled_from(list(DATATYPES.values())), st.lists(st.integers(0, 3), max_size=3), json_values)
-def test_any_json_makes_an_array_or_a_refusal(datatype, shape, data):
+def test_any_json_is_decoded_or_refused(datatype, shape, data):
     with contextlib.suppress(RequestError):
         assert list(from_json("x", datatype, shape, msgspec.json.encode(data)).shape) == shape
 
@@ -99,16 +99,16 @@ def test_any_json_makes_an_array_or_a_refusal(datatype, shape, data):
         ("FP32", [2], [1, [2]], "its rows have different lengths"),
         ("FP32", [1], [1e300], "the largest number of FP32 is 3.4"),
         ("FP16", [2], [1, 70000], "the largest number of FP16 is 65504"),
-        ("FP32", [1], [None], "its elements are no FP32"),
-        ("FP32", [1], [True], "its elements are no FP32"),
-        ("INT32", [1], [[{}]], "its elements are no INT32"),
-        ("INT32", [2], ["a" * 30_000, ""], "its elements are no INT32"),
-        ("BYTES", [2, 1], [["a"], []], "its elements are no BYTES"),
-        ("FP32", [1], ["1"], "its elements are no FP32"),
-        ("INT32", [1], [1.5], "its elements are no INT32"),
+        ("FP32", [1], [None], "its elements are not FP32"),
+        ("FP32", [1], [True], "its elements are not FP32"),
+        ("INT32", [1], [[{}]], "its elements are not INT32"),
+        ("INT32", [2], ["a" * 30_000, ""], "its elements are not INT32"),
+        ("BYTES", [2, 1], [["a"], []], "its elements are not BYTES"),
+        ("FP32", [1], ["1"], "its elements are not FP32"),
+        ("INT32", [1], [1.5], "its elements are not INT32"),
         ("UINT8", [2], [0, 256], "UINT8 has the range 0 to 255"),
         ("UINT8", [1], [-1], "UINT8 has the range 0 to 255"),
-        ("BOOL", [1], [1], "its elements are no BOOL"),
+        ("BOOL", [1], [1], "its elements are not BOOL"),
         ("INT64", [1], [2**70], "INT64 has the range"),
         ("UINT64", [2], [-1, 2**63], "UINT64 has the range"),
         ("BYTES", [1], json.loads("[" * 99 + "]" * 99), "lie 99 lists deep; expected one list, or 1"),
@@ -120,7 +120,7 @@ def test_any_json_makes_an_array_or_a_refusal(datatype, shape, data):
         ("FP32", [1 << 30, 1 << 30], [], "cannot be"),
     ],
 )
-def test_what_json_is_refused(datatype, shape, data, message):
+def test_json_that_does_not_fit_the_tensor_is_refused(datatype, shape, data, message):
     with pytest.raises(RequestError) as refusal:
         from_json("x", datatype, shape, json.dumps(data).encode())
     assert message in refusal.value.detail
@@ -135,13 +135,13 @@ def test_what_json_is_refused(datatype, shape, data, message):
         ("BYTES", [2], struct.pack("<I", 4) + b"four", "has 2 elements, but 1 came"),
     ],
 )
-def test_what_raw_bytes_are_refused(datatype, shape, data, message):
+def test_raw_bytes_that_do_not_fit_the_tensor_are_refused(datatype, shape, data, message):
     with pytest.raises(RequestError) as refusal:
         from_raw("x", datatype, shape, memoryview(data))
     assert message in refusal.value.detail
 
 
-def test_base64_in_json_where_it_is_said():
+def test_base64_in_json_is_decoded_if_declared():
     assert from_json("x", "BYTES", [1], b'["/9j/"]', encoded=True).tolist() == [b"\xff\xd8\xff"]
     for text in (b"/9j", b"/9j=" + b"A" * (1 << 20), b"A" * (1 << 20) + b"/9j"):
         with pytest.raises(RequestError, match="says base64"):
@@ -150,7 +150,7 @@ def test_base64_in_json_where_it_is_said():
     assert from_json("x", "BYTES", [1], b'["%b"]' % base64.b64encode(data), encoded=True).tolist() == [data]
 
 
-def test_bytes_that_are_no_text_are_not_json():
+def test_bytes_that_are_not_utf_8_cannot_be_json():
     with pytest.raises(RequestError, match="ask for it as binary data"):
         list(to_json(np.array([b"\xff"], object)))
 
@@ -158,7 +158,7 @@ def test_bytes_that_are_no_text_are_not_json():
 @pytest.mark.parametrize("datatype", ["FP32", "FP64", "INT16", "UINT64", "BOOL"])
 @pytest.mark.parametrize("nesting", [[60_000], [1, 60_000], [300, 200], [2, 1, 30_000], [60_000, 1, 1]])
 @pytest.mark.parametrize("space", ["", " ", "\n  ", " " * 70_000])
-def test_data_of_several_pieces(datatype, nesting, space):
+def test_data_of_several_pieces_are_decoded(datatype, nesting, space):
     """Flat, nested as the shape, or otherwise, with more white space than a piece has."""
     dtype = next(dtype for dtype, name in DATATYPES.items() if name == datatype)
     array = np.random.default_rng(1).integers(0, 2 if datatype == "BOOL" else 9000, nesting).astype(dtype)
@@ -171,7 +171,7 @@ def test_data_of_several_pieces(datatype, nesting, space):
 
 @pytest.mark.parametrize("shape", [[2**62] * 100_000, [1] * 33, [0, 2**70], [1 << 40, 2], [-1]])
 @pytest.mark.parametrize("datatype", ["BYTES", "FP32"])
-def test_a_shape_that_cannot_be_is_refused_at_once(shape, datatype):
+def test_an_impossible_shape_is_refused_at_once(shape, datatype):
     start = time.perf_counter()
     for make, data in ((from_json, b"[]"), (from_raw, memoryview(b""))):
         with pytest.raises(RequestError, match="cannot be") as refusal:
@@ -181,7 +181,7 @@ def test_a_shape_that_cannot_be_is_refused_at_once(shape, datatype):
     assert time.perf_counter() - start < 1
 
 
-def test_room_is_made_for_what_came_and_not_for_what_was_promised():
+def test_memory_is_allocated_for_received_and_not_for_declared_data():
     start = time.perf_counter()
     with pytest.raises(RequestError, match="but 1 came"):
         from_json("x", "BYTES", [1 << 39], b'["a"]')

@@ -34,7 +34,7 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(1).random(shape, np.float32)
 
 
-def test_the_server_and_its_models(client):
+def test_metadata_configuration_and_readiness(client):
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready("gru")
@@ -65,7 +65,7 @@ def test_the_server_and_its_models(client):
 @pytest.mark.parametrize("binary_out", [True, False])
 @pytest.mark.parametrize("binary_in", [True, False])
 @pytest.mark.parametrize(("model", "shape"), [("gru", (1, 3, 8)), ("gru", (3, 11, 8)), ("style", (2, 3, 40, 56))])
-def test_tensors_in_and_out(client, run_alone, model, shape, binary_in, binary_out):
+def test_tensors_are_answered_with_tensors(client, run_alone, model, shape, binary_in, binary_out):
     x = noise(*shape)
     expected = run_alone(model, x)
     outputs = [triton.InferRequestedOutput(name, binary_data=binary_out) for name in expected]
@@ -75,13 +75,13 @@ def test_tensors_in_and_out(client, run_alone, model, shape, binary_in, binary_o
         np.testing.assert_allclose(result.as_numpy(name), want, rtol=1e-4, atol=1e-5)
 
 
-def test_only_the_outputs_that_are_asked_for(client):
+def test_only_requested_outputs_are_returned(client):
     result = client.infer("gru", [tensor("x", noise(1, 2, 8))], outputs=[triton.InferRequestedOutput("logits")])
     assert [output["name"] for output in result.get_response()["outputs"]] == ["logits"]
 
 
 @pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
-def test_compression_both_ways(client, run_alone, algorithm):
+def test_compressed_requests_get_compressed_answers(client, run_alone, algorithm):
     x = noise(1, 3, 64, 64)
     result = client.infer(
         "style",
@@ -101,7 +101,7 @@ def test_encoded_images_get_the_task_s_results(client, oip, coffee, shape):
     assert [json.loads(one) for one in result.as_numpy("result")] == [expected] * shape[0]
 
 
-def test_a_result_and_the_graph_s_tensors_of_one_image(client, oip, coffee):
+def test_an_image_gets_its_result_and_the_graphs_tensors(client, oip, coffee):
     outputs = [triton.InferRequestedOutput(name) for name in ("result", "scores", "boxes", "classes")]
     given = np.array([coffee], object)
     parameters = {"score_threshold": 0.5}
@@ -112,7 +112,7 @@ def test_a_result_and_the_graph_s_tensors_of_one_image(client, oip, coffee):
     assert result.as_numpy("boxes").shape == (*result.as_numpy("classes").shape, 4)
 
 
-def test_decoded_images_get_the_graph_s_tensors_or_results(client, models, coffee):
+def test_images_as_pixels_get_the_graphs_tensors_or_results(client, models, coffee):
     recipe = Store(models).latest("mobilenet_v2").card.recipe
     pixels = np.stack([apply_exact(recipe, Image.open(io.BytesIO(coffee)).convert("RGB"))] * 3)
     result = client.infer("mobilenet_v2", [tensor("images", pixels)])
@@ -176,7 +176,7 @@ def test_errors_say_what_was_wrong(client, model, name, array, parameters, statu
     assert message in error.value.message()
 
 
-def test_a_timeout_in_microseconds(client):
+def test_the_parameter_timeout_is_in_microseconds(client):
     with pytest.raises(InferenceServerException) as error:
         client.infer("gru", [tensor("x", noise(1, 2, 8))], timeout=1)
     assert error.value.status() in {"504", "429"}
@@ -184,7 +184,7 @@ def test_a_timeout_in_microseconds(client):
         client.infer("gru", [tensor("x", noise(1, 2, 8))], timeout=10_000_000, priority=priority)
 
 
-def test_statistics_rise(client):
+def test_statistics_increase_with_requests(client):
     before = client.get_inference_statistics("style", "1")["model_stats"][0]
     client.infer("style", [tensor("x", noise(3, 3, 32, 32))])
     after = client.get_inference_statistics("style")["model_stats"][0]
@@ -198,7 +198,7 @@ def test_statistics_rise(client):
     assert names == {"gru", "style", "mobilenet_v2", "yolov4_tiny"}
 
 
-def test_the_repository(client):
+def test_models_are_listed_loaded_and_unloaded(client):
     assert {"name": "style", "version": "1", "state": "READY", "reason": ""} in client.get_model_repository_index()
     with pytest.raises(InferenceServerException) as error:
         client.unload_model("style")

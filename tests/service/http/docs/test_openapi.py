@@ -49,7 +49,7 @@ def same(one, other) -> bool:
 
 
 @pytest.mark.parametrize("example", GIVEN.examples, ids=lambda example: f"{example.path} {example.name}")
-def test_an_example_is_what_the_server_answers(server, example):
+def test_every_recorded_example_equals_the_servers_answer(server, example):
     response = ask(server.client, example, GIVEN.image)
     assert response.status_code == example.status
     assert same(response.json(), example.answer), response.text
@@ -73,7 +73,7 @@ def test_every_example_is_shown():
 
 
 @pytest.mark.parametrize("name", ["/v1/models/mobilenet_v2", "/v1/models/yolov4_tiny", "/v1/models/u2netp"])
-def test_details_of_models_are_as_described(server, name):
+def test_details_of_models_match_their_schema(server, name):
     check(schema_of("/v1/models/{name}", "get", 200, "application/json"), server.client.get(name).json())
 
 
@@ -85,7 +85,7 @@ def test_an_annotated_image_is_described_too(server, photo, kind):
 
 
 @pytest.mark.parametrize("name", sorted(DOCUMENT["components"]["schemas"]))
-def test_schemas_are_schemas_and_say_what_they_are(name):
+def test_schemas_are_valid_and_have_descriptions(name):
     schema = DOCUMENT["components"]["schemas"][name]
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["description"]
@@ -93,7 +93,7 @@ def test_schemas_are_schemas_and_say_what_they_are(name):
         assert reference in DOCUMENT["components"]["schemas"]
 
 
-def test_options_have_their_ranges_and_meanings():
+def test_options_have_ranges_and_descriptions():
     options = {each["name"]: each for each in DOCUMENT["paths"]["/v1/detect"]["post"]["parameters"]}
     threshold = options["score_threshold"]
     assert threshold["description"] == "Objects with a lower score are left out."

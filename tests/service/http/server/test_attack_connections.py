@@ -47,7 +47,7 @@ def come_back(wire: Wire, said: bytes, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("said", [b"", HALF, POST, WHOLE, DEAF], ids=["nothing", "half", "body", "idle", "deaf"])
-def test_held_connections_do_not_keep_others_out(limited, said, digit):
+def test_many_held_connections_do_not_block_others(limited, said, digit):
     wire = Wire(limited)
     with contextlib.ExitStack() as stack, attacked(limited) as seen:
         for _ in range(50):
@@ -65,7 +65,7 @@ def test_held_connections_do_not_keep_others_out(limited, said, digit):
     assert seen.asked > 20
 
 
-def test_two_thousand_with_half_a_head_and_ten_that_come_back(small, digit):
+def test_two_thousand_incomplete_requests_do_not_block_returning_clients(small, digit):
     """With the default limit: the eleventh row of the issue that this came from."""
     wire = Wire(small)
     with contextlib.ExitStack() as stack:

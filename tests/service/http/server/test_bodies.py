@@ -46,7 +46,7 @@ def test_a_body_beyond_the_limit_is_not_read(scarce, digit, path):
     assert status_of(wire.post("/v1/classify", "image/png", bytes(2_900_000))) == 415, "there is room again"
 
 
-def test_an_announced_body_takes_no_memory_until_it_arrives(scarce, digit):
+def test_a_declared_length_does_not_count_before_its_bytes_arrive(scarce, digit):
     wire = Wire(scarce)
     with contextlib.ExitStack() as stack:
         for _ in range(20):
@@ -55,15 +55,15 @@ def test_an_announced_body_takes_no_memory_until_it_arrives(scarce, digit):
         assert status_of(wire.post("/v1/classify", "image/png", digit)) == 200
 
 
-def test_answered_bodies_count_no_more(scarce):
+def test_answered_bodies_do_not_count(scarce):
     with scarce.client.stream("GET", "/livez"):
         for _ in range(8):
             assert scarce.client.post("/v1/classify", content=bytes(2_900_000)).status_code == 415
 
 
-def test_which_bodies_have_room():
+def test_bodies_fit_up_to_the_limit():
     bodies = Bodies(10)
-    assert bodies.room_for(99), "where there is no other"
+    assert bodies.fits(99), "where there is no other"
     bodies.held = 6
-    assert bodies.room_for(4)
-    assert not bodies.room_for(5)
+    assert bodies.fits(4)
+    assert not bodies.fits(5)

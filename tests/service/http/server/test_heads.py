@@ -37,7 +37,7 @@ POST = b"POST /v1/classify HTTP/1.1\r\nhost: x\r\n"
         (b"CONNECT x:80 HTTP/1.1\r\nhost: x\r\n" + END, 405),
     ],
 )
-def test_a_request_names_one_host(wire, request_, status):
+def test_a_request_needs_exactly_one_valid_host(wire, request_, status):
     answer = wire.ask(request_)
     assert status_of(answer) == status, answer
     if status in (400, 405, 505):
@@ -76,14 +76,14 @@ SMUGGLED = b"GET /v1/models HTTP/1.1\r\nhost: x\r\n" + END
         b"x: a\nb: c\r\ncontent-length: 3\r\n\r\nabc",
     ],
 )
-def test_no_request_hides_in_another(wire, framing):
+def test_request_smuggling_is_refused(wire, framing):
     answer = wire.ask(POST + framing + SMUGGLED)
     assert status_of(answer) in (400, 501), answer
     assert answer.count(b"HTTP/1.1 ") == 1
     assert b"lenet5" not in answer
 
 
-def test_a_trailer_is_no_header(wire, digit):
+def test_a_trailer_is_not_a_header(wire, digit):
     body = b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n" % (len(digit), digit)
     answer = wire.ask(POST + b"connection: close\r\nx-request-id: mine\r\n" + body + b"x-request-id: other\r\n\r\n")
     assert status_of(answer) == 200, answer
@@ -120,7 +120,7 @@ CHUNKS = b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\
     ],
 )
 @pytest.mark.parametrize("cut", [0, 1000, 65536])
-def test_heads_have_limits(wire, request_, status, cut):
+def test_too_large_heads_are_refused(wire, request_, status, cut):
     pieces = [request_[at : at + cut] for at in range(0, len(request_), cut)] if cut else [request_]
     answer = wire.ask(*pieces)
     if status == 200 or answer:  # what was still on its way may have reset the connection
@@ -129,7 +129,7 @@ def test_heads_have_limits(wire, request_, status, cut):
 
 @pytest.mark.parametrize("offer", [b"", b"connection: upgrade\r\nupgrade: h2c\r\n"], ids=["plain", "upgrade"])
 @pytest.mark.parametrize("cut", [100_000, 60_000, 1000])
-def test_a_head_behind_another_request_has_its_limit_too(wire, cut, offer):
+def test_a_pipelined_head_has_the_same_limit(wire, cut, offer):
     second = b"GET /livez HTTP/1.1\r\nhost: x\r\n" + offer + b"x: " + LONG + LONG[:20_000] + b"\r\n\r\n"
     request_ = GET + b"\r\n" + second
     answer = wire.ask(*[request_[at : at + cut] for at in range(0, len(request_), cut)])
@@ -151,14 +151,14 @@ def test_a_head_behind_another_request_has_its_limit_too(wire, cut, offer):
         (b"top_k=" + b"9" * 50_000, 422),
     ],
 )
-def test_a_query_has_few_options(wire, digit, query, status):
+def test_a_query_with_too_many_options_is_refused(wire, digit, query, status):
     head = b"POST /v1/classify?" + query + b" HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n" % len(digit) + END
     answer = wire.ask(head + digit)
     assert status_of(answer) == status, answer
     assert len(answer) < 2000
 
 
-def test_pipelined_requests_are_answered_in_order_and_have_a_number(wire):
+def test_pipelined_requests_are_answered_in_order_up_to_a_limit(wire):
     few = wire.ask(GET + b"\r\n" + (GET + b"\r\n") * 10 + GET + END)
     assert few.count(b"HTTP/1.1 200 ") == 12
     many = wire.ask((GET + b"\r\n") * 5000 + GET + END)

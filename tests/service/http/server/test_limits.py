@@ -56,7 +56,7 @@ HEAD = b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\n"
         "a chunk at a time",
     ],
 )
-def test_who_sends_slowly_is_told_so_and_closed(strict, dribble, models):
+def test_a_slow_request_gets_408_and_is_closed(strict, dribble, models):
     start = time.monotonic()
     with connect(strict) as slow:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -78,7 +78,7 @@ def test_who_sends_slowly_is_told_so_and_closed(strict, dribble, models):
 
 
 @pytest.mark.parametrize("second", [HEAD, HEAD + b"content-length: 1000\r\n\r\nabc"], ids=["headers", "body"])
-def test_what_came_behind_a_whole_request_has_its_clock_too(strict, models, second):
+def test_an_incomplete_pipelined_request_gets_408(strict, models, second):
     digit = (models / "lenet5/1/golden/digit_7.png").read_bytes()
     start = time.monotonic()
     with connect(strict) as slow:
@@ -89,7 +89,7 @@ def test_what_came_behind_a_whole_request_has_its_clock_too(strict, models, seco
     assert time.monotonic() - start < 4
 
 
-def test_who_does_not_take_the_answers_is_cut_off(strict):
+def test_a_client_that_does_not_read_its_answers_is_disconnected(strict):
     with connect(strict) as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 17)  # more than any buffer holds
@@ -106,7 +106,7 @@ def test_who_does_not_take_the_answers_is_cut_off(strict):
     [b"\x16\x03\x01\x02\0\1\0\1", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", HEAD + b"x-request-id: a\rb\r\n\r\n"],
     ids=["TLS", "HTTP/2", "a header in a header"],
 )
-def test_what_is_no_http_is_told_so(strict, garbage):
+def test_bytes_that_are_not_http_get_400(strict, garbage):
     with connect(strict) as other:
         other.sendall(garbage)
         head, _, body = read_all(other).partition(b"\r\n\r\n")
@@ -117,7 +117,7 @@ def test_what_is_no_http_is_told_so(strict, garbage):
 @pytest.mark.parametrize(
     "before", [b"", b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"], ids=["head", "trailers"]
 )
-def test_headers_have_an_end(strict, before):
+def test_endless_headers_are_refused(strict, before):
     with connect(strict) as endless:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             endless.sendall(HEAD + before)
@@ -128,7 +128,7 @@ def test_headers_have_an_end(strict, before):
     assert strict.client.get("/livez").status_code == 200
 
 
-def test_who_keeps_the_server_waiting_makes_room(strict):
+def test_the_longest_waiting_connection_is_closed_for_a_new_one(strict):
     with contextlib.ExitStack() as stack:
         kept = stack.enter_context(connect(strict))
         kept.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -157,7 +157,7 @@ def test_who_keeps_the_server_waiting_makes_room(strict):
         assert read_all(half[-1]).startswith(b"HTTP/1.1 200 "), "the youngest stayed"
 
 
-def test_a_kept_connection_has_its_clock_per_request(strict, models):
+def test_the_time_limit_applies_to_each_request_of_a_connection(strict, models):
     digit = (models / "lenet5/1/golden/digit_7.png").read_bytes()
     request = HEAD + f"content-length: {len(digit)}\r\n\r\n".encode() + digit
     with connect(strict) as kept:

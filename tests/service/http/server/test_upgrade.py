@@ -23,7 +23,7 @@ def form(digit: bytes) -> bytes:
 @pytest.mark.parametrize("framing", ["sized", "chunked", "chunks"])
 @pytest.mark.parametrize("cut", ["whole", "head and body", "in pieces"])
 @pytest.mark.parametrize("path", [b"/v1/classify", b"/classify", b"/v2/models/lenet5/infer"])
-def test_the_body_is_read_and_the_connection_used_again(wire, digit, offer, framing, cut, path):
+def test_a_request_with_upgrade_is_answered_and_the_connection_reused(wire, digit, offer, framing, cut, path):
     kind, body = {
         b"/v1/classify": (b"image/png", digit),
         b"/classify": (b"multipart/form-data; boundary=x", form(digit)),
@@ -63,13 +63,13 @@ def test_the_body_is_read_and_the_connection_used_again(wire, digit, offer, fram
     "request_", [b"GET /livez HTTP/1.1\r\n", b"OPTIONS * HTTP/1.1\r\n", b"GET /livez HTTP/1.0\r\n"]
 )
 @pytest.mark.parametrize("offer", [H2C, WEBSOCKET, b"upgrade: h2c\r\n", b"connection: upgrade\r\n"])
-def test_requests_without_a_body_are_answered(wire, request_, offer):
+def test_upgrade_requests_without_a_body_are_answered(wire, request_, offer):
     answer = wire.ask(request_ + b"host: x\r\n" + offer + b"\r\n" + LAST)
     assert status_of(answer) in (200, 404, 405), answer
     if b"1.0" not in request_:
         assert answer.endswith(b'{"alive":true}')
 
 
-def test_an_offer_does_not_hide_what_is_wrong(wire):
+def test_an_upgrade_header_does_not_hide_an_invalid_head(wire):
     assert status_of(wire.ask(b"GET /livez HTTP/1.1\r\nhost: x\r\nhost: y\r\n" + H2C + b"\r\n")) == 400
     assert status_of(wire.ask((b"GET /livez HTTP/1.1\r\nhost: x\r\n" + H2C + b"\r\n") * 5000)) == 200

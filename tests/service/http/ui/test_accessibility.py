@@ -63,7 +63,7 @@ def test_everything_works_with_the_keyboard(open_page):
     assert Image.open(BytesIO(Path(waiting.value.path()).read_bytes())).format == "PNG"
 
 
-def test_an_answer_is_told_to_those_who_hear_it(open_page, server):
+def test_answers_are_announced_to_screen_readers(open_page, server):
     page = open_page("#yolov4_tiny")
     drop(page, COFFEE)
     answered(page, COFFEE.name)

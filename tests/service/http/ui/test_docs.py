@@ -14,7 +14,7 @@ def test_the_page_lists_every_operation(open_page):
 @pytest.mark.parametrize(
     ("operation", "text"), [("classify", "Egyptian cat"), ("detect", '"box"'), ("segment", '"area"')]
 )
-def test_an_example_runs_as_it_stands(open_page, operation, text):
+def test_an_example_can_be_executed_unchanged(open_page, operation, text):
     page = open_page(f"../docs#/predict/{operation}", height=2400)
     page.locator(f"#operations-predict-{operation} .execute").click()
     answer = page.locator(f"#operations-predict-{operation} .live-responses-table .response")

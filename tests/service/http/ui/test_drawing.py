@@ -56,7 +56,7 @@ def test_the_boxes_of_a_dropped_image_are_on_the_canvas(open_page, server, varia
     assert shown == [pytest.approx(size["width"] / size["height"], rel=0.01), True]
 
 
-def test_the_score_slider_acts_at_once_and_asks_again_for_less(open_page, server):
+def test_the_score_slider_filters_at_once_and_asks_again_for_lower_scores(open_page, server):
     page = open_page("#yolov4_tiny")
     drop(page, COFFEE)
     answered(page, COFFEE.name)
@@ -81,7 +81,7 @@ def test_the_score_slider_acts_at_once_and_asks_again_for_less(open_page, server
 
 
 @pytest.mark.parametrize(("option", "value"), [("iou_threshold", 0.95), ("max_detections", 1)])
-def test_the_other_sliders_ask_again(open_page, server, option, value):
+def test_the_other_sliders_send_a_new_request(open_page, server, option, value):
     page = open_page("#yolov4_tiny")
     drop(page, COFFEE)
     answered(page, COFFEE.name)
@@ -94,7 +94,7 @@ def test_the_other_sliders_ask_again(open_page, server, option, value):
 
 
 @pytest.mark.parametrize("form", ["rle", "png", "polygon"])
-def test_masks_of_every_form_are_drawn_where_they_are(open_page, server, models, form):
+def test_masks_of_all_formats_are_drawn_at_their_position(open_page, server, models, form):
     from pycocotools import mask as coco
 
     photo = models / "deeplabv3_mobilenet_v2" / "1" / "golden" / "chelsea.png"
@@ -134,7 +134,7 @@ def test_a_salient_object_keeps_its_soft_edge(open_page, models):
     assert near(before[1], after[1], 8)
 
 
-def test_a_classifier_draws_bars_and_where_it_looked(open_page, server):
+def test_a_classifiers_scores_and_heat_map_are_drawn(open_page, server):
     page = open_page("#mobilenet_v2")
     drop(page, COFFEE)
     answered(page, COFFEE.name)

@@ -22,7 +22,7 @@ def locked(models, tmp_path_factory):
         yield server
 
 
-def test_the_address_without_a_slash_leads_to_the_page(server):
+def test_the_address_without_a_slash_redirects_to_the_page(server):
     answer = server.client.get("/ui", follow_redirects=True)
     assert answer.status_code == 200
     assert answer.url.path == "/ui/"
@@ -30,7 +30,7 @@ def test_the_address_without_a_slash_leads_to_the_page(server):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_file_is_served_with_its_type_and_is_held_to_its_origin(server, name):
+def test_every_file_has_its_type_and_a_content_security_policy(server, name):
     answer = server.client.get(f"/ui/{name}")
     assert answer.status_code == 200
     assert answer.headers["content-type"].split(";")[0] == TYPES[name.rpartition(".")[2]]
@@ -52,11 +52,11 @@ def test_no_file_names_another_host_or_holds_what_the_policy_forbids(name):
 @pytest.mark.parametrize(
     "path", ["nothing.js", "__init__.py", "..%2fpy.typed", "samples/lenet5/card.json", "samples/x/y.png"]
 )
-def test_nothing_else_is_served(server, path):
+def test_unknown_files_are_not_served(server, path):
     assert server.client.get(f"/ui/{path}").status_code == 404
 
 
-def test_the_samples_are_the_golden_photos_each_once(server, models):
+def test_the_samples_are_the_golden_photos_without_duplicates(server, models):
     samples = server.client.get("/ui/samples").json()["samples"]
     bodies = [server.client.get(f"/ui/{sample['path']}") for sample in samples]
     photos = {hashlib.sha256(path.read_bytes()).digest() for path in models.glob("*/*/golden/*")}
@@ -66,7 +66,7 @@ def test_the_samples_are_the_golden_photos_each_once(server, models):
     assert next(s["models"] for s in samples if s["name"] == "digit_7.png") == ["lenet5"]
 
 
-def test_with_keys_the_page_is_open_and_what_it_shows_is_not(locked):
+def test_with_keys_the_page_is_open_but_its_data_is_not(locked):
     assert {locked.client.get(f"/ui/{name}").status_code for name in ["", *FILES]} == {200}
     for path in ("/ui/samples", "/ui/samples/lenet5/digit_7.png", "/v1/models", "/ui/x"):
         assert locked.client.get(path).status_code == 401

@@ -25,7 +25,7 @@ SIDES = st.integers(1, 40)
 
 @settings(max_examples=60, deadline=None)
 @given(height=SIDES, width=SIDES, seed=st.integers(0, 2**32 - 1), share=st.sampled_from([0.0, 0.02, 0.5, 0.97, 1.0]))
-def test_run_lengths_are_what_pycocotools_wrote(call, height, width, seed, share):
+def test_run_lengths_of_pycocotools_are_decoded(call, height, width, seed, share):
     mask = (np.random.default_rng(seed).random((height, width)) < share).astype(np.uint8)
     encoded = coco.encode(np.asfortranarray(mask))
     rle = {"size": encoded["size"], "counts": encoded["counts"].decode()}
@@ -34,7 +34,7 @@ def test_run_lengths_are_what_pycocotools_wrote(call, height, width, seed, share
 
 
 @pytest.mark.parametrize("size", [(50, 20), (301, 133), (7, 300), (1, 1), (310, 190)])
-def test_run_lengths_are_decoded_to_the_size_that_is_drawn(call, size):
+def test_run_lengths_are_decoded_at_the_drawn_size(call, size):
     rows, columns = np.indices((200, 300))
     mask = ((rows - 100) ** 2 + (columns - 120) ** 2 < 80**2).astype(np.uint8)
     encoded = coco.encode(np.asfortranarray(mask))
@@ -46,7 +46,7 @@ def test_run_lengths_are_decoded_to_the_size_that_is_drawn(call, size):
     assert np.array_equal(np.reshape(found, (height, width)), 255 * mask[y][:, x])
 
 
-def test_long_runs_take_more_than_two_letters(call):
+def test_runs_of_more_than_two_characters_are_decoded(call):
     mask = np.zeros((3000, 2000), np.uint8, order="F")
     mask[:, 900:1400] = 1
     encoded = coco.encode(mask)
@@ -66,7 +66,7 @@ def test_long_runs_take_more_than_two_letters(call):
         (0.5, [], None),
     ],
 )
-def test_percentiles_are_prometheus_own(call, q, buckets, expected):
+def test_percentiles_equal_those_of_prometheus(call, q, buckets, expected):
     found = call("metrics", "(m, q, b) => m.quantile(q, b.map(([le, n]) => [Number(le), n]))", q, buckets)
     assert found == (None if expected is None else pytest.approx(expected))
 
@@ -89,7 +89,7 @@ process_cpu_seconds_total 12.5
 """
 
 
-def test_rates_and_percentiles_are_those_of_the_time_between(call):
+def test_rates_and_percentiles_are_computed_between_two_scrapes(call):
     look = """(m, one, other, name) => m.between(
         m.select(m.snapshot(one), name), m.select(m.snapshot(other), name), 2)"""
     found = call("metrics", look, TEXT % (10, 10, 10), TEXT % (30, 30, 30), "a")
@@ -107,7 +107,7 @@ def test_rates_and_percentiles_are_those_of_the_time_between(call):
 @pytest.mark.parametrize(
     ("value", "top"), [(0, 1), (0.03, 0.05), (1, 1), (1.1, 2), (4.9, 5), (51, 100), (100, 100), (101, 200)]
 )
-def test_charts_end_at_round_numbers(call, value, top):
+def test_chart_axes_end_at_round_numbers(call, value, top):
     assert call("chart", "(m, v) => m.ceiling(v)", value) == pytest.approx(top)
 
 

@@ -13,7 +13,7 @@ from tests.service.http.ui.canvas import COFFEE, ask, slide
 from tests.service.http.ui.chromium import answered, drop
 
 
-def test_a_model_that_comes_while_the_page_is_open_is_asked(open_page, models, tmp_path):
+def test_a_model_loaded_while_the_page_is_open_is_used(open_page, models, tmp_path):
     settings = {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "u2netp,lenet5", "ZOOSERVE_ADMIN_KEYS": "admin"}
     with serving(tmp_path / "log", **settings) as own:
         own.wait(200)
@@ -32,7 +32,7 @@ def test_a_model_that_comes_while_the_page_is_open_is_asked(open_page, models, t
         assert page.locator("#error").is_hidden()
 
 
-def test_an_image_may_come_before_the_models(open_page):
+def test_an_image_may_be_chosen_before_the_models_are_listed(open_page):
     page = open_page("#mobilenet_v2")
     drop(page, COFFEE)
     answered(page, COFFEE.name)
@@ -40,7 +40,7 @@ def test_an_image_may_come_before_the_models(open_page):
     assert page.evaluate("location.hash") == "#mobilenet_v2"
 
 
-def test_an_error_is_said_in_the_servers_words(open_page, server, tmp_path):
+def test_the_servers_error_message_is_shown(open_page, server, tmp_path):
     page = open_page("#yolov4_tiny", expect=["the server responded with a status of 4"])
     answered(page)
     text = tmp_path / "notes.txt"
@@ -56,14 +56,14 @@ def test_an_error_is_said_in_the_servers_words(open_page, server, tmp_path):
     assert page.locator("#error").is_hidden()
 
 
-def test_what_is_no_file_is_refused(open_page):
+def test_dropped_items_that_are_not_files_are_refused(open_page):
     page = open_page()
     answered(page)
     drop(page)
     assert "no file" in page.locator("#error").inner_text()
 
 
-def test_a_server_that_is_gone_is_told(open_page):
+def test_an_unreachable_server_is_reported(open_page):
     page = open_page("#yolov4_tiny", expect=["ERR_FAILED"])
     answered(page)
     page.route("**/v1/**", lambda route: route.abort())
@@ -72,7 +72,7 @@ def test_a_server_that_is_gone_is_told(open_page):
     assert page.locator("#error").inner_text() == "The server cannot be reached. Is it still running?"
 
 
-def test_a_newer_question_cancels_the_one_under_way(open_page):
+def test_a_new_request_cancels_the_running_one(open_page):
     page = open_page("#yolov4_tiny")
     answered(page)
     held, failed = [], []
@@ -88,7 +88,7 @@ def test_a_newer_question_cancels_the_one_under_way(open_page):
     assert page.locator("#strip [aria-current=true]").get_attribute("title") == names[2]
 
 
-def test_several_images_stand_in_a_row(open_page, models):
+def test_several_images_are_shown_in_a_row(open_page, models):
     page = open_page("#lenet5")
     answered(page)
     samples = page.locator("#strip button").count()
@@ -105,7 +105,7 @@ def test_several_images_stand_in_a_row(open_page, models):
     assert page.locator("#strip button").count() == samples + 3
 
 
-def test_the_camera_is_asked_about_frame_by_frame(open_page):
+def test_camera_frames_are_sent_one_at_a_time(open_page):
     page = open_page("#lenet5", permissions=["camera"])
     answered(page)
     asked = []
@@ -122,7 +122,7 @@ def test_the_camera_is_asked_about_frame_by_frame(open_page):
     assert not page.locator("#error").is_visible()
 
 
-def test_times_are_those_of_the_server(open_page):
+def test_the_times_of_server_timing_are_shown(open_page):
     page = open_page("#yolov4_tiny")
     answered(page)
     with page.expect_response(lambda r: "/v1/detect" in r.url) as waiting:
@@ -143,7 +143,7 @@ def test_times_are_those_of_the_server(open_page):
 
 @pytest.mark.parametrize("own", [True, False], ids=["a file", "a sample"])
 @pytest.mark.parametrize("language", ["curl", "python"])
-def test_the_lines_to_copy_are_exactly_this_request(open_page, server, tmp_path, own, language):
+def test_the_copied_command_makes_the_same_request(open_page, server, tmp_path, own, language):
     page = open_page("#yolov4_tiny", permissions=["clipboard-read", "clipboard-write"])
     answered(page)
     if own:
@@ -172,7 +172,7 @@ def test_the_lines_to_copy_are_exactly_this_request(open_page, server, tmp_path,
     assert answer == shown
 
 
-def test_live_shows_what_the_metrics_say(open_page, server):
+def test_the_live_view_shows_the_metrics(open_page, server):
     page = open_page("#live")
     page.wait_for_function("() => document.querySelectorAll('#live-table tbody tr').length === 6")
     before = int(page.locator("#live-table tr", has_text="lenet5").locator("td").last.inner_text().replace(",", ""))
@@ -202,7 +202,7 @@ def test_live_shows_what_the_metrics_say(open_page, server):
         )
 
 
-def test_a_server_with_keys_is_asked_with_one(open_page, models, tmp_path):
+def test_the_page_sends_a_key_to_a_server_with_keys(open_page, models, tmp_path):
     settings = {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_API_KEYS": "secret"}
     with serving(tmp_path / "log", **settings) as locked:
         locked.wait(200)

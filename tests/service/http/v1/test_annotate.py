@@ -38,12 +38,12 @@ from service.settings import Settings
         (b"text/html, application/json;q=nonsense, image/jpeg;q=0.1", JPEG),
     ],
 )
-def test_the_form_that_is_liked_best(accept, kind):
+def test_the_type_with_the_highest_q_value_is_chosen(accept, kind):
     assert wanted(accept) == kind
 
 
 @pytest.mark.parametrize("accept", [b"text/html", b"image/webp", b"image/png;q=0", b"*/*;q=0", b",;,=", b"\xff"])
-def test_what_is_not_served_is_refused_with_what_is(accept):
+def test_an_unsupported_accept_is_refused_with_the_supported_types(accept):
     with pytest.raises(RequestError, match="`application/json`, `image/png`, `image/jpeg`") as refused:
         wanted(accept)
     assert refused.value.reason is Reason.NOT_ACCEPTABLE
@@ -53,7 +53,7 @@ def test_what_is_not_served_is_refused_with_what_is(accept):
     ("task", "model", "form"),
     [("detect", "yolov4_tiny", "PNG"), ("segment", "u2netp", "JPEG"), ("classify", "mobilenet_v2", "PNG")],
 )
-def test_an_image_with_its_answer(server, photo, task, model, form):
+def test_the_answer_is_drawn_on_the_image(server, photo, task, model, form):
     data = photo("coffee")
     original = Image.open(io.BytesIO(data)).convert("RGB")
     kind = f"image/{form.lower()}"
@@ -74,7 +74,7 @@ def test_an_image_with_its_answer(server, photo, task, model, form):
         assert not changed[top + 60 : bottom - 60, left + 60 : right - 60].any()
 
 
-def test_the_size_of_a_small_image_stays(server, models):
+def test_a_small_image_keeps_its_size(server, models):
     digit = (models / "lenet5/1/golden/digit_7.png").read_bytes()
     answer = server.client.post(
         "/v1/classify", content=digit, params={"model": "lenet5"}, headers={"accept": "image/png"}
@@ -89,14 +89,14 @@ def test_the_size_of_a_small_image_stays(server, models):
         ("image/png", b"not an image", 415, "not_an_image"),
     ],
 )
-def test_errors_are_problems_whatever_was_wanted(server, photo, accept, content, status, reason):
+def test_errors_are_problems_also_if_an_image_was_accepted(server, photo, accept, content, status, reason):
     answer = server.client.post("/v1/detect", content=content or photo("coffee"), headers={"accept": accept})
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["reason"] == reason
 
 
-def test_one_image_cannot_answer_several(server, photo):
+def test_several_images_cannot_be_answered_with_an_image(server, photo):
     parts = [("image", photo("coffee"))] * 2
     answer = server.client.post("/v1/detect", files=parts, headers={"accept": "image/png"})
     assert (answer.status_code, answer.json()["reason"]) == (406, "not_acceptable")
@@ -105,7 +105,7 @@ def test_one_image_cannot_answer_several(server, photo):
     assert (one.status_code, one.headers["content-type"]) == (200, "image/png")
 
 
-def test_drawings_do_not_pile_up(models):
+def test_the_number_of_waiting_drawings_is_limited(models):
     digit = (models / "lenet5/1/golden/digit_7.png").read_bytes()
     result = Result("m", "1", "classify", ImageSize(28, 28), [Classification(7, "7", 1.0)])
     annotator = Annotator(Settings(max_queue=4))
@@ -120,7 +120,7 @@ def test_drawings_do_not_pile_up(models):
     assert (outcomes[4].reason, outcomes[4].retry_after) == (Reason.QUEUE_FULL, 1)
 
 
-def test_a_drawing_that_nobody_waits_for_counts_until_it_is_over(monkeypatch):
+def test_an_abandoned_drawing_counts_until_it_ends(monkeypatch):
     release = threading.Event()
     annotator = Annotator(Settings(max_queue=1))
     monkeypatch.setattr(annotator, "_draw", lambda *_: release.wait(30))
@@ -140,7 +140,7 @@ def test_a_drawing_that_nobody_waits_for_counts_until_it_is_over(monkeypatch):
     assert asyncio.run(draw_all()) == [Reason.DEADLINE, Reason.QUEUE_FULL]
 
 
-def test_the_deadline_holds_for_the_drawing():
+def test_the_deadline_includes_the_drawing():
     out = io.BytesIO()
     Image.effect_noise((4000, 3000), 60).convert("RGB").save(out, "JPEG")
     result = Result("m", "1", "classify", ImageSize(4000, 3000), [Classification(0, "noise", 1.0)])

@@ -36,7 +36,7 @@ def jpeg(photo):
         ("lenet5", "digit_7", "7", 0.99),
     ],
 )
-def test_classify(server, photo, model, name, label, score):
+def test_classify_answers_the_expected_class(server, photo, model, name, label, score):
     response = server.client.post("/v1/classify", params={"model": model, "top_k": 3}, content=photo(name))
     assert response.status_code == 200, response.text
     answer = response.json()
@@ -47,7 +47,7 @@ def test_classify(server, photo, model, name, label, score):
     assert answer["predictions"][0]["score"] >= score
 
 
-def test_a_cup_is_found_where_it_is(server, photo):
+def test_detect_finds_the_cup_at_its_position(server, photo):
     answer = server.client.post("/v1/detect", content=photo("coffee")).json()
     cup = answer["predictions"][0]
     assert (cup["label"], cup["class_id"]) == ("cup", 41)
@@ -63,7 +63,7 @@ def test_a_cup_is_found_where_it_is(server, photo):
         ("u2netp", "astronaut", "salient object", 0.55),
     ],
 )
-def test_every_form_of_a_mask_is_the_same_mask(server, photo, model, name, label, area):
+def test_all_mask_formats_encode_the_same_mask(server, photo, model, name, label, area):
     width, height = Image.open(io.BytesIO(photo(name))).size
     masks = {}
     for form in ("rle", "png", "polygon", "none"):
@@ -85,7 +85,7 @@ def test_every_form_of_a_mask_is_the_same_mask(server, photo, model, name, label
     assert np.max([max(line[::2]) for line in outlines]) <= width
 
 
-def test_boxes_are_in_the_pixels_of_the_upright_image(server, photo):
+def test_boxes_refer_to_the_image_after_its_exif_orientation(server, photo):
     """A phone stores the image on its side and says so in EXIF."""
     upright = Image.open(io.BytesIO(photo("coffee"))).convert("RGB")
     exif = Image.Exif()
@@ -151,7 +151,7 @@ def test_the_name_of_a_file_does_not_matter(server, jpeg):
         assert server.client.post("/classify", files={"image": (name, jpeg["coffee"])}).status_code == 200
 
 
-def test_no_code_is_taken_from_a_client(server, tmp_path):
+def test_pickled_objects_from_a_client_are_not_loaded(server, tmp_path):
     """BentoML's services talk to each other in pickles; whoever reads one runs what is in it."""
 
     class Code:
@@ -182,13 +182,13 @@ def test_server_timing_names_the_stages_and_they_add_up(server, jpeg):
 
 
 @pytest.mark.parametrize(("given", "kept"), [("abc-123", True), ("no spaces please", False), ("x" * 200, False)])
-def test_a_request_id_is_echoed_or_made(server, jpeg, given, kept):
+def test_a_request_id_is_echoed_or_generated(server, jpeg, given, kept):
     response = server.client.post("/v1/classify", content=jpeg["coffee"], headers={"x-request-id": given})
     assert (response.headers["x-request-id"] == given) is kept
     assert re.fullmatch(r"[\x21-\x7e]{1,128}", response.headers["x-request-id"])
 
 
-def test_what_the_service_says_of_itself(server):
+def test_liveness_models_and_model_details_are_reported(server):
     assert server.client.get("/livez").json() == {"alive": True}
     models = {model["name"]: model for model in server.client.get("/v1/models").json()["models"]}
     assert {"lenet5", "mobilenet_v2", "efficientnet_lite0", "yolov4_tiny", "deeplabv3_mobilenet_v2", "u2netp"} <= set(

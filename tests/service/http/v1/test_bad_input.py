@@ -106,7 +106,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_bad_input(server, jpeg, case):
+def test_invalid_requests_get_a_problem_and_the_server_keeps_answering(server, jpeg, case):
     request, path, status, message = CASES[case]
     response = server.client.post(path, **request(jpeg)) if request else server.client.get(path)
     assert response.status_code == status, response.text
@@ -137,7 +137,7 @@ def test_a_body_of_100_mb_is_refused_without_being_kept(server, jpeg, declared):
     assert server.client.post("/v1/classify", content=jpeg, headers=IMAGE).status_code == 200
 
 
-def test_bentomls_own_endpoints_have_the_limit_too(server):
+def test_the_size_limit_applies_to_bentoml_endpoints(server):
     """Chunked, so that no length is declared."""
     part = b'--x\r\ncontent-disposition: form-data; name="image"; filename="a"\r\n\r\n'
     body = (part if index == 0 else bytes(1_000_000) for index in range(40))
@@ -148,7 +148,7 @@ def test_bentomls_own_endpoints_have_the_limit_too(server):
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1)])
 @pytest.mark.parametrize("task", ["classify", "detect", "segment"])
-def test_strange_sizes_are_answered(server, task, size):
+def test_images_of_extreme_sizes_are_answered(server, task, size):
     import io
 
     from PIL import Image
@@ -182,7 +182,7 @@ def test_a_client_that_hangs_up_does_not_affect_others(server, jpeg, sent):
         time.sleep(0.1)
 
 
-def test_one_bad_image_among_several_is_an_error_in_its_place(server, jpeg):
+def test_an_invalid_image_among_several_is_replaced_by_its_error(server, jpeg):
     good = base64.b64encode(jpeg).decode()
     broken = base64.b64encode(jpeg[:1000]).decode()
     body = json.dumps({"images": [good, broken, "?!", good]})

@@ -174,11 +174,11 @@ def test_objects_with_score_box_area_and_mask(bright, image_path):
         ({"iou_threshold": 1, "score_threshold": 0.7}, 2),
     ],
 )
-def test_thresholds_are_the_requests(bright, image_path, options, count):
+def test_thresholds_of_the_request_are_applied(bright, image_path, options, count):
     assert len(ask(bright, image_path, **options)) == count
 
 
-def test_every_form_of_a_mask(bright, image_path):
+def test_all_mask_formats_encode_the_same_mask(bright, image_path):
     reference = [coco.decode(one["mask"]) for one in ask(bright, image_path)]
     assert all("mask" not in one for one in ask(bright, image_path, mask="none"))
     for rle, png, polygon in zip(
@@ -189,7 +189,7 @@ def test_every_form_of_a_mask(bright, image_path):
 
 
 @pytest.mark.parametrize("option", ["score_threshold=2", "iou_threshold=-1", "max_detections=0", "top_k=3"])
-def test_bad_options_are_named(bright, image_path, option):
+def test_invalid_options_are_named_in_the_error(bright, image_path, option):
     response = bright.client.post(f"/v1/segment?{option}", content=image_path.read_bytes())
     assert response.status_code == 422
     assert option.split("=")[0] in response.json()["detail"]
@@ -201,7 +201,7 @@ def test_bentoml_clients_get_the_same_answers(bright, image_path):
     assert answer["predictions"] == ask(bright, image_path, score_threshold=0.5, max_detections=1)
 
 
-def test_the_command_line_shows_and_draws_them(store, image_path, tmp_path):
+def test_predict_prints_and_draws_instances(store, image_path, tmp_path):
     command = [
         str(Path(sys.executable).with_name("zooserve")),
         "predict",

@@ -53,7 +53,7 @@ WRITTEN = {
 
 @pytest.mark.parametrize("text", WRITTEN.values(), ids=WRITTEN.keys())
 @pytest.mark.usefixtures("pieces")
-def test_base64_is_read_as_clients_write_it(text):
+def test_base64_variants_of_clients_are_decoded(text):
     assert asyncio.run(from_base64(text, 0, len(text))) == DATA
     body = json.dumps({"images": [text.decode(), "QUI="]}).encode()
     assert images(body) == [DATA, b"AB"]
@@ -79,7 +79,7 @@ INVALID = {
 
 @pytest.mark.parametrize("text", INVALID.values(), ids=INVALID.keys())
 @pytest.mark.usefixtures("pieces")
-def test_invalid_base64_is_an_error_in_its_place(text):
+def test_an_image_with_invalid_base64_is_replaced_by_its_error(text):
     broken, good = images(b'{"images": ["%b", "QUI="]}' % text)
     assert isinstance(broken, RequestError)
     assert broken.reason is Reason.BAD_REQUEST
@@ -89,12 +89,12 @@ def test_invalid_base64_is_an_error_in_its_place(text):
 
 
 @given(st.binary(max_size=300))
-def test_quoted_printable_comes_out_as_it_went_in(data):
+def test_any_bytes_in_quoted_printable_are_decoded(data):
     text = quopri.encodestring(data, quotetabs=True)
     assert asyncio.run(from_quoted_printable(text)) == data
 
 
-def test_other_keys_and_forms_of_json_are_as_good():
+def test_other_keys_and_other_formatting_of_the_json_are_accepted():
     text = base64.b64encode(b"x" * 500).decode()
     body = {'a\\"b': ["\\", '\\"', {"images": ["no"]}], "long": 'é\n"' * 20 + "x" * 99, "images": ["", text, "QUI="]}
     assert images(json.dumps(body).encode()) == [b"", b"x" * 500, b"AB"]
@@ -123,13 +123,13 @@ def test_other_keys_and_forms_of_json_are_as_good():
         (b'{"images": ["\xff"]}', Reason.BAD_REQUEST, ""),
     ],
 )
-def test_what_is_refused(body, reason, said):
+def test_invalid_json_bodies_are_refused(body, reason, said):
     error = refused(body)
     assert error.reason is reason
     assert said in error.detail
     assert len(error.detail) < 400
 
 
-def test_as_many_images_as_are_allowed_are_read():
+def test_the_largest_allowed_number_of_images_is_accepted():
     body = json.dumps({"images": [TEXT.decode()] * 32}).encode()
     assert images(body, 32) == [DATA] * 32

@@ -16,7 +16,7 @@ APPLICATION/OCTET-STREAM;charset=utf-8 application/force-download x"""
 
 
 @pytest.mark.parametrize("kind", ["", *CATCH_ALL.split()])
-def test_the_bytes_decide(small, digit, kind):
+def test_the_image_format_is_detected_from_the_bytes(small, digit, kind):
     response = small.client.post("/v1/classify", content=digit, headers={"content-type": kind} if kind else {})
     assert response.status_code == 200, response.text
     text = small.client.post("/v1/classify", content=b"not an image", headers={"content-type": kind} if kind else {})
@@ -36,7 +36,7 @@ def test_the_bytes_decide(small, digit, kind):
         "message/rfc822",
     ],
 )
-def test_what_is_declared_as_something_else_is_refused(small, digit, kind):
+def test_content_types_other_than_images_are_refused(small, digit, kind):
     response = small.client.post("/v1/classify", content=digit, headers={"content-type": kind})
     assert response.status_code == 415
     assert kind in response.json()["detail"]
@@ -92,7 +92,7 @@ def count(server, **labels: str) -> float:
     return 0.0
 
 
-def test_bentomls_endpoints_have_the_life_of_every_request(small, digit):
+def test_requests_to_bentoml_endpoints_are_counted_like_all_others(small, digit):
     labels = {"task": "classify", "model": "lenet5", "code": "200"}
     before = count(small, **labels)
     response = small.client.post(
@@ -127,20 +127,20 @@ def test_bentomls_endpoints_have_the_life_of_every_request(small, digit):
         ({"k": "1"}, 422, "top_k"),
     ],
 )
-def test_options_of_bentomls_endpoints(small, digit, fields, status, said):
+def test_bentoml_endpoints_validate_their_options(small, digit, fields, status, said):
     response = small.client.post("/classify", files={"image": digit}, data=fields)
     assert response.status_code == status, response.text
     assert said in response.text
     assert len(response.content) < 2000
 
 
-def test_bentomls_endpoints_have_a_deadline(small, digit):
+def test_requests_to_bentoml_endpoints_have_a_deadline(small, digit):
     response = small.client.post("/classify", files={"image": digit}, headers={"x-request-timeout-ms": "0.001"})
     assert response.status_code in (429, 504), response.text
     assert json.loads(response.content)["reason"] in ("deadline", "queue_full")
 
 
-def test_nothing_of_a_body_is_logged(small, wire, digit):
+def test_bodies_are_not_logged(small, wire, digit):
     mark = b"a-secret-in-a-body"
     field = b'--x\r\ncontent-disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (mark, mark)
     for body in (field + form(digit, NAMED), field, mark, form(mark, NAMED), form(digit, NAMED)[:-9]):

@@ -17,7 +17,7 @@ def ask(server, photo, name, **options):
 
 
 @pytest.mark.parametrize("model", ["mobilenet_v2", "efficientnet_lite0"])
-def test_the_espresso_is_where_a_detector_sees_the_cup(server, photo, model):
+def test_the_box_of_the_espresso_overlaps_the_detected_cup(server, photo, model):
     cup = server.client.post("/v1/detect", content=photo("coffee")).json()["predictions"][0]
     best, *others = ask(server, photo, "coffee", model=model, localize="true", top_k=3)
     assert (cup["label"], best["label"]) == ("cup", "espresso")
@@ -26,7 +26,7 @@ def test_the_espresso_is_where_a_detector_sees_the_cup(server, photo, model):
     assert all(other.keys() == {"class_id", "label", "score"} for other in others)
 
 
-def test_a_cat_that_fills_the_image(server, photo):
+def test_the_box_of_a_cat_that_fills_the_image_is_large(server, photo):
     best = ask(server, photo, "chelsea", localize="true")[0]
     width, height = Image.open(io.BytesIO(photo("chelsea"))).size
     assert iou(best["box"], (0, 0, width, height)) > 0.45  # the crop shows no more than 51 % of it
@@ -49,7 +49,7 @@ def test_the_heat_map_has_the_size_of_the_image(server, photo):
     assert "box" not in alone
 
 
-def test_nothing_changes_for_who_does_not_ask(server, photo):
+def test_answers_are_unchanged_without_the_options(server, photo):
     plain = ask(server, photo, "coffee", model="mobilenet_v2")
     asked = ask(server, photo, "coffee", model="mobilenet_v2", localize="true", heatmap="true")
     assert plain == [{key: one[key] for key in ("class_id", "label", "score")} for one in asked]
@@ -68,13 +68,13 @@ def test_the_error_names_the_models_that_support_it(server, photo, options):
     assert "`lenet5`" not in detail.partition("Loaded")[2]
 
 
-def test_a_wrong_value_is_named(server, photo):
+def test_an_invalid_value_is_named_in_the_error(server, photo):
     response = server.client.post("/v1/classify", params={"localize": "perhaps"}, content=photo("coffee"))
     assert response.status_code == 422
     assert "`localize=perhaps`: expected `true` or `false`." in response.json()["detail"]
 
 
-def test_bentomls_endpoint_takes_them_too(server, photo):
+def test_the_bentoml_endpoint_accepts_the_options(server, photo):
     files = {"image": ("coffee.png", photo("coffee"), "image/png")}
     answer = server.client.post("/classify", files=files, data={"localize": "true", "top_k": "1"}).json()
     assert answer["predictions"] == ask(server, photo, "coffee", localize="true", top_k=1)

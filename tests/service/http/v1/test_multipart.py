@@ -58,13 +58,13 @@ def test_a_part_named_image_is_an_image(header):
 
 
 @pytest.mark.parametrize("encoding", [b"base64", b"BINARY ", b" quoted-printable"])
-def test_the_encoding_of_a_part_is_told(encoding):
+def test_the_transfer_encoding_of_a_part_is_returned(encoding):
     body = part(b"Content-Transfer-Encoding:" + encoding, b"Content-Disposition: form-data; name=image") + b"--x--"
     assert parsed(body).images == [Image(b"abc", encoding.strip().lower())]
 
 
 @pytest.mark.parametrize("charset", [b"punycode", b"idna", b"undefined", b"utf-16", b"nothing", b"utf-7"])
-def test_everything_is_utf_8(charset):
+def test_names_and_values_are_read_as_utf_8(charset):
     field = part(b'content-disposition: form-data; name="\xc3\xa9\xff"', body="größe".encode() + b"\xff")
     assert parsed(field + b"--x--", KIND + b"; charset=" + charset).fields == {"é\ufffd": "größe\ufffd"}
 
@@ -78,14 +78,14 @@ def test_everything_is_utf_8(charset):
         (b"\r\n", b"\r\n", b"\r\n" * 1000),
     ],
 )
-def test_what_stands_around_the_parts_is_ignored(before, between, after):
+def test_preamble_and_epilogue_are_ignored(before, between, after):
     head = b'content-disposition: form-data; name="image"\r\n\r\n'
     body = before + b"--x" + between + head + b"1\r\n--x" + between + head + b"\r\n--x--" + after
     assert [each.data for each in parsed(body).images] == [b"1", b""]
 
 
 @pytest.mark.parametrize("kind", [b'multipart/form-data; charset=utf-8; Boundary="a b;c"', b"m/f ; boundary=a b;c"])
-def test_boundaries_are_read_as_they_are_written(kind):
+def test_quoted_and_unusual_boundaries_are_parsed(kind):
     delimiter = b"--a b;c" if b'"' in kind else b"--a b"
     body = delimiter + b'\r\ncontent-disposition: x; name="image"\r\n\r\n1\r\n' + delimiter + b"--"
     assert [each.data for each in parsed(body, kind).images] == [b"1"]
@@ -106,18 +106,18 @@ def test_boundaries_are_read_as_they_are_written(kind):
         (image(b"") * 5, "More than 4 images"),
     ],
 )
-def test_what_is_refused(body, said):
+def test_invalid_multipart_bodies_are_refused(body, said):
     assert said in refused(body)
 
 
 @pytest.mark.parametrize(
     "kind", [b"multipart/form-data", KIND[:-1], KIND + b"x" * 300, b"multipart/form-data; boundary"]
 )
-def test_a_boundary_is_needed(kind):
+def test_a_content_type_without_a_boundary_is_refused(kind):
     assert "boundary" in refused(b"--x--", kind)
 
 
-def test_of_a_field_only_the_beginning_is_kept():
+def test_long_field_values_are_truncated():
     form = Multipart(KIND, 1)
     form.feed(b"--x\r\ncontent-disposition: form-data; name=a\r\n\r\n")
     for _ in range(100):
@@ -132,7 +132,7 @@ PIECES = [b"\r\n", b"--x", b"--x--", b"\r", b"\n", b"-", b"--", b"x", image(b"1"
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join), st.lists(st.integers(0, 40), max_size=30))
-def test_a_body_may_arrive_in_any_pieces(body, sizes):
+def test_a_body_split_into_any_chunks_parses_the_same(body, sizes):
     def outcome(cuts: tuple[int, ...]) -> object:
         try:
             form = parsed(body, sizes=cuts)
@@ -144,7 +144,7 @@ def test_a_body_may_arrive_in_any_pieces(body, sizes):
 
 
 @given(st.lists(st.binary(max_size=300), max_size=4))
-def test_images_come_out_as_they_went_in(images):
+def test_any_image_bytes_are_returned_unchanged(images):
     images = [each for each in images if b"--x" not in each]
     assert [each.data for each in parsed(b"".join(map(image, images)) + b"--x--\r\n").images] == images
 
@@ -162,7 +162,7 @@ def test_images_come_out_as_they_went_in(images):
         part(b"content-disposition: form-data" + b'; a="\\' * 1300),
     ],
 )
-def test_time_is_linear(body):
+def test_parsing_time_is_linear_in_the_size(body):
     """A hang guard: what is quadratic takes minutes."""
     start = time.monotonic()
     with contextlib.suppress(RequestError):
