@@ -88,6 +88,7 @@ def _run(model: ModelProto, values: set[str]) -> Seen:
         for node in model.graph.node
         if not values.issuperset(node.output) and values.intersection(node.input)
         for name in (node.input[0], node.output[0])
+        if name
     }
     probed = ModelProto()
     probed.CopyFrom(model)

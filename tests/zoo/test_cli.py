@@ -56,6 +56,7 @@ def test_list_prints_json(exported):
         "size": 5,
         "sources": {"weights": address(catalog.find("mobilenet_v2").sources["weights"])},
         "precision": "fp32",
+        "unmeasured": "",
         "version": "1",
         "state": "version 1",
         "problem": "",
