@@ -10,6 +10,7 @@ BY_FIXTURE = {
     "browser": "drives a browser",
     "prometheus": "starts Prometheus",
     "image": "builds an image",
+    "cuda_stub": "starts a process for each case",
 }
 BY_PATH = {  # of a file or folder
     "client/test_local.py": "starts servers and proxies",

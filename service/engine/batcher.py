@@ -16,8 +16,8 @@ from types import MappingProxyType
 
 from service.engine.assembly import Assembly, Run
 from service.engine.binding import Tensors
+from service.engine.device_errors import BrokenDeviceError
 from service.engine.job import AnyJob, Jobs
-from service.engine.session import BrokenDeviceError
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
 

@@ -10,29 +10,15 @@ import onnxruntime as ort
 from msgspec import Struct
 
 from service.engine.binding import BindingPool, Tensors
+from service.engine.device_errors import BrokenDeviceError, kind_of, told_apart
 from service.engine.providers import CPU, Device, ProviderError, Tuning, check, choose, requested
 from service.engine.stop import Stop
 from zoo.card import LARGEST_GRAPH
 from zoo.files import read_regular
 
-# After these, every call into CUDA fails: the process' context is gone.
-_BROKEN = (
-    "illegal memory access",
-    "device-side assert",
-    "unspecified launch failure",
-    "misaligned address",
-    "uncorrectable ECC error",
-    "GPU has fallen off the bus",
-    "CUDA failure 4:",  # the driver is shutting down
-    "CUDA failure 46:",  # devices are busy or unavailable
-    "CUDA failure 700",
-    "CUDA failure 710",
-    "CUDA failure 719",
-)
 # What ONNX Runtime says of a tensor whose values are in a file of their own, wherever in the graph it is.
 _EXTERNAL = ("xternal data", "external TensorProto", "Data of TensorProto", "in-memory address marker")
 _NOWHERE = "/dev/null/none"  # no file can be there
-_NO_MEMORY = ("out of memory", "Failed to allocate memory", "BFCArena", "CUDA error 2", "bad allocation")
 
 
 class Width(Struct, frozen=True):
@@ -48,10 +34,6 @@ class Width(Struct, frozen=True):
 
 
 NARROW = Width()
-
-
-class BrokenDeviceError(Exception):
-    """A GPU that this process can no longer use: only a restart helps."""
 
 
 class SessionError(Exception):
@@ -92,6 +74,7 @@ class Session:
 
         Raises:
             SessionError: the graph does not load, needs another file, or ONNX Runtime fell back to another provider.
+            BrokenDeviceError: the GPU is lost.
         """
         self.tuning = tuning or Tuning()
         self.width = width
@@ -117,6 +100,8 @@ class Session:
                     "model.onnx keeps weights in another file, which could change after it was checked. Save it with "
                     f"all its weights inside (onnx.save(onnx.load(path), path)). ONNX Runtime says: {error}"
                 ) from error
+            if kind_of(str(error)) is BrokenDeviceError:
+                raise BrokenDeviceError(str(error)) from error
             raise SessionError(f"ONNX Runtime cannot load model.onnx: {error}") from error
         self.output_names = tuple(output.name for output in self._session.get_outputs())
 
@@ -132,11 +117,16 @@ class Session:
             sizes: rising.
             runs: how many runs may be under way at once.
             on_unwarmed: called when a batch of another size is run all the same.
+
+        Raises:
+            MemoryError: the device has no room for the buffers.
+            BrokenDeviceError: the device's context is gone.
         """
         device = ("cuda" if self.on_gpu else "cpu", self._device_id)
-        self._bindings = BindingPool(
-            self._session, device, sizes, runs, graphs=self.tuning.cuda_graphs, stop=self._stop
-        )
+        with told_apart():
+            self._bindings = BindingPool(
+                self._session, device, sizes, runs, graphs=self.tuning.cuda_graphs, stop=self._stop
+            )
         self._on_unwarmed = on_unwarmed
 
     def run(self, inputs: Tensors) -> Tensors:
@@ -146,27 +136,21 @@ class Session:
             MemoryError: the device has no room for inputs of this size.
             BrokenDeviceError: the device's context is gone.
         """
-        try:
+        with told_apart():
             if self._bindings is not None:
                 if self._bindings.knows(inputs):
                     return self._bindings.run(inputs)
                 self._on_unwarmed()
             outputs = self._session.run(self.output_names, inputs, self._run_options)
             return dict(zip(self.output_names, outputs, strict=True))
-        except Exception as error:
-            text = str(error)
-            if any(part in text for part in _NO_MEMORY):
-                raise MemoryError(text) from error
-            if any(part in text for part in _BROKEN):
-                raise BrokenDeviceError(text) from error
-            raise
 
     def shrink(self, inputs: Tensors) -> None:
         """Give back the memory that larger runs needed. ONNX Runtime does so at the end of a run: one of `inputs`."""
         options = ort.RunOptions()
         arenas = f"cpu:0;gpu:{self._device_id}" if self.on_gpu else "cpu:0"
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arenas)
-        self._session.run(self.output_names, inputs, options)
+        with told_apart():
+            self._session.run(self.output_names, inputs, options)
 
     def _session_options(self) -> ort.SessionOptions:
         options = ort.SessionOptions()

@@ -8,7 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from service.engine.session import BrokenDeviceError, Session
+from service.engine.device_errors import BrokenDeviceError
+from service.engine.session import Session
 from service.health import Health
 from service.http.ops.probes import Probes
 from service.predictor import deadline_after
