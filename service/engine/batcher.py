@@ -2,14 +2,20 @@
 
 A batch starts as soon as a run may start and takes every job that is ready; no job waits for others.
 
+On a CPU the worker that prepared a job runs it, if a run may start, and makes the answers. On a GPU a lane takes the
+run: it computes batch after batch while jobs are ready, and workers make the answers meanwhile.
+
 Threads: `check`, `submit`, `settle` and `_refuse` run on the event loop, which alone changes `pending` and the expected
-cost of a row. `process`, `take_over` and all that they call run on worker threads. One lock guards what several threads
-change: the number of runs under way and the jobs that are ready. It is never held while something is computed.
+cost of a row. `process`, `take_over` and what they call run on worker threads, `_run_on_lane` and what it calls on a
+lane. One lock guards what several threads change: the number of runs under way and the jobs that are ready. It is never
+held while something is computed.
 """
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import ceil
 from time import perf_counter
 from types import MappingProxyType
@@ -18,11 +24,13 @@ from service.engine.assembly import Assembly, Run
 from service.engine.binding import Tensors
 from service.engine.device_errors import BrokenDeviceError
 from service.engine.job import AnyJob, Jobs
+from service.engine.lanes import Lanes
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
 
 logger = logging.getLogger(__name__)
 _SMOOTHING = 0.1  # weight of the newest job in the moving average of the cost of a row
+_FEWEST = 8  # jobs whose answers one worker makes: to wake another for fewer is not worth it
 _TRUST = 0.8  # share of the time that is left, in which the predicted wait must end
 
 
@@ -39,7 +47,7 @@ class Batcher:
         max_queue: how many jobs may be under way, from submission to answer; more are refused.
         cost: seconds of work per row to begin with; from then on it is measured.
         wide: computes the same on more threads than the caller's, by their number.
-        on_gpu: whether a run leaves the cores to others.
+        lanes: of a GPU, as many as `max_runs`; they run the batches then, and `run` is not called.
         observe_batch: called with the rows of every batch that was run.
         on_broken: called with the reason when the device can no longer be used; nothing is tried again then.
 
@@ -58,14 +66,17 @@ class Batcher:
         max_queue: int,
         cost: float,
         wide: Mapping[int, Run] = MappingProxyType({}),
-        on_gpu: bool = False,
+        lanes: Lanes | None = None,
         observe_batch: Callable[[int], None] = lambda _: None,
         on_broken: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.max_batch, self.max_runs, self.max_queue = max_batch, max_runs, max_queue
         self.pending = 0
         self._runs_on = {1: run, **wide}
-        self._threads = () if on_gpu else sorted(self._runs_on)
+        self._threads = sorted(self._runs_on)
+        self._lanes = lanes
+        if lanes is not None:
+            weakref.finalize(self, lanes.close)  # no request can reach them any more
         self._workers = workers
         self._assembly = assembly
         self._cost = cost
@@ -120,7 +131,10 @@ class Batcher:
             if self._runs >= self.max_runs:
                 return  # the thread that ends one of the runs under way takes this job along
             self._runs += 1
-        self._run_batches()
+        if self._lanes is None:
+            self._run_batches()
+        else:
+            self._lanes.submit(self._run_on_lane)
 
     def take_over(self, jobs: Jobs, *, running: bool) -> None:
         """Refuse the jobs of a thread that was replaced, and run what is ready, in its place where it held a run.
@@ -177,24 +191,48 @@ class Batcher:
         """Run what is ready until nothing is, or until this thread is replaced: its successor has the run then."""
         while batch := self._next_batch():
             self._workers.begin(self, batch, running=True)
-            try:
-                if not batch[0].failed:
-                    self._run_jobs(batch)
-            except BaseException as error:  # a bug of ours: its jobs are answered
-                logger.exception("a batch ended in an unexpected error")
-                for job in batch:
-                    job.fail(error)
+            for jobs, outputs in self._compute(batch):
+                self._answer(jobs, outputs)
             kept = self._workers.go_on()
             self._deliver(batch)
             if not kept:
                 return
 
-    def _run_jobs(self, jobs: Jobs) -> None:
+    def _run_on_lane(self, run: Run) -> None:
+        """Run what is ready until nothing is, and let workers make the answers."""
+        while batch := self._next_batch():
+            with self._workers.watched(self, batch):
+                computed = self._compute(batch, run)
+            self._assembly.release(batch)
+            if failed := [job for job in batch if job.failed]:
+                self._workers.deliver(failed, self.settle)
+            for jobs, outputs in computed:
+                part = max(_FEWEST, ceil(len(jobs) / self._workers.size))
+                for first in range(0, len(jobs), part):
+                    some, row = jobs[first : first + part], sum([job.input.rows for job in jobs[:first]])
+                    self._workers.hand_over(self, some, partial(self._finish, some, outputs, row))
+
+    def _compute(self, batch: Jobs, run: Run | None = None) -> list[tuple[Jobs, Tensors]]:
+        """Run a batch, in parts where that is necessary. Return each part with its outputs; other jobs have failed.
+
+        Args:
+            batch: as `next_batch` returned it.
+            run: of a lane; None: on as many cores as are free.
+        """
+        try:
+            return [] if batch[0].failed else self._run_jobs(batch, run)
+        except BaseException as error:  # a bug of ours: its jobs are answered
+            logger.exception("a batch ended in an unexpected error")
+            for job in batch:
+                job.fail(error)
+            return []
+
+    def _run_jobs(self, jobs: Jobs, run: Run | None) -> list[tuple[Jobs, Tensors]]:
         """Run jobs as one batch. Where that fails, they are run in halves, down to the one that made it fail."""
         try:
-            with self._workers.cores(self._threads, jobs) as threads:
+            with self._workers.cores(() if run else self._threads, jobs) as threads:
                 start = perf_counter()
-                outputs = self._assembly.compute(jobs, self._runs_on[threads])
+                outputs = self._assembly.compute(jobs, run or self._runs_on[threads])
                 end = perf_counter()
         except Exception as error:
             broken = isinstance(error, BrokenDeviceError)
@@ -203,25 +241,26 @@ class Batcher:
             if len(jobs) == 1 or broken:
                 for job in jobs:
                     job.fail(error)
-                return
+                return []
             half = len(jobs) // 2
             if isinstance(error, MemoryError) and half < self.max_batch:
                 self.max_batch = half
                 logger.warning("out of memory with %d jobs: batches of up to %d from now on", len(jobs), half)
-            self._run_jobs(jobs[:half])
-            self._run_jobs(jobs[half:])
-            return
-        for job in jobs:
-            job.run, job.ran, job.threads = start, end, threads
-        self._answer(jobs, outputs)
-
-    def _answer(self, jobs: Jobs, outputs: Tensors) -> None:
-        """Cut the answers of jobs out of the outputs of their run."""
+            return self._run_jobs(jobs[:half], run) + self._run_jobs(jobs[half:], run)
         size = sum([job.input.rows for job in jobs])
-        self._observe_batch(size)
-        row = 0
         for job in jobs:
-            job.batch_size = size
+            job.run, job.ran, job.threads, job.batch_size = start, end, threads, size
+        self._observe_batch(size)
+        return [(jobs, outputs)]
+
+    def _finish(self, jobs: Jobs, outputs: Tensors, row: int) -> None:
+        """Answer jobs that a lane has run."""
+        self._answer(jobs, outputs, row)
+        self._workers.deliver(jobs, self.settle)
+
+    def _answer(self, jobs: Jobs, outputs: Tensors, row: int = 0) -> None:
+        """Cut the answers of jobs out of the outputs of their run, from a row on."""
+        for job in jobs:
             try:
                 job.succeed(job.input.answer(outputs, row))
             except Exception as error:

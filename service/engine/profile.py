@@ -1,28 +1,29 @@
 """What a model costs on this machine, measured when it is loaded, and what follows: batch size, runs at once, tuning.
 
-`service.models` calls it with the very session that will serve.
+`service.models` calls it with sessions and lanes that are made as those that will serve.
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from time import perf_counter
+from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from service.engine.assembly import Run
 from service.engine.binding import Tensors
+from service.engine.device_errors import BrokenDeviceError
+from service.engine.lanes import Lanes, Sample, rows_of
 from service.engine.providers import Tuning
-from service.engine.session import Session
 from service.engine.widths import WideRun
 
 logger = logging.getLogger(__name__)
 CPU_SIZES = (1, 4)
-GPU_SIZES = (1, 2, 4, 8, 16, 32, 64)
+GPU_SIZES = (1, 2, 4, 8, 16, 32)
+_TUNING_SIZES = (1, 8)  # the larger one is timed, if there is memory for it
 _LONG_S = 0.1  # a run that takes longer is all arithmetic: a larger batch would not make it cheaper
 _WORTH = 0.95  # more rows or runs at once must make a row at least this much cheaper, or they only add latency
-
-Sample = Callable[[int], Tensors]
-"""Makes inputs of so many rows to measure with."""
 
 
 class Profile(Struct, frozen=True):
@@ -31,7 +32,7 @@ class Profile(Struct, frozen=True):
     Attributes:
         seconds: the shortest run, by batch size; 1 is always there.
         max_batch: the most rows in a run.
-        max_runs: the most runs at once.
+        max_runs: the most runs at once; on a GPU the number of lanes.
         tuning: of the GPU.
         chosen_by: `measured`, or `setting` where `ZOOSERVE_MAX_BATCH` decided.
         wide: runs on several threads of a CPU, and which of them are used.
@@ -45,11 +46,11 @@ class Profile(Struct, frozen=True):
     wide: list[WideRun] = []
 
 
-def measure(session: Session, sample: Sample, sizes: Sequence[int], *, repeats: int = 2) -> dict[int, float]:
+def measure(run: Run, sample: Sample, sizes: Sequence[int], *, repeats: int = 2) -> dict[int, float]:
     """Run every batch size once to warm it up, then time it. Stops after a size that takes long.
 
     Args:
-        session: the loaded graph.
+        run: runs the loaded graph.
         sample: makes its inputs.
         sizes: batch sizes, rising.
         repeats: timed runs of each.
@@ -63,13 +64,12 @@ def measure(session: Session, sample: Sample, sizes: Sequence[int], *, repeats: 
             break
         inputs = sample(size)
         try:
-            session.run(inputs)
-            seconds[size] = min(_time(session, inputs) for _ in range(repeats))
+            run(inputs)
+            seconds[size] = min(_time(run, inputs) for _ in range(repeats))
         except MemoryError:
             if not seconds:
                 raise
             break
-    session.shrink(sample(1))  # the largest batch may have taken a gigabyte that the chosen one does not need
     return seconds
 
 
@@ -82,45 +82,68 @@ def best_batch(seconds: dict[int, float]) -> int:
     return best
 
 
-def best_runs(session: Session, inputs: Tensors, candidates: Sequence[int], *, repeats: int = 8) -> int:
-    """Pick how many runs of `inputs` should be under way at once, by measuring their throughput."""
-    best, best_time = candidates[0], float("inf")
-    for runs in candidates:
-        with ThreadPoolExecutor(runs) as pool:
-            start = perf_counter()
-            list(pool.map(lambda _: session.run(inputs), range(runs * repeats)))
-            each = (perf_counter() - start) / (runs * repeats)
-        if each < _WORTH * best_time:
-            best, best_time = runs, each
-    return best
+def best_lanes(lanes: Lanes, inputs: Tensors, most: int, *, repeats: int = 8) -> int:
+    """Pick the number of lanes: add one after the other for as long as more runs of `inputs` end in the same time.
+
+    Args:
+        lanes: one or more, warm.
+        inputs: of a size that they know.
+        most: how many to try.
+        repeats: timed runs for each lane.
+    """
+    best, best_time = lanes.count, inf
+    while True:
+        start = perf_counter()
+        for future in [lanes.begin(inputs) for _ in range(lanes.count * repeats)]:
+            future.result()
+        each = (perf_counter() - start) / (lanes.count * repeats)
+        if each >= _WORTH * best_time:
+            return best
+        best, best_time = lanes.count, each
+        if best == most:
+            return best
+        try:
+            lanes.add()
+        except MemoryError:
+            return best
+        if lanes.sizes and rows_of(inputs) > lanes.sizes[-1]:  # the new lane has no memory for them
+            return best
 
 
 def best_tuning(
-    load: Callable[[Tuning], Session], sample: Sample, candidates: Sequence[Tuning], size: int = 8
+    make: Callable[[Tuning, Sequence[int]], Lanes], sample: Sample, first: Tuning, steps: Sequence[Mapping[str, Any]]
 ) -> Tuning:
-    """Pick a GPU's options by loading the model with each and timing `size` rows; what does not work is left out.
+    """Pick a GPU's options: a step that makes a batch quicker is kept, and what does not work is left out.
+
+    Args:
+        make: makes the lanes of a tuning, none yet, for batch sizes.
+        sample: makes their inputs.
+        first: where the steps begin.
+        steps: fields of `Tuning` to change, one step after the other.
 
     Raises:
-        Exception: what the last candidate failed with, if all did.
+        Exception: the first does not work.
+        BrokenDeviceError: the GPU is lost.
     """
-    best, best_time, failure = None, float("inf"), None
-    for tuning in candidates:
+    best, best_time = first, inf
+    for step in ({}, *steps):
+        tuning = structs.replace(best, **step)
         try:
-            session = load(tuning)
-            session.bind((1, size), 1, lambda: None)
-            seconds = measure(session, sample, (size,), repeats=5)[size]
+            with make(tuning, _TUNING_SIZES) as lanes:
+                lanes.add()
+                inputs = sample(lanes.sizes[-1])
+                seconds = min(_time(lanes.run, inputs) for _ in range(5))
         except Exception as error:
+            if not step or isinstance(error, BrokenDeviceError):
+                raise
             logger.info("%s does not work here: %s", tuning, error)
-            failure = error
             continue
         if seconds < _WORTH * best_time:
             best, best_time = tuning, seconds
-    if best is None:
-        raise failure or ValueError("no candidates")
     return best
 
 
-def _time(session: Session, inputs: Tensors) -> float:
+def _time(run: Run, inputs: Tensors) -> float:
     start = perf_counter()
-    session.run(inputs)
+    run(inputs)
     return perf_counter() - start

@@ -1,20 +1,26 @@
 """Measured profiles, kept in the user's cache folder so that the next start on the same machine is quick."""
 
+import ctypes
 import hashlib
 import logging
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
 
 import msgspec
 import onnxruntime as ort
 import platformdirs
+from filelock import FileLock
 
 from service.engine.profile import Profile
+from service.engine.providers import CPU
+from service.telemetry.gpu import visible_gpus
 from zoo.files import read_regular
 
 logger = logging.getLogger(__name__)
-_FORM = "3"  # of a profile; one of another form is measured again
+_FORM = "4"  # of a profile; one of another form is measured again
 
 
 def recall(key: str) -> Profile | None:
@@ -37,11 +43,39 @@ def remember(key: str, profile: Profile) -> None:
         logger.info("what was measured is not kept: %s", error)
 
 
-def key_of(model_sha256: str, provider: str, workers: int, *settings: float) -> str:
-    """Name what a measurement depends on: graph, provider and version, machine, worker threads, and what is set."""
+def key_of(model_sha256: str, provider: str, workers: int, *settings: float, device_id: int = 0) -> str:
+    """Name what a measurement depends on: graph, provider, versions, machine, worker threads, and what is set.
+
+    Args:
+        model_sha256: of the graph.
+        provider: that runs it.
+        workers: threads.
+        settings: and other numbers.
+        device_id: of the GPU, where one runs it.
+    """
     machine = (platform.machine(), _processor(), str(workers))
-    parts = (_FORM, model_sha256, provider, ort.__version__, *machine, *map(str, settings))
+    gpu = () if provider == CPU else _gpu(device_id)
+    parts = (_FORM, model_sha256, provider, ort.__version__, *machine, *gpu, *map(str, settings))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+@contextmanager
+def measuring() -> Iterator[None]:
+    """Wait until no other process of this user measures; none does while the block runs.
+
+    Where the folder cannot be written they may disturb each other.
+    """
+    path = _path("measuring").with_suffix(".lock")
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        logger.info("other processes may measure at the same time: %s", error)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _path(key: str) -> Path:
@@ -49,16 +83,25 @@ def _path(key: str) -> Path:
 
 
 def _processor() -> str:
-    """The processor's and the GPU's name."""
+    """The processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line for line in lines if line.startswith("model name"))
+        return next(line for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
-        name = platform.processor()
+        return platform.processor()
+
+
+def _gpu(device_id: int) -> tuple[str, ...]:
+    """The name of a GPU, and the versions of its driver and of cuDNN; what cannot be found out is left out."""
+    found = []
+    with suppress(OSError):
+        found.append(str(ctypes.CDLL("libcudnn.so.9").cudnnGetVersion()))
     try:
         import pynvml  # noqa: PLC0415 - only where there is a driver
 
         pynvml.nvmlInit()
-        return f"{name} {pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))}"
-    except Exception:  # no library or no driver: NVML's errors share no other base class
-        return name
+        gpu = list(visible_gpus(pynvml).values())[device_id]
+        found += [str(pynvml.nvmlDeviceGetName(gpu)), str(pynvml.nvmlSystemGetDriverVersion())]
+    except Exception as error:  # no library or no driver: NVML's errors share no other base class
+        logger.info("NVML does not tell the GPU's name: %s", error)
+    return tuple(found)

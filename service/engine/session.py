@@ -3,15 +3,14 @@
 `service.models` loads it, the batcher runs it. Errors are told apart: no memory, a lost GPU, anything else.
 """
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import onnxruntime as ort
 from msgspec import Struct
 
-from service.engine.binding import BindingPool, Tensors
+from service.engine.binding import Binding, Copies, Tensors
 from service.engine.device_errors import BrokenDeviceError, kind_of, told_apart
-from service.engine.providers import CPU, Device, ProviderError, Tuning, check, choose, requested
+from service.engine.providers import CPU, Device, ProviderError, Providers, Tuning, check, choose, requested
 from service.engine.stop import Stop
 from zoo.card import LARGEST_GRAPH
 from zoo.files import read_regular
@@ -19,6 +18,7 @@ from zoo.files import read_regular
 # What ONNX Runtime says of a tensor whose values are in a file of their own, wherever in the graph it is.
 _EXTERNAL = ("xternal data", "external TensorProto", "Data of TensorProto", "in-memory address marker")
 _NOWHERE = "/dev/null/none"  # no file can be there
+_NO_GRAPH, _GRAPH = -1, 1  # numbers of CUDA graphs; each thread and session has its own
 
 
 class Width(Struct, frozen=True):
@@ -40,8 +40,12 @@ class SessionError(Exception):
     """A graph that cannot be run as it was asked to be, with the reason."""
 
 
+class NoRoomError(SessionError, MemoryError):
+    """A graph for which the device has no memory."""
+
+
 class Session:
-    """A loaded graph. `run` may be called from several threads at once.
+    """A loaded graph. `run` may be called from several threads at once, unless the session is bound.
 
     Each run computes on its caller's thread. Where the session has more than one, the others help; all runs share them.
 
@@ -60,6 +64,8 @@ class Session:
         tuning: Tuning | None = None,
         stop: Stop | None = None,
         width: Width = NARROW,
+        batch: int = 0,
+        copies: Copies | None = None,
     ) -> None:
         """Load a graph.
 
@@ -71,63 +77,50 @@ class Session:
             tuning: of the GPU.
             stop: ends the loading, and every run, when it is asked to.
             width: the threads of a run on a CPU.
+            batch: the rows of every run; 0: any number.
+            copies: give the session fixed buffers for that batch, and a stream. It belongs to the calling thread then.
 
         Raises:
             SessionError: the graph does not load, needs another file, or ONNX Runtime fell back to another provider.
+            NoRoomError: the device has no memory for it.
             BrokenDeviceError: the GPU is lost.
         """
         self.tuning = tuning or Tuning()
         self.width = width
         self._device_id = device_id
         self._stop = stop or Stop()
-        self._run_options = ort.RunOptions()
-        self._stop.watch_runs(self._run_options)
-        self._bindings: BindingPool | None = None
-        self._on_unwarmed: Callable[[], None] = lambda: None
+        self._bound = copies is not None
+        self._binding: Binding | None = None
+        self._run_options = self._new_run_options()
         try:
             self.provider = choose(device)
             data = model if isinstance(model, bytes) else read_regular(model, LARGEST_GRAPH)
-            providers = requested(self.provider, device_id, self.tuning, data)
-            # Without `enable_fallback=0` whatever fails is tried again on the CPU.
-            self._session = ort.InferenceSession(data, self._session_options(), providers=providers, enable_fallback=0)
-            self._session._model_bytes = None  # only the fallback needs them, and they are as large as the weights
+            providers = requested(self.provider, device_id, self.tuning, data, batch, copies.handle if copies else 0)
+            self._session = self._load(data, providers, batch)
             check(self.provider, self._session.get_providers())
+            if copies is not None:
+                self._binding = Binding(self._session, batch, copies)
         except ProviderError as error:
             raise SessionError(str(error)) from error
+        except SessionError:
+            raise
         except Exception as error:  # ONNX Runtime's own exceptions share no base class but this
             if any(text in str(error) for text in _EXTERNAL):
                 raise SessionError(
                     "model.onnx keeps weights in another file, which could change after it was checked. Save it with "
                     f"all its weights inside (onnx.save(onnx.load(path), path)). ONNX Runtime says: {error}"
                 ) from error
-            if kind_of(str(error)) is BrokenDeviceError:
+            kind = kind_of(str(error))
+            if kind is BrokenDeviceError:
                 raise BrokenDeviceError(str(error)) from error
-            raise SessionError(f"ONNX Runtime cannot load model.onnx: {error}") from error
+            failed = NoRoomError if kind is MemoryError else SessionError
+            raise failed(f"ONNX Runtime cannot load model.onnx: {error}") from error
         self.output_names = tuple(output.name for output in self._session.get_outputs())
 
     @property
     def on_gpu(self) -> bool:
         """Whether the graph runs on a GPU."""
         return self.provider != CPU
-
-    def bind(self, sizes: Sequence[int], runs: int, on_unwarmed: Callable[[], None]) -> None:
-        """Run these batch sizes on fixed buffers of the device from now on.
-
-        Args:
-            sizes: rising.
-            runs: how many runs may be under way at once.
-            on_unwarmed: called when a batch of another size is run all the same.
-
-        Raises:
-            MemoryError: the device has no room for the buffers.
-            BrokenDeviceError: the device's context is gone.
-        """
-        device = ("cuda" if self.on_gpu else "cpu", self._device_id)
-        with told_apart():
-            self._bindings = BindingPool(
-                self._session, device, sizes, runs, graphs=self.tuning.cuda_graphs, stop=self._stop
-            )
-        self._on_unwarmed = on_unwarmed
 
     def run(self, inputs: Tensors) -> Tensors:
         """Compute all outputs. In an exported graph, the first dimension of every input and output is the batch.
@@ -137,20 +130,44 @@ class Session:
             BrokenDeviceError: the device's context is gone.
         """
         with told_apart():
-            if self._bindings is not None:
-                if self._bindings.knows(inputs):
-                    return self._bindings.run(inputs)
-                self._on_unwarmed()
+            if self._binding is not None:
+                return self._binding.run(inputs, self._run_options)
             outputs = self._session.run(self.output_names, inputs, self._run_options)
             return dict(zip(self.output_names, outputs, strict=True))
 
+    def capture(self, inputs: Tensors) -> None:
+        """Let all runs from now on replay one CUDA graph. Only of a bound session, warm, alone (`cuda.CAPTURES`).
+
+        Raises:
+            MemoryError, BrokenDeviceError: as in `run`.
+        """
+        self._run_options = self._new_run_options(graph=_GRAPH)
+        self.run(inputs)
+
     def shrink(self, inputs: Tensors) -> None:
         """Give back the memory that larger runs needed. ONNX Runtime does so at the end of a run: one of `inputs`."""
-        options = ort.RunOptions()
+        options = self._new_run_options()
         arenas = f"cpu:0;gpu:{self._device_id}" if self.on_gpu else "cpu:0"
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arenas)
         with told_apart():
             self._session.run(self.output_names, inputs, options)
+
+    def _load(self, data: bytes, providers: Providers, batch: int) -> ort.InferenceSession:
+        """Make the session. Where the batch is fixed, its name is that of the input's first dimension."""
+        name = "batch"  # as our exports call it; other graphs are loaded twice
+        while True:
+            options = self._session_options()
+            if batch:
+                options.add_free_dimension_override_by_name(name, batch)
+            # Without `enable_fallback=0` whatever fails is tried again on the CPU, and a run may change to it for good.
+            session = ort.InferenceSession(data, options, providers=providers, enable_fallback=0)
+            session._model_bytes = None  # only the fallback needs them, and they are as large as the weights
+            first = session.get_inputs()[0].shape[0] if batch else 0
+            if first == batch:
+                return session
+            if not isinstance(first, str) or first == name:
+                raise SessionError(f"the batch of model.onnx cannot be made {batch}: it is {first or 'without a name'}")
+            name = first
 
     def _session_options(self) -> ort.SessionOptions:
         options = ort.SessionOptions()
@@ -165,4 +182,13 @@ class Session:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NOWHERE)
         options.log_severity_level = 3
         self._stop.watch_session(options)
+        return options
+
+    def _new_run_options(self, graph: int = _NO_GRAPH) -> ort.RunOptions:
+        options = ort.RunOptions()
+        if self._bound:  # `Binding` waits, for the run and the copies behind it
+            options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        if self.tuning.cuda_graphs:  # a run without a number would be captured as number 0
+            options.add_run_config_entry("gpu_graph_id", str(graph))
+        self._stop.watch_runs(options)
         return options

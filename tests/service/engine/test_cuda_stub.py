@@ -4,8 +4,11 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
+import onnxruntime as ort
 import pytest
 
+from service.engine.cuda import Stream
 from service.engine.providers import Tuning
 from service.engine.session import Session
 from tests.service.engine.cuda_stub import inside
@@ -13,14 +16,11 @@ from tests.service.engine.cuda_stub.stub import CrashError
 
 
 def seconds_by_batch(model: Path, graphs: bool, sizes: tuple[int, ...]) -> list[float]:
-    session = Session(model, "cuda", tuning=Tuning(cuda_graphs=graphs))
-    session.bind(sizes, 1, lambda: None)
+    lanes = inside.lanes(model, sizes, tuning=Tuning(cuda_graphs=graphs))
     seconds = []
     for size in sizes:
-        for _ in range(3):  # plans, then a capture
-            session.run(inside.images(size))
         start = time.perf_counter()
-        session.run(inside.images(size))
+        lanes.run(inside.images(size))
         seconds.append(time.perf_counter() - start)
     return seconds
 
@@ -33,9 +33,8 @@ def test_a_run_takes_the_time_of_its_batch(cuda_stub, lenet, graphs):
 
 
 def seconds_side_by_side(model: Path) -> float:
-    session = Session(model, "cuda")
-    session.bind((1,), 2, lambda: None)
-    threads = [threading.Thread(target=lambda: [session.run(inside.images(1)) for _ in range(4)]) for _ in range(2)]
+    lanes = inside.lanes(model, (1,), 2)
+    threads = [threading.Thread(target=lambda: [lanes.run(inside.images(1)) for _ in range(4)]) for _ in range(2)]
     start = time.perf_counter()
     for thread in threads:
         thread.start()
@@ -72,24 +71,23 @@ def test_plans_and_copies_take_time(cuda_stub, lenet, setting, first, second):
 
 
 def counts_of_two_graphs(model: Path) -> dict[str, object]:
-    session = Session(model, "cuda", tuning=Tuning(cuda_graphs=True))
-    session.bind((1, 2), 1, lambda: None)
     start = time.perf_counter()
+    lanes = inside.lanes(model, (1, 2), tuning=Tuning(cuda_graphs=True))
     for _ in range(5):
-        session.run(inside.images(1))
-        session.run(inside.images(2))
+        lanes.run(inside.images(1))
+        lanes.run(inside.images(2))
     return {
         "seconds": time.perf_counter() - start,
         "counts": inside.counts(),
         "captured": inside.threads("capture"),
         "launched": inside.threads("launch"),
-        "self": threading.get_native_id(),
+        "lane": lanes._threads[0].native_id,
     }
 
 
 def test_captures_and_launches_are_counted_with_their_thread(cuda_stub, lenet):
     found = cuda_stub.call(counts_of_two_graphs, lenet, capture_us=50_000)
-    assert found["captured"] == found["launched"] == {found["self"]}
+    assert found["captured"] == found["launched"] == {found["lane"]}
     assert found["counts"].captures == 2
     assert found["counts"].captures_spoiled == 0
     assert found["counts"].graph_launches >= 6
@@ -98,14 +96,12 @@ def test_captures_and_launches_are_counted_with_their_thread(cuda_stub, lenet):
 
 def spoil(model: Path, what: str) -> tuple[int, str]:
     """Use the GPU in a way that a capture forbids while another thread captures, with a session of its own."""
-    session, other = Session(model, "cuda", tuning=Tuning(cuda_graphs=True)), Session(model, "cuda")
-    session.bind((1,), 1, lambda: None)
+    session = Session(model, "cuda", tuning=Tuning(cuda_graphs=True), batch=1, copies=Stream(0))
     failure = []
 
     def capture() -> None:
         try:
-            for _ in range(3):
-                session.run(inside.images(1))
+            session.capture(inside.images(1))
         except Exception as error:
             failure.append(str(error))
 
@@ -114,12 +110,12 @@ def spoil(model: Path, what: str) -> tuple[int, str]:
     while not inside.counts().captures:
         time.sleep(0.001)
     with pytest.raises(Exception, match="operation not permitted when stream is capturing"):
-        Session(model, "cuda") if what == "load" else other.bind((1,), 1, lambda: None)
+        Session(model, "cuda") if what == "load" else ort.OrtValue.ortvalue_from_numpy(np.zeros(1), "cuda", 0)
     thread.join()
     return inside.counts().captures_spoiled, failure[0]
 
 
-@pytest.mark.parametrize("what", ["load", "bind"])
+@pytest.mark.parametrize("what", ["load", "copy"])
 def test_another_thread_s_work_spoils_a_capture(cuda_stub, lenet, what):
     spoiled, failure = cuda_stub.call(spoil, lenet, what, capture_us=300_000)
     assert spoiled == 1

@@ -1,10 +1,14 @@
 """What is chosen from what was measured, and that it is kept between starts."""
 
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
-from service.engine.profile import Profile, best_batch, best_runs, best_tuning, measure
-from service.engine.profile_cache import key_of, recall, remember
+from service.engine.device_errors import BrokenDeviceError
+from service.engine.profile import Profile, best_batch, best_lanes, best_tuning, measure
+from service.engine.profile_cache import key_of, measuring, recall, remember
 from service.engine.providers import Tuning
 from service.engine.session import Session
 
@@ -35,12 +39,6 @@ class Timed:
         self.sizes.append(inputs["size"])
         self.now += self.cost(inputs["size"])
 
-    def shrink(self, inputs):
-        self.sizes.append("shrink")
-
-    def bind(self, sizes, runs, on_unwarmed):
-        pass
-
 
 def sample(size):
     return {"size": size}
@@ -50,37 +48,104 @@ def images(size):
     return {"images": np.zeros((size, 28, 28, 3), np.uint8)}
 
 
-def test_measuring_warms_up_first_and_shrinks_last(monkeypatch):
+def test_measuring_warms_up_first(monkeypatch):
     session = Timed(monkeypatch, lambda size: 0.001 * size)
-    assert measure(session, sample, (1, 4)) == pytest.approx({1: 0.001, 4: 0.004})
-    assert session.sizes == [1, 1, 1, 4, 4, 4, "shrink"]
+    assert measure(session.run, sample, (1, 4)) == pytest.approx({1: 0.001, 4: 0.004})
+    assert session.sizes == [1, 1, 1, 4, 4, 4]
 
 
 def test_measuring_stops_where_a_run_takes_long_or_memory_ends(monkeypatch):
-    assert list(measure(Timed(monkeypatch, lambda size: 0.2 * size), sample, (1, 4, 8))) == [1]
-    assert list(measure(Timed(monkeypatch, lambda _: 0.001, limit=4), sample, (1, 4, 8))) == [1, 4]
+    assert list(measure(Timed(monkeypatch, lambda size: 0.2 * size).run, sample, (1, 4, 8))) == [1]
+    assert list(measure(Timed(monkeypatch, lambda _: 0.001, limit=4).run, sample, (1, 4, 8))) == [1, 4]
     with pytest.raises(MemoryError):
-        measure(Timed(monkeypatch, lambda _: 0.001, limit=0), sample, (1, 4))
+        measure(Timed(monkeypatch, lambda _: 0.001, limit=0).run, sample, (1, 4))
 
 
-def test_the_quickest_tuning_that_works_is_taken(monkeypatch):
-    slow, quick, broken = Tuning("HEURISTIC"), Tuning("EXHAUSTIVE"), Tuning("EXHAUSTIVE", cuda_graphs=True)
+class TimedLanes:
+    """Lanes whose runs take a given time. Three are as quick as two, and there is no memory for a fifth."""
 
-    def load(tuning):
-        if tuning == broken:
-            raise RuntimeError("this graph cannot be captured")
-        return Timed(monkeypatch, lambda _: 0.002 if tuning == slow else 0.001)
+    def __init__(self, monkeypatch, seconds=0.001, sizes=(1, 8)):
+        self.now, self.seconds, self.sizes, self.count = 0.0, seconds, sizes, 0
+        monkeypatch.setattr("service.engine.profile.perf_counter", lambda: self.now)
 
-    assert best_tuning(load, sample, (slow, quick, broken)) == quick
-    with pytest.raises(RuntimeError, match="captured"):
-        best_tuning(load, sample, (broken,))
+    def add(self):
+        if self.seconds is None or self.count == 4:
+            raise MemoryError
+        self.count += 1
+
+    def run(self, inputs):
+        self.now += self.seconds
+
+    def begin(self, inputs):
+        self.now += self.seconds / min(self.count, 2)
+        future = Future()
+        future.set_result({})
+        return future
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+def test_steps_of_a_tuning_are_kept_where_they_pay(monkeypatch):
+    def make(tuning, sizes):
+        seconds = 0.004 - 0.001 * tuning.nhwc - 0.00001 * tuning.fuse_bias + 0.001 * tuning.tf32
+        return TimedLanes(monkeypatch, None if tuning.cudnn_search == "EXHAUSTIVE" else seconds)
+
+    steps = [{"cudnn_search": "EXHAUSTIVE"}, {"nhwc": True}, {"fuse_bias": True}, {"tf32": True}]
+    assert best_tuning(make, images, Tuning(fp16=True), steps) == Tuning(nhwc=True, fp16=True)
+    with pytest.raises(MemoryError):
+        best_tuning(make, images, Tuning("EXHAUSTIVE"), steps)
+
+
+def test_a_lost_gpu_ends_the_search_for_a_tuning(monkeypatch):
+    def make(tuning, sizes):
+        if tuning.nhwc:
+            raise BrokenDeviceError("gone")
+        return TimedLanes(monkeypatch)
+
+    with pytest.raises(BrokenDeviceError):
+        best_tuning(make, images, Tuning(), [{"nhwc": True}])
+
+
+@pytest.mark.parametrize(("most", "best"), [(1, 1), (2, 2), (3, 2), (5, 2)])
+def test_lanes_are_added_while_they_pay(monkeypatch, most, best):
+    lanes = TimedLanes(monkeypatch)
+    lanes.add()
+    assert best_lanes(lanes, images(8), most) == best
+    assert lanes.count <= best + 1
+
+
+def test_a_lane_without_memory_for_the_batch_is_none_more(monkeypatch):
+    lanes = TimedLanes(monkeypatch)
+    lanes.add()
+    lanes.add = lambda: setattr(lanes, "sizes", (1, 4))
+    assert best_lanes(lanes, images(8), 3) == 1
 
 
 def test_a_real_model_is_measured(models):
     session = Session(models / "lenet5" / "1" / "model.onnx", "cpu")
-    seconds = measure(session, images, (1, 4))
+    seconds = measure(session.run, images, (1, 4))
     assert 0 < seconds[1] < 1
-    assert best_runs(session, images(1), (1, 2), repeats=2) in (1, 2)
+
+
+def test_one_process_measures_at_a_time(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    inside, most = 0, 0
+
+    def work(_):
+        nonlocal inside, most
+        with measuring():
+            inside += 1
+            most = max(most, inside)
+            time.sleep(0.02)
+            inside -= 1
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(work, range(3)))
+    assert most == 1
 
 
 def test_profiles_are_kept_and_damage_is_a_miss(monkeypatch, tmp_path):
@@ -100,3 +165,5 @@ def test_a_cache_that_cannot_be_written_costs_only_the_next_start(monkeypatch, t
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     remember("key", Profile({1: 0.001}, 1, 1, Tuning(), "measured"))
+    with measuring():
+        pass

@@ -1,10 +1,16 @@
 """What functions that run on the stub use: its counts and threads, faults that begin now, and inputs for models."""
 
 import ctypes
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from service.engine.lanes import Lanes
+from service.engine.providers import Tuning
+from service.engine.session import Session
 
 _MOST_THREADS = 256
 
@@ -78,6 +84,20 @@ def set_run_us(table: str) -> None:
 def images(rows: int, height: int = 28, width: int = 28) -> dict[str, npt.NDArray[Any]]:
     """Black images as inputs of an exported model; those of lenet5 have 28 x 28 pixels."""
     return {"images": np.zeros((rows, height, width, 3), np.uint8)}
+
+
+def lanes(model: Path, sizes: Sequence[int], count: int = 1, *, tuning: Tuning | None = None, side: int = 28) -> Lanes:
+    """Warm lanes of a model of square images."""
+    tuning = tuning or Tuning()
+    lanes = Lanes(
+        lambda size, copies: Session(model, "cuda", tuning=tuning, batch=size, copies=copies),
+        sizes,
+        lambda rows: images(rows, side, side),
+        graphs=tuning.cuda_graphs,
+    )
+    for _ in range(count):
+        lanes.add()
+    return lanes
 
 
 def _library() -> ctypes.CDLL:
