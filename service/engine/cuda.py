@@ -16,6 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from service.engine.providers import ProviderError
+from zoo.extras import install
+
 logger = logging.getLogger(__name__)
 _TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
 _BLOCKING_SYNC = 4  # cudaDeviceScheduleBlockingSync
@@ -44,14 +47,17 @@ class Stream:
         handle: the `cudaStream_t`, for ONNX Runtime's option `user_compute_stream`.
 
     Raises:
-        OSError: CUDA's runtime cannot be loaded.
+        ProviderError: CUDA's runtime cannot be loaded.
         RuntimeError: what CUDA answered, as ONNX Runtime would word it.
     """
 
     def __init__(self, device_id: int) -> None:
         self.device = ("cuda", device_id)
         stream = ctypes.c_void_p()
-        _check(_runtime().cudaSetDevice(device_id))
+        try:
+            _check(_runtime().cudaSetDevice(device_id))
+        except OSError as error:
+            raise ProviderError(f"CUDA's runtime cannot be loaded: {error}. {install('gpu')} installs it.") from error
         # By default a thread that waits for the GPU spins: it would take a core from those that decode.
         _check(_runtime().cudaSetDeviceFlags(_BLOCKING_SYNC))
         _check(_runtime().cudaStreamCreateWithFlags(ctypes.byref(stream), _NON_BLOCKING))
@@ -92,33 +98,47 @@ class Captures:
         self._changed = threading.Condition()
         self._others = 0
         self._capturing = False  # or about to, once the others have ended
+        self._thread = threading.local()
 
     @contextmanager
     def others(self) -> Iterator[None]:
-        """While the block runs nothing is captured."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._capturing)
-            self._others += 1
-        try:
+        """While the block runs nothing is captured. May be nested, as memory is collected at any time."""
+        if getattr(self._thread, "inside", False):
             yield
-        finally:
+            return
+        with self._inside():
             with self._changed:
-                self._others -= 1
-                self._changed.notify_all()
+                self._changed.wait_for(lambda: not self._capturing)
+                self._others += 1
+            try:
+                yield
+            finally:
+                with self._changed:
+                    self._others -= 1
+                    self._changed.notify_all()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """While the block runs it captures alone, and no block of `others` runs."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._capturing)
-            self._capturing = True
-            self._changed.wait_for(lambda: not self._others)
+        """While the block runs, nobody else captures, and no block of `others` runs."""
+        with self._inside():
+            with self._changed:
+                self._changed.wait_for(lambda: not self._capturing)
+                self._capturing = True
+                self._changed.wait_for(lambda: not self._others)
+            try:
+                yield
+            finally:
+                with self._changed:
+                    self._capturing = False
+                    self._changed.notify_all()
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        self._thread.inside = True
         try:
             yield
         finally:
-            with self._changed:
-                self._capturing = False
-                self._changed.notify_all()
+            self._thread.inside = False
 
 
 CAPTURES = Captures()  # of this process
@@ -127,16 +147,20 @@ CAPTURES = Captures()  # of this process
 def pin(rows: npt.NDArray[np.uint8]) -> None:
     """Lock an array's pages, so that the GPU's copy engine reads them directly. Without it copies are slower."""
     try:
-        runtime = _runtime()
         with CAPTURES.others():
-            failed = runtime.cudaHostRegister(ctypes.c_void_p(rows.ctypes.data), ctypes.c_size_t(rows.nbytes), 0)
+            failed = _runtime().cudaHostRegister(ctypes.c_void_p(rows.ctypes.data), ctypes.c_size_t(rows.nbytes), 0)
     except OSError as error:
         logger.warning("images are not kept in pinned memory: %s", error)
         return
     if failed:
         logger.warning("images are not kept in pinned memory: cudaHostRegister answered %d", failed)
         return
-    weakref.finalize(rows, runtime.cudaHostUnregister, ctypes.c_void_p(rows.ctypes.data))
+    weakref.finalize(rows, _unpin, rows.ctypes.data)
+
+
+def _unpin(address: int) -> None:
+    with CAPTURES.others():
+        _runtime().cudaHostUnregister(ctypes.c_void_p(address))
 
 
 def _check(code: int) -> None:

@@ -62,7 +62,6 @@ class Lanes:
 
     Attributes:
         sizes: those for which there was memory on all lanes.
-        count: how many lanes there are.
     """
 
     def __init__(
@@ -124,7 +123,7 @@ class Lanes:
             MemoryError, BrokenDeviceError: as in `Session.run`.
         """
         rows = rows_of(inputs)
-        if not self.sizes:
+        if not self.sizes or rows in self.sizes:
             return self.begin(inputs).result()
         if rows > self.sizes[-1]:
             step = self.sizes[-1]
@@ -163,7 +162,7 @@ class _Lane:
         """Warm up, tell the sizes that had room, and work until the queue says None. The thread's function."""
         stream: Copies | None = None
         try:
-            with CAPTURES.others(), told_apart():
+            with CAPTURES.others(), told_apart():  # first of all, as it says how the thread waits for the GPU
                 stream = self._make_stream()
             self._warm_up(stream)
         except BaseException as error:

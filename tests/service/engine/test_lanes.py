@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 import threading
 import time
 import weakref
@@ -11,6 +12,7 @@ import pytest
 
 from service.engine.assembly import ImageBuffer, ImageRows
 from service.engine.batcher import Batcher
+from service.engine.cuda import Captures
 from service.engine.lanes import Lanes
 from service.engine.workers import Workers
 from tests.service.engine.host import Host
@@ -299,3 +301,24 @@ def test_lanes_end_with_their_queue_after_what_was_submitted(workers):
         assert sum(stage == "free" for stage, _, _ in gpu.events) == 6
 
     asyncio.run(main())
+
+
+def test_nothing_else_is_done_during_a_capture():
+    captures, log = Captures(), []
+
+    def work(kind: str) -> None:
+        for _ in range(20):
+            with captures.alone() if kind == "capture" else captures.others(), captures.others():
+                log.append((kind, "begin"))
+                time.sleep(0.0005)
+                log.append((kind, "end"))
+
+    threads = [threading.Thread(target=work, args=(kind,)) for kind in ("capture", "other", "other", "capture")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    for (kind, what), following in itertools.pairwise(log):
+        if (kind, what) == ("capture", "begin"):
+            assert following == ("capture", "end")

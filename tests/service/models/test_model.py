@@ -90,4 +90,5 @@ def test_lanes_end_with_the_model(load, models, monkeypatch):
 def as_on_a_gpu(monkeypatch, pinned) -> None:
     monkeypatch.setattr(model_module, "choose", lambda _: CUDA)
     monkeypatch.setattr(model_module, "pin", pinned.append)
+    monkeypatch.setattr(on_gpu, "pin", lambda _: None)
     monkeypatch.setattr(on_gpu, "Lanes", partial(Lanes, make_stream=Host))
