@@ -88,6 +88,8 @@ def requested(
         "fuse_conv_bias": tuning.fuse_bias,
         "use_tf32": tuning.tf32,
         "enable_cuda_graph": tuning.cuda_graphs,
+        # With the batch fixed it is known what is needed; by default twice as much may be taken.
+        "arena_extend_strategy": "kSameAsRequested" if batch else "kNextPowerOfTwo",
     }
     if provider == CUDA:
         return [(CUDA, cuda), cpu]
