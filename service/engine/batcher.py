@@ -13,7 +13,6 @@ held while something is computed.
 
 import logging
 import threading
-import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from math import ceil
@@ -75,8 +74,6 @@ class Batcher:
         self._runs_on = {1: run, **wide}
         self._threads = sorted(self._runs_on)
         self._lanes = lanes
-        if lanes is not None:
-            weakref.finalize(self, lanes.close)  # no request can reach them any more
         self._workers = workers
         self._assembly = assembly
         self._cost = cost

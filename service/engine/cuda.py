@@ -96,40 +96,51 @@ class Captures:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._others = 0
-        self._capturing = False  # or about to, once the others have ended
+        self._short = self._loads = 0  # that are under way
+        self._capturing = False  # or about to, once what is short has ended
         self._thread = threading.local()
 
     @contextmanager
     def others(self) -> Iterator[None]:
-        """While the block runs nothing is captured. May be nested, as memory is collected at any time."""
+        """While the block runs nothing is captured. It is short; it may be nested, as memory is freed at any time."""
+        with self._counted("_short"):
+            yield
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """The same for what may take minutes: captures wait for it without keeping others waiting."""
+        with self._counted("_loads"):
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While the block runs, nobody else captures, and no block of `others` or `loading` runs."""
+        with self._inside():
+            with self._changed:
+                self._changed.wait_for(lambda: not (self._capturing or self._loads))
+                self._capturing = True
+                self._changed.wait_for(lambda: not self._short)
+            try:
+                yield
+            finally:
+                with self._changed:
+                    self._capturing = False
+                    self._changed.notify_all()
+
+    @contextmanager
+    def _counted(self, kind: str) -> Iterator[None]:
         if getattr(self._thread, "inside", False):
             yield
             return
         with self._inside():
             with self._changed:
                 self._changed.wait_for(lambda: not self._capturing)
-                self._others += 1
+                setattr(self, kind, getattr(self, kind) + 1)
             try:
                 yield
             finally:
                 with self._changed:
-                    self._others -= 1
-                    self._changed.notify_all()
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """While the block runs, nobody else captures, and no block of `others` runs."""
-        with self._inside():
-            with self._changed:
-                self._changed.wait_for(lambda: not self._capturing)
-                self._capturing = True
-                self._changed.wait_for(lambda: not self._others)
-            try:
-                yield
-            finally:
-                with self._changed:
-                    self._capturing = False
+                    setattr(self, kind, getattr(self, kind) - 1)
                     self._changed.notify_all()
 
     @contextmanager

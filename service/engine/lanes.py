@@ -8,9 +8,11 @@ runs them, all on its own thread. A second lane copies its batch while the first
 
 import logging
 import threading
+import weakref
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from queue import SimpleQueue
 from typing import Protocol, Self
 
@@ -50,7 +52,8 @@ def rows_of(inputs: Tensors) -> int:
 class Lanes:
     """The lanes of one model; a free one takes the next work. At first there are none.
 
-    An idle lane holds nothing of the work that it did, so a model that nobody uses any more is collected.
+    They end with this object. An idle lane holds nothing of the work that it did, so a model that nobody uses any more
+    is collected, and this with it.
 
     Args:
         load: called on a lane's thread.
@@ -76,9 +79,10 @@ class Lanes:
     ) -> None:
         self.sizes = tuple(sizes)
         self._load, self._sample, self._graphs = load, sample, graphs
-        self._make_stream = lambda: make_stream(device_id)
+        self._make_stream = partial(make_stream, device_id)
         self._work: SimpleQueue[Work | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
+        weakref.finalize(self, _close, self._work, self._threads)
 
     @property
     def count(self) -> int:
@@ -98,6 +102,10 @@ class Lanes:
         thread.start()
         self.sizes = warm.result()
         self._threads.append(thread)
+
+    def freeze(self) -> None:
+        """Let go of what lanes are made with, the graph's bytes: no further one is added."""
+        del self._load, self._sample
 
     def submit(self, work: Work) -> None:
         """Let a lane do something."""
@@ -135,8 +143,7 @@ class Lanes:
 
     def close(self) -> None:
         """Let the lanes end after what was submitted. Idempotent, from any thread."""
-        for _ in self._threads:
-            self._work.put(None)
+        _close(self._work, self._threads)
 
     def __enter__(self) -> Self:
         return self
@@ -146,6 +153,11 @@ class Lanes:
         self.close()
         for thread in self._threads:
             thread.join()
+
+
+def _close(queue: SimpleQueue[Work | None], threads: list[threading.Thread]) -> None:
+    for _ in threads:
+        queue.put(None)
 
 
 class _Lane:
@@ -170,7 +182,7 @@ class _Lane:
             warm.set_exception(error)
             return
         warm.set_result(tuple(self._sessions) if self._sizes else ())
-        del warm
+        del warm, self._load, self._sample  # the graph's bytes
         while (work := queue.get()) is not None:
             try:
                 work(self._run)
@@ -182,7 +194,7 @@ class _Lane:
     def _warm_up(self, stream: Copies) -> None:
         """Make the sessions, small ones first: those that find no memory are left out, and all that are larger."""
         if not self._sizes:
-            with CAPTURES.others():
+            with CAPTURES.loading():
                 self._sessions[0] = self._load(0, None)
             return
         for size in self._sizes:
@@ -199,7 +211,7 @@ class _Lane:
     def _warm(self, size: int, stream: Copies) -> GpuSession:
         """Make a session, and run it until nothing is made any more: plans, buffers, its graph."""
         inputs = self._sample(size)
-        with CAPTURES.others():
+        with CAPTURES.loading():
             session = self._load(size, stream)
             for _ in range(2):
                 session.run(inputs)

@@ -84,11 +84,8 @@ def load_lanes(
             profile = _measure(make, tuning, pinned, settings.max_batch, images=images)
             remember(key, profile)
     lanes = make(profile.tuning, _sizes(profile.max_batch))
-    try:
-        _add(lanes, profile.max_runs)
-    except BaseException:
-        lanes.close()
-        raise
+    _add(lanes, profile.max_runs)
+    lanes.freeze()
     largest = lanes.sizes[-1] if images else profile.max_batch
     return structs.replace(profile, max_batch=min(largest, profile.max_batch), max_runs=lanes.count), lanes
 
@@ -98,8 +95,9 @@ def _measure(
 ) -> Profile:
     with make(tuning, _sizes(fixed or GPU_SIZES[-1])) as lanes:
         lanes.add()
-        seconds = measure(lanes.run, sample, lanes.sizes or _sizes(fixed or GPU_SIZES[-1]))
-        max_batch = min(fixed, max(seconds)) if fixed else best_batch(seconds)
+        sizes = lanes.sizes or _sizes(fixed or GPU_SIZES[-1])
+        seconds = measure(lanes.run, sample, sizes)
+        max_batch = sizes[-1] if fixed else best_batch(seconds)
         count = best_lanes(lanes, sample(max_batch), _MOST_LANES) if images else _TENSOR_LANES
     return Profile(seconds, max_batch, count, tuning, "setting" if fixed else "measured")
 

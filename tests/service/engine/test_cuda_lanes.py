@@ -85,6 +85,23 @@ def test_the_engine_takes_little_time_around_a_run(cuda_stub, mobilenet, rows, g
     assert settled < 10, "the goal is 0.5 ms; the machine of a test has other work too"
 
 
+def counts_of_runs(model: Path, graphs: bool) -> tuple[inside.Counts, inside.Counts]:
+    lanes = inside.lanes(model, SIZES, 2, tuning=Tuning(cuda_graphs=graphs))
+    before = inside.counts()
+    for size in SIZES * 10:
+        lanes.run(inside.images(size))
+    return before, inside.counts().since(before)
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_a_warm_run_makes_nothing_and_waits_once(cuda_stub, lenet, graphs):
+    before, counts = cuda_stub.call(counts_of_runs, lenet, graphs)
+    assert counts.synchronisations == 60
+    assert counts.graph_launches == (60 if graphs else 0)
+    assert counts == counts._replace(plans_built=0, captures=0, streams=0, handles=0, bytes=0)
+    assert before.captures == (12 if graphs else 0)
+
+
 def load_with(folder: Path, room: int) -> tuple[int, int]:
     inside.set_memory(inside.counts().bytes + room)
     workers = Workers(1)

@@ -282,8 +282,8 @@ def test_lanes_end_with_their_queue_after_what_was_submitted(workers):
         jobs = [job(value) for value in range(3)]
         for one in jobs:
             queue.submit(one)
-        gone = weakref.ref(queue)
-        del queue
+        gone, threads = weakref.ref(queue), lanes._threads
+        del queue, lanes
         gc.collect()
         assert gone() is not None, "jobs are under way"
         gpu.gate.set()
@@ -295,7 +295,7 @@ def test_lanes_end_with_their_queue_after_what_was_submitted(workers):
             await asyncio.sleep(0.01)
             gc.collect()
         assert gone() is None
-        for thread in lanes._threads:
+        for thread in threads:
             thread.join(5)
             assert not thread.is_alive()
         assert sum(stage == "free" for stage, _, _ in gpu.events) == 6
@@ -303,22 +303,55 @@ def test_lanes_end_with_their_queue_after_what_was_submitted(workers):
     asyncio.run(main())
 
 
-def test_nothing_else_is_done_during_a_capture():
+@pytest.mark.parametrize("kinds", [("others", "others"), ("loading", "others"), ("loading", "loading")])
+def test_nothing_else_is_done_during_a_capture(kinds):
     captures, log = Captures(), []
 
     def work(kind: str) -> None:
         for _ in range(20):
-            with captures.alone() if kind == "capture" else captures.others(), captures.others():
+            with getattr(captures, kind)(), captures.others():
                 log.append((kind, "begin"))
                 time.sleep(0.0005)
                 log.append((kind, "end"))
+            time.sleep(0.0005)
 
-    threads = [threading.Thread(target=work, args=(kind,)) for kind in ("capture", "other", "other", "capture")]
+    threads = [threading.Thread(target=work, args=(kind,)) for kind in ("alone", *kinds, "alone")]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(10)
         assert not thread.is_alive()
     for (kind, what), following in itertools.pairwise(log):
-        if (kind, what) == ("capture", "begin"):
-            assert following == ("capture", "end")
+        if (kind, what) == ("alone", "begin"):
+            assert following == ("alone", "end")
+
+
+def test_runs_do_not_wait_for_a_capture_that_waits_for_a_load():
+    captures, captured = Captures(), threading.Event()
+
+    def capture() -> None:
+        with captures.alone():
+            captured.set()
+
+    with captures.loading():
+        threading.Thread(target=capture).start()
+        time.sleep(0.05)
+        done = threading.Event()
+        threading.Thread(target=lambda: captures.others().__enter__() or done.set()).start()
+        assert done.wait(5)
+        assert not captured.is_set()
+
+
+def test_what_lanes_are_made_with_is_let_go_of():
+    class Graph:
+        """In place of a graph's bytes."""
+
+    gpu, graph = Gpu(), Graph()
+    gone = weakref.ref(graph)
+    lanes = Lanes(lambda size, copies, graph=graph: gpu.load(size, copies), (1,), images, make_stream=Host)
+    lanes.add()
+    lanes.freeze()
+    del graph
+    gc.collect()
+    assert gone() is None
+    assert lanes.run(images(1))["twice"].tolist() == [0]
