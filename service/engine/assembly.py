@@ -49,7 +49,7 @@ class Assembly(ABC):
         """Run jobs that `next_batch` returned together, or some of them that follow each other."""
 
     def release(self, jobs: Jobs) -> None:  # noqa: B027 - nothing to do where jobs hold nothing
-        """Give back what jobs that are over hold. On a worker thread, without the lock."""
+        """Give back what jobs hold whose run is over. On the thread that ran them, without the lock."""
 
 
 class ImageBuffer:
@@ -154,6 +154,7 @@ class ImageRows(Assembly):
             job.image = None
             if job.row >= 0:
                 self._buffer.free(job.row)
+                job.row = -1
 
 
 class Concatenation(Assembly):

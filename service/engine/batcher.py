@@ -2,10 +2,13 @@
 
 A batch starts as soon as a run may start and takes every job that is ready; no job waits for others.
 
+On a CPU the worker that prepared a job runs it, if a run may start, and makes the answers. On a GPU a lane takes the
+run: it computes batch after batch while jobs are ready, and workers make the answers meanwhile.
+
 Threads: `check`, `submit`, `settle` and `_refuse` run on the event loop, which alone changes `pending` and the expected
-cost of a row. `process`, `take_over`, `finish` and all that they call run on worker threads. On a CPU a worker runs the
-batches itself; on a GPU lanes do, and hand the outputs back to the workers. One lock guards what several threads
-change: the number of runs under way and the jobs that are ready. It is never held while something is computed.
+cost of a row. `process`, `take_over` and what they call run on worker threads, `_run_on_lane` and what it calls on a
+lane. One lock guards what several threads change: the number of runs under way and the jobs that are ready. It is never
+held while something is computed.
 """
 
 import logging
@@ -26,7 +29,7 @@ from service.errors import Reason, RequestError
 
 logger = logging.getLogger(__name__)
 _SMOOTHING = 0.1  # weight of the newest job in the moving average of the cost of a row
-_TOGETHER = 8  # answers of a GPU's run that one worker finishes: the rest is left to the others
+_FEWEST = 8  # jobs whose answers one worker makes: to wake another for fewer is not worth it
 _TRUST = 0.8  # share of the time that is left, in which the predicted wait must end
 
 
@@ -43,7 +46,7 @@ class Batcher:
         max_queue: how many jobs may be under way, from submission to answer; more are refused.
         cost: seconds of work per row to begin with; from then on it is measured.
         wide: computes the same on more threads than the caller's, by their number.
-        lanes: the threads that run batches on a GPU, in place of the workers.
+        lanes: of a GPU, as many as `max_runs`; they run the batches then, and `run` is not called.
         observe_batch: called with the rows of every batch that was run.
         on_broken: called with the reason when the device can no longer be used; nothing is tried again then.
 
@@ -128,12 +131,7 @@ class Batcher:
         if self._lanes is None:
             self._run_batches()
         else:
-            self._lanes.begin(self._run_on_lane)
-
-    def finish(self, jobs: Jobs, outputs: Tensors, row: int) -> None:
-        """Cut the answers of jobs out of the outputs of their run, from a row on, and deliver them."""
-        self._answer(jobs, outputs, row)
-        self._deliver(jobs)
+            self._lanes.submit(self._run_on_lane)
 
     def take_over(self, jobs: Jobs, *, running: bool) -> None:
         """Refuse the jobs of a thread that was replaced, and run what is ready, in its place where it held a run.
@@ -190,50 +188,49 @@ class Batcher:
         """Run what is ready until nothing is, or until this thread is replaced: its successor has the run then."""
         while batch := self._next_batch():
             self._workers.begin(self, batch, running=True)
-            try:
-                if not batch[0].failed:
-                    self._run_jobs(batch)
-            except BaseException as error:  # a bug of ours: its jobs are answered
-                logger.exception("a batch ended in an unexpected error")
-                for job in batch:
-                    job.fail(error)
+            for jobs, outputs in self._compute(batch):
+                self._answer(jobs, outputs)
             kept = self._workers.go_on()
             self._deliver(batch)
             if not kept:
                 return
 
     def _run_on_lane(self, run: Run) -> None:
-        """Run what is ready until nothing is, on a GPU's thread. Workers finish the answers."""
+        """Run what is ready until nothing is, and let workers make the answers."""
         while batch := self._next_batch():
-            self._workers.begin(self, batch, running=True, on_lane=True)
-            try:
-                if not batch[0].failed:
-                    self._run_jobs(batch, run)
-            except BaseException as error:  # a bug of ours: its jobs are answered
-                logger.exception("a batch ended in an unexpected error")
-                for job in batch:
-                    job.fail(error)
-            self._workers.end()
+            with self._workers.watched(self, batch):
+                computed = self._compute(batch, run)
+            self._assembly.release(batch)
             if failed := [job for job in batch if job.failed]:
-                self._deliver(failed)
+                self._workers.deliver(failed, self.settle)
+            for jobs, outputs in computed:
+                part = max(_FEWEST, ceil(len(jobs) / self._workers.size))
+                for first in range(0, len(jobs), part):
+                    some, row = jobs[first : first + part], sum([job.input.rows for job in jobs[:first]])
+                    self._workers.hand_over(self, some, partial(self._finish, some, outputs, row))
 
-    def _run_jobs(self, jobs: Jobs, lane: Run | None = None) -> None:
-        """Run jobs as one batch. Where that fails, they are run in halves, down to the one that made it fail.
+    def _compute(self, batch: Jobs, run: Run | None = None) -> list[tuple[Jobs, Tensors]]:
+        """Run a batch, in parts where that is necessary. Return each part with its outputs; other jobs have failed.
 
         Args:
-            jobs: of the batch.
-            lane: runs a batch on the GPU's thread that calls this; None: a worker calls, and uses the CPU.
+            batch: as `next_batch` returned it.
+            run: of a lane; None: on as many cores as are free.
         """
         try:
-            if lane is not None:
-                threads, start = 1, perf_counter()
-                outputs = self._assembly.compute(jobs, lane)
+            return [] if batch[0].failed else self._run_jobs(batch, run)
+        except BaseException as error:  # a bug of ours: its jobs are answered
+            logger.exception("a batch ended in an unexpected error")
+            for job in batch:
+                job.fail(error)
+            return []
+
+    def _run_jobs(self, jobs: Jobs, run: Run | None) -> list[tuple[Jobs, Tensors]]:
+        """Run jobs as one batch. Where that fails, they are run in halves, down to the one that made it fail."""
+        try:
+            with self._workers.cores(() if run else self._threads, jobs) as threads:
+                start = perf_counter()
+                outputs = self._assembly.compute(jobs, run or self._runs_on[threads])
                 end = perf_counter()
-            else:
-                with self._workers.cores(self._threads, jobs) as threads:
-                    start = perf_counter()
-                    outputs = self._assembly.compute(jobs, self._runs_on[threads])
-                    end = perf_counter()
         except Exception as error:
             broken = isinstance(error, BrokenDeviceError)
             if broken:
@@ -241,28 +238,24 @@ class Batcher:
             if len(jobs) == 1 or broken:
                 for job in jobs:
                     job.fail(error)
-                return
+                return []
             half = len(jobs) // 2
             if isinstance(error, MemoryError) and half < self.max_batch:
                 self.max_batch = half
                 logger.warning("out of memory with %d jobs: batches of up to %d from now on", len(jobs), half)
-            self._run_jobs(jobs[:half], lane)
-            self._run_jobs(jobs[half:], lane)
-            return
+            return self._run_jobs(jobs[:half], run) + self._run_jobs(jobs[half:], run)
         size = sum([job.input.rows for job in jobs])
-        self._observe_batch(size)
         for job in jobs:
             job.run, job.ran, job.threads, job.batch_size = start, end, threads, size
-        if lane is None:
-            self._answer(jobs, outputs, 0)
-            return
-        row = 0
-        for first in range(0, len(jobs), _TOGETHER):
-            part = jobs[first : first + _TOGETHER]
-            self._workers.finish(part, partial(self.finish, part, outputs, row), self)
-            row += sum([job.input.rows for job in part])
+        self._observe_batch(size)
+        return [(jobs, outputs)]
 
-    def _answer(self, jobs: Jobs, outputs: Tensors, row: int) -> None:
+    def _finish(self, jobs: Jobs, outputs: Tensors, row: int) -> None:
+        """Answer jobs that a lane has run."""
+        self._answer(jobs, outputs, row)
+        self._workers.deliver(jobs, self.settle)
+
+    def _answer(self, jobs: Jobs, outputs: Tensors, row: int = 0) -> None:
         """Cut the answers of jobs out of the outputs of their run, from a row on."""
         for job in jobs:
             try:

@@ -1,13 +1,7 @@
-"""Fixed buffers of a device for one batch size, and the copies to and from them. Used by `session`.
+"""Runs on fixed buffers: a GPU's way of running batches of one size. Used by `session`, on the thread of a lane."""
 
-The buffers lie at the same addresses in every run, as CUDA graphs require, and no run allocates memory there.
-"""
-
-import ctypes
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +12,6 @@ Image = npt.NDArray[np.uint8]
 """Pixels, uint8 [H, W, 3] RGB; or a batch of them, uint8 [N, H, W, 3]."""
 Tensors = Mapping[str, Array]
 """A graph's inputs or outputs by name. Texts are object arrays of `str`."""
-Copy = Callable[[int, int, int], None]
-"""Copies so many bytes to an address from another one, and returns when they are there."""
 
 _DTYPES: Mapping[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -28,109 +20,76 @@ _DTYPES: Mapping[str, type[np.generic]] = {
     "tensor(int32)": np.int32,
     "tensor(int64)": np.int64,
 }
-_ANY_DIRECTION = 4  # cudaMemcpyDefault: the addresses say which memory is the GPU's
 
 
-class CaptureGate:
-    """Lets many threads use the GPU at once, or one of them capture a CUDA graph.
+class Copies(Protocol):
+    """Where a session's buffers are, and how they are filled and read: `cuda.Stream`.
 
-    ONNX Runtime captures in CUDA's global mode: a copy or an allocation that any other thread of the process makes
-    meanwhile fails, and spoils the capture. Graphs are captured only while a model is loaded.
+    Attributes:
+        device: name and number of the device, as ONNX Runtime calls it.
+        handle: of the stream in which the session runs.
     """
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._inside = 0
-        self._capturing = False
+    device: tuple[str, int]
+    handle: int
 
-    @contextmanager
-    def use(self) -> Iterator[None]:
-        """Use the GPU; waits while a graph is captured."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._capturing)
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._inside -= 1
-                self._changed.notify_all()
+    def copy_in(self, address: int, array: Array) -> None:
+        """Begin to copy a contiguous array to the device."""
 
-    @contextmanager
-    def capture(self) -> Iterator[None]:
-        """Capture a graph; waits until no other thread uses the GPU."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._capturing)
-            self._capturing = True
-            self._changed.wait_for(lambda: not self._inside)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._capturing = False
-                self._changed.notify_all()
+    def copy_out(self, array: Array, address: int) -> None:
+        """Begin to fill a contiguous array from the device."""
+
+    def wait(self) -> None:
+        """Wait until all copies and runs are done."""
+
+    def close(self) -> None:
+        """Free it."""
 
 
-GATE = CaptureGate()
+class Binding:
+    """Buffers on the device for a session of one batch size. Made and used by one thread.
 
-
-class FixedBuffers:
-    """Buffers for one batch size. They may be used by one thread at a time.
+    Copies and the run are queued in one stream and waited for once. They lie on the device, although ONNX Runtime takes
+    buffers in the host's memory too: it copies such an input when it is bound and not when it is run (seen with 1.31),
+    and a CUDA graph needs addresses that stay.
 
     Args:
-        session: its inputs and outputs have fixed shapes, except for the batch.
+        session: its inputs and outputs have fixed shapes, except that outputs may name the batch.
         size: rows of a batch.
-        device: `cuda` or `cpu`, and its number.
+        copies: of the stream in which the session runs.
     """
 
-    def __init__(self, session: ort.InferenceSession, size: int, device: tuple[str, int]) -> None:
+    def __init__(self, session: ort.InferenceSession, size: int, copies: Copies) -> None:
         self._session = session
-        self._copy = cuda_copy() if device[0] == "cuda" else _move
-        self._inputs: dict[str, tuple[ort.OrtValue, int]] = {}
-        self._outputs: dict[str, tuple[ort.OrtValue, Array]] = {}
+        self._copies = copies
         self._binding = session.io_binding()
-        for tensor in session.get_inputs():
-            zeros = np.zeros((size, *tensor.shape[1:]), _DTYPES[tensor.type])
-            value = ort.OrtValue.ortvalue_from_numpy(zeros, *device)
-            self._inputs[tensor.name] = value, zeros.nbytes
-            self._binding.bind_ortvalue_input(tensor.name, value)
-        for tensor in session.get_outputs():
-            example = np.empty((size, *tensor.shape[1:]), _DTYPES[tensor.type])
-            value = ort.OrtValue.ortvalue_from_shape_and_type(example.shape, example.dtype, *device)
-            self._outputs[tensor.name] = value, example
-            self._binding.bind_ortvalue_output(tensor.name, value)
+        self._inputs: dict[str, tuple[ort.OrtValue, Array]] = {}
+        self._outputs: dict[str, tuple[ort.OrtValue, Array]] = {}
+        for tensors, values, bind in (
+            (session.get_inputs(), self._inputs, self._binding.bind_ortvalue_input),
+            (session.get_outputs(), self._outputs, self._binding.bind_ortvalue_output),
+        ):
+            for tensor in tensors:
+                like = np.empty((size, *tensor.shape[1:]), _DTYPES[tensor.type])
+                value = ort.OrtValue.ortvalue_from_shape_and_type(like.shape, like.dtype, *copies.device)
+                values[tensor.name] = value, like
+                bind(tensor.name, value)
 
     def run(self, inputs: Tensors, options: ort.RunOptions) -> Tensors:
-        """Copy a batch of this size to the device, run, and copy the outputs into new arrays.
+        """Copy the batch to the device, run, and copy the outputs into new arrays, without the interpreter's lock.
 
-        The interpreter's lock is free during the copies and the run.
+        Raises:
+            ValueError: an input has another shape or type than the buffer.
         """
-        for name, (value, size) in self._inputs.items():
-            array = np.ascontiguousarray(inputs[name])
-            self._copy(value.data_ptr(), array.ctypes.data, size)
+        batch = {name: np.ascontiguousarray(inputs[name]) for name in self._inputs}
+        for name, (value, like) in self._inputs.items():
+            array = batch[name]
+            if (array.shape, array.dtype) != (like.shape, like.dtype):
+                raise ValueError(f"{name} is {array.dtype} {array.shape}, its buffer {like.dtype} {like.shape}")
+            self._copies.copy_in(value.data_ptr(), array)
         self._session.run_with_iobinding(self._binding, options)
-        outputs = {}
-        for name, (value, example) in self._outputs.items():
-            array = outputs[name] = np.empty_like(example)
-            self._copy(array.ctypes.data, value.data_ptr(), array.nbytes)
+        outputs = {name: np.empty_like(like) for name, (_, like) in self._outputs.items()}
+        for name, (value, _) in self._outputs.items():
+            self._copies.copy_out(outputs[name], value.data_ptr())
+        self._copies.wait()
         return outputs
-
-    def warm_up(self, options: ort.RunOptions) -> None:
-        """Run what the buffers hold."""
-        self._session.run_with_iobinding(self._binding, options)
-
-
-def cuda_copy() -> Copy:
-    """Return CUDA's own copy. ONNX Runtime's (`update_inplace`) holds the interpreter's lock."""
-    memcpy = ctypes.CDLL("libcudart.so.13").cudaMemcpy
-    memcpy.argtypes = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
-
-    def copy(to: int, source: int, size: int) -> None:
-        if status := memcpy(to, source, size, _ANY_DIRECTION):
-            raise RuntimeError(f"CUDA failure {status}: cudaMemcpy of {size} bytes failed")
-
-    return copy
-
-
-def _move(to: int, source: int, size: int) -> None:
-    ctypes.memmove(to, source, size)

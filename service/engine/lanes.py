@@ -1,8 +1,9 @@
-"""Threads that run a model on a GPU, and all that they alone may touch: sessions, buffers, CUDA graphs.
+"""The threads that run a model on a GPU. `service.models` makes them, and the batcher gives them its runs.
 
-ONNX Runtime keeps CUDA graphs, streams and the handles of cuBLAS and cuDNN by thread, so a run must come from the
-thread that warmed up. A lane is such a thread, with a session for each batch size. Workers prepare images and finish
-answers; lanes do what is between. Two lanes let one batch be copied while another is computed.
+On a GPU a batch must have one of a few sizes, each with a session of its own: ONNX Runtime's convolutions remember the
+plan of the last shape only, so a session that runs several sizes builds plans at every change. And its CUDA graphs, its
+streams and its handles of cuDNN belong to the thread that made them. So a lane makes its sessions, warms them up and
+runs them, all on its own thread. A second lane copies its batch while the first computes.
 """
 
 import logging
@@ -11,158 +12,224 @@ import weakref
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from queue import SimpleQueue
+from typing import Protocol, Self
 
 import numpy as np
 
-from service.engine.binding import Tensors
-from service.engine.session import Session
+from service.engine.assembly import Run
+from service.engine.binding import Copies, Tensors
+from service.engine.cuda import CAPTURES, Stream
+from service.engine.device_errors import told_apart
 
 logger = logging.getLogger(__name__)
-Run = Callable[[Tensors], Tensors]
 Work = Callable[[Run], None]
-Load = Callable[[int | None], Session]
-"""Makes a session for batches of so many rows; None: of any number."""
+"""What a lane does: called on its thread with its way to run a batch."""
+
+
+class GpuSession(Protocol):
+    """What a lane needs of a `Session`."""
+
+    def run(self, inputs: Tensors) -> Tensors:
+        """Run a batch."""
+
+    def capture(self, inputs: Tensors) -> None:
+        """Replay a CUDA graph from now on."""
+
+
+Load = Callable[[int, Copies | None], GpuSession]
+"""Loads a session for a batch size, with the stream that it runs in; for 0 and None one that takes any shapes."""
+Sample = Callable[[int], Tensors]
+"""Makes inputs of so many rows."""
+
+
+def rows_of(inputs: Tensors) -> int:
+    """The rows of a batch."""
+    return len(next(iter(inputs.values())))
 
 
 class Lanes:
-    """The lanes of one model. They take work from one queue.
+    """The lanes of one model; a free one takes the next work. At first there are none.
+
+    They end with this object. An idle lane holds nothing of the work that it did, so a model that nobody uses any more
+    is collected, and this with it.
 
     Args:
-        load: makes a session; called on the thread that will use it.
-        sizes: batch sizes, rising, each with a session of fixed buffers; none: one session for any shapes.
+        load: called on a lane's thread.
+        sizes: of batches, rising; empty: any, on buffers that each run makes.
+        sample: inputs to warm up with.
+        graphs: runs are captured as CUDA graphs.
+        device_id: of the GPU.
+        make_stream: called on a lane's thread with the number of the GPU.
 
     Attributes:
-        sizes: those for which the GPU had memory.
-        first: one of the sessions, for what all of them have in common.
+        sizes: those for which there was memory on all lanes.
     """
 
-    def __init__(self, load: Load, sizes: Sequence[int]) -> None:
-        self._load = load
+    def __init__(
+        self,
+        load: Load,
+        sizes: Sequence[int],
+        sample: Sample,
+        *,
+        graphs: bool = False,
+        device_id: int = 0,
+        make_stream: Callable[[int], Copies] = Stream,
+    ) -> None:
         self.sizes = tuple(sizes)
-        self._count = [0]  # shared with `_end`, which must not hold `self`
-        self._queue: SimpleQueue[Work | None] = SimpleQueue()
-        self.first = self._start()
-        weakref.finalize(self, _end, self._queue, self._count)
+        self._load, self._sample, self._graphs = load, sample, graphs
+        self._make_stream = partial(make_stream, device_id)
+        self._work: SimpleQueue[Work | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        weakref.finalize(self, _close, self._work, self._threads)
 
     @property
     def count(self) -> int:
         """How many lanes there are."""
-        return self._count[0]
+        return len(self._threads)
 
-    @property
-    def provider(self) -> str:
-        """The name of the execution provider."""
-        return self.first.provider
+    def add(self) -> None:
+        """Start a lane, and wait until it is warm. Sizes for which there is no memory are left out.
 
-    def add(self) -> bool:
-        """Start one more lane; say whether the GPU has memory for it."""
-        sizes = self.sizes
-        try:
-            self._start()
-        except MemoryError as error:
-            logger.info("no memory for another thread on the GPU: %s", error)
-            return False
-        if self.sizes != sizes:
-            logger.info("batches of up to %d, not %d: no memory", self.sizes[-1], sizes[-1])
-        return True
+        Raises:
+            MemoryError: not even the smallest size has room.
+            SessionError, BrokenDeviceError: as `Session` raises them.
+        """
+        warm: Future[tuple[int, ...]] = Future()
+        lane = _Lane(self._load, self.sizes, self._sample, self._make_stream, graphs=self._graphs)
+        thread = threading.Thread(target=lane.live, args=(self._work, warm), name="lane", daemon=True)
+        thread.start()
+        self.sizes = warm.result()
+        self._threads.append(thread)
 
-    def close(self, count: int) -> None:
-        """End so many lanes after the work that is queued."""
-        self._count[0] -= count
-        _end(self._queue, [count])
+    def freeze(self) -> None:
+        """Let go of what lanes are made with, the graph's bytes: no further one is added."""
+        del self._load, self._sample
 
-    def begin(self, work: Work) -> None:
-        """Let the next free lane do something; it is called with the function that runs a batch there."""
-        self._queue.put(work)
+    def submit(self, work: Work) -> None:
+        """Let a lane do something."""
+        self._work.put(work)
 
-    def run(self, inputs: Tensors) -> Tensors:
-        """Run a batch of any size on a lane, from any other thread, and wait for it."""
-        done: Future[Tensors] = Future()
+    def begin(self, inputs: Tensors) -> "Future[Tensors]":
+        """Begin a run of a known size on a lane."""
+        future: Future[Tensors] = Future()
 
         def work(run: Run) -> None:
             try:
-                done.set_result(run(inputs))
+                future.set_result(run(inputs))
             except BaseException as error:
-                done.set_exception(error)
+                future.set_exception(error)
 
-        self.begin(work)
-        return done.result()
+        self.submit(work)
+        return future
 
-    def _start(self) -> Session:
-        """Start a lane, and return one of its sessions once all of them are warm; raises what that ended with."""
-        made: Future[dict[int, Session]] = Future()
-        threading.Thread(
-            target=_work, args=(self._queue, self._load, self.sizes, made), name="gpu-lane", daemon=True
-        ).start()
-        sessions = made.result()
-        if self.sizes:
-            self.sizes = tuple(sorted(sessions))
-        self._count[0] += 1
-        return next(iter(sessions.values()))
+    def run(self, inputs: Tensors) -> Tensors:
+        """Run any number of rows, padded or in parts, and wait. For all but serving: tests, measurements.
 
-
-def _work(
-    queue: SimpleQueue[Work | None], load: Load, sizes: Sequence[int], made: "Future[dict[int, Session]]"
-) -> None:
-    """A lane's life. It holds no reference to `Lanes`, so that it ends with them."""
-    try:
-        sessions = _sessions(load, sizes)
-    except BaseException as error:
-        made.set_exception(error)
-        return
-    made.set_result(sessions)
-    run = _run_fixed(sessions) if sizes else sessions[0].run
-    while (work := queue.get()) is not None:
-        work(run)
-        del work
-
-
-def _sessions(load: Load, sizes: Sequence[int]) -> dict[int, Session]:
-    """Make a warm session for each size, up to the last one that fits into the GPU's memory."""
-    if not sizes:
-        return {0: load(None)}
-    sessions: dict[int, Session] = {}
-    for size in sizes:
-        try:
-            session = load(size)
-            session.bind()
-        except MemoryError:
-            if not sessions:
-                raise
-            logger.warning("no memory on the GPU for batches of %d", size)
-            break
-        sessions[size] = session
-    return sessions
-
-
-def _run_fixed(sessions: dict[int, Session]) -> Run:
-    sizes = sorted(sessions)
-
-    def run(inputs: Tensors) -> Tensors:
-        """Run a batch on the session of the next size. What is larger than the largest is run in parts."""
-        rows, largest = len(next(iter(inputs.values()))), sizes[-1]
-        if rows > largest:
-            parts = [
-                run({name: array[start : start + largest] for name, array in inputs.items()})
-                for start in range(0, rows, largest)
-            ]
+        Raises:
+            MemoryError, BrokenDeviceError: as in `Session.run`.
+        """
+        rows = rows_of(inputs)
+        if not self.sizes or rows in self.sizes:
+            return self.begin(inputs).result()
+        if rows > self.sizes[-1]:
+            step = self.sizes[-1]
+            parts = [self.run({k: v[i : i + step] for k, v in inputs.items()}) for i in range(0, rows, step)]
             return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        size = sizes[bisect_left(sizes, rows)]
-        if size > rows:
-            inputs = {name: _padded(array, size) for name, array in inputs.items()}
-        outputs = sessions[size].run(inputs)
-        return {name: array[:rows] for name, array in outputs.items()} if size > rows else outputs
+        size = self.sizes[bisect_left(self.sizes, rows)]
+        padded = {name: np.resize(value, (size, *value.shape[1:])) for name, value in inputs.items()}
+        return {name: value[:rows] for name, value in self.begin(padded).result().items()}
 
-    return run
+    def close(self) -> None:
+        """Let the lanes end after what was submitted. Idempotent, from any thread."""
+        _close(self._work, self._threads)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close, and wait until their memory is free."""
+        self.close()
+        for thread in self._threads:
+            thread.join()
 
 
-def _padded(array: np.ndarray, size: int) -> np.ndarray:
-    filled = np.zeros((size, *array.shape[1:]), array.dtype)
-    filled[: len(array)] = array
-    return filled
-
-
-def _end(queue: SimpleQueue[Work | None], count: Sequence[int]) -> None:
-    for _ in range(count[0]):
+def _close(queue: SimpleQueue[Work | None], threads: list[threading.Thread]) -> None:
+    for _ in threads:
         queue.put(None)
+
+
+class _Lane:
+    """What one thread has: a stream, and a session for each size."""
+
+    def __init__(
+        self, load: Load, sizes: tuple[int, ...], sample: Sample, make_stream: Callable[[], Copies], *, graphs: bool
+    ) -> None:
+        self._load, self._sizes, self._sample, self._graphs = load, sizes, sample, graphs
+        self._make_stream = make_stream
+        self._sessions: dict[int, GpuSession] = {}  # 0: of any size
+
+    def live(self, queue: SimpleQueue[Work | None], warm: "Future[tuple[int, ...]]") -> None:
+        """Warm up, tell the sizes that had room, and work until the queue says None. The thread's function."""
+        stream: Copies | None = None
+        try:
+            with CAPTURES.others(), told_apart():  # first of all, as it says how the thread waits for the GPU
+                stream = self._make_stream()
+            self._warm_up(stream)
+        except BaseException as error:
+            self._end(stream)
+            warm.set_exception(error)
+            return
+        warm.set_result(tuple(self._sessions) if self._sizes else ())
+        del warm, self._load, self._sample  # the graph's bytes
+        while (work := queue.get()) is not None:
+            try:
+                work(self._run)
+            except BaseException:  # a bug: no lane is lost to it
+                logger.exception("a lane survived an unexpected error")
+            del work
+        self._end(stream)
+
+    def _warm_up(self, stream: Copies) -> None:
+        """Make the sessions, small ones first: those that find no memory are left out, and all that are larger."""
+        if not self._sizes:
+            with CAPTURES.loading():
+                self._sessions[0] = self._load(0, None)
+            return
+        for size in self._sizes:
+            try:
+                self._sessions[size] = self._warm(size, stream)
+            except MemoryError as error:
+                if not self._sessions:
+                    raise
+                logger.warning(
+                    "no memory for batches of %d: they have at most %d. %s", size, max(self._sessions), error
+                )
+                return
+
+    def _warm(self, size: int, stream: Copies) -> GpuSession:
+        """Make a session, and run it until nothing is made any more: plans, buffers, its graph."""
+        inputs = self._sample(size)
+        with CAPTURES.loading():
+            session = self._load(size, stream)
+            for _ in range(2):
+                session.run(inputs)
+        if self._graphs:
+            with CAPTURES.alone():
+                session.capture(inputs)
+            session.run(inputs)
+        return session
+
+    def _run(self, inputs: Tensors) -> Tensors:
+        if not self._sizes:
+            with CAPTURES.others():  # it allocates
+                return self._sessions[0].run(inputs)
+        return self._sessions[rows_of(inputs)].run(inputs)
+
+    def _end(self, stream: Copies | None) -> None:
+        """Free what the lane has, on its thread as all else."""
+        with CAPTURES.others():
+            self._sessions.clear()
+            if stream is not None:
+                stream.close()

@@ -1,10 +1,11 @@
 """Measured profiles, kept in the user's cache folder so that the next start on the same machine is quick."""
 
+import ctypes
 import hashlib
 import logging
 import platform
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
 
@@ -14,55 +15,25 @@ import platformdirs
 from filelock import FileLock
 
 from service.engine.profile import Profile
+from service.engine.providers import CPU
+from service.telemetry.gpu import visible_gpus
 from zoo.files import read_regular
 
 logger = logging.getLogger(__name__)
-_PATIENCE_S = 300.0
-_FORM = "3"  # of a profile; one of another form is measured again
+_FORM = "4"  # of a profile; one of another form is measured again
 
 
-def recall_or(measured: Callable[[], Profile], key: str, *, one_by_one: bool = False) -> Profile:
-    """Return what was measured under this key at an earlier start; measure now where it was not, and keep it.
-
-    Args:
-        measured: measures.
-        key: see `key_of`.
-        one_by_one: let processes measure one after the other, since they would disturb each other; the second finds
-            what the first measured. One that takes too long is not waited for.
-    """
-    path = platformdirs.user_cache_path("zooserve") / "profiles" / f"{key}.json"
-    with _turn(path.parent) if one_by_one else nullcontext():
-        profile = _read(path)
-        if profile is None:
-            profile = measured()
-            _write(path, profile)
-        return profile
-
-
-@contextmanager
-def _turn(folder: Path) -> Iterator[None]:
-    """Wait for the other processes that measure, for as long as `_PATIENCE_S`."""
-    lock = FileLock(folder / ".measuring", timeout=_PATIENCE_S)
+def recall(key: str) -> Profile | None:
+    """Return what was measured under this key at an earlier start, if it is there and readable."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:  # also a timeout
-        logger.info("measuring without waiting for other processes: %s", error)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _read(path: Path) -> Profile | None:
-    try:
-        return msgspec.json.decode(read_regular(path), type=Profile)
+        return msgspec.json.decode(read_regular(_path(key)), type=Profile)
     except (OSError, msgspec.DecodeError):
         return None
 
 
-def _write(path: Path, profile: Profile) -> None:
-    """Keep a profile. Where that cannot be, the next start measures again."""
+def remember(key: str, profile: Profile) -> None:
+    """Keep what was measured for the next start. Where it cannot be written, the next start measures again."""
+    path = _path(key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{perf_counter()}")
@@ -72,25 +43,65 @@ def _write(path: Path, profile: Profile) -> None:
         logger.info("what was measured is not kept: %s", error)
 
 
-def key_of(model_sha256: str, provider: str, *settings: float) -> str:
-    """Name what a measurement depends on: graph, provider, versions, machine, and what is set."""
-    machine = (platform.machine(), _processor())
-    parts = (_FORM, model_sha256, provider, ort.__version__, *machine, *map(str, settings))
+def key_of(model_sha256: str, provider: str, workers: int, *settings: float, device_id: int = 0) -> str:
+    """Name what a measurement depends on: graph, provider, versions, machine, worker threads, and what is set.
+
+    Args:
+        model_sha256: of the graph.
+        provider: that runs it.
+        workers: threads.
+        settings: and other numbers.
+        device_id: of the GPU, where one runs it.
+    """
+    machine = (platform.machine(), _processor(), str(workers))
+    gpu = () if provider == CPU else _gpu(device_id)
+    parts = (_FORM, model_sha256, provider, ort.__version__, *machine, *gpu, *map(str, settings))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
+@contextmanager
+def measuring() -> Iterator[None]:
+    """Wait until no other process of this user measures; none does while the block runs.
+
+    Where the folder cannot be written they may disturb each other.
+    """
+    path = _path("measuring").with_suffix(".lock")
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        logger.info("other processes may measure at the same time: %s", error)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _path(key: str) -> Path:
+    return platformdirs.user_cache_path("zooserve") / "profiles" / f"{key}.json"
+
+
 def _processor() -> str:
-    """The processor's and the GPU's name."""
+    """The processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line for line in lines if line.startswith("model name"))
+        return next(line for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
-        name = platform.processor()
+        return platform.processor()
+
+
+def _gpu(device_id: int) -> tuple[str, ...]:
+    """The name of a GPU, and the versions of its driver and of cuDNN; what cannot be found out is left out."""
+    found = []
+    with suppress(OSError):
+        found.append(str(ctypes.CDLL("libcudnn.so.9").cudnnGetVersion()))
     try:
         import pynvml  # noqa: PLC0415 - only where there is a driver
 
         pynvml.nvmlInit()
-        gpu = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))
-        return f"{name} {gpu} {pynvml.nvmlSystemGetDriverVersion()}"
-    except Exception:  # no library or no driver: NVML's errors share no other base class
-        return name
+        gpu = list(visible_gpus(pynvml).values())[device_id]
+        found += [str(pynvml.nvmlDeviceGetName(gpu)), str(pynvml.nvmlSystemGetDriverVersion())]
+    except Exception as error:  # no library or no driver: NVML's errors share no other base class
+        logger.info("NVML does not tell the GPU's name: %s", error)
+    return tuple(found)

@@ -1,14 +1,9 @@
 """Which ONNX Runtime providers a session asks for, and whether it got them. Called by `session`."""
 
-import ctypes
 import hashlib
-import logging
-import weakref
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 import platformdirs
 from msgspec import Struct
@@ -16,10 +11,10 @@ from msgspec import Struct
 from service.telemetry.gpu import visible_gpus
 from zoo.extras import install
 
-logger = logging.getLogger(__name__)
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 Options = dict[str, str | int | bool]
+Providers = list[tuple[str, Options]]
 _PROVIDERS: dict[Device, str] = {"cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT}
 
 
@@ -31,17 +26,20 @@ class Tuning(Struct, frozen=True):
     """What is chosen per model on a GPU.
 
     Attributes:
-        cudnn_search: how cuDNN picks its convolutions. EXHAUSTIVE tries them all when a shape is first seen. That is
-            before the model is ready, as batches are padded to known sizes.
+        cudnn_search: how cuDNN picks its convolutions, when a session sees a shape first; that is before it serves.
+        nhwc: convolutions take their channels last.
+        fuse_bias: a convolution and the bias behind it are one kernel.
+        tf32: float32 is multiplied with 10 bits of mantissa.
         cuda_graphs: replay a run's kernels as one graph; not every network can be captured.
-        nhwc: lay images out with their channels last, as tensor cores want them.
-        fuse_bias: add a convolution's bias in its own kernel.
+        fp16: TensorRT may compute in float16, as the card of the model says.
     """
 
-    cudnn_search: Literal["EXHAUSTIVE", "HEURISTIC"] = "EXHAUSTIVE"
-    cuda_graphs: bool = False
+    cudnn_search: Literal["EXHAUSTIVE", "HEURISTIC"] = "HEURISTIC"
     nhwc: bool = False
     fuse_bias: bool = False
+    tf32: bool = False
+    cuda_graphs: bool = False
+    fp16: bool = False
 
 
 def choose(device: Device) -> str:
@@ -64,38 +62,51 @@ def choose(device: Device) -> str:
     return provider
 
 
-def requested(provider: str, device_id: int, tuning: Tuning, graph: bytes = b"") -> list[tuple[str, Options]]:
+def requested(
+    provider: str, device_id: int, tuning: Tuning, graph: bytes = b"", batch: int = 0, stream: int = 0
+) -> Providers:
     """List the providers for a session, the wanted one first, each with its options.
 
-    TensorRT names the engines in its cache by the graph's nodes alone, so each `graph` has a folder there.
+    Args:
+        provider: the wanted one.
+        device_id: of the GPU.
+        tuning: of the GPU.
+        graph: `model.onnx`.
+        batch: the rows of every run; 0: any number.
+        stream: the `cudaStream_t` for all work of the session; 0: it makes its own.
     """
     cpu: tuple[str, Options] = (CPU, {})
-    cuda: tuple[str, Options] = (
-        CUDA,
-        {
-            "device_id": device_id,
-            "cudnn_conv_algo_search": tuning.cudnn_search,
-            "do_copy_in_default_stream": True,
-            "enable_cuda_graph": tuning.cuda_graphs,
-            "prefer_nhwc": tuning.nhwc,
-            "fuse_conv_bias": tuning.fuse_bias,
-        },
-    )
     if provider == CPU:
         return [cpu]
+    common: Options = {"device_id": device_id}
+    if stream:
+        common["user_compute_stream"] = str(stream)
+    cuda = common | {
+        "cudnn_conv_algo_search": tuning.cudnn_search,
+        "do_copy_in_default_stream": True,
+        "prefer_nhwc": tuning.nhwc,
+        "fuse_conv_bias": tuning.fuse_bias,
+        "use_tf32": tuning.tf32,
+        "enable_cuda_graph": tuning.cuda_graphs,
+        # With the batch fixed it is known what is needed; by default twice as much may be taken.
+        "arena_extend_strategy": "kSameAsRequested" if batch else "kNextPowerOfTwo",
+    }
     if provider == CUDA:
-        return [cuda, cpu]
-    folder = platformdirs.user_cache_path("zooserve") / "tensorrt" / hashlib.sha256(graph).hexdigest()[:32]
+        return [(CUDA, cuda), cpu]
+    # TensorRT names the engines in its cache by the graph's nodes alone: each graph has a folder there, and each batch.
+    # With the batch all shapes are fixed, so there are no ranges of shapes (profiles) to give.
+    name = hashlib.sha256(graph + str(batch).encode()).hexdigest()[:32]
+    folder = platformdirs.user_cache_path("zooserve") / "tensorrt" / name
     folder.mkdir(parents=True, exist_ok=True)
-    tensorrt: Options = {
-        "device_id": device_id,
+    tensorrt = common | {
         "trt_engine_cache_enable": True,
         "trt_engine_cache_path": str(folder),
         "trt_timing_cache_enable": True,
-        "trt_timing_cache_path": str(folder),
+        "trt_timing_cache_path": str(folder.parent),
+        "trt_fp16_enable": tuning.fp16,
         "trt_cuda_graph_enable": tuning.cuda_graphs,
     }
-    return [(TENSORRT, tensorrt), cuda, cpu]
+    return [(TENSORRT, tensorrt), (CUDA, cuda), cpu]
 
 
 def check(provider: str, active: Sequence[str]) -> None:
@@ -120,17 +131,3 @@ def gpu_count() -> int:
         return len(visible_gpus(pynvml))
     except Exception:  # no library or no driver: NVML's errors share no other base class
         return 0
-
-
-def pin(rows: npt.NDArray[np.uint8]) -> None:
-    """Lock an array's pages, so that the GPU's copy engine reads them directly. Without it copies are slower."""
-    try:
-        runtime = ctypes.CDLL("libcudart.so.13")
-        failed = runtime.cudaHostRegister(ctypes.c_void_p(rows.ctypes.data), ctypes.c_size_t(rows.nbytes), 0)
-    except OSError as error:
-        logger.warning("images are not kept in pinned memory: %s", error)
-        return
-    if failed:
-        logger.warning("images are not kept in pinned memory: cudaHostRegister answered %d", failed)
-        return
-    weakref.finalize(rows, runtime.cudaHostUnregister, ctypes.c_void_p(rows.ctypes.data))

@@ -8,9 +8,9 @@ from pathlib import Path
 import onnxruntime as ort
 from msgspec import Struct
 
-from service.engine.binding import GATE, FixedBuffers, Tensors
-from service.engine.device_errors import kind_of, told_apart
-from service.engine.providers import CPU, Device, ProviderError, Tuning, check, choose, requested
+from service.engine.binding import Binding, Copies, Tensors
+from service.engine.device_errors import BrokenDeviceError, kind_of, told_apart
+from service.engine.providers import CPU, Device, ProviderError, Providers, Tuning, check, choose, requested
 from service.engine.stop import Stop
 from zoo.card import LARGEST_GRAPH
 from zoo.files import read_regular
@@ -18,8 +18,7 @@ from zoo.files import read_regular
 # What ONNX Runtime says of a tensor whose values are in a file of their own, wherever in the graph it is.
 _EXTERNAL = ("xternal data", "external TensorProto", "Data of TensorProto", "in-memory address marker")
 _NOWHERE = "/dev/null/none"  # no file can be there
-_NO_GRAPH = "-1"
-_WARM_UPS = 2
+_NO_GRAPH, _GRAPH = -1, 1  # numbers of CUDA graphs; each thread and session has its own
 
 
 class Width(Struct, frozen=True):
@@ -41,8 +40,12 @@ class SessionError(Exception):
     """A graph that cannot be run as it was asked to be, with the reason."""
 
 
+class NoRoomError(SessionError, MemoryError):
+    """A graph for which the device has no memory."""
+
+
 class Session:
-    """A loaded graph. `run` may be called from several threads at once.
+    """A loaded graph. `run` may be called from several threads at once, unless the session is bound.
 
     Each run computes on its caller's thread. Where the session has more than one, the others help; all runs share them.
 
@@ -50,7 +53,6 @@ class Session:
         provider: the name of the execution provider that it runs on.
         tuning: of the GPU.
         width: the threads of a run on a CPU.
-        batch: name of the first dimension, and the rows that every run has; None: any number.
         output_names: of all outputs, in the graph's order.
     """
 
@@ -62,7 +64,8 @@ class Session:
         tuning: Tuning | None = None,
         stop: Stop | None = None,
         width: Width = NARROW,
-        batch: tuple[str, int] | None = None,
+        batch: int = 0,
+        copies: Copies | None = None,
     ) -> None:
         """Load a graph.
 
@@ -74,72 +77,50 @@ class Session:
             tuning: of the GPU.
             stop: ends the loading, and every run, when it is asked to.
             width: the threads of a run on a CPU.
-            batch: name of the graph's first dimension, and the rows that every run has; None: any number. cuDNN keeps
-                the plan of each convolution's last shape only, so on a GPU a session that runs batches of several sizes
-                makes its plans anew at every change.
+            batch: the rows of every run; 0: any number.
+            copies: give the session fixed buffers for that batch, and a stream. It belongs to the calling thread then.
 
         Raises:
             SessionError: the graph does not load, needs another file, or ONNX Runtime fell back to another provider.
-            MemoryError: the device has no room for the weights.
+            NoRoomError: the device has no memory for it.
             BrokenDeviceError: the GPU is lost.
         """
         self.tuning = tuning or Tuning()
         self.width = width
         self._device_id = device_id
         self._stop = stop or Stop()
-        self.batch = batch
-        self._buffers: FixedBuffers | None = None
+        self._bound = copies is not None
+        self._binding: Binding | None = None
+        self._run_options = self._new_run_options()
         try:
             self.provider = choose(device)
             data = model if isinstance(model, bytes) else read_regular(model, LARGEST_GRAPH)
-            providers = requested(self.provider, device_id, self.tuning, data)
-            # Without `enable_fallback=0` whatever fails is tried again on the CPU.
-            with GATE.use():
-                self._session = ort.InferenceSession(
-                    data, self._session_options(), providers=providers, enable_fallback=0
-                )
-            self._session._model_bytes = None  # only the fallback needs them, and they are as large as the weights
+            providers = requested(self.provider, device_id, self.tuning, data, batch, copies.handle if copies else 0)
+            self._session = self._load(data, providers, batch)
             check(self.provider, self._session.get_providers())
+            if copies is not None:
+                self._binding = Binding(self._session, batch, copies)
         except ProviderError as error:
             raise SessionError(str(error)) from error
+        except SessionError:
+            raise
         except Exception as error:  # ONNX Runtime's own exceptions share no base class but this
             if any(text in str(error) for text in _EXTERNAL):
                 raise SessionError(
                     "model.onnx keeps weights in another file, which could change after it was checked. Save it with "
                     f"all its weights inside (onnx.save(onnx.load(path), path)). ONNX Runtime says: {error}"
                 ) from error
-            if kind := kind_of(str(error)):
-                raise kind(str(error)) from error
-            raise SessionError(f"ONNX Runtime cannot load model.onnx: {error}") from error
+            kind = kind_of(str(error))
+            if kind is BrokenDeviceError:
+                raise BrokenDeviceError(str(error)) from error
+            failed = NoRoomError if kind is MemoryError else SessionError
+            raise failed(f"ONNX Runtime cannot load model.onnx: {error}") from error
         self.output_names = tuple(output.name for output in self._session.get_outputs())
-        self._run_options = self._new_run_options(_NO_GRAPH)
 
     @property
     def on_gpu(self) -> bool:
         """Whether the graph runs on a GPU."""
         return self.provider != CPU
-
-    def bind(self) -> None:
-        """Run on fixed buffers of the device from now on; `batch` was given. Only on the thread that will run it.
-
-        Two runs make cuDNN's plans and take all memory. Then, where the tuning says so, a run is captured in a CUDA
-        graph, which this thread replays from then on. ONNX Runtime keeps graphs by thread.
-
-        Raises:
-            MemoryError: the device has no room for the buffers.
-            BrokenDeviceError: the device's context is gone.
-        """
-        assert self.batch is not None  # noqa: S101 - as documented
-        device = ("cuda" if self.on_gpu else "cpu", self._device_id)
-        with told_apart(), GATE.use():
-            buffers = FixedBuffers(self._session, self.batch[1], device)
-            for _ in range(_WARM_UPS):
-                buffers.warm_up(self._run_options)
-        if self.tuning.cuda_graphs:
-            self._run_options = self._new_run_options("1")
-            with told_apart(), GATE.capture():
-                buffers.warm_up(self._run_options)
-        self._buffers = buffers
 
     def run(self, inputs: Tensors) -> Tensors:
         """Compute all outputs. In an exported graph, the first dimension of every input and output is the batch.
@@ -148,38 +129,45 @@ class Session:
             MemoryError: the device has no room for inputs of this size.
             BrokenDeviceError: the device's context is gone.
         """
-        if not self.on_gpu:
-            return self._compute(inputs)
-        with GATE.use():
-            return self._compute(inputs)
-
-    def _compute(self, inputs: Tensors) -> Tensors:
         with told_apart():
-            if self._buffers is not None:
-                return self._buffers.run(inputs, self._run_options)
+            if self._binding is not None:
+                return self._binding.run(inputs, self._run_options)
             outputs = self._session.run(self.output_names, inputs, self._run_options)
             return dict(zip(self.output_names, outputs, strict=True))
 
-    @property
-    def batch_name(self) -> str:
-        """The name of the graph's first dimension; empty: it has none."""
-        name = self._session.get_inputs()[0].shape[0]
-        return name if isinstance(name, str) else ""
+    def capture(self, inputs: Tensors) -> None:
+        """Let all runs from now on replay one CUDA graph. Only of a bound session, warm, alone (`cuda.CAPTURES`).
 
-    def _new_run_options(self, graph: str) -> ort.RunOptions:
-        options = ort.RunOptions()
-        self._stop.watch_runs(options)
-        if self.on_gpu and self.tuning.cuda_graphs:
-            options.add_run_config_entry("gpu_graph_id", graph)  # without it, a run is captured as graph 0
-        return options
+        Raises:
+            MemoryError, BrokenDeviceError: as in `run`.
+        """
+        self._run_options = self._new_run_options(graph=_GRAPH)
+        self.run(inputs)
 
     def shrink(self, inputs: Tensors) -> None:
         """Give back the memory that larger runs needed. ONNX Runtime does so at the end of a run: one of `inputs`."""
-        options = ort.RunOptions()
+        options = self._new_run_options()
         arenas = f"cpu:0;gpu:{self._device_id}" if self.on_gpu else "cpu:0"
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arenas)
-        with told_apart(), GATE.use():
+        with told_apart():
             self._session.run(self.output_names, inputs, options)
+
+    def _load(self, data: bytes, providers: Providers, batch: int) -> ort.InferenceSession:
+        """Make the session. Where the batch is fixed, its name is that of the input's first dimension."""
+        name = "batch"  # as our exports call it; other graphs are loaded twice
+        while True:
+            options = self._session_options()
+            if batch:
+                options.add_free_dimension_override_by_name(name, batch)
+            # Without `enable_fallback=0` whatever fails is tried again on the CPU, and a run may change to it for good.
+            session = ort.InferenceSession(data, options, providers=providers, enable_fallback=0)
+            session._model_bytes = None  # only the fallback needs them, and they are as large as the weights
+            first = session.get_inputs()[0].shape[0] if batch else 0
+            if first == batch:
+                return session
+            if not isinstance(first, str) or first == name:
+                raise SessionError(f"the batch of model.onnx cannot be made {batch}: it is {first or 'without a name'}")
+            name = first
 
     def _session_options(self) -> ort.SessionOptions:
         options = ort.SessionOptions()
@@ -193,7 +181,14 @@ class Session:
         options.add_session_config_entry("session.load_model_format", "ONNX")  # not guessed from the bytes
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NOWHERE)
         options.log_severity_level = 3
-        if self.batch is not None:
-            options.add_free_dimension_override_by_name(*self.batch)
         self._stop.watch_session(options)
+        return options
+
+    def _new_run_options(self, graph: int = _NO_GRAPH) -> ort.RunOptions:
+        options = ort.RunOptions()
+        if self._bound:  # `Binding` waits, for the run and the copies behind it
+            options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        if self.tuning.cuda_graphs:  # a run without a number would be captured as number 0
+            options.add_run_config_entry("gpu_graph_id", str(graph))
+        self._stop.watch_runs(options)
         return options

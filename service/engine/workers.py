@@ -3,9 +3,11 @@
 A worker takes the next job, lets its model's batcher prepare it, and runs the batch itself if a run may start: on an
 idle machine an image passes through one thread from its bytes to its answer. ONNX Runtime may compute a run with the
 help of further threads, so a run takes as many cores as it has threads, and waits until one is free (`Workers.cores`).
+On a GPU the runs have threads of their own (`lanes`), and workers prepare images and make answers.
 
 No thread can be stopped from outside. One that spends longer than `limit` on the same image, or the same run, is
-replaced: its jobs are refused, a new thread takes its place, and it ends itself when it returns.
+replaced: its jobs are refused, a new thread takes its place, and it ends itself when it returns. A lane is not
+replaced, as its GPU is to blame: its jobs are refused, and the process is soon not live any more.
 """
 
 import asyncio
@@ -20,12 +22,12 @@ from itertools import count
 from math import inf
 from queue import SimpleQueue
 from time import perf_counter
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from service.engine.job import AnyJob, Jobs
 
 logger = logging.getLogger(__name__)
-_FINISH_PRIORITY, _STOP_PRIORITY = -1, 99
+_FIRST_PRIORITY, _STOP_PRIORITY = -1, 99
 _SMOOTHING = 0.05  # weight of the newest observation in the moving average of the pace
 _SLOWEST = 20.0  # larger paces are pauses of the whole process
 
@@ -40,7 +42,18 @@ class Consumer(Protocol):
         """Resolve the futures of finished jobs. On the event loop."""
 
     def take_over(self, jobs: Jobs, *, running: bool) -> None:
-        """Refuse the jobs of a thread that was replaced, and do its work. On the worker that replaces it."""
+        """Refuse the jobs of a thread that was replaced, and do its work. On the worker that replaces it.
+
+        Where the thread is a lane, on the thread that watches, and never `running`: the lane keeps its run.
+        """
+
+
+class _Task(NamedTuple):
+    """Something for a worker to do, and for which jobs of which consumer."""
+
+    consumer: Consumer
+    jobs: Jobs
+    work: Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -52,8 +65,8 @@ class _Step:
         running: whether the thread has one of the consumer's runs.
         began: when, as `time.perf_counter()`.
         replaced: it took too long, and another thread has the place of this one.
-        on_lane: whether the thread is a GPU's, which none can replace.
         cores: that its run has taken.
+        on_lane: the thread is none of the workers.
     """
 
     consumer: Consumer
@@ -61,8 +74,8 @@ class _Step:
     running: bool
     began: float = field(default_factory=perf_counter)
     replaced: bool = False
-    on_lane: bool = False
     cores: int = 0
+    on_lane: bool = False
 
 
 class Workers:
@@ -88,7 +101,7 @@ class Workers:
         # A heap for the order and a queue of tokens to wait for, both atomic under the interpreter's lock. With
         # `queue.PriorityQueue` idle workers take turns, each with cold caches and its own part of the allocator: a JPEG
         # cost 8 % more processor time. Here the worker that has just finished is likely to take the next job.
-        self._heap: list[tuple[int, int, Jobs, Consumer | None, Callable[[], None]]] = []
+        self._heap: list[tuple[int, int, _Task | None]] = []
         self._tokens: SimpleQueue[None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()  # a thread ends its step, or is replaced: never both
@@ -117,7 +130,11 @@ class Workers:
         self._backlog += job.cost
         self._jobs += 1
         job.beside = self._jobs
-        self._put(job.priority, [job], consumer, partial(consumer.process, job))
+        self._put(job.priority, _Task(consumer, [job], partial(consumer.process, job)))
+
+    def hand_over(self, consumer: Consumer, jobs: Jobs, work: Callable[[], None]) -> None:
+        """Let a worker do something for jobs, before it begins another one. From any thread."""
+        self._put(_FIRST_PRIORITY, _Task(consumer, jobs, work))
 
     def settled(self, jobs: Jobs) -> None:
         """Subtract finished jobs from the backlog, and measure the pace. Only on the event loop."""
@@ -129,17 +146,18 @@ class Workers:
             self._pace += _SMOOTHING * (min(max(pace, 1.0), _SLOWEST) - self._pace)
         self._settled = now if self._jobs > self.size else None
 
-    def finish(self, jobs: Jobs, work: Callable[[], None], consumer: Consumer) -> None:
-        """Let a worker finish jobs whose run is over, before all that waits. From any thread."""
-        self._put(_FINISH_PRIORITY, jobs, consumer, work)
+    def begin(self, consumer: Consumer, jobs: Jobs, *, running: bool) -> None:
+        """Note what the calling thread begins."""
+        self._steps[threading.get_ident()] = _Step(consumer, jobs, running)
 
-    def begin(self, consumer: Consumer, jobs: Jobs, *, running: bool, on_lane: bool = False) -> None:
-        """Note what the calling thread begins. A thread that is no worker calls `end` after it."""
-        self._steps[threading.get_ident()] = _Step(consumer, jobs, running, on_lane=on_lane)
-
-    def end(self) -> None:
-        """Note that the calling thread has ended what it began."""
-        del self._steps[threading.get_ident()]
+    @contextmanager
+    def watched(self, consumer: Consumer, jobs: Jobs) -> Iterator[None]:
+        """Watch the calling thread, a lane, while it runs jobs."""
+        self._steps[threading.get_ident()] = _Step(consumer, jobs, running=True, on_lane=True)
+        try:
+            yield
+        finally:
+            del self._steps[threading.get_ident()]
 
     def go_on(self) -> bool:
         """Whether the calling thread was not replaced. If so, its step begins anew: it has as long again.
@@ -212,7 +230,7 @@ class Workers:
         """Let the threads end after the jobs that are queued. Idempotent."""
         self._closed.set()
         for _ in range(self.size):
-            self._put(_STOP_PRIORITY, (), None, _nothing)
+            self._put(_STOP_PRIORITY, None)
 
     def _give_back(self, step: _Step) -> None:
         """Give back the cores of a step. Under the lock."""
@@ -225,8 +243,8 @@ class Workers:
         self._threads.add(thread)
         thread.start()
 
-    def _put(self, priority: int, jobs: Jobs, consumer: Consumer | None, work: Callable[[], None]) -> None:
-        heappush(self._heap, (priority, next(self._order), jobs, consumer, work))
+    def _put(self, priority: int, task: _Task | None) -> None:
+        heappush(self._heap, (priority, next(self._order), task))
         self._tokens.put(None)
 
     def _work(self, replaced: _Step | None) -> None:
@@ -240,23 +258,23 @@ class Workers:
 
     def _take_over(self, replaced: _Step) -> bool:
         consumer = replaced.consumer
-        return self._do(consumer, (), partial(consumer.take_over, replaced.jobs, running=replaced.running))
+        return self._do(_Task(consumer, (), partial(consumer.take_over, replaced.jobs, running=replaced.running)))
 
     def _next(self) -> bool:
-        """Do the next job; say whether the thread goes on. Its own function, so that a waiting thread holds no job."""
+        """Do the next task; say whether the thread goes on. Its own function, so that a waiting thread holds no job."""
         self._tokens.get()
-        _, _, jobs, consumer, work = heappop(self._heap)
-        return consumer is not None and self._do(consumer, jobs, work)
+        _, _, task = heappop(self._heap)
+        return task is not None and self._do(task)
 
-    def _do(self, consumer: Consumer, jobs: Jobs, work: Callable[[], None]) -> bool:
-        """Do something for a consumer. Say whether the thread was not replaced."""
-        self.begin(consumer, jobs, running=False)
+    def _do(self, task: _Task) -> bool:
+        """Do a task. Say whether the thread was not replaced."""
+        self.begin(task.consumer, task.jobs, running=False)
         try:
-            work()
+            task.work()
         except BaseException:  # a bug: no worker is lost to it
             logger.exception("a worker survived an unexpected error")
         stays = self.go_on()
-        self.end()
+        del self._steps[threading.get_ident()]
         return stays
 
     def _watch(self) -> None:
@@ -269,13 +287,9 @@ class Workers:
                     if late:
                         self._give_back(step)
                 if late and step.on_lane:
-                    logger.error("a run on the GPU takes more than %g s: its requests are refused", self._limit)
+                    logger.error("a run took more than %g s on a GPU: its jobs are refused", self._limit)
                     step.consumer.take_over(step.jobs, running=False)
                 elif late:
                     what = "a run" if step.running else "an image"
                     logger.error("%s took more than %g s: its thread is replaced", what, self._limit)
                     self._start("worker-in-place", step)
-
-
-def _nothing() -> None:
-    """Do nothing: the work of a thread that is to end."""

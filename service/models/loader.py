@@ -98,7 +98,7 @@ class Loader:
             "%s is ready after %.1f s: %s, %.1f ms per image or row, batches of up to %d",
             f"{entry.name} version {model.card.version}" if old else entry.name,
             seconds,
-            model.session.provider,
+            model.provider,
             1000 * model.profile.seconds[1],
             model.profile.max_batch,
         )
@@ -119,6 +119,6 @@ class Loader:
         """Record in the metrics whether a model is served."""
         card = model.card
         self._metrics.model_ready.labels(card.name).set(served)
-        self._metrics.model_info.labels(
-            card.name, card.version, model.session.provider, card.precision, card.sha256
-        ).set(served)
+        self._metrics.model_info.labels(card.name, card.version, model.provider, card.precision, card.sha256).set(
+            served
+        )

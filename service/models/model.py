@@ -1,37 +1,28 @@
-"""A loaded folder of the store: its card, its session, its measured profile and its queue. The repository creates it.
+"""A folder of the store, loaded: its card, its session, its measured profile and its queue. The repository calls it.
 
-Models for images and for tensors have the same class. `_kind_of` returns the differences, which follow from the card.
+Models of images and models of tensors are one class. What differs is in `_kind_of`, and follows from the card.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeGuard, TypeVar
 
 import numpy as np
-from msgspec import structs
 
 from service.engine.assembly import Assembly, Concatenation, ImageBuffer, ImageRows
 from service.engine.batcher import Batcher
-from service.engine.lanes import Lanes
-from service.engine.profile import (
-    CPU_SIZES,
-    GPU_SIZES,
-    Profile,
-    Sample,
-    add_lanes,
-    best_batch,
-    best_sizes,
-    best_tuning,
-    measure,
-)
-from service.engine.profile_cache import key_of, recall_or
-from service.engine.providers import Tuning, pin
-from service.engine.session import Session
+from service.engine.cuda import pin
+from service.engine.lanes import Lanes, Sample
+from service.engine.profile import CPU_SIZES, Profile, best_batch, measure
+from service.engine.profile_cache import key_of, recall, remember
+from service.engine.providers import CPU, ProviderError, Tuning, choose
+from service.engine.session import Session, SessionError
 from service.engine.stop import Stop
 from service.engine.widths import measure_widths, thread_counts, used_widths
 from service.engine.workers import Workers
 from service.models.golden_tensors import read_golden, repeated
+from service.models.on_gpu import load_lanes
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from zoo.served_card import AnyServed, ServedCard, ServedTensors
@@ -39,20 +30,19 @@ from zoo.store import read_folder
 
 CardT_co = TypeVar("CardT_co", bound=AnyServed, covariant=True)
 _Load = Callable[..., Session]
-_TUNED = 8  # rows of the batch with which a GPU's options are compared
-_MOST_LANES, _TENSOR_LANES = 3, 2
 
 
 class Model(Generic[CardT_co]):
     """A graph that is ready to run.
 
     Attributes:
-        folder: from which it was loaded.
+        folder: that it was loaded from.
         card: of that folder.
-        golden: the files for its self-test, by name; cleared after the test.
-        session: runs the graph: on a CPU on one thread, on a GPU on its lanes.
+        golden: the files for its self-test, by name; the repository clears them after it.
+        provider: the name of the execution provider that it runs on.
+        session: runs the graph: on a CPU on the caller's thread, on a GPU on a lane.
         wide: run it on several threads of a CPU, with rising numbers of them.
-        profile: the measured times, and the parameters chosen by them.
+        profile: what was measured, and chosen.
         batcher: its queue.
     """
 
@@ -73,129 +63,97 @@ class Model(Generic[CardT_co]):
         Args:
             folder: of the store.
             card: of the folder.
-            files: verified files of the folder, by name. No file is read again.
-            stop: ends the loading on request.
-            settings: give the device and, unless it is to be measured, the batch size.
+            files: of the folder, by name, verified. No file is read again.
+            stop: ends the loading when it is asked to.
+            settings: give the device and, where it is not to be measured, the batch size.
             workers: the threads that all models share.
-            metrics: get the size of every batch, and count shapes that were not warmed up.
+            metrics: told the size of every batch.
             device_id: of the GPU.
             on_broken: called with the reason when the device can no longer be used.
 
         Raises:
-            SessionError: ONNX Runtime cannot run the graph as configured, or the golden tensors are invalid.
+            SessionError: ONNX Runtime cannot run the graph as asked, or the golden tensors are not usable.
+            MemoryError: the device has no memory for one image or row.
         """
         self.folder = folder
         self.card = card
         self.golden = {path.removeprefix("golden/"): data for path, data in files.items() if path.startswith("golden/")}
-        graph = files["model.onnx"]
-        load = partial(Session, graph, settings.device, device_id, stop=stop)
         kind = _kind_of(card, self.golden)
-        session = load()
-        self.session: Session | Lanes = session
-        self.wide: list[Session] = []
+        graph = files["model.onnx"]
+        try:
+            self.provider = choose(settings.device)
+        except ProviderError as error:
+            raise SessionError(str(error)) from error
+        load = partial(Session, graph, settings.device, device_id, stop=stop)
         lanes: Lanes | None = None
-        if session.on_gpu:
-            self.session = lanes = self._on_gpu(kind, session.batch_name, load, settings)
-            del session  # lanes have their own
+        sizes: tuple[int, ...] = ()  # batches are padded to these
+        self.session: Session | Lanes
+        self.wide: list[Session] = []
+        if self.provider == CPU:
+            self.session = load()
+            self.profile = self._recall(self.session, kind, workers.size, len(graph), settings, load)
+            self.wide = [load(width=width) for width in used_widths(self.profile.wide)]
+            for session in (self.session, *self.wide):
+                for size in sorted({1, self.profile.max_batch}):
+                    session.run(kind.sample(size))
         else:
-            self._on_cpu(kind, session, len(graph), load, settings, workers.size)
-        sizes = lanes.sizes if lanes else ()
-        # One row for each worker's image, and one for each image of all runs and of the next batch.
-        profile = self.profile
-        rows = workers.size + profile.max_batch * (profile.max_runs + 1)
-        assembly: Assembly = Concatenation()
-        if kind.image_shape is not None:
-            assembly = ImageRows(ImageBuffer(rows, profile.max_batch, kind.image_shape, *[pin] * bool(lanes)), sizes)
+            images = kind.image_shape is not None
+            self.profile, lanes = load_lanes(card, load, kind.sample, settings, self.provider, device_id, images=images)
+            self.session, sizes = lanes, lanes.sizes
         self.batcher = Batcher(
             self.session.run,
             workers,
-            assembly,
-            max_batch=profile.max_batch,
-            max_runs=profile.max_runs,
+            self._assembly(kind, workers.size, sizes),
+            max_batch=self.profile.max_batch,
+            max_runs=self.profile.max_runs,
             max_queue=settings.max_queue,
-            cost=profile.seconds[1],
+            cost=self.profile.seconds[1],
             wide={session.width.threads: session.run for session in self.wide},
             lanes=lanes,
             observe_batch=metrics.batch_size.labels(card.name).observe,
             on_broken=on_broken,
         )
 
-    def _on_cpu(
-        self,
-        kind: "_Kind",
-        session: Session,
-        graph_bytes: int,
-        load: "_Load",
-        settings: Settings,
-        workers: int,
-    ) -> None:
-        """Measure, or recall what was measured, and load a session for each number of threads that pays."""
+    def _recall(
+        self, session: Session, kind: "_Kind", workers: int, graph_bytes: int, settings: Settings, load: "_Load"
+    ) -> Profile:
+        """Return what was measured on a CPU at an earlier start, or measure now."""
+        key = key_of(self.card.sha256, CPU, workers, settings.max_batch, settings.run_threads, settings.wide_mb)
+        profile = recall(key)
+        if profile is None:
+            profile = self._measure(session, kind, workers, graph_bytes, settings, load)
+            remember(key, profile)
+        return profile
+
+    def _measure(
+        self, session: Session, kind: "_Kind", workers: int, graph_bytes: int, settings: Settings, load: "_Load"
+    ) -> Profile:
         fixed, asked = settings.max_batch, settings.run_threads
+        seconds = measure(session.run, kind.sample, sorted({1, fixed}) if fixed else CPU_SIZES)
+        session.shrink(kind.sample(1))  # the largest batch may have taken a gigabyte that the chosen one does not need
+        max_batch = fixed or best_batch(seconds)
+        # Every worker computes on its own core, so as many runs as workers are best. With a batch size that was set,
+        # one worker is left to prepare images while the others compute, or no batch would ever be full.
+        max_runs = max(1, workers - 1) if fixed > 1 and kind.image_shape else workers
+        counts = [asked] if asked > 1 else thread_counts(workers) if asked == 0 else []
+        wide = measure_widths(
+            session,
+            lambda width: load(width=width),
+            kind.sample(1),
+            counts,
+            graph_bytes,
+            settings.wide_mb * 1e6,
+            chosen=asked > 1,
+        )
+        return Profile(seconds, max_batch, max_runs, Tuning(), "setting" if fixed else "measured", wide)
 
-        def measured() -> Profile:
-            seconds = measure(session, kind.sample, sorted({1, fixed}) if fixed else CPU_SIZES)
-            # Every worker computes on its own core, so one run per worker is best. With a configured batch size, one
-            # worker prepares images while the others compute; otherwise no batch would ever be full.
-            runs = max(1, workers - 1) if fixed > 1 and kind.image_shape else workers
-            counts = [asked] if asked > 1 else thread_counts(workers) if asked == 0 else []
-            wide = measure_widths(
-                session,
-                lambda width: load(width=width),
-                kind.sample(1),
-                counts,
-                graph_bytes,
-                settings.wide_mb * 1e6,
-                chosen=asked > 1,
-            )
-            chosen_by = "setting" if fixed else "measured"
-            return Profile(seconds, fixed or best_batch(seconds), runs, Tuning(), chosen_by, wide)
-
-        self.profile = recall_or(measured, self._key(workers, fixed, asked, settings.wide_mb))
-        self.wide = [load(width=width) for width in used_widths(self.profile.wide)]
-        for size in {1, self.profile.max_batch}:
-            for each in (session, *self.wide):
-                each.run(kind.sample(size))
-        session.shrink(kind.sample(1))  # a larger batch may have taken a gigabyte that is not needed
-
-    def _on_gpu(self, kind: "_Kind", batch_name: str, load: "_Load", settings: Settings) -> Lanes:
-        """Measure on the lanes that will serve, or recall what was measured, and start the lanes."""
-        fixed = settings.max_batch
-
-        def lanes_of(tuning: Tuning, sizes: Sequence[int]) -> Lanes:
-            return Lanes(
-                lambda size: load(tuning=tuning, batch=(batch_name, size) if size and batch_name else None), sizes
-            )
-
-        lanes: Lanes | None = None
-
-        def measured() -> Profile:
-            nonlocal lanes
-            chosen_by = "setting" if fixed else "measured"
-            if kind.image_shape is None:  # shapes differ by request, so no session has fixed buffers
-                lanes = lanes_of(Tuning("HEURISTIC"), ())
-                seconds = measure(lanes, kind.sample, sorted({1, fixed}) if fixed else GPU_SIZES)
-                return Profile(seconds, fixed or best_batch(seconds), _TENSOR_LANES, lanes.first.tuning, chosen_by)
-            tuning = best_tuning(lambda tuning: lanes_of(tuning, [_TUNED]), kind.sample, _TUNED)
-            tried = lanes_of(tuning, [size for size in GPU_SIZES if size < fixed] + [fixed] if fixed else GPU_SIZES)
-            seconds = measure(tried, kind.sample, tried.sizes)
-            largest = tried.sizes[-1] if fixed else best_batch(seconds)
-            tried.close(1)
-            lanes = lanes_of(tuning, best_sizes(seconds, largest))
-            add_lanes(lanes, kind.sample(lanes.sizes[-1]), _MOST_LANES)
-            return Profile(seconds, lanes.sizes[-1], lanes.count, tuning, chosen_by, sizes=lanes.sizes)
-
-        profile = recall_or(measured, self._key(settings.workers, fixed), one_by_one=True)
-        if lanes is None:
-            lanes = lanes_of(profile.tuning, profile.sizes)
-        while lanes.count < profile.max_runs and lanes.add():
-            pass
-        largest = lanes.sizes[-1] if lanes.sizes else profile.max_batch
-        self.profile = structs.replace(profile, max_runs=lanes.count, max_batch=min(profile.max_batch, largest))
-        return lanes
-
-    def _key(self, *settings: float) -> str:
-        """Name what a measurement of this model depends on."""
-        return key_of(self.card.sha256, self.session.provider, *settings)
+    def _assembly(self, kind: "_Kind", workers: int, sizes: tuple[int, ...]) -> Assembly:
+        if kind.image_shape is None:
+            return Concatenation()
+        # A row for the image of each worker, and for the images of all runs and of the batch that waits for one.
+        rows = workers + self.profile.max_batch * (self.profile.max_runs + 1)
+        pins = [] if self.provider == CPU else [pin]
+        return ImageRows(ImageBuffer(rows, self.profile.max_batch, kind.image_shape, *pins), sizes)
 
 
 ImageModel = Model[ServedCard]
@@ -214,20 +172,20 @@ def load_folder(
     """Verify a folder of the store and load it; the arguments are those of `Model`.
 
     Raises:
-        StoreError: the folder was changed after it was exported.
-        SessionError: ONNX Runtime cannot run the graph as configured.
+        StoreError: the folder is not as it was published.
+        SessionError: ONNX Runtime cannot run the graph as asked.
     """
     contents = read_folder(folder)
     return Model(folder, contents.card, contents.files, stop, settings, workers, metrics, device_id, on_broken)
 
 
 def takes_images(model: AnyModel) -> TypeGuard[ImageModel]:
-    """Return whether a model has a task for images; otherwise it takes tensors."""
+    """Whether a model has a task of images; otherwise it takes tensors."""
     return isinstance(model.card, ServedCard)
 
 
 class _Kind(NamedTuple):
-    """The differences between models for images and for tensors.
+    """How models of images and models of tensors differ.
 
     Attributes:
         sample: makes inputs to measure and to warm up with.

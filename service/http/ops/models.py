@@ -83,7 +83,7 @@ class ModelRoutes:
         details = ModelDetails(entry.state, entry.card, entry.reason, entry.refused)
         model = entry.model  # another thread may unload it meanwhile
         if model is not None:
-            details.provider, details.profile = model.session.provider, model.profile
+            details.provider, details.profile = model.provider, model.profile
         return json_response(details)
 
     async def load(self, request: Request) -> Response:

@@ -76,10 +76,10 @@ def test_all_but_arithmetic_of_shapes_is_on_the_gpu(cuda_stub, models, name):
 
 
 def runs_when_bound(model: Path, graphs: bool) -> tuple[list[tuple[int, ...]], inside.Counts]:
-    session = Session(model, "cuda")
-    made = inside.lanes(model, (1, 4), tuning=Tuning(cuda_graphs=graphs))
-    shapes = [value.shape for rows in (1, 4) for value in made.run(images_for(session, rows)).values()]
-    return shapes, inside.counts()
+    _, height, width, _ = Session(model, "cuda")._session.get_inputs()[0].shape
+    lanes = inside.lanes(model, (1, 4), tuning=Tuning(cuda_graphs=graphs), side=height)
+    runs = [lanes.run(inside.images(rows, height, width)) for rows in (1, 4)]
+    return [value.shape for outputs in runs for value in outputs.values()], inside.counts()
 
 
 @pytest.mark.parametrize("graphs", [False, True])

@@ -1,212 +1,357 @@
-"""Lanes: the threads of a GPU. Sessions are fakes or the CPU's here; `test_cuda_threads` has the real ones."""
+"""Lanes: which thread does what, sizes, padding, memory that ends, runs that do not. Sessions are fakes on the CPU."""
 
 import asyncio
 import gc
+import itertools
 import threading
+import time
 import weakref
 
 import numpy as np
 import pytest
 
-from service.engine.assembly import Concatenation, ImageBuffer, ImageRows
+from service.engine.assembly import ImageBuffer, ImageRows
 from service.engine.batcher import Batcher
+from service.engine.cuda import Captures
 from service.engine.lanes import Lanes
 from service.engine.workers import Workers
-from service.errors import Reason, RequestError
-from tests.service.engine.test_batcher import job, outcome, until
+from tests.service.engine.host import Host
+from tests.service.engine.test_batcher import job, outcome, ready, until
+from tests.service.engine.test_workers import LIMIT, late
+
+
+class Gpu:
+    """Makes sessions that double an image's first value, and remembers what was done on which thread.
+
+    Attributes:
+        no_memory: (stage, size) at which there is none; stages are load, run and capture.
+        events: stage, size and thread.
+    """
+
+    def __init__(self, *no_memory: tuple[str, int]) -> None:
+        self.no_memory = set(no_memory)
+        self.events: list[tuple[str, int, str]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def load(self, size, copies):
+        assert (copies is None) is (size == 0)
+        self.note("load", size)
+        return Fake(self, size)
+
+    def note(self, stage: str, size: int) -> None:
+        self.events.append((stage, size, threading.get_ident()))
+        if (stage, size) in self.no_memory:
+            raise MemoryError(f"{stage} {size}")
+
+    def lanes(self, sizes=(1, 2, 4), count=1, graphs=False) -> Lanes:
+        lanes = Lanes(self.load, sizes, images, graphs=graphs, make_stream=Host)
+        for _ in range(count):
+            lanes.add()
+        return lanes
 
 
 class Fake:
-    """Doubles its images. Notes each run with its thread; holds a run while `gate` is closed."""
-
-    def __init__(self, size: int | None, seen: list, gate: threading.Event, memory: int = 1000) -> None:
-        if size is not None and size > memory:
-            raise MemoryError("CUDA failure 2: out of memory")
-        self.size, self.seen, self.gate, self.provider = size, seen, gate, "fake"
-        self.thread = threading.get_ident()
-
-    def bind(self) -> None:
-        assert threading.get_ident() == self.thread
+    def __init__(self, gpu: Gpu, size: int) -> None:
+        self.gpu, self.size = gpu, size
 
     def run(self, inputs):
-        images = inputs["images"]
-        self.seen.append((threading.get_ident(), self.size, len(images)))
-        assert threading.get_ident() == self.thread, "a session was run on another thread than its own"
-        assert self.gate.wait(10)
-        if 13 in images:
-            raise ValueError("13 cannot be computed")
-        if self.size is None and len(images) > 4:
-            raise MemoryError("CUDA failure 2: out of memory")
-        return {"twice": images[:, 0, 0, 0].astype(np.int64) * 2}
+        rows = inputs["images"]
+        assert self.size in (0, len(rows))
+        self.gpu.note("run", len(rows))
+        assert self.gpu.gate.wait(10)
+        return {"twice": rows[:, 0, 0, 0].astype(np.int64) * 2}
+
+    def capture(self, inputs):
+        self.gpu.note("capture", self.size)
+
+    def __del__(self):
+        self.gpu.events.append(("free", self.size, threading.get_ident()))
+
+
+def images(rows: int) -> dict[str, np.ndarray]:
+    return {"images": np.arange(rows, dtype=np.uint8).reshape(rows, 1, 1, 1).repeat(3, axis=3)}
+
+
+def queue_of(lanes: Lanes, workers: Workers, **given) -> Batcher:
+    settings = {"max_batch": lanes.sizes[-1], "max_runs": lanes.count, "max_queue": 1000, "cost": 0.001} | given
+    rows = ImageRows(ImageBuffer(64, 64, (1, 1, 3)), lanes.sizes)
+    return Batcher(lanes.run, workers, rows, lanes=lanes, **settings)
 
 
 @pytest.fixture
-def gate():
-    gate = threading.Event()
-    gate.set()
-    yield gate
-    gate.set()
+def workers():
+    workers = Workers(2)
+    yield workers
+    workers.close()
 
 
-def images(*values: int) -> dict[str, np.ndarray]:
-    return {"images": np.array(values, np.uint8).reshape(-1, 1, 1, 1) * np.ones((1, 1, 1, 3), np.uint8)}
+@pytest.mark.parametrize("graphs", [False, True])
+def test_a_lane_does_everything_on_its_thread_in_order(graphs):
+    gpu = Gpu()
+    with gpu.lanes((1, 2), graphs=graphs) as lanes:
+        assert lanes.run(images(2))["twice"].tolist() == [0, 2]
+    stages = ["load", "run", "run", *(["capture", "run"] if graphs else [])]
+    warm = [(stage, size) for size in (1, 2) for stage in stages]
+    assert [event[:2] for event in gpu.events[: len(warm) + 1]] == [*warm, ("run", 2)]
+    assert sorted(event[:2] for event in gpu.events[len(warm) + 1 :]) == [("free", 1), ("free", 2)]
+    assert len({thread for _, _, thread in gpu.events}) == 1
+    assert gpu.events[0][2] != threading.get_ident()
 
 
 @pytest.mark.parametrize(
-    ("sizes", "rows", "used"),
-    [
-        ((1, 4, 8), 1, [1]),
-        ((1, 4, 8), 2, [4]),
-        ((1, 4, 8), 8, [8]),
-        ((1, 4, 8), 19, [8, 8, 4]),
-        ((), 3, [None]),
-    ],
+    ("rows", "runs"), [(1, [1]), (2, [2]), (3, [4]), (4, [4]), (5, [4, 1]), (7, [4, 4]), (11, [4, 4, 4])]
 )
-def test_a_batch_is_padded_to_the_next_size_or_run_in_parts(gate, sizes, rows, used):
-    seen = []
-    lanes = Lanes(lambda size: Fake(size, seen, gate), sizes)
-    values = range(20, 20 + rows)
-    assert lanes.run(images(*values))["twice"].tolist() == [2 * value for value in values]
-    assert [size for _, size, _ in seen] == used
-    assert all(size in (None, length) for _, size, length in seen)
+def test_runs_are_padded_to_sizes_that_are_known(rows, runs):
+    gpu = Gpu()
+    with gpu.lanes() as lanes:
+        gpu.events.clear()
+        assert lanes.run(images(rows))["twice"].tolist() == list(range(0, 2 * rows, 2))
+        assert [size for _, size, _ in gpu.events] == runs
 
 
-@pytest.mark.parametrize(("memory", "sizes"), [(1000, (1, 4, 8)), (7, (1, 4)), (1, (1,))])
-def test_sizes_for_which_there_is_no_memory_are_left_out(gate, memory, sizes):
-    assert Lanes(lambda size: Fake(size, [], gate, memory), (1, 4, 8)).sizes == sizes
+def test_tensors_of_any_shape_are_run_as_they_are():
+    gpu = Gpu()
+    with gpu.lanes((), count=2) as lanes:
+        assert [event[:2] for event in gpu.events] == [("load", 0)] * 2
+        assert len(lanes.run(images(7))["twice"]) == 7
 
 
-def test_without_memory_for_one_row_there_are_no_lanes(gate):
-    with pytest.raises(MemoryError):
-        Lanes(lambda size: Fake(size, [], gate, 0), (1, 4, 8))
+@pytest.mark.parametrize("stage", ["load", "run", "capture"])
+@pytest.mark.parametrize(("size", "sizes"), [(4, (1, 2)), (2, (1,)), (1, None)])
+def test_without_memory_larger_batches_are_left_out(stage, size, sizes):
+    gpu = Gpu((stage, size))
+    if sizes is None:
+        with pytest.raises(MemoryError, match=f"{stage} 1"):
+            gpu.lanes(graphs=True)
+        return
+    with gpu.lanes(graphs=True, count=2) as lanes:
+        assert lanes.sizes == sizes
+        assert lanes.count == 2
+        assert len(lanes.run(images(5))["twice"]) == 5
 
 
-def test_another_lane_has_the_memory_that_is_left(gate):
-    memory = iter([1000] * 3 + [4] * 3 + [0])
-    lanes = Lanes(lambda size: Fake(size, [], gate, next(memory)), (1, 4, 8))
-    assert lanes.add()
-    assert (lanes.count, lanes.sizes) == (2, (1, 4))
-    assert not lanes.add()
-    assert lanes.count == 2
+def test_what_fails_otherwise_is_raised_and_leaves_no_lane(monkeypatch):
+    gpu = Gpu()
+    lanes = Lanes(gpu.load, (1,), lambda _: {"images": 1 / 0}, make_stream=Host)
+    with pytest.raises(ZeroDivisionError):
+        lanes.add()
+    assert lanes.count == 0
 
 
-@pytest.mark.parametrize("error", [ValueError("wrong"), RuntimeError("CUDA failure 999: unknown error")])
-def test_what_a_session_cannot_be_made_with_is_raised(error):
-    def load(_):
-        raise error
-
-    with pytest.raises(type(error), match=str(error)):
-        Lanes(load, (1,))
-
-
-def test_lanes_end_with_their_owner(gate):
-    lanes = Lanes(lambda size: Fake(size, [], gate), (1,))
-    lanes.add()
-    threads = [thread for thread in threading.enumerate() if thread.name == "gpu-lane"]
-    gone = weakref.ref(lanes)
-    del lanes
-    gc.collect()
-    assert gone() is None
-    for thread in threads:
-        thread.join(5)
-        assert not thread.is_alive()
-
-
-def batcher(lanes: Lanes, workers: Workers, *, tensors: bool = False, **settings) -> Batcher:
-    largest = max(lanes.sizes, default=4)
-    assembly = Concatenation() if tensors else ImageRows(ImageBuffer(64, largest, (1, 1, 3)), lanes.sizes)
-    given = {"max_batch": largest, "max_runs": lanes.count, "max_queue": 100, "cost": 0.001} | settings
-    return Batcher(lanes.run, workers, assembly, lanes=lanes, **given)
-
-
-async def collected(queue: Batcher, seen: list, gate: threading.Event, jobs) -> None:
-    """Submit jobs so that the first is a batch alone, and all others are ready when its run ends."""
-    gate.clear()
-    queue.submit(jobs[0])
-    await until(lambda: seen)
-    for one in jobs[1:]:
-        queue.submit(one)
-    await until(lambda: len(queue._assembly._ready) == len(jobs) - 1)
-    gate.set()
-
-
-def test_lanes_run_workers_prepare_and_finish(gate):
+def test_without_memory_for_a_run_batches_become_smaller(workers):
     async def main():
-        seen, answered = [], []
-        lanes, workers = Lanes(lambda size: Fake(size, seen, gate), (1, 4, 16)), Workers(2)
-        queue = batcher(lanes, workers)
-        jobs = [job(value) for value in range(20, 45)]
-        for one in jobs:
-            answer = one.input.answer
-            one.input.answer = lambda *given, answer=answer: answered.append(threading.get_ident()) or answer(*given)
-        await collected(queue, seen, gate, jobs)
-        assert [await one.future for one in jobs] == [2 * value for value in range(20, 45)]
-        assert [size for _, size, _ in seen] == [1, 16, 16]
-        assert len({thread for thread, _, _ in seen}) == 1
-        assert not {thread for thread, _, _ in seen} & set(answered)
-        assert [one.batch_size for one in jobs] == [1] + [16] * 16 + [8] * 8
-        assert queue.pending == queue._runs == 0
-        workers.close()
+        gpu = Gpu()
+        lanes = gpu.lanes()
+        queue = queue_of(lanes, workers)
+        gpu.no_memory = {("run", 4)}
+        assert await answers(queue, range(9), hold=True) == [2 * value for value in range(9)]
+        assert queue.max_batch == 2
+        gpu.events.clear()
+        assert await answers(queue, range(9), hold=True) == [2 * value for value in range(9)]
+        assert {size for _, size, _ in gpu.events} <= {1, 2}
 
     asyncio.run(main())
 
 
-def test_one_that_cannot_be_computed_fails_alone(gate):
+async def answers(queue: Batcher, values, *, hold: bool = False) -> list[int]:
+    """Submit jobs; hold the runs until all but the last are ready."""
+    jobs = [job(value) for value in values]
+    if hold:
+        queue._runs += queue.max_runs
+    for one in jobs[:-1]:
+        queue.submit(one)
+    if hold:
+        await until(lambda: ready(queue) == len(jobs) - 1)
+        queue._runs -= queue.max_runs
+    queue.submit(jobs[-1])
+    return [await one.future for one in jobs]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_each_job_gets_its_own_answer_from_a_worker(workers, count):
     async def main():
-        seen = []
-        lanes, workers = Lanes(lambda size: Fake(size, seen, gate), (1, 2, 4)), Workers(2)
-        queue = batcher(lanes, workers)
-        jobs = [job(value) for value in (20, 21, 13, 22, 23)]
-        await collected(queue, seen, gate, jobs)
-        answers = [await outcome(one) for one in jobs]
-        assert isinstance(answers.pop(2), ValueError)
-        assert answers == [40, 42, 44, 46]
+        gpu = Gpu()
+        queue = queue_of(gpu.lanes(count=count), workers)
+        jobs = [job(value % 100) for value in range(300)]
+        threads = set()
+        for one in jobs:
+            answer = one.input.answer
+            one.input.answer = lambda *given, answer=answer: (threads.add(threading.get_ident()), answer(*given))[1]
+            queue.submit(one)
+        assert [await one.future for one in jobs] == [2 * (value % 100) for value in range(300)]
+        lanes = {thread for _, _, thread in gpu.events}
+        assert len(lanes) == count
+        assert threads <= {thread.ident for thread in workers._threads}
+        await until(lambda: queue._runs == queue.pending == 0 and not workers._steps)
+        assert len(queue._assembly._buffer._free) == 64
+
+    asyncio.run(main())
+
+
+def test_a_lane_takes_the_next_batch_while_workers_make_answers(workers):
+    async def main():
+        gpu = Gpu()
+        queue = queue_of(gpu.lanes((1,)), workers)
+        release = threading.Event()
+        slow, quick = job(1), job(2)
+        slow.input.answer = lambda *_: release.wait(10)
+        queue.submit(slow)
+        queue.submit(quick)
+        assert await quick.future == 4
+        assert not slow.future.done()
+        release.set()
+        assert await slow.future
+
+    asyncio.run(main())
+
+
+def test_an_image_that_fails_its_batch_is_found(workers):
+    async def main():
+        queue = queue_of(Gpu().lanes(), workers)
+        compute = queue._assembly.compute
+
+        def fragile(jobs, run):
+            if any(one.input.value == 13 for one in jobs):
+                raise ValueError("13")
+            return compute(jobs, run)
+
+        queue._assembly.compute = fragile
+        jobs = [job(value) for value in (11, 12, 13, 14)]
+        for one in jobs:
+            queue.submit(one)
+        found = [await outcome(one) for one in jobs]
+        assert [*found[:2], found[3]] == [22, 24, 28]
+        assert isinstance(found[2], ValueError)
+        await until(lambda: queue.pending == 0)
+
+    asyncio.run(main())
+
+
+def test_a_lane_that_is_stuck_is_given_up_and_goes_on_when_it_returns():
+    async def main():
+        workers, gpu = Workers(2, LIMIT), Gpu()
+        queue = queue_of(gpu.lanes(), workers)
+        gpu.gate.clear()
+        stuck = job(7)
+        queue.submit(stuck)
+        assert late(await outcome(stuck))
+        assert workers.longest() > LIMIT, "liveness sees it"
+        assert queue.pending == 1
+        assert len(workers._threads) == 2
+        waits = job(8)
+        queue.submit(waits)
+        await until(lambda: ready(queue) == 1)
+        gpu.gate.set()
+        assert await waits.future == 16
+        await until(lambda: queue.pending == 0 and queue._runs == 0)
+        assert workers.longest() < LIMIT
         assert len(queue._assembly._buffer._free) == 64
         workers.close()
 
     asyncio.run(main())
 
 
-def test_without_memory_for_a_run_batches_become_smaller(gate):
+def test_another_lane_serves_while_one_is_stuck():
     async def main():
-        class Greedy(Fake):
-            def run(self, inputs):
-                if len(inputs["images"]) > 2:
-                    raise MemoryError("CUDA failure 2: out of memory")
-                return super().run(inputs)
-
-        seen = []
-        lanes, workers = Lanes(lambda size: Greedy(size, seen, gate), (1, 2, 4, 8)), Workers(2)
-        queue = batcher(lanes, workers)
-        jobs = [job(value) for value in range(20, 29)]
-        await collected(queue, seen, gate, jobs)
-        assert [await one.future for one in jobs] == [2 * value for value in range(20, 29)]
-        assert queue.max_batch == 2
-        workers.close()
-
-    asyncio.run(main())
-
-
-def test_a_run_that_takes_too_long_is_refused_and_the_lane_goes_on(gate):
-    async def main():
-        lanes, workers = Lanes(lambda size: Fake(size, [], gate), (1,)), Workers(2, 0.2)
-        queue = batcher(lanes, workers)
-        threads = len(workers._threads)
-        gate.clear()
-        stuck = job(20)
+        workers, gpu = Workers(2, LIMIT), Gpu()
+        queue = queue_of(gpu.lanes((1,), count=2), workers)
+        gpu.gate.clear()
+        stuck = job(7)
         queue.submit(stuck)
-        async with asyncio.timeout(5):
-            refused = await outcome(stuck)
-        assert isinstance(refused, RequestError)
-        assert refused.reason is Reason.DEADLINE
-        assert workers.longest() > 0.2, "the process is not well while its GPU does not answer"
-        assert len(workers._threads) == threads, "no worker stands in for a lane"
-        gate.set()
-        after = job(21)
-        queue.submit(after)
-        assert await after.future == 42
+        await until(lambda: workers._steps)
+        compute, queue._assembly.compute = queue._assembly.compute, lambda jobs, _: {"twice": np.array([16])}
+        other = job(8)
+        queue.submit(other)
+        assert await other.future == 16
+        queue._assembly.compute = compute
+        assert late(await outcome(stuck))
+        gpu.gate.set()
         await until(lambda: queue.pending == 0)
-        assert workers.longest() < 0.2
         workers.close()
 
     asyncio.run(main())
+
+
+def test_lanes_end_with_their_queue_after_what_was_submitted(workers):
+    async def main():
+        gpu = Gpu()
+        lanes = gpu.lanes(count=2)
+        queue = queue_of(lanes, workers)
+        gpu.gate.clear()
+        jobs = [job(value) for value in range(3)]
+        for one in jobs:
+            queue.submit(one)
+        gone, threads = weakref.ref(queue), lanes._threads
+        del queue, lanes
+        gc.collect()
+        assert gone() is not None, "jobs are under way"
+        gpu.gate.set()
+        assert [await one.future for one in jobs] == [0, 2, 4]
+        del one
+        jobs.clear()
+        end = time.monotonic() + 5
+        while gone() is not None and time.monotonic() < end:
+            await asyncio.sleep(0.01)
+            gc.collect()
+        assert gone() is None
+        for thread in threads:
+            thread.join(5)
+            assert not thread.is_alive()
+        assert sum(stage == "free" for stage, _, _ in gpu.events) == 6
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kinds", [("others", "others"), ("loading", "others"), ("loading", "loading")])
+def test_nothing_else_is_done_during_a_capture(kinds):
+    captures, log = Captures(), []
+
+    def work(kind: str) -> None:
+        for _ in range(20):
+            with getattr(captures, kind)(), captures.others():
+                log.append((kind, "begin"))
+                time.sleep(0.0005)
+                log.append((kind, "end"))
+            time.sleep(0.0005)
+
+    threads = [threading.Thread(target=work, args=(kind,)) for kind in ("alone", *kinds, "alone")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    for (kind, what), following in itertools.pairwise(log):
+        if (kind, what) == ("alone", "begin"):
+            assert following == ("alone", "end")
+
+
+def test_runs_do_not_wait_for_a_capture_that_waits_for_a_load():
+    captures, captured = Captures(), threading.Event()
+
+    def capture() -> None:
+        with captures.alone():
+            captured.set()
+
+    with captures.loading():
+        threading.Thread(target=capture).start()
+        time.sleep(0.05)
+        done = threading.Event()
+        threading.Thread(target=lambda: captures.others().__enter__() or done.set()).start()
+        assert done.wait(5)
+        assert not captured.is_set()
+
+
+def test_what_lanes_are_made_with_is_let_go_of():
+    class Graph:
+        """In place of a graph's bytes."""
+
+    gpu, graph = Gpu(), Graph()
+    gone = weakref.ref(graph)
+    lanes = Lanes(lambda size, copies, graph=graph: gpu.load(size, copies), (1,), images, make_stream=Host)
+    lanes.add()
+    lanes.freeze()
+    del graph
+    gc.collect()
+    assert gone() is None
+    assert lanes.run(images(1))["twice"].tolist() == [0]

@@ -1,16 +1,16 @@
 """What is chosen from what was measured, and that it is kept between starts."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from service.engine.profile import Profile, add_lanes, best_batch, best_sizes, best_tuning, measure
-from service.engine.profile_cache import key_of, recall_or
+from service.engine.device_errors import BrokenDeviceError
+from service.engine.profile import Profile, best_batch, best_lanes, best_tuning, measure
+from service.engine.profile_cache import key_of, measuring, recall, remember
 from service.engine.providers import Tuning
 from service.engine.session import Session
-from tests.service.engine.cuda_stub.inside import lanes
 
 
 @pytest.mark.parametrize(
@@ -39,11 +39,6 @@ class Timed:
         self.sizes.append(inputs["size"])
         self.now += self.cost(inputs["size"])
 
-    count = 1
-
-    def close(self, count):
-        self.sizes.append("closed")
-
 
 def sample(size):
     return {"size": size}
@@ -55,105 +50,120 @@ def images(size):
 
 def test_measuring_warms_up_first(monkeypatch):
     session = Timed(monkeypatch, lambda size: 0.001 * size)
-    assert measure(session, sample, (1, 4)) == pytest.approx({1: 0.001, 4: 0.004})
+    assert measure(session.run, sample, (1, 4)) == pytest.approx({1: 0.001, 4: 0.004})
     assert session.sizes == [1, 1, 1, 4, 4, 4]
 
 
 def test_measuring_stops_where_a_run_takes_long_or_memory_ends(monkeypatch):
-    assert list(measure(Timed(monkeypatch, lambda size: 0.2 * size), sample, (1, 4, 8))) == [1]
-    assert list(measure(Timed(monkeypatch, lambda _: 0.001, limit=4), sample, (1, 4, 8))) == [1, 4]
+    assert list(measure(Timed(monkeypatch, lambda size: 0.2 * size).run, sample, (1, 4, 8))) == [1]
+    assert list(measure(Timed(monkeypatch, lambda _: 0.001, limit=4).run, sample, (1, 4, 8))) == [1, 4]
     with pytest.raises(MemoryError):
-        measure(Timed(monkeypatch, lambda _: 0.001, limit=0), sample, (1, 4))
+        measure(Timed(monkeypatch, lambda _: 0.001, limit=0).run, sample, (1, 4))
 
 
-def test_each_option_that_makes_runs_quicker_is_kept_and_what_does_not_work_is_left_out(monkeypatch):
-    made = []
+class TimedLanes:
+    """Lanes whose runs take a given time. Three are as quick as two, and there is no memory for a fifth."""
 
-    def load(tuning):
-        if tuning.cuda_graphs:
-            raise RuntimeError("this graph cannot be captured")
-        seconds = 0.004 * (0.5 if tuning.cudnn_search == "EXHAUSTIVE" else 1) * (0.99 if tuning.nhwc else 1)
-        made.append(Timed(monkeypatch, lambda _: seconds * (0.5 if tuning.fuse_bias else 1)))
-        return made[-1]
+    def __init__(self, monkeypatch, seconds=0.001, sizes=(1, 8)):
+        self.now, self.seconds, self.sizes, self.count = 0.0, seconds, sizes, 0
+        monkeypatch.setattr("service.engine.profile.perf_counter", lambda: self.now)
 
-    assert best_tuning(load, sample) == Tuning("EXHAUSTIVE", fuse_bias=True)
-    assert all(lanes.sizes[-1] == "closed" for lanes in made)
+    def add(self):
+        if self.seconds is None or self.count == 4:
+            raise MemoryError
+        self.count += 1
 
+    def run(self, inputs):
+        self.now += self.seconds
 
-def test_options_that_all_graphs_should_work_with_fail_with_their_reason(monkeypatch):
-    def load(tuning):
-        raise RuntimeError("no kernel for this node")
+    def begin(self, inputs):
+        self.now += self.seconds / min(self.count, 2)
+        future = Future()
+        future.set_result({})
+        return future
 
-    with pytest.raises(RuntimeError, match="no kernel"):
-        best_tuning(load, sample)
+    def __enter__(self):
+        return self
 
-
-@pytest.mark.parametrize(
-    ("seconds", "largest", "sizes"),
-    [
-        ({1: 1.0, 2: 1.05, 4: 1.1, 8: 1.5, 16: 2.5, 32: 4.6}, 32, (1, 4, 8, 16, 32)),
-        ({1: 1.0, 2: 1.0, 4: 1.0, 8: 1.0}, 8, (1, 8)),
-        ({1: 1.0, 2: 1.9, 4: 3.8, 8: 7.5}, 2, (1, 2)),
-        ({1: 1.0}, 1, (1,)),
-    ],
-)
-def test_a_size_that_saves_no_time_gets_no_session(seconds, largest, sizes):
-    assert best_sizes(seconds, largest) == sizes
+    def __exit__(self, *_):
+        pass
 
 
-def test_a_lane_is_added_where_it_pays(lenet):
-    made = lanes(lenet, (1,), device="cpu")
-    add_lanes(made, images(1), 3, repeats=2)
-    assert made.count in (1, 2, 3)
-    assert made.run(images(3))["probabilities"].shape == (3, 10)
+def test_steps_of_a_tuning_are_kept_where_they_pay(monkeypatch):
+    def make(tuning, sizes):
+        seconds = 0.004 - 0.001 * tuning.nhwc - 0.00001 * tuning.fuse_bias + 0.001 * tuning.tf32
+        return TimedLanes(monkeypatch, None if tuning.cudnn_search == "EXHAUSTIVE" else seconds)
+
+    steps = [{"cudnn_search": "EXHAUSTIVE"}, {"nhwc": True}, {"fuse_bias": True}, {"tf32": True}]
+    assert best_tuning(make, images, Tuning(fp16=True), steps) == Tuning(nhwc=True, fp16=True)
+    with pytest.raises(MemoryError):
+        best_tuning(make, images, Tuning("EXHAUSTIVE"), steps)
+
+
+def test_a_lost_gpu_ends_the_search_for_a_tuning(monkeypatch):
+    def make(tuning, sizes):
+        if tuning.nhwc:
+            raise BrokenDeviceError("gone")
+        return TimedLanes(monkeypatch)
+
+    with pytest.raises(BrokenDeviceError):
+        best_tuning(make, images, Tuning(), [{"nhwc": True}])
+
+
+@pytest.mark.parametrize(("most", "best"), [(1, 1), (2, 2), (3, 2), (5, 2)])
+def test_lanes_are_added_while_they_pay(monkeypatch, most, best):
+    lanes = TimedLanes(monkeypatch)
+    lanes.add()
+    assert best_lanes(lanes, images(8), most) == best
+    assert lanes.count <= best + 1
+
+
+def test_a_lane_without_memory_for_the_batch_is_none_more(monkeypatch):
+    lanes = TimedLanes(monkeypatch)
+    lanes.add()
+    lanes.add = lambda: setattr(lanes, "sizes", (1, 4))
+    assert best_lanes(lanes, images(8), 3) == 1
 
 
 def test_a_real_model_is_measured(models):
     session = Session(models / "lenet5" / "1" / "model.onnx", "cpu")
-    seconds = measure(session, images, (1, 4))
+    seconds = measure(session.run, images, (1, 4))
     assert 0 < seconds[1] < 1
 
 
-@pytest.mark.parametrize("one_by_one", [False, True])
-def test_profiles_are_kept_and_damage_is_a_miss(monkeypatch, tmp_path, one_by_one):
+def test_one_process_measures_at_a_time(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    inside, most = 0, 0
+
+    def work(_):
+        nonlocal inside, most
+        with measuring():
+            inside += 1
+            most = max(most, inside)
+            time.sleep(0.02)
+            inside -= 1
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(work, range(3)))
+    assert most == 1
+
+
+def test_profiles_are_kept_and_damage_is_a_miss(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     profile = Profile({1: 0.001, 4: 0.002}, 4, 2, Tuning(), "measured")
-    key, other = (key_of(letter * 64, "CPUExecutionProvider", 2, 0) for letter in "ab")
-    asked = []
-
-    def measured():
-        asked.append(key)
-        return profile
-
-    for name, count in ((key, 1), (key, 1), (other, 2)):
-        assert recall_or(measured, name, one_by_one=one_by_one) == profile
-        assert len(asked) == count
-    for kept in tmp_path.rglob("*.json"):
-        kept.write_text("{")
-    assert recall_or(measured, key, one_by_one=one_by_one) == profile
-    assert len(asked) == 3
+    key = key_of("a" * 64, "CPUExecutionProvider", 2, 0)
+    assert recall(key) is None
+    remember(key, profile)
+    assert recall(key) == profile
+    assert recall(key_of("b" * 64, "CPUExecutionProvider", 2, 0)) is None
+    (kept,) = tmp_path.rglob("*.json")
+    kept.write_text("{")
+    assert recall(key) is None
 
 
-@pytest.mark.parametrize("one_by_one", [False, True])
-def test_a_cache_that_cannot_be_written_costs_only_the_next_start(monkeypatch, tmp_path, one_by_one):
+def test_a_cache_that_cannot_be_written_costs_only_the_next_start(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    profile = Profile({1: 0.001}, 1, 1, Tuning(), "measured")
-    assert recall_or(lambda: profile, "key", one_by_one=one_by_one) == profile
-
-
-def test_processes_measure_one_after_the_other(monkeypatch, tmp_path):
-    """Threads stand for them: each has a lock of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    profile, measuring, most = Profile({1: 0.001}, 1, 1, Tuning(), "measured"), [], []
-
-    def measured():
-        measuring.append(1)
-        most.append(len(measuring))
-        time.sleep(0.05)
-        measuring.pop()
-        return profile
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda key: recall_or(measured, key, one_by_one=True), "abca"))
-    assert most == [1, 1, 1]
+    remember("key", Profile({1: 0.001}, 1, 1, Tuning(), "measured"))
+    with measuring():
+        pass

@@ -17,7 +17,7 @@ from service.engine import session as session_module
 from service.engine.providers import CPU, CUDA, TENSORRT, ProviderError, Tuning, check, choose, requested
 from service.engine.session import Session, SessionError
 from service.engine.stop import Stop
-from tests.service.engine.cuda_stub.inside import fixed
+from tests.service.engine.host import Host
 from tests.service.hostile_models import (
     KINDS_OF_REFERENCE,
     endless_constant,
@@ -41,14 +41,31 @@ def images():
 
 @pytest.mark.parametrize("size", [1, 4])
 def test_a_bound_session_answers_as_a_free_one(model, images, size):
-    free, bound = Session(model, "cpu"), fixed(model, size, device="cpu")
-    bound.bind()
+    free, bound = Session(model, "cpu"), Session(model, "cpu", batch=size, copies=Host())
     expected = free.run({"images": images[:size]})["probabilities"]
     first = bound.run({"images": images[:size]})["probabilities"]
     kept = first.copy()
     bound.run({"images": images[size : 2 * size]})
     assert first == pytest.approx(expected, abs=1e-6)
     assert (first == kept).all(), "an answer lies in a buffer that is used again"
+    with pytest.raises(ValueError, match=rf"images is uint8 \(3, 28, 28, 3\), its buffer uint8 \({size}, 28, 28, 3\)"):
+        bound.run({"images": images[:3]})
+    with pytest.raises(ValueError, match="its buffer uint8"):
+        bound.run({"images": images[:size].astype(np.int8)})
+
+
+@pytest.mark.parametrize(("dimension", "words"), [("rows", ""), (4, ""), (2, "it is 2"), (None, "without a name")])
+def test_the_batch_is_fixed_whatever_it_is_called(dimension, words):
+    rows = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [dimension, 2]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", rows[:1], rows[1:])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    proto.ir_version = 9
+    if words:
+        with pytest.raises(SessionError, match=f"the batch of model.onnx cannot be made 4: {words}|it is {words}"):
+            Session(proto.SerializeToString(), "cpu", batch=4, copies=Host())
+        return
+    session = Session(proto.SerializeToString(), "cpu", batch=4, copies=Host())
+    assert session.run({"x": np.ones((4, 2), np.float32)})["y"].tolist() == [[1.0, 1.0]] * 4
 
 
 def test_a_graph_that_is_none_is_refused(tmp_path):
@@ -98,6 +115,7 @@ def test_the_wanted_provider_comes_first_with_its_options(provider, names, monke
             assert options["device_id"] == 3
             assert options["cudnn_conv_algo_search"] == "HEURISTIC"
             assert options["enable_cuda_graph"] is True
+            assert "user_compute_stream" not in options
 
 
 LOCATIONS = ("w.bin", ".w.bin", "sub/w.bin", "../w.bin", "{here}/w.bin", "/proc/self/environ", "*/_ORT_MEM_ADDR_/*", "")
@@ -194,9 +212,16 @@ def test_a_run_that_does_not_end_is_ended(graph):
         Session(identity(), "cpu", stop=stop)
 
 
-def test_engines_of_tensorrt_are_kept_by_the_graph_s_hash(monkeypatch, tmp_path):
+def test_engines_of_tensorrt_are_kept_by_graph_and_batch(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    folders = [
-        requested(TENSORRT, 0, Tuning(), graph)[0][1]["trt_engine_cache_path"] for graph in (b"one", b"other", b"one")
+    options = [
+        requested(TENSORRT, 0, Tuning(fp16=True), graph, batch, stream=7)[0][1]
+        for graph, batch in ((b"one", 1), (b"other", 1), (b"one", 1), (b"one", 2))
     ]
-    assert folders[0] == folders[2] != folders[1]
+    folders = [one["trt_engine_cache_path"] for one in options]
+    assert folders[0] == folders[2]
+    assert len(set(folders)) == 3
+    assert len({one["trt_timing_cache_path"] for one in options}) == 1
+    assert options[0]["trt_fp16_enable"] is True
+    assert options[0]["trt_cuda_graph_enable"] is False
+    assert options[0]["user_compute_stream"] == "7"

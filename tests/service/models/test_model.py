@@ -1,19 +1,24 @@
 """A folder, loaded: what differs between images and tensors, and fixed buffers as on a GPU."""
 
-import ctypes
+import gc
+from functools import partial
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
 from service.engine.assembly import Concatenation, ImageRows
+from service.engine.lanes import Lanes
+from service.engine.profile import GPU_SIZES
+from service.engine.providers import CUDA
 from service.engine.session import Session
 from service.engine.stop import Stop
 from service.engine.workers import Workers
 from service.models import model as model_module
+from service.models import on_gpu
 from service.models.model import load_folder, takes_images
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
+from tests.service.engine.host import Host
 from tests.service.hostile_models import identity, write_folder
 
 
@@ -45,25 +50,45 @@ def test_tensors_are_concatenated(load, tmp_path, max_batch):
     assert model.golden.keys() == {model.card.golden.file}
 
 
-def test_on_a_gpu_lanes_run_fixed_sizes(load, models, monkeypatch):
+@pytest.mark.parametrize("max_batch", [0, 8])
+def test_on_a_gpu_lanes_have_fixed_buffers(load, models, monkeypatch, max_batch):
     """The buffers lie in the CPU's memory here; sizes, tuning and warm-up are those of a GPU."""
     free = Session(models / "lenet5/1/model.onnx", "cpu")
-    made, from_numpy = ort.OrtValue.ortvalue_from_shape_and_type, ort.OrtValue.ortvalue_from_numpy
-    monkeypatch.setattr(Session, "on_gpu", True)
-    monkeypatch.setattr(
-        ort.OrtValue, "ortvalue_from_shape_and_type", lambda shape, kind, *_: made(shape, kind, "cpu", 0)
-    )
-    monkeypatch.setattr(ort.OrtValue, "ortvalue_from_numpy", lambda array, *_: from_numpy(array, "cpu", 0))
-    monkeypatch.setattr("service.engine.binding.cuda_copy", lambda: ctypes.memmove)
     pinned = []
+    as_on_a_gpu(monkeypatch, pinned)
+    for _ in range(2):  # measured, then recalled
+        model = load(models / "lenet5/1", max_batch=max_batch)
+        sizes = model.batcher._assembly._sizes
+        assert sizes == tuple(size for size in GPU_SIZES if size <= model.profile.max_batch)
+        assert max_batch in (0, model.profile.max_batch)
+        assert 1 <= model.profile.max_runs == model.session.count <= 3
+        images = np.random.default_rng(0).integers(0, 256, (37, 28, 28, 3), np.uint8)
+        expected = free.run({"images": images})["probabilities"]
+        assert model.session.run({"images": images})["probabilities"] == pytest.approx(expected, abs=1e-6)
+    assert len(pinned) == 2
+
+
+def test_tensors_have_two_lanes_on_a_gpu(load, tmp_path, monkeypatch):
+    as_on_a_gpu(monkeypatch, [])
+    model = load(write_folder(tmp_path, "same", identity()))
+    assert model.session.count == model.profile.max_runs == 2
+    assert model.session.sizes == ()
+    assert model.session.run({"x": np.ones((7, 4), np.float32)})["y"].shape == (7, 4)
+
+
+def test_lanes_end_with_the_model(load, models, monkeypatch):
+    as_on_a_gpu(monkeypatch, [])
+    model = load(models / "lenet5/1", max_batch=2)
+    threads = model.session._threads
+    del model
+    gc.collect()
+    for thread in threads:
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def as_on_a_gpu(monkeypatch, pinned) -> None:
+    monkeypatch.setattr(model_module, "choose", lambda _: CUDA)
     monkeypatch.setattr(model_module, "pin", pinned.append)
-    model = load(models / "lenet5/1", max_batch=8)
-    assert model.batcher._assembly._sizes == model.profile.sizes == model.session.sizes
-    assert {1, 8} <= set(model.profile.sizes) <= {1, 2, 4, 8}
-    assert len(pinned) == 1
-    assert model.profile.max_runs == model.session.count <= 3
-    images = np.random.default_rng(0).integers(0, 256, (11, 28, 28, 3), np.uint8)
-    expected = free.run({"images": images})["probabilities"]
-    for rows in (1, 3, 8, 11):
-        answers = model.session.run({"images": images[:rows]})["probabilities"]
-        assert answers == pytest.approx(expected[:rows], abs=1e-6)
+    monkeypatch.setattr(on_gpu, "pin", lambda _: None)
+    monkeypatch.setattr(on_gpu, "Lanes", partial(Lanes, make_stream=Host))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.engine.lanes import Lanes
-from service.engine.providers import Device, Tuning
+from service.engine.providers import Tuning
 from service.engine.session import Session
 
 _MOST_THREADS = 256
@@ -86,20 +86,18 @@ def images(rows: int, height: int = 28, width: int = 28) -> dict[str, npt.NDArra
     return {"images": np.zeros((rows, height, width, 3), np.uint8)}
 
 
-def fixed(model: Path, rows: int, tuning: Tuning | None = None, device: Device = "cuda") -> Session:
-    """A session for batches of so many rows, not bound yet."""
-    return Session(model, device, tuning=tuning, batch=(Session(model, device).batch_name, rows))
-
-
-def lanes(
-    model: Path, sizes: Sequence[int], count: int = 1, tuning: Tuning | None = None, device: Device = "cuda"
-) -> Lanes:
-    """Lanes for a graph, each with a session for these batch sizes."""
-    name = Session(model, device).batch_name
-    made = Lanes(lambda rows: Session(model, device, tuning=tuning, batch=(name, rows) if rows else None), sizes)
-    for _ in range(count - 1):
-        assert made.add()
-    return made
+def lanes(model: Path, sizes: Sequence[int], count: int = 1, *, tuning: Tuning | None = None, side: int = 28) -> Lanes:
+    """Warm lanes of a model of square images."""
+    tuning = tuning or Tuning()
+    lanes = Lanes(
+        lambda size, copies: Session(model, "cuda", tuning=tuning, batch=size, copies=copies),
+        sizes,
+        lambda rows: images(rows, side, side),
+        graphs=tuning.cuda_graphs,
+    )
+    for _ in range(count):
+        lanes.add()
+    return lanes
 
 
 def _library() -> ctypes.CDLL:
