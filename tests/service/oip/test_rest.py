@@ -82,7 +82,12 @@ def test_json_is_answered_with_json(oip, run_alone):
             400,
             "ends too early",
         ),
-        (gzip.compress(json.dumps(request()).encode(), mtime=0) + b"x", {"Content-Encoding": "gzip"}, 400, "data after its end"),
+        (
+            gzip.compress(json.dumps(request()).encode(), mtime=0) + b"x",
+            {"Content-Encoding": "gzip"},
+            400,
+            "data after its end",
+        ),
         (gzip.compress(bytes(40_000_000), mtime=0), {"Content-Encoding": "gzip"}, 413, "more than 32000000 bytes"),
         (zlib.compress(bytes(40_000_000)), {"Content-Encoding": "deflate"}, 413, "more than 32000000 bytes"),
         (bytes(33_000_000), {}, 413, "the limit is 32000000"),
