@@ -54,11 +54,12 @@ ALONE = {  # `make test` runs these one after the other, when no others run
     "service/grpc/test_attack_calls.py",
     "service/http/server/test_attack_connections.py",
     "service/http/v1/test_attack_bodies.py",
+    "service/models/test_model.py",
     "service/oip/test_attack_infer.py",
     "service/test_attack_store.py",
     "service/vision/test_attack_images.py",
 }
-"""They measure times, most of them how long others wait while a server is attacked."""
+"""They measure times, most of them how long others wait while a server is attacked, or see what is left in a process."""
 
 
 def runs_alone(path: Path) -> bool:

@@ -81,9 +81,12 @@ def test_lanes_end_with_the_model(load, models, monkeypatch):
     model = load(models / "lenet5/1", max_batch=2)
     threads = model.session._threads
     del model
-    gc.collect()
     for thread in threads:
-        thread.join(5)
+        for _ in range(20):
+            gc.collect()
+            thread.join(0.5)
+            if not thread.is_alive():
+                break
         assert not thread.is_alive()
 
 
