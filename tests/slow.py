@@ -59,7 +59,7 @@ ALONE = {  # `make test` runs these one after the other, when no others run
     "service/test_attack_store.py",
     "service/vision/test_attack_images.py",
 }
-"""They measure times, most of them how long others wait while a server is attacked, or see what is left in a process."""
+"""They measure times, most of them how long others wait during an attack, or see what is left in a process."""
 
 
 def runs_alone(path: Path) -> bool:
