@@ -20,6 +20,7 @@ from service.telemetry.gpu import visible_gpus
 from zoo.files import read_regular
 
 logger = logging.getLogger(__name__)
+_PATIENCE_S = 300.0
 _FORM = "4"  # of a profile; one of another form is measured again
 
 
@@ -63,14 +64,14 @@ def key_of(model_sha256: str, provider: str, workers: int, *settings: float, dev
 def measuring() -> Iterator[None]:
     """Wait until no other process of this user measures; none does while the block runs.
 
-    Where the folder cannot be written they may disturb each other.
+    Where the folder cannot be written, or one measures for more than five minutes, they may disturb each other.
     """
     path = _path("measuring").with_suffix(".lock")
-    lock = FileLock(path)
+    lock = FileLock(path, timeout=_PATIENCE_S)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except OSError as error:
+    except OSError as error:  # or a timeout, which is one
         logger.info("other processes may measure at the same time: %s", error)
     try:
         yield

@@ -93,9 +93,6 @@ class Metrics:
             ["model"],
             registry=registry,
         )
-        self.unwarmed_shape = Counter(
-            "zooserve_cold_shape", "Batches of a size that was never warmed up", ["model"], registry=registry
-        )
         self.gc_longest = Gauge(
             "zooserve_gc_longest_pause_seconds",
             "Longest pause by Python's garbage collector since the models were loaded",

@@ -64,7 +64,6 @@ def series(values: str) -> list[dict]:
     for reason in ("queue_full", "internal"):
         metrics.rejected.labels("m", reason).inc(0)
     metrics.refused.labels("m").inc(0)
-    metrics.unwarmed_shape.labels("m").inc(0)
     metrics.model_info.labels("m", "1", "CUDAExecutionProvider", "fp32", "0").set(1)
     metrics.model_ready.labels("m").set(1)
     metrics.model_state["m", "ready"].set(1)
