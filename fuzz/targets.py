@@ -59,10 +59,10 @@ class Target(NamedTuple):
 def decode_image(data: bytes) -> None:
     """Decode an image both ways; the header's size must be that of the pixels."""
     try:
-        picture = EncodedImage(data, MAX_PIXELS)
+        image = EncodedImage(data, MAX_PIXELS)
         pixels = decode(data, max_pixels=MAX_PIXELS)
-        if pixels.shape != (picture.height, picture.width, 3):
-            raise AssertionError((pixels.shape, picture.width, picture.height))
+        if pixels.shape != (image.height, image.width, 3):
+            raise AssertionError((pixels.shape, image.width, image.height))
         decode(data, max_pixels=MAX_PIXELS, at_least=(1, 1))
     except RequestError:
         pass
@@ -99,7 +99,7 @@ def _memory() -> str | None:
 
 
 def _cards() -> Seeds:
-    for path in sorted((Path(__file__).parents[2] / "zoo" / "cards").glob("*.toml")):
+    for path in sorted((Path(__file__).parents[1] / "zoo" / "cards").glob("*.toml")):
         yield path.name, path.read_bytes()
 
 

@@ -14,7 +14,8 @@ from zoo.card import Bound, Checked, Licence, Name, Recipe, Sha256, Share, Task,
 from zoo.errors import CardError
 
 T = TypeVar("T")
-Labels = Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9_.-]{0,63}|.+\.(txt|json))$(?!\n)")]
+LocalPath = Annotated[str, Meta(pattern=r"^[^\x00-\x1f]+$(?!\n)")]
+Labels = Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9_.-]{0,63}|[^\x00-\x1f]+\.(txt|json))$(?!\n)")]
 Tolerance = Annotated[float, Meta(gt=0, le=1)]
 Url = Annotated[str, Meta(pattern=r"^https?://[^/]+/.+")]
 Package = Annotated[str, Meta(pattern=r"^([A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+|npm:(@[\w.-]+/)?[\w.-]+@[\w.+-]+)$(?!\n)")]
@@ -39,7 +40,7 @@ class Source(Checked, frozen=True, forbid_unknown_fields=True):
     url: Url | None = None
     package: Package | None = None
     member: str | None = None
-    file: str | None = None
+    file: LocalPath | None = None
     sha256: Sha256 | None = None
     sha256_prefix: Annotated[str, Meta(pattern=r"^[0-9a-f]{8,64}$(?!\n)")] | None = None
     size: Annotated[int, Meta(gt=0)] | None = None

@@ -67,7 +67,8 @@ def test_failures(tiny, path, failure):
     load = closed(tiny, path, "/ok", requests=4, timeout=0.1)
     assert [(s.status, s.failure) for s in load.samples] == [(0, failure), (200, ""), (0, failure), (200, "")]
     if failure == "timeout":
-        assert all(0.1 <= s.latency < 1 for s in load.samples if s.failure)
+        # Far less than the server waits; a busy machine is slow to notice.
+        assert all(0.099 <= s.latency < 4 for s in load.samples if s.failure)
 
 
 def test_a_connection_that_the_server_ends_is_replaced(tiny):

@@ -50,6 +50,8 @@ def test_a_good_card_is_read(tmp_path):
         ('"Net"', "7", r"\$\.title"),
         ('version = "1"', 'version = "v1"', r"\$\.version"),
         ('labels = "digits"', 'labels = "../digits"', r"\$\.labels"),
+        ('labels = "digits"', 'labels = "\\u0000.txt"', r"\$\.labels"),
+        ('package = "net==1.0"\nmember = "net.pth"', 'file = "a\\u0000b"', r"\$\.sources\[\.\.\.\]\.file"),
         ('code = "MIT", ', "", r"`code` - at `\$\.licence`"),
         ("height = 224", "height = 0", r"\$\.recipe\.height"),
         ("height = 224", "height = 5000", r"\$\.recipe\.height"),
