@@ -14,7 +14,7 @@ from zoo.card import Bound, Checked, Licence, Name, Recipe, Sha256, Share, Task,
 from zoo.errors import CardError
 
 T = TypeVar("T")
-LocalPath = Annotated[str, Meta(pattern=r"^[^\x00-\x1f]+$(?!\n)")]
+LocalPath = Annotated[str, Meta(pattern=r"^[^\x00-\x1f]*$(?!\n)")]
 Labels = Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9_.-]{0,63}|[^\x00-\x1f]+\.(txt|json))$(?!\n)")]
 Tolerance = Annotated[float, Meta(gt=0, le=1)]
 Url = Annotated[str, Meta(pattern=r"^https?://[^/]+/.+")]
