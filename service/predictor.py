@@ -77,7 +77,8 @@ class Predictor:
         Raises:
             RequestError: an option is invalid, or the data are not an image, damaged or too large.
         """
-        return answer_alone(model, self.image(data, model, self.options(model, params)))
+        image = self.image(data, model, self.options(model, params))
+        return answer_alone(model.card, model.session.run, image)
 
 
 def deadline_after(milliseconds: float) -> float:

@@ -78,7 +78,7 @@ class Runtime:
         self.repository.mark_broken(reason)
 
     def _check(self, model: AnyModel) -> None:
-        self_test(model, self.settings)
+        self_test(model.card, model.golden, model.session.run, self.settings)
 
 
 def _threads(settings: Settings) -> int:

@@ -50,6 +50,13 @@ class Settings(Struct, frozen=True):
             description="Threads of a run on a CPU that is alone; 0: as many as were measured to pay.",
         ),
     ] = 0
+    plugins: Annotated[
+        Literal["auto", "off"],
+        Meta(
+            description="Kernels of other libraries (packages onnxruntime_ep_...) on a CPU; auto: where they are "
+            "measured to be faster and answer as they should."
+        ),
+    ] = "auto"
     wide_mb: Annotated[
         float,
         Meta(ge=0, le=1_000_000, description="Most memory of a model's further sessions, for runs on several threads."),

@@ -11,6 +11,7 @@ BY_FIXTURE = {
     "prometheus": "starts Prometheus",
     "image": "builds an image",
     "cuda_stub": "starts a process for each case",
+    "openvino": "starts a process for each case",
 }
 BY_PATH = {  # of a file or folder
     "client/test_local.py": "starts servers and proxies",

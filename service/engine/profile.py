@@ -14,6 +14,7 @@ from msgspec import Struct, structs
 from service.engine.assembly import Run
 from service.engine.binding import Tensors
 from service.engine.device_errors import BrokenDeviceError
+from service.engine.kernels import Kernels
 from service.engine.lanes import Lanes, Sample, rows_of
 from service.engine.providers import Tuning
 from service.engine.widths import WideRun
@@ -36,6 +37,7 @@ class Profile(Struct, frozen=True):
         tuning: of the GPU.
         chosen_by: `measured`, or `setting` where `ZOOSERVE_MAX_BATCH` decided.
         wide: runs on several threads of a CPU, and which of them are used.
+        kernels: of a CPU, where there is a choice.
     """
 
     seconds: dict[int, float]
@@ -44,6 +46,7 @@ class Profile(Struct, frozen=True):
     tuning: Tuning
     chosen_by: str
     wide: list[WideRun] = []
+    kernels: list[Kernels] = []
 
 
 def measure(run: Run, sample: Sample, sizes: Sequence[int], *, repeats: int = 2) -> dict[int, float]:

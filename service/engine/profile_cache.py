@@ -21,7 +21,7 @@ from zoo.files import read_regular
 
 logger = logging.getLogger(__name__)
 _PATIENCE_S = 300.0
-_FORM = "4"  # of a profile; one of another form is measured again
+_FORM = "5"  # of a profile; one of another form is measured again
 
 
 def recall(key: str) -> Profile | None:
@@ -44,14 +44,14 @@ def remember(key: str, profile: Profile) -> None:
         logger.info("what was measured is not kept: %s", error)
 
 
-def key_of(model_sha256: str, provider: str, workers: int, *settings: float, device_id: int = 0) -> str:
+def key_of(model_sha256: str, provider: str, workers: int, *settings: float | str, device_id: int = 0) -> str:
     """Name what a measurement depends on: graph, provider, versions, machine, worker threads, and what is set.
 
     Args:
         model_sha256: of the graph.
         provider: that runs it.
         workers: threads.
-        settings: and other numbers.
+        settings: and what else is chosen.
         device_id: of the GPU, where one runs it.
     """
     machine = (platform.machine(), _processor(), str(workers))

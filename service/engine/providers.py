@@ -13,6 +13,7 @@ from zoo.extras import install
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+GPUS = (CUDA, TENSORRT)
 Options = dict[str, str | int | bool]
 Providers = list[tuple[str, Options]]
 _PROVIDERS: dict[Device, str] = {"cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT}

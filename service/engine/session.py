@@ -10,7 +10,8 @@ from msgspec import Struct
 
 from service.engine.binding import Binding, Copies, Tensors
 from service.engine.device_errors import BrokenDeviceError, kind_of, told_apart
-from service.engine.providers import CPU, Device, ProviderError, Providers, Tuning, check, choose, requested
+from service.engine.plugins import Plugin
+from service.engine.providers import GPUS, Device, ProviderError, Providers, Tuning, check, choose, requested
 from service.engine.stop import Stop
 from zoo.card import LARGEST_GRAPH
 from zoo.files import read_regular
@@ -66,6 +67,8 @@ class Session:
         width: Width = NARROW,
         batch: int = 0,
         copies: Copies | None = None,
+        plugin: Plugin | None = None,
+        cores: int = 1,
     ) -> None:
         """Load a graph.
 
@@ -79,6 +82,8 @@ class Session:
             width: the threads of a run on a CPU.
             batch: the rows of every run; 0: any number.
             copies: give the session fixed buffers for that batch, and a stream. It belongs to the calling thread then.
+            plugin: computes instead of ONNX Runtime's own kernels for the CPU.
+            cores: that the session's runs share; only a plug-in must know it.
 
         Raises:
             SessionError: the graph does not load, needs another file, or ONNX Runtime fell back to another provider.
@@ -93,10 +98,11 @@ class Session:
         self._binding: Binding | None = None
         self._run_options = self._new_run_options()
         try:
-            self.provider = choose(device)
+            self.provider = plugin.provider if plugin else choose(device)
             data = model if isinstance(model, bytes) else read_regular(model, LARGEST_GRAPH)
-            providers = requested(self.provider, device_id, self.tuning, data, batch, copies.handle if copies else 0)
-            self._session = self._load(data, providers, batch)
+            stream = copies.handle if copies else 0
+            providers = None if plugin else requested(self.provider, device_id, self.tuning, data, batch, stream)
+            self._session = self._load(data, providers, batch, plugin, cores)
             check(self.provider, self._session.get_providers())
             if copies is not None:
                 self._binding = Binding(self._session, batch, copies)
@@ -120,7 +126,7 @@ class Session:
     @property
     def on_gpu(self) -> bool:
         """Whether the graph runs on a GPU."""
-        return self.provider != CPU
+        return self.provider in GPUS
 
     def run(self, inputs: Tensors) -> Tensors:
         """Compute all outputs. In an exported graph, the first dimension of every input and output is the batch.
@@ -144,19 +150,15 @@ class Session:
         self._run_options = self._new_run_options(graph=_GRAPH)
         self.run(inputs)
 
-    def shrink(self, inputs: Tensors) -> None:
-        """Give back the memory that larger runs needed. ONNX Runtime does so at the end of a run: one of `inputs`."""
-        options = self._new_run_options()
-        arenas = f"cpu:0;gpu:{self._device_id}" if self.on_gpu else "cpu:0"
-        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arenas)
-        with told_apart():
-            self._session.run(self.output_names, inputs, options)
-
-    def _load(self, data: bytes, providers: Providers, batch: int) -> ort.InferenceSession:
+    def _load(
+        self, data: bytes, providers: Providers | None, batch: int, plugin: Plugin | None, cores: int
+    ) -> ort.InferenceSession:
         """Make the session. Where the batch is fixed, its name is that of the input's first dimension."""
         name = "batch"  # as our exports call it; other graphs are loaded twice
         while True:
             options = self._session_options()
+            if plugin:
+                plugin.add_to(options, self.width.threads, cores)
             if batch:
                 options.add_free_dimension_override_by_name(name, batch)
             # Without `enable_fallback=0` whatever fails is tried again on the CPU, and a run may change to it for good.

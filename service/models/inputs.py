@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from service.engine.assembly import Run
 from service.engine.binding import Array, Image, Tensors
 from service.engine.job import Input
-from service.models.model import ImageModel
 from service.results import ImageSize, Result
 from service.settings import Settings
 from service.tasks import TASKS
@@ -91,12 +91,12 @@ class PixelArray(ImageInput):
         out[:] = self._pixels
 
 
-def answer_alone(model: ImageModel, image: ImageInput) -> Result:
+def answer_alone(card: ServedCard, run: Run, image: ImageInput) -> Result:
     """Answer one image on the calling thread, without the queue; raises `RequestError` if it cannot be decoded."""
-    recipe = model.card.recipe
+    recipe = card.recipe
     pixels = np.empty((1, recipe.height, recipe.width, 3), np.uint8)
     image.prepare(pixels[0])
-    return image.answer(model.session.run({"images": pixels}), 0)
+    return image.answer(run({"images": pixels}), 0)
 
 
 class ImageOutputs(Input[Tensors]):

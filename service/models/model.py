@@ -3,6 +3,7 @@
 Models of images and models of tensors are one class. What differs is in `_kind_of`, and follows from the card.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -10,24 +11,24 @@ from typing import Generic, NamedTuple, TypeGuard, TypeVar
 
 import numpy as np
 
-from service.engine.assembly import Assembly, Concatenation, ImageBuffer, ImageRows
+from service.engine.assembly import Assembly, Concatenation, ImageBuffer, ImageRows, Run
 from service.engine.batcher import Batcher
 from service.engine.cuda import pin
 from service.engine.lanes import Lanes, Sample
-from service.engine.profile import CPU_SIZES, Profile, best_batch, measure
-from service.engine.profile_cache import key_of, recall, remember
-from service.engine.providers import CPU, ProviderError, Tuning, choose
+from service.engine.providers import GPUS, ProviderError, choose
 from service.engine.session import Session, SessionError
 from service.engine.stop import Stop
-from service.engine.widths import measure_widths, thread_counts, used_widths
 from service.engine.workers import Workers
 from service.models.golden_tensors import read_golden, repeated
+from service.models.on_cpu import CpuLoader
 from service.models.on_gpu import load_lanes
+from service.models.selftest import SelfTestError, self_test
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from zoo.served_card import AnyServed, ServedCard, ServedTensors
 from zoo.store import read_folder
 
+logger = logging.getLogger(__name__)
 CardT_co = TypeVar("CardT_co", bound=AnyServed, covariant=True)
 _Load = Callable[..., Session]
 
@@ -89,13 +90,20 @@ class Model(Generic[CardT_co]):
         sizes: tuple[int, ...] = ()  # batches are padded to these
         self.session: Session | Lanes
         self.wide: list[Session] = []
-        if self.provider == CPU:
-            self.session = load()
-            self.profile = self._recall(self.session, kind, workers.size, len(graph), settings, load)
-            self.wide = [load(width=width) for width in used_widths(self.profile.wide)]
-            for session in (self.session, *self.wide):
-                for size in sorted({1, self.profile.max_batch}):
-                    session.run(kind.sample(size))
+        if self.provider not in GPUS:
+            golden = partial(self._answers_as_golden, settings=settings)
+            loader = CpuLoader(
+                card,
+                load,
+                kind.sample,
+                settings,
+                workers.size,
+                len(graph),
+                images=kind.image_shape is not None,
+                golden=golden,
+            )
+            self.profile, narrow, self.wide = loader.load()
+            self.session, self.provider = narrow, narrow.provider
         else:
             images = kind.image_shape is not None
             self.profile, lanes = load_lanes(card, load, kind.sample, settings, self.provider, device_id, images=images)
@@ -114,45 +122,20 @@ class Model(Generic[CardT_co]):
             on_broken=on_broken,
         )
 
-    def _recall(
-        self, session: Session, kind: "_Kind", workers: int, graph_bytes: int, settings: Settings, load: "_Load"
-    ) -> Profile:
-        """Return what was measured on a CPU at an earlier start, or measure now."""
-        key = key_of(self.card.sha256, CPU, workers, settings.max_batch, settings.run_threads, settings.wide_mb)
-        profile = recall(key)
-        if profile is None:
-            profile = self._measure(session, kind, workers, graph_bytes, settings, load)
-            remember(key, profile)
-        return profile
-
-    def _measure(
-        self, session: Session, kind: "_Kind", workers: int, graph_bytes: int, settings: Settings, load: "_Load"
-    ) -> Profile:
-        fixed, asked = settings.max_batch, settings.run_threads
-        seconds = measure(session.run, kind.sample, sorted({1, fixed}) if fixed else CPU_SIZES)
-        session.shrink(kind.sample(1))  # the largest batch may have taken a gigabyte that the chosen one does not need
-        max_batch = fixed or best_batch(seconds)
-        # Every worker computes on its own core, so as many runs as workers are best. With a batch size that was set,
-        # one worker is left to prepare images while the others compute, or no batch would ever be full.
-        max_runs = max(1, workers - 1) if fixed > 1 and kind.image_shape else workers
-        counts = [asked] if asked > 1 else thread_counts(workers) if asked == 0 else []
-        wide = measure_widths(
-            session,
-            lambda width: load(width=width),
-            kind.sample(1),
-            counts,
-            graph_bytes,
-            settings.wide_mb * 1e6,
-            chosen=asked > 1,
-        )
-        return Profile(seconds, max_batch, max_runs, Tuning(), "setting" if fixed else "measured", wide)
+    def _answers_as_golden(self, run: Run, settings: Settings) -> bool:
+        try:
+            self_test(self.card, self.golden, run, settings)
+        except SelfTestError as error:
+            logger.warning("a plug-in is not used for %s: %s", self.card.name, error)
+            return False
+        return True
 
     def _assembly(self, kind: "_Kind", workers: int, sizes: tuple[int, ...]) -> Assembly:
         if kind.image_shape is None:
             return Concatenation()
         # A row for the image of each worker, and for the images of all runs and of the batch that waits for one.
         rows = workers + self.profile.max_batch * (self.profile.max_runs + 1)
-        pins = [] if self.provider == CPU else [pin]
+        pins = [pin] if self.provider in GPUS else []
         return ImageRows(ImageBuffer(rows, self.profile.max_batch, kind.image_shape, *pins), sizes)
 
 

@@ -1,15 +1,15 @@
 """Tests whether a loaded model gives the same answers as its reference to the golden inputs of its folder."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from service.engine.assembly import Run
 from service.models.golden_tensors import differences, read_golden
 from service.models.inputs import EncodedImage, answer_alone
-from service.models.model import AnyModel, ImageModel, takes_images
 from service.settings import Settings
 from service.tasks import options_of
 from zoo.card import Task
-from zoo.served_card import Prediction, ServedTensors
+from zoo.served_card import AnyServed, Prediction, ServedCard
 
 # The largest differences from the reference's answer. The fast recipe changes scores slightly, a wrong model strongly.
 SCORE = 0.05
@@ -28,29 +28,34 @@ class SelfTestError(Exception):
     """A model's answer to a golden input differs from its reference's."""
 
 
-def self_test(model: AnyModel, settings: Settings) -> None:
-    """Answer the golden images or tensors of the model's folder, and compare.
+def self_test(card: AnyServed, files: Mapping[str, bytes], run: Run, settings: Settings) -> None:
+    """Answer the golden images or tensors of a model's folder, and compare.
+
+    Args:
+        card: of the model.
+        files: its golden files, by name.
+        run: runs its graph.
+        settings: as for a request.
 
     Raises:
         SelfTestError: the message has the input, the expected answer and the actual one.
     """
-    if takes_images(model):
-        _test_images(model, settings)
-    elif isinstance(model.card, ServedTensors):
-        inputs, expected = read_golden(model.card, model.golden[model.card.golden.file])
-        if found := differences(expected, model.session.run(inputs)):
-            raise SelfTestError(
-                f"its answers to its golden tensors differ, as a share of the largest, by {found}. {_ADVICE}"
-            )
+    if isinstance(card, ServedCard):
+        _test_images(card, files, run, settings)
+        return
+    inputs, expected = read_golden(card, files[card.golden.file])
+    if found := differences(expected, run(inputs)):
+        raise SelfTestError(
+            f"its answers to its golden tensors differ, as a share of the largest, by {found}. {_ADVICE}"
+        )
 
 
-def _test_images(model: ImageModel, settings: Settings) -> None:
+def _test_images(card: ServedCard, files: Mapping[str, bytes], run: Run, settings: Settings) -> None:
     """Check that every golden prediction is found again; for a classifier, the first one."""
-    card = model.card
     options = options_of(card.task, _PARAMS[card.task])
     for golden in card.golden:
-        image = EncodedImage(model.golden[golden.photo], card, options, settings)
-        found = answer_alone(model, image).predictions
+        image = EncodedImage(files[golden.photo], card, options, settings)
+        found = answer_alone(card, run, image).predictions
         for expected in golden.predictions[:1] if card.task == "classify" else golden.predictions:
             if not any(agrees(prediction, expected) for prediction in found):
                 raise SelfTestError(

@@ -1,16 +1,44 @@
-"""Two graphs that no task describes, added as their owner would, and a server that batches them."""
+"""Two graphs that no task describes, added as their owner would, a server that batches them, and another's kernels."""
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from service.engine.plugins import plugins
 from tests.conftest import free_port, serving
+from tests.service.engine import apart
 from zoo import catalog
 from zoo.cli import main
 
 KEY = {"X-API-Key": "admin-key"}
+OPENVINO = "onnxruntime-ep-openvino", "1.8.1"
+
+
+@pytest.fixture(scope="session")
+def openvino(request) -> Callable[..., Any]:
+    """Calls a function in a process in which OpenVINO's plug-in is installed: `openvino(function, argument, ...)`."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    try:
+        with capture.global_and_fixture_disabled():  # the progress of a long download is seen
+            packages = apart.fetch(
+                *OPENVINO, "53 MB", ["==".join(OPENVINO)], lambda text: print(f"\n{text}", flush=True)
+            )
+    except apart.UnavailableError as error:
+        pytest.skip(str(error))
+    call = partial(apart.call, packages, {})
+    if not call(plugins_are_here):
+        pytest.skip("OpenVINO's plug-in has no kernels for this processor")
+    return call
+
+
+def plugins_are_here() -> bool:
+    """Whether a plug-in has kernels for this processor."""
+    return bool(plugins())
 
 
 @pytest.fixture(scope="session")

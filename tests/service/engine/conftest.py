@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.engine.cuda_stub.stub import Stub, UnavailableError, build, packages
+from tests.service.engine.apart import UnavailableError
+from tests.service.engine.cuda_stub.stub import Stub, build, packages
 
 
 @pytest.fixture(scope="session")

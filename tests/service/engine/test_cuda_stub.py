@@ -11,8 +11,8 @@ import pytest
 from service.engine.cuda import Stream
 from service.engine.providers import Tuning
 from service.engine.session import Session
+from tests.service.engine.apart import CrashError
 from tests.service.engine.cuda_stub import inside
-from tests.service.engine.cuda_stub.stub import CrashError
 
 
 def seconds_by_batch(model: Path, graphs: bool, sizes: tuple[int, ...]) -> list[float]:
