@@ -167,5 +167,6 @@ def _served_card(
         parity=parity,
         golden=golden,
         task_default=card.task_default,
+        pinned=card.pinned,
         accepted=accepted,
     )

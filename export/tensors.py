@@ -113,6 +113,7 @@ def export_tensors(card: TensorCard, store: Store, licences: tuple[str, ...], st
             parity=Parity(f"onnxruntime {onnxruntime.__version__}, each row alone", allowed, BATCHES, worst),
             golden=GoldenTensors(GOLDEN, hashlib.sha256(golden).hexdigest(), "sample" in files),
             task_default=card.task_default,
+            pinned=card.pinned,
             accepted=licences,
         )
         target = store.publish(served, {"model.onnx": graph.joined or graph.path, f"golden/{GOLDEN}": golden})

@@ -19,20 +19,23 @@ the request is counted, logged and traced once. A protocol only adds its parsing
 import asyncio
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from secrets import token_hex
 from time import perf_counter
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 from service.engine.job import Jobs, Priority, Span
 from service.errors import ClientGone, Reason, RequestError
 from service.keys import Guard
 from service.models.model import AnyModel
+from service.models.registry import NotLoadedError
+from service.models.usage import Usage
 from service.runtime import Runtime
 from service.telemetry.logs import log_request
 
 logger = logging.getLogger(__name__)
+ModelT = TypeVar("ModelT", bound=AnyModel)
 OK = 200
 INTERNAL = "The server failed on this request; its log says why."
 CLIENT_GONE = 499  # nginx's status for a client that hung up: it is not sent, but counted in the metrics
@@ -65,15 +68,17 @@ class Lifecycle:
     Attributes:
         guard: checks keys.
         timeout_ms: the server's own deadline; a request may ask for a shorter one.
+        on_demand: loads models.
     """
 
-    __slots__ = ("_access_log", "_metrics", "_tracing", "guard", "timeout_ms")
+    __slots__ = ("_access_log", "_metrics", "_tracing", "guard", "on_demand", "timeout_ms")
 
     def __init__(self, runtime: Runtime, guard: Guard) -> None:
         self.guard = guard
         self.timeout_ms = runtime.settings.timeout_ms
         self._access_log = runtime.settings.access_log
         self._metrics = runtime.metrics
+        self.on_demand = runtime.on_demand
         self._tracing = runtime.tracing
 
     def record(self, context: "RequestContext") -> None:
@@ -115,6 +120,7 @@ class RequestContext:
 
     __slots__ = (
         "_lifecycle",
+        "_usage",
         "batch_size",
         "deadline",
         "error",
@@ -146,6 +152,7 @@ class RequestContext:
         self.spans: list[Span] = []
         self.batch_size = 0
         self.jobs: Jobs = ()
+        self._usage: Usage | None = None
         given = headers.get(b"x-request-id", b"")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else token_hex(16).encode()
 
@@ -161,6 +168,8 @@ class RequestContext:
         """
         if error is not None:
             self._end(error)
+        if self._usage is not None:
+            self._usage.end()
         asyncio.get_running_loop().call_soon(self._lifecycle.record, self)
         return isinstance(error, Exception)
 
@@ -170,8 +179,26 @@ class RequestContext:
         if not guard.open:
             guard.check(self.headers)
 
+    async def obtain(self, find: Callable[[], ModelT]) -> ModelT:
+        """Find the model of the request; wait until it is loaded, where it is loaded when it is asked for.
+
+        Whoever calls it goes on to `admit` without another `await`, so that the model is not unloaded in between.
+
+        Raises:
+            RequestError: what `find` raises; `not_ready` if it cannot be loaded in time.
+        """
+        while True:
+            try:
+                return find()
+            except NotLoadedError as error:
+                entry = error.entry
+                self.model = entry.name
+            await self._lifecycle.on_demand.wait(entry, self.deadline)
+
     def admit(self, model: AnyModel) -> None:
         """Record which model answers, and refuse the request if the model could not answer in time.
+
+        The model stays loaded until the request has ended.
 
         The queue is checked again when the jobs are submitted. This first check saves reading or converting the body.
 
@@ -180,6 +207,8 @@ class RequestContext:
         """
         self.task, self.model = model.card.task, model.card.name
         model.batcher.check(self.deadline)
+        model.usage.begin()
+        self._usage = model.usage
 
     def lap(self, stage: str) -> None:
         """Record that a stage ends now."""

@@ -8,7 +8,9 @@ from pathlib import Path
 from service.cores import usable_cores
 from service.engine.providers import gpu_count
 from service.engine.workers import Workers
+from service.models.footprint import Footprints
 from service.models.model import AnyModel, load_folder
+from service.models.on_demand import OnDemand
 from service.models.repository import Repository
 from service.models.selftest import self_test
 from service.models.unloaded import Unloaded
@@ -55,7 +57,9 @@ class Runtime:
         shared = os.environ.get(SHARED)
         self._unloaded = Unloaded(Path(shared) if shared else None)
         self.replaces = self._unloaded.started
-        self.repository = Repository(settings, self.metrics, load, self._check, self._unloaded)
+        footprints = Footprints(settings, self.workers.size, process % max(1, gpu_count()))
+        self.repository = Repository(settings, self.metrics, load, self._check, self._unloaded, footprints)
+        self.on_demand = OnDemand(settings, self.repository, self.metrics)
         self.predictor = Predictor(self.repository, settings)
 
     def start(self) -> None:
@@ -69,6 +73,7 @@ class Runtime:
 
     def stop(self) -> None:
         """Stop the worker threads and tracing."""
+        self.on_demand.stop()
         self.repository.close()
         self.workers.close()
         if self.tracing is not None:

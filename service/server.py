@@ -46,6 +46,7 @@ def build_server(runtime: Runtime, behind: Starlette) -> ASGIApp:
             limit_handshakes(min(settings.receive_s, _HANDSHAKE_S))
         health.drain.install()
         runtime.start()
+        runtime.on_demand.start()
         loaded = asyncio.create_task(_loaded(runtime))
         if runtime.replaces:  # clients wait for their connection instead of getting the error `not_ready`
             await asyncio.wait([loaded], timeout=_TAKE_OVER_S)

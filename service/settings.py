@@ -61,6 +61,22 @@ class Settings(Struct, frozen=True):
         float,
         Meta(ge=0, le=1_000_000, description="Most memory of a model's further sessions, for runs on several threads."),
     ] = 1000.0
+    memory_mb: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=10_000_000,
+            description="Memory for models, shared by all processes; others are loaded when they are asked for. "
+            "0: all models are loaded at the start.",
+        ),
+    ] = 0.0
+    gpu_memory_mb: Annotated[float, Meta(ge=0, le=10_000_000, description="The same on each GPU.")] = 0.0
+    pin: Annotated[
+        str, Meta(description="Models that stay loaded within a budget, with commas; each task's default always does.")
+    ] = ""
+    model_idle_s: Annotated[
+        float, Meta(ge=0, le=1e7, description="Seconds after which an idle model is unloaded, unless pinned; 0: never.")
+    ] = 0.0
     max_batch: Annotated[
         int,
         Meta(ge=0, le=256, description="The most images in one run; 0: what was fastest when the model was loaded."),
@@ -143,6 +159,11 @@ class Settings(Struct, frozen=True):
         Literal["fast", "exact"],
         Meta(description="`fast` decodes and resizes the quick way, `exact` as the checkpoint was evaluated (Pillow)."),
     ] = "fast"
+
+
+def names_in(text: str) -> list[str]:
+    """Return the names in a setting, which are separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:

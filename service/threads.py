@@ -25,5 +25,7 @@ class Threads:
 
 LOADING = Threads(4, "load")
 """For administrators' loading and unloading, which may take minutes."""
+ON_DEMAND = Threads(1, "on demand")
+"""For loading models that requests wait for, and for freeing others."""
 METRICS = Threads(1, "metrics")
 """For writing `/metrics`."""

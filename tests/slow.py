@@ -28,6 +28,7 @@ BY_PATH = {  # of a file or folder
     "loadtests/loadgen": "runs LoadGen",
     "loadtests/recipes": "runs other load generators",
     "loadtests/soak": "keeps a server busy",
+    "loadtests/zoo_on_demand": "starts servers",
     "loadtests/test_client.py": "waits for timeouts",
     "loadtests/test_connections.py": "waits for timeouts",
     "loadtests/test_document.py": "runs every command of the document",

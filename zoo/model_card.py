@@ -100,6 +100,7 @@ class Card(Checked, frozen=True, forbid_unknown_fields=True, kw_only=True):
             directly.
         default: exported by `zooserve export --default` and served by `make serve`.
         task_default: answers its task's requests that name no model.
+        pinned: stays loaded where a server has a budget for the memory of its models.
     """
 
     name: Name
@@ -114,6 +115,7 @@ class Card(Checked, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tolerance: Tolerance | dict[str, Tolerance] = {}  # noqa: RUF012
     default: bool = False
     task_default: bool = False
+    pinned: bool = False
 
 
 class ModelCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -152,6 +152,7 @@ class Served(Checked, frozen=True, forbid_unknown_fields=True, kw_only=True):
     provenance: Provenance
     parity: Parity
     task_default: bool = False
+    pinned: bool = False
     accepted: tuple[str, ...] = ()
 
 

@@ -35,7 +35,14 @@ def load_model(name: str, models: str | None = None, *, pixels: Literal["fast", 
     except SettingError as error:
         raise click.ClickException(str(error)) from error
     settings = msgspec.structs.replace(
-        settings, load=name, max_batch=1, models=models or settings.models, pixels=pixels or settings.pixels
+        settings,
+        load=name,
+        max_batch=1,
+        memory_mb=0.0,
+        gpu_memory_mb=0.0,
+        model_idle_s=0.0,
+        models=models or settings.models,
+        pixels=pixels or settings.pixels,
     )
     runtime = Runtime(settings)
     runtime.repository.load()

@@ -139,7 +139,7 @@ def best_tuning(
         except Exception as error:
             if not step or isinstance(error, BrokenDeviceError):
                 raise
-            logger.info("%s does not work here: %s", tuning, error)
+            logger.info("%s does not work here: %s", tuning, str(error))
             continue
         if seconds < _WORTH * best_time:
             best, best_time = tuning, seconds

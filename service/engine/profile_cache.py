@@ -1,4 +1,4 @@
-"""Measured profiles, kept in the user's cache folder so that the next start on the same machine is quick."""
+"""What was measured of models, kept in the user's cache folder so that the next start on the same machine is quick."""
 
 import ctypes
 import hashlib
@@ -8,37 +8,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
+from typing import TypeVar
 
 import msgspec
 import onnxruntime as ort
 import platformdirs
 from filelock import FileLock
+from msgspec import Struct
 
-from service.engine.profile import Profile
 from service.engine.providers import CPU
 from service.telemetry.gpu import visible_gpus
 from zoo.files import read_regular
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 _PATIENCE_S = 300.0
 _FORM = "5"  # of a profile; one of another form is measured again
 
 
-def recall(key: str) -> Profile | None:
+def recall(key: str, kind: type[T]) -> T | None:
     """Return what was measured under this key at an earlier start, if it is there and readable."""
     try:
-        return msgspec.json.decode(read_regular(_path(key)), type=Profile)
+        return msgspec.json.decode(read_regular(_path(key)), type=kind)
     except (OSError, msgspec.DecodeError):
         return None
 
 
-def remember(key: str, profile: Profile) -> None:
+def remember(key: str, measured: Struct) -> None:
     """Keep what was measured for the next start. Where it cannot be written, the next start measures again."""
     path = _path(key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{perf_counter()}")
-        part.write_bytes(msgspec.json.encode(profile))
+        part.write_bytes(msgspec.json.encode(measured))
         part.rename(path)
     except OSError as error:
         logger.info("what was measured is not kept: %s", error)
@@ -104,5 +106,6 @@ def _gpu(device_id: int) -> tuple[str, ...]:
         gpu = list(visible_gpus(pynvml).values())[device_id]
         found += [str(pynvml.nvmlDeviceGetName(gpu)), str(pynvml.nvmlSystemGetDriverVersion())]
     except Exception as error:  # no library or no driver: NVML's errors share no other base class
-        logger.info("NVML does not tell the GPU's name: %s", error)
+        # As text: whoever keeps the record would keep the frames of the error, and with them the model that is loaded.
+        logger.info("NVML does not tell the GPU's name: %s", str(error))
     return tuple(found)

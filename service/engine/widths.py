@@ -4,14 +4,13 @@ A run on several threads needs a session of its own, with its own copy of the we
 make a run clearly shorter get one. `service.models` measures; `Workers.cores` chooses among them at each run.
 """
 
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from time import perf_counter
 
 from msgspec import Struct, structs
 
 from service.engine.binding import Tensors
+from service.engine.memory import resident
 from service.engine.session import Session, Width
 
 _SHORT_S = 0.0005  # to wake a thread takes a tenth of that: a run that is as short is not shared
@@ -89,10 +88,10 @@ def measure_widths(
 def _measure(
     load: Callable[[Width], Session], width: Width, narrow: Session, inputs: Tensors, graph_bytes: int
 ) -> WideRun:
-    before = _resident()
+    before = resident()
     wide = load(width)
     wide.run(inputs)
-    memory = max(_resident() - before, graph_bytes)
+    memory = max(resident() - before, graph_bytes)
     times = [(_time(wide, inputs), _time(narrow, inputs)) for _ in range(_REPEATS)]
     return WideRun(width, min(pair[0] for pair in times), min(pair[1] for pair in times), memory, used=False)
 
@@ -106,11 +105,3 @@ def _time(session: Session, inputs: Tensors) -> float:
     start = perf_counter()
     session.run(inputs)
     return perf_counter() - start
-
-
-def _resident() -> int:
-    """Resident memory of this process in bytes; 0 where it cannot be asked for so."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0

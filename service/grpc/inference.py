@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from time import perf_counter
 
 import grpc
@@ -86,7 +87,7 @@ class Inference:
 
     async def model_ready(self, request: ModelRequest) -> Message:
         try:
-            self._dataplane.model(request.name, request.version)
+            self._dataplane.card(request.name, request.version)
         except RequestError as error:
             if error.reason not in (Reason.UNKNOWN_MODEL, Reason.NOT_READY):
                 raise
@@ -189,7 +190,8 @@ class Inference:
     async def _answer(self, request: "_InferRequest", context: RequestContext, *, final: bool) -> bytes:
         request.split()
         head = request.head
-        context.admit(self._dataplane.model(head.model_name, head.model_version))
+        find = partial(self._dataplane.model, head.model_name, head.model_version)
+        context.admit(await context.obtain(find))
         takes = self._dataplane.takes(head.model_name, head.model_version)
         if request.is_large(takes):
             call, raw = await asyncio.to_thread(read, head, request.parts, takes)

@@ -59,7 +59,7 @@ def build_app(
     app = Starlette(
         routes=[
             *(Route(f"/v1/{task}", endpoints[f"/v1/{task}"], methods=["POST"]) for task in get_args(Task)),
-            *ModelRoutes(runtime.repository, guard).routes(),
+            *ModelRoutes(runtime, guard).routes(),
             *Probes(runtime, health).routes(),
             # BentoML's own page at `/` loads a tracker from another host.
             Route("/", lambda _: RedirectResponse("ui/")),

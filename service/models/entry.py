@@ -3,6 +3,7 @@
 from enum import StrEnum
 from pathlib import Path
 
+from service.models.footprint import Footprint
 from service.models.loading import Loading
 from service.models.model import AnyModel
 from zoo.card import Task
@@ -15,12 +16,13 @@ LONGEST_REASON = 2000
 
 
 class State(StrEnum):
-    """The state of a model."""
+    """The state of a model. `unloaded` was so by hand, and `on_demand` is loaded when it is asked for."""
 
     LOADING = "loading"
     READY = "ready"
     FAILED = "failed"
     UNLOADED = "unloaded"
+    ON_DEMAND = "on_demand"
 
 
 class ModelEntry:
@@ -42,21 +44,27 @@ class ModelEntry:
         loading: the last loading of the folder, running or ended.
         whole: whether the store now has the folder, with all files that its card names.
         awaited: whether the server is not ready before this model is; not if the model was added after the start.
+        pinned: whether it is loaded at the start and stays; without a budget for memory all are.
+        footprint: what it takes when it is loaded; 0 before it is first asked for, or without a budget.
     """
 
-    def __init__(self, stored: Entry, *, awaited: bool = True) -> None:
+    def __init__(self, stored: Entry, *, awaited: bool = True, pinned: bool = True) -> None:
         self.name = stored.name
         self.stored = stored
         self.card = stored.card
         self.reason = shown(stored.problem, LONGEST_REASON)
         self.refused = ""
         self.state = State.LOADING if stored.card or not awaited else State.FAILED
+        if stored.card and not pinned:
+            self.state = State.ON_DEMAND
         self.model: AnyModel | None = None
         self.tried: Fingerprint | None = None
         self.changing: Fingerprint | None = None
         self.loading: Loading[AnyModel] | None = None
         self.whole = True
-        self.awaited = awaited
+        self.awaited = awaited and pinned
+        self.pinned = pinned
+        self.footprint = Footprint()
 
     @property
     def is_loading(self) -> bool:

@@ -7,6 +7,7 @@ from time import perf_counter
 
 from service.engine.stop import Stop
 from service.models.entry import LONGEST_REASON, ModelEntry, State
+from service.models.footprint import Footprints
 from service.models.loading import Loading
 from service.models.model import AnyModel
 from service.settings import Settings
@@ -29,16 +30,19 @@ class Loader:
         metrics: get every model's state.
         load: verifies and loads a folder; raises if it cannot be served.
         self_test: called with each loaded model before it is served; raises if its answers are wrong.
+        footprints: told what each model takes.
 
     Attributes:
         changes: how often a model was loaded, refused or unloaded.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics, load: Load, self_test: SelfTest) -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics, load: Load, self_test: SelfTest, footprints: Footprints
+    ) -> None:
         self.changes = 0
         self._limit = settings.load_s
         self._metrics = metrics
-        self._load, self._self_test = load, self_test
+        self._load, self._self_test, self._footprints = load, self_test, footprints
 
     def load(self, entry: ModelEntry, *, final: bool) -> None:
         """Load the entry's folder on its own thread. If that takes long, return before it ends.
@@ -65,7 +69,7 @@ class Loader:
                 entry.tried, entry.changing = None, fingerprint
                 logger.info("%s is looked at again, as it is changing: %s", stored.path, shown(outcome, LONGEST_REASON))
             else:
-                self._refuse(entry, stored, shown(outcome, LONGEST_REASON))
+                self.refuse(entry, stored, shown(outcome, LONGEST_REASON))
 
         entry.loading = Loading(entry.name, work, finish, self._limit)
         patience = min(_PATIENCE, self._limit / 4) if self._limit else _PATIENCE
@@ -85,8 +89,25 @@ class Loader:
             self._count(old, served=False)
         logger.info("%s was unloaded", entry.name)
 
+    def evict(self, entry: ModelEntry, why: str) -> AnyModel | None:
+        """Stop serving a model until it is asked for again, and return it. On the event loop.
+
+        Args:
+            entry: that no request uses.
+            why: for the metrics: `memory` or `idle`.
+        """
+        old, entry.model = entry.model, None
+        if old is None:
+            return None
+        entry.state = State.ON_DEMAND
+        self.changes += 1
+        self._count(old, served=False)
+        self._metrics.evictions.labels(entry.name, why).inc()
+        return old
+
     def _serve(self, entry: ModelEntry, model: AnyModel, seconds: float) -> None:
         """Serve a model instead of the entry's previous one."""
+        self._footprints.note(model.card, seconds)
         old, entry.model = entry.model, model
         entry.card, entry.reason, entry.refused, entry.state = model.card, "", "", State.READY
         entry.awaited = False
@@ -94,6 +115,7 @@ class Loader:
         if old is not None:
             self._count(old, served=False)
         self._count(model, served=True)
+        self._metrics.load.labels(entry.name).observe(seconds)
         logger.info(
             "%s is ready after %.1f s: %s, %.1f ms per image or row, batches of up to %d",
             f"{entry.name} version {model.card.version}" if old else entry.name,
@@ -103,7 +125,7 @@ class Loader:
             model.profile.max_batch,
         )
 
-    def _refuse(self, entry: ModelEntry, stored: Entry, reason: str) -> None:
+    def refuse(self, entry: ModelEntry, stored: Entry, reason: str) -> None:
         """Record why the folder is not served. A model that is being served stays."""
         self.changes += 1
         if entry.model is not None:
@@ -111,7 +133,7 @@ class Loader:
             self._metrics.refused.labels(entry.name).inc()
             logger.error("%s stays as it was: %s", entry.name, entry.refused)
             return
-        entry.card, entry.reason, entry.state, entry.awaited = stored.card, reason, State.FAILED, True
+        entry.card, entry.reason, entry.state, entry.awaited = stored.card, reason, State.FAILED, entry.pinned
         self._metrics.model_ready.labels(entry.name).set(0)
         logger.error("%s is not served: %s", entry.name, reason)
 

@@ -1,6 +1,6 @@
 """A folder of the store, loaded: its card, its session, its measured profile and its queue. The repository calls it.
 
-Models of images and models of tensors are one class. What differs is in `_kind_of`, and follows from the card.
+Models of images and models of tensors are one class. What differs is in `kind_of`, and follows from the card.
 """
 
 import logging
@@ -23,6 +23,7 @@ from service.models.golden_tensors import read_golden, repeated
 from service.models.on_cpu import CpuLoader
 from service.models.on_gpu import load_lanes
 from service.models.selftest import SelfTestError, self_test
+from service.models.usage import Usage
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from zoo.served_card import AnyServed, ServedCard, ServedTensors
@@ -30,7 +31,6 @@ from zoo.store import read_folder
 
 logger = logging.getLogger(__name__)
 CardT_co = TypeVar("CardT_co", bound=AnyServed, covariant=True)
-_Load = Callable[..., Session]
 
 
 class Model(Generic[CardT_co]):
@@ -45,6 +45,7 @@ class Model(Generic[CardT_co]):
         wide: run it on several threads of a CPU, with rising numbers of them.
         profile: what was measured, and chosen.
         batcher: its queue.
+        usage: the requests that use it.
     """
 
     def __init__(
@@ -78,8 +79,9 @@ class Model(Generic[CardT_co]):
         """
         self.folder = folder
         self.card = card
+        self.usage = Usage()
         self.golden = {path.removeprefix("golden/"): data for path, data in files.items() if path.startswith("golden/")}
-        kind = _kind_of(card, self.golden)
+        kind = kind_of(card, self.golden)
         graph = files["model.onnx"]
         try:
             self.provider = choose(settings.device)
@@ -179,7 +181,7 @@ class _Kind(NamedTuple):
     image_shape: tuple[int, int, int] | None
 
 
-def _kind_of(card: AnyServed, golden: Mapping[str, bytes]) -> _Kind:
+def kind_of(card: AnyServed, golden: Mapping[str, bytes]) -> _Kind:
     if isinstance(card, ServedTensors):
         inputs, _ = read_golden(card, golden[card.golden.file])
         return _Kind(partial(repeated, inputs), None)

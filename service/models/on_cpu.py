@@ -69,7 +69,7 @@ class CpuLoader:
         others = [f"{plugin.provider} {plugin.version}" for plugin in found]
         numbers = (settings.max_batch, settings.run_threads, settings.wide_mb)
         key = key_of(self._card.sha256, CPU, self._cores, *numbers, *others)
-        profile = recall(key)
+        profile = recall(key, Profile)
         if profile is None:
             profile = self._measure(found)
             remember(key, profile)

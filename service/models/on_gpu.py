@@ -76,7 +76,7 @@ def load_lanes(
         card.sha256, provider, settings.workers, settings.max_batch, card.precision == "fp16", device_id=device_id
     )
     with measuring():
-        profile = recall(key)
+        profile = recall(key, Profile)
         if profile is None:
             tuning = Tuning(fp16=card.precision == "fp16")
             if images:

@@ -4,6 +4,19 @@ from service.errors import Reason, RequestError
 from service.models.entry import ModelEntry, State
 from service.models.model import AnyModel, ImageModel, takes_images
 from zoo.card import Task
+from zoo.served_card import AnyServed
+
+
+class NotLoadedError(RequestError):
+    """A model is not loaded before it is asked for (`on_demand`).
+
+    Attributes:
+        entry: of the model.
+    """
+
+    def __init__(self, entry: ModelEntry) -> None:
+        super().__init__(Reason.NOT_READY, f"`{entry.name}` is not loaded. Try again shortly.", retry_after=2)
+        self.entry = entry
 
 
 class Registry:
@@ -22,10 +35,14 @@ class Registry:
 
     @property
     def ready(self) -> bool:
-        """Whether every model has passed all checks. One that was added after the start may still be loading."""
+        """Whether every model that stays loaded has passed all checks.
+
+        One that was added after the start may still be loading.
+        """
         all_ready = all(
             entry.state in (State.READY, State.UNLOADED) or (entry.state is State.LOADING and not entry.awaited)
             for entry in self.entries.values()
+            if entry.pinned
         )
         return all_ready and not self.problem and not self.broken
 
@@ -34,6 +51,7 @@ class Registry:
 
         Raises:
             RequestError: `unknown_model`, `not_ready`, or `bad_option` if the model has another task.
+            NotLoadedError: it is loaded when it is asked for.
         """
         entry = self.entries.get(name) if name else self._default(task)
         if entry is None:
@@ -55,11 +73,23 @@ class Registry:
 
         Raises:
             RequestError: `unknown_model` or `not_ready`.
+            NotLoadedError: it is loaded when it is asked for.
         """
-        entry = self.entries.get(name)
-        if entry is None:
-            raise RequestError(Reason.UNKNOWN_MODEL, self.unknown(name))
-        return _served(entry, version)
+        return _served(self._named(name), version)
+
+    def card(self, name: str, version: str | None = None) -> AnyServed:
+        """Find the card of a model that answers requests, loaded or when it is asked for.
+
+        Raises:
+            RequestError: `unknown_model` or `not_ready`.
+        """
+        entry = self._named(name)
+        try:
+            return _served(entry, version).card
+        except NotLoadedError:
+            if entry.card is None:
+                raise
+            return entry.card
 
     def ready_for(self, task: Task) -> list[ImageModel]:
         """Return the loaded models of a task."""
@@ -72,6 +102,12 @@ class Registry:
             return f"No model for /v1/{task} is loaded."
         known = ", ".join(entry.name for entry in (self._of(task) if task else self.entries.values())) or "none"
         return f"There is no model `{name[:80]}`. Loaded{f' for /v1/{task}' if task else ''}: {known}."
+
+    def _named(self, name: str) -> ModelEntry:
+        entry = self.entries.get(name)
+        if entry is None:
+            raise RequestError(Reason.UNKNOWN_MODEL, self.unknown(name))
+        return entry
 
     def _of(self, task: Task) -> list[ModelEntry]:
         return [entry for entry in self.entries.values() if entry.answers(task)]
@@ -90,6 +126,8 @@ def _served(entry: ModelEntry, version: str | None) -> AnyModel:
             Reason.UNKNOWN_MODEL, f"`{entry.name}` is loaded in version {card.version}, not {version[:80]}."
         )
     if model is None:
+        if entry.state is State.ON_DEMAND or (entry.state is State.LOADING and not entry.pinned):
+            raise NotLoadedError(entry)
         if entry.state is State.LOADING:
             raise RequestError(Reason.NOT_READY, f"`{entry.name}` is being loaded. Try again shortly.", retry_after=2)
         raise RequestError(Reason.NOT_READY, f"`{entry.name}` is not served: {entry.reason}")

@@ -16,13 +16,16 @@ from pathlib import Path
 from time import perf_counter
 
 from service.errors import Reason, RequestError
+from service.models.budget import Budget
 from service.models.entry import ModelEntry, State
+from service.models.footprint import Footprints
 from service.models.loader import Load, Loader, SelfTest
 from service.models.registry import Registry
 from service.models.scan import Found, Scan
 from service.models.unloaded import Unloaded
-from service.settings import Settings
+from service.settings import Settings, names_in
 from service.telemetry.metrics import Metrics
+from zoo.store import Entry
 
 logger = logging.getLogger(__name__)
 _FOLLOW_S = 0.5  # seconds between two reads of administrators' changes in other processes
@@ -38,16 +41,29 @@ class Repository(Registry):
         load: verifies and loads a folder; raises if it cannot be served.
         self_test: called with each loaded model before it is served; raises if its answers are wrong.
         unloaded: models that were unloaded or loaded by hand, shared by all server processes.
+        footprints: what each model takes.
+
+    Attributes:
+        budget: the memory that models may take; with one, only pinned models are loaded at the start.
+        evict: see `Loader.evict`.
     """
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, load: Load, self_test: SelfTest, unloaded: Unloaded | None = None
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        load: Load,
+        self_test: SelfTest,
+        unloaded: Unloaded | None = None,
+        footprints: Footprints | None = None,
     ) -> None:
         super().__init__()
+        self.budget, self._footprints = Budget(settings), footprints or Footprints(settings)
         self._settings = settings
-        self._loader = Loader(settings, metrics, load, self_test)
+        self._loader = Loader(settings, metrics, load, self_test, self._footprints)
+        self.evict = self._loader.evict
         self._scan = Scan(Path(settings.models))
-        self._wanted = [name.strip() for name in settings.load.split(",") if name.strip()]
+        self._wanted, self._pinned = names_in(settings.load), names_in(settings.pin)
         self._unloaded = unloaded or Unloaded(None)
         self._looking = threading.Lock()  # held while entries are changed, also for a minute during a loading
         self._stop = threading.Event()
@@ -140,6 +156,29 @@ class Repository(Registry):
             self._loader.unload(self.entries[name])
         self._wait_for_others()
 
+    def _waits(self, entry: ModelEntry) -> bool:
+        """Whether a model is not loaded now: not before it is asked for, or as there is never room for it."""
+        if not entry.pinned:
+            entry.state, entry.card, entry.reason = State.ON_DEMAND, entry.stored.card, ""
+            return True
+        self.weigh(entry)
+        if reason := self.budget.refusal(entry.footprint, self.entries.values()):
+            self._loader.refuse(entry, entry.stored, reason)
+        return reason != ""
+
+    def weigh(self, entry: ModelEntry) -> None:
+        """Find out what a model takes, where there is a budget."""
+        if self.budget.on and (card := entry.stored.card):
+            entry.footprint = self._footprints.measure(card, entry.stored.path)
+
+    def load_on_demand(self, entry: ModelEntry) -> None:
+        """Load a model for which there is room, and wait for it; a failure becomes its state."""
+        with self._looking:
+            if entry.model is None and entry.state is State.ON_DEMAND:
+                self._loader.load(entry, final=True)
+        if entry.loading is not None:
+            entry.loading.wait()
+
     def _wait_for_others(self) -> None:
         """Wait until all processes have made the same change, because a client may reach any of them."""
         if not self._unloaded.wait_for_others(_OTHERS_S):
@@ -208,11 +247,17 @@ class Repository(Registry):
             if name in latest and name in entries:
                 entries[name].stored = latest[name]
             elif name in latest:
-                entries[name] = ModelEntry(latest[name], awaited=not self._started)
+                entries[name] = self._entry(latest[name])
             if name in entries:
                 entries[name].whole = name in latest
         self.problem, self.entries = self._lacking(entries, found), entries
         return found.missing.get(named, "") if named else ""
+
+    def _entry(self, stored: Entry) -> ModelEntry:
+        """Make the entry of a folder."""
+        card = stored.card
+        pinned = not self.budget.on or card is None or card.task_default or card.pinned or card.name in self._pinned
+        return ModelEntry(stored, awaited=not self._started, pinned=pinned)
 
     def _lacking(self, entries: dict[str, ModelEntry], found: Found) -> str:
         """Return a message about models that the settings name and the store does not have; empty without any."""
@@ -246,7 +291,11 @@ class Repository(Registry):
             if not entry.whole or entry.is_loading:
                 continue
             fingerprint = (entry.stored.path, entry.stored.stamps)
-            if fingerprint != entry.tried:
+            if fingerprint == entry.tried:
+                continue
+            if entry.model is None and self._waits(entry):
+                entry.tried = fingerprint
+            else:
                 final = not watching or fingerprint == entry.changing
                 entry.tried, entry.changing = fingerprint, None
                 self._loader.load(entry, final=final)

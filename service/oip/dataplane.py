@@ -5,6 +5,7 @@ REST (`http.v2`) and gRPC call it; it does not depend on the transport.
 
 import importlib.metadata
 from collections.abc import Collection, Mapping, Sequence
+from time import perf_counter
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from service.oip.tensors import datatype_of
 from service.runtime import Runtime
 from service.threads import LOADING
 from service.waiting import outcome
+from zoo.served_card import AnyServed
 
 EXTENSIONS = (
     "binary_tensor_data",
@@ -76,6 +78,7 @@ class Dataplane:
     def __init__(self, runtime: Runtime) -> None:
         self._repository = runtime.repository
         self._predictor = runtime.predictor
+        self._on_demand = runtime.on_demand
         self._metrics = runtime.metrics
         self._settings = runtime.settings
         self._takes = dict[str, Takes]()  # by the name of the model
@@ -85,22 +88,26 @@ class Dataplane:
         return ServerMetadata("zooserve", importlib.metadata.version("zooserve"), EXTENSIONS)
 
     def model(self, name: str, version: str = "") -> AnyModel:
-        """Find a model that is ready; raises `RequestError` (`unknown_model`, `not_ready`)."""
+        """Find a model that is loaded; raises `RequestError` (`unknown_model`, `not_ready`)."""
         return self._repository.find(name, version or None)
+
+    def card(self, name: str, version: str = "") -> AnyServed:
+        """Find the card of a model that answers requests; raises `RequestError` (`unknown_model`, `not_ready`)."""
+        return self._repository.card(name, version or None)
 
     def metadata(self, name: str, version: str = "") -> ModelMetadata:
         """Describe a model that is ready; raises `RequestError` as `model` does."""
-        return metadata_of(self.model(name, version).card)
+        return metadata_of(self.card(name, version))
 
     def config(self, name: str, version: str = "") -> ModelConfig:
         """Return a model's configuration in Triton's format; raises `RequestError` as `model` does."""
-        return config_of(self.model(name, version).card, self._settings.max_images)
+        return config_of(self.card(name, version), self._settings.max_images)
 
     def statistics(self, name: str = "", version: str = "") -> Statistics:
         """Return the statistics of one model, or of all that are loaded; raises `RequestError` as `model` does."""
         entries = self._repository.entries.values()
-        models = [self.model(name, version)] if name else [model for entry in entries if (model := entry.model)]
-        return statistics_of([model.card for model in models], self._metrics.collect())
+        cards = [self.card(name, version)] if name else [model.card for entry in entries if (model := entry.model)]
+        return statistics_of(cards, self._metrics.collect())
 
     def index(self, *, ready: bool = False) -> list[IndexEntry]:
         """List the models of the repository, or only those that are ready."""
@@ -115,7 +122,7 @@ class Dataplane:
                 f"`{min(parameters)[:80]}`: a model is loaded from its folder; a request cannot contain files or a "
                 "configuration.",
             )
-        await LOADING.run(self._repository.reload, name)
+        await self._on_demand.load(name, perf_counter() + self._settings.load_s)
 
     async def unload(self, name: str) -> None:
         """Unload a model; raises `RequestError`."""

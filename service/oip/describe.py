@@ -8,7 +8,7 @@ from zoo.served_card import AnyServed, Output, ServedCard, Tensor
 
 IMAGE = "image"  # the input of encoded images
 PLATFORM = "onnxruntime_onnx"
-_STATES = {State.READY: "READY", State.LOADING: "LOADING", State.FAILED: "UNAVAILABLE", State.UNLOADED: "UNAVAILABLE"}
+_STATES = dict.fromkeys(State, "UNAVAILABLE") | {State.READY: "READY", State.LOADING: "LOADING"}
 _ANY_BATCH = 1024  # rows, as `max_batch_size` of models for tensors; the real limit is the size of the body
 
 

@@ -122,6 +122,33 @@ class Metrics:
                 registry=registry,
             )
         )
+        self.load = Histogram(
+            "zooserve_model_load_seconds",
+            "Time of a model's load, with all checks",
+            ["model"],
+            buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+            registry=registry,
+        )
+        self.evictions = Counter(
+            "zooserve_model_evictions",
+            "Models that were unloaded for others (memory) or after a time without requests (idle)",
+            ["model", "why"],
+            registry=registry,
+        )
+        self.waiting = Gauge(
+            "zooserve_model_waiting",
+            "Requests that wait until a model is loaded",
+            ["model"],
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.model_bytes = Gauge(
+            "zooserve_model_resident_bytes",
+            "Memory of a loaded model, 0 if it is not loaded",
+            ["model", "memory"],
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
         self.ready = Gauge(
             "zooserve_ready",
             "Whether /readyz answers 200",

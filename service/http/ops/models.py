@@ -4,6 +4,8 @@
 `POST /v1/models/reload`, which checks all models of the store.
 """
 
+from time import perf_counter
+
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,13 +16,19 @@ from service.errors import Reason, RequestError
 from service.http.ops.probes import json_response
 from service.keys import Guard
 from service.models.entry import ModelEntry, State
-from service.models.repository import Repository
+from service.runtime import Runtime
 from service.threads import LOADING
 from zoo.served_card import AnyServed
 
 
 class ModelSummary(msgspec.Struct, omit_defaults=True):
-    """One model in `/v1/models`. If its card cannot be read, only name and state are set."""
+    """One model in `/v1/models`. If its card cannot be read, only name and state are set.
+
+    Attributes:
+        pinned: whether it stays loaded within the budget for models' memory.
+        bytes, gpu_bytes: that it takes while it is loaded, as measured.
+        idle_s: seconds since its last request, or since it was loaded.
+    """
 
     name: str
     state: State
@@ -31,6 +39,10 @@ class ModelSummary(msgspec.Struct, omit_defaults=True):
     precision: str = ""
     accepted: tuple[str, ...] = ()
     default: bool = False
+    pinned: bool = False
+    bytes: int = 0
+    gpu_bytes: int = 0
+    idle_s: float | None = None
 
 
 class Models(msgspec.Struct):
@@ -53,8 +65,9 @@ class ModelDetails(msgspec.Struct, omit_defaults=True):
 class ModelRoutes:
     """The endpoints. Models are loaded on their own threads, so other requests are answered meanwhile."""
 
-    def __init__(self, repository: Repository, guard: Guard) -> None:
-        self._repository, self._guard = repository, guard
+    def __init__(self, runtime: Runtime, guard: Guard) -> None:
+        self._repository, self._on_demand, self._guard = runtime.repository, runtime.on_demand, guard
+        self._load_s = runtime.settings.load_s
 
     def routes(self) -> list[Route]:
         """All routes."""
@@ -89,7 +102,7 @@ class ModelRoutes:
     async def load(self, request: Request) -> Response:
         """Load a model in the version that the store holds now; answer with its details."""
         self._check(request)
-        await LOADING.run(self._repository.reload, request.path_params["name"])
+        await self._on_demand.load(request.path_params["name"], perf_counter() + self._load_s)
         return await self.model(request)
 
     async def unload(self, request: Request) -> Response:
@@ -109,7 +122,7 @@ class ModelRoutes:
 
 
 def _summary(entry: ModelEntry) -> ModelSummary:
-    card = entry.card
+    card, model = entry.card, entry.model
     if card is None:
         return ModelSummary(entry.name, entry.state)
     return ModelSummary(
@@ -122,4 +135,8 @@ def _summary(entry: ModelEntry) -> ModelSummary:
         precision=card.precision,
         accepted=card.accepted,
         default=card.task_default,
+        pinned=entry.pinned,
+        bytes=entry.footprint.host,
+        gpu_bytes=entry.footprint.device,
+        idle_s=round(model.usage.idle(perf_counter()), 1) if model else None,
     )

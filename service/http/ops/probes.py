@@ -69,7 +69,12 @@ class Probes:
             for state in State:
                 metrics.model_state[name, state.value].set(entry.state is state)
             metrics.refused.labels(name)  # starts the counter at 0, so that an alert sees its first increase
+            for why in ("memory", "idle"):
+                metrics.evictions.labels(name, why)
+            metrics.waiting.labels(name)
             model = entry.model  # another thread may unload it meanwhile
+            metrics.model_bytes.labels(name, "host").set(entry.footprint.host if model else 0)
+            metrics.model_bytes.labels(name, "gpu").set(entry.footprint.device if model else 0)
             metrics.queue_depth.labels(name).set(model.batcher.pending if model else 0)
         metrics.live.set(self._health.live)
         metrics.ready.set(self._health.ready)

@@ -5,6 +5,7 @@ Latency matters most here: the endpoint reads, submits, waits and encodes, and d
 
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple, cast
 
 import msgspec
@@ -54,16 +55,16 @@ class Predict(Endpoint):
     async def _answer(self, context: HttpContext, scope: Scope, receive: Receive) -> bytes:  # noqa: ARG002 - as declared
         drawn = wanted(context.headers.get(b"accept", b""))
         params = context.params()
-        query = self._query(context, params.pop("model", None), params.pop("version", None), params)
+        query = await self._query(context, params.pop("model", None), params.pop("version", None), params)
         images = await read_images(receive, context.headers, self._settings)
         context.lap("read")
         return await self._run(context, receive, query, images, drawn)
 
-    def _query(
+    async def _query(
         self, context: HttpContext, name: str | None, version: str | None, params: Mapping[str, object]
     ) -> Query:
         """Find the model, convert its options, and refuse the request early if its model's queue is full."""
-        model = self._predictor.resolve(self._task, name, version)
+        model = await context.obtain(partial(self._predictor.resolve, self._task, name, version))
         context.model = model.card.name
         query = Query(model, self._predictor.options(model, params))
         context.admit(model)
@@ -132,7 +133,8 @@ class Typed(Predict):
         context.lap("read")
         model, version = (_text(form.fields.pop(name, None)) for name in ("model", "version"))
         params = {name: _value(text) for name, text in form.fields.items()}
-        return await self._run(context, receive, self._query(context, model, version, params), form.images, b"")
+        query = await self._query(context, model, version, params)
+        return await self._run(context, receive, query, form.images, b"")
 
 
 def _value(text: str) -> object:

@@ -94,8 +94,8 @@ class OpenInference:
 
     async def _model_ready(self, request: Request) -> Response:
         _check(self._guard, request)
-        model = self._dataplane.model(**request.path_params)
-        return _json({"name": model.card.name, "ready": True})
+        card = self._dataplane.card(**request.path_params)
+        return _json({"name": card.name, "ready": True})
 
     async def _config(self, request: Request) -> Response:
         _check(self._guard, request)

@@ -47,7 +47,7 @@ class Timed:
 )
 def test_more_threads_are_used_where_they_pay_and_their_memory_is_allowed(monkeypatch, one, others, limit, used):
     monkeypatch.setattr("service.engine.widths.perf_counter", lambda: Timed.now)
-    monkeypatch.setattr("service.engine.widths._resident", lambda: 0)
+    monkeypatch.setattr("service.engine.widths.resident", lambda: 0)
     rows = measure_widths(Timed(one), lambda width: Timed(others[width.threads], width), {}, [2, 4, 8], 100, limit)
     assert [width.threads for width in used_widths(rows)] == used
     assert all(row.memory == 100 for row in rows)

@@ -38,7 +38,7 @@ def test_the_process_tells_of_itself(server):
 def test_states_and_readiness(server):
     samples = scrape(server)
     states = {s.labels["state"]: s.value for s in samples["zooserve_model_state"] if s.labels["model"] == "lenet5"}
-    assert states == {"loading": 0, "ready": 1, "failed": 0, "unloaded": 0}
+    assert states == {"loading": 0, "ready": 1, "failed": 0, "unloaded": 0, "on_demand": 0}
     assert value(samples, "zooserve_ready") == value(samples, "zooserve_live") == 1
     assert value(samples, "zooserve_model_refused_total", model="lenet5") == 0
     (build,) = samples["zooserve_build_info"]

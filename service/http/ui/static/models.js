@@ -44,13 +44,13 @@ function entry(model, checked, choose) {
     radio,
     el("span", { className: "label" }, model.name),
     model.default ? el("span", { className: "tag" }, "default") : null,
-    ready ? null : el("span", { className: `tag ${model.state}` }, model.state),
+    ready ? null : el("span", { className: `tag ${model.state}` }, model.state.replace("_", " ")),
   );
 }
 
 /** Why a model cannot be asked now; "" where it can. */
 export function whyNot({ state, reason, card }) {
-  if (state === "ready") return "";
+  if (state === "ready" || state === "on_demand") return "";
   return state === "loading"
     ? `${card.name} is being loaded; it is asked as soon as it is ready.`
     : `${card.name} is not served: ${reason}`;

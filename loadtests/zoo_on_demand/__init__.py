@@ -1,0 +1,1 @@
+"""A zoo that is larger than its budget for memory."""

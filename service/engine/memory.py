@@ -1,0 +1,50 @@
+"""How much memory this process and a GPU use, to tell what a model takes."""
+
+import ctypes
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+_PEAK = re.compile(rb"VmHWM:\s+(\d+)")
+
+
+def resident() -> int:
+    """Return the resident memory of this process in bytes; 0 where it cannot be asked for so."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def reset_peak() -> None:
+    """Let `peak` begin anew. Linux only."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_bytes(b"5")
+
+
+def peak() -> int:
+    """Return the most resident memory of this process since `reset_peak`, in bytes; 0 where it cannot be told."""
+    try:
+        found = _PEAK.search(Path("/proc/self/status").read_bytes())
+    except OSError:
+        return 0
+    return 1024 * int(found[1]) if found else 0
+
+
+def give_back() -> None:
+    """Let the C library give memory that was freed back to the system; it keeps it otherwise. glibc only."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def used_on_gpu(device_id: int) -> int:
+    """Return the bytes in use on a GPU, by all processes, as its driver tells; 0 without CUDA."""
+    try:
+        runtime = ctypes.CDLL("libcudart.so.13")
+    except OSError:
+        return 0
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    if runtime.cudaSetDevice(device_id) or runtime.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total)):
+        return 0
+    return total.value - free.value

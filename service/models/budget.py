@@ -1,0 +1,76 @@
+"""The memory that models may take together, and which model makes room for another. `on_demand` acts on it.
+
+Without a budget all models of the store are loaded at the start, and stay.
+"""
+
+from collections.abc import Iterable
+
+from service.models.entry import ModelEntry
+from service.models.footprint import Footprint
+from service.settings import Settings
+
+_STAY = 3.0  # a model stays at least that many times as long as it took to load
+_STAY_S = 0.5  # and that many seconds
+
+
+class Budget:
+    """The limits of one server process: its share of those that are set.
+
+    Attributes:
+        host, device: bytes of the host and of the GPU; 0: no limit.
+        on: whether models are loaded when they are asked for.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.host = int(settings.memory_mb * 1e6 / settings.workers)
+        self.device = int(settings.gpu_memory_mb * 1e6 / settings.workers)
+        self.on = bool(self.host or self.device or settings.model_idle_s)
+
+    def fits(self, need: Footprint, entries: Iterable[ModelEntry]) -> bool:
+        """Return whether a model that takes `need` can be loaded beside the loaded ones among `entries`."""
+        return not self._excess(need, entries)
+
+    def refusal(self, need: Footprint, entries: Iterable[ModelEntry]) -> str:
+        """Return why a model that takes `need` can never be loaded; empty if it can.
+
+        Args:
+            need: of the model.
+            entries: all others. Only pinned ones count: all others make room.
+        """
+        return self._excess(need, [entry for entry in entries if entry.pinned])
+
+    def victim(self, entries: Iterable[ModelEntry], now: float) -> ModelEntry | None:
+        """Return the loaded model that is worth least: the one to unload; None if all are in use, pinned or new.
+
+        A model is worth the time that it would take to load again for the requests of late, per byte.
+        """
+        able = [entry for entry in entries if self.may_go(entry, now)]
+        return min(able, key=lambda entry: _value(entry, now), default=None)
+
+    def may_go(self, entry: ModelEntry, now: float) -> bool:
+        """Return whether a model can be unloaded: no request uses it, and it is neither pinned nor new."""
+        model = entry.model
+        if model is None or entry.pinned or entry.is_loading or model.usage.holds or model.batcher.pending:
+            return False
+        return now - model.usage.since >= max(_STAY_S, _STAY * entry.footprint.seconds)
+
+    def _excess(self, need: Footprint, entries: Iterable[ModelEntry]) -> str:
+        """Say what a model needs and what is left, if that is less."""
+        used = [entry.footprint for entry in entries if entry.model is not None]
+        for what, each, taken, limit in (
+            ("memory", max(need.host, need.peak), sum(each.host for each in used), self.host),
+            ("GPU memory", need.device, sum(each.device for each in used), self.device),
+        ):
+            if limit and taken + each > limit:
+                left = max(0, limit - taken)
+                return (
+                    f"it takes {each / 1e6:,.0f} MB of {what}, and of the {limit / 1e6:,.0f} MB that models may take "
+                    f"{left / 1e6:,.0f} MB are not pinned"
+                )
+        return ""
+
+
+def _value(entry: ModelEntry, now: float) -> float:
+    assert entry.model is not None  # noqa: S101 - `may_go`
+    footprint = entry.footprint
+    return entry.model.usage.recent(now) * footprint.seconds / max(1, footprint.host + footprint.device)

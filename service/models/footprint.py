@@ -1,0 +1,100 @@
+"""What a loaded model takes: memory of the host and of a GPU, and the time to load it.
+
+It is measured once per machine, before the first load, in a process of its own (`python -m service.models.weigh`): in a
+server, requests and other models use memory at the same time.
+"""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct, structs
+
+from service.engine.profile_cache import key_of, recall, remember
+from service.engine.providers import CPU, ProviderError, choose
+from service.settings import Settings
+from zoo.files import shown
+from zoo.served_card import AnyServed
+
+logger = logging.getLogger(__name__)
+_LONGEST_S = 600.0  # that a measurement may take, where `load_s` sets no limit
+_COPIES, _BUFFERS = 3, 16_000_000  # what is assumed of a model that could not be measured: weights, arena, buffers
+
+
+class Footprint(Struct, frozen=True):
+    """What one model takes.
+
+    Attributes:
+        host: bytes of this process' memory.
+        device: bytes of the GPU.
+        peak: bytes of this process' memory that its load needs for a moment.
+        seconds: of its last load, checks and warm-up included; 0: it is not measured.
+    """
+
+    host: int = 0
+    device: int = 0
+    peak: int = 0
+    seconds: float = 0.0
+
+
+class Footprints:
+    """What each model takes.
+
+    Args:
+        settings: on which it depends.
+        cores: of this process.
+        device_id: of its GPU.
+    """
+
+    def __init__(self, settings: Settings, cores: int = 1, device_id: int = 0) -> None:
+        self._settings, self._cores, self._device_id = settings, cores, device_id
+        self._seconds: dict[str, float] = {}  # of the last load, by sha256 of the graph
+
+    def known(self, card: AnyServed) -> Footprint | None:
+        """Return what a model takes, if it was measured."""
+        found = recall(self._key(card), Footprint)
+        return found and structs.replace(found, seconds=self._seconds.get(card.sha256, found.seconds))
+
+    def measure(self, card: AnyServed, folder: Path) -> Footprint:
+        """Return what a model takes, and measure it first if it is not known. That takes some seconds.
+
+        Where it cannot be measured it is estimated; the load will say why.
+        """
+        found = self.known(card)
+        if found is not None:
+            return found
+        command = [sys.executable, "-m", "service.models.weigh", str(folder), str(self._cores), str(self._device_id)]
+        try:
+            weighed = subprocess.run(  # noqa: S603 - ourselves
+                command,
+                input=msgspec.json.encode(self._settings),
+                capture_output=True,
+                timeout=3 * self._settings.load_s or _LONGEST_S,
+                cwd=Path(__file__).parents[2],
+                check=True,
+            )
+            found = msgspec.json.decode(weighed.stdout, type=Footprint)
+        except (OSError, subprocess.SubprocessError, msgspec.DecodeError) as error:
+            said = getattr(error, "stderr", None) or b""
+            logger.warning("what %s takes is estimated: %s %s", card.name, error, shown(said[-500:].decode(), 500))
+            size = _COPIES * card.size + _BUFFERS
+            return Footprint(size, 0 if self._provider() == CPU else size, size)
+        remember(self._key(card), found)
+        return found
+
+    def note(self, card: AnyServed, seconds: float) -> None:
+        """Note how long a load took."""
+        self._seconds[card.sha256] = seconds
+
+    def _provider(self) -> str:
+        try:
+            return choose(self._settings.device)
+        except ProviderError:
+            return CPU
+
+    def _key(self, card: AnyServed) -> str:
+        settings = self._settings
+        parts = ("footprint", settings.max_batch, settings.run_threads, settings.wide_mb, settings.plugins)
+        return key_of(card.sha256, self._provider(), self._cores, *parts, device_id=self._device_id)

@@ -1,0 +1,211 @@
+"""Loads models when they are asked for, and unloads others, within the budget for their memory.
+
+One model is loaded at a time, on a thread of its own: requests for loaded models do not notice. All requests for a
+model that is not loaded wait for one load, each until its own deadline. Everything here runs on the event loop, which
+also counts the requests that use a model: none loses it.
+"""
+
+import asyncio
+import gc
+import logging
+import weakref
+from collections.abc import Coroutine
+from math import ceil
+from time import perf_counter
+
+from service.engine.memory import give_back
+from service.errors import Reason, RequestError
+from service.models.budget import Budget
+from service.models.entry import ModelEntry, State
+from service.models.model import AnyModel
+from service.models.repository import Repository
+from service.settings import Settings
+from service.telemetry.metrics import Metrics
+from service.threads import LOADING, ON_DEMAND
+
+logger = logging.getLogger(__name__)
+_LOOK_S = 0.02  # between two looks for a model that can be unloaded
+_GONE_S = 10.0  # after which the memory of an unloaded model is no longer waited for
+_UNKNOWN_S = 2.0  # `Retry-After` for a model that was never loaded here
+
+
+class _Demand:
+    """Requests that wait for one model."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.over: asyncio.Future[RequestError | None] = asyncio.get_running_loop().create_future()
+
+
+class OnDemand:
+    """Loads and unloads the models of a repository.
+
+    Args:
+        settings: of the server.
+        repository: of the models.
+        metrics: get what happens.
+    """
+
+    def __init__(self, settings: Settings, repository: Repository, metrics: Metrics) -> None:
+        self._repository, self._metrics = repository, metrics
+        self._budget: Budget = repository.budget
+        self._longest_idle = settings.model_idle_s
+        self._demands: dict[str, _Demand] = {}  # by name, in the order in which they are loaded
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Begin to unload what was idle for long. On the event loop."""
+        if self._longest_idle:
+            self._begin(self._tidy())
+
+    def stop(self) -> None:
+        """End all that is under way."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def wait(self, entry: ModelEntry, deadline: float) -> None:
+        """Wait until a model is loaded.
+
+        Args:
+            entry: of the model.
+            deadline: of the request, a time of `perf_counter()`.
+
+        Raises:
+            RequestError: `not_ready`: it cannot be loaded, or not in time.
+        """
+        demand = self._demands.get(entry.name)
+        if demand is None:
+            demand = self._demands[entry.name] = _Demand()
+            if len(self._demands) == 1:
+                self._begin(self._load_all())
+        left = deadline - perf_counter()
+        if entry.footprint.seconds >= left:
+            raise _late(entry)
+        demand.waiting += 1
+        self._metrics.waiting.labels(entry.name).inc()
+        try:
+            async with asyncio.timeout(left):
+                refused = await asyncio.shield(demand.over)
+        except TimeoutError:
+            raise _late(entry) from None
+        finally:
+            demand.waiting -= 1
+            self._metrics.waiting.labels(entry.name).dec()
+        if refused is not None:
+            raise RequestError(refused.reason, refused.detail, retry_after=refused.retry_after)
+
+    async def load(self, name: str, deadline: float) -> None:
+        """Load a model for an administrator, in the version that the store holds now.
+
+        Raises:
+            RequestError: `unknown_model`, `refused` or `not_ready`.
+        """
+        await LOADING.run(self._repository.reload, name)
+        entry = self._repository.entries.get(name)
+        if entry is not None and entry.state is State.ON_DEMAND:
+            try:
+                await self.wait(entry, deadline)
+            except RequestError:
+                if entry.reason:
+                    raise RequestError(Reason.REFUSED, f"`{name}`: {entry.reason}") from None
+                raise
+
+    def _begin(self, work: Coroutine[object, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _load_all(self) -> None:
+        """Load what is asked for, one after the other."""
+        while self._demands:
+            name, demand = next(iter(self._demands.items()))
+            refused: RequestError | None
+            try:
+                refused = await self._load(name, demand)
+            except Exception:  # a bug: those who wait are told
+                logger.exception("%s could not be loaded", name)
+                refused = RequestError(Reason.INTERNAL, f"`{name}` could not be loaded; the server's log says why.")
+            del self._demands[name]
+            demand.over.set_result(refused)
+
+    async def _load(self, name: str, demand: _Demand) -> RequestError | None:
+        """Make room for a model and load it. Return why it is not loaded, or None."""
+        entry = self._repository.entries.get(name)
+        if entry is None or entry.model is not None:
+            return None
+        await ON_DEMAND.run(self._repository.weigh, entry)
+        if reason := self._budget.refusal(entry.footprint, self._others(entry)):
+            return RequestError(Reason.NOT_READY, f"`{name}` cannot be loaded: {reason}.")
+        if not await self._make_room(entry, demand):
+            return _busy(entry)
+        await ON_DEMAND.run(self._repository.load_on_demand, entry)
+        if entry.model is None:
+            return RequestError(Reason.NOT_READY, f"`{name}` is not served: {entry.reason}")
+        return None
+
+    async def _make_room(self, entry: ModelEntry, demand: _Demand) -> bool:
+        """Unload models until one has room; say whether it has. Ends when no request waits for it any more."""
+        while not self._budget.fits(entry.footprint, self._others(entry)):
+            if not demand.waiting:
+                return False
+            victim = self._budget.victim(self._others(entry), perf_counter())
+            if victim is None:
+                await asyncio.sleep(_LOOK_S)
+            else:
+                await self._unload(victim, "memory")
+        return True
+
+    def _others(self, entry: ModelEntry) -> list[ModelEntry]:
+        return [other for other in self._repository.entries.values() if other is not entry]
+
+    async def _unload(self, entry: ModelEntry, why: str) -> None:
+        """Unload a model that no request uses, and wait until its memory is free."""
+        model = self._repository.evict(entry, why)
+        if model is None:
+            return
+        logger.info("%s was unloaded (%s)", entry.name, why)
+        last = [model]
+        del model
+        await ON_DEMAND.run(_free, last)
+
+    async def _tidy(self) -> None:
+        """Unload what was idle for `model_idle_s`."""
+        while True:
+            await asyncio.sleep(min(1.0, self._longest_idle / 4))
+            now = perf_counter()
+            for entry in list(self._repository.entries.values()):
+                model = entry.model
+                if model is not None and self._budget.may_go(entry, now) and model.usage.idle(now) > self._longest_idle:
+                    del model
+                    await self._unload(entry, "idle")
+
+
+def _free(last: list[AnyModel]) -> None:
+    """Drop the last reference to a model, and wait until it is gone."""
+    gone = weakref.ref(last.pop())
+    end = perf_counter() + _GONE_S
+    while gone() is not None:
+        gc.collect()
+        if perf_counter() > end:
+            logger.warning("an unloaded model is still in use; its memory is not free")
+            break
+    give_back()
+
+
+def _late(entry: ModelEntry) -> RequestError:
+    seconds = entry.footprint.seconds or _UNKNOWN_S
+    return RequestError(
+        Reason.NOT_READY,
+        f"`{entry.name}` is being loaded, which took {seconds:.1f} s the last time: longer than the deadline allows."
+        if entry.footprint.seconds
+        else f"`{entry.name}` is being loaded for the first time, and the deadline passed.",
+        retry_after=max(1, ceil(seconds)),
+    )
+
+
+def _busy(entry: ModelEntry) -> RequestError:
+    return RequestError(
+        Reason.NOT_READY,
+        f"`{entry.name}` is not loaded: all models that would make room for it are in use.",
+        retry_after=max(1, ceil(entry.footprint.seconds)),
+    )

@@ -1,0 +1,211 @@
+"""Models that are loaded when they are asked for: one load for all who wait, room made by idle ones, nothing lost."""
+
+import asyncio
+import gc
+import shutil
+import weakref
+from time import perf_counter
+
+import msgspec
+import pytest
+
+from service.errors import Reason, RequestError
+from service.models.entry import State
+from service.models.footprint import Footprint
+from service.runtime import Runtime
+from service.settings import Settings
+from zoo.served_card import read_served_card, write_served_card
+
+MB = 1_000_000
+NAMES = ("a", "b", "c")
+TAKES = Footprint(100 * MB, peak=100 * MB, seconds=0.01)
+
+
+@pytest.fixture
+def store(models, tmp_path):
+    """A store with one classifier under several names; none is its task's default."""
+    for name in NAMES:
+        add(tmp_path / "models", models, name)
+    return tmp_path / "models"
+
+
+def add(store, models, name, *, broken=False):
+    folder = shutil.copytree(models / "lenet5" / "1", store / name / "1")
+    card = read_served_card(folder / "card.json")
+    golden = card.golden
+    if broken:
+        predictions = (msgspec.structs.replace(golden[0].predictions[0], class_id=5, label="5"),)
+        golden = (msgspec.structs.replace(golden[0], predictions=predictions), *golden[1:])
+    write_served_card(msgspec.structs.replace(card, name=name, golden=golden), folder / "card.json")
+
+
+@pytest.fixture
+def start(store, monkeypatch):
+    """Start the models of a store, each of which takes 100 MB and may be unloaded at once."""
+    monkeypatch.setattr("service.models.footprint.Footprints.measure", lambda *_: TAKES)
+    monkeypatch.setattr("service.models.budget._STAY", 0.0)
+    monkeypatch.setattr("service.models.budget._STAY_S", 0.0)
+    started = []
+
+    def begin(**settings) -> Runtime:
+        runtime = Runtime(Settings(**{"models": str(store), "watch_s": 0, "threads": 1, "memory_mb": 250} | settings))
+        started.append(runtime)
+        runtime.repository.load()
+        return runtime
+
+    yield begin
+    for runtime in started:
+        runtime.stop()
+
+
+async def ask(runtime, name, seconds=20.0):
+    """Wait until a model is loaded, as a request does; return it."""
+    entry = runtime.repository.entries[name]
+    if entry.model is None:
+        await runtime.on_demand.wait(entry, perf_counter() + seconds)
+    return entry.model
+
+
+def states(runtime):
+    return {name: entry.state for name, entry in runtime.repository.entries.items()}
+
+
+def test_a_model_is_loaded_when_it_is_asked_for_and_an_idle_one_makes_room(start):
+    runtime = start()
+    assert set(states(runtime).values()) == {State.ON_DEMAND}
+    assert runtime.repository.ready, "nothing is pinned"
+
+    async def use():
+        gone = weakref.ref(await ask(runtime, "a"))
+        await ask(runtime, "b")
+        assert states(runtime) == {"a": State.READY, "b": State.READY, "c": State.ON_DEMAND}
+        await ask(runtime, "c")
+        gc.collect()
+        assert gone() is None
+        assert states(runtime) == {"a": State.ON_DEMAND, "b": State.READY, "c": State.READY}
+        await ask(runtime, "a")
+
+    asyncio.run(use())
+    assert states(runtime) == {"a": State.READY, "b": State.ON_DEMAND, "c": State.READY}
+
+
+def test_all_who_wait_share_one_load(start):
+    runtime = start()
+
+    async def use():
+        return await asyncio.gather(*(ask(runtime, "a") for _ in range(20)))
+
+    assert len({id(model) for model in asyncio.run(use())}) == 1
+    assert runtime.repository._loader.changes == 1
+
+
+def test_pinned_models_stay(start):
+    runtime = start(pin="b", memory_mb=250)
+    assert states(runtime) == {"a": State.ON_DEMAND, "b": State.READY, "c": State.ON_DEMAND}
+
+    async def use():
+        for name in "acacac":
+            await ask(runtime, name)
+
+    asyncio.run(use())
+    assert states(runtime)["b"] is State.READY
+
+
+@pytest.mark.parametrize("held", ["request", "job"])
+def test_a_model_in_use_is_not_unloaded(start, held):
+    runtime = start(memory_mb=150)
+
+    async def use():
+        model = await ask(runtime, "a")
+        if held == "request":
+            model.usage.begin()
+        else:
+            model.batcher.pending += 1
+        waiting = asyncio.ensure_future(ask(runtime, "b"))
+        await asyncio.sleep(0.2)
+        assert states(runtime)["a"] is State.READY
+        assert not waiting.done()
+        model.usage.holds = model.batcher.pending = 0
+        del model
+        await waiting
+
+    asyncio.run(use())
+    assert states(runtime) == {"a": State.ON_DEMAND, "b": State.READY, "c": State.ON_DEMAND}
+
+
+def refusal(work) -> RequestError:
+    with pytest.raises(RequestError) as error:
+        asyncio.run(work)
+    return error.value
+
+
+def test_who_waits_for_a_model_that_fails_is_told_why_and_others_are_served(start, store, models):
+    add(store, models, "wrong", broken=True)
+    runtime = start()
+
+    async def use():
+        return await asyncio.gather(
+            *(ask(runtime, "wrong") for _ in range(10)), ask(runtime, "a"), return_exceptions=True
+        )
+
+    *failed, served = asyncio.run(use())
+    assert {(error.reason, "golden photo" in error.detail) for error in failed} == {(Reason.NOT_READY, True)}
+    assert served.card.name == "a"
+    assert states(runtime)["wrong"] is State.FAILED
+    assert runtime.repository.ready, "readiness is about models that stay loaded"
+
+
+def test_what_can_never_fit_is_refused_at_once_with_both_numbers(start):
+    runtime = start(memory_mb=90)
+    error = refusal(ask(runtime, "a"))
+    assert error.reason is Reason.NOT_READY
+    assert "takes 100 MB" in error.detail
+    assert "of the 90 MB" in error.detail
+    pinned = start(memory_mb=90, pin="a")
+    assert "takes 100 MB" in pinned.repository.entries["a"].reason
+    assert not pinned.repository.ready
+
+
+def test_who_cannot_wait_is_told_when_to_come_again(start, monkeypatch):
+    runtime = start()
+    entry = runtime.repository.entries["a"]
+    entry.footprint = Footprint(100 * MB, seconds=4.2)
+    before = perf_counter()
+    error = refusal(ask(runtime, "a", seconds=3.0))
+    assert perf_counter() - before < 1
+    assert (error.reason, error.retry_after) == (Reason.NOT_READY, 5)
+
+
+def test_a_model_that_is_idle_for_long_is_unloaded(start):
+    runtime = start(memory_mb=0, model_idle_s=0.4)
+
+    async def use():
+        runtime.on_demand.start()
+        model = await ask(runtime, "a")
+        model.usage.begin()
+        await asyncio.sleep(0.8)
+        assert states(runtime)["a"] is State.READY, "a request uses it"
+        model.usage.end()
+        model.usage.last = perf_counter()
+        del model
+        await asyncio.sleep(0.2)
+        assert states(runtime)["a"] is State.READY
+        await asyncio.sleep(1.0)
+
+    asyncio.run(use())
+    assert states(runtime)["a"] is State.ON_DEMAND
+
+
+def test_what_was_unloaded_by_hand_is_loaded_by_hand_only(start):
+    runtime = start()
+
+    async def use():
+        await ask(runtime, "a")
+        await asyncio.to_thread(runtime.repository.unload, "a")
+        assert states(runtime)["a"] is State.UNLOADED
+        with pytest.raises(RequestError, match="unloaded"):
+            runtime.repository.find("a")
+        await runtime.on_demand.load("a", perf_counter() + 20)
+
+    asyncio.run(use())
+    assert states(runtime)["a"] is State.READY
