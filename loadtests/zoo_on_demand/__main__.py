@@ -16,7 +16,7 @@ from loadtests.outputs import json_option
 from loadtests.report import machine, report, versions, write_json
 from loadtests.zoo_on_demand.measure import Outcome, Trial
 
-_ORIGINALS = ("mobilenet_v2", "yolov4_tiny", "efficientnet_lite0", "deeplabv3_mobilenet_v2")
+_ORIGINALS = ("mobilenet_v2", "yolov4_tiny", "efficientnet_lite0", "deeplabv3_mobilenet_v2", "u2netp")
 _EXAMPLES = """
 \b
 Examples:

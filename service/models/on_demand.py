@@ -139,6 +139,7 @@ class OnDemand:
         if not await self._make_room(entry, demand):
             return _busy(entry)
         await ON_DEMAND.run(self._repository.load_on_demand, entry)
+        await ON_DEMAND.run(give_back)  # what only the load needed
         if entry.model is None:
             return RequestError(Reason.NOT_READY, f"`{name}` is not served: {entry.reason}")
         return None
