@@ -21,7 +21,7 @@ def test_copies_have_names_of_their_own_and_the_first_is_pinned(models, tmp_path
 def test_a_short_run(models, tmp_path):
     out = tmp_path / "out.json"
     arguments = ["--models", "4", "--fit", "2", "--seconds", "1", "--clients", "2", "--json", str(out)]
-    result = CliRunner().invoke(main, [*arguments, "--original", str(models / "lenet5" / "1")])
+    result = CliRunner().invoke(main, [*arguments, "--original", str(models / "mobilenet_v2" / "1")])
     assert result.exit_code == 0, result.output
     details = read_json(out).details
     assert (details["models"], details["wrong"], details["failed"]) == (4, 0, 0)
