@@ -17,6 +17,7 @@ BY_PATH = {  # of a file or folder
     "client/test_local.py": "starts servers and proxies",
     "client/test_trouble.py": "waits for retries",
     "commands": "converts networks",
+    "zooserve": "loads and exports models",
     "deploy/test_health_check.py": "starts a process for each case",
     "deploy/test_image.py": "builds an image",
     "deploy/test_prometheus.py": "starts promtool",
