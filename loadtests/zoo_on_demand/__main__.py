@@ -72,6 +72,7 @@ def _show(outcome: Outcome) -> None:
         ("p99 of a pinned model", f"{quiet:g} ms; while others are loaded {during:g} ms ({during / quiet:.2f})"),
         ("random requests", f"{outcome.requests}, wrong {outcome.wrong}, failed {outcome.failed}"),
         ("loads meanwhile", str(outcome.loads)),
+        ("a load", ", ".join(f"{name} {seconds:g} s" for name, seconds in outcome.load_seconds.items())),
         ("memory above the budget", f"{outcome.over_budget:.1%}"),
     ):
         click.echo(f"{label:26}{text}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import cycle
 from pathlib import Path
+from statistics import mean
 from time import perf_counter
 
 import psutil
@@ -35,6 +36,7 @@ class Outcome(Struct, frozen=True):
         p99_quiet_ms, p99_during_loads_ms: of a pinned model, while a client asks loaded models, and others.
         requests, wrong, failed: of random requests to all models, and of these other answers and none.
         loads: during them.
+        load_seconds: the mean time of a load, by original, with all checks, while requests are answered.
         over_budget: the largest share by which the models' memory was above the budget, 0.02 for 2 %.
     """
 
@@ -50,6 +52,7 @@ class Outcome(Struct, frozen=True):
     failed: int
     loads: int
     over_budget: float
+    load_seconds: dict[str, float]
 
 
 class Zoo:
@@ -73,9 +76,17 @@ class Zoo:
 
     def loads(self) -> int:
         """How many models were loaded so far."""
+        return int(sum(self._of_loads("count").values()))
+
+    def load_seconds(self) -> dict[str, float]:
+        """The mean time of a load, by model."""
+        counts = self._of_loads("count")
+        return {name: total / counts[name] for name, total in self._of_loads("sum").items() if counts[name]}
+
+    def _of_loads(self, figure: str) -> dict[str, float]:
         text = run(fetch(self._address, Request("GET", "/metrics"))).body.decode()
-        found = re.findall(r"^zooserve_model_load_seconds_count\{[^}]*\} ([0-9.e+]+)", text, re.MULTILINE)
-        return int(sum(map(float, found)))
+        line = rf'^zooserve_model_load_seconds_{figure}\{{model="([^"]*)"\}} ([0-9.e+-]+)'
+        return {name: float(value) for name, value in re.findall(line, text, re.MULTILINE)}
 
     def bytes_of(self) -> dict[str, int]:
         """What each model takes, as the server measured it."""
@@ -160,7 +171,7 @@ class Trial:
             self._say(f"random requests to all {len(sizes)} models for {seconds:g} s")
             begun, self._times = zoo.loads(), []
             peak = self._ask(zoo, list(sizes), seconds)
-            loads = zoo.loads() - begun
+            loads, seconds_of = zoo.loads() - begun, zoo.load_seconds()
         return Outcome(
             budget_mb=round(budget / 1e6, 1),
             models=len(sizes),
@@ -174,6 +185,10 @@ class Trial:
             failed=len(self.failed),
             loads=loads,
             over_budget=round(max(0.0, (peak - base) / budget - 1), 4),
+            load_seconds={
+                original: round(mean(s for name, s in seconds_of.items() if self._made[name] == original), 3)
+                for original in dict.fromkeys(self._made[name] for name in seconds_of)
+            },
         )
 
     def _serving(self, budget: float) -> AbstractContextManager[tuple[Address, int]]:
