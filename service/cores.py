@@ -1,9 +1,19 @@
-"""How many cores this process may use. `runtime` divides them among the server's processes, one thread per core."""
+"""How many cores this process may use, and whether others use them. `runtime` has one thread per core."""
 
 import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+
+_BUSY = 0.75  # of the cores, on average over a minute
+
+
+def busy() -> bool:
+    """Whether others use the machine so much that times measured now say little. False where it cannot be told."""
+    try:
+        return os.getloadavg()[0] > _BUSY * (os.cpu_count() or 1)
+    except (AttributeError, OSError):
+        return False
 
 
 def usable_cores(root: Path = Path("/")) -> int:

@@ -38,6 +38,7 @@ class Profile(Struct, frozen=True):
         chosen_by: `measured`, or `setting` where `ZOOSERVE_MAX_BATCH` decided.
         wide: runs on several threads of a CPU, and which of them are used.
         kernels: of a CPU, where there is a choice.
+        disturbed: others used the machine; the next start measures again, if it is quiet then.
     """
 
     seconds: dict[int, float]
@@ -47,6 +48,7 @@ class Profile(Struct, frozen=True):
     chosen_by: str
     wide: list[WideRun] = []
     kernels: list[Kernels] = []
+    disturbed: bool = False
 
 
 def measure(run: Run, sample: Sample, sizes: Sequence[int], *, repeats: int = 2) -> dict[int, float]:

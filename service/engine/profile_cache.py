@@ -23,7 +23,7 @@ from zoo.files import read_regular
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _PATIENCE_S = 300.0
-_FORM = "5"  # of a profile; one of another form is measured again
+_FORM = "6"  # of a profile; one of another form is measured again
 
 
 def recall(key: str, kind: type[T]) -> T | None:

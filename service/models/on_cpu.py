@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
+from service.cores import busy
 from service.engine.assembly import Run
 from service.engine.kernels import Candidate, Kernels, measure_kernels
 from service.engine.lanes import Sample
@@ -70,7 +71,7 @@ class CpuLoader:
         numbers = (settings.max_batch, settings.run_threads, settings.wide_mb)
         key = key_of(self._card.sha256, CPU, self._cores, *numbers, *others)
         profile = recall(key, Profile)
-        if profile is None:
+        if profile is None or (profile.disturbed and not busy()):
             profile = self._measure(found)
             remember(key, profile)
         used = {row.provider for row in profile.kernels if row.used}
@@ -97,7 +98,8 @@ class CpuLoader:
         # one worker is left to prepare images while the others compute, or no batch would ever be full.
         max_runs = max(1, self._cores - 1) if fixed > 1 and self._images else self._cores
         chosen_by = "setting" if fixed else "measured"
-        return Profile(seconds, fixed or best_batch(seconds), max_runs, Tuning(), chosen_by, best.rows, rows)
+        max_batch = fixed or best_batch(seconds)
+        return Profile(seconds, max_batch, max_runs, Tuning(), chosen_by, best.rows, rows, disturbed=busy())
 
     def _try(self, plugin: Plugin) -> tuple[_Loaded, Candidate] | None:
         try:

@@ -152,13 +152,13 @@ def test_profiles_are_kept_and_damage_is_a_miss(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     profile = Profile({1: 0.001, 4: 0.002}, 4, 2, Tuning(), "measured")
     key = key_of("a" * 64, "CPUExecutionProvider", 2, 0)
-    assert recall(key) is None
+    assert recall(key, Profile) is None
     remember(key, profile)
-    assert recall(key) == profile
-    assert recall(key_of("b" * 64, "CPUExecutionProvider", 2, 0)) is None
+    assert recall(key, Profile) == profile
+    assert recall(key_of("b" * 64, "CPUExecutionProvider", 2, 0), Profile) is None
     (kept,) = tmp_path.rglob("*.json")
     kept.write_text("{")
-    assert recall(key) is None
+    assert recall(key, Profile) is None
 
 
 def test_a_cache_that_cannot_be_written_costs_only_the_next_start(monkeypatch, tmp_path):

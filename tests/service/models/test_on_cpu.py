@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from service.engine.kernels import measure_kernels
+from service.engine.profile import measure
 from service.engine.stop import Stop
 from service.engine.workers import Workers
 from service.models import on_cpu
@@ -41,6 +42,26 @@ def load_twice(folder: Path, cache: Path, share: float, plugins: str) -> list[tu
         found.append((model.provider, [(row.provider, row.golden, row.used) for row in model.profile.kernels]))
     workers.close()
     return found
+
+
+@pytest.mark.parametrize(
+    ("loads", "measured"),
+    [([0.1, 0.1], 1), ([9.0, 9.0], 1), ([9.0, 0.1], 2), ([9.0, 0.1, 0.1], 2), ([0.1, 9.0], 1)],
+)
+def test_what_was_measured_on_a_busy_machine_is_measured_again_on_a_quiet_one(
+    models, tmp_path, monkeypatch, loads, measured
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    runs = []
+    counted = lambda *arguments: (runs.append(1), measure(*arguments))[1]  # noqa: E731
+    monkeypatch.setattr(on_cpu, "measure", counted)
+    workers = Workers(1)
+    for load in loads:
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load * (os.cpu_count() or 1), 0.0, 0.0))
+        model = load_folder(models / "lenet5" / "1", Stop(), Settings(device="cpu"), workers, Metrics())
+    workers.close()
+    assert len(runs) == measured
+    assert model.profile.disturbed == (loads[0] > 1 and measured == 1)
 
 
 def expecting_another_class(folder: Path, copy: Path) -> Path:
