@@ -19,6 +19,9 @@ fewer would cost recall in a full image."""
 OBJECTS = 300
 """Most boxes of a graph whose boxes are objects already."""
 
+_VIEWS: Mapping[str, tuple[int | str, ...]] = {"activation": ("N", "h", "w"), "embedding": ("N", "F")}
+"""What a classifier may answer beside its classes (`export.activation`)."""
+
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, the weights of Pillow's `convert("L")`
 
 
@@ -66,8 +69,7 @@ class Head(nn.Module):
     def forward(self, raw: Raw) -> dict[str, Tensor]:
         self._check(raw)
         if self.card.task == "classify":
-            answers = {"probabilities": raw["logits"].softmax(1)}
-            return answers | {"activation": raw["activation"]} if "activation" in raw else answers
+            return {"probabilities": raw["logits"].softmax(1)} | {name: raw[name] for name in _VIEWS if name in raw}
         if "boxes" in raw:
             return candidates(raw, self.limit)
         if "alpha" in raw:
@@ -81,7 +83,7 @@ class Head(nn.Module):
         height, width = self.size
         want: dict[str, tuple[int | str, ...]]
         if self.card.task == "classify":
-            want = {"logits": ("N", self.classes)} | ({"activation": ("N", "h", "w")} if "activation" in raw else {})
+            want = {"logits": ("N", self.classes)} | {name: shape for name, shape in _VIEWS.items() if name in raw}
         elif self.card.task == "detect" or "boxes" in raw:
             want = {"boxes": ("N", "A", 4), "scores": ("N", "A", self.classes)}
             if "classes" in raw:

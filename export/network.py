@@ -30,7 +30,7 @@ class Network:
     What comes out, by task:
 
     - classify: `logits` [N, C]; and `activation` [N, h, w], the class activation map of the top class, where the
-      network ends in global average pooling
+      network ends in global average pooling; and `embedding` [N, F], what its last layer reads, where that is linear
     - detect: `boxes` [N, A, 4] xyxy in input pixels, and `scores` [N, A, C] in 0..1 (class probability, objectness
       applied); or, where each box has its one class already, `scores` [N, A] and `classes` [N, A]
     - segment: `logits` [N, C, h, w] (the head upsamples them to the input and takes the argmax); or, for a salient

@@ -136,9 +136,9 @@ def _rows(count: int, size: int) -> Iterator[list[int]]:
 def differences(expected: Outputs, actual: Outputs, tolerance: float) -> dict[str, float]:
     """Say how far two sets of outputs are apart, per output.
 
-    `probabilities`, `scores` and `prototypes`: the largest absolute difference. `logits` and `activation`: the same, as
-    a share of the largest magnitude in the image's, which may have any scale. `mask` and `alpha`: the share of pixels
-    that differ. `boxes`, in input pixels, and `coefficients`: between each candidate and its counterpart (see
+    `probabilities`, `scores` and `prototypes`: the largest absolute difference. `logits`, `activation` and
+    `embedding`: the same, as a share of the largest magnitude in the image's, which may have any scale. `mask` and
+    `alpha`: the share of pixels that differ. `boxes`, in input pixels, and `coefficients`: between each candidate and its counterpart (see
     `_candidates`); infinite where there is none. `classes` are compared with the boxes.
 
     Args:
@@ -166,7 +166,7 @@ def _difference(name: str, want: npt.NDArray[Any], got: npt.NDArray[Any]) -> flo
         return float(np.mean(want != got))
     with np.errstate(invalid="ignore"):
         gaps = np.where(want == got, 0.0, np.abs(want - got))  # infinities are equal, too
-    if name in ("activation", LOGITS):
+    if name in ("activation", "embedding", LOGITS):
         axes = tuple(range(1, want.ndim))
         largest = np.abs(want).max(axis=axes, keepdims=True, where=np.isfinite(want), initial=0.0)
         gaps = gaps / np.maximum(largest, np.finfo(np.float32).tiny)

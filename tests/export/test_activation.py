@@ -1,4 +1,4 @@
-"""Class activation maps: who has one, and that it is what the logit is the mean of."""
+"""Class activation maps and embeddings: who has them, and that the logits follow from them."""
 
 import pytest
 import torch
@@ -58,19 +58,22 @@ def test_torchvisions(name, settings, size):
     network = get_model(name, weights=None, **settings)
     expected, got = answers(network)
     torch.testing.assert_close(got["logits"], expected)
+    *_, layer = (part for part in network.modules() if isinstance(part, nn.Linear | nn.Conv2d))
+    assert ("embedding" in got) is (name != "squeezenet1_1")
+    if "embedding" in got:
+        torch.testing.assert_close(layer(got["embedding"]), expected)
     if size is None:
-        assert list(got) == ["logits"]
+        assert "activation" not in got
         return
     assert got["activation"].shape == (3, *size)
     assert got["activation"].std() > 0
-    *_, layer = (part for part in network.modules() if isinstance(part, nn.Linear | nn.Conv2d))
     top = expected.argmax(1)
     bias = 0 if isinstance(layer, nn.Conv2d) else layer.bias[top]
     torch.testing.assert_close(got["activation"].mean((1, 2)) + bias, expected.amax(1))
 
 
 @pytest.mark.parametrize(
-    ("between", "has"),
+    ("between", "has"),  # every one of them has an embedding, but the last
     [
         (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), True),
         (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Dropout(), nn.Flatten(), nn.Identity()), True),
@@ -86,6 +89,7 @@ def test_only_the_true_ending_is_believed(between, has):
     expected, got = answers(Sums(between))
     torch.testing.assert_close(got["logits"], expected)
     assert ("activation" in got) is has
+    assert ("embedding" in got) is not isinstance(between, ByShape)
 
 
 def test_what_was_trained_keeps_its_names_and_is_there_once():
