@@ -6,7 +6,7 @@ from math import sqrt
 from typing import Any, NamedTuple
 
 from evaluation.dataset import ClassScore, Confusion, Example, Measure, Scores
-from service.results import Result
+from service.results import Classification, Result
 
 _Z = 1.959964  # of 95 %
 
@@ -29,7 +29,9 @@ class TopK:
         self._among = 0
 
     def compare(self, example: Example, result: Result) -> Verdict:
-        return Verdict(example.truth, tuple(found.class_id for found in result.predictions))
+        return Verdict(
+            example.truth, tuple(found.class_id for found in result.predictions if isinstance(found, Classification))
+        )
 
     def add(self, verdict: Verdict) -> None:
         self._pairs[verdict.truth, verdict.answers[0]] += 1

@@ -1,8 +1,9 @@
 """What a classifier answers beside its classes: where it looked (a class activation map), and its embedding.
 
-Families of classifiers hand their network to `with_activation`. Maps are for networks that end in global average pooling
-and at most one layer; embeddings, which are what the last layer reads, for those that end in a linear layer. Zhou et al., "Learning Deep Features for Discriminative
-Localization" (CVPR 2016): the weights with which a class sums the pooled features sum them before the pooling, too.
+Families of classifiers hand their network to `with_activation`. Embeddings are for networks that end in a linear layer:
+what it reads. Maps are for those with global average pooling before it. Zhou et al., "Learning Deep Features for
+Discriminative Localization" (CVPR 2016): the weights with which a class sums the pooled features sum them before the
+pooling, too.
 """
 
 import operator
@@ -59,8 +60,8 @@ class Views(nn.Module):
     """float32 [N, 3, H, W] -> `logits` [N, C], `activation` [N, h, w], the map of the top class, `embedding` [N, F].
 
     Args:
-        network: answers with its logits [N, C], what its last layer reads ([N, F] or [N, F, 1, 1]), and its last feature
-            maps [N, F, h, w].
+        network: answers with its logits [N, C], what its last layer reads ([N, F] or [N, F, 1, 1]), and its last
+            feature maps [N, F, h, w].
         weight: of the layer between the pooled features and the logits, [C, F]; None where there is no such layer:
             each class has a feature map of its own then.
         embeds: whether it answers with `embedding`.
@@ -148,7 +149,11 @@ def _what_is_true(ending: _Ending, network: nn.Module, height: int, width: int) 
             values = F.linear(values, ending.weight, ending.bias)
         return values.shape == expected.shape and torch.allclose(values, expected, 0, close)
 
-    if not expected.isfinite().all() or logits.shape != expected.shape or not torch.allclose(logits, expected, 0, close):
+    if (
+        not expected.isfinite().all()
+        or logits.shape != expected.shape
+        or not torch.allclose(logits, expected, 0, close)
+    ):
         return False, False
     with torch.no_grad():
         embeds = read is not None and leads_there(read.flatten(1))

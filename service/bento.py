@@ -27,7 +27,7 @@ from service.predictor import deadline_after
 from service.runtime import Runtime
 from service.server import build_server
 from service.supervisor import prepare
-from zoo.card import Task
+from service.tasks import Operation
 
 ModelName = Annotated[str, Field(description="Name of the model; empty: the default of the task.")]
 _INSTANCES = "For models that find instances."
@@ -81,6 +81,11 @@ class ZooServe:
         return await _answer("classify", image, model, top_k=top_k, localize=localize, heatmap=heatmap)
 
     @bentoml.api
+    async def embed(self, image: Path, model: ModelName = "", normalize: bool = False) -> dict[str, Any]:
+        """Answer with the features of an image, for search and comparison."""
+        return await _answer("embed", image, model, normalize=normalize)
+
+    @bentoml.api
     async def detect(
         self,
         image: Path,
@@ -121,11 +126,11 @@ class ZooServe:
         )
 
 
-async def _answer(task: Task, image: Path, model: str, **params: object) -> dict[str, Any]:
+async def _answer(task: Operation, image: Path, model: str, **params: object) -> dict[str, Any]:
     """Answer a call in this process. Requests over HTTP are answered by `http.v1.predict` instead."""
     predictor = runtime().predictor
     loaded = predictor.resolve(task, model or None)
-    encoded = predictor.image(image.read_bytes(), loaded, predictor.options(loaded, params))
+    encoded = predictor.image(image.read_bytes(), loaded, predictor.options(loaded, params, task))
     job = predictor.submit(encoded, loaded, deadline_after(_SETTINGS.timeout_ms))
     answer: dict[str, Any] = msgspec.to_builtins(await job.future)
     return answer

@@ -15,8 +15,7 @@ from service.models.model import AnyModel, ImageModel
 from service.models.registry import Registry
 from service.results import Result
 from service.settings import Settings
-from service.tasks import TASKS, options_of
-from zoo.card import Task
+from service.tasks import TASKS, Operation, options_of
 
 
 class Predictor:
@@ -26,18 +25,18 @@ class Predictor:
         self._registry = registry
         self._settings = settings
 
-    def resolve(self, task: Task, name: str | None = None, version: str | None = None) -> ImageModel:
+    def resolve(self, task: Operation, name: str | None = None, version: str | None = None) -> ImageModel:
         """Find the model for a request; see `Registry.get`."""
         return self._registry.get(task, name, version)
 
-    def options(self, model: ImageModel, params: Mapping[str, object]) -> Struct:
-        """Convert parameters, texts or JSON values, to the typed options of a model's task.
+    def options(self, model: ImageModel, params: Mapping[str, object], task: Operation | None = None) -> Struct:
+        """Convert parameters, texts or JSON values, to the typed options of a task; by default the card's.
 
         Raises:
             RequestError: `bad_option`: one is invalid, or this model does not support it. The message then names the
                 loaded models that do.
         """
-        task = model.card.task
+        task = task or model.card.task
         options = options_of(task, params)
         unsupported = TASKS[task].unsupported_reason
         if reason := unsupported(options, model.card):
@@ -47,7 +46,7 @@ class Predictor:
         return options
 
     def image(self, data: bytes, model: ImageModel, options: Struct) -> EncodedImage:
-        """Make an input from an encoded image and the options of the model's task. Nothing is decoded yet."""
+        """Make an input from an encoded image and the options of a task. Nothing is decoded yet."""
         return EncodedImage(data, model.card, options, self._settings)
 
     def submit(
@@ -71,13 +70,15 @@ class Predictor:
         model.batcher.submit(job)
         return job
 
-    def predict(self, data: bytes, model: ImageModel, params: Mapping[str, object]) -> Result:
-        """Answer one image on the calling thread, without the queue.
+    def predict(
+        self, data: bytes, model: ImageModel, params: Mapping[str, object], task: Operation | None = None
+    ) -> Result:
+        """Answer one image on the calling thread, without the queue; by default for the task of the model's card.
 
         Raises:
             RequestError: an option is invalid, or the data are not an image, damaged or too large.
         """
-        image = self.image(data, model, self.options(model, params))
+        image = self.image(data, model, self.options(model, params, task))
         return answer_alone(model.card, model.session.run, image)
 
 

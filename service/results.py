@@ -54,6 +54,12 @@ class Classification(Struct, frozen=True, omit_defaults=True):
     heatmap: Png | None = None
 
 
+class Embedding(Struct, frozen=True):
+    """The features of an image [F]: float32 numbers, as JSON's."""
+
+    embedding: list[float]
+
+
 class Detection(Struct, frozen=True):
     """One object: its class, score and box."""
 
@@ -86,7 +92,7 @@ class Instance(Struct, frozen=True, omit_defaults=True):
     mask: Mask | None = None
 
 
-Prediction = Classification | Detection | Segment | Instance
+Prediction = Classification | Embedding | Detection | Segment | Instance
 
 
 class Result(Struct, frozen=True):
@@ -96,4 +102,4 @@ class Result(Struct, frozen=True):
     version: str
     task: str
     image: ImageSize
-    predictions: list[Classification] | list[Detection] | list[Segment] | list[Instance]
+    predictions: list[Classification] | list[Embedding] | list[Detection] | list[Segment] | list[Instance]

@@ -61,6 +61,10 @@ class AsyncClient:
         """Return the classes of an image, the best first; see `Client.predict`."""
         return await self.predict("classify", image, **how)
 
+    async def embed(self, image: ImageInput, **how: Any) -> Result:
+        """Return the features of an image, as `Result.embedding`; see `predict`."""
+        return await self.predict("embed", image, **how)
+
     async def detect(self, image: ImageInput, **how: Any) -> Result:
         """Return the objects in an image with their boxes, the best first; see `Client.predict`."""
         return await self.predict("detect", image, **how)

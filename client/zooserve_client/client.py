@@ -76,6 +76,10 @@ class Client:
         """Return the classes of an image, the best first; see `predict`."""
         return self.predict("classify", image, **how)
 
+    def embed(self, image: ImageInput, **how: Any) -> Result:
+        """Return the features of an image, as `Result.embedding`; see `predict`."""
+        return self.predict("embed", image, **how)
+
     def detect(self, image: ImageInput, **how: Any) -> Result:
         """Return the objects in an image with their boxes, the best first; see `predict`."""
         return self.predict("detect", image, **how)
@@ -99,7 +103,7 @@ class Client:
         """Answer one image.
 
         Args:
-            task: `classify`, `detect` or `segment`.
+            task: `classify`, `embed`, `detect` or `segment`.
             image: a file's bytes or path, an array uint8 [H, W, 3] (RGB), [H, W, 4] or [H, W], or a PIL image.
             model: name of the model; None: the task's default.
             version: of the model; the call fails if another one is loaded. None: any.

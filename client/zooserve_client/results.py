@@ -23,6 +23,7 @@ class Prediction(TypedDict, total=False):
     area: float
     mask: Mapping[str, Any]
     heatmap: Mapping[str, Any]
+    embedding: list[float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,7 @@ class Result:
     Attributes:
         model: name of the model.
         version: of the model.
-        task: classify, detect or segment.
+        task: classify, embed, detect or segment.
         width: of the image in pixels, after its EXIF orientation was applied.
         height: the same.
         predictions: the best (or, of classes with areas, the largest) first.
@@ -92,6 +93,17 @@ class Result:
     def areas(self) -> npt.NDArray[np.float32]:
         """The shares of the image that the masks cover, float32 [K], 0 to 1; NaN without a mask."""
         return np.array([found.get("area", np.nan) for found in self.predictions], np.float32)
+
+    @cached_property
+    def embedding(self) -> npt.NDArray[np.float32]:
+        """The features of the image, float32 [F].
+
+        Raises:
+            ValueError: the task is not embed.
+        """
+        if self.task != "embed":
+            raise ValueError(f"the answer is to {self.task}, which has no embedding: ask with `embed`")
+        return np.array(self.predictions[0]["embedding"], np.float32)
 
     def mask(self, index: int = 0) -> npt.NDArray[np.bool_]:
         """Return the mask of a prediction, bool [height, width].

@@ -2,17 +2,21 @@
 
 import sys
 from pathlib import Path
+from typing import cast
 
 import click
 import msgspec
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from service.commands.load import load_model
 from service.errors import RequestError
-from service.results import Instance, Prediction, Result, Segment
+from service.results import Embedding, Instance, Prediction, Result, Segment
 from service.settings import remarks
+from service.tasks import TASKS, Operation, can_answer
 from service.vision.draw import draw
+from zoo.served_card import ServedCard
 
 
 @click.command(
@@ -24,12 +28,14 @@ Examples:
   zooserve predict yolov4_tiny *.jpg --json -o score_threshold=0.5
   zooserve predict u2netp portrait.jpg -o mask=none
   zooserve predict mobilenet_v2 cat.jpg -o localize=true -o heatmap=true --annotate where.png
+  zooserve predict mobilenet_v2 cat.jpg --task embed --json -o normalize=true
   zooserve predict yolov4_tiny photos/ --server http://localhost:3000 --out results.jsonl
 """
 )
 @click.argument("model")
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--option", "-o", "given", multiple=True, metavar="NAME=VALUE", help="An option, as over HTTP.")
+@click.option("--task", type=click.Choice(list(TASKS)), help="What to answer. [default: the model's task]")
 @click.option("--annotate", type=click.Path(dir_okay=False, path_type=Path), help="Draw the answer into this file.")
 @click.option("--models", type=click.Path(file_okay=False), help="The folder of exported models. [default: models]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per photo and line, as HTTP answers it.")
@@ -53,6 +59,7 @@ def predict(
     model: str,
     photos: tuple[Path, ...],
     given: tuple[str, ...],
+    task: str | None,
     annotate: Path | None,
     models: str | None,
     as_json: bool,
@@ -78,8 +85,8 @@ def predict(
     if server:
         if out is None or len(photos) > 1 or not photos[0].is_dir():
             raise click.UsageError("--server needs --out, and one folder of photos")
-        if annotate or as_json or models:
-            raise click.UsageError("--annotate, --json and --models are not for --server")
+        if annotate or as_json or models or task:
+            raise click.UsageError("--annotate, --json, --models and --task are not for --server")
         for line in remarks():
             click.echo(f"Warning: {line}", err=True)
         from service.commands.folder import predict_folder  # noqa: PLC0415 - a slow import
@@ -99,11 +106,12 @@ def predict(
     if out or retry_failed:
         raise click.UsageError("--out and --retry-failed go with --server")
     loaded, predictor, _ = load_model(model, models)
+    operation = _operation(loaded.card, task, drawn=annotate is not None)
     failed = False
     for photo in photos:
         try:
             data = photo.read_bytes()
-            result = predictor.predict(data, loaded, options)
+            result = predictor.predict(data, loaded, options, operation)
         except (OSError, RequestError) as error:
             failed = True
             click.echo(f"{photo}: {error.strerror if isinstance(error, OSError) else error}", err=True)
@@ -116,6 +124,18 @@ def predict(
             draw(data, result).save(annotate)
             click.echo(f"drawn into {annotate}", err=True)
     sys.exit(failed)
+
+
+def _operation(card: ServedCard, task: str | None, *, drawn: bool) -> Operation:
+    """Return the task to be answered, if the model answers it, and if its answer can be drawn where that is asked."""
+    operation = cast("Operation", task or card.task)
+    if not can_answer(card, operation):
+        needs = TASKS[operation].needs
+        why = f"its graph has no output {needs}" if needs else f"it is a model for {card.task}"
+        raise click.UsageError(f"{card.name} cannot {operation}: {why}")
+    if drawn and not TASKS[operation].drawn:
+        raise click.UsageError(f"--annotate: an answer to {operation} cannot be drawn; --json prints it")
+    return operation
 
 
 def show_result(photo: Path, result: Result) -> None:
@@ -131,6 +151,10 @@ def show_result(photo: Path, result: Result) -> None:
 
 
 def _cells(prediction: Prediction) -> dict[str, str]:
+    if isinstance(prediction, Embedding):
+        vector = np.asarray(prediction.embedding)
+        first = " ".join(f"{value:.4f}" for value in vector[:4])
+        return {"embedding": f"{vector.size} numbers: {first} ...", "length": f"{np.linalg.norm(vector):.4f}"}
     cells = {"label": prediction.label}
     if not isinstance(prediction, Segment):
         cells["score"] = f"{prediction.score:.3f}"

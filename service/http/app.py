@@ -8,7 +8,6 @@ middlewares and router take as much time as reading the body.
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
-from typing import get_args
 
 import msgspec
 from starlette.applications import Starlette
@@ -33,7 +32,7 @@ from service.keys import Guard
 from service.oip.dataplane import Dataplane
 from service.request import INTERNAL, Lifecycle
 from service.runtime import Runtime
-from zoo.card import Task
+from service.tasks import TASKS
 
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 
@@ -53,12 +52,12 @@ def build_app(
     """
     settings, guard, annotator = runtime.settings, lifecycle.guard, Annotator(runtime.settings)
     endpoints: dict[str, ASGIApp] = {}
-    for task in get_args(Task):
+    for task in TASKS:
         for path, endpoint in ((f"/v1/{task}", Predict), (f"/{task}", Typed)):
             endpoints[path] = endpoint(task, path, lifecycle, runtime, annotator)
     app = Starlette(
         routes=[
-            *(Route(f"/v1/{task}", endpoints[f"/v1/{task}"], methods=["POST"]) for task in get_args(Task)),
+            *(Route(f"/v1/{task}", endpoints[f"/v1/{task}"], methods=["POST"]) for task in TASKS),
             *ModelRoutes(runtime, guard).routes(),
             *Probes(runtime, health).routes(),
             # BentoML's own page at `/` loads a tracker from another host.

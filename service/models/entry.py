@@ -6,8 +6,9 @@ from pathlib import Path
 from service.models.footprint import Footprint
 from service.models.loading import Loading
 from service.models.model import AnyModel
-from zoo.card import Task
+from service.tasks import Operation, can_answer
 from zoo.files import shown
+from zoo.served_card import ServedCard
 from zoo.store import Entry, Stamps
 
 Fingerprint = tuple[Path, Stamps]  # a folder, and the stamps of its files
@@ -76,6 +77,6 @@ class ModelEntry:
         """Whether the entry stays if its folder is removed: it is served, being loaded, or was unloaded by hand."""
         return self.model is not None or self.is_loading or self.state is State.UNLOADED
 
-    def answers(self, task: Task) -> bool:
-        """Return whether the model is for `task`."""
-        return self.card is not None and self.card.task == task
+    def answers(self, operation: Operation) -> bool:
+        """Return whether the model answers a task."""
+        return isinstance(self.card, ServedCard) and can_answer(self.card, operation)

@@ -15,7 +15,7 @@ from service.engine.binding import Array, Image, Tensors
 from service.engine.job import Input
 from service.results import ImageSize, Result
 from service.settings import Settings
-from service.tasks import TASKS
+from service.tasks import TASKS, operation_of
 from service.vision.resize import prepare
 from zoo.recipe import Placement
 from zoo.served_card import ServedCard
@@ -25,7 +25,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ImageInput(Input[Result]):
-    """An image whose answer is the typed result of its model's task."""
+    """An image whose answer is the typed result of the task that its options belong to."""
 
     __slots__ = ("_card", "_options", "_placement")
 
@@ -46,8 +46,9 @@ class ImageInput(Input[Result]):
         """Make the image's result from row `row` of a batch's outputs."""
         card, placement = self._card, self._placement
         assert placement is not None  # noqa: S101 - `prepare` was called before
-        predictions = TASKS[card.task].answer(outputs, row, card, placement, self._options)
-        return Result(card.name, card.version, card.task, ImageSize(placement.width, placement.height), predictions)
+        operation = operation_of(self._options)
+        predictions = TASKS[operation].answer(outputs, row, card, placement, self._options)
+        return Result(card.name, card.version, operation, ImageSize(placement.width, placement.height), predictions)
 
 
 class EncodedImage(ImageInput):
@@ -56,7 +57,7 @@ class EncodedImage(ImageInput):
     Args:
         data: the encoded image.
         card: of the model.
-        options: of the model's task.
+        options: of the request's task.
         settings: how images are resized, and how large they may be.
     """
 

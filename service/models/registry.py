@@ -3,8 +3,8 @@
 from service.errors import Reason, RequestError
 from service.models.entry import ModelEntry, State
 from service.models.model import AnyModel, ImageModel, takes_images
-from zoo.card import Task
-from zoo.served_card import AnyServed
+from service.tasks import TASKS, Operation, can_answer
+from zoo.served_card import AnyServed, ServedCard, ServedTensors
 
 
 class NotLoadedError(RequestError):
@@ -46,7 +46,7 @@ class Registry:
         )
         return all_ready and not self.problem and not self.broken
 
-    def get(self, task: Task, name: str | None, version: str | None) -> ImageModel:
+    def get(self, task: Operation, name: str | None, version: str | None) -> ImageModel:
         """Find the model of a request for a task: the named one, or the default of the task.
 
         Raises:
@@ -58,12 +58,10 @@ class Registry:
             raise RequestError(Reason.UNKNOWN_MODEL, self.unknown(name, task))
         model = entry.model
         card = model.card if model else entry.card
-        if card and card.task != task:
-            if card.task == "tensors":
-                raise RequestError(
-                    Reason.BAD_OPTION, f"`{entry.name}` takes tensors: POST /v2/models/{entry.name}/infer."
-                )
-            raise RequestError(Reason.BAD_OPTION, f"`{entry.name}` is a model for /v1/{card.task}, not for /v1/{task}.")
+        if isinstance(card, ServedTensors):
+            raise RequestError(Reason.BAD_OPTION, f"`{entry.name}` takes tensors: POST /v2/models/{entry.name}/infer.")
+        if card and not can_answer(card, task):
+            raise RequestError(Reason.BAD_OPTION, self._unable(card, task))
         found = _served(entry, version)
         assert takes_images(found)  # noqa: S101 - its task is one of images
         return found
@@ -91,12 +89,12 @@ class Registry:
                 raise
             return entry.card
 
-    def ready_for(self, task: Task) -> list[ImageModel]:
+    def ready_for(self, task: Operation) -> list[ImageModel]:
         """Return the loaded models of a task."""
         models = [entry.model for entry in self._of(task)]
         return [model for model in models if model is not None and takes_images(model)]
 
-    def unknown(self, name: str | None, task: Task | None = None) -> str:
+    def unknown(self, name: str | None, task: Operation | None = None) -> str:
         """Return a message that there is no such model, with the names of those that exist."""
         if name is None:
             return f"No model for /v1/{task} is loaded."
@@ -109,10 +107,21 @@ class Registry:
             raise RequestError(Reason.UNKNOWN_MODEL, self.unknown(name))
         return entry
 
-    def _of(self, task: Task) -> list[ModelEntry]:
+    def _unable(self, card: ServedCard, task: Operation) -> str:
+        """Return a message why a model does not answer a task, with the names of those that do where that may help."""
+        module = TASKS[task]
+        if card.task != (module.card_task or task):
+            return f"`{card.name}` is a model for /v1/{card.task}, not for /v1/{task}."
+        able = ", ".join(f"`{entry.name}`" for entry in self._of(task)) or "none"
+        return (
+            f"`{card.name}` does not answer /v1/{task}: its graph has no output `{module.needs}`. Loaded models that "
+            f"do: {able}. `zooserve export {card.name}` adds it where the network has one."
+        )
+
+    def _of(self, task: Operation) -> list[ModelEntry]:
         return [entry for entry in self.entries.values() if entry.answers(task)]
 
-    def _default(self, task: Task) -> ModelEntry | None:
+    def _default(self, task: Operation) -> ModelEntry | None:
         of_task = [entry for entry in self._of(task) if entry.state is not State.UNLOADED]
         defaults = [entry for entry in of_task if entry.card and entry.card.task_default]
         return next(iter(defaults or of_task), None)

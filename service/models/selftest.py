@@ -7,20 +7,13 @@ from service.engine.assembly import Run
 from service.models.golden_tensors import differences, read_golden
 from service.models.inputs import EncodedImage, answer_alone
 from service.settings import Settings
-from service.tasks import options_of
-from zoo.card import Task
+from service.tasks import TASKS, options_of
 from zoo.served_card import AnyServed, Prediction, ServedCard
 
 # The largest differences from the reference's answer. The fast recipe changes scores slightly, a wrong model strongly.
 SCORE = 0.05
 IOU = 0.85
 AREA = 0.02
-# The options under which golden answers were made; the threshold keeps a score that fell a little below 0.5.
-_PARAMS: dict[Task, dict[str, Any]] = {
-    "classify": {"top_k": 1},
-    "detect": {"score_threshold": 0.4},
-    "segment": {"mask": "none", "score_threshold": 0.4},
-}
 _ADVICE = "Export the model again, or report this provider's arithmetic."
 
 
@@ -52,7 +45,7 @@ def self_test(card: AnyServed, files: Mapping[str, bytes], run: Run, settings: S
 
 def _test_images(card: ServedCard, files: Mapping[str, bytes], run: Run, settings: Settings) -> None:
     """Check that every golden prediction is found again; for a classifier, the first one."""
-    options = options_of(card.task, _PARAMS[card.task])
+    options = options_of(card.task, TASKS[card.task].golden)
     for golden in card.golden:
         image = EncodedImage(files[golden.photo], card, options, settings)
         found = answer_alone(card, run, image).predictions

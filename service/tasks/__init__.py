@@ -1,41 +1,102 @@
-"""Turns the outputs of a graph into predictions. Each task has a module of its own."""
+"""Turns the outputs of a graph into predictions. Each task has a module of its own; `TASKS` lists them.
+
+A task that is added here has its `/v1` route, its page in OpenAPI, its self-test and its answer over `/v2` and gRPC.
+"""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from msgspec import Struct
 
 from service.options import parse_options
-from service.tasks import classify, detect, segment
+from service.results import Classification, Detection, Embedding, Instance, Segment
+from service.tasks import classify, detect, embed, segment
 from zoo.card import Task
 from zoo.served_card import ServedCard
+
+Operation = Task | Literal["embed"]
+"""What a request asks for. `embed` is another answer of classifiers, so no card has it as its task."""
 
 
 class TaskModule(NamedTuple):
     """One task.
 
     Attributes:
-        options: type of its options.
+        summary: what it does, for the API's documentation.
+        options: type of its options. Each task has a type of its own, which tells the task of a request.
+        prediction: type of one prediction.
         answer: `(outputs, index, card, placement, options)` -> the predictions for the image `index` of the batch.
+        golden: the options for golden photos, found with a score of 0.5. A threshold keeps what fell a little below.
+        card_task: the task of the cards whose models answer it, if it has another name.
+        needs: an output that the graph must have.
+        drawn: whether its predictions can be drawn on the image.
         unsupported_reason: `(options, card)` -> why a model does not support these options; None if it does.
     """
 
+    summary: str
     options: type[Struct]
+    prediction: Any
     answer: Callable[..., list[Any]]
+    golden: Mapping[str, Any]
+    card_task: Task | None = None
+    needs: str = ""
+    drawn: bool = True
     unsupported_reason: Callable[[Any, ServedCard], str | None] = lambda _, __: None
 
 
-TASKS: Mapping[Task, TaskModule] = {
-    "classify": TaskModule(classify.Options, classify.answer, classify.unsupported_reason),
-    "detect": TaskModule(detect.Options, detect.answer),
-    "segment": TaskModule(segment.Options, segment.answer),
+TASKS: Mapping[Operation, TaskModule] = {
+    "classify": TaskModule(
+        "Name what an image shows",
+        classify.Options,
+        Classification,
+        classify.answer,
+        {"top_k": 1},
+        unsupported_reason=classify.unsupported_reason,
+    ),
+    "embed": TaskModule(
+        "Answer with the features of an image, for search and comparison",
+        embed.Options,
+        Embedding,
+        embed.answer,
+        {},
+        card_task="classify",
+        needs="embedding",
+        drawn=False,
+    ),
+    "detect": TaskModule(
+        "Find the objects in an image, with their boxes",
+        detect.Options,
+        Detection,
+        detect.answer,
+        {"score_threshold": 0.4},
+    ),
+    "segment": TaskModule(
+        "Tell which pixels belong to which class, or to which object",
+        segment.Options,
+        Segment | Instance,
+        segment.answer,
+        {"mask": "none", "score_threshold": 0.4},
+    ),
 }
+_OPERATIONS: Mapping[type[Struct], Operation] = {module.options: operation for operation, module in TASKS.items()}
 
 
-def options_of(task: Task, params: Mapping[str, object]) -> Struct:
+def options_of(operation: Operation, params: Mapping[str, object]) -> Struct:
     """Convert parameters, as text or JSON values, to the typed options of a task.
 
     Raises:
         RequestError: `bad_option`: an unknown option, or a value that is not allowed.
     """
-    return parse_options(TASKS[task].options, params)
+    return parse_options(TASKS[operation].options, params)
+
+
+def operation_of(options: Struct) -> Operation:
+    """Return the task that options belong to."""
+    return _OPERATIONS[type(options)]
+
+
+def can_answer(card: ServedCard, operation: Operation) -> bool:
+    """Return whether a model answers a task: its card has it, or its graph the output that the task needs."""
+    module = TASKS[operation]
+    needed = not module.needs or any(output.name == module.needs for output in card.outputs)
+    return card.task == (module.card_task or operation) and needed

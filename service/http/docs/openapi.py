@@ -6,7 +6,7 @@
 from functools import cache
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -21,16 +21,10 @@ from service.http.problems import Problem
 from service.http.v1.json_images import Images
 from service.http.v1.predict import BatchResponse
 from service.request import STATUS
-from service.results import Classification, Detection, Instance, Result, Segment
-from service.tasks import TASKS
-from zoo.card import Name, Task, Version
+from service.results import Result
+from service.tasks import TASKS, Operation
+from zoo.card import Name, Version
 
-_PREDICTIONS = {"classify": Classification, "detect": Detection, "segment": Segment | Instance}
-_SUMMARIES = {
-    "classify": "Name what an image shows",
-    "detect": "Find the objects in an image, with their boxes",
-    "segment": "Tell which pixels belong to which class, or to which object",
-}
 _MODELS_REFUSALS = (HTTPStatus.UNAUTHORIZED,)
 _ADMIN_REFUSALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _PREDICT_REFUSALS = sorted({*STATUS.values()} - {HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT})
@@ -50,7 +44,7 @@ an `application/problem+json` (RFC 9457) that says what was wrong and what to do
 def document() -> bytes:
     """Return the OpenAPI document, as JSON."""
     schemas = Schemas()
-    paths: dict[str, Any] = {f"/v1/{task}": {"post": _predict(task, schemas)} for task in get_args(Task)}
+    paths: dict[str, Any] = {f"/v1/{task}": {"post": _predict(task, schemas)} for task in TASKS}
     paths |= _models(schemas) | _probes(schemas)
     add_examples(paths)
     schemas.components["Images"]["properties"]["images"] = {
@@ -101,28 +95,28 @@ _HEADERS: Schema = {
 }
 
 
-def _predict(task: Task, schemas: Schemas) -> Schema:
+def _predict(task: Operation, schemas: Schemas) -> Schema:
     options = [
         _parameter("model", Name, "The model; without it, the task's default. `/v1/models` lists them."),
         _parameter("version", Version, "Refuse where another version of the model is loaded."),
     ]
-    for field in msgspec.structs.fields(TASKS[task].options):
+    module = TASKS[task]
+    for field in msgspec.structs.fields(module.options):
         schema = msgspec.json.schema(field.type) | {"default": field.default}
         text = str(schema.pop("description"))
         options.append({"name": field.encode_name, "in": "query", "description": text, "schema": schema})
     one = {
         "allOf": [
             schemas.of(Result),
-            {"properties": {"predictions": {"type": "array", "items": schemas.of(_PREDICTIONS[task])}}},
+            {"properties": {"predictions": {"type": "array", "items": schemas.of(module.prediction)}}},
         ]
     }
-    drawn = {"image/png": {"schema": _FILE}, "image/jpeg": {"schema": _FILE}}
+    other = ("image/png", "image/jpeg") if module.drawn else ("application/octet-stream",)
     return {
         "tags": ["predict"],
         "operationId": task,
-        "summary": _SUMMARIES[task],
-        "description": "One image gets one result; several get `results` in order, each a result or a problem. "
-        "`Accept: image/png` or `image/jpeg` answers with the image, the answer drawn in.",
+        "summary": module.summary,
+        "description": f"One image gets one result; several get `results` in order, each a result or a problem. {_OTHER[module.drawn]}",
         "parameters": [*options, *_REQUEST_HEADERS],
         "requestBody": {
             "required": True,
@@ -143,13 +137,18 @@ def _predict(task: Task, schemas: Schemas) -> Schema:
             "200": {
                 "description": "The answer.",
                 "headers": _refer("X-Request-Id", "Server-Timing"),
-                "content": {"application/json": {"schema": {"anyOf": [one, schemas.of(BatchResponse)]}}, **drawn},
+                "content": {"application/json": {"schema": {"anyOf": [one, schemas.of(BatchResponse)]}}}
+                | {kind: {"schema": _FILE} for kind in other},
             },
             **_refusals(schemas, *_PREDICT_REFUSALS, headers=("X-Request-Id", "Server-Timing")),
         },
     }
 
 
+_OTHER = {
+    True: "`Accept: image/png` or `image/jpeg` answers with the image, the answer drawn in.",
+    False: "`Accept: application/octet-stream` answers with the vector of one image, little-endian float32.",
+}
 _REQUEST_HEADERS = [
     {
         "name": "X-Request-Id",

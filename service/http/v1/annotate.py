@@ -1,4 +1,4 @@
-"""Answers as images: which type `Accept` asks for, and the image with its predictions drawn on it. For `predict`.
+"""Answers that are not JSON: which type `Accept` asks for, images with predictions drawn on them, and vectors.
 
 `Accept` is parsed here because no installed library does it: Starlette, httpx and aiohttp do not. Werkzeug does, but is
 installed only for load tests.
@@ -10,37 +10,45 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import perf_counter
 
+import numpy as np
+
 from service.cores import usable_cores
 from service.errors import Reason, RequestError
-from service.results import Result
+from service.results import Embedding, Result
 from service.settings import Settings
 from service.vision.draw import draw
 
-JSON, PNG, JPEG = b"application/json", b"image/png", b"image/jpeg"
-_OFFERED = (JSON, PNG, JPEG)  # in order of preference where the client's q-values are equal
+JSON, PNG, JPEG, BINARY = b"application/json", b"image/png", b"image/jpeg", b"application/octet-stream"
+# By whether a task's predictions can be drawn; in order of preference where the client's q-values are equal.
+OFFERED = {True: (JSON, PNG, JPEG), False: (JSON, BINARY)}
 # The headers that nearly all clients send: for them, a look-up saves parsing.
-_USUAL = {b"": b"", b"*/*": b"", JSON: b"", PNG: PNG, JPEG: JPEG}
+_USUAL = frozenset({b"", b"*/*", JSON})
 _SAVING = {PNG: ("PNG", {"compress_level": 1}), JPEG: ("JPEG", {"quality": 92, "subsampling": 0})}
 
 
-def wanted(accept: bytes) -> bytes:
+def wanted(accept: bytes, offered: tuple[bytes, ...] = OFFERED[True]) -> bytes:
     """Choose the type of an answer by the request's `Accept` (RFC 9110, 12.5.1).
 
+    Args:
+        accept: the header; empty if there is none.
+        offered: the types in which the answer can be had, the preferred one first.
+
     Returns:
-        `PNG` or `JPEG`; empty: JSON.
+        One of those types; empty: JSON.
 
     Raises:
-        RequestError: `not_acceptable`: the client accepts none of the three types.
+        RequestError: `not_acceptable`: the client accepts none of them.
     """
-    usual = _USUAL.get(accept)
-    if usual is not None:
-        return usual
+    if accept in _USUAL:
+        return b""
+    if accept in offered:
+        return accept
     ranges = _ranges(accept.decode("latin-1").lower())
-    kind = max(_OFFERED, key=lambda offered: _quality(offered, ranges))  # the first of equals
+    kind = max(offered, key=lambda each: _quality(each, ranges))  # the first of equals
     if not _quality(kind, ranges):
-        offered = ", ".join(f"`{each.decode()}`" for each in _OFFERED)
+        types = ", ".join(f"`{each.decode()}`" for each in offered)
         raise RequestError(
-            Reason.NOT_ACCEPTABLE, f"Accept: {accept[:80].decode('latin-1')}: answers are served as {offered}."
+            Reason.NOT_ACCEPTABLE, f"Accept: {accept[:80].decode('latin-1')}: answers are served as {types}."
         )
     return b"" if kind is JSON else kind
 
@@ -98,6 +106,13 @@ class Annotator:
         name, how = _SAVING[kind]
         drawn.save(out, name, **how)
         return out.getvalue()
+
+
+def vector(result: Result) -> bytes:
+    """Return the embedding of one image as little-endian float32 [F]."""
+    (found,) = result.predictions
+    assert isinstance(found, Embedding)  # noqa: S101 - offered for no other task
+    return np.asarray(found.embedding, "<f4").tobytes()
 
 
 def one_image_only(kind: bytes, count: int) -> RequestError:

@@ -1,4 +1,4 @@
-"""`POST /v1/<task>`, and BentoML's typed endpoints `/classify`, `/detect` and `/segment`.
+"""`POST /v1/<task>`, and BentoML's typed endpoints `/classify`, `/detect` and so on.
 
 Latency matters most here: the endpoint reads, submits, waits and encodes, and does nothing else.
 """
@@ -16,14 +16,14 @@ from service.engine.job import Job
 from service.errors import Reason, RequestError
 from service.http.endpoint import Endpoint, HttpContext, hung_up, limited_by
 from service.http.problems import Problem, problem
-from service.http.v1.annotate import Annotator, one_image_only, wanted
+from service.http.v1.annotate import BINARY, OFFERED, Annotator, one_image_only, vector, wanted
 from service.http.v1.images import media_type, read_form, read_images
 from service.models.model import ImageModel
 from service.request import Lifecycle
 from service.results import Result
 from service.runtime import Runtime
+from service.tasks import TASKS, Operation
 from service.waiting import outcome, wait
-from zoo.card import Task
 
 _encode = msgspec.json.Encoder().encode
 _FORM = "multipart/form-data"
@@ -45,15 +45,17 @@ class Query(NamedTuple):
 class Predict(Endpoint):
     """The endpoint `/v1/<task>` of one task."""
 
-    def __init__(self, task: Task, route: str, lifecycle: Lifecycle, runtime: Runtime, annotator: Annotator) -> None:
+    def __init__(
+        self, task: Operation, route: str, lifecycle: Lifecycle, runtime: Runtime, annotator: Annotator
+    ) -> None:
         super().__init__(lifecycle, route, task)
-        self._task: Task = task
+        self._task: Operation = task
         self._predictor = runtime.predictor
         self._settings = runtime.settings
         self._annotator = annotator
 
     async def _answer(self, context: HttpContext, scope: Scope, receive: Receive) -> bytes:  # noqa: ARG002 - as declared
-        drawn = wanted(context.headers.get(b"accept", b""))
+        drawn = wanted(context.headers.get(b"accept", b""), OFFERED[TASKS[self._task].drawn])
         params = context.params()
         query = await self._query(context, params.pop("model", None), params.pop("version", None), params)
         images = await read_images(receive, context.headers, self._settings)
@@ -66,14 +68,14 @@ class Predict(Endpoint):
         """Find the model, convert its options, and refuse the request early if its model's queue is full."""
         model = await context.obtain(partial(self._predictor.resolve, self._task, name, version))
         context.model = model.card.name
-        query = Query(model, self._predictor.options(model, params))
+        query = Query(model, self._predictor.options(model, params, self._task))
         context.admit(model)
         return query
 
     async def _run(
         self, context: HttpContext, receive: Receive, query: Query, images: list[bytes | RequestError], drawn: bytes
     ) -> bytes:
-        """Submit the images, wait, and encode the answer: JSON, or an image of the type `drawn`."""
+        """Submit the images, wait, and encode the answer: JSON, or one image's as the type `drawn`."""
         if drawn and len(images) > 1:
             raise one_image_only(drawn, len(images))
         jobs = [self._submit(image, query, context) for image in images]
@@ -89,6 +91,9 @@ class Predict(Endpoint):
             body = _encode(BatchResponse([problem(x) if isinstance(x, RequestError) else x for x in outcomes]))
         elif isinstance(outcomes[0], RequestError):
             raise outcomes[0]
+        elif drawn == BINARY:
+            body = vector(outcomes[0])
+            context.content_type = drawn
         elif drawn:
             body = await self._annotator.draw(cast("bytes", images[0]), outcomes[0], drawn, context.deadline)
             context.content_type = drawn

@@ -238,7 +238,7 @@ def test_from_the_hub_to_a_served_folder(hub, tmp_path):
     with pytest.raises(LicenceError, match="--accept-license LicenseRef-unknown"):
         export_model(unsaid, Store(tmp_path / "models"))
     served = export_model(card, Store(tmp_path / "models")).card
-    assert [output.name for output in served.outputs] == ["probabilities", "activation"]
+    assert [output.name for output in served.outputs] == ["probabilities", "activation", "embedding"]
     assert served.provenance.exported_with["timm"] == timm.__version__
     assert np.ptp([one.score for one in served.golden[0].predictions]) > 0.01  # it answers something
 

@@ -137,7 +137,7 @@ def test_a_checkpoint_over_http(hub, name):
     with torch.no_grad():
         expected, got = network(x), built.module(x)
     segmenter = isinstance(expected, dict)
-    assert list(got) == (["logits"] if segmenter else ["logits", "activation"])
+    assert list(got) == (["logits"] if segmenter else ["logits", "activation", "embedding"])
     torch.testing.assert_close(got["logits"], expected["out"] if segmenter else expected)
 
 

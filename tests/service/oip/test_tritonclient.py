@@ -116,7 +116,11 @@ def test_images_as_pixels_get_the_graphs_tensors_or_results(client, models, coff
     recipe = Store(models).latest("mobilenet_v2").card.recipe
     pixels = np.stack([apply_exact(recipe, Image.open(io.BytesIO(coffee)).convert("RGB"))] * 3)
     result = client.infer("mobilenet_v2", [tensor("images", pixels)])
-    assert [output["name"] for output in result.get_response()["outputs"]] == ["probabilities", "activation"]
+    assert [output["name"] for output in result.get_response()["outputs"]] == [
+        "probabilities",
+        "activation",
+        "embedding",
+    ]
     assert (result.as_numpy("probabilities").argmax(1) == 967).all()
     result = client.infer("mobilenet_v2", [tensor("images", pixels)], outputs=[triton.InferRequestedOutput("result")])
     first = json.loads(result.as_numpy("result")[0])

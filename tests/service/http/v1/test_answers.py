@@ -120,7 +120,12 @@ def test_bentoml_clients_get_the_same_answers(server, jpeg, tmp_path):
     path = tmp_path / "coffee.jpg"
     path.write_bytes(jpeg["coffee"])
     with bentoml.SyncHTTPClient(server.url) as client:
-        for task, options in [("classify", {"top_k": 2}), ("detect", {"score_threshold": 0.3}), ("segment", {})]:
+        for task, options in [
+            ("classify", {"top_k": 2}),
+            ("embed", {"normalize": True}),
+            ("detect", {"score_threshold": 0.3}),
+            ("segment", {}),
+        ]:
             ours = server.client.post(f"/v1/{task}", params=options, content=jpeg["coffee"]).json()
             assert getattr(client, task)(image=path, **options) == ours
         with pytest.raises(bentoml.exceptions.BentoMLException):
