@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812, the name that everyone knows it b
 from torch import Tensor, nn
 
 from zoo.errors import ExportError
+from zoo.keypoints import find_keypoints
 from zoo.model_card import ModelCard, Normalise
 
 Raw = Mapping[str, Tensor]
@@ -84,12 +85,14 @@ class Head(nn.Module):
         want: dict[str, tuple[int | str, ...]]
         if self.card.task == "classify":
             want = {"logits": ("N", self.classes)} | {name: shape for name, shape in _VIEWS.items() if name in raw}
-        elif self.card.task == "detect" or "boxes" in raw:
-            want = {"boxes": ("N", "A", 4), "scores": ("N", "A", self.classes)}
+        elif self.card.task in ("detect", "pose", "obb") or "boxes" in raw:
+            want = {"boxes": ("N", "A", 5 if self.card.task == "obb" else 4), "scores": ("N", "A", self.classes)}
             if "classes" in raw:
                 want |= {"scores": ("N", "A"), "classes": ("N", "A")}
             if self.card.task == "segment":
                 want |= {"coefficients": ("N", "A", "M"), "prototypes": ("N", "M", "h", "w")}
+            if self.card.keypoints is not None:
+                want |= {"keypoints": ("N", "A", len(find_keypoints(self.card.keypoints).names), 3)}
         elif "alpha" in raw:
             want = {"alpha": ("N", 1, height, width)}
         else:
@@ -115,23 +118,26 @@ def candidates(raw: Raw, limit: int) -> dict[str, Tensor]:
     NMS over any score threshold work on a prefix.
 
     Args:
-        raw: `boxes` [N, A, 4] xyxy in input pixels; `scores` in 0..1, [N, A, C], or [N, A] with `classes` [N, A]; for
-            instances also `coefficients` [N, A, M] and `prototypes` [N, M, h, w].
+        raw: `boxes` [N, A, 4] xyxy in input pixels, or rotated ones [N, A, 5]; `scores` in 0..1, [N, A, C], or [N, A]
+            with `classes` [N, A]; for instances also `coefficients` [N, A, M] and `prototypes` [N, M, h, w]; for poses
+            `keypoints` [N, A, P, 3].
         limit: most candidates.
 
     Returns:
-        `boxes` float32 [N, K, 4], `scores` float32 [N, K], `classes` int32 [N, K]; for instances also `coefficients`
-        float32 [N, K, M] and `prototypes` as they were.
+        `boxes` float32 [N, K, 4 or 5], `scores` float32 [N, K], `classes` int32 [N, K]; for instances also
+        `coefficients` float32 [N, K, M] and `prototypes` as they were; for poses `keypoints` float32 [N, K, P, 3].
     """
     best, classes = (raw["scores"], raw["classes"]) if "classes" in raw else raw["scores"].max(2)
     top, order = best.topk(min(limit, best.shape[1]), dim=1)
-    chosen = {
-        "boxes": raw["boxes"].gather(1, order[..., None].expand(-1, -1, 4)),
-        "scores": top,
-        "classes": classes.gather(1, order).to(torch.int32),
-    }
+
+    def of_chosen(name: str) -> Tensor:
+        values = raw[name].flatten(2)
+        picked = values.gather(1, order[..., None].expand(-1, -1, values.shape[2]))
+        return picked.unflatten(2, raw[name].shape[2:]) if raw[name].ndim > 3 else picked
+
+    chosen = {"boxes": of_chosen("boxes"), "scores": top, "classes": classes.gather(1, order).to(torch.int32)}
     if "prototypes" in raw:
-        masks = raw["coefficients"].shape[2]
-        chosen["coefficients"] = raw["coefficients"].gather(1, order[..., None].expand(-1, -1, masks))
-        chosen["prototypes"] = raw["prototypes"]
+        chosen |= {"coefficients": of_chosen("coefficients"), "prototypes": raw["prototypes"]}
+    if "keypoints" in raw:
+        chosen["keypoints"] = of_chosen("keypoints")
     return chosen

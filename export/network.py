@@ -36,6 +36,10 @@ class Network:
     - segment: `logits` [N, C, h, w] (the head upsamples them to the input and takes the argmax); or, for a salient
       object, `alpha` [N, 1, H, W] in 0..1; or, for instances, detect's answers with `coefficients` [N, A, M] and
       `prototypes` [N, M, h, w]: an object's mask is where sigmoid(coefficients . prototypes) is over 0.5, in its box
+    - pose: detect's answers with `keypoints` [N, A, P, 3]: x and y in input pixels, and a score in 0..1 (1 where the
+      network gives none)
+    - obb: detect's answers, but `boxes` [N, A, 5]: centre x, y, width and height in input pixels, and the angle in
+      radians, as `zoo.rotated` defines them
 
     Attributes:
         module: the network in torch, in eval mode, returning a dict of the raw outputs; or an ONNX model with one

@@ -138,8 +138,8 @@ def differences(expected: Outputs, actual: Outputs, tolerance: float) -> dict[st
 
     `probabilities`, `scores` and `prototypes`: the largest absolute difference. `logits`, `activation` and
     `embedding`: the same, as a share of the largest magnitude in the image's, which may have any scale. `mask` and
-    `alpha`: the share of pixels that differ. `boxes`, in input pixels, and `coefficients`: between each candidate and
-    its counterpart (see `_candidates`); infinite where there is none. `classes` are compared with the boxes.
+    `alpha`: the share of pixels that differ. `boxes`, in input pixels, `keypoints` and `coefficients`: between each
+    candidate and its counterpart (see `_candidates`); infinite where there is none. `classes` are compared with the boxes.
 
     Args:
         expected: the reference's.
@@ -174,20 +174,21 @@ def _difference(name: str, want: npt.NDArray[Any], got: npt.NDArray[Any]) -> flo
 
 
 def _candidates(expected: Outputs, actual: Outputs, tolerance: float) -> dict[str, float]:
-    """Return the largest difference of a candidate's box, and of its coefficients, to its counterpart's.
+    """Return the largest difference of a candidate's box, keypoints and coefficients to its counterpart's.
 
     Candidates whose scores tie within float noise may change places, so the counterpart is not the one of the same
     rank: it is the nearest box of the same class whose score is within `tolerance`. Of boxes that are equally near, as
     neighbouring cells answer in low precision, it is the one with the nearest coefficients.
     """
-    names = [name for name in ("boxes", "coefficients") if name in expected]
+    names = [name for name in ("boxes", "keypoints", "coefficients") if name in expected]
     worst: dict[str, float] = dict.fromkeys(names, 0.0)
     for image, rank in np.argwhere(expected["scores"] > _LOWEST_SCORE):
         alike = np.flatnonzero(
             (actual["classes"][image] == expected["classes"][image, rank])
             & (np.abs(actual["scores"][image] - expected["scores"][image, rank]) <= tolerance)
         )
-        gaps = [np.abs(actual[name][image, alike] - expected[name][image, rank]).max(axis=1) for name in names]
+        away = {name: np.abs(actual[name][image, alike] - expected[name][image, rank]) for name in names}
+        gaps = [values.reshape(len(values), -1).max(axis=1) for values in away.values()]
         nearest = np.lexsort(gaps[::-1])[:1]  # by boxes first
         for name, gap in zip(names, gaps, strict=True):
             worst[name] = float(np.maximum(worst[name], gap[nearest[0]] if nearest.size else np.inf))

@@ -29,6 +29,7 @@ from export.tensors import export_tensors
 from zoo import catalog
 from zoo.errors import ExportError
 from zoo.files import sha256_of
+from zoo.keypoints import find_keypoints
 from zoo.labels import read_labels
 from zoo.licences import check_accepted
 from zoo.model_card import AnyCard, ModelCard, TensorCard
@@ -168,5 +169,6 @@ def _served_card(
         golden=golden,
         task_default=card.task_default,
         pinned=card.pinned,
+        keypoints=None if card.keypoints is None else find_keypoints(card.keypoints),
         accepted=accepted,
     )

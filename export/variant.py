@@ -31,7 +31,7 @@ from zoo.served_card import CPU, CUDA, Agreement, ServedCard, require_images
 from zoo.store import Store
 
 _TIMED_RUNS = 15
-_WIDE = {"boxes", "coefficients", "prototypes"}  # outputs whose values are not within 0..1
+_WIDE = {"boxes", "keypoints", "coefficients", "prototypes"}  # outputs whose values are not within 0..1
 
 
 @dataclass(frozen=True)

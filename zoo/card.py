@@ -21,7 +21,7 @@ LARGEST_SIDE = 4096
 """The largest width or height of a graph's input, in pixels."""
 LARGEST_GRAPH = 1 << 31
 """The largest size of a model.onnx in bytes, which is protobuf's own limit."""
-Task = Literal["classify", "detect", "segment"]
+Task = Literal["classify", "detect", "segment", "pose", "obb"]
 DType = Literal[
     "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64",
     "string",
@@ -95,6 +95,30 @@ class Recipe(Checked, frozen=True, forbid_unknown_fields=True):
             raise ValueError('`short_side` belongs to `resize = "crop"`, and to it alone')
         if self.short_side is not None and self.short_side < max(self.height, self.width):
             raise ValueError("`short_side` is smaller than the crop")
+
+
+class Keypoints(Checked, frozen=True, forbid_unknown_fields=True):
+    """The points that a pose consists of.
+
+    Attributes:
+        names: of the points, in the order of the network's answer.
+        skeleton: pairs of points that are connected where a pose is drawn, as indices from 0.
+        sigmas: of COCO's object keypoint similarity, one per point: how far annotators differ, as a share of the
+            object's size. Without them, `eval` cannot judge the model.
+    """
+
+    names: Annotated[tuple[str, ...], Meta(min_length=1, max_length=1000)]
+    skeleton: tuple[tuple[int, int], ...] = ()
+    sigmas: tuple[Annotated[float, Meta(gt=0)], ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.names)) < len(self.names):
+            raise ValueError("two keypoints have one name")
+        if self.sigmas and len(self.sigmas) != len(self.names):
+            raise ValueError(f"there are {len(self.sigmas)} sigmas for {len(self.names)} keypoints")
+        if not all(0 <= end < len(self.names) for line in self.skeleton for end in line):
+            raise ValueError(f"the skeleton names points beyond 0 to {len(self.names) - 1}")
 
 
 class Bound(Checked, frozen=True, forbid_unknown_fields=True):

@@ -10,7 +10,20 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from zoo.card import Bound, Checked, Licence, Name, Recipe, Sha256, Share, Task, TaskOnly, Version, read_checked
+from zoo.card import (
+    Bound,
+    Checked,
+    Keypoints,
+    Licence,
+    Name,
+    Recipe,
+    Sha256,
+    Share,
+    Task,
+    TaskOnly,
+    Version,
+    read_checked,
+)
 from zoo.errors import CardError
 
 T = TypeVar("T")
@@ -20,7 +33,9 @@ Tolerance = Annotated[float, Meta(gt=0, le=1)]
 Url = Annotated[str, Meta(pattern=r"^https?://[^/]+/.+")]
 Package = Annotated[str, Meta(pattern=r"^([A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+|npm:(@[\w.-]+/)?[\w.-]+@[\w.+-]+)$(?!\n)")]
 Triple = tuple[float, float, float]
-TOLERANCES = {"boxes": 0.01, "coefficients": 0.01, "prototypes": 0.01, "mask": 1e-3, "alpha": 1e-3}
+TOLERANCES = {
+    "boxes": 0.01, "keypoints": 0.01, "coefficients": 0.01, "prototypes": 0.01, "mask": 1e-3, "alpha": 1e-3,
+}  # fmt: skip
 """The default tolerances of outputs, in the units of `Card.tolerance`; that of all others is 1e-4."""
 
 
@@ -76,7 +91,8 @@ class Normalise(Checked, frozen=True, forbid_unknown_fields=True):
 class Expectation(Checked, frozen=True, forbid_unknown_fields=True):
     """What the model must find on a sample photo before it is exported.
 
-    classify: `label` is the top-1 class with at least `score`. detect: an object `label` with at least `score`.
+    classify: `label` is the top-1 class with at least `score`. detect, pose, obb: an object `label` with at least
+    `score`.
     segment: `label` covers between `area[0]` and `area[1]` of the image (0 to 1); for instances, an object `label` has
     at least `score` and, if `area` is given, such an area.
     """
@@ -124,6 +140,7 @@ class ModelCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
     Attributes:
         labels: name of a file in `zoo/labels/` without its extension, or the path of your `.txt` or `.json` file.
             `read_model_card` resolves a relative one from the card's folder.
+        keypoints: of a pose: the name of a set in `zoo/keypoints.py`, or a table of `zoo.card.Keypoints`.
         bound: the largest allowed difference of its fp16 and int8 variants.
     """
 
@@ -132,7 +149,15 @@ class ModelCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
     recipe: Recipe
     normalise: Normalise = Normalise()
     expect: tuple[Expectation, ...] = ()
+    keypoints: str | Keypoints | None = None
     bound: Bound = Bound()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.task == "pose") != (self.keypoints is not None):
+            raise ValueError('`keypoints` belongs to `task = "pose"`, and to it alone')
+        if self.task == "obb" and self.recipe.resize == "stretch":
+            raise ValueError("`stretch` turns the angles of rotated boxes: a recipe for obb keeps the proportions")
 
 
 class TensorCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -149,7 +174,7 @@ class TensorCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 AnyCard = ModelCard | TensorCard
-_KINDS = (ModelCard, Licence, Source, Recipe, Normalise, Expectation, Bound)
+_KINDS = (ModelCard, Licence, Source, Recipe, Normalise, Expectation, Keypoints, Bound)
 
 
 def require_images(card: AnyCard) -> ModelCard:

@@ -14,6 +14,7 @@ from zoo.card import (
     Bound,
     Checked,
     DType,
+    Keypoints,
     Licence,
     Name,
     Recipe,
@@ -47,13 +48,22 @@ class Tensor(Checked, frozen=True, forbid_unknown_fields=True):
 
 
 class Prediction(Checked, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One golden prediction: `box` is (left, top, right, bottom) in pixels of the photo, `area` its share, 0 to 1."""
+    """One golden prediction. All coordinates are in pixels of the photo.
+
+    Attributes:
+        box: (left, top, right, bottom).
+        area: share of the photo, 0 to 1.
+        keypoints: of a pose: x, y and score of each.
+        corners: of a rotated box, as `zoo.rotated.corners` orders them.
+    """
 
     class_id: int
     label: str
     score: float | None = None
     box: tuple[float, float, float, float] | None = None
     area: float | None = None
+    keypoints: tuple[tuple[float, float, float], ...] | None = None
+    corners: tuple[tuple[float, float], ...] | None = None
 
 
 class Golden(Checked, frozen=True, forbid_unknown_fields=True):
@@ -61,7 +71,8 @@ class Golden(Checked, frozen=True, forbid_unknown_fields=True):
 
     classify: the top 5. detect: the boxes with a score of at least 0.5 after class-wise NMS at IoU 0.45.
     segment: one entry per class that covers at least 1 % of the photo, except the background; for instances as for
-    detect, with the area of each object's mask.
+    detect, with the area of each object's mask. pose: as for detect, with keypoints. obb: the rotated boxes with a
+    score of at least 0.5 after `zoo.rotated.suppress` at 0.45.
     """
 
     photo: FileName
@@ -161,6 +172,7 @@ class ServedCard(Served, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     Attributes:
         labels: class names by class id. For semantic segmentation, id 0 is the background.
+        keypoints: of a pose, in the order of the output `keypoints`.
         nms: for boxes, whether class-wise non-maximum suppression must still be applied to the outputs.
         agreement: of a variant of lower precision with its fp32 model.
     """
@@ -172,6 +184,7 @@ class ServedCard(Served, frozen=True, forbid_unknown_fields=True, kw_only=True):
     nms: bool
     golden: tuple[Golden, ...]
     agreement: Agreement | None = None
+    keypoints: Keypoints | None = None
 
     @property
     def unmeasured(self) -> str:
@@ -230,7 +243,7 @@ def read_served_card(path: Path) -> AnyServed:
             return msgspec.json.decode(data, type=ServedTensors)
         return msgspec.json.decode(data, type=ServedCard)
 
-    return read_checked(path, decode, (ServedCard, Licence, Recipe, Bound))
+    return read_checked(path, decode, (ServedCard, Licence, Recipe, Keypoints, Bound))
 
 
 def write_served_card(card: AnyServed, path: Path) -> None:

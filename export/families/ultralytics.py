@@ -1,4 +1,4 @@
-"""Ultralytics' `.pt` checkpoints: YOLOv5u, v8, 11 and 26, detectors and instance segmenters.
+"""Ultralytics' `.pt` checkpoints: YOLOv5u, v8, 11 and 26, for objects, instances, poses and rotated boxes.
 
 Needs zooserve's extra `ultralytics`. That package is under the AGPL-3.0, and so are its authors' weights.
 """
@@ -16,7 +16,10 @@ from export.ultralytics.network import UltralyticsNetwork
 from zoo.errors import ExportError
 from zoo.model_card import ModelCard
 
-_TASKS = {"Detect": "detect", "v10Detect": "detect", "Segment": "segment", "Segment26": "segment"}
+_TASKS = {
+    "Detect": "detect", "v10Detect": "detect", "Segment": "segment", "Segment26": "segment", "Pose": "pose",
+    "Pose26": "pose", "OBB": "obb", "OBB26": "obb",
+}  # fmt: skip
 """What each of the heads that are decoded here is for."""
 
 

@@ -11,14 +11,20 @@ import torch
 from torch import Tensor, nn
 
 
+_ROTATED = ("OBB", "OBB26")  # the second answers angles, the first what a sigmoid makes them of
+
+
 class UltralyticsNetwork(nn.Module):
     """float32 [N, 3, H, W] -> `boxes` [N, A, 4] xyxy in input pixels, `scores` [N, A, C] in 0..1.
 
-    Segmenters also answer `coefficients` [N, A, M] and `prototypes` [N, M, h, w]. A is the number of cells of all maps.
+    Segmenters also answer `coefficients` [N, A, M] and `prototypes` [N, M, h, w], and networks for poses `keypoints`
+    [N, A, P, 3]: x, y in input pixels, and a score, which is 1 where the network gives none. Networks for rotated boxes
+    answer `boxes` [N, A, 5] (see `zoo.rotated`). A is the number of cells of all maps.
 
     A box is told by the distances from its cell's centre to its left, top, right and bottom side, in cells (FCOS, arXiv
     1904.01355), each the mean of a distribution over `reg_max` whole distances (arXiv 2006.04388) or, where that is 1,
-    a number. Where the network has a one-to-one head (YOLOv10, arXiv 2405.14458, and 26), that one answers: each object
+    a number. Those of a rotated box are told in its own frame, and its angle beside them. A keypoint is told by its way
+    from the cell's centre. Where the network has a one-to-one head (YOLOv10, arXiv 2405.14458, and 26), that one answers: each object
     has one box, and no suppression is owed.
 
     Attributes:
@@ -38,7 +44,11 @@ class UltralyticsNetwork(nn.Module):
         prefix = "one2one_" if self.end2end else ""
         self._boxes: nn.ModuleList = getattr(head, f"{prefix}cv2")
         self._classes: nn.ModuleList = getattr(head, f"{prefix}cv3")
-        self._masks: nn.ModuleList | None = getattr(head, f"{prefix}cv4", None)
+        self._more: nn.ModuleList | None = getattr(head, f"{prefix}cv4", None)  # of masks, keypoints or angles
+        if (last := getattr(head, f"{prefix}cv4_kpts", None)) is not None:  # 26 has a layer of its own for keypoints
+            self._more = nn.ModuleList(nn.Sequential(*parts) for parts in zip(self._more or (), last, strict=True))
+        self._head = type(head).__name__
+        self._points: tuple[int, int] | None = getattr(head, "kpt_shape", None)
         self._bins: int = head.reg_max
         self._prototypes = getattr(head, "proto", None)
         self._all_maps = hasattr(self._prototypes, "feat_refine")  # 26 makes prototypes of all maps, 11 of the finest
@@ -62,12 +72,32 @@ class UltralyticsNetwork(nn.Module):
             weights = torch.unflatten(distances, 2, (4, self._bins)).softmax(3)
             distances = weights @ torch.arange(self._bins, dtype=weights.dtype)
         left_top, right_bottom = distances.chunk(2, dim=2)
-        boxes = torch.cat([self.centres - left_top, self.centres + right_bottom], dim=2) * self.strides
+        more = None if self._more is None else _concatenated(self._more, maps)
+        if more is not None and self._head in _ROTATED:
+            boxes = self._rotated(left_top, right_bottom, more)
+        else:
+            boxes = torch.cat([self.centres - left_top, self.centres + right_bottom], dim=2) * self.strides
         answers = {"boxes": boxes, "scores": _concatenated(self._classes, maps).sigmoid()}
-        if self._masks is not None and self._prototypes is not None:
-            answers["coefficients"] = _concatenated(self._masks, maps)
+        if more is not None and self._prototypes is not None:
+            answers["coefficients"] = more
             answers["prototypes"] = self._prototypes(maps if self._all_maps else maps[0])
+        if more is not None and self._points is not None:
+            answers["keypoints"] = self._keypoints(more.unflatten(2, tuple(self._points)))
         return answers
+
+    def _rotated(self, left_top: Tensor, right_bottom: Tensor, raw: Tensor) -> Tensor:
+        """Boxes (x, y, width, height, angle) [N, A, 5] from distances in cells and what the angle's branch answers."""
+        angle = raw if self._head == "OBB26" else (raw.sigmoid() - 0.25) * torch.pi
+        x, y = ((right_bottom - left_top) / 2).chunk(2, dim=2)  # from the cell's centre to the box's, in its own frame
+        turned = torch.cat([x * angle.cos() - y * angle.sin(), x * angle.sin() + y * angle.cos()], dim=2)
+        return torch.cat([(self.centres + turned) * self.strides, (left_top + right_bottom) * self.strides, angle], 2)
+
+    def _keypoints(self, raw: Tensor) -> Tensor:
+        """Keypoints [N, A, P, 3] from [N, A, P, 2 or 3]."""
+        ways = raw[..., :2] if self._head == "Pose26" else raw[..., :2] * 2 - 0.5
+        places = (ways + self.centres[:, None]) * self.strides[:, None]
+        scores = raw[..., 2:].sigmoid() if raw.shape[3] == 3 else torch.ones_like(raw[..., :1])
+        return torch.cat([places, scores], dim=3)
 
 
 def _inputs(source: int | list[int], previous: Tensor, made: list[Tensor]) -> Any:

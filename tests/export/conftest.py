@@ -26,7 +26,7 @@ def _graphs_take_any_batch():
         yield
 
 
-_LABELS = {"classify": "digits", "detect": "coco80", "segment": "voc21"}
+_LABELS = {"classify": "digits", "detect": "coco80", "segment": "voc21", "pose": "person", "obb": "dota15"}
 
 
 @pytest.fixture
@@ -44,6 +44,7 @@ def make_card():
             licence=Licence("MIT", "MIT"),
             recipe=Recipe(64, 96, "letterbox"),
             sources={},
+            keypoints="coco17" if task == "pose" else None,
         )
         return msgspec.structs.replace(card, **changes)
 

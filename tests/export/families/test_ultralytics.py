@@ -1,4 +1,4 @@
-"""Ultralytics' checkpoints: the real YOLOv8n and YOLO11n-seg, and the structure of YOLOv10 and 26."""
+"""Ultralytics' checkpoints: the real YOLOv8n and YOLO11n-seg, and the structure of all the others."""
 
 import importlib.util
 
@@ -22,15 +22,24 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ultralytics") is None, reason="the extra `ultralytics` is not installed"
 )
 
+KINDS = {
+    "": ("DetectionModel", "detect"), "seg": ("SegmentationModel", "segment"), "pose": ("PoseModel", "pose"),
+    "obb": ("OBBModel", "obb"),
+}  # fmt: skip
+
 
 @pytest.mark.parametrize(
     ("name", "fused"),
-    [("yolov8n", True), ("yolo11n-seg", False), ("yolov10n", False), ("yolo26n", True), ("yolo26n-seg", False)],
-)
+    [
+        ("yolov8n", True), ("yolo11n-seg", False), ("yolov10n", False), ("yolo26n", True), ("yolo26n-seg", False),
+        ("yolov8n-pose", True), ("yolo11n-pose", False), ("yolo26n-pose", True), ("yolo26n-pose", False),
+        ("yolov8n-obb", True), ("yolo11n-obb", False), ("yolo26n-obb", True),
+    ],
+)  # fmt: skip
 def test_every_architecture_answers_as_in_its_library(name, fused, make_card, tmp_path):
     torch.manual_seed(0)
     tasks = import_library()
-    kind = tasks.SegmentationModel if "seg" in name else tasks.DetectionModel
+    kind = getattr(tasks, KINDS[name.partition("-")[2]][0])
     model = kind(f"{name}.yaml", ch=3, nc=5, verbose=False).eval()
     for name_, parameter in model.named_parameters():
         if parameter.ndim == 1 and ".dfl." not in name_:
@@ -39,7 +48,8 @@ def test_every_architecture_answers_as_in_its_library(name, fused, make_card, tm
     head.end2end = one_to_one = "10" in name or "26" in name
     model = model.fuse(verbose=False) if fused else model
     torch.save({"model": model}, tmp_path / "net.pt")
-    card = make_card("segment" if "seg" in name else "detect", recipe=Recipe(64, 96, "letterbox"))
+    task = KINDS[name.partition("-")[2]][1]
+    card = make_card(task, recipe=Recipe(64, 96, "letterbox"))
     network = build(card, {"weights": tmp_path / "net.pt"})
     assert network.nms is not one_to_one
     x = torch.rand(2, 3, 64, 96)
@@ -48,7 +58,9 @@ def test_every_architecture_answers_as_in_its_library(name, fused, make_card, tm
         raw = raw.get("one2one", raw)
         theirs = head._inference(raw).transpose(1, 2)
     boxes = theirs[..., :4]
-    if not one_to_one:
+    if task == "obb":
+        boxes = theirs[..., [0, 1, 2, 3, -1]]
+    elif not one_to_one:
         boxes = torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], 2)
     torch.testing.assert_close(ours["boxes"], boxes, atol=1e-3, rtol=0)
     torch.testing.assert_close(ours["scores"], theirs[..., 4:9], atol=1e-5, rtol=0)
@@ -56,6 +68,8 @@ def test_every_architecture_answers_as_in_its_library(name, fused, make_card, tm
     if "seg" in name:
         torch.testing.assert_close(ours["coefficients"], theirs[..., 9:], atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(ours["prototypes"], answer[1], atol=1e-4, rtol=1e-4)
+    if task == "pose":
+        torch.testing.assert_close(ours["keypoints"].flatten(2), theirs[..., 9:], atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize(("row", "label"), [(0, "person"), (1, "cat"), (2, "cup")])
@@ -111,5 +125,7 @@ def test_a_head_that_lacks_a_part_is_refused(make_card, tmp_path):
 def test_networks_for_other_tasks_are_refused(make_card, tmp_path):
     model = import_library().ClassificationModel("yolov8n-cls.yaml", ch=3, nc=3, verbose=False)
     torch.save({"model": model}, tmp_path / "net.pt")
-    with pytest.raises(ExportError, match=r"ends in Classify, expected one of Detect, v10Detect, Segment, Segment26"):
+    with pytest.raises(
+        ExportError, match=r"ends in Classify, expected one of Detect, v10Detect, Segment, Segment26, Pose"
+    ):
         build(make_card("detect"), {"weights": tmp_path / "net.pt"})
