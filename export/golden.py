@@ -15,6 +15,7 @@ from PIL import Image
 from torchvision.ops import batched_nms
 
 from export.reference import Outputs
+from zoo import rotated
 from zoo.card import Recipe
 from zoo.errors import ExportError
 from zoo.files import sha256_of
@@ -68,6 +69,8 @@ def predictions(card: ModelCard, labels: Sequence[str], outputs: Outputs, where:
     if card.task == "classify":
         order = np.argsort(-one["probabilities"], kind="stable")[:TOP]
         return tuple(Prediction(int(i), labels[i], score=float(one["probabilities"][i])) for i in order)
+    if card.task == "obb":
+        return _rotated(labels, one, where)
     if "boxes" in one:
         return _objects(card, labels, one, where)
     mask = (one["alpha"] >= OPAQUE).astype(np.uint8) if "alpha" in one else one["mask"]
@@ -77,14 +80,38 @@ def predictions(card: ModelCard, labels: Sequence[str], outputs: Outputs, where:
     return tuple(Prediction(int(i), labels[i], area=float(areas[i])) for i in order if areas[i] >= MIN_AREA)
 
 
+def _rotated(labels: Sequence[str], one: Outputs, where: Placement) -> tuple[Prediction, ...]:
+    sure = one["scores"] >= MIN_SCORE
+    boxes, scores, classes = one["boxes"][sure], one["scores"][sure], one["classes"][sure]
+    on_photo = _on_photo(rotated.corners(boxes), where)
+    return tuple(
+        Prediction(int(classes[i]), labels[classes[i]], score=float(scores[i]), corners=_points(on_photo[i]))
+        for i in rotated.suppress(boxes, classes, NMS_IOU).tolist()
+    )
+
+
+def _on_photo(points: npt.NDArray[Any], where: Placement) -> npt.NDArray[Any]:
+    """Take points (x, y) [..., 2] from the graph's input to the photo."""
+    offset, scale = (where.offset_x, where.offset_y), (where.scale_x, where.scale_y)
+    return np.asarray((points - np.array(offset)) / np.array(scale))
+
+
+def _points(values: npt.NDArray[Any]) -> tuple[Any, ...]:
+    return tuple(map(tuple, values.tolist()))
+
+
 def _objects(card: ModelCard, labels: Sequence[str], one: Outputs, where: Placement) -> tuple[Prediction, ...]:
     sure = one["scores"] >= MIN_SCORE
     boxes, scores, classes = one["boxes"][sure], one["scores"][sure], one["classes"][sure]
     keep = batched_nms(torch.from_numpy(boxes), torch.from_numpy(scores), torch.from_numpy(classes), NMS_IOU)
-    offset = np.array([where.offset_x, where.offset_y] * 2)
-    scale = np.array([where.scale_x, where.scale_y] * 2)
-    limit = np.array([where.width, where.height] * 2)
-    on_photo = np.clip((boxes - offset) / scale, 0, limit)
+    on_photo = _on_photo(boxes.reshape(-1, 2, 2), where).clip(0, (where.width, where.height)).reshape(-1, 4)
+
+    def pose(i: int) -> tuple[Any, ...] | None:
+        if "keypoints" not in one:
+            return None
+        points = one["keypoints"][sure][i]
+        placed = _on_photo(points[:, :2], where).clip(0, (where.width, where.height))
+        return _points(np.concatenate([placed, points[:, 2:]], axis=1))
 
     def area(i: int) -> float | None:
         if "prototypes" not in one:
@@ -94,7 +121,12 @@ def _objects(card: ModelCard, labels: Sequence[str], one: Outputs, where: Placem
 
     return tuple(
         Prediction(
-            int(classes[i]), labels[classes[i]], score=float(scores[i]), box=tuple(on_photo[i].tolist()), area=area(i)
+            int(classes[i]),
+            labels[classes[i]],
+            score=float(scores[i]),
+            box=tuple(on_photo[i].tolist()),
+            area=area(i),
+            keypoints=pose(i),
         )
         for i in keep.tolist()
     )

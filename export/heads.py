@@ -133,7 +133,7 @@ def candidates(raw: Raw, limit: int) -> dict[str, Tensor]:
     def of_chosen(name: str) -> Tensor:
         values = raw[name].flatten(2)
         picked = values.gather(1, order[..., None].expand(-1, -1, values.shape[2]))
-        return picked.unflatten(2, raw[name].shape[2:]) if raw[name].ndim > 3 else picked
+        return torch.unflatten(picked, 2, raw[name].shape[2:]) if raw[name].ndim > 3 else picked
 
     chosen = {"boxes": of_chosen("boxes"), "scores": top, "classes": classes.gather(1, order).to(torch.int32)}
     if "prototypes" in raw:

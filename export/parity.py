@@ -139,7 +139,8 @@ def differences(expected: Outputs, actual: Outputs, tolerance: float) -> dict[st
     `probabilities`, `scores` and `prototypes`: the largest absolute difference. `logits`, `activation` and
     `embedding`: the same, as a share of the largest magnitude in the image's, which may have any scale. `mask` and
     `alpha`: the share of pixels that differ. `boxes`, in input pixels, `keypoints` and `coefficients`: between each
-    candidate and its counterpart (see `_candidates`); infinite where there is none. `classes` are compared with the boxes.
+    candidate and its counterpart (see `_candidates`); infinite where there is none. `classes` are compared with the
+    boxes.
 
     Args:
         expected: the reference's.

@@ -60,7 +60,7 @@ class Service(bentoml.Service):  # type: ignore[misc]
     tracing={"excluded_urls": [".*"]},
 )
 class ZooServe:
-    """Pretrained vision models: classification, detection and segmentation of images."""
+    """Pretrained vision models: classes, features, objects, masks, poses and rotated boxes in images."""
 
     @bentoml.on_deployment
     def prepare() -> None:
@@ -120,6 +120,46 @@ class ZooServe:
             image,
             model,
             mask=mask,
+            score_threshold=score_threshold,
+            iou_threshold=iou_threshold,
+            max_detections=max_detections,
+        )
+
+    @bentoml.api
+    async def pose(
+        self,
+        image: Path,
+        model: ModelName = "",
+        score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.25,
+        iou_threshold: Annotated[float, Field(ge=0, le=1)] = 0.45,
+        max_detections: Annotated[int, Field(ge=1, le=1000)] = 100,
+        form: Literal["named", "coco"] = "named",
+    ) -> dict[str, Any]:
+        """Find the objects in an image, with the keypoints of their poses."""
+        return await _answer(
+            "pose",
+            image,
+            model,
+            score_threshold=score_threshold,
+            iou_threshold=iou_threshold,
+            max_detections=max_detections,
+            form=form,
+        )
+
+    @bentoml.api
+    async def obb(
+        self,
+        image: Path,
+        model: ModelName = "",
+        score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.25,
+        iou_threshold: Annotated[float, Field(ge=0, le=1)] = 0.45,
+        max_detections: Annotated[int, Field(ge=1, le=1000)] = 100,
+    ) -> dict[str, Any]:
+        """Find the objects in an image, with boxes turned as they are."""
+        return await _answer(
+            "obb",
+            image,
+            model,
             score_threshold=score_threshold,
             iou_threshold=iou_threshold,
             max_detections=max_detections,

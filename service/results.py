@@ -6,6 +6,8 @@ Boxes are (left, top, right, bottom) in pixels of the original image (EXIF orien
 from msgspec import Struct
 
 Box = tuple[float, float, float, float]
+Point = tuple[float, float]
+Keypoint = tuple[float, float, float]
 
 
 class ImageSize(Struct, frozen=True):
@@ -69,6 +71,52 @@ class Detection(Struct, frozen=True):
     box: Box
 
 
+class Pose(Struct, frozen=True):
+    """One object with its keypoints by name: x and y in pixels of the original image, clipped to it, and a score.
+
+    The score, 0 to 1, says how sure the model is that the point is visible; of models that give none it is 1.
+    """
+
+    class_id: int
+    label: str
+    score: float
+    box: Box
+    keypoints: dict[str, Keypoint]
+
+
+class CocoPose(Struct, frozen=True):
+    """One object as in COCO's results of keypoints, for pycocotools: add its `image_id`.
+
+    `category_id` is the class id plus 1, as COCO counts; `bbox` is x, y, width and height; `keypoints` x, y and score
+    of each.
+    """
+
+    category_id: int
+    keypoints: list[float]
+    score: float
+    bbox: Box
+
+
+class RotatedBox(Struct, frozen=True):
+    """One object with a rotated box, in pixels of the original image, beyond whose edges it may reach.
+
+    Attributes:
+        corners: the four corners, clockwise from the top left of the object's own frame.
+        center: x and y.
+        size: width and height, along the object's own axes.
+        angle: radians, in [-pi/4, 3pi/4), by which the object's x axis, along its width, is turned from the image's x
+            axis towards its y axis: clockwise as one sees it.
+    """
+
+    class_id: int
+    label: str
+    score: float
+    corners: tuple[Point, Point, Point, Point]
+    center: Point
+    size: Point
+    angle: float
+
+
 class Segment(Struct, frozen=True, omit_defaults=True):
     """One class in an image: the share of the image that it covers (0 to 1), and its mask."""
 
@@ -92,7 +140,7 @@ class Instance(Struct, frozen=True, omit_defaults=True):
     mask: Mask | None = None
 
 
-Prediction = Classification | Embedding | Detection | Segment | Instance
+Prediction = Classification | Embedding | Detection | Segment | Instance | Pose | CocoPose | RotatedBox
 
 
 class Result(Struct, frozen=True):
@@ -102,4 +150,13 @@ class Result(Struct, frozen=True):
     version: str
     task: str
     image: ImageSize
-    predictions: list[Classification] | list[Embedding] | list[Detection] | list[Segment] | list[Instance]
+    predictions: (
+        list[Classification]
+        | list[Embedding]
+        | list[Detection]
+        | list[Segment]
+        | list[Instance]
+        | list[Pose]
+        | list[CocoPose]
+        | list[RotatedBox]
+    )

@@ -1,4 +1,4 @@
-"""The sets of keypoints that model cards name: their names, skeletons and sigmas. `export` copies them into card.json."""
+"""Sets of keypoints that model cards name: names, skeletons and sigmas. `export` copies them into card.json."""
 
 from collections.abc import Mapping
 

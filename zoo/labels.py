@@ -15,9 +15,9 @@ def read_labels(name: str) -> tuple[str, ...]:
     """Return the class names of a label file, in the order of their ids.
 
     Args:
-        name: `imagenet1k`, `coco80`, `voc21`, `digits`, `salient`, `person` or `dota15`, or the path of your file: `.txt` with one
-            name per line, in UTF-8 or in UTF-16 with a byte order mark; or `.json`, a list of names, which may be empty
-            or have line breaks. In `voc21` and `salient`, id 0 is the background.
+        name: `imagenet1k`, `coco80`, `voc21`, `digits`, `salient`, `person` or `dota15`, or the path of your file:
+            `.txt` with one name per line, in UTF-8 or in UTF-16 with a byte order mark; or `.json`, a list of names,
+            which may be empty or have line breaks. In `voc21` and `salient`, id 0 is the background.
 
     Raises:
         CardError: the file does not exist, is not in UTF-8, has an empty line, or is not a list of names.

@@ -187,6 +187,11 @@ class ServedCard(Served, frozen=True, forbid_unknown_fields=True, kw_only=True):
     keypoints: Keypoints | None = None
 
     @property
+    def skeleton(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of keypoints to connect in drawings."""
+        return self.keypoints.skeleton if self.keypoints else ()
+
+    @property
     def unmeasured(self) -> str:
         """Where a variant's agreement says nothing about the device that it is for: "CUDA" for fp16, or ""."""
         elsewhere = self.precision == "fp16" and self.agreement is not None and self.agreement.provider != CUDA

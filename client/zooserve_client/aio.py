@@ -73,6 +73,14 @@ class AsyncClient:
         """Return the classes or objects in an image with their masks; see `Client.predict`."""
         return await self.predict("segment", image, **how)
 
+    async def pose(self, image: ImageInput, **how: Any) -> Result:
+        """Return the objects in an image with their keypoints, the best first; see `predict`."""
+        return await self.predict("pose", image, **how)
+
+    async def obb(self, image: ImageInput, **how: Any) -> Result:
+        """Return the objects in an image with their rotated boxes, the best first; see `predict`."""
+        return await self.predict("obb", image, **how)
+
     async def predict(
         self,
         task: Task,

@@ -18,7 +18,7 @@ import httpx
 from zooserve_client.errors import DeadlineError, UnreachableError, ZooserveError
 from zooserve_client.results import Result
 
-Task = Literal["classify", "embed", "detect", "segment"]
+Task = Literal["classify", "embed", "detect", "segment", "pose", "obb"]
 Format = Literal["png", "jpeg"]
 Priority = Literal["high", "normal", "low"]
 Option = str | int | float | bool | None

@@ -88,6 +88,14 @@ class Client:
         """Return the classes or objects in an image with their masks; see `predict`."""
         return self.predict("segment", image, **how)
 
+    def pose(self, image: ImageInput, **how: Any) -> Result:
+        """Return the objects in an image with their keypoints, the best first; see `predict`."""
+        return self.predict("pose", image, **how)
+
+    def obb(self, image: ImageInput, **how: Any) -> Result:
+        """Return the objects in an image with their rotated boxes, the best first; see `predict`."""
+        return self.predict("obb", image, **how)
+
     def predict(
         self,
         task: Task,
@@ -103,7 +111,7 @@ class Client:
         """Answer one image.
 
         Args:
-            task: `classify`, `embed`, `detect` or `segment`.
+            task: `classify`, `embed`, `detect`, `segment`, `pose` or `obb`.
             image: a file's bytes or path, an array uint8 [H, W, 3] (RGB), [H, W, 4] or [H, W], or a PIL image.
             model: name of the model; None: the task's default.
             version: of the model; the call fails if another one is loaded. None: any.

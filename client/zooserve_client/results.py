@@ -24,6 +24,11 @@ class Prediction(TypedDict, total=False):
     mask: Mapping[str, Any]
     heatmap: Mapping[str, Any]
     embedding: list[float]
+    keypoints: Mapping[str, list[float]]
+    corners: list[list[float]]
+    center: list[float]
+    size: list[float]
+    angle: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +38,7 @@ class Result:
     Attributes:
         model: name of the model.
         version: of the model.
-        task: classify, embed, detect or segment.
+        task: classify, embed, detect, segment, pose or obb.
         width: of the image in pixels, after its EXIF orientation was applied.
         height: the same.
         predictions: the best (or, of classes with areas, the largest) first.
@@ -88,6 +93,26 @@ class Result:
         nowhere = [np.nan] * 4
         rows = [found.get("box", nowhere) for found in self.predictions]
         return np.array(rows, np.float32).reshape(-1, 4)
+
+    @cached_property
+    def keypoints(self) -> npt.NDArray[np.float32]:
+        """Keypoints of poses, float32 [K, P, 3]: x and y in pixels of the upright image, and a score, 0 to 1.
+
+        Their names are the keys of `predictions[0]["keypoints"]`.
+        """
+        rows = [list(found["keypoints"].values()) for found in self.predictions]
+        return np.array(rows, np.float32).reshape(len(rows), -1, 3)
+
+    @cached_property
+    def rotated_boxes(self) -> npt.NDArray[np.float32]:
+        """Rotated boxes (x, y, width, height, angle), float32 [K, 5]: of the centre, in pixels; radians, clockwise."""
+        rows = [[*found["center"], *found["size"], found["angle"]] for found in self.predictions]
+        return np.array(rows, np.float32).reshape(-1, 5)
+
+    @cached_property
+    def corners(self) -> npt.NDArray[np.float32]:
+        """Corners of rotated boxes, float32 [K, 4, 2], in pixels, clockwise from the object's own top left."""
+        return np.array([found["corners"] for found in self.predictions], np.float32).reshape(-1, 4, 2)
 
     @cached_property
     def areas(self) -> npt.NDArray[np.float32]:

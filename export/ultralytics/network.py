@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-
 _ROTATED = ("OBB", "OBB26")  # the second answers angles, the first what a sigmoid makes them of
 
 
@@ -24,8 +23,8 @@ class UltralyticsNetwork(nn.Module):
     A box is told by the distances from its cell's centre to its left, top, right and bottom side, in cells (FCOS, arXiv
     1904.01355), each the mean of a distribution over `reg_max` whole distances (arXiv 2006.04388) or, where that is 1,
     a number. Those of a rotated box are told in its own frame, and its angle beside them. A keypoint is told by its way
-    from the cell's centre. Where the network has a one-to-one head (YOLOv10, arXiv 2405.14458, and 26), that one answers: each object
-    has one box, and no suppression is owed.
+    from the cell's centre. Where the network has a one-to-one head (YOLOv10, arXiv 2405.14458, and 26), that one
+    answers: each object has one box, and no suppression is owed.
 
     Attributes:
         end2end: whether the one-to-one head answers.
@@ -82,7 +81,7 @@ class UltralyticsNetwork(nn.Module):
             answers["coefficients"] = more
             answers["prototypes"] = self._prototypes(maps if self._all_maps else maps[0])
         if more is not None and self._points is not None:
-            answers["keypoints"] = self._keypoints(more.unflatten(2, tuple(self._points)))
+            answers["keypoints"] = self._keypoints(torch.unflatten(more, 2, tuple(self._points)))
         return answers
 
     def _rotated(self, left_top: Tensor, right_bottom: Tensor, raw: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """`zooserve predict`: the same answers as a server's, without one. For a folder it can ask a server (see `folder`)."""
 
+import math
 import sys
 from pathlib import Path
 from typing import cast
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from service.commands.load import load_model
 from service.errors import RequestError
-from service.results import Embedding, Instance, Prediction, Result, Segment
+from service.results import CocoPose, Embedding, Instance, Pose, Prediction, Result, RotatedBox, Segment
 from service.settings import remarks
 from service.tasks import TASKS, Operation, can_answer
 from service.vision.draw import draw
@@ -121,7 +122,7 @@ def predict(
         else:
             show_result(photo, result)
         if annotate:
-            draw(data, result).save(annotate)
+            draw(data, result, skeleton=loaded.card.skeleton).save(annotate)
             click.echo(f"drawn into {annotate}", err=True)
     sys.exit(failed)
 
@@ -155,12 +156,21 @@ def _cells(prediction: Prediction) -> dict[str, str]:
         vector = np.asarray(prediction.embedding)
         first = " ".join(f"{value:.4f}" for value in vector[:4])
         return {"embedding": f"{vector.size} numbers: {first} ...", "length": f"{np.linalg.norm(vector):.4f}"}
+    if isinstance(prediction, CocoPose):
+        return {"category_id": str(prediction.category_id), "score": f"{prediction.score:.3f}"}
     cells = {"label": prediction.label}
     if not isinstance(prediction, Segment):
         cells["score"] = f"{prediction.score:.3f}"
     if isinstance(prediction, Segment | Instance):
         cells["area"] = f"{prediction.area:.1%}"
+    if isinstance(prediction, RotatedBox):
+        values = (*prediction.center, *prediction.size, math.degrees(prediction.angle))
+        named = zip(("x", "y", "width", "height", "degrees"), values, strict=True)
+        return cells | {name: f"{value:.1f}" for name, value in named}
     box = None if isinstance(prediction, Segment) else prediction.box
     if box is not None:
         cells |= {name: f"{value:.1f}" for name, value in zip(("x0", "y0", "x1", "y1"), box, strict=True)}
+    if isinstance(prediction, Pose):
+        clear = sum(score >= 0.5 for _, _, score in prediction.keypoints.values())
+        cells["keypoints"] = f"{clear} of {len(prediction.keypoints)}"
     return cells

@@ -1,7 +1,11 @@
 """Tests whether a loaded model gives the same answers as its reference to the golden inputs of its folder."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import cv2
+import numpy as np
 
 from service.engine.assembly import Run
 from service.models.golden_tensors import differences, read_golden
@@ -14,6 +18,8 @@ from zoo.served_card import AnyServed, Prediction, ServedCard
 SCORE = 0.05
 IOU = 0.85
 AREA = 0.02
+KEYPOINT = 0.05  # of the square root of the box's area
+CLEAR = 0.5  # score from which on the place of a keypoint counts
 _ADVICE = "Export the model again, or report this provider's arithmetic."
 
 
@@ -64,7 +70,26 @@ def agrees(found: Any, expected: Prediction) -> bool:
         and (expected.score is None or abs(found.score - expected.score) <= SCORE)
         and (expected.area is None or abs(found.area - expected.area) <= AREA)
         and (expected.box is None or iou(found.box, expected.box) >= IOU)
+        and (expected.corners is None or rotated_iou(found.corners, expected.corners) >= IOU)
+        and (expected.keypoints is None or _are_near(found, expected))
     )
+
+
+def _are_near(found: Any, expected: Prediction) -> bool:
+    """Return whether all keypoints that the reference sees clearly are where it sees them, by the size of the box."""
+    assert expected.keypoints is not None and expected.box is not None  # noqa: S101, PT018 - a golden pose has both
+    x0, y0, x1, y1 = expected.box
+    allowed = KEYPOINT * max(1.0, ((x1 - x0) * (y1 - y0)) ** 0.5)
+    pairs = zip(found.keypoints.values(), expected.keypoints, strict=True)
+    return all(math.dist(one[:2], other[:2]) <= allowed for one, other in pairs if other[2] >= CLEAR)
+
+
+def rotated_iou(one: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]]) -> float:
+    """Return the intersection over union of two convex quadrilaterals, each four corners (x, y)."""
+    first, second = np.array(one, np.float32), np.array(other, np.float32)
+    shared, _ = cv2.intersectConvexConvex(first, second)
+    areas = cv2.contourArea(first) + cv2.contourArea(second)
+    return float(shared / (areas - shared)) if areas > shared else 0.0
 
 
 def iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:
@@ -79,7 +104,7 @@ def iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 def _in_words(predictions: Iterable[Any]) -> str:
     texts = []
     for prediction in predictions:
-        measures = ((name, getattr(prediction, name, None)) for name in ("score", "area", "box"))
+        measures = ((name, getattr(prediction, name, None)) for name in ("score", "area", "box", "corners"))
         texts.append(
             " ".join([prediction.label, *(f"{name} {value}" for name, value in measures if value is not None)])
         )

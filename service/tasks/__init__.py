@@ -4,13 +4,13 @@ A task that is added here has its `/v1` route, its page in OpenAPI, its self-tes
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
 
 from service.options import parse_options
-from service.results import Classification, Detection, Embedding, Instance, Segment
-from service.tasks import classify, detect, embed, segment
+from service.results import Classification, CocoPose, Detection, Embedding, Instance, Pose, RotatedBox, Segment
+from service.tasks import classify, detect, embed, obb, pose, segment
 from zoo.card import Task
 from zoo.served_card import ServedCard
 
@@ -76,6 +76,20 @@ TASKS: Mapping[Operation, TaskModule] = {
         Segment | Instance,
         segment.answer,
         {"mask": "none", "score_threshold": 0.4},
+    ),
+    "pose": TaskModule(
+        "Find the objects in an image, with the keypoints of their poses",
+        pose.Options,
+        Pose | CocoPose,
+        pose.answer,
+        {"score_threshold": 0.4},
+    ),
+    "obb": TaskModule(
+        "Find the objects in an image, with boxes turned as they are",
+        obb.Options,
+        RotatedBox,
+        obb.answer,
+        {"score_threshold": 0.4},
     ),
 }
 _OPERATIONS: Mapping[type[Struct], Operation] = {module.options: operation for operation, module in TASKS.items()}

@@ -1,7 +1,7 @@
 """detect: the objects in an image, each with its class, score and box in pixels of the original image.
 
 Objects are selected among a graph's candidates by score, non-maximum suppression and count. `segment` selects instances
-in the same way.
+and `pose` poses in the same way.
 """
 
 from collections.abc import Mapping

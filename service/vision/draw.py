@@ -1,4 +1,4 @@
-"""Draws predictions into their image: boxes with labels, coloured masks, heat maps and bars of probabilities.
+"""Draws predictions into their image: boxes with labels, coloured masks, skeletons, heat maps, bars of probabilities.
 
 Called by `zooserve predict --annotate`, `zooserve add` and `http.v1.annotate`. Line widths and font sizes are
 proportional to the image's size, and all text stays within the image.
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from service.results import Classification, Detection, Instance, Result, Segment
+from service.results import Classification, CocoPose, Detection, Instance, Point, Pose, Result, RotatedBox, Segment
 from service.vision.decode import EncodedImage
 from service.vision.fonts import Font, Name, drawable, font
 from service.vision.formats import MAX_PIXELS
@@ -25,15 +25,24 @@ Colour = tuple[int, int, int]
 _MIN_SIDE = 480
 # The smallest font size, in pixels. Text that does not fit at this size is cut or left out.
 _MIN_FONT_SIZE = 9
+_CLEAR = 0.5  # score from which on a keypoint is drawn
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 
 
-def draw(data: bytes, result: Result, *, max_pixels: int = MAX_PIXELS, enlarge: bool = True) -> Image.Image:
+def draw(
+    data: bytes,
+    result: Result,
+    *,
+    skeleton: Sequence[tuple[int, int]] = (),
+    max_pixels: int = MAX_PIXELS,
+    enlarge: bool = True,
+) -> Image.Image:
     """Draw the predictions for an image into it.
 
     Args:
         data: the image file.
         result: the predictions. Masks of every form are drawn; of segments without a mask only the names.
+        skeleton: pairs of keypoints to connect, as indices; `zoo.card.Keypoints` has those of a model.
         max_pixels: larger images are refused.
         enlarge: whether to enlarge a small image by a whole factor, so that text fits.
 
@@ -51,6 +60,8 @@ def draw(data: bytes, result: Result, *, max_pixels: int = MAX_PIXELS, enlarge: 
     canvas.segments([found for found in result.predictions if isinstance(found, Segment)])
     canvas.instances([found for found in result.predictions if isinstance(found, Instance)])
     canvas.boxes([found for found in result.predictions if isinstance(found, Detection)])
+    canvas.poses([_named(found) for found in result.predictions if isinstance(found, Pose | CocoPose)], skeleton)
+    canvas.rotated([found for found in result.predictions if isinstance(found, RotatedBox)])
     canvas.classes([found for found in result.predictions if isinstance(found, Classification)])
     return image
 
@@ -68,6 +79,16 @@ def colour_of(class_id: int) -> Colour:
     )
     red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
     return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _named(found: Pose | CocoPose) -> Pose:
+    """Give a pose in COCO's form what drawing needs; its label and the points' names are numbers."""
+    if isinstance(found, Pose):
+        return found
+    x, y, width, height = found.bbox
+    values = iter(found.keypoints)
+    points = {str(number): point for number, point in enumerate(zip(values, values, values, strict=True))}
+    return Pose(found.category_id - 1, str(found.category_id), found.score, (x, y, x + width, y + height), points)
 
 
 class _Tag(NamedTuple):
@@ -95,7 +116,7 @@ class _Canvas:
         self.line = max(2, round(size / 250))
         self.font_size = max(_MIN_FONT_SIZE, min(round(size / 32), image.height // 2))
 
-    def boxes(self, objects: Sequence[Detection | Instance], colours: Sequence[Colour] | None = None) -> None:
+    def boxes(self, objects: Sequence[Detection | Instance | Pose], colours: Sequence[Colour] | None = None) -> None:
         """Draw boxes and their labels, the best object on top. A label is above its box, or in it at the image's edge.
 
         Args:
@@ -120,6 +141,36 @@ class _Canvas:
             if found.mask is not None:
                 self.mask(decode(found.mask, width, height), colour)
         self.boxes(instances, colours)
+
+    def poses(self, poses: Sequence[Pose], skeleton: Sequence[tuple[int, int]]) -> None:
+        """Draw skeletons and keypoints that are clear, the best object on top, then boxes and labels."""
+        colours = [colour_of(rank) for rank in range(len(poses))]
+        for found, colour in reversed(list(zip(poses, colours, strict=True))):
+            points = [self.scaled((x, y)) if score >= _CLEAR else None for x, y, score in found.keypoints.values()]
+            for ends in ((points[start], points[end]) for start, end in skeleton):
+                if ends[0] is not None and ends[1] is not None:
+                    self.pen.line((*ends[0], *ends[1]), colour, self.line)
+            for place in points:
+                if place is not None:
+                    self.pen.circle(place, self.line * 1.5, colour, _BLACK)
+        self.boxes(poses, colours)
+
+    def rotated(self, objects: Sequence[RotatedBox]) -> None:
+        """Draw rotated boxes, the best object on top, each with a stronger upper side and its label at its top left."""
+        names = []
+        for found in reversed(objects):
+            colour = colour_of(found.class_id)
+            ends = [self.scaled(corner) for corner in found.corners]
+            self.pen.line([*ends, ends[0], ends[1]], colour, self.line, joint="curve")
+            self.pen.line([*ends[:2]], colour, 2 * self.line)
+            tag = self.tag(drawable(found.label, found.class_id), f"{found.score:.2f}")
+            names.append((tag, colour, *ends[0]))
+        for name in names:
+            self.put(*name)
+
+    def scaled(self, point: Point) -> Point:
+        """Take a point to the enlarged image."""
+        return point[0] * self.factor, point[1] * self.factor
 
     def segments(self, segments: Sequence[Segment]) -> None:
         """Draw masks, each with its name where it is thickest. Names of segments without a mask are in the corner."""

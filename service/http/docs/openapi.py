@@ -116,7 +116,8 @@ def _predict(task: Operation, schemas: Schemas) -> Schema:
         "tags": ["predict"],
         "operationId": task,
         "summary": module.summary,
-        "description": f"One image gets one result; several get `results` in order, each a result or a problem. {_OTHER[module.drawn]}",
+        "description": "One image gets one result; several get `results` in order, each a result or a problem. "
+        + _OTHER[module.drawn],
         "parameters": [*options, *_REQUEST_HEADERS],
         "requestBody": {
             "required": True,

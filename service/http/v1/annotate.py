@@ -6,6 +6,7 @@ installed only for load tests.
 
 import asyncio
 import io
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import perf_counter
@@ -61,7 +62,14 @@ class Annotator:
         self._waiting, self._max_waiting = 0, settings.max_queue
         self._max_pixels = int(settings.max_megapixels * 1e6)
 
-    async def draw(self, image: bytes, result: Result, kind: bytes, deadline: float) -> bytes:
+    async def draw(
+        self,
+        image: bytes,
+        result: Result,
+        kind: bytes,
+        deadline: float,
+        skeleton: Sequence[tuple[int, int]] = (),
+    ) -> bytes:
         """Draw an answer on its image, without resizing the image.
 
         Args:
@@ -69,6 +77,7 @@ class Annotator:
             result: the answer to it.
             kind: `PNG` or `JPEG`.
             deadline: seconds, a time of `time.perf_counter()`.
+            skeleton: of the model's keypoints.
 
         Returns:
             The bytes of a file of type `kind`.
@@ -84,7 +93,7 @@ class Annotator:
             )
         self._waiting += 1
         loop = asyncio.get_running_loop()
-        drawing = self._threads.submit(self._draw, image, result, kind)
+        drawing = self._threads.submit(self._draw, image, result, kind, skeleton)
         drawing.add_done_callback(lambda _: self._over(loop))  # also if it ends after the deadline
         try:
             return await asyncio.wait_for(asyncio.wrap_future(drawing), deadline - perf_counter())
@@ -100,8 +109,8 @@ class Annotator:
         with suppress(RuntimeError):  # the loop is closed: the process is ending
             loop.call_soon_threadsafe(leave)
 
-    def _draw(self, image: bytes, result: Result, kind: bytes) -> bytes:
-        drawn = draw(image, result, max_pixels=self._max_pixels, enlarge=False)
+    def _draw(self, image: bytes, result: Result, kind: bytes, skeleton: Sequence[tuple[int, int]]) -> bytes:
+        drawn = draw(image, result, skeleton=skeleton, max_pixels=self._max_pixels, enlarge=False)
         out = io.BytesIO()
         name, how = _SAVING[kind]
         drawn.save(out, name, **how)

@@ -95,7 +95,9 @@ class Predict(Endpoint):
             body = vector(outcomes[0])
             context.content_type = drawn
         elif drawn:
-            body = await self._annotator.draw(cast("bytes", images[0]), outcomes[0], drawn, context.deadline)
+            skeleton = query.model.card.skeleton
+            image = cast("bytes", images[0])
+            body = await self._annotator.draw(image, outcomes[0], drawn, context.deadline, skeleton)
             context.content_type = drawn
         else:
             body = _encode(outcomes[0])
