@@ -35,8 +35,8 @@ def measure(expected: Sequence[Outputs], actual: Sequence[Outputs], recipe: Reci
         The agreement, a share: of fp32's sure top-1 classes (a probability of at least 0.5) that are the variant's
         top-1, of its sure objects (a score of at least 0.5 after NMS) that the variant finds again (the same class, a
         score of at least 0.25, a box with an IoU of at least 0.5 (of rotated boxes the ProbIoU) and, where objects have
-        masks or keypoints, a mask with such an IoU, or keypoints as similar), or the mean IoU of masks over classes that
-        cover at least 1 %.
+        masks or keypoints, a mask with such an IoU, or keypoints as similar), or the mean IoU of masks over classes
+        that cover at least 1 %.
         And the shift: the median change of those answers' scores; for masks, of the covered share of the input.
 
     Raises:

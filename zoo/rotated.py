@@ -2,7 +2,8 @@
 
 A rotated box is (x, y, width, height, angle): its centre, its sides and the angle, in radians, by which the object's
 own x axis, along `width`, is turned from the image's x axis towards its y axis: clockwise as one sees it, since y
-points down. A box that is turned by pi is the same box, so angles are given in [-pi/4, 3pi/4), as Ultralytics' networks do.
+points down. A box that is turned by pi is the same box, so angles are given in [-pi/4, 3pi/4), as Ultralytics'
+networks do.
 """
 
 from typing import Any
