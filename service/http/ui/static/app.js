@@ -168,7 +168,7 @@ async function ask(first = () => {}) {
     return;
   }
   try {
-    const found = await withKey(() => asker.ask(asked.url, asked.picture.blob));
+    const found = await withKey(() => asker.ask(asked.url, asked.picture.blob, details.card.keypoints?.skeleton));
     if (!found) return;
     first();
     answer = found;

@@ -12,13 +12,13 @@ export class Asker {
   }
 
   /** The answer ready to draw; null where a newer question took over. Throws a `Problem`. */
-  async ask(url, blob) {
+  async ask(url, blob, skeleton) {
     this.cancel();
     const abort = (this.#abort = new AbortController());
     this.busy(true);
     try {
       const answer = await predict(url, blob, abort.signal);
-      answer.layers = await prepare(answer.result);
+      answer.layers = await prepare(answer.result, skeleton);
       return this.#abort === abort ? answer : null;
     } catch (error) {
       if (this.#abort !== abort || error.name === "AbortError") return null;

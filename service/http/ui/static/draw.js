@@ -1,14 +1,15 @@
 // An answer drawn over its picture. The canvas has the picture's proportions, so one factor takes boxes to it.
 
 import { percent } from "./dom.js";
+import { contains, drawPose, drawRotated } from "./figures.js";
 import { decodeMask, paintHeat, paintMasks } from "./masks.js";
 import { cut, nameOf } from "./names.js";
 import { channels, colourOf } from "./palette.js";
 
 const FINEST = 768; // longest side of masks, in pixels
 
-/** What takes time to prepare, done once for an answer: its masks, and its heat map. */
-export async function prepare(result) {
+/** What takes time to prepare, done once for an answer: its masks, and its heat map. The skeleton is the model's. */
+export async function prepare(result, skeleton = []) {
   const scale = Math.min(1, FINEST / Math.max(result.image.width, result.image.height));
   const width = Math.max(1, Math.round(result.image.width * scale));
   const height = Math.max(1, Math.round(result.image.height * scale));
@@ -18,7 +19,7 @@ export async function prepare(result) {
   const heat = result.predictions[0]?.heatmap;
   const anchors = masks.map((mask) => mask && anchor(mask, width));
   const warm = heat ? paintHeat(await decodeMask(heat, result.image, width, height), width, height) : null;
-  return { width, height, masks, anchors, warm, painted: null, shown: "" };
+  return { width, height, masks, anchors, warm, skeleton, painted: null, shown: "" };
 }
 
 /** Where a mask is named: [x, y] in its pixels, at its centre of mass or the nearest pixel of it in that row. */
@@ -67,22 +68,26 @@ export function draw(canvas, { bitmap, answer, visible, opacity, highlight, hidd
   drawMasks(context, layers, predictions, visible, opacity);
   for (const index of [...visible].reverse()) {
     const dim = highlight >= 0 && highlight !== index;
-    if (predictions[index].box)
-      drawBox(context, predictions[index].box, colourOf(predictions[index], index), { scale, ratio, dim });
+    const { box, keypoints, corners } = predictions[index];
+    const colour = colourOf(predictions[index], index);
+    if (keypoints) drawPose(context, keypoints, layers.skeleton, colour, { scale, ratio, dim });
+    if (box) drawBox(context, box, colour, { scale, ratio, dim });
+    if (corners) drawRotated(context, corners, colour, { scale, ratio, dim });
   }
   const taken = []; // by labels; the best prediction's comes first, later ones give way
   for (const index of visible) {
     if (highlight >= 0 && highlight !== index) continue;
-    const { box } = predictions[index];
-    const point = box
-      ? [box[0] * scale, box[1] * scale]
+    const { box, corners } = predictions[index];
+    const corner = corners?.[0] ?? box;
+    const point = corner
+      ? [corner[0] * scale, corner[1] * scale]
       : layers.anchors[index]?.map((value) => (value * canvas.width) / layers.width);
     if (point)
       drawLabel(context, predictions[index], colourOf(predictions[index], index), {
         point,
         ratio,
         taken,
-        centred: !box,
+        centred: !corner,
       });
   }
   if (result.task === "classify") drawBars(context, predictions, ratio);
@@ -189,17 +194,20 @@ export function hit({ result, layers }, visible, x, y) {
   let smallest = Infinity;
   const at = Math.floor(y * layers.height) * layers.width + Math.floor(x * layers.width);
   for (const index of visible) {
-    const { box, area } = result.predictions[index];
+    const { box, area, corners, size: sides } = result.predictions[index];
     const mask = layers.masks[index];
     const [x0, y0, x1, y1] = box ?? [0, 0, result.image.width, result.image.height];
     const inside = mask
       ? mask[at] > 127
-      : box &&
+      : corners
+        ? contains(corners, x * result.image.width, y * result.image.height)
+        : box &&
         x * result.image.width >= x0 &&
         x * result.image.width <= x1 &&
         y * result.image.height >= y0 &&
         y * result.image.height <= y1;
-    const size = area ?? ((x1 - x0) * (y1 - y0)) / (result.image.width * result.image.height);
+    const covered = sides ? sides[0] * sides[1] : (x1 - x0) * (y1 - y0);
+    const size = area ?? covered / (result.image.width * result.image.height);
     if (inside && size < smallest) [found, smallest] = [index, size];
   }
   return found;

@@ -3,7 +3,7 @@
 import { bytes, el, milliseconds } from "./dom.js";
 import { nameOf } from "./names.js";
 
-const TASKS = { classify: "Classify", detect: "Detect", segment: "Segment" };
+const TASKS = { classify: "Classify", detect: "Detect", segment: "Segment", pose: "Pose", obb: "Rotated boxes" };
 
 /** Whether the page knows what to do with a model's answers. */
 export const usable = (model) => model.task in TASKS;

@@ -57,7 +57,7 @@ export function optionsOf(card) {
     return has(card, "activation") ? [top, HEAT, OPACITY] : [top];
   }
   const objects = card.nms ? [SCORE, IOU, MAXIMUM] : [SCORE, MAXIMUM];
-  if (card.task === "detect") return objects;
+  if (["detect", "pose", "obb"].includes(card.task)) return objects;
   const mask = {
     name: "mask",
     label: "Mask",

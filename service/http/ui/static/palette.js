@@ -24,9 +24,9 @@ export const STAGES = {
   encode: "#fb7185",
 };
 
-/** `#rrggbb` for a prediction: objects of one class that have masks of their own differ in colour. */
+/** `#rrggbb` for a prediction: objects of one class that have masks or keypoints of their own differ. */
 export function colourOf(prediction, index) {
-  const apart = prediction.mask && prediction.box;
+  const apart = (prediction.mask || prediction.keypoints) && prediction.box;
   return CLASSES[(apart ? index : prediction.class_id * 5 + 1) % CLASSES.length];
 }
 
