@@ -1,4 +1,4 @@
-"""COCO's AP and AR of boxes and masks, computed by pycocotools: the judge of `coco`.
+"""COCO's AP and AR of boxes, masks and keypoints, computed by pycocotools: the judge of `coco`.
 
 pycocotools takes an annotation id of 0 for "not matched", uses only the last of annotations with the same id, and loses
 ids of mixed types. So it gets new ids instead of the file's.
@@ -26,6 +26,12 @@ _STATS = (
     *("AP", "AP50", "AP75", "AP small", "AP medium", "AP large"),
     *("AR1", "AR10", "AR", "AR small", "AR medium", "AR large"),
 )
+_POSE_STATS = (
+    *("AP", "AP50", "AP75", "AP medium", "AP large"),
+    *("AR", "AR50", "AR75", "AR medium", "AR large"),
+)
+_KINDS: Mapping[str, tuple[str, ...]] = {"segment": ("segm", "bbox"), "pose": ("keypoints", "bbox")}
+_WORDS = {"segm": "mask", "keypoints": "keypoint", "bbox": "box"}
 _NOT_COUNTED = -1.0  # an area outside all ranges: finding or missing the object has no effect
 _Id = int | float | str
 
@@ -43,6 +49,7 @@ class Object(NamedTuple):
         ignore: not counted, as VOC's difficult objects. pycocotools does not read this field.
         outline: None if the file has none.
         where: its place in the file, for messages.
+        keypoints: x, y and visibility of each; None if the model answers none.
     """
 
     image: _Id
@@ -53,17 +60,18 @@ class Object(NamedTuple):
     ignore: bool
     outline: Outline | None
     where: str
+    keypoints: tuple[float, ...] | None = None
 
 
 class _Verdict(NamedTuple):
-    """One image's objects and answers, as pycocotools expects them, by `bbox` and `segm`; without ids."""
+    """One image's objects and answers, as pycocotools expects them, by `bbox`, `segm` and `keypoints`; without ids."""
 
     truth: dict[str, list[dict[str, Any]]]
     found: dict[str, list[dict[str, Any]]]
 
 
 class MeanAveragePrecision:
-    """COCO's AP and AR of boxes and, for instance segmentation, of masks."""
+    """COCO's AP and AR of boxes and, for instance segmentation, of masks; for poses, of keypoints by OKS."""
 
     def __init__(
         self, objects: Sequence[Object], sizes: Mapping[_Id, tuple[float | None, float | None]], card: ServedCard
@@ -75,7 +83,8 @@ class MeanAveragePrecision:
             sizes: width and height of each image by id, from the annotations; None if they do not have it.
             card: of the model.
         """
-        self._kinds = ("segm", "bbox") if card.task == "segment" else ("bbox",)
+        self._kinds = _KINDS.get(card.task, ("bbox",))
+        self._sigmas = card.keypoints.sigmas if card.keypoints is not None else ()
         self.options: Mapping[str, Any] = dict(OPTIONS) | ({"mask": "rle"} if card.task == "segment" else {})
         self._labels = card.labels
         self._sizes = sizes
@@ -106,19 +115,19 @@ class MeanAveragePrecision:
     def scores(self) -> Scores:
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
             found = {kind: self._evaluate(kind) for kind in self._kinds}
-        (measures, per_class), *boxes = found.values()
+        (kind, *_), ((measures, per_class), *boxes) = self._kinds, found.values()
         if not measures:
             raise DataError("no object in the images that were judged counts: there is nothing to find")
         if boxes:
             measures = [
                 Measure(f"{name} {one.name}", one.value)
-                for name, part in (("mask", measures), ("box", boxes[0][0]))
+                for name, part in ((_WORDS[kind], measures), ("box", boxes[0][0]))
                 for one in part
             ]
         return Scores(measures, "AP", per_class, [])
 
     def _entries(self, one: Object, width: int, height: int) -> dict[str, dict[str, Any]]:
-        """Return an object in pycocotools' form, for `bbox` and `segm`."""
+        """Return an object in pycocotools' form, for each kind."""
         runs = None
         if one.outline is not None and (one.box is None or "segm" in self._kinds):
             try:
@@ -133,6 +142,10 @@ class MeanAveragePrecision:
             # An object that covers no pixel cannot be found.
             area = _NOT_COUNTED if one.ignore or not own else one.area or own
             entries[kind] = base | {"area": area} | ({"segmentation": runs} if kind == "segm" else {})
+            if kind == "keypoints" and one.keypoints is not None:
+                # Without visible keypoints an object is ignored; its area, which scales distances, stays.
+                visible = 0 if area == _NOT_COUNTED else sum(v > 0 for v in one.keypoints[2::3])
+                entries[kind] |= {"keypoints": list(one.keypoints), "num_keypoints": visible, "area": one.area or own}
         return entries
 
     def _evaluate(self, kind: str) -> tuple[list[Measure], list[ClassScore]]:
@@ -152,12 +165,14 @@ class MeanAveragePrecision:
         ]
         # `loadRes` needs at least one answer.
         evaluation = COCOeval(truth, truth.loadRes(found) if found else COCO(), kind)
+        if kind == "keypoints":
+            evaluation.params.kpt_oks_sigmas = np.array(self._sigmas)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
         measures = [
             Measure(name, float(value))
-            for name, value in zip(_STATS, evaluation.stats, strict=True)
+            for name, value in zip(_POSE_STATS if kind == "keypoints" else _STATS, evaluation.stats, strict=True)
             if value >= 0  # -1: there was no object of that size
         ]
         precision = evaluation.eval["precision"][:, :, :, 0, -1]  # [IoU, recall, category] over all sizes
@@ -166,7 +181,7 @@ class MeanAveragePrecision:
             of_class = precision[:, :, k]
             if (of_class > -1).any():
                 each = truth.loadAnns(truth.getAnnIds(catIds=[class_id]))
-                count = sum(not one["iscrowd"] and one["area"] >= 0 for one in each)
+                count = sum(not one["iscrowd"] and one["area"] >= 0 and one.get("num_keypoints", 1) > 0 for one in each)
                 per_class.append(ClassScore(self._labels[class_id], float(np.mean(of_class[of_class > -1])), count))
         return measures, per_class
 
@@ -174,6 +189,8 @@ class MeanAveragePrecision:
 def _answer(found: Any, kind: str) -> dict[str, Any]:
     """Return an answer in pycocotools' form."""
     entry: dict[str, Any] = {"category_id": found.class_id, "score": found.score}
+    if kind == "keypoints":
+        return entry | {"keypoints": [value for point in found.keypoints.values() for value in point]}
     if kind == "bbox":
         x0, y0, x1, y1 = found.box
         return entry | {"bbox": [x0, y0, x1 - x0, y1 - y0]}

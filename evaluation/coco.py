@@ -1,4 +1,4 @@
-"""COCO's `instances_*.json`: object detection and instance segmentation. Called by `recognise`.
+"""COCO's `instances_*.json` and `person_keypoints_*.json`: objects, their masks and poses. Called by `recognise`.
 
 pycocotools does not check such a file, so everything that it would misread is corrected or refused here. Missing values
 are computed, and `average_precision` makes new ids. Notes list what was left out.
@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from evaluation.average_precision import OPTIONS, MeanAveragePrecision, Object
 from evaluation.classes import match
 from evaluation.dataset import DataError, Dataset, Example
+from evaluation.keypoints import check_names, keypoints_to_judge, read_keypoints
 from evaluation.outlines import Outline, read_outline
 from zoo.served_card import ServedCard
 
@@ -34,6 +35,7 @@ class _Image(Struct):
 class _Category(Struct):
     id: _Id
     name: str
+    keypoints: list[str] = []
 
 
 class _Annotation(Struct):
@@ -44,6 +46,7 @@ class _Annotation(Struct):
     iscrowd: _Flag = 0
     ignore: _Flag = 0
     segmentation: Any = None
+    keypoints: list[float] | None = None
 
 
 class Instances(Struct):
@@ -76,6 +79,7 @@ def read_coco(folder: Path, annotations: Path, card: ServedCard) -> Dataset:
     try:
         images = _images(instances.images)
         classes, absent = _classes(instances.categories, card)
+        _check_keypoints(instances, classes, card)
         objects, notes = _objects(instances.annotations, images, classes, card)
     except DataError as error:
         raise DataError(f"{annotations}: {error}") from error
@@ -137,6 +141,18 @@ def _classes(listed: Sequence[_Category], card: ServedCard) -> tuple[dict[_Id, i
     return classes, absent
 
 
+def _check_keypoints(instances: Instances, classes: Mapping[_Id, int | None], card: ServedCard) -> None:
+    """Raise `DataError` if a model for poses cannot be judged by the keypoints of a file."""
+    points = keypoints_to_judge(card)
+    if points is None:
+        return
+    for category in instances.categories:
+        if classes[_key(category.id)] is not None:
+            check_names(category.keypoints, points, f"the category {category.name!r}")
+    if all(one.keypoints is None for one in instances.annotations):
+        raise DataError("holds no keypoints; COCO's are in person_keypoints_*.json")
+
+
 def _objects(
     listed: Sequence[_Annotation],
     images: Mapping[_Id, _Image],
@@ -169,7 +185,17 @@ def _objects(
         # Programs that do not compute the area write 0.
         area = one.area if one.area and one.area > 0 else None
         objects.append(
-            Object(_key(one.image_id), class_id, box, area, bool(one.iscrowd), bool(one.ignore), outline, where)
+            Object(
+                _key(one.image_id),
+                class_id,
+                box,
+                area,
+                bool(one.iscrowd),
+                bool(one.ignore),
+                outline,
+                where,
+                None if card.keypoints is None else read_keypoints(one.keypoints, card.keypoints, where),
+            )
         )
     if strays and strays == len(listed):
         raise DataError(

@@ -66,14 +66,17 @@ def read(data: str, card: ServedCard, form: Format, annotations: Path | None) ->
     fitting: dict[Format, tuple[Task, bool]] = {
         "folder": ("classify", True),
         "zoo": ("classify", True),
-        "coco": ("segment" if instances else "detect", True),
+        "coco": ("segment" if instances else card.task if card.task == "pose" else "detect", True),
         "voc": ("segment", not instances),
     }
     task, fits = fitting.get(form, (card.task, True))
     if task != card.task or not fits:
-        good = {"classify": "one folder per class", "detect": "COCO's instances"}.get(
-            card.task, "COCO's instances" if instances else "masks"
-        )
+        good = {
+            "classify": "one folder per class",
+            "detect": "COCO's instances",
+            "pose": "COCO's person_keypoints",
+            "obb": "nothing yet",
+        }.get(card.task, "COCO's instances" if instances else "masks")
         raise DataError(f"{card.name} ({card.task}) cannot be judged on {data} (format {form}): it wants {good}")
     path = Path(data)
     if form == "zoo":
