@@ -248,7 +248,7 @@ def answer_photo(name: str, photo: Path, drawing: Path, store: Store, *, as_json
         raise click.ClickException(f"{photo}: {error.strerror if isinstance(error, OSError) else error}") from error
     if not as_json:
         show_result(photo, result)
-    draw(data, result).save(drawing)
+    draw(data, result, skeleton=model.card.skeleton).save(drawing)
     click.echo(f"drawn into {drawing}", err=True)
     return msgspec.json.encode(result) if as_json else b""
 

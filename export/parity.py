@@ -189,7 +189,7 @@ def _candidates(expected: Outputs, actual: Outputs, tolerance: float) -> dict[st
             & (np.abs(actual["scores"][image] - expected["scores"][image, rank]) <= tolerance)
         )
         away = {name: np.abs(actual[name][image, alike] - expected[name][image, rank]) for name in names}
-        gaps = [values.reshape(len(values), -1).max(axis=1) for values in away.values()]
+        gaps = [values.max(axis=tuple(range(1, values.ndim))) for values in away.values()]
         nearest = np.lexsort(gaps[::-1])[:1]  # by boxes first
         for name, gap in zip(names, gaps, strict=True):
             worst[name] = float(np.maximum(worst[name], gap[nearest[0]] if nearest.size else np.inf))

@@ -186,6 +186,11 @@ class ServedCard(Served, frozen=True, forbid_unknown_fields=True, kw_only=True):
     agreement: Agreement | None = None
     keypoints: Keypoints | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.task == "pose") != (self.keypoints is not None):
+            raise ValueError('`keypoints` belongs to `task = "pose"`, and to it alone')
+
     @property
     def skeleton(self) -> tuple[tuple[int, int], ...]:
         """Pairs of keypoints to connect in drawings."""

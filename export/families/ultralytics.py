@@ -3,6 +3,7 @@
 Needs zooserve's extra `ultralytics`. That package is under the AGPL-3.0, and so are its authors' weights.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from export.network import Network
 from export.ultralytics.checkpoint import read_model
 from export.ultralytics.library import version
 from export.ultralytics.network import UltralyticsNetwork
+from zoo.card import Task
 from zoo.errors import ExportError
 from zoo.model_card import ModelCard
 
-_TASKS = {
+TASKS: Mapping[str, Task] = {
     "Detect": "detect", "v10Detect": "detect", "Segment": "segment", "Segment26": "segment", "Pose": "pose",
     "Pose26": "pose", "OBB": "obb", "OBB26": "obb",
 }  # fmt: skip
@@ -42,8 +44,8 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     inner = getattr(model, "model", None)
     layers: list[Any] = list(inner) if isinstance(inner, nn.Sequential) and len(inner) else [model]
     head = type(layers[-1]).__name__
-    if _TASKS.get(head) != card.task:
-        purpose = f"which is for the task {_TASKS[head]}" if head in _TASKS else f"expected one of {', '.join(_TASKS)}"
+    if TASKS.get(head) != card.task:
+        purpose = f"which is for the task {TASKS[head]}" if head in TASKS else f"expected one of {', '.join(TASKS)}"
         raise ExportError(
             f"{path}: the network ends in {head}, {purpose}; {card.name} is a card for the task {card.task}. Exported "
             "as ONNX, RT-DETR is served too, and what has no meaning here as tensors (--task tensors)"

@@ -6,6 +6,7 @@ Called by `export.importer.adding`. What the cfg or the library's card of the ar
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -13,14 +14,16 @@ import torch
 from export.caffe.net import declared_input, read_net
 from export.darknet.cfg import read_cfg
 from export.families import caffe
+from export.families.ultralytics import TASKS
 from export.importer.draft import AGPL, Draft, Finding, own_file
 from export.importer.labels import shown_names, write_names
 from export.importer.options import ImportOptions
 from export.importer.pixels import caffe_pixels
 from export.ultralytics.checkpoint import read_model
 from export.ultralytics.notes import class_names
-from zoo.card import Licence, Recipe
+from zoo.card import Keypoints, Licence, Recipe
 from zoo.errors import ExportError
+from zoo.keypoints import COCO17
 from zoo.labels import read_labels
 from zoo.libraries import libraries, library
 from zoo.model_card import ModelCard, Normalise
@@ -170,12 +173,13 @@ def draft_ultralytics(path: Path, stated: ImportOptions, scratch: Path) -> Draft
         labels = write_names(names, scratch, stated.name)
     if names and (found := len(read_labels(labels))) != len(names):
         raise ExportError(f"{labels} has {found} labels, but {path} has {len(names)} classes")
-    segments = any(type(layer).__name__.startswith("Segment") for layer in model.modules())
+    head: Any = next((layer for layer in model.modules() if type(layer).__name__ in TASKS), None)
+    task = TASKS[type(head).__name__] if head is not None else "detect"
     height, width = stated.size or (640, 640)
     card = ModelCard(
         name=stated.name,
         version="1",
-        task="segment" if segments else "detect",
+        task=task,
         family="ultralytics",
         title=f"{path.name}, {len(read_labels(labels))} classes",
         labels=labels,
@@ -183,12 +187,18 @@ def draft_ultralytics(path: Path, stated: ImportOptions, scratch: Path) -> Draft
         recipe=Recipe(height, width, "letterbox"),
         sources={"weights": own_file(path)},
         tolerance={"scores": 1e-3},
+        keypoints=_keypoints(head.kpt_shape[0]) if head is not None and task == "pose" else None,
     )
     known = {"labels": "given" if stated.labels else "the file"}
     if stated.licence is None:
         known["licence"] = "Ultralytics' own"
     card = _card(path, dataclasses.replace(stated, licence=stated.licence or AGPL), card)
     return _draft(card, known, "usual for Ultralytics")
+
+
+def _keypoints(count: int) -> str | Keypoints:
+    """COCO's 17, or as many that have numbers for names; a person may name them in the card."""
+    return "coco17" if count == len(COCO17.names) else Keypoints(tuple(f"point {i}" for i in range(count)))
 
 
 def _card(path: Path, stated: ImportOptions, card: ModelCard) -> ModelCard:

@@ -33,7 +33,7 @@ _OTHERS = {
     "pose": "keypoints (pose)",
     "semantic": "a class for each pixel, without a background",
 }
-"""What networks for the library's other tasks answer; none of it is served as such."""
+"""What ONNX files for the library's other tasks answer; none of it is served as such."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,15 @@ class Notes:
                 f"such a network answers {_OTHERS[task]}" if task in _OTHERS else "what it answers is not known here"
             )
             raise ExportError(
-                f"{path}: it is noted as {noted}: {answer}, which is not served with its meaning. "
+                f"{path}: it is noted as {noted}: {answer}, which is not served with its meaning. {_checkpoint(task)}"
                 "--task tensors serves its tensors as they are, where it was exported with a free batch (dynamic=True)"
             )
         return known
+
+
+def _checkpoint(task: str) -> str:
+    """Say that the checkpoint from which a file was exported is served, where it is."""
+    return "The checkpoint (.pt) that it was exported from is. " if task in ("obb", "pose") else ""
 
 
 def class_names(noted: object) -> tuple[str, ...]:

@@ -34,6 +34,21 @@ def instances(found: list[tuple[float, float, int]], covers: list[str]) -> dict[
     }
 
 
+def rotated(*found: tuple[float, float, float, int]) -> dict[str, np.ndarray]:
+    """(centre x, angle, score, class) of rotated boxes 20 x 5."""
+    return {
+        "boxes": np.array([[[x, 8, 20, 5, angle] for x, angle, _, _ in found]], np.float32),
+        "scores": np.array([[score for _, _, score, _ in found]], np.float32),
+        "classes": np.array([[class_id for _, _, _, class_id in found]], np.int32),
+    }
+
+
+def poses(*found: tuple[float, float, float]) -> dict[str, np.ndarray]:
+    """(left edge, score, how far the keypoints are off) of poses in boxes 10 x 10."""
+    points = [[[x + 5 + off, 5, 1], [x + 2, 2 + off, 1]] for x, _, off in found]
+    return objects(*((x, score, 0) for x, score, _ in found)) | {"keypoints": np.array([points], np.float32)}
+
+
 def mask(*pixels: int) -> dict[str, np.ndarray]:
     return {"mask": np.array([[pixels]], np.uint8)}
 
@@ -59,6 +74,12 @@ CASES = {
                                     [instances([(0, 0.8, 1)], ["nothing"])], 0.0, 0.9),
     "of several boxes the one with the mask": ([instances([(0, 0.9, 1)], ["left"])],
                                                [instances([(0, 0.8, 1), (1, 0.6, 1)], ["right", "left"])], 1.0, 0.3),
+    "the same rotated box": ([rotated((20, 0.5, 0.9, 1), (21, 0.5, 0.8, 1))],
+                             [rotated((20, 0.55, 0.8, 1))], 1.0, 0.1),
+    "a rotated box of another class": ([rotated((20, 0.5, 0.9, 1))], [rotated((20, 0.5, 0.9, 2))], 0.0, 0.9),
+    "a rotated box at another angle": ([rotated((20, 0.5, 0.9, 1))], [rotated((20, 2.0, 0.9, 1))], 0.0, 0.9),
+    "the same pose": ([poses((0, 0.9, 0))], [poses((0, 0.8, 0.5))], 1.0, 0.1),
+    "the same box with another pose": ([poses((0, 0.9, 0))], [poses((0, 0.8, 4))], 0.0, 0.9),
     "masks, the background left out": ([mask(0, 1, 1, 1)], [mask(1, 1, 1, 0)], 0.5, 0.0),
     "a salient object": ([{"alpha": np.array([[[255, 200, 0, 0]]], np.uint8)}],
                          [{"alpha": np.array([[[255, 100, 0, 0]]], np.uint8)}], 0.5, 0.25),

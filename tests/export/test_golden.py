@@ -125,6 +125,31 @@ def test_instances_have_the_areas_of_their_masks(make_card):
     assert [p.box for p in got] == [(0, 0, 640, 320), (160, 160, 480, 480), (0, 0, 160, 640)]
 
 
+def test_poses_are_on_the_image_and_clipped(make_card):
+    outputs = detections((0, 0.9, [16, 0, 80, 32]), (0, 0.8, [17, 0, 80, 32]), (0, 0.4, [16, 0, 80, 64]))
+    points = np.zeros((1, 3, 17, 3), np.float32)
+    points[0, 0, 0], points[0, 0, 16] = (48, 16, 0.75), (90, -5, 0.25)  # the second is beyond the image
+    got = predictions(make_card("pose"), ("person",), outputs | {"keypoints": points}, placement(LETTERBOX, 640, 640))
+    assert [(p.label, p.box) for p in got] == [("person", (0, 0, 640, 320))]
+    assert (got[0].keypoints[0], got[0].keypoints[16]) == ((320, 160, 0.75), (640, 0, 0.25))
+
+
+def test_rotated_boxes_are_on_the_image_and_suppressed_per_class(make_card):
+    outputs = detections(
+        (3, 0.9, [48, 32, 20, 10, 0]),
+        (3, 0.8, [49, 32, 20, 10, 0]),  # the same
+        (4, 0.7, [48, 32, 20, 10, np.pi / 2]),
+        (3, 0.4, [20, 32, 20, 10, 0]),
+    )
+    got = predictions(make_card("obb"), read_labels("dota15"), outputs, placement(LETTERBOX, 640, 640))
+    assert [(p.label, round(p.score, 2), p.box) for p in got] == [
+        ("baseball diamond", 0.9, None),
+        ("tennis court", 0.7, None),
+    ]
+    assert got[0].corners == ((220, 270), (420, 270), (420, 370), (220, 370))
+    np.testing.assert_allclose(got[1].corners, [(370, 220), (370, 420), (270, 420), (270, 220)], atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("task", "expected", "outputs", "complaint"),
     [

@@ -17,6 +17,21 @@ from zoo.model_card import Normalise
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
+def test_keypoints_follow_their_boxes(make_card):
+    raw = {"boxes": torch.rand(2, 9, 4), "scores": torch.rand(2, 9, 1), "keypoints": torch.rand(2, 9, 17, 3)}
+    got = Head(make_card("pose"), 1)(raw)
+    assert got["keypoints"].shape == (2, 9, 17, 3)
+    for row in range(2):
+        order = raw["scores"][row, :, 0].argsort(descending=True)
+        torch.testing.assert_close(got["keypoints"][row], raw["keypoints"][row, order])
+        torch.testing.assert_close(got["boxes"][row], raw["boxes"][row, order])
+
+
+def test_rotated_boxes_have_five_numbers(make_card):
+    raw = {"boxes": torch.rand(2, 9, 5), "scores": torch.rand(2, 9, 15)}
+    assert Head(make_card("obb"), 15)(raw)["boxes"].shape == (2, 9, 5)
+
+
 @pytest.mark.parametrize("channels", ["rgb", "bgr"])
 def test_pixels_are_normalised_then_ordered(channels):
     images = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), np.uint8)
@@ -111,6 +126,9 @@ def test_opacity_is_rounded_to_bytes(make_card):
         ("detect", 80, {"boxes": (2, 5, 4), "scores": (2, 5, 79)}),
         ("detect", 80, {"boxes": (2, 5, 4)}),
         ("detect", 80, {"boxes": (2, 4, 5), "scores": (2, 5, 80)}),
+        ("pose", 1, {"boxes": (2, 9, 4), "scores": (2, 9, 1)}),
+        ("pose", 1, {"boxes": (2, 9, 4), "scores": (2, 9, 1), "keypoints": (2, 9, 16, 3)}),
+        ("obb", 15, {"boxes": (2, 9, 4), "scores": (2, 9, 15)}),
         ("segment", 21, {"logits": (2, 20, 8, 8)}),
         ("segment", 21, {"logits": (2, 21)}),
         ("segment", 2, {"alpha": (2, 1, 32, 32)}),

@@ -83,6 +83,16 @@ def test_of_equal_boxes_the_nearest_coefficients_count():
     assert got["coefficients"] == 0.5
 
 
+def test_keypoints_are_compared_with_those_of_the_nearest_box():
+    pair = detections([0.9, 0.9], [LEFT, [v + 8 for v in LEFT]], [3, 3])
+    points = np.arange(12, dtype=np.float32).reshape(1, 2, 2, 3)
+    turned = {name: value[:, ::-1] for name, value in pair.items()}
+    moved = points.copy()
+    moved[0, 1, 1, 0] += 0.25
+    got = differences(pair | {"keypoints": points}, turned | {"keypoints": moved[:, ::-1]}, 1e-3)
+    assert got == {"boxes": 0, "keypoints": 0.25, "scores": 0}
+
+
 @pytest.mark.parametrize(
     ("name", "expected", "actual", "difference"),
     [
@@ -92,6 +102,7 @@ def test_of_equal_boxes_the_nearest_coefficients_count():
         # each image's map by its own scale
         ("activation", np.float32([[[1, -4]], [[100, 0]]]), np.float32([[[1, -3]], [[101, 0]]]), 0.25),
         ("activation", np.float32([[[0, 0]]]), np.float32([[[0, 0]]]), 0),
+        ("embedding", np.float32([[1, -4]]), np.float32([[1, -3]]), 0.25),
         ("logits", np.float32([[100, -50], [1, 1]]), np.float32([[100, -40], [1, 1]]), 0.1),
         ("logits", np.float32([[4, -np.inf]]), np.float32([[3, -np.inf]]), 0.25),
         ("logits", np.float32([[4, -np.inf]]), np.float32([[4, 0]]), np.inf),
