@@ -7,6 +7,10 @@ import { colourOf, STAGES } from "./palette.js";
 /** The share that a prediction is about: its probability, or how much of the picture it covers. */
 export const shareOf = ({ score, area }) => score ?? area;
 
+/** An embedding in words: its size, and its length. */
+const featuresOf = ({ embedding }) =>
+  `${embedding.length} numbers, of length ${Math.hypot(...embedding).toPrecision(4)}`;
+
 /** List predictions; `point(index)` is called when one is pointed at or focused, with -1 when it is left. */
 export function showPredictions(list, answer, visible, point) {
   const items = visible.map((index) => entry(answer.result.predictions[index], index, point));
@@ -22,6 +26,7 @@ export function showPredictions(list, answer, visible, point) {
 }
 
 function entry(prediction, index, point) {
+  if (prediction.embedding) return el("li", {}, el("span", { className: "label" }, featuresOf(prediction)));
   const share = shareOf(prediction);
   const swatch = el("i", { className: "swatch" });
   const fill = el("i");
@@ -50,6 +55,7 @@ export function mark(list, index) {
 export function inWords(result, visible) {
   const found = visible.map((index) => result.predictions[index]);
   if (!found.length) return "Nothing was found.";
+  if (found[0].embedding) return `${featuresOf(found[0])}.`;
   const first = found.slice(0, 5).map((prediction) => `${nameOf(prediction)} ${percent(shareOf(prediction))}`);
   const more = found.length > 5 ? `, and ${found.length - 5} more` : "";
   return `${first.join(", ")}${more}.`;

@@ -154,7 +154,7 @@ async function toggleCamera() {
 function question() {
   const picture = strip.chosen;
   if (!picture || !details?.card) return null;
-  const url = address(`v1/${details.card.task}`, { model: details.card.name, ...options.query() });
+  const url = address(`v1/${options.task}`, { model: details.card.name, ...options.query() });
   return { url, picture, type: picture.blob.type || "application/octet-stream", locked: Boolean(key.get()) };
 }
 

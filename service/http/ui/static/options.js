@@ -38,13 +38,29 @@ const HEAT = {
   value: false,
   hint: "The class activation map of the best class.",
 };
+const ANSWER = {
+  name: "answer",
+  label: "Answer with",
+  value: "classes",
+  choices: ["classes", "features"],
+  route: true, // chooses what is asked; it is no option of the query
+  hint: "The classes, or the features by which the model decides.",
+};
+const NORMALIZE = {
+  name: "normalize",
+  label: "Of length 1",
+  value: false,
+  hint: "Scale the features so that a dot product is the cosine.",
+};
 const FORMS = ["rle", "png", "polygon", "none"];
 
 const has = (card, output) => card.outputs.some(({ name }) => name === output);
 
 /** The options that make a difference to this model; `view` marks those that the server never hears of. */
-export function optionsOf(card) {
+export function optionsOf(card, answer = "classes") {
   if (card.task === "classify") {
+    const choice = has(card, "embedding") ? [ANSWER] : [];
+    if (choice.length && answer === "features") return [...choice, NORMALIZE];
     const top = {
       name: "top_k",
       label: "Classes",
@@ -54,7 +70,7 @@ export function optionsOf(card) {
       step: 1,
       digits: 0,
     };
-    return has(card, "activation") ? [top, HEAT, OPACITY] : [top];
+    return has(card, "activation") ? [...choice, top, HEAT, OPACITY] : [...choice, top];
   }
   const objects = card.nms ? [SCORE, IOU, MAXIMUM] : [SCORE, MAXIMUM];
   if (["detect", "pose", "obb"].includes(card.task)) return objects;
@@ -71,6 +87,7 @@ export function optionsOf(card) {
 export class Options {
   #values = {}; // what was chosen, kept from model to model
   #options = [];
+  #card = null;
 
   /** @param form where the controls go; `changed(option)` is called at every change */
   constructor(form, changed) {
@@ -80,7 +97,8 @@ export class Options {
   }
 
   show(card) {
-    this.#options = optionsOf(card);
+    this.#card = card;
+    this.#options = optionsOf(card, this.#values.answer);
     this.form.replaceChildren(...this.#options.map((option) => this.#control(option)));
   }
 
@@ -89,11 +107,16 @@ export class Options {
     return option && this.#value(option);
   }
 
+  /** The task that is asked: the card's, or another that its model answers. */
+  get task() {
+    return this.get("answer") === "features" ? "embed" : this.#card.task;
+  }
+
   /** The query that goes with a request, beside the model. */
   query() {
     const query = {};
     for (const option of this.#options) {
-      if (option.view || this.#value(option) === false) continue;
+      if (option.view || option.route || this.#value(option) === false) continue;
       query[option.name] = String(this.#value(option));
       if (option === HEAT) query.localize = "true";
     }
@@ -111,6 +134,10 @@ export class Options {
     const value = this.#value(option);
     const set = (chosen) => {
       this.#values[option.name] = chosen;
+      if (option.route) {
+        this.show(this.#card); // the other answer has other options
+        document.getElementById(id).focus();
+      }
       this.changed(option);
     };
     const label = el("label", { htmlFor: id, title: option.hint ?? "" }, option.label);

@@ -2,11 +2,14 @@
 
 import pytest
 
+from service.tasks import TASKS
+
 
 def test_the_page_lists_every_operation(open_page):
     page = open_page("../docs")
     page.wait_for_selector(".opblock")
-    assert page.locator(".opblock-summary-path").all_inner_texts()[:3] == ["/v1/classify", "/v1/detect", "/v1/segment"]
+    paths = page.locator(".opblock-summary-path").all_inner_texts()
+    assert paths[: len(TASKS)] == [f"/v1/{task}" for task in TASKS]
     assert page.locator(".opblock").count() == 11
     assert page.get_by_text("Failed to load").count() == 0
 

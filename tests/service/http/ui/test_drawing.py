@@ -162,3 +162,21 @@ def test_a_classifiers_scores_and_heat_map_are_drawn(open_page, server):
     page.locator("#models input[value=lenet5]").check(force=True)
     answered(page)
     assert page.locator("#option-heatmap").count() == 0  # its network cannot say
+
+
+def test_a_classifiers_features_are_shown_and_asked_for_in_the_code(open_page, server):
+    page = open_page("#mobilenet_v2")
+    drop(page, COFFEE)
+    answered(page, COFFEE.name)
+    with page.expect_response(lambda r: "/v1/embed?model=mobilenet_v2" in r.url):
+        page.locator("#option-answer").select_option("features")
+    page.locator("#predictions li", has_text="1280 numbers").wait_for()
+    assert page.locator("#option-top_k").count() == 0
+    with page.expect_response(lambda r: "normalize=true" in r.url):
+        page.locator("#option-normalize").check()
+    page.locator("#predictions li", has_text="1280 numbers, of length 1.000").wait_for()
+    assert "/v1/embed?model=mobilenet_v2&normalize=true" in page.locator("#code").inner_text()
+    with page.expect_response(lambda r: "/v1/classify" in r.url):
+        page.locator("#option-answer").select_option("classes")
+    page.locator("#predictions li", has_text="espresso").wait_for()
+    assert page.locator("#option-top_k").count() == 1
