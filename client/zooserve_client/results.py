@@ -161,11 +161,12 @@ class Result:
     def to_supervision(self) -> Any:
         """Convert to `supervision.Detections` (boxes, masks, scores) or, for classify, `supervision.Classifications`.
 
-        Classes with areas get the boxes around their masks, and no confidence.
+        Classes with areas get the boxes around their masks, and no confidence. Rotated boxes are in `data`, as
+        supervision's `OrientedBoxAnnotator` expects them, with the boxes around them.
 
         Raises:
             ImportError: supervision is not installed.
-            ValueError: predictions have areas but no masks.
+            ValueError: predictions have areas but no masks, or are features.
         """
         try:
             import supervision as sv  # noqa: PLC0415 - an extra
@@ -173,6 +174,13 @@ class Result:
             raise ImportError("supervision is not installed: pip install 'zooserve-client[supervision]'") from error
         if self.task == "classify":
             return sv.Classifications(class_id=self.class_ids, confidence=self.scores)
+        if self.task == "embed":
+            raise ValueError("features are no detections: take `embedding`")
+        if self.task == "obb":
+            around = np.concatenate([self.corners.min(1), self.corners.max(1)], axis=1)
+            data: dict[str, Any] = {"class_name": np.array(self.labels, np.str_)}
+            data[sv.config.ORIENTED_BOX_COORDINATES] = self.corners
+            return sv.Detections(xyxy=around, confidence=self.scores, class_id=self.class_ids, data=data)
         boxed = all("box" in found for found in self.predictions)
         masked = bool(len(self)) and (not boxed or all("mask" in found for found in self.predictions))
         masks = self.masks if masked else None

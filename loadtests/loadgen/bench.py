@@ -73,7 +73,7 @@ class Bench:
         self.target = served(target, setup.timeout).choose(target)
         self._answers = str(answers or "")
         if answers is not None:
-            setup = structs.replace(setup, options={**DEFAULTS[self.target.task], **setup.options})
+            setup = structs.replace(setup, options={**DEFAULTS.get(self.target.task, {}), **setup.options})
         self.setup = setup
         self.logs = logs
         self._say = say

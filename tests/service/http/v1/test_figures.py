@@ -9,15 +9,17 @@ import subprocess
 import sys
 
 import bentoml
+import grpc
 import jsonschema
 import msgspec
 import numpy as np
 import pytest
-import tritonclient.grpc as triton
 from PIL import Image
 from pycocotools.coco import COCO
 from zooserve_client import Client
 
+from loadtests.oip_grpc import infer_request, result_of
+from service.grpc.schema import SERVICE
 from service.http.docs.openapi import document
 from service.vision.draw import colour_of
 from tests.conftest import free_port, serving
@@ -59,11 +61,10 @@ def test_answers_match_the_schema_and_are_the_same_over_all_protocols(server, im
     jsonschema.Draft202012Validator({**schema, "components": DOCUMENT["components"]}).validate(answer)
     with bentoml.SyncHTTPClient(server.url) as client:
         assert getattr(client, task)(image=folder / "black.png", score_threshold=0.5) == answer
-    with triton.InferenceServerClient(server.grpc) as client:
-        given = triton.InferInput("image", [1], "BYTES")
-        given.set_data_from_numpy(np.array([image], object))
-        result = client.infer(model, [given], parameters={"score_threshold": 0.5})
-    assert json.loads(result.as_numpy("result")[0]) == answer
+    with grpc.insecure_channel(server.grpc) as channel:
+        call = channel.unary_unary(f"/{SERVICE.full_name}/ModelInfer")
+        response = call(infer_request(model, image, {"score_threshold": "0.5"}))
+    assert json.loads(result_of(response)) == answer
 
 
 def test_the_client_has_keypoints_and_rotated_boxes_as_arrays(server, image):
@@ -75,6 +76,18 @@ def test_the_client_has_keypoints_and_rotated_boxes_as_arrays(server, image):
     np.testing.assert_allclose(decks.rotated_boxes, figures.IN_IMAGE, atol=1e-4)
     np.testing.assert_allclose(decks.corners, corners(np.array(figures.IN_IMAGE)), atol=0.01)
     assert (none.rotated_boxes.shape, none.corners.shape) == ((0, 5), (0, 4, 2))
+
+
+def test_rotated_boxes_convert_to_supervision(server, image):
+    sv = pytest.importorskip("supervision")
+    with Client(server.url) as client:
+        found, none = client.obb(image).to_supervision(), client.obb(image, score_threshold=1).to_supervision()
+        poses = client.pose(image).to_supervision()
+    assert found.xyxy[2].tolist() == pytest.approx(
+        [*corners(np.array(figures.IN_IMAGE))[2].min(0), *corners(np.array(figures.IN_IMAGE))[2].max(0)], abs=0.02
+    )
+    assert sv.OrientedBoxAnnotator().annotate(np.zeros((96, 128, 3), np.uint8), found).any()
+    assert (len(none), len(poses), poses.xyxy[0].tolist()) == (0, 3, [8, 8, 72, 88])
 
 
 def test_poses_in_cocos_form_are_read_by_pycocotools(server, image):
