@@ -51,15 +51,9 @@ def probiou(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> Floats:
     Returns:
         float64 [K, M], 0 to 1.
     """
-    x0, y0, a0, b0, c0 = (value[:, None] for value in _moments(one))
-    x1, y1, a1, b1, c1 = (value[None, :] for value in _moments(other))
-    a, b, c, x, y = a0 + a1, b0 + b1, c0 + c1, x0 - x1, y0 - y1
-    determinant = a * b - c * c
-    squared = (a * y * y + b * x * x - 2 * c * x * y) / (determinant + _TINY)  # Mahalanobis, of the summed covariances
-    own = np.maximum(a0 * b0 - c0 * c0, 0) * np.maximum(a1 * b1 - c1 * c1, 0)
-    distance = squared / 4 + np.log(determinant / (4 * np.sqrt(own) + _TINY) + _TINY) / 2  # Bhattacharyya
-    overlap: Floats = 1 - np.sqrt(1 - np.exp(-np.clip(distance, _TINY, _FARTHEST)) + _TINY)
-    return overlap
+    return _overlap(
+        tuple(value[:, None] for value in _moments(one)), tuple(value[None, :] for value in _moments(other))
+    )
 
 
 def suppress(boxes: npt.NDArray[Any], classes: npt.NDArray[Any], threshold: float) -> npt.NDArray[np.intp]:
@@ -73,12 +67,48 @@ def suppress(boxes: npt.NDArray[Any], classes: npt.NDArray[Any], threshold: floa
         classes: [K], class ids.
         threshold: 0 to 1.
     """
-    better = np.triu(probiou(boxes, boxes) > threshold, k=1) & (classes[:, None] == classes[None, :])
-    return np.flatnonzero(~better.any(axis=0))
+    moments = _moments(boxes)
+    better, worse = np.nonzero(np.triu(_may_overlap(boxes, threshold) & (classes[:, None] == classes[None, :]), k=1))
+    over = _overlap(tuple(m[better] for m in moments), tuple(m[worse] for m in moments)) > threshold
+    kept = np.ones(len(boxes), np.bool_)
+    kept[worse[over]] = False
+    return np.flatnonzero(kept)
 
 
-def _moments(boxes: npt.NDArray[Any]) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """Return each box's centre (x, y) and covariance [[a, c], [c, b]], as those of points spread evenly over it."""
+def _may_overlap(boxes: npt.NDArray[Any], threshold: float) -> npt.NDArray[np.bool_]:
+    """Return which boxes are near enough to each other, [K, K]: for the others there is no need to compute ProbIoU.
+
+    The Bhattacharyya distance is at least |d|^2 / (4 v), where d leads from centre to centre and v is the largest
+    variance of the summed distributions in any direction, at most that of the longest sides.
+    """
+    x, y, width, height, _ = np.asarray(boxes, np.float64).reshape(-1, 5).T
+    if threshold <= 0:
+        return np.ones((len(x), len(x)), np.bool_)
+    farthest = min(_FARTHEST, -np.log1p(-((1 - threshold) ** 2))) if threshold < 1 else 0.0
+    variance = np.maximum(np.abs(width), np.abs(height)) ** 2 / 12
+    squared = (x[:, None] - x[None, :]) ** 2 + (y[:, None] - y[None, :]) ** 2
+    near: npt.NDArray[np.bool_] = squared <= 4.04 * farthest * (variance[:, None] + variance[None, :]) + 1
+    return near
+
+
+_Moments = tuple[Floats, ...]
+"""Centre x, y and covariance a, b, c of boxes: [[a, c], [c, b]]."""
+
+
+def _overlap(one: _Moments, other: _Moments) -> Floats:
+    """Return the ProbIoU of boxes whose moments have shapes that fit together."""
+    (x0, y0, a0, b0, c0), (x1, y1, a1, b1, c1) = one, other
+    a, b, c, x, y = a0 + a1, b0 + b1, c0 + c1, x0 - x1, y0 - y1
+    determinant = a * b - c * c
+    squared = (a * y * y + b * x * x - 2 * c * x * y) / (determinant + _TINY)  # Mahalanobis, of the summed covariances
+    own = np.maximum(a0 * b0 - c0 * c0, 0) * np.maximum(a1 * b1 - c1 * c1, 0)
+    distance = squared / 4 + np.log(determinant / (4 * np.sqrt(own) + _TINY) + _TINY) / 2  # Bhattacharyya
+    overlap: Floats = 1 - np.sqrt(1 - np.exp(-np.clip(distance, _TINY, _FARTHEST)) + _TINY)
+    return overlap
+
+
+def _moments(boxes: npt.NDArray[Any]) -> _Moments:
+    """Return the moments of points that are spread evenly over each box."""
     x, y, width, height, angle = np.asarray(boxes, np.float64).reshape(-1, 5).T
     cosine, sine = np.cos(angle), np.sin(angle)
     along, across = width**2 / 12, height**2 / 12

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from service.errors import RequestError
 from service.models.selftest import agrees, rotated_iou
@@ -102,6 +104,19 @@ def test_a_suppressed_box_suppresses_others():
     threshold = (first + second) / 2
     assert suppress(boxes, np.zeros(3), threshold).tolist() == [0]
     assert suppress(boxes, np.arange(3), threshold).tolist() == [0, 1, 2]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.05, 0.3, 0.45, 0.7, 0.95, 1.0]), st.sampled_from([20, 90, 400])
+)
+def test_suppression_leaves_out_what_overlaps_pair_by_pair(seed, threshold, spread):
+    """Pairs that are too far from each other are not computed; none of them would have counted."""
+    random = np.random.default_rng(seed)
+    boxes = random.uniform([0, 0, 1, 1, -1], [spread, spread, 50, 50, 3], (40, 5))
+    classes = random.integers(0, 2, 40)
+    better = np.triu(probiou(boxes, boxes) > threshold, k=1) & (classes[:, None] == classes)
+    assert suppress(boxes, classes, threshold).tolist() == np.flatnonzero(~better.any(0)).tolist()
 
 
 SQUARE = ((0.0, 0.0), (10.0, 0.0), (10.0, 10.0), (0.0, 10.0))
