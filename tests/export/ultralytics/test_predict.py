@@ -8,10 +8,13 @@ import importlib.util
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 
+from export.convert import convert
 from export.families.ultralytics import build
+from export.parity import measure
 from export.reference import Reference
 from export.ultralytics.library import import_library
 from service.tasks import TASKS
@@ -125,6 +128,27 @@ def compare_rotated(ours, theirs) -> None:
         # The library lists the corners from the bottom right; the same places, whatever comes first.
         gaps = np.linalg.norm(np.array(box.corners)[:, None] - ends[None], axis=2)
         assert gaps.min(1).max() < 0.5
+
+
+@pytest.mark.parametrize("name", ["yolo11n-pose", "yolo26n-obb"])
+def test_the_served_graph_answers_as_the_network_in_batches_too(name, make_card, tmp_path):
+    images = np.stack([cv2.resize(image, (160, 160)) for image in photos()])
+    yolo = random_network(name, list(images))
+    torch.save({"model": yolo.model}, tmp_path / "net.pt")
+    classes = yolo.model.yaml["nc"]
+    card = make_card(
+        name.rpartition("-")[2],
+        recipe=Recipe(160, 160, "letterbox"),
+        labels=label_file(tmp_path, classes),
+        tolerance={"scores": 1e-3},
+    )
+    network = build(card, {"weights": tmp_path / "net.pt"})
+    reference = Reference(card, network, classes)
+    onnx.save_model(convert(card, network, reference.head, reference.raw(images[:2])), tmp_path / "model.onnx")
+    answers = [reference(image[None]) for image in images]
+    parity = measure(card, tmp_path / "model.onnx", "torch", images, answers)
+    assert parity.max_difference.keys() == {"boxes", "scores"} | ({"keypoints"} if "pose" in name else set())
+    assert (answers[0]["scores"] > 0.05).any()  # below it, boxes are not compared
 
 
 def test_overlaps_are_those_of_the_library():
