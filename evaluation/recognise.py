@@ -75,7 +75,7 @@ def read(data: str, card: ServedCard, form: Format, annotations: Path | None) ->
             "classify": "one folder per class",
             "detect": "COCO's instances",
             "pose": "COCO's person_keypoints",
-            "obb": "nothing yet",
+            "obb": "a measure that is not here yet",
         }.get(card.task, "COCO's instances" if instances else "masks")
         raise DataError(f"{card.name} ({card.task}) cannot be judged on {data} (format {form}): it wants {good}")
     path = Path(data)

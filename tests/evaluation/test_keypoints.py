@@ -101,5 +101,7 @@ def test_files_that_would_be_misread_are_refused(tmp_path, card, changes, sigmas
 def test_a_model_for_rotated_boxes_is_not_judged_as_another(tmp_path):
     figures.publish(tmp_path)
     card = Store(tmp_path / "models").latest("decks").card
-    with pytest.raises(DataError, match=r"decks \(obb\) cannot be judged on .* it wants nothing yet"):
+    with pytest.raises(
+        DataError, match=r"decks \(obb\) cannot be judged on .* it wants a measure that is not here yet"
+    ):
         read(str(tmp_path), card, "coco", None)

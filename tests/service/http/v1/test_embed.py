@@ -2,6 +2,8 @@
 
 import io
 import re
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -11,6 +13,7 @@ from PIL import Image
 from zooserve_client import Client
 
 from service.tasks import TASKS, can_answer
+from tests.conftest import ROOT
 from zoo.store import Store
 
 CLASSIFIER = {"model": "mobilenet_v2"}
@@ -89,6 +92,24 @@ def test_binary_is_for_embeddings_alone(server, photo):
     several = [("image", photo("coffee"))] * 2
     refused = server.client.post("/v1/embed", files=several, headers=BINARY)
     assert (refused.status_code, refused.json()["reason"]) == (406, "not_acceptable")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--task", "embed", "-o", "normalize=true"], 0, "1280 numbers: .* 1.0000"),
+        (["--task", "embed", "--annotate", "x.png"], 2, "an answer to embed cannot be drawn"),
+        (["--task", "detect"], 2, "mobilenet_v2 cannot detect: it is a model for classify"),
+        (["--task", "embed", "-o", "top_k=1"], 1, "top_k"),
+    ],
+)
+def test_the_command_line_answers_the_task_that_is_named(models, tmp_path, options, code, said):
+    command = [sys.executable, "-c", "from zoo.cli import main; main()", "predict", "mobilenet_v2"]
+    command += [str(ROOT / "docs/coffee.jpg"), "--models", str(models), *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert re.search(said, " ".join((done.stdout + done.stderr).split()))
+    assert not (tmp_path / "x.png").exists()
 
 
 def test_the_table_says_which_models_answer(models):
