@@ -112,7 +112,8 @@ class LocalModel(Model):
         except RequestError as error:
             raise ValueError(error.detail) from None
         as_asked = Result.read(msgspec.json.decode(msgspec.json.encode(result)))
-        return _with(as_asked, lambda: draw(data, result, enlarge=False))
+        skeleton = self._loaded.model.card.skeleton
+        return _with(as_asked, lambda: draw(data, result, skeleton=skeleton, enlarge=False))
 
 
 class RemoteModel(Model):

@@ -19,12 +19,14 @@ from pycocotools.coco import COCO
 from zooserve_client import Client
 
 from loadtests.oip_grpc import infer_request, result_of
+from service.commands.load import load_model
 from service.grpc.schema import SERVICE
 from service.http.docs.openapi import document
 from service.vision.draw import colour_of
 from tests.conftest import free_port, serving
 from tests.service import figures
 from zoo.rotated import corners
+from zooserve.models import LocalModel
 
 DOCUMENT = msgspec.json.decode(document())
 RUN = "from zoo.cli import main; main()"
@@ -157,3 +159,9 @@ def test_predict_refuses_a_task_that_the_model_does_not_answer(folder, model, op
     done = subprocess.run([*command, "--models", str(folder / "models")], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert message in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(("task", "model"), TASKS)
+def test_a_notebook_draws_the_same(server, image, folder, task, model):
+    answer = LocalModel(load_model(model, str(folder / "models")))(image, score_threshold=0.5)
+    assert np.array_equal(np.asarray(answer.plot()), drawn(server, task, image))
