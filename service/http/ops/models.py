@@ -25,7 +25,8 @@ class ModelSummary(msgspec.Struct, omit_defaults=True):
     """One model in `/v1/models`. If its card cannot be read, only name and state are set.
 
     Attributes:
-        pinned: whether it stays loaded within the budget for models' memory.
+        pinned: whether it stays loaded within the budget for models' memory; without a budget, this and the rest is not
+            there.
         bytes, gpu_bytes: that it takes while it is loaded, as measured.
         idle_s: seconds since its last request, or since it was loaded.
     """
@@ -81,7 +82,8 @@ class ModelRoutes:
 
     async def models(self, _: Request) -> Response:
         """List the models."""
-        return json_response(Models([_summary(entry) for entry in self._repository.entries.values()]))
+        on = self._repository.budget.on
+        return json_response(Models([_summary(entry, on_demand=on) for entry in self._repository.entries.values()]))
 
     async def model(self, request: Request) -> Response:
         """Answer with the details of one model.
@@ -121,7 +123,7 @@ class ModelRoutes:
         self._guard.check_admin(dict(request.scope["headers"]))
 
 
-def _summary(entry: ModelEntry) -> ModelSummary:
+def _summary(entry: ModelEntry, *, on_demand: bool) -> ModelSummary:
     card, model = entry.card, entry.model
     if card is None:
         return ModelSummary(entry.name, entry.state)
@@ -135,8 +137,8 @@ def _summary(entry: ModelEntry) -> ModelSummary:
         precision=card.precision,
         accepted=card.accepted,
         default=card.task_default,
-        pinned=entry.pinned,
+        pinned=on_demand and entry.pinned,
         bytes=entry.footprint.host,
         gpu_bytes=entry.footprint.device,
-        idle_s=round(model.usage.idle(perf_counter()), 1) if model else None,
+        idle_s=round(model.usage.idle(perf_counter()), 1) if model and on_demand else None,
     )
