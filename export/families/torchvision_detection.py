@@ -109,6 +109,13 @@ def names() -> list[str]:
     return [name for name in list_models(module=torchvision.models.detection) if not name.startswith(with_more)]
 
 
+def _recipe(side: int, pad: tuple[int, int, int], *, fixed: bool) -> Recipe:
+    """As `GeneralizedRCNNTransform` with that fixed size; or with a smallest and largest side of `side`."""
+    if fixed:
+        return Recipe(side, side, "stretch", resampling="torch")
+    return Recipe(side, side, "letterbox_top_left", pad=pad, resampling="torch", rounding="floor")
+
+
 def card_for(name: str) -> ModelCard | None:
     """Write the card of a detector from its default weights' metadata; None where torchvision has no `name`.
 
@@ -119,7 +126,7 @@ def card_for(name: str) -> ModelCard | None:
     and no pixel is lost, but the short side of such a photo is 600 pixels, so things are seen a quarter smaller. A card
     of yours may say 1088 x 1088 to have them at their evaluated size.
 
-    Torchvision resizes detectors' images without antialiasing; the recipe has it, as all recipes do.
+    As torchvision does, the recipe resizes without antialiasing and pads at the right and at the bottom.
 
     Its tolerances are 0.02 pixels for boxes and 1e-3 for scores: deep networks add up float noise, boxes multiply it by
     their size, and there is no file in which to raise it.
@@ -142,7 +149,7 @@ def card_for(name: str) -> ModelCard | None:
         title=f"{name} of torchvision, {weights.name}",
         labels=_COCO,
         licence=Licence("BSD-3-Clause", "BSD-3-Clause"),
-        recipe=Recipe(side, side, "stretch") if fixed else Recipe(side, side, "letterbox", pad=(red, green, blue)),
+        recipe=_recipe(side, (red, green, blue), fixed=fixed),
         sources={"weights": source_of(name, weights)},
         homepage=weights.meta["recipe"],
         normalise=normalise,

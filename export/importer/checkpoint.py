@@ -54,7 +54,7 @@ def draft_darknet(path: Path, cfg: Path, stated: ImportOptions) -> Draft:
             title=f"{path.name}, {classes} classes",
             labels=labels,
             licence=Licence("LicenseRef-Darknet", ""),
-            recipe=Recipe(height, width, "letterbox"),
+            recipe=Recipe(height, width, "stretch", resampling="darknet"),
             sources={"cfg": own_file(cfg), "weights": own_file(path)},
             normalise=Normalise(channels="grey" if net.integer("channels", 3) == 1 else "rgb"),
             tolerance={"scores": 1e-3},
@@ -180,7 +180,7 @@ def draft_ultralytics(path: Path, stated: ImportOptions, scratch: Path) -> Draft
         title=f"{path.name}, {len(read_labels(labels))} classes",
         labels=labels,
         licence=Licence(AGPL, ""),
-        recipe=Recipe(height, width, "letterbox"),
+        recipe=Recipe(height, width, "letterbox", resampling="opencv", odd_padding="after"),
         sources={"weights": own_file(path)},
         tolerance={"scores": 1e-3},
     )
