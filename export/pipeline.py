@@ -98,7 +98,7 @@ def export_model(
                 parity=measured,
                 golden=goldens,
                 provenance=describe(card, files, network.versions or {}),
-                nms=network.nms,
+                network=network,
                 accepted=licences,
             )
             contents: dict[str, Path | bytes] = {"model.onnx": path}
@@ -144,7 +144,7 @@ def _served_card(
     parity: Parity,
     golden: tuple[Golden, ...],
     provenance: Provenance,
-    nms: bool,
+    network: Network,
     accepted: tuple[str, ...],
 ) -> ServedCard:
     return ServedCard(
@@ -158,7 +158,9 @@ def _served_card(
         labels=read_labels(card.labels),
         recipe=card.recipe,
         outputs=tuple(_output(name, value) for name, value in outputs.items()),
-        nms=nms and "boxes" in outputs,
+        nms=network.nms and "boxes" in outputs,
+        nms_options=card.nms or network.nms_options,
+        evaluation=card.evaluation or network.evaluation,
         precision="fp32",
         opset=OPSET,
         sha256=sha256_of(model),

@@ -103,11 +103,35 @@ class Recipe(Checked, frozen=True, forbid_unknown_fields=True):
         if self.resize == "crop" and self.resampling != "pillow":
             raise ValueError(f'`resampling = "{self.resampling}"` does not crop: use `pillow`, or another `resize`')
         if self.interpolation == "bicubic" and self.resampling in {"torch", "darknet"}:
-            raise ValueError(f'`resampling = "{self.resampling}"` is bilinear only: use `pillow` or `opencv` for bicubic')
+            raise ValueError(
+                f'`resampling = "{self.resampling}"` is bilinear only: use `pillow` or `opencv` for bicubic'
+            )
         if (self.resize == "crop") != (self.short_side is not None):
             raise ValueError('`short_side` belongs to `resize = "crop"`, and to it alone')
         if self.short_side is not None and self.short_side < max(self.height, self.width):
             raise ValueError("`short_side` is smaller than the crop")
+
+
+class Nms(Checked, frozen=True, forbid_unknown_fields=True):
+    """How objects are selected among a detector's candidates. A request's options take the place of the first three.
+
+    Attributes:
+        score_threshold: candidates with a lower score are left out.
+        iou_threshold: of two boxes that overlap more than this, the better stays. Of no effect without NMS.
+        max_detections: at most this many objects, best first.
+        class_agnostic: whether boxes of different classes suppress each other too.
+    """
+
+    score_threshold: Share = 0.25
+    iou_threshold: Share = 0.45
+    max_detections: Annotated[int, Meta(ge=1, le=1000)] = 100
+    class_agnostic: bool = False
+
+
+USUAL = Nms()
+"""How objects are selected for requests, where neither card nor family says it."""
+EVALUATION = Nms(score_threshold=0.001, iou_threshold=0.65, max_detections=100)
+"""How objects are selected in published evaluations, where neither card nor family says it."""
 
 
 class Bound(Checked, frozen=True, forbid_unknown_fields=True):

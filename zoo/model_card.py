@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from zoo.card import Bound, Checked, Licence, Name, Recipe, Sha256, Share, Task, TaskOnly, Version, read_checked
+from zoo.card import Bound, Checked, Licence, Name, Nms, Recipe, Sha256, Share, Task, TaskOnly, Version, read_checked
 from zoo.errors import CardError
 
 T = TypeVar("T")
@@ -125,6 +125,7 @@ class ModelCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
         labels: name of a file in `zoo/labels/` without its extension, or the path of your `.txt` or `.json` file.
             `read_model_card` resolves a relative one from the card's folder.
         bound: the largest allowed difference of its fp16 and int8 variants.
+        nms: of boxes, if it is not that of the family; `evaluation`: likewise, when accuracy is measured.
     """
 
     task: Task
@@ -133,6 +134,8 @@ class ModelCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
     normalise: Normalise = Normalise()
     expect: tuple[Expectation, ...] = ()
     bound: Bound = Bound()
+    nms: Nms | None = None
+    evaluation: Nms | None = None
 
 
 class TensorCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -149,7 +152,7 @@ class TensorCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 AnyCard = ModelCard | TensorCard
-_KINDS = (ModelCard, Licence, Source, Recipe, Normalise, Expectation, Bound)
+_KINDS = (ModelCard, Licence, Source, Recipe, Nms, Normalise, Expectation, Bound)
 
 
 def require_images(card: AnyCard) -> ModelCard:

@@ -10,12 +10,14 @@ import msgspec
 from msgspec import Meta
 
 from zoo.card import (
+    EVALUATION,
     LARGEST_GRAPH,
     Bound,
     Checked,
     DType,
     Licence,
     Name,
+    Nms,
     Recipe,
     Sha256,
     Task,
@@ -161,7 +163,9 @@ class ServedCard(Served, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     Attributes:
         labels: class names by class id. For semantic segmentation, id 0 is the background.
-        nms: for boxes, whether class-wise non-maximum suppression must still be applied to the outputs.
+        nms: for boxes, whether non-maximum suppression must still be applied to the outputs.
+        nms_options: for boxes, how objects are selected where a request does not say it.
+        evaluation: for boxes, how objects are selected when the published accuracy is measured.
         agreement: of a variant of lower precision with its fp32 model.
     """
 
@@ -170,6 +174,8 @@ class ServedCard(Served, frozen=True, forbid_unknown_fields=True, kw_only=True):
     recipe: Recipe
     outputs: tuple[Output, ...]
     nms: bool
+    nms_options: Nms = Nms()
+    evaluation: Nms = EVALUATION
     golden: tuple[Golden, ...]
     agreement: Agreement | None = None
 
@@ -230,7 +236,7 @@ def read_served_card(path: Path) -> AnyServed:
             return msgspec.json.decode(data, type=ServedTensors)
         return msgspec.json.decode(data, type=ServedCard)
 
-    return read_checked(path, decode, (ServedCard, Licence, Recipe, Bound))
+    return read_checked(path, decode, (ServedCard, Licence, Recipe, Nms, Bound))
 
 
 def write_served_card(card: AnyServed, path: Path) -> None:

@@ -204,7 +204,8 @@ def _card(path: Path, stated: ImportOptions, card: ModelCard) -> ModelCard:
     recipe, normalise = card.recipe, card.normalise
     if stated.resize is not None and stated.resize != recipe.resize:
         side = round(max(recipe.height, recipe.width) / 0.875) if stated.resize == "crop" else None
-        recipe = msgspec.structs.replace(recipe, resize=stated.resize, short_side=side)
+        resampling = "pillow" if stated.resize == "crop" else recipe.resampling  # the others do not crop
+        recipe = msgspec.structs.replace(recipe, resize=stated.resize, short_side=side, resampling=resampling)
     return msgspec.structs.replace(
         card,
         licence=Licence(card.licence.code, stated.licence),

@@ -18,8 +18,8 @@ AREA = 0.02
 # The options under which golden answers were made; the threshold keeps a score that fell a little below 0.5.
 _PARAMS: dict[Task, dict[str, Any]] = {
     "classify": {"top_k": 1},
-    "detect": {"score_threshold": 0.4},
-    "segment": {"mask": "none", "score_threshold": 0.4},
+    "detect": {"score_threshold": 0.4, "iou_threshold": 0.45, "max_detections": 1000},
+    "segment": {"mask": "none", "score_threshold": 0.4, "iou_threshold": 0.45, "max_detections": 1000},
 }
 _ADVICE = "Export the model again, or report this provider's arithmetic."
 

@@ -1,8 +1,8 @@
 """Turns an image file into the graph's input. Called by the predictor. `ZOOSERVE_PIXELS` chooses one of two methods.
 
 `exact` follows the card's recipe bit for bit (`zoo.recipe.apply_exact`). For antialiased recipes, `fast` takes half the
-time of Pillow; its pixels differ by rounding only. Other recipes are resampled by the same functions in both modes. `loadtests/results/decode_recipes.md` shows how `fast`, and faster methods, change the
-answers.
+time of Pillow; its pixels differ by rounding only. `loadtests/results/decode_recipes.md` shows how `fast`, and faster
+methods, change the answers. Other recipes are resampled by the same functions in both modes.
 """
 
 import threading
