@@ -6,6 +6,7 @@ default weights; `zoo.libraries` asks it.
 
 from pathlib import Path
 
+import msgspec
 import torch
 import torchvision
 from torch import nn
@@ -18,7 +19,7 @@ from export.network import Network
 from export.options import FamilyOptions
 from export.torchvision_detection.one_stage import OneStage
 from export.torchvision_detection.two_stage import TwoStage
-from zoo.card import Licence, Recipe
+from zoo.card import USUAL, Licence, Nms, Recipe
 from zoo.errors import ExportError
 from zoo.labels import read_labels
 from zoo.model_card import ModelCard, Normalise
@@ -73,12 +74,23 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eps = float(card.options["batch_norm_eps"])
+    published = _selection(model)
     network = TwoStage if isinstance(model, FasterRCNN) else OneStage
     return Network(
         network(model, columns, size).eval(),
         f"torch {torch.__version__}",
         versions={"torchvision": torchvision.__version__},
+        nms_options=msgspec.structs.replace(published, score_threshold=USUAL.score_threshold),
+        evaluation=published,
     )
+
+
+def _selection(model: nn.Module) -> Nms:
+    """How torchvision selects objects: with a score so low that nearly all candidates are ranked."""
+    if isinstance(model, FasterRCNN):
+        heads = model.roi_heads
+        return Nms(heads.score_thresh, heads.nms_thresh, heads.detections_per_img)
+    return Nms(*(getattr(model, name) for name in ("score_thresh", "nms_thresh", "detections_per_img")))
 
 
 def _check_size(name: str, architecture: str, size: tuple[int, int]) -> None:
