@@ -96,7 +96,7 @@ class _Detector:
         return self.decode is not _transformer
 
 
-_DETECTORS = {
+DETECTORS = {
     detector.build.FAMILY: detector
     for detector in (
         _Detector(library.LibreYOLOX, "YOLOX", "Apache-2.0", "letterbox_top_left", _BYTES_BGR, _yolox),
@@ -110,7 +110,7 @@ _DETECTORS = {
         _Detector(library.LibreDEIM, "DEIM", "Apache-2.0"),
     )
 }
-_MODELS = {f"{model}_{size}": (model, size) for model, one in _DETECTORS.items() for size in one.build.INPUT_SIZES}
+_MODELS = {f"{model}_{size}": (model, size) for model, one in DETECTORS.items() for size in one.build.INPUT_SIZES}
 
 
 class Options(FamilyOptions, frozen=True):
@@ -135,7 +135,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
             f"{version('libreyolo')}'s detectors: {', '.join(_MODELS)}"
         )
     model, size = _MODELS[name]
-    detector = _DETECTORS[model]
+    detector = DETECTORS[model]
     path = files["weights"]
     state = read_state_dict(path)
     _check_model(path, model)
@@ -205,7 +205,7 @@ def describe(name: str) -> Description | None:
     if name not in _MODELS:
         return None
     model, size = _MODELS[name]
-    detector = _DETECTORS[model]
+    detector = DETECTORS[model]
     file = _file(detector, size)
     known = recall(*file)
     return Description(
@@ -238,7 +238,7 @@ def card_for(name: str) -> ModelCard | None:
     if name not in _MODELS:
         return None
     model, size = _MODELS[name]
-    detector = _DETECTORS[model]
+    detector = DETECTORS[model]
     side = detector.build.INPUT_SIZES[size]
     repository, file = _file(detector, size)
     weights = look_up(repository, file)
