@@ -104,7 +104,7 @@ DETECTORS = {
         _Detector(library.LibreRTMDet, "RTMDet", "Apache-2.0", "letterbox_top_left", _IMAGENET_BGR, _joined),
         _Detector(library.LibrePICODET, "PicoDet", "Apache-2.0", "stretch", _IMAGENET, _joined, "opencv"),
         _Detector(library.LibreRTDETR, "RT-DETR", "Apache-2.0", resampling="opencv"),
-        _Detector(library.LibreRTDETRv2, "RT-DETRv2", "Apache-2.0"),
+        _Detector(library.LibreRTDETRv2, "RT-DETRv2", "Apache-2.0", resampling="opencv"),
         _Detector(library.LibreRTDETRv4, "RT-DETRv4", "Apache-2.0"),
         _Detector(library.LibreDFINE, "D-FINE", "Apache-2.0"),
         _Detector(library.LibreDEIM, "DEIM", "Apache-2.0"),

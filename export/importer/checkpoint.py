@@ -54,7 +54,7 @@ def draft_darknet(path: Path, cfg: Path, stated: ImportOptions) -> Draft:
             title=f"{path.name}, {classes} classes",
             labels=labels,
             licence=Licence("LicenseRef-Darknet", ""),
-            recipe=Recipe(height, width, "stretch", resampling="darknet"),
+            recipe=Recipe(height, width, "letterbox"),
             sources={"cfg": own_file(cfg), "weights": own_file(path)},
             normalise=Normalise(channels="grey" if net.integer("channels", 3) == 1 else "rgb"),
             tolerance={"scores": 1e-3},

@@ -64,14 +64,12 @@ def prepare(
 
 
 def _fill_plain(out: Pixels, encoded: EncodedImage, recipe: Recipe, where: Placement) -> None:
-    """Resample without antialiasing, before the image is turned, when it is larger."""
+    """Resample without antialiasing. The image is turned first: OpenCV rounds differently along x and y."""
     stored = encoded.stored(fast_chroma=min(1 / where.scale_x, 1 / where.scale_y) >= _COARSE)
     if isinstance(stored, Image.Image):
         stored = np.asarray(to_rgb(stored))
-    width, height = scaled_size(recipe, encoded.width, encoded.height)
-    if encoded.turn.transpose:
-        width, height = height, width
-    scaled = encoded.turn.array(resample_plain(recipe, stored, width, height))
+    upright = np.ascontiguousarray(encoded.turn.array(stored))
+    scaled = resample_plain(recipe, upright, *scaled_size(recipe, encoded.width, encoded.height))
     out[:] = on_canvas(recipe, scaled, int(where.offset_x), int(where.offset_y))
 
 
