@@ -38,6 +38,7 @@ from zoo.model_card import ModelCard, Normalise
 from zoo.sources import fetch_all
 from zoo.store import Store
 
+_TRANSFORM: Any = transform.GeneralizedRCNNTransform  # which has no types
 Pixels = npt.NDArray[Any]
 Prepare = Callable[[Pixels], Pixels]
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
@@ -149,7 +150,7 @@ def _compare_objects(difference: Difference, served: Loaded, original: Callable[
     """Add the differences of objects to those of pixels."""
     difference.objects, difference.missing, difference.score, difference.box = 0, 0, 0.0, 0.0
     for photo in photos():
-        answers = list(served.predictor.predict(_png(photo), served.model, {}).predictions)
+        answers: list[Any] = list(served.predictor.predict(_png(photo), served.model, {}).predictions)
         for one in original(photo):
             difference.objects += 1
             same = [other for other in answers if other.class_id == one.class_id and iou(other.box, one.box) >= _SAME]
@@ -186,16 +187,16 @@ def torchvision_pixels(name: str) -> tuple[ModelCard, str, Prepare]:
         transforms = weights.transforms()
         original = lambda photo: transforms(Image.fromarray(photo))  # noqa: E731
         return card, "torchvision", lambda photo: _grey_levels(original(photo), card.normalise)
-    own = get_model(name, weights=None, weights_backbone=None).transform
+    own: Any = get_model(name, weights=None, weights_backbone=None).transform
     side = card.recipe.height
     if card.recipe.resize != "stretch":  # one size of the graph: the short side is no longer than the long one
-        own = transform.GeneralizedRCNNTransform(side, side, own.image_mean, own.image_std)
+        own = _TRANSFORM(side, side, own.image_mean, own.image_std)
 
     def padded(photo: Pixels) -> Pixels:
         images = own.eval()([torch.from_numpy(photo.copy()).permute(2, 0, 1) / 255])[0].tensors[0]
         canvas = torch.zeros(3, side, side)  # a batch is padded with zeros to a multiple of 32
         canvas[:, : images.shape[1], : images.shape[2]] = images
-        return canvas.permute(1, 2, 0).numpy() * np.array(card.normalise.std) + np.array(card.normalise.mean)
+        return _grey_levels(canvas, card.normalise)
 
     return card, "torchvision", padded
 
@@ -206,14 +207,19 @@ def timm_pixels(name: str) -> tuple[ModelCard, str, Prepare]:
 
     card = timm.card_for(name)
     assert card is not None  # noqa: S101 - a name of timm's
-    own = library.data.create_transform(
-        **library.data.resolve_data_config(pretrained_cfg=library.get_pretrained_cfg(name).to_dict())
-    )
+    data: Any = library.data
+    config: Any = library.get_pretrained_cfg(name)
+    own = data.create_transform(**data.resolve_data_config(pretrained_cfg=config.to_dict()))
     return card, f"timm {library.__version__}", lambda photo: _grey_levels(own(Image.fromarray(photo)), card.normalise)
 
 
 def _grey_levels(x: torch.Tensor, normalise: Normalise) -> Pixels:
-    return x.permute(1, 2, 0).numpy() * np.array(normalise.std) + np.array(normalise.mean)
+    return _in_grey_levels(x.permute(1, 2, 0).numpy(), normalise)
+
+
+def _in_grey_levels(x: Pixels, normalise: Normalise) -> Pixels:
+    levels: Pixels = x * np.array(normalise.std) + np.array(normalise.mean)
+    return levels
 
 
 def libreyolo_pixels() -> Iterable[tuple[ModelCard, str, Prepare]]:
@@ -236,7 +242,7 @@ def _libreyolo(detector: Any, side: int, photo: Pixels) -> Pixels:
     x = np.asarray(own(photo, side)[0])
     x = (x[0] if x.ndim == 4 else x).transpose(1, 2, 0)
     normalise = detector.normalise
-    return (x[..., ::-1] if normalise.channels == "bgr" else x) * np.array(normalise.std) + np.array(normalise.mean)
+    return _in_grey_levels(x[..., ::-1] if normalise.channels == "bgr" else x, normalise)
 
 
 def _png(photo: Pixels) -> bytes:

@@ -86,7 +86,9 @@ def export_model(
             answered = [reference.answers(image[None]) for image in images]
             answers = [outputs for outputs, _ in answered]
             compared = [outputs | _logits(card, raw) for outputs, raw in answered]
-            measured = measure(card, path, network.reference_name, images, compared)
+            measured = msgspec.structs.replace(
+                measure(card, path, network.reference_name, images, compared), original=network.original
+            )
         with step("golden"):
             chosen = list(zip(photos, answers, strict=True))[: len(expected)]
             goldens = tuple(golden_answer(card, labels, photo, outputs) for photo, outputs in chosen)

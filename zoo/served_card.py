@@ -90,6 +90,8 @@ class Parity(Checked, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         tolerance: by output; older exports have one number for all.
+        original: whether the reference is the checkpoint's own library or runtime; False: our reading of its files; None:
+            not noted, as in older exports and for graphs that take tensors.
         max_difference: by output; `logits` are those from which `probabilities` are computed.
     """
 
@@ -97,6 +99,7 @@ class Parity(Checked, frozen=True, forbid_unknown_fields=True):
     tolerance: float | dict[str, float]
     batches: tuple[int, ...]
     max_difference: dict[str, float]
+    original: bool | None = None
 
 
 class Provenance(Checked, frozen=True, forbid_unknown_fields=True):

@@ -53,7 +53,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     module = Detector(network) if len(answers) == 2 else with_activation(network, height, width)
     published = _selection(program)
     usual = msgspec.structs.replace(published, score_threshold=USUAL.score_threshold)
-    return Network(module, f"torch {torch.__version__}", nms_options=usual, evaluation=published)
+    return Network(module, f"torch {torch.__version__}", original=False, nms_options=usual, evaluation=published)
 
 
 def _selection(program: Program) -> Nms:
