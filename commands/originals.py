@@ -182,7 +182,7 @@ def torchvision_pixels(name: str) -> tuple[ModelCard, str, Prepare]:
     """The transforms of torchvision's weights, or those in its detector, with the sizes of the served graph."""
     card = torchvision_detection.card_for(name) or torchvision.card_for(name)
     assert card is not None  # noqa: S101 - the names above are torchvision's
-    weights = get_model_weights(name).DEFAULT
+    weights: Any = get_model_weights(name).DEFAULT
     if card.task == "classify":
         transforms = weights.transforms()
         original = lambda photo: transforms(Image.fromarray(photo))  # noqa: E731
