@@ -185,8 +185,7 @@ def torchvision_pixels(name: str) -> tuple[ModelCard, str, Prepare]:
     weights: Any = get_model_weights(name).DEFAULT
     if card.task == "classify":
         transforms = weights.transforms()
-        original = lambda photo: transforms(Image.fromarray(photo))  # noqa: E731
-        return card, "torchvision", lambda photo: _grey_levels(original(photo), card.normalise)
+        return card, "torchvision", lambda photo: _grey_levels(transforms(Image.fromarray(photo)), card.normalise)
     own: Any = get_model(name, weights=None, weights_backbone=None).transform
     side = card.recipe.height
     if card.recipe.resize != "stretch":  # one size of the graph: the short side is no longer than the long one
