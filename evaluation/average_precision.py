@@ -19,9 +19,6 @@ from evaluation.outlines import Box, Outline
 from service.results import Result, RunLength
 from zoo.served_card import ServedCard
 
-OPTIONS: Mapping[str, Any] = {"score_threshold": 0.001, "iou_threshold": 0.65, "max_detections": 100}
-"""The options of published evaluations, with which nearly all candidates are ranked."""
-
 _STATS = (
     *("AP", "AP50", "AP75", "AP small", "AP medium", "AP large"),
     *("AR1", "AR10", "AR", "AR small", "AR medium", "AR large"),
@@ -70,6 +67,16 @@ class _Verdict(NamedTuple):
     found: dict[str, list[dict[str, Any]]]
 
 
+def options_of(card: ServedCard) -> dict[str, Any]:
+    """The options of the model's published evaluation, with which nearly all candidates are ranked."""
+    usual = card.evaluation
+    return {
+        "score_threshold": usual.score_threshold,
+        "iou_threshold": usual.iou_threshold,
+        "max_detections": usual.max_detections,
+    }
+
+
 class MeanAveragePrecision:
     """COCO's AP and AR of boxes and, for instance segmentation, of masks; for poses, of keypoints by OKS."""
 
@@ -85,7 +92,7 @@ class MeanAveragePrecision:
         """
         self._kinds = _KINDS.get(card.task, ("bbox",))
         self._sigmas = card.keypoints.sigmas if card.keypoints is not None else ()
-        self.options: Mapping[str, Any] = dict(OPTIONS) | ({"mask": "rle"} if card.task == "segment" else {})
+        self.options: Mapping[str, Any] = options_of(card) | ({"mask": "rle"} if card.task == "segment" else {})
         self._labels = card.labels
         self._sizes = sizes
         self._objects: dict[_Id, list[Object]] = {}

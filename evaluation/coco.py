@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from evaluation.average_precision import OPTIONS, MeanAveragePrecision, Object
+from evaluation.average_precision import MeanAveragePrecision, Object, options_of
 from evaluation.classes import match
 from evaluation.dataset import DataError, Dataset, Example
 from evaluation.keypoints import check_names, keypoints_to_judge, read_keypoints
@@ -83,7 +83,7 @@ def read_coco(folder: Path, annotations: Path, card: ServedCard) -> Dataset:
         objects, notes = _objects(instances.annotations, images, classes, card)
     except DataError as error:
         raise DataError(f"{annotations}: {error}") from error
-    notes.insert(0, ", ".join(f"{name} {value:g}" for name, value in OPTIONS.items()))
+    notes.insert(0, ", ".join(f"{name} {value:g}" for name, value in options_of(card).items()))
     if absent:
         notes.append(f"left out, since the model does not know them: {', '.join(absent)}")
     order = sorted(images, key=lambda one: (isinstance(one, str), one))  # numbers before texts

@@ -71,7 +71,8 @@ Examples:
 \b
 Folders of classes are matched to the model's labels by label (case, spaces, _ and - aside), WordNet id (n02124075) or
 class id; a classes.txt in DATA (lines such as `tabby_cats Egyptian cat`) says what other names stand for. Detectors are
-asked with score_threshold 0.001, iou_threshold 0.65 and max_detections 100, as in published evaluations.
+asked with the `evaluation` of their card, as in published evaluations: where it says nothing, with score_threshold
+0.001, iou_threshold 0.65 and max_detections 100. What was used is printed.
 """,
 )
 @click.argument("name")

@@ -18,6 +18,8 @@ import numpy.typing as npt
 import onnx
 from torch import nn
 
+from zoo.card import EVALUATION, USUAL, Nms
+
 RawOutputs = Mapping[str, npt.NDArray[np.float32]]
 
 
@@ -48,11 +50,17 @@ class Network:
             ONNX file): the same normalised input -> raw outputs. None: torch itself is the reference.
         reference_name: of that runtime with its version, for card.json ("torch 2.15.0").
         versions: of the libraries that read the checkpoint, for card.json.
+        original: whether the reference is the checkpoint's own library or runtime, and not our reading of its files.
         nms: for boxes, whether class-wise non-maximum suppression is still owed to them.
+        nms_options: for boxes, how the original library selects objects; a card may say otherwise.
+        evaluation: for boxes, how it selects them when accuracy is measured.
     """
 
     module: nn.Module | onnx.ModelProto
     reference_name: str
     reference: Callable[[npt.NDArray[np.float32]], RawOutputs] | None = None
     versions: Mapping[str, str] | None = None
+    original: bool = True
     nms: bool = True
+    nms_options: Nms = USUAL
+    evaluation: Nms = EVALUATION

@@ -87,7 +87,9 @@ def export_model(
             answered = [reference.answers(image[None]) for image in images]
             answers = [outputs for outputs, _ in answered]
             compared = [outputs | _logits(card, raw) for outputs, raw in answered]
-            measured = measure(card, path, network.reference_name, images, compared)
+            measured = msgspec.structs.replace(
+                measure(card, path, network.reference_name, images, compared), original=network.original
+            )
         with step("golden"):
             chosen = list(zip(photos, answers, strict=True))[: len(expected)]
             goldens = tuple(golden_answer(card, labels, photo, outputs) for photo, outputs in chosen)
@@ -99,7 +101,7 @@ def export_model(
                 parity=measured,
                 golden=goldens,
                 provenance=describe(card, files, network.versions or {}),
-                nms=network.nms,
+                network=network,
                 accepted=licences,
             )
             contents: dict[str, Path | bytes] = {"model.onnx": path}
@@ -145,7 +147,7 @@ def _served_card(
     parity: Parity,
     golden: tuple[Golden, ...],
     provenance: Provenance,
-    nms: bool,
+    network: Network,
     accepted: tuple[str, ...],
 ) -> ServedCard:
     return ServedCard(
@@ -159,7 +161,9 @@ def _served_card(
         labels=read_labels(card.labels),
         recipe=card.recipe,
         outputs=tuple(_output(name, value) for name, value in outputs.items()),
-        nms=nms and "boxes" in outputs,
+        nms=network.nms and "boxes" in outputs,
+        nms_options=card.nms or network.nms_options,
+        evaluation=card.evaluation or network.evaluation,
         precision="fp32",
         opset=OPSET,
         sha256=sha256_of(model),

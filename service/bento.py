@@ -90,9 +90,9 @@ class ZooServe:
         self,
         image: Path,
         model: ModelName = "",
-        score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.25,
-        iou_threshold: Annotated[float, Field(ge=0, le=1)] = 0.45,
-        max_detections: Annotated[int, Field(ge=1, le=1000)] = 100,
+        score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None,
+        iou_threshold: Annotated[float, Field(ge=0, le=1)] | None = None,
+        max_detections: Annotated[int, Field(ge=1, le=1000)] | None = None,
     ) -> dict[str, Any]:
         """Find the objects in an image, with their boxes in its pixels."""
         return await _answer(
@@ -110,9 +110,9 @@ class ZooServe:
         image: Path,
         model: ModelName = "",
         mask: Literal["rle", "png", "polygon", "none"] = "rle",
-        score_threshold: Annotated[float, Field(ge=0, le=1, description=_INSTANCES)] = 0.25,
-        iou_threshold: Annotated[float, Field(ge=0, le=1, description=_INSTANCES)] = 0.45,
-        max_detections: Annotated[int, Field(ge=1, le=1000, description=_INSTANCES)] = 100,
+        score_threshold: Annotated[float | None, Field(ge=0, le=1, description=_INSTANCES)] = None,
+        iou_threshold: Annotated[float | None, Field(ge=0, le=1, description=_INSTANCES)] = None,
+        max_detections: Annotated[int | None, Field(ge=1, le=1000, description=_INSTANCES)] = None,
     ) -> dict[str, Any]:
         """Tell which pixels of an image belong to which class, or to which object."""
         return await _answer(
@@ -130,9 +130,9 @@ class ZooServe:
         self,
         image: Path,
         model: ModelName = "",
-        score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.25,
-        iou_threshold: Annotated[float, Field(ge=0, le=1)] = 0.45,
-        max_detections: Annotated[int, Field(ge=1, le=1000)] = 100,
+        score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None,
+        iou_threshold: Annotated[float, Field(ge=0, le=1)] | None = None,
+        max_detections: Annotated[int, Field(ge=1, le=1000)] | None = None,
         form: Literal["named", "coco"] = "named",
     ) -> dict[str, Any]:
         """Find the objects in an image, with the keypoints of their poses."""
@@ -151,9 +151,9 @@ class ZooServe:
         self,
         image: Path,
         model: ModelName = "",
-        score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.25,
-        iou_threshold: Annotated[float, Field(ge=0, le=1)] = 0.45,
-        max_detections: Annotated[int, Field(ge=1, le=1000)] = 100,
+        score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None,
+        iou_threshold: Annotated[float, Field(ge=0, le=1)] | None = None,
+        max_detections: Annotated[int, Field(ge=1, le=1000)] | None = None,
     ) -> dict[str, Any]:
         """Find the objects in an image, with boxes turned as they are."""
         return await _answer(

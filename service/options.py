@@ -2,8 +2,9 @@
 
 import functools
 import re
+import types
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Struct, inspect
@@ -23,8 +24,11 @@ def parse_options(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
         RequestError: `bad_option`; the message has the option, the value and the expected values. NaN is out of range.
     """
     fields = _fields(kind)
+    defaults = {field.encode_name for field in msgspec.structs.fields(kind) if field.default is None}
     converted: dict[str, Any] = {}
     for name, value in given.items():
+        if value is None and name in defaults:
+            continue  # as BentoML's clients send an option that is left out
         if name not in fields:
             known = ", ".join(f"`{known}`" for known in fields)
             raise RequestError(Reason.BAD_OPTION, f"There is no option `{name[:80]}` here. The options are {known}.")
@@ -65,7 +69,14 @@ def _bare(info: inspect.Type) -> inspect.Type:
 
 @functools.cache
 def _fields(kind: type[Struct]) -> Mapping[str, Any]:
-    return {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+    return {field.encode_name: given_type(field.type) for field in msgspec.structs.fields(kind)}
+
+
+def given_type(kind: Any) -> Any:
+    """Return the type of an option that is given: `T` of `T | None`, where None stands for the card's value."""
+    if isinstance(kind, types.UnionType) or get_origin(kind) is Union:
+        return next(one for one in get_args(kind) if one is not types.NoneType)
+    return kind
 
 
 def expected(kind: Any) -> str:

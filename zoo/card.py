@@ -78,8 +78,14 @@ class Recipe(Checked, frozen=True, forbid_unknown_fields=True):
             to fit, centres it and pads with `pad`; `letterbox_top_left` places it in the top left corner instead;
             `stretch` ignores the aspect ratio.
         short_side: for `crop`, in pixels.
-        interpolation: of the exact (Pillow, antialiased) recipe.
+        interpolation: `bilinear`, or `bicubic` (`pillow` and `opencv` only).
         pad: RGB colour of a letterbox's border.
+        resampling: whose. `pillow` is antialiased. The others are not, and do not crop: `opencv` is OpenCV's `resize`
+            (Ultralytics, YOLOX, PaddleDetection), `torch` is `interpolate` with pixel centres at half-integers
+            (torchvision's detectors), and `darknet` maps the centres of the corner pixels to each other.
+        rounding: of the scaled size of a letterboxed image; `floor` is that of torchvision's detectors and of YOLOX.
+        odd_padding: where a centred letterbox has an odd number of lines to pad: `even` gives the side before the image
+            an even half, as Python's `round` does; `after` puts the odd line after it, as Ultralytics does.
     """
 
     height: Side
@@ -88,9 +94,18 @@ class Recipe(Checked, frozen=True, forbid_unknown_fields=True):
     short_side: Side | None = None
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     pad: tuple[Byte, Byte, Byte] = (114, 114, 114)
+    resampling: Literal["pillow", "opencv", "torch", "darknet"] = "pillow"
+    rounding: Literal["nearest", "floor"] = "nearest"
+    odd_padding: Literal["even", "after"] = "even"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.resize == "crop" and self.resampling != "pillow":
+            raise ValueError(f'`resampling = "{self.resampling}"` does not crop: use `pillow`, or another `resize`')
+        if self.interpolation == "bicubic" and self.resampling in {"torch", "darknet"}:
+            raise ValueError(
+                f'`resampling = "{self.resampling}"` is bilinear only: use `pillow` or `opencv` for bicubic'
+            )
         if (self.resize == "crop") != (self.short_side is not None):
             raise ValueError('`short_side` belongs to `resize = "crop"`, and to it alone')
         if self.short_side is not None and self.short_side < max(self.height, self.width):
@@ -119,6 +134,28 @@ class Keypoints(Checked, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"there are {len(self.sigmas)} sigmas for {len(self.names)} keypoints")
         if not all(0 <= end < len(self.names) for line in self.skeleton for end in line):
             raise ValueError(f"the skeleton names points beyond 0 to {len(self.names) - 1}")
+
+
+class Nms(Checked, frozen=True, forbid_unknown_fields=True):
+    """How objects are selected among a detector's candidates. A request's options take the place of the first three.
+
+    Attributes:
+        score_threshold: candidates with a lower score are left out.
+        iou_threshold: of two boxes that overlap more than this, the better stays. Of no effect without NMS.
+        max_detections: at most this many objects, best first.
+        class_agnostic: whether boxes of different classes suppress each other too.
+    """
+
+    score_threshold: Share = 0.25
+    iou_threshold: Share = 0.45
+    max_detections: Annotated[int, Meta(ge=1, le=1000)] = 100
+    class_agnostic: bool = False
+
+
+USUAL = Nms()
+"""How objects are selected for requests, where neither card nor family says it."""
+EVALUATION = Nms(score_threshold=0.001, iou_threshold=0.65, max_detections=100)
+"""How objects are selected in published evaluations, where neither card nor family says it."""
 
 
 class Bound(Checked, frozen=True, forbid_unknown_fields=True):

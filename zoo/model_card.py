@@ -16,6 +16,7 @@ from zoo.card import (
     Keypoints,
     Licence,
     Name,
+    Nms,
     Recipe,
     Sha256,
     Share,
@@ -142,6 +143,7 @@ class ModelCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
             `read_model_card` resolves a relative one from the card's folder.
         keypoints: of a pose: the name of a set in `zoo/keypoints.py`, or a table of `zoo.card.Keypoints`.
         bound: the largest allowed difference of its fp16 and int8 variants.
+        nms: of boxes, if it is not that of the family; `evaluation`: likewise, when accuracy is measured.
     """
 
     task: Task
@@ -151,6 +153,8 @@ class ModelCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
     expect: tuple[Expectation, ...] = ()
     keypoints: str | Keypoints | None = None
     bound: Bound = Bound()
+    nms: Nms | None = None
+    evaluation: Nms | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -174,7 +178,7 @@ class TensorCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 AnyCard = ModelCard | TensorCard
-_KINDS = (ModelCard, Licence, Source, Recipe, Normalise, Expectation, Keypoints, Bound)
+_KINDS = (ModelCard, Licence, Source, Recipe, Nms, Normalise, Expectation, Keypoints, Bound)
 
 
 def require_images(card: AnyCard) -> ModelCard:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from zoo.card import (
+    EVALUATION,
     LARGEST_GRAPH,
     Bound,
     Checked,
@@ -17,6 +18,7 @@ from zoo.card import (
     Keypoints,
     Licence,
     Name,
+    Nms,
     Recipe,
     Sha256,
     Task,
@@ -99,6 +101,8 @@ class Parity(Checked, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         tolerance: by output; older exports have one number for all.
+        original: whether the reference is the checkpoint's own library or runtime; False: our reading of its files.
+            None: not noted, as in older exports and for graphs that take tensors.
         max_difference: by output; `logits` are those from which `probabilities` are computed.
     """
 
@@ -106,6 +110,7 @@ class Parity(Checked, frozen=True, forbid_unknown_fields=True):
     tolerance: float | dict[str, float]
     batches: tuple[int, ...]
     max_difference: dict[str, float]
+    original: bool | None = None
 
 
 class Provenance(Checked, frozen=True, forbid_unknown_fields=True):
@@ -173,7 +178,9 @@ class ServedCard(Served, frozen=True, forbid_unknown_fields=True, kw_only=True):
     Attributes:
         labels: class names by class id. For semantic segmentation, id 0 is the background.
         keypoints: of a pose, in the order of the output `keypoints`.
-        nms: for boxes, whether class-wise non-maximum suppression must still be applied to the outputs.
+        nms: for boxes, whether non-maximum suppression must still be applied to the outputs.
+        nms_options: for boxes, how objects are selected where a request does not say it.
+        evaluation: for boxes, how objects are selected when the published accuracy is measured.
         agreement: of a variant of lower precision with its fp32 model.
     """
 
@@ -182,6 +189,8 @@ class ServedCard(Served, frozen=True, forbid_unknown_fields=True, kw_only=True):
     recipe: Recipe
     outputs: tuple[Output, ...]
     nms: bool
+    nms_options: Nms = Nms()
+    evaluation: Nms = EVALUATION
     golden: tuple[Golden, ...]
     agreement: Agreement | None = None
     keypoints: Keypoints | None = None
@@ -253,7 +262,7 @@ def read_served_card(path: Path) -> AnyServed:
             return msgspec.json.decode(data, type=ServedTensors)
         return msgspec.json.decode(data, type=ServedCard)
 
-    return read_checked(path, decode, (ServedCard, Licence, Recipe, Keypoints, Bound))
+    return read_checked(path, decode, (ServedCard, Licence, Recipe, Nms, Keypoints, Bound))
 
 
 def write_served_card(card: AnyServed, path: Path) -> None:

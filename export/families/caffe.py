@@ -49,7 +49,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
         f"{width}, the size of the card's recipe"
     )
     try_out(classifier, channels, height, width, problem)
-    return Network(with_activation(classifier, height, width), f"torch {torch.__version__}")
+    return Network(with_activation(classifier, height, width), f"torch {torch.__version__}", original=False)
 
 
 def rebuild(net: Net) -> nn.Module:

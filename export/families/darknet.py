@@ -36,4 +36,4 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
         )
     network = DarknetNetwork(cfg, card.recipe.height, card.recipe.width)
     network.load_weights(WeightsReader(files["weights"]))
-    return Network(module=network.eval(), reference_name=f"torch {torch.__version__}")
+    return Network(module=network.eval(), reference_name=f"torch {torch.__version__}", original=False)

@@ -78,7 +78,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     network = EfficientNetLite(SCALES[architecture], classes=len(read_labels(card.labels)))
     load(network, read_state_dict(files["weights"]), files["weights"], architecture)
     module = with_activation(network, card.recipe.height, card.recipe.width)
-    return Network(module, f"torch {torch.__version__}")
+    return Network(module, f"torch {torch.__version__}", original=False)
 
 
 class EfficientNetLite(nn.Module):

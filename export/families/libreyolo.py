@@ -72,7 +72,7 @@ class _Detector:
         build: LibreYOLO's class of it.
         title: for people.
         licence: of the code that LibreYOLO adapted (its THIRD_PARTY_NOTICES.txt); its own is MIT.
-        resize, normalise: as the checkpoints expect their images.
+        resize, normalise, resampling: as the checkpoints expect their images, and LibreYOLO prepares them.
         decode: the network's answer -> `boxes` [N, A, 4] xyxy and `scores` [N, A, C].
     """
 
@@ -82,6 +82,13 @@ class _Detector:
     resize: Literal["letterbox", "letterbox_top_left", "stretch"] = "stretch"
     normalise: Normalise = _UNIT
     decode: Callable[[Any], tuple[Tensor, Tensor]] = _transformer
+    resampling: Literal["pillow", "opencv"] = "pillow"
+
+    def recipe(self, side: int) -> Recipe:
+        """The recipe of a square input. LibreYOLO rounds scaled sizes down, and an odd line of padding comes last."""
+        if self.resize == "stretch":
+            return Recipe(side, side, "stretch", resampling=self.resampling)
+        return Recipe(side, side, self.resize, resampling=self.resampling, rounding="floor", odd_padding="after")
 
     @property
     def nms(self) -> bool:
@@ -89,21 +96,21 @@ class _Detector:
         return self.decode is not _transformer
 
 
-_DETECTORS = {
+DETECTORS = {
     detector.build.FAMILY: detector
     for detector in (
         _Detector(library.LibreYOLOX, "YOLOX", "Apache-2.0", "letterbox_top_left", _BYTES_BGR, _yolox),
-        _Detector(library.LibreYOLO9, "YOLOv9", "MIT", "letterbox", decode=_yolo9),
+        _Detector(library.LibreYOLO9, "YOLOv9", "MIT", "letterbox", decode=_yolo9, resampling="opencv"),
         _Detector(library.LibreRTMDet, "RTMDet", "Apache-2.0", "letterbox_top_left", _IMAGENET_BGR, _joined),
-        _Detector(library.LibrePICODET, "PicoDet", "Apache-2.0", "stretch", _IMAGENET, _joined),
-        _Detector(library.LibreRTDETR, "RT-DETR", "Apache-2.0"),
-        _Detector(library.LibreRTDETRv2, "RT-DETRv2", "Apache-2.0"),
+        _Detector(library.LibrePICODET, "PicoDet", "Apache-2.0", "stretch", _IMAGENET, _joined, "opencv"),
+        _Detector(library.LibreRTDETR, "RT-DETR", "Apache-2.0", resampling="opencv"),
+        _Detector(library.LibreRTDETRv2, "RT-DETRv2", "Apache-2.0", resampling="opencv"),
         _Detector(library.LibreRTDETRv4, "RT-DETRv4", "Apache-2.0"),
         _Detector(library.LibreDFINE, "D-FINE", "Apache-2.0"),
         _Detector(library.LibreDEIM, "DEIM", "Apache-2.0"),
     )
 }
-_MODELS = {f"{model}_{size}": (model, size) for model, one in _DETECTORS.items() for size in one.build.INPUT_SIZES}
+_MODELS = {f"{model}_{size}": (model, size) for model, one in DETECTORS.items() for size in one.build.INPUT_SIZES}
 
 
 class Options(FamilyOptions, frozen=True):
@@ -128,7 +135,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
             f"{version('libreyolo')}'s detectors: {', '.join(_MODELS)}"
         )
     model, size = _MODELS[name]
-    detector = _DETECTORS[model]
+    detector = DETECTORS[model]
     path = files["weights"]
     state = read_state_dict(path)
     _check_model(path, model)
@@ -198,7 +205,7 @@ def describe(name: str) -> Description | None:
     if name not in _MODELS:
         return None
     model, size = _MODELS[name]
-    detector = _DETECTORS[model]
+    detector = DETECTORS[model]
     file = _file(detector, size)
     known = recall(*file)
     return Description(
@@ -222,8 +229,8 @@ def card_for(name: str) -> ModelCard | None:
 
     Its hub says which sha256 its file has, and which licence the weights have. RTMDet's and YOLOX's images lie in the
     input's corner as in LibreYOLO, and YOLOv9's in its middle, as its authors trained it: LibreYOLO puts them there for
-    checkpoints that say so, and into the corner otherwise. Images that are made smaller are antialiased, which
-    LibreYOLO does for some models and not for others.
+    checkpoints that say so, and into the corner otherwise. Images that are made smaller are antialiased for the models
+    for which LibreYOLO does it.
 
     Raises:
         SourceError: no route to the hub, or it has no such file.
@@ -231,7 +238,7 @@ def card_for(name: str) -> ModelCard | None:
     if name not in _MODELS:
         return None
     model, size = _MODELS[name]
-    detector = _DETECTORS[model]
+    detector = DETECTORS[model]
     side = detector.build.INPUT_SIZES[size]
     repository, file = _file(detector, size)
     weights = look_up(repository, file)
@@ -243,7 +250,7 @@ def card_for(name: str) -> ModelCard | None:
         title=f"{detector.title}-{size} of LibreYOLO, COCO",
         labels="coco80",
         licence=Licence(detector.licence, weights.licence),
-        recipe=Recipe(side, side, detector.resize),
+        recipe=detector.recipe(side),
         sources={"weights": weights.source},
         homepage=f"https://huggingface.co/{repository}",
         normalise=detector.normalise,

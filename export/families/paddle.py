@@ -6,6 +6,7 @@ A card of this family has the sources `program` (.pdmodel) and `parameters` (.pd
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -14,10 +15,12 @@ from export.layers import LayerNetwork, Step, known_layer, try_out
 from export.network import Network
 from export.paddle.operators import OPERATORS
 from export.paddle.program import Operator, Program, read_parameters, read_program
+from zoo.card import USUAL, Nms
 from zoo.errors import ExportError
 from zoo.model_card import ModelCard
 
 _NMS = "multiclass_nms3"
+_MOST = 1000  # objects that a card allows; Paddle writes -1 for all
 
 
 def build(card: ModelCard, files: dict[str, Path]) -> Network:
@@ -48,7 +51,21 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     network = LayerNetwork(images[0], [_step(op) for op in operators], answers, constants).eval()
     try_out(network, 3, height, width, f"{path}: its operators do not fit together")
     module = Detector(network) if len(answers) == 2 else with_activation(network, height, width)
-    return Network(module, f"torch {torch.__version__}")
+    published = _selection(program)
+    usual = msgspec.structs.replace(published, score_threshold=USUAL.score_threshold)
+    return Network(module, f"torch {torch.__version__}", original=False, nms_options=usual, evaluation=published)
+
+
+def _selection(program: Program) -> Nms:
+    """How the program's own NMS selects objects."""
+    for op in program.operators:
+        if op.kind == _NMS:
+            own = op.settings
+            # Settings are float32: .6 is .60000002.
+            score, iou = (round(float(own.get(key, 0.0)), 6) for key in ("score_threshold", "nms_threshold"))
+            kept = int(own.get("keep_top_k", -1))
+            return Nms(score, iou, kept if 1 <= kept <= _MOST else _MOST)
+    return USUAL
 
 
 def _fits(shape: tuple[int, ...], want: tuple[int, ...]) -> bool:

@@ -46,7 +46,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     try:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType  # type: ignore[import-untyped,import-not-found,unused-ignore]  # noqa: PLC0415
     except ImportError:
-        return Network(module, f"torch {torch.__version__}", versions=versions)
+        return Network(module, f"torch {torch.__version__}", versions=versions, original=False)
     name = f"LiteRT {importlib.metadata.version('ai-edge-litert')}"
     # Without delegates: TFLite's own kernels, one op at a time, are the plainest reference.
     plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES

@@ -6,6 +6,7 @@ default weights; `zoo.libraries` asks it.
 
 from pathlib import Path
 
+import msgspec
 import torch
 import torchvision
 from torch import nn
@@ -18,7 +19,7 @@ from export.network import Network
 from export.options import FamilyOptions
 from export.torchvision_detection.one_stage import OneStage
 from export.torchvision_detection.two_stage import TwoStage
-from zoo.card import Licence, Recipe
+from zoo.card import USUAL, Licence, Nms, Recipe
 from zoo.errors import ExportError
 from zoo.labels import read_labels
 from zoo.model_card import ModelCard, Normalise
@@ -73,12 +74,23 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eps = float(card.options["batch_norm_eps"])
+    published = _selection(model)
     network = TwoStage if isinstance(model, FasterRCNN) else OneStage
     return Network(
         network(model, columns, size).eval(),
         f"torch {torch.__version__}",
         versions={"torchvision": torchvision.__version__},
+        nms_options=msgspec.structs.replace(published, score_threshold=USUAL.score_threshold),
+        evaluation=published,
     )
+
+
+def _selection(model: nn.Module) -> Nms:
+    """How torchvision selects objects: with a score so low that nearly all candidates are ranked."""
+    if isinstance(model, FasterRCNN):
+        heads = model.roi_heads
+        return Nms(heads.score_thresh, heads.nms_thresh, heads.detections_per_img)
+    return Nms(*(getattr(model, name) for name in ("score_thresh", "nms_thresh", "detections_per_img")))
 
 
 def _check_size(name: str, architecture: str, size: tuple[int, int]) -> None:
@@ -109,6 +121,13 @@ def names() -> list[str]:
     return [name for name in list_models(module=torchvision.models.detection) if not name.startswith(with_more)]
 
 
+def _recipe(side: int, pad: tuple[int, int, int], *, fixed: bool) -> Recipe:
+    """As `GeneralizedRCNNTransform` with that fixed size; or with a smallest and largest side of `side`."""
+    if fixed:
+        return Recipe(side, side, "stretch", resampling="torch")
+    return Recipe(side, side, "letterbox_top_left", pad=pad, resampling="torch", rounding="floor")
+
+
 def card_for(name: str) -> ModelCard | None:
     """Write the card of a detector from its default weights' metadata; None where torchvision has no `name`.
 
@@ -119,7 +138,7 @@ def card_for(name: str) -> ModelCard | None:
     and no pixel is lost, but the short side of such a photo is 600 pixels, so things are seen a quarter smaller. A card
     of yours may say 1088 x 1088 to have them at their evaluated size.
 
-    Torchvision resizes detectors' images without antialiasing; the recipe has it, as all recipes do.
+    As torchvision does, the recipe resizes without antialiasing and pads at the right and at the bottom.
 
     Its tolerances are 0.02 pixels for boxes and 1e-3 for scores: deep networks add up float noise, boxes multiply it by
     their size, and there is no file in which to raise it.
@@ -142,7 +161,7 @@ def card_for(name: str) -> ModelCard | None:
         title=f"{name} of torchvision, {weights.name}",
         labels=_COCO,
         licence=Licence("BSD-3-Clause", "BSD-3-Clause"),
-        recipe=Recipe(side, side, "stretch") if fixed else Recipe(side, side, "letterbox", pad=(red, green, blue)),
+        recipe=_recipe(side, (red, green, blue), fixed=fixed),
         sources={"weights": source_of(name, weights)},
         homepage=weights.meta["recipe"],
         normalise=normalise,

@@ -14,6 +14,7 @@ from export.network import Network
 from export.ultralytics.checkpoint import read_model
 from export.ultralytics.library import version
 from export.ultralytics.network import UltralyticsNetwork
+from export.ultralytics.selection import PREDICT, VAL
 from zoo.card import Task
 from zoo.errors import ExportError
 from zoo.model_card import ModelCard
@@ -57,7 +58,14 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     except Exception as error:  # layers of another version of the library fail in many ways
         raise ExportError(f"{path}: does not run with ultralytics {version()}: {error!r}") from error
     versions = {"ultralytics": version()}
-    return Network(network, f"torch {torch.__version__}", versions=versions, nms=not network.end2end)
+    return Network(
+        network,
+        f"torch {torch.__version__}",
+        versions=versions,
+        nms=not network.end2end,
+        nms_options=PREDICT,
+        evaluation=VAL,
+    )
 
 
 def _network(card: ModelCard, layers: list[Any], path: Path) -> UltralyticsNetwork:

@@ -19,6 +19,7 @@ from export.onnx_file.external import data_files
 from export.onnx_file.reading import keep, one_by_one, open_session, read, reference_name
 from export.options import FamilyOptions
 from export.ultralytics.notes import Notes
+from export.ultralytics.selection import PREDICT, VAL
 from zoo.errors import ExportError
 from zoo.labels import read_labels
 from zoo.model_card import ModelCard
@@ -122,6 +123,8 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     decode.ir_version = kept.ir_version
     network = compose.merge_models(kept, decode, [("rows", "decode/rows")])
     module = free_batch(network, size, path, one_by_one=bool(card.options.get("one_by_one")))
+    if notes.of_ultralytics:
+        return Network(module, reference_name(path), reference, nms=layout.nms, nms_options=PREDICT, evaluation=VAL)
     return Network(module, reference_name(path), reference, nms=layout.nms)
 
 

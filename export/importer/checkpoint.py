@@ -184,7 +184,7 @@ def draft_ultralytics(path: Path, stated: ImportOptions, scratch: Path) -> Draft
         title=f"{path.name}, {len(read_labels(labels))} classes",
         labels=labels,
         licence=Licence(AGPL, ""),
-        recipe=Recipe(height, width, "letterbox"),
+        recipe=Recipe(height, width, "letterbox", resampling="opencv", odd_padding="after"),
         sources={"weights": own_file(path)},
         tolerance={"scores": 1e-3},
         keypoints=_keypoints(head.kpt_shape[0]) if head is not None and task == "pose" else None,
@@ -214,7 +214,8 @@ def _card(path: Path, stated: ImportOptions, card: ModelCard) -> ModelCard:
     recipe, normalise = card.recipe, card.normalise
     if stated.resize is not None and stated.resize != recipe.resize:
         side = round(max(recipe.height, recipe.width) / 0.875) if stated.resize == "crop" else None
-        recipe = msgspec.structs.replace(recipe, resize=stated.resize, short_side=side)
+        resampling = "pillow" if stated.resize == "crop" else recipe.resampling  # the others do not crop
+        recipe = msgspec.structs.replace(recipe, resize=stated.resize, short_side=side, resampling=resampling)
     return msgspec.structs.replace(
         card,
         licence=Licence(card.licence.code, stated.licence),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -269,7 +270,10 @@ def _recipe(graph: Graph, stated: ImportOptions, task: Task, height: int, width:
     if resize == "crop":
         short_side = max(height, width) if graph.notes.of_ultralytics else round(max(height, width) / 0.875)
     known = "given" if stated.resize else f"assumed: usual for {'RT-DETR' if graph.notes.rt_detr else task}"
-    return Recipe(height, width, resize, short_side=short_side), known  # type: ignore[arg-type]
+    recipe = Recipe(height, width, resize, short_side=short_side)  # type: ignore[arg-type]
+    if graph.notes.of_ultralytics and resize != "crop":
+        recipe = msgspec.structs.replace(recipe, resampling="opencv", odd_padding="after")
+    return recipe, known
 
 
 def _licence(graph: Graph, stated: ImportOptions) -> tuple[Licence, str]:

@@ -19,9 +19,11 @@ def to_toml(card: AnyCard, comments: list[str]) -> str:
     tables = _given(card)
     lines = [f"# {comment}" for comment in comments]
     lines += [
-        f"{key} = {_value(value)}" for key, value in tables.items() if key not in {"recipe", "normalise", "sources"}
+        f"{key} = {_value(value)}"
+        for key, value in tables.items()
+        if key not in {"recipe", "normalise", "nms", "evaluation", "sources"}
     ]
-    for key in ("recipe", "normalise"):
+    for key in ("recipe", "normalise", "nms", "evaluation"):
         if fields := tables.get(key):
             lines += ["", f"[{key}]", *(f"{name} = {_value(value)}" for name, value in fields.items())]
     for key, fields in tables["sources"].items():

@@ -44,6 +44,8 @@ class TaskModule(NamedTuple):
     unsupported_reason: Callable[[Any, ServedCard], str | None] = lambda _, __: None
 
 
+# As golden answers of objects are selected, whatever the card says; a score may have fallen a little below 0.5.
+GOLDEN = {"score_threshold": 0.4, "iou_threshold": 0.45, "max_detections": 1000}
 TASKS: Mapping[Operation, TaskModule] = {
     "classify": TaskModule(
         "Name what an image shows",
@@ -68,28 +70,28 @@ TASKS: Mapping[Operation, TaskModule] = {
         detect.Options,
         Detection,
         detect.answer,
-        {"score_threshold": 0.4},
+        GOLDEN,
     ),
     "segment": TaskModule(
         "Tell which pixels belong to which class, or to which object",
         segment.Options,
         Segment | Instance,
         segment.answer,
-        {"mask": "none", "score_threshold": 0.4},
+        {"mask": "none", **GOLDEN},
     ),
     "pose": TaskModule(
         "Find the objects in an image, with the keypoints of their poses",
         pose.Options,
         Pose | CocoPose,
         pose.answer,
-        {"score_threshold": 0.4},
+        GOLDEN,
     ),
     "obb": TaskModule(
         "Find the objects in an image, with boxes turned as they are",
         obb.Options,
         RotatedBox,
         obb.answer,
-        {"score_threshold": 0.4},
+        GOLDEN,
     ),
 }
 _OPERATIONS: Mapping[type[Struct], Operation] = {module.options: operation for operation, module in TASKS.items()}

@@ -13,18 +13,35 @@ import numpy.typing as npt
 from msgspec import Meta, Struct
 
 from service.results import Box, Detection
+from zoo.card import Nms
 from zoo.recipe import Placement
 from zoo.served_card import ServedCard
+
+OF_CARD = "Default: that of the model's card, usually"
+
+
+ScoreThreshold = Annotated[
+    float, Meta(ge=0, le=1, description=f"Objects with a lower score are left out. {OF_CARD} 0.25.")
+]
+IouThreshold = Annotated[
+    float,
+    Meta(
+        ge=0,
+        le=1,
+        description=f"Of two boxes of one class that overlap more than this, the better stays. {OF_CARD} 0.45.",
+    ),
+]
+MaxDetections = Annotated[
+    int, Meta(ge=1, le=1000, description=f"At most this many objects, best first. {OF_CARD} 100.")
+]
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """Options of `/v1/detect`."""
 
-    score_threshold: Annotated[float, Meta(ge=0, le=1, description="Objects with a lower score are left out.")] = 0.25
-    iou_threshold: Annotated[
-        float, Meta(ge=0, le=1, description="Of two boxes of one class that overlap more than this, the better stays.")
-    ] = 0.45
-    max_detections: Annotated[int, Meta(ge=1, le=1000, description="At most this many objects, best first.")] = 100
+    score_threshold: ScoreThreshold | None = None
+    iou_threshold: IouThreshold | None = None
+    max_detections: MaxDetections | None = None
 
 
 def answer(
@@ -41,7 +58,7 @@ def answer(
     """
     return [
         Detection(found.class_id, card.labels[found.class_id], found.score, found.box)
-        for found in select(outputs, index, placement, options, nms=card.nms)
+        for found in select(outputs, index, placement, options, card)
     ]
 
 
@@ -49,11 +66,11 @@ class Limits(Protocol):
     """The options by which candidates are selected. Each task's `Options` describe them."""
 
     @property
-    def score_threshold(self) -> float: ...
+    def score_threshold(self) -> float | None: ...
     @property
-    def iou_threshold(self) -> float: ...
+    def iou_threshold(self) -> float | None: ...
     @property
-    def max_detections(self) -> int: ...
+    def max_detections(self) -> int | None: ...
 
 
 class Selected(NamedTuple):
@@ -73,7 +90,7 @@ class Selected(NamedTuple):
 
 
 def select(
-    outputs: Mapping[str, npt.NDArray[Any]], index: int, placement: Placement, limits: Limits, *, nms: bool
+    outputs: Mapping[str, npt.NDArray[Any]], index: int, placement: Placement, limits: Limits, card: ServedCard
 ) -> list[Selected]:
     """Select at most `max_detections` objects among the candidates of one image, best first.
 
@@ -82,29 +99,47 @@ def select(
             in descending order; `classes` int32 [N, K], class ids.
         index: of the image in the batch, 0 to N - 1.
         placement: of the image in the graph's input.
-        limits: the request's options.
-        nms: whether to apply greedy non-maximum suppression per class, after the score threshold. False if the graph
-            applies it.
+        limits: the request's options. The card's take the place of those that are None.
+        card: of the model. It says whether greedy non-maximum suppression is applied, after the score threshold: not
+            if the graph applies it. Boxes of different classes suppress each other only if it is class-agnostic.
     """
+    chosen_by = in_place(limits, card)
     scores = outputs["scores"][index]
-    count = int(np.searchsorted(-scores, -limits.score_threshold, side="right"))  # scores are in descending order
+    count = above(scores, chosen_by.score_threshold)
     if count == 0:
         return []
     boxes, scores = outputs["boxes"][index, :count], scores[:count]
     classes: Any = outputs["classes"][index, :count]
-    if nms:
+    if card.nms:
         # `Any`, because OpenCV's stubs ask for lists. Its bindings take arrays as well, which is ten times as fast.
         corners: Any = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1, dtype=np.float64)
-        kept = cv2.dnn.NMSBoxesBatched(corners, scores, classes, 0.0, limits.iou_threshold)
-        chosen = np.asarray(kept, np.intp)[: limits.max_detections]
+        groups = np.zeros_like(classes) if chosen_by.class_agnostic else classes
+        kept = cv2.dnn.NMSBoxesBatched(corners, scores, groups, 0.0, chosen_by.iou_threshold)
+        chosen = np.asarray(kept, np.intp)[: chosen_by.max_detections]
     else:
-        chosen = np.arange(min(count, limits.max_detections))
+        chosen = np.arange(min(count, chosen_by.max_detections))
     found = []
     for rank, (x0, y0, x1, y1) in zip(chosen.tolist(), to_image_pixels(boxes[chosen], placement).tolist(), strict=True):
         if x1 > x0 and y1 > y0:  # False for a box that lies in the padding of the letterbox
             box = (round(x0, 2), round(y0, 2), round(x1, 2), round(y1, 2))
             found.append(Selected(rank, int(classes[rank]), round(float(scores[rank]), 6), box))
     return found
+
+
+def in_place(limits: Limits, card: ServedCard) -> Nms:
+    """Return how objects are selected: the card's way, with a request's options in the place of its own."""
+    usual = card.nms_options
+    return Nms(
+        usual.score_threshold if limits.score_threshold is None else limits.score_threshold,
+        usual.iou_threshold if limits.iou_threshold is None else limits.iou_threshold,
+        limits.max_detections or usual.max_detections,
+        usual.class_agnostic,
+    )
+
+
+def above(scores: npt.NDArray[np.float32], threshold: float) -> int:
+    """Return how many scores, in descending order, are not below a threshold."""
+    return int(np.searchsorted(-scores, -threshold, side="right"))
 
 
 def to_image_pixels(boxes: npt.NDArray[np.float32], placement: Placement) -> npt.NDArray[np.float64]:

@@ -51,4 +51,4 @@ def answer(
             None if form == "none" else encode_image_mask(mask, placement, form, frame),
         )
 
-    return [instance_of(found) for found in select(outputs, index, placement, limits, nms=card.nms)]
+    return [instance_of(found) for found in select(outputs, index, placement, limits, card)]

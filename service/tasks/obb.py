@@ -8,6 +8,7 @@ import numpy.typing as npt
 from msgspec import Meta, Struct
 
 from service.results import Point, RotatedBox
+from service.tasks.detect import OF_CARD, MaxDetections, ScoreThreshold, above, in_place
 from zoo.recipe import Placement
 from zoo.rotated import corners, normal_angle, suppress
 from zoo.served_card import ServedCard
@@ -16,12 +17,20 @@ from zoo.served_card import ServedCard
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """Options of `/v1/obb`."""
 
-    score_threshold: Annotated[float, Meta(ge=0, le=1, description="Objects with a lower score are left out.")] = 0.25
-    iou_threshold: Annotated[
-        float,
-        Meta(ge=0, le=1, description="Of two boxes of one class whose ProbIoU is more than this, the better stays."),
-    ] = 0.45
-    max_detections: Annotated[int, Meta(ge=1, le=1000, description="At most this many objects, best first.")] = 100
+    score_threshold: ScoreThreshold | None = None
+    iou_threshold: (
+        Annotated[
+            float,
+            Meta(
+                ge=0,
+                le=1,
+                description="Of two boxes of one class whose ProbIoU is more than this, the better stays. "
+                f"{OF_CARD} 0.45.",
+            ),
+        ]
+        | None
+    ) = None
+    max_detections: MaxDetections | None = None
 
 
 def answer(
@@ -37,11 +46,13 @@ def answer(
         placement: of the image in the graph's input, whose proportions are kept.
         options: of the request.
     """
+    chosen_by = in_place(options, card)
     scores = outputs["scores"][index]
-    count = int(np.searchsorted(-scores, -options.score_threshold, side="right"))  # scores are in descending order
+    count = above(scores, chosen_by.score_threshold)
     boxes, classes = outputs["boxes"][index, :count].astype(np.float64), outputs["classes"][index, :count]
-    chosen = suppress(boxes, classes, options.iou_threshold) if card.nms else np.arange(count)
-    on_image = _on_image(boxes[chosen[: options.max_detections]], placement)
+    groups = np.zeros_like(classes) if chosen_by.class_agnostic else classes
+    chosen = suppress(boxes, groups, chosen_by.iou_threshold) if card.nms else np.arange(count)
+    on_image = _on_image(boxes[chosen[: chosen_by.max_detections]], placement)
     return [
         RotatedBox(
             int(classes[rank]),

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from msgspec import Meta, Struct
 
 from service.results import CocoPose, Pose
-from service.tasks.detect import Selected, select
+from service.tasks.detect import IouThreshold, MaxDetections, ScoreThreshold, Selected, select
 from zoo.recipe import Placement
 from zoo.served_card import ServedCard
 
@@ -16,11 +16,9 @@ from zoo.served_card import ServedCard
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """Options of `/v1/pose`."""
 
-    score_threshold: Annotated[float, Meta(ge=0, le=1, description="Objects with a lower score are left out.")] = 0.25
-    iou_threshold: Annotated[
-        float, Meta(ge=0, le=1, description="Of two boxes of one class that overlap more than this, the better stays.")
-    ] = 0.45
-    max_detections: Annotated[int, Meta(ge=1, le=1000, description="At most this many objects, best first.")] = 100
+    score_threshold: ScoreThreshold | None = None
+    iou_threshold: IouThreshold | None = None
+    max_detections: MaxDetections | None = None
     form: Annotated[
         Literal["named", "coco"],
         Meta(description="Keypoints by name, or each object as in COCO's results of keypoints, without `image_id`."),
@@ -40,7 +38,7 @@ def answer(
         placement: of the image in the graph's input.
         options: of the request.
     """
-    found = select(outputs, index, placement, options, nms=card.nms)
+    found = select(outputs, index, placement, options, card)
     points = [_on_image(outputs["keypoints"][index, one.rank], placement) for one in found]
     if options.form == "coco":
         return [_coco(*pair) for pair in zip(found, points, strict=True)]

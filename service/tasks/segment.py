@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from service.results import Instance, Segment
 from service.tasks import instances
+from service.tasks.detect import OF_CARD
 from service.vision.masks import area, class_areas, class_mask, encode
 from zoo.recipe import Placement
 from zoo.served_card import ServedCard
@@ -24,21 +25,40 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     mask: Annotated[
         Literal["rle", "png", "polygon", "none"], Meta(description="The form of the masks; none leaves them out.")
     ] = "rle"
-    score_threshold: Annotated[
-        float, Meta(ge=0, le=1, description="Objects with a lower score are left out (models that find instances).")
-    ] = 0.25
-    iou_threshold: Annotated[
-        float,
-        Meta(
-            ge=0,
-            le=1,
-            description="Of two boxes of one class that overlap more than this, the better stays (models that find "
-            "instances).",
-        ),
-    ] = 0.45
-    max_detections: Annotated[
-        int, Meta(ge=1, le=1000, description="At most this many objects, best first (models that find instances).")
-    ] = 100
+    score_threshold: (
+        Annotated[
+            float,
+            Meta(
+                ge=0,
+                le=1,
+                description=f"Objects with a lower score are left out (models that find instances). {OF_CARD} 0.25.",
+            ),
+        ]
+        | None
+    ) = None
+    iou_threshold: (
+        Annotated[
+            float,
+            Meta(
+                ge=0,
+                le=1,
+                description="Of two boxes of one class that overlap more than this, the better stays (models that find "
+                f"instances). {OF_CARD} 0.45.",
+            ),
+        ]
+        | None
+    ) = None
+    max_detections: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=1000,
+                description=f"At most this many objects, best first (models that find instances). {OF_CARD} 100.",
+            ),
+        ]
+        | None
+    ) = None
 
 
 def answer(

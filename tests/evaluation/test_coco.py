@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from evaluation.average_precision import OPTIONS
+from evaluation.average_precision import options_of
 from evaluation.coco import read_coco
 from evaluation.dataset import DataError
 from evaluation.run import judge_all
@@ -23,7 +23,7 @@ def truth(street, loaded):
         for i, path in enumerate(sorted(street.iterdir()), start=1):
             width, height = Image.open(path).size
             images.append({"id": i, "file_name": path.name, "width": width, "height": height, "licence": 0})
-            for found in predictor.predict(path.read_bytes(), model, OPTIONS).predictions:
+            for found in predictor.predict(path.read_bytes(), model, options_of(model.card)).predictions:
                 if found.score >= SURE:
                     category = names.setdefault(rename(found.label), len(names) + 17)
                     x0, y0, x1, y1 = found.box

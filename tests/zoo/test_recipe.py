@@ -3,8 +3,11 @@
 import time
 from functools import cache
 
+import cv2
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -131,3 +134,71 @@ def test_extreme_sizes_do_not_hang(size, resize):
     assert time.perf_counter() - start < 10  # a whole strip at its short side's scale would take minutes
     assert out.shape == (224, 224, 3)
     assert (out[112, 112] == (10, 200, 30)).all()
+
+
+PLAIN = {
+    "opencv": Recipe(320, 320, "letterbox", resampling="opencv", odd_padding="after"),
+    "opencv, bicubic": Recipe(416, 416, "stretch", interpolation="bicubic", resampling="opencv"),
+    "torch": Recipe(320, 320, "letterbox_top_left", resampling="torch", rounding="floor"),
+    "torch, stretch": Recipe(300, 300, "stretch", resampling="torch"),
+}
+SIZES = [(641, 640), (1919, 1080), (333, 1000), (100, 40)]
+
+
+def by_library(recipe: Recipe, image: Image.Image) -> np.ndarray:
+    """The scaled image, by calls of the library itself."""
+    width, height = scaled_size(recipe, *image.size)
+    pixels = np.asarray(image)
+    if recipe.resampling == "opencv":
+        kind = cv2.INTER_CUBIC if recipe.interpolation == "bicubic" else cv2.INTER_LINEAR
+        return cv2.resize(pixels, (width, height), interpolation=kind)
+    x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
+    return F.interpolate(x, (height, width), mode="bilinear")[0].permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("recipe", PLAIN.values(), ids=PLAIN)
+def test_pixels_are_those_of_the_library(recipe, size):
+    image = photo().resize(size)
+    where = placement(recipe, *size)
+    expected = by_library(recipe, image).astype(float)
+    left, top = int(where.offset_x), int(where.offset_y)
+    out = apply_exact(recipe, image)
+    part = out[top : top + expected.shape[0], left : left + expected.shape[1]]
+    assert np.abs(part - expected).max() <= (0 if recipe.resampling == "opencv" else 0.51)
+    border = np.ones(out.shape[:2], bool)
+    border[top : top + expected.shape[0], left : left + expected.shape[1]] = False
+    assert (out[border] == recipe.pad).all()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_darknet_maps_corner_pixels_to_corner_pixels(size):
+    """As Darknet's `resize_image`: align_corners, in torch's words."""
+    image = photo().resize(size)
+    x = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].double()
+    expected = F.interpolate(x, (416, 416), mode="bilinear", align_corners=True)[0].permute(1, 2, 0).numpy()
+    out = apply_exact(Recipe(416, 416, "stretch", resampling="darknet"), image)
+    assert np.abs(out - expected).max() <= 0.51
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"resize": "crop", "short_side": 320, "resampling": "opencv"}, "does not crop"),
+        ({"resize": "stretch", "resampling": "torch", "interpolation": "bicubic"}, "bilinear only"),
+    ],
+)
+def test_what_a_library_cannot_do_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(320, 320, **fields)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "scaled", "left", "top"),
+    [(641, 640, (640, 639), 0, 0), (639, 640, (639, 640), 0, 0), (1280, 1277, (640, 638), 0, 1)],
+)
+def test_an_odd_line_of_padding_comes_last(width, height, scaled, left, top):
+    recipe = Recipe(640, 640, "letterbox", resampling="opencv", odd_padding="after")
+    where = placement(recipe, width, height)
+    assert scaled_size(recipe, width, height) == scaled
+    assert (where.offset_x, where.offset_y) == (left, top)

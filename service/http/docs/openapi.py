@@ -20,6 +20,7 @@ from service.http.ops.probes import Liveness, Readiness
 from service.http.problems import Problem
 from service.http.v1.json_images import Images
 from service.http.v1.predict import BatchResponse
+from service.options import given_type
 from service.request import STATUS
 from service.results import Result
 from service.tasks import TASKS, Operation
@@ -102,7 +103,9 @@ def _predict(task: Operation, schemas: Schemas) -> Schema:
     ]
     module = TASKS[task]
     for field in msgspec.structs.fields(module.options):
-        schema = msgspec.json.schema(field.type) | {"default": field.default}
+        schema = msgspec.json.schema(given_type(field.type))
+        if field.default is not None:
+            schema["default"] = field.default
         text = str(schema.pop("description"))
         options.append({"name": field.encode_name, "in": "query", "description": text, "schema": schema})
     one = {

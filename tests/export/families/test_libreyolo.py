@@ -48,7 +48,7 @@ def original(name: str):
     """LibreYOLO's own model with random weights: features normalised to these photos, and scores that spread."""
     model, size = family._MODELS[name]
     torch.manual_seed(0)
-    detector = family._DETECTORS[model]
+    detector = family.DETECTORS[model]
     wrapper = detector.build(model_path={}, size=size, nb_classes=80, device="cpu")
     network, side = wrapper.model.eval(), wrapper.input_size
     for layer in network.modules():

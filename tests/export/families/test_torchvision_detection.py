@@ -174,7 +174,7 @@ def test_a_card_by_name(name):
     assert list(read_labels(card.labels)) == used
     side = {"ssd300_vgg16": 300, "ssdlite320_mobilenet_v3_large": 320, MOBILE: 320}.get(name, 800)
     assert (card.recipe.height, card.recipe.width) == (side, side)
-    assert card.recipe.resize == ("stretch" if name.startswith("ssd") else "letterbox")
+    assert card.recipe.resize == ("stretch" if name.startswith("ssd") else "letterbox_top_left")
 
 
 @pytest.mark.parametrize("name", ["ssd300_vgg16", "ssdlite320_mobilenet_v3_large", MOBILE])

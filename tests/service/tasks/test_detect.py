@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.tasks.detect import Options, answer, to_image_pixels
-from zoo.card import Recipe
+from zoo.card import Nms, Recipe
 from zoo.recipe import Placement, placement
 
 SQUARE = Placement(100, 100, 1.0, 1.0, 0.0, 0.0)
@@ -16,6 +16,7 @@ SQUARE = Placement(100, 100, 1.0, 1.0, 0.0, 0.0)
 class Card(msgspec.Struct):
     labels: tuple[str, ...] = ("cat", "dog")
     nms: bool = True
+    nms_options: Nms = Nms()
 
 
 def outputs(*candidates):
@@ -51,6 +52,25 @@ def test_the_options_select_objects(candidates, options, found):
 def test_without_nms_overlapping_boxes_stay():
     candidates = outputs((0, 0.9, 0, 0, 50, 50), (0, 0.8, 0, 0, 50, 50))
     assert len(answer(candidates, 0, Card(nms=False), SQUARE, Options())) == 2
+
+
+def test_options_that_are_left_out_are_the_cards():
+    card = Card(nms_options=Nms(score_threshold=0.5, iou_threshold=0.9, max_detections=2, class_agnostic=True))
+    candidates = outputs(
+        (0, 0.9, 0, 0, 50, 50),
+        (1, 0.8, 0, 0, 50, 50),
+        (0, 0.7, 0, 0, 50, 40),
+        (0, 0.6, 9, 9, 20, 20),
+        (0, 0.4, 80, 80, 90, 90),
+    )
+
+    def found(**options):
+        return [p.score for p in answer(candidates, 0, card, SQUARE, Options(**options))]
+
+    assert found() == pytest.approx([0.9, 0.7])  # the dog lies exactly on the better cat
+    assert found(max_detections=5) == pytest.approx([0.9, 0.7, 0.6])
+    assert found(iou_threshold=0.75, max_detections=5) == pytest.approx([0.9, 0.6])
+    assert found(score_threshold=0.3, max_detections=9) == pytest.approx([0.9, 0.7, 0.6, 0.4])
 
 
 def test_boxes_are_clipped_to_the_image():

@@ -7,7 +7,7 @@ from pycocotools import mask as coco
 
 from service.tasks.segment import Options, answer
 from service.vision import masks
-from zoo.card import Recipe
+from zoo.card import Nms, Recipe
 from zoo.recipe import placement
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pycocotools")
@@ -20,6 +20,7 @@ class Card(msgspec.Struct):
     recipe: Recipe = Recipe(160, 160, "letterbox")
     labels: tuple[str, ...] = ("cat", "dog")
     nms: bool = True
+    nms_options: Nms = Nms()
 
 
 def outputs(*candidates):

@@ -132,3 +132,22 @@ def test_a_part_of_a_mask_is_encoded_like_the_whole_mask(case):
     assert masks.encode_png(part, frame) == masks.encode_png(whole)
     assert masks.encode_polygons(part, 0.0, frame) == masks.encode_polygons(whole)
     assert np.array_equal(masks.decode(masks.encode_rle(part, frame), frame.width, frame.height), whole)
+
+
+@pytest.mark.parametrize("recipe", ["letterbox", "ultralytics"])
+@settings(max_examples=60, deadline=None)
+@given(width=st.integers(64, 1500), height=st.integers(64, 1500), x=st.floats(0.3, 0.7), y=st.floats(0.3, 0.7))
+def test_a_disc_is_where_it_was(recipe, width, height, x, y):
+    """Its centroid moves by less than half a cell of the prototypes, whatever the photo's size and padding."""
+    recipes = {**RECIPES, "ultralytics": Recipe(*INPUT, "letterbox", resampling="opencv", odd_padding="after")}
+    where = on_prototypes(placement(recipes[recipe], width, height), INPUT, (1, 40, 56))
+    radius = 0.25 * min(width, height)
+    columns = (np.arange(56) + 0.5 - where.offset_x) / where.scale_x - x * width
+    rows = (np.arange(40)[:, None] + 0.5 - where.offset_y) / where.scale_y - y * height
+    disc = ((radius - np.hypot(columns, rows)) * where.scale_x).astype(np.float32)[None]
+    mask, frame = instance_mask(np.ones(1, np.float32), disc, (0, 0, width, height), where)
+    found_y, found_x = (
+        np.mean(at) + 0.5 + first for at, first in zip(np.nonzero(mask), (frame.top, frame.left), strict=True)
+    )
+    assert abs(found_x - x * width) * where.scale_x < 0.5
+    assert abs(found_y - y * height) * where.scale_y < 0.5

@@ -30,6 +30,9 @@ RECIPES = {
     "letterbox, top left": Recipe(416, 416, "letterbox_top_left"),
     "stretch": Recipe(257, 257, "stretch"),
     "stretch, bicubic": Recipe(100, 300, "stretch", interpolation="bicubic"),
+    "letterbox, opencv": Recipe(320, 320, "letterbox", resampling="opencv", odd_padding="after"),
+    "letterbox, torch": Recipe(320, 320, "letterbox_top_left", resampling="torch", rounding="floor"),
+    "stretch, darknet": Recipe(208, 208, "stretch", resampling="darknet"),
 }
 EVERY_RECIPE = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 SAMPLES = ["astronaut", "chelsea", "coffee", "rocket", "china", "flower"]

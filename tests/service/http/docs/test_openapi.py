@@ -95,8 +95,10 @@ def test_schemas_are_valid_and_have_descriptions(name):
 def test_options_have_ranges_and_descriptions():
     options = {each["name"]: each for each in DOCUMENT["paths"]["/v1/detect"]["post"]["parameters"]}
     threshold = options["score_threshold"]
-    assert threshold["description"] == "Objects with a lower score are left out."
-    assert threshold["schema"] == {"type": "number", "minimum": 0, "maximum": 1, "default": 0.25}
+    assert threshold["description"] == (
+        "Objects with a lower score are left out. Default: that of the model's card, usually 0.25."
+    )
+    assert threshold["schema"] == {"type": "number", "minimum": 0, "maximum": 1}
     assert {"model", "version", "X-Request-Id", "X-Request-Timeout-Ms", "X-Request-Priority"} < options.keys()
     assert all(each["description"] for each in options.values())
 
