@@ -59,6 +59,14 @@ def find_pin(source: Source, *, ask: bool = True) -> Pin | None:
         ) from error
 
 
+def first_download(source: Source) -> str | None:
+    """Return the hash of a source's first download, "" before it; None where the publisher gives a hash. No network."""
+    if source.digest:
+        return None
+    found = find_pin(source, ask=False)
+    return found.sha256 if found else ""
+
+
 def pin(source: Source, sha256: str) -> None:
     """Keep the hash of a first download."""
     kept = Pin(_address(source), sha256, datetime.now(UTC).isoformat(timespec="seconds"))
