@@ -84,7 +84,8 @@ def fetch_models(
             click.echo(f"{one.model}: {one.path}, {one.size / 1e6:.1f} MB, sha256 {one.sha256}")
     if to is not None:
         total = sum(one.size for one in fetched) / 1e6
-        click.echo(f"{to}: {len(fetched)} files, {total:.1f} MB; use it with ZOOSERVE_MIRROR={to.absolute()}")
+        count = f"{len(fetched)} file{'s' if len(fetched) != 1 else ''}"
+        click.echo(f"{to}: {count}, {total:.1f} MB; name it with ZOOSERVE_MIRROR")
 
 
 def _expected(card: AnyCard) -> dict[str, Source]:
