@@ -7,7 +7,7 @@ them (`zoo.sources.releases`); some are in packages of PyPI, too, and their sha2
 import itertools
 import re
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 import msgspec
 
@@ -129,7 +129,6 @@ def card_for(name: str) -> ModelCard | None:
         return None
     task = _served_task(name)
     source = _PACKAGED[name].source(name) if name in _PACKAGED else look_up(_REPOSITORY, _TAG, f"{name}.pt")
-    more: dict[str, Any] = {"keypoints": "coco17"} if task_of(name) == "pose" else {}
     return ModelCard(
         name=name,
         version="1",
@@ -142,7 +141,7 @@ def card_for(name: str) -> ModelCard | None:
         sources={"weights": source},
         homepage=_HOMEPAGE,
         tolerance={"scores": 1e-3} if task != "classify" else {},
-        **more,
+        keypoints="coco17" if task == "pose" else None,
     )
 
 
