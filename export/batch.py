@@ -26,10 +26,30 @@ def name_batch(model: ModelProto) -> bool:
     changed = bool(graph.value_info)
     del graph.value_info[:]
     for shape in _shapes(graph):
-        if shape.dim and not shape.dim[0].HasField("dim_value") and shape.dim[0].dim_param != BATCH:
+        # Paddle's exporters write -1 for what is free.
+        if shape.dim and shape.dim[0].dim_value <= 0 and shape.dim[0].dim_param != BATCH:
             shape.dim[0].dim_param = BATCH
             changed = True
     return changed
+
+
+def declare_free(model: ModelProto) -> int:
+    """Call a fixed first dimension `batch`, where it is the same number in all inputs and outputs.
+
+    The number is often only what the exporter was shown. Whether it is built into the graph, too, is for the caller to
+    prove: with another number of rows.
+
+    Returns:
+        The number, or 0 where nothing was changed.
+    """
+    shapes = _shapes(model.graph)
+    sizes = {shape.dim[0].dim_value if shape.dim else 0 for shape in shapes}
+    if len(sizes) != 1 or max(sizes) < 1:
+        return 0
+    del model.graph.value_info[:]
+    for shape in shapes:
+        shape.dim[0].dim_param = BATCH
+    return int(max(sizes))
 
 
 def _shapes(graph: GraphProto) -> list[TensorShapeProto]:
@@ -44,11 +64,23 @@ def check_batch(session: InferenceSession) -> None:
     Raises:
         ExportError: naming the input or output whose first dimension is another.
     """
-    for kind, values in (("input", session.get_inputs()), ("output", session.get_outputs())):
-        for value in values:
-            if not value.shape or value.shape[0] != BATCH:
-                raise ExportError(
-                    f"the {kind} {value.name!r} has the shape {value.shape}, whose first dimension is not a free "
-                    "batch: export the network again with a dynamic batch as the first dimension of every input and "
-                    "output, and with no batch size in its constants (of Reshape or Expand)"
-                )
+    faults = [
+        f"the {kind} {value.name!r} has the shape {value.shape}"
+        for kind, values in (("input", session.get_inputs()), ("output", session.get_outputs()))
+        for value in values
+        if not value.shape or value.shape[0] != BATCH
+    ]
+    if not faults:
+        return
+    scalar = any(not value.shape for value in session.get_inputs())
+    more = ""
+    if scalar:
+        more = (
+            ". A number without dimensions counts for all rows at once, but rows come from several requests: make it a "
+            "constant; and move the batch of a state to the front"
+        )
+    raise ExportError(
+        f"{', '.join(faults)}, whose first dimension is not a free batch: export the network again with a dynamic "
+        "batch as the first dimension of every input and output, and with no batch size in its constants (of Reshape "
+        f"or Expand){more}"
+    )

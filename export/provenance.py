@@ -20,6 +20,7 @@ from zoo.labels import read_labels
 from zoo.model_card import AnyCard, ModelCard, Source
 from zoo.served_card import Provenance, ServedCard, require_images
 from zoo.sources import address
+from zoo.sources.pins import pinned
 from zoo.store import Store
 
 Precision = Literal["fp16", "int8"]
@@ -53,7 +54,10 @@ def fingerprint(card: AnyCard) -> str:
     A source's address does not count: a mirror, or another folder, gives the same file. The text of your
     labels counts too.
     """
-    contents = {name: Source(file="", sha256_prefix=source.digest) for name, source in card.sources.items()}
+    known = {name: pinned(source).digest for name, source in card.sources.items()}
+    contents = {
+        name: Source(file="", sha256_prefix=digest or None, trust_first=not digest) for name, digest in known.items()
+    }
     labels: tuple[str, ...] = ()
     if isinstance(card, ModelCard) and card.labels.endswith((".txt", ".json")):
         labels, card = read_labels(card.labels), msgspec.structs.replace(card, labels="own.txt")

@@ -15,13 +15,14 @@ import numpy.typing as npt
 import onnxruntime
 from onnx import ModelProto, TensorProto
 
-from export.batch import check_batch, name_batch
+from export.batch import check_batch, declare_free, name_batch
 from export.onnx_file.batch import suppresses
 from export.onnx_file.external import data_files, join, load
 from export.onnx_file.reading import open_session
 from export.parity import tolerances
 from export.provenance import describe
 from export.steps import Export, Steps
+from export.tensor_rows import BYTE, INTEGERS, Tensors, noise, sampled
 from zoo.card import DType
 from zoo.errors import ExportError
 from zoo.files import sha256_of
@@ -30,7 +31,6 @@ from zoo.served_card import GoldenTensors, Parity, Precision, ServedTensors, Ten
 from zoo.sources import fetch_all
 from zoo.store import Store
 
-Tensors = dict[str, npt.NDArray[Any]]
 BATCHES = (1, 2, 3)
 GOLDEN = "tensors.npz"
 _UNROLLED = 64  # rows, at most, for which a graph's operators are counted
@@ -73,8 +73,8 @@ def export_tensors(card: TensorCard, store: Store, licences: tuple[str, ...], st
     Its batch is called `batch`, and what it declares of inner shapes is left out; its operators stay as they are.
 
     The rows are those of the source `sample`, an `.npz` with an array for each input, at least 3 rows long; without it
-    they are noise, for floats in 0..1, for integers 0 and 1. `options` then give the size of free dimensions by the
-    names that they have in the file (`T = 20`); else 16, 64 and 224 are tried.
+    they are noise, for floats in 0..1, for integers 0 and 1, or else 0 to 255. `options` then give the size of free
+    dimensions by the names that they have in the file (`T = 20`); else 16, 64 and 224 are tried.
 
     Raises:
         SourceError: a file could not be had.
@@ -92,7 +92,14 @@ def export_tensors(card: TensorCard, store: Store, licences: tuple[str, ...], st
         rows, alone = _answered(card, graph, files.get("sample"))
     with step("parity"):
         allowed = tolerances(card, alone[0])
-        worst = _together(card, graph, rows, alone, allowed)
+        try:
+            worst = _together(card, graph, rows, alone, allowed)
+        except ExportError:
+            # Rows of zeros and ones are nearly constant, which normalisation blows up: more numbers decide.
+            if "sample" in files or not any(x.dtype in INTEGERS for x in graph.inputs):
+                raise
+            rows, alone = _answered(card, graph, None, BYTE)
+            worst = _together(card, graph, rows, alone, allowed)
     with step("publish"):
         golden = _npz({f"in/{name}": value for name, value in rows.items()} | _joined(alone))
         served = ServedTensors(
@@ -129,7 +136,8 @@ def read_graph(path: Path, data: Iterable[Path] = ()) -> Graph:
     """
     model = load(path)
     joined = b""
-    if join(model, path, data) | name_batch(model):
+    fixed = declare_free(model)
+    if join(model, path, data) | name_batch(model) | bool(fixed):
         joined = model.SerializeToString()
     try:
         session = open_session(joined or path)
@@ -138,7 +146,8 @@ def read_graph(path: Path, data: Iterable[Path] = ()) -> Graph:
     try:
         check_batch(session)
     except ExportError as error:
-        raise ExportError(f"{path}: {error}") from error
+        built_in = f"its batch of {fixed} is built in: " if fixed else ""
+        raise ExportError(f"{path}: {built_in}{error}") from error
     inputs = tuple(_described(path, x) for x in session.get_inputs())
     outputs = tuple(_described(path, x) for x in session.get_outputs())
     free = {
@@ -168,10 +177,10 @@ def _precision(model: ModelProto) -> Precision:
     return max(sizes, key=lambda name: sizes[name])
 
 
-def _answered(card: TensorCard, graph: Graph, sample: Path | None) -> tuple[Tensors, list[Tensors]]:
+def _answered(card: TensorCard, graph: Graph, sample: Path | None, integers: int = 2) -> tuple[Tensors, list[Tensors]]:
     """Return rows and the graph's answers to each alone."""
     if sample is not None:
-        rows = _sampled(graph, sample)
+        rows = sampled(graph.inputs, sample)
         try:
             return rows, _one_by_one(graph, rows)
         except Exception as error:  # ONNX Runtime's errors have no common base of use
@@ -187,7 +196,7 @@ def _answered(card: TensorCard, graph: Graph, sample: Path | None) -> tuple[Tens
         raise ExportError(f"{card.name}: the graph has no free dimension {min(unknown)!r}; those that it has: {known}")
     failure: Exception | None = None
     for size in _TRIED if named - card.options.keys() else _TRIED[:1]:
-        rows = _noise(graph, {name: int(card.options.get(name, size)) for name in named})
+        rows = noise(graph.inputs, graph.free, {name: int(card.options.get(name, size)) for name in named}, integers)
         try:
             return rows, _one_by_one(graph, rows)
         except Exception as error:  # ONNX Runtime's errors have no common base of use
@@ -196,36 +205,6 @@ def _answered(card: TensorCard, graph: Graph, sample: Path | None) -> tuple[Tens
         f"{card.name}: the graph does not run on noise: {failure}. Give `options` the sizes of its free dimensions "
         f"({', '.join(sorted(named)) or 'it has none'}), or the source `sample` real inputs (.npz)"
     )
-
-
-def _sampled(graph: Graph, path: Path) -> Tensors:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            given = dict(archive)
-    except (OSError, ValueError) as error:
-        raise ExportError(f"{path}: not an .npz file of arrays without pickled objects: {error}") from error
-    if given.keys() != {x.name for x in graph.inputs}:
-        raise ExportError(f"{path} has the arrays {sorted(given)}, expected {sorted(x.name for x in graph.inputs)}")
-    if len({len(x) for x in given.values()}) != 1 or len(next(iter(given.values()))) < max(BATCHES):
-        shapes = {name: x.shape for name, x in given.items()}
-        raise ExportError(f"{path}: its arrays are {shapes}: each must have the same number of rows, at least 3")
-    for x in graph.inputs:
-        if x.dtype != "string" and given[x.name].dtype != x.dtype:
-            raise ExportError(f"{path}: {x.name!r} is {given[x.name].dtype}, expected {x.dtype}")
-    return given
-
-
-def _noise(graph: Graph, sizes: Mapping[str, int]) -> Tensors:
-    random = np.random.default_rng(0)
-
-    def one(x: Tensor) -> npt.NDArray[Any]:
-        shape = [side if side else sizes[graph.free[x.name][axis]] for axis, side in enumerate(x.shape) if axis]
-        if x.dtype.startswith("float"):
-            return random.random((max(BATCHES), *shape)).astype(x.dtype)
-        whole = random.integers(0, 2, (max(BATCHES), *shape))
-        return whole.astype(str) if x.dtype == "string" else whole.astype(x.dtype)
-
-    return {x.name: one(x) for x in graph.inputs}
 
 
 def _run(graph: Graph, rows: Tensors) -> Tensors:

@@ -18,7 +18,7 @@ README = PAGES[0].read_text()
 HTTP = (ROOT / "docs/http.md").read_text()
 BLOCK = re.compile(r"```(sh|python)\n(.*?)```\n\n```(json|text)\n(.*?)```", re.DOTALL)
 OF_OTHERS = {  # pages whose examples have tests of their own, and what those examples have in common
-    "models.md": re.compile("my.onnx|mobilenet_v2_256"),  # tests/test_models_page.py
+    "models.md": re.compile("my.onnx|mobilenet_v2_256|--to mirror"),  # tests/test_models_page.py
     "load-testing.md": re.compile(""),  # tests/loadtests
 }
 

@@ -17,7 +17,9 @@ from zoo.sources import fetch_all
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/models.md").read_text()
 FOUND = re.findall(r"```sh\n(.*?)```\n\n```text\n(.*?)```", PAGE, re.DOTALL)
-MINE, CARD = ([step for step in FOUND if word in step[0]] for word in ("my.onnx", "mobilenet_v2_256"))
+MINE, CARD, FETCH = (
+    [step for step in FOUND if word in step[0]] for word in ("my.onnx", "mobilenet_v2_256", "--to mirror")
+)
 NUMBER = re.compile(r"\d+\.\d+")
 
 
@@ -77,5 +79,11 @@ def test_a_newcomer_adds_a_file_of_their_own(newcomer, monkeypatch):
     assert any(line.startswith("my ") and "file" in line for line in newcomer("zooserve list"))
 
 
-def test_both_walk_throughs_are_run():
-    assert len(MINE) == len(CARD) == 1
+def test_a_newcomer_fills_a_mirror(newcomer):
+    commands, answer = FETCH[0]
+    assert newcomer(commands) == answer.splitlines()
+    newcomer("cd mirror && sha256sum -c SHA256SUMS")
+
+
+def test_all_walk_throughs_are_run():
+    assert len(MINE) == len(CARD) == len(FETCH) == 1

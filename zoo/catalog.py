@@ -140,6 +140,24 @@ def sample(name: str, *, progress: bool = True) -> Path:
     return fetch_all(together, progress=progress)[name]
 
 
+def photo_sources() -> dict[str, Source]:
+    """Return the sources of all photos by name, sorted: those that exports use and those that measure variants."""
+    known = {name: one.source for name, one in samples().items() if one.source is not None}
+    return dict(sorted((known | read_toml(_FOLDER / "photos.toml", dict[str, Source])).items()))
+
+
+def sample_sources(name: str) -> dict[str, Source]:
+    """Return the sources from which one sample photo is made: its own, or those of its dataset.
+
+    Raises:
+        UnknownModelError: there is no such photo.
+    """
+    found = _look_up("sample photo", name, samples())
+    if found.image is not None:
+        return dict(_look_up("dataset", found.image.dataset, datasets()).files)
+    return {name: found.source} if found.source is not None else {}
+
+
 def dataset(name: str, *, progress: bool = True) -> dict[str, Path]:
     """Fetch a dataset and return the paths of its files by name.
 

@@ -90,6 +90,7 @@ Examples:
 
 \b
 Models are kept in ./models ($ZOOSERVE_MODELS), downloads in the user's cache folder ($ZOOSERVE_CACHE).
+$ZOOSERVE_MIRROR is a mirror of your own, asked before all publishers: `zooserve fetch`.
 """,
 )
 @click.version_option(version("zooserve"), prog_name="zooserve")

@@ -11,9 +11,10 @@ from zoo.errors import StoreError
 from zoo.files import LINE, shown
 from zoo.libraries import find_card
 from zoo.licences import to_accept
-from zoo.model_card import AnyCard, ModelCard
+from zoo.model_card import AnyCard, ModelCard, Source
 from zoo.served_card import AnyServed, ServedCard, ServedTensors
 from zoo.sources import address
+from zoo.sources.pins import first_download
 from zoo.store import Entry, Store, entries_or_say, verify_folder
 
 _models = click.option(
@@ -103,9 +104,9 @@ def _rows(card: AnyCard | None, served: AnyServed | None, entry: Entry | None) -
             rows.append(("to accept", " ".join(f"--accept-license {licence}" for licence in licences)))
         if isinstance(card, ModelCard):
             rows.append(("labels", card.labels))
-        rows += [
-            (f"source {name}", f"{address(source)} sha256:{source.digest}") for name, source in card.sources.items()
-        ]
+        for name, source in card.sources.items():
+            rows += [(f"source {name}", f"{address(source)} {_hash(source)}")]
+            rows += [(f"mirror {name}", address(place)) for place in source.mirrors]
     if entry is None:
         rows.append(("exported", f"no: run `zooserve export {card.name if card else ''}`"))
     elif served is None:
@@ -131,6 +132,14 @@ def _rows(card: AnyCard | None, served: AnyServed | None, entry: Entry | None) -
             rows.append(("agreement", f"{answers}, shifted by {kept.shift:.3f}, on {where}"))
         rows.append(("golden", ", ".join(file.removeprefix("golden/") for file in served.files if "/" in file)))
     return rows
+
+
+def _hash(source: Source) -> str:
+    """Return a source's sha256 for people, and where it is from if not from the card."""
+    trusted = first_download(source)
+    if trusted is None:
+        return f"sha256:{source.digest}"
+    return f"sha256:{trusted} (of the first download)" if trusted else "(no hash is given: the first download counts)"
 
 
 def _input(recipe: Recipe) -> str:

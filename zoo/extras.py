@@ -8,6 +8,7 @@ from zoo.errors import MissingError
 
 _EXTRAS = (
     {"onnxruntime": "cpu", "libreyolo": "libreyolo", "timm": "timm", "ultralytics": "ultralytics"}
+    | {"transformers": "rfdetr"}
     | dict.fromkeys(("torch", "torchvision", "onnx", "onnxscript", "tflite", "ai_edge_litert", "google"), "export")
     | dict.fromkeys(("grpc", "grpc_health", "grpc_reflection"), "grpc")
     | dict.fromkeys(("locust", "matplotlib", "mlperf_loadgen"), "loadtests")

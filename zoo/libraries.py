@@ -10,7 +10,7 @@ only when a name is looked up; `zooserve list` reads their docstrings without im
 import ast
 import difflib
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Protocol, cast
@@ -21,6 +21,7 @@ from zoo.errors import UnknownModelError, ZooError
 from zoo.extras import extra_of, install
 from zoo.model_card import AnyCard, ModelCard, read_model_card
 from zoo.sources import address
+from zoo.sources.pins import first_download
 
 _GROUP = "zooserve.cards"
 
@@ -39,6 +40,8 @@ class Description:
     Attributes:
         sources: addresses of its files.
         size: of its files in bytes, if known.
+        mirrors: further addresses of its files.
+        first_downloads: for files of which the publisher gives no hash: that of the first download, "" before it.
     """
 
     task: str
@@ -47,6 +50,8 @@ class Description:
     licence: Licence
     sources: dict[str, str]
     size: int | None = None
+    mirrors: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    first_downloads: dict[str, str] = field(default_factory=dict)
 
 
 def described(card: AnyCard) -> Description:
@@ -59,6 +64,8 @@ def described(card: AnyCard) -> Description:
         card.licence,
         {name: address(source) for name, source in card.sources.items()},
         sum(size or 0 for size in sizes) if all(sizes) else None,
+        {name: tuple(map(address, source.mirrors)) for name, source in card.sources.items() if source.mirrors},
+        {name: sha for name, source in card.sources.items() if (sha := first_download(source)) is not None},
     )
 
 

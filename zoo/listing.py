@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from zoo import catalog
-from zoo.errors import CardError, SourceError, ZooError
+from zoo.errors import CardError, SourceError, UnknownModelError, ZooError
 from zoo.extras import install
 from zoo.files import LINE, shown
 from zoo.libraries import Description, Library, describe, described, libraries, library
@@ -28,6 +28,8 @@ class Row(Struct, kw_only=True):
         accept: the licences, of code or weights, that must be accepted before it is exported.
         size: of the exported graph in bytes, or else of the checkpoint, if known.
         sources: addresses of the files from which it is made.
+        mirrors: further addresses of these files.
+        first_downloads: for files of which the publisher gives no hash: that of the first download, "" before it.
         unmeasured: the device of a variant whose agreement with fp32 was measured on another device; else empty.
         state: `version N` if it is exported, `not exported`, or `not reachable`, `damaged` or `refused`, for which
             `problem` has the reason.
@@ -41,6 +43,8 @@ class Row(Struct, kw_only=True):
     accept: tuple[str, ...] = ()
     size: int | None = None
     sources: dict[str, str] = {}
+    mirrors: dict[str, tuple[str, ...]] = {}
+    first_downloads: dict[str, str] = {}
     precision: str = ""
     unmeasured: str = ""
     version: str | None = None
@@ -54,6 +58,8 @@ class Row(Struct, kw_only=True):
 Examples:
   zooserve list                  models that have a card, and all that are exported
   zooserve list torchvision      every model that torchvision knows by name
+  zooserve list ultralytics --task segment
+  zooserve list timm --licence permissive
   zooserve list --json           the same for programs, with the full addresses of their files
 """,
 )
@@ -63,8 +69,15 @@ Examples:
     type=click.Path(file_okay=False, path_type=Path),
     help="The folder of exported models. [default: $ZOOSERVE_MODELS, else ./models]",
 )
+@click.option("--task", help="Only models for this task, such as detect.")
+@click.option(
+    "--licence",
+    "--license",
+    metavar="SPDX",
+    help="Only models whose weights have this licence; `permissive`: those of which nothing must be accepted.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-def list_models(name: str | None, models: Path | None, as_json: bool) -> None:
+def list_models(name: str | None, models: Path | None, task: str | None, licence: str | None, *, as_json: bool) -> None:
     """List all models, and which of them are exported.
 
     Cards are the zoo's own and those in $ZOOSERVE_CARDS (or ./cards). A LIBRARY lists the models that need no card.
@@ -76,7 +89,10 @@ def list_models(name: str | None, models: Path | None, as_json: bool) -> None:
     else:
         more = dict(_described_by(library(name)))
         cards, listed = more | cards, list(more)  # a card takes precedence over the one that a library would make
-    rows = [_row(model, cards.get(model), exported.get(model)) for model in listed]
+    every = [_row(model, cards.get(model), exported.get(model)) for model in listed]
+    rows = [row for row in every if _is_wanted(row, task, licence)]
+    if every and not rows:
+        raise UnknownModelError(_none_left(every, task, licence))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())
         return
@@ -86,11 +102,37 @@ def list_models(name: str | None, models: Path | None, as_json: bool) -> None:
     console.print(_table(rows))
     if problems := {row.problem: shown(f"{row.name}: {row.problem}", LINE) for row in reversed(rows) if row.problem}:
         console.print("", *reversed(problems.values()), sep="\n", soft_wrap=True)  # each once, for its first model
+    if any(row.first_downloads for row in rows):
+        console.print(
+            "\n+ the publisher gives no hash: that of the first download is kept, shown by `zooserve show NAME`, and "
+            "compared from then on",
+            soft_wrap=True,
+        )
     if any(row.accept for row in rows):
         console.print("\n* has obligations for those who serve it: `zooserve export NAME --accept-license LICENCE`")
     if name is None and (known := libraries()):
         console.print("\nMore by name, without a card:")
         console.print(_libraries_table(known))
+
+
+def _is_wanted(row: Row, task: str | None, licence: str | None) -> bool:
+    if task is not None and row.task != task:
+        return False
+    if licence is None:
+        return True
+    if licence.lower() == "permissive":
+        return bool(row.licence) and not row.accept
+    return row.licence.lower() == licence.lower()
+
+
+def _none_left(rows: list[Row], task: str | None, licence: str | None) -> str:
+    """Say what there is, where no model passed the filters."""
+    tasks = ", ".join(sorted({row.task for row in rows if row.task}))
+    licences = ", ".join(sorted({row.licence for row in rows if row.licence}))
+    asked = " and ".join(
+        f"--{name} {value}" for name, value in (("task", task), ("licence", licence)) if value is not None
+    )
+    return f"no model passes {asked}: there are the tasks {tasks}, and the licences {licences} (or `permissive`)"
 
 
 def _cards() -> Iterator[tuple[str, Description | ZooError]]:
@@ -128,6 +170,7 @@ def _row(model: str, card: Description | ZooError | None, entry: Entry | None) -
         row.precision = "fp32"
     if isinstance(card, Description):
         row.sources, row.size = card.sources, card.size
+        row.mirrors, row.first_downloads = card.mirrors, card.first_downloads
     elif isinstance(card, ZooError):
         row.state, row.problem = "refused", str(card).removeprefix(f"{model}: ")
         if isinstance(card, SourceError):
@@ -156,12 +199,18 @@ def _table(rows: list[Row]) -> Table:
             row.task,
             row.licence + (" *" if row.accept else ""),
             f"{row.size / 1e6:.1f} MB" if row.size else "",
-            ", ".join(dict.fromkeys(_kind(source) for source in row.sources.values())),
+            _places(row),
             row.precision + (f", not measured on {row.unmeasured}" if row.unmeasured else ""),
             row.state,
         )
         table.add_row(*map(shown, cells))
     return table
+
+
+def _places(row: Row) -> str:
+    """Return the kinds of all places of a model's files, in order, and a mark where a first download is trusted."""
+    addresses = (*row.sources.values(), *(one for places in row.mirrors.values() for one in places))
+    return ", ".join(dict.fromkeys(map(_kind, addresses))) + (" +" if row.first_downloads else "")
 
 
 def _kind(source: str) -> str:

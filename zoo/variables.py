@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 PREFIX = "ZOOSERVE_"
-OF_STORE = ("CACHE", "CARDS", "MODELS")
-"""The variables of `zoo`: the folders of downloads, of cards and of models."""
+OF_STORE = ("CACHE", "CARDS", "MIRROR", "MODELS")
+"""The variables of `zoo`: the folders of downloads, of cards and of models, and a mirror of all sources."""
 OF_CLIENTS = ("ADMIN_KEY", "API_KEY", "KEY", "URL")
 """The variables of clients; `KEY` is in the example requests that the page `/ui` copies."""
 _INTERNAL = ("COMPARE_SANDBOX", "COUNTS", "HOST", "SHARED", "SUPERVISOR")  # set by a server for its processes

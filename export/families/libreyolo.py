@@ -1,7 +1,8 @@
-"""LibreYOLO's detectors: YOLOX, YOLOv9, RTMDet, PicoDet, RT-DETR, D-FINE and DEIM.
+"""LibreYOLO's detectors: YOLOX, YOLOv9, RTMDet, PicoDet, RT-DETR, D-FINE, DEIM and RF-DETR.
 
 A card's options name LibreYOLO's `model` (`yolox`) and its `size` (`n`); its one source, `weights`, is a checkpoint of
-LibreYOLO's. Where there is no card, `card_for` writes one for each size that LibreYOLO has.
+LibreYOLO's. Where there is no card, `card_for` writes one for each size that LibreYOLO has. RF-DETR is among them where
+`transformers` is installed (zooserve's extra `rfdetr`), from which its backbone comes.
 """
 
 import logging
@@ -21,6 +22,7 @@ from export.network import Network
 from export.options import FamilyOptions
 from zoo.card import Licence, Recipe
 from zoo.errors import ExportError
+from zoo.extras import installed
 from zoo.labels import read_labels
 from zoo.libraries import Description
 from zoo.model_card import ModelCard, Normalise
@@ -30,7 +32,7 @@ from zoo.sources.hub import UNKNOWN, file_url, look_up, recall
 # It builds a network before it is given weights, and would warn that they are missing.
 logging.getLogger("libreyolo.models.base.model").setLevel(logging.ERROR)
 
-_REGENERATED = ("decoder.anchors", "decoder.valid_mask")
+_REGENERATED = ("decoder.anchors", "decoder.valid_mask", "_kp_active_mask")
 """Constants that depend on the input's size; some checkpoints hold them and some do not."""
 
 
@@ -110,6 +112,12 @@ DETECTORS = {
         _Detector(library.LibreDEIM, "DEIM", "Apache-2.0"),
     )
 }
+if installed("transformers"):
+    from libreyolo.models.rfdetr.model import LibreRFDETR
+
+    from export.rfdetr import RfDetr
+
+    DETECTORS[LibreRFDETR.FAMILY] = _Detector(LibreRFDETR, "RF-DETR", "Apache-2.0", normalise=_IMAGENET)
 _MODELS = {f"{model}_{size}": (model, size) for model, one in DETECTORS.items() for size in one.build.INPUT_SIZES}
 
 
@@ -140,15 +148,17 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     state = read_state_dict(path)
     _check_model(path, model)
     # An empty state dict keeps LibreYOLO from downloading a backbone.
-    module: nn.Module = detector.build(
-        model_path={}, size=size, nb_classes=len(read_labels(card.labels)), device="cpu"
-    ).model
+    classes = len(read_labels(card.labels))
+    outputs = len(state["class_embed.bias"]) if model == "rfdetr" and "class_embed.bias" in state else classes + 1
+    module: nn.Module = detector.build(model_path={}, size=size, nb_classes=outputs - 1, device="cpu").model
+    if model == "rfdetr":
+        module = module.model  # type: ignore[assignment]  # without what resizes heads to whatever is loaded
     own = module.state_dict()
     state.update({key: own[key] for key in _REGENERATED if key in own})
     for key in [key for key in state if key.endswith(".num_batches_tracked") and key not in own]:
         del state[key]  # of frozen layers: training's counters
     load(module, state, path, name)
-    network = _Boxes(_fused(module), detector)
+    network = _Boxes(RfDetr(module, classes) if model == "rfdetr" else _fused(module), detector)
     return Network(
         network, f"torch {torch.__version__}", versions={"libreyolo": version("libreyolo")}, nms=detector.nms
     )

@@ -1,9 +1,9 @@
-"""Ultralytics' `.pt` checkpoints: YOLOv5u, v8, 11 and 26, for objects, instances, poses and rotated boxes.
+"""Ultralytics' YOLOv3u, v5u, v8, v9, v10, 11, 12, 26 and RT-DETR, by name or from a `.pt` file.
 
 Needs zooserve's extra `ultralytics`. That package is under the AGPL-3.0, and so are its authors' weights.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,29 @@ import torch
 from torch import nn
 
 from export.network import Network
+from export.ultralytics import published
 from export.ultralytics.checkpoint import read_model
+from export.ultralytics.classifier import classifier
 from export.ultralytics.library import version
 from export.ultralytics.network import UltralyticsNetwork
+from export.ultralytics.published import card_for, describe
+from export.ultralytics.rtdetr import RtDetrNetwork
 from export.ultralytics.selection import PREDICT, VAL
 from zoo.card import Task
 from zoo.errors import ExportError
 from zoo.model_card import ModelCard
 
+__all__ = ["TASKS", "build", "card_for", "describe", "names"]
 TASKS: Mapping[str, Task] = {
     "Detect": "detect", "v10Detect": "detect", "Segment": "segment", "Segment26": "segment", "Pose": "pose",
-    "Pose26": "pose", "OBB": "obb", "OBB26": "obb",
+    "Pose26": "pose", "OBB": "obb", "OBB26": "obb", "Classify": "classify", "RTDETRDecoder": "detect",
 }  # fmt: skip
 """What each of the heads that are decoded here is for."""
+_BUILT_BY: dict[str, Callable[[list[Any], int, int], nn.Module]] = {
+    "Classify": classifier,
+    "RTDETRDecoder": RtDetrNetwork,
+}
+"""What builds the network of a head, where it is not `UltralyticsNetwork`."""
 
 
 def build(card: ModelCard, files: dict[str, Path]) -> Network:
@@ -49,10 +59,10 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
         purpose = f"which is for the task {TASKS[head]}" if head in TASKS else f"expected one of {', '.join(TASKS)}"
         raise ExportError(
             f"{path}: the network ends in {head}, {purpose}; {card.name} is a card for the task {card.task}. Exported "
-            "as ONNX, RT-DETR is served too, and what has no meaning here as tensors (--task tensors)"
+            "as ONNX, what has no meaning here is served as tensors (--task tensors)"
         )
     try:
-        network = _network(card, layers, path)
+        network = _network(card, layers, head, path)
     except ExportError:
         raise
     except Exception as error:  # layers of another version of the library fail in many ways
@@ -62,21 +72,26 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
         network,
         f"torch {torch.__version__}",
         versions=versions,
-        nms=not network.end2end,
+        nms=not getattr(network, "end2end", True),
         nms_options=PREDICT,
         evaluation=VAL,
     )
 
 
-def _network(card: ModelCard, layers: list[Any], path: Path) -> UltralyticsNetwork:
+def _network(card: ModelCard, layers: list[Any], head: str, path: Path) -> nn.Module:
     """Build the network for the card's recipe, and run it once."""
     channels, height, width = 1 if card.normalise.channels == "grey" else 3, card.recipe.height, card.recipe.width
-    stride = int(layers[-1].stride.max())
+    stride = 32 if head in _BUILT_BY else int(layers[-1].stride.max())
     if height % stride or width % stride:
         raise ExportError(f"{card.name}: the network needs sides that {stride} divides, not {height} x {width}")
-    if (takes := next(layers[0].parameters()).shape[1]) != channels:
+    if (takes := next(weight for layer in layers for weight in layer.parameters()).shape[1]) != channels:
         raise ExportError(f"{path}: takes images of {takes} channels, but the card's have {channels}")
-    network = UltralyticsNetwork(layers, height, width).eval()
+    network = _BUILT_BY.get(head, UltralyticsNetwork)(layers, height, width).eval()
     with torch.no_grad():
         network(torch.zeros(1, channels, height, width))
     return network
+
+
+def names() -> list[str]:
+    """Return the names of the checkpoints that Ultralytics publishes, as their files are called."""
+    return list(published.NAMES)

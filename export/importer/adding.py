@@ -13,7 +13,14 @@ from typing import TypeGuard
 import msgspec
 
 from export.importer import proof, trial
-from export.importer.checkpoint import draft_architecture, draft_caffe, draft_darknet, draft_ultralytics
+from export.importer.beside import CONFIG, PREPROCESSOR, read_beside
+from export.importer.checkpoint import (
+    draft_architecture,
+    draft_caffe,
+    draft_darknet,
+    draft_timm,
+    draft_ultralytics,
+)
 from export.importer.draft import Draft, Finding, draft_onnx
 from export.importer.options import ImportOptions
 from export.importer.photos import inputs
@@ -86,6 +93,15 @@ def propose(
     if file.suffix == ".caffemodel":
         raise ExportError(f"{file}: Caffe's weights need their deploy file: --prototxt {file.stem}.prototxt")
     if file.suffix in _CHECKPOINTS:
+        beside = read_beside(file)
+        if beside.architecture:
+            return draft_timm(file, beside, stated, scratch)
+        if beside.transformers:
+            raise ExportError(
+                f"{file}: {CONFIG} beside it says that it is a {beside.transformers} of transformers, whose "
+                "checkpoints are not read here. Export it as ONNX first (`optimum-cli export onnx --model FOLDER OUT`) "
+                f"and add that; what {CONFIG} and {PREPROCESSOR} beside it say is taken"
+            )
         raise ExportError(
             f"{file}: a checkpoint holds weights, but not the network: say --architecture, such as resnet50 "
             "(`zooserve list torchvision` shows all), or --family ultralytics, or export it as ONNX first"

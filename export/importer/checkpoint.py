@@ -15,12 +15,14 @@ from export.caffe.net import declared_input, read_net
 from export.darknet.cfg import read_cfg
 from export.families import caffe
 from export.families.ultralytics import TASKS
+from export.importer.beside import Beside
 from export.importer.draft import AGPL, Draft, Finding, own_file
 from export.importer.labels import shown_names, write_names
 from export.importer.options import ImportOptions
 from export.importer.pixels import caffe_pixels
 from export.ultralytics.checkpoint import read_model
 from export.ultralytics.notes import class_names
+from export.ultralytics.selection import prepared
 from zoo.card import Keypoints, Licence, Recipe
 from zoo.errors import ExportError
 from zoo.keypoints import COCO17
@@ -103,6 +105,48 @@ def draft_architecture(path: Path, architecture: str, family: str | None, stated
     return _draft(_card(path, stated, changed), {"labels": "given" if stated.labels else f"assumed: {where}"}, where)
 
 
+def draft_timm(path: Path, beside: Beside, stated: ImportOptions, scratch: Path) -> Draft:
+    """Propose the card of a checkpoint of timm's from the `config.json` beside it. Nothing is asked on the network.
+
+    Raises:
+        ExportError: it does not name its classes, or its images are prepared in a way that no recipe says.
+        CardError: the label file is missing or has an empty line.
+    """
+    size, resize = stated.size or beside.size, stated.resize or beside.resize
+    if size is None or resize is None:
+        raise ExportError(
+            f"{path}: {beside.known_from} says nothing of its images that a recipe can say: --size and --resize"
+        )
+    labels, known = stated.labels, "given"
+    if labels is None and beside.labels:
+        labels, known = write_names(beside.labels, scratch, stated.name), beside.known_from
+    if labels is None and beside.classes == 1000:
+        labels, known = "imagenet1k", "assumed: imagenet1k has as many"
+    if labels is None:
+        raise ExportError(f"{path}: its {beside.classes or ''} classes need names: --labels names.txt, one per line")
+    side = beside.short_side if size == beside.size and resize == beside.resize else None
+    if resize == "crop":
+        side = side or round(max(size) / 0.875)
+    recipe = {"height": size[0], "width": size[1], "resize": resize, "short_side": side}
+    card = ModelCard(
+        name=stated.name,
+        version="1",
+        task="classify",
+        family="timm",
+        title=f"{path.name}, {beside.architecture} of timm",
+        labels=labels,
+        licence=Licence("Apache-2.0", ""),
+        recipe=msgspec.convert(recipe | {"interpolation": beside.interpolation or "bilinear"}, Recipe),
+        sources={"weights": own_file(path)},
+        normalise=beside.normalise or Normalise(),
+        options={"architecture": beside.architecture},
+        tolerance=1e-3,
+    )
+    where = beside.known_from
+    found = {"labels": known, "input": "given" if stated.size else where, "pixels": where}
+    return _draft(_card(path, stated, card), found, "given" if stated.resize else where)
+
+
 def draft_caffe(path: Path, prototxt: Path, stated: ImportOptions) -> Draft:
     """Propose the card of a Caffe classifier. What its training left in the file is taken, else Caffe's usual pixels.
 
@@ -175,7 +219,10 @@ def draft_ultralytics(path: Path, stated: ImportOptions, scratch: Path) -> Draft
         raise ExportError(f"{labels} has {found} labels, but {path} has {len(names)} classes")
     head: Any = next((layer for layer in model.modules() if type(layer).__name__ in TASKS), None)
     task = TASKS[type(head).__name__] if head is not None else "detect"
-    height, width = stated.size or (640, 640)
+    height, width = stated.size or ((224, 224) if task == "classify" else (640, 640))
+    recipe = prepared(Recipe(height, width, "stretch" if type(head).__name__ == "RTDETRDecoder" else "letterbox"))
+    if task == "classify":
+        recipe = Recipe(height, width, "crop", short_side=max(height, width))
     card = ModelCard(
         name=stated.name,
         version="1",
@@ -184,9 +231,9 @@ def draft_ultralytics(path: Path, stated: ImportOptions, scratch: Path) -> Draft
         title=f"{path.name}, {len(read_labels(labels))} classes",
         labels=labels,
         licence=Licence(AGPL, ""),
-        recipe=Recipe(height, width, "letterbox", resampling="opencv", odd_padding="after"),
+        recipe=recipe,
         sources={"weights": own_file(path)},
-        tolerance={"scores": 1e-3},
+        tolerance={"scores": 1e-3} if task != "classify" else {},
         keypoints=_keypoints(head.kpt_shape[0]) if head is not None and task == "pose" else None,
     )
     known = {"labels": "given" if stated.labels else "the file"}

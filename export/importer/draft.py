@@ -8,18 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from export.importer.beside import read_beside
 from export.importer.graph import Graph, inspect
-from export.importer.labels import shown_names, write_names
+from export.importer.labels import choose_labels, shown_names
 from export.importer.options import ImportOptions
 from export.importer.photos import inputs
 from export.importer.pixels import onnx_pixels
+from export.importer.recipes import choose_recipe, choose_size
 from export.importer.rows import choose_layout, counts
 from export.onnx_file.external import find_data_files
-from zoo.card import Licence, Recipe, Task
+from zoo.card import Licence, Task
 from zoo.errors import ExportError
 from zoo.files import sha256_of
 from zoo.labels import read_labels
@@ -27,7 +28,6 @@ from zoo.model_card import AnyCard, ModelCard, Normalise, Source
 
 Answers = dict[str, npt.NDArray[np.float32]]
 AGPL = "AGPL-3.0-only"
-_USUAL_LABELS = {("classify", 1000): "imagenet1k", ("detect", 80): "coco80", ("segment", 21): "voc21"}
 
 
 class Finding(NamedTuple):
@@ -73,16 +73,18 @@ def draft_onnx(path: Path, stated: ImportOptions, scratch: Path) -> Draft:
         ExportError: naming what the file lacks, or what has to be said because the file does not say it.
         CardError: the label file is missing or has an empty line.
     """
-    graph = inspect(path, stated.layout)
+    graph, beside = inspect(path, stated.layout), read_beside(path)
     noted = graph.notes.task(path)
-    (height, width), why_size = _size(graph, stated)
+    (height, width), why_size = choose_size(graph, stated, beside)
     answers = graph.answers(height, width)
     task, why_task = _task(graph, stated, answers, noted)
     instances = task == "segment" and any(answer.ndim == 3 for answer in answers.values())
     family = "yolo_onnx" if task == "detect" or instances else "onnx"
     output, why_output = _output(graph, stated, "detect" if instances else task, answers)
     possible = _classes(graph, task, answers, output, (height, width))
-    labels, why_labels = _labels(graph, stated, task, possible, f"{output!r} {list(answers[output].shape)}", scratch)
+    labels, why_labels = choose_labels(
+        graph, stated, beside, task, possible, f"{output!r} {list(answers[output].shape)}", scratch
+    )
     classes = read_labels(labels)
     options: dict[str, str | int | float | bool] = {"output": output} if len(answers) > 1 else {}
     if graph.layout == "nhwc":
@@ -91,8 +93,8 @@ def draft_onnx(path: Path, stated: ImportOptions, scratch: Path) -> Draft:
         options["probabilities"] = True
     if family == "yolo_onnx" and graph.layout == "nhwc":
         raise ExportError(f"{path}: takes [N, H, W, C]; export the detector with its channels first, [N, 3, H, W]")
-    recipe, why_recipe = _recipe(graph, stated, task, height, width)
-    candidates, why_candidates = onnx_pixels(graph, stated, family)
+    recipe, why_recipe = choose_recipe(graph, stated, beside, task, height, width)
+    candidates, why_candidates = onnx_pixels(graph, stated, family, beside)
     kind = "probabilities" if "probabilities" in options else "raw scores"
     if family == "yolo_onnx":
         table = graph.answered(output, inputs(recipe, stated.photos), next(iter(candidates.values())))
@@ -153,26 +155,6 @@ def where_weights_are(sources: Mapping[str, Source]) -> list[Finding]:
     return [Finding("weights", f"in {', '.join(names)}; joined into one file", "the file")] if names else []
 
 
-def _size(graph: Graph, stated: ImportOptions) -> tuple[tuple[int, int], str]:
-    built_in = (graph.height, graph.width)
-    noted = graph.notes.size
-    if stated.size is not None:
-        if any(own not in {None, asked} for own, asked in zip(built_in, stated.size, strict=True)):
-            raise ExportError(
-                f"{graph.path}: its input is {graph.width} x {graph.height} pixels, so --size cannot be "
-                f"{stated.size[1]}x{stated.size[0]}: leave it out"
-            )
-        return stated.size, "given"
-    if graph.height is not None and graph.width is not None:
-        return (graph.height, graph.width), "the file"
-    if noted is not None:
-        return noted, "the file's note `imgsz`"
-    raise ExportError(
-        f"{graph.path}: takes images of any size, but a served graph has one: say which it was trained for, "
-        "such as --size 224 or --size 640x384 (width x height)"
-    )
-
-
 def _task(graph: Graph, stated: ImportOptions, answers: Answers, noted: Task | None) -> tuple[Task, str]:
     ranks = {answer.ndim for answer in answers.values()}
     if stated.task is not None and stated.task != "tensors":
@@ -181,6 +163,11 @@ def _task(graph: Graph, stated: ImportOptions, answers: Answers, noted: Task | N
         return noted, "the file's notes"
     if ranks == {2}:
         return "classify", "assumed: its outputs are [N, C]"
+    if ranks == {3} and all(map(_is_sequence, answers.values())):
+        raise ExportError(
+            f"{graph.path}: its outputs are {_listed(answers)}: sequences of choices among classes, as recognisers of "
+            "text answer them, and no boxes. That has no task here: --task tensors serves it as it is"
+        )
     if ranks == {3}:
         return "detect", "assumed: its outputs are [N, ., .]"
     if ranks <= {3, 4}:
@@ -206,43 +193,9 @@ def _output(graph: Graph, stated: ImportOptions, task: Task, answers: Answers) -
     if len(known) > 1:
         raise ExportError(
             f"{graph.path}: which of its outputs is the answer? There are {_listed(answers)}: say --output {known[0]}, "
-            "or another"
+            "or another; where they only have a meaning together, --task tensors serves them as they are"
         )
     return known[0], "the only one" if len(answers) == 1 else "the only one of its form"
-
-
-def _labels(
-    graph: Graph, stated: ImportOptions, task: Task, counts: tuple[int, ...], output: str, scratch: Path
-) -> tuple[str, str]:
-    """Return the labels as a card names them; they are as many as `counts` allows, where that says anything."""
-    if stated.labels is not None:
-        labels, known = stated.labels, "given"
-    elif noted := graph.notes.names:
-        labels, known = write_names(noted, scratch, stated.name), "the file's note `names`"
-    elif graph.notes.unread_names:
-        raise ExportError(
-            f"{graph.path}: its note `names` is {graph.notes.unread_names}, from which no class names can be read: "
-            "--labels names.txt, one name per line"
-        )
-    elif task == "segment" and counts == (2,):
-        return "salient", "assumed: one channel is the opacity of an object"
-    elif usual := next((usual for count in counts if (usual := _USUAL_LABELS.get((task, count)))), None):
-        return usual, f"assumed: {usual} has as many"
-    else:
-        number = f"{counts[0]} " if counts else ""
-        raise ExportError(
-            f"{graph.path}: the {number}classes of {output} need names: --labels names.txt, one name per line"
-        )
-    found = len(read_labels(labels))
-    if counts and found not in counts:
-        expected = " or ".join(map(str, counts))
-        hint = ""
-        if task == "segment" and counts == (2,):
-            hint = (
-                ": one channel is the opacity of an object, which needs the names of the background and of the object"
-            )
-        raise ExportError(f"{labels} has {found} labels, but the output {output} has {expected} classes{hint}")
-    return labels, known
 
 
 def _classes(graph: Graph, task: Task, answers: Answers, output: str, size: tuple[int, int]) -> tuple[int, ...]:
@@ -260,22 +213,6 @@ def _masks(answers: Answers) -> int:
     return next((answer.shape[1] for answer in answers.values() if answer.ndim == 4), 0)
 
 
-def _recipe(graph: Graph, stated: ImportOptions, task: Task, height: int, width: int) -> tuple[Recipe, str]:
-    usual = {"classify": "crop", "detect": "letterbox", "segment": "stretch"}[task]
-    if task == "segment" and graph.notes.of_ultralytics:
-        usual = "letterbox"
-    if graph.notes.rt_detr:
-        usual = "stretch"
-    resize, short_side = stated.resize or usual, None
-    if resize == "crop":
-        short_side = max(height, width) if graph.notes.of_ultralytics else round(max(height, width) / 0.875)
-    known = "given" if stated.resize else f"assumed: usual for {'RT-DETR' if graph.notes.rt_detr else task}"
-    recipe = Recipe(height, width, resize, short_side=short_side)  # type: ignore[arg-type]
-    if graph.notes.of_ultralytics and resize != "crop":
-        recipe = msgspec.structs.replace(recipe, resampling="opencv", odd_padding="after")
-    return recipe, known
-
-
 def _licence(graph: Graph, stated: ImportOptions) -> tuple[Licence, str]:
     """What Ultralytics exports is under the AGPL, code and all, unless its owner bought another licence."""
     if graph.notes.of_ultralytics or "AGPL-3.0" in graph.notes.noted.get("license", ""):
@@ -290,6 +227,11 @@ def _licence(graph: Graph, stated: ImportOptions) -> tuple[Licence, str]:
 
 def _is_softmax(answer: npt.NDArray[np.float32]) -> bool:
     return bool(answer.min() >= 0 and np.allclose(answer.sum(1), 1, atol=1e-3))
+
+
+def _is_sequence(answer: npt.NDArray[np.float32]) -> bool:
+    """Whether it is [N, T, C] with probabilities of C classes at each of T places."""
+    return bool(answer.min() >= 0 and np.allclose(answer.sum(2), 1, atol=1e-3))
 
 
 def _listed(answers: Answers) -> str:

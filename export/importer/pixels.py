@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from export.caffe.net import trained_pixels
+from export.importer.beside import Beside
 from export.importer.graph import Graph
 from export.importer.options import ImportOptions
 from zoo.errors import CardError
@@ -70,17 +71,19 @@ def _listed(values: Sequence[float]) -> str:
     return ",".join(f"{value:g}" for value in values)
 
 
-def onnx_pixels(graph: Graph, stated: ImportOptions, family: str) -> tuple[dict[str, Normalise], str]:
+def onnx_pixels(graph: Graph, stated: ImportOptions, family: str, beside: Beside) -> tuple[dict[str, Normalise], str]:
     """Return the normalisations to try, by what they are called, and why no others."""
     channels = "grey" if graph.channels == 1 else stated.channels
     known = "to be tried"
     if stated.mean is not None or stated.std is not None:
         given = Normalise(stated.mean or (0.0, 0.0, 0.0), stated.std or (1.0, 1.0, 1.0))
-        found = {f"0..255 less {_numbers(given.mean)}, divided by {_numbers(given.std)}": given}
+        found = {_described(given): given}
         known = "given"
     elif graph.normalises:
         found = {"0..255": _RAW} if graph.full_scale == 255 else {"0..1": _UNIT}
         known = f"the graph itself begins with {graph.normalises}"
+    elif beside.normalise is not None:
+        found, known = {_described(beside.normalise): beside.normalise}, beside.known_from
     elif graph.notes.of_ultralytics:
         found, known = {"0..1": _UNIT}, "Ultralytics' notes in the file"
     elif family == "yolo_onnx":
@@ -108,6 +111,10 @@ def caffe_pixels(path: Path, stated: ImportOptions, *, grey: bool) -> tuple[dict
     else:
         found, known = dict(_CAFFE), "to be tried"
     return {k: msgspec.structs.replace(one, channels=channels) for k, one in found.items()}, known
+
+
+def _described(normalise: Normalise) -> str:
+    return f"0..255 less {_numbers(normalise.mean)}, divided by {_numbers(normalise.std)}"
 
 
 def _numbers(values: Sequence[float]) -> str:

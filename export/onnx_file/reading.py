@@ -13,6 +13,7 @@ from onnx import ModelProto, TensorProto, compose, helper, version_converter
 from onnx.utils import Extractor
 from onnxruntime import InferenceSession
 
+from export.batch import declare_free
 from export.convert import OPSET
 from export.onnx_file.external import join, load
 from zoo.errors import ExportError
@@ -46,7 +47,8 @@ def read(path: Path, data: Iterable[Path] = ()) -> tuple[ModelProto, InferenceSe
     """Read an ONNX file: its model, brought to our opset, and the session of the file as it is.
 
     Weights that it keeps in the files `data` are put into it. Both take and answer float32 where the file has float16
-    (`half=True`) or float64: casts go around it.
+    (`half=True`) or float64: casts go around it. A fixed batch of several images is declared free: where it is built
+    into the graph, too, the session does not run on one image.
 
     Raises:
         ExportError: not an ONNX file, one whose weights are in a file that is not named or is incomplete, one that
@@ -64,7 +66,8 @@ def read(path: Path, data: Iterable[Path] = ()) -> tuple[ModelProto, InferenceSe
         _sort(model.graph)
         onnx.checker.check_model(model)
         cast = _with_float32_ends(model)
-        session = open_session(model.SerializeToString() if cast or joined else path)
+        freed = _fixed_batch(model) > 1 and declare_free(model) > 0
+        session = open_session(model.SerializeToString() if cast or joined or freed else path)
     except Exception as error:  # the checker and ONNX Runtime raise errors of many kinds
         if opset > OPSET:
             raise ExportError(f"{path}: opset {opset} is too new to be run here, {again}") from error
@@ -73,6 +76,15 @@ def read(path: Path, data: Iterable[Path] = ()) -> tuple[ModelProto, InferenceSe
         return version_converter.convert_version(model, OPSET), session
     except Exception as error:  # the same
         raise ExportError(f"{path}: opset {opset} cannot be brought to opset {OPSET}, {again}: {error}") from error
+
+
+def _fixed_batch(model: ModelProto) -> int:
+    """Return the number of images that a graph with one input is declared to take; 0 where it is free."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
+        return 0
+    return int(inputs[0].type.tensor_type.shape.dim[0].dim_value)
 
 
 def _sort(graph: onnx.GraphProto) -> None:

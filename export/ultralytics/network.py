@@ -63,9 +63,9 @@ class UltralyticsNetwork(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         made: list[Tensor] = []
         for layer, source in zip(self.body, self._sources[:-1], strict=True):
-            x = layer(_inputs(source, x, made))
+            x = layer(inputs_of(source, x, made))
             made.append(x)
-        maps = _inputs(self._sources[-1], x, made)
+        maps = inputs_of(self._sources[-1], x, made)
         distances = _concatenated(self._boxes, maps)
         if self._bins > 1:
             weights = torch.unflatten(distances, 2, (4, self._bins)).softmax(3)
@@ -99,7 +99,7 @@ class UltralyticsNetwork(nn.Module):
         return torch.cat([places, scores], dim=3)
 
 
-def _inputs(source: int | list[int], previous: Tensor, made: list[Tensor]) -> Any:
+def inputs_of(source: int | list[int], previous: Tensor, made: list[Tensor]) -> Any:
     """What a layer takes: the output before it (-1), that of another layer, or a list of such."""
     if isinstance(source, int):
         return previous if source == -1 else made[source]

@@ -1,6 +1,18 @@
-"""How Ultralytics' library selects objects: its `predict`, and its `val`. For the families that read its files."""
+"""How Ultralytics' library prepares images, and how its `predict` and its `val` select objects.
 
-from zoo.card import Nms
+For the families and the importers that read its files.
+"""
+
+import msgspec
+
+from zoo.card import Nms, Recipe
 
 PREDICT = Nms(score_threshold=0.25, iou_threshold=0.7, max_detections=300)
 VAL = Nms(score_threshold=0.001, iou_threshold=0.7, max_detections=300)
+
+
+def prepared(recipe: Recipe) -> Recipe:
+    """Return a recipe of its networks with OpenCV's resampling and its rounding, except a classifier's: by Pillow."""
+    if recipe.resize == "crop":
+        return recipe
+    return msgspec.structs.replace(recipe, resampling="opencv", odd_padding="after")

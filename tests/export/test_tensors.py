@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime import InferenceSession
 
 from export.pipeline import export_model
 from export.provenance import is_current
@@ -141,10 +142,32 @@ PINNED = model_of(
 )
 
 
+FIXED = model_of(
+    [helper.make_node("Reshape", ["x", "shape"], ["y"])],
+    [("x", FLOAT, [3, 4])],
+    [("y", FLOAT, [3, 4])],
+    [onnx.numpy_helper.from_array(np.array([3, 4]), "shape")],
+)
+SHARED = model_of(
+    [helper.make_node("Mul", ["x", "rate"], ["y"])],
+    [("x", FLOAT, ["N", 4]), ("rate", FLOAT, [])],
+    [("y", FLOAT, ["N", 4])],
+)
+
+
+@pytest.mark.parametrize("size", [1, 10, -1])
+def test_a_fixed_batch_that_need_not_be_is_freed(card_of, store, size):
+    done = export_model(card_of(doubled(size, 4)), store)
+    assert done.card.inputs[0].shape == done.card.outputs[0].shape == (None, 4)
+    session = InferenceSession(done.folder / "model.onnx")
+    assert session.run(None, {"x": np.ones((7, 4), np.float32)})[0].shape == (7, 4)
+
+
 @pytest.mark.parametrize(
     ("model", "sample", "changes", "message"),
     [
-        (doubled(1, 4), None, {}, "whose first dimension is not a free batch"),
+        (FIXED, None, {}, r"its batch of 3 is built in: the output 'y' has the shape \[3, 4\]"),
+        (SHARED, None, {}, r"'rate' has the shape \[\], whose .* counts for all rows at once"),
         (doubled(), None, {}, "whose first dimension is not a free batch"),
         (doubled("N", 4, kind=TensorProto.BFLOAT16), None, {}, "cannot be sent|not an ONNX file that can be run"),
         (MEAN, None, {}, "answered otherwise than each alone"),

@@ -55,6 +55,8 @@ def test_list_prints_json(exported):
         "accept": [],
         "size": 5,
         "sources": {"weights": address(catalog.find("mobilenet_v2").sources["weights"])},
+        "mirrors": {},
+        "first_downloads": {},
         "precision": "fp32",
         "unmeasured": "",
         "version": "1",

@@ -150,3 +150,39 @@ def test_an_unknown_library_is_an_error():
     result = run("list", "torchvison")
     assert result.exit_code == 1
     assert "no library 'torchvison' knows models by name; there are torchvision" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("filters", "some", "none"),
+    [
+        (("--task", "segment"), "u2netp", "yolov8n"),
+        (("--licence", "permissive"), "mobilenet_v2", "yolov8n"),
+        (("--license", "agpl-3.0-only"), "yolov8n", "mobilenet_v2"),
+        (("--task", "detect", "--licence", "permissive"), "yolov4_tiny", "u2netp"),
+    ],
+)
+def test_lists_are_filtered(models, filters, some, none):
+    names = {row["name"] for row in json.loads(run("list", *filters, "--json").stdout)}
+    assert some in names
+    assert none not in names
+
+
+def test_a_filter_that_nothing_passes_says_what_there_is(models):
+    result = run("list", "--task", "translate", "--licence", "MIT")
+    assert result.exit_code == 1
+    assert "no model passes --task translate and --licence MIT: there are the tasks classify, detect" in result.stderr
+
+
+def test_ultralytics_is_listed_with_mirrors_and_marks_of_first_downloads(models, monkeypatch, tmp_path):
+    pytest.importorskip("torch", reason="torch is not installed: zooserve[export] brings it")
+    monkeypatch.setenv("ZOOSERVE_CACHE", str(tmp_path / "cache"))
+    rows = {row["name"]: row for row in json.loads(run("list", "ultralytics", "--json").stdout)}
+    assert rows["yolo11m"]["first_downloads"] == {"weights": ""}
+    assert rows["yolo11m"]["accept"] == ["AGPL-3.0-only"]
+    assert rows["yolov8n"]["first_downloads"] == {}
+    assert rows["yolov8n"]["mirrors"] == {"weights": ["pkg:pypi/aissemble-inference-yolo@1.5.0#yolov8n.pt"]}
+    lines = {line.split()[0]: line for line in run("list", "ultralytics").stdout.splitlines() if line.strip()}
+    assert "https +" in lines["yolo11m"]
+    assert "https, pypi" in lines["yolov8n"]
+    assert "+ the publisher gives no hash" in run("list", "ultralytics").stdout
+    assert "the first download counts" in run("show", "yolo11m").stdout

