@@ -14,6 +14,7 @@ from torchvision.ops import box_iou, masks_to_boxes
 from export.families.ultralytics import build, card_for, describe, names
 from export.reference import Reference
 from export.ultralytics.library import import_library
+from export.ultralytics.selection import prepared
 from tests.export.any_batch import convert
 from zoo import catalog
 from zoo.card import Recipe, Task
@@ -189,15 +190,18 @@ def test_names_are_those_that_the_library_knows():
     assert {name for name in published if not re.search(others, name)} == set(names())
 
 
+AS_PREDICT = Recipe(640, 640, "letterbox", resampling="opencv", odd_padding="after")
+
+
 @pytest.mark.parametrize(
     ("name", "task", "recipe"),
     [
-        ("yolov3-tinyu", "detect", Recipe(640, 640, "letterbox")),
-        ("yolov5m6u", "detect", Recipe(1280, 1280, "letterbox")),
-        ("yolo12x", "detect", Recipe(640, 640, "letterbox")),
-        ("yolov9c-seg", "segment", Recipe(640, 640, "letterbox")),
+        ("yolov3-tinyu", "detect", AS_PREDICT),
+        ("yolov5m6u", "detect", prepared(Recipe(1280, 1280, "letterbox"))),
+        ("yolo12x", "detect", AS_PREDICT),
+        ("yolov9c-seg", "segment", AS_PREDICT),
         ("yolo26s-cls", "classify", Recipe(224, 224, "crop", short_side=224)),
-        ("rtdetr-x", "detect", Recipe(640, 640, "stretch")),
+        ("rtdetr-x", "detect", prepared(Recipe(640, 640, "stretch"))),
     ],
 )
 def test_cards_by_name(monkeypatch, tmp_path, name, task, recipe):

@@ -17,6 +17,7 @@ from export.families.ultralytics import build
 from export.parity import measure
 from export.reference import Reference
 from export.ultralytics.library import import_library
+from export.ultralytics.selection import PREDICT
 from service.tasks import TASKS
 from zoo import catalog
 from zoo.card import Recipe
@@ -164,6 +165,7 @@ class Served:
 
     def __init__(self, card, nms: bool) -> None:
         self.labels, self.nms, self.keypoints = read_labels(card.labels), nms, COCO17 if card.keypoints else None
+        self.nms_options = PREDICT
 
 
 def label_file(folder, count: int) -> str:

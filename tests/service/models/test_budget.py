@@ -56,7 +56,7 @@ def entry(
         ([entry("a", uses=9), entry("b", pending=1)], "a"),
         ([entry("a", uses=9), entry("b", loading=True)], "a"),
         ([entry("a", uses=9), entry("b", loaded=False)], "a"),
-        ([entry("a", uses=9), entry("b", age=-100)], "a"),  # it is new
+        ([entry("a", uses=9), entry("b", age=-1e6)], "a"),  # it is new
         ([entry("a", pinned=True), entry("b", holds=1)], None),
     ],
 )
