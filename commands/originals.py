@@ -29,6 +29,7 @@ from export.families import timm, torchvision, torchvision_detection
 from export.pipeline import export_model
 from export.ultralytics.library import import_library
 from service.commands.load import Loaded, load_model
+from service.models.selftest import iou
 from service.results import Instance
 from service.vision.masks import decode
 from service.vision.resize import prepare
@@ -167,15 +168,6 @@ def _compare_objects(difference: Difference, served: Loaded, original: Callable[
                 difference.mask = min(1.0 if difference.mask is None else difference.mask, round(shared, 5))
         difference.missing += len(answers)  # objects that the original does not have
     difference.score, difference.box = round(difference.score, 6), round(difference.box, 3)
-
-
-def iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:
-    """Return the intersection over union of two boxes, xyxy."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    shared = max(0.0, width) * max(0.0, height)
-    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
-    return shared / (areas - shared) if areas > shared else 0.0
 
 
 def torchvision_pixels(name: str) -> tuple[ModelCard, str, Prepare]:

@@ -162,9 +162,10 @@ class Repository(Registry):
             entry.state, entry.card, entry.reason = State.ON_DEMAND, entry.stored.card, ""
             return True
         self.weigh(entry)
-        if reason := self.budget.refusal(entry.footprint, self.entries.values()):
+        reason = self.budget.refusal(entry.footprint, self.entries.values())
+        if reason:
             self._loader.refuse(entry, entry.stored, reason)
-        return reason != ""
+        return bool(reason)
 
     def weigh(self, entry: ModelEntry) -> None:
         """Find out what a model takes, where there is a budget."""
