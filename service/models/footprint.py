@@ -50,43 +50,43 @@ class Footprints:
 
     def __init__(self, settings: Settings, cores: int = 1, device_id: int = 0) -> None:
         self._settings, self._cores, self._device_id = settings, cores, device_id
-        self._seconds: dict[str, float] = {}  # of the last load, by sha256 of the graph
-
-    def known(self, card: AnyServed) -> Footprint | None:
-        """Return what a model takes, if it was measured."""
-        found = recall(self._key(card), Footprint)
-        return found and structs.replace(found, seconds=self._seconds.get(card.sha256, found.seconds))
+        self._known: dict[str, Footprint] = {}  # by sha256 of the graph: the cache may not be writable
 
     def measure(self, card: AnyServed, folder: Path) -> Footprint:
         """Return what a model takes, and measure it first if it is not known. That takes some seconds.
 
         Where it cannot be measured it is estimated; the load will say why.
         """
-        found = self.known(card)
-        if found is not None:
-            return found
+        found = self._known.get(card.sha256) or recall(self._key(card), Footprint)
+        if found is None:
+            found = self._weigh(card, folder)
+        self._known[card.sha256] = found
+        return found
+
+    def note(self, card: AnyServed, seconds: float) -> None:
+        """Note how long a load took."""
+        if found := self._known.get(card.sha256):
+            self._known[card.sha256] = structs.replace(found, seconds=seconds)
+
+    def _weigh(self, card: AnyServed, folder: Path) -> Footprint:
         command = [sys.executable, "-m", "service.models.weigh", str(folder), str(self._cores), str(self._device_id)]
         try:
             weighed = subprocess.run(  # noqa: S603 - ourselves
                 command,
                 input=msgspec.json.encode(self._settings),
                 capture_output=True,
-                timeout=3 * self._settings.load_s or _LONGEST_S,
+                timeout=self._settings.load_s or _LONGEST_S,
                 cwd=Path(__file__).parents[2],
                 check=True,
             )
             found = msgspec.json.decode(weighed.stdout, type=Footprint)
         except (OSError, subprocess.SubprocessError, msgspec.DecodeError) as error:
             said = getattr(error, "stderr", None) or b""
-            logger.warning("what %s takes is estimated: %s %s", card.name, error, shown(said[-500:].decode(), 500))
+            logger.warning("what %s takes is estimated: %s %s", card.name, error, shown(said[-500:].decode(errors="replace"), 500))
             size = _COPIES * card.size + _BUFFERS
             return Footprint(size, 0 if self._provider() == CPU else size, size)
         remember(self._key(card), found)
         return found
-
-    def note(self, card: AnyServed, seconds: float) -> None:
-        """Note how long a load took."""
-        self._seconds[card.sha256] = seconds
 
     def _provider(self) -> str:
         try:

@@ -145,15 +145,15 @@ class OnDemand:
         return None
 
     async def _make_room(self, entry: ModelEntry, demand: _Demand) -> bool:
-        """Unload models until one has room; say whether it has. Ends when no request waits for it any more."""
+        """Unload models until one has room; say whether it has. Does not wait for others if no request waits for it."""
         while not self._budget.fits(entry.footprint, self._others(entry)):
-            if not demand.waiting:
-                return False
             victim = self._budget.victim(self._others(entry), perf_counter())
-            if victim is None:
+            if victim is not None:
+                await self._unload(victim, "memory")
+            elif demand.waiting:
                 await asyncio.sleep(_LOOK_S)
             else:
-                await self._unload(victim, "memory")
+                return False
         return True
 
     def _others(self, entry: ModelEntry) -> list[ModelEntry]:

@@ -11,7 +11,7 @@ import pytest
 
 from service.errors import Reason, RequestError
 from service.models.entry import State
-from service.models.footprint import Footprint
+from service.models.footprint import Footprint, Footprints
 from service.runtime import Runtime
 from service.settings import Settings
 from zoo.served_card import read_served_card, write_served_card
@@ -174,6 +174,33 @@ def test_who_cannot_wait_is_told_when_to_come_again(start, monkeypatch):
     error = refusal(ask(runtime, "a", seconds=3.0))
     assert perf_counter() - before < 1
     assert (error.reason, error.retry_after) == (Reason.NOT_READY, 5)
+
+
+def test_a_client_that_cannot_wait_finds_the_model_loaded_the_next_time_though_another_has_to_go(start):
+    runtime = start(memory_mb=150)
+
+    async def use():
+        await ask(runtime, "a")
+        entry = runtime.repository.entries["b"]
+        entry.footprint = Footprint(100 * MB, peak=100 * MB, seconds=4.2)
+        with pytest.raises(RequestError, match=r"4\.2 s"):
+            await runtime.on_demand.wait(entry, perf_counter() + 1)
+        while entry.model is None:
+            await asyncio.sleep(0.05)
+
+    asyncio.run(asyncio.wait_for(use(), 20))
+    assert states(runtime)["a"] is State.ON_DEMAND
+
+
+def test_what_was_measured_is_known_though_it_cannot_be_kept(models, monkeypatch):
+    measured = []
+    monkeypatch.setattr("service.models.footprint.recall", lambda *_: None)
+    monkeypatch.setattr(Footprints, "_weigh", lambda *_: measured.append(1) or TAKES)
+    footprints, card = Footprints(Settings(device="cpu")), read_served_card(models / "lenet5" / "1" / "card.json")
+    assert footprints.measure(card, models) == TAKES
+    footprints.note(card, 7.0)
+    assert footprints.measure(card, models).seconds == 7.0
+    assert measured == [1]
 
 
 def test_a_model_that_is_idle_for_long_is_unloaded(start):
