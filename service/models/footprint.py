@@ -82,7 +82,9 @@ class Footprints:
             found = msgspec.json.decode(weighed.stdout, type=Footprint)
         except (OSError, subprocess.SubprocessError, msgspec.DecodeError) as error:
             said = getattr(error, "stderr", None) or b""
-            logger.warning("what %s takes is estimated: %s %s", card.name, error, shown(said[-500:].decode(errors="replace"), 500))
+            logger.warning(
+                "what %s takes is estimated: %s %s", card.name, error, shown(said[-500:].decode(errors="replace"), 500)
+            )
             size = _COPIES * card.size + _BUFFERS
             return Footprint(size, 0 if self._provider() == CPU else size, size)
         remember(self._key(card), found)
