@@ -57,7 +57,7 @@ def test_the_schema_in_the_repository_is_that_of_the_structs(tmp_path):
 @pytest.mark.parametrize("path", sorted((SCHEMA_FILE.parent / "results").glob("*.json")), ids=lambda path: path.name)
 def test_results_in_the_repository_are_of_this_schema(path):
     Draft202012Validator(json.loads(SCHEMA_FILE.read_text())).validate(json.loads(path.read_text()))
-    assert read_json(path).tool == {"scenarios": "compare"}.get(path.stem, path.stem)
+    assert read_json(path).tool == {"scenarios": "compare", "machine": "compare"}.get(path.stem, path.stem)
 
 
 @pytest.mark.parametrize(
