@@ -1,12 +1,12 @@
 """Creates the parts of one server process: metrics, tracing, worker threads, models, predictor."""
 
-import functools
 import logging
 import os
 from pathlib import Path
 
 from service.cores import usable_cores
 from service.engine.providers import gpu_count
+from service.engine.stop import Stop
 from service.engine.workers import Workers
 from service.models.footprint import Footprints
 from service.models.model import AnyModel, load_folder
@@ -46,19 +46,12 @@ class Runtime:
         self.tracing = start_tracing()
         self.pauses = Pauses()
         self.workers = Workers(_threads(settings), settings.work_s)
-        load = functools.partial(
-            load_folder,
-            settings=settings,
-            workers=self.workers,
-            metrics=self.metrics,
-            device_id=process % max(1, gpu_count()),
-            on_broken=self._mark_broken,
-        )
+        self._device_id = process % max(1, gpu_count())
         shared = os.environ.get(SHARED)
         self._unloaded = Unloaded(Path(shared) if shared else None)
         self.replaces = self._unloaded.started
-        footprints = Footprints(settings, self.workers.size, process % max(1, gpu_count()))
-        self.repository = Repository(settings, self.metrics, load, self._check, self._unloaded, footprints)
+        footprints = Footprints(settings, self.workers.size, self._device_id)
+        self.repository = Repository(settings, self.metrics, self._load, self._check, self._unloaded, footprints)
         self.on_demand = OnDemand(settings, self.repository, self.metrics)
         self.predictor = Predictor(self.repository, settings)
 
@@ -82,8 +75,15 @@ class Runtime:
     def _mark_broken(self, reason: str) -> None:
         self.repository.mark_broken(reason)
 
+    def _load(self, folder: Path, stop: Stop) -> AnyModel:
+        with self.workers.leaving_a_core():
+            return load_folder(
+                folder, stop, self.settings, self.workers, self.metrics, self._device_id, self._mark_broken
+            )
+
     def _check(self, model: AnyModel) -> None:
-        self_test(model.card, model.golden, model.session.run, self.settings)
+        with self.workers.leaving_a_core():
+            self_test(model.card, model.golden, model.session.run, self.settings)
 
 
 def _threads(settings: Settings) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from time import perf_counter
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from service.engine.binding import Image, Tensors
 from service.errors import Reason, RequestError
@@ -174,3 +174,19 @@ class Job(Generic[AnswerT]):
 AnyJob = Job[Any]
 """A job, whatever its answer is: the engine does not look at it."""
 Jobs = Sequence[AnyJob]
+
+
+class Consumer(Protocol):
+    """Whose jobs the workers do: a model's batcher."""
+
+    def process(self, job: AnyJob) -> None:
+        """Do a job, and whatever has become possible with it. On a worker thread."""
+
+    def settle(self, jobs: Jobs) -> None:
+        """Resolve the futures of finished jobs. On the event loop."""
+
+    def take_over(self, jobs: Jobs, *, running: bool) -> None:
+        """Refuse the jobs of a thread that was replaced, and do its work. On the worker that replaces it.
+
+        Where the thread is a lane, on the thread that watches, and never `running`: the lane keeps its run.
+        """

@@ -22,30 +22,14 @@ from itertools import count
 from math import inf
 from queue import SimpleQueue
 from time import perf_counter
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from service.engine.job import AnyJob, Jobs
+from service.engine.job import AnyJob, Consumer, Jobs
 
 logger = logging.getLogger(__name__)
 _FIRST_PRIORITY, _STOP_PRIORITY = -1, 99
 _SMOOTHING = 0.05  # weight of the newest observation in the moving average of the pace
 _SLOWEST = 20.0  # larger paces are pauses of the whole process
-
-
-class Consumer(Protocol):
-    """Whose jobs the workers do: a model's batcher."""
-
-    def process(self, job: AnyJob) -> None:
-        """Do a job, and whatever has become possible with it. On a worker thread."""
-
-    def settle(self, jobs: Jobs) -> None:
-        """Resolve the futures of finished jobs. On the event loop."""
-
-    def take_over(self, jobs: Jobs, *, running: bool) -> None:
-        """Refuse the jobs of a thread that was replaced, and do its work. On the worker that replaces it.
-
-        Where the thread is a lane, on the thread that watches, and never `running`: the lane keeps its run.
-        """
 
 
 class _Task(NamedTuple):
@@ -106,6 +90,7 @@ class Workers:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()  # a thread ends its step, or is replaced: never both
         self._free_cores = size
+        self._elsewhere = 0  # cores that work outside of these threads uses
         self._core_is_free = threading.Condition(self._lock)
         self._steps: dict[int, _Step] = {}  # by busy thread
         self._closed = threading.Event()
@@ -191,7 +176,7 @@ class Workers:
             return
         step = self._steps[threading.get_ident()]
         under_way = max([self._jobs, *[job.beside for job in jobs]])
-        share = self.size // max(1, under_way - len(jobs) + 1)
+        share = (self.size - self._elsewhere) // max(1, under_way - len(jobs) + 1)
         with self._lock:
             if not self._free_cores:
                 step.began = inf  # waiting is not slow work
@@ -206,6 +191,20 @@ class Workers:
         finally:
             with self._lock:
                 self._give_back(step)
+
+    @contextmanager
+    def leaving_a_core(self) -> Iterator[None]:
+        """Let runs be narrower until the block ends: the calling thread, none of the workers, needs a core itself.
+
+        A model is loaded so. A run on all cores would wait for its slowest thread, the one that shares its core.
+        """
+        with self._lock:
+            self._elsewhere += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._elsewhere -= 1
 
     def longest(self) -> float:
         """Seconds since the run that is under way for longest began.

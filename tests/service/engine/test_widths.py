@@ -1,6 +1,7 @@
 """On how many threads a run is computed: what is measured to pay, and what the work under way leaves free."""
 
 import asyncio
+import contextlib
 import random
 import threading
 import time
@@ -162,6 +163,30 @@ def test_runs_never_have_more_threads_than_there_are_cores():
         assert await jobs[-1].future == 2 * (len(jobs) - 1)
         assert engine.highest <= 4
         assert {1, 2, 4} == set(engine.given)
+        workers.close()
+
+    asyncio.run(main())
+
+
+def test_runs_are_narrower_while_a_model_is_loaded():
+    async def main():
+        workers = Workers(4)
+        engine = Engine(workers, (1, 2, 3, 4))
+        engine.gate.set()
+
+        async def width():
+            one = job(1)
+            engine.queue.submit(one)
+            await one.future
+            return engine.given[-1]
+
+        with workers.leaving_a_core():
+            assert await width() == 3
+            with contextlib.ExitStack() as loads:
+                for _ in range(9):
+                    loads.enter_context(workers.leaving_a_core())
+                assert await width() == 1, "a run has a core whatever is loaded"
+        assert await width() == 4
         workers.close()
 
     asyncio.run(main())
