@@ -1,11 +1,15 @@
-"""Limits that all clients share: on the bytes of bodies in memory, and on open connections or calls.
+"""Limits that all clients share: on the bytes of bodies and of pixels in memory, and on open connections or calls.
 
 HTTP limits connections and the bodies of requests (`http.server.connections`), gRPC calls and messages (`grpc.calls`).
 """
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
+
+from service.errors import Reason, RequestError
 
 _GRACE_S = 0.02  # seconds in which the data that a new connection has already sent are read
 
@@ -28,6 +32,38 @@ class Bodies:
     def fits(self, length: int) -> bool:
         """Return whether a body of `length` bytes fits. If no other is in memory, each does."""
         return not self.held or self.held + length <= self.limit
+
+
+class PixelMemory:
+    """The pixels of images that stay decoded until all their parts are answered. Only on the event loop.
+
+    Args:
+        limit: bytes of all of them.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+
+    @contextmanager
+    def hold(self, size: int) -> Iterator[None]:
+        """Count an image of `size` bytes while the block runs. If no other is in memory, each fits.
+
+        Raises:
+            RequestError: `queue_full`: with it there would be more than the limit.
+        """
+        if self._held and self._held + size > self._limit:
+            raise RequestError(
+                Reason.QUEUE_FULL,
+                f"The image has {size / 1e6:.0f} MB of pixels, and images in parts have {self._held / 1e6:.0f} MB of "
+                f"{self._limit / 1e6:.0f} MB already (ZOOSERVE_MAX_PIXELS_MB). Try again later.",
+                retry_after=1,
+            )
+        self._held += size
+        try:
+            yield
+        finally:
+            self._held -= size
 
 
 class Holder(Protocol):

@@ -8,9 +8,10 @@ from time import perf_counter
 
 from msgspec import Struct
 
+from service.engine.calls import Calls
 from service.engine.job import AnswerT, Input, Job, Priority
 from service.errors import Reason, RequestError
-from service.models.inputs import EncodedImage, answer_alone
+from service.models.inputs import EncodedImage
 from service.models.model import AnyModel, ImageModel
 from service.models.registry import Registry
 from service.results import Result
@@ -21,9 +22,10 @@ from service.tasks import TASKS, Operation, options_of
 class Predictor:
     """Answers with the models of a registry."""
 
-    def __init__(self, registry: Registry, settings: Settings) -> None:
+    def __init__(self, registry: Registry, settings: Settings, calls: Calls) -> None:
         self._registry = registry
         self._settings = settings
+        self._calls = calls
 
     def resolve(self, task: Operation, name: str | None = None, version: str | None = None) -> ImageModel:
         """Find the model for a request; see `Registry.get`."""
@@ -55,7 +57,7 @@ class Predictor:
         """Queue one input, and return at once. Must be called on the event loop.
 
         Args:
-            input_: an image or tensors, made for this model.
+            input_: an image, tensors, or what is composed of several answers, made for this model.
             model: that answers.
             deadline: when the answer becomes useless, a time of `time.perf_counter()` in seconds.
             priority: among the waiting jobs.
@@ -67,7 +69,7 @@ class Predictor:
             RequestError: `queue_full`. All other errors are set on the future.
         """
         job = Job(input_, deadline, priority)
-        model.batcher.submit(job)
+        input_.enter(model.batcher, job)
         return job
 
     def predict(
@@ -79,7 +81,7 @@ class Predictor:
             RequestError: an option is invalid, or the data are not an image, damaged or too large.
         """
         image = self.image(data, model, self.options(model, params, task))
-        return answer_alone(model.card, model.session.run, image)
+        return image.alone(model.session.run)
 
 
 def deadline_after(milliseconds: float) -> float:

@@ -5,9 +5,11 @@ import os
 from pathlib import Path
 
 from service.cores import usable_cores
+from service.engine.calls import Calls
 from service.engine.providers import gpu_count
 from service.engine.stop import Stop
 from service.engine.workers import Workers
+from service.limits import PixelMemory
 from service.models.footprint import Footprints
 from service.models.model import AnyModel, load_folder
 from service.models.on_demand import OnDemand
@@ -53,7 +55,8 @@ class Runtime:
         footprints = Footprints(settings, self.workers.size, self._device_id)
         self.repository = Repository(settings, self.metrics, self._load, self._check, self._unloaded, footprints)
         self.on_demand = OnDemand(settings, self.repository, self.metrics)
-        self.predictor = Predictor(self.repository, settings)
+        memory = PixelMemory(int(settings.max_pixels_mb * 1e6))
+        self.predictor = Predictor(self.repository, settings, Calls(self.workers, memory))
 
     def start(self) -> None:
         """Load the models in the background, and end this process when the process that started it ends."""

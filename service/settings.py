@@ -110,6 +110,14 @@ class Settings(Struct, frozen=True):
         float,
         Meta(ge=0.001, le=1_000_000, description="Bodies of all current requests; more get 503 before they are read."),
     ] = 512.0
+    max_pixels_mb: Annotated[
+        float,
+        Meta(
+            ge=0.001,
+            le=1_000_000,
+            description="Pixels of all images that are being answered in parts (tiles); more get 429. One always fits.",
+        ),
+    ] = 1000.0
     cors_origins: Annotated[
         str,
         Meta(description="Origins whose pages may use the server from a browser, with commas; `*`: all; empty: none."),

@@ -82,8 +82,10 @@ class Batcher:
         self._runs = 0
         self._lock = threading.Lock()  # guards _runs and the jobs that are ready in _assembly
 
-    def check(self, deadline: float) -> None:
+    def check(self, deadline: float, rows: int = 1) -> None:
         """Refuse what could not be answered in time, at once and before any work is done for it.
+
+        Several rows, each a job, are refused together: the last of them waits for the others.
 
         The wait is predicted from the work ahead of all models (`Workers.predicted_wait`), for they share the workers.
         It is an average, so it may be too short: wait and work must fit into four fifths of the time that is left.
@@ -92,9 +94,9 @@ class Batcher:
         Raises:
             RequestError: `queue_full`, with the seconds after which there should be room.
         """
-        wait = self._workers.predicted_wait()
+        wait = self._workers.predicted_wait((rows - 1) * self._cost)
         left = deadline - perf_counter()
-        if self.pending >= self.max_queue or (wait > 0 and wait + self._cost > _TRUST * left):
+        if self.pending + rows > self.max_queue or (wait > 0 and wait + self._cost > _TRUST * left):
             raise RequestError(
                 Reason.QUEUE_FULL,
                 f"{self.pending} requests wait for this model (of at most {self.max_queue}), all work ahead takes "

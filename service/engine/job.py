@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from time import perf_counter
 from types import MappingProxyType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Optional, Protocol, TypeVar
 
 from service.engine.binding import Image, Tensors
 from service.errors import Reason, RequestError
@@ -25,6 +25,16 @@ class Priority(IntEnum):
     HIGH = 0
     NORMAL = 1
     LOW = 2
+
+
+class Queue(Protocol):
+    """What takes jobs in: a model's batcher."""
+
+    def check(self, deadline: float, rows: int = 1) -> None:
+        """Raise `RequestError` (`queue_full`) if so many rows could not be answered in time."""
+
+    def submit(self, job: "AnyJob") -> None:
+        """Take a job in; raises as `check` does."""
 
 
 class Input(ABC, Generic[AnswerT]):
@@ -52,6 +62,10 @@ class Input(ABC, Generic[AnswerT]):
     def answer(self, outputs: Tensors, row: int) -> AnswerT:
         """Make the answer from a batch's outputs, of which those from `row` on belong to this input. On a worker."""
 
+    def enter(self, queue: Queue, job: "Job[AnswerT]") -> None:
+        """Queue the job of this input; raises `RequestError` (`queue_full`). On the event loop."""
+        queue.submit(job)
+
 
 class Job(Generic[AnswerT]):
     """One input on its way. Times are `time.perf_counter()` in seconds; 0 until they are known.
@@ -68,6 +82,8 @@ class Job(Generic[AnswerT]):
         batch_size: rows of the batch that it was part of.
         beside: how many jobs were under way when it was submitted, itself included.
         threads: of the run of its batch.
+        whole: the job that needs the answer of this one, if it is a part of another's work.
+        parts: of the steps of such a job, each one's last.
         submitted: when it was submitted.
         started: when a worker began to prepare it; of tensors, when they were taken into a batch.
         prepared: when it was ready for a batch.
@@ -88,6 +104,7 @@ class Job(Generic[AnswerT]):
         "future",
         "image",
         "input",
+        "parts",
         "prepared",
         "priority",
         "ran",
@@ -96,14 +113,23 @@ class Job(Generic[AnswerT]):
         "started",
         "submitted",
         "threads",
+        "whole",
     )
 
-    def __init__(self, input_: Input[AnswerT], deadline: float, priority: Priority = Priority.NORMAL) -> None:
+    def __init__(
+        self,
+        input_: Input[AnswerT],
+        deadline: float,
+        priority: Priority = Priority.NORMAL,
+        whole: Optional["AnyJob"] = None,
+    ) -> None:
         self.input = input_
         self.deadline = deadline
         self.priority = priority
         self.future: asyncio.Future[AnswerT] = asyncio.get_running_loop().create_future()
         self.abandoned = False
+        self.whole = whole
+        self.parts: list[AnyJob] = []
         self.cost = 0.0
         self.row = -1
         self.image: Image | None = None
@@ -121,7 +147,7 @@ class Job(Generic[AnswerT]):
 
     def worth_doing(self) -> bool:
         """Whether anybody still waits for the answer; a job that was abandoned or is past its deadline fails here."""
-        if self.abandoned:
+        if self.abandoned or (self.whole is not None and self.whole.abandoned):
             self.fail(RequestError(Reason.DEADLINE, "The client hung up before its request was computed."))
         elif perf_counter() > self.deadline:
             self.fail(
@@ -162,6 +188,8 @@ class Job(Generic[AnswerT]):
 
     def spans(self) -> list[Span]:
         """What happened to the job, from its submission to its answer. It waits twice: for a worker, and for a run."""
+        if self.parts:
+            return [span for part in self.parts for span in part.spans() if span[2] > span[1]]
         return [
             ("queue", self.submitted, self.started),
             ("decode", self.started, self.prepared),

@@ -100,14 +100,16 @@ class Workers:
         if limit:
             threading.Thread(target=self._watch, name="worker-watch", daemon=True).start()
 
-    def predicted_wait(self) -> float:
+    def predicted_wait(self, further: float = 0.0) -> float:
         """Seconds until a worker would begin with a job that is submitted now: the work ahead, shared by all workers.
+
+        With `further` seconds of work that are to be submitted before it.
 
         How long that work takes differs from the sum of its costs: threads share cores, caches and the interpreter's
         lock, and other processes use the machine. So the sum is multiplied by a pace that is measured while all
         workers have work: seconds that passed per second of work settled.
         """
-        return self._backlog * self._pace / self.size
+        return (self._backlog + further) * self._pace / self.size
 
     def submit(self, job: AnyJob, consumer: Consumer) -> None:
         """Queue a job. Only on the event loop, which will also settle it."""

@@ -1,4 +1,4 @@
-"""The inputs of jobs, images (encoded or pixels) and rows of tensors, and how their answers are made.
+"""The inputs of jobs, images (encoded, pixels or parts) and rows of tensors, and how their answers are made.
 
 The predictor and the dataplane submit them. The self-test and `evaluation` run them without a queue.
 """
@@ -13,10 +13,11 @@ from msgspec import Struct
 from service.engine.assembly import Run
 from service.engine.binding import Array, Image, Tensors
 from service.engine.job import Input
-from service.results import ImageSize, Result
+from service.results import Box, ImageSize, Result
 from service.settings import Settings
 from service.tasks import TASKS, operation_of
-from service.vision.resize import prepare
+from service.vision.decoded import DecodedImage
+from service.vision.resize import fit, prepare
 from zoo.recipe import Placement
 from zoo.served_card import ServedCard
 
@@ -49,6 +50,13 @@ class ImageInput(Input[Result]):
         operation = operation_of(self._options)
         predictions = TASKS[operation].answer(outputs, row, card, placement, self._options)
         return Result(card.name, card.version, operation, ImageSize(placement.width, placement.height), predictions)
+
+    def alone(self, run: Run) -> Result:
+        """Answer the image on the calling thread, without a queue; raises `RequestError` if it cannot be decoded."""
+        recipe = self._card.recipe
+        pixels = np.empty((1, recipe.height, recipe.width, 3), np.uint8)
+        self.prepare(pixels[0])
+        return self.answer(run({"images": pixels}), 0)
 
 
 class EncodedImage(ImageInput):
@@ -92,12 +100,31 @@ class PixelArray(ImageInput):
         out[:] = self._pixels
 
 
-def answer_alone(card: ServedCard, run: Run, image: ImageInput) -> Result:
-    """Answer one image on the calling thread, without the queue; raises `RequestError` if it cannot be decoded."""
-    recipe = card.recipe
-    pixels = np.empty((1, recipe.height, recipe.width, 3), np.uint8)
-    image.prepare(pixels[0])
-    return image.answer(run({"images": pixels}), 0)
+class ImageCut(ImageInput):
+    """A part of an image that was decoded for several jobs. Boxes and masks refer to the part.
+
+    Args:
+        image: as it was decoded.
+        box: of the part, xyxy in pixels of the image, within it; rounded to whole pixels, at least one.
+        card: of the model.
+        options: of the request's task.
+        settings: how images are resized.
+    """
+
+    __slots__ = ("_box", "_image", "_settings")
+
+    def __init__(self, image: DecodedImage, box: Box, card: ServedCard, options: Struct, settings: Settings) -> None:
+        super().__init__(card, options)
+        self._image: DecodedImage | None = image
+        self._box = box
+        self._settings = settings
+
+    def prepare(self, out: Image) -> None:
+        """Resize the part into `out`."""
+        assert self._image is not None  # noqa: S101 - `prepare` is called once
+        exact = self._settings.pixels == "exact"
+        _, self._placement = fit(self._image.cut(self._box), self._card.recipe, exact=exact, out=out)
+        self._image = None  # the pixels are freed with the last part that needs them
 
 
 class ImageOutputs(Input[Tensors]):

@@ -9,7 +9,7 @@ import numpy as np
 
 from service.engine.assembly import Run
 from service.models.golden_tensors import differences, read_golden
-from service.models.inputs import EncodedImage, answer_alone
+from service.models.inputs import EncodedImage
 from service.settings import Settings
 from service.tasks import TASKS, options_of
 from zoo.served_card import AnyServed, Prediction, ServedCard
@@ -54,7 +54,7 @@ def _test_images(card: ServedCard, files: Mapping[str, bytes], run: Run, setting
     options = options_of(card.task, TASKS[card.task].golden)
     for golden in card.golden:
         image = EncodedImage(files[golden.photo], card, options, settings)
-        found = answer_alone(card, run, image).predictions
+        found = image.alone(run).predictions
         for expected in golden.predictions[:1] if card.task == "classify" else golden.predictions:
             if not any(agrees(prediction, expected) for prediction in found):
                 raise SelfTestError(

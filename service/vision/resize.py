@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from service.vision.decode import EncodedImage, Pixels
+from service.vision.decoded import DecodedImage
 from service.vision.formats import MAX_PIXELS
 from service.vision.geometry import Span, view
 from service.vision.pixels import to_rgb
@@ -50,7 +51,13 @@ def prepare(
     Raises:
         RequestError: `undecodable`, `not_an_image` or `too_large`, as for `EncodedImage`.
     """
-    encoded = EncodedImage(data, max_pixels)
+    return fit(EncodedImage(data, max_pixels), recipe, exact=exact, out=out)
+
+
+def fit(
+    encoded: EncodedImage | DecodedImage, recipe: Recipe, *, exact: bool, out: Pixels | None = None
+) -> tuple[Pixels, Placement]:
+    """Resize an image whose header was read, or pixels that were decoded; otherwise as `prepare`."""
     where = placement(recipe, encoded.width, encoded.height)
     if out is None:
         out = np.empty((recipe.height, recipe.width, 3), np.uint8)
@@ -63,7 +70,7 @@ def prepare(
     return out, where
 
 
-def _fill_plain(out: Pixels, encoded: EncodedImage, recipe: Recipe, where: Placement) -> None:
+def _fill_plain(out: Pixels, encoded: EncodedImage | DecodedImage, recipe: Recipe, where: Placement) -> None:
     """Resample without antialiasing. The image is turned first: OpenCV rounds differently along x and y."""
     stored = encoded.stored(fast_chroma=min(1 / where.scale_x, 1 / where.scale_y) >= _COARSE)
     if isinstance(stored, Image.Image):
@@ -73,7 +80,7 @@ def _fill_plain(out: Pixels, encoded: EncodedImage, recipe: Recipe, where: Place
     out[:] = on_canvas(recipe, scaled, int(where.offset_x), int(where.offset_y))
 
 
-def _fill(out: Pixels, encoded: EncodedImage, recipe: Recipe, where: Placement) -> None:
+def _fill(out: Pixels, encoded: EncodedImage | DecodedImage, recipe: Recipe, where: Placement) -> None:
     seen = view(where, recipe.width, recipe.height)
     turn = encoded.turn
     # The stored image is resampled first and turned afterwards, when it is smaller.

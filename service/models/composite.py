@@ -1,0 +1,169 @@
+"""Inputs whose answer takes several jobs: an image that is decoded once, and of which many parts are asked about.
+
+    class Mine(Composite[Result]):
+        async def compose(self, steps):
+            encoded = await steps.call("decode", partial(EncodedImage, self._data))
+            async with steps.decoded(encoded) as image:
+                found = await steps.ask(self._model, [ImageCut(image, box, ...) for box in boxes])
+            return await steps.call("postprocess", partial(merge, found))
+
+The predictor submits it like any other input, so it is answered over all protocols: to them it is one job, with one
+deadline and one priority. Its parts are jobs of their own, so that the parts of all requests share batches. They are
+abandoned with it.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from functools import partial
+from typing import TypeVar
+
+from service.engine.binding import Tensors
+from service.engine.calls import Call, Calls, Stage
+from service.engine.job import AnswerT, Input, Job, Queue
+from service.models.inputs import ImageInput
+from service.models.model import AnyModel, ImageModel
+from service.results import Result
+from service.vision.decode import EncodedImage
+from service.vision.decoded import DecodedImage, decode_whole
+
+PartT = TypeVar("PartT")
+_running = set[asyncio.Task[None]]()  # the event loop itself does not keep tasks alive
+
+
+class Steps(ABC):
+    """What a composite input may ask for."""
+
+    @abstractmethod
+    def check(self, model: AnyModel, rows: int) -> None:
+        """Refuse parts that could not be answered in time, before any work is done for them.
+
+        Raises:
+            RequestError: `queue_full`.
+        """
+
+    @abstractmethod
+    async def call(self, stage: Stage, work: Callable[[], PartT]) -> PartT:
+        """Call a function on a worker; raises what it raises."""
+
+    @abstractmethod
+    async def ask(self, model: ImageModel, images: Sequence[ImageInput]) -> list[Result | BaseException]:
+        """Ask a model about images, and wait until all are answered. An error is in the place of its answer.
+
+        Raises:
+            RequestError: `queue_full`; then none is answered.
+        """
+
+    @asynccontextmanager
+    async def decoded(self, encoded: EncodedImage) -> AsyncIterator[DecodedImage]:
+        """Decode an image in its full size, for the parts that are asked about in the block.
+
+        Raises:
+            RequestError: `undecodable`; `queue_full`: other images fill the memory for pixels.
+        """
+        with self._hold(3 * encoded.width * encoded.height):
+            yield await self.call("decode", partial(decode_whole, encoded))
+
+    @abstractmethod
+    def _hold(self, size: int) -> AbstractContextManager[None]:
+        """Count the bytes of an image's pixels."""
+
+
+class Queued(Steps):
+    """The steps of a job: each is a job of its own, a part of this one."""
+
+    def __init__(self, job: Job[AnswerT], calls: Calls) -> None:
+        self._job = job
+        self._calls = calls
+
+    def check(self, model: AnyModel, rows: int) -> None:
+        model.batcher.check(self._job.deadline, rows)
+
+    async def call(self, stage: Stage, work: Callable[[], PartT]) -> PartT:
+        job = self._part(Call(stage, work))
+        self._calls.submit(job)
+        await asyncio.wait([job.future])
+        self._job.parts.append(job)
+        return job.future.result()
+
+    async def ask(self, model: ImageModel, images: Sequence[ImageInput]) -> list[Result | BaseException]:
+        jobs: list[Job[Result]] = []
+        try:
+            for image in images:
+                job = self._part(image)
+                model.batcher.submit(job)
+                jobs.append(job)
+        except BaseException:
+            for job in jobs:
+                job.abandoned = True
+            raise
+        if not jobs:
+            return []
+        await asyncio.wait([job.future for job in jobs])
+        last = max(jobs, key=lambda job: job.finished)
+        self._job.parts.append(last)
+        self._job.batch_size = last.batch_size
+        return [job.future.exception() or job.future.result() for job in jobs]
+
+    def _hold(self, size: int) -> AbstractContextManager[None]:
+        return self._calls.memory.hold(size)
+
+    def _part(self, input_: Input[PartT]) -> Job[PartT]:
+        return Job(input_, self._job.deadline, self._job.priority, self._job)
+
+
+class Alone(Steps):
+    """The same on the calling thread, without a queue. Nothing is waited for, so no event loop is needed."""
+
+    def check(self, model: AnyModel, rows: int) -> None:
+        pass
+
+    async def call(self, stage: Stage, work: Callable[[], PartT]) -> PartT:  # noqa: ARG002 - times are not kept
+        return work()
+
+    async def ask(self, model: ImageModel, images: Sequence[ImageInput]) -> list[Result | BaseException]:
+        return [image.alone(model.session.run) for image in images]
+
+    def _hold(self, size: int) -> AbstractContextManager[None]:  # noqa: ARG002 - there are no others
+        return nullcontext()
+
+
+class Composite(Input[AnswerT]):
+    """An input whose answer is composed of those of several jobs."""
+
+    __slots__ = ("_calls",)
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    @abstractmethod
+    async def compose(self, steps: Steps) -> AnswerT:
+        """Make the answer, by steps; raises `RequestError`. On the event loop, so work is done by `steps.call`."""
+
+    def answer(self, outputs: Tensors, row: int) -> AnswerT:
+        """Is never called: the job of a composite input is not part of a batch."""
+        raise NotImplementedError
+
+    def enter(self, queue: Queue, job: Job[AnswerT]) -> None:
+        """Begin with the job."""
+        queue.check(job.deadline)
+        task = asyncio.get_running_loop().create_task(self._run(job))
+        _running.add(task)
+        task.add_done_callback(_running.discard)
+
+    def alone(self) -> AnswerT:
+        """Make the answer on the calling thread, without a queue; raises `RequestError`."""
+        try:
+            self.compose(Alone()).send(None)
+        except StopIteration as done:
+            answer: AnswerT = done.value
+            return answer
+        raise AssertionError("a step waited for something")
+
+    async def _run(self, job: Job[AnswerT]) -> None:
+        try:
+            job.succeed(await self.compose(Queued(job, self._calls)))
+        except Exception as error:
+            job.fail(error)
+        job.settle()

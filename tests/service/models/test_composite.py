@@ -1,0 +1,153 @@
+"""Answers that are composed of several jobs: parts share batches and a deadline, and are given up together."""
+
+import asyncio
+from functools import partial
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.engine.calls import Calls
+from service.engine.job import Priority
+from service.errors import RequestError
+from service.limits import PixelMemory
+from service.models.composite import Composite
+from service.models.inputs import EncodedImage, ImageCut
+from service.predictor import deadline_after
+from service.runtime import Runtime
+from service.settings import Settings
+from service.tasks import options_of
+from service.vision import decode
+from service.vision.decoded import DecodedImage
+from service.waiting import wait
+from zoo import catalog
+
+PHOTO = catalog.sample("chelsea").read_bytes()
+OPTIONS = options_of("classify", {"top_k": 1})
+
+
+@pytest.fixture(scope="module")
+def runtime(models):
+    runtime = Runtime(Settings(models=str(models), load="mobilenet_v2", max_batch=4, max_queue=20))
+    runtime.repository.load()
+    yield runtime
+    runtime.stop()
+
+
+@pytest.fixture(scope="module")
+def model(runtime):
+    return runtime.predictor.resolve("classify", "mobilenet_v2")
+
+
+class Halves(Composite[list]):
+    """Asks about the whole image `times`, and about its left half."""
+
+    def __init__(self, runtime, model, data=PHOTO, times=1):
+        super().__init__(runtime.predictor._calls)
+        self.model, self.data, self.times, self.settings = model, data, times, runtime.settings
+
+    async def compose(self, steps):
+        encoded = await steps.call("decode", partial(decode.EncodedImage, self.data))
+        steps.check(self.model, self.times + 1)
+        boxes = [(0, 0, encoded.width, encoded.height)] * self.times + [(0, 0, encoded.width / 2, encoded.height)]
+        async with steps.decoded(encoded) as image:
+            cuts = [ImageCut(image, box, self.model.card, OPTIONS, self.settings) for box in boxes]
+            return await steps.ask(self.model, cuts)
+
+
+def submit(runtime, model, input_, milliseconds=30_000):
+    return runtime.predictor.submit(input_, model, deadline_after(milliseconds), Priority.HIGH)
+
+
+def test_parts_are_answered_as_images_of_their_own(runtime, model):
+    async def ask():
+        job = submit(runtime, model, Halves(runtime, model))
+        await wait([job], job.deadline)
+        return job, await job.future
+
+    job, (whole, half) = asyncio.run(ask())
+    assert whole == EncodedImage(PHOTO, model.card, OPTIONS, runtime.settings).alone(model.session.run)
+    assert (half.image.width, half.image.height) == (round(whole.image.width / 2), whole.image.height)
+    assert [whole, half] == Halves(runtime, model).alone(), "without a queue the answers are the same"
+    stages = [stage for stage, start, end in job.spans()]
+    assert {"decode", "infer", "postprocess"} <= set(stages)
+    assert job.batch_size >= 1
+    assert model.batcher.pending == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "times", "milliseconds", "reason"),
+    [
+        (PHOTO[:2000], 1, 30_000, "undecodable"),
+        (b"no image", 1, 30_000, "not_an_image"),
+        (PHOTO, 20, 30_000, "queue_full"),
+        (PHOTO, 15, 15, "queue_full"),
+    ],
+)
+def test_what_is_refused_leaves_nothing_behind(runtime, model, data, times, milliseconds, reason):
+    async def ask():
+        job = submit(runtime, model, Halves(runtime, model, data, times), milliseconds)
+        await wait([job], job.deadline)
+        return job.future.exception()
+
+    assert asyncio.run(ask()).reason == reason
+    assert model.batcher.pending == 0
+    assert runtime.predictor._calls.memory._held == 0
+
+
+def test_what_its_client_gives_up_frees_all_parts(runtime, model):
+    async def ask():
+        job = submit(runtime, model, Halves(runtime, model, times=15))
+        while not model.batcher.pending:
+            await asyncio.sleep(0.001)
+        job.abandoned = True  # as `wait` does when the client hangs up
+        return await job.future
+
+    assert "deadline" in {getattr(answer, "reason", None) for answer in asyncio.run(ask())}
+    assert model.batcher.pending == 0
+    assert runtime.predictor._calls.memory._held == 0
+
+
+def test_images_that_fill_the_memory_are_refused():
+    memory = PixelMemory(100)
+    with (  # one always fits
+        memory.hold(1000),
+        pytest.raises(RequestError, match="ZOOSERVE_MAX_PIXELS_MB"),
+        memory.hold(1),
+    ):
+        pass
+    with memory.hold(50), memory.hold(50):
+        pass
+    assert memory._held == 0
+
+
+def test_a_call_that_takes_too_long_is_refused(models):
+    import threading
+
+    runtime = Runtime(Settings(models=str(models), load="lenet5", work_s=0.2))
+    release = threading.Event()
+
+    class Slow(Composite[None]):
+        async def compose(self, steps):
+            return await steps.call("decode", release.wait)
+
+    async def ask():
+        runtime.repository.load()
+        model = runtime.predictor.resolve("classify", "lenet5")
+        job = submit(runtime, model, Slow(Calls(runtime.workers, PixelMemory(1))))
+        await wait([job], job.deadline)
+        release.set()
+        return job.future.exception()
+
+    try:
+        assert "ZOOSERVE_WORK_S" in asyncio.run(ask()).detail
+    finally:
+        runtime.stop()
+
+
+def test_a_cut_has_the_pixels_of_its_part():
+    image = DecodedImage(np.asarray(Image.effect_noise((40, 30), 90).convert("RGB")))
+    part = image.cut((10.4, 5.0, 19.6, 5.2))
+    assert (part.width, part.height) == (10, 1)
+    assert np.array_equal(part.stored(), image.stored()[5:6, 10:20])
+    assert np.array_equal(np.asarray(part.image()), part.stored())
