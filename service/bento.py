@@ -170,7 +170,7 @@ async def _answer(task: Operation, image: Path, model: str, **params: object) ->
     """Answer a call in this process. Requests over HTTP are answered by `http.v1.predict` instead."""
     predictor = runtime().predictor
     loaded = predictor.resolve(task, model or None)
-    encoded = predictor.image(image.read_bytes(), loaded, predictor.options(loaded, params, task))
+    encoded = predictor.input(image.read_bytes(), loaded, predictor.options(loaded, params, task))
     job = predictor.submit(encoded, loaded, deadline_after(_SETTINGS.timeout_ms))
     answer: dict[str, Any] = msgspec.to_builtins(await job.future)
     return answer

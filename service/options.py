@@ -85,6 +85,8 @@ def expected(kind: Any) -> str:
 
 
 def _description(info: inspect.Type) -> str:
+    if isinstance(info, inspect.Metadata) and info.extra and "expected" in info.extra:
+        return str(info.extra["expected"])
     info = _bare(info)
     if isinstance(info, inspect.LiteralType):
         return "one of " + ", ".join(f"`{value}`" for value in info.values)

@@ -14,9 +14,11 @@ from service.errors import Reason, RequestError
 from service.models.inputs import EncodedImage
 from service.models.model import AnyModel, ImageModel
 from service.models.registry import Registry
+from service.models.tiles import TiledImage
 from service.results import Result
 from service.settings import Settings
 from service.tasks import TASKS, Operation, options_of
+from service.tasks.grid import tiling_of
 
 
 class Predictor:
@@ -51,6 +53,13 @@ class Predictor:
         """Make an input from an encoded image and the options of a task. Nothing is decoded yet."""
         return EncodedImage(data, model.card, options, self._settings)
 
+    def input(self, data: bytes, model: ImageModel, options: Struct) -> EncodedImage | TiledImage:
+        """Make the input that the options ask for: an encoded image, whole or in tiles."""
+        tiling = tiling_of(options)
+        if tiling is None:
+            return self.image(data, model, options)
+        return TiledImage(data, model, options, tiling, self._settings, self._calls)
+
     def submit(
         self, input_: Input[AnswerT], model: AnyModel, deadline: float, priority: Priority = Priority.NORMAL
     ) -> Job[AnswerT]:
@@ -80,8 +89,7 @@ class Predictor:
         Raises:
             RequestError: an option is invalid, or the data are not an image, damaged or too large.
         """
-        image = self.image(data, model, self.options(model, params, task))
-        return image.alone(model.session.run)
+        return self.input(data, model, self.options(model, params, task)).alone(model.session.run)
 
 
 def deadline_after(milliseconds: float) -> float:

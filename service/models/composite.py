@@ -2,8 +2,8 @@
 
     class Mine(Composite[Result]):
         async def compose(self, steps):
-            encoded = await steps.call("decode", partial(EncodedImage, self._data))
-            async with steps.decoded(encoded) as image:
+            size = await steps.call("decode", partial(size_of, self._data))
+            async with steps.decoded(size, partial(decode_whole, self._data)) as image:
                 found = await steps.ask(self._model, [ImageCut(image, box, ...) for box in boxes])
             return await steps.call("postprocess", partial(merge, found))
 
@@ -16,17 +16,16 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
-from functools import partial
 from typing import TypeVar
 
+from service.engine.assembly import Run
 from service.engine.binding import Tensors
 from service.engine.calls import Call, Calls, Stage
 from service.engine.job import AnswerT, Input, Job, Queue
 from service.models.inputs import ImageInput
 from service.models.model import AnyModel, ImageModel
 from service.results import Result
-from service.vision.decode import EncodedImage
-from service.vision.decoded import DecodedImage, decode_whole
+from service.vision.decoded import DecodedImage
 
 PartT = TypeVar("PartT")
 _running = set[asyncio.Task[None]]()  # the event loop itself does not keep tasks alive
@@ -56,14 +55,14 @@ class Steps(ABC):
         """
 
     @asynccontextmanager
-    async def decoded(self, encoded: EncodedImage) -> AsyncIterator[DecodedImage]:
-        """Decode an image in its full size, for the parts that are asked about in the block.
+    async def decoded(self, size: tuple[int, int], decode: Callable[[], DecodedImage]) -> AsyncIterator[DecodedImage]:
+        """Decode an image in its full size, width and height, for the parts that are asked about in the block.
 
         Raises:
             RequestError: `undecodable`; `queue_full`: other images fill the memory for pixels.
         """
-        with self._hold(3 * encoded.width * encoded.height):
-            yield await self.call("decode", partial(decode_whole, encoded))
+        with self._hold(3 * size[0] * size[1]):
+            yield await self.call("decode", decode)
 
     @abstractmethod
     def _hold(self, size: int) -> AbstractContextManager[None]:
@@ -152,7 +151,7 @@ class Composite(Input[AnswerT]):
         _running.add(task)
         task.add_done_callback(_running.discard)
 
-    def alone(self) -> AnswerT:
+    def alone(self, run: Run | None = None) -> AnswerT:  # noqa: ARG002 - each model that it asks has its own
         """Make the answer on the calling thread, without a queue; raises `RequestError`."""
         try:
             self.compose(Alone()).send(None)

@@ -78,6 +78,7 @@ TASKS: Mapping[Operation, TaskModule] = {
         Segment | Instance,
         segment.answer,
         {"mask": "none", **GOLDEN},
+        unsupported_reason=segment.unsupported_reason,
     ),
     "pose": TaskModule(
         "Find the objects in an image, with the keypoints of their poses",

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from msgspec import Meta, Struct
 
 from service.results import Box, Detection
+from service.tasks.grid import MaxTiles, Merge, TileFull, TileOverlap, Tiles
 from zoo.card import Nms
 from zoo.recipe import Placement
 from zoo.served_card import ServedCard
@@ -42,6 +43,11 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     score_threshold: ScoreThreshold | None = None
     iou_threshold: IouThreshold | None = None
     max_detections: MaxDetections | None = None
+    tiles: Tiles | None = None
+    tile_overlap: TileOverlap = 0.2
+    tile_full: TileFull = True
+    max_tiles: MaxTiles = 128
+    merge: Merge = "seam"
 
 
 def answer(

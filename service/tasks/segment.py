@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from service.results import Instance, Segment
 from service.tasks import instances
 from service.tasks.detect import OF_CARD
+from service.tasks.grid import MaxTiles, Merge, TileFull, TileOverlap, Tiles
 from service.vision.masks import area, class_areas, class_mask, encode
 from zoo.recipe import Placement
 from zoo.served_card import ServedCard
@@ -59,6 +60,18 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
         ]
         | None
     ) = None
+    tiles: Tiles | None = None
+    tile_overlap: TileOverlap = 0.2
+    tile_full: TileFull = True
+    max_tiles: MaxTiles = 128
+    merge: Merge = "seam"
+
+
+def unsupported_reason(options: Options, card: ServedCard) -> str | None:
+    """Return why a model cannot do what the options ask for; None if it can."""
+    if options.tiles is None or any(output.name == "prototypes" for output in card.outputs):
+        return None
+    return f"`{card.name}` finds no objects that `tiles` could be merged of: it tells of each pixel what it shows."
 
 
 def answer(

@@ -3,13 +3,13 @@
 `resize` takes it, and each part of it, in the place of an encoded image.
 """
 
-import numpy as np
 from PIL import Image
 
 from service.results import Box
-from service.vision.decode import EncodedImage, Pixels
+from service.vision.decode import EncodedImage, Pixels, decode
+from service.vision.formats import MAX_PIXELS
 from service.vision.geometry import whole_pixels
-from service.vision.pixels import Turn, to_rgb
+from service.vision.pixels import Turn
 
 
 class DecodedImage:
@@ -48,8 +48,12 @@ class DecodedImage:
         return DecodedImage(self._pixels[top:bottom, left:right])
 
 
-def decode_whole(encoded: EncodedImage) -> DecodedImage:
-    """Decode an image in its full size; raises `RequestError` (`undecodable`) as `EncodedImage.stored` does."""
-    stored = encoded.stored()
-    pixels = stored if isinstance(stored, np.ndarray) else np.asarray(to_rgb(stored))
-    return DecodedImage(encoded.turn.array(pixels))
+def size_of(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Return width and height of an encoded image, upright, in pixels; raises `RequestError` as `EncodedImage` does."""
+    encoded = EncodedImage(data, max_pixels)
+    return encoded.width, encoded.height
+
+
+def decode_whole(data: bytes, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+    """Decode an image in its full size; raises `RequestError` as `decode` does."""
+    return DecodedImage(decode(data, max_pixels=max_pixels))

@@ -5,6 +5,7 @@ Called by the tasks that segment, and by `draw`, which decodes them. A mask is u
 """
 
 import base64
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, cast
 
 import cv2
@@ -159,6 +160,39 @@ def encode_rle(mask: Opacity, frame: Frame | None = None) -> RunLength:
     return RunLength((height, width), packed["counts"].decode("ascii"))
 
 
+def move_rle(mask: RunLength, frame: Frame) -> RunLength:
+    """Put the mask of a part of an image to its position, `frame`, in the mask of the whole image."""
+    height, width = mask.size
+    if (width, height) == (frame.width, frame.height):
+        return mask
+    return encode_rle(decode(mask, width, height), frame)
+
+
+def unite_rle(masks: Sequence[RunLength]) -> tuple[RunLength, int]:
+    """Unite masks of one size. Returns the mask of the pixels in any of them, and how many these are."""
+    united: Any = coco.merge([_packed(mask) for mask in masks])
+    return RunLength(masks[0].size, united["counts"].decode("ascii")), int(coco.area(united))
+
+
+def convert_rle(mask: RunLength, form: Form, box: npt.NDArray[np.float64]) -> Mask:
+    """Encode the mask of an object in another form.
+
+    Args:
+        mask: of the whole image.
+        form: as for `encode_image_mask`.
+        box: around the object, xyxy in pixels of the image; polygons are computed within it.
+    """
+    if form == "rle":
+        return mask
+    height, width = mask.size
+    whole = decode(mask, width, height)
+    if form == "png":
+        return encode_png(whole)
+    left, top = np.floor(box[:2]).astype(int).tolist()
+    right, bottom = np.ceil(box[2:]).astype(int).tolist()
+    return encode_polygons(whole[top:bottom, left:right], _MIN_AREA, Frame(left, top, width, height))
+
+
 def encode_png(mask: Opacity, frame: Frame | None = None) -> Png:
     """Encode a mask, uint8 [h, w], as a greyscale PNG in base64. `frame` is as for `encode_rle`."""
     _, data = cv2.imencode(".png", mask if frame is None else _in_whole_mask(mask, frame), _PNG)
@@ -192,12 +226,17 @@ def decode(mask: Mask, width: int, height: int) -> Opacity:
         data = np.frombuffer(base64.b64decode(mask.png), np.uint8)
         return cast("Opacity", cv2.imdecode(data, cv2.IMREAD_GRAYSCALE))
     if isinstance(mask, RunLength):
-        runs: Any = {"size": list(mask.size), "counts": mask.counts.encode("ascii")}
+        runs: Any = _packed(mask)
     elif mask.polygons:
         runs = coco.merge(coco.frPyObjects(mask.polygons, height, width))
     else:
         return np.zeros((height, width), np.uint8)
     return cast("Opacity", coco.decode(runs) * np.uint8(255))
+
+
+def _packed(mask: RunLength) -> dict[str, Any]:
+    """Return run lengths as pycocotools takes them."""
+    return {"size": list(mask.size), "counts": mask.counts.encode("ascii")}
 
 
 def _seen(mask: npt.NDArray[np.uint8], where: Placement) -> npt.NDArray[np.uint8]:

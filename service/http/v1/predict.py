@@ -108,7 +108,7 @@ class Predict(Endpoint):
         if isinstance(image, RequestError):
             return image
         try:
-            encoded = self._predictor.image(image, query.model, query.options)
+            encoded = self._predictor.input(image, query.model, query.options)
             return self._predictor.submit(encoded, query.model, context.deadline, context.priority)
         except RequestError as error:
             return error

@@ -17,8 +17,7 @@ from service.predictor import deadline_after
 from service.runtime import Runtime
 from service.settings import Settings
 from service.tasks import options_of
-from service.vision import decode
-from service.vision.decoded import DecodedImage
+from service.vision.decoded import DecodedImage, decode_whole, size_of
 from service.waiting import wait
 from zoo import catalog
 
@@ -47,10 +46,10 @@ class Halves(Composite[list]):
         self.model, self.data, self.times, self.settings = model, data, times, runtime.settings
 
     async def compose(self, steps):
-        encoded = await steps.call("decode", partial(decode.EncodedImage, self.data))
+        width, height = await steps.call("decode", partial(size_of, self.data))
         steps.check(self.model, self.times + 1)
-        boxes = [(0, 0, encoded.width, encoded.height)] * self.times + [(0, 0, encoded.width / 2, encoded.height)]
-        async with steps.decoded(encoded) as image:
+        boxes = [(0, 0, width, height)] * self.times + [(0, 0, width / 2, height)]
+        async with steps.decoded((width, height), partial(decode_whole, self.data)) as image:
             cuts = [ImageCut(image, box, self.model.card, OPTIONS, self.settings) for box in boxes]
             return await steps.ask(self.model, cuts)
 

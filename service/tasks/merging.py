@@ -1,0 +1,156 @@
+"""Merges the objects that were found in overlapping parts of an image. `tiles` calls it; arrays only.
+
+A part shows a complete object, or cuts it at an edge. Complete objects of two parts are the same if their boxes agree
+(non-maximum suppression by IoU). A box that touches an inner edge of its part is perhaps a piece, whose IoU with the
+object is small: it belongs to an object in which it lies for more than half. Pieces are united by IoS, their
+intersection over the smaller one, as SAHI does (https://github.com/obss/sahi); SAHI does so with complete objects as
+well, and loses small objects before large ones of their class.
+"""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
+How = Literal["seam", "nms", "none"]
+
+_INSIDE = 0.5  # share of a piece that lies in the object to which it belongs; SAHI's default
+_EDGE = 0.01  # share of a part's side within which a box touches the edge: detectors are not exact to a pixel
+_MOST = 10_000  # candidates that are merged, the best: their number times that of objects is the work
+
+
+class Found(NamedTuple):
+    """The objects of all parts.
+
+    Attributes:
+        boxes: float64 [K, 4], xyxy in pixels of the whole image.
+        scores: float64 [K].
+        classes: int [K]; only objects of the same class are merged.
+        parts: int [K], the part in which each was found. What was found in one part is never merged: there it was seen
+            to be different objects.
+        cut: bool [K], whether the box touches an inner edge of its part.
+    """
+
+    boxes: Floats
+    scores: Floats
+    classes: npt.NDArray[np.int64]
+    parts: Indices
+    cut: npt.NDArray[np.bool_]
+
+
+class Merged(NamedTuple):
+    """An object of the whole image.
+
+    Attributes:
+        members: indices of those that it was merged of, the best first. Their masks are parts of its mask.
+        box: xyxy in pixels of the whole image.
+        score: the best of them.
+    """
+
+    members: list[int]
+    box: Floats
+    score: float
+
+
+def touches_inner_edge(boxes: Floats, parts: Floats, width: int, height: int) -> npt.NDArray[np.bool_]:
+    """Return which boxes touch an edge of their part that is not the image's own.
+
+    Args:
+        boxes: [K, 4], xyxy in pixels of the whole image.
+        parts: [K, 4], the part of each, likewise.
+        width: of the whole image.
+        height: likewise.
+    """
+    near = _EDGE * (parts[:, 2:] - parts[:, :2])
+    low = (boxes[:, :2] - parts[:, :2] <= near) & (parts[:, :2] > 0)
+    high = (parts[:, 2:] - boxes[:, 2:] <= near) & (parts[:, 2:] < [width, height])
+    return np.asarray((low | high).any(axis=1))
+
+
+def merge(found: Found, how: How, iou_threshold: float, most: int) -> list[Merged]:
+    """Merge the objects of all parts, and return at most `most`, best first.
+
+    Args:
+        found: in all parts.
+        how: `seam` as above; `nms`: as if no box touched an inner edge; `none`: each object stays as it is.
+        iou_threshold: of two complete boxes that overlap more than this, the better stays.
+        most: how many objects are returned.
+    """
+    order = np.argsort(-found.scores, kind="stable")[:_MOST]
+    if how == "none":
+        return [_alone(found, index) for index in order[:most]]
+    cut = found.cut[order] & (how == "seam")
+    objects = [_alone(found, index) for index in _complete(found, order[~cut], iou_threshold, most)]
+    pieces = _absorb(found, objects, order[cut], iou_threshold)
+    objects += _unite(found, pieces, most)
+    return sorted(objects, key=lambda merged: -merged.score)[:most]
+
+
+def _alone(found: Found, index: np.intp) -> Merged:
+    return Merged([int(index)], found.boxes[index], float(found.scores[index]))
+
+
+def _complete(found: Found, left: Indices, iou_threshold: float, most: int) -> list[np.intp]:
+    """Greedy non-maximum suppression between parts. `left`: the candidates, best first."""
+    kept: list[np.intp] = []
+    while len(left) and len(kept) < most:
+        best, left = left[0], left[1:]
+        kept.append(best)
+        shared, area, areas = _shared(found.boxes[best], found.boxes[left])
+        same = shared > iou_threshold * (area + areas - shared)
+        left = left[~(same & _may_be(found, left, best))]
+    return kept
+
+
+def _absorb(found: Found, objects: list[Merged], pieces: Indices, iou_threshold: float) -> Indices:
+    """Add pieces to the complete objects in which they lie, and return those that lie in none.
+
+    The object keeps its box, as it was seen whole.
+    """
+    for number, whole in enumerate(objects):
+        if not len(pieces):
+            break
+        shared, area, areas = _shared(whole.box, found.boxes[pieces])
+        inside = (shared > _INSIDE * areas) | (shared > iou_threshold * (area + areas - shared))
+        inside &= _may_be(found, pieces, np.intp(whole.members[0]))
+        if inside.any():
+            members = pieces[inside]
+            score = max(whole.score, float(found.scores[members[0]]))
+            objects[number] = Merged([*whole.members, *members.tolist()], whole.box, score)
+            pieces = pieces[~inside]
+    return pieces
+
+
+def _unite(found: Found, left: Indices, most: int) -> list[Merged]:
+    """Unite pieces whose IoS is more than half, until no other one lies in the box around them."""
+    objects: list[Merged] = []
+    while len(left) and len(objects) < most:
+        best, left = left[0], left[1:]
+        members, box = [best], found.boxes[best]
+        while len(left):
+            shared, area, areas = _shared(box, found.boxes[left])
+            same = (shared > _INSIDE * np.minimum(area, areas)) & _may_be(found, left, *members)
+            if not same.any():
+                break
+            first = int(np.argmax(same))  # one at a time: of each part only one belongs to the object
+            members.append(left[first])
+            other = found.boxes[left[first]]
+            box = np.concatenate([np.minimum(box[:2], other[:2]), np.maximum(box[2:], other[2:])])
+            left = np.delete(left, first)
+        objects.append(Merged([int(member) for member in members], box, float(found.scores[best])))
+    return objects
+
+
+def _may_be(found: Found, others: Indices, *members: np.intp) -> npt.NDArray[np.bool_]:
+    """Return which of the others may be the same object: of the same class, and of other parts."""
+    same: npt.NDArray[np.bool_] = found.classes[others] == found.classes[members[0]]
+    return same & ~np.isin(found.parts[others], found.parts[list(members)])
+
+
+def _shared(box: Floats, boxes: Floats) -> tuple[Floats, float, Floats]:
+    """Return the intersections of a box with others, its area, and theirs."""
+    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+    shared: Floats = np.maximum(sides, 0.0).prod(axis=1)
+    return shared, float((box[2:] - box[:2]).prod()), (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
