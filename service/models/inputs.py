@@ -51,6 +51,10 @@ class ImageInput(Input[Result]):
         predictions = TASKS[operation].answer(outputs, row, card, placement, self._options)
         return Result(card.name, card.version, operation, ImageSize(placement.width, placement.height), predictions)
 
+    def outputs(self, names: Sequence[str]) -> Input[Tensors]:
+        """Make the input whose answer is these outputs of the graph, or the result, for this image."""
+        return ImageOutputs(self, names)
+
     def alone(self, run: Run) -> Result:
         """Answer the image on the calling thread, without a queue; raises `RequestError` if it cannot be decoded."""
         recipe = self._card.recipe

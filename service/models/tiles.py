@@ -3,6 +3,7 @@
 The predictor makes it of an image whose options ask for tiles.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
@@ -64,6 +65,10 @@ class TiledImage(Composite[Result]):
         merging = partial(merge_tiles, cuts, found, size, card, self._options, self._tiling)  # type: ignore[arg-type]
         predictions = await steps.call("postprocess", merging)
         return Result(card.name, card.version, operation_of(self._options), ImageSize(*size), predictions)  # type: ignore[arg-type]
+
+    def outputs(self, names: Sequence[str]) -> "TiledOutputs":  # noqa: ARG002 - it has but one
+        """Make the input whose answer is the output `result` for this image."""
+        return TiledOutputs(self, self._calls)
 
     async def _look(self, steps: Steps, cuts: list[CutBox], size: tuple[int, int]) -> list[Result]:
         """Ask about every tile. The pixels are freed afterwards."""

@@ -13,14 +13,16 @@ from service.engine.binding import Tensors
 from service.engine.job import Input, Job, Priority
 from service.errors import Reason, RequestError
 from service.models.entry import State
-from service.models.inputs import EncodedImage, ImageOutputs, PixelArray, TensorRows, output_names
+from service.models.inputs import RESULT, ImageInput, PixelArray, TensorRows, output_names
 from service.models.model import AnyModel, ImageModel, takes_images
+from service.models.tiles import TiledImage
 from service.oip.describe import IMAGE, config_of, index_entry, metadata_of
 from service.oip.messages import Answer, Call, IndexEntry, ModelConfig, ModelMetadata, ServerMetadata, Statistics
 from service.oip.statistics import statistics_of
 from service.oip.takes import Takes, takes_of
 from service.oip.tensors import datatype_of
 from service.runtime import Runtime
+from service.tasks.grid import tiling_of
 from service.threads import LOADING
 from service.waiting import outcome
 from zoo.served_card import AnyServed
@@ -184,12 +186,18 @@ class Dataplane:
         wanted = call.outputs or output_names(model.card, encoded=name == IMAGE)
         takes.check_answer(rows, wanted)
         card = model.card
-        images: Sequence[EncodedImage | PixelArray]
+        if tiling_of(options) is not None and (name != IMAGE or set(wanted) != {RESULT}):
+            raise RequestError(
+                Reason.BAD_OPTION,
+                f"`tiles`: expected encoded images (the input `{IMAGE}`) and the output `{RESULT}` alone, which is "
+                "merged of all tiles.",
+            )
+        images: Sequence[ImageInput | TiledImage]
         if name == IMAGE:
-            images = [self._predictor.image(data, model, options) for data in array.ravel().tolist()]
+            images = [self._predictor.input(data, model, options) for data in array.ravel().tolist()]
         else:
             images = [PixelArray(pixels, card, options) for pixels in array]
-        return [ImageOutputs(image, wanted) for image in images]
+        return [image.outputs(wanted) for image in images]
 
 
 def _deadline(call: Call) -> float:
