@@ -31,6 +31,10 @@ from service.tasks import Operation
 
 ModelName = Annotated[str, Field(description="Name of the model; empty: the default of the task.")]
 _INSTANCES = "For models that find instances."
+Tiles = Annotated[str | None, Field(description="Look for small objects in tiles: `auto`, or WIDTHxHEIGHT in pixels.")]
+TileOverlap = Annotated[float, Field(ge=0, le=0.9)]
+MaxTiles = Annotated[int, Field(ge=1, le=1000)]
+Merge = Literal["seam", "nms", "none"]
 
 
 @functools.cache
@@ -93,6 +97,11 @@ class ZooServe:
         score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None,
         iou_threshold: Annotated[float, Field(ge=0, le=1)] | None = None,
         max_detections: Annotated[int, Field(ge=1, le=1000)] | None = None,
+        tiles: Tiles = None,
+        tile_overlap: TileOverlap = 0.2,
+        tile_full: bool = True,
+        max_tiles: MaxTiles = 128,
+        merge: Merge = "seam",
     ) -> dict[str, Any]:
         """Find the objects in an image, with their boxes in its pixels."""
         return await _answer(
@@ -102,6 +111,11 @@ class ZooServe:
             score_threshold=score_threshold,
             iou_threshold=iou_threshold,
             max_detections=max_detections,
+            tiles=tiles,
+            tile_overlap=tile_overlap,
+            tile_full=tile_full,
+            max_tiles=max_tiles,
+            merge=merge,
         )
 
     @bentoml.api
@@ -113,6 +127,11 @@ class ZooServe:
         score_threshold: Annotated[float | None, Field(ge=0, le=1, description=_INSTANCES)] = None,
         iou_threshold: Annotated[float | None, Field(ge=0, le=1, description=_INSTANCES)] = None,
         max_detections: Annotated[int | None, Field(ge=1, le=1000, description=_INSTANCES)] = None,
+        tiles: Tiles = None,
+        tile_overlap: TileOverlap = 0.2,
+        tile_full: bool = True,
+        max_tiles: MaxTiles = 128,
+        merge: Merge = "seam",
     ) -> dict[str, Any]:
         """Tell which pixels of an image belong to which class, or to which object."""
         return await _answer(
@@ -123,6 +142,11 @@ class ZooServe:
             score_threshold=score_threshold,
             iou_threshold=iou_threshold,
             max_detections=max_detections,
+            tiles=tiles,
+            tile_overlap=tile_overlap,
+            tile_full=tile_full,
+            max_tiles=max_tiles,
+            merge=merge,
         )
 
     @bentoml.api

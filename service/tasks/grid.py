@@ -17,7 +17,7 @@ CutBox = tuple[int, int, int, int]
 Tiles = Annotated[
     str,
     Meta(
-        pattern=r"^(auto|[1-9][0-9]{1,4}x[1-9][0-9]{1,4})$",
+        pattern=r"^(auto|[1-9][0-9]{1,4}x[1-9][0-9]{1,4})$(?!\n)",
         description="Look for small objects in tiles of the image: `auto` (of the size of the model's input), or "
         "WIDTHxHEIGHT in pixels of the image.",
         extra={"expected": "`auto`, or WIDTHxHEIGHT in pixels of the image, such as `640x640`"},

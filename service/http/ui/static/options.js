@@ -31,6 +31,14 @@ const MAXIMUM = {
   step: 1,
   digits: 0,
 };
+const TILES = {
+  name: "tiles",
+  label: "In tiles",
+  value: "off",
+  choices: ["off", "auto", "320x320", "640x640", "1280x1280"],
+  without: "off", // is not sent
+  hint: "Look for small objects in parts of the picture: of the size of the model's input (auto), or of so many pixels.",
+};
 const OPACITY = { name: "opacity", label: "Opacity", value: 0.5, min: 0, max: 1, step: 0.05, digits: 2, view: true };
 const HEAT = {
   name: "heatmap",
@@ -73,7 +81,8 @@ export function optionsOf(card, answer = "classes") {
     return has(card, "activation") ? [...choice, top, HEAT, OPACITY] : [...choice, top];
   }
   const objects = card.nms ? [SCORE, IOU, MAXIMUM] : [SCORE, MAXIMUM];
-  if (["detect", "pose", "obb"].includes(card.task)) return objects;
+  if (["pose", "obb"].includes(card.task)) return objects;
+  if (card.task === "detect") return [...objects, TILES];
   const mask = {
     name: "mask",
     label: "Mask",
@@ -81,7 +90,7 @@ export function optionsOf(card, answer = "classes") {
     choices: FORMS,
     hint: "The form in which masks are answered.",
   };
-  return [...(has(card, "boxes") ? objects : []), mask, OPACITY];
+  return [...(has(card, "boxes") ? [...objects, TILES] : []), mask, OPACITY];
 }
 
 export class Options {
@@ -116,7 +125,7 @@ export class Options {
   query() {
     const query = {};
     for (const option of this.#options) {
-      if (option.view || option.route || this.#value(option) === false) continue;
+      if (option.view || option.route || [false, option.without].includes(this.#value(option))) continue;
       query[option.name] = String(this.#value(option));
       if (option === HEAT) query.localize = "true";
     }
