@@ -7,6 +7,7 @@ import sys
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from PIL import Image
 
 from tests.conftest import ROOT, serving
 from tests.service.http.ui.canvas import COFFEE, ask, slide
@@ -170,6 +171,32 @@ def test_the_copied_command_makes_the_same_request(open_page, server, tmp_path, 
     ).stdout
     answer = json.loads(out) if language == "curl" else eval(out)
     assert answer == shown
+
+
+def test_small_objects_are_looked_for_in_tiles(open_page, server, tmp_path):
+    image = Image.new("RGB", (1000, 600), (124, 130, 118))
+    cup = Image.open(COFFEE).convert("RGB").resize((150, 100), Image.Resampling.LANCZOS)
+    for place in ((30, 40), (320, 180), (800, 450)):
+        image.paste(cup, place)
+    photo = tmp_path / "table.jpg"
+    image.save(photo, quality=95)
+    page = open_page("#yolov4_tiny")
+    answered(page)
+    drop(page, photo)
+    answered(page, photo.name)
+    assert page.locator("#predictions li").count() < 3
+    with page.expect_request(lambda request: "tiles=auto" in request.url):
+        page.locator("#option-tiles").select_option("auto")
+    answered(page, photo.name)
+    found = ask(server, "detect", photo, model="yolov4_tiny", tiles="auto")["predictions"]
+    page.wait_for_function("count => document.querySelectorAll('#predictions li').length === count", arg=len(found))
+    labels = page.locator("#predictions li .label").all_inner_texts()
+    assert labels == [each["label"] for each in found]
+    assert labels.count("cup") >= 3
+    with page.expect_request(lambda request: "/v1/detect" in request.url) as asking:
+        page.locator("#option-tiles").select_option("off")
+    assert "tiles" not in asking.value.url
+    answered(page, photo.name)
 
 
 def test_the_live_view_shows_the_metrics(open_page, server):

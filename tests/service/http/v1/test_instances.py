@@ -232,3 +232,15 @@ def test_a_wrong_golden_area_is_refused(image_path, tmp_path):
     )
     assert done.returncode == 1
     assert "on its golden photo bright.png it should find bright score 0.9 area" in done.stderr
+
+
+def test_masks_of_tiles_are_those_of_the_image(bright, image_path):
+    """Where one tile is all of the image, nothing changes; else masks are of the image's size and fit their areas."""
+    assert ask(bright, image_path, tiles="128x96", mask="png") == ask(bright, image_path, mask="png")
+    for given in ({"tiles": "64x96"}, {"tiles": "64x64", "merge": "none", "max_detections": 1000}):
+        found = ask(bright, image_path, **given)
+        assert found
+        for one in found:
+            mask = coco.decode(one["mask"])
+            assert mask.shape == (96, 128)
+            assert mask.mean() == pytest.approx(one["area"], abs=1e-6)
