@@ -1,0 +1,186 @@
+"""`python -m loadtests.tiles`: what tiles of a large image cost, beside a bare loop over the same tiles.
+
+Starts a server of one detector, and sends it a photo of 12 megapixels with 60 small objects. The loop without a server
+decodes the same photo once, cuts the same tiles, and runs them in batches, on all cores. They take turns, so that both
+see the same machine.
+"""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+import click
+import msgspec
+from msgspec import Struct
+
+from loadtests.client import Address, Request, fetch, run
+from loadtests.compare.goals import NOISY, Goal
+from loadtests.compare.process import ServerError
+from loadtests.outputs import json_option
+from loadtests.report import Measurement, TestedServer, machine, report, versions, write_json
+from loadtests.serving import serving
+from loadtests.tiles.bare import Bare
+from loadtests.tiles.scene import Known, recall, scene
+
+_OVERLAP = 0.2
+_OK = 200
+_MOST, _LEAST = 1.10, 0.95
+_EXAMPLES = """
+\b
+Examples:
+  python -m loadtests.tiles                                      yolov4_tiny, five rounds
+  python -m loadtests.tiles --model models/yolo11n/1 --rounds 9
+"""
+
+
+class Outcome(Struct, frozen=True):
+    """What was measured. Seconds are medians over the rounds.
+
+    Attributes:
+        tiles: how many images the graph was given, the whole one included.
+        batch: of the bare loop; the fastest.
+        bare_s, served_s: for the photo, decoding included.
+        ratio: of each round, the served over the mean of the bare loops before and after it.
+        spread: by which share the bare loops of the rounds differ from their median at most.
+        recall, recall_whole: the share of the small objects that is found in tiles; and without them.
+        found: how many objects are found in tiles.
+    """
+
+    tiles: int
+    batch: int
+    bare_s: list[float]
+    served_s: list[float]
+    ratio: list[float]
+    spread: float
+    recall: float
+    recall_whole: float
+    found: int
+
+
+@click.command(epilog=_EXAMPLES)
+@click.option(
+    "--model",
+    default=Path("models/yolov4_tiny/1"),
+    show_default=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder of an exported detector.",
+)
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 100), help="Photos for each of the two.")
+@json_option()
+def main(model: Path, rounds: int, json_path: Path | None) -> None:
+    """Measure tiles beside a bare loop over the same tiles."""
+    before = machine()
+    image, known = scene()
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=95)
+    data = out.getvalue()
+    try:
+        with TemporaryDirectory() as folder:
+            settings = {"ZOOSERVE_MODELS": str(model.parent.parent), "ZOOSERVE_LOAD": model.parent.name}
+            settings["ZOOSERVE_TIMEOUT_MS"] = "600000"
+            with serving(Path(folder) / "log", settings) as (address, _):
+                outcome = _measure(address, model, data, known, rounds)
+    except ServerError as error:
+        raise click.ClickException(str(error)) from error
+    _show(outcome, len(known))
+    if json_path is not None:
+        served = Measurement(
+            name="tiles",
+            clients=1,
+            seconds=sum(outcome.served_s),
+            requests=rounds,
+            errors=0,
+            rate_per_s=rounds / sum(outcome.served_s),
+            p50_ms=1000 * median(outcome.served_s),
+            max_ms=1000 * max(outcome.served_s),
+        )
+        details = msgspec.to_builtins(outcome)
+        packages = versions(("zooserve", "onnxruntime", "simplejpeg", "opencv-python-headless", "numpy"))
+        target = TestedServer("http://127.0.0.1", task="detect", model=model.parent.name, version=model.name)
+        write_json(
+            json_path,
+            report(
+                "tiles",
+                sys.argv[1:],
+                before,
+                packages,
+                {"rounds": rounds, "overlap": _OVERLAP},
+                details,
+                target=target,
+                measurements=[served],
+            ),
+        )
+
+
+def _measure(address: Address, model: Path, data: bytes, known: list[Known], rounds: int) -> Outcome:
+    bare = Bare(str(model), _OVERLAP, os.cpu_count() or 1)
+    bare.choose_batch(data)
+
+    def ask(query: str) -> list[Known]:
+        path = f"/v1/detect?model={model.parent.name}{query}"
+        response = run(fetch(address, Request("POST", path, {"content-type": "image/jpeg"}, data), timeout=600.0))
+        if response.status != _OK:
+            raise ServerError(f"{path}: {response.status} {response.body.decode(errors='replace')}")
+        return [Known(each["label"], tuple(each["box"])) for each in json.loads(response.body)["predictions"]]
+
+    tiled = f"&tiles=auto&tile_overlap={_OVERLAP}&max_tiles=1000"
+    found = ask(tiled)  # also a warm-up
+    whole = ask("")
+    loops, served = [_timed(lambda: bare.seconds(data))], list[float]()
+    for _ in range(rounds):
+        served.append(_timed(lambda: ask(tiled)))
+        loops.append(bare.seconds(data))
+    typical = median(loops)
+    return Outcome(
+        bare.count(data),
+        bare.batch,
+        loops,
+        served,
+        [seconds / ((loops[i] + loops[i + 1]) / 2) for i, seconds in enumerate(served)],
+        max(abs(seconds / typical - 1) for seconds in loops),
+        recall(known, found),
+        recall(known, whole),
+        len(found),
+    )
+
+
+def _timed(work: Callable[[], object]) -> float:
+    begin = perf_counter()
+    work()
+    return perf_counter() - begin
+
+
+def _show(outcome: Outcome, known: int) -> None:
+    ratio = median(outcome.ratio)
+    for label, text in (
+        ("images for the graph", f"{outcome.tiles}, in the bare loop {outcome.batch} at a time"),
+        ("bare loop", f"{median(outcome.bare_s):.3g} s (rounds differ by {outcome.spread:.0%})"),
+        ("served", f"{median(outcome.served_s):.3g} s"),
+        ("small objects found", f"{outcome.recall:.1%} of {known}; without tiles {outcome.recall_whole:.1%}"),
+        ("objects found", str(outcome.found)),
+    ):
+        click.echo(f"{label:26}{text}")
+    noisy = outcome.spread > NOISY
+    for goal in (
+        Goal(
+            f"time over the bare loop's <= {_MOST:.2f}",
+            f"{ratio:.2f}",
+            "met" if ratio <= _MOST else "too noisy to judge" if noisy else "missed",
+        ),
+        Goal(
+            f"small objects found >= {_LEAST:.0%}",
+            f"{outcome.recall:.1%}",
+            "met" if outcome.recall >= _LEAST else "missed",
+        ),
+    ):
+        click.echo(str(goal))
+
+
+if __name__ == "__main__":
+    main()
