@@ -25,7 +25,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import ClassVar, Self, TypeVar
 
-from service.engine.job import Jobs, Priority, Span
+from service.engine.job import Jobs, Priority, Span, jobs_in_batches
 from service.errors import ClientGone, Reason, RequestError
 from service.keys import Guard
 from service.models.model import AnyModel
@@ -114,7 +114,7 @@ class RequestContext:
         error: why there is no answer; None if there is one, or if the client hung up.
         spans: its stages so far.
         batch_size: rows of the batch that its last job was part of; 0: nothing was computed.
-        jobs: those of its jobs that were answered.
+        jobs: those that were answered in batches: its jobs, or the tiles of their images.
         request_id: the client's own, or a generated one.
     """
 
@@ -218,7 +218,7 @@ class RequestContext:
 
     def answered(self, jobs: Jobs) -> None:
         """Add the stages of the job that was finished last. The request's next stage begins when that was finished."""
-        self.jobs = jobs
+        self.jobs = jobs_in_batches(jobs)
         last = max(jobs, key=lambda job: job.finished)
         self.spans += last.spans()
         self.batch_size = last.batch_size

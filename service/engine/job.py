@@ -83,7 +83,7 @@ class Job(Generic[AnswerT]):
         beside: how many jobs were under way when it was submitted, itself included.
         threads: of the run of its batch.
         whole: the job that needs the answer of this one, if it is a part of another's work.
-        parts: of the steps of such a job, each one's last.
+        steps: the jobs that this one needed, by step; each step began when the one before had ended.
         submitted: when it was submitted.
         started: when a worker began to prepare it; of tensors, when they were taken into a batch.
         prepared: when it was ready for a batch.
@@ -104,13 +104,13 @@ class Job(Generic[AnswerT]):
         "future",
         "image",
         "input",
-        "parts",
         "prepared",
         "priority",
         "ran",
         "row",
         "run",
         "started",
+        "steps",
         "submitted",
         "threads",
         "whole",
@@ -129,7 +129,7 @@ class Job(Generic[AnswerT]):
         self.future: asyncio.Future[AnswerT] = asyncio.get_running_loop().create_future()
         self.abandoned = False
         self.whole = whole
-        self.parts: list[AnyJob] = []
+        self.steps: list[Jobs] = []
         self.cost = 0.0
         self.row = -1
         self.image: Image | None = None
@@ -188,8 +188,9 @@ class Job(Generic[AnswerT]):
 
     def spans(self) -> list[Span]:
         """What happened to the job, from its submission to its answer. It waits twice: for a worker, and for a run."""
-        if self.parts:
-            return [span for part in self.parts for span in part.spans() if span[2] > span[1]]
+        if self.steps:
+            last = [max(step, key=lambda job: job.finished) for step in self.steps]
+            return [span for job in last for span in job.spans() if span[2] > span[1]]
         return [
             ("queue", self.submitted, self.started),
             ("decode", self.started, self.prepared),
@@ -218,3 +219,8 @@ class Consumer(Protocol):
 
         Where the thread is a lane, on the thread that watches, and never `running`: the lane keeps its run.
         """
+
+
+def jobs_in_batches(jobs: Jobs) -> list[AnyJob]:
+    """Return those jobs that were part of batches: the jobs themselves, or what they needed."""
+    return [part for job in jobs for step in job.steps or [[job]] for part in step if part.batch_size]

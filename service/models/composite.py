@@ -22,6 +22,7 @@ from service.engine.assembly import Run
 from service.engine.binding import Tensors
 from service.engine.calls import Call, Calls, Stage
 from service.engine.job import AnswerT, Input, Job, Queue
+from service.errors import Reason, RequestError
 from service.models.inputs import ImageInput
 from service.models.model import AnyModel, ImageModel
 from service.results import Result
@@ -39,7 +40,7 @@ class Steps(ABC):
         """Refuse parts that could not be answered in time, before any work is done for them.
 
         Raises:
-            RequestError: `queue_full`.
+            RequestError: `queue_full`; `bad_option`: they are more than the queue has places.
         """
 
     @abstractmethod
@@ -77,13 +78,19 @@ class Queued(Steps):
         self._calls = calls
 
     def check(self, model: AnyModel, rows: int) -> None:
+        if rows > model.batcher.max_queue:
+            raise RequestError(
+                Reason.BAD_OPTION,
+                f"The image takes {rows} places in the queue of `{model.card.name}`, which has "
+                f"{model.batcher.max_queue} (ZOOSERVE_MAX_QUEUE). Ask for fewer parts, or enlarge the queue.",
+            )
         model.batcher.check(self._job.deadline, rows)
 
     async def call(self, stage: Stage, work: Callable[[], PartT]) -> PartT:
         job = self._part(Call(stage, work))
         self._calls.submit(job)
         await asyncio.wait([job.future])
-        self._job.parts.append(job)
+        self._job.steps.append([job])
         return job.future.result()
 
     async def ask(self, model: ImageModel, images: Sequence[ImageInput]) -> list[Result | BaseException]:
@@ -100,9 +107,8 @@ class Queued(Steps):
         if not jobs:
             return []
         await asyncio.wait([job.future for job in jobs])
-        last = max(jobs, key=lambda job: job.finished)
-        self._job.parts.append(last)
-        self._job.batch_size = last.batch_size
+        self._job.steps.append(jobs)
+        self._job.batch_size = max(job.batch_size for job in jobs)
         return [job.future.exception() or job.future.result() for job in jobs]
 
     def _hold(self, size: int) -> AbstractContextManager[None]:

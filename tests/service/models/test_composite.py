@@ -79,7 +79,7 @@ def test_parts_are_answered_as_images_of_their_own(runtime, model):
     [
         (PHOTO[:2000], 1, 30_000, "undecodable"),
         (b"no image", 1, 30_000, "not_an_image"),
-        (PHOTO, 20, 30_000, "queue_full"),
+        (PHOTO, 20, 30_000, "bad_option"),
         (PHOTO, 15, 15, "queue_full"),
     ],
 )

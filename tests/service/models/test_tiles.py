@@ -121,7 +121,7 @@ def test_an_upright_image_is_cut(runtime, photo):
     ("size", "settings", "milliseconds", "given", "reason", "message"),
     [
         ((900, 900), {}, 30_000, {"max_tiles": "5"}, "bad_option", "has 9 tiles"),
-        ((900, 900), {"max_queue": 9}, 30_000, {}, "queue_full", "of at most 9"),
+        ((900, 900), {"max_queue": 9}, 30_000, {}, "bad_option", "takes 10 places in the queue"),
         ((900, 900), {}, 40, {}, "queue_full", "the deadline is in"),
         ((900, 900), {"max_megapixels": 0.5}, 30_000, {}, "too_large", "0.5"),
     ],
