@@ -29,6 +29,7 @@ BY_PATH = {  # of a file or folder
     "loadtests/loadgen": "runs LoadGen",
     "loadtests/recipes": "runs other load generators",
     "loadtests/soak": "keeps a server busy",
+    "loadtests/tiles": "starts a server",
     "loadtests/zoo_on_demand": "starts servers",
     "loadtests/test_client.py": "waits for timeouts",
     "loadtests/test_connections.py": "waits for timeouts",

@@ -12,8 +12,7 @@ from PIL import Image
 
 from zoo import catalog
 
-SIZE = (4000, 3000)
-_COLUMNS, _ROWS = 10, 6
+_CELL = (400, 500)  # pixels in which one object lies
 _WIDTHS = (110, 170)  # pixels of the photos that are pasted
 _FOUND = 0.5  # IoU from which on an object is found
 
@@ -35,20 +34,26 @@ _PHOTOS = {
 }
 
 
-def scene(seed: int = 0) -> tuple[Image.Image, list[Known]]:
-    """Return an image of 4000 x 3000 pixels, mode RGB, and the 60 objects in it, each 40 to 160 pixels wide."""
+def scene(seed: int = 0, columns: int = 10, rows: int = 6) -> tuple[Image.Image, list[Known]]:
+    """Return an image, mode RGB, and the objects in it, each 40 to 160 pixels wide.
+
+    Args:
+        seed: of what lies where.
+        columns: of objects; 400 pixels each.
+        rows: of objects; 500 pixels each.
+    """
     choose = random.Random(seed)  # noqa: S311 - no secret
-    noise = np.random.default_rng(seed).normal(0, 3, (*SIZE[::-1], 3))
+    width, height = _CELL
+    noise = np.random.default_rng(seed).normal(0, 3, (rows * height, columns * width, 3))
     image = Image.fromarray((np.array([124, 130, 118]) + noise).astype(np.uint8))
     known = []
-    width, height = SIZE[0] // _COLUMNS, SIZE[1] // _ROWS
-    for number in range(_COLUMNS * _ROWS):
+    for number in range(columns * rows):
         name = choose.choice(sorted(_PHOTOS))
         photo = _read(name)
         scaled = choose.randint(*_WIDTHS)
         small = photo.resize((scaled, round(scaled * photo.height / photo.width)), Image.Resampling.LANCZOS)
-        left = number % _COLUMNS * width + choose.randint(0, width - small.width)
-        top = number // _COLUMNS * height + choose.randint(0, height - small.height)
+        left = number % columns * width + choose.randint(0, width - small.width)
+        top = number // columns * height + choose.randint(0, height - small.height)
         image.paste(small, (left, top))
         known.append(_at(name, left, top, small.width, small.height))
     return image, known
@@ -57,7 +62,7 @@ def scene(seed: int = 0) -> tuple[Image.Image, list[Known]]:
 def large() -> tuple[Image.Image, list[Known]]:
     """Return an image of 4000 x 3000 pixels that shows one large object, a cat of nearly its size."""
     photo = _read("chelsea").resize((3600, 2400), Image.Resampling.BICUBIC)
-    image = Image.new("RGB", SIZE, (124, 130, 118))
+    image = Image.new("RGB", (4000, 3000), (124, 130, 118))
     image.paste(photo, (200, 300))
     return image, [_at("chelsea", 200, 300, *photo.size)]
 
