@@ -54,6 +54,19 @@ def test_exact_pixels_equal_the_recipe(open_image, encoded, recipe, form):
 
 
 @pytest.mark.usefixtures("simd")
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_an_image_of_the_inputs_size_is_copied(open_image, encoded, interpolation, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(open_image("china").resize((64, 48)), "PNG", exif=exif)
+    image = EncodedImage(data)
+    recipe = Recipe(image.height, image.width, "stretch", interpolation=interpolation)
+    pixels, _ = prepare(data, recipe, exact=False)
+    assert np.array_equal(pixels, np.asarray(image.image()))
+
+
+@pytest.mark.usefixtures("simd")
 @EVERY_RECIPE
 @pytest.mark.parametrize("size", [(97, 61), (224, 224), (256, 341), (640, 427), (427, 640), (1300, 500), (500, 1300)])
 @pytest.mark.parametrize("orientation", [1, 6])
