@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import bentoml
 import numpy as np
@@ -150,3 +151,24 @@ def test_models_of_pixels_have_no_tiles(server, table):
     response = server.client.post("/v1/segment", params={"tiles": "auto"}, content=table.read_bytes())
     assert response.status_code == 422
     assert "Loaded models that do: none" in response.json()["detail"]
+
+
+def test_tiles_of_several_requests_share_batches(oip, answer, table, batches):
+    runs, rows = batches("yolov4_tiny")
+    with ThreadPoolExecutor(2) as pool:
+        responses = list(
+            pool.map(lambda _: oip.client.post("/v1/detect", params=TILED, content=table.read_bytes()), range(2))
+        )
+    assert [response.json() for response in responses] == [answer] * 2
+    after = batches("yolov4_tiny")
+    assert after[1] - rows == 2 * 7, "6 tiles and the whole image, of each"
+    assert after[0] - runs < after[1] - rows
+
+
+def test_a_request_that_comes_too_late_leaves_nothing_behind(oip, answer, table):
+    data, headers = table.read_bytes(), {"x-request-timeout-ms": "30"}
+    response = oip.client.post("/v1/detect", params=TILED, content=data, headers=headers)
+    assert response.status_code in (429, 504), response.text
+    whole = oip.client.post("/v1/detect", params=TILED, content=data)
+    assert whole.json() == answer
+    assert 'zooserve_queue_depth{model="yolov4_tiny"} 0.0' in oip.client.get("/metrics").text
