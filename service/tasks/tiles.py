@@ -67,18 +67,17 @@ def _object(
 ) -> Detection | Instance:
     best = flat[merged.members[0]]
     x0, y0, x1, y1 = (round(value, 2) for value in merged.box.tolist())
+    box = (x0, y0, x1, y1)
     if not isinstance(best, Instance):
-        return Detection(best.class_id, best.label, merged.score, (x0, y0, x1, y1))
+        return Detection(best.class_id, best.label, merged.score, box)
     masks = [
-        move_rle(_run_lengths(flat[member]), Frame(cut[0], cut[1], *size))
+        move_rle(_run_lengths(flat[member]), Frame(cut[0], cut[1], *size), box)
         for member, cut in zip(merged.members, cuts, strict=True)
     ]
     mask, area = unite_rle(masks)
     form = options.mask
-    shown: Mask | None = None if form == "none" else convert_rle(mask, form, merged.box)
-    return Instance(
-        best.class_id, best.label, merged.score, (x0, y0, x1, y1), round(area / (size[0] * size[1]), 6), shown
-    )
+    shown: Mask | None = None if form == "none" else convert_rle(mask, form, box)
+    return Instance(best.class_id, best.label, merged.score, box, round(area / (size[0] * size[1]), 6), shown)
 
 
 def _run_lengths(found: Detection | Instance) -> RunLength:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco
 
-from service.results import Mask, Png, Polygons, RunLength
+from service.results import Box, Mask, Png, Polygons, RunLength
 from service.vision.geometry import view, whole_pixels
 from service.vision.outlines import outlines
 from zoo.recipe import Placement
@@ -160,12 +160,19 @@ def encode_rle(mask: Opacity, frame: Frame | None = None) -> RunLength:
     return RunLength((height, width), packed["counts"].decode("ascii"))
 
 
-def move_rle(mask: RunLength, frame: Frame) -> RunLength:
-    """Put the mask of a part of an image to its position, `frame`, in the mask of the whole image."""
+def move_rle(mask: RunLength, frame: Frame, box: Box) -> RunLength:
+    """Put the mask of a part of an image to its position, `frame`, in the mask of the whole image, cut to a box.
+
+    Args:
+        mask: of the part.
+        frame: its position.
+        box: xyxy in pixels of the whole image, rounded to whole ones; the rest of the mask is left out.
+    """
     height, width = mask.size
-    if (width, height) == (frame.width, frame.height):
-        return mask
-    return encode_rle(decode(mask, width, height), frame)
+    left, right = whole_pixels(max(box[0] - frame.left, 0.0), min(box[2] - frame.left, width), width)
+    top, bottom = whole_pixels(max(box[1] - frame.top, 0.0), min(box[3] - frame.top, height), height)
+    part = decode(mask, width, height)[top:bottom, left:right]
+    return encode_rle(part, Frame(frame.left + left, frame.top + top, frame.width, frame.height))
 
 
 def unite_rle(masks: Sequence[RunLength]) -> tuple[RunLength, int]:
@@ -174,7 +181,7 @@ def unite_rle(masks: Sequence[RunLength]) -> tuple[RunLength, int]:
     return RunLength(masks[0].size, united["counts"].decode("ascii")), int(coco.area(united))
 
 
-def convert_rle(mask: RunLength, form: Form, box: npt.NDArray[np.float64]) -> Mask:
+def convert_rle(mask: RunLength, form: Form, box: Box) -> Mask:
     """Encode the mask of an object in another form.
 
     Args:
@@ -188,8 +195,8 @@ def convert_rle(mask: RunLength, form: Form, box: npt.NDArray[np.float64]) -> Ma
     whole = decode(mask, width, height)
     if form == "png":
         return encode_png(whole)
-    left, top = np.floor(box[:2]).astype(int).tolist()
-    right, bottom = np.ceil(box[2:]).astype(int).tolist()
+    left, right = whole_pixels(box[0], box[2], width)
+    top, bottom = whole_pixels(box[1], box[3], height)
     return encode_polygons(whole[top:bottom, left:right], _MIN_AREA, Frame(left, top, width, height))
 
 
