@@ -31,9 +31,9 @@ MaxTiles = Annotated[int, Meta(ge=1, le=1000, description="Images of more tiles,
 Merge = Annotated[
     Literal["seam", "nms", "none"],
     Meta(
-        description="How objects of several tiles become one. seam: a box that touches a tile's inner edge is a part "
-        "of the one that it lies in for more than half, and all others are suppressed as `iou_threshold` says. nms: "
-        "all are suppressed. none: all stay."
+        description="How objects of several tiles become one. seam: boxes that touch a tile's inner edge are pieces, "
+        "which are united, or left out within an object that was seen whole; all others are suppressed as "
+        "`iou_threshold` says. nms: all are suppressed. none: all stay."
     ),
 ]
 

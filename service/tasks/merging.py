@@ -2,9 +2,9 @@
 
 A part shows a complete object, or cuts it at an edge. Complete objects of two parts are the same if their boxes agree
 (non-maximum suppression by IoU). A box that touches an inner edge of its part is perhaps a piece, whose IoU with the
-object is small: it belongs to an object in which it lies for more than half. Pieces are united by IoS, their
-intersection over the smaller one, as SAHI does (https://github.com/obss/sahi); SAHI does so with complete objects as
-well, and loses small objects before large ones of their class.
+object is small: it belongs to a complete object in which it lies for more than half, and is left out. Other pieces are
+united by IoS, their intersection over the smaller one, as SAHI does (https://github.com/obss/sahi); SAHI does so with
+complete objects as well, and loses small objects before large ones of their class.
 """
 
 from typing import Literal, NamedTuple
@@ -82,9 +82,9 @@ def merge(found: Found, how: How, iou_threshold: float, most: int) -> list[Merge
     if how == "none":
         return [_alone(found, index) for index in order[:most]]
     cut = found.cut[order] & (how == "seam")
-    objects = [_alone(found, index) for index in _complete(found, order[~cut], iou_threshold, most)]
-    pieces = _absorb(found, objects, order[cut], iou_threshold)
-    objects += _unite(found, pieces, most)
+    complete = _complete(found, order[~cut], iou_threshold, most)
+    pieces = _unite(found, _outside(found, complete, order[cut], iou_threshold), most)
+    objects = [*(_alone(found, index) for index in complete), *pieces]
     return sorted(objects, key=lambda merged: -merged.score)[:most]
 
 
@@ -104,22 +104,17 @@ def _complete(found: Found, left: Indices, iou_threshold: float, most: int) -> l
     return kept
 
 
-def _absorb(found: Found, objects: list[Merged], pieces: Indices, iou_threshold: float) -> Indices:
-    """Add pieces to the complete objects in which they lie, and return those that lie in none.
+def _outside(found: Found, complete: list[np.intp], pieces: Indices, iou_threshold: float) -> Indices:
+    """Return the pieces that are of none of the complete objects.
 
-    The object keeps its box, as it was seen whole.
+    Those that are add nothing: the object was seen whole, and what is seen of it without the rest is less sure.
     """
-    for number, whole in enumerate(objects):
+    for whole in complete:
         if not len(pieces):
             break
-        shared, area, areas = _shared(whole.box, found.boxes[pieces])
+        shared, area, areas = _shared(found.boxes[whole], found.boxes[pieces])
         inside = (shared > _INSIDE * areas) | (shared > iou_threshold * (area + areas - shared))
-        inside &= _may_be(found, pieces, np.intp(whole.members[0]))
-        if inside.any():
-            members = pieces[inside]
-            score = max(whole.score, float(found.scores[members[0]]))
-            objects[number] = Merged([*whole.members, *members.tolist()], whole.box, score)
-            pieces = pieces[~inside]
+        pieces = pieces[~(inside & _may_be(found, pieces, whole))]
     return pieces
 
 

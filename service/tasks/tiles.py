@@ -71,7 +71,7 @@ def _object(
     if not isinstance(best, Instance):
         return Detection(best.class_id, best.label, merged.score, box)
     masks = [
-        move_rle(_run_lengths(flat[member]), Frame(cut[0], cut[1], *size), box)
+        move_rle(_run_lengths(flat[member]), Frame(cut[0], cut[1], *size))
         for member, cut in zip(merged.members, cuts, strict=True)
     ]
     mask, area = unite_rle(masks)

@@ -160,19 +160,12 @@ def encode_rle(mask: Opacity, frame: Frame | None = None) -> RunLength:
     return RunLength((height, width), packed["counts"].decode("ascii"))
 
 
-def move_rle(mask: RunLength, frame: Frame, box: Box) -> RunLength:
-    """Put the mask of a part of an image to its position, `frame`, in the mask of the whole image, cut to a box.
-
-    Args:
-        mask: of the part.
-        frame: its position.
-        box: xyxy in pixels of the whole image, rounded to whole ones; the rest of the mask is left out.
-    """
+def move_rle(mask: RunLength, frame: Frame) -> RunLength:
+    """Put the mask of a part of an image to its position, `frame`, in the mask of the whole image."""
     height, width = mask.size
-    left, right = whole_pixels(max(box[0] - frame.left, 0.0), min(box[2] - frame.left, width), width)
-    top, bottom = whole_pixels(max(box[1] - frame.top, 0.0), min(box[3] - frame.top, height), height)
-    part = decode(mask, width, height)[top:bottom, left:right]
-    return encode_rle(part, Frame(frame.left + left, frame.top + top, frame.width, frame.height))
+    if (width, height) == (frame.width, frame.height):
+        return mask
+    return encode_rle(decode(mask, width, height), frame)
 
 
 def unite_rle(masks: Sequence[RunLength]) -> tuple[RunLength, int]:

@@ -57,7 +57,7 @@ def instance(cut: tuple[int, ...], box: tuple[int, ...], score: float = 0.9) -> 
         ([(0, (60, 20, 120, 60)), (1, (80, 20, 140, 60))], (60, 20, 140, 60)),  # two pieces
         ([(1, (90, 20, 140, 60))], (90, 20, 140, 60)),
         ([(2, (10, 20, 190, 60)), (0, (10, 20, 120, 60))], (10, 20, 190, 60)),  # a piece of what was seen whole
-        ([(2, (10, 20, 190, 60)), (0, (10, 10, 120, 70))], (10, 20, 190, 60)),  # that reaches beyond it
+        ([(2, (10, 20, 190, 60)), (0, (10, 10, 120, 60))], (10, 20, 190, 60)),  # which reaches beyond it
     ],
 )
 def test_masks_are_united_in_pixels_of_the_image(form, objects, box):
