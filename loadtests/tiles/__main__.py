@@ -83,7 +83,7 @@ def main(model: Path, rounds: int, json_path: Path | None) -> None:
     try:
         with TemporaryDirectory() as folder:
             settings = {"ZOOSERVE_MODELS": str(model.parent.parent), "ZOOSERVE_LOAD": model.parent.name}
-            settings["ZOOSERVE_TIMEOUT_MS"] = "600000"
+            settings |= {"ZOOSERVE_DEVICE": "cpu", "ZOOSERVE_TIMEOUT_MS": "600000"}
             with serving(Path(folder) / "log", settings) as (address, _):
                 outcome = _measure(address, model, data, known, rounds)
     except ServerError as error:
@@ -119,7 +119,7 @@ def main(model: Path, rounds: int, json_path: Path | None) -> None:
 
 
 def _measure(address: Address, model: Path, data: bytes, known: list[Known], rounds: int) -> Outcome:
-    bare = Bare(str(model), _OVERLAP, os.cpu_count() or 1)
+    bare = Bare(str(model), _OVERLAP, len(os.sched_getaffinity(0)))
     bare.choose_batch(data)
 
     def ask(query: str) -> list[Known]:

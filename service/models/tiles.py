@@ -62,9 +62,9 @@ class TiledImage(Composite[Result]):
         if len(cuts) == 1:
             return results[0]
         found = [result.predictions for result in results]
-        merging = partial(merge_tiles, cuts, found, size, card, self._options, self._tiling)  # type: ignore[arg-type]
+        merging = partial(merge_tiles, cuts, found, size, card, self._options, self._tiling)
         predictions = await steps.call("postprocess", merging)
-        return Result(card.name, card.version, operation_of(self._options), ImageSize(*size), predictions)  # type: ignore[arg-type]
+        return Result(card.name, card.version, operation_of(self._options), ImageSize(*size), predictions)
 
     def outputs(self, names: Sequence[str]) -> "TiledOutputs":  # noqa: ARG002 - it has but one
         """Make the input whose answer is the output `result` for this image."""

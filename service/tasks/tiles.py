@@ -27,17 +27,17 @@ def options_of_a_tile(options: Any) -> Any:
 
 def merge_tiles(
     cuts: Sequence[CutBox],
-    found: Sequence[Sequence[Detection | Instance]],
+    found: Sequence[Sequence[Any]],
     size: tuple[int, int],
     card: ServedCard,
     options: Any,
     tiling: Tiling,
-) -> list[Detection | Instance]:
+) -> list[Any]:
     """Merge what was found in the tiles of an image. Returns at most `max_detections` objects, best first.
 
     Args:
         cuts: the tiles.
-        found: in each, with boxes and masks in its pixels.
+        found: in each, `Detection` or `Instance`, with boxes and masks in its pixels.
         size: of the whole image, width and height in pixels.
         card: of the model. Boxes of different classes are merged if its non-maximum suppression is class-agnostic.
         options: of the request.

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from service.engine.calls import Calls
-from service.engine.job import Priority
+from service.engine.job import Priority, jobs_in_batches
 from service.errors import RequestError
 from service.limits import PixelMemory
 from service.models.composite import Composite
@@ -70,6 +70,7 @@ def test_parts_are_answered_as_images_of_their_own(runtime, model):
     assert [whole, half] == Halves(runtime, model).alone(), "without a queue the answers are the same"
     stages = [stage for stage, start, end in job.spans()]
     assert {"decode", "infer", "postprocess"} <= set(stages)
+    assert [part.input.__class__ for part in jobs_in_batches([job])] == [ImageCut] * 2, "traces show their batches"
     assert job.batch_size >= 1
     assert model.batcher.pending == 0
 
