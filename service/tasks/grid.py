@@ -73,8 +73,8 @@ def cuts_of(width: int, height: int, recipe: Recipe, tiling: Tiling) -> list[Cut
     if tiling.tiles != "auto":
         across, _, down = str(tiling.tiles).partition("x")
         size = (int(across), int(down))
-    columns, rows = (_places(side, tile, tiling.tile_overlap) for side, tile in zip((width, height), size, strict=True))
-    count = len(columns) * len(rows)
+    axes = [_Axis(side, tile, tiling.tile_overlap) for side, tile in zip((width, height), size, strict=True)]
+    count = axes[0].count * axes[1].count
     whole = tiling.tile_full and count > 1
     if count + whole > tiling.max_tiles:
         raise RequestError(
@@ -83,15 +83,28 @@ def cuts_of(width: int, height: int, recipe: Recipe, tiling: Tiling) -> list[Cut
             f"{', and is looked at as a whole' if whole else ''}; `max_tiles` is {tiling.max_tiles}. "
             "Allow more, or ask for larger `tiles` or less `tile_overlap`.",
         )
-    right, bottom = (min(tile, side) for tile, side in zip(size, (width, height), strict=True))
-    tiles = [(left, top, left + right, top + bottom) for top in rows for left in columns]
+    tiles = [
+        (left, top, left + axes[0].length, top + axes[1].length)
+        for top in axes[1].places()
+        for left in axes[0].places()
+    ]
     return [*tiles, (0, 0, width, height)] if whole else tiles
 
 
-def _places(side: int, tile: int, overlap: float) -> range | list[int]:
-    """Where tiles begin along an axis of `side` pixels. The last one is shifted inwards, so that it is as long."""
-    if side <= tile:
-        return [0]
-    step = max(1, int(tile * (1 - overlap)))
-    count = ceil((side - tile) / step) + 1
-    return [*range(0, (count - 1) * step, step), side - tile]
+class _Axis:
+    """Tiles along an axis of `side` pixels. The last one is shifted inwards, so that it is as long as the others.
+
+    Attributes:
+        length: of a tile, in pixels.
+        count: how many there are.
+    """
+
+    def __init__(self, side: int, tile: int, overlap: float) -> None:
+        self.length = min(tile, side)
+        self._last = side - self.length  # where the last one begins
+        self._step = max(1, int(tile * (1 - overlap)))
+        self.count = ceil(self._last / self._step) + 1
+
+    def places(self) -> list[int]:
+        """Where tiles begin."""
+        return [*range(0, self._last, self._step), self._last]
