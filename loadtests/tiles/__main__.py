@@ -1,8 +1,8 @@
 """`python -m loadtests.tiles`: what tiles of a large image cost, beside a bare loop over the same tiles.
 
 Starts a server of one detector, and sends it a photo of 12 megapixels with 60 small objects. The loop without a server
-decodes the same photo once, cuts the same tiles, and runs them in batches, on all cores. They take turns, so that both
-see the same machine.
+decodes the same photo once, cuts the same tiles, and runs them in batches, on all cores: one after the other or side by
+side, whichever is faster. Server and loop take turns, so that both see the same machine.
 """
 
 import io
@@ -25,7 +25,7 @@ from loadtests.compare.process import ServerError
 from loadtests.outputs import json_option
 from loadtests.report import Measurement, TestedServer, machine, report, versions, write_json
 from loadtests.serving import serving
-from loadtests.tiles.bare import Bare
+from loadtests.tiles.bare import Bare, Way
 from loadtests.tiles.scene import Known, recall, scene
 
 _OVERLAP = 0.2
@@ -44,7 +44,7 @@ class Outcome(Struct, frozen=True):
 
     Attributes:
         tiles: how many images the graph was given, the whole one included.
-        batch: of the bare loop; the fastest.
+        way: of the bare loop; the fastest.
         bare_s, served_s: for the photo, decoding included.
         ratio: of each round, the served over the mean of the bare loops before and after it.
         spread: by which share the bare loops of the rounds differ from their median at most.
@@ -53,7 +53,7 @@ class Outcome(Struct, frozen=True):
     """
 
     tiles: int
-    batch: int
+    way: Way
     bare_s: list[float]
     served_s: list[float]
     ratio: list[float]
@@ -120,7 +120,7 @@ def main(model: Path, rounds: int, json_path: Path | None) -> None:
 
 def _measure(address: Address, model: Path, data: bytes, known: list[Known], rounds: int) -> Outcome:
     bare = Bare(str(model), _OVERLAP, len(os.sched_getaffinity(0)))
-    bare.choose_batch(data)
+    bare.choose(data)
 
     def ask(query: str) -> list[Known]:
         path = f"/v1/detect?model={model.parent.name}{query}"
@@ -139,7 +139,7 @@ def _measure(address: Address, model: Path, data: bytes, known: list[Known], rou
     typical = median(loops)
     return Outcome(
         bare.count(data),
-        bare.batch,
+        bare.way,
         loops,
         served,
         [seconds / ((loops[i] + loops[i + 1]) / 2) for i, seconds in enumerate(served)],
@@ -158,8 +158,10 @@ def _timed(work: Callable[[], object]) -> float:
 
 def _show(outcome: Outcome, known: int) -> None:
     ratio = median(outcome.ratio)
+    size, beside, threads = outcome.way
     for label, text in (
-        ("images for the graph", f"{outcome.tiles}, in the bare loop {outcome.batch} at a time"),
+        ("images for the graph", str(outcome.tiles)),
+        ("the bare loop runs", f"batches of {size}, {beside} at a time, on {threads} thread{'s' * (threads > 1)} each"),
         ("bare loop", f"{median(outcome.bare_s):.3g} s (rounds differ by {outcome.spread:.0%})"),
         ("served", f"{median(outcome.served_s):.3g} s"),
         ("small objects found", f"{outcome.recall:.1%} of {known}; without tiles {outcome.recall_whole:.1%}"),

@@ -66,13 +66,15 @@ def test_a_short_run(models, tmp_path, monkeypatch):
     assert written.measurements[0].requests == 1
 
 
-def test_the_bare_loop_keeps_the_fastest_batch(models):
+@pytest.mark.parametrize("cores", [1, 2])
+def test_the_bare_loop_keeps_the_fastest_way(models, cores):
     image, _ = scene(columns=2, rows=1)
     out = io.BytesIO()
     image.convert("RGB").save(out, "JPEG")
     assert Image.open(out).size == (800, 500)
-    bare = Bare(str(models / "yolov4_tiny" / "1"), 0.2, 1)
-    bare.choose_batch(out.getvalue())
-    assert bare.batch in (1, 4, 8)
+    bare = Bare(str(models / "yolov4_tiny" / "1"), 0.2, cores)
+    bare.choose(out.getvalue())
+    assert bare.way.size in (1, 4, 8)
+    assert bare.way.beside * bare.way.threads == cores
     assert bare.count(out.getvalue()) == 7
     assert bare.seconds(out.getvalue()) > 0
