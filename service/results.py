@@ -3,6 +3,8 @@
 Boxes are (left, top, right, bottom) in pixels of the original image (EXIF orientation applied), clipped to it.
 """
 
+from typing import Literal
+
 from msgspec import Struct
 
 Box = tuple[float, float, float, float]
@@ -160,3 +162,34 @@ class Result(Struct, frozen=True):
         | list[CocoPose]
         | list[RotatedBox]
     )
+
+
+class CropError(Struct, frozen=True):
+    """Why the second model of a pipeline has no answer to a crop; the reasons are those of problems."""
+
+    reason: str
+    detail: str
+
+
+class Cropped(Detection, frozen=True, omit_defaults=True):
+    """One object of a pipeline, and the second model's answer to its crop.
+
+    Attributes:
+        crop: what was cut out, (left, top, right, bottom) in whole pixels of the original image.
+        second: the answer to the crop as if it were an image: its pixels begin at the crop's left top corner.
+        error: why the second model failed on this crop.
+        skipped: why it was not asked about this one: the crop is smaller than the card's `min_size`, or there are
+            `max_crops` better ones.
+    """
+
+    crop: tuple[int, int, int, int] | None = None
+    second: Result | None = None
+    error: CropError | None = None
+    skipped: Literal["min_size", "max_crops"] | None = None
+
+
+class PipelineResult(Result, frozen=True):
+    """The answer of a pipeline to one image: its detector's, with the second model's nested in each prediction."""
+
+    pipeline: str
+    predictions: list[Cropped]  # type: ignore[assignment]  # the base class does not list it, for /v1/<task>
