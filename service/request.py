@@ -29,10 +29,13 @@ from service.engine.job import Jobs, Priority, Span, jobs_in_batches
 from service.errors import ClientGone, Reason, RequestError
 from service.keys import Guard
 from service.models.model import AnyModel
+from service.models.pipeline import Pipeline
 from service.models.registry import NotLoadedError
 from service.models.usage import Usage
+from service.pipelines import TASK
 from service.runtime import Runtime
 from service.telemetry.logs import log_request
+from zoo.pipeline_card import PipelineCard
 
 logger = logging.getLogger(__name__)
 ModelT = TypeVar("ModelT", bound=AnyModel)
@@ -69,9 +72,10 @@ class Lifecycle:
         guard: checks keys.
         timeout_ms: the server's own deadline; a request may ask for a shorter one.
         on_demand: loads models.
+        pipelines: finds them and their models.
     """
 
-    __slots__ = ("_access_log", "_metrics", "_tracing", "guard", "on_demand", "timeout_ms")
+    __slots__ = ("_access_log", "_metrics", "_tracing", "guard", "on_demand", "pipelines", "timeout_ms")
 
     def __init__(self, runtime: Runtime, guard: Guard) -> None:
         self.guard = guard
@@ -79,6 +83,7 @@ class Lifecycle:
         self._access_log = runtime.settings.access_log
         self._metrics = runtime.metrics
         self.on_demand = runtime.on_demand
+        self.pipelines = runtime.pipelines
         self._tracing = runtime.tracing
 
     def record(self, context: "RequestContext") -> None:
@@ -120,7 +125,7 @@ class RequestContext:
 
     __slots__ = (
         "_lifecycle",
-        "_usage",
+        "_usages",
         "batch_size",
         "deadline",
         "error",
@@ -152,7 +157,7 @@ class RequestContext:
         self.spans: list[Span] = []
         self.batch_size = 0
         self.jobs: Jobs = ()
-        self._usage: Usage | None = None
+        self._usages: list[Usage] = []
         given = headers.get(b"x-request-id", b"")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else token_hex(16).encode()
 
@@ -168,8 +173,8 @@ class RequestContext:
         """
         if error is not None:
             self._end(error)
-        if self._usage is not None:
-            self._usage.end()
+        for usage in self._usages:
+            usage.end()
         asyncio.get_running_loop().call_soon(self._lifecycle.record, self)
         return isinstance(error, Exception)
 
@@ -207,8 +212,25 @@ class RequestContext:
         """
         self.task, self.model = model.card.task, model.card.name
         model.batcher.check(self.deadline)
+        self._hold(model)
+
+    async def obtain_pipeline(self, card: PipelineCard, params: Mapping[str, object]) -> Pipeline:
+        """Obtain both models of a pipeline, and bind the options of the request. Both stay until the request has ended.
+
+        Raises:
+            RequestError: `bad_option`; `not_ready` if one of its models is not there, or cannot be loaded in time.
+        """
+        pipelines, models = self._lifecycle.pipelines, []
+        for find in pipelines.finds(card):
+            models.append(await self.obtain(find))
+            self._hold(models[-1])
+        self.task, self.model = TASK, card.name
+        return pipelines.bind(card, models, params)
+
+    def _hold(self, model: AnyModel) -> None:
+        """Keep a model loaded until the request has ended."""
         model.usage.begin()
-        self._usage = model.usage
+        self._usages.append(model.usage)
 
     def lap(self, stage: str) -> None:
         """Record that a stage ends now."""

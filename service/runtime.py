@@ -16,6 +16,7 @@ from service.models.on_demand import OnDemand
 from service.models.repository import Repository
 from service.models.selftest import self_test
 from service.models.unloaded import Unloaded
+from service.pipelines import Pipelines
 from service.predictor import Predictor
 from service.settings import Settings, remarks
 from service.supervisor import SHARED, end_with_supervisor, shared_counts
@@ -56,7 +57,9 @@ class Runtime:
         self.repository = Repository(settings, self.metrics, self._load, self._check, self._unloaded, footprints)
         self.on_demand = OnDemand(settings, self.repository, self.metrics)
         memory = PixelMemory(int(settings.max_pixels_mb * 1e6))
-        self.predictor = Predictor(self.repository, settings, Calls(self.workers, memory))
+        calls = Calls(self.workers, memory)
+        self.predictor = Predictor(self.repository, settings, calls)
+        self.pipelines = Pipelines(self.repository, self.predictor, settings, calls)
 
     def start(self) -> None:
         """Load the models in the background, and end this process when the process that started it ends."""

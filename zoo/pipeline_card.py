@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, field
 
 from zoo.card import Checked, Name, Share, read_checked
 from zoo.errors import CardError
@@ -30,7 +30,7 @@ class Detect(Checked, frozen=True, forbid_unknown_fields=True):
 
     model: Name
     classes: tuple[str, ...] = ()
-    options: Options = {}
+    options: Options = field(default_factory=dict)
 
 
 class Crops(Checked, frozen=True, forbid_unknown_fields=True):
@@ -58,7 +58,7 @@ class Second(Checked, frozen=True, forbid_unknown_fields=True):
 
     task: SecondTask
     model: Name
-    options: Options = {}
+    options: Options = field(default_factory=dict)
 
 
 class PipelineCard(Checked, frozen=True, forbid_unknown_fields=True):

@@ -22,10 +22,12 @@ from service.health import Drain, Health
 from service.http.cors import with_cors
 from service.http.docs import routes as docs
 from service.http.ops.models import ModelRoutes
+from service.http.ops.pipelines import PipelineRoutes
 from service.http.ops.probes import OPEN, Probes
 from service.http.problems import CONTENT_TYPE, Problem, headers, problem
 from service.http.ui import routes as ui
 from service.http.v1.annotate import Annotator
+from service.http.v1.pipelines import PATH, PipelineEndpoint, TypedPipeline
 from service.http.v1.predict import Predict, Typed
 from service.http.v2.routes import OpenInference
 from service.keys import Guard
@@ -55,9 +57,13 @@ def build_app(
     for task in TASKS:
         for path, endpoint in ((f"/v1/{task}", Predict), (f"/{task}", Typed)):
             endpoints[path] = endpoint(task, path, lifecycle, runtime, annotator)
+    endpoints["/pipeline"] = TypedPipeline("/pipeline", lifecycle, runtime, annotator)
+    pipelines = endpoints[PATH] = PipelineEndpoint(f"{PATH}{{name}}", lifecycle, runtime, annotator)
     app = Starlette(
         routes=[
             *(Route(f"/v1/{task}", endpoints[f"/v1/{task}"], methods=["POST"]) for task in TASKS),
+            *PipelineRoutes(runtime.pipelines).routes(),
+            Route(f"{PATH}{{name}}", pipelines, methods=["POST"]),
             *ModelRoutes(runtime, guard).routes(),
             *Probes(runtime, health).routes(),
             # BentoML's own page at `/` loads a tracker from another host.
@@ -87,7 +93,8 @@ class _Dispatcher:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         endpoint = None
         if scope["type"] == "http" and scope["method"] == "POST":
-            endpoint = self._endpoints.get(scope["path"])
+            path = scope["path"]
+            endpoint = self._endpoints.get(PATH if path.startswith(PATH) else path)
         if endpoint is None and scope["type"] == "http" and (scope["path"] + "/").startswith("/v2/"):
             endpoint = self._oip
         if self._drain.on:

@@ -3,7 +3,7 @@
 Latency matters most here: the endpoint reads, submits, waits and encodes, and does nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple, cast
@@ -12,16 +12,17 @@ import msgspec
 from msgspec import Struct
 from starlette.types import Receive, Scope
 
-from service.engine.job import Job
+from service.engine.job import Input, Job
 from service.errors import Reason, RequestError
 from service.http.endpoint import Endpoint, HttpContext, hung_up, limited_by
 from service.http.problems import Problem, problem
 from service.http.v1.annotate import BINARY, OFFERED, Annotator, one_image_only, vector, wanted
-from service.http.v1.images import media_type, read_form, read_images
+from service.http.v1.images import Form, media_type, read_form, read_images
 from service.models.model import ImageModel
 from service.request import Lifecycle
 from service.results import Result
 from service.runtime import Runtime
+from service.settings import Settings
 from service.tasks import TASKS, Operation
 from service.waiting import outcome, wait
 
@@ -36,41 +37,27 @@ class BatchResponse(Struct):
 
 
 class Query(NamedTuple):
-    """What a request asks for, apart from its images: the model, and the task's options."""
+    """What a request asks for, apart from its images.
+
+    Attributes:
+        model: whose queue the request enters.
+        input: makes the input of an encoded image.
+        skeleton: of the model's keypoints.
+    """
 
     model: ImageModel
-    options: Struct
+    input: Callable[[bytes], Input[Result]]
+    skeleton: Sequence[tuple[int, int]] = ()
 
 
-class Predict(Endpoint):
-    """The endpoint `/v1/<task>` of one task."""
+class ImagesEndpoint(Endpoint):
+    """The base class of endpoints that answer images."""
 
-    def __init__(
-        self, task: Operation, route: str, lifecycle: Lifecycle, runtime: Runtime, annotator: Annotator
-    ) -> None:
+    def __init__(self, task: str, route: str, lifecycle: Lifecycle, runtime: Runtime, annotator: Annotator) -> None:
         super().__init__(lifecycle, route, task)
-        self._task: Operation = task
         self._predictor = runtime.predictor
         self._settings = runtime.settings
         self._annotator = annotator
-
-    async def _answer(self, context: HttpContext, scope: Scope, receive: Receive) -> bytes:  # noqa: ARG002 - as declared
-        drawn = wanted(context.headers.get(b"accept", b""), OFFERED[TASKS[self._task].drawn])
-        params = context.params()
-        query = await self._query(context, params.pop("model", None), params.pop("version", None), params)
-        images = await read_images(receive, context.headers, self._settings)
-        context.lap("read")
-        return await self._run(context, receive, query, images, drawn)
-
-    async def _query(
-        self, context: HttpContext, name: str | None, version: str | None, params: Mapping[str, object]
-    ) -> Query:
-        """Find the model, convert its options, and refuse the request early if its model's queue is full."""
-        model = await context.obtain(partial(self._predictor.resolve, self._task, name, version))
-        context.model = model.card.name
-        query = Query(model, self._predictor.options(model, params, self._task))
-        context.admit(model)
-        return query
 
     async def _run(
         self, context: HttpContext, receive: Receive, query: Query, images: list[bytes | RequestError], drawn: bytes
@@ -95,9 +82,8 @@ class Predict(Endpoint):
             body = vector(outcomes[0])
             context.content_type = drawn
         elif drawn:
-            skeleton = query.model.card.skeleton
             image = cast("bytes", images[0])
-            body = await self._annotator.draw(image, outcomes[0], drawn, context.deadline, skeleton)
+            body = await self._annotator.draw(image, outcomes[0], drawn, context.deadline, query.skeleton)
             context.content_type = drawn
         else:
             body = _encode(outcomes[0])
@@ -108,10 +94,37 @@ class Predict(Endpoint):
         if isinstance(image, RequestError):
             return image
         try:
-            encoded = self._predictor.input(image, query.model, query.options)
-            return self._predictor.submit(encoded, query.model, context.deadline, context.priority)
+            return self._predictor.submit(query.input(image), query.model, context.deadline, context.priority)
         except RequestError as error:
             return error
+
+
+class Predict(ImagesEndpoint):
+    """The endpoint `/v1/<task>` of one task."""
+
+    def __init__(
+        self, task: Operation, route: str, lifecycle: Lifecycle, runtime: Runtime, annotator: Annotator
+    ) -> None:
+        super().__init__(task, route, lifecycle, runtime, annotator)
+        self._task: Operation = task
+
+    async def _answer(self, context: HttpContext, scope: Scope, receive: Receive) -> bytes:  # noqa: ARG002 - as declared
+        drawn = wanted(context.headers.get(b"accept", b""), OFFERED[TASKS[self._task].drawn])
+        params = context.params()
+        query = await self._query(context, params.pop("model", None), params.pop("version", None), params)
+        images = await read_images(receive, context.headers, self._settings)
+        context.lap("read")
+        return await self._run(context, receive, query, images, drawn)
+
+    async def _query(
+        self, context: HttpContext, name: str | None, version: str | None, params: Mapping[str, object]
+    ) -> Query:
+        """Find the model, convert its options, and refuse the request early if its model's queue is full."""
+        model = await context.obtain(partial(self._predictor.resolve, self._task, name, version))
+        context.model = model.card.name
+        options = self._predictor.options(model, params, self._task)
+        context.admit(model)
+        return Query(model, partial(self._predictor.input, model=model, options=options), model.card.skeleton)
 
 
 def _outcome(job: Job[Result] | RequestError) -> Result | RequestError:
@@ -129,29 +142,39 @@ class Typed(Predict):
     """
 
     async def _answer(self, context: HttpContext, scope: Scope, receive: Receive) -> bytes:  # noqa: ARG002 - as declared
-        headers = context.headers
-        if (kind := media_type(headers)) != _FORM:
-            raise RequestError(
-                Reason.NOT_AN_IMAGE,
-                f"Content-Type `{kind[:80] or 'none'}` is not served here: expected {_FORM}, with the image as `image` "
-                f"and options as fields. /v1/{self._task} takes the image itself, and JSON.",
-            )
-        form = await read_form(limited_by(self._settings, receive, headers), headers, 1)
-        context.lap("read")
-        model, version = (_text(form.fields.pop(name, None)) for name in ("model", "version"))
-        params = {name: _value(text) for name, text in form.fields.items()}
+        form = await one_image_form(context, receive, self._settings, f"/v1/{self._task}")
+        model, version = (form_text(form.fields.pop(name, None)) for name in ("model", "version"))
+        params = {name: form_value(text) for name, text in form.fields.items()}
         query = await self._query(context, model, version, params)
         return await self._run(context, receive, query, form.images, b"")
 
 
-def _value(text: str) -> object:
+async def one_image_form(context: HttpContext, receive: Receive, settings: Settings, other: str) -> Form:
+    """Read a form with one image.
+
+    Raises:
+        RequestError: `not_an_image`: it is no form, and then `other` is the path to go to; what `read_form` raises.
+    """
+    headers = context.headers
+    if (kind := media_type(headers)) != _FORM:
+        raise RequestError(
+            Reason.NOT_AN_IMAGE,
+            f"Content-Type `{kind[:80] or 'none'}` is not served here: expected {_FORM}, with the image as `image` "
+            f"and options as fields. {other} takes the image itself, and JSON.",
+        )
+    form = await read_form(limited_by(settings, receive, headers), headers, 1)
+    context.lap("read")
+    return form
+
+
+def form_value(text: str) -> object:
     """Read a field: JSON, as BentoML's client sends it, or else plain text."""
     with suppress(msgspec.DecodeError, RecursionError):
         return msgspec.json.decode(text)
     return text
 
 
-def _text(field: str | None) -> str | None:
+def form_text(field: str | None) -> str | None:
     """Read a field whose value is text, even if it looks like a number."""
-    value = None if field is None else _value(field)
+    value = None if field is None else form_value(field)
     return value if isinstance(value, str) else field

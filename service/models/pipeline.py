@@ -1,0 +1,183 @@
+"""An image in a pipeline: a detector finds objects, and a second model is asked about the crop of each.
+
+`service.pipelines` makes it. The image is decoded once. Crops are cut from its own pixels, not from the detector's
+input, and each is an ordinary job of the second model, so the crops of all requests share batches.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from service.engine.binding import Tensors
+from service.engine.calls import Calls
+from service.engine.job import Job, Queue
+from service.errors import Reason, RequestError
+from service.models.composite import Composite, Steps
+from service.models.inputs import RESULT, ImageCut
+from service.models.model import ImageModel
+from service.results import Box, CropError, Cropped, Detection, ImageSize, PipelineResult, Result
+from service.settings import Settings
+from service.vision.decoded import decode_whole, size_of
+from service.vision.geometry import whole_pixels
+from zoo.pipeline_card import Crops, PipelineCard
+
+logger = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+CropBox = tuple[int, int, int, int]
+
+
+class Pipeline(NamedTuple):
+    """A pipeline's card, its loaded models, and the options of a request for each of them."""
+
+    card: PipelineCard
+    detector: ImageModel
+    second: ImageModel
+    options: Struct
+    second_options: Struct
+
+    def check(self, deadline: float) -> None:
+        """Refuse an image that could not be answered in time by both models, before any work is done for it.
+
+        Raises:
+            RequestError: `queue_full`. The queue of the second model must have room for all crops that there may be.
+        """
+        for model in (self.detector, self.second):
+            model.batcher.check(deadline)
+        queue, crops = self.second.batcher, self.card.crops.max_crops
+        if queue.pending and queue.pending + crops > queue.max_queue:
+            raise RequestError(
+                Reason.QUEUE_FULL,
+                f"{queue.pending} images wait for `{self.second.card.name}` (of at most {queue.max_queue}), and the "
+                f"pipeline may ask about {crops} crops. Try again later, or add capacity.",
+                retry_after=1,
+            )
+
+
+class PipelineImage(Composite[Result]):
+    """An encoded image that a pipeline answers.
+
+    Args:
+        data: the encoded image.
+        pipeline: with its loaded models and the options of the request.
+        settings: how images are resized, and how large they may be.
+        calls: decode.
+    """
+
+    __slots__ = ("_data", "_max_pixels", "_pipeline", "_settings")
+
+    def __init__(self, data: bytes, pipeline: Pipeline, settings: Settings, calls: Calls) -> None:
+        super().__init__(calls)
+        self._data = data
+        self._pipeline = pipeline
+        self._settings = settings
+        self._max_pixels = int(settings.max_megapixels * 1e6)
+
+    def enter(self, queue: Queue, job: Job[Result]) -> None:
+        """Begin with the job; raises `RequestError` (`queue_full`) as `Pipeline.check` does."""
+        self._pipeline.check(job.deadline)
+        super().enter(queue, job)
+
+    async def compose(self, steps: Steps) -> PipelineResult:
+        """Find objects, and ask about each.
+
+        Raises:
+            RequestError: the image is not one, damaged or too large; the detector failed; `deadline`, also if it passes
+                while crops are computed. Other errors of a crop are in its place.
+        """
+        card, detector, second, options, second_options = self._pipeline
+        size = await steps.call("decode", partial(size_of, self._data, self._max_pixels))
+        async with steps.decoded(size, partial(decode_whole, self._data, self._max_pixels)) as image:
+            self._data = b""
+            whole = ImageCut(image, (0, 0, *size), detector.card, options, self._settings)
+            (found,) = await steps.ask(detector, [whole])
+            if isinstance(found, BaseException):
+                raise found
+            objects: list[Any] = list(found.predictions)
+            if card.detect.classes:
+                objects = [each for each in objects if each.label in card.detect.classes]
+            boxes = crops_of([each.box for each in objects], size, card.crops)
+            cuts = [
+                ImageCut(image, box, second.card, second_options, self._settings)
+                for box in boxes
+                if not isinstance(box, str)
+            ]
+            del image, whole
+            answers = iter(await steps.ask(second, cuts))
+        predictions = [
+            _nested(each, box, None if isinstance(box, str) else next(answers))
+            for each, box in zip(objects, boxes, strict=True)
+        ]
+        return PipelineResult(found.model, found.version, found.task, ImageSize(*size), predictions, card.name)
+
+    def outputs(self) -> "PipelineOutputs":
+        """Make the input whose answer is the output `result` for this image."""
+        return PipelineOutputs(self, self._calls)
+
+
+class PipelineOutputs(Composite[Tensors]):
+    """The same as the output `result` of the Open Inference Protocol: BYTES, the JSON of the image's result."""
+
+    __slots__ = ("_image",)
+
+    def __init__(self, image: PipelineImage, calls: Calls) -> None:
+        super().__init__(calls)
+        self._image = image
+
+    async def compose(self, steps: Steps) -> Mapping[str, Any]:
+        """Answer the image, and encode."""
+        return {RESULT: np.array([_encode(await self._image.compose(steps))], object)}
+
+
+def crops_of(boxes: Sequence[Box], size: tuple[int, int], crops: Crops) -> list[CropBox | str]:
+    """Return what is cut out for each box, in whole pixels of the image, or the reason why nothing is.
+
+    Args:
+        boxes: xyxy in pixels of the image, within it; the best first.
+        size: width and height of the image.
+        crops: of the pipeline's card.
+
+    Returns:
+        For each box (left, top, right, bottom), at least one pixel large, or `min_size` or `max_crops`.
+    """
+    found: list[CropBox | str] = []
+    left = crops.max_crops
+    for x0, y0, x1, y1 in boxes:
+        across, down = crops.pad * (x1 - x0), crops.pad * (y1 - y0)
+        (start, end), (top, bottom) = (
+            whole_pixels(max(0.0, low), min(high, side), side)
+            for low, high, side in ((x0 - across, x1 + across, size[0]), (y0 - down, y1 + down, size[1]))
+        )
+        if min(end - start, bottom - top) < crops.min_size:
+            found.append("min_size")
+        elif left == 0:
+            found.append("max_crops")
+        else:
+            found.append((start, top, end, bottom))
+            left -= 1
+    return found
+
+
+def _nested(found: Detection, box: CropBox | str, answer: Result | BaseException | None) -> Cropped:
+    """Put the second model's answer into its object."""
+    about = found.class_id, found.label, found.score, found.box
+    if isinstance(box, str):
+        return Cropped(*about, skipped=box)  # type: ignore[arg-type]  # one of the two reasons
+    if isinstance(answer, BaseException):
+        return Cropped(*about, crop=box, error=_error(answer))
+    return Cropped(*about, crop=box, second=answer)
+
+
+def _error(error: BaseException) -> CropError:
+    """Tell a crop's error; an unexpected one is a bug, and only the log says what it is."""
+    if not isinstance(error, RequestError):
+        logger.error("a crop failed", exc_info=error)
+        return CropError(Reason.INTERNAL, "The server failed on this crop; its log says why.")
+    if error.reason is Reason.DEADLINE:
+        raise error
+    error.forget()
+    return CropError(error.reason, error.detail)
