@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from service.engine.calls import Calls
 from service.errors import Reason, RequestError
+from service.models.entry import ModelEntry
 from service.models.model import ImageModel
 from service.models.pipeline import Pipeline, PipelineImage
 from service.models.registry import NotLoadedError, Registry
@@ -59,21 +60,25 @@ class Pipelines:
     def __init__(self, registry: Registry, predictor: Predictor, settings: Settings, calls: Calls) -> None:
         self._registry, self._predictor, self._settings, self._calls = registry, predictor, settings, calls
         self._zoo = zoo_pipelines()
-        self._own: dict[str, Found] = {}
+        self._own: Mapping[str, Found] = {}
+        self._all: Mapping[str, Found] = {}
+        self._entries: Mapping[str, ModelEntry] | None = None  # those with which `_all` was made
         self._looked = -inf
 
-    def all(self) -> dict[str, Found]:
+    def all(self) -> Mapping[str, Found]:
         """Return all pipelines by name, sorted; of a file that is not valid, its error."""
-        now = perf_counter()
-        if now - self._looked > (self._settings.watch_s or inf):
+        now, entries = perf_counter(), self._registry.entries
+        looks = now - self._looked >= (self._settings.watch_s or inf)
+        if looks:
             self._own, self._looked = own_pipelines(Path(self._settings.models)), now
-        entries = self._registry.entries
-        zoo = {
-            name: card
-            for name, card in self._zoo.items()
-            if isinstance(card, PipelineCard) and all(model in entries for model in card.models)
-        }
-        return dict(sorted((zoo | self._own).items()))
+        if looks or entries is not self._entries:
+            zoo: dict[str, Found] = {
+                name: card
+                for name, card in self._zoo.items()
+                if isinstance(card, PipelineCard) and all(model in entries for model in card.models)
+            }
+            self._all, self._entries = dict(sorted({**zoo, **self._own}.items())), entries
+        return self._all
 
     def get(self, name: str) -> PipelineCard | None:
         """Return the card of a pipeline; None if there is none, or a model has this name."""

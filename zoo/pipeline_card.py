@@ -62,13 +62,18 @@ class Second(Checked, frozen=True, forbid_unknown_fields=True):
 
 
 class PipelineCard(Checked, frozen=True, forbid_unknown_fields=True):
-    """A pipeline, as its TOML file describes it."""
+    """A pipeline, as its TOML file describes it.
+
+    Attributes:
+        version: always 1, for protocols in which all models have one. The models in its answers have their own.
+    """
 
     name: Name
     title: str
     detect: Detect
     second: Second
     crops: Crops = Crops()
+    version: Literal["1"] = "1"
 
     @property
     def models(self) -> tuple[str, str]:
@@ -91,6 +96,18 @@ def own_pipelines(models: Path) -> Pipelines:
         models: the folder of exported models.
     """
     return _read(models / FOLDER)
+
+
+def find_pipeline(name: str, models: Path) -> PipelineCard | None:
+    """Return the card of a pipeline, a user's own or the zoo's; None if there is none of this name.
+
+    Raises:
+        CardError: its file is not valid.
+    """
+    card = {**zoo_pipelines(), **own_pipelines(models)}.get(name)
+    if isinstance(card, CardError):
+        raise card
+    return card
 
 
 def read_pipeline(path: Path) -> PipelineCard:

@@ -1,5 +1,7 @@
-"""Loads one model as a server does, for the commands that answer without a server: `predict` and `eval`."""
+"""Loads a model or a pipeline as a server does, for the commands that answer without one: `predict` and `eval`."""
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import click
@@ -7,8 +9,11 @@ import msgspec
 
 from service.models.model import ImageModel, takes_images
 from service.predictor import Predictor
+from service.results import Result
 from service.runtime import Runtime
 from service.settings import SettingError, Settings, read_settings
+from zoo.pipeline_card import PipelineCard, find_pipeline
+from zoo.store import Store
 
 
 class Loaded(NamedTuple):
@@ -30,20 +35,7 @@ def load_model(name: str, models: str | None = None, *, pixels: Literal["fast", 
     Raises:
         ClickException: a setting is wrong, or the model does not exist or is damaged.
     """
-    try:
-        settings = read_settings()
-    except SettingError as error:
-        raise click.ClickException(str(error)) from error
-    settings = msgspec.structs.replace(
-        settings,
-        load=name,
-        max_batch=1,
-        memory_mb=0.0,
-        gpu_memory_mb=0.0,
-        model_idle_s=0.0,
-        models=models or settings.models,
-        pixels=pixels or settings.pixels,
-    )
+    settings = _settings(name, models, pixels)
     runtime = Runtime(settings)
     runtime.repository.load()
     entry = runtime.repository.entries.get(name)
@@ -52,3 +44,58 @@ def load_model(name: str, models: str | None = None, *, pixels: Literal["fast", 
     if not takes_images(entry.model):
         raise click.ClickException(f"{name} takes tensors, not images: a server answers it at /v2/models/{name}")
     return Loaded(entry.model, runtime.predictor, settings)
+
+
+class LoadedPipeline(NamedTuple):
+    """A pipeline with its models, and what answers images with it.
+
+    Attributes:
+        answer: `(data, options)` -> the result for an encoded image; raises `RequestError`.
+        skeleton: of the second model's keypoints.
+    """
+
+    card: PipelineCard
+    answer: Callable[[bytes, Mapping[str, object]], Result]
+    skeleton: tuple[tuple[int, int], ...]
+
+
+def load_pipeline(name: str, models: str | None = None) -> LoadedPipeline | None:
+    """Load the models of a pipeline, self-test included; None if there is no such pipeline, or a model of this name.
+
+    Args:
+        name: of the pipeline.
+        models: the folder of exported models; None: that of the settings.
+
+    Raises:
+        ClickException: a setting or the pipeline's card is wrong, or one of its models does not exist or is damaged.
+    """
+    folder = Path(models or _settings("", models).models)
+    card = find_pipeline(name, folder)
+    if card is None or name in {entry.name for entry in Store(folder).look().entries}:
+        return None
+    runtime = Runtime(_settings(",".join(card.models), models))
+    runtime.repository.load()
+    if problem := runtime.repository.problem or runtime.pipelines.problem(card):
+        raise click.ClickException(problem)
+    second = runtime.predictor.resolve(card.second.task, card.second.model)
+    return LoadedPipeline(
+        card, lambda data, options: runtime.pipelines.predict(data, name, options), second.card.skeleton
+    )
+
+
+def _settings(load: str, models: str | None, pixels: Literal["fast", "exact"] | None = None) -> Settings:
+    """Read the settings, for one image at a time and without a budget for memory."""
+    try:
+        settings = read_settings()
+    except SettingError as error:
+        raise click.ClickException(str(error)) from error
+    return msgspec.structs.replace(
+        settings,
+        load=load,
+        max_batch=1,
+        memory_mb=0.0,
+        gpu_memory_mb=0.0,
+        model_idle_s=0.0,
+        models=models or settings.models,
+        pixels=pixels or settings.pixels,
+    )

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -11,9 +12,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from service.commands.load import load_model
+from service.commands.load import load_model, load_pipeline
 from service.errors import RequestError
-from service.results import CocoPose, Embedding, Instance, Pose, Prediction, Result, RotatedBox, Segment
+from service.results import CocoPose, Cropped, Embedding, Instance, Pose, Prediction, Result, RotatedBox, Segment
 from service.settings import remarks
 from service.tasks import TASKS, Operation, can_answer
 from service.vision.draw import draw
@@ -30,6 +31,7 @@ Examples:
   zooserve predict u2netp portrait.jpg -o mask=none
   zooserve predict mobilenet_v2 cat.jpg -o localize=true -o heatmap=true --annotate where.png
   zooserve predict mobilenet_v2 cat.jpg --task embed --json -o normalize=true
+  zooserve predict pets cat.jpg               a pipeline: each cat and dog, and its breed
   zooserve predict yolov4_tiny photos/ --server http://localhost:3000 --out results.jsonl
 """
 )
@@ -71,7 +73,7 @@ def predict(
     concurrency: int,
     deadline: float,
 ) -> None:
-    """Answer photos with MODEL, without a server.
+    """Answer photos with MODEL, a model or a pipeline, without a server.
 
     With --server, PHOTOS is a folder, and its answers become lines of --out, in the order of the files. What has its
     line is not asked again: after an interruption, the same command continues.
@@ -106,13 +108,12 @@ def predict(
         sys.exit(not complete)
     if out or retry_failed:
         raise click.UsageError("--out and --retry-failed go with --server")
-    loaded, predictor, _ = load_model(model, models)
-    operation = _operation(loaded.card, task, drawn=annotate is not None)
+    answer, skeleton = _answers(model, models, task, options, drawn=annotate is not None)
     failed = False
     for photo in photos:
         try:
             data = photo.read_bytes()
-            result = predictor.predict(data, loaded, options, operation)
+            result = answer(data)
         except (OSError, RequestError) as error:
             failed = True
             click.echo(f"{photo}: {error.strerror if isinstance(error, OSError) else error}", err=True)
@@ -122,9 +123,23 @@ def predict(
         else:
             show_result(photo, result)
         if annotate:
-            draw(data, result, skeleton=loaded.card.skeleton).save(annotate)
+            draw(data, result, skeleton=skeleton).save(annotate)
             click.echo(f"drawn into {annotate}", err=True)
     sys.exit(failed)
+
+
+def _answers(
+    name: str, models: str | None, task: str | None, options: Mapping[str, object], *, drawn: bool
+) -> tuple[Callable[[bytes], Result], Sequence[tuple[int, int]]]:
+    """Load a model or a pipeline. Return what answers images with it, and the skeleton of its keypoints."""
+    pipeline = load_pipeline(name, models)
+    if pipeline is not None:
+        if task:
+            raise click.UsageError(f"--task: {name} is a pipeline; its card says what is asked")
+        return lambda data: pipeline.answer(data, options), pipeline.skeleton
+    loaded, predictor, _ = load_model(name, models)
+    operation = _operation(loaded.card, task, drawn=drawn)
+    return lambda data: predictor.predict(data, loaded, options, operation), loaded.card.skeleton
 
 
 def _operation(card: ServedCard, task: str | None, *, drawn: bool) -> Operation:
@@ -170,7 +185,17 @@ def _cells(prediction: Prediction) -> dict[str, str]:
     box = None if isinstance(prediction, Segment) else prediction.box
     if box is not None:
         cells |= {name: f"{value:.1f}" for name, value in zip(("x0", "y0", "x1", "y1"), box, strict=True)}
+    if isinstance(prediction, Cropped):
+        cells["second"] = _second(prediction)
     if isinstance(prediction, Pose):
         clear = sum(score >= 0.5 for _, _, score in prediction.keypoints.values())
         cells["keypoints"] = f"{clear} of {len(prediction.keypoints)}"
     return cells
+
+
+def _second(found: Cropped) -> str:
+    """Say what the second model of a pipeline answered to an object's crop."""
+    if found.second is None:
+        return found.error.detail if found.error else f"not asked: {found.skipped}"
+    cells = [" ".join(_cells(each).values()) for each in found.second.predictions]
+    return ", ".join(cells) or "nothing found"

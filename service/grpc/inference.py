@@ -4,7 +4,6 @@ import asyncio
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
 from time import perf_counter
 
 import grpc
@@ -190,8 +189,7 @@ class Inference:
     async def _answer(self, request: "_InferRequest", context: RequestContext, *, final: bool) -> bytes:
         request.split()
         head = request.head
-        find = partial(self._dataplane.model, head.model_name, head.model_version)
-        context.admit(await context.obtain(find))
+        await self._dataplane.admit(context, head.model_name, head.model_version)
         takes = self._dataplane.takes(head.model_name, head.model_version)
         if request.is_large(takes):
             call, raw = await asyncio.to_thread(read, head, request.parts, takes)

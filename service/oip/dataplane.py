@@ -5,6 +5,7 @@ REST (`http.v2`) and gRPC call it; it does not depend on the transport.
 
 import importlib.metadata
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -16,16 +17,26 @@ from service.models.entry import State
 from service.models.inputs import RESULT, ImageInput, PixelArray, TensorRows, output_names
 from service.models.model import AnyModel, ImageModel, takes_images
 from service.models.tiles import TiledImage
-from service.oip.describe import IMAGE, config_of, index_entry, metadata_of
-from service.oip.messages import Answer, Call, IndexEntry, ModelConfig, ModelMetadata, ServerMetadata, Statistics
+from service.oip.describe import IMAGE, config_of, index_entry, metadata_of, pipeline_config, pipeline_metadata
+from service.oip.messages import (
+    Answer,
+    AnyCard,
+    Call,
+    IndexEntry,
+    ModelConfig,
+    ModelMetadata,
+    ServerMetadata,
+    Statistics,
+)
 from service.oip.statistics import statistics_of
 from service.oip.takes import Takes, takes_of
 from service.oip.tensors import datatype_of
+from service.request import RequestContext
 from service.runtime import Runtime
 from service.tasks.grid import tiling_of
 from service.threads import LOADING
 from service.waiting import outcome
-from zoo.served_card import AnyServed
+from zoo.pipeline_card import PipelineCard
 
 EXTENSIONS = (
     "binary_tensor_data",
@@ -45,14 +56,12 @@ class Submitted:
     Attributes:
         jobs: one per image, or one for all rows of tensors.
         deadline: a time of `time.perf_counter()` in seconds.
-        model: that answers the call.
     """
 
-    def __init__(self, call: Call, model: AnyModel, jobs: Sequence[Job[Tensors]], deadline: float) -> None:
+    def __init__(self, call: Call, card: AnyCard, jobs: Sequence[Job[Tensors]], deadline: float) -> None:
         self.jobs = jobs
         self.deadline = deadline
-        self.model = model
-        self._call = call
+        self._call, self._card = call, card
 
     def answer(self) -> Answer:
         """Join the answers of all jobs. Call it when all are done.
@@ -69,7 +78,7 @@ class Submitted:
                 raise RequestError(found.reason, f"Image {number}: {found.detail}", retry_after=found.retry_after)
             rows.append(found)
         joined = rows[0] if len(rows) == 1 else {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-        card, call = self.model.card, self._call
+        card, call = self._card, self._call
         outputs = {name: joined[name] for name in call.outputs or joined}
         return Answer(card.name, card.version, outputs, call.id)
 
@@ -80,6 +89,7 @@ class Dataplane:
     def __init__(self, runtime: Runtime) -> None:
         self._repository = runtime.repository
         self._predictor = runtime.predictor
+        self._pipelines = runtime.pipelines
         self._on_demand = runtime.on_demand
         self._metrics = runtime.metrics
         self._settings = runtime.settings
@@ -93,28 +103,45 @@ class Dataplane:
         """Find a model that is loaded; raises `RequestError` (`unknown_model`, `not_ready`)."""
         return self._repository.find(name, version or None)
 
-    def card(self, name: str, version: str = "") -> AnyServed:
-        """Find the card of a model that answers requests; raises `RequestError` (`unknown_model`, `not_ready`)."""
-        return self._repository.card(name, version or None)
+    def card(self, name: str, version: str = "") -> AnyCard:
+        """Find the card of a model, or of a pipeline, that answers requests.
+
+        Raises:
+            RequestError: `unknown_model`, `not_ready`.
+        """
+        pipeline = self._pipeline(name, version)
+        if pipeline is None:
+            return self._repository.card(name, version or None)
+        if problem := self._pipelines.problem(pipeline):
+            raise RequestError(Reason.NOT_READY, problem)
+        return pipeline
 
     def metadata(self, name: str, version: str = "") -> ModelMetadata:
-        """Describe a model that is ready; raises `RequestError` as `model` does."""
-        return metadata_of(self.card(name, version))
+        """Describe a model that is ready; raises `RequestError` as `card` does."""
+        card = self.card(name, version)
+        return pipeline_metadata(card) if isinstance(card, PipelineCard) else metadata_of(card)
 
     def config(self, name: str, version: str = "") -> ModelConfig:
-        """Return a model's configuration in Triton's format; raises `RequestError` as `model` does."""
-        return config_of(self.card(name, version), self._settings.max_images)
+        """Return a model's configuration in Triton's format; raises `RequestError` as `card` does."""
+        card, most = self.card(name, version), self._settings.max_images
+        return pipeline_config(card, most) if isinstance(card, PipelineCard) else config_of(card, most)
 
     def statistics(self, name: str = "", version: str = "") -> Statistics:
         """Return the statistics of one model, or of all that are loaded; raises `RequestError` as `model` does."""
         entries = self._repository.entries.values()
+        cards: list[AnyCard]
         cards = [self.card(name, version)] if name else [model.card for entry in entries if (model := entry.model)]
         return statistics_of(cards, self._metrics.collect())
 
     def index(self, *, ready: bool = False) -> list[IndexEntry]:
         """List the models of the repository, or only those that are ready."""
         entries = self._repository.entries.values()
-        return [index_entry(entry) for entry in entries if not ready or entry.state is State.READY]
+        index = [index_entry(entry) for entry in entries if not ready or entry.state is State.READY]
+        for name, card in self._pipelines.all().items():
+            problem = self._pipelines.problem(card)
+            if not (ready and problem):
+                index.append(IndexEntry(name, "1", "UNAVAILABLE" if problem else "READY", problem))
+        return index
 
     async def load(self, name: str, parameters: Collection[str] = ()) -> None:
         """Load a model in the version that the store holds now; raises `RequestError`."""
@@ -130,14 +157,31 @@ class Dataplane:
         """Unload a model; raises `RequestError`."""
         await LOADING.run(self._repository.unload, name)
 
+    async def admit(self, context: RequestContext, name: str, version: str = "") -> None:
+        """Find the model or the pipeline of a request, wait until it is loaded, and refuse what would be too late.
+
+        Raises:
+            RequestError: `unknown_model`, `not_ready`, `queue_full`.
+        """
+        pipeline = self._pipeline(name, version)
+        if pipeline is None:
+            context.admit(await context.obtain(partial(self.model, name, version)))
+        else:
+            (await context.obtain_pipeline(pipeline, {})).check(context.deadline)
+
     def takes(self, name: str, version: str = "") -> Takes:
         """Return the limits on a model's requests; raises `RequestError` as `model` does."""
-        return self._takes_of(self.model(name, version))
+        return self._takes_of(self._pipeline(name, version) or self.model(name, version).card)
 
-    def _takes_of(self, model: AnyModel) -> Takes:
-        takes = self._takes.get(model.card.name)
-        if takes is None or takes.card is not model.card:
-            takes = self._takes[model.card.name] = takes_of(model.card, self._settings)
+    def _pipeline(self, name: str, version: str) -> PipelineCard | None:
+        """Return the card of a pipeline; None if there is none of this name and version."""
+        card = self._pipelines.get(name)
+        return card if card is not None and version in ("", card.version) else None
+
+    def _takes_of(self, card: AnyCard) -> Takes:
+        takes = self._takes.get(card.name)
+        if takes is None or takes.card is not card:
+            takes = self._takes[card.name] = takes_of(card, self._settings)
         return takes
 
     def submit(self, call: Call) -> Submitted:
@@ -147,7 +191,7 @@ class Dataplane:
             RequestError: the model, an input or an output does not exist, an option is invalid, the request or its
                 answer is too large, or the queue is full.
         """
-        model = self.model(call.model, call.version)
+        card = self._pipeline(call.model, call.version) or self.model(call.model, call.version).card
         deadline = _deadline(call)
         priority = _priority(call.parameters["priority"]) if "priority" in call.parameters else call.priority
         if call.parameters.get("sequence_id"):
@@ -155,18 +199,12 @@ class Dataplane:
                 Reason.BAD_OPTION, "`sequence_id`: sequences are not served; send a request's whole input."
             )
         params = {name: value for name, value in call.parameters.items() if name not in _NOT_OPTIONS}
-        takes = self._takes_of(model)
+        takes = self._takes_of(card)
         rows = len(next(iter(call.inputs.values()), ()))
-        if call.card is not model.card:  # the inputs were not checked, or the model was loaded again since
+        if call.card is not card:  # the inputs were not checked, or the model was loaded again since
             rows = takes.check_inputs({name: (datatype_of(array), array.shape) for name, array in call.inputs.items()})
         takes.check_outputs(call.outputs)
-        if takes_images(model):
-            inputs = self._images(call, model, params, takes, rows)
-        elif params:
-            raise RequestError(Reason.BAD_OPTION, f"There is no parameter `{min(params)[:80]}` for `{call.model}`.")
-        else:
-            takes.check_answer(rows, call.outputs)
-            inputs = [TensorRows({tensor.name: call.inputs[tensor.name] for tensor in model.card.inputs}, rows)]
+        model, inputs = self._inputs(call, params, takes, rows)
         jobs: list[Job[Tensors]] = []
         try:
             for input_ in inputs:
@@ -175,7 +213,25 @@ class Dataplane:
             for job in jobs:
                 job.abandoned = True
             raise
-        return Submitted(call, model, jobs, deadline)
+        return Submitted(call, card, jobs, deadline)
+
+    def _inputs(
+        self, call: Call, params: Mapping[str, object], takes: Takes, rows: int
+    ) -> tuple[AnyModel, Sequence[Input[Tensors]]]:
+        """Find the model whose queue takes a call's inputs, and make them."""
+        pipeline = self._pipeline(call.model, call.version)
+        if pipeline is not None:
+            models = [find() for find in self._pipelines.finds(pipeline)]
+            bound = self._pipelines.bind(pipeline, models, params)
+            data = call.inputs[IMAGE].ravel().tolist()
+            return bound.detector, [self._pipelines.image(each, bound).outputs() for each in data]
+        model = self.model(call.model, call.version)
+        if takes_images(model):
+            return model, self._images(call, model, params, takes, rows)
+        if params:
+            raise RequestError(Reason.BAD_OPTION, f"There is no parameter `{min(params)[:80]}` for `{call.model}`.")
+        takes.check_answer(rows, call.outputs)
+        return model, [TensorRows({tensor.name: call.inputs[tensor.name] for tensor in model.card.inputs}, rows)]
 
     def _images(
         self, call: Call, model: ImageModel, params: Mapping[str, object], takes: Takes, rows: int

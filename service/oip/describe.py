@@ -4,6 +4,8 @@ from service.models.entry import ModelEntry, State
 from service.models.inputs import RESULT
 from service.oip.messages import ConfigTensor, IndexEntry, ModelConfig, ModelMetadata, TensorMetadata
 from service.oip.tensors import DATATYPES
+from service.pipelines import TASK
+from zoo.pipeline_card import PipelineCard
 from zoo.served_card import AnyServed, Output, ServedCard, Tensor
 
 IMAGE = "image"  # the input of encoded images
@@ -32,6 +34,19 @@ def config_of(card: AnyServed, max_images: int) -> ModelConfig:
         outputs.append(ConfigTensor(RESULT, "TYPE_STRING", (1,)))
     batch = max_images if images else _ANY_BATCH
     return ModelConfig(card.name, PLATFORM, "onnxruntime", batch, tuple(inputs), tuple(outputs))
+
+
+def pipeline_metadata(card: PipelineCard) -> ModelMetadata:
+    """Describe a pipeline: it takes encoded images and answers results."""
+    about = {"task": TASK, "title": card.title, "models": ", ".join(card.models)}
+    image, result = TensorMetadata(IMAGE, "BYTES", (-1, 1)), TensorMetadata(RESULT, "BYTES", (-1,))
+    return ModelMetadata(card.name, (card.version,), TASK, (image,), (result,), about)
+
+
+def pipeline_config(card: PipelineCard, max_images: int) -> ModelConfig:
+    """Return a pipeline's configuration in Triton's format."""
+    image, result = ConfigTensor(IMAGE, "TYPE_STRING", (1,)), ConfigTensor(RESULT, "TYPE_STRING", (1,))
+    return ModelConfig(card.name, TASK, TASK, max_images, (image,), (result,))
 
 
 def index_entry(entry: ModelEntry) -> IndexEntry:

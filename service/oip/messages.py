@@ -8,7 +8,11 @@ from msgspec import Struct, field
 
 from service.engine.binding import Tensors
 from service.engine.job import Priority
+from zoo.pipeline_card import PipelineCard
 from zoo.served_card import AnyServed
+
+AnyCard = AnyServed | PipelineCard
+"""Pipelines are asked for as models are."""
 
 
 class Call(Struct):
@@ -23,7 +27,7 @@ class Call(Struct):
         priority: unless `parameters` have one.
         id: the answer has the same one.
         started: when its head had arrived. `timeout` counts from then.
-        card: of the model for which the inputs were checked. None: `submit` will check them.
+        card: of the model, or pipeline, for which the inputs were checked. None: `submit` will check them.
     """
 
     model: str
@@ -35,7 +39,7 @@ class Call(Struct):
     priority: Priority = Priority.NORMAL
     id: str = ""
     started: float = field(default_factory=perf_counter)
-    card: AnyServed | None = None
+    card: AnyCard | None = None
 
 
 class Answer(Struct):

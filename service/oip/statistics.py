@@ -5,8 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from prometheus_client import Metric
 
-from service.oip.messages import Duration, InferenceStatistics, ModelStatistics, Statistics
-from zoo.served_card import AnyServed
+from service.oip.messages import AnyCard, Duration, InferenceStatistics, ModelStatistics, Statistics
 
 _STAGES = {
     "queue": "queue",
@@ -17,7 +16,7 @@ _STAGES = {
 _STAGE_SUM = "zooserve_stage_seconds_sum"
 
 
-def statistics_of(cards: Sequence[AnyServed], metrics: Iterable[Metric]) -> Statistics:
+def statistics_of(cards: Sequence[AnyCard], metrics: Iterable[Metric]) -> Statistics:
     """Compute the statistics of some models.
 
     Args:
@@ -33,7 +32,7 @@ def statistics_of(cards: Sequence[AnyServed], metrics: Iterable[Metric]) -> Stat
     return Statistics([_statistics(card, values) for card in cards])
 
 
-def _statistics(card: AnyServed, values: dict[tuple[str, ...], float]) -> ModelStatistics:
+def _statistics(card: AnyCard, values: dict[tuple[str, ...], float]) -> ModelStatistics:
     def value(name: str, kind: str = "success") -> float:
         return values[f"zooserve_{name}", card.name, kind]
 

@@ -11,9 +11,10 @@ import numpy as np
 from service.errors import Reason, RequestError
 from service.models.inputs import RESULT
 from service.oip.describe import IMAGE
-from service.oip.messages import Answer
+from service.oip.messages import Answer, AnyCard
 from service.oip.tensors import DATATYPES, MOST_TEXTS, Array, bad, check, shape_text
 from service.settings import Settings
+from zoo.pipeline_card import PipelineCard
 from zoo.served_card import AnyServed, Output, ServedCard, Tensor
 
 Declared = Mapping[str, tuple[str, Sequence[int]]]  # datatype and shape of every input, by name
@@ -25,13 +26,13 @@ class Takes:
     """The limits on requests for a model that takes tensors.
 
     Attributes:
-        card: of the model.
+        card: of the model, or of a pipeline.
         texts: the most elements of BYTES in one request.
         quotes: the most quotation marks in the JSON of one request, which limits the number of parsed objects.
     """
 
     def __init__(self, card: AnyServed, settings: Settings) -> None:
-        self.card = card
+        self.card: AnyCard = card
         self.texts = MOST_TEXTS if any(tensor.dtype == "string" for tensor in card.inputs) else 0
         self._settings = settings
         self._inputs = {tensor.name: (DATATYPES[tensor.dtype], tensor.shape) for tensor in card.inputs}
@@ -156,8 +157,26 @@ class ImageTakes(Takes):
         return array
 
 
-def takes_of(card: AnyServed, settings: Settings) -> Takes:
-    """Return the limits on requests for a model."""
+class PipelineTakes(ImageTakes):
+    """The limits on requests for a pipeline, which takes encoded images and answers results."""
+
+    def __init__(self, card: PipelineCard, settings: Settings) -> None:  # it has no graph, so no base class reads it
+        self.card = card
+        self.texts = settings.max_images
+        self._settings = settings
+        self._inputs, self._row_bytes, self._output_names = {}, {}, [RESULT]
+
+    def _check_rows(self, declared: Declared) -> int:
+        _check_names("input", declared, [IMAGE])
+        if not declared:
+            raise bad(f"The input `{IMAGE}` is missing.")
+        return super()._check_rows(declared)
+
+
+def takes_of(card: AnyCard, settings: Settings) -> Takes:
+    """Return the limits on requests for a model or a pipeline."""
+    if isinstance(card, PipelineCard):
+        return PipelineTakes(card, settings)
     return ImageTakes(card, settings) if isinstance(card, ServedCard) else Takes(card, settings)
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from functools import partial
 from typing import ClassVar
 
 import msgspec
@@ -45,7 +44,7 @@ class Infer(Endpoint):
 
     async def _answer(self, context: HttpContext, scope: Scope, receive: Receive) -> bytes:
         name, version = model_of(scope["path"])
-        context.admit(await context.obtain(partial(self._dataplane.model, name, version)))
+        await self._dataplane.admit(context, name, version)
         headers = context.headers
         body = await read_whole(limited_by(self._settings, receive, headers))
         body = await decompressed(body, headers.get(b"content-encoding", b""), self._max_body)
