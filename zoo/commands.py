@@ -1,5 +1,6 @@
 """`zooserve show` prints all that is known about a model; `verify` checks that exported models are intact."""
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import click
@@ -12,6 +13,7 @@ from zoo.files import LINE, shown
 from zoo.libraries import find_card
 from zoo.licences import to_accept
 from zoo.model_card import AnyCard, ModelCard, Source
+from zoo.pipeline_card import PipelineCard, find_pipeline
 from zoo.served_card import AnyServed, ServedCard, ServedTensors
 from zoo.sources import address
 from zoo.sources.pins import first_download
@@ -30,22 +32,26 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for 
 @_models
 @_as_json
 def show(name: str, models: Path | None, as_json: bool) -> None:
-    """Show all that is known about one model.
+    """Show all that is known about one model, or a pipeline.
 
     NAME is one of `zooserve list`, one that a library knows (resnet50), or the path of a card (`.toml`).
     """
-    exported = {entry.name: entry for entry in entries_or_say(Store(models))}
+    store = Store(models)
+    exported = {entry.name: entry for entry in entries_or_say(store)}
     entry = exported.get(name)
+    if entry is None and (pipeline := find_pipeline(name, store.root)) is not None:
+        if as_json:
+            _print_json({"pipeline": pipeline, "missing": _missing(pipeline, exported)})
+        else:
+            _print_rows(_pipeline_rows(pipeline, exported))
+        return
     card = find_card(name) if entry is None or name in catalog.names() else None
     entry = entry or (exported.get(card.name) if card else None)
     served = entry.card if entry else None
     if as_json:
         _print_json({"card": card, "served": served, "problem": entry.problem if entry else ""})
         return
-    rows = _rows(card, served, entry)
-    width = max(len(key) for key, _ in rows)
-    for key, value in rows:
-        click.echo(f"{key:<{width}}  {shown(value, LINE)}")
+    _print_rows(_rows(card, served, entry))
 
 
 @click.command()
@@ -132,6 +138,40 @@ def _rows(card: AnyCard | None, served: AnyServed | None, entry: Entry | None) -
             rows.append(("agreement", f"{answers}, shifted by {kept.shift:.3f}, on {where}"))
         rows.append(("golden", ", ".join(file.removeprefix("golden/") for file in served.files if "/" in file)))
     return rows
+
+
+def _pipeline_rows(card: PipelineCard, exported: Collection[str]) -> list[tuple[str, str]]:
+    detect, crops, second = card.detect, card.crops, card.second
+    missing = _missing(card, exported)
+    crop = (
+        f"each box and {crops.pad:.0%} of it on each side, from the image's own pixels; at most {crops.max_crops}, "
+        f"none smaller than {crops.min_size} pixels"
+    )
+    return [
+        ("name", card.name),
+        ("title", card.title),
+        ("task", "pipeline"),
+        ("1. detect", f"{', '.join(detect.classes) or 'all classes'}, with {detect.model}{_given(detect.options)}"),
+        ("2. crop", crop),
+        (f"3. {second.task}", f"each crop, with {second.model}{_given(second.options)}"),
+        ("ask", f"POST /v1/pipelines/{card.name}, or `zooserve predict {card.name} photo.jpg`"),
+        ("exported", f"not all of it: run `zooserve export {' '.join(missing)}`" if missing else "both models"),
+    ]
+
+
+def _given(options: Mapping[str, object]) -> str:
+    return f" ({', '.join(f'{name}={value}' for name, value in options.items())})" if options else ""
+
+
+def _missing(card: PipelineCard, exported: Collection[str]) -> list[str]:
+    """Return which of a pipeline's models are not exported."""
+    return [name for name in dict.fromkeys(card.models) if name not in exported]
+
+
+def _print_rows(rows: list[tuple[str, str]]) -> None:
+    width = max(len(key) for key, _ in rows)
+    for key, value in rows:
+        click.echo(f"{key:<{width}}  {shown(value, LINE)}")
 
 
 def _hash(source: Source) -> str:

@@ -1,6 +1,6 @@
 """`zooserve list`: all models with licence, size, source and state, and the libraries that have more models by name."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import click
@@ -16,12 +16,13 @@ from zoo.files import LINE, shown
 from zoo.libraries import Description, Library, describe, described, libraries, library
 from zoo.licences import to_accept
 from zoo.model_card import read_model_card
+from zoo.pipeline_card import own_pipelines, zoo_pipelines
 from zoo.served_card import ServedCard
 from zoo.store import Entry, Store, entries_or_say
 
 
 class Row(Struct, kw_only=True):
-    """One model, as `--json` prints it.
+    """One model or pipeline, as `--json` prints it.
 
     Attributes:
         licence: SPDX identifier of the weights' licence.
@@ -32,7 +33,7 @@ class Row(Struct, kw_only=True):
         first_downloads: for files of which the publisher gives no hash: that of the first download, "" before it.
         unmeasured: the device of a variant whose agreement with fp32 was measured on another device; else empty.
         state: `version N` if it is exported, `not exported`, or `not reachable`, `damaged` or `refused`, for which
-            `problem` has the reason.
+            `problem` has the reason. Of a pipeline, its models, or those of them that are not exported.
     """
 
     name: str
@@ -82,14 +83,17 @@ def list_models(name: str | None, models: Path | None, task: str | None, licence
 
     Cards are the zoo's own and those in $ZOOSERVE_CARDS (or ./cards). A LIBRARY lists the models that need no card.
     """
-    exported = {entry.name: entry for entry in entries_or_say(Store(models))}  # the latest version comes last
+    store = Store(models)
+    exported = {entry.name: entry for entry in entries_or_say(store)}  # the latest version comes last
     cards: dict[str, Description | ZooError] = dict(_cards())
+    pipelines: list[Row] = []
     if name is None:
         listed = sorted(cards.keys() | exported.keys())
+        pipelines = _pipelines(store.root, exported)
     else:
         more = dict(_described_by(library(name)))
         cards, listed = more | cards, list(more)  # a card takes precedence over the one that a library would make
-    every = [_row(model, cards.get(model), exported.get(model)) for model in listed]
+    every = [_row(model, cards.get(model), exported.get(model)) for model in listed] + pipelines
     rows = [row for row in every if _is_wanted(row, task, licence)]
     if every and not rows:
         raise UnknownModelError(_none_left(every, task, licence))
@@ -141,6 +145,19 @@ def _cards() -> Iterator[tuple[str, Description | ZooError]]:
             yield model, described(read_model_card(path))
         except CardError as error:  # an invalid card does not hide the others
             yield model, error
+
+
+def _pipelines(models: Path, exported: Collection[str]) -> list[Row]:
+    """Describe the pipelines, the zoo's and a user's own, with the models that are not exported yet."""
+    rows = []
+    for name, card in {**zoo_pipelines(), **own_pipelines(models)}.items():
+        if isinstance(card, CardError):
+            rows.append(Row(name=name, task="pipeline", state="refused", problem=str(card)))
+            continue
+        missing = [model for model in dict.fromkeys(card.models) if model not in exported]
+        state = f"needs {', '.join(missing)}" if missing else f"of {', '.join(card.models)}"
+        rows.append(Row(name=name, task="pipeline", title=card.title, state=state))
+    return rows
 
 
 def _described_by(source: Library) -> Iterator[tuple[str, Description | ZooError]]:

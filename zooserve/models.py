@@ -17,7 +17,7 @@ from PIL import Image
 from zooserve_client import Client, Result
 from zooserve_client.images import ImageInput, read_image
 
-from service.commands.load import Loaded, load_model
+from service.commands.load import Loaded, LoadedPipeline, load_model, load_pipeline
 from service.errors import RequestError
 from service.settings import SettingError, read_settings
 from service.vision.draw import draw
@@ -57,7 +57,7 @@ class Model(ABC):
 
     Attributes:
         name: of the model.
-        task: classify, detect, segment and so on.
+        task: classify, detect, segment and so on; of a pipeline, pipeline.
     """
 
     def __init__(self, name: str, task: str) -> None:
@@ -116,6 +116,22 @@ class LocalModel(Model):
         return _with(as_asked, lambda: draw(data, result, skeleton=skeleton, enlarge=False))
 
 
+class LocalPipeline(Model):
+    """A pipeline of models of the store, in this process."""
+
+    def __init__(self, loaded: LoadedPipeline) -> None:
+        super().__init__(loaded.card.name, "pipeline")
+        self._loaded = loaded
+
+    def _answer(self, data: bytes, options: dict[str, Any]) -> Answer:
+        try:
+            result = self._loaded.answer(data, options)
+        except RequestError as error:
+            raise ValueError(error.detail) from None
+        as_asked = Result.read(msgspec.json.decode(msgspec.json.encode(result)))
+        return _with(as_asked, lambda: draw(data, result, skeleton=self._loaded.skeleton, enlarge=False))
+
+
 class RemoteModel(Model):
     """A model of a server."""
 
@@ -134,12 +150,29 @@ class RemoteModel(Model):
         return _with(result, drawn)
 
 
+class RemotePipeline(Model):
+    """A pipeline of a server."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        super().__init__(name, "pipeline")
+        self._client = client
+
+    def _answer(self, data: bytes, options: dict[str, Any]) -> Answer:
+        def drawn() -> Image.Image:
+            return Image.open(io.BytesIO(self._client.annotate_pipeline(self.name, data, **options))).convert("RGB")
+
+        return _with(self._client.pipeline(self.name, data, **options), drawn)
+
+
 def load(name: str, model: str | None = None, *, models: str | Path | None = None, api_key: str | None = None) -> Model:
-    """Load a model; it is exported first if the store does not have it and what exports it is installed.
+    """Load a model or a pipeline.
+
+    A model is exported first if the store does not have it and what exports it is installed.
 
     Args:
-        name: of a model, such as `yolov4_tiny`; or the address of a server, `http://localhost:3000`.
-        model: of the server; None: the default of its first task.
+        name: of a model, such as `yolov4_tiny`, or of a pipeline, such as `pets`; or the address of a server,
+            `http://localhost:3000`.
+        model: or pipeline, of the server; None: the default of its first task.
         models: the folder of exported models; None: `ZOOSERVE_MODELS`, or `models` in the current folder.
         api_key: of the server; None: `ZOOSERVE_API_KEY`.
 
@@ -152,6 +185,8 @@ def load(name: str, model: str | None = None, *, models: str | Path | None = Non
         return _of_server(Client(name, api_key=api_key), model)
     try:
         folder = str(models or read_settings().models)
+        if (pipeline := load_pipeline(name, folder)) is not None:
+            return LocalPipeline(pipeline)
         if name not in {entry.name for entry in Store(Path(folder)).look().entries}:
             _export(name, folder)
         return LocalModel(load_model(name, folder))
@@ -159,11 +194,13 @@ def load(name: str, model: str | None = None, *, models: str | Path | None = Non
         raise ValueError(error.message if isinstance(error, click.ClickException) else str(error)) from None
 
 
-def _of_server(client: Client, name: str | None) -> RemoteModel:
+def _of_server(client: Client, name: str | None) -> Model:
     known = {each["name"]: each for each in client.models()}
     if name is None:
         able = [each for each in known.values() if each.get("default")] or list(known.values())
         name = next((each["name"] for each in able), None)
+    if name is not None and name not in known and name in {each["name"] for each in client.pipelines()}:
+        return RemotePipeline(client, name)
     if name is None or name not in known:
         raise ValueError(f"the server has no model {name}; it has {', '.join(known) or 'none'}")
     return RemoteModel(client, name, known[name]["task"])

@@ -98,6 +98,20 @@ class AsyncClient:
         asked = ask_for(task, data, model=model, version=version, priority=priority, options=options)
         return (await self._send(asked, deadline)).result()
 
+    async def pipeline(
+        self,
+        name: str,
+        image: ImageInput,
+        /,
+        *,
+        priority: Priority | None = None,
+        deadline: float | None = None,
+        **options: Option,
+    ) -> Result:
+        """Answer one image with a pipeline; see `Client.pipeline`."""
+        asked = ask_for(f"pipelines/{name}", await _read(image), priority=priority, options=options)
+        return (await self._send(asked, deadline)).result()
+
     async def annotate(
         self,
         task: Task,
@@ -111,6 +125,20 @@ class AsyncClient:
     ) -> bytes:
         """Return an image with the answer drawn on it; see `Client.annotate`."""
         asked = ask_for(task, await _read(image), model=model, accept=f"image/{format}", options=options)
+        return (await self._send(asked, deadline)).body
+
+    async def annotate_pipeline(
+        self,
+        name: str,
+        image: ImageInput,
+        /,
+        *,
+        format: Format = "png",  # noqa: A002
+        deadline: float | None = None,
+        **options: Option,
+    ) -> bytes:
+        """Return an image with a pipeline's answer drawn on it; see `Client.annotate_pipeline`."""
+        asked = ask_for(f"pipelines/{name}", await _read(image), accept=f"image/{format}", options=options)
         return (await self._send(asked, deadline)).body
 
     async def predict_many(
@@ -164,6 +192,11 @@ class AsyncClient:
         """Return all models of the server; see `Client.models`."""
         models: list[dict[str, Any]] = (await self._send(Ask("/v1/models"))).json()["models"]
         return models
+
+    async def pipelines(self) -> list[dict[str, Any]]:
+        """Return all pipelines of the server; see `Client.pipelines`."""
+        pipelines: list[dict[str, Any]] = (await self._send(Ask("/v1/pipelines"))).json()["pipelines"]
+        return pipelines
 
     async def model(self, name: str) -> dict[str, Any]:
         """Return the details of one model; see `Client.model`."""

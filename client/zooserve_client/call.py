@@ -146,7 +146,7 @@ class Caller:
 
 
 def ask_for(
-    task: Task,
+    task: str,
     image: bytes,
     *,
     model: str | None = None,
@@ -155,7 +155,7 @@ def ask_for(
     accept: str | None = None,
     options: Mapping[str, Option] | None = None,
 ) -> Ask:
-    """Make the request for one image."""
+    """Make the request for one image, of a task or, `pipelines/NAME`, of a pipeline."""
     given = {"model": model, "version": version, **(options or {})}
     headers = {"accept": accept or "application/json", "content-type": "application/octet-stream"}
     if priority:

@@ -125,6 +125,35 @@ class Client:
         asked = ask_for(task, read_image(image), model=model, version=version, priority=priority, options=options)
         return self._send(asked, deadline).result()
 
+    def pipeline(
+        self,
+        name: str,
+        image: ImageInput,
+        /,
+        *,
+        priority: Priority | None = None,
+        deadline: float | None = None,
+        **options: Option,
+    ) -> Result:
+        """Answer one image with a pipeline: a detector's objects, each with a second model's answer to its crop.
+
+        Args:
+            name: of the pipeline; `pipelines` lists them.
+            image: as for `predict`.
+            priority: as for `predict`.
+            deadline: seconds for this call.
+            options: of the detector's and of the second task, such as `score_threshold=0.5` and `top_k=1`; an option of
+                the second task that the detector has too begins with `second_`.
+
+        Returns:
+            The detector's result; `Result.second` has the nested ones.
+
+        Raises:
+            ZooserveError: there is no answer.
+        """
+        asked = ask_for(f"pipelines/{name}", read_image(image), priority=priority, options=options)
+        return self._send(asked, deadline).result()
+
     def annotate(
         self,
         task: Task,
@@ -138,6 +167,20 @@ class Client:
     ) -> bytes:
         """Return the bytes of an image file with the answer drawn on the image; raises `ZooserveError`."""
         asked = ask_for(task, read_image(image), model=model, accept=f"image/{format}", options=options)
+        return self._send(asked, deadline).body
+
+    def annotate_pipeline(
+        self,
+        name: str,
+        image: ImageInput,
+        /,
+        *,
+        format: Format = "png",  # noqa: A002
+        deadline: float | None = None,
+        **options: Option,
+    ) -> bytes:
+        """Return the bytes of an image file with a pipeline's answer drawn on the image; raises `ZooserveError`."""
+        asked = ask_for(f"pipelines/{name}", read_image(image), accept=f"image/{format}", options=options)
         return self._send(asked, deadline).body
 
     def predict_many(
@@ -192,6 +235,11 @@ class Client:
         """Return all models of the server with name, state, version, task, licence and whether it is the default."""
         models: list[dict[str, Any]] = self._send(Ask("/v1/models")).json()["models"]
         return models
+
+    def pipelines(self) -> list[dict[str, Any]]:
+        """Return all pipelines of the server with name, card, options and whether they are ready."""
+        pipelines: list[dict[str, Any]] = self._send(Ask("/v1/pipelines")).json()["pipelines"]
+        return pipelines
 
     def model(self, name: str) -> dict[str, Any]:
         """Return the details of one model: its card, and its profile on the server's machine."""

@@ -29,6 +29,10 @@ class Prediction(TypedDict, total=False):
     center: list[float]
     size: list[float]
     angle: float
+    crop: list[int]
+    second: Mapping[str, Any]
+    error: Mapping[str, str]
+    skipped: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +48,7 @@ class Result:
         predictions: the best (or, of classes with areas, the largest) first.
         request_id: of the call in the server's log.
         timing: the server's time in milliseconds, by stage, and in `total`.
+        pipeline: name of the pipeline that was asked; then the rest is about its detector.
     """
 
     model: str
@@ -54,6 +59,7 @@ class Result:
     predictions: Sequence[Prediction]
     request_id: str = ""
     timing: Mapping[str, float] = field(default_factory=dict)
+    pipeline: str = ""
 
     @classmethod
     def read(
@@ -62,12 +68,13 @@ class Result:
         """Make a result from the decoded JSON of `/v1/<task>`."""
         size, found = answer["image"], answer["predictions"]
         about = answer["model"], answer["version"], answer["task"]
-        return cls(*about, size["width"], size["height"], found, request_id, timing or {})
+        return cls(*about, size["width"], size["height"], found, request_id, timing or {}, answer.get("pipeline", ""))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result in the form of the server's JSON."""
         about = {"model": self.model, "version": self.version, "task": self.task}
-        return about | {"image": {"width": self.width, "height": self.height}, "predictions": self.predictions}
+        answer = about | {"image": {"width": self.width, "height": self.height}, "predictions": self.predictions}
+        return answer | ({"pipeline": self.pipeline} if self.pipeline else {})
 
     def __len__(self) -> int:
         return len(self.predictions)
@@ -113,6 +120,15 @@ class Result:
     def corners(self) -> npt.NDArray[np.float32]:
         """Corners of rotated boxes, float32 [K, 4, 2], in pixels, clockwise from the object's own top left."""
         return np.array([found["corners"] for found in self.predictions], np.float32).reshape(-1, 4, 2)
+
+    @cached_property
+    def second(self) -> list["Result | None"]:
+        """The second model's answers of a pipeline [K]; None where it was not asked, or failed.
+
+        Each is about the crop of its object, as if that were an image: boxes and keypoints count from the left top
+        corner of `predictions[k]["crop"]`, which is (left, top, right, bottom) in whole pixels of the upright image.
+        """
+        return [Result.read(found["second"]) if "second" in found else None for found in self.predictions]
 
     @cached_property
     def areas(self) -> npt.NDArray[np.float32]:
