@@ -112,6 +112,12 @@ class Work:
         resized = np.asarray(cv2.resize(decoded, size, interpolation=cv2.INTER_LINEAR), np.uint8)
         return Prepared(self._fit(resized, where), where)
 
+    def resize(self, pixels: Pixels) -> Prepared:
+        """Resize a decoded photo, or a part of one, uint8 [H, W, 3] RGB, with OpenCV."""
+        size, where = self._place(pixels.shape[1], pixels.shape[0])
+        resized = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        return Prepared(self._fit(resized, where), where)
+
     def answer(self, photos: Sequence[Prepared]) -> list[Answer]:
         """Run one batch and return each photo's answer."""
         found = self._session.run(self._outputs, {"images": np.stack([photo.pixels for photo in photos])})

@@ -1,0 +1,242 @@
+"""`python -m loadtests.pipeline`: what a pipeline costs, beside a bare loop of the same two models.
+
+Starts a server whose pipeline asks a classifier about the 20 best objects of a detector, and sends it a photo with more
+than 20. The loop without a server decodes the same photo once, runs the detector, cuts the same number of crops, and
+runs the classifier on all of them in one batch, on all cores. They take turns, so that both see the same machine.
+"""
+
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import click
+import msgspec
+import numpy as np
+import simplejpeg
+from msgspec import Struct
+from PIL import Image
+
+from loadtests.client import Address, Limits, Load, Request, closed_loop, fetch, run
+from loadtests.compare.goals import NOISY, Goal
+from loadtests.compare.process import ServerError
+from loadtests.compare.work import Work
+from loadtests.outputs import json_option
+from loadtests.report import Measurement, TestedServer, machine, report, versions, write_json
+from loadtests.serving import serving
+from zoo import catalog
+
+CROPS = 20
+_MOST = 1.15
+_CLIENTS = (1, 8)
+_OK = 200
+_PAD = 0.1
+_CARD = """\
+name = "crops"
+title = "The objects with the best scores, classified"
+detect = {{ model = "{detector}" }}
+crops = {{ pad = {pad}, min_size = 1, max_crops = {crops} }}
+second = {{ task = "classify", model = "{classifier}" }}
+"""
+_EXAMPLES = """
+\b
+Examples:
+  python -m loadtests.pipeline                                      yolov4_tiny and efficientnet_lite0
+  python -m loadtests.pipeline --second models/mobilenet_v2/1 --seconds 20 --rounds 5 --json pipeline.json
+"""
+
+
+class Outcome(Struct, frozen=True):
+    """What was measured with some number of clients. A photo's seconds are those of the window over its answers.
+
+    Attributes:
+        bare_s: of a photo in each bare loop; one before each round, and one at the end.
+        served_s: of a photo in each round.
+        ratio: of each round, the served over the mean of the bare loops before and after it.
+        spread: by which share the bare loops differ from their median at most.
+    """
+
+    clients: int
+    bare_s: list[float]
+    served_s: list[float]
+    ratio: list[float]
+    spread: float
+
+
+class Bare:
+    """Answers a photo without a server.
+
+    Args:
+        detector: the folder of an exported detector.
+        classifier: the folder of an exported classifier.
+    """
+
+    def __init__(self, detector: Path, classifier: Path) -> None:
+        threads = os.cpu_count() or 1
+        self._detector, self._classifier = (Work(str(folder), threads) for folder in (detector, classifier))
+
+    def answer(self, data: bytes) -> list[dict[str, Any]]:
+        """Return the objects of a JPEG, the best `CROPS` of them with their classes."""
+        pixels = simplejpeg.decode_jpeg(data, "RGB")
+        ((found),) = self._detector.answer([self._detector.resize(pixels)])
+        objects: list[dict[str, Any]] = found["predictions"]
+        crops = [self._classifier.resize(_crop(pixels, each["box"])) for each in objects[:CROPS]]
+        if crops:
+            for each, second in zip(objects, self._classifier.answer(crops), strict=False):
+                each["second"] = second
+        return objects
+
+    def seconds(self, data: bytes, window: float) -> float:
+        """Answer the photo again and again for so many seconds, and return how long one takes."""
+        begin, count = perf_counter(), 0
+        while perf_counter() - begin < window:
+            json.dumps(self.answer(data))
+            count += 1
+        return (perf_counter() - begin) / count
+
+
+def photo() -> bytes:
+    """Return a JPEG of 1500 x 1200 pixels with 30 small photos of a cup, of which a detector finds more than 20."""
+    noise = np.random.default_rng(0).normal(0, 3, (1200, 1500, 3))
+    image = Image.fromarray((np.array([124, 130, 118]) + noise).astype(np.uint8))
+    with Image.open(catalog.sample("coffee")) as cup:
+        small = cup.convert("RGB").resize((220, 200), Image.Resampling.LANCZOS)
+    for number in range(30):
+        image.paste(small, (number % 6 * 250 + 15, number // 6 * 240 + 20))
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=92)
+    return out.getvalue()
+
+
+@click.command(epilog=_EXAMPLES)
+@click.option(
+    "--detector",
+    default=Path("models/yolov4_tiny/1"),
+    show_default=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder of an exported detector.",
+)
+@click.option(
+    "--second",
+    "classifier",
+    default=Path("models/efficientnet_lite0/1"),
+    show_default=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder of an exported classifier.",
+)
+@click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(0.1, 600), help="Of each window.")
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 100), help="Windows of each.")
+@json_option()
+def main(detector: Path, classifier: Path, seconds: float, rounds: int, json_path: Path | None) -> None:
+    """Measure a pipeline beside a bare loop of the same two models."""
+    before, data, bare = machine(), photo(), Bare(detector, classifier)
+    outcomes, loads = [], []
+    try:
+        with TemporaryDirectory() as folder:
+            _store(Path(folder), detector, classifier)
+            with serving(Path(folder) / "log", {"ZOOSERVE_MODELS": folder}) as (address, _):
+                _check(address, data)
+                bare.answer(data)
+                for clients in _CLIENTS:
+                    outcome, load = _measure(address, bare, data, clients, seconds, rounds)
+                    outcomes.append(outcome)
+                    loads.append(load)
+    except ServerError as error:
+        raise click.ClickException(str(error)) from error
+    for outcome in outcomes:
+        _show(outcome)
+    if json_path is not None:
+        packages = versions(("zooserve", "onnxruntime", "simplejpeg", "opencv-python-headless", "numpy"))
+        target = TestedServer("http://127.0.0.1", task="pipeline", model=f"{detector.parent.name}, {classifier}")
+        settings = {"crops": CROPS, "seconds": seconds, "rounds": rounds}
+        details = [msgspec.to_builtins(outcome) for outcome in outcomes]
+        result = report(
+            "pipeline", sys.argv[1:], before, packages, settings, details, target=target, measurements=loads
+        )
+        write_json(json_path, result)
+
+
+def _store(folder: Path, detector: Path, classifier: Path) -> None:
+    for model in (detector, classifier):
+        (folder / model.parent.name).mkdir()
+        (folder / model.parent.name / model.name).symlink_to(model.absolute())
+    (folder / "pipelines").mkdir()
+    names = {"detector": detector.parent.name, "classifier": classifier.parent.name}
+    (folder / "pipelines/crops.toml").write_text(_CARD.format(pad=_PAD, crops=CROPS, **names), encoding="utf-8")
+
+
+def _check(address: Address, data: bytes) -> None:
+    """Check that the photo has as many crops as it is to have; also a warm-up."""
+    response = run(fetch(address, _request(data), timeout=60.0))
+    if response.status != _OK:
+        raise ServerError(f"the pipeline answered {response.status} {response.body.decode(errors='replace')}")
+    crops = sum("second" in each for each in json.loads(response.body)["predictions"])
+    if crops != CROPS:
+        raise ServerError(f"the photo has {crops} crops; expected {CROPS}: choose another detector")
+
+
+def _measure(
+    address: Address, bare: Bare, data: bytes, clients: int, seconds: float, rounds: int
+) -> tuple[Outcome, Measurement]:
+    loops, served = [bare.seconds(data, seconds)], list[float]()
+    loads: list[Load] = []
+    for _ in range(rounds):
+        begin = perf_counter()
+        loads.append(run(closed_loop(address, [_request(data)], concurrency=clients, limits=Limits(seconds))))
+        took = perf_counter() - begin  # until the last answer, as in the bare loop
+        if wrong := [each for each in loads[-1].samples if each.status != _OK]:
+            raise ServerError(f"{len(wrong)} requests were not answered: status {wrong[0].status}, {wrong[0].failure}")
+        served.append(took / len(loads[-1].samples))
+        loops.append(bare.seconds(data, seconds))
+    latencies = sorted(1000 * each.latency for load in loads for each in load.samples)
+    outcome = Outcome(
+        clients,
+        loops,
+        served,
+        [each / ((loops[i] + loops[i + 1]) / 2) for i, each in enumerate(served)],
+        max(abs(each / median(loops) - 1) for each in loops),
+    )
+    measured = Measurement(
+        name=f"{clients} clients",
+        clients=clients,
+        seconds=seconds * rounds,
+        requests=len(latencies),
+        errors=0,
+        rate_per_s=1 / median(served),
+        p50_ms=median(latencies),
+        max_ms=latencies[-1],
+    )
+    return outcome, measured
+
+
+def _request(data: bytes) -> Request:
+    return Request("POST", "/v1/pipelines/crops", {"content-type": "image/jpeg"}, data)
+
+
+def _crop(pixels: "np.ndarray[Any, np.dtype[np.uint8]]", box: list[float]) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    height, width, _ = pixels.shape
+    across, down = _PAD * (box[2] - box[0]), _PAD * (box[3] - box[1])
+    left, top = max(0, round(box[0] - across)), max(0, round(box[1] - down))
+    return pixels[
+        top : max(top + 1, min(height, round(box[3] + down))), left : max(left + 1, min(width, round(box[2] + across)))
+    ]
+
+
+def _show(outcome: Outcome) -> None:
+    ratio, noisy = median(outcome.ratio), outcome.spread > NOISY
+    who = "1 client" if outcome.clients == 1 else f"{outcome.clients} clients"
+    bare, served = (1000 * median(times) for times in (outcome.bare_s, outcome.served_s))
+    click.echo(
+        f"{who}: bare loop {bare:.1f} ms a photo (rounds differ by {outcome.spread:.0%}), served {served:.1f} ms"
+    )
+    verdict = "met" if ratio <= _MOST else "too noisy to judge" if noisy else "missed"
+    click.echo(str(Goal(f"{who}: time over the bare loop's <= {_MOST:.2f}", f"{ratio:.2f}", verdict)))  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()
