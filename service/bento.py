@@ -21,9 +21,12 @@ import msgspec
 from pydantic import Field
 from starlette.types import ASGIApp
 
+from service.engine.job import Input
 from service.engine.probe import check_device
 from service.internals import use_protocol
+from service.models.model import ImageModel
 from service.predictor import deadline_after
+from service.results import Result
 from service.runtime import Runtime
 from service.server import build_server
 from service.supervisor import prepare
@@ -189,12 +192,25 @@ class ZooServe:
             max_detections=max_detections,
         )
 
+    @bentoml.api
+    async def pipeline(self, image: Path, name: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Find the objects in an image, and ask a second model about the crop of each; `/v1/pipelines` lists all."""
+        pipelines = runtime().pipelines
+        card = pipelines.find(name)
+        pipeline = pipelines.bind(card, [find() for find in pipelines.finds(card)], options or {})
+        encoded = pipelines.image(image.read_bytes(), pipeline)
+        return await _wait(encoded, pipeline.detector)
+
 
 async def _answer(task: Operation, image: Path, model: str, **params: object) -> dict[str, Any]:
     """Answer a call in this process. Requests over HTTP are answered by `http.v1.predict` instead."""
     predictor = runtime().predictor
     loaded = predictor.resolve(task, model or None)
     encoded = predictor.input(image.read_bytes(), loaded, predictor.options(loaded, params, task))
-    job = predictor.submit(encoded, loaded, deadline_after(_SETTINGS.timeout_ms))
+    return await _wait(encoded, loaded)
+
+
+async def _wait(image: Input[Result], model: ImageModel) -> dict[str, Any]:
+    job = runtime().predictor.submit(image, model, deadline_after(_SETTINGS.timeout_ms))
     answer: dict[str, Any] = msgspec.to_builtins(await job.future)
     return answer

@@ -13,11 +13,24 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from service.results import Classification, CocoPose, Detection, Instance, Point, Pose, Result, RotatedBox, Segment
+from service.results import (
+    Classification,
+    CocoPose,
+    Cropped,
+    Detection,
+    Instance,
+    Point,
+    Pose,
+    Prediction,
+    Result,
+    RotatedBox,
+    Segment,
+)
 from service.vision.decode import EncodedImage
 from service.vision.fonts import Font, Name, drawable, font
 from service.vision.formats import MAX_PIXELS
 from service.vision.masks import decode
+from service.vision.named import with_names, with_second
 
 Colour = tuple[int, int, int]
 
@@ -56,14 +69,27 @@ def draw(
     factor = -(-_MIN_SIDE // max(image.size)) if enlarge else 1
     if factor > 1:
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-    canvas = _Canvas(image, factor)
-    canvas.segments([found for found in result.predictions if isinstance(found, Segment)])
-    canvas.instances([found for found in result.predictions if isinstance(found, Instance)])
-    canvas.boxes([found for found in result.predictions if isinstance(found, Detection)])
-    canvas.poses([_named(found) for found in result.predictions if isinstance(found, Pose | CocoPose)], skeleton)
-    canvas.rotated([found for found in result.predictions if isinstance(found, RotatedBox)])
-    canvas.classes([found for found in result.predictions if isinstance(found, Classification)])
+    _paint(image, result.predictions, factor, skeleton)
     return image
+
+
+def _paint(
+    image: Image.Image, predictions: Sequence[Prediction], factor: int, skeleton: Sequence[tuple[int, int]]
+) -> None:
+    """Draw predictions into an image that was enlarged by `factor`, in place."""
+    canvas = _Canvas(image, factor)
+    canvas.segments([found for found in predictions if isinstance(found, Segment)])
+    canvas.instances([found for found in predictions if isinstance(found, Instance)])
+    for found in predictions:
+        if isinstance(found, Cropped) and found.crop and found.second and found.second.task != "classify":
+            left, top, right, bottom = (side * factor for side in found.crop)
+            part = image.crop((left, top, right, bottom))
+            _paint(part, found.second.predictions, factor, skeleton)
+            image.paste(part, (left, top))
+    canvas.boxes([with_second(found) for found in predictions if isinstance(found, Detection)])
+    canvas.poses([with_names(found) for found in predictions if isinstance(found, Pose | CocoPose)], skeleton)
+    canvas.rotated([found for found in predictions if isinstance(found, RotatedBox)])
+    canvas.classes([found for found in predictions if isinstance(found, Classification)])
 
 
 def colour_of(class_id: int) -> Colour:
@@ -79,16 +105,6 @@ def colour_of(class_id: int) -> Colour:
     )
     red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
     return round(red * 255), round(green * 255), round(blue * 255)
-
-
-def _named(found: Pose | CocoPose) -> Pose:
-    """Give a pose in COCO's form what drawing needs; its label and the points' names are numbers."""
-    if isinstance(found, Pose):
-        return found
-    x, y, width, height = found.bbox
-    values = iter(found.keypoints)
-    points = {str(number): point for number, point in enumerate(zip(values, values, values, strict=True))}
-    return Pose(found.category_id - 1, str(found.category_id), found.score, (x, y, x + width, y + height), points)
 
 
 class _Tag(NamedTuple):

@@ -16,6 +16,7 @@ from service.http.docs import routes as docs
 from service.http.docs.examples import examples
 from service.http.docs.openapi import document
 from service.http.ops import models as model_routes
+from service.http.ops import pipelines as pipeline_routes
 from service.http.ops import probes
 from service.tasks import TASKS
 from tests.conftest import ROOT, serving
@@ -104,7 +105,7 @@ def test_options_have_ranges_and_descriptions():
 
 
 def test_every_route_is_described(server):
-    source = inspect.getsource(model_routes) + inspect.getsource(probes)
+    source = "".join(map(inspect.getsource, (model_routes, pipeline_routes, probes)))
     written = set(re.findall(r'Route\("(/(?:v1|livez|readyz|metrics)[^"]*)"', source))
     assert len(written) > 5
     assert written | {f"/v1/{task}" for task in TASKS} == DOCUMENT["paths"].keys()
