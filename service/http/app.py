@@ -58,12 +58,11 @@ def build_app(
         for path, endpoint in ((f"/v1/{task}", Predict), (f"/{task}", Typed)):
             endpoints[path] = endpoint(task, path, lifecycle, runtime, annotator)
     endpoints["/pipeline"] = TypedPipeline("/pipeline", lifecycle, runtime, annotator)
-    pipelines = endpoints[PATH] = PipelineEndpoint(f"{PATH}{{name}}", lifecycle, runtime, annotator)
+    endpoints[PATH] = PipelineEndpoint(f"{PATH}{{name}}", lifecycle, runtime, annotator)
     app = Starlette(
         routes=[
             *(Route(f"/v1/{task}", endpoints[f"/v1/{task}"], methods=["POST"]) for task in TASKS),
             *PipelineRoutes(runtime.pipelines).routes(),
-            Route(f"{PATH}{{name}}", pipelines, methods=["POST"]),
             *ModelRoutes(runtime, guard).routes(),
             *Probes(runtime, health).routes(),
             # BentoML's own page at `/` loads a tracker from another host.

@@ -41,7 +41,11 @@ class PipelineRoutes:
 
     def routes(self) -> list[Route]:
         """All routes."""
-        return [Route("/v1/pipelines", self.all), Route("/v1/pipelines/{name}", self.one)]
+        return [
+            Route("/v1/pipelines", self.all),
+            # `http.app` passes every POST to `v1.pipelines`; it is listed for the answer to other methods.
+            Route("/v1/pipelines/{name}", self.one, methods=["GET", "POST"]),
+        ]
 
     async def all(self, _: Request) -> Response:
         """List the pipelines."""
