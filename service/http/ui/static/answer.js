@@ -1,11 +1,8 @@
 // An answer beside its picture: what was found, and where the time went.
 
 import { el, milliseconds, percent } from "./dom.js";
-import { nameOf } from "./names.js";
+import { nameOf, shareOf } from "./names.js";
 import { colourOf, STAGES } from "./palette.js";
-
-/** The share that a prediction is about: its probability, or how much of the picture it covers. */
-export const shareOf = ({ score, area }) => score ?? area;
 
 /** An embedding in words: its size, and its length. */
 const featuresOf = ({ embedding }) =>
@@ -39,11 +36,22 @@ function entry(prediction, index, point) {
     el("span", { className: "label", dir: "auto" }, nameOf(prediction)),
     el("span", { className: "share" }, percent(share)),
     el("span", { className: "meter", "aria-hidden": "true" }, fill),
+    ofCrop(prediction),
   );
   item.dataset.index = index;
   for (const event of ["pointerenter", "focus"]) item.addEventListener(event, () => point(index));
   for (const event of ["pointerleave", "blur"]) item.addEventListener(event, () => point(-1));
   return item;
+}
+
+/** What a pipeline's second model said of an object's crop, beyond the class that names it; null of other predictions. */
+function ofCrop({ second, error, skipped }) {
+  if (error || skipped) return el("span", { className: "second" }, error?.detail ?? `not asked: ${skipped}`);
+  if (!second) return null;
+  const found = second.predictions.slice(second.task === "classify" ? 1 : 0, 4);
+  const words = found.map((one) => (one.embedding ? featuresOf(one) : `${nameOf(one)} ${percent(shareOf(one))}`));
+  const text = words.join(", ") || (second.task === "classify" ? "" : "nothing found");
+  return text ? el("span", { className: "second", dir: "auto" }, text) : null;
 }
 
 /** Mark the entry of one prediction. */

@@ -51,6 +51,17 @@ async function problemOf(response) {
 }
 
 export const getModels = async () => (await (await request(address("v1/models"))).json()).models;
+/** The pipelines in the form of models; their task is `pipeline`. */
+export const getPipelines = async () =>
+  (await (await request(address("v1/pipelines"))).json()).pipelines.map(({ name, ready, reason, card }) => ({
+    name,
+    task: "pipeline",
+    state: ready ? "ready" : "failed",
+    title: card?.title,
+    version: card?.version,
+    reason,
+    card: card && { ...card, task: "pipeline" },
+  }));
 export const getModel = async (name) => (await request(address(`v1/models/${encodeURIComponent(name)}`))).json();
 export const getSamples = async () => (await (await request(address("ui/samples"))).json()).samples;
 export const getMetrics = async (signal) => (await request(address("metrics"), { signal })).text();

@@ -1,7 +1,7 @@
 // The page: what is chosen, what was answered, and how one leads to the other.
 
 import { inWords, mark, showPredictions, showTiming } from "./answer.js";
-import { address, getModel, getModels, getSamples, key } from "./api.js";
+import { address, getModel, getModels, getPipelines, getSamples, key } from "./api.js";
 import { Asker } from "./ask.js";
 import { Camera, hasCamera } from "./camera.js";
 import { Code } from "./code.js";
@@ -17,7 +17,7 @@ import { Stage } from "./stage.js";
 
 let models = [];
 let model = null; // the name of the chosen one
-let details = null; // of /v1/models/NAME
+let details = null; // of /v1/models/NAME, or of a pipeline
 let answer = null; // to the last question
 let readyModels = 0;
 const samples = new Set(); // the sha256 of those in the strip
@@ -43,10 +43,11 @@ const asker = new Asker((busy) => {
 async function refreshModels() {
   let wait = 3000;
   try {
-    models = await withKey(getModels);
-    const ready = models.filter(({ state }) => state === "ready").length;
-    server(`${ready} of ${models.length} ready`, ready === models.length ? "good" : "warm");
-    if (ready === models.length) wait = 15000;
+    const loaded = await withKey(getModels);
+    models = [...loaded, ...(await withKey(getPipelines))];
+    const ready = loaded.filter(({ state }) => state === "ready").length;
+    server(`${ready} of ${loaded.length} ready`, ready === loaded.length ? "good" : "warm");
+    if (ready === loaded.length) wait = 15000;
     const now = models.find(({ name }) => name === model);
     const changed = now && details && (now.state !== details.state || now.version !== details.card?.version);
     showModels($("models"), models, model, choose);
@@ -74,7 +75,8 @@ async function choose(name) {
   asker.cancel();
   showModels($("models"), models, name, choose);
   try {
-    const found = await withKey(() => getModel(name));
+    const chosen = models.find((one) => one.name === name);
+    const found = chosen?.task === "pipeline" ? chosen : await withKey(() => getModel(name));
     if (model !== name) return; // another was chosen meanwhile
     details = found;
   } catch (problem) {
@@ -102,7 +104,7 @@ function server(words, style) {
 
 /** Add the samples that are new: those of the chosen model first, as its card has them, then those of most models. */
 async function addSamples() {
-  const own = details?.card?.golden.map(({ sha256 }) => sha256) ?? [];
+  const own = details?.card?.golden?.map(({ sha256 }) => sha256) ?? [];
   const merit = ({ sha256, models }) => (own.includes(sha256) ? 1000 - own.indexOf(sha256) : models.length);
   const fresh = (await withKey(getSamples)).filter(({ sha256 }) => !samples.has(sha256));
   fresh.sort((a, b) => merit(b) - merit(a)).forEach(({ sha256 }) => samples.add(sha256));
@@ -154,7 +156,11 @@ async function toggleCamera() {
 function question() {
   const picture = strip.chosen;
   if (!picture || !details?.card) return null;
-  const url = address(`v1/${options.task}`, { model: details.card.name, ...options.query() });
+  const { name, task } = details.card;
+  const url =
+    task === "pipeline"
+      ? address(`v1/pipelines/${name}`, options.query())
+      : address(`v1/${options.task}`, { model: name, ...options.query() });
   return { url, picture, type: picture.blob.type || "application/octet-stream", locked: Boolean(key.get()) };
 }
 

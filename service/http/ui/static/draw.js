@@ -3,7 +3,7 @@
 import { percent } from "./dom.js";
 import { contains, drawPose, drawRotated } from "./figures.js";
 import { decodeMask, paintHeat, paintMasks } from "./masks.js";
-import { cut, nameOf } from "./names.js";
+import { cut, nameOf, shareOf } from "./names.js";
 import { channels, colourOf } from "./palette.js";
 
 const FINEST = 768; // longest side of masks, in pixels
@@ -70,6 +70,11 @@ export function draw(canvas, { bitmap, answer, visible, opacity, highlight, hidd
     const dim = highlight >= 0 && highlight !== index;
     const { box, keypoints, corners } = predictions[index];
     const colour = colourOf(predictions[index], index);
+    for (const [rank, part] of partsOf(predictions[index]).entries()) {
+      const its = colourOf(part, rank);
+      if (part.keypoints) drawPose(context, part.keypoints, layers.skeleton, its, { scale, ratio, dim });
+      if (part.box) drawBox(context, part.box, its, { scale, ratio, dim });
+    }
     if (keypoints) drawPose(context, keypoints, layers.skeleton, colour, { scale, ratio, dim });
     if (box) drawBox(context, box, colour, { scale, ratio, dim });
     if (corners) drawRotated(context, corners, colour, { scale, ratio, dim });
@@ -91,6 +96,18 @@ export function draw(canvas, { bitmap, answer, visible, opacity, highlight, hidd
       });
   }
   if (result.task === "classify") drawBars(context, predictions, ratio);
+}
+
+/** What a second model found in an object's crop, in pixels of the picture. A class needs no drawing: it names the box. */
+function partsOf({ crop, second }) {
+  if (!second || second.task === "classify") return [];
+  const [left, top] = crop;
+  return second.predictions.map(({ box, keypoints, ...rest }) => ({
+    ...rest,
+    box: box && [box[0] + left, box[1] + top, box[2] + left, box[3] + top],
+    keypoints:
+      keypoints && Object.fromEntries(Object.entries(keypoints).map(([name, [x, y, s]]) => [name, [x + left, y + top, s]])),
+  }));
 }
 
 function paint(context, layer, opacity) {
@@ -130,7 +147,7 @@ function drawLabel(context, prediction, colour, { point, ratio, taken, centred }
   const pad = 5 * ratio;
   context.font = `600 ${size}px ${getComputedStyle(context.canvas).fontFamily}`;
   context.textBaseline = "middle";
-  const share = ` ${percent(prediction.score ?? prediction.area)}`;
+  const share = ` ${percent(shareOf(prediction))}`;
   const most = Math.max(context.canvas.width / 2, 160 * ratio) - context.measureText(share).width;
   const text = `\u2068${cut(context, nameOf(prediction), most)}\u2069${share}`;
   const width = Math.min(context.measureText(text).width + 2 * pad, context.canvas.width);

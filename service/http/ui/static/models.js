@@ -3,7 +3,7 @@
 import { bytes, el, milliseconds } from "./dom.js";
 import { nameOf } from "./names.js";
 
-const TASKS = { classify: "Classify", detect: "Detect", segment: "Segment", pose: "Pose", obb: "Rotated boxes" };
+const TASKS = { classify: "Classify", detect: "Detect", segment: "Segment", pose: "Pose", obb: "Rotated boxes", pipeline: "Pipelines" };
 
 /** Whether the page knows what to do with a model's answers. */
 export const usable = (model) => model.task in TASKS;
@@ -62,7 +62,7 @@ export function showFacts(element, { card, state, reason, refused, provider, pro
     element.replaceChildren(el("p", { className: "note" }, reason ?? "Its card cannot be read."));
     return;
   }
-  const rows = [
+  const rows = card.task === "pipeline" ? factsOfPipeline(card, state, reason) : [
     ["Name", `${card.name}, version ${card.version}`],
     ["Licence", licences(card)],
     ["Size", bytes(card.size)],
@@ -84,8 +84,19 @@ export function showFacts(element, { card, state, reason, refused, provider, pro
         .filter(([, value]) => value)
         .map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))),
     ),
-    labels(card),
+    card.labels ? labels(card) : null,
   );
+}
+
+function factsOfPipeline({ name, detect, crops, second }, state, reason) {
+  const cut = `each box and ${Math.round(100 * crops.pad)} % of it on each side, at most ${crops.max_crops}`;
+  return [
+    ["Name", name],
+    ["Finds", `${detect.classes.join(", ") || "all classes"}, with ${detect.model}`],
+    ["Cuts out", cut],
+    ["Asks", `${second.model} to ${second.task} each`],
+    ["State", reason ? `${state}: ${reason}` : state],
+  ];
 }
 
 function licences({ licence, accepted = [] }) {

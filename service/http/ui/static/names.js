@@ -1,7 +1,19 @@
 // Class names as they can be shown: in one line, and never empty.
 
+/** The best class of an object's crop, where a pipeline asked a second model for it. */
+export const secondOf = ({ second }) => (second?.task === "classify" ? second.predictions[0] : undefined);
+
+/** The share that a prediction is about: its probability, or how much of the picture it covers. */
+export const shareOf = (prediction) => secondOf(prediction)?.score ?? prediction.score ?? prediction.area;
+
 /** A class name in one line; `class 7` where there is nothing of it to see. */
-export function nameOf({ label, class_id }) {
+export function nameOf(prediction) {
+  const own = ownName(prediction);
+  const best = secondOf(prediction);
+  return best ? `${own}: ${ownName(best)}` : own;
+}
+
+function ownName({ label, class_id }) {
   // Directional controls would turn what stands beside the name; the isolates keep a name from doing so.
   const line = label.replace(/[\s\p{Cc}\u202a-\u202e\u2066-\u2069]+/gu, " ").trim();
   return line.replace(/[\p{Cf}\p{M}]/gu, "") ? line : `class ${class_id}`;

@@ -80,6 +80,10 @@ export function optionsOf(card, answer = "classes") {
     };
     return has(card, "activation") ? [...choice, top, HEAT, OPACITY] : [...choice, top];
   }
+  if (card.task === "pipeline") {
+    const own = card.detect.options.score_threshold ?? SCORE.value;
+    return [{ ...SCORE, value: own }, MAXIMUM];
+  }
   const objects = card.nms ? [SCORE, IOU, MAXIMUM] : [SCORE, MAXIMUM];
   if (["pose", "obb"].includes(card.task)) return objects;
   if (card.task === "detect") return [...objects, TILES];
