@@ -54,4 +54,6 @@ def test_what_keeps_a_pipeline_from_answering_is_said(open_page, models, tmp_pat
         page = open_page("#mine", url=own.url)
         page.locator("#error").wait_for()
         said = page.locator("#error").inner_text()
-        assert said.startswith("mine is not served: The pipeline `mine` cannot answer: `lenet5` is a model for /v1/classify")
+        assert said.startswith(
+            "mine is not served: The pipeline `mine` cannot answer: `lenet5` is a model for /v1/classify"
+        )
