@@ -27,6 +27,7 @@ BY_PATH = {  # of a file or folder
     "fuzz": "fuzzes each parser",
     "loadtests/gpu": "runs every measurement once",
     "loadtests/loadgen": "runs LoadGen",
+    "loadtests/test_pipeline.py": "starts a server",
     "loadtests/recipes": "runs other load generators",
     "loadtests/soak": "keeps a server busy",
     "loadtests/tiles": "starts a server",

@@ -108,3 +108,15 @@ def test_without_what_exports_it_is_named(tmp_path, monkeypatch):
 def test_a_server_without_such_a_model_says_what_it_has(server):
     with pytest.raises(ValueError, match=r"no model nothing; it has .*yolov4_tiny"):
         load(server.url, "nothing")
+
+
+def test_a_pipeline_is_called_like_a_model(models, server):
+    here, there = load("pets", models=models), load(server.url, "pets")
+    chelsea = catalog.sample("chelsea")
+    ours, theirs = here(chelsea, top_k=1), there(chelsea, top_k=1)
+    assert ours.labels == theirs.labels == ["cat"]
+    assert ours.second[0].labels == theirs.second[0].labels == ["Egyptian cat"]
+    assert ours.pipeline == theirs.pipeline == "pets"
+    assert (here.task, ours.plot().size, theirs.plot().size) == ("pipeline", (451, 300), (451, 300))
+    with pytest.raises(ValueError, match="top_k=0"):
+        here(chelsea, top_k=0)

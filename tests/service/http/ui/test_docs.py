@@ -10,7 +10,7 @@ def test_the_page_lists_every_operation(open_page):
     page.wait_for_selector(".opblock")
     paths = page.locator(".opblock-summary-path").all_inner_texts()
     assert paths[: len(TASKS)] == [f"/v1/{task}" for task in TASKS]
-    assert page.locator(".opblock").count() == 14
+    assert page.locator(".opblock").count() == 17
     assert page.get_by_text("Failed to load").count() == 0
 
 
