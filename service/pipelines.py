@@ -160,6 +160,11 @@ class Pipelines:
         labels = detector.card.labels
         if unknown := [label for label in card.detect.classes if label not in labels]:
             raise _unable(card, f"`{detector.card.name}` finds no objects of the class `{unknown[0]}`.")
+        crops, room = card.crops.max_crops, second.batcher.max_queue
+        if crops > room:
+            raise _unable(
+                card, f"its `max_crops` is {crops}, and ZOOSERVE_MAX_QUEUE lets {room} images wait. Change one of them."
+            )
         given: tuple[dict[str, object], dict[str, object]] = (dict(card.detect.options), dict(card.second.options))
         known = options_of_pipeline(card)
         for name, value in params.items():
