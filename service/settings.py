@@ -115,7 +115,7 @@ class Settings(Struct, frozen=True):
         Meta(
             ge=0.001,
             le=1_000_000,
-            description="Pixels of all images that are answered in parts (tiles, crops); more get 429. One always fits.",
+            description="Pixels of images that are answered in parts (tiles, crops); more get 429. One always fits.",
         ),
     ] = 1000.0
     cors_origins: Annotated[

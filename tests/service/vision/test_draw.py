@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.results import Classification, Detection, ImageSize, Instance, Png, Result, Segment
+from service.results import Classification, Cropped, Detection, ImageSize, Instance, Png, Result, Segment
 from service.vision import masks
 from service.vision.activation import encode_heat
 from service.vision.draw import colour_of, draw
@@ -171,3 +171,24 @@ def test_box_and_heat_map_of_the_best_class_are_drawn(encoded):
     cold, hot = image[50, 2].astype(int), image[50, 797].astype(int)
     assert np.abs(cold - 128).max() < 10
     assert hot[0] > hot[2] + 50
+
+
+def test_what_a_second_model_found_lies_in_its_crop(encoded):
+    data = encoded(Image.new("RGB", (800, 600), "black"), "PNG")
+    box, crop = (100.0, 100.0, 500.0, 500.0), (90, 90, 510, 510)
+    inner = Result("m", "1", "detect", ImageSize(420, 420), [Detection(7, "door", 0.9, (100.0, 200.0, 300.0, 400.0))])
+    image = np.asarray(draw(data, result((800, 600), [Cropped(2, "car", 0.5, box, crop, inner)])))
+    for x, y in ((190, 400), (389, 400), (300, 489)):
+        assert tuple(image[y, x]) == colour_of(7)
+    assert tuple(image[300, 100]) == colour_of(2)
+
+
+def test_the_class_of_a_crop_is_named_beside_its_object(encoded):
+    data = encoded(Image.new("RGB", (800, 600), "black"), "PNG")
+    box, crop = (100.0, 100.0, 500.0, 500.0), (90, 90, 510, 510)
+    inner = Result("m", "1", "classify", ImageSize(420, 420), [Classification(7, "taxi", 0.9)])
+    named, plain = (
+        np.asarray(draw(data, result((800, 600), [found])))
+        for found in (Cropped(2, "car", 0.5, box, crop, inner), Detection(2, "car: taxi", 0.9, box))
+    )
+    assert np.array_equal(named, plain)
