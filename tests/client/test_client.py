@@ -185,3 +185,19 @@ def test_to_dict_is_readable_as_the_servers_result(server, photo):
     with Client(server.url) as asked:
         found = json.dumps(asked.detect(photo("coffee")).to_dict()["predictions"])
     assert msgspec.json.decode(found, type=list[Detection])[0].label == "cup"
+
+
+def test_a_pipeline_has_the_second_models_answers(client, server, photo):
+    data, asked = photo("chelsea"), client(server.url)
+    raw = server.client.post("/v1/pipelines/pets", content=data, params={"top_k": 2}).json()
+    found = asked.pipeline("pets", data, top_k=2)
+    assert found.to_dict() == raw
+    assert (found.pipeline, found.task, found.labels) == ("pets", "detect", ["cat"])
+    (second,) = found.second
+    assert (second.model, second.task, second.labels[0]) == ("mobilenet_v2", "classify", "Egyptian cat")
+    left, top, right, bottom = found.predictions[0]["crop"]
+    assert (second.width, second.height) == (right - left, bottom - top)
+    assert Image.open(io.BytesIO(asked.annotate_pipeline("pets", data))).size == (451, 300)
+    assert {each["name"]: each["ready"] for each in asked.pipelines()} == {"objects": True, "pets": True}
+    with pytest.raises(ZooserveError, match="There is no pipeline `nothing`"):
+        asked.pipeline("nothing", data)
