@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 import zoo.cli
 from zoo import catalog
 from zoo.cli import main
+from zoo.pipeline_card import zoo_pipelines
 from zoo.sources import address
 from zoo.store import Store
 
@@ -37,7 +38,7 @@ def test_list_shows_every_card_and_every_export(exported):
     assert result.exit_code == 0
     table, _, libraries = result.stdout.partition("\n\n")
     lines = {line.split()[0]: line for line in table.splitlines()}
-    assert lines.keys() == {"NAME", "own_net", *catalog.names()}
+    assert lines.keys() == {"NAME", "own_net", *catalog.names(), *zoo_pipelines()}
     assert " ".join(lines["mobilenet_v2"].split()) == "mobilenet_v2 classify BSD-3-Clause 0.0 MB pypi fp32 version 1"
     assert " ".join(lines["yolov4_tiny"].split()).endswith("LicenseRef-Darknet 24.3 MB pypi fp32 not exported")
     assert "damaged" in lines["u2netp"]
