@@ -152,7 +152,7 @@ def test_statistics_increase_with_requests(client, tensor):
 
 def test_models_are_listed_loaded_and_unloaded(client, tensor):
     listed = {one.name: one.state for one in client.get_model_repository_index().models}
-    assert listed == dict.fromkeys(("gru", "style", "mobilenet_v2", "yolov4_tiny"), "READY")
+    assert listed == dict.fromkeys(("gru", "style", "mobilenet_v2", "yolov4_tiny", "pets"), "READY")
     with pytest.raises(InferenceServerException) as error:
         client.unload_model("style")
     assert error.value.status() == "StatusCode.UNAUTHENTICATED"

@@ -25,7 +25,7 @@ def request(lifecycle: Lifecycle, status: int, seconds: float) -> RequestContext
 @pytest.mark.parametrize("status", [504, 499, 429, 400, 500])
 def test_statistics_count_only_status_200_as_success(status):
     metrics = Metrics()
-    runtime = SimpleNamespace(settings=Settings(), metrics=metrics, tracing=None, on_demand=None)
+    runtime = SimpleNamespace(settings=Settings(), metrics=metrics, tracing=None, on_demand=None, pipelines=None)
     lifecycle = Lifecycle(runtime, Guard("", ""))
     for _ in range(3):
         lifecycle.record(request(lifecycle, 200, 0.5))

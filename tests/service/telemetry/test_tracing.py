@@ -97,7 +97,7 @@ class Traced:
         self.tracing = Tracing(self._provider)
 
     def record(self, *jobs: Job, refusal: Reason | None = None) -> None:
-        runtime = SimpleNamespace(settings=Settings(), metrics=None, tracing=None, on_demand=None)
+        runtime = SimpleNamespace(settings=Settings(), metrics=None, tracing=None, on_demand=None, pipelines=None)
         context = RequestContext(Lifecycle(runtime, Guard("", "")), {}, "/v1/classify")
         context.model = "lenet5"
         if jobs:
