@@ -9,6 +9,7 @@ import bentoml
 import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from tritonclient import grpc as triton_grpc
 from tritonclient import http as triton
@@ -16,6 +17,7 @@ from zooserve_client import Client, ZooserveError
 
 from tests.conftest import ROOT, free_port, serving
 from tests.service.test_lifecycle import publish
+from zoo.cli import main
 from zoo.served_card import read_served_card, write_served_card
 
 KEY = {"X-API-Key": "admin-key"}
@@ -92,6 +94,16 @@ def test_all_protocols_have_one_answer(own, photo, tmp_path):
     path.write_bytes(data)
     with bentoml.SyncHTTPClient(own.url) as bento:
         assert same(bento.pipeline(image=path, name="pets", options={"top_k": 2}), expected)
+
+
+def test_the_command_answers_alike(own, models, photo, tmp_path):
+    path = tmp_path / "chelsea.png"
+    path.write_bytes(photo("chelsea"))
+    arguments = ["predict", "pets", str(path), "--models", str(models)]
+    answer = json.loads(CliRunner().invoke(main, [*arguments, "--json", "-o", "top_k=2"]).stdout)
+    assert same(answer, ask(own, "pets", photo("chelsea"), top_k=2).json())
+    refused = CliRunner().invoke(main, [*arguments, "--task", "embed"])
+    assert "pets is a pipeline; its card says what is asked" in refused.output
 
 
 def test_several_images_and_drawn_answers(own, photo):
