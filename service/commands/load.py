@@ -1,4 +1,4 @@
-"""Loads a model or a pipeline as a server does, for the commands that answer without one: `predict` and `eval`."""
+"""Loads a model or a pipeline as a server does, for the commands without one: `predict`, `eval` and `score`."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +15,8 @@ from service.settings import SettingError, Settings, read_settings
 from zoo.pipeline_card import PipelineCard, find_pipeline
 from zoo.store import Store
 
+_NO_LIMIT = 100_000  # the largest queue that the setting allows
+
 
 class Loaded(NamedTuple):
     """A model, its predictor and the settings of both."""
@@ -24,18 +26,32 @@ class Loaded(NamedTuple):
     settings: Settings
 
 
-def load_model(name: str, models: str | None = None, *, pixels: Literal["fast", "exact"] | None = None) -> Loaded:
+def load_model(
+    name: str,
+    models: str | None = None,
+    *,
+    pixels: Literal["fast", "exact"] | None = None,
+    threads: int | None = None,
+    batches: bool = False,
+) -> Loaded:
     """Load one model, self-test included.
 
     Args:
         name: of the model.
         models: the folder of exported models; None: that of the settings.
         pixels: how images are decoded and resized; None: as in the settings.
+        threads: worker threads; None: as in the settings.
+        batches: whether images are submitted to the model's queue, which collects them, as many as the caller likes;
+            else each is answered alone.
 
     Raises:
         ClickException: a setting is wrong, or the model does not exist or is damaged.
     """
     settings = _settings(name, models, pixels)
+    if batches:
+        settings = msgspec.structs.replace(settings, max_batch=read_settings().max_batch, max_queue=_NO_LIMIT)
+    if threads is not None:
+        settings = msgspec.structs.replace(settings, threads=threads)
     runtime = Runtime(settings)
     runtime.repository.load()
     entry = runtime.repository.entries.get(name)

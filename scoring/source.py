@@ -1,0 +1,208 @@
+"""Finds the images of a source: a folder, a glob, or a list. Yields addresses one by one; no image is read."""
+
+import glob
+import io
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+import pyarrow as pa
+from pyarrow import csv, fs, parquet
+
+from scoring.storage import (
+    StorageError,
+    UnreadableError,
+    fetch,
+    is_local,
+    local_address,
+    local_path,
+    open_address,
+)
+from service.errors import RequestError
+from zoo.errors import refused_by_system
+
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif")
+_LARGEST_LIST = 1 << 32  # bytes of a list that comes over https
+_LIST_S = 600.0
+
+
+def absolute(source: str) -> str:
+    """Return a source's address, which is the same in every folder and on every machine that has the files."""
+    return local_address(os.path.abspath(local_path(source))) if is_local(source) else source  # noqa: PTH100 - keeps links
+
+
+def images_of(source: str, column: str = "path") -> Iterator[str]:
+    """Yield the address of every image of a source; an image may come twice. Hidden files and folders are left out.
+
+    A folder in a folder that cannot be listed is yielded itself: reading it fails, and its row says why.
+
+    Args:
+        source: a folder, a glob (`*`, `?`, `[]`, `**`), an image, or a list of addresses (.txt: one a line; .csv, .jsonl,
+            .parquet: a column). Relative addresses in a list are relative to its folder.
+        column: of a list, that has the addresses.
+
+    Raises:
+        StorageError: there is no such source, or it cannot be read.
+    """
+    source = absolute(source)
+    read = _LISTS.get(_suffix(source))
+    try:
+        if read is not None:
+            yield from _listed(source, read, column)
+        elif source.startswith(("http://", "https://")):
+            if not source.lower().endswith(_SUFFIXES):
+                raise StorageError(f"{source}: a folder cannot be listed over https. Give a list of addresses.")
+            yield source
+        elif is_local(source):
+            yield from _local(local_path(source))
+        else:
+            yield from _remote(source)
+    except OSError as error:
+        raise StorageError(f"{source}: {refused_by_system(error)}") from error
+    except pa.ArrowException as error:
+        raise StorageError(f"{source}: {error}") from error
+
+
+def _suffix(address: str) -> str:
+    return os.path.splitext(address)[1].lower()  # noqa: PTH122 - not always a path
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(_SUFFIXES) and not name.startswith(".")
+
+
+def _local(path: str) -> Iterator[str]:
+    if os.path.isdir(path):  # noqa: PTH112 - bytes that are not UTF-8
+        return _walk(path)
+    if os.path.exists(path):  # noqa: PTH110
+        return iter([local_address(path)])
+    if glob.has_magic(path):
+        return _globbed(path)
+    raise StorageError(f"{path}: no such folder, list or image")
+
+
+def _globbed(pattern: str) -> Iterator[str]:
+    for path in glob.iglob(pattern, recursive=True):  # noqa: PTH207 - yields as it finds
+        if os.path.isfile(path):  # noqa: PTH113
+            yield local_address(path)
+
+
+def _walk(folder: str, *, top: bool = True) -> Iterator[str]:
+    """Yield the images of a folder, sorted, and then those of its folders. Links to folders are not followed."""
+    names, folders = [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+                elif _is_image(entry.name) and not entry.is_dir():
+                    names.append(entry.name)
+    except OSError:
+        if top:
+            raise
+        yield local_address(folder)
+        return
+    for name in sorted(names):
+        yield local_address(f"{folder}/{name}")
+    for name in sorted(folders):
+        yield from _walk(f"{folder}/{name}", top=False)
+
+
+def _remote(source: str) -> Iterator[str]:
+    scheme = source.partition("://")[0]
+    system, path = open_address(source)
+    if glob.has_magic(path):
+        from fsspec.implementations.arrow import ArrowFSWrapper  # noqa: PLC0415 - for globs only
+
+        found: Any = ArrowFSWrapper(system).glob(path)
+        return iter([f"{scheme}://{one}" for one in found if _is_image(one.rpartition("/")[2])])
+    info = system.get_file_info(path)
+    if info.is_file:
+        return iter([source])
+    if info.type == fs.FileType.NotFound:
+        raise StorageError(f"{source}: no such folder, list or image")
+    return _walk_remote(system, path, scheme)
+
+
+def _walk_remote(system: fs.FileSystem, folder: str, scheme: str, *, top: bool = True) -> Iterator[str]:
+    try:
+        entries = sorted(system.get_file_info(fs.FileSelector(folder)), key=lambda info: info.path)
+    except OSError:
+        if top:
+            raise
+        yield f"{scheme}://{folder}"
+        return
+    for info in entries:
+        if info.is_file and _is_image(info.base_name):
+            yield f"{scheme}://{info.path}"
+    for info in entries:
+        if info.type == fs.FileType.Directory and not info.base_name.startswith("."):
+            yield from _walk_remote(system, info.path, scheme, top=False)
+
+
+def _listed(source: str, read: Callable[[IO[bytes], str], Iterator[Any]], column: str) -> Iterator[str]:
+    parent = source.rpartition("/")[0]
+    with _opened(source) as file:
+        try:
+            for address in read(file, column):
+                if not isinstance(address, str) or not address:
+                    raise StorageError(f"{source}: {address!r} in `{column}`: expected an address, as text")
+                yield address if "://" in address or address.startswith("/") else f"{parent}/{address}"
+        except (KeyError, UnicodeDecodeError, msgspec.DecodeError) as error:
+            said = f"no column {error}: name one with --column" if isinstance(error, KeyError) else str(error)
+            raise StorageError(f"{source}: {said}") from error
+
+
+def _opened(source: str) -> Any:
+    if is_local(source):
+        return Path(local_path(source)).open("rb")
+    if source.startswith(("http://", "https://")):
+        try:
+            return io.BytesIO(fetch(source, _LARGEST_LIST, _LIST_S))
+        except (UnreadableError, RequestError) as error:
+            raise StorageError(f"{source}: {error}") from None
+    system, path = open_address(source)
+    return system.open_input_file(path)
+
+
+def _lines(file: IO[bytes], _: str) -> Iterator[str]:
+    text = io.TextIOWrapper(file, encoding="utf-8")
+    return (line.strip() for line in text if line.strip())
+
+
+def _csv(file: IO[bytes], column: str) -> Iterator[Any]:
+    convert = csv.ConvertOptions(column_types={column: pa.string()}, strings_can_be_null=False)
+    with csv.open_csv(file, convert_options=convert) as reader:
+        if column not in reader.schema.names:
+            raise KeyError(f"`{column}` (there are {', '.join(reader.schema.names)})")
+        for batch in reader:
+            yield from batch.column(column).to_pylist()
+
+
+def _jsonl(file: IO[bytes], column: str) -> Iterator[Any]:
+    for line in io.TextIOWrapper(file, encoding="utf-8"):
+        if line.strip():
+            row = msgspec.json.decode(line)
+            if not isinstance(row, dict) or column not in row:
+                raise KeyError(f"`{column}` in {line[:80]!r}")
+            yield row[column]
+
+
+def _parquet(file: IO[bytes], column: str) -> Iterator[Any]:
+    table = parquet.ParquetFile(file)
+    if column not in table.schema_arrow.names:
+        raise KeyError(f"`{column}` (there are {', '.join(table.schema_arrow.names)})")
+    for batch in table.iter_batches(columns=[column]):
+        yield from batch.column(column).to_pylist()
+
+
+_LISTS: dict[str, Callable[[IO[bytes], str], Iterator[Any]]] = {
+    ".txt": _lines,
+    ".csv": _csv,
+    ".jsonl": _jsonl,
+    ".parquet": _parquet,
+}

@@ -1,0 +1,52 @@
+"""What is scored and how: made once by the command, sent to every worker. Also the names of parts."""
+
+from typing import Literal, NamedTuple
+
+from msgspec import Struct
+
+Form = Literal["parquet", "jsonl"]
+
+
+class Spec(Struct, frozen=True):
+    """What all workers need to know.
+
+    Attributes:
+        out: the address of the folder of results.
+        model, version, sha256: that answers; sha256 of its graph.
+        models: the folder of exported models, the same on all machines.
+        task: that is answered.
+        options: of the task, as texts.
+        pixels: how images are decoded and resized.
+        form: of the files.
+        timeout_s: seconds in which an image must have been fetched.
+    """
+
+    out: str
+    model: str
+    version: str
+    sha256: str
+    models: str
+    task: str
+    options: dict[str, str]
+    pixels: Literal["fast", "exact"]
+    form: Form = "parquet"
+    timeout_s: float = 30.0
+
+
+class Part(NamedTuple):
+    """A part: the record batch `index` of the plan `plan`."""
+
+    plan: int
+    index: int
+
+    def name(self, form: str) -> str:
+        """Return the name of its file. A part that is done twice replaces its file by an equal one."""
+        return f"part-{self.plan:04d}-{self.index:07d}.{form}"
+
+
+class Done(NamedTuple):
+    """A part whose file is complete: how many rows it has, and how many of them are errors."""
+
+    part: Part
+    rows: int
+    failed: int
