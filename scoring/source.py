@@ -39,8 +39,8 @@ def images_of(source: str, column: str = "path") -> Iterator[str]:
     A folder in a folder that cannot be listed is yielded itself: reading it fails, and its row says why.
 
     Args:
-        source: a folder, a glob (`*`, `?`, `[]`, `**`), an image, or a list of addresses (.txt: one a line; .csv, .jsonl,
-            .parquet: a column). Relative addresses in a list are relative to its folder.
+        source: a folder, a glob (`*`, `?`, `[]`, `**`), an image, or a list of addresses (.txt: one a line; .csv,
+            .jsonl, .parquet: a column). Relative addresses in a list are relative to its folder.
         column: of a list, that has the addresses.
 
     Raises:

@@ -50,3 +50,19 @@ class Done(NamedTuple):
     part: Part
     rows: int
     failed: int
+
+
+class Pool(NamedTuple):
+    """The actors of a run on a cluster.
+
+    Attributes:
+        address: of the cluster.
+        workers: how many actors.
+        threads: engine threads of each; an actor takes as many CPUs.
+        gpus: of each actor.
+    """
+
+    address: str
+    workers: int
+    threads: int
+    gpus: int

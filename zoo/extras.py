@@ -12,7 +12,7 @@ _EXTRAS = (
     | dict.fromkeys(("torch", "torchvision", "onnx", "onnxscript", "tflite", "ai_edge_litert", "google"), "export")
     | dict.fromkeys(("grpc", "grpc_health", "grpc_reflection"), "grpc")
     | dict.fromkeys(("locust", "matplotlib", "mlperf_loadgen"), "loadtests")
-    | {"atheris": "fuzz", "opentelemetry": "tracing"}
+    | {"atheris": "fuzz", "opentelemetry": "tracing", "pyarrow": "score", "fsspec": "score", "ray": "ray"}
 )
 _NOTES = {
     "cpu": ", or [gpu] for an NVIDIA GPU",

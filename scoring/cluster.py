@@ -1,0 +1,184 @@
+"""Scores parts on a Ray cluster with Ray Data: a pool of actors, each with a model.
+
+A row of the dataset is the number of a part: no address and no image goes through Ray's object store, and what an actor
+has done is its file. So the state of a run is the files alone, and Ray is told to forget: an actor that dies is
+replaced, but its calls are not repeated by Ray, which would wait for the actor even where no node is left that could
+take it. Instead the parts that have no file afterwards are given out again, until there are none, or until a round
+brings no new file.
+"""
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import ceil
+from typing import Any
+
+import ray
+from ray.data import ActorPoolStrategy, DataContext, from_items
+from ray.exceptions import RayError
+
+from scoring.scorer import AHEAD, Scorer
+from scoring.spec import Done, Part, Pool, Spec
+from scoring.storage import StorageError
+from service.cores import usable_cores
+from service.engine.device_errors import BrokenDeviceError
+from zoo.errors import ZooError
+from zoo.variables import PREFIX
+
+_ROUND = 100_000  # parts that Ray Data gets at once: each is a block
+_END = object()
+
+
+class ClusterError(ZooError):
+    """The cluster cannot do the work; the message says why, and what to do."""
+
+
+@contextmanager
+def connected(address: str, workers: int | None, gpus: int | None) -> Iterator[Pool]:
+    """Connect to a cluster, or start one on this machine (`local`) that listens on the loopback; share it out.
+
+    Args:
+        address: of the cluster.
+        workers: how many actors; None: one a node.
+        gpus: how many actors with a GPU each; None: they have CPUs alone.
+
+    Raises:
+        ClusterError: it does not answer, or has less than was asked for.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    settings = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+    given: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    if address == "local":
+        given |= {"num_cpus": usable_cores(), "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    try:
+        ray.init(address=address, runtime_env={"env_vars": settings}, **given)
+    except (ConnectionError, RayError, RuntimeError, ValueError) as error:
+        raise ClusterError(f"--ray {address}: {error}") from error
+    context = DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    context.max_errored_blocks = -1  # a dead actor is an error of its blocks: `score_there` gives them out again
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it would print the traceback of each
+    try:
+        yield _pool(address, workers, gpus)
+    finally:
+        ray.shutdown()
+
+
+def _pool(address: str, workers: int | None, gpus: int | None) -> Pool:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    able = [node for node in nodes if node.get("GPU" if gpus else "CPU", 0) >= 1]
+    if not able:
+        raise ClusterError(f"--ray {address}: no node has a {'GPU' if gpus else 'CPU'}")
+    if gpus:
+        if gpus > (has := int(sum(node["GPU"] for node in able))):
+            raise ClusterError(f"--gpus {gpus}: the cluster has {has}")
+        return Pool(address, gpus, max(1, min(int(node.get("CPU", 0) // node["GPU"]) for node in able)), 1)
+    asked = workers or len(able)
+    threads = min(int(node["CPU"]) for node in able) // ceil(asked / len(able))
+    if threads < 1:
+        raise ClusterError(f"--workers {asked}: the cluster has {int(sum(node['CPU'] for node in able))} CPUs")
+    return Pool(address, asked, threads, 0)
+
+
+def score_there(spec: Spec, parts: Sequence[Part], pool: Pool, patience_s: float) -> Iterator[Done]:
+    """Score parts with a pool of actors; yield what is done, each part once.
+
+    Args:
+        spec: what is scored.
+        parts: that have no file yet.
+        pool: the actors.
+        patience_s: seconds without any part that is done, after which it is given up.
+
+    Raises:
+        ClusterError: nothing was done for so long, or actors died on every part that is left.
+        StorageError: an actor cannot load the model, or cannot write a file.
+    """
+    left = dict.fromkeys(parts)
+    while left:
+        before = len(left)
+        for done in _round(spec, list(left)[:_ROUND], pool, patience_s):
+            if done.part in left:
+                del left[done.part]
+                yield done
+        if len(left) == before:
+            names = ", ".join(part.name(spec.form) for part in list(left)[:3])
+            raise ClusterError(
+                f"{before} parts are left ({names}), and the actors die when they are given them: see the logs of Ray "
+                "(/tmp/ray/session_latest/logs), and look for too little memory, or an image that ends the process"
+            )
+
+
+def _round(spec: Spec, parts: list[Part], pool: Pool, patience_s: float) -> Iterator[Done]:
+    rows = [{"plan": part.plan, "index": part.index} for part in parts]
+    dataset = from_items(rows, override_num_blocks=len(rows)).map_batches(
+        _Actor,
+        batch_size=None,
+        fn_constructor_args=(spec, pool.threads),
+        num_cpus=pool.threads,
+        num_gpus=pool.gpus or None,
+        max_restarts=-1,
+        max_task_retries=0,
+        compute=ActorPoolStrategy(
+            size=pool.workers,
+            max_tasks_in_flight_per_actor=AHEAD,
+            max_concurrent_calls_per_actor=AHEAD,
+            enable_true_multi_threading=True,
+        ),
+    )
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def read() -> None:
+        try:
+            for row in dataset.iter_rows():
+                answers.put(row)
+        except BaseException as error:  # delivered to the thread that waits
+            answers.put(error)
+        answers.put(_END)
+
+    # A thread of its own: waiting for Ray Data has no time-out.
+    threading.Thread(target=read, name="ray-data", daemon=True).start()
+    while True:
+        try:
+            row = answers.get(timeout=patience_s)
+        except queue.Empty:
+            raise ClusterError(
+                f"no part was done in {patience_s:g} s. `ray status` says what the cluster waits for; the same command "
+                "continues."
+            ) from None
+        if row is _END:
+            return
+        if isinstance(row, BaseException):
+            raise ClusterError(f"{type(row).__name__}: {row}") from row
+        if row["error"]:
+            raise StorageError(row["error"])
+        yield Done(Part(row["plan"], row["index"]), row["rows"], row["failed"])
+
+
+class _Actor:
+    """Scores parts in a process of the cluster."""
+
+    def __init__(self, spec: Spec, threads: int) -> None:
+        self._scorer = Scorer(spec, threads)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        """Score the parts of a block, of which there is one.
+
+        Errors that concern all parts are rows too: Ray Data is told to ignore what is raised, as a dead actor is that.
+        """
+        found = [
+            self._score(Part(int(plan), int(index))) for plan, index in zip(batch["plan"], batch["index"], strict=True)
+        ]
+        return {name: [row[name] for row in found] for name in found[0]}
+
+    def _score(self, part: Part) -> dict[str, Any]:
+        row = {"plan": part.plan, "index": part.index, "rows": 0, "failed": 0, "error": ""}
+        try:
+            done = self._scorer.score(part)
+        except BrokenDeviceError:
+            os._exit(1)  # another actor, perhaps on another GPU, does the part
+        except Exception as error:
+            return row | {"error": f"{type(error).__name__}: {error}"}
+        return row | {"rows": done.rows, "failed": done.failed}

@@ -1,0 +1,91 @@
+"""`_manifest.json`: what was run on a folder of results, how long, and how many images failed."""
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from scoring.spec import Spec
+from scoring.storage import Folder, StorageError
+
+NAME = "_manifest.json"
+State = Literal["running", "complete", "incomplete"]
+
+
+class Run(Struct):
+    """One call of the command.
+
+    Attributes:
+        started: ISO 8601, UTC.
+        zooserve: version.
+        ray: the address of the cluster; empty: this process alone.
+        workers, threads: how many actors, and engine threads of each; 0: all cores of this machine.
+        seconds: that it took, loading included.
+        images, failed: rows that it added, and how many of them are errors.
+        state: `running` where it was killed.
+    """
+
+    started: str
+    zooserve: str
+    ray: str = ""
+    workers: int = 1
+    threads: int = 0
+    seconds: float = 0.0
+    images: int = 0
+    failed: int = 0
+    state: State = "running"
+
+
+class Manifest(Struct):
+    """What a folder of results holds.
+
+    Attributes:
+        source: of the images.
+        spec: what was asked of them; `out` and `models` may differ by machine and are left out of comparisons.
+        images: rows in all files.
+        failed: rows that are errors.
+        planned: images that were found.
+        state: `complete` if every image that was found has its row.
+        runs: the calls of the command, in their order.
+    """
+
+    source: str
+    spec: Spec
+    images: int = 0
+    failed: int = 0
+    planned: int = 0
+    state: State = "running"
+    runs: list[Run] = []
+
+
+def open_manifest(out: Folder, source: str, spec: Spec) -> Manifest:
+    """Read the manifest of a folder of results, or begin one.
+
+    Raises:
+        StorageError: the folder has results of another source, model, task or options; the message names what differs.
+    """
+    if NAME not in out.names():
+        if any(not name.startswith("_") for name in out.names()):
+            raise StorageError(f"{out.address} is not empty and has no {NAME}: name another folder for the results")
+        return Manifest(source, spec)
+    try:
+        with out.open(NAME) as file:
+            found = msgspec.json.decode(file.read(), type=Manifest)
+    except msgspec.DecodeError as error:
+        raise StorageError(f"{out.address}/{NAME}: {error}. Name another folder for the results.") from error
+    before, now = _compared(found.source, found.spec), _compared(source, spec)
+    if differs := [name for name in now if before[name] != now[name]]:
+        listed = ", ".join(f"{name} {before[name]!r}, not {now[name]!r}" for name in differs)
+        raise StorageError(f"{out.address} holds results of {listed}. Name another folder for the results.")
+    return found
+
+
+def write_manifest(out: Folder, manifest: Manifest) -> None:
+    """Write the manifest in the place of the one that is there."""
+    with out.writing(NAME) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
+
+
+def _compared(source: str, spec: Spec) -> dict[str, object]:
+    names = ("model", "version", "sha256", "task", "options", "pixels", "form")
+    return {"source": source} | {name: getattr(spec, name) for name in names}

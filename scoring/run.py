@@ -1,0 +1,128 @@
+"""One run on a folder of results: lists the source, finds what is missing, has it scored, and keeps the manifest."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from time import monotonic
+from typing import NamedTuple
+
+from filelock import FileLock, Timeout
+
+from scoring.local import score_here
+from scoring.manifest import Manifest, Run, open_manifest, write_manifest
+from scoring.plan import Plans
+from scoring.progress import Show
+from scoring.rows import count_rows
+from scoring.source import absolute, images_of
+from scoring.spec import Done, Part, Spec
+from scoring.storage import Folder, StorageError
+
+_COUNTING = 32  # threads that read how many rows a file has
+
+
+class Cluster(NamedTuple):
+    """A Ray cluster that is to do the work: its address, and what was asked of it; see `zooserve score --help`."""
+
+    address: str
+    workers: int | None
+    gpus: int | None
+    patience_s: float
+
+
+def run(
+    spec: Spec,
+    source: str,
+    column: str,
+    part_size: int,
+    cluster: Cluster | None,
+    show: Show,
+    *,
+    retry_failed: bool = False,
+) -> Manifest:
+    """Score the images of a source that have no row yet.
+
+    Args:
+        spec: what is scored.
+        source: see `images_of`.
+        column: of a list.
+        part_size: images in a file of results.
+        cluster: that does the work; None: this process.
+        show: is told the progress.
+        retry_failed: score the parts again that have errors.
+
+    Returns:
+        The manifest, as it was written.
+
+    Raises:
+        StorageError: the source or the results cannot be read or written, or are of something else.
+        ClusterError: the cluster cannot do it.
+        OSError: a file cannot be written.
+    """
+    out = Folder(spec.out)
+    with _locked(out):
+        manifest = open_manifest(out, absolute(source), spec)
+        out.sweep()
+        began, plans = monotonic(), Plans(out)
+        plans.extend(images_of(source, column), part_size)
+        counts = _count(out, spec, retry_failed=retry_failed)
+        missing = [part for part in plans if part.name(spec.form) not in counts]
+        now = Run(datetime.now(UTC).isoformat(timespec="seconds"), version("zooserve"))
+        manifest.runs.append(now)
+        manifest.planned = plans.rows
+        manifest.images = sum(rows for rows, _ in counts.values())
+        manifest.failed = sum(failed for _, failed in counts.values())
+        manifest.state = "running"
+        write_manifest(out, manifest)
+        try:
+            show(manifest.planned, manifest.images, manifest.failed)
+            for done in _scored(spec, missing, cluster, now) if missing else ():
+                now.images += done.rows
+                now.failed += done.failed
+                manifest.images += done.rows
+                manifest.failed += done.failed
+                show(manifest.planned, manifest.images, manifest.failed)
+            now.state = manifest.state = "complete"
+        finally:
+            if now.state != "complete":
+                now.state = manifest.state = "incomplete"
+            now.seconds = round(monotonic() - began, 3)
+            write_manifest(out, manifest)
+    return manifest
+
+
+def _scored(spec: Spec, missing: Sequence[Part], cluster: Cluster | None, now: Run) -> Iterator[Done]:
+    if cluster is None:
+        return score_here(spec, missing)
+    from scoring.cluster import connected, score_there  # noqa: PLC0415 - Ray is an extra
+
+    def there() -> Iterator[Done]:
+        with connected(cluster.address, cluster.workers, cluster.gpus) as pool:
+            now.ray, now.workers, now.threads = pool.address, pool.workers, pool.threads
+            yield from score_there(spec, missing, pool, cluster.patience_s)
+
+    return there()
+
+
+def _count(out: Folder, spec: Spec, *, retry_failed: bool) -> dict[str, tuple[int, int]]:
+    """Return the rows and errors of each file that stays."""
+    names = [name for name in out.names() if name.startswith("part-") and name.endswith(f".{spec.form}")]
+    with ThreadPoolExecutor(_COUNTING, "count") as pool:
+        counts = dict(zip(names, pool.map(lambda name: count_rows(out, name), names), strict=True))
+    return {name: count for name, count in counts.items() if not (retry_failed and count[1])}
+
+
+@contextmanager
+def _locked(out: Folder) -> Iterator[None]:
+    """Lock a local folder of results. Elsewhere nothing can be locked: equal parts replace each other."""
+    if not out.local:
+        yield
+        return
+    Path(out.address).mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(Path(out.address) / "_lock", timeout=0):
+            yield
+    except Timeout:
+        raise StorageError(f"{out.address} is being written by another process") from None

@@ -1,0 +1,137 @@
+"""Answers the images of a part with a model and writes its file. Local runs have one `Scorer`, a cluster one per actor.
+
+The images go through the queue of the model's engine, as those of a server's requests do: so they are batched as it was
+measured to pay, and get the answers of `/v1`. Many are under way at once, and never more than a window, whose images
+are being fetched, wait in the queue, or are computed.
+"""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from hashlib import sha256
+from math import inf
+from typing import cast
+
+from scoring.plan import Plans
+from scoring.rows import Problem, Row, schema_of, write_rows
+from scoring.spec import Done, Part, Spec
+from scoring.storage import Folder, StorageError, UnreadableError, fetch
+from service.commands.load import load_model
+from service.engine.device_errors import BrokenDeviceError
+from service.errors import Reason, RequestError
+from service.request import STATUS
+from service.results import Result
+from service.tasks import Operation
+from service.waiting import outcome
+
+AHEAD = 2
+"""How many parts a scorer should be given at once: while one is written, images of the next are computed."""
+_FEWEST, _FETCHING = 32, 64  # images under way; threads that fetch
+_GRACE_S = 1.0  # for a time-out of the file system's own, which says more
+
+
+class Scorer:
+    """A loaded model and its event loop. `score` may be called from several threads.
+
+    Args:
+        spec: what is scored.
+        threads: of the engine; None: as in the settings, one per core.
+
+    Raises:
+        ClickException: the model cannot be loaded.
+        StorageError: it is not the model that the spec names, or the results cannot be reached.
+    """
+
+    def __init__(self, spec: Spec, threads: int | None = None) -> None:
+        self._spec = spec
+        self._model, self._predictor, settings = load_model(
+            spec.model, spec.models, pixels=spec.pixels, threads=threads, batches=True
+        )
+        card, profile = self._model.card, self._model.profile
+        if (card.version, card.sha256) != (spec.version, spec.sha256):
+            raise StorageError(
+                f"{spec.models} has another {spec.model} here (version {card.version}, sha256 {card.sha256[:12]}...): "
+                f"copy version {spec.version} with sha256 {spec.sha256[:12]}... to every machine"
+            )
+        task = cast("Operation", spec.task)
+        self._options = self._predictor.options(self._model, spec.options, task)
+        self._schema = schema_of(self._options)
+        self._out = Folder(spec.out)
+        self._plans = Plans(self._out)
+        self._limit = int(settings.max_body_mb * 1e6)
+        ready = profile.max_batch * (profile.max_runs + 1)  # in the runs, and in the batch that waits for one
+        window = min(settings.max_queue, max(_FEWEST, 2 * ready))
+        self._window = asyncio.Semaphore(window)
+        self._feeding = asyncio.Lock()
+        self._fetchers = ThreadPoolExecutor(min(window, _FETCHING), "fetch")
+        self._fetching = asyncio.Semaphore(min(window, _FETCHING))
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="scorer", daemon=True).start()
+
+    def score(self, part: Part) -> Done:
+        """Answer the images of a part, and write its file.
+
+        Raises:
+            OSError: the file cannot be written.
+            BrokenDeviceError: the GPU can no longer be used: end this process.
+        """
+        addresses = self._plans.addresses(part)
+        rows = asyncio.run_coroutine_threadsafe(self._answer_all(addresses), self._loop).result()
+        with self._out.writing(part.name(self._spec.form)) as file:
+            write_rows(file, rows, self._schema, self._spec.form)
+        return Done(part, len(rows), sum(row.error is not None for row in rows))
+
+    async def _answer_all(self, addresses: list[str]) -> list[Row]:
+        async with asyncio.TaskGroup() as group:
+            tasks = []
+            # Parts in turn: if the images of two were mixed, both would end at once, and nothing would be under way.
+            async with self._feeding:
+                for address in addresses:
+                    await self._window.acquire()
+                    tasks.append(group.create_task(self._answer(address)))
+        return [task.result() for task in tasks]
+
+    async def _answer(self, address: str) -> Row:
+        """Answer one image; give its place in the window back."""
+        spec = self._spec
+        row = partial(Row, address, spec.model, spec.version, spec.sha256, spec.task)
+        try:
+            async with self._fetching:
+                fetched = self._loop.run_in_executor(self._fetchers, _read, address, self._limit, spec.timeout_s)
+                data, digest = await asyncio.wait_for(fetched, spec.timeout_s + _GRACE_S)
+        except RequestError as error:
+            return row(error=_problem(error))
+        except (UnreadableError, TimeoutError) as error:
+            why = str(error) or f"no answer within {spec.timeout_s:g} s"
+            return row(error=Problem(0, "unreadable", why))
+        else:
+            found = await self._result(data)
+            if isinstance(found, RequestError):
+                return row(size=len(data), sha256=digest, error=_problem(found))
+            return row(size=len(data), sha256=digest, image=found.image, predictions=found.predictions)
+        finally:
+            self._window.release()
+
+    async def _result(self, data: bytes) -> Result | RequestError:
+        try:
+            image = self._predictor.image(data, self._model, self._options)
+            job = self._predictor.submit(image, self._model, inf)
+        except RequestError as error:
+            return error
+        with suppress(Exception):  # `outcome` reads it
+            await job.future
+        if isinstance(job.future.exception(), BrokenDeviceError):
+            job.future.result()
+        found = outcome(job)
+        return found  # noqa: RET504 - in a return statement, mypy would infer the union for the job's own type
+
+
+def _read(address: str, limit: int, timeout_s: float) -> tuple[bytes, str]:
+    data = fetch(address, limit, timeout_s)
+    return data, sha256(data).hexdigest()
+
+
+def _problem(error: RequestError) -> Problem:
+    return Problem(STATUS[Reason(error.reason)], error.reason.value, error.detail)
