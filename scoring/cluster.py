@@ -10,9 +10,11 @@ brings no new file.
 import logging
 import os
 import queue
+import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from math import ceil
 from typing import Any
 
@@ -38,7 +40,7 @@ class ClusterError(ZooError):
 
 @contextmanager
 def connected(address: str, workers: int | None, gpus: int | None) -> Iterator[Pool]:
-    """Connect to a cluster, or start one on this machine (`local`) that listens on the loopback; share it out.
+    """Connect to a cluster, or start one on this machine (`local`), and share it out.
 
     Args:
         address: of the cluster.
@@ -52,19 +54,20 @@ def connected(address: str, workers: int | None, gpus: int | None) -> Iterator[P
     settings = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
     given: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if address == "local":
-        given |= {"num_cpus": usable_cores(), "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    try:
-        ray.init(address=address, runtime_env={"env_vars": settings}, **given)
-    except (ConnectionError, RayError, RuntimeError, ValueError) as error:
-        raise ClusterError(f"--ray {address}: {error}") from error
+        given |= {"num_cpus": usable_cores(), "include_dashboard": False}
     context = DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     context.max_errored_blocks = -1  # a dead actor is an error of its blocks: `score_there` gives them out again
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it would print the traceback of each
-    try:
-        yield _pool(address, workers, gpus)
-    finally:
-        ray.shutdown()
+    with redirect_stdout(sys.stderr):  # where Ray prints what its nodes say; standard output is for results
+        try:
+            ray.init(address=address, runtime_env={"env_vars": settings}, **given)
+        except (ConnectionError, RayError, RuntimeError, ValueError) as error:
+            raise ClusterError(f"--ray {address}: {error}") from error
+        try:
+            yield _pool(address, workers, gpus)
+        finally:
+            ray.shutdown()
 
 
 def _pool(address: str, workers: int | None, gpus: int | None) -> Pool:
@@ -112,6 +115,8 @@ def score_there(spec: Spec, parts: Sequence[Part], pool: Pool, patience_s: float
 
 
 def _round(spec: Spec, parts: list[Part], pool: Pool, patience_s: float) -> Iterator[Done]:
+    # Ray 2.60 deprecates these two arguments and has nothing in their place; 2.64 will not have them.
+    warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
     rows = [{"plan": part.plan, "index": part.index} for part in parts]
     dataset = from_items(rows, override_num_blocks=len(rows)).map_batches(
         _Actor,

@@ -52,14 +52,15 @@ def shown(*, as_json: bool) -> Iterator[Show]:
         return Status(images, done, failed, round(rate, 2), left)
 
     if as_json:
+        out = sys.stdout  # as it is now: Ray's messages are led elsewhere meanwhile
 
         def print_line(images: int, done: int, failed: int) -> None:
             nonlocal last
             now = status(images, done, failed)
             if monotonic() - last >= _EVERY_S or done == images:
                 last = monotonic()
-                sys.stdout.write(msgspec.json.encode(now).decode() + "\n")
-                sys.stdout.flush()
+                out.write(msgspec.json.encode(now).decode() + "\n")
+                out.flush()
 
         yield print_line
         return
