@@ -1,0 +1,157 @@
+"""Runs `zooserve score` as a user does, follows its progress, and reads its results. Also makes images for it."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+from PIL import Image
+
+from loadtests.album import SAMPLES, encode, jpeg, standard_photo
+from loadtests.compare.process import ServerError
+
+_SCORE = "from scoring.command import score; score()"  # works without an installation, on a PYTHONPATH
+_TURNS = (0, 3, 6, 9, 12)  # degrees
+
+
+class Scored(NamedTuple):
+    """A call of the command.
+
+    Attributes:
+        code: its exit code; negative: the signal that ended it.
+        manifest: its last line; empty where it was ended before.
+        seconds: that it took.
+        rate: images per second from the first part that was done to the last one: without loading.
+    """
+
+    code: int
+    manifest: dict[str, Any]
+    seconds: float
+    rate: float
+
+
+Watch = Callable[[int, "subprocess.Popen[str]"], None]
+"""Is told after each line of progress how many images are done, and the process."""
+
+
+def score(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    log: Path,
+    watch: Watch = lambda _, __: None,
+    *,
+    before: Sequence[str] = (),
+) -> Scored:
+    """Run the command to its end.
+
+    Args:
+        arguments: of the command.
+        environment: further variables.
+        log: for what it says.
+        watch: is told the progress.
+        before: a command that runs it, with its arguments.
+    """
+    start, seen, manifest = time.monotonic(), list[tuple[float, int]](), dict[str, Any]()
+    with log.open("ab") as errors:
+        process = subprocess.Popen(  # noqa: S603 - ourselves
+            [*before, sys.executable, "-c", _SCORE, *arguments, "--json"],
+            env=os.environ | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    assert process.stdout is not None  # noqa: S101 - a pipe
+    for line in process.stdout:
+        found = json.loads(line)
+        if "runs" in found:
+            manifest = found
+            continue
+        if not seen or found["done"] > seen[-1][1]:
+            seen.append((time.monotonic(), found["done"]))
+        watch(found["done"], process)
+    code = process.wait()
+    rate = 0.0
+    if len(seen) > 2:  # the first line is the count before the run
+        rate = (seen[-1][1] - seen[1][1]) / max(seen[-1][0] - seen[1][0], 1e-9)
+    return Scored(code, manifest, time.monotonic() - start, rate)
+
+
+def succeeded(found: Scored, log: Path) -> Scored:
+    """Return what was scored; raises `ServerError` with what the command said if it failed."""
+    if found.code != 0:
+        raise ServerError(f"zooserve score ended with {found.code}:\n{log.read_text(errors='replace')[-2000:]}")
+    return found
+
+
+def rows_of(out: Path) -> list[dict[str, Any]]:
+    """Return all rows of a folder of results, empty fields left out."""
+    from pyarrow import dataset  # noqa: PLC0415 - of the extra `score`; the command's help needs it not
+
+    table = dataset.dataset(out, format="parquet").to_table()
+    return [_without_nulls(row) for row in table.to_pylist(maps_as_pydicts="strict")]
+
+
+def each_once(out: Path, count: int) -> bool:
+    """Whether there is exactly one row for each of so many images."""
+    from pyarrow import dataset  # noqa: PLC0415 - see above
+
+    addresses = Counter(dataset.dataset(out, format="parquet").to_table(["address"]).column(0).to_pylist())
+    return len(addresses) == count and set(addresses.values()) <= {1}
+
+
+def make_copies(folder: Path, count: int) -> None:
+    """Write so many JPEGs of 640 x 480 pixels, each the standard photo with bytes of its own behind it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    photo = standard_photo()
+    for number in range(count):
+        (folder / f"{number:06d}.jpg").write_bytes(photo + b"%d" % number)
+
+
+def make_images(folder: Path, count: int, *, broken_every: int = 0) -> None:
+    """Write so many images made from the sample photos: turned, scaled, as JPEG and PNG.
+
+    Args:
+        folder: for them.
+        count: how many.
+        broken_every: every so manieth is cut off; 0: none.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for name in SAMPLES:
+        with Image.open(io.BytesIO(jpeg(name).data)) as image:
+            pixels = image.convert("RGB")
+        for turn in _TURNS:
+            turned = pixels.rotate(turn).resize((pixels.width // (1 + turn % 2), pixels.height // (1 + turn % 2)))
+            made.append((".jpg", encode(turned)))
+        out = io.BytesIO()
+        pixels.save(out, "PNG")
+        made.append((".png", out.getvalue()))
+    for number in range(count):
+        suffix, data = made[number % len(made)]
+        cut = broken_every and number % broken_every == 0
+        (folder / f"{number:06d}{suffix}").write_bytes(data[:300] if cut else data)
+
+
+def resident(processes: Sequence[psutil.Process]) -> int:
+    """Return the resident memory of processes, in bytes; those that have ended have none."""
+    total = 0
+    for process in processes:
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:
+            continue
+    return total
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(one) for key, one in value.items() if one is not None}
+    return [_without_nulls(one) for one in value] if isinstance(value, list) else value
