@@ -31,6 +31,7 @@ from zoo.errors import ZooError
 from zoo.variables import PREFIX
 
 _ROUND = 100_000  # parts that Ray Data gets at once: each is a block
+_BARREN = 3  # rounds in a row that may bring nothing: an actor may die by chance in the last one
 _END = object()
 
 
@@ -58,7 +59,7 @@ def connected(address: str, workers: int | None, gpus: int | None) -> Iterator[P
     context = DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     context.max_errored_blocks = -1  # a dead actor is an error of its blocks: `score_there` gives them out again
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it would print the traceback of each
+    _ERRORS.install()
     with redirect_stdout(sys.stderr):  # where Ray prints what its nodes say; standard output is for results
         try:
             ray.init(address=address, runtime_env={"env_vars": settings}, **given)
@@ -71,7 +72,8 @@ def connected(address: str, workers: int | None, gpus: int | None) -> Iterator[P
 
 
 def _pool(address: str, workers: int | None, gpus: int | None) -> Pool:
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    listed: Any = ray.nodes  # has no types
+    nodes = [node["Resources"] for node in listed() if node["Alive"]]
     able = [node for node in nodes if node.get("GPU" if gpus else "CPU", 0) >= 1]
     if not able:
         raise ClusterError(f"--ray {address}: no node has a {'GPU' if gpus else 'CPU'}")
@@ -96,28 +98,47 @@ def score_there(spec: Spec, parts: Sequence[Part], pool: Pool, patience_s: float
         patience_s: seconds without any part that is done, after which it is given up.
 
     Raises:
-        ClusterError: nothing was done for so long, or actors died on every part that is left.
+        ClusterError: nothing was done for so long, or the actors died on every part that is left, several times.
         StorageError: an actor cannot load the model, or cannot write a file.
     """
-    left = dict.fromkeys(parts)
+    left, barren = dict.fromkeys(parts), 0
     while left:
         before = len(left)
         for done in _round(spec, list(left)[:_ROUND], pool, patience_s):
             if done.part in left:
                 del left[done.part]
                 yield done
-        if len(left) == before:
+        barren = barren + 1 if len(left) == before else 0
+        if barren == _BARREN:
             names = ", ".join(part.name(spec.form) for part in list(left)[:3])
             raise ClusterError(
-                f"{before} parts are left ({names}), and the actors die when they are given them: see the logs of Ray "
-                "(/tmp/ray/session_latest/logs), and look for too little memory, or an image that ends the process"
+                f"{before} parts are left ({names}), and the actors that are given them die: {_ERRORS.last}. Look for "
+                "too little memory, or an image that ends the process; Ray's logs are in /tmp/ray/session_latest/logs"
             )
+
+
+class _Errors(logging.Handler):
+    """Keeps the last error that Ray Data logs. It would print the traceback of each actor that dies."""
+
+    last = "no reason was given"
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1] is not None:
+            error = record.exc_info[1]
+            self.last = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+    def install(self) -> None:
+        logger = logging.getLogger("ray.data")
+        logger.handlers, logger.propagate = [self], False
+
+
+_ERRORS = _Errors(logging.ERROR)
 
 
 def _round(spec: Spec, parts: list[Part], pool: Pool, patience_s: float) -> Iterator[Done]:
     # Ray 2.60 deprecates these two arguments and has nothing in their place; 2.64 will not have them.
     warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
-    rows = [{"plan": part.plan, "index": part.index} for part in parts]
+    rows = [{"plan": part.plan, "number": part.number} for part in parts]
     dataset = from_items(rows, override_num_blocks=len(rows)).map_batches(
         _Actor,
         batch_size=None,
@@ -159,7 +180,7 @@ def _round(spec: Spec, parts: list[Part], pool: Pool, patience_s: float) -> Iter
             raise ClusterError(f"{type(row).__name__}: {row}") from row
         if row["error"]:
             raise StorageError(row["error"])
-        yield Done(Part(row["plan"], row["index"]), row["rows"], row["failed"])
+        yield Done(Part(row["plan"], row["number"]), row["rows"], row["failed"])
 
 
 class _Actor:
@@ -174,12 +195,13 @@ class _Actor:
         Errors that concern all parts are rows too: Ray Data is told to ignore what is raised, as a dead actor is that.
         """
         found = [
-            self._score(Part(int(plan), int(index))) for plan, index in zip(batch["plan"], batch["index"], strict=True)
+            self._score(Part(int(plan), int(number)))
+            for plan, number in zip(batch["plan"], batch["number"], strict=True)
         ]
         return {name: [row[name] for row in found] for name in found[0]}
 
     def _score(self, part: Part) -> dict[str, Any]:
-        row = {"plan": part.plan, "index": part.index, "rows": 0, "failed": 0, "error": ""}
+        row = {"plan": part.plan, "number": part.number, "rows": 0, "failed": 0, "error": ""}
         try:
             done = self._scorer.score(part)
         except BrokenDeviceError:

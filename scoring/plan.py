@@ -52,7 +52,7 @@ class Plans:
 
     def addresses(self, part: Part) -> list[str]:
         """Return the addresses of a part."""
-        found: list[str] = self._reader(part.plan).get_batch(part.index).column(0).to_pylist()
+        found: list[str] = self._reader(part.plan).get_batch(part.number).column(0).to_pylist()
         return found
 
     def extend(self, addresses: Iterable[str], part_rows: int) -> int:

@@ -153,7 +153,7 @@ def _listed(source: str, read: Callable[[IO[bytes], str], Iterator[Any]], column
                     raise StorageError(f"{source}: {address!r} in `{column}`: expected an address, as text")
                 yield address if "://" in address or address.startswith("/") else f"{parent}/{address}"
         except (KeyError, UnicodeDecodeError, msgspec.DecodeError) as error:
-            said = f"no column {error}: name one with --column" if isinstance(error, KeyError) else str(error)
+            said = f"no column {error.args[0]}: name one with --column" if isinstance(error, KeyError) else str(error)
             raise StorageError(f"{source}: {said}") from error
 
 

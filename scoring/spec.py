@@ -34,14 +34,14 @@ class Spec(Struct, frozen=True):
 
 
 class Part(NamedTuple):
-    """A part: the record batch `index` of the plan `plan`."""
+    """A part: the record batch `number` of the plan `plan`, both as in the name of its file."""
 
     plan: int
-    index: int
+    number: int
 
     def name(self, form: str) -> str:
         """Return the name of its file. A part that is done twice replaces its file by an equal one."""
-        return f"part-{self.plan:04d}-{self.index:07d}.{form}"
+        return f"part-{self.plan:04d}-{self.number:07d}.{form}"
 
 
 class Done(NamedTuple):

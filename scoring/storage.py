@@ -116,7 +116,7 @@ def _read_local(path: str, limit: int) -> bytes:
     with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise UnreadableError("a folder" if stat.S_ISDIR(status.st_mode) else "not a file")
+            raise UnreadableError("not a file")
         if status.st_size > limit:
             _refuse(limit)
         return _limited(file.read(), limit)

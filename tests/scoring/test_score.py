@@ -1,0 +1,183 @@
+"""`zooserve score` on this machine: the answers of `/v1`, a row for every image, and resuming."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from loadtests.scoring.score import each_once, make_images
+
+
+def ask(server, model, task, data, **options):
+    response = server.client.post(f"/v1/{task}", params={"model": model, **options}, content=data)
+    return response.json()
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "options"),
+    [
+        ("lenet5", "classify", {"top_k": "3"}),
+        ("mobilenet_v2", "classify", {"localize": "true"}),
+        ("mobilenet_v2", "embed", {}),
+        ("yolov4_tiny", "detect", {"score_threshold": "0.1"}),
+        ("u2netp", "segment", {"mask": "png"}),
+        ("deeplabv3_mobilenet_v2", "segment", {}),
+    ],
+)
+def test_rows_are_the_answers_of_the_server(server, score, results, tmp_path, model, task, options):
+    make_images(tmp_path / "images", 6, broken_every=5)
+    (tmp_path / "images" / "empty.jpg").write_bytes(b"")
+    (tmp_path / "images" / "text.jpg").write_bytes(b"<html>")
+    given = [f"-o{name}={value}" for name, value in options.items()]
+    done = score(tmp_path / "images", "--task", task, *given, model=model)
+    assert done.code == 0, done.said
+    rows = results()
+    assert len(rows) == 8
+    for address, row in rows.items():
+        said = ask(server, model, task, Path(address).read_bytes(), **options)
+        if "predictions" in said:
+            assert (row["predictions"], row["image"]) == (said["predictions"], said["image"])
+        else:
+            assert row["error"] == {name: said[name] for name in ("status", "reason", "detail")}
+    assert done.manifest["failed"] == sum("error" in row for row in rows.values()) == 4
+
+
+def test_the_manifest_says_what_was_run(score, photos):
+    done = score(photos, "-o", "top_k=2", "--part-size", "4")
+    manifest = done.manifest
+    assert (manifest["images"], manifest["failed"], manifest["planned"], manifest["state"]) == (10, 0, 10, "complete")
+    assert (manifest["source"], manifest["spec"]["options"]) == (str(photos), {"top_k": "2"})
+    assert len(manifest["spec"]["sha256"]) == 64
+    assert [run["images"] for run in manifest["runs"]] == [10]
+
+
+def test_jsonl(score, photos, tmp_path):
+    assert score(photos, "--format", "jsonl", "--part-size", "4").code == 0
+    lines = [line for path in (tmp_path / "out").glob("*.jsonl") for line in path.read_text().splitlines()]
+    assert {json.loads(line)["address"] for line in lines} == {str(path) for path in photos.rglob("*.png")}
+
+
+def test_a_source_that_has_grown(score, results, photos, photo):
+    assert score(photos).manifest["runs"][-1]["images"] == 10
+    assert score(photos).manifest["runs"][-1]["images"] == 0
+    (photos / "new.png").write_bytes(photo("rocket"))
+    done = score(photos)
+    assert (done.manifest["runs"][-1]["images"], done.manifest["images"]) == (1, 11)
+    assert len(results()) == 11
+
+
+def test_a_missing_part_is_done_again_and_no_other(score, results, photos, tmp_path):
+    score(photos, "--part-size", "3")
+    parts = sorted((tmp_path / "out").glob("part-*"))
+    assert len(parts) == 4
+    stamps = {path.name: path.stat().st_mtime_ns for path in parts}
+    parts[1].unlink()
+    assert score(photos, "--part-size", "3").manifest["runs"][-1]["images"] == 3
+    again = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("part-*")}
+    assert [name for name in stamps if again[name] != stamps[name]] == [parts[1].name]
+    assert len(results()) == 10
+
+
+def test_retry_failed(score, results, photos, photo):
+    (photos / "a.png").write_bytes(b"not yet")
+    assert score(photos, "--part-size", "4").manifest["failed"] == 1
+    (photos / "a.png").write_bytes(photo("coffee"))
+    assert score(photos).manifest["failed"] == 1
+    assert score(photos, "--retry-failed").manifest["failed"] == 0
+    assert len(results()) == 11
+
+
+def test_every_kind_of_bad_image_is_a_row(score, results, photos, tmp_path):
+    (tmp_path / "list.txt").write_text(
+        f"{photos}/0.png\n{photos}/gone.png\n{photos}/below\nhttp://127.0.0.1:9/a.jpg\nnosuch://x/a.jpg\n{photos}/0.png\n"
+    )
+    done = score(tmp_path / "list.txt", "--json")
+    assert done.code == 0, done.said
+    assert (done.manifest["images"], done.manifest["failed"]) == (5, 4)
+    errors = [row["error"] for row in results().values() if "error" in row]
+    assert {(error["status"], error["reason"]) for error in errors} == {(0, "unreadable")}
+    last = json.loads(done.printed.splitlines()[-1])
+    assert last["state"] == "complete"
+    assert json.loads(done.printed.splitlines()[0]) == {
+        "images": 5, "done": 0, "failed": 0, "rate_per_s": 0.0, "left_s": None
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["-o", "top_k=0"], "top_k=0"),
+        (["-o", "colour"], "NAME=VALUE"),
+        (["--task", "detect"], "cannot detect"),
+        (["--workers", "2"], "go with --ray"),
+        (["--part-size", "0"], "part-size"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_done(score, photos, tmp_path, arguments, complaint):
+    done = score(photos, *arguments)
+    assert done.code == 2
+    assert complaint in done.said
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_of_something_else_are_not_mixed(score, photos, tmp_path):
+    score(photos)
+    for options, complaint in ((["-o", "top_k=2"], "options"), (["--format", "jsonl"], "form")):
+        done = score(photos, *options)
+        assert done.code == 1
+        assert f"holds results of {complaint}" in done.said
+        assert "another folder" in done.said
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.txt").write_text("mine")
+    assert "is not empty" in score(photos, out=tmp_path / "other").said
+
+
+def test_two_runs_at_once_are_refused(score, photos, tmp_path):
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / "_lock"):
+        done = score(photos)
+    assert done.code == 1
+    assert "is being written by another process" in done.said
+
+
+def test_a_killed_run_is_continued(score, results, tmp_path, models):
+    make_images(tmp_path / "images", 400)
+    arguments = ["score", "lenet5", str(tmp_path / "images"), "--out", str(tmp_path / "out"), "--part-size", "8"]
+    process = subprocess.Popen([str(Path(sys.executable).with_name("zooserve")), *arguments, "--models", str(models)])
+    end = time.monotonic() + 60
+    while len(list((tmp_path / "out").glob("part-*"))) < 3:
+        assert time.monotonic() < end
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    left = len(list((tmp_path / "out").glob("part-*")))
+    assert left < 50
+    done = score(tmp_path / "images", "--part-size", "8")
+    assert done.manifest["runs"][-1]["images"] == 400 - 8 * left
+    assert [run["state"] for run in done.manifest["runs"]] == ["running", "complete"]
+    assert each_once(tmp_path / "out", 400)
+
+
+def test_a_full_disk_ends_the_run_and_the_rest_follows(score, results, photos, monkeypatch):
+    import scoring.scorer
+
+    write = scoring.scorer.write_rows
+
+    def full(file, rows, *rest):
+        if len(rows) < 4:
+            raise OSError(28, "No space left on device")
+        write(file, rows, *rest)
+
+    monkeypatch.setattr(scoring.scorer, "write_rows", full)
+    done = score(photos, "--part-size", "4")
+    assert done.code == 1
+    assert "No space left on device" in done.said
+    assert (done.manifest["state"], done.manifest["images"]) == ("incomplete", 8)
+    monkeypatch.undo()
+    assert len(results()) == 8

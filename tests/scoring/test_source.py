@@ -1,0 +1,107 @@
+"""Folders, globs and lists: every image once, nothing else, and what is wrong in one sentence."""
+
+import json
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import csv, parquet
+
+from scoring.source import images_of
+from scoring.storage import StorageError
+
+
+@pytest.fixture
+def tree(tmp_path):
+    names = [
+        "b.jpg",
+        "a.PNG",
+        "sub/c.webp",
+        "sub/deep/d.tif",
+        "notes.txt.bak",
+        ".hidden.jpg",
+        ".git/e.jpg",
+        "f.jpg.part",
+    ]
+    for name in names:
+        path = tmp_path / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return tmp_path / "tree"
+
+
+def relative(found, folder):
+    return [address.removeprefix(f"{folder}/") for address in found]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("", ["a.PNG", "b.jpg", "sub/c.webp", "sub/deep/d.tif"]),
+        ("/*.jpg", ["b.jpg"]),
+        ("/**/*.tif", ["sub/deep/d.tif"]),
+        ("/[ab].*", ["a.PNG", "b.jpg"]),
+        ("/b.jpg", ["b.jpg"]),
+    ],
+)
+def test_folders_globs_and_images(tree, pattern, expected):
+    assert sorted(relative(images_of(f"{tree}{pattern}"), tree)) == expected
+
+
+@pytest.mark.parametrize("suffix", ["txt", "csv", "jsonl", "parquet"])
+def test_lists(tmp_path, suffix):
+    addresses = ["one.jpg", "/elsewhere/two.jpg", "https://host/three.jpg", "s3://bucket/four five.jpg"]
+    table = pa.table({"n": [1, 2, 3, 4], "path": addresses})
+    path = tmp_path / f"list.{suffix}"
+    if suffix == "txt":
+        path.write_text("\n".join(["", *addresses]) + "\n\n")
+    elif suffix == "csv":
+        csv.write_csv(table, path)
+    elif suffix == "parquet":
+        parquet.write_table(table, path)
+    else:
+        path.write_text("\n".join(json.dumps({"n": 1, "path": address}) for address in addresses))
+    assert list(images_of(str(path))) == [f"{tmp_path}/one.jpg", *addresses[1:]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("gone", None, "no such folder, list or image"),
+        ("gone.txt", None, "No such file"),
+        ("a.csv", "n,file\n1,a.jpg\n", "no column `path` .there are n, file"),
+        ("a.csv", "n,file\n1,a.jpg\n", "--column"),
+        ("a.jsonl", '{"file": "a"}\n', "--column"),
+        ("a.jsonl", "{", "truncated"),
+        ("a.jsonl", '{"path": 3}\n', "expected an address"),
+        ("a.parquet", "no", "Parquet"),
+    ],
+)
+def test_what_cannot_be_listed_is_said(tmp_path, name, content, complaint):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(StorageError, match=complaint):
+        list(images_of(str(tmp_path / name)))
+
+
+def test_an_unreadable_folder_below_is_an_address_of_its_own(tree, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("/sub"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert relative(images_of(str(tree)), tree) == ["a.PNG", "b.jpg", "sub"]
+
+
+def test_a_name_that_is_not_utf8_has_an_address(tmp_path):
+    from scoring.storage import fetch
+
+    path = os.fsencode(tmp_path) + b"/\xff.jpg"
+    Path(os.fsdecode(path)).write_bytes(b"data")
+    (address,) = images_of(str(tmp_path))
+    assert address.startswith("file://")
+    assert fetch(address, 100, 1.0) == b"data"

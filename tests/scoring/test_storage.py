@@ -1,0 +1,109 @@
+"""Files of results appear whole or not at all; images that cannot be fetched say why, and none waits for ever."""
+
+import http.server
+import os
+import threading
+import time
+
+import pytest
+
+from scoring.storage import Folder, UnreadableError, fetch
+from service.errors import RequestError
+
+
+def test_a_file_appears_at_the_end(tmp_path):
+    out = Folder(str(tmp_path))
+    with out.writing("a") as file:
+        file.write(b"whole")
+        assert out.names() == []
+    assert out.names() == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"whole"
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+    out = Folder(str(tmp_path))
+    (tmp_path / "a").write_bytes(b"old")
+
+    def write_half():
+        with out.writing("a") as file:
+            file.write(b"half")
+            raise OSError(28, "the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        write_half()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"old"
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path):
+    (tmp_path / ".part-1.parquet.x.unfinished").write_bytes(b"half")
+    (tmp_path / "part-2.parquet").write_bytes(b"whole")
+    Folder(str(tmp_path)).sweep()
+    assert [path.name for path in tmp_path.iterdir()] == ["part-2.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: None, "No such file"),
+        (lambda path: path.mkdir(), "Is a directory"),
+        (os.mkfifo, "not a file"),
+    ],
+)
+def test_why_a_local_image_cannot_be_read(tmp_path, make, reason):
+    make(tmp_path / "a.jpg")
+    with pytest.raises(UnreadableError, match=reason):
+        fetch(str(tmp_path / "a.jpg"), 100, 1.0)
+
+
+def test_a_file_above_the_limit_is_refused_as_over_http(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"x" * 101)
+    with pytest.raises(RequestError) as error:
+        fetch(str(tmp_path / "a.jpg"), 100, 1.0)
+    assert error.value.reason == "too_large"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers 404; serves `/ok`; drips `/slow` for ever."""
+
+    def do_GET(self):
+        self.send_response(404 if self.path == "/gone" else 200)
+        self.end_headers()
+        if self.path == "/ok":
+            self.wfile.write(b"image")
+        while self.path == "/slow":
+            try:
+                self.wfile.write(b"x")
+            except OSError:
+                return
+            time.sleep(0.05)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def web():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_an_image_of_a_web_server(web):
+    assert fetch(f"{web}/ok", 100, 5.0) == b"image"
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("{web}/gone", "answers 404"),
+        ("{web}/slow", "no answer within 0.5 s"),
+        ("http://127.0.0.1:9/a.jpg", "refused"),
+        ("nosuch://bucket/a.jpg", "no file system for nosuch://"),
+    ],
+)
+def test_why_a_remote_image_cannot_be_read(web, address, reason):
+    with pytest.raises(UnreadableError, match=reason):
+        fetch(address.format(web=web), 100_000, 0.5)
