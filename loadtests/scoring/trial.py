@@ -146,7 +146,7 @@ class Trial:
                 self._say(f"SIGKILL of {what} at {at:.0%}")
                 out = self._out()
                 with cluster(_CORES) as ray:
-                    watch = _Killer(ray, what, int(at * count))
+                    watch = Killer(ray, what, int(at * count))
                     found = self._on(
                         ray, model, images, out, "--part-size", part, watch=watch, may_fail=what == "driver"
                     )
@@ -162,7 +162,7 @@ class Trial:
             self._say(f"{model}: memory with {count} images")
             images = self._copies(count)
             with cluster(_CORES) as ray:
-                most = _Most(ray)
+                most = Most(ray)
                 self._on(ray, model, images, self._out(), watch=most)
             drivers.append(round(most.driver / 1e6, 1))
             actors.append(round(most.actors / 1e6, 1))
@@ -226,7 +226,7 @@ class Trial:
         return found if may_fail else succeeded(found, self._log)
 
 
-class _Killer:
+class Killer:
     """Kills an actor, a node or the driver as soon as so many images are done."""
 
     def __init__(self, ray: Nodes, what: str, at: int) -> None:
@@ -245,7 +245,7 @@ class _Killer:
             driver.kill()
 
 
-class _Most:
+class Most:
     """Notes the most memory that driver and actors have."""
 
     def __init__(self, ray: Nodes) -> None:

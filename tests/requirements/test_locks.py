@@ -15,6 +15,7 @@ LOCKS = {
     "serve-gpu": ["gpu", "grpc", "tracing"],
     "export": ["export"],
     "loadtests": ["loadtests"],
+    "ray": ["ray"],
     "dev": ["dev", "timm", "ultralytics", "libreyolo"],
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

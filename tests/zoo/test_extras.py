@@ -44,6 +44,8 @@ def test_the_command_in_a_checkout(monkeypatch, tmp_path):
         ("mlperf_loadgen", "loadtests"),
         ("locust", "loadtests"),
         ("atheris", "fuzz"),
+        ("pyarrow.parquet", "score"),
+        ("ray.data", "ray"),
         ("json", None),
         ("", None),
     ],
