@@ -21,6 +21,8 @@ POD_PARTS = {"affinity", "containers", "initContainers", "volumes", "ephemeralCo
 # Parts of KServe's resources that our manifests do not use, each as large as a pod.
 POD_PARTS |= {"explainer", "transformer", "workerSpec", "lightgbm", "onnx", "paddle", "pmml", "pytorch", "sklearn"}
 POD_PARTS |= {"tensorflow", "triton", "xgboost", "huggingface"}
+# Parts of KubeRay's that are a pod or a Service, or that our manifests do not use.
+POD_PARTS |= {"template", "submitterPodTemplate", "headService", "autoscalerOptions"}
 
 
 def reduce(schema: Any, kind: str) -> Any:
@@ -36,7 +38,7 @@ def reduce(schema: Any, kind: str) -> Any:
         if name in _NO_SCHEMA:
             continue
         if name == "properties":
-            pod = kind in {"ServingRuntime", "InferenceService"}
+            pod = kind in {"ServingRuntime", "InferenceService", "RayJob"}
             found[name] = {
                 field: {} if pod and field in POD_PARTS else reduce(each, kind) for field, each in value.items()
             }

@@ -28,6 +28,8 @@ OVERLAYS = {
     "cpu": IN_BASE | {"HorizontalPodAutoscaler"},
     "gpu": IN_BASE | {"ServiceMonitor", "ScaledObject"},
     "kserve": {"ServingRuntime", "InferenceService", "NetworkPolicy"},
+    "scoring": {"RayJob", "NetworkPolicy", "ServiceAccount"},
+    "scoring-gpu": {"RayJob", "NetworkPolicy", "ServiceAccount"},
     "production": IN_BASE | IN_PRODUCTION | {"HorizontalPodAutoscaler", "Gateway", "HTTPRoute", "GRPCRoute"},
     "production, GPUs, Ingress": IN_BASE | IN_PRODUCTION | {"ScaledObject", "Ingress"},
 }

@@ -15,7 +15,8 @@ from tests.deploy import crds
 from tests.deploy.overlays import FOLDER, OVERLAYS, build, needs_kubectl, one
 
 KUBERNETES = "1.32"
-DEPLOYMENTS = [name for name in OVERLAYS if name != "kserve"]
+JOBS = ["scoring", "scoring-gpu"]
+DEPLOYMENTS = [name for name in OVERLAYS if name not in ("kserve", *JOBS)]
 # Findings that are left, each for a reason.
 LEFT = {"CKV_K8S_15": "the pull policy: an image that is named by its digest is the same wherever it comes from"}
 LEFT_TO_PRODUCTION = {"CKV_K8S_21": "the namespace is chosen there", "CKV_K8S_43": "the digest is given there"}
@@ -47,6 +48,8 @@ def test_an_overlay_is_valid_and_complete(overlay):
         ("production", "Gateway", {"listeners": [{"name": "https", "port": 443}]}, "protocol"),
         ("production", "HTTPRoute", {"rules": [{"timeouts": {"request": "35 s"}}]}, "35 s"),
         ("production", "GRPCRoute", {"rules": [{"timeouts": {"request": "35s"}}]}, "timeouts"),
+        ("scoring", "RayJob", {"shutdownAfterJobFinished": True}, "shutdownAfterJobFinished"),
+        ("scoring", "RayJob", {"activeDeadlineSeconds": "1d"}, "1d"),
         ("kserve", "ServingRuntime", {"supportedModelFormat": []}, "supportedModelFormat"),
         ("kserve", "InferenceService", {"predictor": {"minReplica": 2}}, "minReplica"),
     ],
