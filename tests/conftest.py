@@ -15,12 +15,15 @@ import httpx
 import pytest
 from hypothesis import settings
 
+from tests.service.engine import apart
 from tests.slow import runs_alone, why_slow
 from zoo import catalog
+from zoo.extras import installed
 
 settings.register_profile("same", derandomize=True)  # a test that passes once passes again
 settings.load_profile("same")
 ROOT = Path(__file__).parent.parent
+RAY = "ray", "2.60.0"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -156,3 +159,21 @@ def my_onnx(tmp_path_factory) -> Path:
         verbose=False,
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def ray(request) -> Iterator[None]:
+    """Ray, installed or fetched once into the cache: what it needs beside is of `zooserve[dev]`."""
+    if installed("ray"):
+        yield
+        return
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    try:
+        with capture.global_and_fixture_disabled():  # the progress of a long download is seen
+            packages = apart.fetch(*RAY, "75 MB", ["==".join(RAY)], lambda text: print(f"\n{text}", flush=True))
+    except apart.UnavailableError as error:
+        pytest.skip(str(error))
+    path = os.pathsep.join([str(ROOT), str(ROOT / "client"), str(packages)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", path)
+        yield

@@ -12,6 +12,7 @@ BY_FIXTURE = {
     "image": "builds an image",
     "cuda_stub": "starts a process for each case",
     "openvino": "starts a process for each case",
+    "ray": "starts a Ray cluster",
 }
 BY_PATH = {  # of a file or folder
     "client/test_local.py": "starts servers and proxies",

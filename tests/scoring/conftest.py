@@ -1,7 +1,6 @@
 """Runs `zooserve score` on folders of photos, and reads its results as Python values; a Ray cluster of two nodes."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,13 +10,9 @@ from click.testing import CliRunner
 
 from loadtests.scoring.nodes import Nodes, cluster
 from loadtests.scoring.score import rows_of
-from tests.conftest import ROOT
-from tests.service.engine import apart
 from zoo.cli import main
-from zoo.extras import installed
 
 LENET = "lenet5"
-RAY = "ray", "2.60.0"
 
 
 @pytest.fixture
@@ -57,24 +52,6 @@ def photos(tmp_path, photo):
         place = folder / "below" if number > 6 else folder
         (place / f"{number}.png").write_bytes(photo("coffee") + b"%d" % number)
     return folder
-
-
-@pytest.fixture(scope="session")
-def ray(request) -> Iterator[None]:
-    """Ray, installed or fetched once into the cache: what it needs beside is of `zooserve[dev]`."""
-    if installed("ray"):
-        yield
-        return
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    try:
-        with capture.global_and_fixture_disabled():  # the progress of a long download is seen
-            packages = apart.fetch(*RAY, "75 MB", ["==".join(RAY)], lambda text: print(f"\n{text}", flush=True))
-    except apart.UnavailableError as error:
-        pytest.skip(str(error))
-    path = os.pathsep.join([str(ROOT), str(ROOT / "client"), str(packages)])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", path)
-        yield
 
 
 @pytest.fixture
