@@ -1,6 +1,7 @@
 """Shows how far a run is: a bar for people, a line of JSON a second for programs."""
 
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -11,7 +12,7 @@ from msgspec import Struct
 from rich import progress as bars
 from rich.console import Console
 
-_EVERY_S = 1.0
+_EVERY_S, _WINDOW_S = 1.0, 30.0
 
 
 class Status(Struct, frozen=True):
@@ -21,7 +22,7 @@ class Status(Struct, frozen=True):
         images: that there are.
         done: rows in complete files, also of earlier runs.
         failed: rows that are errors.
-        rate_per_s: images of this run per second, loading included; 0: not known yet.
+        rate_per_s: images per second in the last half minute; 0: not known yet.
         left_s: seconds that are left at this rate; None: not known.
     """
 
@@ -38,16 +39,34 @@ class Show(Protocol):
     def __call__(self, images: int, done: int, failed: int) -> None: ...
 
 
+class _Rate:
+    """Images per second over the last seconds, from the first part that was done: loading the model does not count."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+        self._before = -1
+
+    def __call__(self, done: int) -> float:
+        now = monotonic()
+        if self._before < 0:
+            self._before = done
+        if done > self._before:
+            self._seen.append((now, done))
+        while len(self._seen) > 2 and now - self._seen[0][0] > _WINDOW_S:
+            self._seen.popleft()
+        if len(self._seen) < 2:
+            return 0.0
+        (start, first), (end, last) = self._seen[0], self._seen[-1]
+        return (last - first) / max(end - start, 1e-9)
+
+
 @contextmanager
 def shown(*, as_json: bool) -> Iterator[Show]:
     """Show the progress until the block ends."""
-    start, before, last = monotonic(), -1, -_EVERY_S
+    last, rate_of = -_EVERY_S, _Rate()
 
     def status(images: int, done: int, failed: int) -> Status:
-        nonlocal before, start
-        if before < 0:
-            before, start = done, monotonic()
-        rate = (done - before) / max(monotonic() - start, 1e-9)
+        rate = rate_of(done)
         left = round((images - done) / rate, 1) if rate else None
         return Status(images, done, failed, round(rate, 2), left)
 

@@ -34,7 +34,11 @@ class Commands(click.Group):
         if args[0] not in known and not args[0].startswith("-"):
             raise click.NoSuchCommand(args[0], possibilities=known, ctx=ctx)
         name, command, rest = super().resolve_command(ctx, args)
-        checks_settings = ("service.", "evaluation.")  # their commands warn about misspelt settings themselves
+        checks_settings = (
+            "service.",
+            "evaluation.",
+            "scoring.",
+        )  # their commands warn about misspelt settings themselves
         if name in known and not _entry_points()[name].module.startswith(checks_settings):
             for variable in misspelt_of_store(os.environ):
                 click.echo(f"Warning: {variable}", err=True)
