@@ -67,6 +67,8 @@ def run(
         out.sweep()
         began, plans = monotonic(), Plans(out)
         plans.extend(images_of(source, column), part_size)
+        if not plans.rows:
+            raise StorageError(f"{source}: no images there. The names of images end in .jpg, .png and so on.")
         counts = _count(out, spec, retry_failed=retry_failed)
         missing = [part for part in plans if part.name(spec.form) not in counts]
         now = Run(datetime.now(UTC).isoformat(timespec="seconds"), version("zooserve"))

@@ -14,6 +14,7 @@ from pyarrow import csv, fs, parquet
 from scoring.storage import (
     StorageError,
     UnreadableError,
+    as_fsspec,
     fetch,
     is_local,
     local_address,
@@ -116,9 +117,7 @@ def _remote(source: str) -> Iterator[str]:
     scheme = source.partition("://")[0]
     system, path = open_address(source)
     if glob.has_magic(path):
-        from fsspec.implementations.arrow import ArrowFSWrapper  # noqa: PLC0415 - for globs only
-
-        found: Any = ArrowFSWrapper(system).glob(path)
+        found: Any = as_fsspec(system).glob(path)
         return iter([f"{scheme}://{one}" for one in found if _is_image(one.rpartition("/")[2])])
     info = system.get_file_info(path)
     if info.is_file:

@@ -83,6 +83,15 @@ def open_address(address: str) -> tuple[fs.FileSystem, str]:
     return _file_system(scheme, host), f"{host.rpartition('@')[2]}{slash}{rest}".rstrip("/")
 
 
+def as_fsspec(system: fs.FileSystem) -> Any:
+    """Return a file system with fsspec's face, which has globs."""
+    if isinstance(system, fs.PyFileSystem) and isinstance(system.handler, fs.FSSpecHandler):
+        return system.handler.fs
+    from fsspec.implementations.arrow import ArrowFSWrapper  # noqa: PLC0415 - for globs only
+
+    return ArrowFSWrapper(system)
+
+
 def fetch(address: str, limit: int, timeout_s: float) -> bytes:
     """Read an image.
 

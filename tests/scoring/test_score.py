@@ -137,6 +137,13 @@ def test_results_of_something_else_are_not_mixed(score, photos, tmp_path):
     assert "is not empty" in score(photos, out=tmp_path / "other").said
 
 
+def test_a_source_without_images_is_refused(score, tmp_path):
+    (tmp_path / "empty").mkdir()
+    done = score(tmp_path / "empty")
+    assert done.code == 1
+    assert f"{tmp_path}/empty: no images there" in done.said
+
+
 def test_two_runs_at_once_are_refused(score, photos, tmp_path):
     (tmp_path / "out").mkdir()
     with FileLock(tmp_path / "out" / "_lock"):
@@ -181,3 +188,21 @@ def test_a_full_disk_ends_the_run_and_the_rest_follows(score, results, photos, m
     assert (done.manifest["state"], done.manifest["images"]) == ("incomplete", 8)
     monkeypatch.undo()
     assert len(results()) == 8
+
+
+@pytest.mark.parametrize("pattern", ["", "/*.png"])
+def test_images_and_results_of_another_file_system(score, photo, pattern):
+    import fsspec
+
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    for name in ("a.png", "b.png", "notes.txt"):
+        system.pipe(f"/photos/{name}", photo("coffee") + name.encode())
+    for count in (2, 0):
+        done = score(f"memory://photos{pattern}", "--part-size", "1", "--json", out="memory://results")
+        assert done.code == 0, done.said
+        manifest = json.loads(done.printed.splitlines()[-1])
+        assert (manifest["images"], manifest["failed"], manifest["runs"][-1]["images"]) == (2, 0, count)
+    assert [name for name in sorted(system.store) if "/part-" in name] == [
+        f"/results/part-0001-000000{number}.parquet" for number in range(2)
+    ]
