@@ -177,7 +177,8 @@ def _round(spec: Spec, parts: list[Part], pool: Pool, patience_s: float) -> Iter
         if row is _END:
             return
         if isinstance(row, BaseException):
-            raise ClusterError(f"{type(row).__name__}: {row}") from row
+            # Of an actor's traceback, the last line says what is wrong.
+            raise ClusterError(str(row).strip().rpartition("\n")[2] or type(row).__name__) from row
         if row["error"]:
             raise StorageError(row["error"])
         yield Done(Part(row["plan"], row["number"]), row["rows"], row["failed"])

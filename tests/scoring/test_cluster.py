@@ -41,15 +41,13 @@ def test_a_kill_loses_nothing_and_repeats_nothing(nodes, tmp_path, what):
     assert ended.manifest["images"] == IMAGES
 
 
-@pytest.mark.parametrize(
-    ("arguments", "complaint"),
-    [
-        (["--workers", "3"], "--workers 3: the cluster has 2 CPUs"),
-        (["--gpus", "1"], "no node has a GPU"),
-    ],
-)
-def test_what_the_cluster_does_not_have_is_said(nodes, tmp_path, arguments, complaint):
+def test_what_the_cluster_does_not_have_is_said(nodes, tmp_path):
     make_copies(tmp_path / "images", 1)
     given = ["lenet5", str(tmp_path / "images"), "--out", str(tmp_path / "out"), "--ray", nodes.address]
-    assert score([*given, *arguments], nodes.environment, tmp_path / "log").code == 1
-    assert complaint in (tmp_path / "log").read_text()
+    for arguments, settings, complaint in (
+        (["--workers", "3"], {}, "ClusterError: --workers 3: the cluster has 2 CPUs"),
+        (["--gpus", "1"], {}, "no node has a GPU"),
+        ([], {"ZOOSERVE_DEVICE": "cuda"}, "ClusterError: click.exceptions.ClickException: ZOOSERVE_DEVICE=cuda"),
+    ):
+        assert score([*given, *arguments], nodes.environment | settings, tmp_path / "log").code == 1
+        assert complaint in (tmp_path / "log").read_text()
