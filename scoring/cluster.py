@@ -30,7 +30,7 @@ from service.engine.device_errors import BrokenDeviceError
 from zoo.errors import ZooError
 from zoo.variables import PREFIX
 
-_ROUND = 100_000  # parts that Ray Data gets at once: each is a block
+_ROUND = 20_000  # parts that Ray Data gets at once: each is a block, which takes the driver 1 ms and 6 kB
 _BARREN = 3  # rounds in a row that may bring nothing: an actor may die by chance in the last one
 _END = object()
 

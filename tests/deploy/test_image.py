@@ -112,7 +112,7 @@ def test_it_holds_what_serving_needs_and_no_more(image):
         packages = {path.name for path in root.glob("opt/zooserve/lib/python3*/site-packages/*")}
         code = {path.name for path in root.glob("opt/code/*")}
         assert {"onnxruntime", "bentoml"} <= packages
-        assert {"commands", "evaluation", "service", "zoo"} <= code
+        assert {"commands", "evaluation", "scoring", "service", "zoo"} <= code
         assert not (packages | code) & {"torch", "torchvision", "onnx", "pip", "pytest", "ultralytics"}
         assert not list((root / "root" / ".cache").glob("*"))
         assert not (root / "usr/bin/gcc").exists()

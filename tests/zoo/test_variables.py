@@ -10,7 +10,7 @@ import pytest
 from zoo.variables import OF_STORE, misspelt_of_store, unknown
 
 ROOT = Path(__file__).parent.parent.parent
-SOURCES = ("zoo", "export", "service", "loadtests", "evaluation", "commands", "client", "deploy")
+SOURCES = ("zoo", "export", "service", "loadtests", "evaluation", "scoring", "commands", "client", "deploy")
 
 
 def test_every_variable_that_the_project_names_is_known():
