@@ -24,6 +24,7 @@ from service.errors import Reason, RequestError
 from service.request import STATUS
 from service.results import Result
 from service.tasks import Operation
+from service.tasks.grid import tiling_of
 from service.waiting import outcome
 
 AHEAD = 2
@@ -62,7 +63,9 @@ class Scorer:
         self._plans = Plans(self._out)
         self._limit = int(settings.max_body_mb * 1e6)
         ready = profile.max_batch * (profile.max_runs + 1)  # in the runs, and in the batch that waits for one
-        window = min(settings.max_queue, max(_FEWEST, 2 * ready))
+        # An image in tiles is decoded in its full size, and is many jobs: fewer of them are enough.
+        tiled = tiling_of(self._options) is not None
+        window = 2 * (profile.max_runs + 1) if tiled else max(_FEWEST, 2 * ready)
         self._window = asyncio.Semaphore(window)
         self._feeding = asyncio.Lock()
         self._fetchers = ThreadPoolExecutor(min(window, _FETCHING), "fetch")
@@ -116,8 +119,8 @@ class Scorer:
 
     async def _result(self, data: bytes) -> Result | RequestError:
         try:
-            image = self._predictor.image(data, self._model, self._options)
-            job = self._predictor.submit(image, self._model, inf)
+            given = self._predictor.input(data, self._model, self._options)
+            job = self._predictor.submit(given, self._model, inf)
         except RequestError as error:
             return error
         with suppress(Exception):  # `outcome` reads it

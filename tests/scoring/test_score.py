@@ -25,6 +25,7 @@ def ask(server, model, task, data, **options):
         ("mobilenet_v2", "classify", {"localize": "true"}),
         ("mobilenet_v2", "embed", {}),
         ("yolov4_tiny", "detect", {"score_threshold": "0.1"}),
+        ("yolov4_tiny", "detect", {"tiles": "160x160"}),
         ("u2netp", "segment", {"mask": "png"}),
         ("deeplabv3_mobilenet_v2", "segment", {}),
     ],
