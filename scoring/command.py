@@ -14,6 +14,7 @@ from service.errors import RequestError
 from service.settings import SettingError, read_settings, remarks
 from service.tasks import TASKS, Operation, can_answer, options_of
 from zoo.extras import require
+from zoo.pipeline_card import find_pipeline
 from zoo.served_card import ServedCard
 from zoo.store import Store
 
@@ -119,6 +120,8 @@ def _spec(
     except SettingError as error:
         raise click.ClickException(str(error)) from error
     root = Path(models or settings.models).absolute()
+    if find_pipeline(name, root) is not None and not (root / name).is_dir():
+        raise click.ClickException(f"{name} is a pipeline, and images are scored with one model: name one of its two")
     card = Store(root).latest(name).card
     if not isinstance(card, ServedCard):
         raise click.ClickException(f"{name} takes no images, or its card cannot be read: `zooserve verify {name}`")

@@ -1,4 +1,4 @@
-"""Loads a model or a pipeline as a server does, for the commands that answer without one: `predict`, `eval` and `score`."""
+"""Loads a model or a pipeline as a server does, for commands that answer without one: `predict`, `eval`, `score`."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

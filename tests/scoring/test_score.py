@@ -145,6 +145,10 @@ def test_a_source_without_images_is_refused(score, tmp_path):
     assert f"{tmp_path}/empty: no images there" in done.said
 
 
+def test_a_pipeline_is_refused(score, photos):
+    assert "pets is a pipeline" in score(photos, model="pets").said
+
+
 def test_two_runs_at_once_are_refused(score, photos, tmp_path):
     (tmp_path / "out").mkdir()
     with FileLock(tmp_path / "out" / "_lock"):
