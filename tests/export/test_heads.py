@@ -85,7 +85,7 @@ def test_at_most_a_thousand_candidates(anchors, kept):
 
 def test_boxes_that_have_their_class_keep_it(make_card):
     raw = {"boxes": torch.rand(2, 400, 4), "scores": torch.rand(2, 400), "classes": torch.randint(0, 80, (2, 400))}
-    got = Head(make_card("detect"), 80, nms=False)(raw)
+    got = Head(make_card("detect"), 80, limit=OBJECTS)(raw)
     best = raw["scores"].argmax(1)
     assert got["boxes"].shape == (2, OBJECTS, 4)
     assert got["classes"].dtype == torch.int32
