@@ -13,9 +13,10 @@ from msgspec import Meta, Struct
 
 from evaluation.average_precision import MeanAveragePrecision, Object, as_evaluated, options_of
 from evaluation.classes import match
-from evaluation.dataset import DataError, Dataset, Example
+from evaluation.dataset import DataError, Dataset, Example, Judge
 from evaluation.keypoints import check_names, keypoints_to_judge, read_keypoints
 from evaluation.outlines import Outline, read_outline
+from evaluation.rotated import RotatedAveragePrecision
 from zoo.served_card import ServedCard
 
 _Id = int | float | str
@@ -91,7 +92,9 @@ def read_coco(folder: Path, annotations: Path, card: ServedCard) -> Dataset:
     sizes = {
         one: (image.width and int(image.width), image.height and int(image.height)) for one, image in images.items()
     }
-    return Dataset("coco", examples, MeanAveragePrecision(objects, sizes, card), tuple(notes))
+    rotated = card.task == "obb"
+    judge: Judge = RotatedAveragePrecision(objects, card) if rotated else MeanAveragePrecision(objects, sizes, card)
+    return Dataset("coco", examples, judge, tuple(notes))
 
 
 def _selection(card: ServedCard) -> str:

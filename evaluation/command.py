@@ -129,7 +129,8 @@ def eval_(
     \b
     DATA is recognised by its shape:
       a folder with one folder per class              top-1, top-5        classify
-      images with COCO's instances*.json              COCO's AP and AR    detect, instances
+      images with COCO's instances*.json              COCO's AP and AR    detect, instances, pose
+      the same, with corners as segmentation          AP by ProbIoU       obb
       JPEGImages/ and SegmentationClass/, or masks    mIoU                segment
       a dataset of the zoo: mnist                     top-1, top-5        classify
       photos                                          with --attack only  classify

@@ -10,15 +10,18 @@ from commands.originals.differences import Pixels
 from export.ultralytics.library import import_library
 
 
-def untrained(name: str, images: Sequence[Pixels]) -> Any:
+def untrained(name: str, images: Sequence[Pixels], classes: int | None = None) -> Any:
     """Return Ultralytics' `YOLO` of an architecture, such as yolo11n-pose, with values of one scale throughout.
 
     Args:
         name: of the architecture, and its task.
         images: uint8 [height, width, 3] RGB, of one size that 32 divides; the best scores on them are about 0.9.
+        classes: how many; None: as many as the architecture's description has.
     """
     torch.manual_seed(1)
     yolo: Any = import_library("ultralytics").YOLO(f"{name}.yaml", task=name.rpartition("-")[2])
+    if classes is not None:
+        yolo.model = type(yolo.model)(f"{name}.yaml", nc=classes, verbose=False)
     model = yolo.model
     inputs = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
     for layer in model.modules():

@@ -144,10 +144,10 @@ def candidates(
         owed: whether non-maximum suppression is owed to them: candidates that are objects already have one class.
     """
     if owed and chosen_by.multi_label and "class_scores" in outputs:
-        every = outputs["class_scores"][index]
+        every = outputs["class_scores"][index, : chosen_by.candidates]
         ranks, classes = np.nonzero(every >= chosen_by.score_threshold)
         scores = every[ranks, classes]
-        order = np.argsort(-scores, kind="stable")[: chosen_by.candidates]
+        order = np.argsort(-scores, kind="stable")
         return ranks[order], scores[order], classes[order].astype(np.int32)
     scores = outputs["scores"][index]
     count = above(scores, chosen_by.score_threshold)
