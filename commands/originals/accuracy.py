@@ -41,6 +41,8 @@ _KINDS = {
     "obb": {"obb": "AP"},
 }
 """By task: pycocotools' kinds, and what `zooserve eval` calls their AP."""
+_SURE = 0.15  # a score from which on an answer is a label
+_MOST = 8  # labels of a photo, of an untrained network
 _PRINTED = {"bbox": "B", "segm": "M", "keypoints": "P", "obb": "B"}
 
 
