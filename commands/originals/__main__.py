@@ -72,7 +72,7 @@ def main(families: tuple[str, ...], *, packages: Path | None, as_json: bool) -> 
     """
     if families == ("accuracy",):
         with TemporaryDirectory(prefix="zooserve-") as folder:
-            _show(compare_accuracy(Path(folder)), as_json=as_json)
+            _show(list(compare_accuracy(Path(folder))), as_json=as_json)
         return
     _show(compare(families, packages), as_json=as_json)
 

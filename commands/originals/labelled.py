@@ -13,6 +13,7 @@ from commands.originals.differences import PHOTOS, Pixels, png
 from zoo import catalog
 
 MORE_PHOTOS = ("elephant", "cat", "boat", "airplane", "object_detection_input", "motorcycle_left")
+_SIDE = 640
 _SHARE_OF_BOX = 0.53  # of an object with keypoints: the area that Ultralytics' `val` takes
 
 
@@ -34,15 +35,20 @@ class Label(Struct):
 
 
 def thirty() -> list[Pixels]:
-    """Ten photos as they are, mirrored, and their middle: uint8 [height, width, 3] RGB."""
+    """Ten photos as they are, mirrored, and their middle: uint8 [height, width, 3] RGB, the long side 640 pixels.
+
+    Of other sizes, Ultralytics' `val` resamples binary masks to the photo and rounds down, so that their edges shrink.
+    """
     others = catalog.fetch_photos(progress=False)
     paths = [catalog.sample(name) for name in PHOTOS] + [others[name] for name in MORE_PHOTOS]
     photos = []
     for path in paths:
-        photo = np.asarray(Image.open(path).convert("RGB"))
+        image = Image.open(path).convert("RGB")
+        scale = _SIDE / max(image.size)
+        photo = np.asarray(image.resize((round(image.width * scale), round(image.height * scale))))
         height, width = photo.shape[:2]
-        middle = photo[height // 8 : -height // 8, width // 8 : -width // 8]
-        photos += [photo, np.ascontiguousarray(photo[:, ::-1]), np.ascontiguousarray(middle)]
+        middle = image.crop((image.width // 8, image.height // 8, image.width * 7 // 8, image.height * 7 // 8))
+        photos += [photo, np.ascontiguousarray(photo[:, ::-1]), np.asarray(middle.resize((width, height)))]
     return photos
 
 

@@ -21,7 +21,9 @@ def untrained(name: str, images: Sequence[Pixels], classes: int | None = None) -
     torch.manual_seed(1)
     yolo: Any = import_library("ultralytics").YOLO(f"{name}.yaml", task=name.rpartition("-")[2])
     if classes is not None:
-        yolo.model = type(yolo.model)(f"{name}.yaml", nc=classes, verbose=False)
+        own = type(yolo.model)(f"{name}.yaml", nc=classes, verbose=False)
+        own.args, own.task = yolo.model.args, yolo.model.task
+        yolo.model = own
     model = yolo.model
     inputs = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
     for layer in model.modules():
