@@ -34,8 +34,7 @@ LAYOUTS = {
     "rtdetr": "[N, queries, 4 + classes]: centre and size in 0..1, class scores; no NMS is owed (RT-DETR)",
     "rtdetr_top": "[N, objects, 6]: centre and size in 0..1, score, class; no NMS is owed (RT-DETR, as 8.4 writes it)",
 }
-"""`more` are an instance's coefficients, a pose's keypoints (x, y and perhaps a score), or a rotated box's angle, whose
-first four numbers are always centre and size."""
+"""`more` are coefficients of a mask, keypoints, or an angle; with an angle, a box is always centre and size."""
 _CORNERS = np.array([[1, 0, 1, 0], [0, 1, 0, 1], [-0.5, 0, 0.5, 0], [0, -0.5, 0, 0.5]], np.float32)
 """[centre x, centre y, width, height] times this is xyxy."""
 
@@ -234,8 +233,6 @@ def _decode(layout: Layout, size: tuple[int, int], points: int) -> ModelProto:
     """Make the graph from `decode/rows` to raw answers as `export.network.Network` names them.
 
     `size`: height and width of the input, to which boxes in 0..1 are brought. `points`: how many keypoints a pose has.
-
-    Opset and batch are those of every served graph.
     """
     nodes, constants = [], {"decode/lengths": np.array(list(layout.parts.values()))}
     parts = {name: f"decode/{name}" for name in layout.parts}

@@ -23,10 +23,11 @@ pytestmark = pytest.mark.skipif(
 SIDE = 160
 
 
-@pytest.mark.parametrize("name", ["yolo11n-pose", "yolo11n-obb", "yolo26n-pose", "yolo26n-obb"])
+@pytest.mark.parametrize("name", ["yolo11n-pose", "yolo11n-obb", "yolo26n-obb"])
 def test_an_exported_file_answers_as_its_checkpoint(name, tmp_path):
     images = [cv2.resize(cv2.imread(str(catalog.sample(one)))[..., ::-1], (SIDE, SIDE)) for one in ("coffee", "rocket")]
-    torch.save({"model": untrained(name, images, classes=3).model}, tmp_path / "net.pt")
+    classes = 1 if "26" in name else 3  # end to end, a box with several labels is several objects
+    torch.save({"model": untrained(name, images, classes=classes).model}, tmp_path / "net.pt")
     task = name.rpartition("-")[2]
     exported = (
         import_library("ultralytics")
@@ -42,7 +43,7 @@ def test_an_exported_file_answers_as_its_checkpoint(name, tmp_path):
     theirs = ultralytics.build(msgspec.structs.replace(card, options={}), {"weights": tmp_path / "net.pt"})
     assert ours.nms == theirs.nms
     for image in images:
-        got, wanted = (Reference(card, network, 3)(image[None]) for network in (ours, theirs))
+        got, wanted = (Reference(card, network, classes)(image[None]) for network in (ours, theirs))
         sure = slice(0, 10)  # beyond it, scores tie
         np.testing.assert_allclose(got["scores"][:, sure], wanted["scores"][:, sure], atol=1e-3)
         assert got["boxes"].shape == wanted["boxes"].shape
