@@ -1,6 +1,6 @@
 """Runs networks in OpenCV 4 or Paddle 2.6, which do not fit beside what this project uses. Called by `runtimes`.
 
-It runs in an interpreter of its own whose path is a folder of such packages, and imports nothing from here:
+It runs in an interpreter of its own, with a folder of such packages first on its path, and imports nothing from here:
 
     python elsewhere.py darknet|caffe|paddle IN.npy OUT.npz FILE FILE
 

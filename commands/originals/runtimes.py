@@ -87,7 +87,7 @@ def _elsewhere(kind: str, packages: Path | None, inputs: Pixels, files: Sequence
         folder = Path(name)
         np.save(folder / "in.npy", inputs)
         script = Path(__file__).with_name("elsewhere.py")
-        command = [sys.executable, "-S", str(script), kind, str(folder / "in.npy"), str(folder / "out.npz")]
+        command = [sys.executable, str(script), kind, str(folder / "in.npy"), str(folder / "out.npz")]
         ran = subprocess.run(  # noqa: S603 - our own script
             [*command, *map(str, files)], env={"PYTHONPATH": str(packages)}, capture_output=True, text=True, check=False
         )

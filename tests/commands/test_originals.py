@@ -2,9 +2,11 @@
 
 import pytest
 
-from commands.originals import pixels
+from commands.originals import pixels, runtimes
+from commands.originals.accuracy import compare_accuracy
 from commands.originals.differences import compare_pixels
 from commands.originals.ultralytics import compare_ultralytics
+from zoo.errors import ExportError
 
 
 def check(rows, allowed=1.0):
@@ -39,3 +41,27 @@ def test_ultralytics(tmp_path):
         assert row.score < 1e-3
         assert row.box < 0.5
         assert row.mask > 0.99
+
+
+def test_ap_is_that_of_ultralytics_val(tmp_path):
+    pytest.importorskip("ultralytics", reason="needs the extra `ultralytics`")
+    rows = list(compare_accuracy(tmp_path))
+    assert [row.measure for row in rows] == ["AP", "box AP", "mask AP", "box AP", "keypoint AP", "AP"]
+    for row in rows:
+        assert row.images == 30
+        assert row.objects > 50
+        assert row.served > 0.05
+        assert row.served == pytest.approx(row.original, abs=2e-3), row
+        assert "max_detections 300" in row.settings
+
+
+def test_deeplab_answers_as_litert(tmp_path):
+    pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
+    exact, _ = runtimes.rows("tflite", tmp_path, None)
+    assert (exact.pixels, exact.mask > 0.99) == (0, True)
+
+
+@pytest.mark.parametrize("family", ["darknet", "caffe", "paddle"])
+def test_a_runtime_that_is_not_there_is_named(family, tmp_path):
+    with pytest.raises(ExportError, match="needs --packages FOLDER, of `pip install --target FOLDER"):
+        runtimes.rows(family, tmp_path, None)
