@@ -48,8 +48,8 @@ def test_ap_is_that_of_ultralytics_val(tmp_path):
     rows = list(compare_accuracy(tmp_path))
     assert [row.measure for row in rows] == ["AP", "box AP", "mask AP", "box AP", "keypoint AP", "AP"]
     for row in rows:
-        assert row.images == 30
-        assert row.objects > 50
+        rotated = row.model == "yolo11n-obb"
+        assert (row.images, row.objects > (20 if rotated else 50)) == (5 if rotated else 30, True)
         assert row.served > 0.05
         assert row.served == pytest.approx(row.original, abs=2e-3), row
         assert "max_detections 300" in row.settings
