@@ -70,9 +70,9 @@ class Accuracy(Struct):
 
 
 def compare_accuracy(folder: Path) -> Iterator[Accuracy]:
-    """Compare a detector, an instance segmenter, and untrained networks for poses and rotated boxes, on 30 photos;
-    of rotated boxes on five of them.
+    """Compare a detector, an instance segmenter, and untrained networks for poses and rotated boxes, on 30 photos.
 
+    Rotated boxes are compared on five of them.
     Labels are what another model answers (for masks: the same one to the mirrored photo, a little larger or smaller).
     For poses and rotated boxes, which no trained network is at hand for, they are what the network itself answers,
     moved by up to a known share of the objects' size.
@@ -183,7 +183,7 @@ def _turned(served: Loaded) -> Callable[[Pixels], list[Label]]:
 
     def label(photo: Pixels) -> list[Label]:
         height, width = photo.shape[:2]
-        answers = _answers(served, photo, iou_threshold=0.3, max_detections=_MOST)
+        answers = _answers(served, photo, iou_threshold=0.3)
         boxes = np.array([(*one.center, *one.size, one.angle) for one in answers]).reshape(-1, 5)
         boxes[:, 2:4] *= random.uniform(0.7, 1.1, (len(boxes), 2))
         boxes[:, 4] += random.normal(0, 0.1, len(boxes))
@@ -191,7 +191,7 @@ def _turned(served: Loaded) -> Callable[[Pixels], list[Label]]:
         for one, ends in zip(answers, corners(boxes), strict=True):
             if (ends > 0).all() and (ends < (width, height)).all():  # Ultralytics clips others
                 labels.append(Label(one.class_id, (*ends.min(0), *ends.max(0)), corners=ends.ravel().tolist()))
-        return labels
+        return labels[:_MOST]
 
     return label
 
