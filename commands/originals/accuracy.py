@@ -183,7 +183,7 @@ def _turned(served: Loaded) -> Callable[[Pixels], list[Label]]:
 
     def label(photo: Pixels) -> list[Label]:
         height, width = photo.shape[:2]
-        answers = _answers(served, photo, iou_threshold=0.3)
+        answers = _answers(served, photo)
         boxes = np.array([(*one.center, *one.size, one.angle) for one in answers]).reshape(-1, 5)
         boxes[:, 2:4] *= random.uniform(0.7, 1.1, (len(boxes), 2))
         boxes[:, 4] += random.normal(0, 0.1, len(boxes))
