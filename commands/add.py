@@ -95,7 +95,7 @@ Examples:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--task",
-    type=click.Choice(["classify", "detect", "segment", "tensors"]),
+    type=click.Choice(["classify", "detect", "segment", "pose", "obb", "tensors"]),
     help="What it does. [default: guessed; `tensors`: served as it is]",
 )
 @click.option(

@@ -9,6 +9,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from pycocotools import mask as coco
 from pycocotools.coco import COCO
@@ -75,6 +76,13 @@ def options_of(card: ServedCard) -> dict[str, Any]:
         "iou_threshold": usual.iou_threshold,
         "max_detections": usual.max_detections,
     }
+
+
+def as_evaluated(card: ServedCard) -> ServedCard:
+    """The card with the selection of its published evaluation, also what no option of a request says."""
+    several = any(output.name == "class_scores" for output in card.outputs)
+    selection = msgspec.structs.replace(card.evaluation, multi_label=card.evaluation.multi_label and several)
+    return msgspec.structs.replace(card, nms_options=selection)
 
 
 class MeanAveragePrecision:

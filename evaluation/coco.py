@@ -11,11 +11,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from evaluation.average_precision import MeanAveragePrecision, Object, options_of
+from evaluation.average_precision import MeanAveragePrecision, Object, as_evaluated, options_of
 from evaluation.classes import match
-from evaluation.dataset import DataError, Dataset, Example
+from evaluation.dataset import DataError, Dataset, Example, Judge
 from evaluation.keypoints import check_names, keypoints_to_judge, read_keypoints
 from evaluation.outlines import Outline, read_outline
+from evaluation.rotated import RotatedAveragePrecision
 from zoo.served_card import ServedCard
 
 _Id = int | float | str
@@ -83,7 +84,7 @@ def read_coco(folder: Path, annotations: Path, card: ServedCard) -> Dataset:
         objects, notes = _objects(instances.annotations, images, classes, card)
     except DataError as error:
         raise DataError(f"{annotations}: {error}") from error
-    notes.insert(0, ", ".join(f"{name} {value:g}" for name, value in options_of(card).items()))
+    notes.insert(0, _selection(card))
     if absent:
         notes.append(f"left out, since the model does not know them: {', '.join(absent)}")
     order = sorted(images, key=lambda one: (isinstance(one, str), one))  # numbers before texts
@@ -91,7 +92,21 @@ def read_coco(folder: Path, annotations: Path, card: ServedCard) -> Dataset:
     sizes = {
         one: (image.width and int(image.width), image.height and int(image.height)) for one, image in images.items()
     }
-    return Dataset("coco", examples, MeanAveragePrecision(objects, sizes, card), tuple(notes))
+    rotated = card.task == "obb"
+    judge: Judge = RotatedAveragePrecision(objects, card) if rotated else MeanAveragePrecision(objects, sizes, card)
+    return Dataset("coco", examples, judge, tuple(notes))
+
+
+def _selection(card: ServedCard) -> str:
+    """Say how objects are selected, and what would be needed for what is published."""
+    used = as_evaluated(card).nms_options
+    said = ", ".join(f"{name} {value:g}" for name, value in options_of(card).items())
+    if not card.nms:
+        return said
+    said += f", {used.candidates} candidates, {'several labels' if used.multi_label else 'one label'} each"
+    if card.evaluation.multi_label and not used.multi_label:
+        said += f" (published with several: zooserve export {card.name} --class-scores)"
+    return said
 
 
 def _key(name: _Id) -> _Id:

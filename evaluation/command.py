@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluation.attack import Case, Change, Robustness, Setting, attack_all
+from evaluation.average_precision import as_evaluated
 from evaluation.dataset import Judge, Measure, Scores, spread
 from evaluation.draw_attack import draw_attack
 from evaluation.draw_scores import draw_scores
@@ -72,7 +73,8 @@ Examples:
 Folders of classes are matched to the model's labels by label (case, spaces, _ and - aside), WordNet id (n02124075) or
 class id; a classes.txt in DATA (lines such as `tabby_cats Egyptian cat`) says what other names stand for. Detectors are
 asked with the `evaluation` of their card, as in published evaluations: where it says nothing, with score_threshold
-0.001, iou_threshold 0.65 and max_detections 100. What was used is printed.
+0.001, iou_threshold 0.65 and max_detections 100. What was used is printed. Ultralytics' val gives a box several labels:
+for that, export its models with --class-scores.
 """,
 )
 @click.argument("name")
@@ -127,7 +129,8 @@ def eval_(
     \b
     DATA is recognised by its shape:
       a folder with one folder per class              top-1, top-5        classify
-      images with COCO's instances*.json              COCO's AP and AR    detect, instances
+      images with COCO's instances*.json              COCO's AP and AR    detect, instances, pose
+      the same, with corners as segmentation          AP by ProbIoU       obb
       JPEGImages/ and SegmentationClass/, or masks    mIoU                segment
       a dataset of the zoo: mnist                     top-1, top-5        classify
       photos                                          with --attack only  classify
@@ -143,6 +146,8 @@ def eval_(
             "or --attack the model's own answers"
         )
     model, predictor, server = load_model(name, models, pixels=pixels)
+    if form == "coco":
+        model.card = as_evaluated(model.card)
     dataset = read(data, model.card, form, annotations)
     examples = spread(dataset.examples, limit)
     recorded = None if answers is None else read_recorded(answers, model.card)

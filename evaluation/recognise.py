@@ -66,7 +66,7 @@ def read(data: str, card: ServedCard, form: Format, annotations: Path | None) ->
     fitting: dict[Format, tuple[Task, bool]] = {
         "folder": ("classify", True),
         "zoo": ("classify", True),
-        "coco": ("segment" if instances else card.task if card.task == "pose" else "detect", True),
+        "coco": ("segment" if instances else card.task if card.task in {"pose", "obb"} else "detect", True),
         "voc": ("segment", not instances),
     }
     task, fits = fitting.get(form, (card.task, True))
@@ -75,7 +75,7 @@ def read(data: str, card: ServedCard, form: Format, annotations: Path | None) ->
             "classify": "one folder per class",
             "detect": "COCO's instances",
             "pose": "COCO's person_keypoints",
-            "obb": "a measure that is not here yet",
+            "obb": "COCO's instances, whose `segmentation` has the corners",
         }.get(card.task, "COCO's instances" if instances else "masks")
         raise DataError(f"{card.name} ({card.task}) cannot be judged on {data} (format {form}): it wants {good}")
     path = Path(data)

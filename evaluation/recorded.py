@@ -11,7 +11,18 @@ from msgspec import Struct
 from evaluation.dataset import DataError, Example
 from service.errors import Reason, RequestError
 from service.models.model import ImageModel
-from service.results import Box, Classification, Detection, ImageSize, Instance, Pose, Result, RunLength, Segment
+from service.results import (
+    Box,
+    Classification,
+    Detection,
+    ImageSize,
+    Instance,
+    Pose,
+    Result,
+    RotatedBox,
+    RunLength,
+    Segment,
+)
 from zoo.served_card import ServedCard
 
 
@@ -124,11 +135,13 @@ class _Segment(Struct):
 
 
 def _result(answer: _Answer) -> Result:
-    predictions: list[Classification] | list[Detection] | list[Segment] | list[Instance] | list[Pose]
+    predictions: list[Classification] | list[Detection] | list[Segment] | list[Instance] | list[Pose] | list[RotatedBox]
     if answer.task == "classify":
         predictions = msgspec.json.decode(answer.predictions, type=list[Classification])
     elif answer.task == "pose":
         predictions = msgspec.json.decode(answer.predictions, type=list[Pose])
+    elif answer.task == "obb":
+        predictions = msgspec.json.decode(answer.predictions, type=list[RotatedBox])
     elif answer.task == "detect":
         predictions = msgspec.json.decode(answer.predictions, type=list[Detection])
     else:

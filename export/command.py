@@ -88,6 +88,11 @@ The exit code is 1 if one of the models failed; the others are published neverth
     multiple=True,
     help="Publish a variant of lower precision, too: fp16 for GPUs, int8 for CPUs. May be given twice.",
 )
+@click.option(
+    "--class-scores",
+    is_flag=True,
+    help="Detectors answer all classes' scores of each box, too: for evaluations that give a box several labels.",
+)
 @click.option("--force", is_flag=True, help="Export models that are up to date, too.")
 @click.option("--verbose", is_flag=True, help="Let the ONNX exporter talk, and show where an error arose.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
@@ -99,6 +104,7 @@ def export(
     models: Path | None,
     accepted: tuple[str, ...],
     precisions: tuple[Precision, ...],
+    class_scores: bool,
     force: bool,
     verbose: bool,
     as_json: bool,
@@ -125,7 +131,9 @@ def export(
     reports: list[Report] = []
     told = 0
     for name in dict.fromkeys(names):
-        report = _export(name, store, accepted, force=force, verbose=verbose, console=console)
+        report = _export(
+            name, store, accepted, class_scores=class_scores, force=force, verbose=verbose, console=console
+        )
         reports.append(report)
         if report.state != "failed":
             reports += [
@@ -142,10 +150,19 @@ def export(
 
 
 def _export(
-    name: str, store: Store, accepted: tuple[str, ...], *, force: bool, verbose: bool, console: Console
+    name: str,
+    store: Store,
+    accepted: tuple[str, ...],
+    *,
+    class_scores: bool,
+    force: bool,
+    verbose: bool,
+    console: Console,
 ) -> Report:
     try:
         card = find_card(name)
+        if class_scores:
+            card = msgspec.structs.replace(require_images(card), class_scores=True)
         if not force and is_current(card, store):
             folder = store.path(card.name, card.version)
             return Report(name, "up to date", version=card.version, path=str(folder))

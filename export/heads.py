@@ -15,8 +15,8 @@ from zoo.model_card import ModelCard, Normalise
 
 Raw = Mapping[str, Tensor]
 CANDIDATES = 1000
-"""Most candidate boxes that a graph hands to non-maximum suppression. An object has dozens of candidates before NMS, so
-fewer would cost recall in a full image."""
+"""Most candidate boxes that a graph hands to non-maximum suppression, where its card does not name more. An object has
+dozens of candidates before NMS, so fewer would cost recall in a full image."""
 OBJECTS = 300
 """Most boxes of a graph whose boxes are objects already."""
 
@@ -56,11 +56,11 @@ class Head(nn.Module):
         ExportError: where the raw answers are not those of the task, or not of as many classes as the card has labels.
     """
 
-    def __init__(self, card: ModelCard, classes: int, *, nms: bool = True) -> None:
+    def __init__(self, card: ModelCard, classes: int, *, limit: int = CANDIDATES) -> None:
         super().__init__()
         self.card = card
         self.classes = classes
-        self.limit = CANDIDATES if nms else OBJECTS
+        self.limit = limit
         self.size = (card.recipe.height, card.recipe.width)
         if card.task == "segment" and classes > 256:
             raise ExportError(
@@ -72,7 +72,7 @@ class Head(nn.Module):
         if self.card.task == "classify":
             return {"probabilities": raw["logits"].softmax(1)} | {name: raw[name] for name in _VIEWS if name in raw}
         if "boxes" in raw:
-            return candidates(raw, self.limit)
+            return candidates(raw, self.limit, class_scores=self.card.class_scores)
         if "alpha" in raw:
             return {"alpha": (raw["alpha"][:, 0] * 255).round().clamp(0, 255).to(torch.uint8)}
         logits = raw["logits"]
@@ -81,6 +81,10 @@ class Head(nn.Module):
         return {"mask": logits.argmax(1).to(torch.uint8)}
 
     def _check(self, raw: Raw) -> None:
+        if self.card.class_scores and ("boxes" not in raw or "classes" in raw):
+            raise ExportError(
+                f"{self.card.name}: there are no scores of several classes of a box, so it has no `class_scores`"
+            )
         height, width = self.size
         want: dict[str, tuple[int | str, ...]]
         if self.card.task == "classify":
@@ -109,23 +113,25 @@ def _fits(shape: tuple[int, ...], want: tuple[int | str, ...]) -> bool:
     return len(shape) == len(want) and all(isinstance(w, str) or s == w for s, w in zip(shape, want, strict=True))
 
 
-def candidates(raw: Raw, limit: int) -> dict[str, Tensor]:
+def candidates(raw: Raw, limit: int, *, class_scores: bool = False) -> dict[str, Tensor]:
     """The K best candidates, best first, each with its best class; K = min(limit, A).
 
     One class per candidate is how detectors are used: a client wants one label on a box. Evaluations that let one box
-    stand for several classes count the second guesses too, at scores far below any useful threshold; those, and
-    candidates beyond the limit, are what this list leaves out. All shapes are fixed but the batch, and the order makes
-    NMS over any score threshold work on a prefix.
+    stand for several classes count the second guesses too, at scores far below any useful threshold: for those there
+    are `class_scores`. All shapes are fixed but the batch, and the order makes NMS over any score threshold work on a
+    prefix.
 
     Args:
         raw: `boxes` [N, A, 4] xyxy in input pixels, or rotated ones [N, A, 5]; `scores` in 0..1, [N, A, C], or [N, A]
             with `classes` [N, A]; for instances also `coefficients` [N, A, M] and `prototypes` [N, M, h, w]; for poses
             `keypoints` [N, A, P, 3].
         limit: most candidates.
+        class_scores: whether to answer the scores of all classes, too, where the network gives them.
 
     Returns:
         `boxes` float32 [N, K, 4 or 5], `scores` float32 [N, K], `classes` int32 [N, K]; for instances also
-        `coefficients` float32 [N, K, M] and `prototypes` as they were; for poses `keypoints` float32 [N, K, P, 3].
+        `coefficients` float32 [N, K, M] and `prototypes` as they were; for poses `keypoints` float32 [N, K, P, 3]. With
+        `class_scores`, those as float32 [N, K, C].
     """
     best, classes = (raw["scores"], raw["classes"]) if "classes" in raw else raw["scores"].max(2)
     top, order = best.topk(min(limit, best.shape[1]), dim=1)
@@ -140,4 +146,6 @@ def candidates(raw: Raw, limit: int) -> dict[str, Tensor]:
         chosen |= {"coefficients": of_chosen("coefficients"), "prototypes": raw["prototypes"]}
     if "keypoints" in raw:
         chosen["keypoints"] = of_chosen("keypoints")
+    if class_scores and "classes" not in raw:
+        chosen["class_scores"] = of_chosen("scores")
     return chosen

@@ -90,7 +90,9 @@ def tolerances(card: AnyCard, outputs: Iterable[str]) -> dict[str, float]:
         return dict.fromkeys(names, card.tolerance)
     if unknown := card.tolerance.keys() - set(names):
         raise ExportError(f"{card.name}: `tolerance` names {min(unknown)!r}; the outputs are {', '.join(names)}")
-    return dict.fromkeys(names, _TOLERANCE) | {k: v for k, v in TOLERANCES.items() if k in names} | card.tolerance
+    usual = dict.fromkeys(names, _TOLERANCE) | {k: v for k, v in TOLERANCES.items() if k in names}
+    alike = {"class_scores": card.tolerance["scores"]} if "scores" in card.tolerance and "class_scores" in names else {}
+    return usual | alike | card.tolerance
 
 
 def _runs(model: Path, expected: Outputs, provider: str) -> Iterator[tuple[Run, list[str]]]:
@@ -138,9 +140,9 @@ def differences(expected: Outputs, actual: Outputs, tolerance: float) -> dict[st
 
     `probabilities`, `scores` and `prototypes`: the largest absolute difference. `logits`, `activation` and
     `embedding`: the same, as a share of the largest magnitude in the image's, which may have any scale. `mask` and
-    `alpha`: the share of pixels that differ. `boxes`, in input pixels, `keypoints` and `coefficients`: between each
-    candidate and its counterpart (see `_candidates`); infinite where there is none. `classes` are compared with the
-    boxes.
+    `alpha`: the share of pixels that differ. `boxes`, in input pixels, `keypoints`, `coefficients` and `class_scores`:
+    between each candidate and its counterpart (see `_candidates`); infinite where there is none. `classes` are compared
+    with the boxes.
 
     Args:
         expected: the reference's.
@@ -175,13 +177,13 @@ def _difference(name: str, want: npt.NDArray[Any], got: npt.NDArray[Any]) -> flo
 
 
 def _candidates(expected: Outputs, actual: Outputs, tolerance: float) -> dict[str, float]:
-    """Return the largest difference of a candidate's box, keypoints and coefficients to its counterpart's.
+    """Return the largest difference of a candidate's values to its counterpart's, of each output.
 
     Candidates whose scores tie within float noise may change places, so the counterpart is not the one of the same
     rank: it is the nearest box of the same class whose score is within `tolerance`. Of boxes that are equally near, as
     neighbouring cells answer in low precision, it is the one with the nearest coefficients.
     """
-    names = [name for name in ("boxes", "keypoints", "coefficients") if name in expected]
+    names = [name for name in ("boxes", "keypoints", "coefficients", "class_scores") if name in expected]
     worst: dict[str, float] = dict.fromkeys(names, 0.0)
     for image, rank in np.argwhere(expected["scores"] > _LOWEST_SCORE):
         alike = np.flatnonzero(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from export.heads import Head, Pixels
+from export.heads import OBJECTS, Head, Pixels
 from export.network import Network
 from zoo.errors import ExportError
 from zoo.model_card import ModelCard
@@ -23,7 +23,9 @@ class Reference:
     """Answers in torch, or in the checkpoint's original runtime where the network brings one."""
 
     def __init__(self, card: ModelCard, network: Network, classes: int) -> None:
-        self.head = Head(card, classes, nms=network.nms).eval()
+        used = (card.nms or network.nms_options, card.evaluation or network.evaluation)
+        limit = max(one.candidates for one in used) if network.nms else OBJECTS
+        self.head = Head(card, classes, limit=limit).eval()
         self._pixels = Pixels(card.normalise).eval()
         self._network = network
 

@@ -144,12 +144,17 @@ class Nms(Checked, frozen=True, forbid_unknown_fields=True):
         iou_threshold: of two boxes that overlap more than this, the better stays. Of no effect without NMS.
         max_detections: at most this many objects, best first.
         class_agnostic: whether boxes of different classes suppress each other too.
+        multi_label: whether a candidate is an object of every class whose score suffices, not of its best one only. It
+            needs the output `class_scores` (`zooserve export --class-scores`).
+        candidates: at most this many, best first, are left to non-maximum suppression.
     """
 
     score_threshold: Share = 0.25
     iou_threshold: Share = 0.45
     max_detections: Annotated[int, Meta(ge=1, le=1000)] = 100
     class_agnostic: bool = False
+    multi_label: bool = False
+    candidates: Annotated[int, Meta(ge=1, le=30000)] = 1000
 
 
 USUAL = Nms()

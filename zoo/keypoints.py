@@ -25,6 +25,11 @@ COCO17 = Keypoints(
 _KNOWN: Mapping[str, Keypoints] = {"coco17": COCO17}
 
 
+def numbered(count: int) -> str | Keypoints:
+    """COCO's 17, or as many that have numbers for names; a person may name them in the card."""
+    return "coco17" if count == len(COCO17.names) else Keypoints(tuple(f"point {i}" for i in range(count)))
+
+
 def find_keypoints(given: str | Keypoints) -> Keypoints:
     """Return the keypoints of a card, which has them itself or names a set.
 

@@ -173,6 +173,7 @@ class ModelCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
         keypoints: of a pose: the name of a set in `zoo/keypoints.py`, or a table of `zoo.card.Keypoints`.
         bound: the largest allowed difference of its fp16 and int8 variants.
         nms: of boxes, if it is not that of the family; `evaluation`: likewise, when accuracy is measured.
+        class_scores: whether the graph answers the scores of all classes of each candidate, too, for `multi_label`.
     """
 
     task: Task
@@ -184,6 +185,7 @@ class ModelCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
     bound: Bound = Bound()
     nms: Nms | None = None
     evaluation: Nms | None = None
+    class_scores: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,6 +6,7 @@ Most of them are what Ultralytics' `export` writes, with a batch of one; `export
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,17 +21,20 @@ from export.onnx_file.reading import keep, one_by_one, open_session, read, refer
 from export.options import FamilyOptions
 from export.ultralytics.notes import Notes
 from export.ultralytics.selection import PREDICT, VAL
+from zoo.card import Task
 from zoo.errors import ExportError
+from zoo.keypoints import find_keypoints
 from zoo.labels import read_labels
 from zoo.model_card import ModelCard
 
 LAYOUTS = {
-    "yolov8": "[N, 4 + classes + masks, anchors]: centre and size, class scores, coefficients (v5u, v8, 11)",
+    "yolov8": "[N, 4 + classes + more, anchors]: centre and size, class scores, and more (v5u, v8, 11)",
     "yolov5": "[N, anchors, 5 + classes + masks]: centre and size, objectness, class scores, coefficients (v5, v7)",
-    "end2end": "[N, objects, 6 + masks]: xyxy, score, class, coefficients; no NMS is owed (v10, 26)",
+    "end2end": "[N, objects, 6 + more]: xyxy, score, class, and more; no NMS is owed (v10, 26)",
     "rtdetr": "[N, queries, 4 + classes]: centre and size in 0..1, class scores; no NMS is owed (RT-DETR)",
     "rtdetr_top": "[N, objects, 6]: centre and size in 0..1, score, class; no NMS is owed (RT-DETR, as 8.4 writes it)",
 }
+"""`more` are coefficients of a mask, keypoints, or an angle; with an angle, a box is always centre and size."""
 _CORNERS = np.array([[1, 0, 1, 0], [0, 1, 0, 1], [-0.5, 0, 0.5, 0], [0, -0.5, 0, 0.5]], np.float32)
 """[centre x, centre y, width, height] times this is xyxy."""
 
@@ -50,20 +54,36 @@ class Layout:
     unit: bool = False
 
 
-def layouts(classes: int, masks: int) -> dict[str, Layout]:
-    """Return the layouts of `LAYOUTS` for so many classes, and coefficients of masks. RT-DETR has no masks."""
-    coefficients = {"coefficients": masks} if masks else {}
+def layouts(classes: int, more: Mapping[str, int]) -> dict[str, Layout]:
+    """Return the layouts of `LAYOUTS` for so many classes, and what each row has more; that of RT-DETR has no more."""
     known = {
-        "yolov8": Layout({"centres": 4, "scores": classes} | coefficients, axis=1),
-        "yolov5": Layout({"centres": 4, "objectness": 1, "scores": classes} | coefficients),
-        "end2end": Layout({"boxes": 4, "score": 1, "class": 1} | coefficients, nms=False),
+        "yolov8": Layout({"centres": 4, "scores": classes, **more}, axis=1),
+        "end2end": Layout({"boxes": 4, "score": 1, "class": 1, **more}, nms=False),
     }
-    if masks:
+    if not {"keypoints", "angle"} & more.keys():
+        known["yolov5"] = Layout({"centres": 4, "objectness": 1, "scores": classes, **more})
+    if more:
         return known
     return known | {
         "rtdetr": Layout({"centres": 4, "scores": classes}, nms=False, unit=True),
         "rtdetr_top": Layout({"centres": 4, "score": 1, "class": 1}, nms=False, unit=True),
     }
+
+
+def more_of(task: Task, masks: int, points: int, notes: Notes) -> dict[str, int]:
+    """Return what each row has besides its box and its classes, part by part with its length.
+
+    Args:
+        task: of the network.
+        masks: how many coefficients an instance has.
+        points: how many keypoints a pose has: x, y, and a score, unless the notes say that there is none.
+        notes: of the file.
+    """
+    if task == "obb":
+        return {"angle": 1}
+    if task == "pose":
+        return {"keypoints": points * notes.point_length}
+    return {"coefficients": masks} if masks else {}
 
 
 class Options(FamilyOptions, frozen=True):
@@ -110,8 +130,8 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
         raw["rows"] = scored
         session = open_session(keep(model, image, {name: name for name in raw.values()}).SerializeToString())
         shape = one_by_one(session, [scored], np.zeros((1, 3, *size), np.float32))[0].shape
-        layout = _per_class(card, shape, layout.parts.get("coefficients", 0), path)
-    decode = _decode(layout, size)
+        layout = _per_class(card, shape, layout, path)
+    decode = _decode(layout, size, _points(card))
     decoding = open_session(decode.SerializeToString())
 
     def reference(x: npt.NDArray[np.float32]) -> RawOutputs:
@@ -155,8 +175,8 @@ def _layout(
     """Find the one layout that fits the notes, the shapes and the number of labels, or that the card names of those."""
     classes = len(read_labels(card.labels))
     masks = shapes[raw["prototypes"]][1] if "prototypes" in raw else 0
-    known = layouts(classes, masks)
     shape = shapes[raw["rows"]]
+    known = layouts(classes, more_of(card.task, masks, _points(card), notes))
     fitting = [name for name, layout in known.items() if shape[layout.axis] == sum(layout.parts.values())]
     if notes.of_ultralytics:
         fitting = [name for name in fitting if known[name].unit == notes.rt_detr]
@@ -173,14 +193,20 @@ def _layout(
     return known[str(chosen)]
 
 
-def _per_class(card: ModelCard, shape: tuple[int, ...], masks: int, path: Path) -> Layout:
-    """The layout of an end-to-end network's anchors before it chooses: [N, anchors, 4 + classes + masks]."""
+def _points(card: ModelCard) -> int:
+    return 0 if card.keypoints is None else len(find_keypoints(card.keypoints).names)
+
+
+def _per_class(card: ModelCard, shape: tuple[int, ...], chosen: Layout, path: Path) -> Layout:
+    """The layout of an end-to-end network's anchors before it chooses: [N, anchors, 4 + classes + more]."""
     classes = len(read_labels(card.labels))
-    if shape[2] != 4 + classes + masks:
+    more = {name: length for name, length in chosen.parts.items() if name not in {"boxes", "score", "class"}}
+    if shape[2] != 4 + classes + sum(more.values()):
         raise ExportError(
-            f"{path}: the network scores {shape[2] - 4 - masks} classes, but {card.labels!r} has {classes} labels"
+            f"{path}: the network scores {shape[2] - 4 - sum(more.values())} classes, but {card.labels!r} has "
+            f"{classes} labels"
         )
-    return Layout({"boxes": 4, "scores": classes} | ({"coefficients": masks} if masks else {}), nms=False)
+    return Layout({"boxes": 4, "scores": classes, **more}, nms=False)
 
 
 def _scored_anchors(model: ModelProto) -> str | None:
@@ -203,21 +229,22 @@ def _scored_anchors(model: ModelProto) -> str | None:
     return None
 
 
-def _decode(layout: Layout, size: tuple[int, int]) -> ModelProto:
+def _decode(layout: Layout, size: tuple[int, int], points: int) -> ModelProto:
     """Make the graph from `decode/rows` to raw answers as `export.network.Network` names them.
 
-    `size`: height and width of the input, to which boxes in 0..1 are brought.
-
-    Opset and batch are those of every served graph.
+    `size`: height and width of the input, to which boxes in 0..1 are brought. `points`: how many keypoints a pose has.
     """
     nodes, constants = [], {"decode/lengths": np.array(list(layout.parts.values()))}
     parts = {name: f"decode/{name}" for name in layout.parts}
     nodes.append(helper.make_node("Split", ["decode/rows", "decode/lengths"], list(parts.values()), axis=layout.axis))
     if layout.axis == 1:
-        for name, part in parts.items():
+        for name, part in ((name, part) for name, part in parts.items() if name != "keypoints"):
             parts[name] = f"{part}/last"
             nodes.append(helper.make_node("Transpose", [part], [parts[name]], perm=[0, 2, 1]))
-    if "centres" in parts:
+    if "angle" in parts:  # centre and size stay
+        box = parts["centres" if "centres" in parts else "boxes"]
+        nodes.append(helper.make_node("Concat", [box, parts["angle"]], ["boxes"], axis=2))
+    elif "centres" in parts:
         sides = np.array([size[1], size[0]] * 2, np.float32) if layout.unit else np.ones(4, np.float32)
         constants["decode/corners"] = _CORNERS * sides
         nodes.append(helper.make_node("MatMul", [parts["centres"], "decode/corners"], ["boxes"]))
@@ -233,7 +260,10 @@ def _decode(layout: Layout, size: tuple[int, int]) -> ModelProto:
         nodes.append(helper.make_node("Squeeze", [parts["class"], "decode/last"], ["classes"]))
     if "coefficients" in parts:
         nodes.append(helper.make_node("Identity", [parts["coefficients"]], ["coefficients"]))
-    ranks = {"boxes": 3, "scores": 3 if "scores" in parts else 2, "classes": 2, "coefficients": 3}
+    if "keypoints" in parts:
+        more, split = _split_keypoints(parts["keypoints"], points, layout)
+        nodes, constants = nodes + more, constants | split
+    ranks = {"boxes": 3, "scores": 3 if "scores" in parts else 2, "classes": 2, "coefficients": 3, "keypoints": 4}
     made = {name for node in nodes for name in node.output}
     graph = helper.make_graph(
         nodes,
@@ -244,6 +274,25 @@ def _decode(layout: Layout, size: tuple[int, int]) -> ModelProto:
     )
     opsets = [helper.make_opsetid("", OPSET)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets))
+
+
+def _split_keypoints(name: str, points: int, layout: Layout) -> tuple[list[NodeProto], dict[str, npt.NDArray[Any]]]:
+    """From keypoints in a row to `keypoints` [N, A, points, 3], and the constants for it."""
+    length = layout.parts["keypoints"] // points
+    split = "keypoints" if length == 3 else "decode/places"
+    if layout.axis == 1:  # split before it is turned: ONNX Runtime's optimizer, turning it after, fixes the batch
+        constants = {"decode/points": np.array([0, points, length, -1])}
+        nodes = [
+            helper.make_node("Reshape", [name, "decode/points"], ["decode/split"]),
+            helper.make_node("Transpose", ["decode/split"], [split], perm=[0, 3, 1, 2]),
+        ]
+    else:
+        constants = {"decode/points": np.array([0, 0, points, length])}
+        nodes = [helper.make_node("Reshape", [name, "decode/points"], [split])]
+    if length != 3:  # the score of a network that gives none is 1
+        constants |= {"decode/sure": np.array([0, 0, 0, 0, 0, 0, 0, 1]), "decode/one": np.array(1, np.float32)}
+        nodes.append(helper.make_node("Pad", [split, "decode/sure", "decode/one"], ["keypoints"]))
+    return nodes, constants
 
 
 def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:

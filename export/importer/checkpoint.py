@@ -23,9 +23,9 @@ from export.importer.pixels import caffe_pixels
 from export.ultralytics.checkpoint import read_model
 from export.ultralytics.notes import class_names
 from export.ultralytics.selection import prepared
-from zoo.card import Keypoints, Licence, Recipe
+from zoo.card import Licence, Recipe
 from zoo.errors import ExportError
-from zoo.keypoints import COCO17
+from zoo.keypoints import numbered
 from zoo.labels import read_labels
 from zoo.libraries import libraries, library
 from zoo.model_card import ModelCard, Normalise
@@ -234,18 +234,13 @@ def draft_ultralytics(path: Path, stated: ImportOptions, scratch: Path) -> Draft
         recipe=recipe,
         sources={"weights": own_file(path)},
         tolerance={"scores": 1e-3} if task != "classify" else {},
-        keypoints=_keypoints(head.kpt_shape[0]) if head is not None and task == "pose" else None,
+        keypoints=numbered(head.kpt_shape[0]) if head is not None and task == "pose" else None,
     )
     known = {"labels": "given" if stated.labels else "the file"}
     if stated.licence is None:
         known["licence"] = "Ultralytics' own"
     card = _card(path, dataclasses.replace(stated, licence=stated.licence or AGPL), card)
     return _draft(card, known, "usual for Ultralytics")
-
-
-def _keypoints(count: int) -> str | Keypoints:
-    """COCO's 17, or as many that have numbers for names; a person may name them in the card."""
-    return "coco17" if count == len(COCO17.names) else Keypoints(tuple(f"point {i}" for i in range(count)))
 
 
 def _card(path: Path, stated: ImportOptions, card: ModelCard) -> ModelCard:

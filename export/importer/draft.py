@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from export.families.yolo_onnx import more_of
 from export.importer.beside import read_beside
 from export.importer.graph import Graph, inspect
 from export.importer.labels import choose_labels, shown_names
@@ -23,11 +24,14 @@ from export.onnx_file.external import find_data_files
 from zoo.card import Licence, Task
 from zoo.errors import ExportError
 from zoo.files import sha256_of
+from zoo.keypoints import numbered
 from zoo.labels import read_labels
 from zoo.model_card import AnyCard, ModelCard, Normalise, Source
 
 Answers = dict[str, npt.NDArray[np.float32]]
 AGPL = "AGPL-3.0-only"
+ROWS = ("detect", "pose", "obb")
+"""Tasks of networks whose one output has a row for each box."""
 
 
 class Finding(NamedTuple):
@@ -79,8 +83,8 @@ def draft_onnx(path: Path, stated: ImportOptions, scratch: Path) -> Draft:
     answers = graph.answers(height, width)
     task, why_task = _task(graph, stated, answers, noted)
     instances = task == "segment" and any(answer.ndim == 3 for answer in answers.values())
-    family = "yolo_onnx" if task == "detect" or instances else "onnx"
-    output, why_output = _output(graph, stated, "detect" if instances else task, answers)
+    family = "yolo_onnx" if task in ROWS or instances else "onnx"
+    output, why_output = _output(graph, stated, "detect" if instances or task in ROWS else task, answers)
     possible = _classes(graph, task, answers, output, (height, width))
     labels, why_labels = choose_labels(
         graph, stated, beside, task, possible, f"{output!r} {list(answers[output].shape)}", scratch
@@ -99,7 +103,7 @@ def draft_onnx(path: Path, stated: ImportOptions, scratch: Path) -> Draft:
     if family == "yolo_onnx":
         table = graph.answered(output, inputs(recipe, stated.photos), next(iter(candidates.values())))
         options["layout"], known = choose_layout(
-            table, len(classes), _masks(answers), (height, width), graph.notes, path
+            table, len(classes), _more(graph, task, answers), (height, width), graph.notes, path
         )
         kind = f"{options['layout']} ({known})"
     licence, why_licence = _licence(graph, stated)
@@ -131,6 +135,7 @@ def draft_onnx(path: Path, stated: ImportOptions, scratch: Path) -> Draft:
         normalise=next(iter(candidates.values())),
         options=options,
         tolerance={"scores": 1e-3} if family == "yolo_onnx" else 1e-3,
+        keypoints=numbered(graph.notes.points) if task == "pose" else None,
     )
     return Draft(card, classes, findings, candidates)
 
@@ -205,7 +210,11 @@ def _classes(graph: Graph, task: Task, answers: Answers, output: str, size: tupl
         return (shape[1],)
     if len(shape) == 4:
         return (2 if shape[1] == 1 else shape[1],)
-    return counts(shape, _masks(answers), size, graph.notes)
+    return counts(shape, _more(graph, task, answers), size, graph.notes)
+
+
+def _more(graph: Graph, task: Task, answers: Answers) -> dict[str, int]:
+    return more_of(task, _masks(answers), graph.notes.points, graph.notes)
 
 
 def _masks(answers: Answers) -> int:

@@ -43,7 +43,7 @@ def choose_recipe(
     if stated.resize is None and beside.resize is not None and beside.size == (height, width):
         side = beside.short_side
         return Recipe(height, width, beside.resize, short_side=side, interpolation=interpolation), beside.known_from
-    usual = {"classify": "crop", "detect": "letterbox", "segment": "stretch"}[task]
+    usual = {"classify": "crop", "segment": "stretch"}.get(task, "letterbox")
     if task == "segment" and graph.notes.of_ultralytics:
         usual = "letterbox"
     if graph.notes.rt_detr:

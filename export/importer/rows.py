@@ -3,7 +3,7 @@
 Called by `export.importer.draft`. A layout that does not fit the answers to photos is refused.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +29,18 @@ _ORDER = (
 )  # where several fit; a column of class ids is no chance
 
 
-def counts(shape: tuple[int, ...], masks: int, size: tuple[int, int], notes: Notes) -> tuple[int, ...]:
+def counts(shape: tuple[int, ...], more: Mapping[str, int], size: tuple[int, int], notes: Notes) -> tuple[int, ...]:
     """Return how many classes rows can be of, the likeliest first; none where their shape leaves it open.
 
     Args:
         shape: of the rows, [N, ., .].
-        masks: coefficients in each row.
+        more: what each row has besides box and classes (`yolo_onnx.more_of`).
         size: height and width of the input.
         notes: of the file.
     """
     found = []
     for name in LAYOUTS:
-        layout = layouts(1, masks).get(name)
+        layout = layouts(1, more).get(name)
         if layout is None or layout.unit != notes.rt_detr or not _enough_rows(name, shape, size):
             continue
         classes = shape[layout.axis] - sum(layout.parts.values()) + 1
@@ -52,14 +52,14 @@ def counts(shape: tuple[int, ...], masks: int, size: tuple[int, int], notes: Not
 
 
 def choose_layout(
-    table: Table, classes: int, masks: int, size: tuple[int, int], notes: Notes, path: Path
+    table: Table, classes: int, more: Mapping[str, int], size: tuple[int, int], notes: Notes, path: Path
 ) -> tuple[str, str]:
     """Return the name of the layout of a detector's rows, and how it is known.
 
     Args:
         table: its answers to real photos, float [M, ., .].
         classes: how many labels there are.
-        masks: coefficients in each row.
+        more: what each row has besides box and classes.
         size: height and width of the input.
         notes: of the file.
         path: of the file, for the message.
@@ -68,7 +68,7 @@ def choose_layout(
         ExportError: no layout fits the shape, or those that do are not what is answered on the photos.
     """
     shape, faults = table.shape, []
-    known = layouts(classes, masks)
+    known = layouts(classes, more)
     for name in _ORDER:
         layout = known.get(name)
         if layout is None or layout.unit != notes.rt_detr:
@@ -81,9 +81,13 @@ def choose_layout(
         faults.append(f"as {name} {LAYOUTS[name]}, {fault}")
     described = "; ".join(faults) or f"known are {'; '.join(f'{name} {form}' for name, form in LAYOUTS.items())}"
     raise ExportError(
-        f"{path}: its rows {['N', *shape[1:]]}, with {masks} masks and {classes} labels, have no meaning that is "
+        f"{path}: its rows {['N', *shape[1:]]}, with {_listed(more)} and {classes} labels, have no meaning that is "
         f"known: {described}. Export the network with its usual head, or serve its tensors as they are: --task tensors"
     )
+
+
+def _listed(more: Mapping[str, int]) -> str:
+    return f"{sum(more.values())} {next(iter(more))}" if more else "nothing more"
 
 
 def _enough_rows(name: str, shape: tuple[int, ...], size: tuple[int, int]) -> bool:
@@ -128,5 +132,5 @@ def _faults(layout: Layout, table: Table, classes: int) -> Iterator[str]:
         yield f"its boxes would have coordinates up to {largest:.0f} instead of 1"
     if not layout.unit and not largest > _UNIT:
         yield "its boxes would be in 0..1 instead of in pixels"
-    if "boxes" in parts and not (boxes[:, 2:] >= boxes[:, :2]).all():
+    if "boxes" in parts and "angle" not in parts and not (boxes[:, 2:] >= boxes[:, :2]).all():
         yield "its boxes would end before they begin"

@@ -17,6 +17,10 @@ from zoo.errors import ExportError
 _HEADS: Mapping[str, Task] = {
     "Classify": "classify",
     "Detect": "detect",
+    "OBB": "obb",
+    "OBB26": "obb",
+    "Pose": "pose",
+    "Pose26": "pose",
     "RTDETRDecoder": "detect",
     "Segment": "segment",
     "Segment26": "segment",
@@ -29,8 +33,6 @@ _HEADS: Mapping[str, Task] = {
 _TASKS: Mapping[str, Task] = {task: task for task in _HEADS.values()}
 _OTHERS = {
     "depth": "distances",
-    "obb": "rotated boxes (OBB)",
-    "pose": "keypoints (pose)",
     "semantic": "a class for each pixel, without a background",
 }
 """What ONNX files for the library's other tasks answer; none of it is served as such."""
@@ -67,6 +69,23 @@ class Notes:
         return repr(note[:80]) if not self.names and _literal(note) not in ([], {}) and note else ""
 
     @property
+    def points(self) -> int:
+        """The number of keypoints of a pose; COCO's 17 where it is not noted."""
+        return self._keypoints[0]
+
+    @property
+    def point_length(self) -> int:
+        """The numbers of a keypoint: x, y and, unless the notes say otherwise, a score."""
+        return self._keypoints[1]
+
+    @property
+    def _keypoints(self) -> tuple[int, int]:
+        match _literal(self.noted.get("kpt_shape", "")):
+            case [int(points), (2 | 3) as length] if points > 0:
+                return points, length
+        return 17, 3
+
+    @property
     def size(self) -> tuple[int, int] | None:
         """Height and width of the input, in pixels, or None."""
         match _literal(self.noted.get("imgsz", "")):
@@ -94,15 +113,10 @@ class Notes:
                 f"such a network answers {_OTHERS[task]}" if task in _OTHERS else "what it answers is not known here"
             )
             raise ExportError(
-                f"{path}: it is noted as {noted}: {answer}, which is not served with its meaning. {_checkpoint(task)}"
+                f"{path}: it is noted as {noted}: {answer}, which is not served with its meaning. "
                 "--task tensors serves its tensors as they are, where it was exported with a free batch (dynamic=True)"
             )
         return known
-
-
-def _checkpoint(task: str) -> str:
-    """Say that the checkpoint from which a file was exported is served, where it is."""
-    return "The checkpoint (.pt) that it was exported from is. " if task in ("obb", "pose") else ""
 
 
 def class_names(noted: object) -> tuple[str, ...]:

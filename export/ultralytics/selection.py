@@ -8,7 +8,7 @@ import msgspec
 from zoo.card import Nms, Recipe
 
 PREDICT = Nms(score_threshold=0.25, iou_threshold=0.7, max_detections=300)
-VAL = Nms(score_threshold=0.001, iou_threshold=0.7, max_detections=300)
+VAL = Nms(score_threshold=0.001, iou_threshold=0.7, max_detections=300, multi_label=True)
 
 
 def prepared(recipe: Recipe) -> Recipe:

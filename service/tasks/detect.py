@@ -5,7 +5,7 @@ and `pose` poses in the same way.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol, cast
 
 import cv2
 import numpy as np
@@ -110,26 +110,50 @@ def select(
             if the graph applies it. Boxes of different classes suppress each other only if it is class-agnostic.
     """
     chosen_by = in_place(limits, card)
-    scores = outputs["scores"][index]
-    count = above(scores, chosen_by.score_threshold)
-    if count == 0:
+    ranks, scores, classes = candidates(outputs, index, chosen_by, owed=card.nms)
+    if not ranks.size:
         return []
-    boxes, scores = outputs["boxes"][index, :count], scores[:count]
-    classes: Any = outputs["classes"][index, :count]
+    boxes = outputs["boxes"][index, ranks]
     if card.nms:
         # `Any`, because OpenCV's stubs ask for lists. Its bindings take arrays as well, which is ten times as fast.
         corners: Any = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1, dtype=np.float64)
-        groups = np.zeros_like(classes) if chosen_by.class_agnostic else classes
-        kept = cv2.dnn.NMSBoxesBatched(corners, scores, groups, 0.0, chosen_by.iou_threshold)
+        groups: Any = np.zeros_like(classes) if chosen_by.class_agnostic else classes
+        kept = cv2.dnn.NMSBoxesBatched(corners, cast("Any", scores), groups, 0.0, chosen_by.iou_threshold)
         chosen = np.asarray(kept, np.intp)[: chosen_by.max_detections]
     else:
-        chosen = np.arange(min(count, chosen_by.max_detections))
+        chosen = np.arange(min(ranks.size, chosen_by.max_detections))
     found = []
-    for rank, (x0, y0, x1, y1) in zip(chosen.tolist(), to_image_pixels(boxes[chosen], placement).tolist(), strict=True):
+    for i, (x0, y0, x1, y1) in zip(chosen.tolist(), to_image_pixels(boxes[chosen], placement).tolist(), strict=True):
         if x1 > x0 and y1 > y0:  # False for a box that lies in the padding of the letterbox
             box = (round(x0, 2), round(y0, 2), round(x1, 2), round(y1, 2))
-            found.append(Selected(rank, int(classes[rank]), round(float(scores[rank]), 6), box))
+            found.append(Selected(int(ranks[i]), int(classes[i]), round(float(scores[i]), 6), box))
     return found
+
+
+def candidates(
+    outputs: Mapping[str, npt.NDArray[Any]], index: int, chosen_by: Nms, *, owed: bool
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """Return the candidates of one image whose scores suffice, best first: their ranks in the outputs, scores, classes.
+
+    With `multi_label`, a candidate is there once for each class whose score suffices, as in Ultralytics' `val`.
+
+    Args:
+        outputs: of the graph, as for `select`; `class_scores` float32 [N, K, C] for `multi_label`.
+        index: of the image in the batch, 0 to N - 1.
+        chosen_by: the score threshold, the number of candidates, and whether a candidate may have several classes.
+        owed: whether non-maximum suppression is owed to them: candidates that are objects already have one class.
+    """
+    if owed and chosen_by.multi_label and "class_scores" in outputs:
+        every = outputs["class_scores"][index, : chosen_by.candidates]
+        ranks, classes = np.nonzero(every >= chosen_by.score_threshold)
+        scores = every[ranks, classes]
+        order = np.argsort(-scores, kind="stable")
+        return ranks[order], scores[order], classes[order].astype(np.int32)
+    scores = outputs["scores"][index]
+    count = above(scores, chosen_by.score_threshold)
+    if owed:
+        count = min(count, chosen_by.candidates)
+    return np.arange(count), scores[:count], outputs["classes"][index, :count]
 
 
 def in_place(limits: Limits, card: ServedCard) -> Nms:
@@ -140,6 +164,8 @@ def in_place(limits: Limits, card: ServedCard) -> Nms:
         usual.iou_threshold if limits.iou_threshold is None else limits.iou_threshold,
         limits.max_detections or usual.max_detections,
         usual.class_agnostic,
+        usual.multi_label,
+        usual.candidates,
     )
 
 

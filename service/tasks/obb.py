@@ -8,7 +8,7 @@ import numpy.typing as npt
 from msgspec import Meta, Struct
 
 from service.results import Point, RotatedBox
-from service.tasks.detect import OF_CARD, MaxDetections, ScoreThreshold, above, in_place
+from service.tasks.detect import OF_CARD, MaxDetections, ScoreThreshold, candidates, in_place
 from zoo.recipe import Placement
 from zoo.rotated import corners, normal_angle, suppress
 from zoo.served_card import ServedCard
@@ -47,23 +47,22 @@ def answer(
         options: of the request.
     """
     chosen_by = in_place(options, card)
-    scores = outputs["scores"][index]
-    count = above(scores, chosen_by.score_threshold)
-    boxes, classes = outputs["boxes"][index, :count].astype(np.float64), outputs["classes"][index, :count]
+    ranks, scores, classes = candidates(outputs, index, chosen_by, owed=card.nms)
+    boxes = outputs["boxes"][index, ranks].astype(np.float64)
     groups = np.zeros_like(classes) if chosen_by.class_agnostic else classes
-    chosen = suppress(boxes, groups, chosen_by.iou_threshold) if card.nms else np.arange(count)
+    chosen = suppress(boxes, groups, chosen_by.iou_threshold) if card.nms else np.arange(ranks.size)
     on_image = _on_image(boxes[chosen[: chosen_by.max_detections]], placement)
     return [
         RotatedBox(
-            int(classes[rank]),
-            card.labels[int(classes[rank])],
-            round(float(scores[rank]), 6),
+            int(classes[i]),
+            card.labels[int(classes[i])],
+            round(float(scores[i]), 6),
             (_point(ends[0]), _point(ends[1]), _point(ends[2]), _point(ends[3])),
             _point(box[:2]),
             _point(box[2:4]),
             round(float(box[4]), 6),
         )
-        for rank, box, ends in zip(chosen.tolist(), on_image, corners(on_image), strict=False)
+        for i, box, ends in zip(chosen.tolist(), on_image, corners(on_image), strict=False)
     ]
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from evaluation.coco import read_coco
 from evaluation.dataset import DataError
-from evaluation.recognise import read
 from service.results import ImageSize, Pose, Result
 from tests.service import figures
 from zoo.store import Store
@@ -96,12 +95,3 @@ def test_files_that_would_be_misread_are_refused(tmp_path, card, changes, sigmas
     changed = msgspec.structs.replace(card.keypoints, sigmas=sigmas)
     with pytest.raises(DataError, match=message):
         judge(tmp_path, msgspec.structs.replace(card, keypoints=changed), coco_file(**changes), TRUTH)
-
-
-def test_a_model_for_rotated_boxes_is_not_judged_as_another(tmp_path):
-    figures.publish(tmp_path)
-    card = Store(tmp_path / "models").latest("decks").card
-    with pytest.raises(
-        DataError, match=r"decks \(obb\) cannot be judged on .* it wants a measure that is not here yet"
-    ):
-        read(str(tmp_path), card, "coco", None)

@@ -83,9 +83,30 @@ def test_at_most_a_thousand_candidates(anchors, kept):
     assert got["scores"].min() >= scores.max(2).values[0].sort(descending=True).values[kept - 1]
 
 
+def test_the_scores_of_all_classes_stay_with_their_boxes(make_card):
+    raw = {"boxes": torch.rand(2, 20, 4), "scores": torch.rand(2, 20, 80)}
+    got = Head(make_card("detect", class_scores=True), 80, limit=7)(raw)
+    assert got["class_scores"].shape == (2, 7, 80)
+    best, classes = got["class_scores"].max(2)
+    assert torch.equal(best, got["scores"])
+    assert torch.equal(classes.int(), got["classes"])
+
+
+@pytest.mark.parametrize(
+    ("task", "raw"),
+    [
+        ("classify", {"logits": torch.rand(1, 80)}),
+        ("detect", {"boxes": torch.rand(1, 9, 4), "scores": torch.rand(1, 9), "classes": torch.zeros(1, 9)}),
+    ],
+)
+def test_class_scores_that_there_are_not_are_refused(make_card, task, raw):
+    with pytest.raises(ExportError, match="no scores of several classes of a box"):
+        Head(make_card(task, class_scores=True), 80)(raw)
+
+
 def test_boxes_that_have_their_class_keep_it(make_card):
     raw = {"boxes": torch.rand(2, 400, 4), "scores": torch.rand(2, 400), "classes": torch.randint(0, 80, (2, 400))}
-    got = Head(make_card("detect"), 80, nms=False)(raw)
+    got = Head(make_card("detect"), 80, limit=OBJECTS)(raw)
     best = raw["scores"].argmax(1)
     assert got["boxes"].shape == (2, OBJECTS, 4)
     assert got["classes"].dtype == torch.int32

@@ -12,6 +12,7 @@ import onnx
 import pytest
 import torch
 
+from commands.originals.untrained import untrained
 from export.convert import convert
 from export.families.ultralytics import build
 from export.parity import measure
@@ -42,34 +43,11 @@ def photos() -> list[np.ndarray]:
     ]
 
 
-def random_network(name: str, images: list[np.ndarray]):
-    """An untrained network of the library, with values of one scale throughout."""
-    torch.manual_seed(1)
-    yolo = import_library("ultralytics").YOLO(f"{name}.yaml", task=name.rpartition("-")[2])
-    model = yolo.model
-    inputs = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
-    for layer in model.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.momentum = 1.0  # takes over what it sees, so that values stay of one scale throughout the network
-    with torch.no_grad():
-        model.train()(inputs)
-    model.eval()
-    head = model.model[-1]
-    branches = getattr(head, "one2one_cv3", None) or head.cv3
-    with torch.no_grad():
-        raw = model(inputs)[1]
-        logits = raw.get("one2one", raw)["scores"]
-        for branch in branches:  # the best scores are about .9
-            branch[-1].weight /= logits.std()
-            branch[-1].bias[:] = (branch[-1].bias - logits.max()) / logits.std() + 2
-    return yolo
-
-
 @pytest.mark.parametrize("task", ["pose", "obb"])
 @pytest.mark.parametrize("version", ["yolov8n", "yolo11n", "yolo26n"])
 def test_the_answers_are_those_of_its_own_predict(version, task, make_card, tmp_path):
     images = photos()
-    yolo = random_network(f"{version}-{task}", images)
+    yolo = untrained(f"{version}-{task}", images)
     torch.save({"model": yolo.model}, tmp_path / "net.pt")
     card = make_card(task, recipe=Recipe(SIDE, SIDE, "letterbox"), labels=label_file(tmp_path, yolo.model.yaml["nc"]))
     network = build(card, {"weights": tmp_path / "net.pt"})
@@ -134,7 +112,7 @@ def compare_rotated(ours, theirs) -> None:
 @pytest.mark.parametrize("name", ["yolo11n-pose", "yolo26n-obb"])
 def test_the_served_graph_answers_as_the_network_in_batches_too(name, make_card, tmp_path):
     images = np.stack([cv2.resize(image, (160, 160)) for image in photos()])
-    yolo = random_network(name, list(images))
+    yolo = untrained(name, list(images))
     torch.save({"model": yolo.model}, tmp_path / "net.pt")
     classes = yolo.model.yaml["nc"]
     card = make_card(

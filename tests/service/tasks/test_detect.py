@@ -73,6 +73,22 @@ def test_options_that_are_left_out_are_the_cards():
     assert found(score_threshold=0.3, max_detections=9) == pytest.approx([0.9, 0.7, 0.6, 0.4])
 
 
+@pytest.mark.parametrize(
+    ("several", "nms", "candidates", "found"),
+    [
+        (True, True, 1000, [(0, 0.9), (1, 0.8), (1, 0.6), (0, 0.5)]),
+        (True, True, 1, [(0, 0.9), (1, 0.6)]),
+        (False, True, 1000, [(0, 0.9), (1, 0.8), (0, 0.5)]),
+        (True, False, 1000, [(0, 0.9), (1, 0.8), (0, 0.5)]),  # objects already
+    ],
+)
+def test_a_candidate_has_several_labels_where_the_card_says_so(several, nms, candidates, found):
+    card = Card(nms=nms, nms_options=Nms(multi_label=several, candidates=candidates))
+    both = outputs((0, 0.9, 0, 0, 50, 50), (1, 0.8, 50, 50, 90, 90), (0, 0.5, 60, 0, 90, 30))
+    both["class_scores"] = np.float32([[[0.9, 0.6], [0.1, 0.8], [0.5, 0.2]]])
+    assert [(p.class_id, pytest.approx(p.score)) for p in answer(both, 0, card, SQUARE, Options())] == found
+
+
 def test_boxes_are_clipped_to_the_image():
     (prediction,) = answer(outputs((0, 0.9, -5, 20, 130, 70)), 0, Card(), SQUARE, Options())
     assert prediction.box == (0, 20, 100, 70)

@@ -1,0 +1,1 @@
+"""`python -m commands.originals`: compares served models with the checkpoints' own libraries."""

@@ -1,0 +1,113 @@
+"""How far the answers and the prepared pixels of a served model are from its original's, photo by photo."""
+
+import io
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+from PIL import Image
+
+from service.commands.load import Loaded
+from service.models.selftest import iou
+from service.results import Instance
+from service.vision.masks import decode
+from service.vision.resize import prepare
+from zoo import catalog
+from zoo.model_card import ModelCard
+
+Pixels = npt.NDArray[Any]
+Prepare = Callable[[Pixels], Pixels]
+PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
+SIZES = ((641, 640), (1919, 1080), (333, 1000), (1, 4000))
+"""Width and height in pixels: sizes that round badly."""
+_SAME = 0.5  # IoU from which on two boxes of one class are of one object
+
+
+class Difference(Struct, omit_defaults=True):
+    """The largest differences between a served model and its original, over all photos and sizes.
+
+    Attributes:
+        pixels: of the prepared image, in grey levels.
+        refused: number of images that the original cannot prepare, since a side would have less than a pixel.
+        objects: number of objects of the original; `missing` of them were not found.
+        score: of an object.
+        box: of an object's edge, in pixels of the photo.
+        mask: the smallest IoU of an object's masks.
+    """
+
+    model: str
+    reference: str
+    mode: str
+    pixels: float
+    refused: int = 0
+    objects: int | None = None
+    missing: int | None = None
+    score: float | None = None
+    box: float | None = None
+    mask: float | None = None
+
+
+class Found(Struct):
+    """An object in the original's answer. `mask` is bool [height, width] of the photo."""
+
+    class_id: int
+    score: float
+    box: tuple[float, ...]
+    mask: npt.NDArray[np.bool_] | None = None
+
+
+def photos() -> Iterable[Pixels]:
+    """The sample photos as they are, and one of them in all of `SIZES`: uint8 [H, W, 3] RGB."""
+    for name in PHOTOS:
+        yield np.asarray(Image.open(catalog.sample(name)).convert("RGB"))
+    photo = Image.open(catalog.sample(PHOTOS[0])).convert("RGB")
+    for size in SIZES:
+        yield np.asarray(photo.resize(size))
+
+
+def compare_pixels(card: ModelCard, reference: str, original: Prepare) -> list[Difference]:
+    """Compare prepared images with those of an original that returns [H, W, 3] in grey levels."""
+    found = []
+    for mode in ("exact", "fast"):
+        largest, refused = 0.0, 0
+        for photo in photos():
+            try:
+                theirs = original(photo).astype(np.float64)
+            except (ValueError, RuntimeError):  # a side of 0 pixels, where a thin image is scaled to fit
+                refused += 1
+                continue
+            ours, _ = prepare(png(photo), card.recipe, exact=mode == "exact")
+            largest = max(largest, float(np.abs(ours - theirs).max()))
+        found.append(Difference(card.name, reference, mode, round(largest, 3), refused))
+    return found
+
+
+def compare_objects(difference: Difference, served: Loaded, original: Callable[[Pixels], list[Found]]) -> None:
+    """Add the differences of objects to those of pixels."""
+    difference.objects, difference.missing, difference.score, difference.box = 0, 0, 0.0, 0.0
+    for photo in photos():
+        answers: list[Any] = list(served.predictor.predict(png(photo), served.model, {}).predictions)
+        for one in original(photo):
+            difference.objects += 1
+            same = [other for other in answers if other.class_id == one.class_id and iou(other.box, one.box) >= _SAME]
+            if not same:
+                difference.missing += 1
+                continue
+            nearest = max(same, key=lambda other: iou(other.box, one.box))
+            answers.remove(nearest)
+            difference.score = max(difference.score, abs(nearest.score - one.score))
+            difference.box = max(difference.box, *(abs(a - b) for a, b in zip(nearest.box, one.box, strict=True)))
+            if one.mask is not None and isinstance(nearest, Instance) and nearest.mask is not None:
+                ours = decode(nearest.mask, photo.shape[1], photo.shape[0]) > 0
+                shared = float((ours & one.mask).sum() / max(1, (ours | one.mask).sum()))
+                difference.mask = min(1.0 if difference.mask is None else difference.mask, round(shared, 5))
+        difference.missing += len(answers)  # objects that the original does not have
+    difference.score, difference.box = round(difference.score, 6), round(difference.box, 3)
+
+
+def png(photo: Pixels) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(photo).save(file, "PNG", compress_level=1)
+    return file.getvalue()
