@@ -3,6 +3,9 @@
 A family module has a public function `build(card: ModelCard, files: dict[str, Path]) -> Network`, where `files` are
 the card's verified sources by name. It raises `zoo.errors.ExportError` where a file does not fit.
 
+A family of networks that take tensors (cards with `task = "tensors"`) has `build_tensors(card: TensorCard, files) ->
+TensorNetwork` instead.
+
 A family whose cards have `options` has a struct `Options` (see `export.options`), against which they are checked.
 
 A family whose library knows models by name may also have `names() -> list[str]` and `card_for(name: str) -> ModelCard |
@@ -11,7 +14,8 @@ first sentence of its docstring stands in `zooserve list`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +24,7 @@ from torch import nn
 
 from zoo.card import EVALUATION, USUAL, Nms
 
+Rows = dict[str, npt.NDArray[Any]]
 RawOutputs = Mapping[str, npt.NDArray[np.float32]]
 
 
@@ -64,3 +69,19 @@ class Network:
     nms: bool = True
     nms_options: Nms = USUAL
     evaluation: Nms = EVALUATION
+
+
+@dataclass(frozen=True)
+class TensorNetwork:
+    """A trained network that takes tensors: its family has the card `task = "tensors"`, and torch is its reference.
+
+    Attributes:
+        module: takes its inputs by name, each [N, ...], and answers with a dict of outputs, each [N, ...].
+        rows: real inputs by name, at least three rows: for the proof that they are answered alike alone and together,
+            and for the golden answers.
+        free: names of the free dimensions besides the batch, by input and axis.
+    """
+
+    module: nn.Module
+    rows: Rows
+    free: Mapping[str, Mapping[int, str]] = field(default_factory=dict)

@@ -194,13 +194,19 @@ class ModelCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class TensorCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The card of a graph that is served unchanged, with tensors as inputs and outputs. See `export.tensors`."""
+    """The card of a graph with tensors as inputs and outputs. See `export.tensors`.
+
+    Attributes:
+        family: `tensors` for an ONNX file that is served unchanged; `options` are then the sizes of free dimensions.
+    """
 
     task: Literal["tensors"]
-    family: Literal["tensors"] = "tensors"
+    family: Name = "tensors"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.family != "tensors":
+            return
         for name, size in self.options.items():
             if isinstance(size, bool) or not isinstance(size, int) or size < 1:
                 raise ValueError(f"the option `{name}` is {size!r}: it gives the size of a free dimension, from 1")

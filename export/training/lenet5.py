@@ -1,4 +1,4 @@
-"""Trains LeNet-5 on MNIST: `python -m export.train_lenet --help`. It made `export/checkpoints/lenet5.pt`.
+"""Trains LeNet-5 on MNIST: `python -m export.training.lenet5 --help`. It made `export/checkpoints/lenet5.pt`.
 
 Nothing is chosen by looking at the test images: the weights are a moving average, taken after the last epoch.
 """
@@ -23,7 +23,7 @@ from export.families.lenet import LeNet5
 from zoo.catalog import dataset
 from zoo.files import sha256_of
 
-_DEFAULT_OUT = Path(__file__).parent / "checkpoints" / "lenet5.pt"
+_DEFAULT_OUT = Path(__file__).parents[1] / "checkpoints" / "lenet5.pt"
 
 
 def read_mnist(part: str) -> tuple[Tensor, Tensor]:
@@ -107,7 +107,7 @@ def main(out: Path, epochs: int, batch_size: int, learning_rate: float, seed: in
     out.parent.mkdir(parents=True, exist_ok=True)
     torch.save(average.module.state_dict(), out)
     report = {
-        "command": shlex.join(["python", "-m", "export.train_lenet", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", "export.training.lenet5", *sys.argv[1:]]),
         "test_accuracy": accuracy(average, *test),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "sha256": sha256_of(out),
