@@ -12,11 +12,10 @@ import click
 import torch
 import torch.nn.functional as F  # noqa: N812, the name that everyone knows it by
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from export.families.char_lstm import CODES, HIDDEN, CharLstm, encode
 from export.training.ngrams import NGrams
-from export.training.saving import fix_seeds, out_option, save
+from export.training.saving import fix_seeds, moving_average, out_option, save
 from zoo.catalog import dataset
 
 HELD_OUT = "tempest"
@@ -70,7 +69,7 @@ def main(out: Path, epochs: int, learning_rate: float, seed: int) -> None:
     baseline = NGrams(text).bits(held_out)
     click.echo(f"{len(text):,} characters; n-grams of order 5: {baseline:.3f} bits per character of {HELD_OUT}")
     network = CharLstm()
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.995))  # type: ignore[no-untyped-call]
+    average = moving_average(network, 0.995)
     codes = torch.from_numpy(encode(text).copy())
     length = (len(codes) - 1) // _STREAMS
     steps = length // _STEPS

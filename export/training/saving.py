@@ -11,6 +11,7 @@ import click
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from zoo.files import sha256_of
 
@@ -36,6 +37,11 @@ def fix_seeds(seed: int) -> torch.Generator:
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     return torch.Generator().manual_seed(seed)
+
+
+def moving_average(network: nn.Module, decay: float) -> AveragedModel:
+    """Return a network whose weights and buffers follow those of another, each time by 1 - `decay` of the way."""
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
 
 
 def save(module: nn.Module, out: Path, script: str, measured: dict[str, float]) -> None:
