@@ -4,17 +4,18 @@ REST (`http.v2`) and gRPC call it; it does not depend on the transport.
 """
 
 import importlib.metadata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from time import perf_counter
 
 import numpy as np
+from msgspec import Struct
 
 from service.engine.binding import Tensors
 from service.engine.job import Input, Job, Priority
 from service.errors import Reason, RequestError
 from service.models.entry import State
-from service.models.inputs import RESULT, ImageInput, PixelArray, TensorRows, output_names
-from service.models.model import AnyModel, ImageModel, takes_images
+from service.models.inputs import RESULT, EncodedImage, ImageInput, PixelArray, TensorRows, output_names
+from service.models.model import AnyModel, takes_images
 from service.models.tiles import TiledImage
 from service.oip.describe import IMAGE, config_of, index_entry, metadata_of
 from service.oip.messages import Answer, Call, IndexEntry, ModelConfig, ModelMetadata, ServerMetadata, Statistics
@@ -160,10 +161,13 @@ class Dataplane:
         if call.card is not model.card:  # the inputs were not checked, or the model was loaded again since
             rows = takes.check_inputs({name: (datatype_of(array), array.shape) for name, array in call.inputs.items()})
         takes.check_outputs(call.outputs)
+        options = None
         if takes_images(model):
-            inputs = self._images(call, model, params, takes, rows)
+            options = self._predictor.options(model, params)
         elif params:
             raise RequestError(Reason.BAD_OPTION, f"There is no parameter `{min(params)[:80]}` for `{call.model}`.")
+        if model.card.recipe is not None:
+            inputs = self._images(call, model, options, takes, rows)
         else:
             takes.check_answer(rows, call.outputs)
             inputs = [TensorRows({tensor.name: call.inputs[tensor.name] for tensor in model.card.inputs}, rows)]
@@ -178,23 +182,24 @@ class Dataplane:
         return Submitted(call, model, jobs, deadline)
 
     def _images(
-        self, call: Call, model: ImageModel, params: Mapping[str, object], takes: Takes, rows: int
+        self, call: Call, model: AnyModel, options: Struct | None, takes: Takes, rows: int
     ) -> Sequence[Input[Tensors]]:
         """Make an input of each image of a call, encoded or pixels. Other requests' inputs can share its batch."""
-        options = self._predictor.options(model, params)
-        ((name, array),) = call.inputs.items()
-        wanted = call.outputs or output_names(model.card, encoded=name == IMAGE)
-        takes.check_answer(rows, wanted)
         card = model.card
-        if tiling_of(options) is not None and (name != IMAGE or set(wanted) != {RESULT}):
+        ((name, array),) = call.inputs.items()
+        wanted = call.outputs or output_names(card, encoded=name == IMAGE)
+        takes.check_answer(rows, wanted)
+        if options is not None and tiling_of(options) is not None and (name != IMAGE or set(wanted) != {RESULT}):
             raise RequestError(
                 Reason.BAD_OPTION,
                 f"`tiles`: expected encoded images (the input `{IMAGE}`) and the output `{RESULT}` alone, which is "
                 "merged of all tiles.",
             )
         images: Sequence[ImageInput | TiledImage]
-        if name == IMAGE:
+        if name == IMAGE and takes_images(model) and options is not None:
             images = [self._predictor.input(data, model, options) for data in array.ravel().tolist()]
+        elif name == IMAGE:
+            images = [EncodedImage(data, card, options, self._settings) for data in array.ravel().tolist()]
         else:
             images = [PixelArray(pixels, card, options) for pixels in array]
         return [image.outputs(wanted) for image in images]
