@@ -22,10 +22,11 @@ from export.heads import Head, Pixels
 from export.network import Network, TensorNetwork
 from export.shapes import settle
 from zoo.errors import ExportError
-from zoo.model_card import AnyCard, ModelCard, TensorCard
+from zoo.model_card import AnyCard, ModelCard, Normalise, TensorCard
 
 OPSET = 20
 INPUT = "images"
+IMAGE = "image"  # the output that is one
 _MAX_BYTES = 2**31 - 1  # of one protobuf message, so of one self-contained ONNX file
 
 
@@ -40,6 +41,21 @@ class ServedGraph(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         outputs: dict[str, Tensor] = self.head(self.network(self.pixels(images)))
+        return outputs
+
+
+class ImagesGraph(nn.Module):
+    """uint8 [N, H, W, 3] -> the outputs of a network without a task; an image among them as uint8 [N, h, w, C]."""
+
+    def __init__(self, normalise: Normalise, network: nn.Module) -> None:
+        super().__init__()
+        self.pixels = Pixels(normalise)
+        self.network = network
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        outputs: dict[str, Tensor] = dict(self.network(self.pixels(images)))
+        if IMAGE in outputs:
+            outputs[IMAGE] = outputs[IMAGE].clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
         return outputs
 
 

@@ -76,9 +76,12 @@ class TensorNetwork:
     """A trained network that takes tensors: its family has the card `task = "tensors"`, and torch is its reference.
 
     Attributes:
-        module: takes its inputs by name, each [N, ...], and answers with a dict of outputs, each [N, ...].
+        module: takes its inputs by name, each [N, ...], and answers with a dict of outputs, each [N, ...]. Where the
+            card has a `recipe`: float32 [N, 3, H, W], its `normalise` already applied; and an output `image` is float32
+            [N, C, h, w], grey, RGB or RGBA in 0..255.
         rows: real inputs by name, at least three rows: for the proof that they are answered alike alone and together,
-            and for the golden answers.
+            and for the golden answers. Where the card has a `recipe`: `images` uint8 [M, H, W, 3], or empty for the
+            sample photos.
         free: names of the free dimensions besides the batch, by input and axis.
     """
 

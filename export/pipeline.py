@@ -12,13 +12,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnx
-from PIL import Image, ImageOps
 
 from export.build import build
 from export.convert import OPSET, convert
 from export.golden import Photo, golden_answer
 from export.network import Network
 from export.parity import LOGITS, measure
+from export.photos import PARITY_PHOTOS, open_upright
 from export.provenance import describe
 from export.reference import Outputs, Reference
 from export.steps import Export, Steps
@@ -34,7 +34,6 @@ from zoo.served_card import Golden, Output, Parity, Provenance, ServedCard
 from zoo.sources import fetch_all
 from zoo.store import Store
 
-PARITY_PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")  # one package has them all
 GOLDEN_PHOTOS = ("chelsea", "coffee")  # where the card expects nothing
 
 
@@ -108,7 +107,7 @@ def export_model(
 
 def open_photo(name: str, path: Path) -> Photo:
     """Open a photo as the exact recipe expects it: upright, RGB."""
-    return Photo(name, path, ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
+    return Photo(name, path, open_upright(path))
 
 
 def _logits(card: ModelCard, raw: Outputs) -> Outputs:

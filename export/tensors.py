@@ -8,6 +8,7 @@ torch says what a row is to be answered with.
 import hashlib
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,19 @@ import onnxruntime
 import torch
 
 from export.build import build_tensors
-from export.convert import convert_tensors
+from export.convert import INPUT, ImagesGraph, convert_tensors
 from export.onnx_file.external import data_files
 from export.parity import tolerances
+from export.photos import PARITY_PHOTOS, open_upright
 from export.provenance import describe
 from export.steps import Export, Steps
 from export.tensor_graph import Graph, graph_of, read_graph
 from export.tensor_rows import BYTE, INTEGERS, Tensors, noise, sampled
+from zoo import catalog
 from zoo.errors import ExportError
 from zoo.files import sha256_of
 from zoo.model_card import TensorCard
+from zoo.recipe import apply_exact
 from zoo.served_card import GoldenTensors, Parity, ServedTensors
 from zoo.sources import fetch_all
 from zoo.store import Store
@@ -84,6 +88,7 @@ def export_tensors(card: TensorCard, store: Store, licences: tuple[str, ...], st
             licence=card.licence,
             inputs=graph.inputs,
             outputs=graph.outputs,
+            recipe=card.recipe,
             precision=graph.precision,
             opset=graph.opset,
             sha256=hashlib.sha256(graph.joined).hexdigest() if graph.joined else sha256_of(graph.path),
@@ -113,6 +118,10 @@ def _published(card: TensorCard, files: dict[str, Path]) -> tuple[Graph, Tensors
 def _converted(card: TensorCard, files: dict[str, Path]) -> tuple[Graph, Tensors, list[Tensors]]:
     """Return the graph of a family's network, the family's rows, and torch's answers to each alone."""
     network = build_tensors(card, files)
+    if card.recipe is not None:
+        photos = [open_upright(catalog.sample(name)) for name in PARITY_PHOTOS]
+        rows = network.rows or {INPUT: np.stack([apply_exact(card.recipe, photo) for photo in photos])}
+        network = replace(network, module=ImagesGraph(card.normalise, network.module).eval(), rows=rows)
     rows = network.rows
     with torch.inference_mode():
         alone = [

@@ -6,8 +6,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from export.training import lenet5
 from export.families.lenet import LeNet5
+from export.training import lenet5
 from export.training.lenet5 import accuracy, augment, main, read_mnist
 
 
