@@ -71,6 +71,6 @@ def build_tensors(_: TensorCard, files: dict[str, Path]) -> TensorNetwork:
     load(module, read_state_dict(files["weights"]), files["weights"], "the character LSTM")
     characters = np.stack([encode(text) for text in _TEXTS])
     with torch.inference_mode():  # texts that went on for a while have a state
-        states = module.logits(torch.from_numpy(characters), torch.zeros(len(_TEXTS), 2, HIDDEN))[1]
+        states = module.logits(torch.from_numpy(characters), torch.zeros(len(_TEXTS), 2, HIDDEN))[1].numpy().copy()
     states[0] = 0  # and one that begins
-    return TensorNetwork(module, {"characters": characters, "state": states.numpy()}, {"characters": {1: "length"}})
+    return TensorNetwork(module, {"characters": characters, "state": states}, {"characters": {1: "length"}})

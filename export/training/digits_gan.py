@@ -76,9 +76,9 @@ def distance(images: Tensor, others: Tensor) -> float:
 
 @click.command()
 @out_option("digits_gan")
-@click.option("--epochs", type=click.IntRange(1), default=10, show_default=True, help="Passes over the images.")
+@click.option("--epochs", type=click.IntRange(1), default=6, show_default=True, help="Passes over the images.")
 @click.option("--batch-size", type=click.IntRange(2), default=64, show_default=True, help="Images per step.")
-@click.option("--learning-rate", default=0.0004, show_default=True, help="Of the discriminator; half of the generator.")
+@click.option("--learning-rate", default=0.0003, show_default=True, help="Of both networks.")
 @click.option("--seed", default=0, show_default=True, help="Of everything that is random.")
 def main(out: Path, epochs: int, batch_size: int, learning_rate: float, seed: int) -> None:
     """Train a generator against a discriminator on MNIST's 60,000 training images, and let LeNet-5 judge it."""
@@ -87,7 +87,7 @@ def main(out: Path, epochs: int, batch_size: int, learning_rate: float, seed: in
     generator, discriminator = DigitsGenerator(), Discriminator()
     average = moving_average(generator, 0.998)
     betas = (0.5, 0.99)
-    of_generator = torch.optim.Adam(generator.parameters(), learning_rate / 2, betas)
+    of_generator = torch.optim.Adam(generator.parameters(), learning_rate, betas)
     of_discriminator = torch.optim.Adam(discriminator.parameters(), learning_rate, betas)
     began = time.monotonic()
     for epoch in range(1, epochs + 1):
