@@ -62,8 +62,8 @@ def _pixels(images: Tensor) -> Tensor:
 
 @click.command()
 @out_option("steering")
-@click.option("--count", type=click.IntRange(10), default=6000, show_default=True, help="Roads to train on.")
-@click.option("--epochs", type=click.IntRange(1), default=15, show_default=True, help="Passes over them.")
+@click.option("--count", type=click.IntRange(10), default=4000, show_default=True, help="Roads to train on.")
+@click.option("--epochs", type=click.IntRange(1), default=8, show_default=True, help="Passes over them.")
 @click.option("--batch-size", type=click.IntRange(1), default=50, show_default=True, help="Images per step.")
 @click.option("--learning-rate", default=0.002, show_default=True, help="Peak of the one-cycle schedule.")
 @click.option("--seed", default=0, show_default=True, help="Of everything that is random but the roads.")

@@ -15,10 +15,7 @@ from export.training.lenet5 import accuracy, augment, main, read_mnist
 def few_images(monkeypatch):
     few = {part: tuple(tensor[:1000] for tensor in read_mnist(part)) for part in ("train", "test")}
     monkeypatch.setattr(lenet5, "read_mnist", few.__getitem__)
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield few
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
+    return few
 
 
 def test_seeds_decide_and_the_report_is_true(few_images, tmp_path):
