@@ -23,7 +23,7 @@ export function shortcuts(actions) {
     )
       return;
     const { tagName, type } = event.target;
-    const typing = tagName === "SELECT" || (tagName === "INPUT" && !["range", "radio", "checkbox"].includes(type));
+    const typing = ["SELECT", "TEXTAREA"].includes(tagName) || (tagName === "INPUT" && !["range", "radio", "checkbox"].includes(type));
     if (typing || (event.key.startsWith("Arrow") && tagName === "INPUT")) return;
     if (event.key === "?") dialog.showModal();
     const action = actions.find(([key]) => key === (event.key.length === 1 ? event.key.toLowerCase() : event.key));
