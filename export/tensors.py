@@ -18,7 +18,7 @@ import onnxruntime
 import torch
 
 from export.build import build_tensors
-from export.convert import INPUT, ImagesGraph, convert_tensors
+from export.convert import IMAGE, INPUT, ImagesGraph, convert_tensors
 from export.onnx_file.external import data_files
 from export.parity import tolerances
 from export.photos import PARITY_PHOTOS, open_upright
@@ -191,7 +191,7 @@ def _together(
             answers = _run(graph, {name: value[batch] for name, value in rows.items()})
             for name, got in answers.items():
                 want = np.concatenate([alone[row][name] for row in batch])
-                worst[name] = float(np.maximum(worst[name], _difference(want, got)))
+                worst[name] = float(np.maximum(worst[name], _difference(name, want, got)))
     except Exception as error:  # ONNX Runtime's errors have no common base of use
         raise ExportError(f"{card.name}: the graph does not run on several rows: {error}") from error
     if not all(difference <= allowed[name] for name, difference in worst.items()):
@@ -210,10 +210,15 @@ def _batches(count: int, suppresses: int) -> Iterator[list[int]]:
             yield [row % count for row in range(start, start + size)]
 
 
-def _difference(want: npt.NDArray[Any], got: npt.NDArray[Any]) -> float:
-    """The largest difference as a share of the largest magnitude; of what is no float, the share that differs."""
+def _difference(name: str, want: npt.NDArray[Any], got: npt.NDArray[Any]) -> float:
+    """The largest difference as a share of the largest magnitude; of what is no float, the share that differs.
+
+    Of an image, whose values are rounded, the mean difference as a share of 255.
+    """
     if want.shape != got.shape:
         return float("inf")
+    if name == IMAGE and want.dtype == np.uint8:
+        return float(np.abs(want.astype(np.int16) - got).mean()) / 255
     if want.dtype.kind != "f":
         return float(np.mean(want != got)) if want.size else 0.0
     if not np.array_equal(np.isfinite(want), np.isfinite(got)):

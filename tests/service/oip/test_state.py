@@ -6,22 +6,13 @@ import httpx
 import numpy as np
 import pytest
 
-from export.pipeline import export_model
-from tests.conftest import serving
-from zoo import catalog
-from zoo.store import Store
-
 TEXTS = [b"To be, or not to be", b"Now is the winter o", b"If music be the foo", b"Once more unto the "]
 STATE = (2, 208)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    store = tmp_path_factory.mktemp("models")
-    export_model(catalog.find("char_lstm"), Store(store))
-    with serving(tmp_path_factory.mktemp("server") / "log", ZOOSERVE_MODELS=str(store), ZOOSERVE_WORKERS="1") as server:
-        server.wait(200)
-        yield server
+@pytest.fixture
+def server(course):
+    return course
 
 
 def body(texts: list[bytes], states: np.ndarray) -> dict:

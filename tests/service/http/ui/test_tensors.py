@@ -1,23 +1,15 @@
 """The page of models that take tensors, in a real Chromium: letters, a walk between latent vectors, pictures."""
 
 import pytest
+from PIL import Image
 
-from export.pipeline import export_model
-from tests.conftest import serving
-from zoo import catalog
-from zoo.store import Store
-
-NAMES = ("char_lstm",)
+from export.training.roads import roads
+from tests.conftest import ROOT
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    store = tmp_path_factory.mktemp("models")
-    for name in NAMES:
-        export_model(catalog.find(name), Store(store))
-    with serving(tmp_path_factory.mktemp("server") / "log", ZOOSERVE_MODELS=str(store)) as server:
-        server.wait(200)
-        yield server
+@pytest.fixture
+def server(course):
+    return course
 
 
 @pytest.fixture
@@ -64,3 +56,23 @@ def test_what_is_wrong_is_shown(opened):
     page.get_by_label("Text", exact=True).fill("ab")
     page.locator(".guesses button").first.wait_for()
     assert page.locator("#tensors-error").is_hidden()
+
+
+def test_a_picture_is_painted(opened, server):
+    page = opened("style_tissue")
+    page.get_by_label("A picture").set_input_files(ROOT / "docs/coffee.jpg")
+    after = page.get_by_alt_text("after")
+    after.wait_for()
+    page.wait_for_function("() => document.querySelector('[alt=after]').complete")
+    size = after.evaluate("image => [image.naturalWidth, image.naturalHeight]")
+    assert size == [384, 256]  # coffee.jpg has 600 x 400 pixels, and the recipe's square 384
+
+
+def test_numbers_about_a_picture_are_shown(opened, tmp_path):
+    page = opened("steering")
+    images, angles = roads(1, seed=11)
+    Image.fromarray(images[0]).save(tmp_path / "road.png")
+    page.get_by_label("A picture").set_input_files(tmp_path / "road.png")
+    page.get_by_text("angle:").wait_for()
+    shown = float(page.get_by_text("angle:").inner_text().removeprefix("angle: "))
+    assert shown == pytest.approx(angles[0], abs=1)
