@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from export.batch import BATCH, name_batch
 from export.heads import Head, Pixels
-from export.network import Network, TensorNetwork
+from export.network import Network, OnnxNetwork, TensorNetwork
 from export.shapes import settle
 from zoo.errors import ExportError
-from zoo.model_card import AnyCard, ModelCard, Normalise, TensorCard
+from zoo.model_card import AnyCard, ModelCard, TensorCard
 
 OPSET = 20
 INPUT = "images"
@@ -33,7 +33,7 @@ _MAX_BYTES = 2**31 - 1  # of one protobuf message, so of one self-contained ONNX
 class ServedGraph(nn.Module):
     """uint8 [N, H, W, 3] -> the outputs of the task, for a network in torch."""
 
-    def __init__(self, pixels: Pixels, network: nn.Module, head: Head) -> None:
+    def __init__(self, pixels: Pixels, network: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.pixels = pixels
         self.network = network
@@ -44,16 +44,11 @@ class ServedGraph(nn.Module):
         return outputs
 
 
-class ImagesGraph(nn.Module):
-    """uint8 [N, H, W, 3] -> the outputs of a network without a task; an image among them as uint8 [N, h, w, C]."""
+class ImageHead(nn.Module):
+    """The outputs of a network without a task, as they are; an image among them as uint8 [N, h, w, C]."""
 
-    def __init__(self, normalise: Normalise, network: nn.Module) -> None:
-        super().__init__()
-        self.pixels = Pixels(normalise)
-        self.network = network
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        outputs: dict[str, Tensor] = dict(self.network(self.pixels(images)))
+    def forward(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
+        outputs = dict(raw)
         if IMAGE in outputs:
             outputs[IMAGE] = outputs[IMAGE].clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
         return outputs
@@ -109,9 +104,16 @@ def convert_tensors(
         ExportError: the exporter or the ONNX checker refused the network, or it is too large for one file.
     """
     example = {name: torch.from_numpy(value[:2]) for name, value in network.rows.items()}
+    module = network.module
     with _refusing(card, verbose=verbose):
-        _refuse_large(card, sum(p.nbytes for p in network.module.parameters()))
-        model = _export(network.module, example, list(example), outputs, free=network.free, verbose=verbose)
+        _refuse_large(card, sum(p.nbytes for p in module.parameters()))
+        if isinstance(module, ServedGraph) and isinstance(module.network, OnnxNetwork):
+            raw = module.network(module.pixels(example[INPUT]))
+            before = _export(module.pixels, example, [INPUT], ["normalised"], verbose=verbose)
+            after = _export(module.head, {"raw": raw}, [f"raw/{name}" for name in raw], outputs, verbose=verbose)
+            model = _compose(before, module.network.model, after)
+        else:
+            model = _export(module, example, list(example), outputs, free=network.free, verbose=verbose)
         _forget_origin(model)
         name_batch(model)
         onnx.checker.check_model(model, full_check=True)

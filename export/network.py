@@ -15,14 +15,18 @@ first sentence of its docstring stands in `zooserve list`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from torch import nn
+import torch
+from onnxruntime import InferenceSession
+from torch import Tensor, nn
 
 from zoo.card import EVALUATION, USUAL, Nms
+from zoo.served_card import CPU
 
 Rows = dict[str, npt.NDArray[Any]]
 RawOutputs = Mapping[str, npt.NDArray[np.float32]]
@@ -69,6 +73,29 @@ class Network:
     nms: bool = True
     nms_options: Nms = USUAL
     evaluation: Nms = EVALUATION
+
+
+class OnnxNetwork(nn.Module):
+    """A published ONNX graph with one input, [N, ...], as a module: ONNX Runtime computes it, and is the reference.
+
+    Args:
+        model: the graph.
+        path: of the file that it is from, for messages.
+    """
+
+    def __init__(self, model: onnx.ModelProto, path: Path) -> None:
+        super().__init__()
+        self.model = model
+        self._session = InferenceSession(model.SerializeToString(), providers=[CPU])
+        self.path = path
+
+    def run(self, x: npt.NDArray[np.float32]) -> Rows:
+        """Return all outputs by name."""
+        names = [output.name for output in self._session.get_outputs()]
+        return dict(zip(names, self._session.run(names, {self._session.get_inputs()[0].name: x}), strict=True))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(value) for name, value in self.run(x.numpy()).items()}
 
 
 @dataclass(frozen=True)

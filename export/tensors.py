@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import torch
+from torch import nn
 
 from export.build import build_tensors
-from export.convert import IMAGE, INPUT, ImagesGraph, convert_tensors
+from export.convert import IMAGE, INPUT, ImageHead, ServedGraph, convert_tensors
+from export.heads import Pixels
 from export.onnx_file.external import data_files
 from export.parity import tolerances
 from export.photos import PARITY_PHOTOS, open_upright
@@ -104,6 +106,10 @@ def export_tensors(card: TensorCard, store: Store, licences: tuple[str, ...], st
     return Export(served, target, step.seconds)
 
 
+def _with_pixels(card: TensorCard, network: nn.Module) -> nn.Module:
+    return ServedGraph(Pixels(card.normalise), network, ImageHead()).eval()
+
+
 def _published(card: TensorCard, files: dict[str, Path]) -> tuple[Graph, Tensors, list[Tensors]]:
     """Return the graph of the source `weights`, rows, and its own answers to each alone."""
     data = data_files(files)
@@ -121,7 +127,7 @@ def _converted(card: TensorCard, files: dict[str, Path]) -> tuple[Graph, Tensors
     if card.recipe is not None:
         photos = [open_upright(catalog.sample(name)) for name in PARITY_PHOTOS]
         rows = network.rows or {INPUT: np.stack([apply_exact(card.recipe, photo) for photo in photos])}
-        network = replace(network, module=ImagesGraph(card.normalise, network.module).eval(), rows=rows)
+        network = replace(network, module=_with_pixels(card, network.module), rows=rows)
     rows = network.rows
     with torch.inference_mode():
         alone = [
