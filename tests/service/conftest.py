@@ -116,7 +116,7 @@ def course(tmp_path_factory):
     from export.pipeline import export_model
 
     store = tmp_path_factory.mktemp("course")
-    for name in ("char_lstm", "steering", "style_tissue"):
+    for name in ("char_lstm", "digits_gan", "steering", "style_tissue"):
         export_model(catalog.find(name), Store(store))
     log = tmp_path_factory.mktemp("course-log") / "log"
     with serving(log, ZOOSERVE_MODELS=str(store), ZOOSERVE_WORKERS="1", ZOOSERVE_PIXELS="exact") as server:
