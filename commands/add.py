@@ -87,6 +87,7 @@ Examples:
   zooserve add yolov8n.onnx --accept-license AGPL-3.0-only
   zooserve add net.onnx --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --license MIT
   zooserve add resnet.pth --architecture resnet50 --labels names.txt --license LicenseRef-own
+  zooserve add style.onnx --task image --size 256 --license MIT
   zooserve add gru.onnx --task tensors --sample rows.npz --license LicenseRef-own
   zooserve add yolo.weights --cfg yolo.cfg --labels names.txt --license LicenseRef-own
   zooserve add net.caffemodel --prototxt deploy.prototxt --labels names.txt --license LicenseRef-own
@@ -95,8 +96,8 @@ Examples:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--task",
-    type=click.Choice(["classify", "detect", "segment", "pose", "obb", "tensors"]),
-    help="What it does. [default: guessed; `tensors`: served as it is]",
+    type=click.Choice(["classify", "detect", "segment", "pose", "obb", "image", "tensors"]),
+    help="What it does. [default: guessed; `image`: answers with an image; `tensors`: served as it is]",
 )
 @click.option(
     "--labels",

@@ -20,7 +20,7 @@ _TENSORS = "export.tensors"  # exports graphs that take tensors; `export.pipelin
 def code_of(card: AnyCard) -> str:
     """Return the sha256 of all sources that take part in converting a model."""
     if isinstance(card, TensorCard):
-        return _hash((_TENSORS,))
+        return _hash((_TENSORS,) if card.family == "tensors" else (_TENSORS, f"export.families.{card.family}"))
     return _hash(("export.pipeline", f"export.families.{card.family}"))
 
 

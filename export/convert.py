@@ -1,10 +1,14 @@
-"""Network -> one self-contained ONNX model with the contract's input and outputs. Called by `export.pipeline`."""
+"""Network -> one self-contained ONNX model with the contract's inputs and outputs.
+
+Called by `export.pipeline` and, for networks that take tensors, by `export.tensors`.
+"""
 
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from textwrap import shorten
+from types import MappingProxyType
 
 import onnx
 import onnx.compose
@@ -15,20 +19,21 @@ from torch import Tensor, nn
 
 from export.batch import BATCH, name_batch
 from export.heads import Head, Pixels
-from export.network import Network
+from export.network import Network, OnnxNetwork, TensorNetwork
 from export.shapes import settle
 from zoo.errors import ExportError
-from zoo.model_card import ModelCard
+from zoo.model_card import AnyCard, ModelCard, TensorCard
 
 OPSET = 20
 INPUT = "images"
+IMAGE = "image"  # the output that is one
 _MAX_BYTES = 2**31 - 1  # of one protobuf message, so of one self-contained ONNX file
 
 
 class ServedGraph(nn.Module):
     """uint8 [N, H, W, 3] -> the outputs of the task, for a network in torch."""
 
-    def __init__(self, pixels: Pixels, network: nn.Module, head: Head) -> None:
+    def __init__(self, pixels: Pixels, network: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.pixels = pixels
         self.network = network
@@ -36,6 +41,16 @@ class ServedGraph(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         outputs: dict[str, Tensor] = self.head(self.network(self.pixels(images)))
+        return outputs
+
+
+class ImageHead(nn.Module):
+    """The outputs of a network without a task, as they are; an image among them as uint8 [N, h, w, C]."""
+
+    def forward(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
+        outputs = dict(raw)
+        if IMAGE in outputs:
+            outputs[IMAGE] = outputs[IMAGE].clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
         return outputs
 
 
@@ -57,35 +72,68 @@ def convert(
     pixels = Pixels(card.normalise)
     images = torch.zeros(2, card.recipe.height, card.recipe.width, 3, dtype=torch.uint8)
     outputs = list(head(raw))
-    try:
-        with _quiet(verbose):
-            if isinstance(network.module, nn.Module):
-                _refuse_large(card, sum(p.nbytes for p in network.module.parameters()))
-                graph = ServedGraph(pixels, network.module, head)
-                model = _export(graph, {"images": images}, [INPUT], outputs, verbose=verbose)
-            else:
-                before = _export(pixels, {"images": images}, [INPUT], ["normalised"], verbose=verbose)
-                after = _export(head, {"raw": dict(raw)}, [f"raw/{name}" for name in raw], outputs, verbose=verbose)
-                model = _compose(before, network.module, after)
-            _forget_origin(model)
-            name_batch(model)
-            settle(model)
-            _refuse_large(card, model.ByteSize())
-            onnx.checker.check_model(model, full_check=True)
-    except ExportError:
-        raise
-    except Exception as error:  # the exporter and the checker raise errors of many kinds
-        reason = shorten(str(error), 500, placeholder=" ... (--verbose shows the rest)")
-        raise ExportError(f"{card.name}: the network does not convert to ONNX: {reason}") from error
+    with _refusing(card, verbose=verbose):
+        if isinstance(network.module, nn.Module):
+            _refuse_large(card, sum(p.nbytes for p in network.module.parameters()))
+            graph = ServedGraph(pixels, network.module, head)
+            model = _export(graph, {"images": images}, [INPUT], outputs, verbose=verbose)
+        else:
+            before = _export(pixels, {"images": images}, [INPUT], ["normalised"], verbose=verbose)
+            after = _export(head, {"raw": dict(raw)}, [f"raw/{name}" for name in raw], outputs, verbose=verbose)
+            model = _compose(before, network.module, after)
+        _forget_origin(model)
+        name_batch(model)
+        settle(model)
+        _refuse_large(card, model.ByteSize())
+        onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def convert_tensors(
+    card: TensorCard, network: TensorNetwork, outputs: list[str], *, verbose: bool = False
+) -> ModelProto:
+    """Convert a network that takes tensors to ONNX, opset 20, dynamic batch, checked.
+
+    Args:
+        card: gives the model's name.
+        network: in torch.
+        outputs: their names, in the order of the network's answer.
+        verbose: let the exporter say what it does.
+
+    Raises:
+        ExportError: the exporter or the ONNX checker refused the network, or it is too large for one file.
+    """
+    example = {name: torch.from_numpy(value[:2]) for name, value in network.rows.items()}
+    module = network.module
+    with _refusing(card, verbose=verbose):
+        _refuse_large(card, sum(p.nbytes for p in module.parameters()))
+        if isinstance(module, ServedGraph) and isinstance(module.network, OnnxNetwork):
+            raw = module.network(module.pixels(example[INPUT]))
+            before = _export(module.pixels, example, [INPUT], ["normalised"], verbose=verbose)
+            after = _export(module.head, {"raw": raw}, [f"raw/{name}" for name in raw], outputs, verbose=verbose)
+            model = _compose(before, module.network.model, after)
+        else:
+            model = _export(module, example, list(example), outputs, free=network.free, verbose=verbose)
+        _forget_origin(model)
+        name_batch(model)
+        onnx.checker.check_model(model, full_check=True)
     return model
 
 
 def _export(
-    module: nn.Module, example: Mapping[str, object], inputs: list[str], outputs: list[str], *, verbose: bool
+    module: nn.Module,
+    example: Mapping[str, object],
+    inputs: list[str],
+    outputs: list[str],
+    *,
+    free: Mapping[str, Mapping[int, str]] = MappingProxyType({}),
+    verbose: bool,
 ) -> ModelProto:
     """Export with dynamo. `example` gives the arguments of `forward` by name: tensors, or dicts of tensors."""
     batch = {0: torch.export.Dim(BATCH, min=1)}
     dynamic = {k: batch if isinstance(v, Tensor) else dict.fromkeys(v, batch) for k, v in example.items()}  # type: ignore[call-overload]
+    sides = {name: torch.export.Dim(name, min=1) for axes in free.values() for name in axes.values()}
+    dynamic |= {k: batch | {axis: sides[name] for axis, name in axes.items()} for k, axes in free.items()}
     program = torch.onnx.export(
         module.eval(),
         kwargs=dict(example),
@@ -120,7 +168,7 @@ def _compose(before: ModelProto, network: ModelProto, after: ModelProto) -> Mode
     return model
 
 
-def _refuse_large(card: ModelCard, size: int) -> None:
+def _refuse_large(card: AnyCard, size: int) -> None:
     if size > _MAX_BYTES:
         raise ExportError(f"{card.name}: {size / 2**30:.2f} GiB of weights; one ONNX file holds at most 2 GiB")
 
@@ -134,6 +182,19 @@ def _forget_origin(model: ModelProto) -> None:
     for field in ("metadata_props", "doc_string"):
         model.ClearField(field)
         graph.ClearField(field)
+
+
+@contextmanager
+def _refusing(card: AnyCard, *, verbose: bool) -> Iterator[None]:
+    """Turn errors of the exporter and the checker, which are of many kinds, into an `ExportError`."""
+    try:
+        with _quiet(verbose):
+            yield
+    except ExportError:
+        raise
+    except Exception as error:
+        reason = shorten(str(error), 500, placeholder=" ... (--verbose shows the rest)")
+        raise ExportError(f"{card.name}: the network does not convert to ONNX: {reason}") from error
 
 
 @contextmanager

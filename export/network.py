@@ -3,6 +3,9 @@
 A family module has a public function `build(card: ModelCard, files: dict[str, Path]) -> Network`, where `files` are
 the card's verified sources by name. It raises `zoo.errors.ExportError` where a file does not fit.
 
+A family of networks that take tensors (cards with `task = "tensors"`) has `build_tensors(card: TensorCard, files) ->
+TensorNetwork` instead.
+
 A family whose cards have `options` has a struct `Options` (see `export.options`), against which they are checked.
 
 A family whose library knows models by name may also have `names() -> list[str]` and `card_for(name: str) -> ModelCard |
@@ -11,15 +14,21 @@ first sentence of its docstring stands in `zooserve list`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from torch import nn
+import torch
+from onnxruntime import InferenceSession
+from torch import Tensor, nn
 
 from zoo.card import EVALUATION, USUAL, Nms
+from zoo.served_card import CPU
 
+Rows = dict[str, npt.NDArray[Any]]
 RawOutputs = Mapping[str, npt.NDArray[np.float32]]
 
 
@@ -64,3 +73,45 @@ class Network:
     nms: bool = True
     nms_options: Nms = USUAL
     evaluation: Nms = EVALUATION
+
+
+class OnnxNetwork(nn.Module):
+    """A published ONNX graph with one input, [N, ...], as a module: ONNX Runtime computes it, and is the reference.
+
+    Args:
+        model: the graph.
+        path: of the file that it is from, for messages.
+    """
+
+    def __init__(self, model: onnx.ModelProto, path: Path) -> None:
+        super().__init__()
+        self.model = model
+        self._session = InferenceSession(model.SerializeToString(), providers=[CPU])
+        self.path = path
+
+    def run(self, x: npt.NDArray[np.float32]) -> Rows:
+        """Return all outputs by name."""
+        names = [output.name for output in self._session.get_outputs()]
+        return dict(zip(names, self._session.run(names, {self._session.get_inputs()[0].name: x}), strict=True))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(value) for name, value in self.run(x.numpy()).items()}
+
+
+@dataclass(frozen=True)
+class TensorNetwork:
+    """A trained network that takes tensors: its family has the card `task = "tensors"`, and torch is its reference.
+
+    Attributes:
+        module: takes its inputs by name, each [N, ...], and answers with a dict of outputs, each [N, ...]. Where the
+            card has a `recipe`: float32 [N, 3, H, W], its `normalise` already applied; and an output `image` is float32
+            [N, C, h, w], grey, RGB or RGBA in 0..255.
+        rows: real inputs by name, at least three rows: for the proof that they are answered alike alone and together,
+            and for the golden answers. Where the card has a `recipe`: `images` uint8 [M, H, W, 3], or empty for the
+            sample photos.
+        free: names of the free dimensions besides the batch, by input and axis.
+    """
+
+    module: nn.Module
+    rows: Rows
+    free: Mapping[str, Mapping[int, str]] = field(default_factory=dict)

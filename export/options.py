@@ -1,6 +1,6 @@
 """The options of a family's cards, typed: a misspelt one is refused, and does not pass as one that was left out.
 
-A family whose cards have options has a struct `Options`; `export.pipeline` checks a card before the family sees it.
+A family whose cards have options has a struct `Options`; `export.build` checks a card before the family sees it.
 """
 
 import difflib
@@ -10,14 +10,14 @@ import msgspec
 from msgspec import Struct
 
 from zoo.errors import ExportError
-from zoo.model_card import ModelCard
+from zoo.model_card import AnyCard
 
 
 class FamilyOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """No options: a family that has some says so in a subclass called `Options`."""
 
 
-def check_options(card: ModelCard, family: ModuleType) -> None:
+def check_options(card: AnyCard, family: ModuleType) -> None:
     """Check a card's options against those that its family has.
 
     Raises:

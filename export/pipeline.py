@@ -3,8 +3,6 @@
 `export.command` calls it for each model that is not up to date.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,20 +12,18 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnx
-from PIL import Image, ImageOps
 
-from export import families
+from export.build import build
 from export.convert import OPSET, convert
 from export.golden import Photo, golden_answer
 from export.network import Network
-from export.options import check_options
 from export.parity import LOGITS, measure
+from export.photos import PARITY_PHOTOS, open_upright
 from export.provenance import describe
 from export.reference import Outputs, Reference
 from export.steps import Export, Steps
 from export.tensors import export_tensors
 from zoo import catalog
-from zoo.errors import ExportError
 from zoo.files import sha256_of
 from zoo.keypoints import find_keypoints
 from zoo.labels import read_labels
@@ -38,7 +34,6 @@ from zoo.served_card import Golden, Output, Parity, Provenance, ServedCard
 from zoo.sources import fetch_all
 from zoo.store import Store
 
-PARITY_PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")  # one package has them all
 GOLDEN_PHOTOS = ("chelsea", "coffee")  # where the card expects nothing
 
 
@@ -112,22 +107,7 @@ def export_model(
 
 def open_photo(name: str, path: Path) -> Photo:
     """Open a photo as the exact recipe expects it: upright, RGB."""
-    return Photo(name, path, ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
-
-
-def build(card: ModelCard, files: dict[str, Path]) -> Network:
-    """Let the card's family build its network.
-
-    Raises:
-        ExportError: there is no such family, or the files do not fit it.
-    """
-    known = sorted(module.name for module in pkgutil.iter_modules(families.__path__))
-    if card.family not in known:
-        raise ExportError(f"{card.name}: there is no family {card.family!r}, expected one of {', '.join(known)}")
-    family = importlib.import_module(f"export.families.{card.family}")
-    check_options(card, family)
-    network: Network = family.build(card, files)
-    return network
+    return Photo(name, path, open_upright(path))
 
 
 def _logits(card: ModelCard, raw: Outputs) -> Outputs:

@@ -1,33 +1,39 @@
-"""Any ONNX graph, published as it is: tensors in, tensors out, without interpretation.
+"""Graphs with tensors in and tensors out, without interpretation: an ONNX file as it is, or a family's network.
 
 `export.pipeline` calls it for cards with `task = "tensors"`. What can be proved of such a graph is that it answers
-several rows together as it answers each alone, and that it still does where it is served.
+several rows together as it answers each alone, and that it still does where it is served. Where a family built it,
+torch says what a row is to be answered with.
 """
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from onnx import ModelProto, TensorProto
+import torch
+from torch import nn
 
-from export.batch import check_batch, declare_free, name_batch
-from export.onnx_file.batch import suppresses
-from export.onnx_file.external import data_files, join, load
-from export.onnx_file.reading import open_session
+from export.build import build_tensors
+from export.convert import IMAGE, INPUT, ImageHead, ServedGraph, convert_tensors
+from export.heads import Pixels
+from export.onnx_file.external import data_files
 from export.parity import tolerances
+from export.photos import PARITY_PHOTOS, open_upright
 from export.provenance import describe
 from export.steps import Export, Steps
+from export.tensor_graph import Graph, graph_of, read_graph
 from export.tensor_rows import BYTE, INTEGERS, Tensors, noise, sampled
-from zoo.card import DType
+from zoo import catalog
 from zoo.errors import ExportError
 from zoo.files import sha256_of
 from zoo.model_card import TensorCard
-from zoo.served_card import GoldenTensors, Parity, Precision, ServedTensors, Tensor
+from zoo.recipe import apply_exact
+from zoo.served_card import GoldenTensors, Parity, ServedTensors
 from zoo.sources import fetch_all
 from zoo.store import Store
 
@@ -35,36 +41,6 @@ BATCHES = (1, 2, 3)
 GOLDEN = "tensors.npz"
 _UNROLLED = 64  # rows, at most, for which a graph's operators are counted
 _TRIED = (16, 64, 224)  # sizes for dimensions that are free, until the graph runs
-_DTYPES: Mapping[str, DType] = {
-    "tensor(float)": "float32",
-    "tensor(float16)": "float16",
-    "tensor(double)": "float64",
-    "tensor(string)": "string",
-} | {
-    f"tensor({name})": name
-    for name in ("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
-}  # type: ignore[assignment]  # each of them is a DType
-
-
-class Graph(NamedTuple):
-    """An ONNX file with a batch dimension.
-
-    Attributes:
-        joined: the file with the weights that it keeps in others, and with its batch called `batch`; empty where the
-            file itself is so already.
-        free: names of the free dimensions besides the batch, as the file calls them, by input.
-        suppresses: how many operators suppress boxes in it; exporters write one for each row that they were shown.
-    """
-
-    path: Path
-    joined: bytes
-    session: onnxruntime.InferenceSession
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    free: dict[str, dict[int, str]]
-    opset: int
-    precision: Precision
-    suppresses: int
 
 
 def export_tensors(card: TensorCard, store: Store, licences: tuple[str, ...], step: Steps) -> Export:
@@ -76,6 +52,9 @@ def export_tensors(card: TensorCard, store: Store, licences: tuple[str, ...], st
     they are noise, for floats in 0..1, for integers 0 and 1, or else 0 to 255. `options` then give the size of free
     dimensions by the names that they have in the file (`T = 20`); else 16, 64 and 224 are tried.
 
+    Where the card's family is not `tensors`, that family builds the network: it is converted, and compared with torch
+    on the family's rows.
+
     Raises:
         SourceError: a file could not be had.
         ExportError: not an ONNX file, no batch dimension, or other answers together than alone.
@@ -83,20 +62,19 @@ def export_tensors(card: TensorCard, store: Store, licences: tuple[str, ...], st
     with step("fetch"):
         files = fetch_all(card.sources)
     with step("build"):
-        data = data_files(files)
-        if unknown := [name for name, file in files.items() if name not in {"weights", "sample"} and file not in data]:
-            raise ExportError(
-                f"{card.name}: a card of tensors has the sources `weights`, `data` and `sample`, not {unknown}"
-            )
-        graph = read_graph(files["weights"], data)
-        rows, alone = _answered(card, graph, files.get("sample"))
+        if card.family != "tensors":
+            graph, rows, alone = _converted(card, files)
+            reference, real = f"torch {torch.__version__}", True
+        else:
+            graph, rows, alone = _published(card, files)
+            reference, real = f"onnxruntime {onnxruntime.__version__}, each row alone", "sample" in files
     with step("parity"):
         allowed = tolerances(card, alone[0])
         try:
             worst = _together(card, graph, rows, alone, allowed)
         except ExportError:
             # Rows of zeros and ones are nearly constant, which normalisation blows up: more numbers decide.
-            if "sample" in files or not any(x.dtype in INTEGERS for x in graph.inputs):
+            if real or not any(x.dtype in INTEGERS for x in graph.inputs):
                 raise
             rows, alone = _answered(card, graph, None, BYTE)
             worst = _together(card, graph, rows, alone, allowed)
@@ -112,13 +90,14 @@ def export_tensors(card: TensorCard, store: Store, licences: tuple[str, ...], st
             licence=card.licence,
             inputs=graph.inputs,
             outputs=graph.outputs,
+            recipe=card.recipe,
             precision=graph.precision,
             opset=graph.opset,
             sha256=hashlib.sha256(graph.joined).hexdigest() if graph.joined else sha256_of(graph.path),
             size=len(graph.joined) or graph.path.stat().st_size,
             provenance=describe(card, files, {}),
-            parity=Parity(f"onnxruntime {onnxruntime.__version__}, each row alone", allowed, BATCHES, worst),
-            golden=GoldenTensors(GOLDEN, hashlib.sha256(golden).hexdigest(), "sample" in files),
+            parity=Parity(reference, allowed, BATCHES, worst),
+            golden=GoldenTensors(GOLDEN, hashlib.sha256(golden).hexdigest(), real),
             task_default=card.task_default,
             pinned=card.pinned,
             accepted=licences,
@@ -127,54 +106,36 @@ def export_tensors(card: TensorCard, store: Store, licences: tuple[str, ...], st
     return Export(served, target, step.seconds)
 
 
-def read_graph(path: Path, data: Iterable[Path] = ()) -> Graph:
-    """Read an ONNX file, with the weights that it keeps in the files `data`.
-
-    Raises:
-        ExportError: not one that runs here, weights in a file that is not named, a tensor without a batch dimension, or
-            of a type that cannot be sent.
-    """
-    model = load(path)
-    joined = b""
-    fixed = declare_free(model)
-    if join(model, path, data) | name_batch(model) | bool(fixed):
-        joined = model.SerializeToString()
-    try:
-        session = open_session(joined or path)
-    except Exception as error:  # protobuf and ONNX Runtime raise errors of many kinds
-        raise ExportError(f"{path}: not an ONNX file that can be run: {error}") from error
-    try:
-        check_batch(session)
-    except ExportError as error:
-        built_in = f"its batch of {fixed} is built in: " if fixed else ""
-        raise ExportError(f"{path}: {built_in}{error}") from error
-    inputs = tuple(_described(path, x) for x in session.get_inputs())
-    outputs = tuple(_described(path, x) for x in session.get_outputs())
-    free = {
-        x.name: {
-            axis: str(side or f"{x.name}.{axis}") for axis, side in enumerate(x.shape) if not isinstance(side, int)
-        }
-        for x in session.get_inputs()
-    }
-    opset = next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 0)
-    return Graph(path, joined, session, inputs, outputs, free, opset, _precision(model), suppresses(model))
+def _with_pixels(card: TensorCard, network: nn.Module) -> nn.Module:
+    return ServedGraph(Pixels(card.normalise), network, ImageHead()).eval()
 
 
-def _described(path: Path, node: Any) -> Tensor:
-    """Put an input or output of a session into the card's terms."""
-    if node.type not in _DTYPES:
-        known = ", ".join(_DTYPES.values())
-        raise ExportError(f"{path}: {node.name!r} is a {node.type}, which cannot be sent; expected one of {known}")
-    return Tensor(node.name, _DTYPES[node.type], tuple(x if isinstance(x, int) else None for x in node.shape))
+def _published(card: TensorCard, files: dict[str, Path]) -> tuple[Graph, Tensors, list[Tensors]]:
+    """Return the graph of the source `weights`, rows, and its own answers to each alone."""
+    data = data_files(files)
+    if unknown := [name for name, file in files.items() if name not in {"weights", "sample"} and file not in data]:
+        raise ExportError(
+            f"{card.name}: a card of tensors has the sources `weights`, `data` and `sample`, not {unknown}"
+        )
+    graph = read_graph(files["weights"], data)
+    return graph, *_answered(card, graph, files.get("sample"))
 
 
-def _precision(model: ModelProto) -> Precision:
-    """Say in which precision most of the weights are."""
-    sizes: dict[Precision, int] = {"fp32": 0, "fp16": 0, "int8": 0}
-    kinds: dict[int, Precision] = {TensorProto.FLOAT16: "fp16", TensorProto.INT8: "int8", TensorProto.UINT8: "int8"}
-    for weights in model.graph.initializer:
-        sizes[kinds.get(weights.data_type, "fp32")] += int(np.prod(weights.dims))
-    return max(sizes, key=lambda name: sizes[name])
+def _converted(card: TensorCard, files: dict[str, Path]) -> tuple[Graph, Tensors, list[Tensors]]:
+    """Return the graph of a family's network, the family's rows, and torch's answers to each alone."""
+    network = build_tensors(card, files)
+    if card.recipe is not None:
+        photos = [open_upright(catalog.sample(name)) for name in PARITY_PHOTOS]
+        rows = network.rows or {INPUT: np.stack([apply_exact(card.recipe, photo) for photo in photos])}
+        network = replace(network, module=_with_pixels(card, network.module), rows=rows)
+    rows = network.rows
+    with torch.inference_mode():
+        alone = [
+            {name: value.numpy() for name, value in network.module(**one).items()}
+            for one in ({k: torch.from_numpy(v[i : i + 1]) for k, v in rows.items()} for i in range(_count(rows)))
+        ]
+    model = convert_tensors(card, network, list(alone[0]))
+    return graph_of(model, Path(f"{card.name}.onnx"), model.SerializeToString()), rows, alone
 
 
 def _answered(card: TensorCard, graph: Graph, sample: Path | None, integers: int = 2) -> tuple[Tensors, list[Tensors]]:
@@ -215,8 +176,11 @@ def _run(graph: Graph, rows: Tensors) -> Tensors:
 
 
 def _one_by_one(graph: Graph, rows: Tensors) -> list[Tensors]:
-    count = len(next(iter(rows.values())))
-    return [_run(graph, {name: value[i : i + 1] for name, value in rows.items()}) for i in range(count)]
+    return [_run(graph, {name: value[i : i + 1] for name, value in rows.items()}) for i in range(_count(rows))]
+
+
+def _count(rows: Tensors) -> int:
+    return len(next(iter(rows.values())))
 
 
 def _joined(alone: list[Tensors]) -> Tensors:
@@ -233,7 +197,7 @@ def _together(
             answers = _run(graph, {name: value[batch] for name, value in rows.items()})
             for name, got in answers.items():
                 want = np.concatenate([alone[row][name] for row in batch])
-                worst[name] = float(np.maximum(worst[name], _difference(want, got)))
+                worst[name] = float(np.maximum(worst[name], _difference(name, want, got)))
     except Exception as error:  # ONNX Runtime's errors have no common base of use
         raise ExportError(f"{card.name}: the graph does not run on several rows: {error}") from error
     if not all(difference <= allowed[name] for name, difference in worst.items()):
@@ -252,10 +216,15 @@ def _batches(count: int, suppresses: int) -> Iterator[list[int]]:
             yield [row % count for row in range(start, start + size)]
 
 
-def _difference(want: npt.NDArray[Any], got: npt.NDArray[Any]) -> float:
-    """The largest difference as a share of the largest magnitude; of what is no float, the share that differs."""
+def _difference(name: str, want: npt.NDArray[Any], got: npt.NDArray[Any]) -> float:
+    """The largest difference as a share of the largest magnitude; of what is no float, the share that differs.
+
+    Of an image, whose values are rounded, the mean difference as a share of 255.
+    """
     if want.shape != got.shape:
         return float("inf")
+    if name == IMAGE and want.dtype == np.uint8:
+        return float(np.abs(want.astype(np.int16) - got).mean()) / 255
     if want.dtype.kind != "f":
         return float(np.mean(want != got)) if want.size else 0.0
     if not np.array_equal(np.isfinite(want), np.isfinite(got)):

@@ -196,13 +196,29 @@ class ModelCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class TensorCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The card of a graph that is served unchanged, with tensors as inputs and outputs. See `export.tensors`."""
+    """The card of a graph with tensors as inputs and outputs. See `export.tensors`.
+
+    Attributes:
+        family: `tensors` for an ONNX file that is served unchanged; `options` are then the sizes of free dimensions.
+        recipe: how an encoded image becomes the input of a graph that a family builds, whose outputs are answered as
+            they are; an output `image` is an image. None: its inputs are tensors only.
+        normalise: of such a graph.
+    """
 
     task: Literal["tensors"]
-    family: Literal["tensors"] = "tensors"
+    family: Name = "tensors"
+    recipe: Recipe | None = None
+    normalise: Normalise = Normalise()
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.family != "tensors":
+            return
+        if self.recipe is not None:
+            raise ValueError(
+                "a graph that is served unchanged has no `recipe`: name a `family` that puts pixels in front of it, "
+                "`image_to_image` for images in and out"
+            )
         for name, size in self.options.items():
             if isinstance(size, bool) or not isinstance(size, int) or size < 1:
                 raise ValueError(f"the option `{name}` is {size!r}: it gives the size of a free dimension, from 1")

@@ -172,6 +172,11 @@ class Served(Checked, frozen=True, forbid_unknown_fields=True, kw_only=True):
     accepted: tuple[str, ...] = ()
 
 
+def images_of(recipe: Recipe) -> tuple[Tensor, ...]:
+    """Return the only input of a graph for images: what the recipe makes of them, uint8 [N, height, width, 3] RGB."""
+    return (Tensor("images", "uint8", (None, recipe.height, recipe.width, 3)),)
+
+
 class ServedCard(Served, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The `card.json` of a model for images.
 
@@ -214,7 +219,7 @@ class ServedCard(Served, frozen=True, forbid_unknown_fields=True, kw_only=True):
     @property
     def inputs(self) -> tuple[Tensor, ...]:
         """The graph's only input: images after the recipe, uint8 [N, height, width, 3] RGB."""
-        return (Tensor("images", "uint8", (None, self.recipe.height, self.recipe.width, 3)),)
+        return images_of(self.recipe)
 
     @property
     def files(self) -> dict[str, Sha256]:
@@ -223,12 +228,35 @@ class ServedCard(Served, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class ServedTensors(Served, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The `card.json` of a graph with tensors as inputs and outputs. Their first dimension is the batch."""
+    """The `card.json` of a graph with tensors as inputs and outputs. Their first dimension is the batch.
+
+    Attributes:
+        recipe: the graph's only input is `images` uint8 [N, height, width, 3] RGB, and an encoded image becomes it by
+            this recipe. None: it takes tensors only.
+    """
 
     task: Literal["tensors"]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     golden: GoldenTensors
+    recipe: Recipe | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.recipe is not None and self.inputs != images_of(self.recipe):
+            raise ValueError(f"a graph with a `recipe` has the only input {images_of(self.recipe)}, not {self.inputs}")
+
+    @property
+    def answers_image(self) -> bool:
+        """Whether an image is answered with an image: the output `image`, uint8 [N, h, w, C], of 1, 3 or 4 channels."""
+        image = next((output for output in self.outputs if output.name == "image"), None)
+        return (
+            self.recipe is not None
+            and image is not None
+            and image.dtype == "uint8"
+            and len(image.shape) == 4
+            and image.shape[3] in {1, 3, 4}
+        )
 
     @property
     def files(self) -> dict[str, Sha256]:

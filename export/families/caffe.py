@@ -58,10 +58,14 @@ def rebuild(net: Net) -> nn.Module:
     Raises:
         ExportError: a layer, or a setting of one, is not known.
     """
-    steps = [
+    return CaffeClassifier(net.image, steps_of(net), [net.answer]).eval()
+
+
+def steps_of(net: Net) -> list[Step]:
+    """Return the layers of a net in torch; raises as `rebuild` does."""
+    return [
         Step(layer.bottoms, layer.tops, known_layer(LAYERS, layer.kind, layer.where)(layer)) for layer in net.layers
     ]
-    return CaffeClassifier(net.image, steps, [net.answer]).eval()
 
 
 class CaffeClassifier(LayerNetwork):

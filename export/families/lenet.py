@@ -1,6 +1,6 @@
-"""LeNet-5, the digit classifier of LeCun et al. (1998), as one would write it today. `export.train_lenet` trained it.
+"""LeNet-5, the digit classifier of LeCun et al. (1998), as one would write it today.
 
-A card of this family has the source `weights` and no options.
+`export.training.lenet5` trained it. A card of this family has the source `weights` and no options.
 """
 
 from pathlib import Path

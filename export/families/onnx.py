@@ -61,7 +61,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     if softmax:
         module = _logarithm(module)
     if last:
-        module = _channels_first(module)
+        module = channels_first(module)
     size, alone = (card.recipe.height, card.recipe.width), bool(card.options.get("one_by_one"))
     return Network(free_batch(module, size, path, one_by_one=alone), reference_name(path), reference)
 
@@ -88,7 +88,7 @@ def _input_shape(card: ModelCard) -> tuple[int, int, int]:
     return (*size, channels) if card.options.get("channels_last") else (channels, *size)
 
 
-def _channels_first(model: ModelProto) -> ModelProto:
+def channels_first(model: ModelProto) -> ModelProto:
     """Let a graph that takes [N, H, W, C] take [N, C, H, W]."""
     old = model.graph.input[0]
     batch, height, width, channels = (x.dim_value or x.dim_param for x in old.type.tensor_type.shape.dim)

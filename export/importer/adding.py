@@ -22,6 +22,7 @@ from export.importer.checkpoint import (
     draft_ultralytics,
 )
 from export.importer.draft import Draft, Finding, draft_onnx
+from export.importer.images import draft_image
 from export.importer.options import ImportOptions
 from export.importer.photos import inputs
 from export.importer.tensors import draft_tensors
@@ -80,6 +81,8 @@ def propose(
     """
     if stated.task == "tensors":
         return draft_tensors(file, stated, sample)
+    if stated.task == "image":
+        return draft_image(file, stated)
     if family == "ultralytics":
         return draft_ultralytics(file, stated, scratch)
     if architecture is not None:

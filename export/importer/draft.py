@@ -106,7 +106,7 @@ def draft_onnx(path: Path, stated: ImportOptions, scratch: Path) -> Draft:
             table, len(classes), _more(graph, task, answers), (height, width), graph.notes, path
         )
         kind = f"{options['layout']} ({known})"
-    licence, why_licence = _licence(graph, stated)
+    licence, why_licence = choose_licence(graph, stated)
     if labels == "salient":
         kind = "opacity"
     findings = [
@@ -162,7 +162,7 @@ def where_weights_are(sources: Mapping[str, Source]) -> list[Finding]:
 
 def _task(graph: Graph, stated: ImportOptions, answers: Answers, noted: Task | None) -> tuple[Task, str]:
     ranks = {answer.ndim for answer in answers.values()}
-    if stated.task is not None and stated.task != "tensors":
+    if stated.task is not None and stated.task != "tensors" and stated.task != "image":  # noqa: PLR1714 - mypy narrows this
         return stated.task, "given"
     if noted is not None:
         return noted, "the file's notes"
@@ -222,7 +222,7 @@ def _masks(answers: Answers) -> int:
     return next((answer.shape[1] for answer in answers.values() if answer.ndim == 4), 0)
 
 
-def _licence(graph: Graph, stated: ImportOptions) -> tuple[Licence, str]:
+def choose_licence(graph: Graph, stated: ImportOptions) -> tuple[Licence, str]:
     """What Ultralytics exports is under the AGPL, code and all, unless its owner bought another licence."""
     if graph.notes.of_ultralytics or "AGPL-3.0" in graph.notes.noted.get("license", ""):
         return Licence(AGPL, stated.licence or AGPL), "Ultralytics' notes in the file"

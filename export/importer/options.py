@@ -27,7 +27,7 @@ class ImportOptions:
     """
 
     name: str
-    task: Task | Literal["tensors"] | None = None
+    task: Task | Literal["tensors", "image"] | None = None
     labels: str | None = None
     licence: str | None = None
     resize: str | None = None

@@ -11,12 +11,12 @@ import numpy.typing as npt
 import torch
 from onnx import ModelProto
 
+from export.build import build
 from export.heads import Pixels
 from export.network import Network
 from export.onnx_file.batch import BatchError, suppresses
 from export.onnx_file.reading import open_session
 from export.parity import differences, tolerances
-from export.pipeline import build
 from export.reference import Outputs, Reference
 from zoo.errors import ExportError
 from zoo.model_card import ModelCard

@@ -5,7 +5,7 @@ from pathlib import Path
 from export.importer.draft import Draft, Finding, own_file, own_graph, where_weights_are
 from export.importer.options import ImportOptions
 from export.onnx_file.external import find_data_files
-from export.tensors import read_graph
+from export.tensor_graph import read_graph
 from zoo.card import Licence
 from zoo.errors import ExportError
 from zoo.model_card import TensorCard

@@ -17,20 +17,28 @@ from service.results import Box, ImageSize, Result
 from service.settings import Settings
 from service.tasks import TASKS, operation_of
 from service.vision.decoded import DecodedImage
+from service.vision.outputs import encode_output
 from service.vision.resize import fit, prepare
+from zoo.card import Recipe
 from zoo.recipe import Placement
-from zoo.served_card import ServedCard
+from zoo.served_card import AnyServed, ServedCard
 
 RESULT = "result"  # the name of the output with the JSON of an image's result
+PNG = "png"  # the name of the output with the encoded image of a graph that answers with one
+_MADE = (RESULT, PNG)
 _encode = msgspec.json.Encoder().encode
 
 
 class ImageInput(Input[Result]):
-    """An image whose answer is the typed result of the task that its options belong to."""
+    """An image whose answer is the typed result of the task that its options belong to.
+
+    Graphs with a recipe and without a task have no typed result, and no options: their outputs are answered, see
+    `ImageOutputs`.
+    """
 
     __slots__ = ("_card", "_options", "_placement")
 
-    def __init__(self, card: ServedCard, options: Struct) -> None:
+    def __init__(self, card: AnyServed, options: Struct | None) -> None:
         self._card = card
         self._options = options
         self._placement: Placement | None = None  # the image's position and scale in the graph's input
@@ -45,10 +53,11 @@ class ImageInput(Input[Result]):
 
     def answer(self, outputs: Tensors, row: int) -> Result:
         """Make the image's result from row `row` of a batch's outputs."""
-        card, placement = self._card, self._placement
+        card, placement, options = self._card, self._placement, self._options
         assert placement is not None  # noqa: S101 - `prepare` was called before
-        operation = operation_of(self._options)
-        predictions = TASKS[operation].answer(outputs, row, card, placement, self._options)
+        assert isinstance(card, ServedCard) and options is not None  # noqa: S101, PT018 - only those have a task
+        operation = operation_of(options)
+        predictions = TASKS[operation].answer(outputs, row, card, placement, options)
         return Result(card.name, card.version, operation, ImageSize(placement.width, placement.height), predictions)
 
     def outputs(self, names: Sequence[str]) -> Input[Tensors]:
@@ -57,10 +66,16 @@ class ImageInput(Input[Result]):
 
     def alone(self, run: Run) -> Result:
         """Answer the image on the calling thread, without a queue; raises `RequestError` if it cannot be decoded."""
-        recipe = self._card.recipe
+        recipe = recipe_of(self._card)
         pixels = np.empty((1, recipe.height, recipe.width, 3), np.uint8)
         self.prepare(pixels[0])
         return self.answer(run({"images": pixels}), 0)
+
+    def encoded(self, outputs: Tensors, row: int) -> bytes:
+        """Encode the image of row `row` of the output `image` as PNG."""
+        assert self._placement is not None  # noqa: S101 - `prepare` was called before
+        recipe = recipe_of(self._card)
+        return encode_output(outputs["image"][row], self._placement, (recipe.height, recipe.width))
 
 
 class EncodedImage(ImageInput):
@@ -69,13 +84,13 @@ class EncodedImage(ImageInput):
     Args:
         data: the encoded image.
         card: of the model.
-        options: of the request's task.
+        options: of the request's task; None for a graph without one.
         settings: how images are resized, and how large they may be.
     """
 
     __slots__ = ("_data", "_settings")
 
-    def __init__(self, data: bytes, card: ServedCard, options: Struct, settings: Settings) -> None:
+    def __init__(self, data: bytes, card: AnyServed, options: Struct | None, settings: Settings) -> None:
         super().__init__(card, options)
         self._data = data
         self._settings = settings
@@ -84,7 +99,7 @@ class EncodedImage(ImageInput):
         """Decode the image and resize it into `out`."""
         settings = self._settings
         exact, max_pixels = settings.pixels == "exact", int(settings.max_megapixels * 1e6)
-        _, self._placement = prepare(self._data, self._card.recipe, exact=exact, max_pixels=max_pixels, out=out)
+        _, self._placement = prepare(self._data, recipe_of(self._card), exact=exact, max_pixels=max_pixels, out=out)
         self._data = b""  # frees the encoded image while the pixels wait for their run
 
 
@@ -93,7 +108,7 @@ class PixelArray(ImageInput):
 
     __slots__ = ("_pixels",)
 
-    def __init__(self, pixels: Image, card: ServedCard, options: Struct) -> None:
+    def __init__(self, pixels: Image, card: AnyServed, options: Struct | None) -> None:
         super().__init__(card, options)
         self._pixels = pixels
         height, width, _ = pixels.shape
@@ -127,7 +142,7 @@ class ImageCut(ImageInput):
         """Resize the part into `out`."""
         assert self._image is not None  # noqa: S101 - `prepare` is called once
         exact = self._settings.pixels == "exact"
-        _, self._placement = fit(self._image.cut(self._box), self._card.recipe, exact=exact, out=out)
+        _, self._placement = fit(self._image.cut(self._box), recipe_of(self._card), exact=exact, out=out)
         self._image = None  # the pixels are freed with the last part that needs them
 
 
@@ -136,7 +151,8 @@ class ImageOutputs(Input[Tensors]):
 
     Args:
         image: the image.
-        names: of the outputs, in the order of the answer. `result` is BYTES, the JSON of the image's result.
+        names: of the outputs, in the order of the answer. `result` is BYTES, the JSON of the image's result; `png` is
+            BYTES, the image that the graph answers with.
     """
 
     __slots__ = ("_image", "_names")
@@ -151,9 +167,11 @@ class ImageOutputs(Input[Tensors]):
 
     def answer(self, outputs: Tensors, row: int) -> Tensors:
         """Return the image's row, [1, ...], of each output."""
-        found = {name: outputs[name][row : row + 1] for name in self._names if name != RESULT}
+        found = {name: outputs[name][row : row + 1] for name in self._names if name not in _MADE}
         if RESULT in self._names:
             found[RESULT] = np.array([_encode(self._image.answer(outputs, row))], object)
+        if PNG in self._names:
+            found[PNG] = np.array([self._image.encoded(outputs, row)], object)
         return found
 
 
@@ -178,9 +196,22 @@ class TensorRows(Input[Tensors]):
         return {name: _as_bytes(value) if value.dtype.kind == "O" else value for name, value in found.items()}
 
 
-def output_names(card: ServedCard, *, encoded: bool) -> tuple[str, ...]:
-    """Return an image's default outputs: its result if it is encoded, else all outputs of the graph."""
-    return (RESULT,) if encoded else tuple(output.name for output in card.outputs)
+def made_outputs(card: AnyServed) -> tuple[str, ...]:
+    """Return the names of the outputs that are made of the graph's: `result` or `png`, BYTES, for an image."""
+    if isinstance(card, ServedCard):
+        return (RESULT,)
+    return (PNG,) if card.answers_image else ()
+
+
+def output_names(card: AnyServed, *, encoded: bool) -> tuple[str, ...]:
+    """Return an image's default outputs: those made of the graph's if it is encoded, else all outputs of the graph."""
+    return (encoded and made_outputs(card)) or tuple(output.name for output in card.outputs)
+
+
+def recipe_of(card: AnyServed) -> Recipe:
+    """Return the recipe of a model that takes images."""
+    assert card.recipe is not None  # noqa: S101 - no image is made for other models
+    return card.recipe
 
 
 def _as_bytes(texts: Array) -> Array:

@@ -20,6 +20,7 @@ from service.engine.session import Session, SessionError
 from service.engine.stop import Stop
 from service.engine.workers import Workers
 from service.models.golden_tensors import read_golden, repeated
+from service.models.inputs import recipe_of
 from service.models.on_cpu import CpuLoader
 from service.models.on_gpu import load_lanes
 from service.models.selftest import SelfTestError, self_test
@@ -165,7 +166,7 @@ def load_folder(
 
 
 def takes_images(model: AnyModel) -> TypeGuard[ImageModel]:
-    """Whether a model has a task of images; otherwise it takes tensors."""
+    """Whether a model has a task of images; otherwise its outputs are answered as they are."""
     return isinstance(model.card, ServedCard)
 
 
@@ -182,8 +183,9 @@ class _Kind(NamedTuple):
 
 
 def kind_of(card: AnyServed, golden: Mapping[str, bytes]) -> _Kind:
-    if isinstance(card, ServedTensors):
+    if isinstance(card, ServedTensors) and card.recipe is None:
         inputs, _ = read_golden(card, golden[card.golden.file])
         return _Kind(partial(repeated, inputs), None)
-    shape = (card.recipe.height, card.recipe.width, 3)
+    recipe = recipe_of(card)
+    shape = (recipe.height, recipe.width, 3)
     return _Kind(lambda size: {"images": np.zeros((size, *shape), np.uint8)}, shape)

@@ -9,13 +9,14 @@ from functools import partial
 from time import perf_counter
 
 import numpy as np
+from msgspec import Struct
 
 from service.engine.binding import Tensors
 from service.engine.job import Input, Job, Priority
 from service.errors import Reason, RequestError
 from service.models.entry import State
-from service.models.inputs import RESULT, ImageInput, PixelArray, TensorRows, output_names
-from service.models.model import AnyModel, ImageModel, takes_images
+from service.models.inputs import RESULT, EncodedImage, ImageInput, PixelArray, TensorRows, output_names
+from service.models.model import AnyModel, takes_images
 from service.models.tiles import TiledImage
 from service.oip.describe import IMAGE, config_of, index_entry, metadata_of, pipeline_config, pipeline_metadata
 from service.oip.messages import (
@@ -226,31 +227,35 @@ class Dataplane:
             data = call.inputs[IMAGE].ravel().tolist()
             return bound.detector, [self._pipelines.image(each, bound).outputs() for each in data]
         model = self.model(call.model, call.version)
+        options = None
         if takes_images(model):
-            return model, self._images(call, model, params, takes, rows)
-        if params:
+            options = self._predictor.options(model, params)
+        elif params:
             raise RequestError(Reason.BAD_OPTION, f"There is no parameter `{min(params)[:80]}` for `{call.model}`.")
+        if model.card.recipe is not None:
+            return model, self._images(call, model, options, takes, rows)
         takes.check_answer(rows, call.outputs)
         return model, [TensorRows({tensor.name: call.inputs[tensor.name] for tensor in model.card.inputs}, rows)]
 
     def _images(
-        self, call: Call, model: ImageModel, params: Mapping[str, object], takes: Takes, rows: int
+        self, call: Call, model: AnyModel, options: Struct | None, takes: Takes, rows: int
     ) -> Sequence[Input[Tensors]]:
         """Make an input of each image of a call, encoded or pixels. Other requests' inputs can share its batch."""
-        options = self._predictor.options(model, params)
-        ((name, array),) = call.inputs.items()
-        wanted = call.outputs or output_names(model.card, encoded=name == IMAGE)
-        takes.check_answer(rows, wanted)
         card = model.card
-        if tiling_of(options) is not None and (name != IMAGE or set(wanted) != {RESULT}):
+        ((name, array),) = call.inputs.items()
+        wanted = call.outputs or output_names(card, encoded=name == IMAGE)
+        takes.check_answer(rows, wanted)
+        if options is not None and tiling_of(options) is not None and (name != IMAGE or set(wanted) != {RESULT}):
             raise RequestError(
                 Reason.BAD_OPTION,
                 f"`tiles`: expected encoded images (the input `{IMAGE}`) and the output `{RESULT}` alone, which is "
                 "merged of all tiles.",
             )
         images: Sequence[ImageInput | TiledImage]
-        if name == IMAGE:
+        if name == IMAGE and takes_images(model) and options is not None:
             images = [self._predictor.input(data, model, options) for data in array.ravel().tolist()]
+        elif name == IMAGE:
+            images = [EncodedImage(data, card, options, self._settings) for data in array.ravel().tolist()]
         else:
             images = [PixelArray(pixels, card, options) for pixels in array]
         return [image.outputs(wanted) for image in images]

@@ -1,12 +1,12 @@
 """The protocol's descriptions of models: metadata, configuration, the repository's index. `dataplane` calls it."""
 
 from service.models.entry import ModelEntry, State
-from service.models.inputs import RESULT
+from service.models.inputs import RESULT, made_outputs
 from service.oip.messages import ConfigTensor, IndexEntry, ModelConfig, ModelMetadata, TensorMetadata
 from service.oip.tensors import DATATYPES
 from service.pipelines import TASK
 from zoo.pipeline_card import PipelineCard
-from zoo.served_card import AnyServed, Output, ServedCard, Tensor
+from zoo.served_card import AnyServed, Output, Tensor
 
 IMAGE = "image"  # the input of encoded images
 PLATFORM = "onnxruntime_onnx"
@@ -15,23 +15,23 @@ _ANY_BATCH = 1024  # rows, as `max_batch_size` of models for tensors; the real l
 
 
 def metadata_of(card: AnyServed) -> ModelMetadata:
-    """Describe a model. One for images also has an input for encoded images and an output for its task's result."""
+    """Describe a model. One for images also has an input for encoded images and an output for its encoded answer."""
     inputs, outputs = [_tensor(x) for x in card.inputs], [_tensor(x) for x in card.outputs]
-    if isinstance(card, ServedCard):
+    if card.recipe is not None:
         inputs.append(TensorMetadata(IMAGE, "BYTES", (-1, 1)))
-        outputs.append(TensorMetadata(RESULT, "BYTES", (-1,)))
+        outputs += [TensorMetadata(name, "BYTES", (-1,)) for name in made_outputs(card)]
     about = {"task": card.task, "title": card.title, "licence": card.licence.weights}
     return ModelMetadata(card.name, (card.version,), PLATFORM, tuple(inputs), tuple(outputs), about)
 
 
 def config_of(card: AnyServed, max_images: int) -> ModelConfig:
     """Return a model's configuration in Triton's format, whose dimensions do not include the batch."""
-    images = isinstance(card, ServedCard)
+    images = card.recipe is not None
     inputs = [_config(x, optional=images) for x in card.inputs]
     outputs = [_config(x) for x in card.outputs]
     if images:
         inputs.append(ConfigTensor(IMAGE, "TYPE_STRING", (1,), optional=True))
-        outputs.append(ConfigTensor(RESULT, "TYPE_STRING", (1,)))
+        outputs += [ConfigTensor(name, "TYPE_STRING", (1,)) for name in made_outputs(card)]
     batch = max_images if images else _ANY_BATCH
     return ModelConfig(card.name, PLATFORM, "onnxruntime", batch, tuple(inputs), tuple(outputs))
 

@@ -9,13 +9,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import numpy as np
 
 from service.errors import Reason, RequestError
-from service.models.inputs import RESULT
+from service.models.inputs import RESULT, made_outputs
 from service.oip.describe import IMAGE
 from service.oip.messages import Answer, AnyCard
 from service.oip.tensors import DATATYPES, MOST_TEXTS, Array, bad, check, shape_text
 from service.settings import Settings
 from zoo.pipeline_card import PipelineCard
-from zoo.served_card import AnyServed, Output, ServedCard, Tensor
+from zoo.served_card import AnyServed, Output, Tensor
 
 Declared = Mapping[str, tuple[str, Sequence[int]]]  # datatype and shape of every input, by name
 _TEXT_QUOTES = 2  # quotation marks around a string in JSON
@@ -129,12 +129,12 @@ class Takes:
 
 
 class ImageTakes(Takes):
-    """The limits on requests for a model for images, which takes them encoded or as pixels."""
+    """The limits on requests for a model with a recipe for images, which takes them encoded or as pixels."""
 
-    def __init__(self, card: ServedCard, settings: Settings) -> None:
+    def __init__(self, card: AnyServed, settings: Settings) -> None:
         super().__init__(card, settings)
         self.texts = settings.max_images
-        self._output_names.append(RESULT)
+        self._output_names += made_outputs(card)
 
     def _check_rows(self, declared: Declared) -> int:
         if len(declared) != 1:
@@ -177,7 +177,7 @@ def takes_of(card: AnyCard, settings: Settings) -> Takes:
     """Return the limits on requests for a model or a pipeline."""
     if isinstance(card, PipelineCard):
         return PipelineTakes(card, settings)
-    return ImageTakes(card, settings) if isinstance(card, ServedCard) else Takes(card, settings)
+    return Takes(card, settings) if card.recipe is None else ImageTakes(card, settings)
 
 
 def check_parameters(name: str, given: Collection[str], known: Collection[str]) -> None:

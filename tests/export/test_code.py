@@ -57,7 +57,7 @@ IMAGES = EVERYONE - {"net"}
         ("export/parity.py", EVERYONE),
         ("export/golden.py", IMAGES),
         ("export/pipeline.py", IMAGES),
-        ("zoo/recipe.py", IMAGES),
+        ("zoo/recipe.py", EVERYONE),
         ("export/families/torchvision.py", {"mobilenet_v2"}),
         ("export/activation.py", {"mobilenet_v2"}),
         ("export/darknet/layers.py", {"yolov4_tiny"}),

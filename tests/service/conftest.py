@@ -14,6 +14,7 @@ from tests.conftest import free_port, serving
 from tests.service.engine import apart
 from zoo import catalog
 from zoo.cli import main
+from zoo.store import Store
 
 KEY = {"X-API-Key": "admin-key"}
 OPENVINO = "onnxruntime-ep-openvino", "1.8.1"
@@ -106,6 +107,21 @@ def oip(mixed_store, tmp_path_factory):
     with serving(tmp_path_factory.mktemp("oip") / "log", **settings) as server:
         server.grpc = f"127.0.0.1:{port}"
         server.wait(200)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def course(tmp_path_factory):
+    """A server with the zoo's own models that take tensors, or answer images without a task."""
+    from export.pipeline import export_model
+
+    store = tmp_path_factory.mktemp("course")
+    for name in ("char_lstm", "digits_gan", "steering", "style_tissue"):
+        export_model(catalog.find(name), Store(store))
+    log = tmp_path_factory.mktemp("course-log") / "log"
+    with serving(log, ZOOSERVE_MODELS=str(store), ZOOSERVE_WORKERS="1", ZOOSERVE_PIXELS="exact") as server:
+        server.wait(200, 120)
+        server.store = Store(store)
         yield server
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from zoo.card import Licence, Recipe
 from zoo.errors import CardError
-from zoo.model_card import Source, read_model_card
+from zoo.model_card import Source, TensorCard, read_model_card
 from zoo.served_card import read_served_card, write_served_card
 
 GOOD = """
@@ -177,3 +178,10 @@ def test_a_card_that_is_a_pipe_is_not_opened(tmp_path):
         read_model_card(tmp_path / "net.toml")
     with pytest.raises(CardError, match="not a regular file"):
         read_served_card(tmp_path / "card.json")
+
+
+def test_a_graph_that_is_served_unchanged_has_no_recipe():
+    fields = {"name": "net", "version": "1", "task": "tensors", "title": "", "sources": {}}
+    with pytest.raises(ValueError, match="has no `recipe`: name a `family`"):
+        TensorCard(**fields, licence=Licence("MIT", "MIT"), recipe=Recipe(8, 8, "stretch"))
+    TensorCard(**fields, licence=Licence("MIT", "MIT"), recipe=Recipe(8, 8, "stretch"), family="style")

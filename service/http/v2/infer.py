@@ -5,20 +5,25 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 from starlette.types import Receive, Scope
 
 from service.errors import Reason, RequestError
 from service.http.endpoint import Endpoint, HttpContext, hung_up, limited_by, read_whole
-from service.http.v2.body import HEADER_LENGTH, LARGE, elements, json_length, parse, render
+from service.http.v2.body import HEADER_LENGTH, LARGE, Form, elements, json_length, parse, render
 from service.http.v2.compression import compressed, decompressed
+from service.models.inputs import PNG
 from service.oip.dataplane import Dataplane
+from service.oip.describe import IMAGE
+from service.oip.messages import Answer, Call
 from service.request import STATUS, Lifecycle
 from service.settings import Settings
 from service.waiting import wait
 
 STATUSES: Mapping[Reason, int] = {**STATUS, Reason.BAD_OPTION: 400, Reason.NOT_AN_IMAGE: 400}
 """The protocol has status 400 for all invalid requests."""
+_PNG = b"image/png"
 
 
 class Failure(Struct):
@@ -49,17 +54,23 @@ class Infer(Endpoint):
         body = await read_whole(limited_by(self._settings, receive, headers))
         body = await decompressed(body, headers.get(b"content-encoding", b""), self._max_body)
         length, takes = headers.get(HEADER_LENGTH), self._dataplane.takes(name, version)
-        if json_length(length, len(body)) > LARGE or (takes.texts > LARGE and len(body) > LARGE):
+        if headers.get(b"content-type", b"").startswith(b"image/"):
+            call, form = Call(name, {IMAGE: np.array([body], object)}, version), Form(False, {})
+        elif json_length(length, len(body)) > LARGE or (takes.texts > LARGE and len(body) > LARGE):
             call, form = await asyncio.to_thread(parse, body, length, name, version, takes)
         else:
             call, form = parse(body, length, name, version, takes)
         call.started, call.deadline, call.priority = context.start, context.deadline, context.priority
         del body  # encoded images are copies; arrays of numbers refer to it as long as they need it
+        if as_png := headers.get(b"accept") == _PNG:
+            call.outputs = (PNG,)
         context.lap("read")
         submitted = self._dataplane.submit(call)
         await wait(submitted.jobs, submitted.deadline, hung_up(receive))
         answer = submitted.answer()
         context.answered(submitted.jobs)
+        if as_png:
+            return self._png(context, answer)
         if elements(answer) > LARGE:
             written, json_end = await asyncio.to_thread(render, answer, form, self._settings)
         else:
@@ -72,6 +83,20 @@ class Infer(Endpoint):
             context.extra.append((b"content-encoding", encoding))
         context.lap("encode")
         return written
+
+    def _png(self, context: HttpContext, answer: Answer) -> bytes:
+        """Answer with the encoded image itself, where one was asked for."""
+        images = answer.outputs[PNG].tolist()
+        if len(images) > 1:
+            raise RequestError(
+                Reason.BAD_REQUEST,
+                f"Accept: image/png answers one image, and {len(images)} were sent. Send each in a request of its own, "
+                f"or ask for the output `{PNG}` as binary data.",
+            )
+        context.content_type = _PNG
+        context.lap("encode")
+        image: bytes = images[0]
+        return image
 
     def _refusal(self, context: HttpContext, error: RequestError) -> bytes:
         context.content_type = b"application/json"

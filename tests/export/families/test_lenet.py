@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from PIL import Image
 
 from export.families.lenet import build
-from export.train_lenet import accuracy, read_mnist
+from export.training.lenet5 import accuracy, read_mnist
 from zoo import catalog
 from zoo.card import Recipe
 from zoo.errors import ExportError

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from export.onnx_file.external import data_files, find_data_files, join, load
 from export.onnx_file.reading import open_session, read
-from export.tensors import read_graph
+from export.tensor_graph import read_graph
 from tests.service.hostile_models import KINDS_OF_REFERENCE, SIDE, with_external_data
 from zoo.errors import ExportError
 

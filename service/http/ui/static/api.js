@@ -41,7 +41,8 @@ export async function request(url, { headers = {}, ...options } = {}) {
 async function problemOf(response) {
   let message = `The server answered ${response.status} ${response.statusText}.`;
   try {
-    message = (await response.json()).detail || message;
+    const { detail, error } = await response.json(); // of /v1, of /v2
+    message = detail || error || message;
   } catch {
     // a proxy's page, say: the status has to do
   }
@@ -81,6 +82,26 @@ export async function predict(url, blob, signal) {
     stages: serverTiming(response.headers.get("server-timing") ?? ""),
     roundtrip: performance.now() - start,
   };
+}
+
+const inferred = (name) => address(`v2/models/${encodeURIComponent(name)}/infer`);
+
+/** Ask a model for its outputs by name, each {shape, data}. `inputs` are those of the Open Inference Protocol, or a picture. */
+export async function infer(name, inputs) {
+  const picture = inputs instanceof Blob;
+  const response = await request(inferred(name), {
+    method: "POST",
+    body: picture ? inputs : JSON.stringify({ inputs }),
+    headers: { "Content-Type": picture ? inputs.type : "application/json" },
+  });
+  const { outputs } = await response.json();
+  return Object.fromEntries(outputs.map((output) => [output.name, output]));
+}
+
+/** Ask a model that answers a picture with a picture. */
+export async function paint(name, picture) {
+  const headers = { "Content-Type": picture.type, Accept: "image/png" };
+  return (await request(inferred(name), { method: "POST", body: picture, headers })).blob();
 }
 
 /** `read;dur=0.1, total;dur=5` -> {read: 0.1, total: 5}. */

@@ -14,6 +14,7 @@ import { showFacts, showModels, usable, whyNot } from "./models.js";
 import { Options } from "./options.js";
 import { fetchSample, Strip } from "./pictures.js";
 import { Stage } from "./stage.js";
+import { Tensors } from "./tensors.js";
 
 let models = [];
 let model = null; // the name of the chosen one
@@ -29,6 +30,13 @@ const code = new Code(say);
 const camera = new Camera();
 const live = new Live({ charts: $("charts"), model: $("live-model"), note: $("live-note"), table: $("live-table") });
 const askSoon = debounce(ask, 120);
+const tensors = new Tensors({
+  model: $("tensors-model"),
+  title: $("tensors-title"),
+  note: $("tensors-note"),
+  error: $("tensors-error"),
+  panel: $("tensors-panel"),
+});
 const options = new Options($("options"), (option) => {
   render(); // at once, with what is known
   if (!option.view) askSoon();
@@ -51,6 +59,8 @@ async function refreshModels() {
     const now = models.find(({ name }) => name === model);
     const changed = now && details && (now.state !== details.state || now.version !== details.card?.version);
     showModels($("models"), models, model, choose);
+    $("tab-tensors").hidden = !(await tensors.offer(models));
+    if (!$("page-tensors").hidden) tensors.start();
     if (!now || changed) await choose(now ? model : firstModel());
     if (ready > readyModels) await addSamples(); // more models, more samples
     readyModels = ready;
@@ -227,8 +237,9 @@ const save = () => stage.save(`${strip.chosen?.name.replace(/\.\w+$/, "")}.${mod
 // Wiring
 
 const openTab = tabs(document.querySelector("header .tabs"), (name) => {
-  for (const page of ["try", "live"]) $(`page-${page}`).hidden = page !== name;
-  if (name === "live" || model) history.replaceState(null, "", `#${name === "live" ? "live" : model}`);
+  for (const page of ["try", "live", "tensors"]) $(`page-${page}`).hidden = page !== name;
+  if (name !== "try" || model) history.replaceState(null, "", `#${name === "try" ? model : name}`);
+  if (name === "tensors") tensors.start();
   if (name === "live") live.start();
   else live.stop();
 });
@@ -259,5 +270,5 @@ shortcuts([
   ["l", "live", () => openTab("live")],
 ]);
 
-if (location.hash === "#live") openTab("live");
+if (["#live", "#tensors"].includes(location.hash)) openTab(location.hash.slice(1));
 refreshModels();

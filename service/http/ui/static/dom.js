@@ -44,10 +44,11 @@ export function tabs(list, choose) {
   });
   list.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    const at = buttons.indexOf(event.target);
+    const shown = buttons.filter((button) => !button.hidden);
+    const at = shown.indexOf(event.target);
     if (!step || at < 0) return;
     event.preventDefault();
-    select(buttons[(at + step + buttons.length) % buttons.length], true);
+    select(shown[(at + step + shown.length) % shown.length], true);
   });
   return (name) => select(buttons.find((button) => button.id === `tab-${name}`));
 }

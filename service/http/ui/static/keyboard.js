@@ -23,7 +23,8 @@ export function shortcuts(actions) {
     )
       return;
     const { tagName, type } = event.target;
-    const typing = tagName === "SELECT" || (tagName === "INPUT" && !["range", "radio", "checkbox"].includes(type));
+    const control = tagName === "INPUT" && !["range", "radio", "checkbox"].includes(type);
+    const typing = control || ["SELECT", "TEXTAREA"].includes(tagName);
     if (typing || (event.key.startsWith("Arrow") && tagName === "INPUT")) return;
     if (event.key === "?") dialog.showModal();
     const action = actions.find(([key]) => key === (event.key.length === 1 ? event.key.toLowerCase() : event.key));

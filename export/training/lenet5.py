@@ -1,12 +1,9 @@
-"""Trains LeNet-5 on MNIST: `python -m export.train_lenet --help`. It made `export/checkpoints/lenet5.pt`.
+"""Trains LeNet-5 on MNIST: `python -m export.training.lenet5 --help`. It made `export/checkpoints/lenet5.pt`.
 
 Nothing is chosen by looking at the test images: the weights are a moving average, taken after the last epoch.
 """
 
-import json
 import math
-import platform
-import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -17,13 +14,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812, the name that everyone knows it by
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from export.families.lenet import LeNet5
+from export.training.saving import fix_seeds, moving_average, out_option, save
 from zoo.catalog import dataset
-from zoo.files import sha256_of
-
-_DEFAULT_OUT = Path(__file__).parent / "checkpoints" / "lenet5.pt"
 
 
 def read_mnist(part: str) -> tuple[Tensor, Tensor]:
@@ -66,26 +60,18 @@ def accuracy(network: torch.nn.Module, images: Tensor, digits: Tensor) -> float:
 
 
 @click.command()
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=_DEFAULT_OUT,
-    help="The state dict to write, with a .json beside it that says how it was made. [default: the zoo's own]",
-)
+@out_option("lenet5")
 @click.option("--epochs", type=click.IntRange(1), default=20, show_default=True, help="Passes over the images.")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Images per step.")
 @click.option("--learning-rate", default=0.1, show_default=True, help="Peak of the one-cycle schedule.")
 @click.option("--seed", default=0, show_default=True, help="Of everything that is random.")
 def main(out: Path, epochs: int, batch_size: int, learning_rate: float, seed: int) -> None:
     """Train LeNet-5 on MNIST's 60,000 training images and judge it on the 10,000 test images."""
-    torch.use_deterministic_algorithms(mode=True)
-    torch.set_num_threads(1)  # two are hardly faster here, and one sums in the same order on every machine
-    torch.manual_seed(seed)
-    random = torch.Generator().manual_seed(seed)
+    random = fix_seeds(seed)
     images, digits = read_mnist("train")
     test = read_mnist("test")
     network = LeNet5()
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.995))  # type: ignore[no-untyped-call]
+    average = moving_average(network, 0.995)
     optimiser = torch.optim.SGD(network.parameters(), learning_rate, momentum=0.9, nesterov=True, weight_decay=5e-4)
     steps = math.ceil(len(digits) / batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=epochs * steps)
@@ -104,17 +90,10 @@ def main(out: Path, epochs: int, batch_size: int, learning_rate: float, seed: in
             average.update_parameters(network)
             losses += loss.item()
         click.echo(f"epoch {epoch}/{epochs}: loss {losses / steps:.4f}, test accuracy {accuracy(average, *test):.2%}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(average.module.state_dict(), out)
-    report = {
-        "command": shlex.join(["python", "-m", "export.train_lenet", *sys.argv[1:]]),
-        "test_accuracy": accuracy(average, *test),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-        "sha256": sha256_of(out),
-    }
-    out.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
+    measured = accuracy(average, *test)
+    save(average.module, out, "lenet5", {"test_accuracy": measured})
     minutes = (time.monotonic() - began) / 60
-    click.echo(f"{out}: test accuracy {report['test_accuracy']:.2%} after {minutes:.1f} minutes")
+    click.echo(f"{out}: test accuracy {measured:.2%} after {minutes:.1f} minutes")
 
 
 def _progress(batches: tuple[Tensor, ...], label: str) -> Iterator[Tensor]:

@@ -6,19 +6,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from export import train_lenet
 from export.families.lenet import LeNet5
-from export.train_lenet import accuracy, augment, main, read_mnist
+from export.training import lenet5
+from export.training.lenet5 import accuracy, augment, main, read_mnist
 
 
 @pytest.fixture
 def few_images(monkeypatch):
     few = {part: tuple(tensor[:1000] for tensor in read_mnist(part)) for part in ("train", "test")}
-    monkeypatch.setattr(train_lenet, "read_mnist", few.__getitem__)
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield few
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
+    monkeypatch.setattr(lenet5, "read_mnist", few.__getitem__)
+    return few
 
 
 def test_seeds_decide_and_the_report_is_true(few_images, tmp_path):

@@ -1,0 +1,64 @@
+"""What the scripts of this folder have in common: repeatable arithmetic, and a checkpoint with its report."""
+
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from zoo.files import sha256_of
+
+FOLDER = Path(__file__).parents[1] / "checkpoints"
+
+
+def out_option(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return the option `--out` of a script; by default the zoo's own checkpoint called `name`."""
+    return click.option(
+        "--out",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default=FOLDER / f"{name}.pt",
+        help="The state dict to write, with a .json beside it that says how it was made. [default: the zoo's own]",
+    )
+
+
+def fix_seeds(seed: int) -> torch.Generator:
+    """Make all that follows repeatable, and return a generator of random numbers.
+
+    One thread: two are hardly faster for small networks, and one sums in the same order on every machine.
+    """
+    torch.use_deterministic_algorithms(mode=True)
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    return torch.Generator().manual_seed(seed)
+
+
+def moving_average(network: nn.Module, decay: float) -> AveragedModel:
+    """Return a network whose weights and buffers follow those of another, each time by 1 - `decay` of the way."""
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
+
+
+def save(module: nn.Module, out: Path, script: str, measured: dict[str, float]) -> None:
+    """Write a network's state dict, and a report beside it.
+
+    Args:
+        module: the trained network.
+        out: the file of the state dict; `.json` in place of its suffix is the report's.
+        script: name of the module in this folder that trained it.
+        measured: on data that was not trained on, by name.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(module.state_dict(), out)
+    report = {
+        "command": shlex.join(["python", "-m", f"export.training.{script}", *sys.argv[1:]]),
+        **measured,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        "sha256": sha256_of(out),
+    }
+    out.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")

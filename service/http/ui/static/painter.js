@@ -1,0 +1,47 @@
+// A picture to a model without a task: the picture that it answers with beside it, or its numbers.
+
+import { getSamples, infer, paint } from "./api.js";
+import { el } from "./dom.js";
+import { fetchSample } from "./pictures.js";
+
+export class Painter {
+  static fits = ({ recipe, inputs }) => Boolean(recipe) && inputs !== undefined;
+
+  constructor(card, panel, ask) {
+    this.card = card;
+    this.ask = ask;
+    const file = el("input", { type: "file", accept: "image/*", "aria-label": "A picture" });
+    file.addEventListener("change", () => file.files[0] && this.#show(file.files[0]));
+    this.samples = el("div", { className: "strip", role: "group", "aria-label": "Samples" });
+    this.before = el("img", { alt: "before" });
+    this.after = el("div", { role: "status" });
+    panel.append(file, this.samples, el("div", { className: "painted" }, el("figure", {}, this.before), this.after));
+    this.#offer();
+  }
+
+  async #offer() {
+    const samples = (await this.ask(getSamples)) ?? [];
+    for (const sample of samples) {
+      const picture = await fetchSample(sample).catch(() => null);
+      if (!picture) continue;
+      const image = el("img", { src: picture.url, alt: "" });
+      const button = el("button", { className: "thumbnail", title: picture.name, "aria-label": picture.name }, image);
+      button.addEventListener("click", () => this.#show(picture.blob));
+      this.samples.append(button);
+    }
+  }
+
+  async #show(blob) {
+    this.before.src = URL.createObjectURL(blob);
+    const { name, outputs } = this.card;
+    if (outputs.some((output) => output.name === "image")) {
+      const painted = await this.ask(() => paint(name, blob));
+      if (painted) this.after.replaceChildren(el("img", { src: URL.createObjectURL(painted), alt: "after" }));
+      return;
+    }
+    const answer = await this.ask(() => infer(name, blob));
+    if (answer) this.after.replaceChildren(...Object.values(answer).map(words));
+  }
+}
+
+const words = ({ name, data }) => el("p", {}, `${name}: ${data.slice(0, 8).map((value) => value.toPrecision(4)).join(", ")}`);
