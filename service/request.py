@@ -124,8 +124,8 @@ class RequestContext:
     """
 
     __slots__ = (
+        "_held",
         "_lifecycle",
-        "_usages",
         "batch_size",
         "deadline",
         "error",
@@ -157,7 +157,7 @@ class RequestContext:
         self.spans: list[Span] = []
         self.batch_size = 0
         self.jobs: Jobs = ()
-        self._usages: list[Usage] = []
+        self._held: list[tuple[str, Usage]] = []  # the models that stay loaded for it
         given = headers.get(b"x-request-id", b"")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else token_hex(16).encode()
 
@@ -173,7 +173,7 @@ class RequestContext:
         """
         if error is not None:
             self._end(error)
-        for usage in self._usages:
+        for _, usage in self._held:
             usage.end()
         asyncio.get_running_loop().call_soon(self._lifecycle.record, self)
         return isinstance(error, Exception)
@@ -198,7 +198,7 @@ class RequestContext:
             except NotLoadedError as error:
                 entry = error.entry
                 self.model = entry.name
-            await self._lifecycle.on_demand.wait(entry, self.deadline)
+            await self._lifecycle.on_demand.wait(entry, self.deadline, [name for name, _ in self._held])
 
     def admit(self, model: AnyModel) -> None:
         """Record which model answers, and refuse the request if the model could not answer in time.
@@ -230,7 +230,7 @@ class RequestContext:
     def _hold(self, model: AnyModel) -> None:
         """Keep a model loaded until the request has ended."""
         model.usage.begin()
-        self._usages.append(model.usage)
+        self._held.append((model.card.name, model.usage))
 
     def lap(self, stage: str) -> None:
         """Record that a stage ends now."""

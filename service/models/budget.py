@@ -31,13 +31,8 @@ class Budget:
         return not self._excess(need, entries)
 
     def refusal(self, need: Footprint, entries: Iterable[ModelEntry]) -> str:
-        """Return why a model that takes `need` can never be loaded; empty if it can.
-
-        Args:
-            need: of the model.
-            entries: all others. Only pinned ones count: all others make room.
-        """
-        return self._excess(need, [entry for entry in entries if entry.pinned])
+        """Return why a model that takes `need` can never be loaded beside `entries`, which stay; empty if it can."""
+        return self._excess(need, entries)
 
     def victim(self, entries: Iterable[ModelEntry], now: float) -> ModelEntry | None:
         """Return the loaded model that is worth least: the one to unload; None if all are in use, pinned or new.
@@ -65,7 +60,7 @@ class Budget:
                 left = max(0, limit - taken)
                 return (
                     f"it takes {each / 1e6:,.0f} MB of {what}, and of the {limit / 1e6:,.0f} MB that models may take "
-                    f"{left / 1e6:,.0f} MB are not pinned"
+                    f"{left / 1e6:,.0f} MB are left beside those that have to stay"
                 )
         return ""
 

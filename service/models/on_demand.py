@@ -9,7 +9,7 @@ import asyncio
 import gc
 import logging
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from math import ceil
 from time import perf_counter
 
@@ -63,16 +63,19 @@ class OnDemand:
         for task in self._tasks:
             task.cancel()
 
-    async def wait(self, entry: ModelEntry, deadline: float) -> None:
+    async def wait(self, entry: ModelEntry, deadline: float, beside: Collection[str] = ()) -> None:
         """Wait until a model is loaded.
 
         Args:
             entry: of the model.
             deadline: of the request, a time of `perf_counter()`.
+            beside: names of models that the request has already, and needs as well.
 
         Raises:
             RequestError: `not_ready`: it cannot be loaded, or not in time.
         """
+        if reason := self._budget.refusal(entry.footprint, self._staying(entry, beside)):
+            raise _too_large(entry, reason)
         demand = self._demands.get(entry.name)
         if demand is None:
             demand = self._demands[entry.name] = _Demand()
@@ -134,8 +137,8 @@ class OnDemand:
         if entry is None or entry.model is not None:
             return None
         await ON_DEMAND.run(self._repository.weigh, entry)
-        if reason := self._budget.refusal(entry.footprint, self._others(entry)):
-            return RequestError(Reason.NOT_READY, f"`{name}` cannot be loaded: {reason}.")
+        if reason := self._budget.refusal(entry.footprint, self._staying(entry)):
+            return _too_large(entry, reason)
         if not await self._make_room(entry, demand):
             return _busy(entry)
         await ON_DEMAND.run(self._repository.load_on_demand, entry)
@@ -155,6 +158,10 @@ class OnDemand:
             else:
                 return False
         return True
+
+    def _staying(self, entry: ModelEntry, beside: Collection[str] = ()) -> list[ModelEntry]:
+        """The others that make no room: pinned ones, and those of the request itself."""
+        return [other for other in self._others(entry) if other.pinned or other.name in beside]
 
     def _others(self, entry: ModelEntry) -> list[ModelEntry]:
         return [other for other in self._repository.entries.values() if other is not entry]
@@ -202,6 +209,10 @@ def _late(entry: ModelEntry) -> RequestError:
         else f"`{entry.name}` is being loaded for the first time, and the deadline passed.",
         retry_after=max(1, ceil(seconds)),
     )
+
+
+def _too_large(entry: ModelEntry, reason: str) -> RequestError:
+    return RequestError(Reason.NOT_READY, f"`{entry.name}` cannot be loaded: {reason}.")
 
 
 def _busy(entry: ModelEntry) -> RequestError:

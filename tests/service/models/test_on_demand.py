@@ -166,6 +166,22 @@ def test_what_can_never_fit_is_refused_at_once_with_both_numbers(start):
     assert not pinned.repository.ready
 
 
+def test_what_can_never_fit_beside_the_requests_other_model_is_refused_at_once(start):
+    runtime = start(memory_mb=150)
+
+    async def use():
+        for name in "ba":  # what both take is known afterwards
+            (await ask(runtime, name)).usage.begin()
+            runtime.repository.entries[name].model.usage.end()
+        await runtime.on_demand.wait(runtime.repository.entries["b"], perf_counter() + 20, ["a"])
+
+    before = perf_counter()
+    error = refusal(use())
+    assert perf_counter() - before < 10
+    assert "50 MB are left beside those that have to stay" in error.detail
+    assert states(runtime)["a"] is State.READY, "nothing made room in vain"
+
+
 def test_who_cannot_wait_is_told_when_to_come_again(start, monkeypatch):
     runtime = start()
     entry = runtime.repository.entries["a"]
