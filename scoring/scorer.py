@@ -7,17 +7,16 @@ are being fetched, wait in the queue, or are computed.
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from hashlib import sha256
 from math import inf
 from typing import cast
 
 from scoring.plan import Plans
+from scoring.readers import Readers
 from scoring.rows import Problem, Row, schema_of, write_rows
 from scoring.spec import Done, Part, Spec
-from scoring.storage import Folder, StorageError, UnreadableError, fetch
+from scoring.storage import Folder, StorageError, UnreadableError
 from service.commands.load import load_model
 from service.engine.device_errors import BrokenDeviceError
 from service.errors import Reason, RequestError
@@ -30,7 +29,6 @@ from service.waiting import outcome
 AHEAD = 2
 """How many parts a scorer should be given at once: while one is written, images of the next are computed."""
 _FEWEST, _FETCHING = 32, 64  # images under way; threads that fetch
-_GRACE_S = 1.0  # for a time-out of the file system's own, which says more
 
 
 class Scorer:
@@ -61,15 +59,13 @@ class Scorer:
         self._schema = schema_of(self._options)
         self._out = Folder(spec.out)
         self._plans = Plans(self._out)
-        self._limit = int(settings.max_body_mb * 1e6)
         ready = profile.max_batch * (profile.max_runs + 1)  # in the runs, and in the batch that waits for one
         # An image in tiles is decoded in its full size, and is many jobs: fewer of them are enough.
         tiled = tiling_of(self._options) is not None
         window = 2 * (profile.max_runs + 1) if tiled else max(_FEWEST, 2 * ready)
         self._window = asyncio.Semaphore(window)
         self._feeding = asyncio.Lock()
-        self._fetchers = ThreadPoolExecutor(min(window, _FETCHING), "fetch")
-        self._fetching = asyncio.Semaphore(min(window, _FETCHING))
+        self._readers = Readers(min(window, _FETCHING), int(settings.max_body_mb * 1e6), spec.timeout_s)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="scorer", daemon=True).start()
 
@@ -79,9 +75,13 @@ class Scorer:
         Raises:
             OSError: the file cannot be written.
             BrokenDeviceError: the GPU can no longer be used: end this process.
+            StorageError: the images' storage does not answer.
         """
         addresses = self._plans.addresses(part)
-        rows = asyncio.run_coroutine_threadsafe(self._answer_all(addresses), self._loop).result()
+        try:
+            rows = asyncio.run_coroutine_threadsafe(self._answer_all(addresses), self._loop).result()
+        except ExceptionGroup as group:  # of the part's tasks; the first one's error ended the others
+            raise group.exceptions[0] from None
         with self._out.writing(part.name(self._spec.form)) as file:
             write_rows(file, rows, self._schema, self._spec.form)
         return Done(part, len(rows), sum(row.error is not None for row in rows))
@@ -101,14 +101,11 @@ class Scorer:
         spec = self._spec
         row = partial(Row, address, spec.model, spec.version, spec.sha256, spec.task)
         try:
-            async with self._fetching:
-                fetched = self._loop.run_in_executor(self._fetchers, _read, address, self._limit, spec.timeout_s)
-                data, digest = await asyncio.wait_for(fetched, spec.timeout_s + _GRACE_S)
+            data, digest = await self._readers.read(address)
         except RequestError as error:
             return row(error=_problem(error))
-        except (UnreadableError, TimeoutError) as error:
-            why = str(error) or f"no answer within {spec.timeout_s:g} s"
-            return row(error=Problem(0, "unreadable", why))
+        except UnreadableError as error:
+            return row(error=Problem(0, "unreadable", str(error)))
         else:
             found = await self._result(data)
             if isinstance(found, RequestError):
@@ -129,11 +126,6 @@ class Scorer:
             job.future.result()
         found = outcome(job)
         return found  # noqa: RET504 - in a return statement, mypy would infer the union for the job's own type
-
-
-def _read(address: str, limit: int, timeout_s: float) -> tuple[bytes, str]:
-    data = fetch(address, limit, timeout_s)
-    return data, sha256(data).hexdigest()
 
 
 def _problem(error: RequestError) -> Problem:
