@@ -6,6 +6,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from scoring.scorer import AHEAD, Scorer
 from scoring.spec import Done, Part, Spec
+from service.engine.device_errors import BrokenDeviceError
+from zoo.errors import ZooError
+
+
+class DeviceError(ZooError):
+    """The GPU is lost; the message has its error."""
 
 
 def score_here(spec: Spec, parts: Iterable[Part]) -> Iterator[Done]:
@@ -14,13 +20,18 @@ def score_here(spec: Spec, parts: Iterable[Part]) -> Iterator[Done]:
     Raises:
         ClickException: the model cannot be loaded.
         OSError: a file cannot be written.
+        StorageError: the images' storage does not answer.
+        DeviceError: the GPU can no longer be used.
     """
     scorer = Scorer(spec)
     with ThreadPoolExecutor(AHEAD, "part") as pool:
         waiting: deque[Future[Done]] = deque()
-        for part in parts:
-            waiting.append(pool.submit(scorer.score, part))
-            if len(waiting) >= AHEAD:
+        try:
+            for part in parts:
+                waiting.append(pool.submit(scorer.score, part))
+                if len(waiting) >= AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        except BrokenDeviceError as error:
+            raise DeviceError(f"the GPU can no longer be used; the same command continues: {error}") from error

@@ -11,6 +11,15 @@ import pytest
 from filelock import FileLock
 
 from loadtests.scoring.score import each_once, make_images
+from scoring.local import DeviceError, score_here
+from scoring.plan import Plans
+from scoring.scorer import Scorer
+from scoring.source import images_of
+from scoring.spec import Part, Spec
+from scoring.storage import Folder
+from service.engine.device_errors import BrokenDeviceError
+from tests.scoring.conftest import LENET
+from zoo.store import Store
 
 
 def ask(server, model, task, data, **options):
@@ -193,6 +202,25 @@ def test_a_full_disk_ends_the_run_and_the_rest_follows(score, results, photos, m
     assert (done.manifest["state"], done.manifest["images"]) == ("incomplete", 8)
     monkeypatch.undo()
     assert len(results()) == 8
+
+
+def test_a_lost_gpu_is_told_apart_from_other_errors(models, photos, tmp_path, monkeypatch):
+    """On a cluster, the actor ends then, and another one does the part."""
+    spec = Spec(
+        str(tmp_path / "out"), LENET, "1", Store(models).latest(LENET).card.sha256, str(models), "classify", {}, "fast"
+    )
+    Plans(Folder(spec.out)).extend(images_of(str(photos)), 4)
+    scorer = Scorer(spec)
+
+    def broken(*_):
+        raise BrokenDeviceError("CUDA failure 700")
+
+    monkeypatch.setattr(scorer._predictor, "submit", broken)
+    with pytest.raises(BrokenDeviceError):
+        scorer.score(Part(1, 0))
+    monkeypatch.setattr("scoring.local.Scorer", lambda _: scorer)
+    with pytest.raises(DeviceError, match=r"GPU can no longer be used.*700"):
+        list(score_here(spec, [Part(1, 0)]))
 
 
 @pytest.mark.parametrize("pattern", ["", "/*.png"])
