@@ -25,6 +25,7 @@ from zoo.errors import ZooError, refused_by_system
 
 _CHUNK = 1 << 20
 _UNFINISHED = ".unfinished"
+_ARROW = ("s3", "gs", "gcs", "hdfs", "viewfs")  # not Azure's: without credentials it ends the whole process
 
 
 class UnreadableError(Exception):
@@ -57,19 +58,19 @@ def local_address(path: str) -> str:
 @functools.cache
 def _file_system(scheme: str, host: str) -> fs.FileSystem:
     root = f"{scheme}://{host}"
-    try:
-        found, _ = fs.FileSystem.from_uri(root)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        import fsspec  # noqa: PLC0415 - only for schemes that pyarrow does not know
-
+    if scheme in _ARROW:
         try:
-            handler, _ = fsspec.core.url_to_fs(root)
-        except (ImportError, ValueError) as error:
-            raise StorageError(f"{root}: no file system for {scheme}:// is installed: {error}") from error
-        found = fs.PyFileSystem(fs.FSSpecHandler(handler))
-    except OSError as error:
-        raise StorageError(f"{root}: {error}") from error
-    return found
+            found, _ = fs.FileSystem.from_uri(root)
+        except (OSError, pa.ArrowException) as error:
+            raise StorageError(f"{root}: {error}") from error
+        return found
+    import fsspec  # noqa: PLC0415 - only for schemes that pyarrow does not know
+
+    try:
+        handler, _ = fsspec.core.url_to_fs(root)
+    except Exception as error:  # libraries of many kinds; some want arguments that an address cannot have
+        raise StorageError(f"{root}: there is no file system for {scheme}:// here: {error}") from error
+    return fs.PyFileSystem(fs.FSSpecHandler(handler))
 
 
 def open_address(address: str) -> tuple[fs.FileSystem, str]:
@@ -114,7 +115,9 @@ def fetch(address: str, limit: int, timeout_s: float) -> bytes:
             return _limited(file.read(limit + 1), limit)
     except httpx.TimeoutException:
         raise UnreadableError(f"no answer within {timeout_s:g} s") from None
-    except (OSError, ValueError, httpx.HTTPError, httpx.InvalidURL, StorageError, pa.ArrowException) as error:
+    except (UnreadableError, RequestError, MemoryError):
+        raise
+    except Exception as error:  # file systems of fsspec raise what their libraries do
         said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UnreadableError(said or type(error).__name__) from None
 
@@ -128,7 +131,10 @@ def _read_local(path: str, limit: int) -> bytes:
             raise UnreadableError("not a file")
         if status.st_size > limit:
             _refuse(limit)
-        return _limited(file.read(), limit)
+        found = bytearray()  # files of /proc have the size 0, and one may grow
+        while len(found) <= limit and (some := file.read(_CHUNK)):
+            found += some
+        return _limited(bytes(found), limit)
 
 
 @functools.cache
@@ -138,10 +144,13 @@ def _client() -> httpx.Client:
 
 def _download(address: str, limit: int, timeout_s: float) -> bytes:
     end, found = monotonic() + timeout_s, bytearray()
-    with _client().stream("GET", address, timeout=timeout_s) as response:
+    # Not compressed: a few bytes could become gigabytes before any limit is seen.
+    with _client().stream("GET", address, timeout=timeout_s, headers={"Accept-Encoding": "identity"}) as response:
         if response.status_code != 200:
             raise UnreadableError(f"the server answers {response.status_code}")
-        for chunk in response.iter_bytes():
+        if (packed := response.headers.get("Content-Encoding", "identity")) != "identity":
+            raise UnreadableError(f"the server answers compressed ({packed[:80]}), which was not asked for")
+        for chunk in response.iter_raw():
             found += chunk
             if len(found) > limit:
                 _refuse(limit)

@@ -1,5 +1,6 @@
 """Files of results appear whole or not at all; images that cannot be fetched say why, and none waits for ever."""
 
+import gzip
 import http.server
 import os
 import threading
@@ -63,12 +64,31 @@ def test_a_file_above_the_limit_is_refused_as_over_http(tmp_path):
     assert error.value.reason == "too_large"
 
 
+def test_a_file_that_claims_to_be_empty_is_read_up_to_the_limit():
+    with pytest.raises(RequestError):
+        fetch("/proc/self/pagemap", 100, 1.0)  # 2**48 bytes
+
+
+def test_what_a_library_raises_is_said(monkeypatch):
+    class Odd:
+        def open_input_file(self, path):
+            raise RuntimeError(f"token of {path} has expired")
+
+    monkeypatch.setattr("scoring.storage.open_address", lambda address: (Odd(), address))
+    with pytest.raises(UnreadableError, match="token of odd://a has expired"):
+        fetch("odd://a", 100, 1.0)
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers 404; serves `/ok`; drips `/slow` for ever."""
+    """Answers 404; serves `/ok`, and `/packed` compressed; drips `/slow` for ever."""
 
     def do_GET(self):
         self.send_response(404 if self.path == "/gone" else 200)
+        if self.path == "/packed":
+            self.send_header("Content-Encoding", "gzip")
         self.end_headers()
+        if self.path == "/packed":
+            self.wfile.write(gzip.compress(bytes(10_000_000)))
         if self.path == "/ok":
             self.wfile.write(b"image")
         while self.path == "/slow":
@@ -100,8 +120,11 @@ def test_an_image_of_a_web_server(web):
     [
         ("{web}/gone", "answers 404"),
         ("{web}/slow", "no answer within 0.5 s"),
+        ("{web}/packed", r"compressed \(gzip\)"),
         ("http://127.0.0.1:9/a.jpg", "refused"),
         ("nosuch://bucket/a.jpg", "no file system for nosuch://"),
+        ("github://bucket/a.jpg", "no file system for github://"),
+        ("abfss://container@account.dfs.core.windows.net/a.jpg", "no file system for abfss://"),
     ],
 )
 def test_why_a_remote_image_cannot_be_read(web, address, reason):
