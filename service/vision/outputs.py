@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from service.vision.geometry import view
+from service.vision.geometry import view, whole_pixels
 from zoo.recipe import Placement
 
 _TO_OPENCV = {1: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}  # by the number of channels
@@ -19,10 +19,10 @@ def encode_output(image: npt.NDArray[np.uint8], where: Placement, size: tuple[in
         size: height and width of the graph's input.
     """
     rows, columns = view(where, size[1], size[0]).slices
-    down, right = image.shape[0] / size[0], image.shape[1] / size[1]
-    seen = image[
-        round(rows.start * down) : round(rows.stop * down), round(columns.start * right) : round(columns.stop * right)
-    ]
+    down, across = image.shape[0] / size[0], image.shape[1] / size[1]
+    top, bottom = whole_pixels(rows.start * down, rows.stop * down, image.shape[0])
+    left, right = whole_pixels(columns.start * across, columns.stop * across, image.shape[1])
+    seen = image[top:bottom, left:right]
     order = _TO_OPENCV[image.shape[2]]
     _, data = cv2.imencode(
         ".png", seen if order is None else cv2.cvtColor(seen, order), [cv2.IMWRITE_PNG_COMPRESSION, 1]

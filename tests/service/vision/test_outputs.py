@@ -35,3 +35,12 @@ def test_channels_are_in_their_order(channels, mode):
     found = Image.open(io.BytesIO(encode_output(image, placement(Recipe(8, 8, "stretch"), 8, 8), (8, 8))))
     assert found.mode == mode
     assert np.array_equal(np.asarray(found).reshape(8, 8, channels), image)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9999), (9999, 1)])
+@pytest.mark.parametrize("side", [1, 16, 128])
+def test_a_line_of_an_image_is_at_least_a_pixel(size, side):
+    image = np.zeros((side, side, 3), np.uint8)
+    found = Image.open(io.BytesIO(encode_output(image, placement(Recipe(64, 64, "letterbox"), *size), (64, 64))))
+    assert min(found.size) >= 1
+    assert max(found.size) == side
