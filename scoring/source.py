@@ -2,13 +2,16 @@
 
 import glob
 import io
+import itertools
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 import pyarrow as pa
+from fsspec.utils import glob_translate
 from pyarrow import csv, fs, parquet
 
 from scoring.storage import (
@@ -27,6 +30,7 @@ from zoo.errors import refused_by_system
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif")
 _LARGEST_LIST = 1 << 32  # bytes of a list that comes over https
 _LIST_S = 600.0
+_TEXT = "utf-8-sig"  # some programs begin a file with a byte order mark
 
 
 def absolute(source: str) -> str:
@@ -85,9 +89,22 @@ def _local(path: str) -> Iterator[str]:
 
 
 def _globbed(pattern: str) -> Iterator[str]:
-    for path in glob.iglob(pattern, recursive=True):  # noqa: PTH207 - yields as it finds
-        if os.path.isfile(path):  # noqa: PTH113
+    if "**" in pattern:
+        yield from _below(pattern)
+        return
+    for path in glob.iglob(pattern):  # noqa: PTH207 - yields as it finds
+        if os.path.isfile(path) and _is_image(os.path.basename(path)):  # noqa: PTH113, PTH119
             yield local_address(path)
+
+
+def _below(pattern: str) -> Iterator[str]:
+    """Yield what matches a pattern with `**`, which in `glob` follows links, also in circles."""
+    plain = itertools.takewhile(lambda name: not glob.has_magic(name), pattern.split("/"))
+    matches = re.compile(glob_translate(pattern)).match
+    for address in _walk("/".join(plain)):
+        path = local_path(address)
+        if matches(path) or not _is_image(os.path.basename(path)):  # noqa: PTH119 - a folder that cannot be listed
+            yield address
 
 
 def _walk(folder: str, *, top: bool = True) -> Iterator[str]:
@@ -169,21 +186,28 @@ def _opened(source: str) -> Any:
 
 
 def _lines(file: IO[bytes], _: str) -> Iterator[str]:
-    text = io.TextIOWrapper(file, encoding="utf-8")
+    text = io.TextIOWrapper(file, encoding=_TEXT)
     return (line.strip() for line in text if line.strip())
 
 
 def _csv(file: IO[bytes], column: str) -> Iterator[Any]:
-    convert = csv.ConvertOptions(column_types={column: pa.string()}, strings_can_be_null=False)
-    with csv.open_csv(file, convert_options=convert) as reader:
-        if column not in reader.schema.names:
-            raise KeyError(f"`{column}` (there are {', '.join(reader.schema.names)})")
+    parse = csv.ParseOptions(newlines_in_values=True)  # in a caption, for example
+    with csv.open_csv(file, parse_options=parse) as reader:
+        names = reader.schema.names
+    if column not in names:
+        raise KeyError(f"`{column}` (there are {', '.join(names)})")
+    file.seek(0)
+    # Of another column, the first megabyte may look like numbers, and the rest not: it is not read.
+    convert = csv.ConvertOptions(
+        include_columns=[column], column_types={column: pa.string()}, strings_can_be_null=False
+    )
+    with csv.open_csv(file, parse_options=parse, convert_options=convert) as reader:
         for batch in reader:
             yield from batch.column(column).to_pylist()
 
 
 def _jsonl(file: IO[bytes], column: str) -> Iterator[Any]:
-    for line in io.TextIOWrapper(file, encoding="utf-8"):
+    for line in io.TextIOWrapper(file, encoding=_TEXT):
         if line.strip():
             row = msgspec.json.decode(line)
             if not isinstance(row, dict) or column not in row:

@@ -42,11 +42,38 @@ def relative(found, folder):
         ("/*.jpg", ["b.jpg"]),
         ("/**/*.tif", ["sub/deep/d.tif"]),
         ("/[ab].*", ["a.PNG", "b.jpg"]),
+        ("/*", ["a.PNG", "b.jpg"]),
+        ("/**", ["a.PNG", "b.jpg", "sub/c.webp", "sub/deep/d.tif"]),
+        ("/**/*", ["a.PNG", "b.jpg", "sub/c.webp", "sub/deep/d.tif"]),
+        ("/s*/**/*.[tw]*", ["sub/c.webp", "sub/deep/d.tif"]),
         ("/b.jpg", ["b.jpg"]),
     ],
 )
 def test_folders_globs_and_images(tree, pattern, expected):
     assert sorted(relative(images_of(f"{tree}{pattern}"), tree)) == expected
+
+
+@pytest.mark.parametrize("pattern", ["", "/**/*.jpg"])
+def test_links_in_circles_are_not_followed(tree, pattern):
+    for name in ("one", "other"):
+        (tree / "sub" / name).symlink_to(tree)
+    assert "b.jpg" in relative(images_of(f"{tree}{pattern}"), tree)
+    assert len(list(images_of(f"{tree}{pattern}"))) < 5
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("mark.txt", "\ufeffa.jpg\nb.jpg\n"),
+        ("mark.csv", "\ufeffpath,n\na.jpg,1\nb.jpg,2\n"),
+        ("mark.jsonl", '\ufeff{"path": "a.jpg"}\n{"path": "b.jpg"}\n'),
+        ("captions.csv", 'path,caption\na.jpg,"two\nlines"\n' + 'b.jpg,"a ""quoted""\nline"\n'),
+        ("numbers.csv", "path,n\n" + "a.jpg,1\n" * 200_000 + "b.jpg,none\n"),
+    ],
+)
+def test_lists_as_other_programs_write_them(tmp_path, name, content):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert dict.fromkeys(images_of(str(tmp_path / name))) == {f"{tmp_path}/a.jpg": None, f"{tmp_path}/b.jpg": None}
 
 
 @pytest.mark.parametrize("suffix", ["txt", "csv", "jsonl", "parquet"])
