@@ -23,7 +23,7 @@ from scoring.storage import Folder
 
 _SCHEMA = pa.schema([("address", pa.string())])
 _SPOOLED = 65_536  # addresses in a batch of the temporary file
-_FOLDER = "_plans"
+FOLDER = "_plans"
 Digests = npt.NDArray[np.bytes_]
 
 
@@ -83,7 +83,7 @@ class Plans:
         return int(new.sum())
 
     def _numbers(self) -> list[int]:
-        return [int(name.removesuffix(".arrow")) for name in self._out.names(_FOLDER) if name.endswith(".arrow")]
+        return [int(name.removesuffix(".arrow")) for name in self._out.names(FOLDER) if name.endswith(".arrow")]
 
     @functools.cache  # noqa: B019 - plans live as long as the process
     def _reader(self, number: int) -> pa.RecordBatchFileReader:
@@ -107,7 +107,7 @@ class Plans:
 
 
 def _name(number: int) -> str:
-    return f"{_FOLDER}/{number:04d}.arrow"
+    return f"{FOLDER}/{number:04d}.arrow"
 
 
 def _digest(address: str) -> bytes:

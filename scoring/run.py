@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from scoring.local import score_here
 from scoring.manifest import Manifest, Run, open_manifest, write_manifest
+from scoring.plan import FOLDER as PLANS
 from scoring.plan import Plans
 from scoring.progress import Show
 from scoring.rows import count_rows
@@ -65,6 +66,8 @@ def run(
     with _locked(out):
         manifest = open_manifest(out, absolute(source), spec)
         out.sweep()
+        if not manifest.runs:
+            out.empty(PLANS)  # of a run that was killed before its manifest: it may have been of another source
         began, plans = monotonic(), Plans(out)
         plans.extend(images_of(source, column), part_size)
         if not plans.rows:

@@ -28,6 +28,7 @@ from service.waiting import outcome
 
 AHEAD = 2
 """How many parts a scorer should be given at once: while one is written, images of the next are computed."""
+_AGAIN_S = 0.02
 _FEWEST, _FETCHING = 32, 64  # images under way; threads that fetch
 
 
@@ -115,6 +116,14 @@ class Scorer:
             self._window.release()
 
     async def _result(self, data: bytes) -> Result | RequestError:
+        while True:
+            found = await self._asked(data)
+            if not (isinstance(found, RequestError) and found.reason is Reason.QUEUE_FULL):
+                return found
+            # Images in tiles fill the memory for pixels: when they are answered, there is room.
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _asked(self, data: bytes) -> Result | RequestError:
         try:
             given = self._predictor.input(data, self._model, self._options)
             job = self._predictor.submit(given, self._model, inf)

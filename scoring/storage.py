@@ -245,5 +245,16 @@ class Folder:
             for path in Path(self._path).glob(f"**/.*{_UNFINISHED}"):
                 path.unlink(missing_ok=True)
 
+    def empty(self, folder: str) -> None:
+        """Remove all files of a folder of it, which need not exist.
+
+        Raises:
+            StorageError: they cannot be removed.
+        """
+        try:
+            self._system.delete_dir_contents(self._join(folder), missing_dir_ok=True)
+        except OSError as error:
+            raise StorageError(f"{self.address}/{folder}: {refused_by_system(error)}") from error
+
     def _join(self, name: str) -> str:
         return f"{self._path}/{name}" if name else self._path

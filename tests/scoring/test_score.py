@@ -57,6 +57,19 @@ def test_rows_are_the_answers_of_the_server(server, score, results, tmp_path, mo
     assert done.manifest["failed"] == sum("error" in row for row in rows.values()) == 4
 
 
+def test_images_in_tiles_wait_for_memory(score, results, photos, monkeypatch):
+    monkeypatch.setenv("ZOOSERVE_MAX_PIXELS_MB", "1")  # an image has 0.7 MB
+    done = score(photos, "-o", "tiles=160x160", model="yolov4_tiny")
+    assert (done.code, done.manifest["images"], done.manifest["failed"]) == (0, 10, 0), results()
+
+
+def test_a_plan_without_a_manifest_is_of_nothing(score, results, photos, tmp_path):
+    """As a run leaves it that was killed before its first image; the next may have another source."""
+    Plans(Folder(str(tmp_path / "out"))).extend([f"{tmp_path}/elsewhere.jpg"], 4)
+    assert score(photos).manifest["planned"] == 10
+    assert results().keys() == {str(path) for path in photos.rglob("*.png")}
+
+
 def test_the_manifest_says_what_was_run(score, photos):
     done = score(photos, "-o", "top_k=2", "--part-size", "4")
     manifest = done.manifest
