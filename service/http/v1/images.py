@@ -7,6 +7,7 @@ from starlette.types import Receive
 
 from service.errors import ClientGone, Reason, RequestError
 from service.http.endpoint import limited_by, read_whole
+from service.http.media import media_type
 from service.http.v1.encoded import from_base64, from_quoted_printable
 from service.http.v1.json_images import images_from_json
 from service.http.v1.multipart import Image, Multipart
@@ -22,11 +23,6 @@ class Form(NamedTuple):
 
     images: list[bytes | RequestError]
     fields: dict[str, str]
-
-
-def media_type(headers: Mapping[bytes, bytes]) -> str:
-    """Return the media type of Content-Type, in lower case and without parameters; empty if there is none."""
-    return headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
 
 
 async def read_images(

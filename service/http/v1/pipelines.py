@@ -6,7 +6,8 @@ from starlette.types import Receive, Scope
 
 from service.errors import Reason, RequestError
 from service.http.endpoint import HttpContext
-from service.http.v1.annotate import OFFERED, Annotator, wanted
+from service.http.media import wanted
+from service.http.v1.annotate import OFFERED, Annotator
 from service.http.v1.images import read_images
 from service.http.v1.predict import ImagesEndpoint, Query, form_text, form_value, one_image_form
 from service.pipelines import TASK

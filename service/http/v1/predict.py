@@ -15,9 +15,10 @@ from starlette.types import Receive, Scope
 from service.engine.job import Input, Job
 from service.errors import Reason, RequestError
 from service.http.endpoint import Endpoint, HttpContext, hung_up, limited_by
+from service.http.media import media_type, one_image_only, wanted
 from service.http.problems import Problem, problem
-from service.http.v1.annotate import BINARY, OFFERED, Annotator, one_image_only, vector, wanted
-from service.http.v1.images import Form, media_type, read_form, read_images
+from service.http.v1.annotate import BINARY, OFFERED, Annotator, vector
+from service.http.v1.images import Form, read_form, read_images
 from service.models.model import ImageModel
 from service.request import Lifecycle
 from service.results import Result

@@ -10,7 +10,9 @@ from msgspec import Struct
 from starlette.types import Receive, Scope
 
 from service.errors import Reason, RequestError
+from service.http import media
 from service.http.endpoint import Endpoint, HttpContext, hung_up, limited_by, read_whole
+from service.http.media import media_type, one_image_only, wanted
 from service.http.v2.body import HEADER_LENGTH, LARGE, Form, elements, json_length, parse, render
 from service.http.v2.compression import compressed, decompressed
 from service.models.inputs import PNG
@@ -23,7 +25,6 @@ from service.waiting import wait
 
 STATUSES: Mapping[Reason, int] = {**STATUS, Reason.BAD_OPTION: 400, Reason.NOT_AN_IMAGE: 400}
 """The protocol has status 400 for all invalid requests."""
-_PNG = b"image/png"
 
 
 class Failure(Struct):
@@ -54,15 +55,18 @@ class Infer(Endpoint):
         body = await read_whole(limited_by(self._settings, receive, headers))
         body = await decompressed(body, headers.get(b"content-encoding", b""), self._max_body)
         length, takes = headers.get(HEADER_LENGTH), self._dataplane.takes(name, version)
-        if headers.get(b"content-type", b"").startswith(b"image/"):
-            call, form = Call(name, {IMAGE: np.array([body], object)}, version), Form(False, {})
+        as_png = _wants_png(headers.get(b"accept", b""))
+        if media_type(headers).startswith("image/"):
+            call, form = _image_call(body, name, version, scope["query_string"]), Form(False, {})
         elif json_length(length, len(body)) > LARGE or (takes.texts > LARGE and len(body) > LARGE):
             call, form = await asyncio.to_thread(parse, body, length, name, version, takes)
         else:
             call, form = parse(body, length, name, version, takes)
         call.started, call.deadline, call.priority = context.start, context.deadline, context.priority
         del body  # encoded images are copies; arrays of numbers refer to it as long as they need it
-        if as_png := headers.get(b"accept") == _PNG:
+        if as_png:
+            if (count := len(next(iter(call.inputs.values())))) > 1:
+                raise one_image_only(media.PNG, count, f"ask for the output `{PNG}` as binary data")
             call.outputs = (PNG,)
         context.lap("read")
         submitted = self._dataplane.submit(call)
@@ -86,21 +90,30 @@ class Infer(Endpoint):
 
     def _png(self, context: HttpContext, answer: Answer) -> bytes:
         """Answer with the encoded image itself, where one was asked for."""
-        images = answer.outputs[PNG].tolist()
-        if len(images) > 1:
-            raise RequestError(
-                Reason.BAD_REQUEST,
-                f"Accept: image/png answers one image, and {len(images)} were sent. Send each in a request of its own, "
-                f"or ask for the output `{PNG}` as binary data.",
-            )
-        context.content_type = _PNG
+        context.content_type = media.PNG
         context.lap("encode")
-        image: bytes = images[0]
+        image: bytes = answer.outputs[PNG][0]
         return image
 
     def _refusal(self, context: HttpContext, error: RequestError) -> bytes:
         context.content_type = b"application/json"
         return msgspec.json.encode(Failure(error.detail))
+
+
+def _image_call(body: bytes, name: str, version: str, query: bytes) -> Call:
+    """Make the call of an image that is the whole body."""
+    if query:
+        raise RequestError(
+            Reason.BAD_OPTION,
+            f"`?{query[:80].decode('latin-1')}`: there are no options in the address here. Send the image "
+            "in JSON, with `parameters`, or ask /v1.",
+        )
+    return Call(name, {IMAGE: np.array([body], object)}, version)
+
+
+def _wants_png(accept: bytes) -> bool:
+    # Other types are not refused: clients of the protocol name some that they do not need.
+    return b"image/" in accept.lower() and wanted(accept, (media.JSON, media.PNG)) == media.PNG
 
 
 def model_of(path: str) -> tuple[str, str]:

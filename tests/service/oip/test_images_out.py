@@ -129,6 +129,27 @@ AS_PNG = {"Content-Type": "image/png"}
 
 
 @pytest.mark.parametrize(
+    ("kind", "accept", "status"),
+    [
+        ("IMAGE/PNG", "image/png", 200),
+        ("image/png; charset=binary", "image/avif,image/webp,image/png,*/*;q=0.5", 200),
+        ("image/png", "image/*", 200),
+        ("image/png", "image/jpeg", 406),
+    ],
+)
+def test_types_are_compared_as_over_v1(course, photos, kind, accept, status):
+    response = infer(course, "style_tissue", photos[0], **{"Content-Type": kind, "Accept": accept})
+    assert response.status_code == status, response.text
+    assert status != 200 or response.headers["content-type"] == "image/png"
+
+
+def test_an_option_in_the_address_is_not_ignored(course, photos):
+    response = course.client.post("/v2/models/steering/infer?top_k=1", content=photos[0], headers=AS_PNG)
+    assert response.status_code == 400
+    assert "`?top_k=1`: there are no options in the address" in response.json()["error"]
+
+
+@pytest.mark.parametrize(
     ("name", "content", "headers", "message"),
     [
         ("style_tissue", b"no image", AS_PNG | PNG, "not an image"),
@@ -146,7 +167,7 @@ def test_bad_requests_are_refused_and_harm_nothing(course, photos, name, content
     if "2 were sent" in message:
         headers = headers | PNG
     response = infer(course, name, content, **headers)
-    assert response.status_code == 400
+    assert response.status_code == (406 if "2 were sent" in message else 400)
     assert message in response.json()["error"]
     assert infer(course, "style_tissue", photos[0], **AS_PNG, **PNG).status_code == 200
 

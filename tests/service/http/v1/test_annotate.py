@@ -11,7 +11,8 @@ import pytest
 from PIL import Image, ImageChops
 
 from service.errors import Reason, RequestError
-from service.http.v1.annotate import JPEG, PNG, Annotator, wanted
+from service.http.media import PNG, wanted
+from service.http.v1.annotate import JPEG, OFFERED, Annotator
 from service.results import Classification, ImageSize, Result
 from service.settings import Settings
 
@@ -39,13 +40,13 @@ from service.settings import Settings
     ],
 )
 def test_the_type_with_the_highest_q_value_is_chosen(accept, kind):
-    assert wanted(accept) == kind
+    assert wanted(accept, OFFERED[True]) == kind
 
 
 @pytest.mark.parametrize("accept", [b"text/html", b"image/webp", b"image/png;q=0", b"*/*;q=0", b",;,=", b"\xff"])
 def test_an_unsupported_accept_is_refused_with_the_supported_types(accept):
     with pytest.raises(RequestError, match="`application/json`, `image/png`, `image/jpeg`") as refused:
-        wanted(accept)
+        wanted(accept, OFFERED[True])
     assert refused.value.reason is Reason.NOT_ACCEPTABLE
 
 
