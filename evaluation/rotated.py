@@ -75,11 +75,11 @@ class RotatedAveragePrecision:
 
     def scores(self) -> Scores:
         """Return AP, AP50 and AP75, and the AP of each class."""
+        if not any(one.expected.size for one in self._verdicts):
+            raise DataError("no object in the images that were judged counts: there is nothing to find")
         expected, classes, scores = (
             np.concatenate([getattr(one, name) for one in self._verdicts]) for name in ("expected", "classes", "scores")
         )
-        if not expected.size:
-            raise DataError("no object in the images that were judged counts: there is nothing to find")
         order = np.argsort(-scores, kind="stable")
         matched = np.concatenate([one.matched for one in self._verdicts], axis=1)[:, order]
         classes = classes[order]

@@ -8,7 +8,7 @@ import pytest
 from evaluation.coco import read_coco
 from evaluation.dataset import DataError
 from evaluation.recognise import read
-from evaluation.rotated import _area
+from evaluation.rotated import RotatedAveragePrecision, _area
 from export.ultralytics.library import import_library
 from service.results import ImageSize, Result, RotatedBox
 from tests.service import figures
@@ -102,3 +102,9 @@ def test_the_selection_is_said(tmp_path, card):
     (tmp_path / "instances.json").write_text(json.dumps(file()))
     notes = read_coco(tmp_path, tmp_path / "instances.json", card).notes
     assert "score_threshold 0.001, iou_threshold 0.65, max_detections 100, 1000 candidates, one label each" in notes[0]
+
+
+def test_without_any_image_there_is_nothing_to_judge(card):
+    """As where none of the images could be read."""
+    with pytest.raises(DataError, match="there is nothing to find"):
+        RotatedAveragePrecision([], card).scores()
