@@ -139,7 +139,8 @@ def _read_local(path: str, limit: int) -> bytes:
 
 @functools.cache
 def _client() -> httpx.Client:
-    return httpx.Client(follow_redirects=True)
+    # Reads that do not end keep their connections: no others wait for one of theirs.
+    return httpx.Client(follow_redirects=True, limits=httpx.Limits(max_connections=None, max_keepalive_connections=64))
 
 
 def _download(address: str, limit: int, timeout_s: float) -> bytes:
