@@ -82,7 +82,7 @@ class Job(Generic[AnswerT]):
         batch_size: rows of the batch that it was part of.
         beside: how many jobs were under way when it was submitted, itself included.
         threads: of the run of its batch.
-        whole: the job that needs the answer of this one, if it is a part of another's work.
+        whole: the job that needs the answer of this one, if it is a part of another's work that is not done.
         steps: the jobs that this one needed, by step; each step began when the one before had ended.
         submitted: when it was submitted.
         started: when a worker began to prepare it; of tensors, when they were taken into a batch.
@@ -147,7 +147,8 @@ class Job(Generic[AnswerT]):
 
     def worth_doing(self) -> bool:
         """Whether anybody still waits for the answer; a job that was abandoned or is past its deadline fails here."""
-        if self.abandoned or (self.whole is not None and self.whole.abandoned):
+        whole = self.whole  # the event loop sets it to None when that job is done
+        if self.abandoned or (whole is not None and whole.abandoned):
             self.fail(RequestError(Reason.DEADLINE, "The client hung up before its request was computed."))
         elif perf_counter() > self.deadline:
             self.fail(
@@ -183,6 +184,8 @@ class Job(Generic[AnswerT]):
             return
         if self._error is not None:
             self.future.set_exception(self._error)
+            if self.abandoned:
+                self.future.exception()  # else asyncio would log that nobody has read it
         else:
             self.future.set_result(self._answer)  # type: ignore[arg-type]  # one of the two is set before settling
 

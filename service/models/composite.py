@@ -59,11 +59,17 @@ class Steps(ABC):
     async def decoded(self, size: tuple[int, int], decode: Callable[[], DecodedImage]) -> AsyncIterator[DecodedImage]:
         """Decode an image in its full size, width and height, for the parts that are asked about in the block.
 
+        Its pixels are freed when the block ends, even if jobs that were given up still refer to it.
+
         Raises:
             RequestError: `undecodable`; `queue_full`: other images fill the memory for pixels.
         """
         with self._hold(3 * size[0] * size[1]):
-            yield await self.call("decode", decode)
+            image = await self.call("decode", decode)
+            try:
+                yield image
+            finally:
+                image.free()
 
     @abstractmethod
     def _hold(self, size: int) -> AbstractContextManager[None]:
@@ -170,5 +176,10 @@ class Composite(Input[AnswerT]):
         try:
             job.succeed(await self.compose(Queued(job, self._calls)))
         except Exception as error:
+            if isinstance(error, RequestError):
+                error.forget()
             job.fail(error)
+        for step in job.steps:
+            for part in step:
+                part.whole = None  # a reference cycle would keep the image in memory until the garbage collector runs
         job.settle()

@@ -3,6 +3,7 @@
 `resize` takes it, and each part of it, in the place of an encoded image.
 """
 
+import numpy as np
 from PIL import Image
 
 from service.results import Box
@@ -36,6 +37,10 @@ class DecodedImage:
     def image(self) -> Image.Image:
         """Return the pixels as a Pillow image, mode RGB."""
         return Image.fromarray(self._pixels)
+
+    def free(self) -> None:
+        """Free the pixels, whoever still has the image. Parts that were cut out, and not freed, keep them."""
+        self._pixels = np.empty((0, 0, 3), np.uint8)
 
     def cut(self, box: Box) -> "DecodedImage":
         """Cut out a part, without a copy.

@@ -1,13 +1,16 @@
 """Answers that are composed of several jobs: parts share batches and a deadline, and are given up together."""
 
 import asyncio
+import gc
+import sys
+import weakref
 from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from service.engine.calls import Calls
+from service.engine.calls import Call, Calls
 from service.engine.job import Priority, jobs_in_batches
 from service.errors import RequestError
 from service.limits import PixelMemory
@@ -18,7 +21,7 @@ from service.runtime import Runtime
 from service.settings import Settings
 from service.tasks import options_of
 from service.vision.decoded import DecodedImage, decode_whole, size_of
-from service.waiting import wait
+from service.waiting import outcome, wait
 from zoo import catalog
 
 PHOTO = catalog.sample("chelsea").read_bytes()
@@ -106,6 +109,69 @@ def test_what_its_client_gives_up_frees_all_parts(runtime, model):
     assert "deadline" in {getattr(answer, "reason", None) for answer in asyncio.run(ask())}
     assert model.batcher.pending == 0
     assert runtime.predictor._calls.memory._held == 0
+
+
+def test_pixels_and_jobs_are_freed_at_once(runtime, model, monkeypatch):
+    """Not by the garbage collector, which may not run for hundreds of requests."""
+    images, original = [], decode_whole
+
+    def decode(data):
+        image = original(data)
+        images.append(weakref.ref(image.stored()))
+        return image
+
+    async def ask(milliseconds):
+        job = submit(runtime, model, Halves(runtime, model, times=10), milliseconds)
+        await wait([job], job.deadline)
+        assert model.batcher.pending or images[-1]() is None, "freed while the job still is there"
+        return outcome(job)
+
+    async def both():
+        answers = [await ask(30_000)]
+        monkeypatch.setattr(model.batcher, "check", lambda *_: None)  # so that the deadline passes while it waits
+        answers.append(await ask(40))
+        while model.batcher.pending:
+            await asyncio.sleep(0.01)
+        return answers
+
+    monkeypatch.setattr(sys.modules[__name__], "decode_whole", decode)
+    gc.collect()
+    gc.disable()
+    try:
+        answered, late = asyncio.run(both())
+        assert len(answered) == 11
+        assert late.reason == "deadline"
+        assert [image() for image in images] == [None] * len(images)
+        assert not [each for each in gc.get_objects() if isinstance(each, Halves | Call)]
+    finally:
+        gc.enable()
+
+
+def test_parts_that_are_given_up_are_not_logged_as_errors(runtime, model, caplog):
+    """Asyncio would log each future whose error nobody reads."""
+
+    async def ask():
+        check, left = model.batcher.check, [5]
+
+        def refuse(*about):
+            left[0] -= 1
+            if not left[0]:
+                raise RequestError("queue_full", "It is full.")
+            check(*about)
+
+        model.batcher.check = refuse
+        try:
+            job = submit(runtime, model, Halves(runtime, model, times=10))
+            await wait([job], job.deadline)
+        finally:
+            del model.batcher.check
+        while model.batcher.pending:
+            await asyncio.sleep(0.01)
+        return outcome(job)
+
+    assert asyncio.run(ask()).detail == "It is full."
+    gc.collect()
+    assert not caplog.records
 
 
 def test_images_that_fill_the_memory_are_refused():
