@@ -70,13 +70,14 @@ def _object(
     box = (x0, y0, x1, y1)
     if not isinstance(best, Instance):
         return Detection(best.class_id, best.label, merged.score, box)
+    (left, top), (right, bottom) = np.min(cuts, axis=0)[:2].tolist(), np.max(cuts, axis=0)[2:].tolist()
     masks = [
-        move_rle(_run_lengths(flat[member]), Frame(cut[0], cut[1], *size))
+        move_rle(_run_lengths(flat[member]), Frame(cut[0] - left, cut[1] - top, right - left, bottom - top))
         for member, cut in zip(merged.members, cuts, strict=True)
     ]
-    mask, area = unite_rle(masks)
+    mask, area = unite_rle(masks)  # of the part of the image that these tiles are, for the image may be huge
     form = options.mask
-    shown: Mask | None = None if form == "none" else convert_rle(mask, form, box)
+    shown: Mask | None = None if form == "none" else convert_rle(mask, form, box, Frame(left, top, *size))
     return Instance(best.class_id, best.label, merged.score, box, round(area / (size[0] * size[1]), 6), shown)
 
 

@@ -6,6 +6,7 @@ Called by the tasks that segment, and by `draw`, which decodes them. A mask is u
 
 import base64
 from collections.abc import Sequence
+from math import ceil, floor
 from typing import Any, Literal, NamedTuple, cast
 
 import cv2
@@ -174,23 +175,26 @@ def unite_rle(masks: Sequence[RunLength]) -> tuple[RunLength, int]:
     return RunLength(masks[0].size, united["counts"].decode("ascii")), int(coco.area(united))
 
 
-def convert_rle(mask: RunLength, form: Form, box: Box) -> Mask:
-    """Encode the mask of an object in another form.
+def convert_rle(mask: RunLength, form: Form, box: Box, frame: Frame) -> Mask:
+    """Encode the mask of an object in another form, or as run lengths of the whole image.
+
+    Only the pixels in the box are looked at: an image may have many times as many.
 
     Args:
-        mask: of the whole image.
+        mask: of a part of the image.
         form: as for `encode_image_mask`.
-        box: around the object, xyxy in pixels of the image; polygons are computed within it.
+        box: around the object, xyxy in pixels of the image.
+        frame: position of `mask` in the mask of the whole image.
     """
     if form == "rle":
-        return mask
+        return move_rle(mask, frame)
     height, width = mask.size
-    whole = decode(mask, width, height)
-    if form == "png":
-        return encode_png(whole)
-    left, right = whole_pixels(box[0], box[2], width)
-    top, bottom = whole_pixels(box[1], box[3], height)
-    return encode_polygons(whole[top:bottom, left:right], _MIN_AREA, Frame(left, top, width, height))
+    left, right = max(0, floor(box[0]) - frame.left), min(width, ceil(box[2]) - frame.left)
+    top, bottom = max(0, floor(box[1]) - frame.top), min(height, ceil(box[3]) - frame.top)
+    pixels: Any = coco.decode(_packed(mask))
+    seen = np.multiply(pixels[top:bottom, left:right], np.uint8(255), order="C")
+    frame = Frame(frame.left + left, frame.top + top, frame.width, frame.height)
+    return encode_png(seen, frame) if form == "png" else encode_polygons(seen, _MIN_AREA, frame)
 
 
 def encode_png(mask: Opacity, frame: Frame | None = None) -> Png:

@@ -73,6 +73,16 @@ def test_masks_are_united_in_pixels_of_the_image(form, objects, box):
         assert np.array_equal(decode(one.mask, *SIZE) > 127, expected > 127)
 
 
+def test_masks_take_the_memory_of_their_tiles_and_not_of_the_image():
+    side = 100_000  # 10 GB as a mask
+    cuts = [(0, 0, 120, 100), (80, 0, 200, 100)]
+    found = [[instance(cuts[0], (60, 20, 120, 60))], [instance(cuts[1], (80, 20, 140, 60))]]
+    options = options_of("segment", {"tiles": "120x100", "mask": "polygon"})
+    (one,) = merge_tiles(cuts, found, (side, side), card(), options, tiling_of(options))
+    (polygon,) = one.mask.polygons
+    assert set(zip(polygon[::2], polygon[1::2], strict=True)) == {(60, 20), (140, 20), (140, 60), (60, 60)}
+
+
 def test_tiles_are_asked_for_masks_that_can_be_united():
     asked = options_of_a_tile(options_of("segment", {"tiles": "auto", "mask": "png", "score_threshold": 0.4}))
     assert (asked.mask, asked.tiles, asked.score_threshold) == ("rle", None, 0.4)
