@@ -61,7 +61,12 @@ class Predictor:
         return TiledImage(data, model, options, tiling, self._settings, self._calls)
 
     def submit(
-        self, input_: Input[AnswerT], model: AnyModel, deadline: float, priority: Priority = Priority.NORMAL
+        self,
+        input_: Input[AnswerT],
+        model: AnyModel,
+        deadline: float,
+        priority: Priority = Priority.NORMAL,
+        after: Job[AnswerT] | None = None,
     ) -> Job[AnswerT]:
         """Queue one input, and return at once. Must be called on the event loop.
 
@@ -70,6 +75,8 @@ class Predictor:
             model: that answers.
             deadline: when the answer becomes useless, a time of `time.perf_counter()` in seconds.
             priority: among the waiting jobs.
+            after: the job of the request's image before this one. An input that takes several jobs begins when that is
+                done: else the images of one request would refuse each other for lack of room, on an idle server too.
 
         Returns:
             The job, whose future resolves to the input's answer.
@@ -78,6 +85,7 @@ class Predictor:
             RequestError: `queue_full`. All other errors are set on the future.
         """
         job = Job(input_, deadline, priority)
+        job.after = after
         input_.enter(model.batcher, job)
         return job
 

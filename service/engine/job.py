@@ -83,6 +83,7 @@ class Job(Generic[AnswerT]):
         beside: how many jobs were under way when it was submitted, itself included.
         threads: of the run of its batch.
         whole: the job that needs the answer of this one, if it is a part of another's work that is not done.
+        after: the job of another image of the same request, after which this one begins if its answer takes several.
         steps: the jobs that this one needed, by step; each step began when the one before had ended.
         submitted: when it was submitted.
         started: when a worker began to prepare it; of tensors, when they were taken into a batch.
@@ -96,6 +97,7 @@ class Job(Generic[AnswerT]):
         "_answer",
         "_error",
         "abandoned",
+        "after",
         "batch_size",
         "beside",
         "cost",
@@ -129,6 +131,7 @@ class Job(Generic[AnswerT]):
         self.future: asyncio.Future[AnswerT] = asyncio.get_running_loop().create_future()
         self.abandoned = False
         self.whole = whole
+        self.after: AnyJob | None = None
         self.steps: list[Jobs] = []
         self.cost = 0.0
         self.row = -1
@@ -192,8 +195,10 @@ class Job(Generic[AnswerT]):
     def spans(self) -> list[Span]:
         """What happened to the job, from its submission to its answer. It waits twice: for a worker, and for a run."""
         if self.steps:
-            last = [max(step, key=lambda job: job.finished) for step in self.steps]
-            return [span for job in last for span in job.spans() if span[2] > span[1]]
+            answered = [[job for job in step if not job.failed] for step in self.steps]  # others were perhaps never run
+            last = [max(step, key=lambda job: job.finished) for step in answered if step]
+            begun = ("queue", self.submitted, self.steps[0][0].submitted)
+            return [span for span in [begun, *(x for job in last for x in job.spans())] if span[2] > span[1]]
         return [
             ("queue", self.submitted, self.started),
             ("decode", self.started, self.prepared),

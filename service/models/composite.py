@@ -173,6 +173,9 @@ class Composite(Input[AnswerT]):
         raise AssertionError("a step waited for something")
 
     async def _run(self, job: Job[AnswerT]) -> None:
+        if job.after is not None:
+            await asyncio.wait([job.after.future])
+            job.after = None
         try:
             job.succeed(await self.compose(Queued(job, self._calls)))
         except Exception as error:

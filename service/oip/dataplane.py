@@ -209,7 +209,8 @@ class Dataplane:
         jobs: list[Job[Tensors]] = []
         try:
             for input_ in inputs:
-                jobs.append(self._predictor.submit(input_, model, deadline, priority))  # noqa: PERF401 - see below
+                before = jobs[-1] if jobs else None
+                jobs.append(self._predictor.submit(input_, model, deadline, priority, before))
         except RequestError:  # all images are answered, or none
             for job in jobs:
                 job.abandoned = True

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 from zooserve_client import Client, ZooserveError
 
+from tests.conftest import serving
 from zoo.cli import main
 from zooserve import load
 
@@ -163,6 +164,22 @@ def test_tiles_of_several_requests_share_batches(oip, answer, table, batches):
     after = batches("yolov4_tiny")
     assert after[1] - rows == 2 * 7, "6 tiles and the whole image, of each"
     assert after[0] - runs < after[1] - rows
+
+
+def test_images_of_one_request_do_not_fill_the_queue_for_each_other(answer, table, models, tmp_path):
+    """Each has 7 places of 8: together they would be refused however often they came."""
+    import tritonclient.http as triton
+
+    data, settings = table.read_bytes(), {"ZOOSERVE_MAX_QUEUE": "8", "ZOOSERVE_LOAD": "yolov4_tiny"}
+    with serving(tmp_path / "log", ZOOSERVE_MODELS=str(models), ZOOSERVE_WORKERS="1", **settings) as server:
+        server.wait(200)
+        parts = [("image", ("a", data, "image/jpeg"))] * 3
+        assert server.client.post("/v1/detect", params=TILED, files=parts).json()["results"] == [answer] * 3
+        given = triton.InferInput("image", [3], "BYTES")
+        given.set_data_from_numpy(np.array([data] * 3, object))
+        client = triton.InferenceServerClient(server.url.removeprefix("http://"))
+        found = client.infer("yolov4_tiny", [given], parameters={"tiles": "auto"}).as_numpy("result")
+        assert [json.loads(each) for each in found] == [answer] * 3
 
 
 def test_a_request_that_comes_too_late_leaves_nothing_behind(oip, answer, table):

@@ -66,7 +66,10 @@ class ImagesEndpoint(Endpoint):
         """Submit the images, wait, and encode the answer: JSON, or one image's as the type `drawn`."""
         if drawn and len(images) > 1:
             raise one_image_only(drawn, len(images))
-        jobs = [self._submit(image, query, context) for image in images]
+        jobs: list[Job[Result] | RequestError] = []
+        for image in images:
+            before = next((job for job in reversed(jobs) if isinstance(job, Job)), None)
+            jobs.append(self._submit(image, query, context, before))
         if len(jobs) == 1 and isinstance(jobs[0], RequestError):
             raise jobs[0]
         await wait([job for job in jobs if isinstance(job, Job)], context.deadline, hung_up(receive))
@@ -91,11 +94,13 @@ class ImagesEndpoint(Endpoint):
         context.lap("encode")
         return body
 
-    def _submit(self, image: bytes | RequestError, query: Query, context: HttpContext) -> Job[Result] | RequestError:
+    def _submit(
+        self, image: bytes | RequestError, query: Query, context: HttpContext, before: Job[Result] | None
+    ) -> Job[Result] | RequestError:
         if isinstance(image, RequestError):
             return image
         try:
-            return self._predictor.submit(query.input(image), query.model, context.deadline, context.priority)
+            return self._predictor.submit(query.input(image), query.model, context.deadline, context.priority, before)
         except RequestError as error:
             return error
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import sys
+import time
 import weakref
 from functools import partial
 
@@ -14,6 +15,7 @@ from service.engine.calls import Call, Calls
 from service.engine.job import Priority, jobs_in_batches
 from service.errors import RequestError
 from service.limits import PixelMemory
+from service.models import composite
 from service.models.composite import Composite
 from service.models.inputs import EncodedImage, ImageCut
 from service.predictor import deadline_after
@@ -57,8 +59,8 @@ class Halves(Composite[list]):
             return await steps.ask(self.model, cuts)
 
 
-def submit(runtime, model, input_, milliseconds=30_000):
-    return runtime.predictor.submit(input_, model, deadline_after(milliseconds), Priority.HIGH)
+def submit(runtime, model, input_, milliseconds=30_000, after=None):
+    return runtime.predictor.submit(input_, model, deadline_after(milliseconds), Priority.HIGH, after)
 
 
 def test_parts_are_answered_as_images_of_their_own(runtime, model):
@@ -109,6 +111,58 @@ def test_what_its_client_gives_up_frees_all_parts(runtime, model):
     assert "deadline" in {getattr(answer, "reason", None) for answer in asyncio.run(ask())}
     assert model.batcher.pending == 0
     assert runtime.predictor._calls.memory._held == 0
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_the_images_of_a_request_do_not_refuse_each_other(runtime, model, given_up):
+    """Together they are more than the queue takes, which no other trial would change."""
+
+    async def ask():
+        jobs = []
+        for _ in range(3):
+            jobs.append(submit(runtime, model, Halves(runtime, model, times=13), after=jobs[-1] if jobs else None))
+        if given_up:
+            waiting = asyncio.create_task(wait(jobs, jobs[0].deadline))
+            await asyncio.sleep(0.02)
+            waiting.cancel()  # as a server does when gRPC's client hangs up
+            while composite._running or model.batcher.pending:
+                await asyncio.sleep(0.01)
+        else:
+            await wait(jobs, jobs[0].deadline)
+        assert all(job.after is None for job in jobs)
+        return jobs
+
+    jobs = asyncio.run(ask())
+    if not given_up:
+        assert [len(outcome(job)) for job in jobs] == [14] * 3
+        assert jobs[2].spans()[0] == ("queue", jobs[2].submitted, jobs[2].steps[0][0].submitted)
+        assert jobs[2].steps[0][0].submitted >= jobs[1].finished
+    assert model.batcher.pending == 0
+    assert runtime.predictor._calls.memory._held == 0
+
+
+def test_the_times_of_a_part_that_failed_are_not_counted(runtime, model):
+    """It was perhaps never run, and would have taken as long as the machine is up."""
+
+    class Damaged(ImageCut):
+        def prepare(self, out):
+            time.sleep(0.05)  # so that it ends last
+            raise RequestError("undecodable", "It is damaged.")
+
+    class Two(Halves):
+        async def compose(self, steps):
+            async with steps.decoded((451, 300), partial(decode_whole, self.data)) as image:
+                about = (image, (0, 0, 50, 50), self.model.card, OPTIONS, self.settings)
+                return await steps.ask(self.model, [ImageCut(*about), Damaged(*about)])
+
+    async def ask():
+        job = submit(runtime, model, Two(runtime, model))
+        await wait([job], job.deadline)
+        return job
+
+    job = asyncio.run(ask())
+    assert outcome(job)[1].detail == "It is damaged."
+    assert all(job.submitted <= start < end <= job.finished for _, start, end in job.spans())
 
 
 def test_pixels_and_jobs_are_freed_at_once(runtime, model, monkeypatch):
