@@ -165,6 +165,8 @@ class Pipelines:
             raise _unable(
                 card, f"its `max_crops` is {crops}, and ZOOSERVE_MAX_QUEUE lets {room} images wait. Change one of them."
             )
+        if tiles := _OF_TILES & (card.detect.options.keys() | card.second.options.keys()):
+            raise _unable(card, f"its card has the option `{min(tiles)}`, and pipelines cut no image into tiles.")
         given: tuple[dict[str, object], dict[str, object]] = (dict(card.detect.options), dict(card.second.options))
         known = options_of_pipeline(card)
         for name, value in params.items():

@@ -27,6 +27,7 @@ PHOTO = catalog.sample("chelsea").read_bytes()
 CARD = 'name = "mine"\ntitle = "Mine"\n'
 DETECTOR = 'detect = { model = "yolov4_tiny", options = { score_threshold = 0.2 } }\n'
 KAT = 'detect = { model = "yolov4_tiny", classes = ["kat"] }\n'
+TILED = 'detect = { model = "yolov4_tiny", options = { tiles = "auto" } }\n'
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,7 @@ def store(models, tmp_path_factory):
         ("no_model", DETECTOR, 'second = { task = "classify", model = "nothing" }'),
         ("no_class", KAT, 'second = { task = "classify", model = "lenet5" }'),
         ("no_option", DETECTOR, 'second = { task = "classify", model = "lenet5", options = { topk = 1 } }'),
+        ("tiled", TILED, 'second = { task = "classify", model = "lenet5" }'),
         ("no_room", DETECTOR, 'second = { task = "classify", model = "lenet5" }\ncrops = { max_crops = 31 }'),
         ("not_valid", DETECTOR, "second = 1"),
         ("lenet5", DETECTOR, 'second = { task = "classify", model = "lenet5" }'),
@@ -196,6 +198,7 @@ def test_crops_are_whole_and_within_the_image(size, corners, pad):
         ("no_model", "There is no model `nothing`"),
         ("no_class", "`yolov4_tiny` finds no objects of the class `kat`"),
         ("no_option", "its card has options that are not allowed: There is no option `topk`"),
+        ("tiled", "its card has the option `tiles`, and pipelines cut no image into tiles"),
         ("no_room", "its `max_crops` is 31, and ZOOSERVE_MAX_QUEUE lets 30 images wait"),
         ("not_valid", "not_valid.toml"),
         ("lenet5", "A model is called `lenet5` as well"),
