@@ -99,7 +99,8 @@ class Batcher:
         if self.pending + rows > self.max_queue or (wait > 0 and wait + self._cost > _TRUST * left):
             raise RequestError(
                 Reason.QUEUE_FULL,
-                f"{self.pending} requests wait for this model (of at most {self.max_queue}), all work ahead takes "
+                f"{self.pending} requests wait for this model (of at most {self.max_queue}), all work ahead"
+                f"{f', these {rows} rows included,' if rows > 1 else ''} takes "
                 f"about {wait:.2g} s, and the deadline is in {left:.2g} s. "
                 "Try again later, allow more time, or add capacity.",
                 retry_after=max(1, ceil(wait)),
