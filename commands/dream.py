@@ -4,9 +4,11 @@ from pathlib import Path
 
 import click
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from export.converters import need_torch
+from service.errors import RequestError
+from service.vision.decode import decode
 
 
 @click.command(
@@ -48,8 +50,8 @@ def dream(
     from export.dream import Dreamer  # noqa: PLC0415 - takes seconds
 
     try:
-        image = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        image = Image.fromarray(decode(photo.read_bytes()))
+    except (OSError, RequestError) as error:
         raise click.ClickException(f"{photo}: not an image that can be read: {error}") from error
     dreamer = Dreamer(model, layer)
     if layers:

@@ -37,9 +37,10 @@ def recognise(data: str, annotations: Path | None, *, attacked: bool = False) ->
     if annotations is not None:
         return "voc" if annotations.is_dir() else "coco"
     if not path.exists():
-        if data in catalog.datasets():
+        labelled = [name for name, each in catalog.datasets().items() if "test_labels" in each.files]
+        if data in labelled:
             return "zoo"
-        raise DataError(f"{data} does not exist, and is not a dataset of the zoo ({', '.join(catalog.datasets())})")
+        raise DataError(f"{data} does not exist, and is not a dataset of the zoo ({', '.join(labelled)})")
     if path.is_file():
         if path.suffix.lower() in SUFFIXES:
             return "photos"

@@ -119,7 +119,8 @@ async def _served(target: Target, timeout: float) -> Served:
             for one in listed:
                 state = _STATES.get(one.state, one.state.lower())
                 task = (await ask("ModelMetadata", {"name": one.name})).properties["task"] if state == "ready" else ""
-                models.append(ServedModel(one.name, task, one.version, state))
+                if task != "pipeline":  # `/v1/models` lists none either
+                    models.append(ServedModel(one.name, task, one.version, state))
         except grpc.aio.AioRpcError as error:
             raise TargetError(unreachable(target, error)) from error
     reasons = [f"{one.name} is {one.state.lower()}: {one.reason}" for one in listed if one.state != "READY"]

@@ -1,6 +1,7 @@
 """Two graphs that no task describes, added as their owner would, a server that batches them, and another's kernels."""
 
 import asyncio
+import importlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from google.protobuf import descriptor_pool
 
 from service.engine.plugins import plugins
 from tests.conftest import free_port, serving
@@ -108,6 +110,16 @@ def oip(mixed_store, tmp_path_factory):
         server.grpc = f"127.0.0.1:{port}"
         server.wait(200)
         yield server
+
+
+@pytest.fixture(scope="session")
+def triton():
+    """`tritonclient.grpc`. KServe's client has other messages under the same names: each gets a pool of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        pool = descriptor_pool.DescriptorPool()
+        patch.setattr(descriptor_pool, "Default", lambda: pool)
+        importlib.import_module("tritonclient.grpc.aio")
+        return importlib.import_module("tritonclient.grpc")
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from tritonclient import grpc as triton_grpc
-from tritonclient import http as triton
+from tritonclient import http as triton_http
 from zooserve_client import Client, ZooserveError
 
 from tests.conftest import ROOT, free_port, serving
@@ -69,7 +68,7 @@ def test_golden_answers(own, photo, name, sample):
     assert found == GOLDEN[name, sample]
 
 
-def test_all_protocols_have_one_answer(own, photo, tmp_path):
+def test_all_protocols_have_one_answer(own, photo, tmp_path, triton):
     data = photo("chelsea")
     expected = ask(own, "pets", data, top_k=2).json()
     with Client(own.url) as client:
@@ -78,9 +77,9 @@ def test_all_protocols_have_one_answer(own, photo, tmp_path):
     assert same(result.to_dict(), expected)
     assert result.second[0].labels == [each["label"] for each in expected["predictions"][0]["second"]["predictions"]]
 
-    rest = triton.InferenceServerClient(own.url.removeprefix("http://"))
-    remote = triton_grpc.InferenceServerClient(own.grpc)
-    for library, speaker in ((triton, rest), (triton_grpc, remote)):
+    rest = triton_http.InferenceServerClient(own.url.removeprefix("http://"))
+    remote = triton.InferenceServerClient(own.grpc)
+    for library, speaker in ((triton_http, rest), (triton, remote)):
         tensor = library.InferInput("image", [2], "BYTES")
         tensor.set_data_from_numpy(np.array([data, data], object))
         results = speaker.infer("pets", [tensor], parameters={"top_k": 2}).as_numpy("result")

@@ -91,8 +91,7 @@ def test_the_open_inference_protocol_over_http(oip, answer, table):
     assert json.loads(result.as_numpy("result")[0]) == answer
 
 
-def test_the_open_inference_protocol_over_grpc(oip, answer, table):
-    import tritonclient.grpc as triton
+def test_the_open_inference_protocol_over_grpc(oip, answer, table, triton):
     from tritonclient.utils import InferenceServerException
 
     client = triton.InferenceServerClient(oip.grpc)

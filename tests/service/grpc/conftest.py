@@ -1,23 +1,11 @@
 """Clients of the server's gRPC port: NVIDIA's, and bare calls with the service's own messages."""
 
-import importlib
 import queue
 
 import grpc
 import pytest
-from google.protobuf import descriptor_pool
 
 from service.grpc.schema import SERVICE, message
-
-
-@pytest.fixture(scope="session")
-def triton():
-    """`tritonclient.grpc`. KServe's client has other messages under the same names: each gets a pool of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        pool = descriptor_pool.DescriptorPool()
-        patch.setattr(descriptor_pool, "Default", lambda: pool)
-        importlib.import_module("tritonclient.grpc.aio")
-        return importlib.import_module("tritonclient.grpc")
 
 
 @pytest.fixture(scope="session")
