@@ -86,7 +86,7 @@ def test_answers_are_announced_to_screen_readers(open_page, server):
 def test_every_width_fits_and_all_text_has_contrast(open_page, scheme, width, hash_):
     page = open_page(hash_, width=width, height=800, color_scheme=scheme, reduced_motion="reduce")
     if hash_ == "#live":
-        page.wait_for_function("() => document.querySelectorAll('#live-table tbody tr').length === 6")
+        page.wait_for_function("() => document.querySelectorAll('#live-table tbody tr').length >= 6")
     else:
         answered(page)
     assert page.evaluate("document.documentElement.scrollWidth") == width
