@@ -57,9 +57,8 @@ def test_the_schema_in_the_repository_is_that_of_the_structs(tmp_path):
 @pytest.mark.parametrize("path", sorted((SCHEMA_FILE.parent / "results").glob("*.json")), ids=lambda path: path.name)
 def test_results_in_the_repository_are_of_this_schema(path):
     Draft202012Validator(json.loads(SCHEMA_FILE.read_text())).validate(json.loads(path.read_text()))
-    parts = {"scenarios": "compare", "machine": "compare"}
-    parts |= dict.fromkeys(("scoring_answers", "scoring_kills", "scoring_memory"), "scoring")
-    assert read_json(path).tool == parts.get(path.stem, path.stem)
+    others = {"scenarios": "compare", "machine": "compare"}  # all else is called as its tool, or begins so
+    assert others.get(path.stem, path.stem).startswith(read_json(path).tool)
 
 
 @pytest.mark.parametrize(
