@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
+from export.photos import PARITY_PHOTOS, open_upright
 from zoo import catalog
 from zoo.card import Recipe
 from zoo.errors import ExportError
 from zoo.recipe import apply_exact
-
-PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
 
 
 def open_photos(photos: Sequence[Path]) -> list[Image.Image]:
@@ -21,7 +20,7 @@ def open_photos(photos: Sequence[Path]) -> list[Image.Image]:
     Raises:
         ExportError: one is no image that can be read.
     """
-    return [_open(path) for path in (*(catalog.sample(name) for name in PHOTOS), *photos)]
+    return [_open(path) for path in (*(catalog.sample(name) for name in PARITY_PHOTOS), *photos)]
 
 
 def inputs(recipe: Recipe, photos: Sequence[Path]) -> npt.NDArray[np.uint8]:
@@ -31,6 +30,6 @@ def inputs(recipe: Recipe, photos: Sequence[Path]) -> npt.NDArray[np.uint8]:
 
 def _open(path: Path) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+        return open_upright(path)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise ExportError(f"{path}: not an image that can be read: {error}") from error

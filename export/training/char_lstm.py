@@ -11,11 +11,10 @@ from pathlib import Path
 import click
 import torch
 import torch.nn.functional as F  # noqa: N812, the name that everyone knows it by
-from torch import nn
 
 from export.families.char_lstm import CODES, HIDDEN, CharLstm, encode
 from export.training.ngrams import NGrams
-from export.training.saving import fix_seeds, moving_average, out_option, save
+from export.training.saving import descend, fix_seeds, moving_average, out_option, save
 from zoo.catalog import dataset
 
 HELD_OUT = "tempest"
@@ -87,12 +86,7 @@ def main(out: Path, epochs: int, learning_rate: float, seed: int) -> None:
             part = slice(step * _STEPS, (step + 1) * _STEPS)
             logits, state = network.logits(before[:, part], state.detach())
             loss = F.cross_entropy(logits.reshape(-1, CODES), after[:, part].reshape(-1))
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
-            schedule.step()
-            average.update_parameters(network)
+            descend(loss, network, optimiser, schedule, average, longest=1.0)
             losses += loss.item()
         click.echo(f"epoch {epoch}/{epochs}: {losses / steps / math.log(2):.3f} bits per character of the ten plays")
     average.eval()

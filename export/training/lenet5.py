@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812, the name that everyone knows it b
 from torch import Tensor
 
 from export.families.lenet import LeNet5
-from export.training.saving import fix_seeds, moving_average, out_option, save
+from export.training.saving import descend, fix_seeds, moving_average, out_option, save
 from zoo.catalog import dataset
 
 
@@ -83,11 +83,7 @@ def main(out: Path, epochs: int, batch_size: int, learning_rate: float, seed: in
         for batch in _progress(batches, f"epoch {epoch}/{epochs}"):
             logits = network(augment(images[batch], random))["logits"]
             loss = F.cross_entropy(logits, digits[batch])
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
-            average.update_parameters(network)
+            descend(loss, network, optimiser, schedule, average)
             losses += loss.item()
         click.echo(f"epoch {epoch}/{epochs}: loss {losses / steps:.4f}, test accuracy {accuracy(average, *test):.2%}")
     measured = accuracy(average, *test)

@@ -1,6 +1,7 @@
-"""What the scripts of this folder have in common: repeatable arithmetic, and a checkpoint with its report."""
+"""What the scripts of this folder have in common: repeatable arithmetic, a step, a checkpoint with its report."""
 
 import json
+import math
 import platform
 import shlex
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from zoo.files import sha256_of
@@ -42,6 +45,24 @@ def fix_seeds(seed: int) -> torch.Generator:
 def moving_average(network: nn.Module, decay: float) -> AveragedModel:
     """Return a network whose weights and buffers follow those of another, each time by 1 - `decay` of the way."""
     return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
+
+
+def descend(
+    loss: Tensor,
+    network: nn.Module,
+    optimiser: Optimizer,
+    schedule: LRScheduler,
+    average: AveragedModel,
+    longest: float = math.inf,
+) -> None:
+    """Take one step down the gradient of a loss, scaled to at most the norm `longest`; the average follows."""
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    if longest < math.inf:
+        nn.utils.clip_grad_norm_(network.parameters(), longest)
+    optimiser.step()
+    schedule.step()
+    average.update_parameters(network)
 
 
 def save(module: nn.Module, out: Path, script: str, measured: dict[str, float]) -> None:

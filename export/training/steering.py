@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from export.families.steering import SteeringNetwork
 from export.training.roads import roads
-from export.training.saving import fix_seeds, moving_average, out_option, save
+from export.training.saving import descend, fix_seeds, moving_average, out_option, save
 
 TRAINED, UNSEEN = 1, 2  # seeds of the roads
 _UNSEEN = 1000  # roads to measure on
@@ -84,11 +84,7 @@ def main(out: Path, count: int, epochs: int, batch_size: int, learning_rate: flo
             mirrored = torch.rand(1, generator=random) < 0.5  # a mirrored road bends the other way
             x = _pixels(images[batch].flip(2) if mirrored else images[batch])
             loss = F.smooth_l1_loss(network(x)["angle"][:, 0], -angles[batch] if mirrored else angles[batch])
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
-            average.update_parameters(network)
+            descend(loss, network, optimiser, schedule, average)
             losses += loss.item()
         click.echo(f"epoch {epoch}/{epochs}: loss {losses / steps:.4f}")
     measured = {"mean_absolute_error": errors(average.module.eval(), *unseen), **baselines(seen, unseen)}

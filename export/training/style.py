@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from export.families.style import StyleNetwork
 from export.photos import open_upright
 from export.training.perceptual import Perception
-from export.training.saving import FOLDER, fix_seeds, moving_average, save
+from export.training.saving import FOLDER, descend, fix_seeds, moving_average, save
 from zoo import catalog
 
 PATTERNS = ("brick", "tissue")
@@ -107,11 +107,7 @@ def main(pattern: str, out: Path | None, steps: int, batch_size: int, learning_r
         looks = perception.style_loss(perception.grams(features), style)
         rough = painted.diff(dim=2).square().mean() + painted.diff(dim=3).square().mean()
         loss = content + _STYLE_WEIGHT * looks + _SMOOTH_WEIGHT * rough
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        average.update_parameters(network)
+        descend(loss, network, optimiser, schedule, average)
         if step % 50 == 0 or step == steps:
             click.echo(f"step {step}/{steps}: content {content.item():.3f}, style {looks.item():.3f}")
     out = out or FOLDER / f"style_{pattern}.pt"

@@ -3,7 +3,7 @@
 Without a budget all models of the store are loaded at the start, and stay.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from service.models.entry import ModelEntry
 from service.models.footprint import Footprint
@@ -30,9 +30,15 @@ class Budget:
         """Return whether a model that takes `need` can be loaded beside the loaded ones among `entries`."""
         return not self._excess(need, entries)
 
-    def refusal(self, need: Footprint, entries: Iterable[ModelEntry]) -> str:
-        """Return why a model that takes `need` can never be loaded beside `entries`, which stay; empty if it can."""
-        return self._excess(need, entries)
+    def refusal(self, need: Footprint, entries: Iterable[ModelEntry], beside: Collection[str] = ()) -> str:
+        """Return why a model that takes `need` can never be loaded; empty if it can.
+
+        Args:
+            need: of the model.
+            entries: all others. Pinned ones stay, and those named in `beside`; all others make room.
+            beside: names of models that are needed at the same time.
+        """
+        return self._excess(need, [entry for entry in entries if entry.pinned or entry.name in beside])
 
     def victim(self, entries: Iterable[ModelEntry], now: float) -> ModelEntry | None:
         """Return the loaded model that is worth least: the one to unload; None if all are in use, pinned or new.

@@ -16,19 +16,25 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from typing import TypeVar
+
+import msgspec
+import numpy as np
 
 from service.engine.assembly import Run
 from service.engine.binding import Tensors
 from service.engine.calls import Call, Calls, Stage
 from service.engine.job import AnswerT, Input, Job, Queue
 from service.errors import Reason, RequestError
-from service.models.inputs import ImageInput
+from service.models.inputs import RESULT, ImageInput
 from service.models.model import AnyModel, ImageModel
 from service.results import Result
-from service.vision.decoded import DecodedImage
+from service.settings import Settings
+from service.vision.decoded import DecodedImage, decode_whole, size_of
 
 PartT = TypeVar("PartT")
+_encode = msgspec.json.Encoder().encode
 _running = set[asyncio.Task[None]]()  # the event loop itself does not keep tasks alive
 
 
@@ -186,3 +192,50 @@ class Composite(Input[AnswerT]):
             for part in step:
                 part.whole = None  # a reference cycle would keep the image in memory until the garbage collector runs
         job.settle()
+
+
+class CompositeImage(Composite[Result]):
+    """An encoded image whose answer is composed of those of its parts.
+
+    Args:
+        data: the encoded image.
+        settings: how images are resized, and how large they may be.
+        calls: decode, and whatever else `compose` calls.
+    """
+
+    __slots__ = ("_data", "_max_pixels", "_settings")
+
+    def __init__(self, data: bytes, settings: Settings, calls: Calls) -> None:
+        super().__init__(calls)
+        self._data = data
+        self._settings = settings
+        self._max_pixels = int(settings.max_megapixels * 1e6)
+
+    def outputs(self, names: Sequence[str] = ()) -> "CompositeOutputs":  # noqa: ARG002 - it has but one
+        """Make the input whose answer is the output `result` for this image."""
+        return CompositeOutputs(self, self._calls)
+
+    async def _size(self, steps: Steps) -> tuple[int, int]:
+        """Return width and height of the upright image."""
+        return await steps.call("decode", partial(size_of, self._data, self._max_pixels))
+
+    @asynccontextmanager
+    async def _decoded(self, steps: Steps, size: tuple[int, int]) -> AsyncIterator[DecodedImage]:
+        """Decode the image, see `Steps.decoded`. The encoded bytes are freed."""
+        async with steps.decoded(size, partial(decode_whole, self._data, self._max_pixels)) as image:
+            self._data = b""
+            yield image
+
+
+class CompositeOutputs(Composite[Tensors]):
+    """The same as the output `result` of the Open Inference Protocol: BYTES, the JSON of the image's result."""
+
+    __slots__ = ("_image",)
+
+    def __init__(self, image: CompositeImage, calls: Calls) -> None:
+        super().__init__(calls)
+        self._image = image
+
+    async def compose(self, steps: Steps) -> Tensors:
+        """Answer the image, and encode."""
+        return {RESULT: np.array([_encode(await self._image.compose(steps))], object)}

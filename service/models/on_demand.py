@@ -74,7 +74,7 @@ class OnDemand:
         Raises:
             RequestError: `not_ready`: it cannot be loaded, or not in time.
         """
-        if reason := self._budget.refusal(entry.footprint, self._staying(entry, beside)):
+        if reason := self._budget.refusal(entry.footprint, self._others(entry), beside):
             raise _too_large(entry, reason)
         demand = self._demands.get(entry.name)
         if demand is None:
@@ -137,7 +137,7 @@ class OnDemand:
         if entry is None or entry.model is not None:
             return None
         await ON_DEMAND.run(self._repository.weigh, entry)
-        if reason := self._budget.refusal(entry.footprint, self._staying(entry)):
+        if reason := self._budget.refusal(entry.footprint, self._others(entry)):
             return _too_large(entry, reason)
         if not await self._make_room(entry, demand):
             return _busy(entry)
@@ -158,10 +158,6 @@ class OnDemand:
             else:
                 return False
         return True
-
-    def _staying(self, entry: ModelEntry, beside: Collection[str] = ()) -> list[ModelEntry]:
-        """The others that make no room: pinned ones, and those of the request itself."""
-        return [other for other in self._others(entry) if other.pinned or other.name in beside]
 
     def _others(self, entry: ModelEntry) -> list[ModelEntry]:
         return [other for other in self._repository.entries.values() if other is not entry]

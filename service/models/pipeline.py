@@ -5,29 +5,23 @@ input, and each is an ordinary job of the second model, so the crops of all requ
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-import numpy as np
 from msgspec import Struct
 
-from service.engine.binding import Tensors
 from service.engine.calls import Calls
 from service.engine.job import Job, Queue
 from service.errors import Reason, RequestError
-from service.models.composite import Composite, Steps
-from service.models.inputs import RESULT, ImageCut
+from service.models.composite import CompositeImage, Steps
+from service.models.inputs import ImageCut
 from service.models.model import ImageModel
 from service.results import Box, CropError, Cropped, Detection, ImageSize, PipelineResult, Result
 from service.settings import Settings
-from service.vision.decoded import decode_whole, size_of
 from service.vision.geometry import whole_pixels
 from zoo.pipeline_card import Crops, PipelineCard
 
 logger = logging.getLogger(__name__)
-_encode = msgspec.json.Encoder().encode
 CropBox = tuple[int, int, int, int]
 
 
@@ -58,7 +52,7 @@ class Pipeline(NamedTuple):
             )
 
 
-class PipelineImage(Composite[Result]):
+class PipelineImage(CompositeImage):
     """An encoded image that a pipeline answers.
 
     Args:
@@ -68,14 +62,11 @@ class PipelineImage(Composite[Result]):
         calls: decode.
     """
 
-    __slots__ = ("_data", "_max_pixels", "_pipeline", "_settings")
+    __slots__ = ("_pipeline",)
 
     def __init__(self, data: bytes, pipeline: Pipeline, settings: Settings, calls: Calls) -> None:
-        super().__init__(calls)
-        self._data = data
+        super().__init__(data, settings, calls)
         self._pipeline = pipeline
-        self._settings = settings
-        self._max_pixels = int(settings.max_megapixels * 1e6)
 
     def enter(self, queue: Queue, job: Job[Result]) -> None:
         """Begin with the job; raises `RequestError` (`queue_full`) as `Pipeline.check` does."""
@@ -90,9 +81,8 @@ class PipelineImage(Composite[Result]):
                 while crops are computed. Other errors of a crop are in its place.
         """
         card, detector, second, options, second_options = self._pipeline
-        size = await steps.call("decode", partial(size_of, self._data, self._max_pixels))
-        async with steps.decoded(size, partial(decode_whole, self._data, self._max_pixels)) as image:
-            self._data = b""
+        size = await self._size(steps)
+        async with self._decoded(steps, size) as image:
             whole = ImageCut(image, (0, 0, *size), detector.card, options, self._settings)
             (found,) = await steps.ask(detector, [whole])
             if isinstance(found, BaseException):
@@ -113,24 +103,6 @@ class PipelineImage(Composite[Result]):
             for each, box in zip(objects, boxes, strict=True)
         ]
         return PipelineResult(found.model, found.version, found.task, ImageSize(*size), predictions, card.name)
-
-    def outputs(self) -> "PipelineOutputs":
-        """Make the input whose answer is the output `result` for this image."""
-        return PipelineOutputs(self, self._calls)
-
-
-class PipelineOutputs(Composite[Tensors]):
-    """The same as the output `result` of the Open Inference Protocol: BYTES, the JSON of the image's result."""
-
-    __slots__ = ("_image",)
-
-    def __init__(self, image: PipelineImage, calls: Calls) -> None:
-        super().__init__(calls)
-        self._image = image
-
-    async def compose(self, steps: Steps) -> Mapping[str, Any]:
-        """Answer the image, and encode."""
-        return {RESULT: np.array([_encode(await self._image.compose(steps))], object)}
 
 
 def crops_of(boxes: Sequence[Box], size: tuple[int, int], crops: Crops) -> list[CropBox | str]:

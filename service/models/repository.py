@@ -162,10 +162,9 @@ class Repository(Registry):
             entry.state, entry.card, entry.reason = State.ON_DEMAND, entry.stored.card, ""
             return True
         self.weigh(entry)
-        reason = self.budget.refusal(entry.footprint, self.entries.values())
-        if reason:
+        if reason := self.budget.refusal(entry.footprint, self.entries.values()):
             self._loader.refuse(entry, entry.stored, reason)
-        return bool(reason)
+        return reason != ""
 
     def weigh(self, entry: ModelEntry) -> None:
         """Find out what a model takes, where there is a budget."""
