@@ -9,6 +9,7 @@ import numpy.typing as npt
 from msgspec import Struct
 from PIL import Image
 
+from export.photos import PARITY_PHOTOS
 from service.commands.load import Loaded
 from service.models.selftest import iou
 from service.results import Instance
@@ -19,7 +20,7 @@ from zoo.model_card import ModelCard
 
 Pixels = npt.NDArray[Any]
 Prepare = Callable[[Pixels], Pixels]
-PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
+
 SIZES = ((641, 640), (1919, 1080), (333, 1000), (1, 4000))
 """Width and height in pixels: sizes that round badly."""
 _SAME = 0.5  # IoU from which on two boxes of one class are of one object
@@ -60,9 +61,9 @@ class Found(Struct):
 
 def photos() -> Iterable[Pixels]:
     """The sample photos as they are, and one of them in all of `SIZES`: uint8 [H, W, 3] RGB."""
-    for name in PHOTOS:
+    for name in PARITY_PHOTOS:
         yield np.asarray(Image.open(catalog.sample(name)).convert("RGB"))
-    photo = Image.open(catalog.sample(PHOTOS[0])).convert("RGB")
+    photo = Image.open(catalog.sample(PARITY_PHOTOS[0])).convert("RGB")
     for size in SIZES:
         yield np.asarray(photo.resize(size))
 

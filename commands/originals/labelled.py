@@ -9,7 +9,8 @@ import numpy as np
 from msgspec import Struct
 from PIL import Image
 
-from commands.originals.differences import PHOTOS, Pixels, png
+from commands.originals.differences import Pixels, png
+from export.photos import PARITY_PHOTOS
 from zoo import catalog
 
 MORE_PHOTOS = ("elephant", "cat", "boat", "airplane", "object_detection_input", "motorcycle_left")
@@ -40,7 +41,7 @@ def thirty() -> list[Pixels]:
     Of other sizes, Ultralytics' `val` resamples binary masks to the photo and rounds down, so that their edges shrink.
     """
     others = catalog.fetch_photos(progress=False)
-    paths = [catalog.sample(name) for name in PHOTOS] + [others[name] for name in MORE_PHOTOS]
+    paths = [catalog.sample(name) for name in PARITY_PHOTOS] + [others[name] for name in MORE_PHOTOS]
     photos = []
     for path in paths:
         image = Image.open(path).convert("RGB")
