@@ -14,7 +14,7 @@ from loadtests.client import Address, Request, fetch, run
 from loadtests.compare.process import ServerError, free_port
 
 _GRACE = 20.0  # seconds that the service gets to end
-_SERVE = "from service.commands.serve import serve; serve()"  # works without an installation, on a PYTHONPATH
+SERVE = "from service.commands.serve import serve; serve()"  # works without an installation, on a PYTHONPATH
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def serving(log: Path, settings: Mapping[str, str], patience: float = 180.0) -> 
     address = Address("127.0.0.1", free_port())
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - ourselves
-            [sys.executable, "-c", _SERVE, "--port", str(address.port)],
+            [sys.executable, "-c", SERVE, "--port", str(address.port)],
             env={**os.environ, **settings},
             stdin=subprocess.DEVNULL,
             stdout=output,

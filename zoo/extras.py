@@ -13,6 +13,7 @@ _EXTRAS = (
     | dict.fromkeys(("grpc", "grpc_health", "grpc_reflection"), "grpc")
     | dict.fromkeys(("locust", "matplotlib", "mlperf_loadgen"), "loadtests")
     | {"atheris": "fuzz", "opentelemetry": "tracing", "pyarrow": "score", "fsspec": "score", "ray": "ray"}
+    | {"nvidia": "gpu-jpeg"}
 )
 _NOTES = {
     "cpu": ", or [gpu] for an NVIDIA GPU",

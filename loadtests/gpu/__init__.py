@@ -1,4 +1,4 @@
-"""All measurements on a GPU in one go: the bare session in every way, decoding, and the service over HTTP.
+"""All measurements on a GPU in one go: `python -m loadtests.gpu`, in eight steps, each in processes of its own.
 
-`GPU.md` beside this folder says how to run it, on a machine without a network too. The same code runs on a CPU.
+`GPU.md` beside this folder says how to run it, on a machine without a network too.
 """

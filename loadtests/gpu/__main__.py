@@ -1,27 +1,21 @@
-"""`python -m loadtests.gpu`: all measurements on a GPU in one go, one table."""
+"""`python -m loadtests.gpu`: all measurements on a GPU, in steps, in less than ten minutes."""
 
-import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import monotonic
 
 import click
-import onnxruntime as ort
 from msgspec import Struct
 
-from loadtests.album import shrink
-from loadtests.gpu.bench import Bench, Row, table
-from loadtests.gpu.decode import decode
+from loadtests.gpu.apart import run_part
 from loadtests.gpu.nvml import Gpu
-from loadtests.gpu.service import Http, end_to_end
-from loadtests.gpu.session import PROVIDERS, Device, Model, ProviderError, prepare
-from loadtests.gpu.sweep import sweep, variants
+from loadtests.gpu.plan import STEPS, STUB, Device, Plan, Step, chosen, visible
+from loadtests.gpu.rows import Row, table
+from loadtests.outputs import OutFile, json_option
 from loadtests.report import machine, report, versions, write_json
-from zoo.store import Entry, Store
 
-PARTS = ("decode", "session", "http", "variants")
 _PACKAGES = (
     "zooserve",
     "onnxruntime-gpu",
@@ -29,160 +23,115 @@ _PACKAGES = (
     "numpy",
     "torch",
     "onnx",
-    "tensorrt",
     "bentoml",
-    "starlette",
-    "uvicorn",
-    "uvloop",
     "simplejpeg",
     "opencv-python-headless",
     "cykooz-resizer",
+    "nvidia-nvimgcodec-cu13",
+    "nvidia-nvjpeg",
     "nvidia-cudnn-cu13",
     "nvidia-cublas",
     "nvidia-ml-py",
 )
+_LEAST = 10.0  # seconds that are left, or nothing new is begun
 _EXAMPLES = """
 \b
 Examples:
-  python -m loadtests.gpu --out gpu.json                        everything, all exported models
-  python -m loadtests.gpu --only resnet50 --workers 1,2,4 --clients 8
-  python -m loadtests.gpu --parts session,variants --seconds 0.5 --minutes 8
-  python -m loadtests.gpu --provider cpu --quick                tries the script itself, without a GPU
-"""
+  python -m loadtests.gpu --json gpu.json --markdown gpu.md     all steps
+  python -m loadtests.gpu --steps 1,3 --minutes 3               two of them
+  python -m loadtests.gpu --steps 7 --model resnet50-fp16       over HTTP, one model
+  python -m loadtests.gpu --provider cpu --steps 2,7 --quick    tries the script without a GPU
+
+\b
+Steps:
+""" + "\n".join(f"  {step.number}  {step.about}" for step in STEPS)
 
 
 class Results(Struct, frozen=True):
-    """What JSON reports: the GPU, how many nodes of each model ran on which provider, and all rows."""
+    """What JSON reports: the GPU, and all rows."""
 
     gpu: dict[str, str]
-    nodes: dict[str, dict[str, int]]
     rows: list[Row]
 
 
-def _numbers(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[int, ...]:
-    words = [word.strip() for word in value.split(",") if word.strip()]
-    if not words or any(not word.isdecimal() or int(word) == 0 for word in words):
-        raise click.BadParameter(f"{value}: expected whole numbers from 1, with commas")
-    return tuple(int(word) for word in words)
-
-
-def _parts(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
-    words = tuple(word.strip() for word in value.split(",") if word.strip())
-    if unknown := set(words) - set(PARTS):
-        raise click.BadParameter(f"{', '.join(sorted(unknown))}: the parts are {', '.join(PARTS)}")
-    return words
+def _steps(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[Step, ...]:
+    words = {word.strip() for word in value.split(",") if word.strip()}
+    known = {str(step.number): step for step in STEPS}
+    if not words or (unknown := words - set(known)):
+        raise click.BadParameter(f"{', '.join(sorted(unknown)) or 'none'}: the steps are {', '.join(known)}")
+    return tuple(step for number, step in known.items() if number in words)
 
 
 @click.command(epilog=_EXAMPLES)
 @click.option("--models", "root", default=Path("models"), show_default=True, type=click.Path(path_type=Path))
-@click.option("--only", multiple=True, metavar="NAME", help="Of a model; can be given several times.  [default: all]")
-@click.option("--provider", "device", default="cuda", show_default=True, type=click.Choice(list(PROVIDERS)))
-@click.option("--parts", default=",".join(PARTS), show_default=True, callback=_parts)
-@click.option("--batches", default="1,2,4,8,16,32,64", show_default=True, callback=_numbers)
-@click.option("--variant-batches", default="1,8,32", show_default=True, callback=_numbers)
-@click.option("--concurrency", default="1,8,32,64,128,256", show_default=True, callback=_numbers, help="Over HTTP.")
-@click.option("--workers", default="1", show_default=True, callback=_numbers, help="Server processes, each tried.")
-@click.option("--clients", default=4, show_default=True, type=click.IntRange(1, 64), help="Processes that send.")
+@click.option("--model", "names", multiple=True, metavar="NAME", help="Can be given twice: classifier, detector.")
+@click.option("--steps", default=",".join(str(step.number) for step in STEPS), show_default=True, callback=_steps)
+@click.option("--minutes", default=9.0, show_default=True, type=click.FloatRange(0.1), help="For all of it.")
 @click.option("--seconds", default=1.0, show_default=True, type=click.FloatRange(0.05), help="Of each measurement.")
-@click.option("--http-seconds", default=4.0, show_default=True, type=click.FloatRange(0.2), help="Of each over HTTP.")
-@click.option("--minutes", default=60.0, show_default=True, type=click.FloatRange(0.1), help="Begin nothing later.")
-@click.option("--quick", is_flag=True, help="A few short measurements of each part: figures are worthless.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="JSON; written after every row.")
-@click.option("--markdown", type=click.Path(dir_okay=False, path_type=Path), help="The table.")
+@click.option("--provider", "device", default="cuda", show_default=True, type=click.Choice(["cuda", "cpu"]))
+@click.option("--quick", is_flag=True, help="A few short measurements of each step: figures are worthless.")
+@json_option()
+@click.option("--markdown", type=OutFile(), help="Write the table here.")
 def main(
     root: Path,
-    only: tuple[str, ...],
-    device: Device,
-    parts: tuple[str, ...],
-    batches: tuple[int, ...],
-    variant_batches: tuple[int, ...],
-    concurrency: tuple[int, ...],
-    workers: tuple[int, ...],
-    clients: int,
-    seconds: float,
-    http_seconds: float,
+    names: tuple[str, ...],
+    steps: tuple[Step, ...],
     minutes: float,
+    seconds: float,
+    device: Device,
     quick: bool,
-    out: Path | None,
+    json_path: Path | None,
     markdown: Path | None,
 ) -> None:
-    """Measure every exported model: the bare session at all batch sizes and in all ways, decoding, and over HTTP.
+    """Measure decoding, the engine and the service on the first visible GPU.
 
-    It first makes sure that the GPU truly computes. What cannot be measured becomes a row that says why. One GPU is
-    used: the first that is visible.
+    Each step runs in processes of its own, with a time limit; what fails or cannot be measured becomes a row that says
+    why, and the next step goes on. Files are written after every row. Every row names the provider and the GPU.
     """
-    if quick:
-        batches, variant_batches, concurrency = (1, 4), (4,), (1, 4)
-        seconds, http_seconds, clients = 0.05, 0.5, 2
-    where = machine()
-    gpu = Gpu(_visible() if device == "cuda" else None)
-    nodes: dict[str, dict[str, int]] = {}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the step's process is ended, too
+    models = chosen(root, names)
+    where, gpu = machine(), Gpu(visible() if device == "cuda" else None)
+    end = monotonic() + 60 * minutes
+    settings = {"provider": device, "seconds": seconds, "minutes": minutes, "quick": quick, "models": list(models)}
+    rows: list[Row] = []
 
     def on_row(row: Row) -> None:
+        rows.append(row)
         rate = "-" if row.rate is None else f"{row.rate:.0f}/s"
-        click.echo(f"  {row.part} {row.model}, {row.way}, {row.load}: {rate} {row.note}", err=True)
-        if out is not None:
-            write_json(out, report("gpu", sys.argv[1:], where, versions(_PACKAGES), settings, done()))
+        click.echo(f"  {row.step} {row.model}, {row.way}, {row.load}: {rate} {row.note}", err=True)
+        if json_path is not None:
+            result = report("gpu", sys.argv[1:], where, versions(_PACKAGES), settings, Results(gpu.about(), rows))
+            _replace(json_path, lambda path: write_json(path, result))
+        if markdown is not None:
+            _replace(markdown, lambda path: path.write_text(_text(rows), encoding="utf-8"))
 
-    def done() -> Results:
-        return Results(gpu.about(), nodes, bench.rows)
-
-    settings = {"provider": device, "seconds": seconds, "http_seconds": http_seconds, "clients": clients}
-    bench = Bench(gpu, seconds, monotonic() + 60 * minutes, on_row)
-    with TemporaryDirectory(prefix="gpu-") as folder:
-        try:
-            provider = prepare(device)
-            models = [Model(entry, device, Path(folder)) for entry in _entries(root, only)]
-            for model in models:
-                nodes[model.card.name] = model.placement(provider)
-        except ProviderError as error:
-            raise click.ClickException(str(error)) from error
-        jpeg = _jpeg(models)
-        http = Http(concurrency, workers, clients, http_seconds)
-        if "decode" in parts:
-            decode(bench, models[0].card.name, models[0].card.recipe, jpeg)
-        for model in models if "session" in parts else ():
-            sweep(bench, model, batches)
-        for model in models if "http" in parts else ():
-            end_to_end(bench, model, root, http, jpeg)
-        for model in models if "variants" in parts else ():
-            variants(bench, model, variant_batches)
-    text = _text(done(), ort.__version__)
-    click.echo(text)
-    if markdown is not None:
-        markdown.parent.mkdir(parents=True, exist_ok=True)
-        markdown.write_text(f"{text}\n", encoding="utf-8")
+    for step in steps:
+        for part in step.parts:
+            left = end - monotonic()
+            plan = Plan(step.number, part, str(root), models, device, 0.05 if quick else seconds, 0.0, quick)
+            if left < _LEAST:
+                on_row(Row(step.number, "-", f"part {part}" if part else "the step", note="left out, the time is up"))
+            else:
+                run_part(plan, min(step.seconds, left), on_row)
+    click.echo(_text(rows))
 
 
-def _entries(root: Path, only: Sequence[str]) -> list[Entry]:
-    """The latest version of each model that was asked for."""
-    latest = {entry.name: entry for entry in Store(root).entries() if entry.card is not None and entry.card.golden}
-    if missing := sorted(set(only) - set(latest)):
-        raise click.UsageError(f"{root} holds no {', '.join(missing)}: run `zooserve export {' '.join(missing)}`")
-    chosen = [entry for name, entry in latest.items() if not only or name in only]
-    if not chosen:
-        raise click.UsageError(f"{root} holds no models: run `zooserve export --default`, or give --models")
-    return chosen
+def _text(rows: list[Row]) -> str:
+    """The table, and what must be known to read it."""
+    lines = [table(rows), ""]
+    if any(row.card == STUB for row in rows):
+        lines.append(f"`{STUB}`: a simulated GPU that computes nothing. These are no figures of a GPU.")
+    if wrong := [row for row in rows if row.step == 1 and row.note.startswith("WrongError")]:
+        lines.append(f"The CUDA provider does not compute rightly, so nothing here counts: {wrong[0].note}")
+    return "\n".join(lines) + "\n"
 
 
-def _jpeg(models: Sequence[Model]) -> bytes:
-    """The 640 x 480 photo: of the astronaut, as everywhere in `loadtests`, where a model was exported with it."""
-    golden = sorted(path for model in models for path in (model.path.parent / "golden").iterdir())
-    return shrink(next((path for path in golden if path.stem == "astronaut"), golden[0]))
-
-
-def _visible() -> int:
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
-    return int(first) if first.isdecimal() else 0
-
-
-def _text(results: Results, runtime: str) -> str:
-    about = ", ".join(f"{name} {value}" for name, value in results.gpu.items())
-    nodes = "; ".join(
-        f"{model}: " + ", ".join(f"{count} on {provider}" for provider, count in placed.items())
-        for model, placed in results.nodes.items()
-    )
-    return f"{table(results.rows)}\n\nONNX Runtime {runtime}; {about}. Nodes that ran: {nodes}."
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file so that it is whole whenever this process is killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.new")
+    write(new)
+    new.replace(path)
 
 
 if __name__ == "__main__":

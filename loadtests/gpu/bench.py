@@ -1,156 +1,134 @@
-"""How the GPU script measures: a way is timed and becomes a row, or a row with the reason why it could not be."""
+"""How a step of the GPU script measures: a way is timed and becomes a row; where it cannot be, the row says why."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import monotonic, perf_counter
+from time import monotonic, perf_counter, process_time
 
-from msgspec import Struct
+from msgspec import structs
 
 from loadtests.gpu.nvml import Gpu, Seen
+from loadtests.gpu.rows import Row
 from loadtests.percentiles import percentile
-from loadtests.report import markdown_table
 
 _WARM_UP = 2  # runs after the first: a CUDA graph is captured in one of them
 _LEAST = 5  # runs
-
-
-class Row(Struct, frozen=True):
-    """One measurement.
-
-    Attributes:
-        part: session, decode or http.
-        model: its name.
-        way: in which it was done.
-        load: batch size, threads or concurrency, in words.
-        rate: pictures per second; None where it could not be measured.
-        p50, p99: of one run or one request, in ms.
-        first: the first run, in ms, in which a provider looks for its kernels.
-        utilisation: of the GPU, in per cent of the time.
-        memory_mb: the most of the GPU's memory that was taken.
-        note: a remark, or why there are no figures.
-    """
-
-    part: str
-    model: str
-    way: str
-    load: str
-    rate: float | None = None
-    p50: float | None = None
-    p99: float | None = None
-    first: float | None = None
-    utilisation: float | None = None
-    memory_mb: float | None = None
-    note: str = ""
+_LONGEST_NOTE = 300
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What came of one way: pictures per second, latencies in ms, and what was seen of the GPU meanwhile."""
+    """What came of one way: images per second, latencies in ms, and what was seen meanwhile; see `Row`."""
 
     rate: float
     p50: float | None
     p99: float | None
     first: float | None = None
+    cores: float | None = None
     seen: Seen = field(default_factory=Seen)
     note: str = ""
 
 
 @dataclass
 class Bench:
-    """What all parts share: the limits, the GPU, and the rows so far.
+    """What the ways of a step share.
 
     Attributes:
-        gpu: the one that is used.
+        step: its number.
+        gpu: that is used.
+        provider, card: of all rows that say nothing else.
         seconds: of each measurement.
         deadline: `monotonic()` after which nothing new is begun.
-        on_row: is told of every row.
+        send: is given every row.
     """
 
+    step: int
     gpu: Gpu
+    provider: str
+    card: str
     seconds: float
     deadline: float
-    on_row: Callable[[Row], None]
-    rows: list[Row] = field(default_factory=list)
+    send: Callable[[Row], None]
 
-    def attempt(self, part: str, model: str, way: str, load: str, work: Callable[[], Timing]) -> None:
-        """Do a measurement and keep its row. What goes wrong becomes the row's note: the others go on."""
+    def attempt(self, model: str, way: str, load: str, work: Callable[[], Timing]) -> None:
+        """Do a measurement and send its row. What goes wrong becomes the row's note: the others go on."""
+        if monotonic() > self.deadline:
+            self.fail(model, way, load, TimeoutError("left out, the step's time is up"))
+            return
         try:
-            self.check_time()
             done = work()
         except Exception as error:  # whatever a provider, a graph or a missing package raises
-            self.fail(part, model, way, load, error)
+            self.fail(model, way, load, error)
             return
-        figures = (done.rate, done.p50, done.p99, done.first, done.seen.utilisation, done.seen.memory_mb)
-        self._keep(Row(part, model, way, load, *figures, done.note))
+        self.send(
+            structs.replace(
+                self._row(model, way, load),
+                rate=done.rate,
+                p50=done.p50,
+                p99=done.p99,
+                first=done.first,
+                cores=done.cores,
+                utilisation=done.seen.utilisation,
+                memory_mb=done.seen.memory_mb,
+                note=done.note,
+            )
+        )
 
-    def check_time(self) -> None:
-        """Make sure that there is time left to begin something.
+    def fail(self, model: str, way: str, load: str, error: Exception) -> None:
+        """Send a row that has no figures, with the reason."""
+        self.send(structs.replace(self._row(model, way, load), note=reason(error)))
 
-        Raises:
-            TimeoutError: there is none.
-        """
-        if monotonic() > self.deadline:
-            raise TimeoutError("left out, the time is up")
+    def check(self, model: str, way: str, look: Callable[[], str]) -> None:
+        """Look at something, and send what was seen or went wrong as a row without figures."""
+        try:
+            note = look()
+        except Exception as error:  # as above
+            note = reason(error)
+        self.send(structs.replace(self._row(model, way, "-"), note=note))
 
-    def fail(self, part: str, model: str, way: str, load: str, reason: Exception | str) -> None:
-        """Keep a row that has no figures."""
-        words = reason if isinstance(reason, str) else f"{type(reason).__name__}: {reason}"
-        self._keep(Row(part, model, way, load, note=" ".join(words.split())[:200]))
+    def off_gpu(self) -> "Bench":
+        """The same for what no provider computes."""
+        return Bench(self.step, Gpu(None), "-", "-", self.seconds, self.deadline, self.send)
 
-    def measure(self, run: Callable[[], object], pictures: int, threads: int = 1) -> Timing:
-        """Time runs of so many pictures, from one thread or from several at once."""
+    def measure(self, run: Callable[[], object], images: int, threads: int = 1) -> Timing:
+        """Time runs of so many images, from one thread or from several at once."""
         begin = perf_counter()
         run()
         first = perf_counter() - begin
         for _ in range(_WARM_UP):
             run()
         laps: list[list[float]] = [[] for _ in range(threads)]
+        failed: list[Exception] = []
         end = perf_counter() + self.seconds
 
         def loop(times: list[float]) -> None:
-            while (start := perf_counter()) < end or len(times) < _LEAST:
-                run()
-                times.append(perf_counter() - start)
+            try:
+                while not failed and ((start := perf_counter()) < end or len(times) < _LEAST):
+                    run()
+                    times.append(perf_counter() - start)
+            except Exception as error:
+                failed.append(error)
 
         seen = Seen()
         with self.gpu.watch(seen):
-            begin = perf_counter()
-            others = [threading.Thread(target=loop, args=(times,)) for times in laps[1:]]
+            begin, cpu = perf_counter(), process_time()
+            others = [threading.Thread(target=loop, args=(times,), daemon=True) for times in laps[1:]]
             for thread in others:
                 thread.start()
             loop(laps[0])
             for thread in others:
                 thread.join()
-            passed = perf_counter() - begin
+            passed, used = perf_counter() - begin, process_time() - cpu
+        if failed:
+            raise failed[0]
         times = [1000 * lap for times in laps for lap in times]
-        return Timing(len(times) * pictures / passed, percentile(times, 50), percentile(times, 99), 1000 * first, seen)
+        p50, p99 = percentile(times, 50), percentile(times, 99)
+        return Timing(len(times) * images / passed, p50, p99, 1000 * first, used / passed, seen)
 
-    def _keep(self, row: Row) -> None:
-        self.rows.append(row)
-        self.on_row(row)
-
-
-def table(rows: Sequence[Row]) -> str:
-    """All rows as one Markdown table."""
-    header = ["part", "model", "way", "load", "pictures/s", "p50 ms", "p99 ms", "first ms", "GPU %", "GPU MB", "note"]
-    return markdown_table(header, [_line(row) for row in rows])
+    def _row(self, model: str, way: str, load: str) -> Row:
+        return Row(self.step, model, way, load, provider=self.provider, card=self.card)
 
 
-def _line(row: Row) -> list[str]:
-    def shown(value: float | None, digits: int) -> str:
-        return "-" if value is None else f"{value:.{digits}f}"
-
-    return [
-        row.part,
-        row.model,
-        row.way,
-        row.load,
-        shown(row.rate, 1),
-        shown(row.p50, 2),
-        shown(row.p99, 2),
-        shown(row.first, 1),
-        shown(row.utilisation, 0),
-        shown(row.memory_mb, 0),
-        row.note.replace("|", "/"),
-    ]
+def reason(error: BaseException) -> str:
+    """Say in one line what was raised."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_NOTE]

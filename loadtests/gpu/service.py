@@ -1,117 +1,98 @@
-"""End to end: the service in a process of its own, JPEGs over HTTP, closed loops at several concurrencies."""
+"""Step 7: JPEGs over HTTP to the service in processes of its own, by numbers of front processes and of clients."""
 
 import os
+import subprocess
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 
-from msgspec import Struct, structs
+import msgspec
 
+from loadtests.album import shrink
+from loadtests.client import Address, Limits, Request, fetch, run
+from loadtests.distributed import distributed_load
 from loadtests.gpu.bench import Bench, Timing
-from loadtests.gpu.half import half
 from loadtests.gpu.nvml import Seen
-from loadtests.gpu.session import Model
-from zoo.files import sha256_of
+from loadtests.gpu.plan import Plan
+from loadtests.serving import SERVE, serving
+from loadtests.stats import summarise
+from zoo.served_card import ServedCard
 from zoo.store import Store
 
-_WARM_UP = 2.0  # seconds
+_WARM_UP = 1.0  # seconds
+_CLIENTS = (1, 32, 64, 96)
+_QUICK_CLIENTS = (1, 4)
+_PATIENCE = 60.0  # seconds that a server gets to be ready: the first one measures what pays
+_SENDING = 4  # cores for each process that sends
 
 
-class Http(Struct, frozen=True):
-    """How the service is loaded.
-
-    Attributes:
-        concurrency: of the closed loops, one after the other.
-        workers: numbers of server processes, one server after the other.
-        clients: processes that send.
-        seconds: of each loop.
-    """
-
-    concurrency: tuple[int, ...]
-    workers: tuple[int, ...]
-    clients: int
-    seconds: float
+class UnavailableError(Exception):
+    """What this version of the service cannot do."""
 
 
-def end_to_end(bench: Bench, model: Model, root: Path, http: Http, jpeg: bytes) -> None:
-    """Serve a model as it was exported and in half precision, and time both.
-
-    Args:
-        bench: keeps the rows.
-        model: one of the store.
-        root: of the store.
-        http: how the service is loaded.
-        jpeg: the photo that is sent.
-    """
-    for workers in http.workers:
-        _served(bench, model, root, workers, http, jpeg, "as exported")
-        if model.card.precision == "fp32":
-            try:
-                store = half_store(model)
-            except Exception as error:  # whatever the conversion raises
-                bench.fail("http", model.card.name, f"fp16, workers {workers}", "-", error)
-            else:
-                _served(bench, model, store, workers, http, jpeg, "fp16")
+def measure(bench: Bench, plan: Plan) -> None:
+    """Serve both models with the number of fronts that the part names; 0: one process does all."""
+    way = f"{plan.part} fronts" if plan.part != "0" else "one process"
+    for name in plan.models:
+        try:
+            _served(bench, plan, name, way)
+        except Exception as error:  # it did not start, or died
+            bench.fail(name, way, "-", error)
 
 
-def half_store(model: Model) -> Path:
-    """Make a store that holds the model in half precision, and return its root."""
-    path = half(model.path, model.folder)
-    card = structs.replace(model.card, sha256=sha256_of(path), size=path.stat().st_size, precision="fp16")
-    golden = {f"golden/{g.photo}": model.path.parent / "golden" / g.photo for g in card.golden}
-    root = model.folder / "store"
-    Store(root).publish(card, {"model.onnx": path, **golden})
-    return root
-
-
-def _served(bench: Bench, model: Model, root: Path, workers: int, http: Http, jpeg: bytes, graph: str) -> None:
-    way = f"{graph}, workers {workers}"
-    try:
-        from loadtests.client import Address, Limits, Request  # noqa: PLC0415 - rows say where packages are missing
-        from loadtests.distributed import distributed_load  # noqa: PLC0415
-        from loadtests.serving import serving  # noqa: PLC0415
-        from loadtests.stats import summarise  # noqa: PLC0415
-    except ImportError as error:
-        bench.fail("http", model.card.name, way, "-", error)
-        return
-    card = model.card
-    request = Request("POST", f"/v1/{card.task}?model={card.name}", {"Content-Type": "image/jpeg"}, jpeg)
-
-    def load(address: Address, concurrency: int) -> Timing:
-        limits, seen = Limits(http.seconds, timeout=30.0), Seen()
-        watch = bench.gpu.watch(seen)  # of the load alone: starting the processes takes as long
-        summary = summarise(
-            distributed_load(
-                address,
-                [request],
-                concurrency=concurrency,
-                limits=limits,
-                processes=http.clients,
-                meanwhile=watch,
-            )
-        )
-        failed = summary.statuses | summary.failures
-        note = "" if not summary.errors else f"{summary.errors} errors: {failed}"
-        return Timing(summary.rate, summary.p50, summary.p99, seen=seen, note=note)
-
+def _served(bench: Bench, plan: Plan, name: str, way: str) -> None:
     settings = {
-        "ZOOSERVE_MODELS": str(root.resolve()),
-        "ZOOSERVE_LOAD": card.name,
-        "ZOOSERVE_DEVICE": model.device,
-        "ZOOSERVE_WORKERS": str(workers),
-        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [*libraries(), os.environ.get("LD_LIBRARY_PATH")])),
+        "ZOOSERVE_MODELS": str(Path(plan.root).resolve()),
+        "ZOOSERVE_LOAD": name,
+        "ZOOSERVE_DEVICE": plan.device,
     }
-    try:
-        bench.check_time()
-        with serving(model.folder / "service.log", settings) as (address, _):
-            distributed_load(address, [request], concurrency=8, limits=Limits(_WARM_UP), processes=1)
-            for concurrency in http.concurrency:
-                work = partial(load, address, concurrency)
-                bench.attempt("http", card.name, way, f"concurrency {concurrency}", work)
-    except Exception as error:  # it did not start, or died, or there is no time
-        bench.fail("http", card.name, way, "-", error)
+    if _knows("ZOOSERVE_FRONTS"):
+        settings["ZOOSERVE_FRONTS"] = plan.part
+    elif plan.part != "0":
+        raise UnavailableError("not available: this version has no ZOOSERVE_FRONTS")
+    entry = Store(Path(plan.root)).latest(name)
+    assert isinstance(entry.card, ServedCard)  # noqa: S101 - see `plan.chosen`
+    golden = [entry.path / "golden" / golden.photo for golden in entry.card.golden]
+    jpeg = shrink(next((path for path in golden if path.stem == "astronaut"), golden[0]))
+    headers = {"Content-Type": "image/jpeg"}
+    request = Request("POST", f"/v1/{entry.card.task}?model={name}", headers, jpeg)
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder) / "log", settings, _PATIENCE) as (address, _):
+        on = bench if plan.device == "cuda" else bench.off_gpu()
+        on = _on_provider(on, _provider(address, name))
+        distributed_load(address, [request], concurrency=8, limits=Limits(_WARM_UP), processes=1)
+        for clients in _QUICK_CLIENTS if plan.quick else _CLIENTS:
+            load = "1 client" if clients == 1 else f"{clients} clients"
+            on.attempt(name, way, load, partial(_load, on, address, request, clients))
 
 
-def libraries() -> list[str]:
-    """Folders of NVIDIA's libraries in wheels, wherever Python looks: ONNX Runtime only looks beside itself."""
-    return [str(path) for base in sys.path if base for path in sorted(Path(base).glob("nvidia/*/lib"))]
+def _load(bench: Bench, address: Address, request: Request, clients: int) -> Timing:
+    seen = Seen()
+    processes = max(1, len(os.sched_getaffinity(0)) // _SENDING)
+    load = distributed_load(
+        address,
+        [request],
+        concurrency=clients,
+        limits=Limits(bench.seconds, timeout=30.0),
+        processes=processes,
+        meanwhile=bench.gpu.watch(seen),  # of the load alone: starting the processes takes as long
+    )
+    summary = summarise(load)
+    note = "" if not summary.errors else f"{summary.errors} errors: {summary.statuses | summary.failures}"
+    return Timing(summary.rate, summary.p50, summary.p99, seen=seen, note=note)
+
+
+def _knows(setting: str) -> bool:
+    """Whether the service has a setting: its `--help` names all."""
+    command = [sys.executable, "-c", SERVE, "--help"]
+    return setting in subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
+
+
+def _provider(address: Address, name: str) -> str:
+    """Which provider serves the model, as the service says."""
+    answer = run(fetch(address, Request("GET", f"/v1/models/{name}"), timeout=10.0))
+    return str(msgspec.json.decode(answer.body)["provider"])
+
+
+def _on_provider(bench: Bench, provider: str) -> Bench:
+    return Bench(bench.step, bench.gpu, provider, bench.card, bench.seconds, bench.deadline, bench.send)

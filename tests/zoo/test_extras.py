@@ -46,6 +46,7 @@ def test_the_command_in_a_checkout(monkeypatch, tmp_path):
         ("atheris", "fuzz"),
         ("pyarrow.parquet", "score"),
         ("ray.data", "ray"),
+        ("nvidia.nvimgcodec", "gpu-jpeg"),
         ("json", None),
         ("", None),
     ],

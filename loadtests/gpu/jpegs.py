@@ -1,0 +1,167 @@
+"""Step 2: JPEGs to the graph's input, on all cores, and on the GPU in batches, up to the graph's answers.
+
+On the GPU nvImageCodec decodes a batch, `resizing` writes it into the rows that are the graph's input, and the graph
+runs, all in one stream: no pixel comes back to the host. It pays where it is quicker than all cores, and is right where
+the answers agree with those to the CPU's pixels.
+"""
+
+import io
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from PIL import Image
+
+from loadtests.album import shrink
+from loadtests.gpu.bench import Bench, Timing
+from loadtests.gpu.decode import decode, prepare
+from loadtests.gpu.engine import CUDA, Model, Stream, Tensors, Tuning, difference, need_cuda, requested
+from loadtests.gpu.plan import Plan
+from loadtests.gpu.resizing import Resizer
+from zoo.extras import require
+
+_BATCHES = (1, 8, 32, 64)
+_QUALITY = 94
+
+
+class DecodeError(Exception):
+    """nvImageCodec has no GPU, or did not decode an image, or not as pixels that follow each other."""
+
+
+def measure(bench: Bench, plan: Plan) -> None:
+    """Do one of the parts: `cores`, `gpu`."""
+    for name in plan.models:
+        model = Model(Path(plan.root), name)
+        jpeg = shrink(next((path for path in model.golden if path.stem == "astronaut"), model.golden[0]))
+        if plan.part == "cores":
+            decode(bench.off_gpu(), name, model.card.recipe, jpeg)
+        else:
+            need_cuda(plan.device)
+            bench.check(name, "answers of the GPU's and the CPU's pixels", partial(_answers, model))
+            for batch in _BATCHES[:2] if plan.quick else _BATCHES:
+                _batch(bench, model, [jpeg] * batch)
+
+
+def _batch(bench: Bench, model: Model, jpegs: Sequence[bytes]) -> None:
+    load = f"batch {len(jpegs)}"
+
+    def timed(run: Callable[["GpuJpegs"], object]) -> Timing:
+        way = GpuJpegs(model, len(jpegs))
+        return bench.measure(lambda: run(way), len(jpegs))
+
+    bench.attempt(model.name, "GPU: decode", load, lambda: timed(lambda way: way.decode(jpegs)))
+    bench.attempt(model.name, "GPU: decode and resize", load, lambda: timed(lambda way: way.prepare(jpegs)))
+    bench.attempt(model.name, "GPU: decode, resize and run", load, lambda: timed(lambda way: way.run(jpegs)))
+
+
+def _answers(model: Model) -> str:
+    """Compare answers to the golden photos, as JPEGs, with those to the pixels of the service's fast mode."""
+    jpegs = [_jpeg(path) for path in model.golden]
+    pixels = np.stack([prepare(jpeg, model.card.recipe, exact=False)[0] for jpeg in jpegs])
+    with model.lanes((len(jpegs),)) as lanes:
+        expected = lanes.run({"images": pixels})
+    return difference(expected, GpuJpegs(model, len(jpegs)).run(jpegs))
+
+
+def _jpeg(path: Path) -> bytes:
+    data = io.BytesIO()
+    with Image.open(path) as image:
+        image.convert("RGB").save(data, "JPEG", quality=_QUALITY)
+    return data.getvalue()
+
+
+def decoder(device_id: int) -> Any:
+    """Make nvImageCodec's decoder, for a GPU or, with its `NVIMGCODEC_DEVICE_CPU_ONLY`, for the CPU.
+
+    Chroma is interpolated as libjpeg-turbo does it, which the CPU's path uses.
+
+    Raises:
+        MissingError: it is not installed.
+        DecodeError: there is no such GPU, or no driver.
+    """
+    require("nvidia.nvimgcodec")
+    from nvidia import nvimgcodec  # noqa: PLC0415 - an extra
+
+    on_cpu = device_id == nvimgcodec.NVIMGCODEC_DEVICE_CPU_ONLY
+    backends = [nvimgcodec.Backend(nvimgcodec.BackendKind.CPU_ONLY)] if on_cpu else None
+    threads = len(os.sched_getaffinity(0))
+    try:
+        return nvimgcodec.Decoder(device_id, threads, backends, options=":fancy_upsampling=1")
+    except RuntimeError as error:
+        raise DecodeError(f"nvImageCodec cannot use GPU {device_id}: check the driver (nvidia-smi). {error}") from error
+
+
+class GpuJpegs:
+    """From batches of JPEGs to a model's answers, on one GPU and in one stream.
+
+    Args:
+        model: of the store.
+        batch: images of a run.
+    """
+
+    def __init__(self, model: Model, batch: int) -> None:
+        self._recipe = model.card.recipe
+        self._decoder = decoder(0)
+        self._stream = Stream(0)
+        providers = requested(CUDA, 0, Tuning(), batch=batch, stream=self._stream.handle)
+        self._resizer = Resizer(self._recipe, "cuda", providers)
+        options = ort.SessionOptions()
+        options.add_free_dimension_override_by_name("batch", batch)
+        self._session = ort.InferenceSession(str(model.path), options, providers=providers, enable_fallback=0)
+        self._names = [output.name for output in self._session.get_outputs()]
+        self._shape = (self._recipe.height, self._recipe.width, 3)
+        self._rows = ort.OrtValue.ortvalue_from_shape_and_type((batch, *self._shape), np.uint8, "cuda", 0)
+
+    def decode(self, jpegs: Sequence[bytes]) -> list[Any]:
+        """Decode on the GPU, and wait.
+
+        Returns:
+            nvImageCodec's images, uint8 [h, w, 3] RGB on the GPU, upright.
+
+        Raises:
+            DecodeError: one of them could not be decoded.
+        """
+        images = self._begin(jpegs)
+        self._stream.wait()
+        return images
+
+    def prepare(self, jpegs: Sequence[bytes]) -> None:
+        """Decode and resize to the rows of the graph's input, and wait."""
+        self._fill(jpegs)
+        self._stream.wait()
+
+    def run(self, jpegs: Sequence[bytes]) -> Tensors:
+        """Decode, resize and run, and copy the answers to the host."""
+        images = self._fill(jpegs)
+        binding = self._session.io_binding()
+        binding.bind_ortvalue_input("images", self._rows)
+        for name in self._names:
+            binding.bind_output(name, "cuda", 0)
+        self._session.run_with_iobinding(binding)
+        answers = dict(zip(self._names, binding.copy_outputs_to_cpu(), strict=True))
+        del images  # their memory is in use until the run is over
+        return answers
+
+    def _begin(self, jpegs: Sequence[bytes]) -> list[Any]:
+        from nvidia import nvimgcodec  # noqa: PLC0415 - an extra
+
+        streams = [nvimgcodec.CodeStream(jpeg) for jpeg in jpegs]
+        images: list[Any] = self._decoder.decode(streams, cuda_stream=self._stream.handle)
+        if None in images:
+            raise DecodeError(f"image {images.index(None)} of {len(images)} cannot be decoded")
+        return images
+
+    def _fill(self, jpegs: Sequence[bytes]) -> list[Any]:
+        images = self._begin(jpegs)
+        size = int(np.prod(self._shape))
+        for number, image in enumerate(images):
+            found = image.__cuda_array_interface__
+            height, width, _ = found["shape"]
+            if found.get("strides") not in (None, (3 * width, 3, 1)):
+                raise DecodeError(f"rows of an image have gaps: strides {found['strides']}")
+            self._resizer.resize(found["data"][0], height, width, self._rows.data_ptr() + number * size)
+        return images

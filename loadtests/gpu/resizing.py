@@ -1,0 +1,151 @@
+"""Resizes decoded images by a card's recipe where they lie, on a GPU or on the CPU, as a graph of ONNX Runtime.
+
+Resampling is linear along each axis, so it is two products of matrices: with the weights of all target rows, and of all
+target columns. Rows and columns outside the image have no weights and show the recipe's padding.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from zoo.card import Recipe
+from zoo.recipe import placement, scaled_size
+
+Weights = npt.NDArray[np.float32]
+_GRAPH = """
+<ir_version: 8, opset_import: ["": 18]>
+resize (uint8[h, w, 3] image, float[w, W] across, float[H, h] down, float[3, 1, 1] pad) => (uint8[H, W, 3] resized)
+{{
+    low = Constant<value = float {{0.0}}>()
+    high = Constant<value = float {{255.0}}>()
+    values = Cast<to = 1>(image)
+    planes = Transpose<perm = [2, 0, 1]>(values)
+    centred = Sub(planes, pad)
+    narrow = MatMul(centred, across)
+    narrow_padded = Add(narrow, pad)
+    {between}
+    narrow_centred = Sub(between, pad)
+    small = MatMul(down, narrow_centred)
+    small_padded = Add(small, pad)
+    rounded = Round(small_padded)
+    clipped = Clip(rounded, low, high)
+    pixels = Transpose<perm = [1, 2, 0]>(clipped)
+    resized = Cast<to = 2>(pixels)
+}}
+"""
+# Pillow rounds to 8 bits between the two axes.
+_ROUND = "between_rounded = Round(narrow_padded) between = Clip(between_rounded, low, high)"
+_KEEP = "between = Identity(narrow_padded)"
+
+
+class UnsupportedError(ValueError):
+    """A recipe whose resampling is no kernel that is known here."""
+
+
+def graph(recipe: Recipe) -> bytes:
+    """Return the graph of a recipe, as ONNX: the image, weights along both axes and the padding in, pixels out.
+
+    Raises:
+        ImportError: onnx is not installed.
+    """
+    from onnx.parser import parse_model  # noqa: PLC0415 - the serving install does not contain it
+
+    between = _ROUND if recipe.resampling == "pillow" else _KEEP
+    return bytes(parse_model(_GRAPH.format(between=between)).SerializeToString())
+
+
+def weights(recipe: Recipe, side: int, scaled: int, offset: int, target: int) -> Weights:
+    """Return how much each pixel of an axis counts in each pixel of the graph's input.
+
+    Args:
+        recipe: gives the kernel: Pillow's is as wide as the image shrinks, those of others are not.
+        side: pixels of the image along the axis.
+        scaled: to which it is resampled.
+        offset: where its first one lies in the input; negative where the image is cropped.
+        target: pixels of the input.
+
+    Returns:
+        float32 [target, side]. Rows sum to 1, those outside the image to 0.
+
+    Raises:
+        UnsupportedError: the recipe resamples bicubically as no other library than Pillow does.
+    """
+    if recipe.resampling != "pillow" and recipe.interpolation != "bilinear":
+        raise UnsupportedError(f"{recipe.resampling} {recipe.interpolation} is not resized on a GPU")
+    at = np.arange(target) - offset
+    inside = (at >= 0) & (at < scaled)
+    centres = (at + 0.5) * (side / scaled)
+    if recipe.resampling == "darknet":  # the corners' centres coincide
+        centres = at * ((side - 1) / max(1, scaled - 1)) + 0.5
+    width = max(1.0, side / scaled) if recipe.resampling == "pillow" else 1.0
+    distance = np.abs(np.arange(side) + 0.5 - centres[:, None]) / width
+    values = np.maximum(0.0, 1.0 - distance) if recipe.interpolation == "bilinear" else _cubic(distance)
+    values[~inside] = 0.0
+    sums = values.sum(axis=1, keepdims=True)
+    return np.asarray(values / np.where(sums == 0, 1.0, sums), np.float32)
+
+
+class Resizer:
+    """Resizes images of any size into rows of a batch, by one recipe, on one device and stream.
+
+    Args:
+        recipe: of a model.
+        device: `cuda` or `cpu`, as ONNX Runtime calls it.
+        providers: of the session, as ONNX Runtime takes them.
+    """
+
+    def __init__(self, recipe: Recipe, device: str, providers: list[Any]) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        self._recipe, self._device = recipe, device
+        self._session = ort.InferenceSession(graph(recipe), options, providers=providers, enable_fallback=0)
+        self.provider = self._session.get_providers()[0]
+        self._pad = self._place(np.float32(recipe.pad).reshape(3, 1, 1))
+        self._weights: dict[tuple[int, int], tuple[ort.OrtValue, ort.OrtValue]] = {}  # by height and width
+        self._options = ort.RunOptions()
+        if device == "cuda":  # who uses the rows waits for the stream
+            self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+
+    def resize(self, image: int, height: int, width: int, row: int) -> None:
+        """Resize an image to a row of a batch.
+
+        Args:
+            image: address of its pixels on the device, uint8 [height, width, 3] RGB, without gaps.
+            height: in pixels.
+            width: in pixels.
+            row: address of uint8 [recipe.height, recipe.width, 3].
+        """
+        down, across = self._weights_of(height, width)
+        binding = self._session.io_binding()
+        binding.bind_input("image", self._device, 0, np.uint8, (height, width, 3), image)
+        binding.bind_ortvalue_input("across", across)
+        binding.bind_ortvalue_input("down", down)
+        binding.bind_ortvalue_input("pad", self._pad)
+        shape = (self._recipe.height, self._recipe.width, 3)
+        binding.bind_output("resized", self._device, 0, np.uint8, shape, row)
+        self._session.run_with_iobinding(binding, self._options)
+
+    def _weights_of(self, height: int, width: int) -> tuple[ort.OrtValue, ort.OrtValue]:
+        found = self._weights.get((height, width))
+        if found is None:
+            recipe = self._recipe
+            where = placement(recipe, width, height)
+            new_width, new_height = scaled_size(recipe, width, height)
+            down = weights(recipe, height, new_height, int(where.offset_y), recipe.height)
+            across = weights(recipe, width, new_width, int(where.offset_x), recipe.width)
+            found = self._place(down), self._place(np.ascontiguousarray(across.T))
+            self._weights[height, width] = found
+        return found
+
+    def _place(self, array: Weights) -> ort.OrtValue:
+        return ort.OrtValue.ortvalue_from_numpy(array, self._device, 0)
+
+
+def _cubic(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Keys' kernel with a = -0.5, as Pillow's."""
+    near = (1.5 * distance - 2.5) * distance * distance + 1.0
+    far = ((-0.5 * distance + 2.5) * distance - 4.0) * distance + 2.0
+    return np.where(distance < 1, near, np.where(distance < 2, far, 0.0))

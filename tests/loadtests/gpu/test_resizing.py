@@ -1,0 +1,62 @@
+"""Images are resized by a graph as the service's fast mode resizes them, and the answers stay the same."""
+
+import io
+from itertools import product
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from loadtests.gpu.engine import Model, Session
+from loadtests.gpu.resizing import Resizer, UnsupportedError, weights
+from service.vision.decode import EncodedImage
+from service.vision.resize import fit
+from zoo.card import Recipe
+
+NAMES = ("mobilenet_v2", "efficientnet_lite0", "yolov4_tiny", "deeplabv3_mobilenet_v2", "u2netp", "lenet5")
+
+
+def resized(recipe: Recipe, image: np.ndarray) -> np.ndarray:
+    out = np.zeros((recipe.height, recipe.width, 3), np.uint8)
+    pixels = np.ascontiguousarray(image)
+    Resizer(recipe, "cpu", ["CPUExecutionProvider"]).resize(pixels.ctypes.data, *pixels.shape[:2], out.ctypes.data)
+    return out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pixels_are_those_of_the_fast_mode(models, name):
+    model = Model(models, name)
+    for path in model.golden:
+        encoded = EncodedImage(path.read_bytes(), 10**9)
+        expected, _ = fit(encoded, model.card.recipe, exact=False)
+        apart_by = np.abs(resized(model.card.recipe, np.asarray(encoded.image())).astype(int) - expected)
+        assert apart_by.max() <= 2
+        assert apart_by.mean() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("resize", "size"), product(("crop", "letterbox", "letterbox_top_left", "stretch"), ((97, 31), (31, 97), (8, 8)))
+)
+def test_every_kind_of_placement(resize, size):
+    side = 40 if resize == "crop" else None
+    recipe = Recipe(height=32, width=32, resize=resize, short_side=side, interpolation="bicubic", pad=(114, 0, 255))
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    data = io.BytesIO()
+    Image.fromarray(image).save(data, "PNG")
+    expected, _ = fit(EncodedImage(data.getvalue(), 10**6), recipe, exact=False)
+    assert np.abs(resized(recipe, image).astype(int) - expected).max() <= 2
+
+
+def test_scores_stay(models):
+    model = Model(models, "mobilenet_v2")
+    run = Session(model.path, "cpu").run
+    encoded = [EncodedImage(path.read_bytes(), 10**9) for path in model.golden]
+    fast = np.stack([fit(image, model.card.recipe, exact=False)[0] for image in encoded])
+    ours = np.stack([resized(model.card.recipe, np.asarray(image.image())) for image in encoded])
+    assert np.abs(run({"images": fast})["probabilities"] - run({"images": ours})["probabilities"]).max() < 0.01
+
+
+def test_a_kernel_that_is_not_known_is_refused():
+    recipe = Recipe(height=8, width=8, resize="stretch", interpolation="bicubic", resampling="opencv")
+    with pytest.raises(UnsupportedError, match="opencv bicubic"):
+        weights(recipe, 16, 8, 0, 8)
