@@ -9,7 +9,7 @@ from loadtests.gpu.bench import Bench, reason
 from loadtests.gpu.engine import BrokenDeviceError, Lanes, Model, Stream, need_cuda
 from loadtests.gpu.plan import STUB, Plan
 
-_LEFT = 256 << 20  # bytes of the GPU's memory
+_LEFT = 64 << 20  # bytes of the GPU's memory
 _SIZES = (1, 32)
 _LAUNCH_FAILED = 719
 # A kernel that stops at once. The driver compiles it for its GPU.
@@ -43,7 +43,7 @@ def _memory(model: Model) -> str:
         _check(runtime.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total)))
         _check(runtime.cudaMalloc(ctypes.byref(taken), ctypes.c_size_t(max(0, free.value - _LEFT))))
         try:
-            said = _raised(lambda: _hold(model, 8))
+            said = _raised(lambda: _hold(model, 32))
         finally:
             _check(runtime.cudaFree(taken))
     with model.lanes(_SIZES) as lanes:

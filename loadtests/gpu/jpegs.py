@@ -7,7 +7,7 @@ the answers agree with those to the CPU's pixels.
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import onnxruntime as ort
 from PIL import Image
 
 from loadtests.album import shrink
-from loadtests.gpu.bench import Bench, Timing
+from loadtests.gpu.bench import Bench
 from loadtests.gpu.decode import decode, prepare
 from loadtests.gpu.engine import CUDA, Model, Stream, Tensors, Tuning, difference, need_cuda, requested
 from loadtests.gpu.plan import Plan
@@ -48,14 +48,17 @@ def measure(bench: Bench, plan: Plan) -> None:
 
 def _batch(bench: Bench, model: Model, jpegs: Sequence[bytes]) -> None:
     load = f"batch {len(jpegs)}"
-
-    def timed(run: Callable[["GpuJpegs"], object]) -> Timing:
-        way = GpuJpegs(model, len(jpegs))
-        return bench.measure(lambda: run(way), len(jpegs))
-
-    bench.attempt(model.name, "GPU: decode", load, lambda: timed(lambda way: way.decode(jpegs)))
-    bench.attempt(model.name, "GPU: decode and resize", load, lambda: timed(lambda way: way.prepare(jpegs)))
-    bench.attempt(model.name, "GPU: decode, resize and run", load, lambda: timed(lambda way: way.run(jpegs)))
+    try:
+        gpu = GpuJpegs(model, len(jpegs))
+    except Exception as error:  # it is not installed, finds no GPU, or the graph does not load
+        bench.fail(model.name, "GPU", load, error)
+        return
+    for way, run in (
+        ("GPU: decode", gpu.decode),
+        ("GPU: decode and resize", gpu.prepare),
+        ("GPU: decode, resize and run", gpu.run),
+    ):
+        bench.attempt(model.name, way, load, partial(bench.measure, partial(run, jpegs), len(jpegs)))
 
 
 def _answers(model: Model) -> str:

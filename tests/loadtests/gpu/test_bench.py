@@ -49,12 +49,12 @@ def test_what_fails_is_a_row_with_its_reason(bench, sent):
     bench.attempt("m", "way", "batch 1", lambda: 1 / 0)
     bench.attempt("m", "way", "batch 2", lambda: Timing(10.0, 1.0, 2.0, seen=Seen([50.0, 70.0], [1.0, 3.0])))
     bench.check("m", "look", lambda: "seen")
-    bench.off_gpu().check("m", "look", lambda: [][0])
+    bench.off_gpu().check("m", "look", lambda: {}["x"])
     assert [row.note for row in sent] == [
         "ZeroDivisionError: division by zero",
         "",
         "seen",
-        "IndexError: list index out of range",
+        "KeyError: 'x'",
     ]
     assert [row.card for row in sent] == ["a card", "a card", "a card", "-"]
     assert sent[0].rate is None

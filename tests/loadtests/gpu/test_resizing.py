@@ -34,17 +34,36 @@ def test_pixels_are_those_of_the_fast_mode(models, name):
         assert apart_by.mean() < 0.05
 
 
+SIZES = ((97, 31), (31, 97), (8, 8), (32, 32))  # heights and widths
+PILLOW = [
+    Recipe(
+        height=32,
+        width=40,
+        resize=resize,
+        short_side=48 if resize == "crop" else None,
+        interpolation=interpolation,
+        pad=(114, 0, 255),
+    )
+    for resize, interpolation in product(
+        ("crop", "letterbox", "letterbox_top_left", "stretch"), ("bilinear", "bicubic")
+    )
+]
+OTHERS = [
+    Recipe(height=32, width=40, resize="letterbox", resampling=resampling)
+    for resampling in ("opencv", "torch", "darknet")
+]
+
+
 @pytest.mark.parametrize(
-    ("resize", "size"), product(("crop", "letterbox", "letterbox_top_left", "stretch"), ((97, 31), (31, 97), (8, 8)))
+    "recipe", PILLOW + OTHERS, ids=lambda one: f"{one.resampling} {one.resize} {one.interpolation}"
 )
-def test_every_kind_of_placement(resize, size):
-    side = 40 if resize == "crop" else None
-    recipe = Recipe(height=32, width=32, resize=resize, short_side=side, interpolation="bicubic", pad=(114, 0, 255))
-    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    data = io.BytesIO()
-    Image.fromarray(image).save(data, "PNG")
-    expected, _ = fit(EncodedImage(data.getvalue(), 10**6), recipe, exact=False)
-    assert np.abs(resized(recipe, image).astype(int) - expected).max() <= 2
+def test_every_kind_of_recipe(recipe):
+    for size in SIZES:
+        image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+        data = io.BytesIO()
+        Image.fromarray(image).save(data, "PNG")
+        expected, _ = fit(EncodedImage(data.getvalue(), 10**6), recipe, exact=False)
+        assert np.abs(resized(recipe, image).astype(int) - expected).max() <= 2, size
 
 
 def test_scores_stay(models):
