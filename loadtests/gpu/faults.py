@@ -48,7 +48,7 @@ def _memory(model: Model) -> str:
             _check(runtime.cudaFree(taken))
     with model.lanes(_SIZES) as lanes:
         lanes.run(model.inputs(_SIZES[-1]))
-        return f"with {_LEFT >> 20} MB left: {said}; with all memory: batches of {', '.join(map(str, lanes.sizes))}"
+        return f"afterwards batches of {', '.join(map(str, lanes.sizes))} again; with {_LEFT >> 20} MB: {said}"
 
 
 def _hold(model: Model, copies: int) -> str:

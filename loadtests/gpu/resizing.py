@@ -23,29 +23,33 @@ resize (uint8[h, w, 3] image, float[w, W] across, float[H, h] down, float[3, 1, 
     values = Cast<to = 1>(image)
     planes = Transpose<perm = [2, 0, 1]>(values)
     centred = Sub(planes, pad)
-    narrow = MatMul(centred, across)
-    narrow_padded = Add(narrow, pad)
+    first = MatMul({first})
+    first_padded = Add(first, pad)
     {between}
-    narrow_centred = Sub(between, pad)
-    small = MatMul(down, narrow_centred)
-    small_padded = Add(small, pad)
-    rounded = Round(small_padded)
+    between_centred = Sub(between, pad)
+    second = MatMul({second})
+    second_padded = Add(second, pad)
+    rounded = Round(second_padded)
     clipped = Clip(rounded, low, high)
     pixels = Transpose<perm = [1, 2, 0]>(clipped)
     resized = Cast<to = 2>(pixels)
 }}
 """
 # Pillow rounds to 8 bits between the two axes.
-_ROUND = "between_rounded = Round(narrow_padded) between = Clip(between_rounded, low, high)"
-_KEEP = "between = Identity(narrow_padded)"
+_ROUND = "between_rounded = Round(first_padded) between = Clip(between_rounded, low, high)"
+_KEEP = "between = Identity(first_padded)"
 
 
 class UnsupportedError(ValueError):
     """A recipe whose resampling is no kernel that is known here."""
 
 
-def graph(recipe: Recipe) -> bytes:
+def graph(recipe: Recipe, *, vertical_first: bool) -> bytes:
     """Return the graph of a recipe, as ONNX: the image, weights along both axes and the padding in, pixels out.
+
+    Args:
+        recipe: of a model.
+        vertical_first: resample along y before x; the values between are rounded, so the order changes a little.
 
     Raises:
         ImportError: onnx is not installed.
@@ -53,7 +57,10 @@ def graph(recipe: Recipe) -> bytes:
     from onnx.parser import parse_model  # noqa: PLC0415 - the serving install does not contain it
 
     between = _ROUND if recipe.resampling == "pillow" else _KEEP
-    return bytes(parse_model(_GRAPH.format(between=between)).SerializeToString())
+    first, second = "centred, across", "down, between_centred"
+    if vertical_first:
+        first, second = "down, centred", "between_centred, across"
+    return bytes(parse_model(_GRAPH.format(between=between, first=first, second=second)).SerializeToString())
 
 
 def weights(recipe: Recipe, side: int, scaled: int, offset: int, target: int) -> Weights:
@@ -101,8 +108,10 @@ class Resizer:
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
         self._recipe, self._device = recipe, device
-        self._session = ort.InferenceSession(graph(recipe), options, providers=providers, enable_fallback=0)
-        self.provider = self._session.get_providers()[0]
+        self._sessions = [
+            ort.InferenceSession(graph(recipe, vertical_first=first), options, providers=providers, enable_fallback=0)
+            for first in (False, True)
+        ]
         self._pad = self._place(np.float32(recipe.pad).reshape(3, 1, 1))
         self._weights: dict[tuple[int, int], tuple[ort.OrtValue, ort.OrtValue]] = {}  # by height and width
         self._options = ort.RunOptions()
@@ -119,14 +128,17 @@ class Resizer:
             row: address of uint8 [recipe.height, recipe.width, 3].
         """
         down, across = self._weights_of(height, width)
-        binding = self._session.io_binding()
+        new_width, new_height = scaled_size(self._recipe, width, height)
+        # As Pillow 13: first along x, unless the image shrinks much more along y.
+        session = self._sessions[height - new_height > max(0, 2 * (width - new_width))]
+        binding = session.io_binding()
         binding.bind_input("image", self._device, 0, np.uint8, (height, width, 3), image)
         binding.bind_ortvalue_input("across", across)
         binding.bind_ortvalue_input("down", down)
         binding.bind_ortvalue_input("pad", self._pad)
         shape = (self._recipe.height, self._recipe.width, 3)
         binding.bind_output("resized", self._device, 0, np.uint8, shape, row)
-        self._session.run_with_iobinding(binding, self._options)
+        session.run_with_iobinding(binding, self._options)
 
     def _weights_of(self, height: int, width: int) -> tuple[ort.OrtValue, ort.OrtValue]:
         found = self._weights.get((height, width))

@@ -28,9 +28,9 @@ def test_measure(bench):
     assert timing.seen.utilisation is None
 
 
-def test_a_thread_that_computes_takes_a_core(bench):
-    bench.seconds = 0.3
-    assert bench.measure(lambda: sum(range(10_000)), 1).cores > 0.6
+def test_who_computes_takes_more_of_a_core_than_who_sleeps(bench):
+    asleep = bench.measure(lambda: time.sleep(0.01), 1)
+    assert bench.measure(lambda: sum(range(10_000)), 1).cores > 2 * asleep.cores
 
 
 def test_measure_from_several_threads(bench):

@@ -57,9 +57,10 @@ def test_all_steps_on_a_simulated_gpu_that_is_never_taken_for_one(cuda_stub, mod
     assert measured == {3, 4, 5, 6}
     notes = {row["way"]: row["note"] for row in rows}
     assert notes["convolution"].startswith("WrongError: CUDAExecutionProvider answers")
+    assert notes["answers of CUDA and of the CPU"].startswith("WrongError")
     assert re.search("gpu-jpeg|nvImageCodec", notes["GPU"])
     assert "NoRoomError" in notes["out of memory"]
-    assert "batches of 1, 32" in notes["out of memory"]
+    assert "batches of 1, 32 again" in notes["out of memory"]
     assert "BrokenDeviceError" in notes["a broken context"]
     assert {row["way"] for row in on_gpu if row["step"] == 6} == {"blocking", "spinning", "bare session"}
     assert "These are no figures of a GPU" in done.stdout
@@ -72,7 +73,7 @@ def test_all_steps_on_a_simulated_gpu_that_is_never_taken_for_one(cuda_stub, mod
         (["--model", "vgg99"], "zooserve export vgg99"),
         (["--models", "tests"], "holds no model"),
         (["--steps", "1,9"], "the steps are"),
-        (["--json", "/proc/none/gpu.json"], "cannot be written"),
+        (["--json", "README.md/gpu.json"], "is no folder"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_measured(models, arguments, words):

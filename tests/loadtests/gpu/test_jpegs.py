@@ -4,7 +4,6 @@ Functions without `test_` run in a process in which it is installed.
 """
 
 import io
-import re
 from collections.abc import Callable
 from functools import partial
 
@@ -68,7 +67,7 @@ def refused() -> str:
 
 
 def test_without_a_gpu_it_is_refused_with_a_reason(call):
-    assert re.match(r"nvImageCodec cannot use GPU 0: check the driver \(nvidia-smi\)\. CUDA", call(refused))
+    assert call(refused).startswith("nvImageCodec cannot use GPU 0: check the driver (nvidia-smi)")
 
 
 @pytest.mark.skipif(installed("nvidia.nvimgcodec"), reason="it is installed here")
