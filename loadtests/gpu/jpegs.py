@@ -111,7 +111,7 @@ class GpuJpegs:
         self._decoder = decoder(0)
         self._stream = Stream(0)
         providers = requested(CUDA, 0, Tuning(), batch=batch, stream=self._stream.handle)
-        self._resizer = Resizer(self._recipe, "cuda", providers)
+        self._resizer = Resizer(self._recipe, "cuda", providers[:1])
         options = ort.SessionOptions()
         options.add_free_dimension_override_by_name("batch", batch)
         self._session = ort.InferenceSession(str(model.path), options, providers=providers, enable_fallback=0)

@@ -107,12 +107,14 @@ class Resizer:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
+        if device != "cpu":  # no step on the CPU: pixels would come back for it
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         self._recipe, self._device = recipe, device
         self._sessions = [
             ort.InferenceSession(graph(recipe, vertical_first=first), options, providers=providers, enable_fallback=0)
             for first in (False, True)
         ]
-        self._pad = self._place(np.float32(recipe.pad).reshape(3, 1, 1))
+        self._pad = self._place(np.array(recipe.pad, np.float32).reshape(3, 1, 1))
         self._weights: dict[tuple[int, int], tuple[ort.OrtValue, ort.OrtValue]] = {}  # by height and width
         self._options = ort.RunOptions()
         if device == "cuda":  # who uses the rows waits for the stream

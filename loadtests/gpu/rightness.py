@@ -45,7 +45,7 @@ def _convolution() -> str:
 
     session = Session(parse_model(_CONVOLUTION).SerializeToString(), "cuda")
     x = np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3)
-    expected = np.float32([[[[27, 37], [57, 67]]]])
+    expected = np.array([[[[27, 37], [57, 67]]]], np.float32)
     found = session.run({"x": x})["y"]
     if not np.allclose(found, expected, rtol=1e-2):
         raise WrongError(f"{session.provider} answers {found.ravel().tolist()}, not {expected.ravel().tolist()}")

@@ -4,17 +4,23 @@ Functions without `test_` run in a process in which it is installed.
 """
 
 import io
+import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from PIL import Image
 
 from loadtests.album import encode
-from loadtests.gpu import jpegs
+from loadtests.gpu import engine, jpegs
+from loadtests.gpu.engine import Model
 from service.vision.decode import EncodedImage
 from tests.service.engine import apart
+from tests.service.engine.cuda_stub import inside
 from zoo.errors import MissingError
 from zoo.extras import installed
 
@@ -74,3 +80,41 @@ def test_without_a_gpu_it_is_refused_with_a_reason(call):
 def test_without_the_package_the_command_that_installs_it_is_said():
     with pytest.raises(MissingError, match=r"gpu-jpeg"):
         jpegs.decoder(0)
+
+
+class DecodedElsewhere:
+    """Images in the GPU's memory, as nvImageCodec gives them."""
+
+    def __init__(self, images: list[np.ndarray]) -> None:
+        self._values = [ort.OrtValue.ortvalue_from_numpy(image, "cuda", 0) for image in images]
+
+    def decode(self, streams: list[object], cuda_stream: int) -> list[object]:
+        assert cuda_stream
+        return [
+            SimpleNamespace(__cuda_array_interface__={"shape": value.shape(), "data": (value.data_ptr(), False)})
+            for value, _ in zip(self._values, streams, strict=True)
+        ]
+
+
+def rows_of_answers(root: Path, name: str, sizes: list[tuple[int, int]]) -> dict[str, int]:
+    model = Model(root, name)
+    images = [np.zeros((*size, 3), np.uint8) for size in sizes]
+    jpegs.decoder = lambda _: DecodedElsewhere(images)
+    sys.modules["nvidia.nvimgcodec"] = nvidia = SimpleNamespace(CodeStream=bytes)
+    sys.modules["nvidia"] = SimpleNamespace(nvimgcodec=nvidia)
+    engine.need_cuda("cuda")
+    gpu = jpegs.GpuJpegs(model, len(sizes))
+    gpu.prepare([b""] * len(sizes))  # copies the weights of each size
+    before = inside.counts()
+    gpu.prepare([b""] * len(sizes))
+    resized = inside.counts().since(before)
+    answers = gpu.run([b""] * len(sizes))
+    assert resized.synchronisations == 1, resized
+    return {name: len(value) for name, value in answers.items()}
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "yolov4_tiny"])
+def test_resizing_runs_on_the_gpu_alone_and_waits_once(cuda_stub, models, name):
+    """What is computed cannot be seen: the GPU is simulated."""
+    answers = cuda_stub.call(rows_of_answers, models, name, [(480, 640), (640, 480), (97, 31)])
+    assert set(answers.values()) == {3}
