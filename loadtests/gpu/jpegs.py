@@ -109,6 +109,7 @@ class GpuJpegs:
     def __init__(self, model: Model, batch: int) -> None:
         self._recipe = model.card.recipe
         self._decoder = decoder(0)
+        self._images: list[Any] | None = None  # of the batch before, whose memory is used again
         self._stream = Stream(0)
         providers = requested(CUDA, 0, Tuning(), batch=batch, stream=self._stream.handle)
         self._resizer = Resizer(self._recipe, "cuda", providers[:1])
@@ -119,18 +120,14 @@ class GpuJpegs:
         self._shape = (self._recipe.height, self._recipe.width, 3)
         self._rows = ort.OrtValue.ortvalue_from_shape_and_type((batch, *self._shape), np.uint8, "cuda", 0)
 
-    def decode(self, jpegs: Sequence[bytes]) -> list[Any]:
-        """Decode on the GPU, and wait.
-
-        Returns:
-            nvImageCodec's images, uint8 [h, w, 3] RGB on the GPU, upright.
+    def decode(self, jpegs: Sequence[bytes]) -> None:
+        """Decode to the GPU's memory, uint8 [h, w, 3] RGB, upright, and wait.
 
         Raises:
             DecodeError: one of them could not be decoded.
         """
-        images = self._begin(jpegs)
+        self._begin(jpegs)
         self._stream.wait()
-        return images
 
     def prepare(self, jpegs: Sequence[bytes]) -> None:
         """Decode and resize to the rows of the graph's input, and wait."""
@@ -139,26 +136,25 @@ class GpuJpegs:
 
     def run(self, jpegs: Sequence[bytes]) -> Tensors:
         """Decode, resize and run, and copy the answers to the host."""
-        images = self._fill(jpegs)
+        self._fill(jpegs)
         binding = self._session.io_binding()
         binding.bind_ortvalue_input("images", self._rows)
         for name in self._names:
             binding.bind_output(name, "cuda", 0)
         self._session.run_with_iobinding(binding)
-        answers = dict(zip(self._names, binding.copy_outputs_to_cpu(), strict=True))
-        del images  # their memory is in use until the run is over
-        return answers
+        return dict(zip(self._names, binding.copy_outputs_to_cpu(), strict=True))
 
     def _begin(self, jpegs: Sequence[bytes]) -> list[Any]:
         from nvidia import nvimgcodec  # noqa: PLC0415 - an extra
 
         streams = [nvimgcodec.CodeStream(jpeg) for jpeg in jpegs]
-        images: list[Any] = self._decoder.decode(streams, cuda_stream=self._stream.handle)
-        if None in images:
+        images: list[Any] = self._decoder.decode(streams, images=self._images, cuda_stream=self._stream.handle)
+        self._images = None if None in images else images
+        if self._images is None:
             raise DecodeError(f"image {images.index(None)} of {len(images)} cannot be decoded")
         return images
 
-    def _fill(self, jpegs: Sequence[bytes]) -> list[Any]:
+    def _fill(self, jpegs: Sequence[bytes]) -> None:
         images = self._begin(jpegs)
         size = int(np.prod(self._shape))
         for number, image in enumerate(images):
@@ -167,4 +163,3 @@ class GpuJpegs:
             if found.get("strides") not in (None, (3 * width, 3, 1)):
                 raise DecodeError(f"rows of an image have gaps: strides {found['strides']}")
             self._resizer.resize(found["data"][0], height, width, self._rows.data_ptr() + number * size)
-        return images

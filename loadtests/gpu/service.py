@@ -91,7 +91,7 @@ def _knows(setting: str) -> bool:
 def _provider(address: Address, name: str) -> str:
     """Which provider serves the model, as the service says."""
     answer = run(fetch(address, Request("GET", f"/v1/models/{name}"), timeout=10.0))
-    return str(msgspec.json.decode(answer.body)["provider"])
+    return str(msgspec.json.decode(answer.body).get("provider") or "-")
 
 
 def _on_provider(bench: Bench, provider: str) -> Bench:

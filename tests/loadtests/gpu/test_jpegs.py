@@ -45,7 +45,9 @@ def decoded_on_the_cpu(files: list[bytes]) -> list[np.ndarray | None]:
     from nvidia import nvimgcodec
 
     decoder = jpegs.decoder(nvimgcodec.NVIMGCODEC_DEVICE_CPU_ONLY)
-    images = decoder.decode([nvimgcodec.CodeStream(data) for data in files])
+    images = None
+    for some in (files[::-1], files):  # the second time into the memory of the first
+        images = decoder.decode([nvimgcodec.CodeStream(data) for data in some], images=images)
     return [None if image is None else np.array(image.cpu()) for image in images]
 
 
@@ -57,6 +59,9 @@ def test_a_batch_is_decoded_as_the_service_decodes(call, models):
     exif[0x0112] = 6  # orientation
     Image.open(golden[0]).convert("RGB").save(turned, "JPEG", quality=94, exif=exif)
     files.append(turned.getvalue())
+    grey = io.BytesIO()
+    Image.open(golden[0]).convert("L").save(grey, "JPEG", quality=94)
+    files.append(grey.getvalue())
     for found, data in zip(call(decoded_on_the_cpu, files), files, strict=True):
         expected = np.asarray(EncodedImage(data, 10**9).image())
         assert found.shape == expected.shape
@@ -88,7 +93,7 @@ class DecodedElsewhere:
     def __init__(self, images: list[np.ndarray]) -> None:
         self._values = [ort.OrtValue.ortvalue_from_numpy(image, "cuda", 0) for image in images]
 
-    def decode(self, streams: list[object], cuda_stream: int) -> list[object]:
+    def decode(self, streams: list[object], images: object, cuda_stream: int) -> list[object]:
         assert cuda_stream
         return [
             SimpleNamespace(__cuda_array_interface__={"shape": value.shape(), "data": (value.data_ptr(), False)})
