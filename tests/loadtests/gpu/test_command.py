@@ -3,10 +3,13 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[3]
@@ -65,6 +68,27 @@ def test_all_steps_on_a_simulated_gpu_that_is_never_taken_for_one(cuda_stub, mod
     assert {row["way"] for row in on_gpu if row["step"] == 6} == {"blocking", "spinning", "bare session"}
     assert "These are no figures of a GPU" in done.stdout
     assert "does not compute rightly" in done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_whenever_it_is_killed_its_file_is_whole_and_its_processes_end(models, tmp_path, number):
+    out = tmp_path / "gpu.json"
+    wanted = ["--steps", "2", "--provider", "cpu", "--model", "lenet5", "--seconds", "0.5"]
+    command = [sys.executable, "-m", "loadtests.gpu", "--models", str(models), *wanted, "--json", str(out)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        until(out.exists)
+        steps = psutil.Process(process.pid).children()
+        process.send_signal(number)
+    assert rows_of(out)[0]["rate"] > 0
+    assert steps
+    until(lambda: not any(step.is_running() and step.status() != psutil.STATUS_ZOMBIE for step in steps))
+
+
+def until(true, seconds=30):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
