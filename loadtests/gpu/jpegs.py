@@ -9,6 +9,7 @@ import io
 import os
 from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from zoo.extras import require
 
 _BATCHES = (1, 8, 32, 64)
 _QUALITY = 94
+_NVIMGCODEC = "nvidia.nvimgcodec"  # of the extra `gpu-jpeg`
 
 
 class DecodeError(Exception):
@@ -86,9 +88,8 @@ def decoder(device_id: int) -> Any:
         MissingError: it is not installed.
         DecodeError: there is no such GPU, or no driver.
     """
-    require("nvidia.nvimgcodec")
-    from nvidia import nvimgcodec  # noqa: PLC0415 - an extra
-
+    require(_NVIMGCODEC)
+    nvimgcodec = import_module(_NVIMGCODEC)
     on_cpu = device_id == nvimgcodec.NVIMGCODEC_DEVICE_CPU_ONLY
     backends = [nvimgcodec.Backend(nvimgcodec.BackendKind.CPU_ONLY)] if on_cpu else None
     threads = len(os.sched_getaffinity(0))
@@ -145,9 +146,7 @@ class GpuJpegs:
         return dict(zip(self._names, binding.copy_outputs_to_cpu(), strict=True))
 
     def _begin(self, jpegs: Sequence[bytes]) -> list[Any]:
-        from nvidia import nvimgcodec  # noqa: PLC0415 - an extra
-
-        streams = [nvimgcodec.CodeStream(jpeg) for jpeg in jpegs]
+        streams = [import_module(_NVIMGCODEC).CodeStream(jpeg) for jpeg in jpegs]
         images: list[Any] = self._decoder.decode(streams, images=self._images, cuda_stream=self._stream.handle)
         self._images = None if None in images else images
         if self._images is None:

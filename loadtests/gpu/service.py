@@ -33,7 +33,7 @@ class UnavailableError(Exception):
 
 def measure(bench: Bench, plan: Plan) -> None:
     """Serve both models with the number of fronts that the part names; 0: one process does all."""
-    way = f"{plan.part} fronts" if plan.part != "0" else "one process"
+    way = {"0": "one process", "1": "1 front"}.get(plan.part, f"{plan.part} fronts")
     for name in plan.models:
         try:
             _served(bench, plan, name, way)
