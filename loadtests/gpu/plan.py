@@ -47,7 +47,7 @@ STEPS = (
     Step(4, "options", "NHWC, fused bias, CUDA graphs, lanes", 90),
     Step(5, "threads", "CUDA graphs under 16 threads", 45),
     Step(6, "waiting", "processor use while waiting for the GPU", 30, ("blocking", "spinning", "bare")),
-    Step(7, "service", "JPEGs over HTTP, by front processes and clients", 75, ("0", "1", "4", "8")),
+    Step(7, "service", "JPEGs over HTTP, by front processes and clients", 110, ("0", "1", "4", "8")),
     Step(8, "faults", "out of memory; a broken context", 30, ("memory", "context")),
 )
 

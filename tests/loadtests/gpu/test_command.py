@@ -37,7 +37,8 @@ def test_what_a_cpu_can_do(models, tmp_path):
     assert [row["load"] for row in served] == ["1 client", "4 clients"]
     assert all(row["rate"] > 0 and row["p50"] <= row["p99"] and not row["note"] for row in served), served
     assert {row["provider"] for row in served} == {"CPUExecutionProvider"}
-    fronts = [row for row in rows if row["step"] == 7 and row["way"] == "4 fronts"]
+    fronts = [row for row in rows if row["step"] == 7 and row["way"] == "1 front"]
+    assert fronts
     assert all(row["rate"] or "not available" in row["note"] for row in fronts)
     assert all("needs --provider cuda" in row["note"] for row in rows if row["step"] == 3)
     assert {row["card"] for row in rows} == {"-"}
@@ -65,7 +66,7 @@ def test_all_steps_on_a_simulated_gpu_that_is_never_taken_for_one(cuda_stub, mod
     assert "NoRoomError" in notes["out of memory"]
     assert "batches of 1, 32 again" in notes["out of memory"]
     assert "BrokenDeviceError" in notes["a broken context"]
-    assert {row["way"] for row in on_gpu if row["step"] == 6} == {"blocking", "spinning", "bare session"}
+    assert {row["way"] for row in on_gpu if row["step"] == 6} == {"blocking", "spinning"}
     assert "These are no figures of a GPU" in done.stdout
     assert "does not compute rightly" in done.stdout
 
