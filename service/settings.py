@@ -168,6 +168,11 @@ class Settings(Struct, frozen=True):
         Meta(description="`fast` decodes and resizes the quick way, `exact` as the checkpoint was evaluated (Pillow)."),
     ] = "fast"
 
+    @property
+    def on_demand(self) -> bool:
+        """Whether models are loaded when they are asked for."""
+        return bool(self.memory_mb or self.gpu_memory_mb or self.model_idle_s)
+
 
 def names_in(text: str) -> list[str]:
     """Return the names in a setting, which are separated by commas."""

@@ -71,7 +71,8 @@ class ImageBuffer:
     def __init__(
         self, count: int, spare: int, shape: tuple[int, int, int], pin: Callable[[Image], None] = lambda _: None
     ) -> None:
-        self.rows: Image = np.zeros((count + spare, *shape), np.uint8)
+        # Written to at once, unlike `zeros`: what a model takes is measured without images in it.
+        self.rows: Image = np.full((count + spare, *shape), 0, np.uint8)
         pin(self.rows)
         self._free = list(range(count))
         self._lock = threading.Lock()

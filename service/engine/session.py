@@ -3,6 +3,7 @@
 `service.models` loads it, the batcher runs it. Errors are told apart: no memory, a lost GPU, anything else.
 """
 
+import logging
 from pathlib import Path
 
 import onnxruntime as ort
@@ -10,12 +11,14 @@ from msgspec import Struct
 
 from service.engine.binding import Binding, Copies, Tensors
 from service.engine.device_errors import BrokenDeviceError, kind_of, told_apart
+from service.engine.optimised import Optimised
 from service.engine.plugins import Plugin
-from service.engine.providers import GPUS, Device, ProviderError, Providers, Tuning, check, choose, requested
+from service.engine.providers import CPU, GPUS, Device, ProviderError, Providers, Tuning, check, choose, requested
 from service.engine.stop import Stop
 from zoo.card import LARGEST_GRAPH
 from zoo.files import read_regular
 
+logger = logging.getLogger(__name__)
 # What ONNX Runtime says of a tensor whose values are in a file of their own, wherever in the graph it is.
 _EXTERNAL = ("xternal data", "external TensorProto", "Data of TensorProto", "in-memory address marker")
 _NOWHERE = "/dev/null/none"  # no file can be there
@@ -69,6 +72,7 @@ class Session:
         copies: Copies | None = None,
         plugin: Plugin | None = None,
         cores: int = 1,
+        optimised: Optimised | None = None,
     ) -> None:
         """Load a graph.
 
@@ -84,6 +88,7 @@ class Session:
             copies: give the session fixed buffers for that batch, and a stream. It belongs to the calling thread then.
             plugin: computes instead of ONNX Runtime's own kernels for the CPU.
             cores: that the session's runs share; only a plug-in must know it.
+            optimised: what is kept of the graph for a CPU. It is used where it is there, and made where it is not.
 
         Raises:
             SessionError: the graph does not load, needs another file, or ONNX Runtime fell back to another provider.
@@ -102,7 +107,8 @@ class Session:
             data = model if isinstance(model, bytes) else read_regular(model, LARGEST_GRAPH)
             stream = copies.handle if copies else 0
             providers = None if plugin else requested(self.provider, device_id, self.tuning, data, batch, stream)
-            self._session = self._load(data, providers, batch, plugin, cores)
+            session = self._load_optimised(data, optimised) if optimised and self.provider == CPU else None
+            self._session = session or self._load(data, providers, batch, plugin, cores)
             check(self.provider, self._session.get_providers())
             if copies is not None:
                 self._binding = Binding(self._session, batch, copies)
@@ -141,6 +147,21 @@ class Session:
             outputs = self._session.run(self.output_names, inputs, self._run_options)
             return dict(zip(self.output_names, outputs, strict=True))
 
+    def warm_up(self, inputs: Tensors) -> None:
+        """Run once, and give back what only that run needed. Not of a bound session.
+
+        The first run with inputs of some shape takes memory for every tensor; those that follow take one block, whose
+        layout was found in that run. Without this the arena of a CPU would keep both.
+
+        Raises:
+            MemoryError, BrokenDeviceError: as in `run`.
+        """
+        options = self._new_run_options()
+        if self.provider == CPU:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        with told_apart():
+            self._session.run(self.output_names, inputs, options)
+
     def capture(self, inputs: Tensors) -> None:
         """Let all runs from now on replay one CUDA graph. Only of a bound session, warm, alone (`cuda.CAPTURES`).
 
@@ -149,6 +170,20 @@ class Session:
         """
         self._run_options = self._new_run_options(graph=_GRAPH)
         self.run(inputs)
+
+    def _load_optimised(self, data: bytes, optimised: Optimised) -> ort.InferenceSession | None:
+        """Make the session of the optimised graph, or keep that of the session that is made; None: neither works."""
+        if session := optimised.session(self._session_options()):
+            return session
+        options = self._session_options()
+        try:
+            with optimised.kept(options):
+                session = ort.InferenceSession(data, options, providers=[CPU], enable_fallback=0)
+        except Exception as error:  # the graph's fault, which is then found again, or that of the disk
+            logger.info("the optimised graph is not kept: %s", error)
+            return None
+        session._model_bytes = None
+        return session
 
     def _load(
         self, data: bytes, providers: Providers | None, batch: int, plugin: Plugin | None, cores: int

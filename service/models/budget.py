@@ -24,11 +24,17 @@ class Budget:
     def __init__(self, settings: Settings) -> None:
         self.host = int(settings.memory_mb * 1e6 / settings.workers)
         self.device = int(settings.gpu_memory_mb * 1e6 / settings.workers)
-        self.on = bool(self.host or self.device or settings.model_idle_s)
+        self.on = settings.on_demand
 
-    def fits(self, need: Footprint, entries: Iterable[ModelEntry]) -> bool:
-        """Return whether a model that takes `need` can be loaded beside the loaded ones among `entries`."""
-        return not self._excess(need, entries)
+    def fits(self, need: Footprint, entries: Iterable[ModelEntry], unbooked: int = 0) -> bool:
+        """Return whether a model can be loaded beside what is loaded, or being loaded, of `entries`.
+
+        Args:
+            need: of the model.
+            entries: all others.
+            unbooked: bytes of the host that these take beyond their footprints.
+        """
+        return not self._excess(need, entries, unbooked)
 
     def refusal(self, need: Footprint, entries: Iterable[ModelEntry], beside: Collection[str] = ()) -> str:
         """Return why a model that takes `need` can never be loaded; empty if it can.
@@ -55,20 +61,34 @@ class Budget:
             return False
         return now - model.usage.since >= max(_STAY_S, _STAY * entry.footprint.seconds)
 
-    def _excess(self, need: Footprint, entries: Iterable[ModelEntry]) -> str:
+    def _excess(self, need: Footprint, entries: Iterable[ModelEntry], unbooked: int = 0) -> str:
         """Say what a model needs and what is left, if that is less."""
-        used = [entry.footprint for entry in entries if entry.model is not None]
-        for what, each, taken, limit in (
-            ("memory", max(need.host, need.peak), sum(each.host for each in used), self.host),
-            ("GPU memory", need.device, sum(each.device for each in used), self.device),
+        host, device = taken(entries)
+        for what, each, used, limit in (
+            ("memory", need.most, host + unbooked, self.host),
+            ("GPU memory", need.device, device, self.device),
         ):
-            if limit and taken + each > limit:
-                left = max(0, limit - taken)
+            if limit and used + each > limit:
+                left = max(0, limit - used)
                 return (
                     f"it takes {each / 1e6:,.0f} MB of {what}, and of the {limit / 1e6:,.0f} MB that models may take "
                     f"{left / 1e6:,.0f} MB are left beside those that have to stay"
                 )
         return ""
+
+
+def taken(entries: Iterable[ModelEntry]) -> tuple[int, int]:
+    """Return the bytes of host and GPU that models take: loaded ones, and those that are being loaded.
+
+    While a new version of a loaded model is loaded, both are there.
+    """
+    entries = list(entries)
+    loaded = [entry.footprint for entry in entries if entry.model is not None]
+    coming = [entry.reserved for entry in entries]
+    return (
+        sum(each.host for each in loaded) + sum(each.most for each in coming),
+        sum(each.device for each in (*loaded, *coming)),
+    )
 
 
 def _value(entry: ModelEntry, now: float) -> float:

@@ -47,6 +47,7 @@ class ModelEntry:
         awaited: whether the server is not ready before this model is; not if the model was added after the start.
         pinned: whether it is loaded at the start and stays; without a budget for memory all are.
         footprint: what it takes when it is loaded; 0 before it is first asked for, or without a budget.
+        reserved: what is kept free for the load that is under way, or about to begin.
     """
 
     def __init__(self, stored: Entry, *, awaited: bool = True, pinned: bool = True) -> None:
@@ -66,6 +67,7 @@ class ModelEntry:
         self.awaited = awaited and pinned
         self.pinned = pinned
         self.footprint = Footprint()
+        self.reserved = Footprint()
 
     @property
     def is_loading(self) -> bool:

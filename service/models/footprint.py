@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
+from service.cores import busy
 from service.engine.profile_cache import key_of, recall, remember
 from service.engine.providers import CPU, ProviderError, choose
 from service.settings import Settings
@@ -31,12 +32,19 @@ class Footprint(Struct, frozen=True):
         device: bytes of the GPU.
         peak: bytes of this process' memory that its load needs for a moment.
         seconds: of its last load, checks and warm-up included; 0: it is not measured.
+        disturbed: others used the machine; the next start measures again, if it is quiet then.
     """
 
     host: int = 0
     device: int = 0
     peak: int = 0
     seconds: float = 0.0
+    disturbed: bool = False
+
+    @property
+    def most(self) -> int:
+        """Bytes of this process' memory while it is loaded."""
+        return max(self.host, self.peak)
 
 
 class Footprints:
@@ -57,10 +65,12 @@ class Footprints:
 
         Where it cannot be measured it is estimated; the load will say why.
         """
-        found = self._known.get(card.sha256) or recall(self._key(card), Footprint)
+        found = self._known.get(card.sha256)
         if found is None:
-            found = self._weigh(card, folder)
-        self._known[card.sha256] = found
+            found = recall(self._key(card), Footprint)
+            if found is None or (found.disturbed and not busy()):
+                found = self._weigh(card, folder)
+            self._known[card.sha256] = found
         return found
 
     def note(self, card: AnyServed, seconds: float) -> None:

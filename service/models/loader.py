@@ -7,7 +7,7 @@ from time import perf_counter
 
 from service.engine.stop import Stop
 from service.models.entry import LONGEST_REASON, ModelEntry, State
-from service.models.footprint import Footprints
+from service.models.footprint import Footprint, Footprints
 from service.models.loading import Loading
 from service.models.model import AnyModel
 from service.settings import Settings
@@ -63,7 +63,9 @@ class Loader:
             return model
 
         def finish(outcome: AnyModel | BaseException) -> None:
+            reserved, entry.reserved = entry.reserved, Footprint()
             if not isinstance(outcome, BaseException):
+                entry.footprint = reserved if reserved.most else entry.footprint
                 self._serve(entry, outcome, perf_counter() - start)
             elif isinstance(outcome, StoreError) and not final:
                 entry.tried, entry.changing = None, fingerprint

@@ -8,6 +8,7 @@ from service.cores import busy
 from service.engine.assembly import Run
 from service.engine.kernels import Candidate, Kernels, measure_kernels
 from service.engine.lanes import Sample
+from service.engine.optimised import Optimised
 from service.engine.plugins import Plugin, plugins
 from service.engine.profile import CPU_SIZES, Profile, best_batch, measure
 from service.engine.profile_cache import key_of, recall, remember
@@ -55,6 +56,7 @@ class CpuLoader:
     ) -> None:
         self._card, self._load, self._sample, self._settings = card, load, sample, settings
         self._cores, self._graph_bytes, self._images, self._golden = cores, graph_bytes, images, golden
+        self._optimised = Optimised(card.sha256, graph_bytes) if settings.on_demand else None
 
     def load(self) -> tuple[Profile, Session, list[Session]]:
         """Load the graph as it will serve, warm. What is not known from an earlier start is measured first.
@@ -71,7 +73,8 @@ class CpuLoader:
         numbers = (settings.max_batch, settings.run_threads, settings.wide_mb)
         key = key_of(self._card.sha256, CPU, self._cores, *numbers, *others)
         profile = recall(key, Profile)
-        if profile is None or (profile.disturbed and not busy()):
+        # Within a budget the memory is reserved that was measured with the known profile, and none to measure again.
+        if profile is None or (profile.disturbed and not settings.on_demand and not busy()):
             profile = self._measure(found)
             remember(key, profile)
         used = {row.provider for row in profile.kernels if row.used}
@@ -80,11 +83,12 @@ class CpuLoader:
         wide = [self._session(width, plugin) for width in used_widths(profile.wide)]
         for session in (narrow, *wide):
             for size in sorted({1, profile.max_batch}):
-                session.run(self._sample(size))
+                session.warm_up(self._sample(size))
         return profile, narrow, wide
 
     def _session(self, width: Width, plugin: Plugin | None) -> Session:
-        return self._load(width=width, plugin=plugin, cores=self._cores)
+        optimised = None if plugin else self._optimised
+        return self._load(width=width, plugin=plugin, cores=self._cores, optimised=optimised)
 
     def _measure(self, found: list[Plugin]) -> Profile:
         fixed, own = self._settings.max_batch, self._widths(None)

@@ -11,12 +11,13 @@ import logging
 import weakref
 from collections.abc import Collection, Coroutine
 from math import ceil
-from time import perf_counter
+from time import perf_counter, sleep
 
-from service.engine.memory import give_back
+from service.engine.memory import give_back, resident
 from service.errors import Reason, RequestError
-from service.models.budget import Budget
+from service.models.budget import Budget, taken
 from service.models.entry import ModelEntry, State
+from service.models.footprint import Footprint
 from service.models.model import AnyModel
 from service.models.repository import Repository
 from service.settings import Settings
@@ -26,6 +27,8 @@ from service.threads import LOADING, ON_DEMAND
 logger = logging.getLogger(__name__)
 _LOOK_S = 0.02  # between two looks for a model that can be unloaded
 _GONE_S = 10.0  # after which the memory of an unloaded model is no longer waited for
+_COLLECT_S = 1.0  # between two looks for references that only the garbage collector finds
+_OTHERS = 150_000_000  # bytes that libraries and requests take beside the models
 _UNKNOWN_S = 2.0  # `Retry-After` for a model that was never loaded here
 
 
@@ -52,9 +55,13 @@ class OnDemand:
         self._longest_idle = settings.model_idle_s
         self._demands: dict[str, _Demand] = {}  # by name, in the order in which they are loaded
         self._tasks: set[asyncio.Task[None]] = set()
+        self._beside = resident() + _OTHERS
+        self._loop: asyncio.AbstractEventLoop
 
     def start(self) -> None:
-        """Begin to unload what was idle for long. On the event loop."""
+        """Begin to make room for new versions, and to unload what was idle for long. On the event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._repository.room.make = self._make
         if self._longest_idle:
             self._begin(self._tidy())
 
@@ -136,28 +143,59 @@ class OnDemand:
         entry = self._repository.entries.get(name)
         if entry is None or entry.model is not None:
             return None
-        await ON_DEMAND.run(self._repository.weigh, entry)
+        await ON_DEMAND.run(self._repository.room.weigh, entry)
         if reason := self._budget.refusal(entry.footprint, self._others(entry)):
             return _too_large(entry, reason)
-        if not await self._make_room(entry, demand):
+        if not await self._reserve(entry, entry.footprint, demand):
             return _busy(entry)
         await ON_DEMAND.run(self._repository.load_on_demand, entry)
         await ON_DEMAND.run(give_back)  # what only the load needed
+        entry.reserved = Footprint()  # also if it was not loaded, as an administrator unloaded it
         if entry.model is None:
             return RequestError(Reason.NOT_READY, f"`{name}` is not served: {entry.reason}")
         return None
 
-    async def _make_room(self, entry: ModelEntry, demand: _Demand) -> bool:
-        """Unload models until one has room; say whether it has. Does not wait for others if no request waits for it."""
-        while not self._budget.fits(entry.footprint, self._others(entry)):
+    async def _reserve(self, entry: ModelEntry, need: Footprint, demand: _Demand | None = None) -> bool:
+        """Unload models until there is room for one, and reserve it; say whether there is.
+
+        Args:
+            entry: of the model. A version of it that is loaded stays.
+            need: what the load takes.
+            demand: requests that wait for it. If none does, others are not waited for.
+        """
+        while True:
+            unbooked = await self._unbooked()
+            entries = list(self._repository.entries.values())
+            if self._budget.fits(need, entries, unbooked):
+                break
             victim = self._budget.victim(self._others(entry), perf_counter())
             if victim is not None:
                 await self._unload(victim, "memory")
-            elif demand.waiting:
+            elif self._budget.fits(need, entries):
+                break  # what is unbooked is that of models in use, or of requests
+            elif demand is not None and demand.waiting:
                 await asyncio.sleep(_LOOK_S)
             else:
                 return False
+        entry.reserved = need
         return True
+
+    async def _unbooked(self) -> int:
+        """Return how much more memory this process has than its models are known to take."""
+        if not self._budget.host or not self._above():
+            return 0
+        await asyncio.to_thread(give_back)
+        return self._above()
+
+    def _above(self) -> int:
+        return max(0, resident() - self._beside - taken(self._repository.entries.values())[0])
+
+    def _make(self, entry: ModelEntry, need: Footprint) -> bool:
+        """Reserve memory for a new version. On the thread that loads it, which other loads may wait for."""
+        try:
+            return asyncio.run_coroutine_threadsafe(self._reserve(entry, need), self._loop).result(_GONE_S)
+        except (TimeoutError, RuntimeError):  # the server stops
+            return False
 
     def _others(self, entry: ModelEntry) -> list[ModelEntry]:
         return [other for other in self._repository.entries.values() if other is not entry]
@@ -170,7 +208,7 @@ class OnDemand:
         logger.info("%s was unloaded (%s)", entry.name, why)
         last = [model]
         del model
-        await ON_DEMAND.run(_free, last)
+        await asyncio.to_thread(_free, last)  # the thread for loads may wait for that of a new version, and that for us
 
     async def _tidy(self) -> None:
         """Unload what was idle for `model_idle_s`."""
@@ -185,12 +223,22 @@ class OnDemand:
 
 
 def _free(last: list[AnyModel]) -> None:
-    """Drop the last reference to a model, and wait until it is gone."""
-    gone = weakref.ref(last.pop())
-    end = perf_counter() + _GONE_S
-    while gone() is not None:
-        gc.collect()
-        if perf_counter() > end:
+    """Drop the last reference to a model, and wait until it and its sessions are gone.
+
+    A worker that has just answered its last request lets go of them a moment later. The garbage collector is only asked
+    if that does not help: it stops all threads.
+    """
+    model = last.pop()
+    parts = [weakref.ref(each) for each in (model, model.session, *model.wide)]
+    del model
+    begun = collected = perf_counter()
+    while any(part() is not None for part in parts):
+        sleep(_LOOK_S)
+        now = perf_counter()
+        if now - collected > _COLLECT_S:
+            gc.collect()
+            collected = now
+        if now - begun > _GONE_S:
             logger.warning("an unloaded model is still in use; its memory is not free")
             break
     give_back()

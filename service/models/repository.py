@@ -21,6 +21,7 @@ from service.models.entry import ModelEntry, State
 from service.models.footprint import Footprints
 from service.models.loader import Load, Loader, SelfTest
 from service.models.registry import Registry
+from service.models.room import Room
 from service.models.scan import Found, Scan
 from service.models.unloaded import Unloaded
 from service.settings import Settings, names_in
@@ -45,6 +46,7 @@ class Repository(Registry):
 
     Attributes:
         budget: the memory that models may take; with one, only pinned models are loaded at the start.
+        room: what is loaded within it.
         evict: see `Loader.evict`.
     """
 
@@ -58,9 +60,10 @@ class Repository(Registry):
         footprints: Footprints | None = None,
     ) -> None:
         super().__init__()
-        self.budget, self._footprints = Budget(settings), footprints or Footprints(settings)
+        self.budget, footprints = Budget(settings), footprints or Footprints(settings)
         self._settings = settings
-        self._loader = Loader(settings, metrics, load, self_test, self._footprints)
+        self._loader = Loader(settings, metrics, load, self_test, footprints)
+        self.room = Room(self.budget, footprints, self._loader)
         self.evict = self._loader.evict
         self._scan = Scan(Path(settings.models))
         self._wanted, self._pinned = names_in(settings.load), names_in(settings.pin)
@@ -155,21 +158,6 @@ class Repository(Registry):
             self._unloaded.add(name)
             self._loader.unload(self.entries[name])
         self._wait_for_others()
-
-    def _waits(self, entry: ModelEntry) -> bool:
-        """Whether a model is not loaded now: not before it is asked for, or as there is never room for it."""
-        if not entry.pinned:
-            entry.state, entry.card, entry.reason = State.ON_DEMAND, entry.stored.card, ""
-            return True
-        self.weigh(entry)
-        if reason := self.budget.refusal(entry.footprint, self.entries.values()):
-            self._loader.refuse(entry, entry.stored, reason)
-        return reason != ""
-
-    def weigh(self, entry: ModelEntry) -> None:
-        """Find out what a model takes, where there is a budget."""
-        if self.budget.on and (card := entry.stored.card):
-            entry.footprint = self._footprints.measure(card, entry.stored.path)
 
     def load_on_demand(self, entry: ModelEntry) -> None:
         """Load a model for which there is room, and wait for it; a failure becomes its state."""
@@ -293,9 +281,9 @@ class Repository(Registry):
             fingerprint = (entry.stored.path, entry.stored.stamps)
             if fingerprint == entry.tried:
                 continue
-            if entry.model is None and self._waits(entry):
+            if entry.model is None and self.room.waits(entry, self.entries.values()):
                 entry.tried = fingerprint
-            else:
+            elif entry.model is None or self.room.has_room(entry, self.entries.values()):
                 final = not watching or fingerprint == entry.changing
                 entry.tried, entry.changing = fingerprint, None
                 self._loader.load(entry, final=final)

@@ -5,10 +5,12 @@ The model is loaded several times: first it is measured what its runs cost, and 
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 
 import msgspec
+from msgspec import structs
 
 from service.engine.memory import give_back, peak, reset_peak, resident, used_on_gpu
 from service.engine.stop import Stop
@@ -20,36 +22,47 @@ from service.settings import Settings
 from service.telemetry.metrics import Metrics
 
 _LOADS = 3
+_ROUNDS = 2  # of runs side by side: a first run needs other memory than those that follow
 
 
 def main(folder: Path, cores: int, device_id: int) -> Footprint:
     """Return the most that a load takes, the first one left out."""
     settings = msgspec.json.decode(sys.stdin.buffer.read(), type=Settings)
+    # As at a start without a budget, the first load measures anew what was measured on a busy machine.
+    first = structs.replace(settings, memory_mb=0.0, gpu_memory_mb=0.0, model_idle_s=0.0)
     workers, metrics = Workers(cores), Metrics()
     found = []
-    for _ in range(_LOADS):
+    for number in range(_LOADS):
         give_back()
         host, device, start = resident(), used_on_gpu(device_id), perf_counter()
         reset_peak()
-        model = load_folder(folder, Stop(), settings, workers, metrics, device_id)
+        model = load_folder(folder, Stop(), settings if number else first, workers, metrics, device_id)
         self_test(model.card, model.golden, model.session.run, settings)
         seconds = perf_counter() - start
         _run_side_by_side(model)
         model.golden.clear()
         most = peak() - host
         give_back()
-        found.append(Footprint(resident() - host, used_on_gpu(device_id) - device, most, seconds))
+        on_host, on_gpu = max(0, resident() - host), max(0, used_on_gpu(device_id) - device)
+        found.append(Footprint(on_host, on_gpu, max(0, most), seconds, model.profile.disturbed))
         del model
     _, *later = found
-    return Footprint(*(max(0, *values) for values in zip(*map(msgspec.structs.astuple, later), strict=True)))
+    return Footprint(*map(max, zip(*map(structs.astuple, later), strict=True)))
 
 
 def _run_side_by_side(model: AnyModel) -> None:
-    """Let as many runs as there may be at once compute the largest batch: each needs memory of its own."""
+    """Let as many runs as there may be at once compute batches of all sizes: each run needs memory of its own.
+
+    Sessions keep what their runs needed. The largest batches come last, side by side.
+    """
     profile = model.profile
-    inputs = kind_of(model.card, model.golden).sample(profile.max_batch)
+    sample, most = kind_of(model.card, model.golden).sample, profile.max_batch
+    sizes = sorted({1, most, *(2**power for power in range(1, most.bit_length()) if 2**power < most)})
     with ThreadPoolExecutor(profile.max_runs) as threads:
-        list(threads.map(model.session.run, [inputs] * (2 * profile.max_runs)))
+        for size, _ in product(sizes, range(_ROUNDS)):
+            list(threads.map(model.session.run, [sample(size)] * profile.max_runs))
+        for session, size in product(model.wide, sizes):
+            session.run(sample(size))
 
 
 if __name__ == "__main__":

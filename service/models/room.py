@@ -1,0 +1,59 @@
+"""Which models are loaded now, within the budget for memory. The repository asks, `on_demand` makes room."""
+
+from collections.abc import Callable, Iterable
+
+from service.models.budget import Budget
+from service.models.entry import ModelEntry, State
+from service.models.footprint import Footprint, Footprints
+from service.models.loader import Loader
+
+
+class Room:
+    """Decides for models that are not asked for: at the start, and when the store has a new version.
+
+    Args:
+        budget: for all models.
+        footprints: what each takes.
+        loader: refuses those for which there is never room.
+
+    Attributes:
+        make: reserves memory for a load beside all that is loaded, and says whether it could; `on_demand` sets it.
+    """
+
+    def __init__(self, budget: Budget, footprints: Footprints, loader: Loader) -> None:
+        self._budget, self._footprints, self._loader = budget, footprints, loader
+        self.make: Callable[[ModelEntry, Footprint], bool] = lambda *_: True
+
+    def weigh(self, entry: ModelEntry) -> None:
+        """Find out what a model that is not loaded takes, where there is a budget."""
+        entry.footprint = self._need(entry)
+
+    def waits(self, entry: ModelEntry, entries: Iterable[ModelEntry]) -> bool:
+        """Whether a model is not loaded now: not before it is asked for, or as there is never room for it."""
+        if not entry.pinned:
+            entry.state, entry.card, entry.reason = State.ON_DEMAND, entry.stored.card, ""
+            return True
+        self.weigh(entry)
+        if reason := self._budget.refusal(entry.footprint, entries):
+            self._loader.refuse(entry, entry.stored, reason)
+        return reason != ""
+
+    def has_room(self, entry: ModelEntry, entries: Iterable[ModelEntry]) -> bool:
+        """Whether a new version of a loaded model can be loaded now, beside it; reserves what that takes.
+
+        If there is never room, it is refused; if there is none now, it is tried again at the next look.
+        """
+        need = self._need(entry)
+        if reason := self._budget.refusal(need, entries, [entry.name]):
+            entry.tried = (entry.stored.path, entry.stored.stamps)
+            self._loader.refuse(entry, entry.stored, reason)
+            return False
+        if not self.make(entry, need):
+            version = entry.stored.version
+            entry.refused = f"version {version} in the store waits: all models that would make room for it are in use"
+            return False
+        return True
+
+    def _need(self, entry: ModelEntry) -> Footprint:
+        card = entry.stored.card
+        return self._footprints.measure(card, entry.stored.path) if self._budget.on and card else entry.footprint
