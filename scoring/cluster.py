@@ -15,7 +15,6 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from math import ceil
 from typing import Any
 
 import ray
@@ -45,7 +44,7 @@ def connected(address: str, workers: int | None, gpus: int | None) -> Iterator[P
 
     Args:
         address: of the cluster.
-        workers: how many actors; None: one a node.
+        workers: how many actors; None: as many as nodes. Each has as many CPUs as all of them can have.
         gpus: how many actors with a GPU each; None: they have CPUs alone.
 
     Raises:
@@ -80,12 +79,23 @@ def _pool(address: str, workers: int | None, gpus: int | None) -> Pool:
     if gpus:
         if gpus > (has := int(sum(node["GPU"] for node in able))):
             raise ClusterError(f"--gpus {gpus}: the cluster has {has}")
-        return Pool(address, gpus, max(1, min(int(node.get("CPU", 0) // node["GPU"]) for node in able)), 1)
+        return Pool(address, gpus, max(1, _threads([(node.get("CPU", 0), node["GPU"]) for node in able], gpus)), 1)
     asked = workers or len(able)
-    threads = min(int(node["CPU"]) for node in able) // ceil(asked / len(able))
+    threads = _threads([(node["CPU"], asked) for node in able], asked)
     if threads < 1:
         raise ClusterError(f"--workers {asked}: the cluster has {int(sum(node['CPU'] for node in able))} CPUs")
     return Pool(address, asked, threads, 0)
+
+
+def _threads(nodes: Sequence[tuple[float, float]], actors: int) -> int:
+    """Return the most CPUs that each of some actors can have, wherever they are placed; 0: there are too few.
+
+    Args:
+        nodes: CPUs of each, and how many actors it may have at most.
+        actors: how many there are to be.
+    """
+    most = int(max(cpus for cpus, _ in nodes))
+    return next((n for n in range(most, 0, -1) if sum(min(cpus // n, room) for cpus, room in nodes) >= actors), 0)
 
 
 def score_there(spec: Spec, parts: Sequence[Part], pool: Pool, patience_s: float) -> Iterator[Done]:

@@ -30,6 +30,7 @@ AHEAD = 2
 """How many parts a scorer should be given at once: while one is written, images of the next are computed."""
 _AGAIN_S = 0.02
 _FEWEST, _FETCHING = 32, 64  # images under way; threads that fetch
+_LARGE_MB = 36.0  # of pixels of an image that is cut into tiles: 12 megapixels. Larger ones wait for memory
 
 
 class Scorer:
@@ -63,7 +64,8 @@ class Scorer:
         ready = profile.max_batch * (profile.max_runs + 1)  # in the runs, and in the batch that waits for one
         # An image in tiles is decoded in its full size, and is many jobs: fewer of them are enough.
         tiled = tiling_of(self._options) is not None
-        window = 2 * (profile.max_runs + 1) if tiled else max(_FEWEST, 2 * ready)
+        fit = max(1, int(settings.max_pixels_mb / _LARGE_MB))
+        window = min(2 * (profile.max_runs + 1), fit) if tiled else max(_FEWEST, 2 * ready)
         self._window = asyncio.Semaphore(window)
         self._feeding = asyncio.Lock()
         self._readers = Readers(min(window, _FETCHING), int(settings.max_body_mb * 1e6), spec.timeout_s)

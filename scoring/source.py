@@ -52,12 +52,12 @@ def images_of(source: str, column: str = "path") -> Iterator[str]:
         StorageError: there is no such source, or it cannot be read.
     """
     source = absolute(source)
-    read = _LISTS.get(_suffix(source))
+    read = None if _is_folder(source) else _LISTS.get(_suffix(source))
     try:
         if read is not None:
             yield from _listed(source, read, column)
         elif source.startswith(("http://", "https://")):
-            if not source.lower().endswith(_SUFFIXES):
+            if _suffix(source) not in _SUFFIXES:
                 raise StorageError(f"{source}: a folder cannot be listed over https. Give a list of addresses.")
             yield source
         elif is_local(source):
@@ -71,7 +71,16 @@ def images_of(source: str, column: str = "path") -> Iterator[str]:
 
 
 def _suffix(address: str) -> str:
-    return os.path.splitext(address)[1].lower()  # noqa: PTH122 - not always a path
+    return os.path.splitext(_without_query(address))[1].lower()  # noqa: PTH122 - not always a path
+
+
+def _without_query(address: str) -> str:
+    """Return an address without what follows the path: a token, for example. In other addresses `?` is a character."""
+    return re.split("[?#]", address, maxsplit=1)[0] if address.startswith(("http://", "https://")) else address
+
+
+def _is_folder(source: str) -> bool:
+    return is_local(source) and os.path.isdir(local_path(source))  # noqa: PTH112 - bytes that are not UTF-8
 
 
 def _is_image(name: str) -> bool:
@@ -161,7 +170,7 @@ def _walk_remote(system: fs.FileSystem, folder: str, scheme: str, *, top: bool =
 
 
 def _listed(source: str, read: Callable[[IO[bytes], str], Iterator[Any]], column: str) -> Iterator[str]:
-    parent = source.rpartition("/")[0]
+    parent = _without_query(source).rpartition("/")[0]
     with _opened(source) as file:
         try:
             for address in read(file, column):

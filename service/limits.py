@@ -5,8 +5,6 @@ HTTP limits connections and the bodies of requests (`http.server.connections`), 
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
 from service.errors import Reason, RequestError
@@ -39,31 +37,43 @@ class PixelMemory:
 
     Args:
         limit: bytes of all of them.
+
+    Attributes:
+        held: bytes of all of them.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._held = 0
+        self.held = 0
 
-    @contextmanager
-    def hold(self, size: int) -> Iterator[None]:
-        """Count an image of `size` bytes while the block runs. If no other is in memory, each fits.
+    def hold(self, size: int) -> "HeldPixels":
+        """Count an image of `size` bytes until it is freed. If no other is in memory, each fits.
 
         Raises:
             RequestError: `queue_full`: with it there would be more than the limit.
         """
-        if self._held and self._held + size > self._limit:
+        if self.held and self.held + size > self._limit:
             raise RequestError(
                 Reason.QUEUE_FULL,
-                f"The image has {size / 1e6:.0f} MB of pixels, and images in parts have {self._held / 1e6:.0f} MB of "
+                f"The image has {size / 1e6:.0f} MB of pixels, and images in parts have {self.held / 1e6:.0f} MB of "
                 f"{self._limit / 1e6:.0f} MB already (ZOOSERVE_MAX_PIXELS_MB). Try again later.",
                 retry_after=1,
             )
-        self._held += size
-        try:
-            yield
-        finally:
-            self._held -= size
+        self.held += size
+        return HeldPixels(self, size)
+
+
+class HeldPixels:
+    """An image that counts. It has two users: the request, and the call that decodes it, which may outlast that."""
+
+    def __init__(self, memory: PixelMemory, size: int) -> None:
+        self._memory, self._size, self._users = memory, size, 2
+
+    def leave(self) -> None:
+        """Be called by each user at its end; the last one frees the image."""
+        self._users -= 1
+        if not self._users:
+            self._memory.held -= self._size
 
 
 class Holder(Protocol):

@@ -82,6 +82,11 @@ class Batcher:
         self._runs = 0
         self._lock = threading.Lock()  # guards _runs and the jobs that are ready in _assembly
 
+    @property
+    def full(self) -> bool:
+        """Whether there is no place for a job."""
+        return self.pending >= self.max_queue
+
     def check(self, deadline: float, rows: int = 1) -> None:
         """Refuse what could not be answered in time, at once and before any work is done for it.
 

@@ -15,6 +15,11 @@ from service.limits import PixelMemory
 
 _SMOOTHING = 0.1  # weight of the newest call in the moving average of the cost
 Stage = Literal["decode", "postprocess"]
+AtEnd = Callable[[], None]
+
+
+def nothing() -> None:
+    """Do nothing at the end of a call."""
 
 
 class Call(Input[AnswerT]):
@@ -23,12 +28,14 @@ class Call(Input[AnswerT]):
     Args:
         stage: of the request, to which its time is counted.
         work: the function.
+        at_end: called on the event loop when it has returned, also if its request has ended long before.
     """
 
-    __slots__ = ("_work", "stage")
+    __slots__ = ("_work", "at_end", "stage")
 
-    def __init__(self, stage: Stage, work: Callable[[], AnswerT]) -> None:
+    def __init__(self, stage: Stage, work: Callable[[], AnswerT], at_end: AtEnd = nothing) -> None:
         self.stage = stage
+        self.at_end = at_end
         self._work = work
 
     def answer(self, outputs: Tensors, row: int) -> AnswerT:  # noqa: ARG002 - no run is needed
@@ -76,6 +83,7 @@ class Calls:
             if not job.failed:
                 self._cost += _SMOOTHING * (job.finished - job.started - self._cost)
             job.settle()
+            job.input.at_end()
 
     def take_over(self, jobs: Jobs, *, running: bool) -> None:  # noqa: ARG002 - a call has no run
         """Refuse the calls of a thread that was replaced."""

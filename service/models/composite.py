@@ -15,8 +15,9 @@ abandoned with it.
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from functools import partial
+from time import perf_counter
 from typing import TypeVar
 
 import msgspec
@@ -24,7 +25,7 @@ import numpy as np
 
 from service.engine.assembly import Run
 from service.engine.binding import Tensors
-from service.engine.calls import Call, Calls, Stage
+from service.engine.calls import AtEnd, Call, Calls, Stage, nothing
 from service.engine.job import AnswerT, Input, Job, Queue
 from service.errors import Reason, RequestError
 from service.models.inputs import RESULT, ImageInput
@@ -35,6 +36,7 @@ from service.vision.decoded import DecodedImage, decode_whole, size_of
 
 PartT = TypeVar("PartT")
 _encode = msgspec.json.Encoder().encode
+_PLACE_S = 0.005  # between two looks for a place in a queue
 _running = set[asyncio.Task[None]]()  # the event loop itself does not keep tasks alive
 
 
@@ -50,12 +52,20 @@ class Steps(ABC):
         """
 
     @abstractmethod
-    async def call(self, stage: Stage, work: Callable[[], PartT]) -> PartT:
-        """Call a function on a worker; raises what it raises."""
+    async def call(self, stage: Stage, work: Callable[[], PartT], at_end: AtEnd = nothing) -> PartT:
+        """Call a function on a worker; raises what it raises.
+
+        Args:
+            stage: of the request.
+            work: the function.
+            at_end: called when it has returned, which is later than this if it takes too long.
+        """
 
     @abstractmethod
     async def ask(self, model: ImageModel, images: Sequence[ImageInput]) -> list[Result | BaseException]:
         """Ask a model about images, and wait until all are answered. An error is in the place of its answer.
+
+        Where its queue is full, they wait for places.
 
         Raises:
             RequestError: `queue_full`; then none is answered.
@@ -70,16 +80,19 @@ class Steps(ABC):
         Raises:
             RequestError: `undecodable`; `queue_full`: other images fill the memory for pixels.
         """
-        with self._hold(3 * size[0] * size[1]):
-            image = await self.call("decode", decode)
+        leave = self._hold(3 * size[0] * size[1])
+        try:
+            image = await self.call("decode", decode, leave)
             try:
                 yield image
             finally:
                 image.free()
+        finally:
+            leave()
 
     @abstractmethod
-    def _hold(self, size: int) -> AbstractContextManager[None]:
-        """Count the bytes of an image's pixels."""
+    def _hold(self, size: int) -> AtEnd:
+        """Count the bytes of an image's pixels until what is returned was called twice: by the request and its call."""
 
 
 class Queued(Steps):
@@ -98,8 +111,8 @@ class Queued(Steps):
             )
         model.batcher.check(self._job.deadline, rows)
 
-    async def call(self, stage: Stage, work: Callable[[], PartT]) -> PartT:
-        job = self._part(Call(stage, work))
+    async def call(self, stage: Stage, work: Callable[[], PartT], at_end: AtEnd = nothing) -> PartT:
+        job = self._part(Call(stage, work, at_end))
         self._calls.submit(job)
         await asyncio.wait([job.future])
         self._job.steps.append([job])
@@ -110,6 +123,8 @@ class Queued(Steps):
         try:
             for image in images:
                 job = self._part(image)
+                while model.batcher.full and not self._job.abandoned and perf_counter() < self._job.deadline:
+                    await asyncio.sleep(_PLACE_S)  # the work for the parts before this one would be lost otherwise
                 model.batcher.submit(job)
                 jobs.append(job)
         except BaseException:
@@ -123,8 +138,8 @@ class Queued(Steps):
         self._job.batch_size = max(job.batch_size for job in jobs)
         return [job.future.exception() or job.future.result() for job in jobs]
 
-    def _hold(self, size: int) -> AbstractContextManager[None]:
-        return self._calls.memory.hold(size)
+    def _hold(self, size: int) -> AtEnd:
+        return self._calls.memory.hold(size).leave
 
     def _part(self, input_: Input[PartT]) -> Job[PartT]:
         return Job(input_, self._job.deadline, self._job.priority, self._job)
@@ -136,14 +151,22 @@ class Alone(Steps):
     def check(self, model: AnyModel, rows: int) -> None:
         pass
 
-    async def call(self, stage: Stage, work: Callable[[], PartT]) -> PartT:  # noqa: ARG002 - times are not kept
-        return work()
+    async def call(
+        self,
+        stage: Stage,  # noqa: ARG002 - times are not kept
+        work: Callable[[], PartT],
+        at_end: AtEnd = nothing,
+    ) -> PartT:
+        try:
+            return work()
+        finally:
+            at_end()
 
     async def ask(self, model: ImageModel, images: Sequence[ImageInput]) -> list[Result | BaseException]:
         return [image.alone(model.session.run) for image in images]
 
-    def _hold(self, size: int) -> AbstractContextManager[None]:  # noqa: ARG002 - there are no others
-        return nullcontext()
+    def _hold(self, size: int) -> AtEnd:  # noqa: ARG002 - there are no others
+        return nothing
 
 
 class Composite(Input[AnswerT]):

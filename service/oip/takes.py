@@ -11,7 +11,7 @@ import numpy as np
 from service.errors import Reason, RequestError
 from service.models.inputs import RESULT, made_outputs
 from service.oip.describe import IMAGE
-from service.oip.messages import Answer, AnyCard
+from service.oip.messages import Answer, AnyCard, Call
 from service.oip.tensors import DATATYPES, MOST_TEXTS, Array, bad, check, shape_text
 from service.settings import Settings
 from zoo.pipeline_card import PipelineCard
@@ -56,6 +56,10 @@ class Takes:
     def check_outputs(self, names: Sequence[str]) -> None:
         """Check the names of the requested outputs; raises `RequestError` (`bad_request`)."""
         _check_names("output", names, self._output_names)
+
+    def outputs(self, call: Call) -> Sequence[str]:
+        """Return the names of the outputs that a call is answered with."""
+        return call.outputs or list(self._row_bytes)
 
     def check_answer(self, rows: int, names: Sequence[str]) -> None:
         """Refuse a request whose answer would be too large by its outputs' fixed dimensions alone.
@@ -152,6 +156,10 @@ class ImageTakes(Takes):
         if datatype != "BYTES" or math.prod(shape) != count:
             raise bad(f"`{IMAGE}`: expected BYTES of the shape [N] or [N, 1], an encoded image each.")
         return count
+
+    def outputs(self, call: Call) -> Sequence[str]:
+        made = self._output_names[len(self._row_bytes) :]
+        return call.outputs or (made if IMAGE in call.inputs else []) or list(self._row_bytes)
 
     def _fit_bytes(self, name: str, array: Array) -> Array:  # noqa: ARG002 - overrides the base class' method
         return array

@@ -23,6 +23,24 @@ def test_rows_are_those_of_a_local_run(nodes, tmp_path):
     assert (run["ray"], run["workers"], run["threads"], run["failed"]) == (nodes.address, 2, 1, 4)
 
 
+@pytest.mark.parametrize(
+    ("nodes", "actors", "threads"),
+    [
+        ([(2, 9), (2, 9)], 2, 2),
+        ([(2, 9), (16, 9)], 2, 8),  # both on the large one
+        ([(3, 9), (16, 9)], 5, 3),
+        ([(1, 9), (1, 9)], 3, 0),
+        ([(16, 4), (16, 4)], 8, 4),  # a GPU each
+        ([(2, 1), (32, 1)], 2, 2),
+        ([(0, 1)], 1, 0),
+    ],
+)
+def test_actors_get_as_many_cpus_as_the_nodes_have(nodes, actors, threads):
+    from scoring.cluster import _threads  # needs Ray, which is not installed everywhere
+
+    assert _threads(nodes, actors) == threads
+
+
 @pytest.mark.parametrize("what", ["actor", "node", "driver"])
 def test_a_kill_loses_nothing_and_repeats_nothing(nodes, tmp_path, what):
     make_copies(tmp_path / "images", IMAGES)

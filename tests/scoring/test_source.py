@@ -92,6 +92,23 @@ def test_lists(tmp_path, suffix):
     assert list(images_of(str(path))) == [f"{tmp_path}/one.jpg", *addresses[1:]]
 
 
+def test_a_folder_may_be_named_as_a_list(tmp_path):
+    (tmp_path / "x.csv").mkdir()
+    (tmp_path / "x.csv" / "a.jpg").write_bytes(b"x")
+    for source in (f"{tmp_path}/x.csv", f"{tmp_path}/x.csv/"):
+        assert list(images_of(source)) == [f"{tmp_path}/x.csv/a.jpg"]
+
+
+@pytest.mark.parametrize("query", ["", "?token=a/b.c", "#part"])
+def test_an_address_with_a_token_is_a_list_or_an_image(monkeypatch, query):
+    monkeypatch.setattr("scoring.source.fetch", lambda *_: b"path\nnear/a.jpg\nhttps://elsewhere/b.jpg?c\n")
+    found = list(images_of(f"https://host/lists/list.csv{query}"))
+    assert found == ["https://host/lists/near/a.jpg", "https://elsewhere/b.jpg?c"]
+    assert list(images_of(f"https://host/a.jpg{query}")) == [f"https://host/a.jpg{query}"]
+    with pytest.raises(StorageError, match="cannot be listed over https"):
+        list(images_of(f"https://host/folder{query}"))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [

@@ -19,6 +19,7 @@ from service.models.inputs import PNG
 from service.oip.dataplane import Dataplane
 from service.oip.describe import IMAGE
 from service.oip.messages import Answer, Call
+from service.oip.tensors import bad
 from service.request import STATUS, Lifecycle
 from service.settings import Settings
 from service.waiting import wait
@@ -68,6 +69,8 @@ class Infer(Endpoint):
             if (count := len(next(iter(call.inputs.values())))) > 1:
                 raise one_image_only(media.PNG, count, f"ask for the output `{PNG}` as binary data")
             call.outputs = (PNG,)
+        elif PNG in takes.outputs(call) and not form.binary(PNG):
+            raise bad(f"The output `{PNG}` is no text: send `Accept: image/png`, or ask for it as binary data.")
         context.lap("read")
         submitted = self._dataplane.submit(call)
         await wait(submitted.jobs, submitted.deadline, hung_up(receive))

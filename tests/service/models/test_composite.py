@@ -99,7 +99,7 @@ def test_what_is_refused_leaves_nothing_behind(runtime, model, data, times, mill
     assert refused.reason == reason
     assert reason != "queue_full" or "these 16 rows included" in refused.detail
     assert model.batcher.pending == 0
-    assert runtime.predictor._calls.memory._held == 0
+    assert runtime.predictor._calls.memory.held == 0
 
 
 def test_what_its_client_gives_up_frees_all_parts(runtime, model):
@@ -112,7 +112,7 @@ def test_what_its_client_gives_up_frees_all_parts(runtime, model):
 
     assert "deadline" in {getattr(answer, "reason", None) for answer in asyncio.run(ask())}
     assert model.batcher.pending == 0
-    assert runtime.predictor._calls.memory._held == 0
+    assert runtime.predictor._calls.memory.held == 0
 
 
 @pytest.mark.parametrize("given_up", [False, True])
@@ -140,7 +140,7 @@ def test_the_images_of_a_request_do_not_refuse_each_other(runtime, model, given_
         assert jobs[2].spans()[0] == ("queue", jobs[2].submitted, jobs[2].steps[0][0].submitted)
         assert jobs[2].steps[0][0].submitted >= jobs[1].finished
     assert model.batcher.pending == 0
-    assert runtime.predictor._calls.memory._held == 0
+    assert runtime.predictor._calls.memory.held == 0
 
 
 def test_the_times_of_a_part_that_failed_are_not_counted(runtime, model):
@@ -231,33 +231,39 @@ def test_parts_that_are_given_up_are_not_logged_as_errors(runtime, model, caplog
 
 def test_images_that_fill_the_memory_are_refused():
     memory = PixelMemory(100)
-    with (  # one always fits
-        memory.hold(1000),
-        pytest.raises(RequestError, match="ZOOSERVE_MAX_PIXELS_MB"),
-        memory.hold(1),
-    ):
-        pass
-    with memory.hold(50), memory.hold(50):
-        pass
-    assert memory._held == 0
+    first = memory.hold(1000)  # one always fits
+    with pytest.raises(RequestError, match="ZOOSERVE_MAX_PIXELS_MB"):
+        memory.hold(1)
+    first.leave()
+    assert memory.held == 1000, "its other user needs it"
+    first.leave()
+    memory.hold(50)
+    memory.hold(50)
+    assert memory.held == 100
 
 
-def test_a_call_that_takes_too_long_is_refused(models):
+def test_a_call_that_takes_too_long_is_refused_and_its_pixels_count_until_it_ends(models):
     import threading
 
     runtime = Runtime(Settings(models=str(models), load="lenet5", work_s=0.2))
     release = threading.Event()
 
+    memory = PixelMemory(1)
+
     class Slow(Composite[None]):
         async def compose(self, steps):
-            return await steps.call("decode", release.wait)
+            async with steps.decoded((10, 10), release.wait):
+                raise AssertionError
 
     async def ask():
         runtime.repository.load()
         model = runtime.predictor.resolve("classify", "lenet5")
-        job = submit(runtime, model, Slow(Calls(runtime.workers, PixelMemory(1))))
+        job = submit(runtime, model, Slow(Calls(runtime.workers, memory)))
         await wait([job], job.deadline)
+        assert memory.held == 300, "the pixels are still being decoded"
         release.set()
+        while memory.held:
+            await asyncio.sleep(0.01)
         return job.future.exception()
 
     try:

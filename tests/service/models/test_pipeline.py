@@ -128,6 +128,14 @@ def test_crops_of_all_images_share_batches(runtime):
     assert count < rows
 
 
+def test_crops_of_a_burst_wait_for_places_and_none_is_refused(runtime, monkeypatch):
+    pipeline = bound(runtime, "classes")
+    monkeypatch.setattr(pipeline.second.batcher, "max_queue", 1)
+    answers = ask(runtime, pipeline, *[PHOTO] * 4)
+    assert [len(answer.predictions) > 1 for answer in answers] == [True] * 4
+    assert all(found.error is None and found.second for answer in answers for found in answer.predictions)
+
+
 @pytest.mark.parametrize(("name", "skipped"), [("best", [None, "max_crops"]), ("large", ["min_size", "min_size"])])
 def test_what_was_not_asked_says_why(runtime, name, skipped):
     (answer,) = ask(runtime, bound(runtime, name), PHOTO)
@@ -144,7 +152,7 @@ def test_one_bad_image_does_not_harm_the_others(runtime):
     good, cut, bad = ask(runtime, bound(runtime, "best"), PHOTO, PHOTO[:1000], b"no image")
     assert good.predictions[0].second.model == "lenet5"
     assert (cut.reason, bad.reason) == (Reason.UNDECODABLE, Reason.NOT_AN_IMAGE)
-    assert runtime.pipelines._calls.memory._held == 0
+    assert runtime.pipelines._calls.memory.held == 0
 
 
 def test_a_crop_that_fails_is_an_error_in_its_place(runtime, monkeypatch):
