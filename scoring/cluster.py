@@ -22,7 +22,7 @@ from ray.data import ActorPoolStrategy, DataContext, from_items
 from ray.exceptions import RayError
 
 from scoring.scorer import AHEAD, Scorer
-from scoring.spec import Done, Part, Pool, Spec
+from scoring.spec import Done, Part, Pool, Spec, threads_each
 from scoring.storage import StorageError
 from service.cores import usable_cores
 from service.engine.device_errors import BrokenDeviceError
@@ -79,23 +79,12 @@ def _pool(address: str, workers: int | None, gpus: int | None) -> Pool:
     if gpus:
         if gpus > (has := int(sum(node["GPU"] for node in able))):
             raise ClusterError(f"--gpus {gpus}: the cluster has {has}")
-        return Pool(address, gpus, max(1, _threads([(node.get("CPU", 0), node["GPU"]) for node in able], gpus)), 1)
+        return Pool(address, gpus, max(1, threads_each([(node.get("CPU", 0), node["GPU"]) for node in able], gpus)), 1)
     asked = workers or len(able)
-    threads = _threads([(node["CPU"], asked) for node in able], asked)
+    threads = threads_each([(node["CPU"], asked) for node in able], asked)
     if threads < 1:
         raise ClusterError(f"--workers {asked}: the cluster has {int(sum(node['CPU'] for node in able))} CPUs")
     return Pool(address, asked, threads, 0)
-
-
-def _threads(nodes: Sequence[tuple[float, float]], actors: int) -> int:
-    """Return the most CPUs that each of some actors can have, wherever they are placed; 0: there are too few.
-
-    Args:
-        nodes: CPUs of each, and how many actors it may have at most.
-        actors: how many there are to be.
-    """
-    most = int(max(cpus for cpus, _ in nodes))
-    return next((n for n in range(most, 0, -1) if sum(min(cpus // n, room) for cpus, room in nodes) >= actors), 0)
 
 
 def score_there(spec: Spec, parts: Sequence[Part], pool: Pool, patience_s: float) -> Iterator[Done]:

@@ -1,5 +1,6 @@
 """What is scored and how: made once by the command, sent to every worker. Also the names of parts."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from msgspec import Struct
@@ -66,3 +67,14 @@ class Pool(NamedTuple):
     workers: int
     threads: int
     gpus: int
+
+
+def threads_each(nodes: Sequence[tuple[float, float]], actors: int) -> int:
+    """Return the most CPUs that each of some actors can have, wherever they are placed; 0: there are too few.
+
+    Args:
+        nodes: CPUs of each, and how many actors it may have at most.
+        actors: how many there are to be.
+    """
+    most = int(max(cpus for cpus, _ in nodes))
+    return next((n for n in range(most, 0, -1) if sum(min(cpus // n, room) for cpus, room in nodes) >= actors), 0)

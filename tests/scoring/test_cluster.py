@@ -4,6 +4,7 @@ import pytest
 
 from loadtests.scoring.score import each_once, make_copies, make_images, rows_of, score
 from loadtests.scoring.trial import Killer
+from scoring.spec import threads_each
 
 IMAGES = 240
 
@@ -36,9 +37,7 @@ def test_rows_are_those_of_a_local_run(nodes, tmp_path):
     ],
 )
 def test_actors_get_as_many_cpus_as_the_nodes_have(nodes, actors, threads):
-    from scoring.cluster import _threads  # needs Ray, which is not installed everywhere
-
-    assert _threads(nodes, actors) == threads
+    assert threads_each(nodes, actors) == threads
 
 
 @pytest.mark.parametrize("what", ["actor", "node", "driver"])

@@ -27,6 +27,7 @@ def entry(
     age=1000.0,
     holds=0,
     pending=0,
+    reserved=0,
 ):
     usage = Usage()
     for _ in range(uses):
@@ -41,6 +42,7 @@ def entry(
         pinned=pinned,
         is_loading=loading,
         footprint=Footprint(mb * MB, gpu * MB, mb * MB, seconds),
+        reserved=Footprint(reserved * MB, peak=2 * reserved * MB),
     )
 
 
@@ -86,6 +88,15 @@ def test_what_has_room(settings, need, fits, refusal):
     found = budget.refusal(need, entries)
     assert bool(found) == bool(refusal)
     assert re.search(refusal, found)
+
+
+@pytest.mark.parametrize(
+    ("reserved", "unbooked", "fits"), [(0, 0, True), (100, 0, True), (101, 0, False), (0, 200, True), (0, 201, False)]
+)
+def test_loads_under_way_and_memory_that_nobody_booked_count(reserved, unbooked, fits):
+    """A new version of a loaded model is there beside the old one; its load takes twice what it does."""
+    entries = [entry("a"), entry("b", reserved=reserved)]
+    assert Budget(Settings(memory_mb=500)).fits(Footprint(100 * MB), entries, unbooked * MB) == fits
 
 
 def test_without_a_limit_there_is_no_budget():

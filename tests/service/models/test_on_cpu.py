@@ -45,20 +45,27 @@ def load_twice(folder: Path, cache: Path, share: float, plugins: str) -> list[tu
 
 
 @pytest.mark.parametrize(
-    ("loads", "measured"),
-    [([0.1, 0.1], 1), ([9.0, 9.0], 1), ([9.0, 0.1], 2), ([9.0, 0.1, 0.1], 2), ([0.1, 9.0], 1)],
+    ("loads", "budget", "measured"),
+    [
+        ([0.1, 0.1], 0, 1),
+        ([9.0, 9.0], 0, 1),
+        ([9.0, 0.1], 0, 2),
+        ([9.0, 0.1, 0.1], 0, 2),
+        ([0.1, 9.0], 0, 1),
+        ([9.0, 0.1], 1, 1),  # what a load takes was reserved
+    ],
 )
 def test_what_was_measured_on_a_busy_machine_is_measured_again_on_a_quiet_one(
-    models, tmp_path, monkeypatch, loads, measured
+    models, tmp_path, monkeypatch, loads, budget, measured
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     runs = []
     counted = lambda *arguments: (runs.append(1), measure(*arguments))[1]  # noqa: E731
     monkeypatch.setattr(on_cpu, "measure", counted)
-    workers = Workers(1)
+    workers, settings = Workers(1), Settings(device="cpu", memory_mb=budget)
     for load in loads:
         monkeypatch.setattr("os.getloadavg", lambda load=load: (load * (os.cpu_count() or 1), 0.0, 0.0))
-        model = load_folder(models / "lenet5" / "1", Stop(), Settings(device="cpu"), workers, Metrics())
+        model = load_folder(models / "lenet5" / "1", Stop(), settings, workers, Metrics())
     workers.close()
     assert len(runs) == measured
     assert model.profile.disturbed == (loads[0] > 1 and measured == 1)

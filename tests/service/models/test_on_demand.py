@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from service.errors import Reason, RequestError
+from service.models.budget import taken
 from service.models.entry import State
 from service.models.footprint import Footprint, Footprints
 from service.runtime import Runtime
@@ -29,14 +30,14 @@ def store(models, tmp_path):
     return tmp_path / "models"
 
 
-def add(store, models, name, *, broken=False):
-    folder = shutil.copytree(models / "lenet5" / "1", store / name / "1")
+def add(store, models, name, *, version="1", broken=False):
+    folder = shutil.copytree(models / "lenet5" / "1", store / name / version)
     card = read_served_card(folder / "card.json")
     golden = card.golden
     if broken:
         predictions = (msgspec.structs.replace(golden[0].predictions[0], class_id=5, label="5"),)
         golden = (msgspec.structs.replace(golden[0], predictions=predictions), *golden[1:])
-    write_served_card(msgspec.structs.replace(card, name=name, golden=golden), folder / "card.json")
+    write_served_card(msgspec.structs.replace(card, name=name, version=version, golden=golden), folder / "card.json")
 
 
 @pytest.fixture
@@ -206,6 +207,60 @@ def test_a_client_that_cannot_wait_finds_the_model_loaded_the_next_time_though_a
 
     asyncio.run(asyncio.wait_for(use(), 20))
     assert states(runtime)["a"] is State.ON_DEMAND
+
+
+@pytest.mark.parametrize(("memory", "used", "said"), [(250, False, ""), (250, True, "in use"), (150, False, "50 MB")])
+def test_a_new_version_needs_room_beside_the_old_one(start, store, models, memory, used, said):
+    runtime = start(memory_mb=memory)
+    entries = runtime.repository.entries
+
+    async def use():
+        runtime.on_demand.start()
+        for name in "ba" if memory == 250 else "a":
+            await ask(runtime, name)
+        if used:
+            entries["b"].model.usage.begin()
+        add(store, models, "a", version="2")
+        await asyncio.to_thread(runtime.repository.reload, "a")
+
+    if not said:
+        asyncio.run(use())
+        assert (entries["a"].model.card.version, states(runtime)["b"]) == ("2", State.ON_DEMAND)
+        assert entries["a"].reserved == Footprint()
+        return
+    error = refusal(use())
+    assert error.reason is Reason.REFUSED
+    assert said in error.detail
+    assert (entries["a"].model.card.version, entries["a"].state) == ("1", State.READY)
+
+
+@pytest.mark.parametrize(("held", "goes"), [(False, True), (True, False)])
+def test_memory_beyond_what_is_booked_makes_idle_models_go(start, monkeypatch, held, goes):
+    runtime = start(memory_mb=350)
+    on_demand = runtime.on_demand
+    more = 80 * MB
+    now = lambda: on_demand._beside + taken(runtime.repository.entries.values())[0] + more  # noqa: E731
+    monkeypatch.setattr("service.models.on_demand.resident", now)
+
+    async def use():
+        for name in "ab":
+            (await ask(runtime, name)).usage.holds += held
+        await ask(runtime, "c")
+
+    asyncio.run(use())
+    assert (State.ON_DEMAND in states(runtime).values()) == goes
+
+
+@pytest.mark.parametrize(("busy", "measured"), [(False, 1), (True, 0)])
+def test_what_was_measured_on_a_busy_machine_is_measured_once_more(models, monkeypatch, busy, measured):
+    found = []
+    monkeypatch.setattr("service.models.footprint.recall", lambda *_: msgspec.structs.replace(TAKES, disturbed=True))
+    monkeypatch.setattr("service.models.footprint.busy", lambda: busy)
+    monkeypatch.setattr(Footprints, "_weigh", lambda *_: found.append(1) or TAKES)
+    footprints, card = Footprints(Settings(device="cpu")), read_served_card(models / "lenet5" / "1" / "card.json")
+    for _ in range(2):
+        footprints.measure(card, models)
+    assert len(found) == measured
 
 
 def test_what_was_measured_is_known_though_it_cannot_be_kept(models, monkeypatch):

@@ -154,7 +154,7 @@ def test_an_option_in_the_address_is_not_ignored(course, photos):
     [
         ("style_tissue", b"no image", AS_PNG, "`png` is no text: send `Accept: image/png`"),  # before it is computed
         ("style_tissue", *several([b"no image"]), "`png` is no text"),
-        ("style_tissue", b"no image", AS_PNG | PNG, "not an image"),| PNG, "not an image"),
+        ("style_tissue", b"no image", AS_PNG | PNG, "not an image"),
         ("style_tissue", b"", AS_PNG | PNG, "image"),
         ("steering", encoded(Image.new("RGB", (9, 9))), AS_PNG | PNG, "no output `png`; expected `angle`"),
         ("char_lstm", encoded(Image.new("RGB", (9, 9))), AS_PNG, "no input `image`; expected `characters`, `state`"),
