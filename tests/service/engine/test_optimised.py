@@ -49,7 +49,7 @@ def test_what_is_damaged_is_made_anew(cache, lenet, caplog, name):
     load(data)
     path = files(cache)[name]
     whole = path.read_bytes()
-    path.write_bytes(whole[:-9] + b"\0" * 9)
+    path.write_bytes(whole[:-9] + b"\xff" * 9)
     with pytest.raises(SessionError, match=r"cannot load model\.onnx"):
         load(b"this is read", data)
     assert "optimised graph" in caplog.text

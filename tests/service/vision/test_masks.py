@@ -147,3 +147,19 @@ def test_a_soft_mask_keeps_its_opacity():
     assert set(np.unique(hard)) == {0, 255}
     assert np.array_equal(hard > 0, soft >= 128)
     assert np.array_equal(decoded(masks.encode(alpha, where, "rle")) > 0, soft >= 128)
+
+
+@pytest.mark.parametrize("size", [(3000, 2000), (70, 130), (1, 1)])
+@pytest.mark.parametrize("at", [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)])
+def test_a_png_of_a_part_is_that_of_the_whole(size, at):
+    """Readers check the checksums of the file as well."""
+    (width, height), part = size, blobs(40, 30)[: size[1] // 2 + 1, : size[0] // 2 + 1] * 12
+    left, top = (round(share * (side - has)) for share, side, has in zip(at, size, part.shape[::-1], strict=True))
+    whole = np.zeros((height, width), np.uint8)
+    whole[top : top + part.shape[0], left : left + part.shape[1]] = part
+    data = base64.b64decode(masks.encode_png(part, masks.Frame(left, top, width, height)).png)
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    assert (image.mode, image.size) == ("L", size)
+    assert np.array_equal(np.asarray(image), whole)
+    assert np.array_equal(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED), whole)
