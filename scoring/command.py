@@ -53,7 +53,7 @@ Examples:
 @click.option(
     "--ray", "address", metavar="ADDRESS|local", help="Work on this Ray cluster (`auto`: the one found here)."
 )
-@click.option("--workers", type=click.IntRange(1), help="Actors on the cluster. [default: one a node]")
+@click.option("--workers", type=click.IntRange(1), help="Actors on the cluster. [default: as many as nodes]")
 @click.option("--gpus", type=click.IntRange(1), help="Actors with a GPU each, in place of --workers.")
 @click.option(
     "--patience",

@@ -83,6 +83,7 @@ class Loader:
         if entry.loading is not None:
             entry.loading.drop()
         self.changes += 1
+        entry.reserved = Footprint()
         entry.awaited = False
         old, entry.model = entry.model, None
         entry.state, entry.tried, entry.refused = State.UNLOADED, None, ""

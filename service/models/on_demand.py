@@ -10,6 +10,7 @@ import gc
 import logging
 import weakref
 from collections.abc import Collection, Coroutine
+from concurrent.futures import CancelledError
 from math import ceil
 from time import perf_counter, sleep
 
@@ -192,9 +193,16 @@ class OnDemand:
 
     def _make(self, entry: ModelEntry, need: Footprint) -> bool:
         """Reserve memory for a new version. On the thread that loads it, which other loads may wait for."""
+        work = self._reserve(entry, need)
         try:
-            return asyncio.run_coroutine_threadsafe(self._reserve(entry, need), self._loop).result(_GONE_S)
-        except (TimeoutError, RuntimeError):  # the server stops
+            reserved = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:  # the server stops
+            work.close()
+            return False
+        try:
+            return reserved.result(_GONE_S)
+        except (TimeoutError, CancelledError):
+            reserved.cancel()
             return False
 
     def _others(self, entry: ModelEntry) -> list[ModelEntry]:

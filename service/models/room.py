@@ -36,6 +36,8 @@ class Room:
         self.weigh(entry)
         if reason := self._budget.refusal(entry.footprint, entries):
             self._loader.refuse(entry, entry.stored, reason)
+        else:
+            entry.reserved = entry.footprint
         return reason != ""
 
     def has_room(self, entry: ModelEntry, entries: Iterable[ModelEntry]) -> bool:
@@ -43,6 +45,8 @@ class Room:
 
         If there is never room, it is refused; if there is none now, it is tried again at the next look.
         """
+        if not self._budget.on:
+            return True
         need = self._need(entry)
         if reason := self._budget.refusal(need, entries, [entry.name]):
             entry.tried = (entry.stored.path, entry.stored.stamps)
