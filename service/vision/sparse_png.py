@@ -1,7 +1,7 @@
 """Writes a greyscale PNG of which all but some rows are black, at about the cost of those rows. `masks` calls it.
 
-Black rows are compressed once, in blocks that end with a full flush of the compressor (RFC 1951): such blocks may follow
-each other in any order. Their checksum (Adler-32, RFC 1950) is computed from their number.
+Black rows are compressed once, in blocks that end with a full flush of the compressor (RFC 1951): such blocks may
+follow each other in any order. Their checksum (Adler-32, RFC 1950) is computed from their number.
 """
 
 import struct
@@ -21,8 +21,10 @@ def encode_sparse(part: npt.NDArray[np.uint8], left: int, top: int, width: int, 
 
     Args:
         part: uint8 [h, w].
-        left, top: its corner, in pixels of the image.
-        width, height: of the image.
+        left: pixels of the image to the left of it.
+        top: pixels above it.
+        width: of the image.
+        height: of the image.
     """
     rows, columns = part.shape
     lines = np.zeros((rows, width + 1), np.uint8)  # a line begins with the number of its filter: none
