@@ -83,7 +83,8 @@ class Calls:
             if not job.failed:
                 self._cost += _SMOOTHING * (job.finished - job.started - self._cost)
             job.settle()
-            job.input.at_end()
+            if isinstance(job.input, Call):
+                job.input.at_end()
 
     def take_over(self, jobs: Jobs, *, running: bool) -> None:  # noqa: ARG002 - a call has no run
         """Refuse the calls of a thread that was replaced."""

@@ -32,7 +32,7 @@ def encode_sparse(part: npt.NDArray[np.uint8], left: int, top: int, width: int, 
     below = height - top - rows
     stream = [_HEAD, *_black(width + 1, top), _deflated(lines), *_black(width + 1, below), _END]
     checksum = _skip(1, top * (width + 1))
-    checksum = _skip(zlib.adler32(lines, checksum), below * (width + 1))
+    checksum = _skip(zlib.adler32(lines.data, checksum), below * (width + 1))
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     data = b"".join([*stream, struct.pack(">I", checksum)])
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
@@ -53,7 +53,7 @@ def _block(length: int, rows: int) -> bytes:
 def _deflated(lines: npt.NDArray[np.uint8]) -> bytes:
     """Compress lines to blocks that end at a byte, and do not refer to what is before them."""
     compressor = zlib.compressobj(1, wbits=-zlib.MAX_WBITS, strategy=zlib.Z_RLE)
-    return compressor.compress(lines) + compressor.flush(zlib.Z_FULL_FLUSH)
+    return compressor.compress(lines.data) + compressor.flush(zlib.Z_FULL_FLUSH)
 
 
 def _skip(checksum: int, zeros: int) -> int:
