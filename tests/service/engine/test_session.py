@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from service.engine import session as session_module
+from service.engine.memory import give_back, resident
 from service.engine.providers import CPU, CUDA, TENSORRT, ProviderError, Tuning, check, choose, requested
 from service.engine.session import Session, SessionError
 from service.engine.stop import Stop
@@ -225,3 +226,20 @@ def test_engines_of_tensorrt_are_kept_by_graph_and_batch(monkeypatch, tmp_path):
     assert options[0]["trt_fp16_enable"] is True
     assert options[0]["trt_cuda_graph_enable"] is False
     assert options[0]["user_compute_stream"] == "7"
+
+
+def test_a_warm_session_keeps_no_memory_that_only_its_first_run_needed(models):
+    data = (models / "yolov4_tiny" / "1" / "model.onnx").read_bytes()
+    images = {"images": np.zeros((1, 416, 416, 3), np.uint8)}
+    grown = []
+    for first in (Session.run, Session.warm_up):
+        session = Session(data, "cpu")
+        give_back()
+        before = resident()
+        first(session, images)
+        expected = session.run(images)
+        give_back()
+        grown.append(resident() - before)
+        assert all(np.array_equal(value, expected[name]) for name, value in session.run(images).items())
+    cold, warm = grown
+    assert warm < 0.75 * cold
