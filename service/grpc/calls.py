@@ -160,34 +160,36 @@ class Calls:
             streams: whether it writes its responses to the context.
         """
 
-        async def answer(_: object, context: Context) -> bytes | None:
+        async def checked(context: Context) -> bytes | None:
             self.open.add(context)
             context.add_done_callback(self.open.discard)
-            try:
-                check(metadata_of(context))
-                with Place(self._places) as place:
-                    return await call(place, context)
-            except Exception as error:
-                await refuse(context, refusal_of(error))
+            check(metadata_of(context))
+            with Place(self._places) as place:
+                return await call(place, context)
 
-        return _handler(answer, streams)
+        return _handler(checked, streams)
 
     def probe_handler(self, call: Call, *, streams: bool = False) -> grpc.RpcMethodHandler:
         """Make the handler of a call that needs no key, and takes one of the places for probes; see `handler`."""
 
-        async def answer(_: object, context: Context) -> bytes | None:
-            try:
-                with Place(self._probes) as place:
-                    return await call(place, context)
-            except grpc.aio.AbortError:
-                raise  # the status was sent already
-            except Exception as error:
-                await refuse(context, refusal_of(error))
+        async def unchecked(context: Context) -> bytes | None:
+            with Place(self._probes) as place:
+                return await call(place, context)
 
-        return _handler(answer, streams)
+        return _handler(unchecked, streams)
 
 
-def _handler(answer: Callable[[object, Context], Awaitable[bytes | None]], streams: bool) -> grpc.RpcMethodHandler:
+def _handler(call: Callable[[Context], Awaitable[bytes | None]], streams: bool) -> grpc.RpcMethodHandler:
+    """Make a handler that answers errors with their status."""
+
+    async def answer(_: object, context: Context) -> bytes | None:
+        try:
+            return await call(context)
+        except grpc.aio.AbortError:
+            raise  # the status was sent already
+        except Exception as error:
+            await refuse(context, refusal_of(error))
+
     return (grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler)(answer)
 
 

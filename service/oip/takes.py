@@ -12,7 +12,7 @@ from service.errors import Reason, RequestError
 from service.models.inputs import RESULT, made_outputs
 from service.oip.describe import IMAGE
 from service.oip.messages import Answer, AnyCard
-from service.oip.tensors import DATATYPES, MOST_TEXTS, Array, bad, check, shape_text
+from service.oip.tensors import DATATYPES, MOST_TEXTS, Array, bad, check, objects, shape_text
 from service.settings import Settings
 from zoo.pipeline_card import PipelineCard
 from zoo.served_card import AnyServed, Output, Tensor
@@ -101,9 +101,7 @@ class Takes:
             texts = [value.decode() for value in array.ravel()]
         except UnicodeDecodeError as error:
             raise bad(f"`{name}`: the graph takes texts, and these BYTES are not UTF-8: {error}") from error
-        made = np.empty(len(texts), object)
-        made[:] = texts
-        return made.reshape(array.shape)
+        return objects(texts, array.shape)
 
     def _check_tensors(self, declared: Declared) -> int:
         """Check the graph's inputs, and return their number of rows."""
