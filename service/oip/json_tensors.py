@@ -231,7 +231,7 @@ def _texts(name: str, shape: Sequence[int], size: int, view: memoryview, *, enco
     if len(texts) != size:
         raise other_size(name, shape, len(texts))
     try:
-        return objects([_decode64(text) if encoded else text.encode() for text in texts], shape)
+        return objects([_decode64(text) for text in texts] if encoded else [text.encode() for text in texts], shape)
     except (binascii.Error, ValueError) as error:
         raise bad(f"`{name[:80]}`: its parameter `content_type` says base64, but it is not: {error}.") from error
 

@@ -4,7 +4,7 @@ REST and gRPC check them before they convert any data, the dataplane before it s
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from zoo.pipeline_card import PipelineCard
 from zoo.served_card import AnyServed, Output, Tensor
 
 Declared = Mapping[str, tuple[str, Sequence[int]]]  # datatype and shape of every input, by name
+_CHARACTERS = 12  # about the length of a number in JSON
 _TEXT_QUOTES = 2  # quotation marks around a string in JSON
 _OTHER_QUOTES = 1 << 14  # the most quotation marks in a JSON body of names and parameters
 
@@ -198,11 +199,13 @@ def check_parameters(name: str, given: Collection[str], known: Collection[str]) 
             raise bad(f"`{name[:80]}`: there is no parameter `{parameter[:80]}` here.")
 
 
-def size_of(answer: Answer) -> int:
-    """Return the size of an answer's tensors in raw form, in bytes."""
+def size_of(answer: Answer, binary: Callable[[str], bool] = lambda _: True) -> int:
+    """Return the size of an answer's tensors in bytes: in raw form, or about that of their JSON where not `binary`."""
     return sum(
-        sum(map(len, array.ravel())) + 4 * array.size if array.dtype.kind == "O" else array.nbytes
-        for array in answer.outputs.values()
+        sum(map(len, array.ravel())) + 4 * array.size
+        if array.dtype.kind == "O"
+        else (array.nbytes if binary(name) else _CHARACTERS * array.size)
+        for name, array in answer.outputs.items()
     )
 
 
