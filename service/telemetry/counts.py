@@ -79,10 +79,6 @@ class Counts(Collector):
                 families[family].add_sample(name, labels, value, moment or _NEVER)  # type: ignore[arg-type]
         yield from _accumulate(families, accumulate=True)
 
-    def describe(self) -> Iterator[Metric]:
-        """Nothing: the registry would otherwise call `collect` when it registers this."""
-        yield from ()
-
 
 class _Value:
     """One number, with the interface that prometheus_client's metrics need."""
