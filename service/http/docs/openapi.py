@@ -5,6 +5,7 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import cache
 from http import HTTPStatus
 from importlib import resources
@@ -99,7 +100,7 @@ def _predict(task: Operation, images: Schema, schemas: Schemas) -> Schema:
         parameters.append({"name": field.encode_name, "in": "query", "description": text, "schema": schema})
     predictions = {"type": "array", "items": schemas.of(module.prediction)}
     one = {"allOf": [schemas.of(Result), {"properties": {"predictions": predictions}}]}
-    about = {"operationId": task, "summary": module.summary}
+    about: Schema = {"operationId": task, "summary": module.summary}
     return about | _asked(images, parameters, one, schemas, drawn=module.drawn)
 
 
@@ -114,11 +115,12 @@ def _asked(images: Schema, parameters: list[Any], one: Schema, schemas: Schemas,
         drawn: whether the answer can be had as an image with it drawn in.
     """
     schemas.of(Images)
-    content = {"application/json": {"schema": {"anyOf": [one, schemas.of(BatchResponse)]}}}
+    content: Schema = {"application/json": {"schema": {"anyOf": [one, schemas.of(BatchResponse)]}}}
     for kind in _DRAWN if drawn else ("application/octet-stream",):
         content[kind] = {"schema": {"type": "string", "format": "binary"}}
     answer = {"description": "The answer.", "headers": _refer(_IMAGES_HEADERS), "content": content}
-    return msgspec.json.decode(msgspec.json.encode(images)) | {  # a copy, which gets examples of its own
+    copy: Schema = deepcopy(images)  # which gets examples of its own
+    return copy | {
         "description": f"{_SEVERAL} {_OTHER[drawn]}",
         "parameters": [*parameters, *images["parameters"]],
         "responses": {"200": answer} | _refusals(_IMAGES_REFUSALS, schemas, _IMAGES_HEADERS),
