@@ -25,6 +25,7 @@ from service.vision import bmp, gif, ifd, jpeg, png, tiff, webp
 from service.vision.formats import MAX_PIXELS, Format, check_size, sniff
 from service.vision.heif import check_avif, first_frame, still
 from service.vision.pixels import Turn, Values, eight_bits, to_rgb
+from service.vision.refusals import corrupt
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -250,9 +251,7 @@ class EncodedImage:
         reason = str(error).strip().rstrip(".") or type(error).__name__
         if "BytesIO" in reason:  # Pillow's "cannot identify image file <_io.BytesIO object at ...>"
             reason = "unreadable header"
-        return RequestError(
-            Reason.UNDECODABLE, f"The {self._format} is cut off or corrupt ({reason}). Send the whole file again."
-        )
+        return corrupt(self._format, reason)
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
