@@ -6,8 +6,9 @@ so that BentoML's clients and its Swagger page include them.
 
 import functools
 import os
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, get_args, get_origin
 
 from service.settings import read_settings, refuse_unprotected
 
@@ -25,19 +26,15 @@ from service.engine.job import Input
 from service.engine.probe import check_device
 from service.internals import use_protocol
 from service.models.model import ImageModel
+from service.options import given_type
 from service.predictor import deadline_after
 from service.results import Result
 from service.runtime import Runtime
 from service.server import build_server
 from service.supervisor import prepare
-from service.tasks import Operation
+from service.tasks import TASKS, Operation
 
-ModelName = Annotated[str, Field(description="Name of the model; empty: the default of the task.")]
-_INSTANCES = "For models that find instances."
-Tiles = Annotated[str | None, Field(description="Look for small objects in tiles: `auto`, or WIDTHxHEIGHT in pixels.")]
-TileOverlap = Annotated[float, Field(ge=0, le=0.9)]
-MaxTiles = Annotated[int, Field(ge=1, le=1000)]
-Merge = Literal["seam", "nms", "none"]
+_ANY_WAY = Parameter.POSITIONAL_OR_KEYWORD
 
 
 @functools.cache
@@ -55,6 +52,51 @@ class Service(bentoml.Service):  # type: ignore[misc]
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """Build BentoML's app and put ours in front of it."""
         return build_server(runtime(), super().to_asgi(is_main))
+
+
+def _endpoint(task: Operation) -> Any:
+    """Declare the typed endpoint of a task: its parameters are the image, the model and the task's options.
+
+    It answers calls in this process. Requests over HTTP are answered by `http.v1.predict` instead.
+    """
+    about_model = Field("", description="Name of the model; empty: the default of the task.")
+    options = [_parameter(option) for option in msgspec.structs.fields(TASKS[task].options)]
+    signature = Signature(
+        [
+            Parameter("self", _ANY_WAY),
+            Parameter("image", _ANY_WAY, annotation=Path),
+            Parameter("model", _ANY_WAY, annotation=str, default=about_model),
+            *options,
+        ],
+        return_annotation=dict[str, Any],
+    )
+
+    async def endpoint(*args: object, **kwargs: object) -> dict[str, Any]:
+        params = dict(signature.bind(*args, **kwargs).arguments)
+        image, model, _ = (params.pop(name, None) for name in ("image", "model", "self"))
+        predictor = runtime().predictor
+        loaded = predictor.resolve(task, model or None)
+        encoded = predictor.input(image.read_bytes(), loaded, predictor.options(loaded, params, task))
+        return await _wait(encoded, loaded)
+
+    endpoint.__name__, endpoint.__doc__ = task, f"{TASKS[task].summary}."
+    endpoint.__signature__ = signature  # type: ignore[attr-defined]  # BentoML reads it as that of any function
+    return bentoml.api(endpoint)
+
+
+def _parameter(option: msgspec.structs.FieldInfo) -> Parameter:
+    """Declare an option of a task with its type, default, limits and description, as pydantic reads them."""
+    kind = given_type(option.type)
+    plain, meta = get_args(kind) if get_origin(kind) is Annotated else (kind, msgspec.Meta())
+    annotation = plain if kind is option.type else plain | None
+    default = Field(option.default, ge=meta.ge, le=meta.le, description=meta.description)
+    return Parameter(option.name, _ANY_WAY, annotation=annotation, default=default)
+
+
+async def _wait(image: Input[Result], model: ImageModel) -> dict[str, Any]:
+    job = runtime().predictor.submit(image, model, deadline_after(_SETTINGS.timeout_ms))
+    answer: dict[str, Any] = msgspec.to_builtins(await job.future)
+    return answer
 
 
 @bentoml.service(
@@ -75,122 +117,12 @@ class ZooServe:
         check_device(_SETTINGS.device, _SETTINGS.workers)
         prepare(_SETTINGS)
 
-    @bentoml.api
-    async def classify(
-        self,
-        image: Path,
-        model: ModelName = "",
-        top_k: Annotated[int, Field(ge=1, le=1000)] = 5,
-        localize: bool = False,
-        heatmap: bool = False,
-    ) -> dict[str, Any]:
-        """Name what an image shows and, on request, where in it the best class is."""
-        return await _answer("classify", image, model, top_k=top_k, localize=localize, heatmap=heatmap)
-
-    @bentoml.api
-    async def embed(self, image: Path, model: ModelName = "", normalize: bool = False) -> dict[str, Any]:
-        """Answer with the features of an image, for search and comparison."""
-        return await _answer("embed", image, model, normalize=normalize)
-
-    @bentoml.api
-    async def detect(
-        self,
-        image: Path,
-        model: ModelName = "",
-        score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None,
-        iou_threshold: Annotated[float, Field(ge=0, le=1)] | None = None,
-        max_detections: Annotated[int, Field(ge=1, le=1000)] | None = None,
-        tiles: Tiles = None,
-        tile_overlap: TileOverlap = 0.2,
-        tile_full: bool = True,
-        max_tiles: MaxTiles = 128,
-        merge: Merge = "seam",
-    ) -> dict[str, Any]:
-        """Find the objects in an image, with their boxes in its pixels."""
-        return await _answer(
-            "detect",
-            image,
-            model,
-            score_threshold=score_threshold,
-            iou_threshold=iou_threshold,
-            max_detections=max_detections,
-            tiles=tiles,
-            tile_overlap=tile_overlap,
-            tile_full=tile_full,
-            max_tiles=max_tiles,
-            merge=merge,
-        )
-
-    @bentoml.api
-    async def segment(
-        self,
-        image: Path,
-        model: ModelName = "",
-        mask: Literal["rle", "png", "polygon", "none"] = "rle",
-        score_threshold: Annotated[float | None, Field(ge=0, le=1, description=_INSTANCES)] = None,
-        iou_threshold: Annotated[float | None, Field(ge=0, le=1, description=_INSTANCES)] = None,
-        max_detections: Annotated[int | None, Field(ge=1, le=1000, description=_INSTANCES)] = None,
-        tiles: Tiles = None,
-        tile_overlap: TileOverlap = 0.2,
-        tile_full: bool = True,
-        max_tiles: MaxTiles = 128,
-        merge: Merge = "seam",
-    ) -> dict[str, Any]:
-        """Tell which pixels of an image belong to which class, or to which object."""
-        return await _answer(
-            "segment",
-            image,
-            model,
-            mask=mask,
-            score_threshold=score_threshold,
-            iou_threshold=iou_threshold,
-            max_detections=max_detections,
-            tiles=tiles,
-            tile_overlap=tile_overlap,
-            tile_full=tile_full,
-            max_tiles=max_tiles,
-            merge=merge,
-        )
-
-    @bentoml.api
-    async def pose(
-        self,
-        image: Path,
-        model: ModelName = "",
-        score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None,
-        iou_threshold: Annotated[float, Field(ge=0, le=1)] | None = None,
-        max_detections: Annotated[int, Field(ge=1, le=1000)] | None = None,
-        form: Literal["named", "coco"] = "named",
-    ) -> dict[str, Any]:
-        """Find the objects in an image, with the keypoints of their poses."""
-        return await _answer(
-            "pose",
-            image,
-            model,
-            score_threshold=score_threshold,
-            iou_threshold=iou_threshold,
-            max_detections=max_detections,
-            form=form,
-        )
-
-    @bentoml.api
-    async def obb(
-        self,
-        image: Path,
-        model: ModelName = "",
-        score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None,
-        iou_threshold: Annotated[float, Field(ge=0, le=1)] | None = None,
-        max_detections: Annotated[int, Field(ge=1, le=1000)] | None = None,
-    ) -> dict[str, Any]:
-        """Find the objects in an image, with boxes turned as they are."""
-        return await _answer(
-            "obb",
-            image,
-            model,
-            score_threshold=score_threshold,
-            iou_threshold=iou_threshold,
-            max_detections=max_detections,
-        )
+    classify = _endpoint("classify")
+    embed = _endpoint("embed")
+    detect = _endpoint("detect")
+    segment = _endpoint("segment")
+    pose = _endpoint("pose")
+    obb = _endpoint("obb")
 
     @bentoml.api
     async def pipeline(self, image: Path, name: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -200,17 +132,3 @@ class ZooServe:
         pipeline = pipelines.bind(card, [find() for find in pipelines.finds(card)], options or {})
         encoded = pipelines.image(image.read_bytes(), pipeline)
         return await _wait(encoded, pipeline.detector)
-
-
-async def _answer(task: Operation, image: Path, model: str, **params: object) -> dict[str, Any]:
-    """Answer a call in this process. Requests over HTTP are answered by `http.v1.predict` instead."""
-    predictor = runtime().predictor
-    loaded = predictor.resolve(task, model or None)
-    encoded = predictor.input(image.read_bytes(), loaded, predictor.options(loaded, params, task))
-    return await _wait(encoded, loaded)
-
-
-async def _wait(image: Input[Result], model: ImageModel) -> dict[str, Any]:
-    job = runtime().predictor.submit(image, model, deadline_after(_SETTINGS.timeout_ms))
-    answer: dict[str, Any] = msgspec.to_builtins(await job.future)
-    return answer

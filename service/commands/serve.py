@@ -4,6 +4,7 @@ import ipaddress
 import os
 import socket
 import ssl
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -97,26 +98,21 @@ def _announce(address: _Address, port: int, settings: Settings, guard: Guard) ->
     """Print the server's address, and warnings about its keys."""
     shown = f"[{address}]" if address.version == 6 else str(address)
     scheme = "https" if settings.tls_certificate else "http"
-    Console(stderr=True).print(
+    say = partial(Console(stderr=True).print, highlight=False, soft_wrap=True)
+    say(
         f"Serving {Path(settings.models).resolve()} on [bold]{scheme}://{shown}:{port}[/bold] "
         f"(ready when /readyz answers 200; try it at {scheme}://{shown}:{port}/ui, its API at /docs; Ctrl+C stops)"
-        + (f", gRPC on port {settings.grpc_port}" if settings.grpc_port else ""),
-        highlight=False,
-        soft_wrap=True,
+        + (f", gRPC on port {settings.grpc_port}" if settings.grpc_port else "")
     )
     if only_clients_key():
-        Console(stderr=True).print(
+        say(
             "[yellow]Warning:[/yellow] ZOOSERVE_API_KEY is what clients send. This server asks for no key; "
-            "ZOOSERVE_API_KEYS would make it ask.",
-            highlight=False,
-            soft_wrap=True,
+            "ZOOSERVE_API_KEYS would make it ask."
         )
     if guard.open and not address.is_loopback:
-        Console(stderr=True).print(
+        say(
             f"[yellow]Warning:[/yellow] anyone who reaches {shown} may use this server; ZOOSERVE_API_KEYS asks for "
-            "keys.",
-            highlight=False,
-            soft_wrap=True,
+            "keys."
         )
 
 

@@ -151,44 +151,31 @@ class Calls:
         finally:
             bodies.held -= size
 
-    def handler(self, call: Call, check: Check, *, streams: bool = False) -> grpc.RpcMethodHandler:
+    def handler(self, call: Call, check: Check | None, *, streams: bool = False) -> grpc.RpcMethodHandler:
         """Make the gRPC handler of a call.
 
         Args:
             call: reads its messages with `Place.message`. Returns its response, or writes responses to the context.
-            check: called with the metadata before anything is read; raises `RequestError` to refuse the call.
+            check: called with the metadata before anything is read; raises `RequestError` to refuse the call. None: the
+                call is a probe, which needs no key, and takes one of the places for probes.
             streams: whether it writes its responses to the context.
         """
-
-        async def answer(_: object, context: Context) -> bytes | None:
-            self.open.add(context)
-            context.add_done_callback(self.open.discard)
-            try:
-                check(metadata_of(context))
-                with Place(self._places) as place:
-                    return await call(place, context)
-            except Exception as error:
-                await refuse(context, refusal_of(error))
-
-        return _handler(answer, streams)
-
-    def probe_handler(self, call: Call, *, streams: bool = False) -> grpc.RpcMethodHandler:
-        """Make the handler of a call that needs no key, and takes one of the places for probes; see `handler`."""
+        places = self._probes if check is None else self._places
 
         async def answer(_: object, context: Context) -> bytes | None:
             try:
-                with Place(self._probes) as place:
+                if check is not None:
+                    self.open.add(context)
+                    context.add_done_callback(self.open.discard)
+                    check(metadata_of(context))
+                with Place(places) as place:
                     return await call(place, context)
             except grpc.aio.AbortError:
                 raise  # the status was sent already
             except Exception as error:
                 await refuse(context, refusal_of(error))
 
-        return _handler(answer, streams)
-
-
-def _handler(answer: Callable[[object, Context], Awaitable[bytes | None]], streams: bool) -> grpc.RpcMethodHandler:
-    return (grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler)(answer)
+        return (grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler)(answer)
 
 
 def metadata_of(context: Context) -> dict[bytes, bytes]:

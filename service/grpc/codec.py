@@ -5,13 +5,12 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from service.errors import Reason, RequestError
 from service.grpc.contents import FIELDS, typed
 from service.grpc.schema import InferRequest, Parameter, message
 from service.grpc.wire import LENGTH, Request, varint
 from service.oip.messages import Answer, Call
 from service.oip.takes import Takes, check_parameters
-from service.oip.tensors import Array, datatype_of, from_raw, to_raw
+from service.oip.tensors import Array, bad, datatype_of, from_raw, to_raw
 
 MessageT = TypeVar("MessageT", bound=Message)
 _Response = message("ModelInferResponse")
@@ -34,7 +33,7 @@ def parse(kind: type[MessageT], data: bytes) -> MessageT:
     try:
         return kind.FromString(data)
     except DecodeError as error:
-        raise _bad(f"The request is not a valid {kind.DESCRIPTOR.full_name}: {error}.") from error
+        raise bad(f"The request is not a valid {kind.DESCRIPTOR.full_name}: {error}.") from error
 
 
 def read(head: InferRequest, request: Request, takes: Takes) -> tuple[Call, bool]:
@@ -53,12 +52,12 @@ def read(head: InferRequest, request: Request, takes: Takes) -> tuple[Call, bool
     """
     raws = request.raws
     if raws and len(raws) != len(head.inputs):
-        raise _bad(f"There are {len(raws)} `raw_input_contents` for {len(head.inputs)} inputs; expected one each.")
+        raise bad(f"There are {len(raws)} `raw_input_contents` for {len(head.inputs)} inputs; expected one each.")
     declared = {tensor.name: (tensor.datatype, list(tensor.shape)) for tensor in head.inputs}
     if len(declared) < len(head.inputs):
         names = [tensor.name for tensor in head.inputs]
         twice = next(name for number, name in enumerate(names) if name in names[:number])
-        raise _bad(f"The input `{twice[:80]}` occurs twice.")
+        raise bad(f"The input `{twice[:80]}` occurs twice.")
     takes.check_inputs(declared)
     inputs = dict[str, Array]()
     for number, (tensor, contents) in enumerate(zip(head.inputs, request.contents, strict=True)):
@@ -67,7 +66,7 @@ def read(head: InferRequest, request: Request, takes: Takes) -> tuple[Call, bool
         if not raws:
             array = typed(name, datatype, shape, contents or [])
         elif contents is not None:
-            raise _bad(f"`{name[:80]}` has both `contents` and `raw_input_contents`.")
+            raise bad(f"`{name[:80]}` has both `contents` and `raw_input_contents`.")
         else:
             array = from_raw(name, datatype, shape, raws[number])
         inputs[name] = takes.fit(name, array)
@@ -130,10 +129,6 @@ def values(parameters: Mapping[str, Parameter]) -> dict[str, object]:
     for name, parameter in parameters.items():
         field = parameter.WhichOneof("parameter_choice")
         if field is None:
-            raise _bad(f"The parameter `{name[:80]}` has no value.")
+            raise bad(f"The parameter `{name[:80]}` has no value.")
         found[name] = getattr(parameter, field)
     return found
-
-
-def _bad(detail: str) -> RequestError:
-    return RequestError(Reason.BAD_REQUEST, detail)

@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from service.grpc import wire
 from service.grpc.schema import message
-from service.oip.tensors import DTYPES, Array, bad, check, narrowed, other_size
+from service.oip.tensors import DTYPES, Array, bad, check, narrowed, objects, other_size
 
 FIELDS = {
     "BOOL": "bool_contents",
@@ -25,18 +25,9 @@ FIELDS = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
-_NAMES = (
-    "bool_contents",
-    "int_contents",
-    "int64_contents",
-    "uint_contents",
-    "uint64_contents",
-    "fp32_contents",
-    "fp64_contents",
-    "bytes_contents",
-)
 _Contents = message("InferTensorContents")
-_NUMBERS = {name: number for number, name in enumerate(_NAMES, 1)}
+_NUMBERS = {field.name: field.number for field in _Contents.DESCRIPTOR.fields}
+_NAMES = {number: name for name, number in _NUMBERS.items()}
 _FIXED: Mapping[str, tuple[int, np.dtype[Any]]] = {
     "fp32_contents": (wire.FIXED32, np.dtype("<f4")),
     "fp64_contents": (wire.FIXED64, np.dtype("<f8")),
@@ -77,9 +68,7 @@ def typed(name: str, datatype: str, shape: Sequence[int], parts: Sequence[memory
         elements = [bytes(element) for element in _elements(name, datatype, parts, size + 1)]
         if len(elements) != size:
             raise other_size(name, shape, len(elements))
-        array: Array = np.empty(size, object)
-        array[:] = elements
-        return array.reshape(shape)
+        return objects(elements, shape)
     chunks = list(_elements(name, datatype, parts, _MOST_SINGLE))
     found = sum(_count(chunk, field) for chunk in chunks)
     if found != size:
@@ -98,7 +87,7 @@ def _elements(name: str, datatype: str, parts: Sequence[memoryview], most: int) 
         for found, kind, _, value, end in wire.fields(part, most):
             most -= 1
             if found != number:
-                other = _NAMES[found - 1] if found <= len(_NAMES) else f"field {found}"
+                other = _NAMES.get(found, f"field {found}")
                 raise bad(f"`{name[:80]}`: {datatype} belongs into `{field}`, but {other} came.")
             if kind != wire.LENGTH and (field == "bytes_contents" or kind != single):
                 raise bad(f"`{name[:80]}`: `{field}` is not encoded as its type is.")

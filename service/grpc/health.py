@@ -29,8 +29,8 @@ class HealthService:
     def handlers(self) -> grpc.GenericRpcHandler:
         """Make the handlers of every call of the service."""
         calls = {
-            "Check": self._calls.probe_handler(self._check),
-            "Watch": self._calls.probe_handler(self._watch, streams=True),
+            "Check": self._calls.handler(self._check, None),
+            "Watch": self._calls.handler(self._watch, None, streams=True),
         }
         return grpc.method_handlers_generic_handler("grpc.health.v1.Health", calls)
 

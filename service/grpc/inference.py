@@ -73,7 +73,7 @@ class Inference:
             return response
 
         if method.name in _PROBES:
-            return self._calls.probe_handler(answer)
+            return self._calls.handler(answer, None)
         guard = self._lifecycle.guard
         administers = method.name in _ADMINISTRATION
         return self._calls.handler(answer, guard.check_admin if administers else guard.check)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import ClassVar
 from urllib.parse import parse_qsl
 
@@ -177,16 +178,11 @@ async def read_whole(receive: Receive) -> bytes:
 
 
 def _milliseconds(given: bytes) -> float:
-    try:
-        value = float(given)
-    except ValueError:
-        value = 0.0
-    if not value > 0:
-        text = given[:80].decode("latin-1")
-        raise RequestError(
-            Reason.BAD_OPTION, f"X-Request-Timeout-Ms: {text}: expected a number of milliseconds above 0."
-        )
-    return value
+    with suppress(ValueError):
+        if (value := float(given)) > 0:
+            return value
+    text = given[:80].decode("latin-1")
+    raise RequestError(Reason.BAD_OPTION, f"X-Request-Timeout-Ms: {text}: expected a number of milliseconds above 0.")
 
 
 def _priority(given: str) -> Priority:

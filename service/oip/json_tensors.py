@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from service.oip.tensors import DTYPES, Array, bad, check, narrowed, other_size, out_of_range
+from service.oip.tensors import DTYPES, Array, bad, check, narrowed, objects, other_size, out_of_range
 
 _PIECE = 1 << 16  # bytes of JSON that are converted in one call, which takes one or two milliseconds
 _ELEMENTS = 1 << 13  # elements of an answer that are written in one call
@@ -24,14 +24,10 @@ _NUMBERS = b"0123456789+-.eE,[] \t\r\n"
 _BOOLEANS = b"truefals,[] \t\r\n"
 _NO_SKELETON = bytes(set(range(256)) - set(b"[],"))
 Numbers = list[int | float]
-_decode_booleans = msgspec.json.Decoder(list[bool]).decode
-_decode_integers = msgspec.json.Decoder(list[int]).decode
-_decode_floats = msgspec.json.Decoder(list[float]).decode
-_LISTS: dict[str, Callable[[bytes], Sequence[float]]] = {
-    "b": _decode_booleans,
-    "i": _decode_integers,
-    "u": _decode_integers,
-    "f": _decode_floats,
+_LISTS: dict[str, Callable[[bytes], Sequence[float]]] = {  # decoders, by the dtype's kind
+    "b": msgspec.json.Decoder(list[bool]).decode,
+    "f": msgspec.json.Decoder(list[float]).decode,
+    **dict.fromkeys("iu", msgspec.json.Decoder(list[int]).decode),
 }
 _WIDE = {"b": np.dtype("bool"), "i": np.dtype("int64"), "u": np.dtype("int64"), "f": np.dtype("float64")}
 _WIDEST = 8  # bytes of a number
@@ -234,12 +230,10 @@ def _texts(name: str, shape: Sequence[int], size: int, view: memoryview, *, enco
         raise bad(f"`{name[:80]}`: its elements are not BYTES: in JSON they are texts: {error}.") from error
     if len(texts) != size:
         raise other_size(name, shape, len(texts))
-    array: Array = np.empty(size, object)
     try:
-        array[:] = [_decode64(text) for text in texts] if encoded else [text.encode() for text in texts]
+        return objects([_decode64(text) for text in texts] if encoded else [text.encode() for text in texts], shape)
     except (binascii.Error, ValueError) as error:
         raise bad(f"`{name[:80]}`: its parameter `content_type` says base64, but it is not: {error}.") from error
-    return array.reshape(shape)
 
 
 def _decode64(text: str) -> bytes:

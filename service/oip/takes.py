@@ -4,7 +4,7 @@ REST and gRPC check them before they convert any data, the dataplane before it s
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,12 +12,13 @@ from service.errors import Reason, RequestError
 from service.models.inputs import RESULT, made_outputs
 from service.oip.describe import IMAGE
 from service.oip.messages import Answer, AnyCard, Call
-from service.oip.tensors import DATATYPES, MOST_TEXTS, Array, bad, check, shape_text
+from service.oip.tensors import DATATYPES, MOST_TEXTS, Array, bad, check, objects, shape_text
 from service.settings import Settings
 from zoo.pipeline_card import PipelineCard
 from zoo.served_card import AnyServed, Output, Tensor
 
 Declared = Mapping[str, tuple[str, Sequence[int]]]  # datatype and shape of every input, by name
+_CHARACTERS = 12  # about the length of a number in JSON
 _TEXT_QUOTES = 2  # quotation marks around a string in JSON
 _OTHER_QUOTES = 1 << 14  # the most quotation marks in a JSON body of names and parameters
 
@@ -105,9 +106,7 @@ class Takes:
             texts = [value.decode() for value in array.ravel()]
         except UnicodeDecodeError as error:
             raise bad(f"`{name}`: the graph takes texts, and these BYTES are not UTF-8: {error}") from error
-        made = np.empty(len(texts), object)
-        made[:] = texts
-        return made.reshape(array.shape)
+        return objects(texts, array.shape)
 
     def _check_tensors(self, declared: Declared) -> int:
         """Check the graph's inputs, and return their number of rows."""
@@ -208,11 +207,13 @@ def check_parameters(name: str, given: Collection[str], known: Collection[str]) 
             raise bad(f"`{name[:80]}`: there is no parameter `{parameter[:80]}` here.")
 
 
-def size_of(answer: Answer) -> int:
-    """Return the size of an answer's tensors in raw form, in bytes."""
+def size_of(answer: Answer, binary: Callable[[str], bool] = lambda _: True) -> int:
+    """Return the size of an answer's tensors in bytes: in raw form, or about that of their JSON where not `binary`."""
     return sum(
-        sum(map(len, array.ravel())) + 4 * array.size if array.dtype.kind == "O" else array.nbytes
-        for array in answer.outputs.values()
+        sum(map(len, array.ravel())) + 4 * array.size
+        if array.dtype.kind == "O"
+        else (array.nbytes if binary(name) else _CHARACTERS * array.size)
+        for name, array in answer.outputs.items()
     )
 
 

@@ -75,9 +75,7 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], data: memoryview) -
         elements = _split(name, data, size)
         if len(elements) != size:
             raise other_size(name, shape, len(elements))
-        array: Array = np.empty(size, object)
-        array[:] = elements
-        return array.reshape(shape)
+        return objects(elements, shape)
     wanted = DTYPES[datatype]
     if len(data) != size * wanted.itemsize:
         raise bad(
@@ -85,6 +83,13 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], data: memoryview) -
             f"{len(data)} came."
         )
     return np.frombuffer(data, wanted).reshape(shape)
+
+
+def objects(elements: Sequence[bytes | str], shape: Sequence[int]) -> Array:
+    """Make an object array of a shape, row by row. NumPy alone would make strings of one length."""
+    array: Array = np.empty(len(elements), object)
+    array[:] = elements
+    return array.reshape(shape)
 
 
 def to_raw(array: Array) -> bytes | memoryview:

@@ -13,23 +13,15 @@ from zoo.recipe import Placement
 from zoo.rotated import corners, normal_angle, suppress
 from zoo.served_card import ServedCard
 
+_PROB_IOU = f"Of two boxes of one class whose ProbIoU is more than this, the better stays. {OF_CARD} 0.45."
+ProbIouThreshold = Annotated[float, Meta(ge=0, le=1, description=_PROB_IOU)]
+
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """Options of `/v1/obb`."""
 
     score_threshold: ScoreThreshold | None = None
-    iou_threshold: (
-        Annotated[
-            float,
-            Meta(
-                ge=0,
-                le=1,
-                description="Of two boxes of one class whose ProbIoU is more than this, the better stays. "
-                f"{OF_CARD} 0.45.",
-            ),
-        ]
-        | None
-    ) = None
+    iou_threshold: ProbIouThreshold | None = None
     max_detections: MaxDetections | None = None
 
 

@@ -19,6 +19,14 @@ from zoo.served_card import ServedCard
 
 _OBJECT = 1  # the class id of a salient object; 0 is the background
 
+_WHOSE = f"(models that find instances). {OF_CARD}"
+ScoreThreshold = Annotated[
+    float, Meta(ge=0, le=1, description=f"Objects with a lower score are left out {_WHOSE} 0.25.")
+]
+_OVERLAP = f"Of two boxes of one class that overlap more than this, the better stays {_WHOSE} 0.45."
+IouThreshold = Annotated[float, Meta(ge=0, le=1, description=_OVERLAP)]
+MaxDetections = Annotated[int, Meta(ge=1, le=1000, description=f"At most this many objects, best first {_WHOSE} 100.")]
+
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """Options of `/v1/segment`."""
@@ -26,40 +34,9 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     mask: Annotated[
         Literal["rle", "png", "polygon", "none"], Meta(description="The form of the masks; none leaves them out.")
     ] = "rle"
-    score_threshold: (
-        Annotated[
-            float,
-            Meta(
-                ge=0,
-                le=1,
-                description=f"Objects with a lower score are left out (models that find instances). {OF_CARD} 0.25.",
-            ),
-        ]
-        | None
-    ) = None
-    iou_threshold: (
-        Annotated[
-            float,
-            Meta(
-                ge=0,
-                le=1,
-                description="Of two boxes of one class that overlap more than this, the better stays (models that find "
-                f"instances). {OF_CARD} 0.45.",
-            ),
-        ]
-        | None
-    ) = None
-    max_detections: (
-        Annotated[
-            int,
-            Meta(
-                ge=1,
-                le=1000,
-                description=f"At most this many objects, best first (models that find instances). {OF_CARD} 100.",
-            ),
-        ]
-        | None
-    ) = None
+    score_threshold: ScoreThreshold | None = None
+    iou_threshold: IouThreshold | None = None
+    max_detections: MaxDetections | None = None
     tiles: Tiles | None = None
     tile_overlap: TileOverlap = 0.2
     tile_full: TileFull = True

@@ -9,8 +9,7 @@ import json
 import os
 import struct
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -18,11 +17,13 @@ import prometheus_client.values
 import psutil
 from prometheus_client import Metric
 from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 Labels = tuple[tuple[str, str], ...]
-_go: Callable[[float], str] = floatToGoString
+# Adds up the samples of several processes: of gauges by their mode, of histograms to cumulative buckets. The public
+# `merge` reads its samples from files whose names say what is in them.
+_accumulate: Callable[..., Iterable[Metric]] = MultiProcessCollector._accumulate_metrics
 
 
 class _Memory(Protocol):
@@ -33,6 +34,7 @@ class _Memory(Protocol):
     def write_value(self, key: str, value: float, timestamp: float) -> None: ...
 
 
+_NEVER = 1e-9  # seconds; the time of a value that was not set yet, older than all others
 _PROCESS = "process"  # the key of the process' id, stored with its gauges
 
 
@@ -64,7 +66,6 @@ class Counts(Collector):
     def collect(self) -> Iterator[Metric]:
         """Add up the counters of all processes, also of ended ones, and the gauges of the running ones."""
         families: dict[str, Metric] = {}
-        samples: dict[str, dict[tuple[str, Labels], tuple[float, float]]] = defaultdict(dict)
         for totals, gauges in self._places:
             states = dict(_entries(gauges))
             lives = _process(states) is not None
@@ -73,20 +74,10 @@ class Counts(Collector):
                 kind, mode, family, text, name, labels = _parts(key)
                 if family not in families:
                     families[family] = Metric(family, text, kind)
-                at = name, labels
-                before = samples[family].get(at)
-                samples[family][at] = (value, moment) if before is None else _both(mode, before, (value, moment))
-        for name, metric in families.items():
-            if metric.type == "histogram":
-                _add_histogram(metric, samples[name])
-            else:
-                for (sample, labels), (value, _) in samples[name].items():
-                    metric.add_sample(sample, dict(labels), value)
-            yield metric
-
-    def describe(self) -> Iterator[Metric]:
-        """Nothing: the registry would otherwise call `collect` when it registers this."""
-        yield from ()
+                    families[family]._multiprocess_mode = mode  # type: ignore[attr-defined]  # read by `_accumulate`
+                # `_accumulate` takes pairs as labels. It would leave out a gauge that was not set yet, at time 0.
+                families[family].add_sample(name, labels, value, moment or _NEVER)  # type: ignore[arg-type]
+        yield from _accumulate(families, accumulate=True)
 
 
 class _Value:
@@ -161,33 +152,3 @@ def _process(states: Mapping[str, tuple[float, float]]) -> psutil.Process | None
         if process is not None and process.ppid() == os.getppid():  # not another one that got the same id later
             return process
     return None
-
-
-def _both(mode: str, one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
-    """Combine the values of two processes, each with the time at which it was set."""
-    if mode.endswith("max"):
-        return max(one, other)
-    if mode.endswith("min"):
-        return min(one, other)
-    if mode.endswith("mostrecent"):
-        return max(one, other, key=lambda entry: entry[1])
-    return one[0] + other[0], 0.0
-
-
-def _add_histogram(metric: Metric, samples: Mapping[tuple[str, Labels], tuple[float, float]]) -> None:
-    """Add the samples of a histogram: cumulative buckets, counts and sums."""
-    buckets: dict[Labels, list[tuple[float, float]]] = defaultdict(list)
-    sums: dict[Labels, float] = {}
-    for (name, labels), (value, _) in samples.items():
-        if name.endswith("_bucket"):
-            rest = tuple(label for label in labels if label[0] != "le")
-            buckets[rest].append((float(dict(labels)["le"]), value))
-        else:
-            sums[labels] = value
-    for labels, counts in buckets.items():
-        so_far = 0.0
-        for bound, count in sorted(counts):
-            so_far += count
-            metric.add_sample(f"{metric.name}_bucket", {**dict(labels), "le": _go(bound)}, so_far)
-        metric.add_sample(f"{metric.name}_count", dict(labels), so_far)
-        metric.add_sample(f"{metric.name}_sum", dict(labels), sums.get(labels, 0.0))

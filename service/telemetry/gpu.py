@@ -95,10 +95,6 @@ class Gpus(Collector):
             if family.samples:
                 yield family
 
-    def describe(self) -> Iterator[Metric]:
-        """Nothing: the registry would otherwise call `collect` when it registers this."""
-        yield from ()
-
 
 def find_gpus() -> Gpus | None:
     """Find the GPUs of this machine; None without any, or without a driver. BentoML installs `pynvml`."""

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Iterable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TypeVar
 
@@ -55,115 +56,81 @@ class Metrics:
         self._all = registry if counts is None else CollectorRegistry()
         if counts is not None:
             self._all.register(counts)
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
         self.requests = Children(
-            Counter(
-                "zooserve_requests", "Requests by outcome (HTTP status)", ["task", "model", "code"], registry=registry
-            )
+            counter("zooserve_requests", "Requests by outcome (HTTP status)", ["task", "model", "code"])
         )
         self.request = Children(
-            Histogram(
+            histogram(
                 "zooserve_request_seconds",
                 "Time of a request that was answered, or that waited until its deadline",
                 ["task", "model"],
                 buckets=_SECONDS,
-                registry=registry,
             )
         )
         self.stage = Children(
-            Histogram(
-                "zooserve_stage_seconds",
-                "Time of a request by stage",
-                ["model", "stage"],
-                buckets=_SECONDS,
-                registry=registry,
-            )
+            histogram("zooserve_stage_seconds", "Time of a request by stage", ["model", "stage"], buckets=_SECONDS)
         )
-        self.batch_size = Histogram(
-            "zooserve_batch_size", "Images in a run", ["model"], buckets=_SIZES, registry=registry
+        self.batch_size = histogram("zooserve_batch_size", "Images in a run", ["model"], buckets=_SIZES)
+        self.queue_depth = gauge("zooserve_queue_depth", "Unanswered images", ["model"], multiprocess_mode="livesum")
+        self.rejected = counter("zooserve_rejected", "Requests that were refused, by reason", ["model", "reason"])
+        self.refused = counter(
+            "zooserve_model_refused", "New versions that failed a check, so that the old one stays", ["model"]
         )
-        self.queue_depth = Gauge(
-            "zooserve_queue_depth", "Unanswered images", ["model"], multiprocess_mode="livesum", registry=registry
-        )
-        self.rejected = Counter(
-            "zooserve_rejected", "Requests that were refused, by reason", ["model", "reason"], registry=registry
-        )
-        self.refused = Counter(
-            "zooserve_model_refused",
-            "New versions that failed a check, so that the old one stays",
-            ["model"],
-            registry=registry,
-        )
-        self.gc_longest = Gauge(
+        self.gc_longest = gauge(
             "zooserve_gc_longest_pause_seconds",
             "Longest pause by Python's garbage collector since the models were loaded",
             multiprocess_mode="livemax",
-            registry=registry,
         )
-        self.model_info = Gauge(
+        self.model_info = gauge(
             "zooserve_model_info",
             "What is served, as labels; always 1",
             ["model", "version", "provider", "precision", "sha256"],
             multiprocess_mode="livemax",
-            registry=registry,
         )
-        self.model_ready = Gauge(
-            "zooserve_model_ready",
-            "Whether a model passed all checks",
-            ["model"],
-            multiprocess_mode="livemin",
-            registry=registry,
+        self.model_ready = gauge(
+            "zooserve_model_ready", "Whether a model passed all checks", ["model"], multiprocess_mode="livemin"
         )
         self.model_state = Children(
-            Gauge(
+            gauge(
                 "zooserve_model_state",
                 "The state that a model is in: 1, all others 0",
                 ["model", "state"],
                 multiprocess_mode="livemostrecent",
-                registry=registry,
             )
         )
-        self.load = Histogram(
+        self.load = histogram(
             "zooserve_model_load_seconds",
             "Time of a model's load, with all checks",
             ["model"],
             buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
-            registry=registry,
         )
-        self.evictions = Counter(
+        self.evictions = counter(
             "zooserve_model_evictions",
             "Models that were unloaded for others (memory) or after a time without requests (idle)",
             ["model", "why"],
-            registry=registry,
         )
-        self.waiting = Gauge(
+        self.waiting = gauge(
             "zooserve_model_waiting",
             "Requests that wait until a model is loaded",
             ["model"],
             multiprocess_mode="livesum",
-            registry=registry,
         )
-        self.model_bytes = Gauge(
+        self.model_bytes = gauge(
             "zooserve_model_resident_bytes",
             "Memory of a loaded model, 0 if it is not loaded",
             ["model", "memory"],
             multiprocess_mode="livesum",
-            registry=registry,
         )
-        self.ready = Gauge(
-            "zooserve_ready",
-            "Whether /readyz answers 200",
-            multiprocess_mode="livemostrecent",
-            registry=registry,
-        )
-        self.live = Gauge(
-            "zooserve_live", "Whether /livez answers 200", multiprocess_mode="livemostrecent", registry=registry
-        )
-        self.build_info = Gauge(
+        self.ready = gauge("zooserve_ready", "Whether /readyz answers 200", multiprocess_mode="livemostrecent")
+        self.live = gauge("zooserve_live", "Whether /livez answers 200", multiprocess_mode="livemostrecent")
+        self.build_info = gauge(
             "zooserve_build_info",
             "What runs, as labels; always 1",
             ["version", "onnxruntime", "python"],
             multiprocess_mode="livemax",
-            registry=registry,
         )
         self.build_info.labels(
             _version("zooserve"), _version("onnxruntime-gpu", "onnxruntime"), platform.python_version()

@@ -42,7 +42,3 @@ class Processes(Collector):
         yield GaugeMetricFamily("process_open_fds", "Open files and connections of the server processes", files)
         yield GaugeMetricFamily("process_start_time_seconds", "When the oldest server process started", start)
         yield GaugeMetricFamily("zooserve_processes", "Server processes", len(group))
-
-    def describe(self) -> Iterator[Metric]:
-        """Nothing: the registry would otherwise call `collect` when it registers this."""
-        yield from ()

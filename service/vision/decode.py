@@ -25,6 +25,7 @@ from service.vision import bmp, gif, ifd, jpeg, png, tiff, webp
 from service.vision.formats import MAX_PIXELS, Format, check_size, sniff
 from service.vision.heif import check_avif, first_frame, still
 from service.vision.pixels import Turn, Values, eight_bits, to_rgb
+from service.vision.refusals import corrupt
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -77,12 +78,10 @@ class EncodedImage:
         self.turn = Turn(orientation)
         self.width, self.height = self._size[::-1] if self.turn.transpose else self._size
 
-    def stored(self, reduce: int = 1, *, fast_chroma: bool = False) -> Pixels | Image.Image:
+    def stored(self, *, fast_chroma: bool = False) -> Pixels | Image.Image:
         """Decode the pixels as they are stored, without applying the EXIF orientation.
 
         Args:
-            reduce: 1, 2, 4 or 8. A JPEG is decoded to 1/`reduce` of its width and height, rounded up, from the low
-                frequencies of its DCT blocks only, which is faster. It has no effect on other formats.
             fast_chroma: repeat a JPEG's chroma samples instead of interpolating between them. Faster, and good enough
                 for images that are then made much smaller.
 
@@ -95,12 +94,8 @@ class EncodedImage:
         if self._image is None and self._format is not Format.JPEG:
             return self._by_opencv()
         if self._image is None:
-            width, height = (-(-side // reduce) for side in self._size)
             try:
-                pixels = simplejpeg.decode_jpeg(
-                    self._data, min_width=width, min_height=height, fastupsample=fast_chroma
-                )
-                return cast("Pixels", pixels)
+                return cast("Pixels", simplejpeg.decode_jpeg(self._data, fastupsample=fast_chroma))
             except ValueError as error:
                 if not any(warning in str(error) for warning in _HARMLESS):
                     raise self._broken(error) from error
@@ -256,33 +251,22 @@ class EncodedImage:
         reason = str(error).strip().rstrip(".") or type(error).__name__
         if "BytesIO" in reason:  # Pillow's "cannot identify image file <_io.BytesIO object at ...>"
             reason = "unreadable header"
-        return RequestError(
-            Reason.UNDECODABLE, f"The {self._format} is cut off or corrupt ({reason}). Send the whole file again."
-        )
+        return corrupt(self._format, reason)
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: tuple[int, int] | None = None) -> Pixels:
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decode an image to uint8 [h, w, 3] RGB, upright.
 
     Args:
         data: an image file of a format in `formats.READABLE`. Of a GIF or an animated WebP the first frame is decoded,
             of a TIFF the first page.
         max_pixels: larger images are refused.
-        at_least: width and height of the upright image, in pixels, that the caller needs. A JPEG is decoded to the
-            smallest of 1/1, 1/2, 1/4 and 1/8 of its size that is not smaller than this, which is faster.
 
     Raises:
         RequestError: `undecodable`, `not_an_image` or `too_large`, as for `EncodedImage`.
     """
     encoded = EncodedImage(data, max_pixels)
-    reduce = 1
-    if at_least is not None:
-        reduce = max(
-            k
-            for k in (1, 2, 4, 8)
-            if k == 1 or (encoded.width >= k * at_least[0] and encoded.height >= k * at_least[1])
-        )
-    stored = encoded.stored(reduce)
+    stored = encoded.stored()
     pixels = stored if isinstance(stored, np.ndarray) else np.asarray(to_rgb(stored))
     return encoded.turn.array(pixels)
 

@@ -30,7 +30,7 @@ class DecodedImage:
         self._pixels = pixels
         self.height, self.width, _ = pixels.shape
 
-    def stored(self, reduce: int = 1, *, fast_chroma: bool = False) -> Pixels:  # noqa: ARG002 - as of an encoded image
+    def stored(self, *, fast_chroma: bool = False) -> Pixels:  # noqa: ARG002 - as of an encoded image
         """Return the pixels, uint8 [height, width, 3] RGB."""
         return self._pixels
 

@@ -19,6 +19,7 @@ from service.results import (
     Cropped,
     Detection,
     Instance,
+    Mask,
     Point,
     Pose,
     Prediction,
@@ -152,10 +153,9 @@ class _Canvas:
     def instances(self, instances: Sequence[Instance]) -> None:
         """Draw masks, the best object on top, then boxes and labels. Each object has a colour of its own."""
         colours = [colour_of(rank) for rank in range(len(instances))]
-        width, height = self.image.width // self.factor, self.image.height // self.factor
         for found, colour in reversed(list(zip(instances, colours, strict=True))):
             if found.mask is not None:
-                self.mask(decode(found.mask, width, height), colour)
+                self.mask(found.mask, colour)
         self.boxes(instances, colours)
 
     def poses(self, poses: Sequence[Pose], skeleton: Sequence[tuple[int, int]]) -> None:
@@ -197,16 +197,19 @@ class _Canvas:
             tag = self.tag(drawable(found.label, found.class_id), share)
             x, y = 0.0, float(row * tag.height)
             if found.mask is not None:
-                width, height = self.image.width // self.factor, self.image.height // self.factor
-                x, y = self.mask(decode(found.mask, width, height), colour)
+                x, y = self.mask(found.mask, colour)
                 x, y = x - tag.width / 2, y - tag.height / 2
             names.append((tag, colour, x, y))
         for name in names:  # after all masks, so that none covers a name
             self.put(*name)
 
-    def mask(self, mask: npt.NDArray[np.uint8], colour: Colour) -> tuple[int, int]:
+    def decoded(self, mask: Mask) -> npt.NDArray[np.uint8]:
+        """Decode a mask or a heat map, in pixels of the image before it was enlarged."""
+        return decode(mask, self.image.width // self.factor, self.image.height // self.factor)
+
+    def mask(self, mask: Mask, colour: Colour) -> tuple[int, int]:
         """Draw one mask. Returns the point (x, y) that is farthest from its outline, in pixels of `self.image`."""
-        scaled = np.asarray(cv2.resize(mask, self.image.size, interpolation=cv2.INTER_NEAREST))
+        scaled = np.asarray(cv2.resize(self.decoded(mask), self.image.size, interpolation=cv2.INTER_NEAREST))
         self.image.paste(colour, mask=Image.fromarray(scaled // 2))
         # The mask ends at the image's edge, so that the point is not at the edge.
         inside = cv2.copyMakeBorder((scaled > 127).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
@@ -219,7 +222,7 @@ class _Canvas:
         """Draw heat map and box of the best class, if it has them, and the probabilities of all classes."""
         for found in classes:
             if found.heatmap is not None:
-                self.heat(decode(found.heatmap, self.image.width // self.factor, self.image.height // self.factor))
+                self.heat(self.decoded(found.heatmap))
         self.boxes([Detection(c.class_id, c.label, c.score, c.box) for c in classes if c.box is not None])
         self.bars(classes)
 

@@ -1,6 +1,6 @@
 """Reads the blocks of a GIF (GIF89a, section 15) before its first frame. Called by `decode`."""
 
-from service.errors import Reason, RequestError
+from service.vision.refusals import corrupt, excessive
 
 _FRAME, _EXTENSION, _TRAILER = 0x2C, 0x21, 0x3B
 _CONTROL = 0xF9  # the label of the extension that says which colour is transparent
@@ -36,10 +36,5 @@ def without_metadata(data: bytes) -> bytes:
             at += 1 + length
         at += 1
     if left <= 0:
-        raise RequestError(
-            Reason.UNDECODABLE,
-            f"The GIF has more than {_MAX_BLOCKS} blocks in front of its first frame. Encode the image again.",
-        )
-    raise RequestError(
-        Reason.UNDECODABLE, "The GIF is cut off or corrupt (it has no frame). Send the whole file again."
-    )
+        raise excessive("GIF", f"more than {_MAX_BLOCKS} blocks in front of its first frame")
+    raise corrupt("GIF", "it has no frame")

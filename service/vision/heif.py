@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL.AvifImagePlugin import AvifImageFile
 
 from service.errors import Reason, RequestError
+from service.vision.refusals import corrupt
 
 AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
 HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
@@ -65,9 +66,9 @@ def check_avif(data: bytes, max_pixels: int) -> None:
                 )
             pixels += width * height
     except (error, IndexError) as cause:
-        raise _broken("its boxes are damaged") from cause
+        raise corrupt("AVIF", "its boxes are damaged") from cause
     if pixels > 3 * max_pixels:  # colours, transparency and a preview
-        raise _broken(f"it has {pixels / 1e6:.1f} million pixels in its parts")
+        raise corrupt("AVIF", f"it has {pixels / 1e6:.1f} million pixels in its parts")
 
 
 def first_frame(image: AvifImageFile) -> npt.NDArray[np.uint8]:
@@ -95,7 +96,7 @@ def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
             return
         yield kind, start, min(after, end)
         at = after
-    raise _broken(f"it has more than {_MAX_BOXES} boxes")
+    raise corrupt("AVIF", f"it has more than {_MAX_BOXES} boxes")
 
 
 def _items(data: bytes) -> Iterator[tuple[int, int]]:
@@ -112,7 +113,7 @@ def _located(data: bytes, at: int, box: int) -> Iterator[tuple[int, int]]:
     def number(size: int) -> int:
         nonlocal at
         if at + size > len(data):
-            raise _broken("its boxes are cut off")
+            raise corrupt("AVIF", "its boxes are cut off")
         at += size
         return int.from_bytes(data[at - size : at], "big")
 
@@ -122,7 +123,7 @@ def _located(data: bytes, at: int, box: int) -> Iterator[tuple[int, int]]:
     long = 4 if version == 2 else 2
     count = number(long)
     if count > _MAX_ITEMS:
-        raise _broken(f"it has {count} items; at most {_MAX_ITEMS} are read")
+        raise corrupt("AVIF", f"it has {count} items; at most {_MAX_ITEMS} are read")
     for _ in range(count):
         number(long)
         method = number(2) & 15 if version else _IN_FILE
@@ -130,7 +131,7 @@ def _located(data: bytes, at: int, box: int) -> Iterator[tuple[int, int]]:
         base = number(base_size)
         parts = number(2)
         if parts > 1 or method not in (_IN_FILE, _IN_BOX):
-            raise _broken("an item lies in several places")
+            raise corrupt("AVIF", "an item lies in several places")
         for _ in range(parts):
             number(index_size if version else 0)
             start = base + number(offset_size) + (box if method == _IN_BOX else 0)
@@ -152,7 +153,7 @@ def _coded_size(item: memoryview, units: int) -> tuple[int, int, int]:
     width = height = frames = at = 0
     while at < len(item):
         if not units:
-            raise _broken(f"it has more than {_MAX_UNITS} units")
+            raise corrupt("AVIF", f"it has more than {_MAX_UNITS} units")
         units -= 1
         head = item[at]
         kind, extended, sized = head >> 3 & 15, head >> 2 & 1, head >> 1 & 1
@@ -168,7 +169,7 @@ def _coded_size(item: memoryview, units: int) -> tuple[int, int, int]:
             width, height = max(width, widest), max(height, highest)
         frames += kind in _FRAMES
         if width and frames > _MAX_FRAMES:
-            raise _broken(f"an image has more than {_MAX_FRAMES} frames")
+            raise corrupt("AVIF", f"an image has more than {_MAX_FRAMES} frames")
         at += size
     return width, height, units
 
@@ -205,7 +206,3 @@ def _largest_frame(sequence: bytes) -> tuple[int, int]:
                 number(4)
     width_bits, height_bits = number(4) + 1, number(4) + 1
     return number(width_bits) + 1, number(height_bits) + 1
-
-
-def _broken(why: str) -> RequestError:
-    return RequestError(Reason.UNDECODABLE, f"The AVIF is cut off or corrupt ({why}). Send the whole file again.")

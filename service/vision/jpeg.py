@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from service.errors import Reason, RequestError
 from service.vision import ifd
+from service.vision.refusals import excessive
 
 _SCAN, _END, _EXIF = 0xDA, 0xD9, 0xE1
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -53,7 +53,7 @@ def read(data: bytes) -> Header:
         start = _after_marker(data, at, at + _MAX_GAP)
         if start < 0:
             if at + _MAX_GAP < len(data):
-                raise _refused(f"garbage of more than {_MAX_GAP} bytes between its segments")
+                raise excessive("JPEG", f"garbage of more than {_MAX_GAP} bytes between its segments")
             break
         marker = data[start - 1]
         at = start + int.from_bytes(data[start : start + 2], "big")
@@ -66,11 +66,11 @@ def read(data: bytes) -> Header:
         else:
             tables += at - start
             if tables > _MAX_TABLES:
-                raise _refused(f"more than {_MAX_TABLES} bytes of tables")
+                raise excessive("JPEG", f"more than {_MAX_TABLES} bytes of tables")
             if marker in _FRAMES:
                 frame = start
     else:
-        raise _refused(f"more than {_MAX_SEGMENTS} segments before its pixels")
+        raise excessive("JPEG", f"more than {_MAX_SEGMENTS} segments before its pixels")
     if start > 0 and frame and data[start - 1] == _SCAN:
         _check_scans(data, frame, start)
     return Header(orientation or 1, tuple(cuts))
@@ -102,8 +102,8 @@ def _check_scans(data: bytes, frame: int, start: int) -> None:
             return
         scans += data[start - 1] == _SCAN
         if scans > most:
-            raise _refused(f"more than {most} scans of {pixels / 1e6:.1f} million pixels")
-    raise _refused(f"more than {_MAX_SEGMENTS} segments")
+            raise excessive("JPEG", f"more than {most} scans of {pixels / 1e6:.1f} million pixels")
+    raise excessive("JPEG", f"more than {_MAX_SEGMENTS} segments")
 
 
 def _after_marker(data: bytes, at: int, end: int) -> int:
@@ -114,7 +114,3 @@ def _after_marker(data: bytes, at: int, end: int) -> int:
             return found.end()
         at += _STEP
     return -1
-
-
-def _refused(what: str) -> RequestError:
-    return RequestError(Reason.UNDECODABLE, f"The JPEG has {what}. Encode the image again.")

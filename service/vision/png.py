@@ -11,8 +11,8 @@ from struct import Struct
 from zlib import crc32, decompressobj
 from zlib import error as ZlibError  # noqa: N812
 
-from service.errors import Reason, RequestError
 from service.vision import ifd
+from service.vision.refusals import corrupt, excessive
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MAX_CHUNKS = 1 << 16  # libpng writes chunks of 8 KB: 4,000 in 32 MB
@@ -59,7 +59,7 @@ def read(data: bytes) -> Header:
         RequestError: `undecodable`: damaged, cut off, or more chunks than encoders write.
     """
     if data[:8] != _SIGNATURE:
-        raise _broken("its signature is damaged")
+        raise corrupt("PNG", "its signature is damaged")
     view = memoryview(data)
     first: dict[bytes, memoryview] = {}  # the first chunk of each kind, with its head and checksum
     pixels: list[memoryview] = []
@@ -75,28 +75,28 @@ def read(data: bytes) -> Header:
         if name in _READ and name not in first:
             whole = end <= len(data) and crc32(view[at + 4 : end - 4]) == _NUMBER.unpack_from(data, end - 4)[0]
             if not whole and kind in _NEEDED:
-                raise _broken(f"its {kind.decode()} chunk is cut off or has a wrong checksum")
+                raise corrupt("PNG", f"its {kind.decode()} chunk is cut off or has a wrong checksum")
             if kind == b"IDAT":
                 if pixels and last != kind:
-                    raise _broken("other chunks lie between those of its pixels")
+                    raise corrupt("PNG", "other chunks lie between those of its pixels")
                 pixels.append(view[at + 8 : end - 4])
             elif whole:
                 first[name] = view[at:end]
         last, at = kind, end
     else:
-        raise RequestError(Reason.UNDECODABLE, f"The PNG has more than {_MAX_CHUNKS} chunks. Encode the image again.")
+        raise excessive("PNG", f"more than {_MAX_CHUNKS} chunks")
     return _header(first, pixels)
 
 
 def _header(first: dict[bytes, memoryview], pixels: list[memoryview]) -> Header:
     header = first.get(b"IHDR")
     if header is None or len(header) != 12 + 13:
-        raise _broken("it has no header")
+        raise corrupt("PNG", "it has no header")
     parts: list[bytes | memoryview] = [_SIGNATURE, header]
     if header[8 + 9] == _PALETTE:
         palette = first.get(b"PLTE", b"")
         if not 0 < len(palette) - 12 <= _MAX_PALETTE:
-            raise _broken("it has no palette")
+            raise corrupt("PNG", "it has no palette")
         parts.append(palette)
     if 0 < len(transparent := first.get(b"tRNS", b"")) - 12 <= _MAX_TRANSPARENCY:
         parts.append(transparent)
@@ -129,7 +129,3 @@ def _orientation(first: dict[bytes, memoryview]) -> int:
         return ifd.orientation(unhexlify(digits[: len(digits) & ~1]))
     except (ZlibError, ValueError):
         return 1
-
-
-def _broken(why: str) -> RequestError:
-    return RequestError(Reason.UNDECODABLE, f"The PNG is cut off or corrupt ({why}). Send the whole file again.")

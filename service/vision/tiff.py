@@ -6,8 +6,8 @@ Pillow and libtiff read every tag, and the offset of every strip, before they ch
 from dataclasses import dataclass
 from struct import pack, unpack
 
-from service.errors import Reason, RequestError
 from service.vision import ifd
+from service.vision.refusals import excessive
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _PLANES = 256, 257, 258, 259, 277, 284
 _STRIPS, _ROWS, _STRIP_SIZES = 273, 278, 279
@@ -134,13 +134,13 @@ def read(data: bytes) -> Header:
     """
     directory = ifd.read(data, _READ)
     if directory is None:
-        raise _refused(f"no directory of at most {ifd.MAX_ENTRIES} tags")
+        raise excessive("TIFF", f"no directory of at most {ifd.MAX_ENTRIES} tags")
     width, height = directory.number(_WIDTH, 0), directory.number(_HEIGHT, 0)
     if not (width and height):
-        raise _refused(f"a size of {width} x {height}")
+        raise excessive("TIFF", f"a size of {width} x {height}")
     samples = directory.number(_SAMPLES, 1)
     if not 0 < samples <= _MAX_SAMPLES:
-        raise _refused(f"{samples} samples per pixel; at most {_MAX_SAMPLES} are read")
+        raise excessive("TIFF", f"{samples} samples per pixel; at most {_MAX_SAMPLES} are read")
     tags = {tag: value for tag, most in _KEPT.items() if (value := _copied(directory, tag, most))}
     block = _check_pieces(directory, tags, width, height, samples)
     tile = (0, 0) if _STRIPS in tags else (directory.number(_TILE_WIDTH, 0), directory.number(_TILE_HEIGHT, 0))
@@ -173,11 +173,11 @@ def _check_pieces(directory: ifd.Directory, tags: dict[int, Value], width: int, 
         kinds = _TILES, _TILE_SIZES
         across, down = directory.number(_TILE_WIDTH, 0), directory.number(_TILE_HEIGHT, 0)
         if not (across and down):
-            raise _refused("neither strips nor tiles")
+            raise excessive("TIFF", "neither strips nor tiles")
         most = -(-width // across) * -(-height // down) * planes
     offsets = _pieces(directory, kinds[0], min(most, _MAX_PIECES), f"{width} x {height} pixels")
     if not offsets:
-        raise _refused("neither strips nor tiles")
+        raise excessive("TIFF", "neither strips nor tiles")
     bits = directory.numbers(_BITS, _MAX_SAMPLES) or (1,)
     row = max(1, (across * (sum(bits) if len(bits) > 1 else bits[0] * samples) // planes + 7) // 8)
     if directory.number(_COMPRESSION, _RAW) == _RAW:
@@ -185,7 +185,7 @@ def _check_pieces(directory: ifd.Directory, tags: dict[int, Value], width: int, 
             offsets, down = offsets[:1], height  # joined to one strip, which is read faster
             tags[_ROWS] = _LONG, 1, pack(directory.order + "I", height)
         if len(offsets) > max(_FEW_PIECES, width * height // _PIECE_PIXELS):
-            raise _refused(f"{len(offsets)} strips or tiles for {width} x {height} pixels")
+            raise excessive("TIFF", f"{len(offsets)} strips or tiles for {width} x {height} pixels")
         sizes = (min(row * down, len(directory.data)),) * len(offsets)
     else:
         sizes = _compressed(directory, kinds[1], offsets)
@@ -207,15 +207,15 @@ def _compressed(directory: ifd.Directory, tag: int, offsets: tuple[int, ...]) ->
     given = _pieces(directory, tag, len(offsets), f"{len(offsets)} strips or tiles")
     if len(given) != len(offsets):
         if len(offsets) > 1:
-            raise _refused(f"{len(given)} sizes for {len(offsets)} strips or tiles")
+            raise excessive("TIFF", f"{len(given)} sizes for {len(offsets)} strips or tiles")
         given = rests
     sizes = tuple(min(size, rest) for size, rest in zip(given, rests, strict=True))
     if sum(sizes) > _MAX_PIECE_BYTES:
-        raise _refused(f"strips or tiles of {sum(sizes)} bytes, which lie in {len(data)}")
+        raise excessive("TIFF", f"strips or tiles of {sum(sizes)} bytes, which lie in {len(data)}")
     if directory.number(_COMPRESSION, _RAW) == _JPEG:
         scans = sum(bytes(data).count(b"\xff\xda", at, at + size) for at, size in zip(offsets, sizes, strict=True))
         if scans > _MAX_SCANS * len(offsets):
-            raise _refused(f"{scans} JPEG scans in {len(offsets)} strips or tiles")
+            raise excessive("TIFF", f"{scans} JPEG scans in {len(offsets)} strips or tiles")
     return given
 
 
@@ -223,7 +223,7 @@ def _pieces(directory: ifd.Directory, tag: int, most: int, of_what: str) -> tupl
     """The offsets or sizes of the strips or tiles; empty if they are missing. Refuse more than `most`."""
     entry = directory.entries.get(tag)
     if entry is not None and entry.count > most:
-        raise _refused(f"{entry.count} values in tag {tag}, where {of_what} can have {most}")
+        raise excessive("TIFF", f"{entry.count} values in tag {tag}, where {of_what} can have {most}")
     numbers = directory.numbers(tag, most) or ()
     return tuple(min(number, _MAX_LONG) for number in numbers)
 
@@ -234,14 +234,10 @@ def _copied(directory: ifd.Directory, tag: int, most: int) -> Value | None:
     if entry is None or not entry.size:
         return None
     if entry.count > most:
-        raise _refused(f"{entry.count} values in tag {tag}; at most {most} are read")
+        raise excessive("TIFF", f"{entry.count} values in tag {tag}; at most {most} are read")
     if tag in _LONGS or entry.kind > _MAX_KIND:
         numbers = directory.numbers(tag, most) or ()
         longs = pack(f"{directory.order}{len(numbers)}I", *(min(number, _MAX_LONG) for number in numbers))
         return (_LONG, len(numbers), longs) if numbers else None
     value = bytes(directory.data[entry.at : entry.at + entry.size])
     return (entry.kind, entry.count, value) if len(value) == entry.size else None
-
-
-def _refused(what: str) -> RequestError:
-    return RequestError(Reason.UNDECODABLE, f"The TIFF has {what}. Encode the image again.")

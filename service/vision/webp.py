@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
 
-from service.errors import Reason, RequestError
 from service.vision import ifd
+from service.vision.refusals import corrupt, excessive
 
 _HEAD = Struct("<4sI")  # kind, length
 _MAX_CHUNKS = 1 << 16
@@ -44,9 +44,7 @@ def read(data: bytes) -> Header:
     """
     width, height = _size(data)
     if not (width and height):
-        raise RequestError(
-            Reason.UNDECODABLE, "The WebP is cut off or corrupt (its size cannot be read). Send the whole file again."
-        )
+        raise corrupt("WebP", "its size cannot be read")
     whole = 0, 0, width, height
     if data[12:16] != b"VP8X":  # the simple form has no metadata
         return Header(width, height, 1, data[12:16] == b"VP8L", whole, data)
@@ -80,7 +78,7 @@ def _chunks(data: bytes | memoryview, at: int, end: int) -> Iterator[tuple[bytes
         kind, length = _HEAD.unpack_from(data, at)
         yield kind, at + 8, at + 8 + length
         at += 8 + length + (length & 1)
-    raise RequestError(Reason.UNDECODABLE, f"The WebP has more than {_MAX_CHUNKS} chunks. Encode the image again.")
+    raise excessive("WebP", f"more than {_MAX_CHUNKS} chunks")
 
 
 def _place(head: bytes) -> tuple[int, int, int, int]:

@@ -1,45 +1,61 @@
-"""The OpenAPI 3.1 document of version 1, generated from the types of the answers.
+"""The OpenAPI 3.1 document of version 1: `static/openapi.toml`, completed from the types of options and answers.
 
 `http.docs` serves it at `/openapi.json` and shows it at `/docs`.
 """
 
+import tomllib
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import cache
 from http import HTTPStatus
+from importlib import resources
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from service.errors import Reason
 from service.http.docs.examples import add_examples
-from service.http.docs.parts import answers, parameter, refusals
-from service.http.docs.predictions import pipelines, predict
 from service.http.docs.schemas import Schema, Schemas
 from service.http.ops.models import ModelDetails, Models
+from service.http.ops.pipelines import PipelineList, PipelineSummary
 from service.http.ops.probes import Liveness, Readiness
-from service.tasks import TASKS
-from zoo.card import Name
+from service.http.problems import Problem
+from service.http.v1.json_images import Images
+from service.http.v1.predict import BatchResponse
+from service.options import given_type
+from service.request import STATUS
+from service.results import PipelineResult, Result
+from service.tasks import TASKS, Operation
+from zoo.card import Name, Version
 
-_MODELS_REFUSALS = (HTTPStatus.UNAUTHORIZED,)
-_ADMIN_REFUSALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-_INTRODUCTION = """\
-Pretrained vision models. The quickest way to ask is to send the image itself:
-
-    curl --data-binary @photo.jpg -H 'content-type: image/jpeg' localhost:3000/v1/detect
-
-Boxes are `[left, top, right, bottom]` in pixels of the original image, its EXIF orientation applied. Every refusal is
-an `application/problem+json` (RFC 9457) that says what was wrong and what to do next; a client that is too slow gets
-408, one with too large headers 431. Every answer says in `Server-Timing` where its time went.
-"""
+# By the names that they have in openapi.toml.
+_ANSWERS = {kind.__name__: kind for kind in (Liveness, ModelDetails, Models, PipelineList, PipelineSummary, Readiness)}
+_TYPES: dict[str, Any] = {"Name": Name, "Version": Version}
+_IMAGES_REFUSALS = sorted({*STATUS.values()} - {HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT})
+_IMAGES_HEADERS = ("X-Request-Id", "Server-Timing")
+_MORE_HEADERS = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
+_DRAWN = ("image/png", "image/jpeg")
+_SEVERAL = "One image gets one result; several get `results` in order, each a result or a problem."
+# By whether a task's predictions can be drawn.
+_OTHER = {
+    True: "`Accept: image/png` or `image/jpeg` answers with the image, the answer drawn in.",
+    False: "`Accept: application/octet-stream` answers with the vector of one image, little-endian float32.",
+}
 
 
 @cache
 def document() -> bytes:
     """Return the OpenAPI document, as JSON."""
-    schemas = Schemas()
-    paths: dict[str, Any] = {f"/v1/{task}": {"post": predict(task, schemas)} for task in TASKS}
-    paths |= pipelines(schemas) | _models(schemas) | _probes(schemas)
+    made = tomllib.loads(resources.files(__package__).joinpath("static/openapi.toml").read_text("utf-8"))
+    schemas, images, parameters = Schemas(), made.pop("images"), made.pop("parameters")
+    asked = made["paths"]["/v1/pipelines/{name}"]["post"]
+    asked |= _asked(images, asked["parameters"], schemas.of(PipelineResult), schemas, drawn=True)
+    tasks = {f"/v1/{task}": {"post": _predict(task, images, schemas)} for task in TASKS}
+    made["paths"] = paths = tasks | made["paths"]
+    for path in paths.values():
+        for operation in path.values():
+            _complete(operation, parameters, schemas)
     add_examples(paths)
     schemas.components["Images"]["properties"]["images"] = {
         "type": "array",
@@ -47,112 +63,82 @@ def document() -> bytes:
         "items": {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/*"},
     }
     schemas.components["Problem"]["properties"]["reason"]["description"] = f"One of {', '.join(Reason)}, and others."
-    return msgspec.json.encode(
-        {
-            "openapi": "3.1.0",
-            "info": {
-                "title": "zooserve",
-                "version": version("zooserve"),
-                "summary": "Images in, typed answers out.",
-                "description": _INTRODUCTION,
-                "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
-            },
-            "servers": [{"url": "./", "description": "This server."}],
-            "security": [{}, {"bearer": []}, {"key": []}],
-            "tags": [
-                {"name": "predict", "description": "Ask a model about images."},
-                {"name": "models", "description": "Which models there are, and their details."},
-                {"name": "admin", "description": "Load and unload; needs a key of `ZOOSERVE_ADMIN_KEYS`."},
-                {"name": "operations", "description": "For monitoring; no key is needed."},
-            ],
-            "paths": paths,
-            "components": {
-                "schemas": schemas.components,
-                "headers": _HEADERS,
-                "securitySchemes": {
-                    "bearer": {"type": "http", "scheme": "bearer", "description": "Where the server has keys."},
-                    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-                },
-            },
-        }
-    )
+    made["components"]["schemas"] = schemas.components
+    made["info"]["version"] = version("zooserve")
+    return msgspec.json.encode(made)
 
 
-_HEADERS: Schema = {
-    "X-Request-Id": {"description": "The request's own, or one that was made.", "schema": {"type": "string"}},
-    "Server-Timing": {
-        "description": "Milliseconds of `read`, `decode`, `queue`, `infer`, `postprocess`, `encode` and `total`.",
-        "schema": {"type": "string"},
-    },
-    "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer", "minimum": 0}},
-    "WWW-Authenticate": {"description": "How to send a key.", "schema": {"type": "string"}},
-}
+def _complete(operation: Schema, parameters: Mapping[str, Schema], schemas: Schemas) -> None:
+    """Put in an operation's parameters by their names, and make its responses of what the file says instead."""
+    if "parameters" in operation:
+        operation["parameters"] = [
+            _parameter(**parameters[each]) if isinstance(each, str) else each for each in operation["parameters"]
+        ]
+    if "answer" in operation:
+        answers = {"200": "The answer."} | operation.pop("answers", {})
+        schema = schemas.of(_ANSWERS[operation.pop("answer")])
+        operation["responses"] = {
+            status: {"description": text, "content": {"application/json": {"schema": schema}}}
+            for status, text in answers.items()
+        } | _refusals(operation.pop("refusals", ()), schemas)
 
 
-def _models(schemas: Schemas) -> Schema:
-    name = parameter("name", Name, "A model of `/v1/models`.", where="path")
-    unknown = HTTPStatus.NOT_FOUND
-    details, listed = schemas.of(ModelDetails), schemas.of(Models)
+def _parameter(type: str | None = None, **given: Any) -> Schema:  # noqa: A002 - the name in the file
+    """Complete a parameter with the schema of its type."""
+    return given | {"schema": msgspec.json.schema(_TYPES[type])} if type else given
 
-    def admin(operation: str, summary: str, answer: Schema, *statuses: int, parameters: list[Schema]) -> Schema:
-        return {
-            "post": {
-                "tags": ["admin"],
-                "operationId": operation,
-                "summary": summary,
-                "security": [{"bearer": []}, {"key": []}],
-                "parameters": parameters,
-                "responses": answers(answer) | refusals(schemas, *_ADMIN_REFUSALS, *statuses),
-            }
-        }
 
-    return {
-        "/v1/models": {
-            "get": {
-                "tags": ["models"],
-                "operationId": "models",
-                "summary": "List the models",
-                "responses": answers(listed) | refusals(schemas, *_MODELS_REFUSALS),
-            }
-        },
-        "/v1/models/{name}": {
-            "get": {
-                "tags": ["models"],
-                "operationId": "model",
-                "summary": "One model: its card, its licence, what was measured on this machine",
-                "parameters": [name],
-                "responses": answers(details) | refusals(schemas, *_MODELS_REFUSALS, unknown),
-            }
-        },
-        "/v1/models/reload": admin("reload", "Load what is new in the store", listed, parameters=[]),
-        "/v1/models/{name}/load": admin(
-            "load", "Load a model, or its newest version", details, unknown, HTTPStatus.CONFLICT, parameters=[name]
-        ),
-        "/v1/models/{name}/unload": admin("unload", "Unload a model", details, unknown, parameters=[name]),
+def _predict(task: Operation, images: Schema, schemas: Schemas) -> Schema:
+    """Describe the operation of a task, with its options."""
+    module = TASKS[task]
+    parameters: list[Any] = ["model", "version"]
+    for field in msgspec.structs.fields(module.options):
+        schema = msgspec.json.schema(given_type(field.type))
+        if field.default is not None:
+            schema["default"] = field.default
+        text = str(schema.pop("description"))
+        parameters.append({"name": field.encode_name, "in": "query", "description": text, "schema": schema})
+    predictions = {"type": "array", "items": schemas.of(module.prediction)}
+    one = {"allOf": [schemas.of(Result), {"properties": {"predictions": predictions}}]}
+    about: Schema = {"operationId": task, "summary": module.summary}
+    return about | _asked(images, parameters, one, schemas, drawn=module.drawn)
+
+
+def _asked(images: Schema, parameters: list[Any], one: Schema, schemas: Schemas, *, drawn: bool) -> Schema:
+    """Describe an operation about images.
+
+    Args:
+        images: what all of them have in common.
+        parameters: those before the common ones.
+        one: the schema of the answer to one image.
+        schemas: of the document.
+        drawn: whether the answer can be had as an image with it drawn in.
+    """
+    schemas.of(Images)
+    content: Schema = {"application/json": {"schema": {"anyOf": [one, schemas.of(BatchResponse)]}}}
+    for kind in _DRAWN if drawn else ("application/octet-stream",):
+        content[kind] = {"schema": {"type": "string", "format": "binary"}}
+    answer = {"description": "The answer.", "headers": _refer(_IMAGES_HEADERS), "content": content}
+    copy: Schema = deepcopy(images)  # which gets examples of its own
+    return copy | {
+        "description": f"{_SEVERAL} {_OTHER[drawn]}",
+        "parameters": [*parameters, *images["parameters"]],
+        "responses": {"200": answer} | _refusals(_IMAGES_REFUSALS, schemas, _IMAGES_HEADERS),
     }
 
 
-def _probes(schemas: Schemas) -> Schema:
-    def probe(summary: str, kind: type[Struct], failing: str) -> Schema:
-        says = {"200": "Yes.", "503": failing}
-        schema = schemas.of(kind)
-        return _open(
-            summary,
-            {
-                status: {"description": text, "content": {"application/json": {"schema": schema}}}
-                for status, text in says.items()
-            },
-        )
-
-    metrics = {"200": {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": {}}}}}
+def _refusals(statuses: Sequence[int], schemas: Schemas, headers: tuple[str, ...] = ()) -> Schema:
+    """Describe problem responses by status, each with the reasons that have this status."""
     return {
-        "/livez": probe("Liveness: does the process make progress?", Liveness, "No: only a restart would help."),
-        "/readyz": probe(
-            "Readiness: may requests be sent?", Readiness, "Not yet, or not any more; the body says what is missing."
-        ),
-        "/metrics": _open("Figures for Prometheus", metrics),
+        str(int(status)): {
+            "description": f"{HTTPStatus(status).phrase} "
+            f"({', '.join(reason for reason, its in STATUS.items() if its == status)}).",
+            "headers": _refer((*headers, *_MORE_HEADERS.get(status, ()))),
+            "content": {"application/problem+json": {"schema": schemas.of(Problem)}},
+        }
+        for status in statuses
     }
 
 
-def _open(summary: str, responses: Schema) -> Schema:
-    return {"get": {"tags": ["operations"], "summary": summary, "security": [], "responses": responses}}
+def _refer(headers: tuple[str, ...]) -> Schema:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in headers}

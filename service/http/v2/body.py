@@ -11,7 +11,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from service.oip.json_tensors import Numbers, from_json, from_numbers, to_json
 from service.oip.messages import Answer, Call
-from service.oip.takes import Takes, check_parameters, check_size
+from service.oip.takes import Takes, check_parameters, check_size, size_of
 from service.oip.tensors import Array, bad, datatype_of, from_raw, to_raw
 from service.settings import Settings
 
@@ -20,7 +20,6 @@ LARGE = 65536  # bytes of JSON, or elements; larger bodies are read and written 
 _PIECE = 1 << 20  # bytes that are searched in one call
 _FLAT = 1 << 18  # bytes of JSON that are decoded to lists in one call, which takes a few milliseconds
 _LONGEST_SHAPE = 1024  # characters
-_CHARACTERS = 12  # about the length of a number in JSON
 
 
 DataT = TypeVar("DataT", Raw, Numbers)
@@ -130,7 +129,7 @@ def render(answer: Answer, form: Form, settings: Settings) -> tuple[bytes, int |
         RequestError: `bad_request`: an output of bytes that are not text must be asked for as binary data;
             `too_large`: the answer exceeds the server's limit.
     """
-    check_size(sum(_size(array, form.binary(name)) for name, array in answer.outputs.items()), settings)
+    check_size(size_of(answer, form.binary), settings)
     raws: list[bytes | memoryview] = []
     written = [_encode(_Response(answer.model, answer.version, answer.id))[:-1], b',"outputs":[']
     for number, (name, array) in enumerate(answer.outputs.items()):
@@ -213,10 +212,3 @@ def _array(given: _Input[Raw] | _Input[Numbers], shape: list[int], rest: memoryv
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(rest):
         raise bad(f"`{name[:80]}`: `binary_data_size` is {str(size)[:80]}, but {len(rest)} bytes are left.")
     return from_raw(name, given.datatype, shape, rest[:size]), rest[size:]
-
-
-def _size(array: Array, binary: bool) -> int:
-    """Estimate how many bytes an output takes in the answer."""
-    if array.dtype.kind == "O":
-        return sum(map(len, array.ravel())) + 4 * array.size
-    return array.nbytes if binary else _CHARACTERS * array.size

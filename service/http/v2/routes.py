@@ -6,7 +6,9 @@ repository, the configuration and statistics.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from inspect import isawaitable
 from typing import TypeVar
 
 import msgspec
@@ -47,17 +49,18 @@ class OpenInference:
         self._dataplane, self._health, self._guard = dataplane, health, lifecycle.guard
         self._max_body = min(LARGE, int(settings.max_body_mb * 1e6))
         self._infer = Infer(lifecycle, dataplane, settings)
+        statistics = partial(asyncio.to_thread, dataplane.statistics)
         models = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
         self._app = Starlette(
             routes=[
-                Route("/v2", self._server),
+                self._described("/v2", dataplane.server),
                 Route("/v2/health/live", self._live),
                 Route("/v2/health/ready", self._ready),
-                Route("/v2/models/stats", self._statistics),
-                *(Route(model, self._model) for model in models),
-                *(Route(f"{model}/ready", self._model_ready) for model in models),
-                *(Route(f"{model}/config", self._config) for model in models),
-                *(Route(f"{model}/stats", self._statistics) for model in models),
+                self._described("/v2/models/stats", statistics),
+                *(self._described(model, dataplane.metadata) for model in models),
+                *(self._described(f"{model}/ready", self._model_ready) for model in models),
+                *(self._described(f"{model}/config", dataplane.config) for model in models),
+                *(self._described(f"{model}/stats", statistics) for model in models),
                 Route("/v2/repository/index", self._index, methods=["POST"]),
                 Route("/v2/repository/models/{name}/load", self._load, methods=["POST"]),
                 Route("/v2/repository/models/{name}/unload", self._unload, methods=["POST"]),
@@ -76,9 +79,15 @@ class OpenInference:
             case _:
                 await self._app(scope, receive, send)
 
-    async def _server(self, request: Request) -> Response:
-        _check(self._guard, request)
-        return _json(self._dataplane.server())
+    def _described(self, path: str, answer: Callable[..., object]) -> Route:
+        """Make a route that answers with what a function, or a coroutine, returns for the names in the path."""
+
+        async def endpoint(request: Request) -> Response:
+            _check(self._guard, request)
+            found = answer(**request.path_params)
+            return _json(await found if isawaitable(found) else found)
+
+        return Route(path, endpoint)
 
     async def _live(self, _: Request) -> Response:
         live = self._health.live
@@ -88,22 +97,8 @@ class OpenInference:
         ready = self._health.ready
         return _json({"ready": ready}, 200 if ready else 503)
 
-    async def _model(self, request: Request) -> Response:
-        _check(self._guard, request)
-        return _json(self._dataplane.metadata(**request.path_params))
-
-    async def _model_ready(self, request: Request) -> Response:
-        _check(self._guard, request)
-        card = self._dataplane.card(**request.path_params)
-        return _json({"name": card.name, "ready": True})
-
-    async def _config(self, request: Request) -> Response:
-        _check(self._guard, request)
-        return _json(self._dataplane.config(**request.path_params))
-
-    async def _statistics(self, request: Request) -> Response:
-        _check(self._guard, request)
-        return _json(await asyncio.to_thread(self._dataplane.statistics, **request.path_params))
+    def _model_ready(self, **model: str) -> dict[str, object]:
+        return {"name": self._dataplane.card(**model).name, "ready": True}
 
     async def _index(self, request: Request) -> Response:
         _check(self._guard, request)

@@ -132,22 +132,6 @@ def test_orientation_is_applied(small, encoded, form, orientation):
     assert np.array_equal(header.image(), upright.convert("RGB"))
 
 
-@pytest.mark.parametrize("orientation", [1, 6])
-@pytest.mark.parametrize(
-    ("at_least", "side"), [(None, 640), ((300, 200), 320), ((160, 100), 160), ((1, 1), 80), ((9999, 1), 640)]
-)
-def test_jpegs_are_decoded_smaller(open_image, encoded, orientation, at_least, side):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    data = encoded(open_image("rocket"), "JPEG", exif=exif)  # 640 x 427
-    if at_least and orientation == 6:
-        at_least = at_least[::-1]
-    pixels = decode(data, at_least=at_least)
-    assert max(pixels.shape) == side
-    exact = Image.fromarray(decode(data)).resize(pixels.shape[1::-1], Image.Resampling.BOX)
-    assert np.abs(pixels.astype(int) - np.asarray(exact)).mean() < 3
-
-
 def attempt(data: bytes, **options) -> np.ndarray | Reason:
     """The pixels, or the reason of the refusal."""
     try:
