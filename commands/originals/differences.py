@@ -80,7 +80,8 @@ def compare_pixels(card: ModelCard, reference: str, original: Prepare) -> list[D
                 refused += 1
                 continue
             ours, _ = prepare(png(photo), card.recipe, exact=mode == "exact")
-            largest = max(largest, float(np.abs(ours - theirs).max()))
+            factor = 255 / max(1, ours.max()) if card.normalise.brightest else 1.0
+            largest = max(largest, float(np.abs(ours * factor - theirs).max()))
         found.append(Difference(card.name, reference, mode, round(largest, 3), refused))
     return found
 

@@ -250,7 +250,7 @@ def _iou(ours: Pixels | None, theirs: Pixels) -> float:
 
 
 def _rembg(folder: Path, _: Path | None) -> list[Difference]:
-    """U2-Net as rembg prepares it (Lanczos, divided by the brightest value) and stretches its answer to 0..1."""
+    """U2-Net as rembg prepares it (Lanczos, divided by the brightest value), and its answer stretched to 0..1."""
     session: Any = importlib.import_module("rembg.sessions.u2netp").U2netpSession  # not a dependency
     card = _find("u2netp")
     weights = str(fetch_all(card.sources)["weights"])
