@@ -20,18 +20,21 @@ from google.protobuf import text_format
 from PIL import Image
 
 from commands.originals.differences import (
+    OPAQUE,
     Difference,
     Found,
     Pixels,
-    Prepare,
+    compare_classes,
+    compare_modes,
     compare_objects,
-    compare_pixels,
+    compare_scores,
+    mask_iou,
     photos,
     png,
+    squared,
 )
 from export.caffe.net import NetParameter, read_net
-from export.pipeline import export_model
-from service.commands.load import Loaded, load_model
+from service.commands.load import Loaded
 from service.vision.masks import decode
 from zoo import catalog
 from zoo.card import Nms
@@ -39,10 +42,8 @@ from zoo.errors import ExportError
 from zoo.model_card import ModelCard
 from zoo.recipe import apply_exact
 from zoo.sources import fetch_all
-from zoo.store import Store
 
 Outputs = list[list[Any]]
-_OPAQUE = 128
 
 
 def rows(family: str, folder: Path, packages: Path | None) -> list[Difference]:
@@ -99,37 +100,10 @@ def _elsewhere(kind: str, packages: Path | None, inputs: Pixels, files: Sequence
             return outputs, str(found["version"])
 
 
-def _each_mode(
-    card: ModelCard,
-    folder: Path,
-    reference: str,
-    original: Callable[[Difference, Loaded], None],
-    prepared: Prepare | None = None,
-) -> list[Difference]:
-    """Export a model, and have its pixels and its answers in both modes compared; `prepared` is the original's."""
-    store = Store(folder)
-    export_model(card, store, accepted=(card.licence.code, card.licence.weights))
-    prepared = prepared or (lambda photo: apply_exact(card.recipe, Image.fromarray(photo)))
-    compared = compare_pixels(card, reference, prepared)
-    for one in compared:
-        original(one, load_model(card.name, str(folder), pixels="exact" if one.mode == "exact" else "fast"))
-    return compared
-
-
 def _objects(outputs: Sequence[list[Found]], difference: Difference, served: Loaded) -> None:
     least = served.model.card.nms_options.score_threshold  # Paddle's own answers have objects of any score
     waiting = ([one for one in of_photo if one.score >= least] for of_photo in outputs)
     compare_objects(difference, served, lambda _: next(waiting))
-
-
-def _scores(expected: Sequence[Pixels], difference: Difference, served: Loaded) -> None:
-    """Compare the probabilities of all classes: `expected` are those of each photo, float32 [C]."""
-    difference.score = 0.0
-    for photo, wanted in zip(photos(), expected, strict=True):
-        found: Any = served.predictor.predict(png(photo), served.model, {"top_k": len(wanted)}).predictions
-        for one in found:
-            difference.score = max(difference.score, abs(one.score - float(wanted[one.class_id])))
-    difference.score = round(difference.score, 6)
 
 
 def _darknet(folder: Path, packages: Path | None) -> list[Difference]:
@@ -146,7 +120,7 @@ def _darknet(folder: Path, packages: Path | None) -> list[Difference]:
     ]
     size = (card.recipe.width, card.recipe.height)
     compare = partial(_objects, objects)
-    return _each_mode(card, folder, f"{version}, stretched", compare, lambda photo: cv2.resize(photo, size))
+    return compare_modes(card, folder, f"{version}, stretched", compare, lambda photo: cv2.resize(photo, size))
 
 
 def _of_darknet(rows: Pixels, photo: Pixels, nms: Nms) -> list[Found]:
@@ -184,7 +158,7 @@ def _caffe(folder: Path, packages: Path | None) -> list[Difference]:
         prototxt = Path(name) / "net.prototxt"
         prototxt.write_text(f"{head}{card.recipe.width}\n{text_format.MessageToString(described)}")
         outputs, version = _elsewhere("caffe", packages, inputs, [prototxt, weights])
-    return _each_mode(card, folder, version, partial(_scores, [_softmax(one[0].ravel()) for one in outputs]))
+    return compare_modes(card, folder, version, partial(compare_scores, [_softmax(one[0].ravel()) for one in outputs]))
 
 
 def _softmax(logits: Pixels) -> Pixels:
@@ -201,11 +175,11 @@ def _paddle(folder: Path, packages: Path | None) -> list[Difference]:
             "paddle", packages, _inputs(card, photos()), [files["program"], files["parameters"]]
         )
         if card.task == "classify":
-            compare = partial(_scores, [one[0].ravel() for one in outputs])
+            compare = partial(compare_scores, [one[0].ravel() for one in outputs])
         else:
             objects = [_of_paddle(one[0], photo, card) for one, photo in zip(outputs, photos(), strict=True)]
             compare = partial(_objects, objects)
-        found += _each_mode(card, folder, version, compare)
+        found += compare_modes(card, folder, version, compare)
     return found
 
 
@@ -222,8 +196,7 @@ def _litert(folder: Path, _: Path | None) -> list[Difference]:
     litert = importlib.import_module("ai_edge_litert.interpreter")  # an extra
 
     card = _find("deeplabv3_mobilenet_v2")
-    size = (card.recipe.width, card.recipe.height)
-    pictures = [cv2.resize(photo, size, interpolation=cv2.INTER_AREA) for photo in photos()]
+    pictures = squared(card)
     own: Any = litert.Interpreter(str(fetch_all(card.sources)["weights"]))
     own.allocate_tensors()
     classes = []
@@ -231,22 +204,7 @@ def _litert(folder: Path, _: Path | None) -> list[Difference]:
         own.set_tensor(own.get_input_details()[0]["index"], x[None])
         own.invoke()
         classes.append(own.get_tensor(own.get_output_details()[0]["index"])[0].argmax(-1))
-
-    def compare(difference: Difference, served: Loaded) -> None:
-        difference.mask = 1.0
-        for photo, wanted in zip(pictures, classes, strict=True):
-            answers: Any = served.predictor.predict(png(photo), served.model, {"mask": "rle"}).predictions
-            found = {one.class_id: decode(one.mask, *size) >= _OPAQUE for one in answers}
-            for class_id in {*found, *np.unique(wanted).tolist()} - {0}:
-                difference.mask = min(difference.mask, _iou(found.get(class_id), wanted == class_id))
-
-    return _each_mode(card, folder, "LiteRT", compare)
-
-
-def _iou(ours: Pixels | None, theirs: Pixels) -> float:
-    if ours is None:
-        return 0.0
-    return round(float((ours & theirs).sum() / max(1, (ours | theirs).sum())), 5)
+    return compare_modes(card, folder, "LiteRT", partial(compare_classes, pictures, classes))
 
 
 def _rembg(folder: Path, _: Path | None) -> list[Difference]:
@@ -260,12 +218,12 @@ def _rembg(folder: Path, _: Path | None) -> list[Difference]:
     def compare(difference: Difference, served: Loaded) -> None:
         difference.mask = 1.0
         for photo in photos():
-            wanted = np.asarray(original.predict(Image.fromarray(photo))[0]) >= _OPAQUE
+            wanted = np.asarray(original.predict(Image.fromarray(photo))[0]) >= OPAQUE
             answers: Any = served.predictor.predict(png(photo), served.model, {"mask": "rle"}).predictions
             height, width = photo.shape[:2]
-            found = decode(answers[0].mask, width, height) >= _OPAQUE if answers else np.zeros_like(wanted)
+            found = decode(answers[0].mask, width, height) >= OPAQUE if answers else np.zeros_like(wanted)
             if wanted.any() or found.any():
-                difference.mask = min(difference.mask, _iou(found, wanted))
+                difference.mask = min(difference.mask, mask_iou(found, wanted))
 
     mean, std = np.array(card.normalise.mean), np.array(card.normalise.std)
 
@@ -274,7 +232,7 @@ def _rembg(folder: Path, _: Path | None) -> list[Difference]:
         feed = original.normalize(Image.fromarray(photo), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), size)
         return np.asarray(next(iter(feed.values()))[0].transpose(1, 2, 0) * std + mean)
 
-    return _each_mode(card, folder, "rembg", compare, prepared)
+    return compare_modes(card, folder, "rembg", compare, prepared)
 
 
 FAMILIES: dict[str, Callable[[Path, Path | None], list[Difference]]] = {
