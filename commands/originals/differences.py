@@ -30,6 +30,7 @@ SIZES = ((641, 640), (1919, 1080), (333, 1000), (1, 4000))
 """Width and height in pixels: sizes that round badly."""
 OPAQUE = 128
 """Of 255: from here on, a pixel counts as part of an object."""
+_ALLOWED = 1e-3  # difference of scores: so near the threshold, an object may be missing
 _SAME = 0.5  # IoU from which on two boxes of one class are of one object
 
 
@@ -156,6 +157,7 @@ def mask_iou(ours: Pixels | None, theirs: Pixels) -> float:
 def compare_objects(difference: Difference, served: Loaded, original: Callable[[Pixels], list[Found] | None]) -> None:
     """Add the differences of objects to those of pixels. Photos for which the original answers None are left out."""
     difference.objects, difference.missing, difference.score, difference.box = 0, 0, 0.0, 0.0
+    surely = served.model.card.nms_options.score_threshold + _ALLOWED
     for photo in photos():
         if (expected := original(photo)) is None:
             continue
@@ -164,7 +166,7 @@ def compare_objects(difference: Difference, served: Loaded, original: Callable[[
             difference.objects += 1
             same = [other for other in answers if other.class_id == one.class_id and iou(other.box, one.box) >= _SAME]
             if not same:
-                difference.missing += 1
+                difference.missing += one.score > surely
                 continue
             nearest = max(same, key=lambda other: iou(other.box, one.box) - abs(other.score - one.score))
             answers.remove(nearest)
@@ -173,7 +175,7 @@ def compare_objects(difference: Difference, served: Loaded, original: Callable[[
             if one.mask is not None and isinstance(nearest, Instance) and nearest.mask is not None:
                 ours = decode(nearest.mask, photo.shape[1], photo.shape[0]) > 0
                 difference.mask = min(1.0 if difference.mask is None else difference.mask, mask_iou(ours, one.mask))
-        difference.missing += len(answers)  # objects that the original does not have
+        difference.missing += sum(one.score > surely for one in answers)  # objects that the original does not have
     difference.score, difference.box = round(difference.score, 6), round(difference.box, 3)
 
 

@@ -8,8 +8,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -39,11 +42,23 @@ from service.vision.masks import decode
 from zoo import catalog
 from zoo.card import Nms
 from zoo.errors import ExportError
-from zoo.model_card import ModelCard
+from zoo.model_card import ModelCard, Source
 from zoo.recipe import apply_exact
 from zoo.sources import fetch_all
 
 Outputs = list[list[Any]]
+_REMBG = {
+    "base": Source(
+        package="rembg==2.0.86",
+        member="rembg/sessions/base.py",
+        sha256="ec4c58b33dd47ad6f03883ee375353314b19d5688fffd5c1ddb57bb21e9846a3",
+    ),
+    "u2netp": Source(
+        package="rembg==2.0.86",
+        member="rembg/sessions/u2netp.py",
+        sha256="239e7ef52ed6eb53e0fcf191d9c6266d6299d4527b92bf6f384c37850498d8e2",
+    ),
+}
 
 
 def rows(family: str, folder: Path, packages: Path | None) -> list[Difference]:
@@ -209,9 +224,9 @@ def _litert(folder: Path, _: Path | None) -> list[Difference]:
 
 def _rembg(folder: Path, _: Path | None) -> list[Difference]:
     """U2-Net as rembg prepares it (Lanczos, divided by the brightest value), and its answer stretched to 0..1."""
-    session: Any = importlib.import_module("rembg.sessions.u2netp").U2netpSession  # not a dependency
     card = _find("u2netp")
     weights = str(fetch_all(card.sources)["weights"])
+    session = _rembg_session()
     original = session.__new__(session)
     original.inner_session = onnxruntime.InferenceSession(weights, providers=["CPUExecutionProvider"])
 
@@ -232,7 +247,20 @@ def _rembg(folder: Path, _: Path | None) -> list[Difference]:
         feed = original.normalize(Image.fromarray(photo), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), size)
         return np.asarray(next(iter(feed.values()))[0].transpose(1, 2, 0) * std + mean)
 
-    return compare_modes(card, folder, "rembg", compare, prepared)
+    return compare_modes(card, folder, str(_REMBG["base"].package), compare, prepared)
+
+
+def _rembg_session() -> Any:
+    """Return rembg's class for U2-Net, from two files of its package: all of it would want numba and scikit-image."""
+    sys.modules.setdefault("pooch", ModuleType("pooch"))  # by which it would download weights
+    sys.modules["rembg_sessions"] = ModuleType("rembg_sessions")
+    for name, path in fetch_all(_REMBG).items():
+        loader = SourceFileLoader(f"rembg_sessions.{name}", str(path))
+        spec = spec_from_loader(loader.name, loader)
+        assert spec is not None  # noqa: S101 - a loader was given
+        sys.modules[loader.name] = module = module_from_spec(spec)
+        loader.exec_module(module)
+    return sys.modules["rembg_sessions.u2netp"].U2netpSession
 
 
 FAMILIES: dict[str, Callable[[Path, Path | None], list[Difference]]] = {

@@ -18,15 +18,21 @@ from zoo.model_card import ModelCard
 
 CATEGORIES: Sequence[str] = get_model_weights("fcos_resnet50_fpn").DEFAULT.meta["categories"]
 """Of torchvision's detectors: COCO's, the background first."""
+_LINEAR = 6.0
 UNUSED = [i for i, category in enumerate(CATEGORIES) if category == "N/A"]
 
 
 def calibrate(model: nn.Module, run: Callable[[], object]) -> None:
-    """Let batch norms take over what they see in a run, so that values stay of one scale throughout the network."""
+    """Let batch norms take over what they see in a run, so that values stay of one scale throughout the network.
+
+    Values lie about 2, where activations are nearly linear: else each layer of random weights adds to a difference, and
+    one grey level becomes another answer.
+    """
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.train()
         norm.momentum = 1.0
+        nn.init.constant_(norm.bias, _LINEAR)
     with torch.no_grad():
         run()
     for norm in norms:

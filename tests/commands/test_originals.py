@@ -49,7 +49,6 @@ def test_pixels_of_all_that_libreyolo_has():
 
 
 def test_u2net_is_that_of_rembg(tmp_path):
-    pytest.importorskip("rembg", reason="needs rembg, which nothing else here uses: pip install --no-deps rembg pooch")
     exact, fast = runtimes.rows("rembg", tmp_path, None)
     assert (exact.pixels < 0.01, exact.mask > 0.999) == (True, True), exact
     assert (fast.pixels <= 2, fast.mask > 0.99) == (True, True), fast
