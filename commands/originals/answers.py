@@ -115,20 +115,21 @@ def untrained_detector(name: str, folder: Path) -> tuple[ModelCard, Any]:
 
 
 def compare_detector(name: str, folder: Path) -> list[Difference]:
-    """Compare a detector of torchvision's, with random weights."""
+    """Compare a detector of torchvision's, with random weights.
+
+    It is compared on the photos, whose pixels torchvision resamples in floats, and on photos of the graph's size.
+    """
     original = torchvision_original(name)
     card, model = untrained_detector(name, folder)
 
-    def compare(difference: Difference, served: Loaded) -> None:
-        _select_as(model, served.model.card.nms_options)
-        compare_objects(difference, served, lambda photo: torchvision_objects(model, photo))
+    def compare(pictures: list[Pixels], difference: Difference, served: Loaded) -> None:
+        # Torchvision's own threshold is that of its evaluation.
+        getattr(model, "roi_heads", model).score_thresh = served.model.card.nms_options.score_threshold
+        compare_objects(difference, served, partial(torchvision_objects, model), pictures)
 
-    return compare_modes(card, folder, original.reference, compare, original.prepare)
-
-
-def _select_as(model: Any, nms: Nms) -> None:
-    """Torchvision's own score threshold is of its evaluation."""
-    getattr(model, "roi_heads", model).score_thresh = nms.score_threshold
+    rows = compare_modes(card, folder, original.reference, partial(compare, list(photos())), original.prepare)
+    same = f"{original.reference}, the same pixels"
+    return rows + compare_modes(card, folder, same, partial(compare, squared(card)))
 
 
 def torchvision_objects(model: Any, photo: Pixels) -> list[Found] | None:

@@ -154,11 +154,23 @@ def mask_iou(ours: Pixels | None, theirs: Pixels) -> float:
     return round(float((ours & theirs).sum() / max(1, (ours | theirs).sum())), 5)
 
 
-def compare_objects(difference: Difference, served: Loaded, original: Callable[[Pixels], list[Found] | None]) -> None:
-    """Add the differences of objects to those of pixels. Photos for which the original answers None are left out."""
+def compare_objects(
+    difference: Difference,
+    served: Loaded,
+    original: Callable[[Pixels], list[Found] | None],
+    pictures: Sequence[Pixels] | None = None,
+) -> None:
+    """Add the differences of objects to those of pixels.
+
+    Args:
+        difference: gets them.
+        served: the served model.
+        original: what it finds in an image; None: it cannot prepare it, and the image is left out.
+        pictures: images, uint8 [H, W, 3]; None: the photos.
+    """
     difference.objects, difference.missing, difference.score, difference.box = 0, 0, 0.0, 0.0
     surely = served.model.card.nms_options.score_threshold + _ALLOWED
-    for photo in photos():
+    for photo in pictures or photos():
         if (expected := original(photo)) is None:
             continue
         answers: list[Any] = list(served.predictor.predict(png(photo), served.model, {}).predictions)

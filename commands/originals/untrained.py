@@ -41,20 +41,31 @@ def calibrate(model: nn.Module, run: Callable[[], object]) -> None:
             norm.running_var.clamp_(min=norm.running_var.mean().item() / 4)
 
 
-def spread(run: Callable[[], object], layers: Sequence[nn.Module], mean: float, std: float) -> None:
-    """Rescale layers so that what they answer in a run has this mean and standard deviation."""
-    seen: dict[nn.Module, list[Tensor]] = {layer: [] for layer in layers}
-    hooks = [layer.register_forward_hook(lambda layer, _, out: seen[layer].append(out.flatten())) for layer in layers]
+def spread(run: Callable[[], object], layers: Sequence[Any], mean: float, std: float) -> None:
+    """Rescale layers so that what each of their channels answers in a run has this mean and standard deviation.
+
+    Args:
+        run: runs the network. Layers that it leaves out stay as they are.
+        layers: linear ones and convolutions, with a bias.
+        mean, std: of a channel.
+    """
+    seen: dict[Any, list[Tensor]] = {layer: [] for layer in layers}
+
+    def keep(layer: Any, _: object, out: Tensor) -> None:
+        channels = out.movedim(1, -1) if isinstance(layer, nn.Conv2d) else out
+        seen[layer].append(channels.flatten(0, -2))
+
+    hooks = [layer.register_forward_hook(keep) for layer in layers]
     with torch.no_grad():
         run()
         for layer, hook in zip(layers, hooks, strict=True):
             hook.remove()
-            answers, own = torch.cat(seen[layer]), layer
-            scale = std / answers.std()
-            assert isinstance(own.weight, Tensor)  # noqa: S101 - linear layers and convolutions
-            own.weight *= scale
-            if isinstance(own.bias, Tensor):
-                own.bias.copy_((own.bias - answers.mean()) * scale + mean)
+            if not seen[layer]:
+                continue
+            answers = torch.cat(seen[layer])
+            scale = std / answers.std(0).clamp(min=1e-6)
+            layer.weight *= scale.view(-1, *(1,) * (layer.weight.ndim - 1))
+            layer.bias.copy_((layer.bias - answers.mean(0)) * scale + mean)
 
 
 def pixel_network(model: nn.Module, card: ModelCard, images: Sequence[Pixels], classes: int) -> nn.Module:
@@ -138,17 +149,20 @@ def libreyolo_detector(model: str, size: str, photos: Sequence[Pixels]) -> Any:
     detector = DETECTORS[model]
     wrapper: Any = detector.build(model_path={}, size=size, nb_classes=80, device="cpu")
     network = wrapper.model.eval()
-    for layer in network.modules():
-        if isinstance(getattr(layer, "bias", None), Tensor) and len(layer.bias) in {80, 81, 112}:
-            # The last layer: of classes, with RF-DETR's background, and PicoDet's boxes beside them.
-            nn.init.normal_(layer.weight, std=1 / layer.weight[0].numel() ** 0.5)
-            nn.init.constant_(layer.bias, -3.0)
-        elif isinstance(getattr(layer, "bias", None), Tensor) and len(layer.bias) == 4:
-            layer.weight.data *= 0.1  # of boxes: YOLOX takes exponentials, RTMDet's are not to be inside out
-            if isinstance(layer, nn.Conv2d):
-                nn.init.constant_(layer.bias, 1.0)
     x = Normalised(detector.normalise)(torch.from_numpy(np.stack(photos)))
-    calibrate(network, lambda: network(x))
+
+    def run() -> object:
+        return network(x)
+
+    calibrate(network, run)
+    last = [x for x in network.modules() if isinstance(x, nn.Conv2d | nn.Linear) and x.bias is not None]
+    # Of classes, with RF-DETR's background, and PicoDet's boxes beside them.
+    rare = -8.0 if detector.nms else -5.0  # among thousands of candidates, or hundreds
+    spread(run, [layer for layer in last if len(layer.bias) in {80, 81, 112}], rare, 1.5)
+    # Of boxes: YOLOX takes exponentials, RTMDet's are not to be inside out, and a transformer's are corrections.
+    sides = [layer for layer in last if len(layer.bias) == 4]
+    spread(run, [layer for layer in sides if isinstance(layer, nn.Conv2d)], 1, 0.3)
+    spread(run, [layer for layer in sides if isinstance(layer, nn.Linear)], 0, 0.3)
     return wrapper
 
 
