@@ -122,14 +122,17 @@ def compare_detector(name: str, folder: Path) -> list[Difference]:
     original = torchvision_original(name)
     card, model = untrained_detector(name, folder)
 
-    def compare(pictures: list[Pixels], difference: Difference, served: Loaded) -> None:
+    same: list[Difference] = []
+
+    def compare(difference: Difference, served: Loaded) -> None:
         # Torchvision's own threshold is that of its evaluation.
         getattr(model, "roi_heads", model).score_thresh = served.model.card.nms_options.score_threshold
-        compare_objects(difference, served, partial(torchvision_objects, model), pictures)
+        objects = partial(torchvision_objects, model)
+        compare_objects(difference, served, objects)
+        same.append(Difference(card.name, f"{original.reference}, the same pixels", difference.mode, 0.0))
+        compare_objects(same[-1], served, objects, squared(card))
 
-    rows = compare_modes(card, folder, original.reference, partial(compare, list(photos())), original.prepare)
-    same = f"{original.reference}, the same pixels"
-    return rows + compare_modes(card, folder, same, partial(compare, squared(card)))
+    return compare_modes(card, folder, original.reference, compare, original.prepare) + same
 
 
 def torchvision_objects(model: Any, photo: Pixels) -> list[Found] | None:

@@ -47,7 +47,8 @@ def spread(run: Callable[[], object], layers: Sequence[Any], mean: float, std: f
     Args:
         run: runs the network. Layers that it leaves out stay as they are.
         layers: linear ones and convolutions, with a bias.
-        mean, std: of a channel.
+        mean: of a channel.
+        std: likewise.
     """
     seen: dict[Any, list[Tensor]] = {layer: [] for layer in layers}
 
