@@ -64,7 +64,9 @@ def _in_segmenter(preset: Any, card: ModelCard, photo: Pixels) -> Pixels:
     """One size of the graph: the long side has what torchvision gives the short one."""
     height, width = photo.shape[:2]
     columns, rows = scaled_size(card.recipe, width, height)
-    scaled = _grey_levels(preset(resize_size=[rows, columns])(Image.fromarray(photo)), card.normalise)
+    own = preset()
+    own.resize_size = [rows, columns]
+    scaled = _grey_levels(own(Image.fromarray(photo)), card.normalise)
     canvas = np.zeros((card.recipe.height, card.recipe.width, 3)) + card.recipe.pad
     top, left = round((canvas.shape[0] - rows) / 2), round((canvas.shape[1] - columns) / 2)
     canvas[top : top + rows, left : left + columns] = scaled
