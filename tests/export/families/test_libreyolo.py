@@ -140,7 +140,7 @@ def pairs_of(card: ModelCard, network: torch.nn.Module, image: Image.Image, *, b
     with torch.no_grad():
         raw = network(Pixels(card.normalise)(pixels))
     boxes = raw["boxes"][0]
-    boxes = (boxes - boxes.new_tensor(where[4:]).tile(2)) / boxes.new_tensor(where[2:4]).tile(2)
+    boxes = (boxes - boxes.new_tensor(where[4:6]).tile(2)) / boxes.new_tensor(where[2:4]).tile(2)
     scores, count = raw["scores"][0], raw["scores"].shape[2]
     if best:
         scores = torch.where(scores == scores.max(1, keepdim=True).values, scores, 0)
