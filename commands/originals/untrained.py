@@ -156,7 +156,7 @@ def libreyolo_detector(model: str, size: str, photos: Sequence[Pixels]) -> Any:
         return network(x)
 
     calibrate(network, run)
-    last = [x for x in network.modules() if isinstance(x, nn.Conv2d | nn.Linear) and x.bias is not None]
+    last: list[Any] = [x for x in network.modules() if isinstance(x, nn.Conv2d | nn.Linear) and x.bias is not None]
     # Of classes, with RF-DETR's background, and PicoDet's boxes beside them.
     rare = -8.0 if detector.nms else -5.0  # among thousands of candidates, or hundreds
     spread(run, [layer for layer in last if len(layer.bias) in {80, 81, 112}], rare, 1.5)

@@ -50,7 +50,7 @@ def test_pixels_of_all_that_libreyolo_has():
 
 def test_u2net_is_that_of_rembg(tmp_path):
     exact, fast = runtimes.rows("rembg", tmp_path, None)
-    assert (exact.pixels < 0.01, exact.mask > 0.999) == (True, True), exact
+    assert (exact.pixels < 0.01, exact.mask > 0.998) == (True, True), exact
     assert (fast.pixels < 3, fast.mask > 0.99) == (True, True), fast  # two levels, divided by the brightest
 
 
