@@ -20,7 +20,7 @@ from pycocotools.cocoeval import COCOeval
 
 from commands.originals import labels
 from commands.originals.answers import torchvision_objects, untrained_detector
-from commands.originals.differences import Found, Pixels
+from commands.originals.differences import Found, Pixels, squared
 from commands.originals.labelled import Label, thirty, write
 from commands.originals.untrained import untrained
 from evaluation.average_precision import as_evaluated
@@ -85,13 +85,14 @@ class Reference(NamedTuple):
 def compare_with_torchvision(folder: Path) -> Iterator[Accuracy]:
     """Compare an untrained detector of torchvision's on 30 photos: pycocotools judges what torchvision itself finds.
 
-    Labels are what the network answers, their sides moved by up to a tenth.
+    Labels are what the network answers, their sides moved by up to a tenth. The photos have the graph's size: torchvision
+    resamples others in floats, and random weights would answer the rounding.
     """
     card, model = untrained_detector("ssdlite320_mobilenet_v3_large", folder)
     store = Store(folder / "models")
     export_model(card, store)
     served = _loaded(card.name, store)
-    pictures = thirty()
+    pictures = squared(card, thirty())
 
     def detections(*_: object) -> tuple[list[dict[str, Any]], dict[str, float]]:
         found = [torchvision_objects(model, photo) or [] for photo in pictures]

@@ -128,10 +128,12 @@ def compare_scores(expected: Sequence[Pixels], difference: Difference, served: L
     difference.score = round(difference.score, 6)
 
 
-def squared(card: ModelCard) -> list[Pixels]:
-    """The photos in the size of the graph's input, where nothing is left to resample."""
+def squared(card: ModelCard, pictures: Iterable[Pixels] | None = None) -> list[Pixels]:
+    """The photos, or other images, in the size of the graph's input, where nothing is left to resample."""
     size = (card.recipe.width, card.recipe.height)
-    return [np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8) for photo in photos()]
+    return [
+        np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8) for photo in pictures or photos()
+    ]
 
 
 def compare_classes(
