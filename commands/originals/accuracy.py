@@ -85,8 +85,8 @@ class Reference(NamedTuple):
 def compare_with_torchvision(folder: Path) -> Iterator[Accuracy]:
     """Compare an untrained detector of torchvision's on 30 photos: pycocotools judges what torchvision itself finds.
 
-    Labels are what the network answers, their sides moved by up to a tenth. The photos have the graph's size: torchvision
-    resamples others in floats, and random weights would answer the rounding.
+    Labels are what the network answers, their sides moved by up to a tenth. The photos have the graph's size:
+    torchvision resamples others in floats, and random weights would answer the rounding.
     """
     card, model = untrained_detector("ssdlite320_mobilenet_v3_large", folder)
     store = Store(folder / "models")
