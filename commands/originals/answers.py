@@ -136,7 +136,10 @@ def compare_detector(name: str, folder: Path) -> list[Difference]:
 
 
 def torchvision_objects(model: Any, photo: Pixels) -> list[Found] | None:
-    """What torchvision's own detector finds, best first, with the class ids of `coco80`."""
+    """What torchvision's own detector finds, best first, with the class ids of `coco80`.
+
+    Boxes without an area, clipped to the photo's edge, are left out; a random network has many.
+    """
     try:
         with torch.no_grad():
             (found,) = model([as_tensor(photo)])
@@ -144,7 +147,11 @@ def torchvision_objects(model: Any, photo: Pixels) -> list[Found] | None:
         return None
     labels = read_labels("coco80")
     rows = zip(found["labels"].tolist(), found["scores"].tolist(), found["boxes"].tolist(), strict=True)
-    return [Found(labels.index(CATEGORIES[label]), score, tuple(box)) for label, score, box in rows]
+    return [
+        Found(labels.index(CATEGORIES[label]), score, (x0, y0, x1, y1))
+        for label, score, (x0, y0, x1, y1) in rows
+        if x1 > x0 and y1 > y0
+    ]
 
 
 def compare_libreyolo(model: str, folder: Path) -> list[Difference]:

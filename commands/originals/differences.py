@@ -31,6 +31,7 @@ SIZES = ((641, 640), (1919, 1080), (333, 1000), (1, 4000))
 OPAQUE = 128
 """Of 255: from here on, a pixel counts as part of an object."""
 _ALLOWED = 1e-3  # difference of scores: so near the threshold, an object may be missing
+_THIN = 0.1  # pixels
 _SAME = 0.5  # IoU from which on two boxes of one class are of one object
 
 
@@ -176,7 +177,8 @@ def compare_objects(
         if (expected := original(photo)) is None:
             continue
         answers: list[Any] = list(served.predictor.predict(png(photo), served.model, {}).predictions)
-        for one in expected:
+        answers = [one for one in answers if _has_area(one.box)]
+        for one in filter(lambda found: _has_area(found.box), expected):
             difference.objects += 1
             same = [other for other in answers if other.class_id == one.class_id and iou(other.box, one.box) >= _SAME]
             if not same:
@@ -191,6 +193,11 @@ def compare_objects(
                 difference.mask = min(1.0 if difference.mask is None else difference.mask, mask_iou(ours, one.mask))
         difference.missing += sum(one.score > surely for one in answers)  # objects that the original does not have
     difference.score, difference.box = round(difference.score, 6), round(difference.box, 3)
+
+
+def _has_area(box: tuple[float, ...]) -> bool:
+    """Whether IoU says anything of a box: answers are rounded to hundredths of a pixel."""
+    return min(box[2] - box[0], box[3] - box[1]) > _THIN
 
 
 def png(photo: Pixels) -> bytes:
