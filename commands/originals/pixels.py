@@ -135,6 +135,9 @@ def libreyolo_original(model: str) -> Original:
         options={"model": model, "size": size},
         recipe=detector.recipe(side),
         normalise=detector.normalise,
+        expect=(),
+        nms=None,
+        evaluation=None,
     )
     return Original(card, f"libreyolo {version('libreyolo')}", partial(_libreyolo, detector, side))
 
