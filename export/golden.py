@@ -105,6 +105,8 @@ def _objects(card: ModelCard, labels: Sequence[str], one: Outputs, where: Placem
     boxes, scores, classes = one["boxes"][sure], one["scores"][sure], one["classes"][sure]
     keep = batched_nms(torch.from_numpy(boxes), torch.from_numpy(scores), torch.from_numpy(classes), NMS_IOU)
     on_photo = _on_photo(boxes.reshape(-1, 2, 2), where).clip(0, (where.width, where.height)).reshape(-1, 4)
+    # Clipped to the photo, boxes beside it have no area: no answer has them.
+    seen = np.all(on_photo[:, 2:] > on_photo[:, :2], axis=1)
 
     def pose(i: int) -> tuple[Any, ...] | None:
         if "keypoints" not in one:
@@ -129,6 +131,7 @@ def _objects(card: ModelCard, labels: Sequence[str], one: Outputs, where: Placem
             keypoints=pose(i),
         )
         for i in keep.tolist()
+        if seen[i]
     )
 
 

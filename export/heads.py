@@ -35,13 +35,16 @@ class Pixels(nn.Module):
 
     def __init__(self, normalise: Normalise) -> None:
         super().__init__()
-        self.channels = normalise.channels
+        self.channels, self.brightest = normalise.channels, normalise.brightest
         self.register_buffer("mean", torch.tensor(normalise.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(normalise.std).view(1, 3, 1, 1))
         self.register_buffer("luma", torch.tensor(_LUMA).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        x = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        x = images.permute(0, 3, 1, 2).float()
+        if self.brightest:
+            x = x * (255 / x.amax((1, 2, 3), keepdim=True).clamp(min=1))  # a black image stays black
+        x = (x - self.mean) / self.std
         if self.channels == "bgr":
             return x.flip(1)
         if self.channels == "grey":
@@ -74,17 +77,26 @@ class Head(nn.Module):
         if "boxes" in raw:
             return candidates(raw, self.limit, class_scores=self.card.class_scores)
         if "alpha" in raw:
-            return {"alpha": (raw["alpha"][:, 0] * 255).round().clamp(0, 255).to(torch.uint8)}
+            return {"alpha": (self._opacity(raw["alpha"][:, 0]) * 255).round().clamp(0, 255).to(torch.uint8)}
         logits = raw["logits"]
         if logits.shape[-2:] != self.size:
             logits = F.interpolate(logits, self.size, mode="bilinear", align_corners=False)
         return {"mask": logits.argmax(1).to(torch.uint8)}
+
+    def _opacity(self, alpha: Tensor) -> Tensor:
+        """Stretch each image's opacity, [N, H, W], to 0..1, if the card says so; one value everywhere becomes 0."""
+        if not self.card.min_max:
+            return alpha
+        low, high = alpha.amin((1, 2), keepdim=True), alpha.amax((1, 2), keepdim=True)
+        return (alpha - low) / (high - low).clamp(min=torch.finfo(alpha.dtype).tiny)
 
     def _check(self, raw: Raw) -> None:
         if self.card.class_scores and ("boxes" not in raw or "classes" in raw):
             raise ExportError(
                 f"{self.card.name}: there are no scores of several classes of a box, so it has no `class_scores`"
             )
+        if self.card.min_max and "alpha" not in raw:
+            raise ExportError(f"{self.card.name}: it answers no opacity of a salient object, so it has no `min_max`")
         height, width = self.size
         want: dict[str, tuple[int | str, ...]]
         if self.card.task == "classify":

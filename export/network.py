@@ -59,7 +59,8 @@ class Network:
             ONNX file): the same normalised input -> raw outputs. None: torch itself is the reference.
         reference_name: of that runtime with its version, for card.json ("torch 2.15.0").
         versions: of the libraries that read the checkpoint, for card.json.
-        original: whether the reference is the checkpoint's own library or runtime, and not our reading of its files.
+        original: whether the reference is the checkpoint's own library or runtime, and neither our reading of its files
+            nor our decoding of what the library's layers answer.
         nms: for boxes, whether class-wise non-maximum suppression is still owed to them.
         nms_options: for boxes, how the original library selects objects; a card may say otherwise.
         evaluation: for boxes, how it selects them when accuracy is measured.

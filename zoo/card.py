@@ -69,6 +69,15 @@ class Licence(Checked, frozen=True, forbid_unknown_fields=True):
     weights: str
 
 
+_INTERPOLATIONS = {
+    "pillow": ("bilinear", "bicubic", "lanczos"),
+    "opencv": ("bilinear", "bicubic"),
+    "torch": ("bilinear",),
+    "darknet": ("bilinear",),
+}
+"""By `resampling`: what this project does as that library."""
+
+
 class Recipe(Checked, frozen=True, forbid_unknown_fields=True):
     """How an image becomes the graph's input, uint8 [height, width, 3] RGB. `zoo.recipe` implements it.
 
@@ -78,7 +87,8 @@ class Recipe(Checked, frozen=True, forbid_unknown_fields=True):
             to fit, centres it and pads with `pad`; `letterbox_top_left` places it in the top left corner instead;
             `stretch` ignores the aspect ratio.
         short_side: for `crop`, in pixels.
-        interpolation: `bilinear`, or `bicubic` (`pillow` and `opencv` only).
+        interpolation: `bilinear`, `bicubic` (`pillow` and `opencv` only), or `lanczos` (`pillow` only; by which rembg
+            also resizes the mask of a salient object to the photo, and so does exact mode).
         pad: RGB colour of a letterbox's border.
         resampling: whose. `pillow` is antialiased. The others are not, and do not crop: `opencv` is OpenCV's `resize`
             (Ultralytics, YOLOX, PaddleDetection), `torch` is `interpolate` with pixel centres at half-integers
@@ -92,7 +102,7 @@ class Recipe(Checked, frozen=True, forbid_unknown_fields=True):
     width: Side
     resize: Literal["crop", "letterbox", "letterbox_top_left", "stretch"]
     short_side: Side | None = None
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
     pad: tuple[Byte, Byte, Byte] = (114, 114, 114)
     resampling: Literal["pillow", "opencv", "torch", "darknet"] = "pillow"
     rounding: Literal["nearest", "floor"] = "nearest"
@@ -102,9 +112,10 @@ class Recipe(Checked, frozen=True, forbid_unknown_fields=True):
         super().__post_init__()
         if self.resize == "crop" and self.resampling != "pillow":
             raise ValueError(f'`resampling = "{self.resampling}"` does not crop: use `pillow`, or another `resize`')
-        if self.interpolation == "bicubic" and self.resampling in {"torch", "darknet"}:
+        if self.interpolation not in (known := _INTERPOLATIONS[self.resampling]):
+            able = " or ".join(f"`{name}`" for name, kinds in _INTERPOLATIONS.items() if self.interpolation in kinds)
             raise ValueError(
-                f'`resampling = "{self.resampling}"` is bilinear only: use `pillow` or `opencv` for bicubic'
+                f'`resampling = "{self.resampling}"` is {" or ".join(known)} only: use {able} for {self.interpolation}'
             )
         if (self.resize == "crop") != (self.short_side is not None):
             raise ValueError('`short_side` belongs to `resize = "crop"`, and to it alone')

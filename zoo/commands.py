@@ -14,7 +14,7 @@ from zoo.libraries import find_card
 from zoo.licences import to_accept
 from zoo.model_card import AnyCard, ModelCard, Source
 from zoo.pipeline_card import PipelineCard, find_pipeline
-from zoo.served_card import AnyServed, ServedCard, ServedTensors
+from zoo.served_card import AnyServed, Parity, ServedCard, ServedTensors
 from zoo.sources import address
 from zoo.sources.pins import first_download
 from zoo.store import Entry, Store, entries_or_say, verify_folder
@@ -128,7 +128,7 @@ def _rows(card: AnyCard | None, served: AnyServed | None, entry: Entry | None) -
             rows += [(f"input {x.name}", f"{x.dtype} {_shape(x.shape)}") for x in served.inputs]
         rows += [(f"output {output.name}", f"{output.dtype} {_shape(output.shape)}") for output in served.outputs]
         rows += [
-            (f"parity {name}", f"differs by up to {value:.2g} from {served.parity.reference}")
+            (f"parity {name}", f"differs by up to {value:.2g} from {served.parity.reference}{_whose(served.parity)}")
             for name, value in served.parity.max_difference.items()
         ]
         if isinstance(served, ServedCard) and (kept := served.agreement):
@@ -172,6 +172,12 @@ def _print_rows(rows: list[tuple[str, str]]) -> None:
     width = max(len(key) for key, _ in rows)
     for key, value in rows:
         click.echo(f"{key:<{width}}  {shown(value, LINE)}")
+
+
+def _whose(parity: Parity) -> str:
+    if parity.original is None:
+        return ""
+    return ", the original" if parity.original else ", our reading of the original"
 
 
 def _hash(source: Source) -> str:

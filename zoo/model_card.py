@@ -106,11 +106,17 @@ class Source(Place, frozen=True, forbid_unknown_fields=True):
 
 
 class Normalise(Checked, frozen=True, forbid_unknown_fields=True):
-    """The graph's first step on its uint8 pixels: `(pixel - mean) / std`, both in 0..255, then the channel order."""
+    """The graph's first step on its uint8 pixels: `(pixel - mean) / std`, both in 0..255, then the channel order.
+
+    Attributes:
+        brightest: whether each image's pixels are first multiplied so that its highest value becomes 255, as U-2-Net
+            and rembg do.
+    """
 
     mean: Triple = (0.0, 0.0, 0.0)
     std: Triple = (255.0, 255.0, 255.0)
     channels: Literal["rgb", "bgr", "grey"] = "rgb"
+    brightest: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -173,6 +179,8 @@ class ModelCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
         keypoints: of a pose: the name of a set in `zoo/keypoints.py`, or a table of `zoo.card.Keypoints`.
         bound: the largest allowed difference of its fp16 and int8 variants.
         nms: of boxes, if it is not that of the family; `evaluation`: likewise, when accuracy is measured.
+        min_max: of a salient object: whether each image's opacity is stretched so that its lowest value becomes 0 and
+            its highest 255, as rembg does.
         class_scores: whether the graph answers the scores of all classes of each candidate, too, for `multi_label`.
     """
 
@@ -185,6 +193,7 @@ class ModelCard(Card, frozen=True, forbid_unknown_fields=True, kw_only=True):
     bound: Bound = Bound()
     nms: Nms | None = None
     evaluation: Nms | None = None
+    min_max: bool = False
     class_scores: bool = False
 
     def __post_init__(self) -> None:

@@ -13,7 +13,11 @@ from PIL import Image
 
 from zoo.card import Recipe
 
-_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 _LARGEST = 1 << 22  # pixels of a scaled image that is resampled whole before it is cut
 
 
@@ -21,7 +25,8 @@ class Placement(NamedTuple):
     """The position and scale of an image in the graph's input.
 
     A point (x, y) of the image is at (x * scale_x + offset_x, y * scale_y + offset_y) of the input, in pixels, with
-    pixel centres at half-integers. `width` and `height` are the image's own.
+    pixel centres at half-integers. `width` and `height` are the image's own. `lanczos` says whether the opacity of a
+    salient object is resized to the image by Pillow's Lanczos filter, and not linearly.
     """
 
     width: int
@@ -30,6 +35,7 @@ class Placement(NamedTuple):
     scale_y: float
     offset_x: float
     offset_y: float
+    lanczos: bool = False
 
 
 def placement(recipe: Recipe, width: int, height: int) -> Placement:

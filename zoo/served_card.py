@@ -101,8 +101,9 @@ class Parity(Checked, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         tolerance: by output; older exports have one number for all.
-        original: whether the reference is the checkpoint's own library or runtime; False: our reading of its files.
-            None: not noted, as in older exports and for graphs that take tensors.
+        original: whether the reference is the checkpoint's own library or runtime; False: our reading of its files, or
+            our decoding of what the library's layers answer. None: not noted, as in older exports and for graphs that
+            take tensors.
         max_difference: by output; `logits` are those from which `probabilities` are computed.
     """
 

@@ -3,10 +3,11 @@
 It needs the extras `export`, `ultralytics` and `libreyolo`; what is not installed is named and left out.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import click
 import msgspec
@@ -14,20 +15,13 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
-from commands.originals import runtimes
-from commands.originals.accuracy import compare_accuracy
-from commands.originals.differences import Difference, compare_pixels
-from commands.originals.pixels import (
-    TIMM,
-    TORCHVISION,
-    TORCHVISION_DETECTORS,
-    libreyolo_pixels,
-    timm_pixels,
-    torchvision_pixels,
-)
+from commands.originals import answers, runtimes
+from commands.originals.accuracy import compare_with_torchvision, compare_with_ultralytics
+from commands.originals.differences import Difference
 from commands.originals.ultralytics import ULTRALYTICS, compare_ultralytics
 from zoo.errors import ExportError
 
+T = TypeVar("T")
 _HEADINGS = {"mode": "PIXELS ARE", "pixels": "GREY LEVELS", "mask": "MASK IOU"}
 
 
@@ -36,24 +30,22 @@ def compare(only: tuple[str, ...] = (), packages: Path | None = None) -> list[Di
     rows: list[Difference] = []
 
     def add(family: str, make: Callable[[], list[Difference]]) -> None:
-        if only and family not in only:
-            return
-        try:
-            rows.extend(make())
-        except (ImportError, ExportError) as error:
-            click.echo(f"left out: {family}: {error}", err=True)
+        if not only or family in only:
+            rows.extend(_or_left_out(family, make))
 
-    for name in TORCHVISION:
-        add("torchvision", lambda name=name: compare_pixels(*torchvision_pixels(name)))  # type: ignore[misc]
-    for name in TIMM:
-        add("timm", lambda name=name: compare_pixels(*timm_pixels(name)))  # type: ignore[misc]
-    for name in TORCHVISION_DETECTORS:
-        add("torchvision_detection", lambda name=name: compare_pixels(*torchvision_pixels(name)))  # type: ignore[misc]
-    add("libreyolo", lambda: [row for one in libreyolo_pixels() for row in compare_pixels(*one)])
-    with TemporaryDirectory(prefix="zooserve-") as folder:
-        add("ultralytics", lambda: compare_ultralytics(ULTRALYTICS, Path(folder)))
+    with TemporaryDirectory(prefix="zooserve-") as name:
+        folder = Path(name)
+        for one in answers.TORCHVISION:
+            add("torchvision", partial(answers.compare_torchvision, one, folder))
+        for one in answers.TORCHVISION_DETECTORS:
+            add("torchvision_detection", partial(answers.compare_detector, one, folder))
+        for one in answers.TIMM:
+            add("timm", partial(answers.compare_timm, one, folder))
+        for one in answers.LIBREYOLO:
+            add("libreyolo", partial(answers.compare_libreyolo, one, folder))
+        add("ultralytics", partial(compare_ultralytics, ULTRALYTICS, folder))
         for family in runtimes.FAMILIES:
-            add(family, partial(runtimes.rows, family, Path(folder), packages))
+            add(family, partial(runtimes.rows, family, folder, packages))
     return rows
 
 
@@ -68,13 +60,25 @@ def compare(only: tuple[str, ...] = (), packages: Path | None = None) -> list[Di
 def main(families: tuple[str, ...], *, packages: Path | None, as_json: bool) -> None:
     """Print the largest differences between served models and the originals, of all FAMILIES or of those given.
 
-    FAMILIES may be `accuracy` instead: AP of boxes, masks and keypoints, beside that of Ultralytics' own `val`.
+    FAMILIES may be `accuracy` instead: AP of boxes, masks and keypoints, beside that of the originals' own answers.
     """
     if families == ("accuracy",):
-        with TemporaryDirectory(prefix="zooserve-") as folder:
-            _show(list(compare_accuracy(Path(folder))), as_json=as_json)
+        with TemporaryDirectory(prefix="zooserve-") as name:
+            one, other = (
+                partial(compare, Path(name)) for compare in (compare_with_torchvision, compare_with_ultralytics)
+            )
+            rows = [*_or_left_out("torchvision", one), *_or_left_out("ultralytics", other)]
+        _show(rows, as_json=as_json)
         return
     _show(compare(families, packages), as_json=as_json)
+
+
+def _or_left_out(family: str, make: Callable[[], Iterable[T]]) -> list[T]:
+    try:
+        return list(make())
+    except (ImportError, ExportError) as error:
+        click.echo(f"left out: {family}: {error}", err=True)
+        return []
 
 
 def _show(rows: Sequence[Struct], *, as_json: bool) -> None:

@@ -1,15 +1,16 @@
-"""AP as `zooserve eval` measures it, beside Ultralytics' own `val` of the same checkpoint on the same labelled photos.
+"""AP as `zooserve eval` measures it, beside that of the original library's answers to the same labelled photos.
 
-Published AP is what pycocotools makes of the answers that `val` writes. What `val` prints besides is its own: it
-interpolates between recalls in another way.
+Published AP is what pycocotools makes of the answers that Ultralytics' `val` writes. What `val` prints besides is its
+own: it interpolates between recalls in another way.
 """
 
 import contextlib
 import io
 import json
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,7 +18,9 @@ from msgspec import Struct
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from commands.originals.differences import Pixels, png
+from commands.originals import labels
+from commands.originals.answers import torchvision_objects, untrained_detector
+from commands.originals.differences import Found, Pixels, squared
 from commands.originals.labelled import Label, thirty, write
 from commands.originals.untrained import untrained
 from evaluation.average_precision import as_evaluated
@@ -31,7 +34,6 @@ from zoo import catalog
 from zoo.card import Keypoints
 from zoo.files import sha256_of
 from zoo.model_card import ModelCard, Source
-from zoo.rotated import corners
 from zoo.sources import fetch_all
 from zoo.store import Store
 
@@ -42,8 +44,6 @@ _KINDS = {
     "obb": {"obb": "AP"},
 }
 """By task: pycocotools' kinds, and what `zooserve eval` calls their AP."""
-_SURE = 0.15  # a score from which on an answer is a label
-_MOST = 8  # labels of a photo, of an untrained network
 _PRINTED = {"bbox": "B", "segm": "M", "keypoints": "P", "obb": "B"}
 
 
@@ -52,9 +52,9 @@ class Accuracy(Struct):
 
     Attributes:
         measure: of boxes, masks or keypoints; 0 to 1.
-        served: by `zooserve eval`; `original`: pycocotools' of the answers of Ultralytics' `val`, or, of rotated boxes,
-            which pycocotools does not know, what that `val` prints.
-        printed: what that `val` prints, which interpolates differently.
+        served: by `zooserve eval`; `original`: pycocotools' of the original's answers, or, of rotated boxes, which
+            pycocotools does not know, what Ultralytics' `val` prints.
+        printed: what that `val` prints, which interpolates differently; None: torchvision prints nothing.
         settings: how objects were selected.
     """
 
@@ -63,13 +63,53 @@ class Accuracy(Struct):
     measure: str
     served: float
     original: float
-    printed: float
+    printed: float | None
     images: int
     objects: int
     settings: str
 
 
-def compare_accuracy(folder: Path) -> Iterator[Accuracy]:
+class Reference(NamedTuple):
+    """An original library.
+
+    Attributes:
+        name: with its version.
+        answers: of a card, the labelled photos (`write`) and a folder to write to: the answers in COCO's form, and what
+            is printed beside.
+    """
+
+    name: str
+    answers: Callable[[ModelCard, Path, Path], tuple[list[dict[str, Any]], dict[str, float]]]
+
+
+def compare_with_torchvision(folder: Path) -> Iterator[Accuracy]:
+    """Compare an untrained detector of torchvision's on 30 photos: pycocotools judges what torchvision itself finds.
+
+    Labels are what the network answers, their sides moved by up to a tenth. The photos have the graph's size:
+    torchvision resamples others in floats, and random weights would answer the rounding.
+    """
+    card, model = untrained_detector("ssdlite320_mobilenet_v3_large", folder)
+    store = Store(folder / "models")
+    export_model(card, store)
+    served = _loaded(card.name, store)
+    pictures = squared(card, thirty())
+
+    def detections(*_: object) -> tuple[list[dict[str, Any]], dict[str, float]]:
+        found = [torchvision_objects(model, photo) or [] for photo in pictures]
+        rows = [_coco_row(number, one) for number, objects in enumerate(found, start=1) for one in objects]
+        return rows, {}
+
+    own = f"torchvision {version('torchvision')}"
+    yield from _compare(card, served, labels.resized(served), pictures, folder / card.name, Reference(own, detections))
+
+
+def _coco_row(image: int, found: Found) -> dict[str, Any]:
+    x0, y0, x1, y1 = found.box
+    row: dict[str, Any] = {"image_id": image, "category_id": found.class_id + 1, "score": found.score}
+    return row | {"bbox": [x0, y0, x1 - x0, y1 - y0]}
+
+
+def compare_with_ultralytics(folder: Path) -> Iterator[Accuracy]:
     """Compare a detector, an instance segmenter, and untrained networks for poses and rotated boxes, on 30 photos.
 
     Rotated boxes are compared on five of them.
@@ -77,6 +117,7 @@ def compare_accuracy(folder: Path) -> Iterator[Accuracy]:
     For poses and rotated boxes, which no trained network is at hand for, they are what the network itself answers,
     moved by up to a known share of the objects' size.
     """
+    reference = Reference(f"ultralytics {import_library('ultralytics').__version__} val", _val)
     photos = thirty()
     store = Store(folder / "models")
     boxes, masks = (_find(name) for name in ("yolov8n", "yolo11n_seg"))
@@ -85,11 +126,15 @@ def compare_accuracy(folder: Path) -> Iterator[Accuracy]:
     for card in (*cards, _find("yolov8s")):  # before `val` changes classes of what reads checkpoints
         export_model(card, store, accepted=(card.licence.code, card.licence.weights))
     served = [_loaded(card.name, store) for card in cards]
-    label = (_boxes(_loaded("yolov8s", store)), _mirrored(served[1]), _moved(served[2]), _turned(served[3]))
-    compared = zip(cards, served, label, strict=True)
-    for card, loaded, say in compared:
+    says = (
+        labels.boxes(_loaded("yolov8s", store)),
+        labels.mirrored(served[1]),
+        labels.moved(served[2]),
+        labels.turned(served[3]),
+    )
+    for card, loaded, say in zip(cards, served, says, strict=True):
         some = photos[::6] if card is rotated else photos  # its `val` compares each of 8,400 answers with each
-        yield from _compare(card, loaded, say, some, folder / card.name)
+        yield from _compare(card, loaded, say, some, folder / card.name, reference)
 
 
 def _find(name: str) -> ModelCard:
@@ -129,87 +174,23 @@ def _loaded(name: str, store: Store) -> Loaded:
     return loaded
 
 
-def _answers(served: Loaded, photo: Pixels, **options: Any) -> list[Any]:
-    return list(served.predictor.predict(png(photo), served.model, options).predictions)
-
-
-def _boxes(labeller: Loaded) -> Callable[[Pixels], list[Label]]:
-    return lambda photo: [
-        Label(one.class_id, one.box) for one in _answers(labeller, photo, score_threshold=_SURE, iou_threshold=0.6)
-    ]
-
-
-def _mirrored(served: Loaded) -> Callable[[Pixels], list[Label]]:
-    random = np.random.default_rng(0)
-
-    def label(photo: Pixels) -> list[Label]:
-        width = photo.shape[1]
-        found = []
-        for one in _answers(served, np.ascontiguousarray(photo[:, ::-1]), score_threshold=_SURE, mask="polygon"):
-            polygon = np.array(max(one.mask.polygons, key=len, default=[]), float).reshape(-1, 2)
-            if len(polygon) < 3:
-                continue
-            polygon[:, 0] = width - polygon[:, 0]
-            centre = polygon.mean(0)
-            polygon = (centre + (polygon - centre) * random.uniform(0.85, 1.1)).clip(0, (width, photo.shape[0]))
-            box = (*polygon.min(0), *polygon.max(0))
-            found.append(Label(one.class_id, box, polygon=polygon.ravel().tolist()))
-        return found
-
-    return label
-
-
-def _moved(served: Loaded) -> Callable[[Pixels], list[Label]]:
-    random = np.random.default_rng(0)
-    points = served.model.card.keypoints
-    assert isinstance(points, Keypoints)  # noqa: S101 - it answers poses
-
-    def label(photo: Pixels) -> list[Label]:
-        found = []
-        for one in _answers(served, photo, iou_threshold=0.3, max_detections=_MOST):
-            x0, y0, x1, y1 = one.box
-            way = 2 * np.array(points.sigmas) * np.sqrt((x1 - x0) * (y1 - y0)) * random.uniform(0, 1)
-            moved = np.array(list(one.keypoints.values()))[:, :2] + random.normal(0, way[:, None], (len(way), 2))
-            moved = moved.clip(0, (photo.shape[1], photo.shape[0]))
-            visible = np.full((len(moved), 1), 2.0)
-            found.append(Label(one.class_id, one.box, keypoints=np.hstack([moved, visible]).ravel().tolist()))
-        return found
-
-    return label
-
-
-def _turned(served: Loaded) -> Callable[[Pixels], list[Label]]:
-    random = np.random.default_rng(0)
-
-    def label(photo: Pixels) -> list[Label]:
-        height, width = photo.shape[:2]
-        answers = _answers(served, photo)
-        boxes = np.array([(*one.center, *one.size, one.angle) for one in answers]).reshape(-1, 5)
-        boxes[:, 2:4] *= random.uniform(0.7, 1.1, (len(boxes), 2))
-        boxes[:, 4] += random.normal(0, 0.1, len(boxes))
-        labels = []
-        for one, ends in zip(answers, corners(boxes), strict=True):
-            if (ends > 0).all() and (ends < (width, height)).all():  # Ultralytics clips others
-                labels.append(Label(one.class_id, (*ends.min(0), *ends.max(0)), corners=ends.ravel().tolist()))
-        return labels[:_MOST]
-
-    return label
-
-
 def _compare(
-    card: ModelCard, served: Loaded, label: Callable[[Pixels], list[Label]], photos: list[Pixels], folder: Path
+    card: ModelCard,
+    served: Loaded,
+    label: Callable[[Pixels], list[Label]],
+    photos: list[Pixels],
+    folder: Path,
+    reference: Reference,
 ) -> list[Accuracy]:
-    labels = served.model.card.labels
     more = {"kpt_shape": [17, 3]} if card.task == "pose" else {}
-    data = write(folder, photos, label, labels, **more)
+    data = write(folder, photos, label, served.model.card.labels, **more)
     truth = folder / "instances.json"
     dataset = read_coco(folder / "images/val", truth, served.model.card)
     assert dataset.judge is not None  # noqa: S101 - COCO's has one
     scores, problems = judge_all(served.predictor, served.model, dataset.examples, dataset.judge, threads=2)
     assert not problems  # noqa: S101 - the photos were written above
     ours = {one.name: one.value for one in scores.measures}
-    answers, printed = _val(card, data, folder)
-    reference = f"ultralytics {import_library('ultralytics').__version__} val"
+    answers, printed = reference.answers(card, data, folder)
     objects = len(json.loads(truth.read_bytes())["annotations"])
     theirs = {
         kind: printed[f"metrics/mAP50-95({_PRINTED[kind]})"]
@@ -219,10 +200,20 @@ def _compare(
     }
     rows = []
     for kind, measure in _KINDS[card.task].items():
-        ap = (
-            round(value, 5) for value in (ours[measure], theirs[kind], printed[f"metrics/mAP50-95({_PRINTED[kind]})"])
+        says = printed.get(f"metrics/mAP50-95({_PRINTED[kind]})")
+        rows.append(
+            Accuracy(
+                model=card.name,
+                reference=reference.name,
+                measure=measure,
+                served=round(float(ours[measure]), 5),
+                original=round(theirs[kind], 5),
+                printed=None if says is None else round(says, 5),
+                images=len(photos),
+                objects=objects,
+                settings=dataset.notes[0],
+            )
         )
-        rows.append(Accuracy(card.name, reference, measure, *ap, len(photos), objects, dataset.notes[0]))  # type: ignore[call-arg, arg-type]
     return rows
 
 

@@ -8,8 +8,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -20,29 +23,42 @@ from google.protobuf import text_format
 from PIL import Image
 
 from commands.originals.differences import (
+    OPAQUE,
     Difference,
     Found,
     Pixels,
-    Prepare,
+    compare_classes,
+    compare_modes,
     compare_objects,
-    compare_pixels,
+    compare_scores,
+    mask_iou,
     photos,
     png,
+    squared,
 )
 from export.caffe.net import NetParameter, read_net
-from export.pipeline import export_model
-from service.commands.load import Loaded, load_model
+from service.commands.load import Loaded
 from service.vision.masks import decode
 from zoo import catalog
 from zoo.card import Nms
 from zoo.errors import ExportError
-from zoo.model_card import ModelCard
+from zoo.model_card import ModelCard, Source
 from zoo.recipe import apply_exact
 from zoo.sources import fetch_all
-from zoo.store import Store
 
 Outputs = list[list[Any]]
-_OPAQUE = 128
+_REMBG = {
+    "base": Source(
+        package="rembg==2.0.86",
+        member="rembg/sessions/base.py",
+        sha256="ec4c58b33dd47ad6f03883ee375353314b19d5688fffd5c1ddb57bb21e9846a3",
+    ),
+    "u2netp": Source(
+        package="rembg==2.0.86",
+        member="rembg/sessions/u2netp.py",
+        sha256="239e7ef52ed6eb53e0fcf191d9c6266d6299d4527b92bf6f384c37850498d8e2",
+    ),
+}
 
 
 def rows(family: str, folder: Path, packages: Path | None) -> list[Difference]:
@@ -99,37 +115,10 @@ def _elsewhere(kind: str, packages: Path | None, inputs: Pixels, files: Sequence
             return outputs, str(found["version"])
 
 
-def _each_mode(
-    card: ModelCard,
-    folder: Path,
-    reference: str,
-    original: Callable[[Difference, Loaded], None],
-    prepared: Prepare | None = None,
-) -> list[Difference]:
-    """Export a model, and have its pixels and its answers in both modes compared; `prepared` is the original's."""
-    store = Store(folder)
-    export_model(card, store, accepted=(card.licence.code, card.licence.weights))
-    prepared = prepared or (lambda photo: apply_exact(card.recipe, Image.fromarray(photo)))
-    compared = compare_pixels(card, reference, prepared)
-    for one in compared:
-        original(one, load_model(card.name, str(folder), pixels="exact" if one.mode == "exact" else "fast"))
-    return compared
-
-
 def _objects(outputs: Sequence[list[Found]], difference: Difference, served: Loaded) -> None:
     least = served.model.card.nms_options.score_threshold  # Paddle's own answers have objects of any score
     waiting = ([one for one in of_photo if one.score >= least] for of_photo in outputs)
     compare_objects(difference, served, lambda _: next(waiting))
-
-
-def _scores(expected: Sequence[Pixels], difference: Difference, served: Loaded) -> None:
-    """Compare the probabilities of all classes: `expected` are those of each photo, float32 [C]."""
-    difference.score = 0.0
-    for photo, wanted in zip(photos(), expected, strict=True):
-        found: Any = served.predictor.predict(png(photo), served.model, {"top_k": len(wanted)}).predictions
-        for one in found:
-            difference.score = max(difference.score, abs(one.score - float(wanted[one.class_id])))
-    difference.score = round(difference.score, 6)
 
 
 def _darknet(folder: Path, packages: Path | None) -> list[Difference]:
@@ -146,7 +135,7 @@ def _darknet(folder: Path, packages: Path | None) -> list[Difference]:
     ]
     size = (card.recipe.width, card.recipe.height)
     compare = partial(_objects, objects)
-    return _each_mode(card, folder, f"{version}, stretched", compare, lambda photo: cv2.resize(photo, size))
+    return compare_modes(card, folder, f"{version}, stretched", compare, lambda photo: cv2.resize(photo, size))
 
 
 def _of_darknet(rows: Pixels, photo: Pixels, nms: Nms) -> list[Found]:
@@ -184,7 +173,7 @@ def _caffe(folder: Path, packages: Path | None) -> list[Difference]:
         prototxt = Path(name) / "net.prototxt"
         prototxt.write_text(f"{head}{card.recipe.width}\n{text_format.MessageToString(described)}")
         outputs, version = _elsewhere("caffe", packages, inputs, [prototxt, weights])
-    return _each_mode(card, folder, version, partial(_scores, [_softmax(one[0].ravel()) for one in outputs]))
+    return compare_modes(card, folder, version, partial(compare_scores, [_softmax(one[0].ravel()) for one in outputs]))
 
 
 def _softmax(logits: Pixels) -> Pixels:
@@ -201,11 +190,11 @@ def _paddle(folder: Path, packages: Path | None) -> list[Difference]:
             "paddle", packages, _inputs(card, photos()), [files["program"], files["parameters"]]
         )
         if card.task == "classify":
-            compare = partial(_scores, [one[0].ravel() for one in outputs])
+            compare = partial(compare_scores, [one[0].ravel() for one in outputs])
         else:
             objects = [_of_paddle(one[0], photo, card) for one, photo in zip(outputs, photos(), strict=True)]
             compare = partial(_objects, objects)
-        found += _each_mode(card, folder, version, compare)
+        found += compare_modes(card, folder, version, compare)
     return found
 
 
@@ -222,8 +211,7 @@ def _litert(folder: Path, _: Path | None) -> list[Difference]:
     litert = importlib.import_module("ai_edge_litert.interpreter")  # an extra
 
     card = _find("deeplabv3_mobilenet_v2")
-    size = (card.recipe.width, card.recipe.height)
-    pictures = [cv2.resize(photo, size, interpolation=cv2.INTER_AREA) for photo in photos()]
+    pictures = squared(card)
     own: Any = litert.Interpreter(str(fetch_all(card.sources)["weights"]))
     own.allocate_tensors()
     classes = []
@@ -231,41 +219,26 @@ def _litert(folder: Path, _: Path | None) -> list[Difference]:
         own.set_tensor(own.get_input_details()[0]["index"], x[None])
         own.invoke()
         classes.append(own.get_tensor(own.get_output_details()[0]["index"])[0].argmax(-1))
-
-    def compare(difference: Difference, served: Loaded) -> None:
-        difference.mask = 1.0
-        for photo, wanted in zip(pictures, classes, strict=True):
-            answers: Any = served.predictor.predict(png(photo), served.model, {"mask": "rle"}).predictions
-            found = {one.class_id: decode(one.mask, *size) >= _OPAQUE for one in answers}
-            for class_id in {*found, *np.unique(wanted).tolist()} - {0}:
-                difference.mask = min(difference.mask, _iou(found.get(class_id), wanted == class_id))
-
-    return _each_mode(card, folder, "LiteRT", compare)
-
-
-def _iou(ours: Pixels | None, theirs: Pixels) -> float:
-    if ours is None:
-        return 0.0
-    return round(float((ours & theirs).sum() / max(1, (ours | theirs).sum())), 5)
+    return compare_modes(card, folder, "LiteRT", partial(compare_classes, pictures, classes))
 
 
 def _rembg(folder: Path, _: Path | None) -> list[Difference]:
-    """U2-Net as rembg prepares it (Lanczos, divided by the brightest value) and stretches its answer to 0..1."""
-    session: Any = importlib.import_module("rembg.sessions.u2netp").U2netpSession  # not a dependency
+    """U2-Net as rembg prepares it (Lanczos, divided by the brightest value), and its answer stretched to 0..1."""
     card = _find("u2netp")
     weights = str(fetch_all(card.sources)["weights"])
+    session = _rembg_session()
     original = session.__new__(session)
     original.inner_session = onnxruntime.InferenceSession(weights, providers=["CPUExecutionProvider"])
 
     def compare(difference: Difference, served: Loaded) -> None:
         difference.mask = 1.0
         for photo in photos():
-            wanted = np.asarray(original.predict(Image.fromarray(photo))[0]) >= _OPAQUE
+            wanted = np.asarray(original.predict(Image.fromarray(photo))[0]) >= OPAQUE
             answers: Any = served.predictor.predict(png(photo), served.model, {"mask": "rle"}).predictions
             height, width = photo.shape[:2]
-            found = decode(answers[0].mask, width, height) >= _OPAQUE if answers else np.zeros_like(wanted)
+            found = decode(answers[0].mask, width, height) >= OPAQUE if answers else np.zeros_like(wanted)
             if wanted.any() or found.any():
-                difference.mask = min(difference.mask, _iou(found, wanted))
+                difference.mask = min(difference.mask, mask_iou(found, wanted))
 
     mean, std = np.array(card.normalise.mean), np.array(card.normalise.std)
 
@@ -274,7 +247,20 @@ def _rembg(folder: Path, _: Path | None) -> list[Difference]:
         feed = original.normalize(Image.fromarray(photo), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), size)
         return np.asarray(next(iter(feed.values()))[0].transpose(1, 2, 0) * std + mean)
 
-    return _each_mode(card, folder, "rembg", compare, prepared)
+    return compare_modes(card, folder, str(_REMBG["base"].package), compare, prepared)
+
+
+def _rembg_session() -> Any:
+    """Return rembg's class for U2-Net, from two files of its package: all of it would want numba and scikit-image."""
+    sys.modules.setdefault("pooch", ModuleType("pooch"))  # by which it would download weights
+    sys.modules["rembg_sessions"] = ModuleType("rembg_sessions")
+    for name, path in fetch_all(_REMBG).items():
+        loader = SourceFileLoader(f"rembg_sessions.{name}", str(path))
+        spec = spec_from_loader(loader.name, loader)
+        assert spec is not None  # noqa: S101 - a loader was given
+        sys.modules[loader.name] = module = module_from_spec(spec)
+        loader.exec_module(module)
+    return sys.modules["rembg_sessions.u2netp"].U2netpSession
 
 
 FAMILIES: dict[str, Callable[[Path, Path | None], list[Difference]]] = {

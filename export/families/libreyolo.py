@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from export.checkpoint import load, read_state_dict
 from export.network import Network
 from export.options import FamilyOptions
-from zoo.card import Licence, Recipe
+from zoo.card import Licence, Nms, Recipe
 from zoo.errors import ExportError
 from zoo.extras import installed
 from zoo.labels import read_labels
@@ -97,6 +97,11 @@ class _Detector:
         """A transformer answers with one box per object; the others owe it."""
         return self.decode is not _transformer
 
+    @property
+    def several_labels(self) -> bool:
+        """Whether LibreYOLO gives a box several labels, which needs an export with `--class-scores`."""
+        return self.nms and self.decode is not _yolox
+
 
 DETECTORS = {
     detector.build.FAMILY: detector
@@ -160,7 +165,12 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     load(module, state, path, name)
     network = _Boxes(RfDetr(module, classes) if model == "rfdetr" else _fused(module), detector)
     return Network(
-        network, f"torch {torch.__version__}", versions={"libreyolo": version("libreyolo")}, nms=detector.nms
+        network,
+        f"torch {torch.__version__}",
+        versions={"libreyolo": version("libreyolo")},
+        nms=detector.nms,
+        nms_options=Nms(0.25, 0.45, 300, multi_label=detector.several_labels),  # of its `predict`
+        evaluation=Nms(0.001, 0.6, 300, multi_label=detector.several_labels),  # of its `val`
     )
 
 

@@ -80,6 +80,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
         network(model, columns, size).eval(),
         f"torch {torch.__version__}",
         versions={"torchvision": torchvision.__version__},
+        original=False,
         nms_options=msgspec.structs.replace(published, score_threshold=USUAL.score_threshold),
         evaluation=published,
     )

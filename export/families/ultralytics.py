@@ -72,6 +72,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
         network,
         f"torch {torch.__version__}",
         versions=versions,
+        original=False,
         nms=not getattr(network, "end2end", True),
         nms_options=PREDICT,
         evaluation=VAL,

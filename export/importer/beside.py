@@ -17,7 +17,8 @@ from zoo.files import read_regular
 from zoo.model_card import Normalise
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
-_INTERPOLATIONS: dict[int, Literal["bilinear", "bicubic"]] = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
+Interpolation = Literal["bilinear", "bicubic", "lanczos"]
+_INTERPOLATIONS: dict[int, Interpolation] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 _NAMED = {"bilinear": 2, "bicubic": 3, "nearest": 0, "lanczos": 1, "box": 4, "hamming": 5}
 _SQUASHED_FROM = 384  # ConvNeXt's processor stretches images for inputs of this size on, and crops below
 
@@ -43,7 +44,7 @@ class Beside:
     size: tuple[int, int] | None = None
     resize: Literal["crop", "letterbox", "stretch"] | None = None
     short_side: int | None = None
-    interpolation: Literal["bilinear", "bicubic"] | None = None
+    interpolation: Interpolation | None = None
     normalise: Normalise | None = None
     labels: tuple[str, ...] = ()
     architecture: str = ""
@@ -156,12 +157,12 @@ def _of_transformers(said: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _interpolation(said: Any) -> Literal["bilinear", "bicubic"] | None:
+def _interpolation(said: Any) -> Interpolation | None:
     if said is None:
         return None
     number = _NAMED.get(str(said).lower(), said)
     if number not in _INTERPOLATIONS:
-        raise ValueError(f"images are resampled by {said!r}, and recipes know bilinear and bicubic")
+        raise ValueError(f"images are resampled by {said!r}, and recipes know {', '.join(_INTERPOLATIONS.values())}")
     return _INTERPOLATIONS[number]
 
 

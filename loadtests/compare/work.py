@@ -101,7 +101,8 @@ class Work:
     def pillow(self, photo: Image.Image) -> Prepared:
         """Resize with Pillow, as the checkpoints were evaluated."""
         size, where = self._place(*photo.size)
-        resized = photo.convert("RGB").resize(size, Image.Resampling.BILINEAR)
+        resampling = Image.Resampling[self.card["recipe"]["interpolation"].upper()]
+        resized = photo.convert("RGB").resize(size, resampling)
         return Prepared(self._fit(np.asarray(resized), where), where)
 
     def fast(self, data: bytes) -> Prepared:

@@ -27,6 +27,8 @@ except ImportError:  # not installed: it has no wheel for this platform
 
 # Source pixels per resampled pixel from which on the interpolation of chroma hardly changes the answers.
 _COARSE = 8.0
+_KERNELS = {"bilinear": ("bilinear", 1.0), "bicubic": ("catmull_rom", 2.0), "lanczos": ("lanczos3", 3.0)}
+"""By interpolation: the kernel's name, and half of its width."""
 # Bytes of source pixels that are copied at a time. A small band needs little memory and fits into the CPU's cache.
 _BAND = 2 << 20
 _thread = threading.local()
@@ -46,7 +48,8 @@ def prepare(
         out: uint8 [recipe.height, recipe.width, 3] to write into, such as a row of a batch.
 
     Returns:
-        The graph's input, uint8 [recipe.height, recipe.width, 3] RGB, and the placement of the upright image in it.
+        The graph's input, uint8 [recipe.height, recipe.width, 3] RGB, and the placement of the upright image in it,
+        which also says how a mask comes back: in exact mode, by Lanczos' filter where the recipe has it.
 
     Raises:
         RequestError: `undecodable`, `not_an_image` or `too_large`, as for `EncodedImage`.
@@ -63,6 +66,7 @@ def fit(
         out = np.empty((recipe.height, recipe.width, 3), np.uint8)
     if exact or (simd is None and recipe.resampling == "pillow"):
         out[:] = apply_exact(recipe, encoded.image())
+        where = where._replace(lanczos=exact and recipe.interpolation == "lanczos")
     elif recipe.resampling == "pillow":
         _fill(out, encoded, recipe, where)
     else:
@@ -116,7 +120,7 @@ def resample(
         stored: uint8 [h, w, 3] RGB, or a decoded Pillow image of any mode.
         x: the columns of `stored` that are resampled, and to how many pixels.
         y: the rows, likewise.
-        interpolation: `bilinear` or `bicubic`.
+        interpolation: `bilinear`, `bicubic` or `lanczos`.
         vertical_first: convolve along y before x. The order changes the result a little, because values are rounded
             between the two passes.
 
@@ -129,7 +133,7 @@ def resample(
     if x.scale == y.scale == 1 and not (x.start % 1 or y.start % 1):  # a tile of the graph's size: nothing to resample
         part = _copy(stored, int(x.start), int(y.start), int(x.end), int(y.end))
         return np.frombuffer(part, np.uint8).reshape(y.length, x.length, 3)
-    kind, support = ("bilinear", 1.0) if interpolation == "bilinear" else ("catmull_rom", 2.0)
+    kind, support = _KERNELS[interpolation]
     kernel = simd.ResizeAlg.convolution(simd.FilterType[kind])
     width, height = stored.size if isinstance(stored, Image.Image) else (stored.shape[1], stored.shape[0])
     left, right = x.reach(support, width)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from commands.originals import pixels, runtimes
-from commands.originals.accuracy import compare_accuracy
+from commands.originals import answers, pixels, runtimes
+from commands.originals.accuracy import compare_with_torchvision, compare_with_ultralytics
 from commands.originals.differences import compare_pixels
 from commands.originals.ultralytics import compare_ultralytics
 from zoo.errors import ExportError
@@ -15,21 +15,46 @@ def check(rows, allowed=1.0):
         assert row.pixels <= (allowed if row.mode == "exact" else 2.0), row
 
 
-@pytest.mark.parametrize("name", pixels.TORCHVISION_DETECTORS)
-def test_torchvisions_detectors(name):
-    check(compare_pixels(*pixels.torchvision_pixels(name)))
+@pytest.mark.parametrize(
+    ("compare", "name"),
+    [
+        (answers.compare_torchvision, "mobilenet_v2"),
+        (answers.compare_torchvision, "lraspp_mobilenet_v3_large"),
+        (answers.compare_detector, "ssdlite320_mobilenet_v3_large"),
+        (answers.compare_timm, "mobilenetv3_large_100.ra_in1k"),
+        (answers.compare_libreyolo, "yolox"),
+    ],
+)
+def test_torchvision_timm_and_libreyolo(compare, name, tmp_path):
+    if compare in {answers.compare_timm, answers.compare_libreyolo}:
+        library = "timm" if compare is answers.compare_timm else "libreyolo"
+        pytest.importorskip(library, reason=f"needs the extra `{library}`")
+    rows = compare(name, tmp_path)
+    check(rows)
+    exact = [row for row in rows if row.mode == "exact"][-1]  # a detector of torchvision's: with the same pixels
+    if exact.mask is not None:
+        assert exact.mask > 0.99
+        return
+    if compare is answers.compare_libreyolo:  # which clips boxes to the photo before it suppresses them
+        assert exact.missing <= 0.05 * exact.objects
+        return
+    assert exact.score < 1e-3
+    if exact.objects is not None:
+        assert (exact.objects > 20, exact.missing) == (True, 0)
+        assert exact.box < 0.5
 
 
-def test_torchvisions_classifiers():
-    check(compare_pixels(*pixels.torchvision_pixels("mobilenet_v2")))
-
-
-def test_libreyolo():
+def test_pixels_of_all_that_libreyolo_has():
     pytest.importorskip("libreyolo", reason="needs the extra `libreyolo`")
-    compared = [compare_pixels(*one) for one in pixels.libreyolo_pixels()]
-    assert len(compared) == 9
-    for rows in compared:
-        check(rows, allowed=0.01)
+    for model in answers.LIBREYOLO:
+        original = pixels.libreyolo_original(model)
+        check(compare_pixels(original.card, original.reference, original.prepare), allowed=0.01)
+
+
+def test_u2net_is_that_of_rembg(tmp_path):
+    exact, fast = runtimes.rows("rembg", tmp_path, None)
+    assert (exact.pixels < 0.01, exact.mask > 0.998) == (True, True), exact
+    assert (fast.pixels < 3, fast.mask > 0.99) == (True, True), fast  # two levels, divided by the brightest
 
 
 def test_ultralytics(tmp_path):
@@ -45,7 +70,7 @@ def test_ultralytics(tmp_path):
 
 def test_ap_is_that_of_ultralytics_val(tmp_path):
     pytest.importorskip("ultralytics", reason="needs the extra `ultralytics`")
-    rows = list(compare_accuracy(tmp_path))
+    rows = list(compare_with_ultralytics(tmp_path))
     assert [row.measure for row in rows] == ["AP", "box AP", "mask AP", "box AP", "keypoint AP", "AP"]
     for row in rows:
         rotated = row.model == "yolo11n-obb"
@@ -53,6 +78,13 @@ def test_ap_is_that_of_ultralytics_val(tmp_path):
         assert row.served > 0.05
         assert row.served == pytest.approx(row.original, abs=2e-3), row
         assert "max_detections 300" in row.settings
+
+
+def test_ap_is_that_of_torchvisions_own_detections(tmp_path):
+    (row,) = compare_with_torchvision(tmp_path)
+    assert (row.images, row.objects > 50, row.printed) == (30, True, None)
+    assert row.served > 0.05
+    assert row.served == pytest.approx(row.original, abs=2e-3), row
 
 
 def test_deeplab_answers_as_litert(tmp_path):

@@ -64,6 +64,7 @@ def test_boxes_are_suppressed_per_class_clipped_and_sure(make_card):
         (45, 0.6, [10, 10, 50, 50]),  # a bowl in the same place
         (0, 0.55, [-20, -30, 500, 20]),
         (0, 0.49, [80, 0, 90, 20]),
+        (0, 0.95, [-20, 10, -5, 30]),  # beside the image
     )
     got = predictions(make_card("detect"), read_labels("coco80"), found, placement(LETTERBOX, 96, 64))
     assert [(p.label, round(p.score, 2)) for p in got] == [("cup", 0.9), ("cup", 0.7), ("bowl", 0.6), ("person", 0.55)]

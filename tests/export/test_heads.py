@@ -41,6 +41,16 @@ def test_pixels_are_normalised_then_ordered(channels):
     np.testing.assert_allclose(got, expected[:, ::-1] if channels == "bgr" else expected, atol=1e-5)
 
 
+def test_each_image_is_divided_by_its_own_brightest_value():
+    """As U-2-Net's and rembg's preparation; a black image stays black."""
+    images = np.random.default_rng(0).integers(0, 100, (3, 5, 7, 3), np.uint8)
+    images[0] //= 2
+    images[2] = 0
+    expected = images / images.max(axis=(1, 2, 3), keepdims=True).clip(1) * 255
+    got = Pixels(Normalise(MEAN, STD, brightest=True))(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(got, ((expected - MEAN) / STD).transpose(0, 3, 1, 2), atol=1e-5)
+
+
 def test_grey_is_pillows_grey():
     images = np.random.default_rng(0).integers(0, 256, (1, 40, 30, 3), np.uint8)
     got = Pixels(Normalise((0.0,) * 3, (255.0,) * 3, "grey"))(torch.from_numpy(images)).numpy()
@@ -137,6 +147,18 @@ def test_opacity_is_rounded_to_bytes(make_card):
     got = Head(make_card("segment"), 2)({"alpha": alpha})["alpha"]
     assert got.dtype == torch.uint8
     assert got[0, 0, :5].tolist() == [0, 255, 128, 76, 255]
+
+
+def test_each_images_opacity_is_stretched_by_its_own_extremes(make_card):
+    alpha = torch.full((3, 1, 64, 96), 0.25)
+    alpha[0, 0, 0, :3], alpha[1, 0, 0, 0] = torch.tensor([0.0, 0.5, 0.1]), 0.75  # the third has one value everywhere
+    head = Head(make_card("segment", min_max=True), 2)
+    got = head({"alpha": alpha})["alpha"]
+    assert got[:, 0, :4].tolist() == [[0, 255, 51, 128], [255, 0, 0, 0], [0, 0, 0, 0]]
+    for row in range(3):
+        assert torch.equal(got[row : row + 1], head({"alpha": alpha[row : row + 1]})["alpha"])
+    with pytest.raises(ExportError, match="no opacity of a salient object, so it has no `min_max`"):
+        head({"logits": torch.rand(1, 2, 8, 8)})
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_the_options_of_tensors_are_sizes(size):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"interpolation": "lanczos"}, "Recipe: Invalid enum value 'lanczos' - `interpolation` is 'lanczos'"),
+        ({"interpolation": "nearest"}, "Recipe: Invalid enum value 'nearest' - `interpolation` is 'nearest'"),
         ({"height": 0}, "Expected `int` >= 1 - `height` is 0"),
         ({"width": 100_000}, "Expected `int` <= 4096"),
         ({"pad": (1, 2, 300)}, "`pad` is"),

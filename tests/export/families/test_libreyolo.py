@@ -22,6 +22,7 @@ pytest.importorskip("libreyolo", reason="LibreYOLO is not installed: install zoo
 from libreyolo.utils.general import COCO_CLASSES
 from libreyolo.utils.serialization import wrap_libreyolo_checkpoint
 
+from commands.originals.untrained import libreyolo_detector
 from export.families import libreyolo as family
 from export.families.libreyolo import build, card_for, describe, names
 from export.heads import Pixels
@@ -50,29 +51,11 @@ def photo(name: str) -> Image.Image:
 
 
 def original(name: str):
-    """LibreYOLO's own model with random weights: features normalised to these photos, and scores that spread."""
+    """LibreYOLO's own model with random weights, whose features are normalised to these photos."""
     model, size = family._MODELS[name]
-    torch.manual_seed(0)
-    detector = family.DETECTORS[model]
-    wrapper = detector.build(model_path={}, size=size, nb_classes=80, device="cpu")
-    network, side = wrapper.model.eval(), wrapper.input_size
-    for layer in network.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.train()
-            layer.momentum = 1.0
-        elif isinstance(getattr(layer, "bias", None), torch.Tensor) and len(layer.bias) in {80, 81, 112}:
-            # The last layer: of classes, with RF-DETR's background, and PicoDet's boxes beside them.
-            torch.nn.init.normal_(layer.weight, std=1 / layer.weight[0].numel() ** 0.5)
-            torch.nn.init.constant_(layer.bias, -3.0)
-        elif isinstance(getattr(layer, "bias", None), torch.Tensor) and len(layer.bias) == 4:
-            layer.weight.data *= 0.1  # of boxes: YOLOX takes exponentials, RTMDet's are not to be inside out
-            if isinstance(layer, torch.nn.Conv2d):
-                torch.nn.init.constant_(layer.bias, 1.0)
+    side = family.DETECTORS[model].build.INPUT_SIZES[size]
     images = [np.asarray(photo(name).resize((side, side))) for name in ("astronaut", "coffee", "rocket")]
-    with torch.no_grad():
-        network(Pixels(detector.normalise)(torch.from_numpy(np.stack(images))))
-    network.eval()
-    return wrapper
+    return libreyolo_detector(model, size, images)
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +140,7 @@ def pairs_of(card: ModelCard, network: torch.nn.Module, image: Image.Image, *, b
     with torch.no_grad():
         raw = network(Pixels(card.normalise)(pixels))
     boxes = raw["boxes"][0]
-    boxes = (boxes - boxes.new_tensor(where[4:]).tile(2)) / boxes.new_tensor(where[2:4]).tile(2)
+    boxes = (boxes - boxes.new_tensor(where[4:6]).tile(2)) / boxes.new_tensor(where[2:4]).tile(2)
     scores, count = raw["scores"][0], raw["scores"].shape[2]
     if best:
         scores = torch.where(scores == scores.max(1, keepdim=True).values, scores, 0)

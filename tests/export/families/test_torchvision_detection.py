@@ -15,6 +15,7 @@ from torchvision.models import get_model, get_model_weights
 from torchvision.models.detection._utils import overwrite_eps
 from torchvision.ops import FrozenBatchNorm2d, box_iou, nms
 
+from commands.originals.untrained import CATEGORIES, torchvision_detector
 from export.families.torchvision_detection import build, card_for, names
 from export.heads import Pixels, candidates
 from export.pipeline import export_model
@@ -25,8 +26,6 @@ from zoo.model_card import ModelCard, Source
 from zoo.sources import fetch_all
 from zoo.store import Store
 
-CATEGORIES = get_model_weights("fcos_resnet50_fpn").DEFAULT.meta["categories"]
-UNUSED = [i for i, category in enumerate(CATEGORIES) if category == "N/A"]
 MOBILE = "fasterrcnn_mobilenet_v3_large_320_fpn"
 PHOTOS = ("chelsea", "astronaut")
 TOLERANCE = 3e-4  # of scores: random networks multiply float noise more than trained ones
@@ -40,69 +39,6 @@ def at(card: ModelCard, side: int) -> ModelCard:
 def run(model: nn.Module, x: torch.Tensor) -> list[dict[str, torch.Tensor]]:
     with torch.no_grad():
         return model(list(x))
-
-
-def spread(model: nn.Module, x: torch.Tensor, layers: list[nn.Module], mean: float, std: float) -> None:
-    """Rescale layers so that what they answer to the photos has this mean and standard deviation."""
-    seen: dict[nn.Module, list[torch.Tensor]] = {layer: [] for layer in layers}
-    hooks = [layer.register_forward_hook(lambda layer, _, out: seen[layer].append(out.flatten())) for layer in layers]
-    run(model, x)
-    for layer, hook in zip(layers, hooks, strict=True):
-        hook.remove()
-        answers = torch.cat(seen[layer])
-        scale = std / answers.std()
-        with torch.no_grad():
-            layer.weight *= scale
-            layer.bias.copy_((layer.bias - answers.mean()) * scale + mean)
-
-
-def lively(card: ModelCard, x: torch.Tensor, classes: int = len(CATEGORIES)) -> nn.Module:
-    """Torchvision's own detector with random weights, scores and boxes spread as those of a trained one.
-
-    As training leaves them, categories that COCO does not use are never found.
-
-    Args:
-        card: names the architecture and the input's size.
-        x: photos, float32 [N, 3, H, W] in 0..1.
-        classes: of the network, background included.
-    """
-    name = card.options["architecture"]
-    torch.manual_seed(0)
-    model = get_model(name, weights=None, weights_backbone=None, num_classes=classes).eval()
-    if not name.startswith("ssd"):
-        model.transform.min_size, model.transform.max_size = (card.recipe.height,), card.recipe.width
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.train()
-        norm.momentum = 1.0
-    run(model, x)
-    for norm in norms:
-        norm.eval()
-        norm.running_var.clamp_(min=norm.running_var.mean().item() / 4)  # lest float noise grows from layer to layer
-    if name.startswith("fasterrcnn"):
-        predictor = model.roi_heads.box_predictor
-        spread(model, x, [model.rpn.head.cls_logits], 0, 2)
-        spread(model, x, [model.rpn.head.bbox_pred], 0, 0.3)
-        spread(model, x, [predictor.cls_score, predictor.bbox_pred], 0, 1.5)
-        scoring, background = [predictor.cls_score], 4.0
-    elif name.startswith("ssd"):
-        scoring, boxes = (
-            [one[-1] if isinstance(one, nn.Sequential) else one for one in head.module_list]
-            for head in (model.head.classification_head, model.head.regression_head)
-        )
-        spread(model, x, [*scoring, *boxes], 0, 1.5)
-        background = 5.0
-    else:
-        scoring, background = [model.head.classification_head.cls_logits], -60.0  # sigmoids do not learn a background
-        spread(model, x, scoring, -6, 2)
-        spread(model, x, [model.head.regression_head.bbox_reg], 3 if name.startswith("fcos") else 0, 0.5)
-    with torch.no_grad():
-        for layer in scoring:
-            biases = layer.bias.view(-1, classes)
-            biases[:, 0] += background
-            if classes == len(CATEGORIES):
-                biases[:, UNUSED] -= 60
-    return model
 
 
 def saved(card: ModelCard, model: nn.Module, folder) -> ModelCard:
@@ -197,7 +133,7 @@ def test_from_checkpoint_to_served_graph(name, side, tmp_path, make_images):
     card = at(card_for(name), side)
     images = make_images(card.recipe, *PHOTOS)
     x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
-    model = lively(card, x)
+    model = torchvision_detector(card, x)
     card = msgspec.structs.replace(saved(card, model, tmp_path), tolerance=0.1)  # of a pixel: see TOLERANCE
     exported = export_model(card, Store(tmp_path / "models"))
     assert exported.card.nms
@@ -227,7 +163,7 @@ def test_as_torchvision_answers(name, side, tmp_path, make_images):
     card = msgspec.structs.replace(card, options={"architecture": name})
     images = make_images(card.recipe, "chelsea", "astronaut")
     x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
-    model = lively(card, x)
+    model = torchvision_detector(card, x)
     network = build(card, fetch_all(saved(card, model, tmp_path).sources)).module
     with torch.no_grad():
         raw = network(Pixels(card.normalise)(torch.from_numpy(images)))
@@ -241,7 +177,7 @@ def test_your_labels_follow_the_background(tmp_path, make_images):
     card = msgspec.structs.replace(card_for(name), labels=str(labels))
     images = make_images(card.recipe)
     x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
-    model = lively(card, x, classes=4)
+    model = torchvision_detector(card, x, classes=4)
     network = build(card, fetch_all(saved(card, model, tmp_path).sources)).module
     with torch.no_grad():
         raw = network(Pixels(card.normalise)(torch.from_numpy(images)))

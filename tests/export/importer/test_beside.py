@@ -58,6 +58,7 @@ def draft(make_onnx, tmp_path):
         ),
         ({"size": {"shortest_edge": 32}, "crop_pct": 0.875, "resample": 3, **IMAGENET},
          Recipe(32, 32, "crop", short_side=36, interpolation="bicubic"), BYTES),
+        ({"size": SIDE, "resample": 1, **HALF}, Recipe(32, 32, "stretch", interpolation="lanczos"), (127.5, 127.5)),
         ({"size": {"shortest_edge": 40}, "crop_size": SIDE, "do_center_crop": True, "resample": 2, **HALF},
          Recipe(32, 32, "crop", short_side=40), (127.5, 127.5)),
         ({"size": SIDE, "do_rescale": True, "rescale_factor": 1 / 127.5, "do_normalize": False},
@@ -100,7 +101,7 @@ def test_placeholders_are_no_labels(draft, tmp_path, said):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"size": 32, "resample": 1}', "images are resampled by 1, and recipes know bilinear and bicubic"),
+        ('{"size": 32, "resample": 4}', "images are resampled by 4, and recipes know lanczos, bilinear, bicubic"),
         ('{"size": {"height": -3, "width": 32}}', "a side of -3 pixels"),
         ('{"size": 32, "do_normalize": true}', "image_mean"),
         ('{"size": ', "cannot be read as JSON"),

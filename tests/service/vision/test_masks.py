@@ -163,3 +163,14 @@ def test_a_png_of_a_part_is_that_of_the_whole(size, at):
     assert (image.mode, image.size) == ("L", size)
     assert np.array_equal(np.asarray(image), whole)
     assert np.array_equal(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED), whole)
+
+
+@pytest.mark.parametrize("size", [(640, 480), (31, 17), (1, 700)])
+def test_opacity_comes_back_by_pillows_lanczos_where_the_placement_says_so(size):
+    where = placement(RECIPES["stretch"], *size)._replace(lanczos=True)
+    alpha = np.asarray(Image.radial_gradient("L").resize((160, 120)))
+    expected = np.asarray(Image.fromarray(alpha).resize(size, Image.Resampling.LANCZOS))
+    assert np.array_equal(masks.decode(masks.encode(alpha, where, "png", soft=True), *size), expected)
+    assert np.array_equal(decoded(masks.encode(alpha, where, "rle", soft=True)) > 0, expected >= 128)
+    hard = masks.encode(alpha, where, "rle")
+    assert hard == masks.encode(alpha, placement(RECIPES["stretch"], *size), "rle")

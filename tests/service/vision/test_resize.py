@@ -30,6 +30,7 @@ RECIPES = {
     "letterbox, top left": Recipe(416, 416, "letterbox_top_left"),
     "stretch": Recipe(257, 257, "stretch"),
     "stretch, bicubic": Recipe(100, 300, "stretch", interpolation="bicubic"),
+    "stretch, lanczos": Recipe(320, 320, "stretch", interpolation="lanczos"),
     "letterbox, opencv": Recipe(320, 320, "letterbox", resampling="opencv", odd_padding="after"),
     "letterbox, torch": Recipe(320, 320, "letterbox_top_left", resampling="torch", rounding="floor"),
     "stretch, darknet": Recipe(208, 208, "stretch", resampling="darknet"),
@@ -50,11 +51,11 @@ def test_exact_pixels_equal_the_recipe(open_image, encoded, recipe, form):
     data = encoded(open_image("china"), form)
     pixels, where = prepare(data, recipe, exact=True)
     assert np.array_equal(pixels, apply_exact(recipe, EncodedImage(data).image()))
-    assert where == placement(recipe, 640, 427)
+    assert where == placement(recipe, 640, 427)._replace(lanczos=recipe.interpolation == "lanczos")
 
 
 @pytest.mark.usefixtures("simd")
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_an_image_of_the_inputs_size_is_copied(open_image, encoded, interpolation, orientation):
     exif = Image.Exif()
