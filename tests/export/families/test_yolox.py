@@ -7,10 +7,12 @@ import hashlib
 
 import msgspec
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
-from PIL import Image
+from onnx import numpy_helper
+from PIL import Image, ImageDraw
 from torch import nn
 
 pytest.importorskip("yolox", reason="pixeltable-yolox is not installed: install zooserve's extra `yolox`")
@@ -20,7 +22,10 @@ from yolox.data.datasets import COCO_CLASSES
 from yolox.models import Yolox, YoloxProcessor
 
 from export.families import yolox as family
+from export.families.yolo_onnx import layouts
 from export.families.yolox import build, card_for, describe, names
+from export.heads import Pixels
+from export.onnx_file.rows import decode_rows
 from export.pipeline import export_model
 from zoo import catalog
 from zoo.errors import ExportError
@@ -28,10 +33,15 @@ from zoo.labels import read_labels
 from zoo.libraries import described
 from zoo.model_card import ModelCard, Source
 from zoo.recipe import apply_exact, placement
-from zoo.sources import fetch_all
+from zoo.sources import fetch, fetch_all
 from zoo.store import Store
 
 NAME = "yolox-nano"
+GLYPHS = Source(
+    package="ddddocr==1.6.0",
+    member="ddddocr/common_det.onnx",
+    sha256="6faa8ea85a8c1a634e5050c4a138fca10f30194e0d7abbe9ade1fcd423af6ed6",
+)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +109,55 @@ def test_an_export_answers_as_the_original(nano, tmp_path):
     for box, score, label in zip(boxes[:199], scores, classes, strict=False):
         same = (np.array(theirs["labels"]) == label) & (np.abs(their_scores - score) < 1e-3)
         assert np.abs(their_boxes[same] - box).max(1).min(initial=np.inf) < 0.5
+
+
+def test_real_weights(tmp_path):
+    """A YOLOX-tiny that finds characters, of ddddocr (MIT). Its ONNX file's convolutions have taken in their norms."""
+    model = onnx.load(fetch(GLYPHS, progress=False))
+    values = {value.name: numpy_helper.to_array(value) for value in model.graph.initializer}
+    folded = [
+        [torch.tensor(values[name]) for name in node.input[1:]] for node in model.graph.node if node.op_type == "Conv"
+    ]
+    config = YoloxConfig.get_named_config("yolox-tiny")
+    config.num_classes = 1
+    network = config.get_model().eval()
+    run: list[str] = []
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda *_, name=name: run.append(name))
+    with torch.no_grad():
+        network(torch.zeros(1, 3, 416, 416))
+    state = network.state_dict()
+    for name, (weight, bias) in zip(run, folded, strict=True):
+        state[f"{name}.weight"] = weight
+        if f"{name}.bias" in state:
+            state[f"{name}.bias"] = bias
+            continue
+        norm = name.removesuffix("conv") + "bn"
+        state[f"{norm}.bias"] = bias
+        state[f"{norm}.running_var"] = torch.ones_like(bias) - network.get_submodule(norm).eps
+    torch.save({"model": state}, tmp_path / "glyphs.pth")
+    (tmp_path / "glyph.txt").write_text("character\n")
+    card = msgspec.structs.replace(card_for("yolox-tiny"), labels=str(tmp_path / "glyph.txt"))
+    module = build(card, {"weights": tmp_path / "glyphs.pth"}).module
+    image = Image.open(catalog.sample("coffee")).convert("RGB")
+    draw = ImageDraw.Draw(image)
+    for i, letter in enumerate("XOZOO"):
+        draw.text(
+            (40 + 100 * i, 60 + 50 * (i % 3)), letter, "yellow", font_size=70, stroke_width=2, stroke_fill="black"
+        )
+    with torch.no_grad():
+        x = Pixels(card.normalise)(torch.from_numpy(apply_exact(card.recipe, image)[None]))
+        ours = module(x)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (rows,) = session.run(None, {"images": x.numpy()})
+    decode = decode_rows(layouts(1, {})["yolox"], (416, 416), 0).SerializeToString()
+    decoded = onnxruntime.InferenceSession(decode).run(["boxes", "scores"], {"decode/rows": rows})
+    np.testing.assert_allclose(ours["scores"], decoded[1], atol=1e-4)
+    sure = decoded[1][0, :, 0] > 0.05
+    assert sure.any()
+    assert decoded[1].max() > 0.5
+    np.testing.assert_allclose(ours["boxes"][0][torch.from_numpy(sure)], decoded[0][0][sure], atol=0.05)
 
 
 @pytest.mark.parametrize(
