@@ -7,6 +7,7 @@ spread. RF-DETR's are written by its own library, `rfdetr`, whose names of tenso
 import functools
 import hashlib
 import json
+import shutil
 
 import msgspec
 import numpy as np
@@ -34,13 +35,15 @@ from transformers import (
 
 from export.families import transformers as family
 from export.families.transformers import build, card_for, describe, names
+from export.importer.adding import propose
+from export.importer.options import ImportOptions
 from export.pipeline import export_model
 from zoo import catalog
 from zoo.card import Licence, Recipe
 from zoo.errors import ExportError
 from zoo.extras import installed
 from zoo.libraries import described
-from zoo.model_card import ModelCard, Source
+from zoo.model_card import ModelCard, Normalise, Source
 from zoo.recipe import apply_exact
 from zoo.sources import fetch_all
 from zoo.sources.hub import HubFile
@@ -231,6 +234,18 @@ def test_an_export_answers_as_the_original(hub, name, monkeypatch, tmp_path):
         same = (their_classes == label) & (np.abs(their_scores - score) < 1e-3)
         assert np.abs(their_boxes[same].clip(0, side) - box.clip(0, side)).max(1).min(initial=np.inf) < 0.5
     assert scores[0] == pytest.approx(their_scores.max(), abs=1e-3)
+
+
+def test_a_checkpoint_is_added_by_the_files_beside_it(hub, tmp_path):
+    hub("rtdetr_r18vd")
+    for source, file in card_for("rtdetr_r18vd").sources.items():
+        shutil.copy(file.file, tmp_path / family._FILES[source])
+    RTDetrImageProcessor(size={"height": 320, "width": 320}).save_pretrained(tmp_path)
+    stated = ImportOptions("net", labels="coco80", licence="Apache-2.0")
+    made = propose(tmp_path / "model.safetensors", stated, tmp_path, family=None, architecture=None, cfg=None)
+    assert (made.card.family, made.card.recipe) == ("transformers", Recipe(320, 320, "stretch"))
+    assert made.card.normalise == Normalise()
+    build(made.card, fetch_all(made.card.sources))
 
 
 def test_what_does_not_fit_is_refused(hub, tmp_path):
