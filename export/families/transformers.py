@@ -8,7 +8,7 @@ checkpoint needs no options. Where there is no card, `card_for` writes one.
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -42,13 +42,14 @@ class _Published:
         owner: of the repositories.
         title: for people.
         sides: of the input, in pixels, by the repository's name.
-        normalise: of the images.
+        normalise, resampling: of the images, as the authors' own library does it.
     """
 
     owner: str
     title: str
     sides: dict[str, int]
     normalise: Normalise = _UNIT
+    resampling: Literal["pillow", "torch"] = "pillow"
 
 
 _PUBLISHED = (
@@ -70,6 +71,7 @@ _PUBLISHED = (
         "RF-DETR",
         {"rf-detr-nano": 384, "rf-detr-small": 512, "rf-detr-medium": 576, "rf-detr-base": 560, "rf-detr-large": 704},
         _IMAGENET,
+        "torch",
     ),
 )
 _MODELS = {name: published for published in _PUBLISHED for name in published.sides}
@@ -98,6 +100,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     height, width = card.recipe.height, card.recipe.width
     try:
         with torch.no_grad():
+            _fix_positions(network, height, width)
             network(torch.zeros(1, 3, height, width))
     except (RuntimeError, ValueError) as error:
         raise ExportError(f"{card.name}: the network does not take images of {height} x {width}: {error}") from error
@@ -154,6 +157,16 @@ def _columns(card: ModelCard, places: int) -> list[int]:
         f"{card.name}: the network's head has {places} places, and {card.labels!r} has {len(labels)} labels: name a "
         "file with a label for each as the card's `labels`"
     )
+
+
+def _fix_positions(network: nn.Module, height: int, width: int) -> None:
+    """Interpolate RF-DETR's embeddings of positions for the input's size once: ONNX has no such interpolation."""
+    for layer in network.modules():
+        if hasattr(layer, "interpolate_pos_encoding"):
+            patches = (height // layer.patch_size) * (width // layer.patch_size)
+            alike = layer.position_embeddings.new_zeros(1, patches + 1, layer.position_embeddings.shape[2])
+            fixed = layer.interpolate_pos_encoding(alike, height, width).clone()
+            layer.interpolate_pos_encoding = lambda *_, fixed=fixed: fixed
 
 
 class _Objects(nn.Module):
@@ -222,7 +235,7 @@ def _card(name: str) -> ModelCard:
         title=_title(name),
         labels=_COCO,
         licence=Licence("Apache-2.0", files["weights"].licence),
-        recipe=Recipe(side, side, "stretch"),
+        recipe=Recipe(side, side, "stretch", resampling=published.resampling),
         sources={source: file.source for source, file in files.items()},
         homepage=f"https://huggingface.co/{repository}",
         normalise=published.normalise,

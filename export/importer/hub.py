@@ -1,4 +1,4 @@
-"""Cards for checkpoints of timm and transformers, from the JSON files beside them. `export.importer.adding` calls it."""
+"""Cards for checkpoints of timm and transformers, from the JSON files beside them. `export.importer.adding` calls."""
 
 from pathlib import Path
 
