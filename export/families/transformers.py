@@ -5,6 +5,7 @@ safetensors file, and `config`, the `config.json` beside it; that names the arch
 checkpoint needs no options. Where there is no card, `card_for` writes one.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 from torchvision.ops import box_convert
-from transformers import AutoConfig, AutoModelForObjectDetection, __version__
+from transformers import AutoConfig, AutoModelForObjectDetection, __version__, logging
 
 from export.network import Network
 from zoo.card import Licence, Recipe
@@ -23,6 +24,10 @@ from zoo.labels import read_labels
 from zoo.libraries import Description, described
 from zoo.model_card import ModelCard, Normalise
 from zoo.sources.hub import UNKNOWN, file_url, look_up, recall
+
+# It would report what it reads, and which tensors it leaves aside; what it lacks is an error here.
+logging.set_verbosity_error()
+logging.disable_progress_bar()
 
 _FILES = {"weights": "model.safetensors", "config": "config.json"}
 _TYPES = ("rt_detr", "rt_detr_v2", "d_fine", "rf_detr")
@@ -143,7 +148,13 @@ def _read(folder: str, files: dict[str, Path]) -> Any:
             f"{files['weights']} is no checkpoint of what {files['config']} describes: it lacks "
             f"{', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}"
         )
+    # A tensor's `len` is a number to `torch.export`, which would fix the batch.
+    vars(sys.modules[type(module).__module__])["len"] = _length
     return module
+
+
+def _length(value: Any) -> Any:
+    return value.shape[0] if isinstance(value, Tensor) else len(value)
 
 
 def _columns(card: ModelCard, places: int) -> list[int]:

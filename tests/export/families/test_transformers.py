@@ -61,6 +61,7 @@ CONFIGS = {  # as the config.json of the hub
             stage_in_channels=[16, 64, 256, 512],
             stage_mid_channels=[16, 32, 64, 128],
             stage_out_channels=[64, 256, 512, 1024],
+            hidden_sizes=[64, 256, 512, 1024],
             stage_num_blocks=[1, 1, 2, 1],
             stage_numb_of_layers=[3, 3, 3, 3],
             use_learnable_affine_block=True,
@@ -264,7 +265,7 @@ def test_what_does_not_fit_is_refused(hub, tmp_path):
     assert "a network of the type 'detr'; expected one of rt_detr, rt_detr_v2, d_fine" in message(
         {"model_type": "detr"}
     )
-    assert "describes no network of transformers" in message({"model_type": "none"})
+    assert "does not describe a network of transformers" in message({"model_type": "none"})
     assert "is no checkpoint of what" in message({"decoder_layers": 4})
     (tmp_path / "model.safetensors").write_bytes(b"no tensors")
     assert "is no checkpoint of what" in message({}, weights=tmp_path / "model.safetensors")
