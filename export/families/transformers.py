@@ -148,13 +148,18 @@ def _read(folder: str, files: dict[str, Path]) -> Any:
             f"{files['weights']} is no checkpoint of what {files['config']} describes: it lacks "
             f"{', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}"
         )
-    # A tensor's `len` is a number to `torch.export`, which would fix the batch.
-    vars(sys.modules[type(module).__module__])["len"] = _length
+    _let_export(module)
     return module
 
 
-def _length(value: Any) -> Any:
-    return value.shape[0] if isinstance(value, Tensor) else len(value)
+def _let_export(module: nn.Module) -> None:
+    """Replace two names in the file of a network's class that `torch.export` and ONNX cannot take.
+
+    There, the `len` of a tensor is a number, which fixes the batch, and a check of shapes is a node that ONNX has not.
+    """
+    names = vars(sys.modules[type(module).__module__])
+    names["len"] = lambda value: value.shape[0] if isinstance(value, Tensor) else len(value)
+    names["torch_compilable_check"] = lambda *_: None
 
 
 def _columns(card: ModelCard, places: int) -> list[int]:
