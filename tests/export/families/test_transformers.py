@@ -218,7 +218,7 @@ def test_an_export_answers_as_the_original(hub, name, monkeypatch, tmp_path):
     monkeypatch.setattr(family, "recall", family.look_up)
     assert describe(name) == described(card)
     assert (card.licence.weights, card.recipe.height) == ("Apache-2.0", 384 if name == "rf-detr-nano" else 640)
-    side = 448 if name == "rf-detr-nano" else 384  # its positions are interpolated then
+    side = 320 if name == "rf-detr-nano" else 256  # its positions are interpolated then
     # Random weights amplify float noise more than trained ones.
     card = msgspec.structs.replace(card, recipe=Recipe(side, side, "stretch"), tolerance={"boxes": 0.2, "scores": 1e-3})
     done = export_model(card, Store(tmp_path / "models"))
