@@ -26,8 +26,9 @@ from zoo.model_card import ModelCard, Normalise
 from zoo.sources.hub import UNKNOWN, file_url, look_up, recall
 
 # It would report what it reads, and which tensors it leaves aside; what it lacks is an error here.
-logging.set_verbosity_error()
-logging.disable_progress_bar()
+_LOGGING: Any = logging  # which has no types
+_LOGGING.set_verbosity_error()
+_LOGGING.disable_progress_bar()
 
 _FILES = {"weights": "model.safetensors", "config": "config.json"}
 _TYPES = ("rt_detr", "rt_detr_v2", "d_fine", "rf_detr")
@@ -177,7 +178,8 @@ def _columns(card: ModelCard, places: int) -> list[int]:
 
 def _fix_positions(network: nn.Module, height: int, width: int) -> None:
     """Interpolate RF-DETR's embeddings of positions for the input's size once: ONNX has no such interpolation."""
-    for layer in network.modules():
+    layers: Any = network.modules()
+    for layer in layers:
         if hasattr(layer, "interpolate_pos_encoding"):
             patches = (height // layer.patch_size) * (width // layer.patch_size)
             alike = layer.position_embeddings.new_zeros(1, patches + 1, layer.position_embeddings.shape[2])
