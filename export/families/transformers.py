@@ -23,7 +23,7 @@ from zoo.errors import ExportError
 from zoo.labels import read_labels
 from zoo.libraries import Description, described
 from zoo.model_card import ModelCard, Normalise
-from zoo.sources.hub import UNKNOWN, file_url, look_up, recall
+from zoo.sources.hub import file_url, look_up, recall
 
 # It would report what it reads, and which tensors it leaves aside; what it lacks is an error here.
 _LOGGING: Any = logging  # which has no types
@@ -213,7 +213,8 @@ def names() -> list[str]:
 def describe(name: str) -> Description | None:
     """Describe a published detector without its hub; None where there is none of that name.
 
-    Only the hub knows the licence and the size of the weights: both are unknown until a card was written.
+    The authors say that the weights are under the Apache License; a card has what the hub says. Only the hub knows
+    their size.
     """
     if name not in _MODELS:
         return None
@@ -224,7 +225,7 @@ def describe(name: str) -> Description | None:
         "detect",
         _title(name),
         "transformers",
-        Licence("Apache-2.0", UNKNOWN),
+        Licence("Apache-2.0", "Apache-2.0"),
         {source: file_url(repository, file) for source, file in _FILES.items()},
     )
 

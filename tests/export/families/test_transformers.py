@@ -190,7 +190,7 @@ def test_without_a_route_to_the_hub(monkeypatch, tmp_path):
     monkeypatch.setenv("ZOOSERVE_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     known = describe("dfine-nano-coco")
-    assert (known.task, known.licence, known.size) == ("detect", Licence("Apache-2.0", "LicenseRef-unknown"), None)
+    assert (known.task, known.licence, known.size) == ("detect", Licence("Apache-2.0", "Apache-2.0"), None)
     assert known.sources == {
         "weights": "http://127.0.0.1:9/ustc-community/dfine-nano-coco/resolve/main/model.safetensors",
         "config": "http://127.0.0.1:9/ustc-community/dfine-nano-coco/resolve/main/config.json",
