@@ -49,9 +49,12 @@ from zoo.sources import fetch_all
 from zoo.sources.hub import HubFile
 from zoo.store import Store
 
+QUERIES = 50
+"""Of 300 proposals with random scores some tie within float noise and change places: which ones are chosen, and with
+which learned query RF-DETR pairs each (its n-th with the n-th best). So do the classes of some boxes."""
 SIZES = {"depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]}
 RESNET18 = {"layer_type": "basic", "out_indices": [2, 3, 4], **SIZES}
-SMALL = {"encoder_in_channels": [128, 256, 512], "hidden_expansion": 0.5, "decoder_layers": 3}
+SMALL = {"encoder_in_channels": [128, 256, 512], "hidden_expansion": 0.5, "decoder_layers": 3, "num_queries": QUERIES}
 CONFIGS = {  # as the config.json of the hub
     "rtdetr_r18vd": lambda: RTDetrConfig(backbone_config=RTDetrResNetConfig(**RESNET18), num_labels=80, **SMALL),
     "rtdetr_v2_r18vd": lambda: RTDetrV2Config(backbone_config=RTDetrResNetConfig(**RESNET18), num_labels=80, **SMALL),
@@ -69,6 +72,7 @@ CONFIGS = {  # as the config.json of the hub
         ),
         encoder_in_channels=[256, 512, 1024],
         depth_mult=0.34,
+        num_queries=QUERIES,
         hidden_expansion=0.5,
         decoder_layers=3,
         num_labels=80,
@@ -89,9 +93,6 @@ CONFIGS = {  # as the config.json of the hub
         num_queries=QUERIES,
     ),
 }
-QUERIES = 50
-"""RF-DETR pairs its n-th learned query with the n-th best proposal. Of 300 proposals with random scores some tie within
-float noise, change places, and meet another query; of 50 none does."""
 WITH_RFDETR = pytest.mark.skipif(not installed("rfdetr"), reason="rfdetr, the reference, is not installed")
 NETWORKS = ["rtdetr_r18vd", "rtdetr_v2_r18vd", "dfine-small-coco", pytest.param("rf-detr-nano", marks=WITH_RFDETR)]
 
@@ -106,7 +107,7 @@ def spread(network: nn.Module, run) -> nn.Module:
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     for layer in network.modules():
         if isinstance(layer, nn.Linear) and layer.out_features in {4, 80, 91}:
-            nn.init.normal_(layer.weight, std=(0.3 if layer.out_features == 4 else 1) / layer.in_features**0.5)
+            nn.init.normal_(layer.weight, std=(0.3 if layer.out_features == 4 else 2) / layer.in_features**0.5)
             nn.init.constant_(layer.bias, 0.0 if layer.out_features == 4 else -3.0)
     for layer in norms:
         layer.train()
@@ -231,7 +232,7 @@ def test_an_export_answers_as_the_original(hub, name, monkeypatch, tmp_path):
     assert np.ptp(scores) > 0.05  # they spread
     their_boxes, their_scores, their_classes = predict(image)
     sure = scores > max(their_scores.min(), 0.0) + 1e-3  # they answer with several classes of a box, up to some number
-    assert sure.sum() > 20
+    assert sure.sum() > 5
     for box, score, label in zip(boxes[sure], scores[sure], classes[sure], strict=True):
         same = (their_classes == label) & (np.abs(their_scores - score) < 1e-3)
         assert np.abs(their_boxes[same].clip(0, side) - box.clip(0, side)).max(1).min(initial=np.inf) < 0.5
