@@ -107,7 +107,7 @@ def spread(network: nn.Module, run) -> nn.Module:
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     for layer in network.modules():
         if isinstance(layer, nn.Linear) and layer.out_features in {4, 80, 91}:
-            nn.init.normal_(layer.weight, std=(0.3 if layer.out_features == 4 else 2) / layer.in_features**0.5)
+            nn.init.normal_(layer.weight, std={4: 0.3, 80: 2, 91: 1}[layer.out_features] / layer.in_features**0.5)
             nn.init.constant_(layer.bias, 0.0 if layer.out_features == 4 else -3.0)
     for layer in norms:
         layer.train()
