@@ -83,6 +83,6 @@ $(VENV)/.loadtest: $(VENV)/.serve requirements/loadtests.txt
 $(VENV)/.dev: $(VENV)/.serve requirements/dev.txt requirements/no-deps.txt
 	@echo "Installing the tools for checks and tests"
 	@$(INSTALL) serve-$(ACCELERATOR) export dev
-	@# Clients that the tests speak with, and libreyolo: without their own requirements, see requirements/lock.
+	@# Clients that the tests speak with, libreyolo and YOLOX: without their own requirements, see requirements/lock.
 	@$(INSTALL) no-deps --no-deps
 	@touch $@

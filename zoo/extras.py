@@ -8,16 +8,17 @@ from zoo.errors import MissingError
 
 _EXTRAS = (
     {"onnxruntime": "cpu", "libreyolo": "libreyolo", "timm": "timm", "ultralytics": "ultralytics"}
-    | {"transformers": "rfdetr"}
+    | {"transformers": "transformers", "yolox": "yolox"}
     | dict.fromkeys(("torch", "torchvision", "onnx", "onnxscript", "tflite", "ai_edge_litert", "google"), "export")
     | dict.fromkeys(("grpc", "grpc_health", "grpc_reflection"), "grpc")
     | dict.fromkeys(("locust", "matplotlib", "mlperf_loadgen"), "loadtests")
     | {"atheris": "fuzz", "opentelemetry": "tracing", "pyarrow": "score", "fsspec": "score", "ray": "ray"}
     | {"nvidia": "gpu-jpeg"}
 )
-_NOTES = {
+_NOTES = {  # the dependencies of the last two include another OpenCV
     "cpu": ", or [gpu] for an NVIDIA GPU",
-    "libreyolo": ", then pip install --no-deps 'libreyolo>=1.6'",  # its dependencies include another OpenCV
+    "libreyolo": ", then pip install --no-deps 'libreyolo>=1.6'",
+    "yolox": ", then pip install --no-deps 'pixeltable-yolox>=0.4.3'",
 }
 
 

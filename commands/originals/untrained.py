@@ -157,7 +157,7 @@ def libreyolo_detector(model: str, size: str, photos: Sequence[Pixels]) -> Any:
 
     calibrate(network, run)
     last: list[Any] = [x for x in network.modules() if isinstance(x, nn.Conv2d | nn.Linear) and x.bias is not None]
-    # Of classes, with RF-DETR's background, and PicoDet's boxes beside them.
+    # Of classes, and PicoDet's boxes beside them.
     rare = -8.0 if detector.nms else -5.0  # among thousands of candidates, or hundreds
     spread(run, [layer for layer in last if len(layer.bias) in {80, 81, 112}], rare, 1.5)
     # Of boxes: YOLOX takes exponentials, RTMDet's are not to be inside out, and a transformer's are corrections.

@@ -1,8 +1,7 @@
-"""LibreYOLO's detectors: YOLOX, YOLOv9, RTMDet, PicoDet, RT-DETR, D-FINE, DEIM and RF-DETR.
+"""LibreYOLO's detectors: YOLOX, YOLOv9, RTMDet, PicoDet, RT-DETR, D-FINE and DEIM.
 
 A card's options name LibreYOLO's `model` (`yolox`) and its `size` (`n`); its one source, `weights`, is a checkpoint of
-LibreYOLO's. Where there is no card, `card_for` writes one for each size that LibreYOLO has. RF-DETR is among them where
-`transformers` is installed (zooserve's extra `rfdetr`), from which its backbone comes.
+LibreYOLO's. Where there is no card, `card_for` writes one for each size that LibreYOLO has.
 """
 
 import logging
@@ -22,7 +21,6 @@ from export.network import Network
 from export.options import FamilyOptions
 from zoo.card import Licence, Nms, Recipe
 from zoo.errors import ExportError
-from zoo.extras import installed
 from zoo.labels import read_labels
 from zoo.libraries import Description
 from zoo.model_card import ModelCard, Normalise
@@ -117,12 +115,6 @@ DETECTORS = {
         _Detector(library.LibreDEIM, "DEIM", "Apache-2.0"),
     )
 }
-if installed("transformers"):
-    from libreyolo.models.rfdetr.model import LibreRFDETR
-
-    from export.rfdetr import RfDetr
-
-    DETECTORS[LibreRFDETR.FAMILY] = _Detector(LibreRFDETR, "RF-DETR", "Apache-2.0", normalise=_IMAGENET)
 _MODELS = {f"{model}_{size}": (model, size) for model, one in DETECTORS.items() for size in one.build.INPUT_SIZES}
 
 
@@ -154,16 +146,13 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     _check_model(path, model)
     # An empty state dict keeps LibreYOLO from downloading a backbone.
     classes = len(read_labels(card.labels))
-    outputs = len(state["class_embed.bias"]) if model == "rfdetr" and "class_embed.bias" in state else classes + 1
-    module: nn.Module = detector.build(model_path={}, size=size, nb_classes=outputs - 1, device="cpu").model
-    if model == "rfdetr":
-        module = module.model  # type: ignore[assignment]  # without what resizes heads to whatever is loaded
+    module: nn.Module = detector.build(model_path={}, size=size, nb_classes=classes, device="cpu").model
     own = module.state_dict()
     state.update({key: own[key] for key in _REGENERATED if key in own})
     for key in [key for key in state if key.endswith(".num_batches_tracked") and key not in own]:
         del state[key]  # of frozen layers: training's counters
     load(module, state, path, name)
-    network = _Boxes(RfDetr(module, classes) if model == "rfdetr" else _fused(module), detector)
+    network = _Boxes(_fused(module), detector)
     return Network(
         network,
         f"torch {torch.__version__}",

@@ -4,20 +4,18 @@ Most of them are what Ultralytics' `export` writes, with a batch of one; `export
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import ModelProto, NodeProto, TensorProto, compose, helper, numpy_helper
+from onnx import ModelProto, NodeProto, compose
 
-from export.convert import OPSET
 from export.families.onnx import check_input
 from export.network import Network, RawOutputs
 from export.onnx_file.batch import free_batch
 from export.onnx_file.external import data_files
 from export.onnx_file.reading import keep, one_by_one, open_session, read, reference_name
+from export.onnx_file.rows import Layout, decode_rows
 from export.options import FamilyOptions
 from export.ultralytics.notes import Notes
 from export.ultralytics.selection import PREDICT, VAL
@@ -30,28 +28,12 @@ from zoo.model_card import ModelCard
 LAYOUTS = {
     "yolov8": "[N, 4 + classes + more, anchors]: centre and size, class scores, and more (v5u, v8, 11)",
     "yolov5": "[N, anchors, 5 + classes + masks]: centre and size, objectness, class scores, coefficients (v5, v7)",
+    "yolox": "[N, cells, 5 + classes]: place in its cell and logarithm of the size, objectness, class scores (YOLOX)",
     "end2end": "[N, objects, 6 + more]: xyxy, score, class, and more; no NMS is owed (v10, 26)",
     "rtdetr": "[N, queries, 4 + classes]: centre and size in 0..1, class scores; no NMS is owed (RT-DETR)",
     "rtdetr_top": "[N, objects, 6]: centre and size in 0..1, score, class; no NMS is owed (RT-DETR, as 8.4 writes it)",
 }
 """`more` are coefficients of a mask, keypoints, or an angle; with an angle, a box is always centre and size."""
-_CORNERS = np.array([[1, 0, 1, 0], [0, 1, 0, 1], [-0.5, 0, 0.5, 0], [0, -0.5, 0, 0.5]], np.float32)
-"""[centre x, centre y, width, height] times this is xyxy."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What one row of answers holds, part by part with its length, along `axis` of [N, ., .].
-
-    Attributes:
-        nms: whether non-maximum suppression is still owed.
-        unit: whether boxes are in 0..1 of the input's sides; else they are in its pixels.
-    """
-
-    parts: Mapping[str, int]
-    axis: int = 2
-    nms: bool = True
-    unit: bool = False
 
 
 def layouts(classes: int, more: Mapping[str, int]) -> dict[str, Layout]:
@@ -65,6 +47,7 @@ def layouts(classes: int, more: Mapping[str, int]) -> dict[str, Layout]:
     if more:
         return known
     return known | {
+        "yolox": Layout({"centres": 4, "objectness": 1, "scores": classes}, in_cells=True),
         "rtdetr": Layout({"centres": 4, "scores": classes}, nms=False, unit=True),
         "rtdetr_top": Layout({"centres": 4, "score": 1, "class": 1}, nms=False, unit=True),
     }
@@ -131,7 +114,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
         session = open_session(keep(model, image, {name: name for name in raw.values()}).SerializeToString())
         shape = one_by_one(session, [scored], np.zeros((1, 3, *size), np.float32))[0].shape
         layout = _per_class(card, shape, layout, path)
-    decode = _decode(layout, size, _points(card))
+    decode = decode_rows(layout, size, _points(card))
     decoding = open_session(decode.SerializeToString())
 
     def reference(x: npt.NDArray[np.float32]) -> RawOutputs:
@@ -177,7 +160,8 @@ def _layout(
     masks = shapes[raw["prototypes"]][1] if "prototypes" in raw else 0
     shape = shapes[raw["rows"]]
     known = layouts(classes, more_of(card.task, masks, _points(card), notes))
-    fitting = [name for name, layout in known.items() if shape[layout.axis] == sum(layout.parts.values())]
+    size = (card.recipe.height, card.recipe.width)
+    fitting = [name for name, layout in known.items() if layout.fits(shape, size)]
     if notes.of_ultralytics:
         fitting = [name for name in fitting if known[name].unit == notes.rt_detr]
     # Boxes in 0..1 are in nothing that the shape shows: where the file does not say so, the card must.
@@ -227,72 +211,6 @@ def _scored_anchors(model: ModelProto) -> str | None:
         if split is not None and split.op_type == "Split":
             return str(split.input[0])
     return None
-
-
-def _decode(layout: Layout, size: tuple[int, int], points: int) -> ModelProto:
-    """Make the graph from `decode/rows` to raw answers as `export.network.Network` names them.
-
-    `size`: height and width of the input, to which boxes in 0..1 are brought. `points`: how many keypoints a pose has.
-    """
-    nodes, constants = [], {"decode/lengths": np.array(list(layout.parts.values()))}
-    parts = {name: f"decode/{name}" for name in layout.parts}
-    nodes.append(helper.make_node("Split", ["decode/rows", "decode/lengths"], list(parts.values()), axis=layout.axis))
-    if layout.axis == 1:
-        for name, part in ((name, part) for name, part in parts.items() if name != "keypoints"):
-            parts[name] = f"{part}/last"
-            nodes.append(helper.make_node("Transpose", [part], [parts[name]], perm=[0, 2, 1]))
-    if "angle" in parts:  # centre and size stay
-        box = parts["centres" if "centres" in parts else "boxes"]
-        nodes.append(helper.make_node("Concat", [box, parts["angle"]], ["boxes"], axis=2))
-    elif "centres" in parts:
-        sides = np.array([size[1], size[0]] * 2, np.float32) if layout.unit else np.ones(4, np.float32)
-        constants["decode/corners"] = _CORNERS * sides
-        nodes.append(helper.make_node("MatMul", [parts["centres"], "decode/corners"], ["boxes"]))
-    else:
-        nodes.append(helper.make_node("Identity", [parts["boxes"]], ["boxes"]))
-    if "objectness" in parts:
-        nodes.append(helper.make_node("Mul", [parts["scores"], parts["objectness"]], ["scores"]))
-    elif "scores" in parts:
-        nodes.append(helper.make_node("Identity", [parts["scores"]], ["scores"]))
-    else:
-        constants["decode/last"] = np.array([2])
-        nodes.append(helper.make_node("Squeeze", [parts["score"], "decode/last"], ["scores"]))
-        nodes.append(helper.make_node("Squeeze", [parts["class"], "decode/last"], ["classes"]))
-    if "coefficients" in parts:
-        nodes.append(helper.make_node("Identity", [parts["coefficients"]], ["coefficients"]))
-    if "keypoints" in parts:
-        more, split = _split_keypoints(parts["keypoints"], points, layout)
-        nodes, constants = nodes + more, constants | split
-    ranks = {"boxes": 3, "scores": 3 if "scores" in parts else 2, "classes": 2, "coefficients": 3, "keypoints": 4}
-    made = {name for node in nodes for name in node.output}
-    graph = helper.make_graph(
-        nodes,
-        "decode",
-        [helper.make_tensor_value_info("decode/rows", TensorProto.FLOAT, [None, None, None])],
-        [helper.make_tensor_value_info(k, TensorProto.FLOAT, [None] * n) for k, n in ranks.items() if k in made],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    opsets = [helper.make_opsetid("", OPSET)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets))
-
-
-def _split_keypoints(name: str, points: int, layout: Layout) -> tuple[list[NodeProto], dict[str, npt.NDArray[Any]]]:
-    """From keypoints in a row to `keypoints` [N, A, points, 3], and the constants for it."""
-    length = layout.parts["keypoints"] // points
-    split = "keypoints" if length == 3 else "decode/places"
-    if layout.axis == 1:  # split before it is turned: ONNX Runtime's optimizer, turning it after, fixes the batch
-        constants = {"decode/points": np.array([0, points, length, -1])}
-        nodes = [
-            helper.make_node("Reshape", [name, "decode/points"], ["decode/split"]),
-            helper.make_node("Transpose", ["decode/split"], [split], perm=[0, 3, 1, 2]),
-        ]
-    else:
-        constants = {"decode/points": np.array([0, 0, points, length])}
-        nodes = [helper.make_node("Reshape", [name, "decode/points"], [split])]
-    if length != 3:  # the score of a network that gives none is 1
-        constants |= {"decode/sure": np.array([0, 0, 0, 0, 0, 0, 0, 1]), "decode/one": np.array(1, np.float32)}
-        nodes.append(helper.make_node("Pad", [split, "decode/sure", "decode/one"], ["keypoints"]))
-    return nodes, constants
 
 
 def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:

@@ -14,14 +14,9 @@ import msgspec
 
 from export.importer import proof, trial
 from export.importer.beside import CONFIG, PREPROCESSOR, read_beside
-from export.importer.checkpoint import (
-    draft_architecture,
-    draft_caffe,
-    draft_darknet,
-    draft_timm,
-    draft_ultralytics,
-)
+from export.importer.checkpoint import draft_architecture, draft_caffe, draft_darknet, draft_ultralytics
 from export.importer.draft import Draft, Finding, draft_onnx
+from export.importer.hub import DETECTORS, draft_timm, draft_transformers
 from export.importer.images import draft_image
 from export.importer.options import ImportOptions
 from export.importer.photos import inputs
@@ -99,11 +94,13 @@ def propose(
         beside = read_beside(file)
         if beside.architecture:
             return draft_timm(file, beside, stated, scratch)
+        if beside.transformers in DETECTORS:
+            return draft_transformers(file, beside, stated, scratch)
         if beside.transformers:
             raise ExportError(
-                f"{file}: {CONFIG} beside it says that it is a {beside.transformers} of transformers, whose "
-                "checkpoints are not read here. Export it as ONNX first (`optimum-cli export onnx --model FOLDER OUT`) "
-                f"and add that; what {CONFIG} and {PREPROCESSOR} beside it say is taken"
+                f"{file}: {CONFIG} beside it says that it is a {beside.transformers} of transformers, which is none of "
+                f"those that are read here: {', '.join(DETECTORS)}. Export it as ONNX first (`optimum-cli export onnx "
+                f"--model FOLDER OUT`) and add that; what {CONFIG} and {PREPROCESSOR} beside it say is taken"
             )
         raise ExportError(
             f"{file}: a checkpoint holds weights, but not the network: say --architecture, such as resnet50 "

@@ -15,7 +15,6 @@ from export.caffe.net import declared_input, read_net
 from export.darknet.cfg import read_cfg
 from export.families import caffe
 from export.families.ultralytics import TASKS
-from export.importer.beside import Beside
 from export.importer.draft import AGPL, Draft, Finding, own_file
 from export.importer.labels import shown_names, write_names
 from export.importer.options import ImportOptions
@@ -48,7 +47,7 @@ def draft_darknet(path: Path, cfg: Path, stated: ImportOptions) -> Draft:
         raise ExportError(f"{cfg}: its {classes} classes need names: --labels names.txt, one name per line")
     if (found := len(read_labels(labels))) != classes:
         raise ExportError(f"{labels} has {found} labels, but {cfg} has {classes} classes")
-    card = _card(
+    card = complete_card(
         path,
         stated,
         ModelCard(
@@ -65,7 +64,7 @@ def draft_darknet(path: Path, cfg: Path, stated: ImportOptions) -> Draft:
             tolerance={"scores": 1e-3},
         ),
     )
-    return _draft(
+    return draft_of(
         card, {"input": "given" if stated.size else "the cfg", "labels": "given" if stated.labels else "COCO's"}
     )
 
@@ -102,49 +101,9 @@ def draft_architecture(path: Path, architecture: str, family: str | None, stated
         task_default=False,
     )
     where = f"as {base.family}'s {architecture}"
-    return _draft(_card(path, stated, changed), {"labels": "given" if stated.labels else f"assumed: {where}"}, where)
-
-
-def draft_timm(path: Path, beside: Beside, stated: ImportOptions, scratch: Path) -> Draft:
-    """Propose the card of a checkpoint of timm's from the `config.json` beside it. Nothing is asked on the network.
-
-    Raises:
-        ExportError: it does not name its classes, or its images are prepared in a way that no recipe says.
-        CardError: the label file is missing or has an empty line.
-    """
-    size, resize = stated.size or beside.size, stated.resize or beside.resize
-    if size is None or resize is None:
-        raise ExportError(
-            f"{path}: {beside.known_from} says nothing of its images that a recipe can say: --size and --resize"
-        )
-    labels, known = stated.labels, "given"
-    if labels is None and beside.labels:
-        labels, known = write_names(beside.labels, scratch, stated.name), beside.known_from
-    if labels is None and beside.classes == 1000:
-        labels, known = "imagenet1k", "assumed: imagenet1k has as many"
-    if labels is None:
-        raise ExportError(f"{path}: its {beside.classes or ''} classes need names: --labels names.txt, one per line")
-    side = beside.short_side if size == beside.size and resize == beside.resize else None
-    if resize == "crop":
-        side = side or round(max(size) / 0.875)
-    recipe = {"height": size[0], "width": size[1], "resize": resize, "short_side": side}
-    card = ModelCard(
-        name=stated.name,
-        version="1",
-        task="classify",
-        family="timm",
-        title=f"{path.name}, {beside.architecture} of timm",
-        labels=labels,
-        licence=Licence("Apache-2.0", ""),
-        recipe=msgspec.convert(recipe | {"interpolation": beside.interpolation or "bilinear"}, Recipe),
-        sources={"weights": own_file(path)},
-        normalise=beside.normalise or Normalise(),
-        options={"architecture": beside.architecture},
-        tolerance=1e-3,
+    return draft_of(
+        complete_card(path, stated, changed), {"labels": "given" if stated.labels else f"assumed: {where}"}, where
     )
-    where = beside.known_from
-    found = {"labels": known, "input": "given" if stated.size else where, "pixels": where}
-    return _draft(_card(path, stated, card), found, "given" if stated.resize else where)
 
 
 def draft_caffe(path: Path, prototxt: Path, stated: ImportOptions) -> Draft:
@@ -163,7 +122,7 @@ def draft_caffe(path: Path, prototxt: Path, stated: ImportOptions) -> Draft:
     if channels not in {1, 3}:
         raise ExportError(f"{prototxt}: its input {net.image!r} has {channels} channels, expected 3 (BGR) or 1 (grey)")
     candidates, known = caffe_pixels(path, stated, grey=channels == 1)
-    card = _card(
+    card = complete_card(
         path,
         stated,
         ModelCard(
@@ -188,7 +147,7 @@ def draft_caffe(path: Path, prototxt: Path, stated: ImportOptions) -> Draft:
     if (found := len(read_labels(card.labels))) != classes:
         raise ExportError(f"{card.labels} has {found} labels, but {path} has {classes} classes")
     card = msgspec.structs.replace(card, title=f"{path.name}, {classes} classes")
-    draft = _draft(
+    draft = draft_of(
         card,
         {
             "input": "given" if stated.size else "the prototxt",
@@ -239,11 +198,16 @@ def draft_ultralytics(path: Path, stated: ImportOptions, scratch: Path) -> Draft
     known = {"labels": "given" if stated.labels else "the file"}
     if stated.licence is None:
         known["licence"] = "Ultralytics' own"
-    card = _card(path, dataclasses.replace(stated, licence=stated.licence or AGPL), card)
-    return _draft(card, known, "usual for Ultralytics")
+    card = complete_card(path, dataclasses.replace(stated, licence=stated.licence or AGPL), card)
+    return draft_of(card, known, "usual for Ultralytics")
 
 
-def _card(path: Path, stated: ImportOptions, card: ModelCard) -> ModelCard:
+def complete_card(path: Path, stated: ImportOptions, card: ModelCard) -> ModelCard:
+    """Return the card with what is stated about the file: licence, resizing, normalisation.
+
+    Raises:
+        ExportError: no licence is stated, or another task than the card's.
+    """
     if stated.licence is None:
         raise ExportError(
             f"{path}: under which licence are its weights? --license MIT, another SPDX identifier, or LicenseRef-own "
@@ -270,7 +234,8 @@ def _card(path: Path, stated: ImportOptions, card: ModelCard) -> ModelCard:
     )
 
 
-def _draft(card: ModelCard, known: Mapping[str, str], usual: str = "usual for Darknet") -> Draft:
+def draft_of(card: ModelCard, known: Mapping[str, str], usual: str = "usual for Darknet") -> Draft:
+    """Return the proposal of a card: how `labels`, `input`, `pixels` and `licence` are known, where not as `usual`."""
     labels = read_labels(card.labels)
     recipe, normalise = card.recipe, card.normalise
     findings = [

@@ -17,8 +17,8 @@ from export.importer.graph import Graph, inspect
 from export.importer.labels import choose_labels, shown_names
 from export.importer.options import ImportOptions
 from export.importer.photos import inputs
-from export.importer.pixels import onnx_pixels
-from export.importer.recipes import choose_recipe, choose_size
+from export.importer.pixels import TO_BE_TRIED, YOLOX, onnx_pixels
+from export.importer.recipes import choose_recipe, choose_size, yolox_recipe
 from export.importer.rows import choose_layout, counts
 from export.onnx_file.external import find_data_files
 from zoo.card import Licence, Task
@@ -106,6 +106,11 @@ def draft_onnx(path: Path, stated: ImportOptions, scratch: Path) -> Draft:
             table, len(classes), _more(graph, task, answers), (height, width), graph.notes, path
         )
         kind = f"{options['layout']} ({known})"
+        if options["layout"] == "yolox":
+            if stated.resize is None and beside.resize is None:
+                recipe, why_recipe = yolox_recipe(height, width), "usual for YOLOX"
+            if why_candidates == TO_BE_TRIED and stated.channels is None:
+                candidates, why_candidates = YOLOX, "usual for YOLOX"
     licence, why_licence = choose_licence(graph, stated)
     if labels == "salient":
         kind = "opacity"

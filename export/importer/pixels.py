@@ -28,9 +28,11 @@ CANDIDATES = {
     "0..255 BGR less ImageNet's mean": _CAFFES_MEAN,
 }
 _OF_DETECTORS = ("0..1", "0..255", "ImageNet's mean and deviation")
+TO_BE_TRIED = "to be tried"
+YOLOX = {"0..255 BGR": Normalise(std=(1.0, 1.0, 1.0), channels="bgr")}
 _CAFFE = {
     "0..255 BGR less ImageNet's mean": _CAFFES_MEAN,
-    "0..255 BGR": Normalise(std=(1.0, 1.0, 1.0), channels="bgr"),
+    **YOLOX,
     "0..255 BGR less ImageNet's mean, times 0.017": Normalise((123.68, 116.78, 103.94), (1 / 0.017,) * 3, "bgr"),
     "0..1 BGR": Normalise(channels="bgr"),
 }
@@ -74,7 +76,7 @@ def _listed(values: Sequence[float]) -> str:
 def onnx_pixels(graph: Graph, stated: ImportOptions, family: str, beside: Beside) -> tuple[dict[str, Normalise], str]:
     """Return the normalisations to try, by what they are called, and why no others."""
     channels = "grey" if graph.channels == 1 else stated.channels
-    known = "to be tried"
+    known = TO_BE_TRIED
     if stated.mean is not None or stated.std is not None:
         given = Normalise(stated.mean or (0.0, 0.0, 0.0), stated.std or (1.0, 1.0, 1.0))
         found = {_described(given): given}
@@ -109,7 +111,7 @@ def caffe_pixels(path: Path, stated: ImportOptions, *, grey: bool) -> tuple[dict
         mean = tuple(reversed(means)) * (3 // len(means))
         found, known = {"as in training": Normalise(mean, (1 / scale,) * 3)}, "the file's data layer"  # type: ignore[arg-type]
     else:
-        found, known = dict(_CAFFE), "to be tried"
+        found, known = dict(_CAFFE), TO_BE_TRIED
     return {k: msgspec.structs.replace(one, channels=channels) for k, one in found.items()}, known
 
 

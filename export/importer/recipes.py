@@ -54,3 +54,8 @@ def choose_recipe(
     known = "given" if stated.resize else f"assumed: usual for {'RT-DETR' if graph.notes.rt_detr else task}"
     recipe = Recipe(height, width, resize, short_side=short_side, interpolation=interpolation)  # type: ignore[arg-type]
     return prepared(recipe) if graph.notes.of_ultralytics else recipe, known
+
+
+def yolox_recipe(height: int, width: int) -> Recipe:
+    """Return how YOLOX's own code makes an input of `height` x `width` pixels of an image."""
+    return Recipe(height, width, "letterbox_top_left", resampling="opencv", rounding="floor")

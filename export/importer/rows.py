@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.families.yolo_onnx import LAYOUTS, Layout, layouts
+from export.families.yolo_onnx import LAYOUTS, layouts
+from export.onnx_file.rows import Layout
 from export.ultralytics.notes import Notes
 from zoo.errors import ExportError
 
@@ -20,11 +21,13 @@ _STRIDES = (4, 8, 16, 32, 64, 128)
 _ANCHORS = range(1, 10)  # boxes per cell
 _UNIT = 2.0  # the largest coordinate of boxes in 0..1; of boxes in pixels, it is less for no photo's surest box
 _SLACK = 1e-3  # of scores
+_LARGEST_LOG = 12.0  # of a size in cells
 _ORDER = (
     "yolov8",
     "end2end",
     "rtdetr_top",
     "yolov5",
+    "yolox",
     "rtdetr",
 )  # where several fit; a column of class ids is no chance
 
@@ -41,8 +44,8 @@ def counts(shape: tuple[int, ...], more: Mapping[str, int], size: tuple[int, int
     found = []
     for name in LAYOUTS:
         layout = layouts(1, more).get(name)
-        if layout is None or layout.unit != notes.rt_detr or not _enough_rows(name, shape, size):
-            continue
+        if layout is None or layout.unit != notes.rt_detr or layout.in_cells or not _enough_rows(name, shape, size):
+            continue  # YOLOX's rows have as many classes as yolov5's
         classes = shape[layout.axis] - sum(layout.parts.values()) + 1
         if "class" not in layout.parts and classes > 0:
             found.append(classes)
@@ -73,7 +76,7 @@ def choose_layout(
         layout = known.get(name)
         if layout is None or layout.unit != notes.rt_detr:
             continue
-        if shape[layout.axis] != sum(layout.parts.values()) or not _enough_rows(name, shape, size):
+        if not layout.fits(shape, size) or not _enough_rows(name, shape, size):
             continue
         fault = next(_faults(layout, table, classes), None)
         if fault is None:
@@ -92,7 +95,7 @@ def _listed(more: Mapping[str, int]) -> str:
 
 def _enough_rows(name: str, shape: tuple[int, ...], size: tuple[int, int]) -> bool:
     """Whether there can be as many rows as there are: one for each anchor, or for some objects."""
-    if name not in {"yolov8", "yolov5"}:
+    if name not in {"yolov8", "yolov5", "yolox"}:
         return shape[1] <= _MOST_OBJECTS
     rows = shape[2 if name == "yolov8" else 1]
     return rows > _MOST_OBJECTS or any(rows == cells * each for cells in _grids(size) for each in _ANCHORS)
@@ -128,6 +131,14 @@ def _faults(layout: Layout, table: Table, classes: int) -> Iterator[str]:
     if not len(boxes):
         return
     largest = float(np.abs(boxes).max())
+    if "objectness" in parts:  # no exporter's own boxes have negative sizes, and seldom a logarithm is so large
+        smallest, size = float(parts["centres"][..., 2:].min()), float(parts["centres"][..., 2:].max())
+        if layout.in_cells and size > _LARGEST_LOG:
+            yield f"its boxes would be as large as exp({size:.3g}) cells"
+        if not layout.in_cells and smallest < 0:
+            yield f"its boxes would have sizes such as {smallest:.3g}"
+    if layout.in_cells:
+        return
     if layout.unit and not largest <= _UNIT:
         yield f"its boxes would have coordinates up to {largest:.0f} instead of 1"
     if not layout.unit and not largest > _UNIT:

@@ -27,6 +27,8 @@ from zoo.model_card import TensorCard
         ("efficientnet_lite", {"arch": "efficientnet_lite0"}, "has the options architecture"),
         ("timm", {"architecture": 18}, "Expected `str`, got `int`"),
         ("libreyolo", {"modell": "yolox"}, "is `model` meant"),
+        ("yolox", {"size": "s"}, "has the options model"),
+        ("transformers", {"model": "rt_detr"}, "has no options"),
         ("caffe", {"outputs": "prob"}, "is `output` meant"),
         ("darknet", {"size": 1}, "has no options"),
         ("lenet", {"a": 1}, "has no options"),
@@ -36,7 +38,8 @@ from zoo.model_card import TensorCard
     ],
 )
 def test_options_are_typed_per_family(family, options, message):
-    pytest.importorskip(family) if family in {"timm", "libreyolo", "ultralytics", "tflite"} else None
+    extras = {"timm", "libreyolo", "ultralytics", "tflite", "transformers", "yolox"}
+    pytest.importorskip(family) if family in extras else None
     card = msgspec.structs.replace(catalog.find("mobilenet_v2"), family=family, options=options)
     with pytest.raises(ExportError, match=message):
         build(card, {})

@@ -16,7 +16,7 @@ LOCKS = {
     "export": ["export"],
     "loadtests": ["loadtests"],
     "ray": ["ray"],
-    "dev": ["dev", "timm", "ultralytics", "libreyolo"],
+    "dev": ["dev", "timm", "ultralytics", "libreyolo", "transformers", "yolox"],
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

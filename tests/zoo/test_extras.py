@@ -12,6 +12,7 @@ from zoo.errors import MissingError
         ("export", "pip install 'zooserve[export]'"),
         ("cpu", "pip install 'zooserve[cpu]', or [gpu] for an NVIDIA GPU"),
         ("libreyolo", "pip install 'zooserve[libreyolo]', then pip install --no-deps 'libreyolo>=1.6'"),
+        ("yolox", "pip install 'zooserve[yolox]', then pip install --no-deps 'pixeltable-yolox>=0.4.3'"),
     ],
 )
 def test_the_command_for_an_installed_package(monkeypatch, tmp_path, extra, command):

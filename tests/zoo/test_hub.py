@@ -37,6 +37,12 @@ def test_a_file_is_pinned_at_its_commit(net):
     assert (found.source.sha256, found.source.size, found.licence) == (DIGEST, 7, "Apache-2.0")
 
 
+def test_the_first_download_of_a_file_in_git_is_trusted(net):
+    found = look_up("lab/Net", "README.md")
+    assert found.source.url == f"{net.url}/lab/Net/resolve/{COMMIT}/README.md"
+    assert (found.source.sha256, found.source.trust_first, found.source.size) == (None, True, 3)
+
+
 def test_the_first_answer_is_cached(net):
     first = look_up("lab/Net", "Net.pt")
     net.files["/api/models/lab/Net?blobs=true"] = model(sha="e" * 40)
@@ -69,8 +75,7 @@ def test_without_a_card_the_licence_is_unknown(net):
 @pytest.mark.parametrize(
     ("repository", "filename", "message"),
     [
-        ("lab/Net", "Other.pt", r"lab/Net has no file 'Other\.pt' with a sha256; it has Net\.pt"),
-        ("lab/Net", "README.md", "has no file 'README.md' with a sha256"),
+        ("lab/Net", "Other.pt", r"lab/Net has no file 'Other\.pt'; it has README\.md, Net\.pt"),
         ("lab/None", "Net.pt", r"cannot fetch http.*/api/models/lab/None.*: the server answers 404.* set HF_ENDPOINT"),
         ("lab/Page", "Net.pt", "does not answer as a model hub"),
     ],

@@ -28,7 +28,8 @@ class HubFile(Struct, frozen=True):
     """A file of a repository of the hub.
 
     Attributes:
-        source: its address at that commit, its sha256 and its size.
+        source: its address at that commit, its sha256 and its size. Of small files, such as `config.json`, the hub has
+            no sha256: their first download is trusted.
         licence: of the repository: its SPDX identifier; for other licences, `LicenseRef-` and the hub's name; or
             `LicenseRef-unknown`.
     """
@@ -44,6 +45,7 @@ class _Lfs(Struct):
 
 class _Sibling(Struct):
     rfilename: str
+    size: int | None = None
     lfs: _Lfs | None = None
 
 
@@ -70,7 +72,7 @@ def look_up(repository: str, filename: str) -> HubFile:
         filename: path in the repository.
 
     Raises:
-        SourceError: there is no route to the hub, no such file, or the hub has no sha256 of it.
+        SourceError: there is no route to the hub, or no such file.
     """
     if known := recall(repository, filename) or _read(answer_of_mirror(_kept(repository, filename))):
         return known
@@ -127,16 +129,14 @@ def _ask(repository: str, filename: str) -> HubFile:
         raise SourceError(
             f"{without_credentials(url)} does not answer as a model hub ({error}): correct HF_ENDPOINT"
         ) from error
-    lfs = next((sibling.lfs for sibling in model.siblings if sibling.rfilename == filename), None)
-    if lfs is None:
-        known = ", ".join(sibling.rfilename for sibling in model.siblings if sibling.lfs)
-        raise SourceError(
-            f"{endpoint()}/{repository} has no file {filename!r} with a sha256; it has {known or 'none at all'}"
-        )
-    return HubFile(
-        Source(url=file_url(repository, filename, model.sha), sha256=lfs.sha256, size=lfs.size),
-        _licence(model.card_data),
-    )
+    found = next((sibling for sibling in model.siblings if sibling.rfilename == filename), None)
+    if found is None:
+        known = ", ".join(sibling.rfilename for sibling in model.siblings)
+        raise SourceError(f"{endpoint()}/{repository} has no file {filename!r}; it has {known or 'none at all'}")
+    source = Source(url=file_url(repository, filename, model.sha), trust_first=True, size=found.size or None)
+    if found.lfs is not None:
+        source = msgspec.structs.replace(source, trust_first=False, sha256=found.lfs.sha256, size=found.lfs.size)
+    return HubFile(source, _licence(model.card_data))
 
 
 def _licence(card: _CardData | None) -> str:

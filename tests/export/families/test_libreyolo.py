@@ -30,7 +30,6 @@ from export.pipeline import export_model
 from zoo import catalog
 from zoo.card import Licence
 from zoo.errors import ExportError, SourceError
-from zoo.extras import installed
 from zoo.labels import read_labels
 from zoo.libraries import described
 from zoo.model_card import ModelCard
@@ -39,11 +38,7 @@ from zoo.sources import fetch_all
 from zoo.store import Store
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-WITH_TRANSFORMERS = pytest.mark.skipif(
-    not installed("transformers"), reason="transformers is not installed: install zooserve's extra `rfdetr`"
-)
 NETWORKS = ["yolox_n", "yolo9_t", "rtmdet_t", "picodet_s", "dfine_n"]  # the other DETRs are read as D-FINE
-NETWORKS += [pytest.param("rfdetr_n", marks=WITH_TRANSFORMERS)]
 
 
 def photo(name: str) -> Image.Image:
@@ -153,7 +148,7 @@ def test_the_same_answers_as_libreyolo_gives(hub, name):
     """LibreYOLO's own `predict`, from photo to boxes, with a suppression that suppresses nothing."""
     wrapper, card = hub(name), card_for(name)
     network = build(card, fetch_all(card.sources))
-    assert network.nms == (name not in {"dfine_n", "rfdetr_n"})
+    assert network.nms == (name != "dfine_n")
     if name in {"yolox_n", "rtmdet_t", "dfine_n"}:  # resampled by Pillow, as ours
         image = photo("coffee").resize({416: (520, 400), 640: (800, 600)}[wrapper.input_size])
     else:
@@ -169,35 +164,10 @@ def test_the_same_answers_as_libreyolo_gives(hub, name):
     overlap = box_iou(boxes, clip_boxes_to_image(theirs.xyxy, (image.height, image.width)))
     same = (classes[:, None] == theirs.cls[None]) & ((scores[:, None] - theirs.conf[None]).abs() < 1e-3)
     assert ((overlap > 0.98) & same).any(1)[visible].all()
-    assert visible.sum() <= (theirs.cls < 80).sum() <= count  # LibreYOLO also answers with RF-DETR's background
+    assert visible.sum() <= len(theirs) <= count
 
 
-@WITH_TRANSFORMERS
-def test_rf_detr_s_places_are_coco_s_ids_or_its_classes():
-    from libreyolo.models.rfdetr.model import LibreRFDETR
-    from libreyolo.utils.coco import COCO91_TO_COCO80
-
-    from export.rfdetr import RfDetr
-
-    network = LibreRFDETR(model_path={}, size="n", nb_classes=90, device="cpu").model.model.eval()
-    with torch.no_grad():
-        torch.nn.init.normal_(network.class_embed.weight)
-        x = torch.rand(1, 3, 384, 384)
-        logits = network(x)["pred_logits"]
-        ours = RfDetr(network, 80)
-        got = ours(x)["pred_logits"]
-    for place, label in COCO91_TO_COCO80.items():
-        torch.testing.assert_close(got[..., label], logits[..., place], atol=1e-3, rtol=1e-3)
-    with pytest.raises(ExportError, match="has 91 places, which are none of 21 labels"):
-        RfDetr(network, 21)
-
-
-UNEXPLAINED = pytest.mark.xfail(reason="parity finds a candidate without a counterpart, of random weights: open")
-
-
-@pytest.mark.parametrize(
-    "name", ["yolox_n", "dfine_n", pytest.param("rfdetr_n", marks=[WITH_TRANSFORMERS, UNEXPLAINED])]
-)
+@pytest.mark.parametrize("name", ["yolox_n", "dfine_n"])
 def test_from_a_name_to_a_published_folder(hub, name, tmp_path):
     hub(name)
     # Random weights amplify float noise more than trained ones.

@@ -53,6 +53,11 @@ FILES = {
         "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx",
         "e47acedf663230f8863ff1ab0e64dd2d82b838fceb5957146dab185a89d6215c",
     ),
+    "glyphs": (
+        "ddddocr==1.6.0",
+        "ddddocr/common_det.onnx",
+        "6faa8ea85a8c1a634e5050c4a138fca10f30194e0d7abbe9ade1fcd423af6ed6",
+    ),
     "silero": (
         "silero-vad==6.2.3",
         "silero_vad/data/silero_vad.onnx",

@@ -35,7 +35,8 @@ CASES = [
     # the rows, the number of labels, the notes, and the layout
     (rows((8400, 6), (*PIXELS, 0.2, 0.9)).T, 2, NOTED, "yolov8"),
     (rows((25200, 7), (*PIXELS, 0.9, 0.2, 0.9)), 2, {}, "yolov5"),
-    (rows((8400, 7), (*PIXELS, 0.9, 0.2, 0.9)), 2, {}, "yolov5"),  # YOLOX has one anchor per cell
+    (rows((8400, 7), (*PIXELS, 0.9, 0.2, 0.9)), 2, {}, "yolov5"),  # YOLOX, decoded, has one anchor per cell
+    (rows((8400, 7), (0.3, -0.4, 2.9, 1.5, 0.9, 0.2, 0.9), (0.1, 0.2, -0.5, 1)), 2, {}, "yolox"),
     (rows((25200, 6), (*PIXELS, 0.9, 0.9)), 1, {}, "yolov5"),
     (rows((300, 6), (*CORNERS, 0.9, 1)), 2, NOTED, "end2end"),
     (rows((300, 6), (*CORNERS, 0.9, 0)), 1, {}, "end2end"),
@@ -55,6 +56,12 @@ REFUSED = [
     (rows((8400, 6), (*PIXELS, -3, 2.5)).T, 2, NOTED, "its scores would go from -3 to 2.5 instead of from 0 to 1"),
     (rows((8400, 6), (*PIXELS, np.nan, 0.1)).T, 2, NOTED, "its scores would go from nan"),
     (rows((8400, 6), (*UNIT, 0.2, 0.9)).T, 2, {}, "as yolov8 .*, its boxes would be in 0..1 instead of in pixels"),
+    (
+        rows((8400, 7), (*PIXELS, 0.9, 0.2, 0.9), (1, 1, -1, 1)),
+        2,
+        {},
+        r"such as -1; as yolox .* as large as exp\(200\)",
+    ),
     (rows((8400, 6), (*CORNERS, 0.9, 1)), 2, NOTED, "known are yolov8"),  # NMS was asked for, at another size
 ]
 
