@@ -112,11 +112,19 @@ class Workers:
         return (self._backlog + further) * self._pace / self.size
 
     def submit(self, job: AnyJob, consumer: Consumer) -> None:
-        """Queue a job. Only on the event loop, which will also settle it."""
+        """Count and queue a job. Only on the event loop, which will also settle it."""
+        self.count(job)
+        self.put(job, consumer)
+
+    def count(self, job: AnyJob) -> None:
+        """Add a job to the work ahead. Only on the event loop, which will also settle it."""
         self._loop = job.future.get_loop()
         self._backlog += job.cost
         self._jobs += 1
         job.beside = self._jobs
+
+    def put(self, job: AnyJob, consumer: Consumer) -> None:
+        """Queue a job that was counted. From any thread."""
         self._put(job.priority, _Task(consumer, [job], partial(consumer.process, job)))
 
     def hand_over(self, consumer: Consumer, jobs: Jobs, work: Callable[[], None]) -> None:

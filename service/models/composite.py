@@ -140,7 +140,7 @@ class Alone(Steps):
         return work()
 
     async def ask(self, model: ImageModel, images: Sequence[ImageInput]) -> list[Result | BaseException]:
-        return [image.alone(model.session.run) for image in images]
+        return [image.alone(model.run) for image in images]
 
     def _hold(self, size: int) -> AbstractContextManager[None]:  # noqa: ARG002 - there are no others
         return nullcontext()

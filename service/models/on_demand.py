@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Collection, Coroutine
 from math import ceil
 from time import perf_counter
+from typing import Protocol
 
 from service.engine.memory import give_back
 from service.errors import Reason, RequestError
@@ -35,6 +36,22 @@ class _Demand:
     def __init__(self) -> None:
         self.waiting = 0
         self.over: asyncio.Future[RequestError | None] = asyncio.get_running_loop().create_future()
+
+
+class Loads(Protocol):
+    """Loads models when they are asked for: in this process (`OnDemand`), or in the engine's."""
+
+    def start(self) -> None:
+        """Begin. On the event loop."""
+
+    def stop(self) -> None:
+        """End all that is under way."""
+
+    async def wait(self, entry: ModelEntry, deadline: float, beside: Collection[str] = ()) -> None:
+        """Wait until a model is loaded; see `OnDemand.wait`."""
+
+    async def load(self, name: str, deadline: float) -> None:
+        """Load a model for an administrator; see `OnDemand.load`."""
 
 
 class OnDemand:
@@ -164,6 +181,10 @@ class OnDemand:
 
     async def _unload(self, entry: ModelEntry, why: str) -> None:
         """Unload a model that no request uses, and wait until its memory is free."""
+        using = entry.model
+        if using is None or not await using.usage.close() or entry.model is not using:
+            return
+        del using
         model = self._repository.evict(entry, why)
         if model is None:
             return
