@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 
 from service.settings import read_settings, refuse_unprotected
 
-_SETTINGS = read_settings()
 refuse_unprotected()  # also for `bentoml serve`, which does not run `zooserve serve`
 # Processes share their metrics by `counts`, not by files; prometheus_client decides this when it is imported.
 os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
@@ -29,9 +28,10 @@ from service.predictor import deadline_after
 from service.results import Result
 from service.runtime import Runtime
 from service.server import build_server
-from service.supervisor import prepare
+from service.supervisor import prepare, with_fronts
 from service.tasks import Operation
 
+_SETTINGS = with_fronts(read_settings())
 ModelName = Annotated[str, Field(description="Name of the model; empty: the default of the task.")]
 _INSTANCES = "For models that find instances."
 Tiles = Annotated[str | None, Field(description="Look for small objects in tiles: `auto`, or WIDTHxHEIGHT in pixels.")]
@@ -60,7 +60,7 @@ class Service(bentoml.Service):  # type: ignore[misc]
 @bentoml.service(
     name="zooserve",
     service_class=Service,
-    workers=_SETTINGS.workers,
+    workers=_SETTINGS.processes,
     traffic={"timeout": _SETTINGS.timeout_ms / 1000 + 1},  # after our own timeout, whose answer has the reason
     metrics={"enabled": False},  # clients could create any number of series, by its label `endpoint`
     logging={"access": {"enabled": False}},

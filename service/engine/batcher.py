@@ -61,7 +61,8 @@ class Batcher(Intake):
         observe_batch: Callable[[int], None] = lambda _: None,
         on_broken: Callable[[str], None] = lambda _: None,
     ) -> None:
-        super().__init__(workers, assembly, max_queue=max_queue, cost=cost)
+        super().__init__(workers, max_queue=max_queue, cost=cost)
+        self._assembly = assembly
         self.max_batch, self.max_runs = max_batch, max_runs
         self._runs_on = {1: run, **wide}
         self._threads = sorted(self._runs_on)
@@ -103,6 +104,12 @@ class Batcher(Intake):
         super().take_over(jobs, running=running)
         if running:
             self._run_batches()
+
+    def _make_ready(self, job: AnyJob) -> None:
+        self._assembly.prepare(job)
+
+    def _release(self, jobs: Jobs) -> None:
+        self._assembly.release(jobs)
 
     def _begin_run(self) -> None:
         """Begin a run if there may be one; else the thread that ends one of those under way takes the jobs along."""

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from math import ceil
 from time import perf_counter
 
-from service.engine.assembly import Assembly
 from service.engine.job import AnyJob, Jobs
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
@@ -26,7 +25,6 @@ class Intake(ABC):
 
     Args:
         workers: the threads of this process; all models share them.
-        assembly: how jobs are prepared, and their answers made.
         max_queue: how many jobs may be under way, from submission to answer; more are refused.
         cost: seconds of this process' work per row to begin with; from then on it is measured.
 
@@ -34,11 +32,10 @@ class Intake(ABC):
         pending: jobs that were submitted and are not settled.
     """
 
-    def __init__(self, workers: Workers, assembly: Assembly, *, max_queue: int, cost: float) -> None:
+    def __init__(self, workers: Workers, *, max_queue: int, cost: float) -> None:
         self.max_queue = max_queue
         self.pending = 0
         self._workers = workers
-        self._assembly = assembly
         self._cost = cost
 
     @property
@@ -128,7 +125,7 @@ class Intake(ABC):
         job.started = perf_counter()
         if job.worth_doing():
             try:
-                self._assembly.prepare(job)
+                self._make_ready(job)
             except Exception as error:
                 job.fail(error)
         job.prepared = perf_counter()
@@ -136,8 +133,16 @@ class Intake(ABC):
 
     def _deliver(self, jobs: Jobs) -> None:
         """Give back what jobs hold, and let the event loop settle them."""
-        self._assembly.release(jobs)
+        self._release(jobs)
         self._workers.deliver(jobs, self.settle)
+
+    @abstractmethod
+    def _make_ready(self, job: AnyJob) -> None:
+        """Get a job ready; raises what is wrong with the input."""
+
+    @abstractmethod
+    def _release(self, jobs: Jobs) -> None:
+        """Give back what jobs hold."""
 
 
 def parts_of(jobs: Jobs, workers: int) -> Iterator[tuple[Jobs, int]]:

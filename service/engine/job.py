@@ -91,6 +91,7 @@ class Job(Generic[AnswerT]):
         run: when the run of its batch began.
         ran: when that run ended.
         finished: when the answer or the error was known.
+        finishing: seconds of work that the answer took after the run, where they are counted.
     """
 
     __slots__ = (
@@ -103,6 +104,7 @@ class Job(Generic[AnswerT]):
         "cost",
         "deadline",
         "finished",
+        "finishing",
         "future",
         "image",
         "input",
@@ -141,7 +143,7 @@ class Job(Generic[AnswerT]):
         self._answer: AnswerT | None = None
         self._error: BaseException | None = None
         self.submitted = perf_counter()
-        self.started = self.prepared = self.run = self.ran = self.finished = 0.0
+        self.started = self.prepared = self.run = self.ran = self.finished = self.finishing = 0.0
 
     @property
     def failed(self) -> bool:

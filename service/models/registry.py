@@ -1,8 +1,12 @@
 """Finds the model for a request by name or by task. The repository fills the registry."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
 from service.errors import Reason, RequestError
 from service.models.budget import Budget
 from service.models.entry import ModelEntry, State
+from service.models.footprint import Footprint
 from service.models.model import AnyModel, ImageModel, takes_images
 from service.settings import Settings
 from service.tasks import TASKS, Operation, can_answer
@@ -21,8 +25,8 @@ class NotLoadedError(RequestError):
         self.entry = entry
 
 
-class Registry:
-    """All models of a process, with their states.
+class Registry(ABC):
+    """All models that a process answers with, and their states.
 
     Args:
         settings: of the server.
@@ -54,6 +58,34 @@ class Registry:
             if entry.pinned
         )
         return all_ready and not self.problem and not self.broken
+
+    @abstractmethod
+    def load(self) -> None:
+        """Load every model, and wait."""
+
+    @abstractmethod
+    def load_in_background(self, then: Callable[[], None]) -> None:
+        """Load every model on a thread; see `Repository.load_in_background`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop loading models."""
+
+    @abstractmethod
+    def reload(self, name: str | None = None) -> bool:
+        """Load what is new in the store; see `Repository.reload`."""
+
+    @abstractmethod
+    def unload(self, name: str) -> None:
+        """Stop serving a model; see `Repository.unload`."""
+
+    def resident(self, entry: ModelEntry) -> Footprint:
+        """Return what a model takes in this process now."""
+        return entry.footprint if entry.model else Footprint()
+
+    def silent(self) -> float:
+        """Seconds for which the process that runs the models has not shown that it lives."""
+        return 0.0
 
     def get(self, task: Operation, name: str | None, version: str | None) -> ImageModel:
         """Find the model of a request for a task: the named one, or the default of the task.
