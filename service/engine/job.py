@@ -27,6 +27,13 @@ class Priority(IntEnum):
     LOW = 2
 
 
+class Holder(Protocol):
+    """Where a job is that is run in another process."""
+
+    def give_up(self, job: "AnyJob") -> None:
+        """Tell the other process that nobody waits for the job any more. On the event loop."""
+
+
 class Queue(Protocol):
     """What takes jobs in: a model's batcher."""
 
@@ -79,6 +86,7 @@ class Job(Generic[AnswerT]):
         cost: seconds of work that the batcher expected of it.
         row: of the image buffer in which the image lies; -1: none.
         image: uint8 [H, W, 3], where no row was free for it.
+        holder: is told when it is abandoned; None: it is in this process.
         batch_size: rows of the batch that it was part of.
         beside: how many jobs were under way when it was submitted, itself included.
         threads: of the run of its batch.
@@ -106,6 +114,7 @@ class Job(Generic[AnswerT]):
         "finished",
         "finishing",
         "future",
+        "holder",
         "image",
         "input",
         "prepared",
@@ -138,6 +147,7 @@ class Job(Generic[AnswerT]):
         self.cost = 0.0
         self.row = -1
         self.image: Image | None = None
+        self.holder: Holder | None = None
         self.batch_size = 0
         self.beside = self.threads = 1
         self._answer: AnswerT | None = None
@@ -164,6 +174,12 @@ class Job(Generic[AnswerT]):
                 )
             )
         return self._error is None
+
+    def abandon(self) -> None:
+        """Note that nobody waits for the answer any more. On the event loop."""
+        self.abandoned = True
+        if self.holder is not None:
+            self.holder.give_up(self)
 
     def fail(self, error: BaseException) -> None:
         """Keep the error that the job ends with."""

@@ -11,10 +11,10 @@ from time import perf_counter, sleep
 import msgspec
 
 from service.errors import RequestError
-from service.fronts.channel import Buffer, Channel, Kind, Message, body_of, connect
+from service.fronts.channel import Kind, Message, body_of, connect
 from service.fronts.memory import EngineMemory
 from service.fronts.messages import ANSWER, DONE, FOLLOWED, Call, Failure, Reply, Table, Welcome, error_of
-from service.fronts.remote import FrontQueue, engine_gone
+from service.fronts.remote import Connection, engine_gone
 from service.fronts.tensors import unpack
 
 logger = logging.getLogger(__name__)
@@ -27,21 +27,18 @@ class Link:
 
     Args:
         address: of the engine; see `channel.listen`.
-        follow: called with every table and the descriptors that came with it.
+        follow: called with the connection, every table, and the descriptors that came with it.
         lost: called when the engine has ended.
 
     Attributes:
-        memory: that the engine writes.
-        place: of this front; -1: it is not connected.
-        queues: of the models that answer, by their number.
+        connection: that there is; None: there is no engine, or it has not answered yet.
     """
 
-    def __init__(self, address: int, follow: Callable[[Table, list[int]], None], lost: Callable[[], None]) -> None:
-        self.memory = EngineMemory()
-        self.place = -1
-        self.queues: dict[int, FrontQueue] = {}
+    def __init__(
+        self, address: int, follow: Callable[[Connection, Table, list[int]], None], lost: Callable[[], None]
+    ) -> None:
+        self.connection: Connection | None = None
         self._address, self._follow, self._lost = address, follow, lost
-        self._channel: Channel | None = None
         self._calls: dict[int, Future[bool]] = {}
         self._numbers = count(1)
         self._closed = threading.Event()
@@ -53,25 +50,14 @@ class Link:
     def close(self) -> None:
         """End the connection."""
         self._closed.set()
-        if (channel := self._channel) is not None:
-            channel.end()
+        if (connection := self.connection) is not None:
+            connection.channel.end()
 
     @property
     def silent(self) -> float:
         """Seconds since the engine last showed that it lives; 0 without a connection."""
-        return perf_counter() - float(self.memory.values[EngineMemory.ALIVE]) if self.place >= 0 else 0.0
-
-    def send(self, message: bytes) -> None:
-        """Send a message of a fixed form; raises `OSError`."""
-        if (channel := self._channel) is None:
-            raise ConnectionResetError("there is no engine")
-        channel.send(message)
-
-    def send_body(self, kind: Kind, parts: list[Buffer]) -> None:
-        """Send a message of any size; raises `OSError`."""
-        if (channel := self._channel) is None:
-            raise ConnectionResetError("there is no engine")
-        channel.send_body(kind, parts)
+        connection = self.connection
+        return perf_counter() - float(connection.memory.values[EngineMemory.ALIVE]) if connection else 0.0
 
     def call(
         self, what: str, name: str | None = None, deadline: float = 0.0, beside: list[str] | None = None
@@ -79,8 +65,12 @@ class Link:
         """Ask the engine for something; the future ends with its reply, or with a `RequestError`."""
         number, future = next(self._numbers), Future[bool]()
         self._calls[number] = future
+        call = _encode(Call(number, what, name, deadline, beside or []))
+        connection = self.connection
         try:
-            self.send_body(Kind.CALL, [_encode(Call(number, what, name, deadline, beside or []))])
+            if connection is None:
+                raise ConnectionResetError("there is no engine")
+            connection.channel.send_body(Kind.CALL, [call])
         except OSError:
             self._end_call(number, engine_gone())
         return future
@@ -88,64 +78,64 @@ class Link:
     def _live(self) -> None:
         while not self._closed.is_set():
             try:
-                channel = connect(self._address)
+                connection = Connection(connect(self._address))
             except OSError:
                 sleep(_AGAIN_S)
                 continue
-            self._channel = channel
             try:
-                self._receive(channel)
+                self._receive(connection)
             except Exception:  # a bug: a new connection begins anew
                 logger.exception("the connection to the engine is made again")
-            self._disconnect(channel)
+                sleep(_AGAIN_S)
+            self._disconnect(connection)
 
-    def _receive(self, channel: Channel) -> None:
+    def _receive(self, connection: Connection) -> None:
         """Do what the engine says, until the connection ends."""
         while not self._closed.is_set():
             try:
-                message = channel.receive()
+                message = connection.channel.receive()
             except OSError:
                 return
             if message is None:
                 return
-            self._do(message)
+            self._do(connection, message)
 
-    def _do(self, message: Message) -> None:
-        kind, body = message.kind, body_of(message)
+    def _do(self, connection: Connection, message: Message) -> None:
+        kind, body, queues = message.kind, body_of(message), connection.queues
         if kind == Kind.DONE:
             _, threads, model, batch, run, ran = DONE.unpack_from(message.body)
             rows = struct.unpack_from(f"<{(len(message.body) - DONE.size) // 4}I", message.body, DONE.size)
-            if (queue := self.queues.get(model)) is not None:
+            if (queue := queues.get(model)) is not None:
                 queue.done(rows, threads, batch, run, ran)
         elif kind == Kind.ANSWER:
             model, number, batch, threads, run, ran = ANSWER.unpack_from(body)
-            if (queue := self.queues.get(model)) is not None:
+            if (queue := queues.get(model)) is not None:
                 queue.answered(number, unpack(body[ANSWER.size :]), threads, batch, run, ran)
         elif kind == Kind.FAILED:
             failure = msgspec.json.decode(body, type=Failure)
-            if (queue := self.queues.get(failure.model)) is not None:
+            if (queue := queues.get(failure.model)) is not None:
                 queue.failed(failure.number, error_of(failure))
         elif kind == Kind.TABLE:
             table = msgspec.json.decode(body, type=Table)
-            self._follow(table, message.files)
+            self._follow(connection, table, message.files)
             if table.number:
-                self.send(FOLLOWED.pack(Kind.FOLLOWED, table.number))
+                connection.channel.send(FOLLOWED.pack(Kind.FOLLOWED, table.number))
         elif kind == Kind.REPLY:
             reply = msgspec.json.decode(body, type=Reply)
             self._end_call(reply.number, error_of(reply) if reply.reason else reply.result)
         elif kind == Kind.WELCOME:
-            self.memory = EngineMemory(message.files[0])
-            self.place = msgspec.json.decode(body, type=Welcome).place
+            connection.memory = EngineMemory(message.files[0])
+            connection.place = msgspec.json.decode(body, type=Welcome).place
+            self.connection = connection
 
-    def _disconnect(self, channel: Channel) -> None:
+    def _disconnect(self, connection: Connection) -> None:
         """End everything that waits for the engine."""
-        if self.place >= 0 and not self._closed.is_set():
+        if self.connection is not None and not self._closed.is_set():
             logger.error("the connection to the engine has ended")
-        self._channel, self.place = None, -1
-        channel.end()
-        queues, self.queues = self.queues, {}
+        self.connection = None
+        connection.channel.end()
         self._lost()
-        for queue in queues.values():
+        for queue in connection.queues.values():
             queue.lost()
         for number in list(self._calls):
             self._end_call(number, engine_gone())

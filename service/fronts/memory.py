@@ -55,6 +55,7 @@ class ModelMemory:
         cost: float64 [1]: seconds of a row in the engine. The engine writes it.
         holds: uint32 [fronts]: requests that hold the model. Each front writes its own.
         pending: uint32 [fronts]: jobs under way. Each front writes its own.
+        given_up: uint8 [fronts * rows]: rows whose answer nobody waits for any more. Each front writes its own.
         images: uint8 [fronts * rows + spare, H, W, 3].
         outputs: by name, [fronts * rows, ...]: those of each row's run.
     """
@@ -62,7 +63,8 @@ class ModelMemory:
     def __init__(self, layout: Layout, file: int | None = None) -> None:
         self.layout = layout
         counted = layout.fronts * layout.rows
-        images = _up(_HEAD + 8 * layout.fronts)
+        given_up = _HEAD + 8 * layout.fronts
+        images = _up(given_up + counted)
         sizes = [counted * math.prod(each.shape) * np.dtype(each.dtype).itemsize for each in layout.outputs]
         outputs = images + _up((counted + layout.spare) * math.prod(layout.shape) if layout.shape else 0)
         size = outputs + sum(map(_up, sizes))
@@ -83,6 +85,7 @@ class ModelMemory:
         self.closing = view(np.uint32, (1,), 8)
         self.holds = view(np.uint32, (layout.fronts,), _HEAD)
         self.pending = view(np.uint32, (layout.fronts,), _HEAD + 4 * layout.fronts)
+        self.given_up = view(np.uint8, (counted,), given_up)
         self.images: Image = view(np.uint8, (counted + layout.spare, *layout.shape), images)
         self.outputs: dict[str, Array] = {}
         for each, length in zip(layout.outputs, sizes, strict=True):

@@ -44,7 +44,7 @@ class ServedModel(Struct, frozen=True):
 
 
 class EntryState(Struct, frozen=True):
-    """The state of a model of the store, see `ModelEntry`; `card` is that of the entry."""
+    """The state of a model of the store, see `ModelEntry`; `card` is that of the entry, or null."""
 
     name: str
     state: State
@@ -55,7 +55,7 @@ class EntryState(Struct, frozen=True):
     footprint: Footprint
     folder: str
     version: str
-    card: Raw | None = None
+    card: Raw
     model: ServedModel | None = None
 
 
@@ -118,14 +118,15 @@ def entry_state(entry: ModelEntry, model: ServedModel | None) -> EntryState:
         entry.footprint,
         str(stored.path),
         stored.version,
-        Raw(msgspec.json.encode(card)) if card is not None else None,
+        Raw(msgspec.json.encode(card)),
         model,
     )
 
 
-def card_of(raw: Raw) -> AnyServed:
+def card_of(raw: Raw) -> AnyServed | None:
     """Decode the card of a message."""
-    return decode_served_card(bytes(raw))
+    data = bytes(raw)
+    return None if data == b"null" else decode_served_card(data)
 
 
 def error_of(message: Failure | Reply) -> RequestError:

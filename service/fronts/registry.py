@@ -12,7 +12,7 @@ from service.errors import Reason, RequestError
 from service.fronts.link import Link
 from service.fronts.memory import ModelMemory
 from service.fronts.messages import EntryState, Table, card_of
-from service.fronts.remote import FrontModel
+from service.fronts.remote import Connection, FrontModel
 from service.models.entry import ModelEntry, State
 from service.models.footprint import Footprint
 from service.models.registry import Registry
@@ -43,7 +43,7 @@ class FrontRegistry(Registry):
     @property
     def ready(self) -> bool:
         """Whether the engine is there, and has all models that stay loaded."""
-        return self.known and self._link.place >= 0 and super().ready
+        return self.known and self._link.connection is not None and super().ready
 
     def resident(self, entry: ModelEntry) -> Footprint:  # noqa: ARG002 - the engine has all models
         """Nothing is in this process."""
@@ -95,12 +95,12 @@ class FrontRegistry(Registry):
         except TimeoutError:  # the engine says it in time, unless it hangs
             raise RequestError(Reason.NOT_READY, f"`{name}` is not loaded in time.", retry_after=1) from None
 
-    def _follow(self, table: Table, files: list[int]) -> None:
+    def _follow(self, connection: Connection, table: Table, files: list[int]) -> None:
         """Take over what the engine tells. On the thread of the connection."""
         left = iter(files)
         entries = dict(self.entries)
         for told in table.changed:
-            entries[told.name] = self._entry(told, left)
+            entries[told.name] = self._entry(connection, told, left)
         for file in left:
             os.close(file)
         self.problem, self.broken = table.problem, table.broken
@@ -108,7 +108,7 @@ class FrontRegistry(Registry):
         if not table.number:
             return  # further messages follow
         if len(self._models) > len(self._served()):
-            timer = threading.Timer(_STAY_S, self._drop_unserved)
+            timer = threading.Timer(_STAY_S, self._drop_unserved, [connection])
             timer.daemon = True
             timer.start()
         self.known = True
@@ -120,17 +120,17 @@ class FrontRegistry(Registry):
     def _served(self) -> set[int]:
         return {model.number for entry in self.entries.values() if isinstance(model := entry.model, FrontModel)}
 
-    def _drop_unserved(self) -> None:
+    def _drop_unserved(self, connection: Connection) -> None:
         """Let go of models that were replaced or unloaded a while ago, and that no request of this front needs."""
         serves = self._served()
         for number, model in list(self._models.items()):
             if number not in serves and not model.usage.holds and not model.batcher.pending:
                 self._models.pop(number, None)
-                if self._link.queues.get(number) is model.batcher:
-                    del self._link.queues[number]
+                if connection.queues.get(number) is model.batcher:
+                    del connection.queues[number]
 
-    def _entry(self, told: EntryState, files: Iterator[int]) -> ModelEntry:
-        card = card_of(told.card) if told.card is not None else None
+    def _entry(self, connection: Connection, told: EntryState, files: Iterator[int]) -> ModelEntry:
+        card = card_of(told.card)
         stored = Entry(told.name, told.version, Path(told.folder), card)
         entry = ModelEntry(stored, awaited=told.awaited, pinned=told.pinned)
         entry.state, entry.reason, entry.refused, entry.awaited = told.state, told.reason, told.refused, told.awaited
@@ -140,9 +140,9 @@ class FrontRegistry(Registry):
             model = self._models.get(told.model.number)
             if model is None:
                 memory = ModelMemory(told.model.layout, file)
-                model = FrontModel(told.model, memory, self._link, self._workers, self._settings.max_queue)
+                model = FrontModel(told.model, memory, connection, self._workers, self._settings.max_queue)
                 self._models[model.number] = model
-                self._link.queues[model.number] = model.batcher
+                connection.queues[model.number] = model.batcher
             else:
                 os.close(file)
             entry.model = model

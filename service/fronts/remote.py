@@ -11,40 +11,38 @@ from itertools import count
 from math import ceil
 from pathlib import Path
 from time import perf_counter
-from typing import Protocol
 
 from service.engine.binding import Tensors
 from service.engine.intake import Intake, parts_of
 from service.engine.job import AnyJob, Jobs
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
-from service.fronts.channel import Buffer, Kind
+from service.fronts.channel import Channel, Kind
 from service.fronts.memory import EngineMemory, ModelMemory
-from service.fronts.messages import READY, REQUESTS, TENSORS, ServedModel, card_of
+from service.fronts.messages import READY, REQUESTS, TENSORS, ServedModel
 from service.fronts.tensors import pack
 from service.models.model import Model
 from service.models.usage import Usage
-from zoo.served_card import AnyServed
+from zoo.served_card import AnyServed, decode_served_card
 
 _COST_S = 0.002  # of an image in a front, to begin with
 
 
-class Sender(Protocol):
-    """What a queue needs of the connection to the engine.
+class Connection:
+    """A connection to the engine. Models belong to it: those of the next engine have other numbers.
 
     Attributes:
+        channel: to send and receive.
         memory: that the engine writes.
-        place: of this front.
+        place: of this front; -1: the engine has not given it one yet.
+        queues: of the models that answer, by their number.
     """
 
-    memory: EngineMemory
-    place: int
-
-    def send(self, message: bytes) -> None:
-        """Send a message of a fixed form; raises `OSError`."""
-
-    def send_body(self, kind: Kind, parts: list[Buffer]) -> None:
-        """Send a message of any size; raises `OSError`."""
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.memory = EngineMemory()
+        self.place = -1
+        self.queues: dict[int, FrontQueue] = {}
 
 
 class FrontQueue(Intake):
@@ -53,17 +51,19 @@ class FrontQueue(Intake):
     Args:
         number: of the model.
         memory: of the model.
-        sender: to the engine.
+        connection: to the engine.
         workers: the threads of this front.
         max_queue: how many jobs may be under way, of all fronts together.
     """
 
-    def __init__(self, number: int, memory: ModelMemory, sender: Sender, workers: Workers, max_queue: int) -> None:
+    def __init__(
+        self, number: int, memory: ModelMemory, connection: Connection, workers: Workers, max_queue: int
+    ) -> None:
         super().__init__(workers, max_queue=max_queue, cost=_COST_S)
-        self._number, self._memory, self._sender = number, memory, sender
+        self._number, self._memory, self._connection = number, memory, connection
         self._sent: dict[int, AnyJob] = {}  # by row, or by the number of a request of tensors
         self._requests = count(REQUESTS)
-        first, rows = sender.place * memory.layout.rows, memory.layout.rows
+        first, rows = connection.place * memory.layout.rows, memory.layout.rows
         self._free = list(range(first, first + rows))  # a heap: the first free row is taken, as neighbours are a batch
         self._without: list[tuple[int, int, AnyJob]] = []  # a heap of jobs that wait for a row
         self._order = count()
@@ -79,7 +79,7 @@ class FrontQueue(Intake):
 
         What the other fronts have not sent to the engine yet is not known.
         """
-        engine = self._sender.memory.values
+        engine = self._connection.memory.values
         own = max(0, self.pending + rows - 1 - len(self._sent)) * float(self._memory.cost[0])
         ahead = float(engine[EngineMemory.WAIT]) + own / max(1.0, float(engine[EngineMemory.PARALLEL]))
         return super().wait(rows) + ahead
@@ -95,14 +95,15 @@ class FrontQueue(Intake):
         if not self._prepare(job):
             self._deliver([job])
             return
-        number = job.row if job.row >= 0 else REQUESTS | next(self._requests) % REQUESTS
+        row, channel = job.row, self._connection.channel
+        number = row if row >= 0 else REQUESTS | next(self._requests) % REQUESTS
         self._sent[number] = job
         try:
-            if job.row >= 0:
-                self._sender.send(READY.pack(Kind.READY, job.priority, self._number, job.row, job.deadline))
+            if row >= 0:
+                channel.send(READY.pack(Kind.READY, job.priority, self._number, row, job.deadline))
             else:
                 head = TENSORS.pack(self._number, number, job.deadline, job.priority)
-                self._sender.send_body(Kind.TENSORS, [head, *pack(job.input.tensors)])
+                channel.send_body(Kind.TENSORS, [head, *pack(job.input.tensors)])
         except OSError:
             self._lose(number)
 
@@ -130,6 +131,12 @@ class FrontQueue(Intake):
             job.fail(error)
             self._deliver([job])
 
+    def give_up(self, job: AnyJob) -> None:
+        """Tell the engine that nobody waits for a job any more."""
+        with self._lock:
+            if job.row >= 0:
+                self._memory.given_up[job.row] = 1
+
     def lost(self) -> None:
         """End all jobs that the engine had: it has ended. Nothing is sent any more."""
         for number in list(self._sent):
@@ -142,11 +149,11 @@ class FrontQueue(Intake):
     def settle(self, jobs: Jobs) -> None:
         """Resolve the futures of finished jobs."""
         super().settle(jobs)
-        self._memory.pending[self._sender.place] = self.pending
+        self._memory.pending[self._connection.place] = self.pending
 
     def _count(self, job: AnyJob) -> None:
         super()._count(job)
-        self._memory.pending[self._sender.place] = self.pending
+        self._memory.pending[self._connection.place] = self.pending
 
     def _cost_of(self, job: AnyJob) -> float:
         return job.prepared - job.started + job.finishing
@@ -162,8 +169,8 @@ class FrontQueue(Intake):
                 continue
             with self._lock:
                 heappush(self._free, job.row)
+                job.row, job.holder = -1, None
                 waits = heappop(self._without)[2] if self._without else None
-            job.row = -1
             if waits is not None:
                 self._workers.put(waits, self)
 
@@ -171,7 +178,8 @@ class FrontQueue(Intake):
         """Take a row for a job; where all are taken, the job waits for one without a thread."""
         with self._lock:
             if self._free:
-                job.row = heappop(self._free)
+                job.row, job.holder = heappop(self._free), self
+                self._memory.given_up[job.row] = 0
                 return True
             heappush(self._without, (job.priority, next(self._order), job))
             return False
@@ -230,7 +238,7 @@ class FrontModel(Model[AnyServed]):
     Args:
         told: what the engine says of it.
         memory: of it.
-        sender: to the engine.
+        connection: to the engine.
         workers: the threads of this front.
         max_queue: see `FrontQueue`.
     """
@@ -238,15 +246,15 @@ class FrontModel(Model[AnyServed]):
     batcher: FrontQueue
 
     def __init__(
-        self, told: ServedModel, memory: ModelMemory, sender: Sender, workers: Workers, max_queue: int
+        self, told: ServedModel, memory: ModelMemory, connection: Connection, workers: Workers, max_queue: int
     ) -> None:
         self.number = told.number
         self.folder = Path(told.folder)
-        self.card = card_of(told.card)
+        self.card = decode_served_card(bytes(told.card))
         self.provider = told.provider
         self.profile = told.profile
-        self.batcher = FrontQueue(told.number, memory, sender, workers, max_queue)
-        self.usage = FrontUsage(memory, sender.place)
+        self.batcher = FrontQueue(told.number, memory, connection, workers, max_queue)
+        self.usage = FrontUsage(memory, connection.place)
 
 
 def engine_gone(seconds: float = 1.0) -> RequestError:

@@ -104,6 +104,8 @@ class SharedRows(Assembly):
         for ready in self._ready:
             while ready and len(batch) < max_batch:
                 row = next(iter(ready))
+                if self.memory.given_up[row]:
+                    ready[row].abandoned = True
                 if not ready[row].worth_doing():
                     if not batch:
                         return [ready.pop(row)]

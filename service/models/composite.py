@@ -114,7 +114,7 @@ class Queued(Steps):
                 jobs.append(job)
         except BaseException:
             for job in jobs:
-                job.abandoned = True
+                job.abandon()
             raise
         if not jobs:
             return []
