@@ -65,7 +65,7 @@ class _Step:
 class Workers:
     """A fixed number of daemon threads and the priority queue before them.
 
-    `submit`, `settled` and `predicted_wait` are called on the event loop only, so what they count needs no lock. Each
+    `count`, `settled` and `predicted_wait` are called on the event loop only, so what they count needs no lock. Each
     thread writes its own entry of `_steps`; `_lock` decides between a thread that ends its step and the watch that
     replaces it.
 
@@ -110,11 +110,6 @@ class Workers:
         workers have work: seconds that passed per second of work settled.
         """
         return (self._backlog + further) * self._pace / self.size
-
-    def submit(self, job: AnyJob, consumer: Consumer) -> None:
-        """Count and queue a job. Only on the event loop, which will also settle it."""
-        self.count(job)
-        self.put(job, consumer)
 
     def count(self, job: AnyJob) -> None:
         """Add a job to the work ahead. Only on the event loop, which will also settle it."""
@@ -229,7 +224,7 @@ class Workers:
 
     def deliver(self, jobs: Jobs, settle: Callable[[Jobs], None]) -> None:
         """Let the event loop settle jobs, in one wake-up. Called on worker threads."""
-        assert self._loop is not None  # noqa: S101 - set by the `submit` that brought the jobs here
+        assert self._loop is not None  # noqa: S101 - set by the `count` that brought the jobs here
         try:
             self._loop.call_soon_threadsafe(settle, jobs)
         except RuntimeError:  # the loop is closed: the process ends, and no request waits

@@ -107,6 +107,8 @@ class Channel:
             files += found
         kind = data[0]
         if kind & _LARGE:
+            if not files:
+                raise ConnectionAbortedError("a large message without its file")
             file = files.pop(0)
             try:
                 return Message(kind & ~_LARGE, mmap.mmap(file, 0, prot=mmap.PROT_READ), files)

@@ -5,6 +5,7 @@ import struct
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from itertools import count
 from time import perf_counter, sleep
 
@@ -119,7 +120,8 @@ class Link:
             table = msgspec.json.decode(body, type=Table)
             self._follow(connection, table, message.files)
             if table.number:
-                connection.channel.send(FOLLOWED.pack(Kind.FOLLOWED, table.number))
+                with suppress(OSError):  # the end of the connection is seen by `receive`
+                    connection.channel.send(FOLLOWED.pack(Kind.FOLLOWED, table.number))
         elif kind == Kind.REPLY:
             reply = msgspec.json.decode(body, type=Reply)
             self._end_call(reply.number, error_of(reply) if reply.reason else reply.result)
@@ -135,7 +137,7 @@ class Link:
         self.connection = None
         connection.channel.end()
         self._lost()
-        for queue in connection.queues.values():
+        for queue in list(connection.queues.values()):
             queue.lost()
         for number in list(self._calls):
             self._end_call(number, engine_gone())

@@ -126,6 +126,10 @@ class EngineMemory:
             os.close(file)
         self.values = np.frombuffer(memory, np.float64, 3)
 
+    def __del__(self) -> None:
+        if self.file >= 0:
+            os.close(self.file)
+
 
 def layout_of(outputs: Mapping[str, Array]) -> tuple[Output, ...]:
     """Return what the outputs of a run say of their rows; none for texts, whose size differs."""

@@ -122,6 +122,8 @@ class FrontRegistry(Registry):
 
     def _drop_unserved(self, connection: Connection) -> None:
         """Let go of models that were replaced or unloaded a while ago, and that no request of this front needs."""
+        if connection is not self._link.connection:
+            return
         serves = self._served()
         for number, model in list(self._models.items()):
             if number not in serves and not model.usage.holds and not model.batcher.pending:

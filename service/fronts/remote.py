@@ -144,7 +144,8 @@ class FrontQueue(Intake):
         with self._lock:
             without, self._without = self._without, []
         for _, _, job in without:
-            self._workers.put(job, self)  # their sending fails
+            job.fail(engine_gone())
+            self._deliver([job])
 
     def settle(self, jobs: Jobs) -> None:
         """Resolve the futures of finished jobs."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -45,7 +46,8 @@ class EngineThread:
     async def _live(self, started: threading.Event) -> None:
         self.loop = asyncio.get_running_loop()
         models = self.models
-        self.engine.start(self.listener.dup(), models.repository, models.on_demand, self.workers, Metrics())
+        listener = self.listener.dup()
+        self.engine.start(listener, models.repository, models.on_demand, self.workers, Metrics())
         models.repository.load_in_background(then=lambda: None)
         models.on_demand.start()
         started.set()
@@ -53,6 +55,8 @@ class EngineThread:
         for front in [*self.engine._seated, *self.engine._waiting]:
             front.channel.end()
         models.on_demand.stop()
+        self.loop.remove_reader(listener)
+        listener.close()
 
     def call(self, function, *arguments):
         """Call a function on the engine's event loop, and return what it returns."""
@@ -68,6 +72,12 @@ class EngineThread:
         self._thread.join(SECONDS)
         self.models.repository.close()
         self.workers.close()
+
+    def close(self) -> None:
+        """End it for good."""
+        self.end()
+        self.listener.close()
+        os.close(self.address)
 
 
 class FrontSide:
@@ -113,4 +123,4 @@ def sides(models: Path, fronts: int = 1, **settings) -> Iterator[tuple[EngineThr
     finally:
         for front in connected:
             front.close()
-        engine.end()
+        engine.close()
