@@ -1,7 +1,7 @@
 """`python -m loadtests.fronts`: what front processes cost, and what is lost when one, or the engine, is killed.
 
-Cost and hand-over are measured with a simulated GPU (`tests/service/engine/cuda_stub`): kernels take 1 ms and 0.1 ms per
-image, and compute nothing. Latency beside one process, and kills, are measured on the CPU.
+Cost and hand-over are measured with a simulated GPU (`tests/service/engine/cuda_stub`): kernels take 1 ms and 0.1 ms
+per image, and compute nothing. Latency beside one process, and kills, are measured on the CPU.
 """
 
 import asyncio

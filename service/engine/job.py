@@ -196,8 +196,7 @@ class Job(Generic[AnswerT]):
         if self.finished:
             self.settle()
         elif not self.future.done():
-            error = RequestError(Reason.DEADLINE, "The image, or its run, took longer than ZOOSERVE_WORK_S allows.")
-            self.future.set_exception(error)
+            self.future.set_exception(too_slow())
 
     def settle(self) -> None:
         """Resolve the future. Only on the event loop; a future that was cancelled or timed out is left as it is."""
@@ -224,6 +223,11 @@ class Job(Generic[AnswerT]):
             ("infer", self.run, self.ran),
             ("postprocess", self.ran, self.finished),
         ]
+
+
+def too_slow() -> RequestError:
+    """Return the error of a job whose thread takes too long."""
+    return RequestError(Reason.DEADLINE, "The image, or its run, took longer than ZOOSERVE_WORK_S allows.")
 
 
 AnyJob = Job[Any]

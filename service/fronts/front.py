@@ -62,12 +62,16 @@ class Front:
         if self.gone and not self.jobs:
             self._end(self)
 
-    def fail(self, model: int, number: int, error: BaseException) -> None:
+    def late(self, model: int, job: RemoteJob, error: RequestError) -> None:
+        """Tell it that the run of a job takes too long, and is not over."""
+        self.fail(model, job.number, error, over=False)
+
+    def fail(self, model: int, number: int, error: BaseException, *, over: bool = True) -> None:
         """Tell it why a job failed."""
         if not isinstance(error, RequestError):
             logger.error("a job failed", exc_info=error)
             error = RequestError(Reason.INTERNAL, "The server failed on this input; its log says why.")
-        self.send(Kind.FAILED, [_encode(Failure(model, number, error.reason, error.detail, error.retry_after))])
+        self.send(Kind.FAILED, [_encode(Failure(model, number, error.reason, error.detail, error.retry_after, over))])
         error.forget()
 
     def send(self, kind: Kind, parts: list[Buffer], files: list[int] | None = None) -> None:

@@ -115,7 +115,10 @@ class Link:
         elif kind == Kind.FAILED:
             failure = msgspec.json.decode(body, type=Failure)
             if (queue := queues.get(failure.model)) is not None:
-                queue.failed(failure.number, error_of(failure))
+                if failure.over:
+                    queue.failed(failure.number, error_of(failure))
+                else:
+                    queue.late(failure.number)
         elif kind == Kind.TABLE:
             table = msgspec.json.decode(body, type=Table)
             self._follow(connection, table, message.files)

@@ -65,24 +65,28 @@ class Table(Struct, frozen=True):
     Attributes:
         names: of all models, in order.
         changed: entries that are new or differ from what the front was told last.
-        problem, broken: see `Registry`.
+        problem: see `Registry`.
     """
 
     number: int
     names: list[str]
     changed: list[EntryState]
     problem: str = ""
-    broken: str = ""
 
 
 class Failure(Struct, frozen=True):
-    """A job that failed: the number of its model, and of its row or request."""
+    """A job that failed: the number of its model, and of its row or request.
+
+    Attributes:
+        over: whether the engine is done with it. If not, its run takes too long, and may still use the row.
+    """
 
     model: int
     number: int
     reason: Reason
     detail: str
     retry_after: float | None = None
+    over: bool = True
 
 
 class Call(Struct, frozen=True):

@@ -103,7 +103,7 @@ class FrontRegistry(Registry):
             entries[told.name] = self._entry(connection, told, left)
         for file in left:
             os.close(file)
-        self.problem, self.broken = table.problem, table.broken
+        self.problem = table.problem
         self.entries = {name: entries[name] for name in table.names if name in entries}
         if not table.number:
             return  # further messages follow

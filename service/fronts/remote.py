@@ -131,6 +131,12 @@ class FrontQueue(Intake):
             job.fail(error)
             self._deliver([job])
 
+    def late(self, number: int) -> None:
+        """Answer the request of a job whose run takes too long. Its row is in use until the run ends."""
+        job = self._sent.get(number)
+        if job is not None:
+            self._workers.deliver([job], self._refuse)
+
     def give_up(self, job: AnyJob) -> None:
         """Tell the engine that nobody waits for a job any more."""
         with self._lock:

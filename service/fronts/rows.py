@@ -12,7 +12,8 @@ import numpy as np
 from service.engine.assembly import Assembly, Concatenation, Run
 from service.engine.binding import Array, Pieces, Tensors
 from service.engine.cuda import pin
-from service.engine.job import Input, Job, Jobs, Priority
+from service.engine.job import Input, Job, Jobs, Priority, too_slow
+from service.errors import RequestError
 from service.fronts.memory import Layout, ModelMemory, layout_of
 from service.models.model import Parts
 
@@ -25,6 +26,9 @@ class Asker(Protocol):
 
     def answer(self, model: int, job: "RemoteJob", outputs: Tensors) -> None:
         """Send it the outputs of one job."""
+
+    def late(self, model: int, job: "RemoteJob", error: RequestError) -> None:
+        """Tell it that the run of a job takes too long, and is not over."""
 
     def settled(self, model: int, job: "RemoteJob") -> None:
         """Tell it the error of a job that failed, and forget the job. On the event loop."""
@@ -65,6 +69,10 @@ class RemoteJob(Job[object]):
     def error(self) -> BaseException | None:
         """Why it failed."""
         return self._error
+
+    def time_out(self) -> None:
+        """Let the front answer its request. The job is settled when its run ends."""
+        self.asker.late(self.model, self, too_slow())
 
     def settle(self) -> None:
         """Tell the front what it does not know yet."""

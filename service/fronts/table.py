@@ -70,12 +70,12 @@ class Table:
         self._unserved: dict[int, float] = {}  # since when a model is not in the table any more
         self._keys: dict[str, tuple[object, ...]] = {}  # by name, what was encoded
         self._encoded: dict[str, tuple[bytes, int]] = {}  # by name, an entry, and its model's number or 0
-        self._said: tuple[str, str, list[str]] = ("", "", [])
+        self._said: tuple[str, list[str]] = ("", [])
 
     def changed(self) -> bool:
         """Look at the entries; say whether there is something to tell."""
         entries = self._repository.entries
-        said = self._repository.problem, self._repository.broken, list(entries)
+        said = self._repository.problem, list(entries)
         news = said != self._said
         for name, entry in entries.items():
             model = cast(AnyLoaded | None, entry.model)
@@ -94,7 +94,7 @@ class Table:
 
     def tell(self, fronts: Iterable[Front]) -> None:
         """Tell fronts what they do not know."""
-        problem, broken, names = self._said
+        problem, names = self._said
         for front in fronts:
             fresh = [name for name in names if front.told.get(name) != self._encoded[name][0]]
             for first in range(0, max(1, len(fresh)), _CHANGES):
@@ -105,7 +105,6 @@ class Table:
                     "names": names,
                     "changed": [Raw(entry) for entry, _ in some.values()],
                     "problem": problem,
-                    "broken": broken,
                 }
                 front.send(Kind.TABLE, [_encode(table)], files)
             front.told = {name: entry for name, (entry, _) in self._encoded.items()}

@@ -34,7 +34,7 @@ class EngineThread:
 
     def start(self) -> None:
         """Begin as a new process does."""
-        self.workers = Workers(1)
+        self.workers = Workers(1, self.settings.work_s)
         self.engine = Engine(self.settings.fronts, self.threads, EngineMemory())
         self.models = Models(self.settings, self.workers, Metrics(), assemble=self.engine.assemble)
         self._stop = asyncio.Event()

@@ -360,3 +360,31 @@ def test_no_file_and_no_thread_is_left(digits, digit):
         once()
     until(lambda: count()[1] <= before[1] + 2, 10)
     assert count()[0] <= before[0] + 6
+
+
+def test_a_run_that_takes_too_long_is_answered_and_its_row_stays_until_it_ends(digits, digit, monkeypatch):
+    with sides(digits, 1, work_s=0.2) as (engine, (front,)):
+        batcher = engine.models.repository.find("lenet5").batcher
+        real, end = batcher._runs_on[1], threading.Event()
+
+        def hangs(inputs):
+            end.wait(20)
+            return real(inputs)
+
+        monkeypatch.setattr(batcher, "_runs_on", dict.fromkeys(batcher._runs_on, hangs))
+
+        async def ask() -> None:
+            queue = front.registry.find("lenet5").batcher
+            rows = len(queue._free)
+            late = submit(front, digit)
+            with pytest.raises(RequestError, match="ZOOSERVE_WORK_S"):
+                await late.future
+            assert (queue.pending, len(queue._free)) == (1, rows - 1), "the run may still use the row"
+            monkeypatch.setattr(batcher, "_runs_on", dict.fromkeys(batcher._runs_on, real))
+            assert (await submit(front, digit).future).predictions[0].label == "7"
+            end.set()
+            while queue.pending:
+                await asyncio.sleep(0.01)
+            assert len(queue._free) == rows
+
+        asyncio.run(ask())
