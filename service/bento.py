@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 
 from service.engine.job import Input
 from service.engine.probe import check_device
-from service.internals import use_protocol
+from service.internals import look_often, use_protocol
 from service.models.model import ImageModel
 from service.predictor import deadline_after
 from service.results import Result
@@ -33,6 +33,7 @@ from service.tasks import Operation
 
 _SETTINGS = with_fronts(read_settings())
 ModelName = Annotated[str, Field(description="Name of the model; empty: the default of the task.")]
+_LOOK_S = 0.2  # between two looks for fronts that have ended
 _INSTANCES = "For models that find instances."
 Tiles = Annotated[str | None, Field(description="Look for small objects in tiles: `auto`, or WIDTHxHEIGHT in pixels.")]
 TileOverlap = Annotated[float, Field(ge=0, le=0.9)]
@@ -74,6 +75,8 @@ class ZooServe:
         """BentoML calls this once, before it starts the server's processes."""
         check_device(_SETTINGS.device, _SETTINGS.workers)
         prepare(_SETTINGS)
+        if _SETTINGS.fronts > 0:
+            look_often(_LOOK_S)
 
     @bentoml.api
     async def classify(

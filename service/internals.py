@@ -9,10 +9,13 @@
 - **TLS handshakes.** uvicorn has no option for how long one may take, and asyncio allows a minute.
 - **BentoML's app.** BentoML mounts other apps behind its own, not in front of it. Its workers call `to_asgi` of the
   service for their app; `bento` overrides that method.
+- **Processes that end.** circus, which starts BentoML's workers, looks for those that have ended every ten seconds, as
+  BentoML says; `look_often` makes that shorter. While circus is busy with a command, a look is left out.
 - **Swagger UI.** BentoML's wheel contains its files, and `/docs` serves them.
 """
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -20,7 +23,7 @@ from importlib.resources.abc import Traversable
 import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-__all__ = ["HttpToolsProtocol", "limit_handshakes", "swagger_ui", "use_protocol"]
+__all__ = ["HttpToolsProtocol", "limit_handshakes", "look_often", "swagger_ui", "use_protocol"]
 
 
 def use_protocol(name: str) -> None:
@@ -32,6 +35,25 @@ def limit_handshakes(seconds: float) -> None:
     """Limit the time of TLS handshakes for listeners that the running event loop opens from now on."""
     loop = asyncio.get_running_loop()
     loop.create_server = partial(loop.create_server, ssl_handshake_timeout=seconds)  # type: ignore[method-assign]
+
+
+def look_often(seconds: float) -> None:
+    """Let an arbiter of circus that is started in this process look every so many seconds for processes that ended."""
+    from circus.arbiter import Arbiter  # noqa: PLC0415 - only in the process that starts the others
+    from circus.controller import Controller  # noqa: PLC0415
+    from circus.exc import ConflictError  # noqa: PLC0415
+
+    start, look = Controller.start, Arbiter.manage_watchers
+
+    def start_often(self: Controller) -> None:
+        self.check_delay = 1000 * seconds
+        start(self)
+
+    async def look_unless_busy(self: Arbiter) -> None:
+        with suppress(ConflictError):
+            await look(self)
+
+    Controller.start, Arbiter.manage_watchers = start_often, look_unless_busy
 
 
 def swagger_ui() -> Traversable:

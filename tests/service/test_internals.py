@@ -11,12 +11,14 @@ import bentoml
 import pytest
 import uvicorn
 import uvloop
+from circus.arbiter import Arbiter
+from circus.controller import Controller
 from uvicorn.server import ServerState
 
 from service import internals
 from service.http.server import connections
 from service.http.server.connections import Connection
-from service.internals import HttpToolsProtocol, limit_handshakes, swagger_ui, use_protocol
+from service.internals import HttpToolsProtocol, limit_handshakes, look_often, swagger_ui, use_protocol
 
 NODES = list(ast.walk(ast.parse(inspect.getsource(connections))))
 REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nab"
@@ -88,6 +90,22 @@ def test_bentoml_asks_the_service_for_its_app_and_leaves_the_protocol_to_uvicorn
     assert list(inspect.signature(bentoml.Service.to_asgi).parameters) == ["self", "is_main"]
     assert "service_class" in inspect.signature(bentoml.service).parameters
     assert hasattr(bentoml.server_context, "worker_index")
+
+
+def test_circus_looks_as_often_as_it_is_told(monkeypatch):
+    """`test_front_processes` sees that it does."""
+    for kind, name in ((Controller, "start"), (Arbiter, "manage_watchers")):
+        assert inspect.isfunction(vars(kind)[name])
+        monkeypatch.setattr(kind, name, vars(kind)[name])  # as it was, afterwards
+    source = inspect.getsource(Controller.start)
+    assert "AsyncPeriodicCallback(self.arbiter.manage_watchers" in source
+    assert "self.check_delay" in source
+    look_often(0.5)
+    arbiter = Mock(Arbiter)
+    arbiter._restarting, arbiter.arbiter = False, arbiter
+    arbiter._exclusive_running_command = "start_watchers"
+    assert asyncio.run(Arbiter.manage_watchers(arbiter)) is None, "a look while circus is busy is left out"
+    assert arbiter._exclusive_running_command == "start_watchers"
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from service.engine.calls import Calls
+from service.engine.job import Job, Priority
 from service.engine.workers import Workers
 from service.fronts.channel import listen
 from service.fronts.engine import Engine
@@ -16,7 +17,7 @@ from service.fronts.memory import EngineMemory
 from service.fronts.registry import FrontLoads, FrontRegistry
 from service.limits import PixelMemory
 from service.models.entry import State
-from service.predictor import Predictor
+from service.predictor import Predictor, deadline_after
 from service.runtime import Models
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
@@ -124,3 +125,32 @@ def sides(models: Path, fronts: int = 1, **settings) -> Iterator[tuple[EngineThr
         for front in connected:
             front.close()
         engine.close()
+
+
+def submit(front, data: bytes, milliseconds=20_000, priority=Priority.NORMAL, name="lenet5", **options) -> Job:
+    """Submit an image; on an event loop."""
+    model = front.registry.find(name)
+    made = front.predictor.input(data, model, front.predictor.options(model, options))
+    return front.predictor.submit(made, model, deadline_after(milliseconds), priority)
+
+
+async def outcomes(jobs) -> list:
+    return await asyncio.gather(*[job.future for job in jobs], return_exceptions=True)
+
+
+def slow(engine, monkeypatch, seconds: float) -> list[int]:
+    """Let each run of lenet5 take some time; return the sizes of its batches, as they come."""
+    batcher, sizes = engine.models.repository.find("lenet5").batcher, []
+    run = batcher._runs_on[1]
+
+    def waits(inputs):
+        sizes.append(len(inputs["images"]))
+        time.sleep(seconds)
+        return run(inputs)
+
+    monkeypatch.setattr(batcher, "_runs_on", dict.fromkeys(batcher._runs_on, waits))
+    return sizes
+
+
+async def outcomes_of(fronts, digit) -> list[str]:
+    return [each.predictions[0].label for each in await outcomes([submit(fronts[i % 2], digit) for i in range(20)])]
