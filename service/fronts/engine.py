@@ -103,7 +103,7 @@ class Engine:
             connection.setblocking(False)
             front = Front(Channel(connection), self._leave)
             self._waiting.append(front)
-            asyncio.get_running_loop().add_reader(connection, self._receive, front)
+            asyncio.get_running_loop().add_reader(front.channel, self._receive, front)
             self._seat()
 
     def _seat(self) -> None:
@@ -184,6 +184,8 @@ class Engine:
             error = RequestError(Reason.NOT_READY, "The model is not loaded any more. Try again.", retry_after=1)
             front.fail(number, request, error)
             return
+        if not shared_of(model).may_ask(front.place, request):
+            raise ValueError(f"{request} is no row or request of place {front.place}")
         input_: TensorRows | None = None
         if tensors is not None:
             found = unpack(tensors)

@@ -56,7 +56,9 @@ class Front:
 
     def settled(self, model: int, job: RemoteJob) -> None:
         """Tell it the error of a job, and forget the job."""
-        self.jobs.pop((model, job.number), None)
+        key = model, job.number
+        if self.jobs.get(key) is job:  # else the front has the outputs, and has sent the next image in that row
+            del self.jobs[key]
         if job.error is not None:
             self.fail(model, job.number, job.error)
         if self.gone and not self.jobs:

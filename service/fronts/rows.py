@@ -5,16 +5,17 @@ together; a batch takes what is ready of all fronts, first by priority, then in 
 """
 
 from collections.abc import Iterator
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
 from service.engine.assembly import Assembly, Concatenation, Run
 from service.engine.binding import Array, Pieces, Tensors
 from service.engine.cuda import pin
-from service.engine.job import Input, Job, Jobs, Priority, too_slow
+from service.engine.job import AnyJob, Input, Job, Jobs, Priority, too_slow
 from service.errors import RequestError
 from service.fronts.memory import Layout, ModelMemory, layout_of
+from service.fronts.messages import REQUESTS
 from service.models.model import Parts
 
 
@@ -47,7 +48,7 @@ class Row(Input[None]):
 ROW = Row()
 
 
-class RemoteJob(Job[object]):
+class RemoteJob(Job[Any]):
     """A job of a front. Its future is of no use: the front has that of the request.
 
     Attributes:
@@ -59,7 +60,7 @@ class RemoteJob(Job[object]):
     __slots__ = ("asker", "model", "number")
 
     def __init__(
-        self, input_: Input[object], deadline: float, priority: Priority, asker: Asker, model: int, number: int
+        self, input_: Input[Any], deadline: float, priority: Priority, asker: Asker, model: int, number: int
     ) -> None:
         super().__init__(input_, deadline, priority)
         self.asker, self.model, self.number = asker, model, number
@@ -101,12 +102,17 @@ class SharedRows(Assembly):
             pin(self.memory.images)
         self._ready: tuple[dict[int, RemoteJob], ...] = tuple({} for _ in Priority)  # by row, in order of arrival
 
-    def add(self, job: Job[object]) -> None:
+    def may_ask(self, place: int, number: int) -> bool:
+        """Whether a row is one of the front at a place."""
+        rows = self.memory.layout.rows
+        return place >= 0 and place * rows <= number < (place + 1) * rows
+
+    def add(self, job: AnyJob) -> None:
         """Add an image."""
         assert isinstance(job, RemoteJob)  # noqa: S101 - there are no others in the engine's process
         self._ready[job.priority][job.number] = job
 
-    def next_batch(self, max_batch: int) -> list[Job[object]]:
+    def next_batch(self, max_batch: int) -> list[AnyJob]:
         """Take the first images, sorted by row."""
         batch: list[RemoteJob] = []
         for ready in self._ready:
@@ -172,6 +178,10 @@ class SharedTensors(Concatenation):
         super().__init__()
         self.number = number
         self.memory = ModelMemory(Layout(fronts))
+
+    def may_ask(self, place: int, number: int) -> bool:
+        """Whether the front at a place may give a request this number."""
+        return place >= 0 and number >= REQUESTS
 
     def answer(self, jobs: Jobs, outputs: Tensors, row: int = 0) -> None:
         """Cut out each request's rows, and send them."""
