@@ -219,7 +219,6 @@ class Load:
 def test_any_process_may_be_killed(models, tmp_path):
     digit = (models / "lenet5/1/golden/digit_7.png").read_bytes()
     settings = {"ZOOSERVE_FRONTS": "2", "ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_MODELS": str(models)}
-    memory = sorted(Path("/dev/shm").iterdir())
     with serving(tmp_path / "log", **settings) as server:
         server.wait(200)
         wait_for(lambda: len(fronts_of(server)) == 2)
@@ -247,7 +246,7 @@ def test_any_process_may_be_killed(models, tmp_path):
         server.process.kill()
         psutil.wait_procs(everyone, 30)
         assert not [process for process in everyone if process.is_running() and process.status() != "zombie"]
-    assert sorted(Path("/dev/shm").iterdir()) == memory
+    assert not list(Path("/dev/shm").glob("*zooserve*")), "shared memory has no names that could be left"
 
 
 @pytest.mark.parametrize(
