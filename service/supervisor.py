@@ -33,7 +33,7 @@ ENGINE = "ZOOSERVE_ENGINE"  # descriptor with which fronts connect to the engine
 LISTENER = "ZOOSERVE_LISTENER"  # descriptor of the socket at which the engine accepts them
 _SUPERVISOR = "ZOOSERVE_SUPERVISOR"  # descriptor of a pipe that is open as long as the parent process lives
 _CORES_PER_FRONT = 3  # a front ends at some 2,000 images a second, which take three cores to decode
-_STEADY_S = 10.0  # an engine that has lived that long is started again at once
+_STEADY_S = 1.0  # an engine that has lived that long is started again at once
 _LATEST_S = 30.0  # the longest time before one that ends soon is started again
 _MARGIN_S = 10.0  # seconds after drain and longest request; then a process that has not ended is killed
 
