@@ -58,7 +58,7 @@ class Link:
     def silent(self) -> float:
         """Seconds since the engine last showed that it lives; 0 without a connection."""
         connection = self.connection
-        return perf_counter() - float(connection.memory.values[EngineMemory.ALIVE]) if connection else 0.0
+        return perf_counter() - connection.memory.values[EngineMemory.ALIVE] if connection else 0.0
 
     def call(
         self, what: str, name: str | None = None, deadline: float = 0.0, beside: list[str] | None = None

@@ -72,7 +72,7 @@ class FrontQueue(Intake):
     @property
     def cost(self) -> float:
         """Seconds of work that a row is expected to take, here and in the engine."""
-        return self._cost + float(self._memory.cost[0])
+        return self._cost + self._memory.cost[0]
 
     def wait(self, rows: int = 1) -> float:
         """Seconds until work would begin for the last of some rows: until this front and the engine have time.
@@ -80,13 +80,13 @@ class FrontQueue(Intake):
         What the other fronts have not sent to the engine yet is not known.
         """
         engine = self._connection.memory.values
-        own = max(0, self.pending + rows - 1 - len(self._sent)) * float(self._memory.cost[0])
-        ahead = float(engine[EngineMemory.WAIT]) + own / max(1.0, float(engine[EngineMemory.PARALLEL]))
+        own = max(0, self.pending + rows - 1 - len(self._sent)) * self._memory.cost[0]
+        ahead = engine[EngineMemory.WAIT] + own / max(1.0, engine[EngineMemory.PARALLEL])
         return super().wait(rows) + ahead
 
     def waiting(self) -> int:
         """How many jobs of the model are under way in all fronts."""
-        return int(self._memory.pending.sum())
+        return sum(self._memory.pending)
 
     def process(self, job: AnyJob) -> None:
         """Prepare a job, and let the engine run it."""

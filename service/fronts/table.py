@@ -38,7 +38,7 @@ class SharedUsage(Usage):
     @property
     def holds(self) -> int:  # type: ignore[override]  # an attribute of the base class
         """Requests under way, of all fronts."""
-        return int(self._shared.memory.holds.sum())
+        return sum(self._shared.memory.holds)
 
     @holds.setter
     def holds(self, value: int) -> None:
@@ -128,7 +128,7 @@ class Table:
             if number in serves:
                 continue
             memory, since = shared_of(model).memory, self._unserved.setdefault(number, now)
-            if memory.closing[0] or (now - since > _STAY_S and not memory.holds.any() and not model.batcher.pending):
+            if memory.closing[0] or (now - since > _STAY_S and not any(memory.holds) and not model.batcher.pending):
                 del self.served[number], self._unserved[number]
 
 
