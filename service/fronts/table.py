@@ -36,7 +36,7 @@ class SharedUsage(Usage):
         super().__init__()
 
     @property
-    def holds(self) -> int:  # type: ignore[override]  # an attribute of the base class
+    def holds(self) -> int:
         """Requests under way, of all fronts."""
         return sum(self._shared.memory.holds)
 

@@ -90,7 +90,7 @@ def test_a_front_that_ends_leaves_its_place_once_its_rows_are_free(digits, digit
         async def ask() -> list:
             lost = [submit(one, digit) for _ in range(8)]
             await asyncio.sleep(0.1)
-            one.close()
+            one.registry.close()
             kept = submit(other, digit)
             third = await asyncio.to_thread(FrontSide, engine.settings, engine.address)
             running = engine.call(lambda: sum(front.gone for front in engine.engine._seated))
