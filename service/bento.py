@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 
 from service.engine.job import Input
 from service.engine.probe import check_device
-from service.internals import look_often, use_protocol
+from service.internals import listen_apart, look_often, reserve_ports, use_protocol
 from service.models.model import ImageModel
 from service.predictor import deadline_after
 from service.results import Result
@@ -55,6 +55,8 @@ class Service(bentoml.Service):  # type: ignore[misc]
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """Build BentoML's app and put ours in front of it."""
+        if _SETTINGS.fronts > 0:
+            listen_apart()
         return build_server(runtime(), super().to_asgi(is_main))
 
 
@@ -77,6 +79,7 @@ class ZooServe:
         prepare(_SETTINGS)
         if _SETTINGS.fronts > 0:
             look_often(_LOOK_S)
+            reserve_ports()
 
     @bentoml.api
     async def classify(

@@ -25,7 +25,7 @@ from loadtests.client import Address, Limits, Request, closed_loop, run
 from loadtests.compare.goals import Goal
 from loadtests.compare.process import ServerError
 from loadtests.fronts.cost import Cost, cost_of, engine_of, fronts_of, metric
-from loadtests.fronts.kills import Kills, kill
+from loadtests.fronts.kills import Kills, kill, listens, ready
 from loadtests.fronts.simulated import UnavailableError, simulated_gpu
 from loadtests.outputs import json_option
 from loadtests.percentiles import percentile
@@ -183,8 +183,13 @@ class Trial:
     def kills(self, fronts: int, engines: int) -> tuple[Kills, Kills, float]:
         """Kill fronts, then engines, of a server with two fronts."""
         with self._serving(2, {}) as (address, process):
-            one = kill(address, lambda: fronts_of(process), fronts, self._request, 8, 3)
-            other = kill(address, lambda: engine_of(process), engines, self._request, 8, 3)
+
+            def whole() -> bool:
+                found = fronts_of(process)
+                return len(found) == 2 and all(listens(each, address.port) for each in found) and ready(address)
+
+            one = kill(address, lambda: fronts_of(process), fronts, self._request, 8, whole)
+            other = kill(address, lambda: engine_of(process), engines, self._request, 8, whole)
             count = metric(address, "zooserve_model_load_seconds_count")
             return one, other, metric(address, "zooserve_model_load_seconds_sum") / max(1.0, count)
 

@@ -16,6 +16,7 @@ from loadtests.fronts.cost import metric
 _CALM_S = 0.3  # between a server that is whole again and the next kill
 _PATIENCE_S = 60.0
 Find = Callable[[], list[psutil.Process]]
+Whole = Callable[[], bool]
 
 
 class Kills(Struct, frozen=True):
@@ -42,7 +43,7 @@ class Kills(Struct, frozen=True):
     whole_s: tuple[float, float]
 
 
-def kill(address: Address, find: Find, count: int, request: Request, clients: int, processes: int) -> Kills:
+def kill(address: Address, find: Find, count: int, request: Request, clients: int, whole: Whole) -> Kills:
     """Kill so many of the processes that `find` finds, under the load of some clients.
 
     Args:
@@ -51,10 +52,10 @@ def kill(address: Address, find: Find, count: int, request: Request, clients: in
         count: how many kills.
         request: that all clients send.
         clients: how many there are.
-        processes: that the server has, as its metrics count them.
+        whole: says whether all processes are there, and work.
     """
     samples: list[Sample] = []
-    stop, moments, whole = threading.Event(), list[float](), list[float]()
+    stop, moments, took = threading.Event(), list[float](), list[float]()
     begin = perf_counter()
 
     def ask() -> None:
@@ -76,8 +77,8 @@ def kill(address: Address, find: Find, count: int, request: Request, clients: in
         moment = perf_counter()
         moments.append(moment - begin)
         victim.kill()
-        _until_whole(address, find, victim, processes)
-        whole.append(perf_counter() - moment)
+        _until(lambda victim=victim: victim not in find() and whole())  # type: ignore[misc]  # bound now
+        took.append(perf_counter() - moment)
     time.sleep(1.5)
     stop.set()
     client.join()
@@ -95,24 +96,32 @@ def kill(address: Address, find: Find, count: int, request: Request, clients: in
         sum(statuses.values()) - statuses[200] - statuses[503],
         max(by_kill.values(), default=0),
         _middle_and_most(silences),
-        _middle_and_most(whole),
+        _middle_and_most(took),
     )
 
 
-def _until_whole(address: Address, find: Find, victim: psutil.Process, processes: int) -> None:
+def listens(process: psutil.Process, port: int) -> bool:
+    """Return whether a process takes connections at a port."""
+    try:
+        return any(each.status == "LISTEN" and each.laddr.port == port for each in process.net_connections("tcp"))
+    except psutil.Error:  # it has just ended
+        return False
+
+
+def ready(address: Address) -> bool:
+    """Return whether a server says that it is ready."""
+    try:
+        return metric(address, "zooserve_ready") == 1
+    except OSError:  # the process that was asked has just been killed
+        return False
+
+
+def _until(condition: Callable[[], bool]) -> None:
     end = perf_counter() + _PATIENCE_S
-    while perf_counter() < end:
-        try:
-            if victim not in find() and metric(address, "zooserve_processes") == processes and _ready(address):
-                return
-        except OSError:  # the process that was asked is the one that was killed
-            pass
+    while not condition():
+        if perf_counter() > end:
+            raise TimeoutError(f"the server was not whole again after {_PATIENCE_S:g} s")
         time.sleep(0.02)
-    raise TimeoutError(f"the server was not whole again after {_PATIENCE_S:g} s")
-
-
-def _ready(address: Address) -> bool:
-    return metric(address, "zooserve_ready") == 1
 
 
 def _silence(good: list[float], moment: float, end: float) -> float:
