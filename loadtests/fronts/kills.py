@@ -56,6 +56,7 @@ def kill(address: Address, find: Find, count: int, request: Request, clients: in
     """
     samples: list[Sample] = []
     stop, moments, took = threading.Event(), list[float](), list[float]()
+    _until(whole)
     begin = perf_counter()
 
     def ask() -> None:
