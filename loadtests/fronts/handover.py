@@ -1,8 +1,8 @@
-"""`python -m loadtests.fronts.handover MODELS NAME COUNT [WAVE]`: a front and the engine, without HTTP.
+"""`python -m loadtests.fronts.handover MODELS NAME COUNT WAVE`: a front and the engine, without HTTP.
 
-This process is a front, and starts an engine as a server does. Prints JSON: without WAVE images follow each other, so
+This process is a front, and starts an engine as a server does. Prints JSON: with a WAVE of 0 images follow each other, so
 nothing waits, and the milliseconds from "the row is ready" to "its outputs are there", less the run, are printed for
-each. With WAVE so many images at a time are submitted, whose pixels are there already, so that batches are full; the
+each. Else so many images at a time are submitted, whose pixels are there already, so that batches are full; the
 processor time of the engine per image in milliseconds is printed, and the rows of a run.
 """
 
@@ -84,7 +84,7 @@ def _seconds(process: psutil.Process) -> float:
 
 
 if __name__ == "__main__":
-    found = main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int((*sys.argv, 0)[4]))
+    found = main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
     sys.stdout.write(json.dumps(found))
     sys.stdout.flush()
     os._exit(0)
