@@ -1,7 +1,7 @@
 """`python -m loadtests.fronts.handover MODELS NAME COUNT WAVE`: a front and the engine, without HTTP.
 
-This process is a front, and starts an engine as a server does. Prints JSON: with a WAVE of 0 images follow each other, so
-nothing waits, and the milliseconds from "the row is ready" to "its outputs are there", less the run, are printed for
+This process is a front, and starts an engine as a server does. Prints JSON: with a WAVE of 0 images follow each other,
+so nothing waits, and the milliseconds from "the row is ready" to "its outputs are there", less the run, are printed for
 each. Else so many images at a time are submitted, whose pixels are there already, so that batches are full; the
 processor time of the engine per image in milliseconds is printed, and the rows of a run.
 """
