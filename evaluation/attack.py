@@ -185,7 +185,7 @@ def _attack_batch(
         return _Verdict({}, [], [], problems)
 
     def answer(images: Images) -> list[list[Classification]]:
-        outputs = model.session.run({"images": images})
+        outputs = model.run({"images": images})
         return [cast(list[Classification], image.answer(outputs, i).predictions) for i, (_, image) in enumerate(inputs)]
 
     before = before[: len(inputs)]

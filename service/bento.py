@@ -12,7 +12,6 @@ from typing import Annotated, Any, get_args, get_origin
 
 from service.settings import read_settings, refuse_unprotected
 
-_SETTINGS = read_settings()
 refuse_unprotected()  # also for `bentoml serve`, which does not run `zooserve serve`
 # Processes share their metrics by `counts`, not by files; prometheus_client decides this when it is imported.
 os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
@@ -24,16 +23,18 @@ from starlette.types import ASGIApp
 
 from service.engine.job import Input
 from service.engine.probe import check_device
-from service.internals import use_protocol
+from service.internals import listen_apart, look_often, reserve_ports, use_protocol
 from service.models.model import ImageModel
 from service.options import given_type
 from service.predictor import deadline_after
 from service.results import Result
 from service.runtime import Runtime
 from service.server import build_server
-from service.supervisor import prepare
+from service.supervisor import prepare, with_fronts
 from service.tasks import TASKS, Operation
 
+_SETTINGS = with_fronts(read_settings())
+_LOOK_S = 0.2  # between two looks for fronts that have ended
 _ANY_WAY = Parameter.POSITIONAL_OR_KEYWORD
 
 
@@ -51,6 +52,8 @@ class Service(bentoml.Service):  # type: ignore[misc]
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """Build BentoML's app and put ours in front of it."""
+        if _SETTINGS.fronts > 0:
+            listen_apart()
         return build_server(runtime(), super().to_asgi(is_main))
 
 
@@ -102,7 +105,7 @@ async def _wait(image: Input[Result], model: ImageModel) -> dict[str, Any]:
 @bentoml.service(
     name="zooserve",
     service_class=Service,
-    workers=_SETTINGS.workers,
+    workers=_SETTINGS.processes,
     traffic={"timeout": _SETTINGS.timeout_ms / 1000 + 1},  # after our own timeout, whose answer has the reason
     metrics={"enabled": False},  # clients could create any number of series, by its label `endpoint`
     logging={"access": {"enabled": False}},
@@ -116,6 +119,9 @@ class ZooServe:
         """BentoML calls this once, before it starts the server's processes."""
         check_device(_SETTINGS.device, _SETTINGS.workers)
         prepare(_SETTINGS)
+        if _SETTINGS.fronts > 0:
+            look_often(_LOOK_S)
+            reserve_ports()
 
     classify = _endpoint("classify")
     embed = _endpoint("embed")

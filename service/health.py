@@ -79,6 +79,8 @@ class Health:
         longest = self._workers.longest()
         if 0 < self._stuck_s < longest:
             return f"one run has not ended for {longest:.0f} s"
+        if 0 < self._stuck_s < self._repository.silent():
+            return f"the engine has done nothing for {self._repository.silent():.0f} s"
         return self._repository.broken
 
     def problem(self) -> str:

@@ -9,18 +9,34 @@
 - **TLS handshakes.** uvicorn has no option for how long one may take, and asyncio allows a minute.
 - **BentoML's app.** BentoML mounts other apps behind its own, not in front of it. Its workers call `to_asgi` of the
   service for their app; `bento` overrides that method.
+- **Processes that end.** circus, which starts BentoML's workers, looks for those that have ended every ten seconds, as
+  BentoML says; `look_often` makes that shorter. While circus is busy with a command, a look is left out.
+- **Sockets.** Processes that accept from one socket share connections unevenly: one took all of 64 that were opened at
+  once. With `reserve_ports` circus binds its socket and does not listen, and with `listen_apart` each process listens
+  at a socket of its own for the same port (SO_REUSEPORT), among which the kernel shares connections out.
 - **Swagger UI.** BentoML's wheel contains its files, and `/docs` serves them.
 """
 
 import asyncio
+import socket
+from contextlib import suppress
 from functools import partial
 from importlib import resources
 from importlib.resources.abc import Traversable
 
+import uvicorn
 import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-__all__ = ["HttpToolsProtocol", "limit_handshakes", "swagger_ui", "use_protocol"]
+__all__ = [
+    "HttpToolsProtocol",
+    "limit_handshakes",
+    "listen_apart",
+    "look_often",
+    "reserve_ports",
+    "swagger_ui",
+    "use_protocol",
+]
 
 
 def use_protocol(name: str) -> None:
@@ -32,6 +48,57 @@ def limit_handshakes(seconds: float) -> None:
     """Limit the time of TLS handshakes for listeners that the running event loop opens from now on."""
     loop = asyncio.get_running_loop()
     loop.create_server = partial(loop.create_server, ssl_handshake_timeout=seconds)  # type: ignore[method-assign]
+
+
+def look_often(seconds: float) -> None:
+    """Let an arbiter of circus that is started in this process look every so many seconds for processes that ended."""
+    from circus.arbiter import Arbiter  # noqa: PLC0415 - only in the process that starts the others
+    from circus.controller import Controller  # noqa: PLC0415
+    from circus.exc import ConflictError  # noqa: PLC0415
+
+    start, look = Controller.start, Arbiter.manage_watchers
+
+    def start_often(self: Controller) -> None:
+        self.check_delay = 1000 * seconds
+        start(self)
+
+    async def look_unless_busy(self: Arbiter) -> None:
+        with suppress(ConflictError):
+            await look(self)
+
+    Controller.start, Arbiter.manage_watchers = start_often, look_unless_busy
+
+
+def reserve_ports() -> None:
+    """Let sockets that circus makes in this process from now on be bound, for others to listen at the same ports."""
+    from circus.sockets import CircusSocket  # noqa: PLC0415 - only in the process that starts the others
+
+    def bind(self: CircusSocket) -> None:
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self.bind((self.host, self.port))
+        self.setblocking(False)
+
+    CircusSocket.bind_and_listen = bind
+
+
+def listen_apart() -> None:
+    """Let uvicorn listen at sockets of its own, for the ports of those that it is given."""
+    run = uvicorn.Server.run
+
+    def run_apart(self: uvicorn.Server, sockets: list[socket.socket] | None = None) -> None:
+        run(self, [_beside(each) for each in sockets or []])
+
+    uvicorn.Server.run = run_apart  # type: ignore[method-assign]
+
+
+def _beside(reserved: socket.socket) -> socket.socket:
+    """Return a socket for the port of another, which is closed in this process."""
+    own = socket.socket(reserved.family, socket.SOCK_STREAM)
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    own.bind(reserved.getsockname())
+    reserved.close()
+    return own
 
 
 def swagger_ui() -> Traversable:

@@ -97,7 +97,7 @@ class Predictor:
         Raises:
             RequestError: an option is invalid, or the data are not an image, damaged or too large.
         """
-        return self.input(data, model, self.options(model, params, task)).alone(model.session.run)
+        return self.input(data, model, self.options(model, params, task)).alone(model.run)
 
 
 def deadline_after(milliseconds: float) -> float:

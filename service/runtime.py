@@ -9,17 +9,19 @@ from service.engine.calls import Calls
 from service.engine.providers import gpu_count
 from service.engine.stop import Stop
 from service.engine.workers import Workers
+from service.fronts.registry import FrontLoads, FrontRegistry
 from service.limits import PixelMemory
 from service.models.footprint import Footprints
-from service.models.model import AnyModel, load_folder
-from service.models.on_demand import OnDemand
+from service.models.model import AnyLoaded, Assemble, load_folder
+from service.models.on_demand import Loads, OnDemand
+from service.models.registry import Registry
 from service.models.repository import Repository
 from service.models.selftest import self_test
 from service.models.unloaded import Unloaded
 from service.pipelines import Pipelines
 from service.predictor import Predictor
 from service.settings import Settings, remarks
-from service.supervisor import SHARED, end_with_supervisor, shared_counts
+from service.supervisor import ENGINE, SHARED, end_with_supervisor, shared_counts
 from service.telemetry.garbage import Pauses
 from service.telemetry.logs import set_up_logs
 from service.telemetry.metrics import Metrics
@@ -28,8 +30,51 @@ from service.telemetry.tracing import start_tracing
 logger = logging.getLogger(__name__)
 
 
+class Models:
+    """The models that a process has loaded: its repository, and what it takes to load them.
+
+    Args:
+        settings: of the server.
+        workers: the threads that run them.
+        metrics: of the process.
+        device_id: of its GPU.
+        assemble: see `LoadedModel`.
+
+    Attributes:
+        repository: of the models.
+        on_demand: loads those that are asked for.
+        unloaded: shared by all server processes.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        workers: Workers,
+        metrics: Metrics,
+        device_id: int = 0,
+        assemble: Assemble | None = None,
+    ) -> None:
+        self._settings, self._workers, self._metrics = settings, workers, metrics
+        self._device_id, self._assemble = device_id, assemble
+        self.unloaded = shared_unloaded()
+        footprints = Footprints(settings, workers.size, device_id)
+        self.repository = Repository(settings, metrics, self._load, self._check, self.unloaded, footprints)
+        self.on_demand = OnDemand(settings, self.repository, metrics)
+
+    def _load(self, folder: Path, stop: Stop) -> AnyLoaded:
+        broken = self.repository.mark_broken
+        with self._workers.leaving_a_core():
+            return load_folder(
+                folder, stop, self._settings, self._workers, self._metrics, self._device_id, broken, self._assemble
+            )
+
+    def _check(self, model: AnyLoaded) -> None:
+        with self._workers.leaving_a_core():
+            self_test(model.card, model.golden, model.session.run, self._settings)
+
+
 class Runtime:
-    """The parts of a server process. Nothing is loaded before `start`.
+    """The parts of a server process, of all of them or of a front. Nothing is loaded before `start`.
 
     Args:
         settings: of the server.
@@ -49,13 +94,16 @@ class Runtime:
         self.tracing = start_tracing()
         self.pauses = Pauses()
         self.workers = Workers(_threads(settings), settings.work_s)
-        self._device_id = process % max(1, gpu_count())
-        shared = os.environ.get(SHARED)
-        self._unloaded = Unloaded(Path(shared) if shared else None)
+        self.repository: Registry
+        self.on_demand: Loads
+        if settings.fronts > 0 and ENGINE in os.environ:
+            self._unloaded = shared_unloaded()
+            self.repository = front = FrontRegistry(settings, int(os.environ[ENGINE]), self.workers)
+            self.on_demand = FrontLoads(front)
+        else:
+            models = Models(settings, self.workers, self.metrics, process % max(1, gpu_count()))
+            self._unloaded, self.repository, self.on_demand = models.unloaded, models.repository, models.on_demand
         self.replaces = self._unloaded.started
-        footprints = Footprints(settings, self.workers.size, self._device_id)
-        self.repository = Repository(settings, self.metrics, self._load, self._check, self._unloaded, footprints)
-        self.on_demand = OnDemand(settings, self.repository, self.metrics)
         memory = PixelMemory(int(settings.max_pixels_mb * 1e6))
         calls = Calls(self.workers, memory)
         self.predictor = Predictor(self.repository, settings, calls)
@@ -78,29 +126,22 @@ class Runtime:
         if self.tracing is not None:
             self.tracing.stop()
 
-    def _mark_broken(self, reason: str) -> None:
-        self.repository.mark_broken(reason)
 
-    def _load(self, folder: Path, stop: Stop) -> AnyModel:
-        with self.workers.leaving_a_core():
-            return load_folder(
-                folder, stop, self.settings, self.workers, self.metrics, self._device_id, self._mark_broken
-            )
-
-    def _check(self, model: AnyModel) -> None:
-        with self.workers.leaving_a_core():
-            self_test(model.card, model.golden, model.session.run, self.settings)
+def shared_unloaded() -> Unloaded:
+    """Return which models were unloaded by hand, as all server processes know it."""
+    shared = os.environ.get(SHARED)
+    return Unloaded(Path(shared) if shared else None)
 
 
 def _threads(settings: Settings) -> int:
     """Return the number of this process' worker threads: together, all processes have one per core by default."""
-    return settings.threads or max(1, usable_cores() // settings.workers)
+    return settings.threads or max(1, usable_cores() // settings.processes)
 
 
 def _oversubscribed(settings: Settings) -> list[str]:
     """Return a warning if all processes together have more threads than there are cores."""
     threads, cores = _threads(settings), usable_cores()
-    if settings.workers * threads <= cores:
+    if settings.processes * threads <= cores:
         return []
-    line = f"{settings.workers} processes with {threads} threads each have {cores} cores: they preempt each other. "
+    line = f"{settings.processes} processes with {threads} threads each have {cores} cores: they preempt each other. "
     return [line + "ZOOSERVE_WORKERS times ZOOSERVE_THREADS should not exceed the cores."]

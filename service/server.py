@@ -47,9 +47,9 @@ def build_server(runtime: Runtime, behind: Starlette) -> ASGIApp:
         health.drain.install()
         runtime.start()
         runtime.on_demand.start()
-        loaded = asyncio.create_task(_loaded(runtime))
-        if runtime.replaces:  # clients wait for their connection instead of getting the error `not_ready`
-            await asyncio.wait([loaded], timeout=_TAKE_OVER_S)
+        known, loaded = asyncio.create_task(_known(runtime)), asyncio.create_task(_loaded(runtime))
+        # Clients wait for their connection instead of getting the error `not_ready`.
+        await asyncio.wait([loaded if runtime.replaces else known], timeout=_TAKE_OVER_S)
         async with (
             behind.router.lifespan_context(behind),
             grpc.listening(lifecycle, dataplane, health, settings),
@@ -60,8 +60,15 @@ def build_server(runtime: Runtime, behind: Starlette) -> ASGIApp:
     return build_app(runtime, lifecycle, dataplane, health, behind, lifespan)
 
 
+async def _known(runtime: Runtime) -> None:
+    """Wait until it is known which models there are."""
+    while not runtime.repository.known:
+        await asyncio.sleep(0.01)
+
+
 async def _loaded(runtime: Runtime) -> None:
     """Wait until every model is loaded, or has failed to load."""
+    await _known(runtime)
     while any(entry.state is State.LOADING for entry in runtime.repository.entries.values()):
         await asyncio.sleep(0.05)
     runtime.note_loaded()

@@ -39,6 +39,15 @@ class Settings(Struct, frozen=True):
         ),
     ] = 0
     workers: Annotated[int, Meta(ge=1, le=64, description="Server processes. One uses all cores on a CPU.")] = 1
+    fronts: Annotated[
+        int,
+        Meta(
+            ge=-1,
+            le=64,
+            description="Processes that speak HTTP and gRPC, before one that runs the models; 0: one process does all; "
+            "-1: on a GPU a third of the cores, else 0.",
+        ),
+    ] = -1
     threads: Annotated[
         int, Meta(ge=0, le=256, description="Worker threads of a process; 0: its share of the cores.")
     ] = 0
@@ -167,6 +176,11 @@ class Settings(Struct, frozen=True):
         Literal["fast", "exact"],
         Meta(description="`fast` decodes and resizes the quick way, `exact` as the checkpoint was evaluated (Pillow)."),
     ] = "fast"
+
+    @property
+    def processes(self) -> int:
+        """How many processes speak HTTP and gRPC."""
+        return self.fronts if self.fronts > 0 else self.workers
 
     @property
     def on_demand(self) -> bool:

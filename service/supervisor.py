@@ -8,6 +8,8 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -16,14 +18,23 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
+from msgspec import structs
 
-from service.settings import Settings
+from service.cores import usable_cores
+from service.engine.providers import CUDA, available_providers, gpu_count
+from service.fronts.channel import listen
+from service.settings import SettingError, Settings
 from service.telemetry.counts import Counts
 
 logger = logging.getLogger(__name__)
 SHARED = "ZOOSERVE_SHARED"  # path of the memory in which the processes record which models were loaded and unloaded
 _COUNTS = "ZOOSERVE_COUNTS"  # paths of the memory of their counts, as JSON
+ENGINE = "ZOOSERVE_ENGINE"  # descriptor with which fronts connect to the engine
+LISTENER = "ZOOSERVE_LISTENER"  # descriptor of the socket at which the engine accepts them
 _SUPERVISOR = "ZOOSERVE_SUPERVISOR"  # descriptor of a pipe that is open as long as the parent process lives
+_CORES_PER_FRONT = 3  # a front ends at some 2,000 images a second, which take three cores to decode
+_STEADY_S = 1.0  # an engine that has lived that long is started again at once
+_LATEST_S = 30.0  # the longest time before one that ends soon is started again
 _MARGIN_S = 10.0  # seconds after drain and longest request; then a process that has not ended is killed
 
 
@@ -93,9 +104,63 @@ def prepare(settings: Settings) -> None:
     os.set_inheritable(reading, True)
     os.environ[_SUPERVISOR] = str(reading)
     os.environ[SHARED] = new_memory()
-    if settings.workers > 1:
-        # Counts and gauges for each process that may exist at a time: twice as many while circus restarts them.
-        os.environ[_COUNTS] = json.dumps([new_memory() for _ in range(2 * 2 * settings.workers)])
+    if settings.processes > 1 or settings.fronts > 0:
+        # Counts and gauges for each process that may exist at a time: twice as many while circus restarts them, and the
+        # engine's.
+        os.environ[_COUNTS] = json.dumps([new_memory() for _ in range(2 * (2 * settings.processes + 1))])
+    os.environ["ZOOSERVE_FRONTS"] = str(settings.fronts)  # as it was chosen
+    if settings.fronts > 0:
+        listener, address = listen()
+        os.environ[ENGINE], os.environ[LISTENER] = str(address), str(listener.detach())
+        threading.Thread(target=_keep_engine, name="engine", daemon=True).start()
+
+
+def with_fronts(settings: Settings) -> Settings:
+    """Choose the number of fronts where the settings leave it open, and refuse what does not go together.
+
+    Raises:
+        SettingError: names the settings.
+    """
+    fronts = settings.fronts
+    on_gpu = settings.device in {"cuda", "tensorrt"} or (settings.device == "auto" and CUDA in available_providers())
+    gpus = gpu_count() if on_gpu else 0
+    if fronts < 0:
+        able = on_gpu and gpus == 1 and settings.workers == 1 and hasattr(os, "memfd_create")
+        fronts = usable_cores() // _CORES_PER_FRONT if able else 0
+    elif fronts > 0 and settings.workers > 1:
+        raise SettingError(
+            f"ZOOSERVE_FRONTS={fronts} and ZOOSERVE_WORKERS={settings.workers}: with fronts one process runs the "
+            "models. Set one of the two."
+        )
+    elif fronts > 0 and gpus > 1:
+        raise SettingError(
+            f"ZOOSERVE_FRONTS={fronts}: the engine behind fronts uses one GPU, and {gpus} are visible. Choose one with "
+            "CUDA_VISIBLE_DEVICES, or set ZOOSERVE_FRONTS=0 and ZOOSERVE_WORKERS to their number."
+        )
+    elif fronts > 0 and not hasattr(os, "memfd_create"):
+        raise SettingError(f"ZOOSERVE_FRONTS={fronts}: fronts need Linux. Set ZOOSERVE_FRONTS=0.")
+    return structs.replace(settings, fronts=fronts)
+
+
+def _keep_engine() -> None:
+    """Start the engine's process, and again whenever it has ended, for as long as this process lives."""
+    wait = 0.0
+    inherits = [int(path.rpartition("/")[2]) for path in _memories()]
+    inherits += [int(os.environ[name]) for name in (LISTENER, _SUPERVISOR)]
+    command = [sys.executable, "-m", "service.engine_process"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
+    while True:
+        begun = time.monotonic()
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, pass_fds=inherits)  # noqa: S603
+        process.wait()
+        wait = 0.0 if time.monotonic() - begun > _STEADY_S else min(_LATEST_S, 2 * wait + 0.25)
+        logger.error("the engine's process has ended and is started again in %g s", wait)
+        time.sleep(wait)
+
+
+def _memories() -> list[str]:
+    paths = [os.environ[SHARED], *json.loads(os.environ[_COUNTS])]
+    return [path for path in paths if path.startswith("/proc/self/fd/")]
 
 
 def new_memory() -> str:
@@ -114,7 +179,11 @@ def new_memory() -> str:
 
 
 def shared_counts(process: int) -> Counts | None:
-    """Return the counts of this server process, by its number, in shared memory; None if it is the only one."""
+    """Return the counts of this server process in shared memory; None if it is the only one.
+
+    Args:
+        process: its number; -1: the engine.
+    """
     paths = os.environ.get(_COUNTS)
     return Counts(json.loads(paths), process) if paths else None
 

@@ -35,7 +35,7 @@ async def wait(
 
     def abandon() -> None:
         for job in jobs:
-            job.abandoned = True
+            job.abandon()
             if not job.future.done():
                 error = RequestError(Reason.DEADLINE, "The deadline passed before the answer was ready.")
                 job.future.set_exception(error)
@@ -62,7 +62,7 @@ async def wait(
         if watcher is not None:
             watcher.cancel()
         for job in jobs:
-            job.abandoned = True  # also if this request's own task was cancelled
+            job.abandon()  # also if this request's own task was cancelled
     if disconnected:
         raise ClientGone
 

@@ -285,13 +285,14 @@ def read_served_card(path: Path) -> AnyServed:
     Raises:
         CardError: naming the file and the field at fault.
     """
+    return read_checked(path, decode_served_card, (ServedCard, Licence, Recipe, Nms, Keypoints, Bound))
 
-    def decode(data: bytes) -> AnyServed:
-        if msgspec.json.decode(data, type=TaskOnly).task == "tensors":
-            return msgspec.json.decode(data, type=ServedTensors)
-        return msgspec.json.decode(data, type=ServedCard)
 
-    return read_checked(path, decode, (ServedCard, Licence, Recipe, Nms, Keypoints, Bound))
+def decode_served_card(data: bytes) -> AnyServed:
+    """Read the JSON of a card that was valid; raises what msgspec does."""
+    if msgspec.json.decode(data, type=TaskOnly).task == "tensors":
+        return msgspec.json.decode(data, type=ServedTensors)
+    return msgspec.json.decode(data, type=ServedCard)
 
 
 def write_served_card(card: AnyServed, path: Path) -> None:

@@ -13,7 +13,15 @@ OF_STORE = ("CACHE", "CARDS", "MIRROR", "MODELS")
 """The variables of `zoo`: the folders of downloads, of cards and of models, and a mirror of all sources."""
 OF_CLIENTS = ("ADMIN_KEY", "API_KEY", "KEY", "URL")
 """The variables of clients; `KEY` is in the example requests that the page `/ui` copies."""
-_INTERNAL = ("COMPARE_SANDBOX", "COUNTS", "HOST", "SHARED", "SUPERVISOR")  # set by a server for its processes
+_INTERNAL = (
+    "COMPARE_SANDBOX",
+    "COUNTS",
+    "ENGINE",
+    "HOST",
+    "LISTENER",
+    "SHARED",
+    "SUPERVISOR",
+)  # set by a server for its processes
 _WITHOUT_PREFIX = ("PORT",)  # read by `zooserve serve`; HOST too, but _INTERNAL has ZOOSERVE_HOST
 # For a Service called `zooserve-grpc`, Kubernetes and Docker set ZOOSERVE_GRPC_PORT=tcp://10.0.0.1:8001,
 # ZOOSERVE_GRPC_SERVICE_HOST, ZOOSERVE_GRPC_SERVICE_PORT_HTTP, ZOOSERVE_GRPC_PORT_8001_TCP_ADDR and similar ones.

@@ -16,7 +16,7 @@ from service.grpc import require
 from service.http.cors import origins_of
 from service.keys import Guard
 from service.settings import SettingError, Settings, only_clients_key, read_settings, refuse_unprotected, table
-from service.supervisor import state_folder
+from service.supervisor import state_folder, with_fronts
 from service.tls import files_of
 from zoo.variables import PREFIX, is_service_link
 
@@ -61,7 +61,7 @@ def serve(host: str, port: int, models: str | None) -> None:
         os.environ[PREFIX + "MODELS"] = models
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
-        settings = read_settings()
+        settings = with_fronts(read_settings())
         refuse_unprotected(reached_by_others=not address.is_loopback)
         require(settings.grpc_port)
         guard = Guard(settings.api_keys, settings.admin_keys)

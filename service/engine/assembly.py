@@ -26,9 +26,11 @@ class Assembly(ABC):
     Attributes:
         prepares: whether a worker prepares a job before it is added. Otherwise a job is added when it is submitted, and
             can be part of the next batch even while all workers are busy.
+        quick: answers take so little time that the thread of a run makes them itself.
     """
 
     prepares = False
+    quick = False
 
     def prepare(self, job: AnyJob) -> None:  # noqa: B027 - nothing to do where jobs come prepared
         """Get a job ready. On a worker thread, without the lock; raises what is wrong with the input."""
@@ -47,6 +49,15 @@ class Assembly(ABC):
     @abstractmethod
     def compute(self, jobs: Jobs, run: Run) -> Tensors:
         """Run jobs that `next_batch` returned together, or some of them that follow each other."""
+
+    def answer(self, jobs: Jobs, outputs: Tensors, row: int = 0) -> None:
+        """Cut the answers of jobs out of the outputs of their run, from a row on."""
+        for job in jobs:
+            try:
+                job.succeed(job.input.answer(outputs, row))
+            except Exception as error:
+                job.fail(error)
+            row += job.input.rows
 
     def release(self, jobs: Jobs) -> None:  # noqa: B027 - nothing to do where jobs hold nothing
         """Give back what jobs hold whose run is over. On the thread that ran them, without the lock."""

@@ -22,6 +22,14 @@ _DTYPES: Mapping[str, type[np.generic]] = {
 }
 
 
+class Pieces(list[Array]):
+    """A batch that lies in several places: arrays whose rows follow each other. Only for a session with buffers."""
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return sum(len(piece) for piece in iter(self))
+
+
 class Copies(Protocol):
     """Where a session's buffers are, and how they are filled and read: `cuda.Stream`.
 
@@ -81,15 +89,24 @@ class Binding:
         Raises:
             ValueError: an input has another shape or type than the buffer.
         """
-        batch = {name: np.ascontiguousarray(inputs[name]) for name in self._inputs}
+        batch = {name: _pieces(inputs[name]) for name in self._inputs}
         for name, (value, like) in self._inputs.items():
-            array = batch[name]
-            if (array.shape, array.dtype) != (like.shape, like.dtype):
-                raise ValueError(f"{name} is {array.dtype} {array.shape}, its buffer {like.dtype} {like.shape}")
-            self._copies.copy_in(value.data_ptr(), array)
+            pieces, address = batch[name], value.data_ptr()
+            rows = sum(map(len, pieces))
+            for array in pieces:
+                if (rows, *array.shape[1:], array.dtype) != (*like.shape, like.dtype):
+                    shape = (rows, *array.shape[1:])
+                    raise ValueError(f"{name} is {array.dtype} {shape}, its buffer {like.dtype} {like.shape}")
+                self._copies.copy_in(address, array)
+                address += array.nbytes
         self._session.run_with_iobinding(self._binding, options)
         outputs = {name: np.empty_like(like) for name, (_, like) in self._outputs.items()}
         for name, (value, _) in self._outputs.items():
             self._copies.copy_out(outputs[name], value.data_ptr())
         self._copies.wait()
         return outputs
+
+
+def _pieces(given: Array) -> list[Array]:
+    """Return the contiguous arrays of an input."""
+    return [np.ascontiguousarray(piece) for piece in (given if isinstance(given, Pieces) else [given])]

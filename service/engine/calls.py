@@ -62,7 +62,8 @@ class Calls:
     def submit(self, job: Job[AnswerT]) -> None:
         """Queue the job of a `Call`. Only on the event loop."""
         job.cost = self._cost
-        self._workers.submit(job, self)
+        self._workers.count(job)
+        self._workers.put(job, self)
 
     def process(self, job: Job[AnswerT]) -> None:
         """Make a call."""

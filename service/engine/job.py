@@ -27,6 +27,13 @@ class Priority(IntEnum):
     LOW = 2
 
 
+class Holder(Protocol):
+    """Where a job is that is run in another process."""
+
+    def give_up(self, job: "AnyJob") -> None:
+        """Tell the other process that nobody waits for the job any more. On the event loop."""
+
+
 class Queue(Protocol):
     """What takes jobs in: a model's batcher."""
 
@@ -79,6 +86,7 @@ class Job(Generic[AnswerT]):
         cost: seconds of work that the batcher expected of it.
         row: of the image buffer in which the image lies; -1: none.
         image: uint8 [H, W, 3], where no row was free for it.
+        holder: is told when it is abandoned; None: it is in this process.
         batch_size: rows of the batch that it was part of.
         beside: how many jobs were under way when it was submitted, itself included.
         threads: of the run of its batch.
@@ -91,6 +99,7 @@ class Job(Generic[AnswerT]):
         run: when the run of its batch began.
         ran: when that run ended.
         finished: when the answer or the error was known.
+        finishing: seconds of work that the answer took after the run, where they are counted.
     """
 
     __slots__ = (
@@ -103,7 +112,9 @@ class Job(Generic[AnswerT]):
         "cost",
         "deadline",
         "finished",
+        "finishing",
         "future",
+        "holder",
         "image",
         "input",
         "prepared",
@@ -136,12 +147,13 @@ class Job(Generic[AnswerT]):
         self.cost = 0.0
         self.row = -1
         self.image: Image | None = None
+        self.holder: Holder | None = None
         self.batch_size = 0
         self.beside = self.threads = 1
         self._answer: AnswerT | None = None
         self._error: BaseException | None = None
         self.submitted = perf_counter()
-        self.started = self.prepared = self.run = self.ran = self.finished = 0.0
+        self.started = self.prepared = self.run = self.ran = self.finished = self.finishing = 0.0
 
     @property
     def failed(self) -> bool:
@@ -163,6 +175,12 @@ class Job(Generic[AnswerT]):
             )
         return self._error is None
 
+    def abandon(self) -> None:
+        """Note that nobody waits for the answer any more. On the event loop."""
+        self.abandoned = True
+        if self.holder is not None:
+            self.holder.give_up(self)
+
     def fail(self, error: BaseException) -> None:
         """Keep the error that the job ends with."""
         self._error = error
@@ -178,8 +196,7 @@ class Job(Generic[AnswerT]):
         if self.finished:
             self.settle()
         elif not self.future.done():
-            error = RequestError(Reason.DEADLINE, "The image, or its run, took longer than ZOOSERVE_WORK_S allows.")
-            self.future.set_exception(error)
+            self.future.set_exception(too_slow())
 
     def settle(self) -> None:
         """Resolve the future. Only on the event loop; a future that was cancelled or timed out is left as it is."""
@@ -206,6 +223,11 @@ class Job(Generic[AnswerT]):
             ("infer", self.run, self.ran),
             ("postprocess", self.ran, self.finished),
         ]
+
+
+def too_slow() -> RequestError:
+    """Return the error of a job whose thread takes too long."""
+    return RequestError(Reason.DEADLINE, "The image, or its run, took longer than ZOOSERVE_WORK_S allows.")
 
 
 AnyJob = Job[Any]

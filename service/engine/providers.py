@@ -49,7 +49,7 @@ def choose(device: Device) -> str:
     Raises:
         ProviderError: this ONNX Runtime was built without it.
     """
-    available = ort.get_available_providers()
+    available = available_providers()
     if CUDA in available:
         ort.preload_dlls(directory="")  # the libraries of the nvidia-* wheels, where they are installed
     if device == "auto":
@@ -61,6 +61,12 @@ def choose(device: Device) -> str:
             f"pip uninstall onnxruntime, then {install('gpu')}."
         )
     return provider
+
+
+def available_providers() -> list[str]:
+    """Return the names of the providers with which this ONNX Runtime was built."""
+    names: list[str] = ort.get_available_providers()
+    return names
 
 
 def requested(

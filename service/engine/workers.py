@@ -65,7 +65,7 @@ class _Step:
 class Workers:
     """A fixed number of daemon threads and the priority queue before them.
 
-    `submit`, `settled` and `predicted_wait` are called on the event loop only, so what they count needs no lock. Each
+    `count`, `settled` and `predicted_wait` are called on the event loop only, so what they count needs no lock. Each
     thread writes its own entry of `_steps`; `_lock` decides between a thread that ends its step and the watch that
     replaces it.
 
@@ -111,12 +111,15 @@ class Workers:
         """
         return (self._backlog + further) * self._pace / self.size
 
-    def submit(self, job: AnyJob, consumer: Consumer) -> None:
-        """Queue a job. Only on the event loop, which will also settle it."""
+    def count(self, job: AnyJob) -> None:
+        """Add a job to the work ahead. Only on the event loop, which will also settle it."""
         self._loop = job.future.get_loop()
         self._backlog += job.cost
         self._jobs += 1
         job.beside = self._jobs
+
+    def put(self, job: AnyJob, consumer: Consumer) -> None:
+        """Queue a job that was counted. From any thread."""
         self._put(job.priority, _Task(consumer, [job], partial(consumer.process, job)))
 
     def hand_over(self, consumer: Consumer, jobs: Jobs, work: Callable[[], None]) -> None:
@@ -221,7 +224,7 @@ class Workers:
 
     def deliver(self, jobs: Jobs, settle: Callable[[Jobs], None]) -> None:
         """Let the event loop settle jobs, in one wake-up. Called on worker threads."""
-        assert self._loop is not None  # noqa: S101 - set by the `submit` that brought the jobs here
+        assert self._loop is not None  # noqa: S101 - set by the `count` that brought the jobs here
         try:
             self._loop.call_soon_threadsafe(settle, jobs)
         except RuntimeError:  # the loop is closed: the process ends, and no request waits

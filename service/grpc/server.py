@@ -44,7 +44,7 @@ async def serving(
         options=[
             ("grpc.max_receive_message_length", int(settings.max_body_mb * 1e6)),
             ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", int(settings.workers > 1)),
+            ("grpc.so_reuseport", int(settings.processes > 1)),
             ("grpc.max_allowed_incoming_connections", settings.max_connections),
             ("grpc.max_connection_idle_ms", _IDLE_MS),
             ("grpc.keepalive_time_ms", _PING_MS),

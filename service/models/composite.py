@@ -129,7 +129,7 @@ class Queued(Steps):
                 jobs.append(job)
         except BaseException:
             for job in jobs:
-                job.abandoned = True
+                job.abandon()
             raise
         if not jobs:
             return []
@@ -163,7 +163,7 @@ class Alone(Steps):
             at_end()
 
     async def ask(self, model: ImageModel, images: Sequence[ImageInput]) -> list[Result | BaseException]:
-        return [image.alone(model.session.run) for image in images]
+        return [image.alone(model.run) for image in images]
 
     def _hold(self, size: int) -> AtEnd:  # noqa: ARG002 - there are no others
         return nothing

@@ -13,8 +13,11 @@ import numpy as np
 
 from service.engine.assembly import Assembly, Concatenation, ImageBuffer, ImageRows, Run
 from service.engine.batcher import Batcher
+from service.engine.binding import Tensors
 from service.engine.cuda import pin
+from service.engine.intake import Intake
 from service.engine.lanes import Lanes, Sample
+from service.engine.profile import Profile
 from service.engine.providers import GPUS, ProviderError, choose
 from service.engine.session import Session, SessionError
 from service.engine.stop import Stop
@@ -35,19 +38,40 @@ CardT_co = TypeVar("CardT_co", bound=AnyServed, covariant=True)
 
 
 class Model(Generic[CardT_co]):
-    """A graph that is ready to run.
+    """A graph that answers requests.
 
     Attributes:
         folder: that it was loaded from.
         card: of that folder.
-        golden: the files for its self-test, by name; the repository clears them after it.
         provider: the name of the execution provider that it runs on.
-        session: runs the graph: on a CPU on the caller's thread, on a GPU on a lane.
-        wide: run it on several threads of a CPU, with rising numbers of them.
         profile: what was measured, and chosen.
         batcher: its queue.
         usage: the requests that use it.
     """
+
+    folder: Path
+    card: CardT_co
+    provider: str
+    profile: Profile
+    batcher: Intake
+    usage: Usage
+
+    def run(self, inputs: Tensors) -> Tensors:
+        """Compute a batch on the calling thread, without the queue."""
+        raise NotImplementedError
+
+
+class LoadedModel(Model[CardT_co]):
+    """A graph that is ready to run in this process.
+
+    Attributes:
+        golden: the files for its self-test, by name; the repository clears them after it.
+        session: runs the graph: on a CPU on the caller's thread, on a GPU on a lane.
+        wide: run it on several threads of a CPU, with rising numbers of them.
+        assembly: how its batches are put together.
+    """
+
+    batcher: Batcher
 
     def __init__(
         self,
@@ -60,6 +84,7 @@ class Model(Generic[CardT_co]):
         metrics: Metrics,
         device_id: int = 0,
         on_broken: Callable[[str], None] = lambda _: None,
+        assemble: "Assemble | None" = None,
     ) -> None:
         """Load, measure and warm up a graph.
 
@@ -73,6 +98,7 @@ class Model(Generic[CardT_co]):
             metrics: told the size of every batch.
             device_id: of the GPU.
             on_broken: called with the reason when the device can no longer be used.
+            assemble: says how batches are put together; None: from this process' own inputs.
 
         Raises:
             SessionError: ONNX Runtime cannot run the graph as asked, or the golden tensors are not usable.
@@ -111,10 +137,12 @@ class Model(Generic[CardT_co]):
             images = kind.image_shape is not None
             self.profile, lanes = load_lanes(card, load, kind.sample, settings, self.provider, device_id, images=images)
             self.session, sizes = lanes, lanes.sizes
+        parts = Parts(card, self.session.run, kind.sample, kind.image_shape, self.profile, sizes)
+        self.assembly = assemble(parts) if assemble else _assembly(parts, workers.size)
         self.batcher = Batcher(
             self.session.run,
             workers,
-            self._assembly(kind, workers.size, sizes),
+            self.assembly,
             max_batch=self.profile.max_batch,
             max_runs=self.profile.max_runs,
             max_queue=settings.max_queue,
@@ -133,17 +161,47 @@ class Model(Generic[CardT_co]):
             return False
         return True
 
-    def _assembly(self, kind: "_Kind", workers: int, sizes: tuple[int, ...]) -> Assembly:
-        if kind.image_shape is None:
-            return Concatenation()
-        # A row for the image of each worker, and for the images of all runs and of the batch that waits for one.
-        rows = workers + self.profile.max_batch * (self.profile.max_runs + 1)
-        pins = [pin] if self.provider in GPUS else []
-        return ImageRows(ImageBuffer(rows, self.profile.max_batch, kind.image_shape, *pins), sizes)
+    def run(self, inputs: Tensors) -> Tensors:
+        """Compute a batch on the calling thread, without the queue."""
+        return self.session.run(inputs)
+
+
+class Parts(NamedTuple):
+    """What an assembly must know of a loaded graph.
+
+    Attributes:
+        card: of its folder.
+        run: computes a batch.
+        sample: makes inputs.
+        image_shape: [H, W, 3] of an image; None: the model takes tensors, whose shapes may differ by request.
+        profile: what was measured, and chosen.
+        sizes: of batches, which are padded to these; empty: on a CPU.
+    """
+
+    card: AnyServed
+    run: Run
+    sample: Sample
+    image_shape: tuple[int, int, int] | None
+    profile: Profile
+    sizes: tuple[int, ...]
+
+
+Assemble = Callable[[Parts], Assembly]
+
+
+def _assembly(parts: Parts, workers: int) -> Assembly:
+    if parts.image_shape is None:
+        return Concatenation()
+    # A row for the image of each worker, and for the images of all runs and of the batch that waits for one.
+    profile = parts.profile
+    rows = workers + profile.max_batch * (profile.max_runs + 1)
+    pins = [pin] if parts.sizes else []
+    return ImageRows(ImageBuffer(rows, profile.max_batch, parts.image_shape, *pins), parts.sizes)
 
 
 ImageModel = Model[ServedCard]
 AnyModel = Model[AnyServed]
+AnyLoaded = LoadedModel[AnyServed]
 
 
 def load_folder(
@@ -154,15 +212,17 @@ def load_folder(
     metrics: Metrics,
     device_id: int = 0,
     on_broken: Callable[[str], None] = lambda _: None,
-) -> AnyModel:
-    """Verify a folder of the store and load it; the arguments are those of `Model`.
+    assemble: Assemble | None = None,
+) -> AnyLoaded:
+    """Verify a folder of the store and load it; the arguments are those of `LoadedModel`.
 
     Raises:
         StoreError: the folder is not as it was published.
         SessionError: ONNX Runtime cannot run the graph as asked.
     """
     contents = read_folder(folder)
-    return Model(folder, contents.card, contents.files, stop, settings, workers, metrics, device_id, on_broken)
+    files = contents.files
+    return LoadedModel(folder, contents.card, files, stop, settings, workers, metrics, device_id, on_broken, assemble)
 
 
 def takes_images(model: AnyModel) -> TypeGuard[ImageModel]:

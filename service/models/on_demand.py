@@ -13,13 +13,14 @@ from collections.abc import Collection, Coroutine
 from concurrent.futures import CancelledError
 from math import ceil
 from time import perf_counter, sleep
+from typing import Protocol, cast
 
 from service.engine.memory import give_back, resident
 from service.errors import Reason, RequestError
 from service.models.budget import Budget, taken
 from service.models.entry import ModelEntry, State
 from service.models.footprint import Footprint
-from service.models.model import AnyModel
+from service.models.model import AnyLoaded
 from service.models.repository import Repository
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
@@ -39,6 +40,22 @@ class _Demand:
     def __init__(self) -> None:
         self.waiting = 0
         self.over: asyncio.Future[RequestError | None] = asyncio.get_running_loop().create_future()
+
+
+class Loads(Protocol):
+    """Loads models when they are asked for: in this process (`OnDemand`), or in the engine's."""
+
+    def start(self) -> None:
+        """Begin. On the event loop."""
+
+    def stop(self) -> None:
+        """End all that is under way."""
+
+    async def wait(self, entry: ModelEntry, deadline: float, beside: Collection[str] = ()) -> None:
+        """Wait until a model is loaded; see `OnDemand.wait`."""
+
+    async def load(self, name: str, deadline: float) -> None:
+        """Load a model for an administrator; see `OnDemand.load`."""
 
 
 class OnDemand:
@@ -210,11 +227,15 @@ class OnDemand:
 
     async def _unload(self, entry: ModelEntry, why: str) -> None:
         """Unload a model that no request uses, and wait until its memory is free."""
+        using = entry.model
+        if using is None or not await using.usage.close() or entry.model is not using:
+            return
+        del using
         model = self._repository.evict(entry, why)
         if model is None:
             return
         logger.info("%s was unloaded (%s)", entry.name, why)
-        last = [model]
+        last = [cast(AnyLoaded, model)]
         del model
         await asyncio.to_thread(_free, last)  # the thread for loads may wait for that of a new version, and that for us
 
@@ -230,7 +251,7 @@ class OnDemand:
                     await self._unload(entry, "idle")
 
 
-def _free(last: list[AnyModel]) -> None:
+def _free(last: list[AnyLoaded]) -> None:
     """Drop the last reference to a model, and wait until it and its sessions are gone.
 
     A worker that has just answered its last request lets go of them a moment later. The garbage collector is only asked

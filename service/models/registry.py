@@ -1,8 +1,14 @@
 """Finds the model for a request by name or by task. The repository fills the registry."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
 from service.errors import Reason, RequestError
+from service.models.budget import Budget
 from service.models.entry import ModelEntry, State
+from service.models.footprint import Footprint
 from service.models.model import AnyModel, ImageModel, takes_images
+from service.settings import Settings
 from service.tasks import TASKS, Operation, can_answer
 from zoo.served_card import AnyServed, ServedCard, ServedTensors
 
@@ -19,16 +25,23 @@ class NotLoadedError(RequestError):
         self.entry = entry
 
 
-class Registry:
-    """All models of a process, with their states.
+class Registry(ABC):
+    """All models that a process answers with, and their states.
+
+    Args:
+        settings: of the server.
 
     Attributes:
+        budget: the memory that models may take; with one, only pinned models are loaded at the start.
+        known: whether the models of the store are known.
         problem: why the store has no models, or not all that the settings name.
         broken: why nothing can be served until the process is restarted.
         entries: by name. The dictionary is replaced, never changed, so requests read it without a lock.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self.budget = Budget(settings)
+        self.known = True
         self.problem = ""
         self.broken = ""
         self.entries: dict[str, ModelEntry] = {}
@@ -46,6 +59,34 @@ class Registry:
         )
         return all_ready and not self.problem and not self.broken
 
+    @abstractmethod
+    def load(self) -> None:
+        """Load every model, and wait."""
+
+    @abstractmethod
+    def load_in_background(self, then: Callable[[], None]) -> None:
+        """Load every model on a thread; see `Repository.load_in_background`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop loading models."""
+
+    @abstractmethod
+    def reload(self, name: str | None = None) -> bool:
+        """Load what is new in the store; see `Repository.reload`."""
+
+    @abstractmethod
+    def unload(self, name: str) -> None:
+        """Stop serving a model; see `Repository.unload`."""
+
+    def resident(self, entry: ModelEntry) -> Footprint:
+        """Return what a model takes in this process now."""
+        return entry.footprint if entry.model else Footprint()
+
+    def silent(self) -> float:
+        """Seconds for which the process that runs the models has not shown that it lives."""
+        return 0.0
+
     def get(self, task: Operation, name: str | None, version: str | None) -> ImageModel:
         """Find the model of a request for a task: the named one, or the default of the task.
 
@@ -55,7 +96,7 @@ class Registry:
         """
         entry = self.entries.get(name) if name else self._default(task)
         if entry is None:
-            raise RequestError(Reason.UNKNOWN_MODEL, self.unknown(name, task))
+            raise self.missing(name, task)
         model = entry.model
         card = model.card if model else entry.card
         if isinstance(card, ServedTensors):
@@ -94,6 +135,12 @@ class Registry:
         models = [entry.model for entry in self._of(task)]
         return [model for model in models if model is not None and takes_images(model)]
 
+    def missing(self, name: str | None, task: Operation | None = None) -> RequestError:
+        """Return the error of a request for a model that is not there."""
+        if not self.known:
+            return RequestError(Reason.NOT_READY, "The models are not known yet. Try again shortly.", retry_after=1)
+        return RequestError(Reason.UNKNOWN_MODEL, self.unknown(name, task))
+
     def unknown(self, name: str | None, task: Operation | None = None) -> str:
         """Return a message that there is no such model, with the names of those that exist."""
         if name is None:
@@ -104,7 +151,7 @@ class Registry:
     def _named(self, name: str) -> ModelEntry:
         entry = self.entries.get(name)
         if entry is None:
-            raise RequestError(Reason.UNKNOWN_MODEL, self.unknown(name))
+            raise self.missing(name)
         return entry
 
     def _unable(self, card: ServedCard, task: Operation) -> str:
@@ -134,6 +181,8 @@ def _served(entry: ModelEntry, version: str | None) -> AnyModel:
         raise RequestError(
             Reason.UNKNOWN_MODEL, f"`{entry.name}` is loaded in version {card.version}, not {version[:80]}."
         )
+    if model is not None and model.usage.closing:
+        raise NotLoadedError(entry)
     if model is None:
         if entry.state is State.ON_DEMAND or (entry.state is State.LOADING and not entry.pinned):
             raise NotLoadedError(entry)

@@ -16,7 +16,6 @@ from pathlib import Path
 from time import perf_counter
 
 from service.errors import Reason, RequestError
-from service.models.budget import Budget
 from service.models.entry import ModelEntry, State
 from service.models.footprint import Footprints
 from service.models.loader import Load, Loader, SelfTest
@@ -45,7 +44,6 @@ class Repository(Registry):
         footprints: what each model takes.
 
     Attributes:
-        budget: the memory that models may take; with one, only pinned models are loaded at the start.
         room: what is loaded within it.
         evict: see `Loader.evict`.
     """
@@ -59,8 +57,8 @@ class Repository(Registry):
         unloaded: Unloaded | None = None,
         footprints: Footprints | None = None,
     ) -> None:
-        super().__init__()
-        self.budget, footprints = Budget(settings), footprints or Footprints(settings)
+        super().__init__(settings)
+        footprints = footprints or Footprints(settings)
         self._settings = settings
         self._loader = Loader(settings, metrics, load, self_test, footprints)
         self.room = Room(self.budget, footprints, self._loader)

@@ -13,7 +13,10 @@ class Usage:
         holds: requests under way; the model stays while there are any.
         last: when it was used last, as `time.perf_counter()`; -inf: never.
         since: when it was loaded.
+        closing: whether it is about to be unloaded, so that no further request may use it.
     """
+
+    closing = False
 
     __slots__ = ("_at", "_uses", "holds", "last", "since")
 
@@ -32,6 +35,10 @@ class Usage:
     def end(self) -> None:
         """Let the model go."""
         self.holds -= 1
+
+    async def close(self) -> bool:
+        """Say whether it may be unloaded now: whether no request holds it."""
+        return not self.holds
 
     def recent(self, now: float) -> float:
         """Return how often it was used lately: each use counts less the longer it is ago."""

@@ -16,7 +16,7 @@ from service.engine.memory import give_back, peak, reset_peak, resident, used_on
 from service.engine.stop import Stop
 from service.engine.workers import Workers
 from service.models.footprint import Footprint
-from service.models.model import AnyModel, kind_of, load_folder
+from service.models.model import AnyLoaded, kind_of, load_folder
 from service.models.selftest import self_test
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
@@ -50,7 +50,7 @@ def main(folder: Path, cores: int, device_id: int) -> Footprint:
     return Footprint(*map(max, zip(*map(structs.astuple, later), strict=True)))
 
 
-def _run_side_by_side(model: AnyModel) -> None:
+def _run_side_by_side(model: AnyLoaded) -> None:
     """Let as many runs as there may be at once compute batches of all sizes: each run needs memory of its own.
 
     Sessions keep what their runs needed. The largest batches come last, side by side.

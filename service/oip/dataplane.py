@@ -213,7 +213,7 @@ class Dataplane:
                 jobs.append(self._predictor.submit(input_, model, deadline, priority, before))
         except RequestError:  # all images are answered, or none
             for job in jobs:
-                job.abandoned = True
+                job.abandon()
             raise
         return Submitted(call, card, jobs, deadline)
 

@@ -140,6 +140,11 @@ class Metrics:
         if gpus := find_gpus():
             self._machine.register(gpus)
 
+    def count_resident(self, model: str, host: int, device: int) -> None:
+        """Record what a model takes in this process, in bytes."""
+        self.model_bytes.labels(model, "host").set(host)
+        self.model_bytes.labels(model, "gpu").set(device)
+
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self._all) + generate_latest(self._machine)

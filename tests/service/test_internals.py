@@ -2,21 +2,38 @@
 
 import ast
 import asyncio
+import contextlib
 import importlib
 import inspect
+import itertools
+import os
 import re
+import socket
+import time
 from unittest.mock import Mock
 
 import bentoml
 import pytest
 import uvicorn
 import uvloop
+from circus.arbiter import Arbiter
+from circus.controller import Controller
+from circus.sockets import CircusSocket
 from uvicorn.server import ServerState
 
 from service import internals
 from service.http.server import connections
 from service.http.server.connections import Connection
-from service.internals import HttpToolsProtocol, limit_handshakes, swagger_ui, use_protocol
+from service.internals import (
+    HttpToolsProtocol,
+    limit_handshakes,
+    listen_apart,
+    look_often,
+    reserve_ports,
+    swagger_ui,
+    use_protocol,
+)
+from tests.conftest import free_port
 
 NODES = list(ast.walk(ast.parse(inspect.getsource(connections))))
 REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nab"
@@ -88,6 +105,55 @@ def test_bentoml_asks_the_service_for_its_app_and_leaves_the_protocol_to_uvicorn
     assert list(inspect.signature(bentoml.Service.to_asgi).parameters) == ["self", "is_main"]
     assert "service_class" in inspect.signature(bentoml.service).parameters
     assert hasattr(bentoml.server_context, "worker_index")
+
+
+def test_circus_looks_as_often_as_it_is_told(monkeypatch):
+    """`test_front_processes` sees that it does."""
+    for kind, name in ((Controller, "start"), (Arbiter, "manage_watchers")):
+        assert inspect.isfunction(vars(kind)[name])
+        monkeypatch.setattr(kind, name, vars(kind)[name])  # as it was, afterwards
+    source = inspect.getsource(Controller.start)
+    assert "AsyncPeriodicCallback(self.arbiter.manage_watchers" in source
+    assert "self.check_delay" in source
+    look_often(0.5)
+    arbiter = Mock(Arbiter)
+    arbiter._restarting, arbiter.arbiter = False, arbiter
+    arbiter._exclusive_running_command = "start_watchers"
+    assert asyncio.run(Arbiter.manage_watchers(arbiter)) is None, "a look while circus is busy is left out"
+    assert arbiter._exclusive_running_command == "start_watchers"
+
+
+def test_a_reserved_port_is_listened_at_by_several(monkeypatch):
+    for kind, name in ((CircusSocket, "bind_and_listen"), (uvicorn.Server, "run")):
+        monkeypatch.setattr(kind, name, vars(kind)[name])  # as it was, afterwards
+    given = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda _, sockets: given.extend(sockets))
+    source = inspect.getsource(importlib.import_module("_bentoml_impl.worker.service"))
+    assert "uvicorn.Server(config).run(sockets=[socket])" in source
+    reserve_ports()
+    listen_apart()
+    with CircusSocket("http", "127.0.0.1", free_port()) as reserved:
+        reserved.bind_and_listen()
+        for _ in range(2):
+            uvicorn.Server(uvicorn.Config(answer)).run(sockets=[socket.socket(fileno=os.dup(reserved.fileno()))])
+        assert {each.getsockname() for each in given} == {reserved.getsockname()}
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(reserved.getsockname())
+        for each in given:
+            each.listen(64)
+        clients = [socket.create_connection(reserved.getsockname()) for _ in range(32)]
+        time.sleep(0.1)
+        counts = []
+        for each in given:
+            each.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                for number in itertools.count(1):
+                    each.accept()[0].close()
+                    counts.append(number)
+        assert len(counts) == 32
+        assert counts.count(1) == 2, "both had some"
+        for each in [*given, *clients]:
+            each.close()
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])

@@ -73,8 +73,8 @@ class Probes:
                 metrics.evictions.labels(name, why)
             metrics.waiting.labels(name)
             model = entry.model  # another thread may unload it meanwhile
-            metrics.model_bytes.labels(name, "host").set(entry.footprint.host if model else 0)
-            metrics.model_bytes.labels(name, "gpu").set(entry.footprint.device if model else 0)
+            resident = self._repository.resident(entry)
+            metrics.count_resident(name, resident.host, resident.device)
             metrics.queue_depth.labels(name).set(model.batcher.pending if model else 0)
         metrics.live.set(self._health.live)
         metrics.ready.set(self._health.ready)

@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from service.models.model import ImageModel, takes_images
-from service.models.repository import Repository
+from service.models.registry import Registry
 from zoo.served_card import Golden
 
 HEADERS = {
@@ -66,7 +66,7 @@ OPEN = frozenset({"/ui", "/ui/", *(f"/ui/{name}" for name in _FILES)})
 """Paths that need no key: their content is in the public repository. The page asks for a key and sends it."""
 
 
-def routes(repository: Repository) -> list[Route]:
+def routes(repository: Registry) -> list[Route]:
     """All routes below `/ui`."""
     page = _Page(repository)
     return [
@@ -79,7 +79,7 @@ def routes(repository: Repository) -> list[Route]:
 
 
 class _Page:
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Registry) -> None:
         self._repository = repository
 
     async def redirect(self, _: Request) -> Response:

@@ -26,7 +26,7 @@ class Annotator:
     """Draws answers on its own threads, one for every two of the process' cores; at most `max_queue` may wait."""
 
     def __init__(self, settings: Settings) -> None:
-        self._threads = ThreadPoolExecutor(max(1, usable_cores() // settings.workers // 2), "annotate")
+        self._threads = ThreadPoolExecutor(max(1, usable_cores() // settings.processes // 2), "annotate")
         self._waiting, self._max_waiting = 0, settings.max_queue
         self._max_pixels = int(settings.max_megapixels * 1e6)
 

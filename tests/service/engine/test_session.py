@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from service.engine import session as session_module
+from service.engine.binding import Pieces
 from service.engine.memory import give_back, resident
 from service.engine.providers import CPU, CUDA, TENSORRT, ProviderError, Tuning, check, choose, requested
 from service.engine.session import Session, SessionError
@@ -49,8 +50,12 @@ def test_a_bound_session_answers_as_a_free_one(model, images, size):
     bound.run({"images": images[size : 2 * size]})
     assert first == pytest.approx(expected, abs=1e-6)
     assert (first == kept).all(), "an answer lies in a buffer that is used again"
+    pieces = Pieces([images[row : row + 1] for row in range(size)])
+    assert (bound.run({"images": pieces})["probabilities"] == first).all()
     with pytest.raises(ValueError, match=rf"images is uint8 \(3, 28, 28, 3\), its buffer uint8 \({size}, 28, 28, 3\)"):
         bound.run({"images": images[:3]})
+    with pytest.raises(ValueError, match="its buffer uint8"):
+        bound.run({"images": Pieces([*pieces, images[:1]])})
     with pytest.raises(ValueError, match="its buffer uint8"):
         bound.run({"images": images[:size].astype(np.int8)})
 

@@ -1,0 +1,74 @@
+"""`python -m service.engine_process`: the process that has the models, where fronts speak to clients.
+
+`supervisor` starts it, and again whenever it ends. A device that is lost, or a run that does not end, ends it: in a new
+process both are as new. It is stopped after the fronts, so that they can answer what they have begun.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+
+import uvloop
+
+from service.cores import usable_cores
+from service.engine.providers import CPU, ProviderError, choose
+from service.engine.workers import Workers
+from service.fronts.engine import Engine
+from service.fronts.memory import EngineMemory
+from service.runtime import Models
+from service.settings import Settings, read_settings
+from service.supervisor import LISTENER, end_with_supervisor, shared_counts
+from service.telemetry.garbage import Pauses
+from service.telemetry.logs import set_up_logs
+from service.telemetry.metrics import Metrics
+
+logger = logging.getLogger("service.engine_process")
+_LOOK_S = 0.25  # between two looks at whether runs end
+_LAST_S = 0.2  # in which fronts are told what has failed, before a process ends that cannot go on
+
+
+async def main(settings: Settings, listener: socket.socket) -> int:
+    """Serve fronts until the server ends. Returns the exit code."""
+    end_with_supervisor(settings)
+    metrics, pauses = Metrics(shared_counts(-1)), Pauses()
+    workers = Workers(_threads(settings), settings.work_s)
+    engine = Engine(settings.fronts, max(1, usable_cores() // settings.fronts), EngineMemory())
+    models = Models(settings, workers, metrics, assemble=engine.assemble)
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, ending.set)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl+C: the fronts are told as well, and end first
+    engine.start(listener, models.repository, models.on_demand, workers, metrics)
+    models.repository.load_in_background(then=pauses.freeze)
+    models.on_demand.start()
+    while not (ending.is_set() and not engine.connected):
+        with suppress(TimeoutError):
+            await asyncio.wait_for(engine.changed.wait() if ending.is_set() else ending.wait(), _LOOK_S)
+        engine.changed.clear()
+        longest = workers.longest()
+        if models.repository.broken or 0 < settings.stuck_s < longest:
+            logger.critical("the engine ends, to be started anew: %s", models.repository.broken or "a run does not end")
+            await asyncio.sleep(_LAST_S)
+            return 1
+    return 0
+
+
+def _threads(settings: Settings) -> int:
+    """How many threads run batches on a CPU; on a GPU lanes do, and it computes one after the other."""
+    with suppress(ProviderError):
+        if choose(settings.device) != CPU:
+            return 1
+    return settings.threads or usable_cores()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(asctime)s [%(levelname)s] [engine] %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z")
+    given = read_settings()
+    set_up_logs(given.log, process=-1)
+    code = uvloop.run(main(given, socket.socket(fileno=int(os.environ[LISTENER]))))
+    sys.stderr.flush()
+    os._exit(code)  # threads that are stuck in a run do not end

@@ -1,0 +1,92 @@
+"""A front, as the engine sees it: a connection, and the jobs that it waits for."""
+
+import logging
+import struct
+from collections.abc import Callable
+from typing import cast
+
+import msgspec
+
+from service.engine.binding import Tensors
+from service.engine.job import Jobs
+from service.errors import Reason, RequestError
+from service.fronts.channel import Buffer, Channel, Kind
+from service.fronts.messages import ANSWER, DONE, Failure
+from service.fronts.rows import RemoteJob
+from service.fronts.tensors import pack
+
+logger = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+
+
+class Front:
+    """A front that is connected.
+
+    Attributes:
+        place: of it; -1: it waits for one.
+        jobs: that it waits for, by the number of their model and their own.
+        told: what it was told last of each model.
+        followed: the number of the last table that it has followed.
+        gone: whether its connection has ended.
+    """
+
+    def __init__(self, channel: Channel, end: Callable[["Front"], None]) -> None:
+        self.channel = channel
+        self.place = -1
+        self.jobs: dict[tuple[int, int], RemoteJob] = {}
+        self.told: dict[str, bytes] = {}
+        self.followed = 0
+        self.gone = False
+        self._end = end
+
+    def done(self, model: int, jobs: Jobs) -> None:
+        """Tell it that rows were run."""
+        first = cast(RemoteJob, jobs[0])
+        rows = struct.pack(f"<{len(jobs)}I", *[cast(RemoteJob, job).number for job in jobs])
+        self._try(
+            lambda: self.channel.send(
+                DONE.pack(Kind.DONE, first.threads, model, first.batch_size, first.run, first.ran) + rows
+            )
+        )
+
+    def answer(self, model: int, job: RemoteJob, outputs: Tensors) -> None:
+        """Send it the outputs of one job."""
+        head = ANSWER.pack(model, job.number, job.batch_size, job.threads, job.run, job.ran)
+        self.send(Kind.ANSWER, [head, *pack(outputs)])
+
+    def settled(self, model: int, job: RemoteJob) -> None:
+        """Tell it the error of a job, and forget the job."""
+        key = model, job.number
+        if self.jobs.get(key) is job:  # else the front has the outputs, and has sent the next image in that row
+            del self.jobs[key]
+        if job.error is not None:
+            self.fail(model, job.number, job.error)
+        if self.gone and not self.jobs:
+            self._end(self)
+
+    def late(self, model: int, job: RemoteJob, error: RequestError) -> None:
+        """Tell it that the run of a job takes too long, and is not over."""
+        self.fail(model, job.number, error, over=False)
+
+    def fail(self, model: int, number: int, error: BaseException, *, over: bool = True) -> None:
+        """Tell it why a job failed."""
+        if not isinstance(error, RequestError):
+            logger.error("a job failed", exc_info=error)
+            error = RequestError(Reason.INTERNAL, "The server failed on this input; its log says why.")
+        self.send(Kind.FAILED, [_encode(Failure(model, number, error.reason, error.detail, error.retry_after, over))])
+        error.forget()
+
+    def send(self, kind: Kind, parts: list[Buffer], files: list[int] | None = None) -> None:
+        """Send it a message. One that does not read is disconnected."""
+        self._try(lambda: self.channel.send_body(kind, parts, files or []))
+
+    def _try(self, send: Callable[[], None]) -> None:
+        if self.gone:
+            return
+        try:
+            send()
+        except BlockingIOError:
+            logger.error("front %d does not read its messages and is disconnected", self.place)  # noqa: TRY400
+            self.channel.end()
+        except OSError:  # it has ended, which `receive` tells as well
+            return

@@ -1,0 +1,155 @@
+"""A front's connection to the engine: made again for as long as the front lives. One thread receives."""
+
+import logging
+import struct
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from itertools import count
+from time import perf_counter, sleep
+
+import msgspec
+
+from service.errors import RequestError
+from service.fronts.channel import Kind, Message, body_of, connect
+from service.fronts.memory import EngineMemory
+from service.fronts.messages import ANSWER, DONE, FOLLOWED, Call, Failure, Reply, Table, Welcome, error_of
+from service.fronts.remote import Connection, engine_gone
+from service.fronts.tensors import unpack
+
+logger = logging.getLogger(__name__)
+_AGAIN_S = 0.05  # between two attempts to connect
+_encode = msgspec.json.Encoder().encode
+
+
+class Link:
+    """The connection, and the calls that wait for a reply.
+
+    Args:
+        address: of the engine; see `channel.listen`.
+        follow: called with the connection, every table, and the descriptors that came with it.
+        lost: called when the engine has ended.
+
+    Attributes:
+        connection: that there is; None: there is no engine, or it has not answered yet.
+    """
+
+    def __init__(
+        self, address: int, follow: Callable[[Connection, Table, list[int]], None], lost: Callable[[], None]
+    ) -> None:
+        self.connection: Connection | None = None
+        self._address, self._follow, self._lost = address, follow, lost
+        self._calls: dict[int, Future[bool]] = {}
+        self._numbers = count(1)
+        self._closed = threading.Event()
+
+    def start(self) -> None:
+        """Begin to connect, on a thread of its own."""
+        threading.Thread(target=self._live, name="engine", daemon=True).start()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._closed.set()
+        if (connection := self.connection) is not None:
+            connection.channel.end()
+
+    @property
+    def silent(self) -> float:
+        """Seconds since the engine last showed that it lives; 0 without a connection."""
+        connection = self.connection
+        return perf_counter() - connection.memory.values[EngineMemory.ALIVE] if connection else 0.0
+
+    def call(
+        self, what: str, name: str | None = None, deadline: float = 0.0, beside: list[str] | None = None
+    ) -> Future[bool]:
+        """Ask the engine for something; the future ends with its reply, or with a `RequestError`."""
+        number, future = next(self._numbers), Future[bool]()
+        self._calls[number] = future
+        call = _encode(Call(number, what, name, deadline, beside or []))
+        connection = self.connection
+        try:
+            if connection is None:
+                raise ConnectionResetError("there is no engine")
+            connection.channel.send_body(Kind.CALL, [call])
+        except OSError:
+            self._end_call(number, engine_gone())
+        return future
+
+    def _live(self) -> None:
+        while not self._closed.is_set():
+            try:
+                connection = Connection(connect(self._address))
+            except OSError:
+                sleep(_AGAIN_S)
+                continue
+            try:
+                self._receive(connection)
+            except Exception:  # a bug: a new connection begins anew
+                logger.exception("the connection to the engine is made again")
+                sleep(_AGAIN_S)
+            self._disconnect(connection)
+
+    def _receive(self, connection: Connection) -> None:
+        """Do what the engine says, until the connection ends."""
+        while not self._closed.is_set():
+            try:
+                message = connection.channel.receive()
+            except OSError:
+                return
+            if message is None:
+                return
+            self._do(connection, message)
+
+    def _do(self, connection: Connection, message: Message) -> None:
+        kind, body, queues = message.kind, body_of(message), connection.queues
+        if kind == Kind.DONE:
+            _, threads, model, batch, run, ran = DONE.unpack_from(message.body)
+            rows = struct.unpack_from(f"<{(len(message.body) - DONE.size) // 4}I", message.body, DONE.size)
+            if (queue := queues.get(model)) is not None:
+                queue.done(rows, threads, batch, run, ran)
+        elif kind == Kind.ANSWER:
+            model, number, batch, threads, run, ran = ANSWER.unpack_from(body)
+            if (queue := queues.get(model)) is not None:
+                queue.answered(number, unpack(body[ANSWER.size :]), threads, batch, run, ran)
+        elif kind == Kind.FAILED:
+            failure = msgspec.json.decode(body, type=Failure)
+            if (queue := queues.get(failure.model)) is not None:
+                if failure.over:
+                    queue.failed(failure.number, error_of(failure))
+                else:
+                    queue.late(failure.number)
+        elif kind == Kind.TABLE:
+            table = msgspec.json.decode(body, type=Table)
+            self._follow(connection, table, message.files)
+            if table.number:
+                with suppress(OSError):  # the end of the connection is seen by `receive`
+                    connection.channel.send(FOLLOWED.pack(Kind.FOLLOWED, table.number))
+        elif kind == Kind.REPLY:
+            reply = msgspec.json.decode(body, type=Reply)
+            self._end_call(reply.number, error_of(reply) if reply.reason else reply.result)
+        elif kind == Kind.WELCOME:
+            connection.memory = EngineMemory(message.files[0])
+            connection.place = msgspec.json.decode(body, type=Welcome).place
+            self.connection = connection
+
+    def _disconnect(self, connection: Connection) -> None:
+        """End everything that waits for the engine."""
+        if self.connection is not None and not self._closed.is_set():
+            logger.error("the connection to the engine has ended")
+        self.connection = None
+        connection.channel.end()
+        self._lost()
+        for queue in list(connection.queues.values()):
+            queue.lost()
+        for number in list(self._calls):
+            self._end_call(number, engine_gone())
+
+    def _end_call(self, number: int, outcome: bool | RequestError) -> None:
+        future = self._calls.pop(number, None)
+        if future is None or not future.set_running_or_notify_cancel():
+            return
+        if isinstance(outcome, RequestError):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)

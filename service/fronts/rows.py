@@ -1,0 +1,213 @@
+"""How the engine puts batches together of what fronts have prepared, and gives them the outputs.
+
+An image lies in a row of the model's memory. Rows of one front follow each other, so neighbouring rows are often ready
+together; a batch takes what is ready of all fronts, first by priority, then in the order in which it came.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from service.engine.assembly import Assembly, Concatenation, Run
+from service.engine.binding import Array, Pieces, Tensors
+from service.engine.cuda import pin
+from service.engine.job import AnyJob, Input, Job, Jobs, Priority, too_slow
+from service.errors import RequestError
+from service.fronts.memory import Layout, ModelMemory, layout_of
+from service.fronts.messages import REQUESTS
+from service.models.model import Parts
+
+
+class Asker(Protocol):
+    """The front that a job is of."""
+
+    def done(self, model: int, jobs: Jobs) -> None:
+        """Tell it that rows were run; the outputs lie there."""
+
+    def answer(self, model: int, job: "RemoteJob", outputs: Tensors) -> None:
+        """Send it the outputs of one job."""
+
+    def late(self, model: int, job: "RemoteJob", error: RequestError) -> None:
+        """Tell it that the run of a job takes too long, and is not over."""
+
+    def settled(self, model: int, job: "RemoteJob") -> None:
+        """Tell it the error of a job that failed, and forget the job. On the event loop."""
+
+
+class Row(Input[None]):
+    """An image that a front has prepared."""
+
+    __slots__ = ()
+
+    def answer(self, outputs: Tensors, row: int) -> None:
+        """Is never called: the outputs are given to the front by `SharedRows`."""
+        raise NotImplementedError
+
+
+ROW = Row()
+
+
+class RemoteJob(Job[Any]):
+    """A job of a front. Its future is of no use: the front has that of the request.
+
+    Attributes:
+        asker: the front.
+        model: number of the model.
+        number: of the row or the request.
+    """
+
+    __slots__ = ("asker", "model", "number")
+
+    def __init__(
+        self, input_: Input[Any], deadline: float, priority: Priority, asker: Asker, model: int, number: int
+    ) -> None:
+        super().__init__(input_, deadline, priority)
+        self.asker, self.model, self.number = asker, model, number
+        self.started = self.prepared = self.submitted
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why it failed."""
+        return self._error
+
+    def time_out(self) -> None:
+        """Let the front answer its request. The job is settled when its run ends."""
+        self.asker.late(self.model, self, too_slow())
+
+    def settle(self) -> None:
+        """Tell the front what it does not know yet."""
+        self.asker.settled(self.model, self)
+
+
+class SharedRows(Assembly):
+    """Images in a model's memory.
+
+    Args:
+        number: of the model.
+        parts: of the loaded graph.
+        fronts: how many there are.
+        rows: of each front.
+    """
+
+    quick = True
+
+    def __init__(self, number: int, parts: Parts, fronts: int, rows: int) -> None:
+        assert parts.image_shape is not None  # noqa: S101 - it takes images
+        self.number = number
+        self._sizes = parts.sizes
+        outputs = layout_of(parts.run(parts.sample(1)))
+        self.memory = ModelMemory(Layout(fronts, rows, parts.profile.max_batch, parts.image_shape, outputs))
+        if parts.sizes:
+            pin(self.memory.images)
+        self._ready: tuple[dict[int, RemoteJob], ...] = tuple({} for _ in Priority)  # by row, in order of arrival
+
+    def may_ask(self, place: int, number: int) -> bool:
+        """Whether a row is one of the front at a place."""
+        rows = self.memory.layout.rows
+        return place >= 0 and place * rows <= number < (place + 1) * rows
+
+    def add(self, job: AnyJob) -> None:
+        """Add an image."""
+        assert isinstance(job, RemoteJob)  # noqa: S101 - there are no others in the engine's process
+        self._ready[job.priority][job.number] = job
+
+    def next_batch(self, max_batch: int) -> list[AnyJob]:
+        """Take the first images, sorted by row."""
+        batch: list[RemoteJob] = []
+        for ready in self._ready:
+            while ready and len(batch) < max_batch:
+                row = next(iter(ready))
+                if self.memory.given_up[row]:
+                    ready[row].abandoned = True
+                if not ready[row].worth_doing():
+                    if not batch:
+                        return [ready.pop(row)]
+                    break  # it is returned alone the next time
+                batch.append(ready.pop(row))
+        batch.sort(key=lambda job: job.number)
+        return [*batch]
+
+    def compute(self, jobs: Jobs, run: Run) -> Tensors:
+        """Run rows. On a GPU they are copied to it from where they lie, on a CPU they must follow each other."""
+        images, pieces = self.memory.images, [(first, end) for first, end, _ in _stretches(jobs)]
+        if self._sizes:
+            size = next(size for size in self._sizes if size >= len(jobs))
+            first, end = pieces[-1]
+            pieces[-1] = first, end + size - len(jobs)
+        arrays = [images[first:end] for first, end in pieces]
+        if len(arrays) == 1:
+            return run({"images": arrays[0]})
+        return run({"images": cast(Array, Pieces(arrays)) if self._sizes else np.concatenate(arrays)})
+
+    def answer(self, jobs: Jobs, outputs: Tensors, row: int = 0) -> None:
+        """Copy the outputs to the memory, and tell the fronts."""
+        try:
+            self._give(jobs, outputs, row)
+        except Exception as error:  # outputs of another number of rows, say
+            for job in jobs:
+                job.fail(error)
+
+    def _give(self, jobs: Jobs, outputs: Tensors, row: int) -> None:
+        rows = {name: value[row : row + len(jobs)] for name, value in outputs.items()}
+        rooms = self.memory.outputs
+        fits = bool(rooms) and self.memory.fits(rows)
+        if fits:
+            for first, end, before in _stretches(jobs):
+                for name, room in rooms.items():
+                    room[first:end] = rows[name][before : before + end - first]
+        askers: dict[Asker, list[RemoteJob]] = {}
+        for number, job in enumerate(jobs):
+            assert isinstance(job, RemoteJob)  # noqa: S101 - as `add` says
+            job.succeed(None)
+            if fits:
+                askers.setdefault(job.asker, []).append(job)
+            else:
+                one = {name: value[number : number + 1] for name, value in rows.items()}
+                job.asker.answer(self.number, job, one)
+        for asker, some in askers.items():
+            asker.done(self.number, some)
+
+
+class SharedTensors(Concatenation):
+    """Requests of tensors; their answers are sent to the fronts."""
+
+    quick = True
+
+    def __init__(self, number: int, fronts: int) -> None:
+        super().__init__()
+        self.number = number
+        self.memory = ModelMemory(Layout(fronts))
+
+    def may_ask(self, place: int, number: int) -> bool:
+        """Whether the front at a place may give a request this number."""
+        return place >= 0 and number >= REQUESTS
+
+    def answer(self, jobs: Jobs, outputs: Tensors, row: int = 0) -> None:
+        """Cut out each request's rows, and send them."""
+        for job in jobs:
+            assert isinstance(job, RemoteJob)  # noqa: S101 - there are no others in the engine's process
+            try:
+                found = cast(Tensors, job.input.answer(outputs, row))
+                job.asker.answer(self.number, job, found)
+                job.succeed(None)
+            except Exception as error:
+                job.fail(error)
+            row += job.input.rows
+
+
+Shared = SharedRows | SharedTensors
+
+
+def _stretches(jobs: Jobs) -> Iterator[tuple[int, int, int]]:
+    """Yield the stretches of neighbouring rows of sorted jobs: first, end, and how many jobs come before it."""
+    before = 0
+    first = end = -1
+    for number, job in enumerate(jobs):
+        row = cast(RemoteJob, job).number
+        if row != end:
+            if number:
+                yield first, end, before
+            first, before = row, number
+        end = row + 1
+    yield first, end, before
