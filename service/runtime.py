@@ -6,6 +6,7 @@ from pathlib import Path
 
 from service.cores import usable_cores
 from service.engine.calls import Calls
+from service.engine.memory import keep_freed
 from service.engine.providers import gpu_count
 from service.engine.stop import Stop
 from service.engine.workers import Workers
@@ -97,6 +98,7 @@ class Runtime:
         self.repository: Registry
         self.on_demand: Loads
         if settings.fronts > 0 and ENGINE in os.environ:
+            keep_freed()
             self._unloaded = shared_unloaded()
             self.repository = front = FrontRegistry(settings, int(os.environ[ENGINE]), self.workers)
             self.on_demand = FrontLoads(front)
