@@ -88,7 +88,7 @@ def weights(recipe: Recipe, side: int, scaled: int, offset: int, target: int) ->
         centres = at * ((side - 1) / max(1, scaled - 1)) + 0.5
     width = max(1.0, side / scaled) if recipe.resampling == "pillow" else 1.0
     distance = np.abs(np.arange(side) + 0.5 - centres[:, None]) / width
-    values = np.maximum(0.0, 1.0 - distance) if recipe.interpolation == "bilinear" else _cubic(distance)
+    values = _KERNELS[recipe.interpolation](distance)
     values[~inside] = 0.0
     sums = values.sum(axis=1, keepdims=True)
     return np.asarray(values / np.where(sums == 0, 1.0, sums), np.float32)
@@ -158,8 +158,20 @@ class Resizer:
         return ort.OrtValue.ortvalue_from_numpy(array, self._device, 0)
 
 
+def _linear(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.maximum(0.0, 1.0 - distance)
+
+
 def _cubic(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Keys' kernel with a = -0.5, as Pillow's."""
     near = (1.5 * distance - 2.5) * distance * distance + 1.0
     far = ((-0.5 * distance + 2.5) * distance - 4.0) * distance + 2.0
     return np.where(distance < 1, near, np.where(distance < 2, far, 0.0))
+
+
+def _lanczos(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Lanczos' kernel of three lobes, as Pillow's."""
+    return np.where(distance < 3, np.sinc(distance) * np.sinc(distance / 3), 0.0)
+
+
+_KERNELS = {"bilinear": _linear, "bicubic": _cubic, "lanczos": _lanczos}

@@ -134,7 +134,7 @@ def test_from_checkpoint_to_served_graph(name, side, tmp_path, make_images):
     images = make_images(card.recipe, *PHOTOS)
     x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
     model = torchvision_detector(card, x)
-    card = msgspec.structs.replace(saved(card, model, tmp_path), tolerance=0.1)  # of a pixel: see TOLERANCE
+    card = msgspec.structs.replace(saved(card, model, tmp_path), tolerance=0.5)  # of a pixel: see TOLERANCE
     exported = export_model(card, Store(tmp_path / "models"))
     assert exported.card.nms
     assert {output.name: output.shape for output in exported.card.outputs} == {

@@ -102,7 +102,7 @@ def test_an_export_answers_as_the_original(nano, tmp_path):
     ours = session.run(["boxes", "scores", "classes"], {"images": apply_exact(card.recipe, image)[None]})
     boxes, scores, classes = (one[0] for one in ours)
     where = placement(card.recipe, *image.size)
-    boxes = (boxes - np.tile(where[4:], 2)) / np.tile(where[2:4], 2)
+    boxes = (boxes - np.tile(where[4:6], 2)) / np.tile(where[2:4], 2)
     nano.processor.config.nmsthre = 1.0
     (theirs,) = nano([Image.fromarray(np.asarray(image)[..., ::-1])], threshold=float(scores[200]))  # which takes BGR
     their_boxes, their_scores = np.array(theirs["bboxes"]), np.array(theirs["scores"])

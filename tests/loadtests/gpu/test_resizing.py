@@ -45,7 +45,7 @@ PILLOW = [
         pad=(114, 0, 255),
     )
     for resize, interpolation in product(
-        ("crop", "letterbox", "letterbox_top_left", "stretch"), ("bilinear", "bicubic")
+        ("crop", "letterbox", "letterbox_top_left", "stretch"), ("bilinear", "bicubic", "lanczos")
     )
 ]
 OTHERS = [
