@@ -1,4 +1,4 @@
-"""Files that a load test writes at its end. Whether they can be written is checked before any load."""
+"""Options for the files of a load test: whether they are there, or can be written, is checked before any load."""
 
 import os
 from collections.abc import Callable
@@ -42,6 +42,18 @@ class PlotFile(OutFile):
         except MissingError as error:
             self.fail(str(error), param, ctx)
         return path
+
+
+def model_option(option: str, default: str, what: str, name: str = "model") -> Callable[[Any], Any]:
+    """Give a command an option for the folder of an exported model, as its argument `name`."""
+    return click.option(
+        option,
+        name,
+        default=Path("models") / default / "1",
+        show_default=True,
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help=f"The folder of an exported {what}.",
+    )
 
 
 def json_option(name: str = "json_path") -> Callable[[Any], Any]:

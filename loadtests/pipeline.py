@@ -26,7 +26,7 @@ from loadtests.client import Address, Limits, Load, Request, closed_loop, fetch,
 from loadtests.compare.goals import NOISY, Goal
 from loadtests.compare.process import ServerError
 from loadtests.compare.work import Work
-from loadtests.outputs import json_option
+from loadtests.outputs import json_option, model_option
 from loadtests.report import Measurement, TestedServer, machine, report, versions, write_json
 from loadtests.serving import serving
 from zoo import catalog
@@ -114,21 +114,8 @@ def photo() -> bytes:
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option(
-    "--detector",
-    default=Path("models/yolov4_tiny/1"),
-    show_default=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The folder of an exported detector.",
-)
-@click.option(
-    "--second",
-    "classifier",
-    default=Path("models/efficientnet_lite0/1"),
-    show_default=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The folder of an exported classifier.",
-)
+@model_option("--detector", "yolov4_tiny", "detector", "detector")
+@model_option("--second", "efficientnet_lite0", "classifier", "classifier")
 @click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(0.1, 600), help="Of each window.")
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 100), help="Windows of each.")
 @json_option()

@@ -101,7 +101,7 @@ class Runtime:
             keep_freed()
             self._unloaded = shared_unloaded()
             self.repository = front = FrontRegistry(settings, int(os.environ[ENGINE]), self.workers)
-            self.on_demand = FrontLoads(front)
+            self.on_demand = FrontLoads(front.link)
         else:
             models = Models(settings, self.workers, self.metrics, process % max(1, gpu_count()))
             self._unloaded, self.repository, self.on_demand = models.unloaded, models.repository, models.on_demand

@@ -29,9 +29,7 @@ def draft_timm(path: Path, beside: Beside, stated: ImportOptions, scratch: Path)
         raise ExportError(
             f"{path}: {beside.known_from} says nothing of its images that a recipe can say: --size and --resize"
         )
-    labels, known = stated.labels, "given"
-    if labels is None and beside.labels:
-        labels, known = write_names(beside.labels, scratch, stated.name), beside.known_from
+    labels, known = _labels(beside, stated, scratch)
     if labels is None and beside.classes == 1000:
         labels, known = "imagenet1k", "assumed: imagenet1k has as many"
     if labels is None:
@@ -54,9 +52,8 @@ def draft_timm(path: Path, beside: Beside, stated: ImportOptions, scratch: Path)
         options={"architecture": beside.architecture},
         tolerance=1e-3,
     )
-    where = beside.known_from
-    found = {"labels": known, "input": "given" if stated.size else where, "pixels": where}
-    return draft_of(complete_card(path, stated, card), found, "given" if stated.resize else where)
+    found = _found(beside, stated, known)
+    return draft_of(complete_card(path, stated, card), found, "given" if stated.resize else beside.known_from)
 
 
 def draft_transformers(path: Path, beside: Beside, stated: ImportOptions, scratch: Path) -> Draft:
@@ -69,9 +66,7 @@ def draft_transformers(path: Path, beside: Beside, stated: ImportOptions, scratc
     size = stated.size or beside.size
     if size is None:
         raise ExportError(f"{path}: there is no {PREPROCESSOR} beside it with the size of its input: say --size")
-    labels, known = stated.labels, "given"
-    if labels is None and beside.labels:
-        labels, known = write_names(beside.labels, scratch, stated.name), beside.known_from
+    labels, known = _labels(beside, stated, scratch)
     if labels is None:
         raise ExportError(f"{path}: {CONFIG} beside it does not name its classes: --labels names.txt, one per line")
     card = ModelCard(
@@ -87,6 +82,18 @@ def draft_transformers(path: Path, beside: Beside, stated: ImportOptions, scratc
         normalise=beside.normalise or Normalise(),
         tolerance={"boxes": 2e-2, "scores": 1e-3},
     )
-    where = beside.known_from
-    found = {"labels": known, "input": "given" if stated.size else where, "pixels": where}
+    found = _found(beside, stated, known)
     return draft_of(complete_card(path, stated, card), found, "given" if stated.resize else "usual for such networks")
+
+
+def _labels(beside: Beside, stated: ImportOptions, scratch: Path) -> tuple[str | None, str]:
+    """Return the labels that are given or stand beside the checkpoint, and which of both."""
+    if stated.labels is None and beside.labels:
+        return write_names(beside.labels, scratch, stated.name), beside.known_from
+    return stated.labels, "given"
+
+
+def _found(beside: Beside, stated: ImportOptions, labels: str) -> dict[str, str]:
+    """Return how each part of a card is known."""
+    where = beside.known_from
+    return {"labels": labels, "input": "given" if stated.size else where, "pixels": where}

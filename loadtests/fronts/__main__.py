@@ -27,7 +27,7 @@ from loadtests.compare.process import ServerError
 from loadtests.fronts.cost import Cost, cost_of, engine_of, fronts_of, metric
 from loadtests.fronts.kills import Kills, kill, listens, ready
 from loadtests.fronts.simulated import UnavailableError, simulated_gpu
-from loadtests.outputs import json_option
+from loadtests.outputs import json_option, model_option
 from loadtests.percentiles import percentile
 from loadtests.report import machine, report, versions, write_json
 from loadtests.serving import serving
@@ -71,13 +71,7 @@ class Outcome(Struct):
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option(
-    "--model",
-    default=Path("models/mobilenet_v2/1"),
-    show_default=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The folder of an exported classifier.",
-)
+@model_option("--model", "mobilenet_v2", "classifier")
 @click.option("--only", "parts", multiple=True, type=click.Choice(PARTS), help="Parts to measure.  [default: all]")
 @click.option("--seconds", default=15.0, show_default=True, type=click.FloatRange(1), help="Of each load.")
 @click.option("--images", default=2000, show_default=True, type=click.IntRange(10), help="For the hand-over.")

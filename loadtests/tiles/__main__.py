@@ -22,7 +22,7 @@ from msgspec import Struct
 from loadtests.client import Address, Request, fetch, run
 from loadtests.compare.goals import NOISY, Goal
 from loadtests.compare.process import ServerError
-from loadtests.outputs import json_option
+from loadtests.outputs import json_option, model_option
 from loadtests.report import Measurement, TestedServer, machine, report, versions, write_json
 from loadtests.serving import serving
 from loadtests.tiles.bare import Bare, Way
@@ -64,13 +64,7 @@ class Outcome(Struct, frozen=True):
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option(
-    "--model",
-    default=Path("models/yolov4_tiny/1"),
-    show_default=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The folder of an exported detector.",
-)
+@model_option("--model", "yolov4_tiny", "detector")
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 100), help="Photos for each of the two.")
 @json_option()
 def main(model: Path, rounds: int, json_path: Path | None) -> None:

@@ -29,13 +29,16 @@ class FrontRegistry(Registry):
         settings: of the server.
         address: of the engine; see `channel.listen`.
         workers: the threads of this front.
+
+    Attributes:
+        link: to the engine.
     """
 
     def __init__(self, settings: Settings, address: int, workers: Workers) -> None:
         super().__init__(settings)
         self.known = False
         self._settings, self._workers = settings, workers
-        self._link = Link(address, self._follow, self._lost)
+        self.link = Link(address, self._follow, self._lost)
         self._models: dict[int, FrontModel] = {}
         self._then: Callable[[], None] | None = None
         self._first = threading.Event()
@@ -43,7 +46,7 @@ class FrontRegistry(Registry):
     @property
     def ready(self) -> bool:
         """Whether the engine is there, and has all models that stay loaded."""
-        return self.known and self._link.connection is not None and super().ready
+        return self.known and self.link.connection is not None and super().ready
 
     def resident(self, entry: ModelEntry) -> Footprint:  # noqa: ARG002 - the engine has all models
         """Nothing is in this process."""
@@ -51,7 +54,7 @@ class FrontRegistry(Registry):
 
     def load(self) -> None:
         """Wait until the engine has told its models."""
-        self._link.start()
+        self.link.start()
         self._first.wait()
 
     def load_in_background(self, then: Callable[[], None]) -> None:
@@ -61,39 +64,23 @@ class FrontRegistry(Registry):
             then: called once, when the models are known and none is being loaded.
         """
         self._then = then
-        self._link.start()
+        self.link.start()
 
     def close(self) -> None:
         """End the connection."""
-        self._link.close()
+        self.link.close()
 
     def reload(self, name: str | None = None) -> bool:
         """Let the engine scan the store; see `Repository.reload`."""
-        return self._link.call("reload", name).result()
+        return self.link.call("reload", name).result()
 
     def unload(self, name: str) -> None:
         """Let the engine unload a model; see `Repository.unload`."""
-        self._link.call("unload", name).result()
+        self.link.call("unload", name).result()
 
     def silent(self) -> float:
         """Seconds for which the engine has not shown that it lives; 0 while there is none."""
-        return self._link.silent
-
-    async def wait(self, entry: ModelEntry, deadline: float, beside: Collection[str] = ()) -> None:
-        """Wait until the engine has loaded a model; see `OnDemand.wait`."""
-        await self._ask("wait", entry.name, deadline, beside)
-
-    async def load_by_name(self, name: str, deadline: float) -> None:
-        """Let the engine load a model for an administrator; see `OnDemand.load`."""
-        await self._ask("load", name, deadline, ())
-
-    async def _ask(self, what: str, name: str, deadline: float, beside: Collection[str]) -> None:
-        asked = asyncio.wrap_future(self._link.call(what, name, deadline, list(beside)))
-        try:
-            async with asyncio.timeout(max(0.0, deadline - perf_counter()) + 1.0):
-                await asked
-        except TimeoutError:  # the engine says it in time, unless it hangs
-            raise RequestError(Reason.NOT_READY, f"`{name}` is not loaded in time.", retry_after=1) from None
+        return self.link.silent
 
     def _follow(self, connection: Connection, table: Table, files: list[int]) -> None:
         """Take over what the engine tells. On the thread of the connection."""
@@ -122,7 +109,7 @@ class FrontRegistry(Registry):
 
     def _drop_unserved(self, connection: Connection) -> None:
         """Let go of models that were replaced or unloaded a while ago, and that no request of this front needs."""
-        if connection is not self._link.connection:
+        if connection is not self.link.connection:
             return
         serves = self._served()
         for number, model in list(self._models.items()):
@@ -165,8 +152,8 @@ class FrontRegistry(Registry):
 class FrontLoads:
     """Models are loaded on demand by the engine; see `OnDemand`."""
 
-    def __init__(self, registry: FrontRegistry) -> None:
-        self._registry = registry
+    def __init__(self, link: Link) -> None:
+        self._link = link
 
     def start(self) -> None:
         """The engine has begun."""
@@ -176,8 +163,16 @@ class FrontLoads:
 
     async def wait(self, entry: ModelEntry, deadline: float, beside: Collection[str] = ()) -> None:
         """Wait until a model is loaded."""
-        await self._registry.wait(entry, deadline, beside)
+        await self._ask("wait", entry.name, deadline, beside)
 
     async def load(self, name: str, deadline: float) -> None:
         """Load a model for an administrator."""
-        await self._registry.load_by_name(name, deadline)
+        await self._ask("load", name, deadline)
+
+    async def _ask(self, what: str, name: str, deadline: float, beside: Collection[str] = ()) -> None:
+        asked = asyncio.wrap_future(self._link.call(what, name, deadline, list(beside)))
+        try:
+            async with asyncio.timeout(max(0.0, deadline - perf_counter()) + 1.0):
+                await asked
+        except TimeoutError:  # the engine says it in time, unless it hangs
+            raise RequestError(Reason.NOT_READY, f"`{name}` is not loaded in time.", retry_after=1) from None

@@ -88,7 +88,7 @@ class FrontSide:
         self.settings = settings
         self.workers = Workers(threads)
         self.registry = FrontRegistry(settings, address, self.workers)
-        self.loads = FrontLoads(self.registry)
+        self.loads = FrontLoads(self.registry.link)
         self.predictor = Predictor(self.registry, settings, Calls(self.workers, PixelMemory(10**9)))
         self.registry.load()
 
