@@ -1,14 +1,20 @@
 """Reading a torch checkpoint and putting it into its network, strictly. Called by families whose files are torch's."""
 
 import pickletools
+import threading
 import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from zoo.errors import ExportError
+
+_ALLOWED = threading.Lock()
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -25,7 +31,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         return _read_safetensors(path)
     try:
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # of a pickle's age; reading it says more
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = unpickle(path)
     except Exception as error:  # the unpickler raises errors of many kinds
         raise ExportError(
             f"{path}: torch cannot read it without running code of its own: {_why(path, error)}"
@@ -36,6 +42,34 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ExportError(f"{path}: expected a state dict, names to tensors, but it holds a {type(state).__name__}")
     return state
+
+
+def unpickle(path: Path, allowed: Sequence[tuple[Callable[..., Any], str]] = ()) -> Any:
+    """Return what a checkpoint of torch's holds, on the CPU. It may name tensors' classes and `allowed`, nothing else.
+
+    `allowed` has what the unpickler gets, and for which name. Raises what `torch.load` raises.
+    """
+    with _only(allowed):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+@contextmanager
+def _only(allowed: Sequence[tuple[Callable[..., Any], str]] = ()) -> Iterator[None]:
+    """Let torch's unpickler know `allowed` and nothing that other libraries have registered.
+
+    Its list is the process's, and what Ultralytics adds to it stays there: with it, a file would be filled into real
+    classes here, or be taken for one that names none.
+    """
+    registry = torch.serialization
+    with _ALLOWED:
+        others = registry.get_safe_globals()
+        registry.clear_safe_globals()
+        registry.add_safe_globals(list(allowed))
+        try:
+            yield
+        finally:
+            registry.clear_safe_globals()
+            registry.add_safe_globals(others)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -55,7 +89,8 @@ def wanted(path: Path) -> list[str]:
     Nothing of the file is run. It is empty for files that are no pickles.
     """
     try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+        with _only():
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:  # not a checkpoint of torch's
         return _named_by_pickle(path)
 

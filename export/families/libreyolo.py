@@ -16,7 +16,7 @@ from libreyolo import models as library
 from libreyolo.models.base import BaseModel
 from torch import Tensor, nn
 
-from export.checkpoint import load, read_state_dict
+from export.checkpoint import load, read_state_dict, unpickle
 from export.network import Network
 from export.options import FamilyOptions
 from zoo.card import Licence, Nms, Recipe
@@ -165,7 +165,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
 
 def _check_model(path: Path, model: str) -> None:
     """Refuse a checkpoint that names another model: two models may have tensors of the same names and shapes."""
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint = unpickle(path)
     says = checkpoint.get("model_family")
     if says not in {None, model}:
         raise ExportError(f"{path} is a checkpoint of {says!r}, and the card's option `model` says {model!r}")

@@ -18,10 +18,9 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import torch
 from torch import nn
 
-from export.checkpoint import reason, wanted
+from export.checkpoint import reason, unpickle, wanted
 from export.ultralytics.library import import_library, version
 from zoo.errors import ExportError
 
@@ -53,8 +52,7 @@ def read_model(path: Path) -> nn.Module:
             "it from its publisher, or save the network again without them"
         )
     try:
-        with torch.serialization.safe_globals([entry for name in names for entry in _allowed(name)]):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = unpickle(path, [entry for name in names for entry in _allowed(name)])
     except Exception as error:  # the unpickler raises errors of many kinds
         raise ExportError(f"{path}: not a checkpoint that ultralytics {version()} can read: {reason(error)}") from error
     model = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, dict) else checkpoint

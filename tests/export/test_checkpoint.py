@@ -41,6 +41,17 @@ def test_other_contents_are_refused(content, message, tmp_path):
         read_state_dict(tmp_path / "net.pth")
 
 
+def test_what_another_library_allows_the_process_is_not_allowed_here(tmp_path):
+    torch.save(network(), tmp_path / "net.pth")
+    classes = [nn.Sequential, nn.Conv2d, nn.BatchNorm2d, set]
+    with torch.serialization.safe_globals(classes):
+        before = set(torch.serialization.get_safe_globals())
+        with pytest.raises(ExportError, match=r"it needs .*torch\.nn\.modules\.container\.Sequential"):
+            read_state_dict(tmp_path / "net.pth")
+        assert set(torch.serialization.get_safe_globals()) == before
+        assert isinstance(torch.load(tmp_path / "net.pth", weights_only=True), nn.Sequential)
+
+
 def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "net.pth").write_text("<html>not found</html>")
     with pytest.raises(ExportError, match="torch cannot read it"):
