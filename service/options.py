@@ -24,10 +24,9 @@ def parse_options(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
         RequestError: `bad_option`; the message has the option, the value and the expected values. NaN is out of range.
     """
     fields = _fields(kind)
-    defaults = {field.encode_name for field in msgspec.structs.fields(kind) if field.default is None}
     converted: dict[str, Any] = {}
     for name, value in given.items():
-        if value is None and name in defaults:
+        if value is None and name in _left_out(kind):
             continue  # as BentoML's clients send an option that is left out
         if name not in fields:
             known = ", ".join(f"`{known}`" for known in fields)
@@ -70,6 +69,12 @@ def _bare(info: inspect.Type) -> inspect.Type:
 @functools.cache
 def _fields(kind: type[Struct]) -> Mapping[str, Any]:
     return {field.encode_name: given_type(field.type) for field in msgspec.structs.fields(kind)}
+
+
+@functools.cache
+def _left_out(kind: type[Struct]) -> frozenset[str]:
+    """The options that may be None."""
+    return frozenset(field.encode_name for field in msgspec.structs.fields(kind) if field.default is None)
 
 
 def given_type(kind: Any) -> Any:

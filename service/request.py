@@ -20,7 +20,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Mapping
-from secrets import token_hex
+from random import Random
 from time import perf_counter
 from types import TracebackType
 from typing import ClassVar, Self, TypeVar
@@ -62,6 +62,7 @@ STATUS: Mapping[Reason, int] = {
 STAGES = ("read", "decode", "queue", "infer", "postprocess", "encode")  # in this order
 _TIMED = frozenset({OK, STATUS[Reason.DEADLINE]})  # statuses whose time is recorded; refusals are immediate
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_IDS = Random()  # noqa: S311 - ids are no secrets; the system's generator would give up the interpreter's lock
 _LATE = 0.1  # seconds; a call that is cancelled less than this before its deadline was cancelled by the deadline
 
 
@@ -159,7 +160,7 @@ class RequestContext:
         self.jobs: Jobs = ()
         self._held: list[tuple[str, Usage]] = []  # the models that stay loaded for it
         given = headers.get(b"x-request-id", b"")
-        self.request_id = given if _REQUEST_ID.fullmatch(given) else token_hex(16).encode()
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else b"%032x" % _IDS.getrandbits(128)
 
     def __enter__(self) -> Self:
         return self

@@ -13,11 +13,12 @@ from service.engine.job import AnswerT, Job
 from service.errors import ClientGone, Reason, RequestError
 
 logger = logging.getLogger(__name__)
+HungUp = Callable[[], Awaitable[None]]
 _WATCH_AFTER = 0.02  # seconds; watching the connections of faster requests would only cost time
 
 
 async def wait(
-    jobs: Sequence[Job[AnswerT]], deadline: float, hung_up: Callable[[], Awaitable[None]] | None = None
+    jobs: Sequence[Job[AnswerT]], deadline: float, hung_up: HungUp | None = None
 ) -> None:
     """Wait until every job is done. Jobs that are not needed any longer are abandoned.
 
@@ -40,25 +41,26 @@ async def wait(
                 error = RequestError(Reason.DEADLINE, "The deadline passed before the answer was ready.")
                 job.future.set_exception(error)
 
-    async def watch(hung_up: Callable[[], Awaitable[None]]) -> None:
+    async def watch(hung_up: HungUp) -> None:
         nonlocal disconnected
         await hung_up()
         disconnected = True
         abandon()
 
-    def start_watching() -> None:
-        nonlocal watcher
+    def take_longer() -> None:
+        nonlocal watcher, timer
         if hung_up is not None:
             watcher = loop.create_task(watch(hung_up))
+        timer = loop.call_later(deadline - perf_counter(), abandon)
 
-    timers = (loop.call_later(_WATCH_AFTER, start_watching), loop.call_later(deadline - perf_counter(), abandon))
+    left = deadline - perf_counter()
+    timer = loop.call_later(_WATCH_AFTER, take_longer) if left > _WATCH_AFTER else loop.call_later(left, abandon)
     try:
         for job in jobs:
             with suppress(Exception):  # `outcome` reads it from the job's future
                 await job.future
     finally:
-        for timer in timers:
-            timer.cancel()
+        timer.cancel()
         if watcher is not None:
             watcher.cancel()
         for job in jobs:

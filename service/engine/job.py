@@ -51,12 +51,14 @@ class Input(ABC, Generic[AnswerT]):
         rows: how many rows of a batch it takes.
         tensors: the graph's inputs by name, each [rows, ...], where they came as such; an image has none.
         shapes: of `tensors` without the rows. Only inputs with equal shapes can be in one batch.
+        light: its answer takes a fraction of a millisecond, so that to wake another thread for it would cost as much.
     """
 
     __slots__ = ()
     rows: int = 1
     tensors: Tensors = MappingProxyType({})
     shapes: tuple[tuple[int, ...], ...] = ()
+    light: bool = False
 
     def prepare(self, out: Image) -> None:
         """Write an image into `out`, uint8 [H, W, 3]. Tensors come prepared. On a worker thread.

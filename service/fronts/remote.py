@@ -1,7 +1,8 @@
 """A model of the engine, as a front has it: its queue prepares images in the model's memory and makes the answers.
 
-Threads: as in `intake`; what the engine says comes on the thread of `link`. A job that was sent is in `_sent` until
-one of three has taken it out: what brings its outputs, what brings its error, or the end of the connection.
+Threads: as in `intake`, but light answers are made on the event loop; what the engine says comes on the thread of
+`link`. A job that was sent is in `_sent` until one of three has taken it out: what brings its outputs, what brings its
+error, or the end of the connection.
 """
 
 import threading
@@ -110,8 +111,10 @@ class FrontQueue(Intake):
     def done(self, rows: tuple[int, ...], threads: int, batch: int, run: float, ran: float) -> None:
         """Answer the images whose rows were run."""
         jobs = [job for row in rows if (job := self._ran(row, threads, batch, run, ran)) is not None]
-        for some, _ in parts_of(jobs, self._workers.size):
+        for some, _ in parts_of([job for job in jobs if not job.input.light], self._workers.size):
             self._workers.hand_over(self, some, partial(self._finish, some, None))
+        if light := [job for job in jobs if job.input.light]:
+            self._workers.deliver(light, self._finish_here)
 
     def answered(self, number: int, outputs: Tensors, threads: int, batch: int, run: float, ran: float) -> None:
         """Answer a request of tensors, or an image whose outputs found no room in the memory."""
@@ -198,6 +201,16 @@ class FrontQueue(Intake):
         return job
 
     def _finish(self, jobs: Jobs, outputs: Tensors | None) -> None:
+        """Make the answers of images, on a worker."""
+        self._answer(jobs, outputs)
+        self._deliver(jobs)
+
+    def _finish_here(self, jobs: Jobs) -> None:
+        """Make answers on the event loop, which is to wake up for them in any case."""
+        self._answer(jobs, None)
+        self.settle(jobs)
+
+    def _answer(self, jobs: Jobs, outputs: Tensors | None) -> None:
         """Make the answers of images. Their outputs are copied first, so that the rows are free again."""
         for job in jobs:
             begun, row = perf_counter(), job.row
@@ -208,7 +221,6 @@ class FrontQueue(Intake):
             except Exception as error:
                 job.fail(error)
             job.finishing = job.finished - begun
-        self._deliver(jobs)
 
     def _lose(self, number: int) -> None:
         self.failed(number, engine_gone())

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import ClassVar
 from urllib.parse import parse_qsl
 
@@ -16,6 +17,7 @@ from service.request import CLIENT_GONE, Lifecycle, RequestContext
 from service.settings import Settings
 
 _MAX_OPTIONS = 64
+_QUERIES = 64  # that are remembered: most requests of a client have the same
 
 
 class HttpContext(RequestContext):
@@ -54,11 +56,8 @@ class HttpContext(RequestContext):
         Raises:
             RequestError: `bad_option`: there are too many.
         """
-        if not self._query:
-            return {}
         try:
-            query = self._query.decode("latin-1")
-            return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_OPTIONS))
+            return dict(_fields_of(self._query))
         except ValueError:
             raise RequestError(Reason.BAD_OPTION, f"The query has more than {_MAX_OPTIONS} options.") from None
 
@@ -145,8 +144,10 @@ def limited(receive: Receive, limit: int, declared: str | None) -> Receive:
             f"The body has {size} bytes; the limit is {limit}. Send a smaller image, or fewer at once.",
         )
 
-    if declared is not None and declared.isdigit() and int(declared) > limit:
-        raise refuse(declared)
+    if declared is not None and declared.isdigit():
+        if int(declared) > limit:
+            raise refuse(declared)
+        return receive  # the parser lets no more arrive than is declared
     seen = 0
 
     async def receive_limited() -> Message:
@@ -175,6 +176,12 @@ async def read_whole(receive: Receive) -> bytes:
         chunks.append(message.get("body", b""))
         if not message.get("more_body", False):
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+@lru_cache(_QUERIES)
+def _fields_of(query: bytes) -> list[tuple[str, str]]:
+    """Return names and values of a query string; raises ValueError if there are too many."""
+    return parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_OPTIONS)
 
 
 def _milliseconds(given: bytes) -> float:

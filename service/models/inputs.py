@@ -43,6 +43,11 @@ class ImageInput(Input[Result]):
         self._options = options
         self._placement: Placement | None = None  # the image's position and scale in the graph's input
 
+    @property
+    def light(self) -> bool:  # type: ignore[override]  # an attribute of the base class
+        """Whether the answer that the options ask for takes next to no time."""
+        return self._options is not None and TASKS[operation_of(self._options)].light(self._options)
+
     @abstractmethod
     def prepare(self, out: Image) -> None:
         """Write the graph's input into `out`, uint8 [H, W, 3]. Called once, before `answer`.

@@ -30,6 +30,7 @@ class TaskModule(NamedTuple):
         card_task: the task of the cards whose models answer it, if it has another name.
         needs: an output that the graph must have.
         drawn: whether its predictions can be drawn on the image.
+        light: `options` -> whether an answer takes a fraction of a millisecond, whatever the image.
         unsupported_reason: `(options, card)` -> why a model does not support these options; None if it does.
     """
 
@@ -41,6 +42,7 @@ class TaskModule(NamedTuple):
     card_task: Task | None = None
     needs: str = ""
     drawn: bool = True
+    light: Callable[[Any], bool] = lambda _: False
     unsupported_reason: Callable[[Any, ServedCard], str | None] = lambda _, __: None
 
 
@@ -53,6 +55,7 @@ TASKS: Mapping[Operation, TaskModule] = {
         Classification,
         classify.answer,
         {"top_k": 1},
+        light=classify.light,
         unsupported_reason=classify.unsupported_reason,
     ),
     "embed": TaskModule(
@@ -64,6 +67,7 @@ TASKS: Mapping[Operation, TaskModule] = {
         card_task="classify",
         needs="embedding",
         drawn=False,
+        light=lambda _: True,
     ),
     "detect": TaskModule(
         "Find the objects in an image, with their boxes",

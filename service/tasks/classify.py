@@ -22,6 +22,11 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     heatmap: Annotated[bool, Meta(description="Answer with a heat map of the best class.")] = False
 
 
+def light(options: Options) -> bool:
+    """Return whether nothing is drawn or measured in the image."""
+    return not (options.localize or options.heatmap)
+
+
 def unsupported_reason(options: Options, card: ServedCard) -> str | None:
     """Return why a model does not support these options; None if it does."""
     if not (options.localize or options.heatmap) or any(output.name == "activation" for output in card.outputs):

@@ -7,6 +7,7 @@ together at most `ZOOSERVE_MAX_BODIES_MB`.
 """
 
 import asyncio
+import logging
 from http import HTTPStatus
 
 import httptools
@@ -68,6 +69,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         if _RENEWAL is not None and self.config.ssl is not None:
             _RENEWAL.renew(self.config.ssl)
+        self.access_log = self.access_log and self.access_logger.isEnabledFor(logging.INFO)  # else its line is made
         self._receive_s = _SETTINGS.receive_s
         self.timeout_keep_alive: float = _SETTINGS.keep_alive_s  # type: ignore[assignment]
         self._places: Places[Connection] | None = None
@@ -192,11 +194,15 @@ class Connection(HttpToolsProtocol):
         if self._pieces > _MAX_PIECES:
             self._stop(bad("The body comes in chunks of a few bytes. Send larger ones."))
         if not self.cycle.response_complete:  # otherwise uvicorn discards the body
-            size = len(body)
-            self._held += size
-            _BODIES.held += size
+            self._held += len(body)
+            _BODIES.held += len(body)
             if _BODIES.held > _BODIES.limit:
                 self._stop(too_many_bodies(_BODIES.limit))
+            cycle = self.cycle
+            if not cycle.body:
+                cycle.body, body = body, b""  # type: ignore[assignment]  # most have one piece, which is not copied
+            elif isinstance(cycle.body, bytes):
+                cycle.body = bytearray(cycle.body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:

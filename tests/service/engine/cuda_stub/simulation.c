@@ -18,7 +18,7 @@
 #define ALIGNMENT 256
 
 struct stub_counts stub_totals;
-int stub_gpus = 1, stub_logging;
+int stub_gpus = 1, stub_logging, stub_copies = 1;
 long stub_plan_us, stub_capture_us;
 size_t stub_memory; /* of each device */
 
@@ -68,6 +68,7 @@ __attribute__((constructor)) static void read_settings(void)
     stub_plan_us = atol(setting("STUB_PLAN_US", "0"));
     stub_capture_us = atol(setting("STUB_CAPTURE_US", "0"));
     copy_us_per_mb = atof(setting("STUB_COPY_US_PER_MB", "0"));
+    stub_copies = atoi(setting("STUB_COPIES", "1"));
     stub_logging = atoi(setting("STUB_LOG", "0"));
     stub_set_run_us(setting("STUB_RUN_US", ""));
     if (sscanf(setting("STUB_FAIL", ""), "%63[^:]:%d:%ld", function, &code, &calls) == 3)

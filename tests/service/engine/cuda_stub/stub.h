@@ -45,7 +45,7 @@ enum stub_event { STUB_CAPTURE, STUB_LAUNCH };
 enum engine { COMPUTE, COPY }; /* a device computes and copies at once, but does one thing of each kind at a time */
 
 /* Settings, from the environment; README.md has them all. */
-extern int stub_gpus, stub_logging;
+extern int stub_gpus, stub_logging, stub_copies;
 extern long stub_plan_us, stub_capture_us;
 extern size_t stub_memory;
 
