@@ -11,9 +11,9 @@ import json
 import os
 import sys
 from pathlib import Path
-from time import sleep
 
 import psutil
+import uvloop
 
 from service.engine.binding import Tensors
 from service.engine.calls import Calls
@@ -21,6 +21,7 @@ from service.engine.job import Input
 from service.engine.workers import Workers
 from service.fronts.registry import FrontRegistry
 from service.limits import PixelMemory
+from service.models.model import AnyModel
 from service.predictor import Predictor, deadline_after
 from service.settings import read_settings
 from service.supervisor import ENGINE, prepare
@@ -44,15 +45,17 @@ def main(models: str, name: str, count: int, wave: int) -> list[float]:
     prepare(settings)
     workers = Workers(1)
     registry = FrontRegistry(settings, int(os.environ[ENGINE]), workers)
-    registry.load()
-    while not registry.ready:
-        sleep(0.05)
     predictor = Predictor(registry, settings, Calls(workers, PixelMemory(10**9)))
-    engine = next(child for child in psutil.Process().children() if "service.engine_process" in child.cmdline())
     photo = (Path(__file__).parents[2] / "docs" / "coffee.jpg").read_bytes()
 
+    async def found_model() -> AnyModel:
+        registry.load_in_background(lambda: None)
+        while not registry.ready:
+            await asyncio.sleep(0.05)
+        return registry.find(name)
+
     async def ask() -> list[float]:
-        model = registry.find(name)
+        model = await found_model()
         found = []
         for _ in range(count + _WARM):
             made = predictor.input(photo, model, predictor.options(model, {}))  # type: ignore[arg-type]  # of images
@@ -63,7 +66,8 @@ def main(models: str, name: str, count: int, wave: int) -> list[float]:
         return found[_WARM:]
 
     async def in_waves() -> list[float]:
-        model = registry.find(name)
+        model = await found_model()
+        engine = next(child for child in psutil.Process().children() if "service.engine_process" in child.cmdline())
         sizes = list[int]()
         begin = 0.0
         for number in range(-(-count // wave) + 2):
@@ -75,7 +79,7 @@ def main(models: str, name: str, count: int, wave: int) -> list[float]:
         runs = sum(1 / size for size in sizes)
         return [1000 * (_seconds(engine) - begin) / len(sizes), len(sizes) / runs]
 
-    return asyncio.run(in_waves() if wave else ask())
+    return uvloop.run(in_waves() if wave else ask())
 
 
 def _seconds(process: psutil.Process) -> float:

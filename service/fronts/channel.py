@@ -89,14 +89,14 @@ class Channel:
             os.close(file)
 
     def receive(self) -> Message | None:
-        """Receive the next message; None at the end of the connection.
+        """Receive the next message, without waiting for one; None at the end of the connection.
 
         Raises:
             OSError: the connection broke.
-            BlockingIOError: there is no message, and the socket does not block.
+            BlockingIOError: there is no message.
         """
         data, ancillary, _, _ = self._socket.recvmsg(
-            _INLINE + 1, socket.CMSG_SPACE(4 * (_MOST_FILES + 1)), socket.MSG_CMSG_CLOEXEC
+            _INLINE + 1, socket.CMSG_SPACE(4 * (_MOST_FILES + 1)), socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
         )
         if not data:
             return None
@@ -117,7 +117,7 @@ class Channel:
         return Message(kind, data, files)
 
     def end(self) -> None:
-        """End the connection for both sides. A thread that waits in `receive` returns."""
+        """End the connection for both sides; `receive` tells it to both."""
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:  # it has ended

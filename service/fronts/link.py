@@ -1,5 +1,6 @@
-"""A front's connection to the engine: made again for as long as the front lives. One thread receives."""
+"""A front's connection to the engine: made again for as long as the front lives. The event loop receives."""
 
+import asyncio
 import logging
 import struct
 import threading
@@ -7,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import count
-from time import perf_counter, sleep
+from time import perf_counter
 
 import msgspec
 
@@ -43,10 +44,16 @@ class Link:
         self._calls: dict[int, Future[bool]] = {}
         self._numbers = count(1)
         self._closed = threading.Event()
+        self._own_loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
-        """Begin to connect, on a thread of its own."""
-        threading.Thread(target=self._live, name="engine", daemon=True).start()
+        """Begin to connect: on the event loop that runs, or else on one with a thread of its own."""
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._loop = self._own_loop = asyncio.new_event_loop()
+            threading.Thread(target=self._loop.run_forever, name="engine", daemon=True).start()
+        self._loop.call_soon_threadsafe(self._connect)
 
     def close(self) -> None:
         """End the connection."""
@@ -76,30 +83,34 @@ class Link:
             self._end_call(number, engine_gone())
         return future
 
-    def _live(self) -> None:
-        while not self._closed.is_set():
-            try:
-                connection = Connection(connect(self._address))
-            except OSError:
-                sleep(_AGAIN_S)
-                continue
-            try:
-                self._receive(connection)
-            except Exception:  # a bug: a new connection begins anew
-                logger.exception("the connection to the engine is made again")
-                sleep(_AGAIN_S)
-            self._disconnect(connection)
+    def _connect(self) -> None:
+        if self._closed.is_set():
+            if self._own_loop is not None:
+                self._own_loop.stop()
+            return
+        try:
+            connection = Connection(connect(self._address))
+        except OSError:
+            self._loop.call_later(_AGAIN_S, self._connect)
+            return
+        self._loop.add_reader(connection.channel, self._receive, connection)
 
     def _receive(self, connection: Connection) -> None:
-        """Do what the engine says, until the connection ends."""
-        while not self._closed.is_set():
-            try:
-                message = connection.channel.receive()
-            except OSError:
-                return
-            if message is None:
-                return
+        """Do what the next message says, or see that the connection has ended."""
+        try:
+            message = connection.channel.receive()
+        except BlockingIOError:
+            return
+        except OSError:
+            message = None
+        if message is None:
+            self._disconnect(connection)
+            return
+        try:
             self._do(connection, message)
+        except Exception:  # a bug: a new connection begins anew
+            logger.exception("the connection to the engine is made again")
+            connection.channel.end()
 
     def _do(self, connection: Connection, message: Message) -> None:
         kind, body, queues = message.kind, body_of(message), connection.queues
@@ -134,7 +145,8 @@ class Link:
             self.connection = connection
 
     def _disconnect(self, connection: Connection) -> None:
-        """End everything that waits for the engine."""
+        """End everything that waits for the engine, and connect again."""
+        self._loop.remove_reader(connection.channel)
         if self.connection is not None and not self._closed.is_set():
             logger.error("the connection to the engine has ended")
         self.connection = None
@@ -144,6 +156,7 @@ class Link:
             queue.lost()
         for number in list(self._calls):
             self._end_call(number, engine_gone())
+        self._loop.call_later(_AGAIN_S, self._connect)
 
     def _end_call(self, number: int, outcome: bool | RequestError) -> None:
         future = self._calls.pop(number, None)

@@ -1,8 +1,8 @@
 """A model of the engine, as a front has it: its queue prepares images in the model's memory and makes the answers.
 
-Threads: as in `intake`, but light answers are made on the event loop; what the engine says comes on the thread of
-`link`. A job that was sent is in `_sent` until one of three has taken it out: what brings its outputs, what brings its
-error, or the end of the connection.
+Threads: as in `intake`, but light answers are made on the event loop. What the engine says comes on that loop too. A
+job that was sent is in `_sent` until one of three has taken it out: what brings its outputs, what brings its error, or
+the end of the connection.
 """
 
 import threading
