@@ -4,8 +4,11 @@
 
 - **uvicorn's HTTP protocol.** uvicorn does not limit the time in which a request arrives, the size of its head, or the
   number of idle connections. `http.server.connections` derives a class that does.
+- **Bodies.** uvicorn keeps what arrives of a body in an attribute of a request, and copies it twice.
 - **The choice of that class.** BentoML's workers call `uvicorn.Config` themselves and pass no `http=`. So the entry
   `auto` of uvicorn's table of protocols is replaced.
+- **Forwarded addresses.** uvicorn's middleware for what proxies say of a client stands before every request. Nothing
+  here reads a client's address or scheme, so `use_protocol` leaves it out.
 - **TLS handshakes.** uvicorn has no option for how long one may take, and asyncio allows a minute.
 - **BentoML's app.** BentoML mounts other apps behind its own, not in front of it. Its workers call `to_asgi` of the
   service for their app; `bento` overrides that method.
@@ -26,7 +29,7 @@ from importlib.resources.abc import Traversable
 
 import uvicorn
 import uvicorn.config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 __all__ = [
     "HttpToolsProtocol",
@@ -34,14 +37,29 @@ __all__ = [
     "listen_apart",
     "look_often",
     "reserve_ports",
+    "rest_of_body",
     "swagger_ui",
     "use_protocol",
 ]
 
 
 def use_protocol(name: str) -> None:
-    """Make uvicorn use another class (`module:Class`) for HTTP connections in this process."""
+    """Make uvicorn use another class (`module:Class`) for HTTP connections in this process, before the app itself."""
     uvicorn.config.HTTP_PROTOCOLS["auto"] = name
+    uvicorn.config.ProxyHeadersMiddleware = lambda app, **_: app  # type: ignore[attr-defined,assignment]
+
+
+def rest_of_body(cycle: RequestResponseCycle, body: bytes) -> bytes:
+    """Keep the first piece of a request's body as it is, and return what uvicorn is to add: nothing, or a later piece.
+
+    uvicorn would copy the piece into a `bytearray`, and that into the message of ASGI. Most bodies have one piece.
+    """
+    if not cycle.body:
+        cycle.body = body  # type: ignore[assignment]  # `receive` makes bytes of it, and an empty `bytearray` for the next
+        return b""
+    if isinstance(cycle.body, bytes):
+        cycle.body = bytearray(cycle.body)
+    return body
 
 
 def limit_handshakes(seconds: float) -> None:

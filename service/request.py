@@ -92,12 +92,12 @@ class Lifecycle:
         metrics, task, model, status = self._metrics, context.task, context.model, context.status
         metrics.requests[task, model, str(status)].inc()
         if status in _TIMED:
-            metrics.request[task, model].observe(perf_counter() - context.start)
+            metrics.request.observe(perf_counter() - context.start, task, model)
         if context.error is not None:
             metrics.rejected.labels(model, context.error.reason.value).inc()
         if context.batch_size and status == OK:
             for stage, seconds in context.stages().items():
-                metrics.stage[model, stage].observe(seconds)
+                metrics.stage.observe(seconds, model, stage)
         if self._access_log:
             log_request(context.log_fields())
         if self._tracing is not None:

@@ -17,9 +17,7 @@ HungUp = Callable[[], Awaitable[None]]
 _WATCH_AFTER = 0.02  # seconds; watching the connections of faster requests would only cost time
 
 
-async def wait(
-    jobs: Sequence[Job[AnswerT]], deadline: float, hung_up: HungUp | None = None
-) -> None:
+async def wait(jobs: Sequence[Job[AnswerT]], deadline: float, hung_up: HungUp | None = None) -> None:
     """Wait until every job is done. Jobs that are not needed any longer are abandoned.
 
     Args:
@@ -33,6 +31,7 @@ async def wait(
     loop = asyncio.get_running_loop()
     disconnected = False
     watcher: asyncio.Task[None] | None = None
+    timer: asyncio.TimerHandle
 
     def abandon() -> None:
         for job in jobs:

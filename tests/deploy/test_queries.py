@@ -56,9 +56,9 @@ def series(values: str) -> list[dict]:
     """All series that a server has, each with these values (after Prometheus' notation; V is what it is now)."""
     metrics = Metrics()
     metrics.requests["classify", "m", "200"].inc(9)
-    metrics.request["classify", "m"].observe(0.02)
+    metrics.request.observe(0.02, "classify", "m")
     for stage in ("read", "decode", "queue", "infer", "postprocess", "encode"):
-        metrics.stage["m", stage].observe(0.02)
+        metrics.stage.observe(0.02, "m", stage)
     metrics.batch_size.labels("m").observe(3)
     metrics.queue_depth.labels("m").set(0)
     for reason in ("queue_full", "internal"):

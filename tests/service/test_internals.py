@@ -21,7 +21,6 @@ from circus.controller import Controller
 from circus.sockets import CircusSocket
 from uvicorn.server import ServerState
 
-from service import internals
 from service.http.server import connections
 from service.http.server.connections import Connection
 from service.internals import (
@@ -30,6 +29,7 @@ from service.internals import (
     listen_apart,
     look_often,
     reserve_ports,
+    rest_of_body,
     swagger_ui,
     use_protocol,
 )
@@ -88,12 +88,26 @@ def test_uvicorn_calls_back_what_connections_override():
     assert {name for name in called if name not in vars(HttpToolsProtocol)} == set()
 
 
+@pytest.mark.parametrize("size", [1, 3, 70_000])
+def test_bodies_arrive_whole_in_however_many_pieces(size):
+    cycle = Mock(body=bytearray())
+    sent, arrived = [bytes([n % 256]) * size for n in range(4)], b""
+    for number, piece in enumerate(sent):
+        cycle.body += rest_of_body(cycle, piece)  # as uvicorn does
+        if number == 2:  # the app reads
+            arrived, cycle.body = bytes(cycle.body), bytearray()
+    assert arrived + bytes(cycle.body) == b"".join(sent)
+
+
 def test_uvicorn_takes_the_class_that_auto_stands_for(monkeypatch):
-    monkeypatch.setattr(internals.uvicorn.config, "HTTP_PROTOCOLS", dict(internals.uvicorn.config.HTTP_PROTOCOLS))
+    monkeypatch.setattr(uvicorn.config, "HTTP_PROTOCOLS", dict(uvicorn.config.HTTP_PROTOCOLS))
+    monkeypatch.setattr(uvicorn.config, "ProxyHeadersMiddleware", uvicorn.config.ProxyHeadersMiddleware)
     use_protocol("service.http.server.connections:Connection")
-    config = uvicorn.Config(answer)
+    assert hasattr(uvicorn.config, "ProxyHeadersMiddleware")
+    config = uvicorn.Config(answer, interface="asgi3")
     config.load()
     assert config.http_protocol_class is Connection
+    assert config.loaded_app is answer, "no middleware before the app"
 
 
 def test_bentoml_asks_the_service_for_its_app_and_leaves_the_protocol_to_uvicorn():

@@ -25,9 +25,10 @@ from service.http.server.heads import (
     refusal,
     too_long,
     with_path,
+    without_upgrade,
 )
 from service.http.server.refusals import answering, too_many_bodies, too_many_connections, written
-from service.internals import HttpToolsProtocol
+from service.internals import HttpToolsProtocol, rest_of_body
 from service.limits import Bodies, Places
 from service.settings import read_settings
 from service.tls import Renewal, files_of
@@ -38,7 +39,6 @@ SPARE = 1024  # connections above the limit for a short time, when many are acce
 MAX_PIPELINED = 16  # requests that wait on a connection while an earlier one is answered
 _MAX_PIECES = 8192  # chunks of a body in one read from the socket; more would be chunks of a few bytes
 _PROBE_S = 1.0  # seconds in which the request of a probe's connection must have arrived
-_NOT_OFFERED = frozenset({b"upgrade", b"http2-settings"})
 _SETTINGS = read_settings()
 _BODIES = Bodies(int(1e6 * max(_SETTINGS.max_bodies_mb, _SETTINGS.max_body_mb)))
 _PLACES: Places["Connection"] = Places(_SETTINGS.max_connections, min(_SETTINGS.max_connections, SPARE))
@@ -168,9 +168,8 @@ class Connection(HttpToolsProtocol):
             self._stop(problem)
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                self._stop(
-                    refusal(HTTPStatus.METHOD_NOT_ALLOWED, "bad_request", "CONNECT: this server is not a proxy.")
-                )
+                detail = "CONNECT: this server is not a proxy."
+                self._stop(refusal(HTTPStatus.METHOD_NOT_ALLOWED, "bad_request", detail))
             self._upgrade = True
             return
         if problem := check_head(self.parser.get_http_version(), self.headers):
@@ -198,11 +197,7 @@ class Connection(HttpToolsProtocol):
             _BODIES.held += len(body)
             if _BODIES.held > _BODIES.limit:
                 self._stop(too_many_bodies(_BODIES.limit))
-            cycle = self.cycle
-            if not cycle.body:
-                cycle.body, body = body, b""  # type: ignore[assignment]  # most have one piece, which is not copied
-            elif isinstance(cycle.body, bytes):
-                cycle.body = bytearray(cycle.body)
+            body = rest_of_body(self.cycle, body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -261,15 +256,11 @@ class Connection(HttpToolsProtocol):
         raise ValueError(problem.detail)
 
     def _without_upgrade(self) -> bytes:
-        """Ignore a request's Upgrade header (RFC 9110, 7.8): return its head without it, to be parsed again.
-
-        After a head with Upgrade, the parser takes all bytes for the other protocol and would lose the body.
-        """
-        line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
-        headers = [b"%b: %b\r\n" % header for header in self.headers if header[0] not in _NOT_OFFERED]
+        """Return the head without its Upgrade header, to be parsed again. With it the parser would lose the body."""
+        head = without_upgrade(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as in uvicorn
-        return b"".join([line, *headers, b"\r\n"])
+        return head
 
     def _start_clock(self) -> None:
         self._timer = self.loop.call_later(self._receive_s, self._too_slow)

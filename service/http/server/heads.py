@@ -13,6 +13,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 MAX_HEADERS = 64 * 1024  # bytes of the URL and all header names and values
 MAX_FIELDS = 256  # number of headers
 _ORIGIN = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*+://[^/?#]*+")
+_NOT_OFFERED = frozenset({b"upgrade", b"http2-settings"})
 _CHECKED = frozenset({b"host", b"transfer-encoding"})
 _VERSIONS = frozenset({"1.1", "1.0"})
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*+")
@@ -56,6 +57,13 @@ def with_path(url: bytes) -> bytes:
     if found is None or url.startswith(b"/", found.end()):
         return url
     return url[: found.end()] + b"/" + url[found.end() :]
+
+
+def without_upgrade(method: bytes, url: bytes, version: str, headers: Headers) -> bytes:
+    """Write a request's head again, without its Upgrade header, which is ignored (RFC 9110, 7.8)."""
+    line = b"%b %b HTTP/%b\r\n" % (method, url, version.encode())
+    kept = [b"%b: %b\r\n" % header for header in headers if header[0] not in _NOT_OFFERED]
+    return b"".join([line, *kept, b"\r\n"])
 
 
 def declared_length(headers: Headers) -> int:

@@ -151,7 +151,7 @@ def test_its_successor_goes_on_counting_in_its_place(start, read, memory):
 
 def test_it_grows_with_the_labels(start, read, memory):
     writer = start(0)
-    writer.do("[metrics.stage[f'model {n}', 'decode'].observe(1) for n in range(200)]")
+    writer.do("[metrics.stage.observe(1, f'model {n}', 'decode') for n in range(200)]")
     assert read()['zooserve_stage_seconds_count{model="model 199",stage="decode"}'] == 1
     assert Path(memory[0]).stat().st_size > 65536
 
@@ -168,9 +168,9 @@ def test_one_process_says_the_same_with_and_without_it(memory, monkeypatch):
 
     def text(metrics: Metrics) -> dict:
         metrics.requests["classify", "m", "200"].inc(3)
-        metrics.request["classify", "m"].observe(0.3)
-        metrics.stage["m", "decode"].observe(0.002)
-        metrics.stage["m", "decode"].observe(70)
+        metrics.request.observe(0.3, "classify", "m")
+        metrics.stage.observe(0.002, "m", "decode")
+        metrics.stage.observe(70, "m", "decode")
         metrics.queue_depth.labels("m").set(2)
         metrics.model_info.labels("m", "1", "CPU", "fp32", 'a"b\\\n').set(1)
         metrics.ready.set(1)
