@@ -93,7 +93,8 @@ def test_bodies_arrive_whole_in_however_many_pieces(size):
     cycle = Mock(body=bytearray())
     sent, arrived = [bytes([n % 256]) * size for n in range(4)], b""
     for number, piece in enumerate(sent):
-        cycle.body += rest_of_body(cycle, piece)  # as uvicorn does
+        rest = rest_of_body(cycle, piece)
+        cycle.body += rest  # as uvicorn does
         if number == 2:  # the app reads
             arrived, cycle.body = bytes(cycle.body), bytearray()
     assert arrived + bytes(cycle.body) == b"".join(sent)
