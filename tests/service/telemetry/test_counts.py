@@ -200,3 +200,16 @@ def test_one_that_is_killed_in_the_middle_of_writing_breaks_nothing(start, read)
         writer.kill()
         before = read()[name]
         assert before == int(before) >= count
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.00025, 0.000251, 0.3, 30, 31])
+def test_times_are_counted_as_the_library_counts_them(seconds):
+    metrics = Metrics()
+    metrics.request.observe(seconds, "classify", "ours")
+    metrics.request["classify", "theirs"].observe(seconds)
+    (family,) = [family for family in metrics.collect() if family.name == "zooserve_request_seconds"]
+    ours, theirs = (
+        [(s.name, s.labels.get("le"), s.value) for s in family.samples if s.labels["model"] == model]
+        for model in ("ours", "theirs")
+    )
+    assert ours == theirs
