@@ -138,6 +138,7 @@ class Link:
         if self.connection is not None and not self._closed.is_set():
             logger.error("the connection to the engine has ended")
         self.connection = None
+        connection.ended = True
         connection.channel.end()
         self._lost()
         for queue in list(connection.queues.values()):

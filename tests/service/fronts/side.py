@@ -84,11 +84,11 @@ class EngineThread:
 class FrontSide:
     """The parts of a front process."""
 
-    def __init__(self, settings: Settings, address: int, threads: int = 1) -> None:
+    def __init__(self, settings: Settings, *addresses: int, threads: int = 1) -> None:
         self.settings = settings
         self.workers = Workers(threads)
-        self.registry = FrontRegistry(settings, address, self.workers)
-        self.loads = FrontLoads(self.registry.link)
+        self.registry = FrontRegistry(settings, addresses, self.workers)
+        self.loads = FrontLoads(self.registry)
         self.predictor = Predictor(self.registry, settings, Calls(self.workers, PixelMemory(10**9)))
         self.registry.load()
 
