@@ -1,4 +1,4 @@
-"""The models of a front: those of all engines, as they tell them. Stands in the place of `Repository` and `OnDemand`."""
+"""The models of a front: those of all engines, as they tell them. In the place of `Repository` and `OnDemand`."""
 
 import asyncio
 import threading
