@@ -1,6 +1,7 @@
 """`python -m service.engine_process NUMBER LISTENER`: a process that has the models, where fronts speak to clients.
 
-`supervisor` starts it, and again whenever it ends. A device that is lost, or a run that does not end, ends it: in a new
+`supervisor` starts it, and again whenever it ends: it stands by, with all libraries loaded, until it is told to begin,
+or until the server has ended. A device that is lost, or a run that does not end, ends it: in a new
 process both are as new. It is stopped after the fronts, so that they can answer what they have begun.
 """
 
@@ -21,7 +22,7 @@ from service.fronts.engine import Engine
 from service.fronts.memory import EngineMemory
 from service.runtime import Models
 from service.settings import Settings, read_settings
-from service.supervisor import end_with_supervisor, shared_counts
+from service.supervisor import BEGIN, end_with_supervisor, shared_counts
 from service.telemetry.garbage import Pauses
 from service.telemetry.logs import set_up_logs
 from service.telemetry.metrics import Metrics
@@ -73,6 +74,9 @@ def _cores(settings: Settings) -> int:
 if __name__ == "__main__":
     own, fd = map(int, sys.argv[1:])
     logging.basicConfig(format=f"%(asctime)s [%(levelname)s] [engine:{own}] %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in `main`
+    if sys.stdin.buffer.read(len(BEGIN)) != BEGIN:
+        sys.exit()
     given = read_settings()
     set_up_logs(given.log, process=-1 - own)
     code = uvloop.run(main(given, own, socket.socket(fileno=fd)))

@@ -38,6 +38,7 @@ _SLOW_US = "1:40000,32:70000"  # so slow that batches fill, on a machine that ca
 _PHOTO = Path(__file__).parents[2] / "docs" / "coffee.jpg"
 _CORES = 16
 _CLIENTS, _WAVE = 32, 64
+_STANDS_BY_S = 2.0  # after the start of an engine's process; then there is one that stands by in its place
 _EXAMPLES = """
 \b
 Examples:
@@ -183,7 +184,7 @@ class Trial:
                 return len(found) == 2 and all(listens(each, address.port) for each in found) and ready(address)
 
             one = kill(address, lambda: fronts_of(process), fronts, self._request, 8, whole)
-            other = kill(address, lambda: engine_of(process), engines, self._request, 8, whole)
+            other = kill(address, lambda: engine_of(process), engines, self._request, 8, whole, _STANDS_BY_S)
             count = metric(address, "zooserve_model_load_seconds_count")
             return one, other, metric(address, "zooserve_model_load_seconds_sum") / max(1.0, count)
 
@@ -248,10 +249,10 @@ def goals(outcome: Outcome) -> list[Goal]:
         if kills is None:
             continue
         text = (
-            f"{kills.answered} answered, {kills.broken} broken (at most {kills.most_broken} by one), {kills.unready} "
-            f"times 503, {kills.others} others"
+            f"{kills.answered} answered, {kills.broken} broken (at most {kills.most_broken} by one, {kills.beyond} of "
+            f"others), {kills.unready} times 503, {kills.others} others"
         )
-        met = kills.others == 0 and kills.most_broken <= 8
+        met = kills.others == 0 and kills.beyond == 0
         goal(f"{kills.kills} kills, {name}: only what it had in hand fails", text, met=met)
         text = f"no answer for {kills.silence_s[0]:.2f} s (longest {kills.silence_s[1]:.2f}), "
         text += f"all processes after {kills.whole_s[0]:.2f} s (longest {kills.whole_s[1]:.2f})"

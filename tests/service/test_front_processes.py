@@ -52,9 +52,13 @@ def fronts_of(server) -> list[psutil.Process]:
     return named(server, "service.bento:ZooServe")
 
 
-def engine_of(server) -> psutil.Process:
-    (engine,) = wait_for(lambda: named(server, "service.engine_process"))
-    return engine
+def engines_of(server) -> list[psutil.Process]:
+    """The processes of a server's engines, by their number; of each the youngest only stands by."""
+    oldest: dict[str, psutil.Process] = {}
+    for process in sorted(named(server, "service.engine_process"), key=psutil.Process.create_time):
+        with contextlib.suppress(psutil.Error):
+            oldest.setdefault(process.cmdline()[-2], process)
+    return [oldest[number] for number in sorted(oldest)]
 
 
 def listens(server, process: psutil.Process) -> bool:
@@ -240,16 +244,16 @@ def test_any_process_may_be_killed(models, tmp_path):
             assert load.broken <= 3 * 4
             for _ in range(3):
                 before = load.answered
-                killed = engine_of(server)
+                (killed,) = engines_of(server)
                 killed.kill()
-                wait_for(lambda killed=killed: named(server, "service.engine_process") not in ([], [killed]))
+                wait_for(lambda killed=killed: engines_of(server) not in ([], [killed]))
                 wait_for(lambda before=before: load.answered > before + 20)
             broken = load.broken
         assert load.wrong == []
         assert load.unready > 0
         assert broken <= 3 * 4, "an engine's end breaks no connection"
         assert server.wait(200)["ready"]
-        everyone = [*fronts_of(server), engine_of(server)]
+        everyone = [*fronts_of(server), *named(server, "service.engine_process")]
         server.process.kill()
         psutil.wait_procs(everyone, 30)
         assert not [process for process in everyone if process.is_running() and process.status() != "zombie"]
