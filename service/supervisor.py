@@ -121,7 +121,10 @@ def prepare(settings: Settings) -> None:
         groups = core_groups(settings.engines) if apart else [None] * settings.engines
         for number, ((listener, _), cores) in enumerate(zip(sockets, groups, strict=True)):
             keep = threading.Thread(
-                target=_keep_engine, args=(number, listener.detach(), cores), name=f"engine-{number}", daemon=True
+                target=_keep_engine,
+                args=(number, settings.engines, listener.detach(), cores),
+                name=f"engine-{number}",
+                daemon=True,
             )
             keep.start()
 
@@ -157,13 +160,14 @@ def _on_gpu(settings: Settings) -> bool:
     return settings.device in {"cuda", "tensorrt"} or (settings.device == "auto" and CUDA in available_providers())
 
 
-def _keep_engine(number: int, listener: int, cores: set[int] | None) -> None:
+def _keep_engine(number: int, engines: int, listener: int, cores: set[int] | None) -> None:
     """Start an engine's process, and again whenever it has ended, for as long as this process lives.
 
     A spare process stands by, whose libraries are loaded: that takes longer than most models, and 45 MB.
 
     Args:
         number: of the engine, from 0.
+        engines: how many there are.
         listener: descriptor of the socket at which it accepts fronts.
         cores: on which it runs; None: on all, and on a GPU of its own.
     """
@@ -174,9 +178,8 @@ def _keep_engine(number: int, listener: int, cores: set[int] | None) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
     if cores is not None:
         os.sched_setaffinity(0, cores)  # of this thread alone, from which its children have it
-    elif os.environ["ZOOSERVE_ENGINES"] != "1":  # with no other GPU, nothing can take memory there by mistake
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-        environment["CUDA_VISIBLE_DEVICES"] = visible[number % len(visible)] or str(number)
+    elif engines > 1:
+        environment["CUDA_VISIBLE_DEVICES"] = gpu_of(number)
     start = partial(subprocess.Popen, command, env=environment, stdin=subprocess.PIPE, pass_fds=inherits)
     spare: subprocess.Popen[bytes] | None = None
     while True:
@@ -189,6 +192,12 @@ def _keep_engine(number: int, listener: int, cores: set[int] | None) -> None:
             process.wait()
         logger.error("engine %d has ended and is started again in %g s", number, wait)
         time.sleep(wait)
+
+
+def gpu_of(number: int) -> str:
+    """Return which GPU is visible to an engine: with no other one, nothing can take memory there by mistake."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return visible.split(",")[number] if visible else str(number)
 
 
 def _memories() -> list[str]:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from service.settings import SettingError, Settings
-from service.supervisor import with_fronts
+from service.supervisor import gpu_of, with_fronts
 from tests.conftest import free_port, serving
 
 ADMIN = {"Authorization": "Bearer admin-key"}
@@ -24,12 +24,13 @@ COFFEE = "mobilenet_v2/1/golden/coffee.png"
 
 @pytest.fixture(scope="module")
 def fronted(models, mixed_store, tmp_path_factory):
-    """Two fronts and an engine, with the default models and one of tensors; gRPC is at `server.grpc`."""
+    """Two fronts and two engines, with the default models and one of tensors; gRPC is at `server.grpc`."""
     folder = tmp_path_factory.mktemp("fronted")
     (folder / "models").mkdir()
     for path in [*models.iterdir(), mixed_store / "gru"]:
         (folder / "models" / path.name).symlink_to(path)
-    settings = {"ZOOSERVE_FRONTS": "2", "ZOOSERVE_ADMIN_KEYS": "admin-key", "ZOOSERVE_WATCH_S": "0.2"}
+    settings = {"ZOOSERVE_FRONTS": "2", "ZOOSERVE_ENGINES": "2", "ZOOSERVE_WATCH_S": "0.2"}
+    settings |= {"ZOOSERVE_ADMIN_KEYS": "admin-key"}
     settings |= {"ZOOSERVE_GRPC_PORT": str(port := free_port()), "ZOOSERVE_MODELS": str(folder / "models")}
     with serving(folder / "log", **settings) as server:
         server.grpc = f"127.0.0.1:{port}"
@@ -159,7 +160,7 @@ def test_metrics_and_models_speak_of_the_whole(fronted, server, models):
     for _ in range(4):  # by whichever front
         assert metric(fronted, counted) == (0 if np.isnan(before) else before) + 20
         assert metric(fronted, 'zooserve_batch_size_sum{model="lenet5"}') == (0 if np.isnan(rows) else rows) + 20
-        assert metric(fronted, "zooserve_processes") == 3
+        assert metric(fronted, "zooserve_processes") == 4
         assert metric(fronted, 'zooserve_model_ready{model="lenet5"}') == 1
         assert metric(fronted, 'zooserve_queue_depth{model="lenet5"}') == 0
         assert metric(fronted, "zooserve_ready") == 1
@@ -263,22 +264,40 @@ def test_any_process_may_be_killed(models, tmp_path):
 @pytest.mark.parametrize(
     ("given", "gpus", "expected"),
     [
-        (Settings(), 0, 0),
-        (Settings(device="cpu"), 1, 0),
-        (Settings(fronts=3), 0, 3),
-        (Settings(device="cuda"), 1, 5),
-        (Settings(device="cuda"), 2, 0),
-        (Settings(device="cuda", workers=2), 1, 0),
-        (Settings(device="cuda", fronts=0), 1, 0),
+        (Settings(), 0, (0, 0)),
+        (Settings(device="cpu"), 1, (0, 0)),
+        (Settings(fronts=3), 0, (3, 1)),
+        (Settings(engines=2), 0, (2, 2)),
+        (Settings(fronts=1, engines=2), 0, (1, 2)),
+        (Settings(device="cuda"), 1, (5, 1)),
+        (Settings(device="cuda"), 2, (5, 2)),
+        (Settings(device="cuda", engines=1), 2, (5, 1)),
+        (Settings(device="cuda"), 8, (5, 8)),
+        (Settings(device="cuda", workers=2), 1, (0, 0)),
+        (Settings(device="cuda", fronts=0), 1, (0, 0)),
         (Settings(fronts=2, workers=2), 0, "ZOOSERVE_WORKERS=2"),
-        (Settings(device="cuda", fronts=2), 2, "CUDA_VISIBLE_DEVICES"),
+        (Settings(engines=2, workers=2), 0, "ZOOSERVE_WORKERS=2"),
+        (Settings(fronts=0, engines=2), 0, "ZOOSERVE_FRONTS to at least 1"),
+        (Settings(fronts=2, engines=17), 0, "there are 16 cores"),
+        (Settings(device="cuda", fronts=2, engines=3), 2, "there are 2 GPUs"),
     ],
 )
-def test_how_many_fronts(monkeypatch, given, gpus, expected):
+def test_how_many_fronts_and_engines(monkeypatch, given, gpus, expected):
     monkeypatch.setattr("service.supervisor.gpu_count", lambda: gpus)
     monkeypatch.setattr("service.supervisor.usable_cores", lambda: 16)
     if isinstance(expected, str):
         with pytest.raises(SettingError, match=expected):
             with_fronts(given)
     else:
-        assert with_fronts(given).fronts == expected
+        chosen = with_fronts(given)
+        assert (chosen.fronts, chosen.engines) == expected
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"), [(None, ["0", "1"]), ("3,5", ["3", "5"]), ("GPU-a,GPU-b,GPU-c", ["GPU-a", "GPU-b"])]
+)
+def test_each_engine_sees_its_own_gpu(monkeypatch, visible, expected):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [gpu_of(0), gpu_of(1)] == expected

@@ -114,17 +114,36 @@ def until(condition, seconds: float = SECONDS) -> None:
 @contextlib.contextmanager
 def sides(models: Path, fronts: int = 1, **settings) -> Iterator[tuple[EngineThread, list[FrontSide]]]:
     """An engine and its fronts, once all models are loaded or on demand."""
-    given = Settings(models=str(models), fronts=fronts, watch_s=0, **settings)
-    engine = EngineThread(given)
-    connected = [FrontSide(given, engine.address) for _ in range(fronts)]
+    with several(models, 1, fronts, **settings) as ((engine,), connected):
+        yield engine, connected
+
+
+@contextlib.contextmanager
+def several(
+    models: Path, engines: int, fronts: int = 1, **settings
+) -> Iterator[tuple[list[EngineThread], list[FrontSide]]]:
+    """Engines and their fronts, once all models are loaded or on demand."""
+    given = Settings(models=str(models), fronts=fronts, engines=engines, watch_s=0, **settings)
+    behind = [EngineThread(given) for _ in range(engines)]
+    connected = [FrontSide(given, *[engine.address for engine in behind]) for _ in range(fronts)]
     try:
         for front in connected:
-            until(lambda front=front: all(e.state is not State.LOADING for e in front.registry.entries.values()))
-        yield engine, connected
+            until(lambda front=front: whole(front))
+        yield behind, connected
     finally:
         for front in connected:
             front.close()
-        engine.close()
+        for engine in behind:
+            engine.close()
+
+
+def whole(front: FrontSide) -> bool:
+    """Whether all engines are there, and none loads a model."""
+    told = front.registry._engines
+    return all(
+        each.known and each.link.connection and all(e.state is not State.LOADING for e in each.entries.values())
+        for each in told
+    )
 
 
 def submit(front, data: bytes, milliseconds=20_000, priority=Priority.NORMAL, name="lenet5", **options) -> Job:
