@@ -50,6 +50,12 @@ def engine_of(server: int) -> list[psutil.Process]:
     return sorted(_processes(server, _ENGINE), key=psutil.Process.create_time)[:1]
 
 
+def open_files(server: int) -> int:
+    """Return how many files all processes of a server have open."""
+    process = psutil.Process(server)
+    return sum(each.num_fds() for each in [process, *process.children()])
+
+
 def cost_of(address: Address, server: int, photo: bytes, model: Path, clients: int, seconds: float) -> Cost:
     """Load a server, and share the processor time of its processes out among the images."""
     request = Request("POST", f"/v1/classify?model={model.parent.name}", {"content-type": "image/jpeg"}, photo)

@@ -26,6 +26,8 @@ KILLS = Kills(3, 1000, 4, 20, 0, 2, 0, (0.2, 0.4), (1.5, 2.0))
         (Outcome(front_kills=KILLS), ["met", "met"]),
         (Outcome(engine_kills=KILLS, load_s=0.1), ["met", "missed"]),
         (Outcome(front_kills=Kills(3, 1000, 40, 0, 1, 30, 7, (2.0, 3.0), (2.0, 3.0))), ["missed", "missed"]),
+        (Outcome(files=(200, 203)), ["met"]),
+        (Outcome(files=(200, 220)), ["missed"]),
         (Outcome(latency_ms=[(10.0, 10.3), (11.0, 11.2)]), ["met"]),
     ],
 )
