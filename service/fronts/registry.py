@@ -101,11 +101,16 @@ class FrontRegistry(Registry):
     def order(self, name: str) -> tuple[Link, list[Link]]:
         """Return the engine that is asked to load a model or to change it, and the others that are there.
 
-        All fronts ask the same one, so that each model that is loaded on demand takes the memory of one.
+        All fronts ask the same one, so that each model that is loaded on demand takes the memory of one: of that which
+        has it, or else of that which its name chooses.
         """
         able = [engine for engine in self._engines if engine.link.connection] or self._engines[:1]
-        waiting = [engine for engine in able if _may_load(engine.entries.get(name))]
-        first = min(waiting or able, key=lambda engine: crc32(f"{engine.number} {name}".encode())).link
+
+        def rank(engine: ToldModels) -> tuple[int, int]:
+            entry = engine.entries.get(name)
+            return _STATES.index(entry.state) if entry else len(_STATES), crc32(f"{engine.number} {name}".encode())
+
+        first = min(able, key=rank).link
         return first, [engine.link for engine in able if engine.link is not first]
 
     def _merge(self) -> None:
@@ -128,10 +133,6 @@ class FrontRegistry(Registry):
                 self._then = None
         if then is not None:
             then()
-
-
-def _may_load(entry: ModelEntry | None) -> bool:
-    return entry is not None and entry.state in (State.ON_DEMAND, State.LOADING)
 
 
 def _merged(entries: list[ModelEntry]) -> ModelEntry:
