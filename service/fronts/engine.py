@@ -235,6 +235,7 @@ class Engine:
     async def _act(self, call: Call) -> bool:
         name = call.name
         if call.what == "follow":
+            await LOADING.run(self._repository.follow)
             return True
         if call.what == "reload":
             return await LOADING.run(self._repository.reload, name)

@@ -94,6 +94,10 @@ class FrontRegistry(Registry):
         first.call("unload", name).result()
         _all_follow(others)
 
+    def engines(self) -> int:
+        """How many engines are there, and have loaded all models that stay loaded."""
+        return sum(engine.whole for engine in self._engines)
+
     def silent(self) -> float:
         """Seconds for which an engine has not shown that it lives; 0 while there is none."""
         return max(link.silent for link in self.links)

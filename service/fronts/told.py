@@ -46,6 +46,12 @@ class ToldModels:
         self._settings, self._workers, self._changed = settings, workers, changed
         self._models: dict[int, FrontModel] = {}
 
+    @property
+    def whole(self) -> bool:
+        """Whether the engine is there, and loads no model that stays loaded."""
+        loading = any(entry.state is State.LOADING and entry.pinned for entry in self.entries.values())
+        return self.known and self.link.connection is not None and not loading
+
     def _follow(self, connection: Connection, table: Table, files: list[int]) -> None:
         """Take over what the engine tells. On the thread of the connection."""
         left = iter(files)

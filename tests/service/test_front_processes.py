@@ -24,13 +24,12 @@ COFFEE = "mobilenet_v2/1/golden/coffee.png"
 
 @pytest.fixture(scope="module")
 def fronted(models, mixed_store, tmp_path_factory):
-    """Two fronts and two engines, with the default models and one of tensors; gRPC is at `server.grpc`."""
+    """Two fronts and an engine, with the default models and one of tensors; gRPC is at `server.grpc`."""
     folder = tmp_path_factory.mktemp("fronted")
     (folder / "models").mkdir()
     for path in [*models.iterdir(), mixed_store / "gru"]:
         (folder / "models" / path.name).symlink_to(path)
-    settings = {"ZOOSERVE_FRONTS": "2", "ZOOSERVE_ENGINES": "2", "ZOOSERVE_WATCH_S": "0.2"}
-    settings |= {"ZOOSERVE_ADMIN_KEYS": "admin-key"}
+    settings = {"ZOOSERVE_FRONTS": "2", "ZOOSERVE_ADMIN_KEYS": "admin-key", "ZOOSERVE_WATCH_S": "0.2"}
     settings |= {"ZOOSERVE_GRPC_PORT": str(port := free_port()), "ZOOSERVE_MODELS": str(folder / "models")}
     with serving(folder / "log", **settings) as server:
         server.grpc = f"127.0.0.1:{port}"
@@ -160,7 +159,8 @@ def test_metrics_and_models_speak_of_the_whole(fronted, server, models):
     for _ in range(4):  # by whichever front
         assert metric(fronted, counted) == (0 if np.isnan(before) else before) + 20
         assert metric(fronted, 'zooserve_batch_size_sum{model="lenet5"}') == (0 if np.isnan(rows) else rows) + 20
-        assert metric(fronted, "zooserve_processes") == 4
+        assert metric(fronted, "zooserve_processes") == 3
+        assert metric(fronted, "zooserve_engines") == 1
         assert metric(fronted, 'zooserve_model_ready{model="lenet5"}') == 1
         assert metric(fronted, 'zooserve_queue_depth{model="lenet5"}') == 0
         assert metric(fronted, "zooserve_ready") == 1
@@ -180,13 +180,18 @@ def test_metrics_and_models_speak_of_the_whole(fronted, server, models):
 
 def test_an_administrator_reaches_all(fronted, models):
     digit = (models / "lenet5/1/golden/digit_7.png").read_bytes()
-    for _ in range(3):
-        assert fronted.client.post("/v1/models/lenet5/unload", headers=ADMIN).status_code == 200
-        assert {status for status, _ in ask(fronted, "/v1/classify?model=lenet5", digit)} == {503}
-        assert fronted.client.post("/v1/models/lenet5/load", headers=ADMIN).status_code == 200
-        assert {status for status, _ in ask(fronted, "/v1/classify?model=lenet5", digit)} == {200}
+    unload_and_load(fronted, digit)
     assert fronted.client.post("/v1/models/none/load", headers=ADMIN).status_code == 404
     assert fronted.client.post("/v1/models/reload", headers=ADMIN).status_code == 200
+
+
+def unload_and_load(server, digit: bytes) -> None:
+    """Unload and load lenet5, which each front must know at once."""
+    for _ in range(3):
+        assert server.client.post("/v1/models/lenet5/unload", headers=ADMIN).status_code == 200
+        assert {status for status, _ in ask(server, "/v1/classify?model=lenet5", digit)} == {503}
+        assert server.client.post("/v1/models/lenet5/load", headers=ADMIN).status_code == 200
+        assert {status for status, _ in ask(server, "/v1/classify?model=lenet5", digit)} == {200}
 
 
 class Load:
@@ -230,10 +235,12 @@ class Load:
 @pytest.mark.timeout(240)
 def test_any_process_may_be_killed(models, tmp_path):
     digit = (models / "lenet5/1/golden/digit_7.png").read_bytes()
-    settings = {"ZOOSERVE_FRONTS": "2", "ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_MODELS": str(models)}
+    settings = {"ZOOSERVE_FRONTS": "2", "ZOOSERVE_ENGINES": "2", "ZOOSERVE_LOAD": "lenet5"}
+    settings |= {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_ADMIN_KEYS": "admin-key"}
     with serving(tmp_path / "log", **settings) as server:
         server.wait(200)
         wait_for(lambda: [listens(server, front) for front in fronts_of(server)] == [True, True])
+        wait_for(lambda: metric(server, "zooserve_engines") == 2)
         with Load(server, digit) as load:
             kills = []
             for _ in range(3):
@@ -247,16 +254,25 @@ def test_any_process_may_be_killed(models, tmp_path):
             broken = len(load.broken)
             assert all(any(0 <= moment - kill < 1 for kill in kills) for moment in load.broken)
             assert broken <= 3 * 4 * 2, "what it had, and what waited at its socket until the kernel had closed that"
-            for _ in range(3):
-                before = load.answered
-                (killed,) = engines_of(server)
+            for number in (0, 1):
+                before, killed = load.answered, engines_of(server)[number]
                 killed.kill()
-                wait_for(lambda killed=killed: engines_of(server) not in ([], [killed]))
                 wait_for(lambda before=before: load.answered > before + 20)
+                wait_for(lambda killed=killed: killed not in engines_of(server))
+                wait_for(lambda: metric(server, "zooserve_engines") == 2)
+            assert load.unready <= 2 * 4, "the other engine answers"
+            for _ in range(2):
+                before, killed = load.answered, engines_of(server)
+                for engine in killed:
+                    engine.kill()
+                wait_for(lambda killed=killed: not set(killed) & set(engines_of(server)))
+                wait_for(lambda before=before: load.answered > before + 20)
+                wait_for(lambda: metric(server, "zooserve_engines") == 2)
         assert load.wrong == []
         assert load.unready > 0
         assert len(load.broken) == broken, "an engine's end breaks no connection"
         assert server.wait(200)["ready"]
+        unload_and_load(server, digit)
         everyone = [*fronts_of(server), *named(server, "service.engine_process")]
         server.process.kill()
         psutil.wait_procs(everyone, 30)

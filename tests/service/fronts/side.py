@@ -128,22 +128,14 @@ def several(
     connected = [FrontSide(given, *[engine.address for engine in behind]) for _ in range(fronts)]
     try:
         for front in connected:
-            until(lambda front=front: whole(front))
+            until(lambda front=front: front.registry.engines() == engines)
+            until(lambda front=front: all(e.state is not State.LOADING for e in front.registry.entries.values()))
         yield behind, connected
     finally:
         for front in connected:
             front.close()
         for engine in behind:
             engine.close()
-
-
-def whole(front: FrontSide) -> bool:
-    """Whether all engines are there, and none loads a model."""
-    told = front.registry._engines
-    return all(
-        each.known and each.link.connection and all(e.state is not State.LOADING for e in each.entries.values())
-        for each in told
-    )
 
 
 def submit(front, data: bytes, milliseconds=20_000, priority=Priority.NORMAL, name="lenet5", **options) -> Job:

@@ -7,7 +7,7 @@ import pytest
 
 from service.errors import Reason, RequestError
 from service.models.entry import State
-from tests.service.fronts.side import outcomes, outcomes_of, several, slow, submit, until, whole
+from tests.service.fronts.side import outcomes, outcomes_of, several, slow, submit, until
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,7 @@ def test_an_engine_that_ends_loses_its_own_jobs_and_comes_back(digits, digit, mo
         assert {each.predictions[0].label for each in [*first, *later] if each not in lost} == {"7"}
         assert len(later) == 6
         for front in fronts:
+            assert front.registry.engines() == 1
             assert front.registry.ready
             assert front.registry.entries["lenet5"].state is State.READY
         engines[1].end()
@@ -80,7 +81,7 @@ def test_an_engine_that_ends_loses_its_own_jobs_and_comes_back(digits, digit, mo
             fronts[0].registry.find("lenet5")
         for engine in engines:
             engine.start()
-        until(lambda: all(whole(front) for front in fronts))
+        until(lambda: [front.registry.engines() for front in fronts] == [2, 2])
         sizes = [slow(engine, monkeypatch, 0.02) for engine in engines]
         assert asyncio.run(outcomes_of(fronts, digit)) == ["7"] * 20
         assert all(sizes), "both have work again"
