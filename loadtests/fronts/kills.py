@@ -14,6 +14,7 @@ from loadtests.client import Address, Limits, Request, Sample, closed_loop, run
 from loadtests.fronts.cost import metric
 
 _PATIENCE_S = 60.0
+_CLOSED_S = 0.5  # after a kill, the kernel has closed all sockets of the process; another in its place takes longer
 _PAUSE_S = 0.02  # of a client after a 503: without it, clients that are refused would take the cores from the start
 Find = Callable[[], list[psutil.Process]]
 Whole = Callable[[], bool]
@@ -29,7 +30,8 @@ class Kills(Struct, frozen=True):
         unready: requests that were answered with 503.
         others: requests with any other status.
         most_broken: by one kill.
-        beyond: broken ones of each kill, beyond the connections that the killed process had; summed up.
+        beyond: that broke when the kernel had closed the connections of the killed process, and those that waited at
+            its socket: so they were others'.
         silence_s: the longest time without any answer 200, by kill the median and the longest.
         whole_s: from a kill until all processes were there again, and the service was ready: median and longest.
     """
@@ -60,7 +62,7 @@ def kill(
         calm_s: between a server that is whole again and the next kill.
     """
     samples: list[Sample] = []
-    stop, moments, took, held = threading.Event(), list[float](), list[float](), list[int]()
+    stop, moments, took = threading.Event(), list[float](), list[float]()
     _until(whole)
     begin = perf_counter()
 
@@ -80,7 +82,6 @@ def kill(
     for _ in range(count):
         time.sleep(calm_s)
         victim = find()[0]
-        held.append(_connections(victim, address.port))
         moment = perf_counter()
         moments.append(moment - begin)
         victim.kill()
@@ -103,7 +104,7 @@ def kill(
         statuses[503],
         sum(statuses.values()) - statuses[200] - statuses[503],
         max(by_kill.values(), default=0),
-        sum(max(0, by_kill[i] - had) for i, had in enumerate(held)),
+        sum(not any(0 <= moment - kill < _CLOSED_S for kill in moments) for moment in broken),
         _middle_and_most(silences),
         _middle_and_most(took),
     )
@@ -115,11 +116,6 @@ def listens(process: psutil.Process, port: int) -> bool:
         return any(each.status == "LISTEN" and each.laddr.port == port for each in process.net_connections("tcp"))
     except psutil.Error:  # it has just ended
         return False
-
-
-def _connections(process: psutil.Process, port: int) -> int:
-    found = process.net_connections("tcp")
-    return sum(each.status == "ESTABLISHED" and each.laddr.port == port for each in found)
 
 
 def ready(address: Address) -> bool:

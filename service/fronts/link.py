@@ -143,6 +143,7 @@ class Link:
         self._lost()
         for queue in list(connection.queues.values()):
             queue.lost()
+        connection.queues.clear()  # they refer to the connection: without this cycle its files are closed at once
         for number in list(self._calls):
             self._end_call(number, engine_gone())
 
