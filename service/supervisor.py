@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 import platformdirs
@@ -180,7 +179,10 @@ def _keep_engine(number: int, engines: int, listener: int, cores: set[int] | Non
         os.sched_setaffinity(0, cores)  # of this thread alone, from which its children have it
     elif engines > 1:
         environment["CUDA_VISIBLE_DEVICES"] = gpu_of(number)
-    start = partial(subprocess.Popen, command, env=environment, stdin=subprocess.PIPE, pass_fds=inherits)
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, pass_fds=inherits)  # noqa: S603
+
     spare: subprocess.Popen[bytes] | None = None
     while True:
         process, spare = spare or start(), None
