@@ -64,19 +64,30 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Limits:
-    """What ends a load, whichever comes first, and how long one answer may take; seconds."""
+    """What ends a load, whichever comes first, and how long one answer may take; seconds.
+
+    A client of a closed loop waits for `pause` after a 503.
+    """
 
     seconds: float
     requests: int = 1_000_000
     timeout: float = 30.0
+    pause: float = 0.0
 
 
 @dataclass(frozen=True)
 class Load:
-    """What became of a load. `window` is the time, in seconds, during which its requests were sent."""
+    """What became of a load.
+
+    Attributes:
+        samples: of its requests.
+        window: the time, in seconds, during which they were sent.
+        begin: of a closed loop, when that was, as `perf_counter()`.
+    """
 
     samples: list[Sample]
     window: float
+    begin: float = 0.0
 
 
 async def closed_loop(server: Server, requests: Sequence[Request], *, concurrency: int, limits: Limits) -> Load:
@@ -101,6 +112,8 @@ async def closed_loop(server: Server, requests: Sequence[Request], *, concurrenc
             samples.append(sample)
             if sample.failure:
                 await asyncio.sleep(_AFTER_FAILURE)
+            elif sample.status == 503 and limits.pause:
+                await asyncio.sleep(limits.pause)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -108,7 +121,7 @@ async def closed_loop(server: Server, requests: Sequence[Request], *, concurrenc
                 group.create_task(client())
     finally:
         await sender.close()
-    return Load(samples, limits.seconds if issued < limits.requests else max(s.start for s in samples))
+    return Load(samples, limits.seconds if issued < limits.requests else max(s.start for s in samples), begin)
 
 
 async def open_loop(

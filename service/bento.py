@@ -117,7 +117,7 @@ class ZooServe:
     @bentoml.on_deployment
     def prepare() -> None:
         """BentoML calls this once, before it starts the server's processes."""
-        check_device(_SETTINGS.device, _SETTINGS.workers)
+        check_device(_SETTINGS.device, max(_SETTINGS.workers, _SETTINGS.engines))
         prepare(_SETTINGS)
         if _SETTINGS.fronts > 0:
             look_often(_LOOK_S)

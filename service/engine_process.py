@@ -1,6 +1,7 @@
-"""`python -m service.engine_process`: the process that has the models, where fronts speak to clients.
+"""`python -m service.engine_process NUMBER LISTENER`: a process that has the models, where fronts speak to clients.
 
-`supervisor` starts it, and again whenever it ends. A device that is lost, or a run that does not end, ends it: in a new
+`supervisor` starts it, and again whenever it ends: it stands by, with all libraries loaded, until it is told to begin,
+or until the server has ended. A device that is lost, or a run that does not end, ends it: in a new
 process both are as new. It is stopped after the fronts, so that they can answer what they have begun.
 """
 
@@ -21,7 +22,7 @@ from service.fronts.engine import Engine
 from service.fronts.memory import EngineMemory
 from service.runtime import Models
 from service.settings import Settings, read_settings
-from service.supervisor import LISTENER, end_with_supervisor, shared_counts
+from service.supervisor import BEGIN, end_with_supervisor, shared_counts
 from service.telemetry.garbage import Pauses
 from service.telemetry.logs import set_up_logs
 from service.telemetry.metrics import Metrics
@@ -31,12 +32,12 @@ _LOOK_S = 0.25  # between two looks at whether runs end
 _LAST_S = 0.2  # in which fronts are told what has failed, before a process ends that cannot go on
 
 
-async def main(settings: Settings, listener: socket.socket) -> int:
+async def main(settings: Settings, number: int, listener: socket.socket) -> int:
     """Serve fronts until the server ends. Returns the exit code."""
     end_with_supervisor(settings)
-    metrics, pauses = Metrics(shared_counts(-1)), Pauses()
+    metrics, pauses = Metrics(shared_counts(-1 - number)), Pauses()
     workers = Workers(_threads(settings), settings.work_s)
-    engine = Engine(settings.fronts, max(1, usable_cores() // settings.fronts), EngineMemory())
+    engine = Engine(settings.fronts, max(1, _cores(settings) // settings.fronts), EngineMemory())
     models = Models(settings, workers, metrics, assemble=engine.assemble)
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -62,13 +63,22 @@ def _threads(settings: Settings) -> int:
     with suppress(ProviderError):
         if choose(settings.device) != CPU:
             return 1
-    return settings.threads or usable_cores()
+    return settings.threads or _cores(settings)
+
+
+def _cores(settings: Settings) -> int:
+    """How many cores this engine may use: it was started on those of its own, and shares the quotas with the others."""
+    return usable_cores(sharing=settings.engines)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(asctime)s [%(levelname)s] [engine] %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z")
+    own, fd = map(int, sys.argv[1:])
+    logging.basicConfig(format=f"%(asctime)s [%(levelname)s] [engine:{own}] %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in `main`
+    if sys.stdin.buffer.read(len(BEGIN)) != BEGIN:
+        sys.exit()
     given = read_settings()
-    set_up_logs(given.log, process=-1)
-    code = uvloop.run(main(given, socket.socket(fileno=int(os.environ[LISTENER]))))
+    set_up_logs(given.log, process=-1 - own)
+    code = uvloop.run(main(given, own, socket.socket(fileno=fd)))
     sys.stderr.flush()
     os._exit(code)  # threads that are stuck in a run do not end

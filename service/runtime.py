@@ -1,5 +1,6 @@
 """Creates the parts of one server process: metrics, tracing, worker threads, models, predictor."""
 
+import json
 import logging
 import os
 from pathlib import Path
@@ -22,7 +23,7 @@ from service.models.unloaded import Unloaded
 from service.pipelines import Pipelines
 from service.predictor import Predictor
 from service.settings import Settings, remarks
-from service.supervisor import ENGINE, SHARED, end_with_supervisor, shared_counts
+from service.supervisor import ENGINES, SHARED, end_with_supervisor, shared_counts
 from service.telemetry.garbage import Pauses
 from service.telemetry.logs import set_up_logs
 from service.telemetry.metrics import Metrics
@@ -97,11 +98,11 @@ class Runtime:
         self.workers = Workers(_threads(settings), settings.work_s)
         self.repository: Registry
         self.on_demand: Loads
-        if settings.fronts > 0 and ENGINE in os.environ:
+        if settings.fronts > 0 and ENGINES in os.environ:
             keep_freed()
             self._unloaded = shared_unloaded()
-            self.repository = front = FrontRegistry(settings, int(os.environ[ENGINE]), self.workers)
-            self.on_demand = FrontLoads(front.link)
+            self.repository = front = FrontRegistry(settings, json.loads(os.environ[ENGINES]), self.workers)
+            self.on_demand = FrontLoads(front)
         else:
             models = Models(settings, self.workers, self.metrics, process % max(1, gpu_count()))
             self._unloaded, self.repository, self.on_demand = models.unloaded, models.repository, models.on_demand

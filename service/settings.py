@@ -44,10 +44,19 @@ class Settings(Struct, frozen=True):
         Meta(
             ge=-1,
             le=64,
-            description="Processes that speak HTTP and gRPC, before one that runs the models; 0: one process does all; "
+            description="Processes that speak HTTP and gRPC, before those that run the models; 0: one does all; "
             "-1: on a GPU a third of the cores, else 0.",
         ),
     ] = -1
+    engines: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=64,
+            description="Processes behind fronts that run the models, each on a GPU or on its share of the cores; "
+            "0: one for each GPU, or one.",
+        ),
+    ] = 0
     threads: Annotated[
         int, Meta(ge=0, le=256, description="Worker threads of a process; 0: its share of the cores.")
     ] = 0

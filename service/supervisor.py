@@ -20,7 +20,7 @@ from pathlib import Path
 import platformdirs
 from msgspec import structs
 
-from service.cores import usable_cores
+from service.cores import core_groups, usable_cores
 from service.engine.providers import CUDA, available_providers, gpu_count
 from service.fronts.channel import listen
 from service.settings import SettingError, Settings
@@ -29,11 +29,11 @@ from service.telemetry.counts import Counts
 logger = logging.getLogger(__name__)
 SHARED = "ZOOSERVE_SHARED"  # path of the memory in which the processes record which models were loaded and unloaded
 _COUNTS = "ZOOSERVE_COUNTS"  # paths of the memory of their counts, as JSON
-ENGINE = "ZOOSERVE_ENGINE"  # descriptor with which fronts connect to the engine
-LISTENER = "ZOOSERVE_LISTENER"  # descriptor of the socket at which the engine accepts them
+ENGINES = "ZOOSERVE_ENGINE"  # descriptors with which fronts connect to the engines, as JSON
 _SUPERVISOR = "ZOOSERVE_SUPERVISOR"  # descriptor of a pipe that is open as long as the parent process lives
 _CORES_PER_FRONT = 3  # a front ends at some 2,000 images a second, which take three cores to decode
-_STEADY_S = 1.0  # an engine that has lived that long is started again at once
+BEGIN = b"1"  # what a process of an engine reads when it is to begin
+_STEADY_S = 1.0  # an engine that has lived that long is started again at once, by the process that stands by
 _LATEST_S = 30.0  # the longest time before one that ends soon is started again
 _MARGIN_S = 10.0  # seconds after drain and longest request; then a process that has not ended is killed
 
@@ -106,56 +106,100 @@ def prepare(settings: Settings) -> None:
     os.environ[SHARED] = new_memory()
     if settings.processes > 1 or settings.fronts > 0:
         # Counts and gauges for each process that may exist at a time: twice as many while circus restarts them, and the
-        # engine's.
-        os.environ[_COUNTS] = json.dumps([new_memory() for _ in range(2 * (2 * settings.processes + 1))])
-    os.environ["ZOOSERVE_FRONTS"] = str(settings.fronts)  # as it was chosen
+        # engines'.
+        places = 2 * settings.processes + settings.engines
+        os.environ[_COUNTS] = json.dumps([new_memory() for _ in range(2 * places)])
+    os.environ["ZOOSERVE_FRONTS"], os.environ["ZOOSERVE_ENGINES"] = (
+        str(settings.fronts),
+        str(settings.engines),
+    )  # chosen
     if settings.fronts > 0:
-        listener, address = listen()
-        os.environ[ENGINE], os.environ[LISTENER] = str(address), str(listener.detach())
-        threading.Thread(target=_keep_engine, name="engine", daemon=True).start()
+        sockets = [listen() for _ in range(settings.engines)]
+        os.environ[ENGINES] = json.dumps([address for _, address in sockets])
+        apart = settings.engines > 1 and not _on_gpu(settings)
+        groups = core_groups(settings.engines) if apart else [None] * settings.engines
+        for number, ((listener, _), cores) in enumerate(zip(sockets, groups, strict=True)):
+            keep = threading.Thread(
+                target=_keep_engine,
+                args=(number, settings.engines, listener.detach(), cores),
+                name=f"engine-{number}",
+                daemon=True,
+            )
+            keep.start()
 
 
 def with_fronts(settings: Settings) -> Settings:
-    """Choose the number of fronts where the settings leave it open, and refuse what does not go together.
+    """Choose the number of fronts and engines where the settings leave it open, and refuse what does not go together.
 
     Raises:
         SettingError: names the settings.
     """
-    fronts = settings.fronts
-    on_gpu = settings.device in {"cuda", "tensorrt"} or (settings.device == "auto" and CUDA in available_providers())
-    gpus = gpu_count() if on_gpu else 0
+    fronts, engines, cores = settings.fronts, settings.engines, usable_cores()
+    gpus = gpu_count() if _on_gpu(settings) else 0
     if fronts < 0:
-        able = on_gpu and gpus == 1 and settings.workers == 1 and hasattr(os, "memfd_create")
-        fronts = usable_cores() // _CORES_PER_FRONT if able else 0
-    elif fronts > 0 and settings.workers > 1:
+        able = hasattr(os, "memfd_create") and settings.workers == 1
+        fronts = cores // _CORES_PER_FRONT if able and gpus else 0
+        if engines > 1:
+            fronts = max(fronts, engines)
+    if fronts > 0 and settings.workers > 1:
         raise SettingError(
-            f"ZOOSERVE_FRONTS={fronts} and ZOOSERVE_WORKERS={settings.workers}: with fronts one process runs the "
-            "models. Set one of the two."
+            f"ZOOSERVE_FRONTS={fronts} and ZOOSERVE_WORKERS={settings.workers}: with fronts, engines run the models. "
+            "Set ZOOSERVE_ENGINES in place of ZOOSERVE_WORKERS."
         )
-    elif fronts > 0 and gpus > 1:
-        raise SettingError(
-            f"ZOOSERVE_FRONTS={fronts}: the engine behind fronts uses one GPU, and {gpus} are visible. Choose one with "
-            "CUDA_VISIBLE_DEVICES, or set ZOOSERVE_FRONTS=0 and ZOOSERVE_WORKERS to their number."
-        )
-    elif fronts > 0 and not hasattr(os, "memfd_create"):
+    if fronts > 0 and not hasattr(os, "memfd_create"):
         raise SettingError(f"ZOOSERVE_FRONTS={fronts}: fronts need Linux. Set ZOOSERVE_FRONTS=0.")
-    return structs.replace(settings, fronts=fronts)
+    if fronts == 0 and engines > 1:
+        raise SettingError(f"ZOOSERVE_ENGINES={engines} needs fronts: set ZOOSERVE_FRONTS to at least 1.")
+    if engines > (most := gpus or cores):
+        raise SettingError(f"ZOOSERVE_ENGINES={engines}: there are {most} {'GPUs' if gpus else 'cores'} for them.")
+    return structs.replace(settings, fronts=fronts, engines=(engines or gpus or 1) if fronts else 0)
 
 
-def _keep_engine() -> None:
-    """Start the engine's process, and again whenever it has ended, for as long as this process lives."""
+def _on_gpu(settings: Settings) -> bool:
+    return settings.device in {"cuda", "tensorrt"} or (settings.device == "auto" and CUDA in available_providers())
+
+
+def _keep_engine(number: int, engines: int, listener: int, cores: set[int] | None) -> None:
+    """Start an engine's process, and again whenever it has ended, for as long as this process lives.
+
+    A spare process stands by, whose libraries are loaded: that takes longer than most models, and 45 MB.
+
+    Args:
+        number: of the engine, from 0.
+        engines: how many there are.
+        listener: descriptor of the socket at which it accepts fronts.
+        cores: on which it runs; None: on all, and on a GPU of its own.
+    """
     wait = 0.0
     inherits = [int(path.rpartition("/")[2]) for path in _memories()]
-    inherits += [int(os.environ[name]) for name in (LISTENER, _SUPERVISOR)]
-    command = [sys.executable, "-m", "service.engine_process"]
+    inherits += [listener, int(os.environ[_SUPERVISOR])]
+    command = [sys.executable, "-m", "service.engine_process", str(number), str(listener)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
+    if cores is not None:
+        os.sched_setaffinity(0, cores)  # of this thread alone, from which its children have it
+    elif engines > 1:
+        environment["CUDA_VISIBLE_DEVICES"] = gpu_of(number)
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, pass_fds=inherits)  # noqa: S603
+
+    spare: subprocess.Popen[bytes] | None = None
     while True:
-        begun = time.monotonic()
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, pass_fds=inherits)  # noqa: S603
-        process.wait()
-        wait = 0.0 if time.monotonic() - begun > _STEADY_S else min(_LATEST_S, 2 * wait + 0.25)
-        logger.error("the engine's process has ended and is started again in %g s", wait)
+        process, spare = spare or start(), None
+        try:
+            process.communicate(BEGIN, timeout=_STEADY_S)
+            wait = min(_LATEST_S, 2 * wait + 0.25)
+        except subprocess.TimeoutExpired:
+            spare, wait = start(), 0.0
+            process.wait()
+        logger.error("engine %d has ended and is started again in %g s", number, wait)
         time.sleep(wait)
+
+
+def gpu_of(number: int) -> str:
+    """Return which GPU is visible to an engine: with no other one, nothing can take memory there by mistake."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return visible.split(",")[number] if visible else str(number)
 
 
 def _memories() -> list[str]:
@@ -182,7 +226,7 @@ def shared_counts(process: int) -> Counts | None:
     """Return the counts of this server process in shared memory; None if it is the only one.
 
     Args:
-        process: its number; -1: the engine.
+        process: its number; -1: the first engine, -2 the second.
     """
     paths = os.environ.get(_COUNTS)
     return Counts(json.loads(paths), process) if paths else None

@@ -18,7 +18,6 @@ _INTERNAL = (
     "COUNTS",
     "ENGINE",
     "HOST",
-    "LISTENER",
     "SHARED",
     "SUPERVISOR",
 )  # set by a server for its processes

@@ -46,8 +46,14 @@ def fronts_of(server: int) -> list[psutil.Process]:
 
 
 def engine_of(server: int) -> list[psutil.Process]:
-    """Return the engine's process, if there is one."""
-    return _processes(server, _ENGINE)
+    """Return the engine's process, if there is one; the youngest only stands by."""
+    return sorted(_processes(server, _ENGINE), key=psutil.Process.create_time)[:1]
+
+
+def open_files(server: int) -> int:
+    """Return how many files all processes of a server have open."""
+    process = psutil.Process(server)
+    return sum(each.num_fds() for each in [process, *process.children()])
 
 
 def cost_of(address: Address, server: int, photo: bytes, model: Path, clients: int, seconds: float) -> Cost:

@@ -24,7 +24,7 @@ from service.limits import PixelMemory
 from service.models.model import AnyModel
 from service.predictor import Predictor, deadline_after
 from service.settings import read_settings
-from service.supervisor import ENGINE, prepare
+from service.supervisor import ENGINES, prepare, with_fronts
 
 _WARM = 50
 
@@ -41,10 +41,10 @@ class Pixels(Input[None]):
 def main(models: str, name: str, count: int, wave: int) -> list[float]:
     """Ask about so many images, one after the other or in waves."""
     os.environ |= {"ZOOSERVE_MODELS": models, "ZOOSERVE_LOAD": name, "ZOOSERVE_FRONTS": "1"}
-    settings = read_settings()
+    settings = with_fronts(read_settings())
     prepare(settings)
     workers = Workers(1)
-    registry = FrontRegistry(settings, int(os.environ[ENGINE]), workers)
+    registry = FrontRegistry(settings, json.loads(os.environ[ENGINES]), workers)
     predictor = Predictor(registry, settings, Calls(workers, PixelMemory(10**9)))
     photo = (Path(__file__).parents[2] / "docs" / "coffee.jpg").read_bytes()
 

@@ -13,8 +13,9 @@ from msgspec import Struct
 from loadtests.client import Address, Limits, Request, Sample, closed_loop, run
 from loadtests.fronts.cost import metric
 
-_CALM_S = 0.3  # between a server that is whole again and the next kill
 _PATIENCE_S = 60.0
+_CLOSED_S = 0.5  # after a kill, the kernel has closed all sockets of the process; another in its place takes longer
+_PAUSE_S = 0.02  # of a client after a 503: without it, clients that are refused would take the cores from the start
 Find = Callable[[], list[psutil.Process]]
 Whole = Callable[[], bool]
 
@@ -29,6 +30,8 @@ class Kills(Struct, frozen=True):
         unready: requests that were answered with 503.
         others: requests with any other status.
         most_broken: by one kill.
+        beyond: that broke when the kernel had closed the connections of the killed process, and those that waited at
+            its socket: so they were others'.
         silence_s: the longest time without any answer 200, by kill the median and the longest.
         whole_s: from a kill until all processes were there again, and the service was ready: median and longest.
     """
@@ -39,11 +42,14 @@ class Kills(Struct, frozen=True):
     unready: int
     others: int
     most_broken: int
+    beyond: int
     silence_s: tuple[float, float]
     whole_s: tuple[float, float]
 
 
-def kill(address: Address, find: Find, count: int, request: Request, clients: int, whole: Whole) -> Kills:
+def kill(
+    address: Address, find: Find, count: int, request: Request, clients: int, whole: Whole, calm_s: float = 0.3
+) -> Kills:
     """Kill so many of the processes that `find` finds, under the load of some clients.
 
     Args:
@@ -53,6 +59,7 @@ def kill(address: Address, find: Find, count: int, request: Request, clients: in
         request: that all clients send.
         clients: how many there are.
         whole: says whether all processes are there, and work.
+        calm_s: between a server that is whole again and the next kill.
     """
     samples: list[Sample] = []
     stop, moments, took = threading.Event(), list[float](), list[float]()
@@ -62,18 +69,18 @@ def kill(address: Address, find: Find, count: int, request: Request, clients: in
     def ask() -> None:
         while not stop.is_set():
             try:
-                offset = perf_counter() - begin
-                load = run(closed_loop(address, [request], concurrency=clients, limits=Limits(1.0)))
+                limits = Limits(1.0, pause=_PAUSE_S)
+                load = run(closed_loop(address, [request], concurrency=clients, limits=limits))
             except OSError:  # nobody listens for a moment
                 samples.append(Sample(0, perf_counter() - begin, 0.0, 0, "connection"))
                 time.sleep(0.01)
                 continue
-            samples.extend(sample._replace(start=sample.start + offset) for sample in load.samples)
+            samples.extend(sample._replace(start=sample.start + load.begin - begin) for sample in load.samples)
 
     client = threading.Thread(target=ask, daemon=True)
     client.start()
     for _ in range(count):
-        time.sleep(_CALM_S)
+        time.sleep(calm_s)
         victim = find()[0]
         moment = perf_counter()
         moments.append(moment - begin)
@@ -84,7 +91,8 @@ def kill(address: Address, find: Find, count: int, request: Request, clients: in
     stop.set()
     client.join()
     good = sorted(sample.start + sample.latency for sample in samples if sample.status == 200)
-    broken = [sample.start for sample in samples if sample.failure]
+    # By when they broke: what is under way when a process is killed was sent before.
+    broken = [sample.start + sample.latency for sample in samples if sample.failure]
     ends = [*moments[1:], perf_counter() - begin]
     by_kill = Counter(next((i for i, end in enumerate(ends) if moment < end), len(ends) - 1) for moment in broken)
     silences = [_silence(good, moment, end) for moment, end in zip(moments, ends, strict=True)]
@@ -96,6 +104,7 @@ def kill(address: Address, find: Find, count: int, request: Request, clients: in
         statuses[503],
         sum(statuses.values()) - statuses[200] - statuses[503],
         max(by_kill.values(), default=0),
+        sum(not any(0 <= moment - kill < _CLOSED_S for kill in moments) for moment in broken),
         _middle_and_most(silences),
         _middle_and_most(took),
     )

@@ -67,7 +67,7 @@ def serve(host: str, port: int, models: str | None) -> None:
         guard = Guard(settings.api_keys, settings.admin_keys)
         origins_of(settings)
         tls = files_of(settings)
-        check_device(settings.device, settings.workers)
+        check_device(settings.device, max(settings.workers, settings.engines))
     except (ValueError, SettingError) as error:
         raise click.ClickException(str(error)) from error
     _check_port(address, port, "--port (or PORT=)")

@@ -20,39 +20,37 @@ _FEWEST = 8  # jobs whose answers one worker makes: to wake another for fewer is
 _TRUST = 0.8  # share of the time that is left, in which the predicted wait must end
 
 
-class Intake(ABC):
-    """A model's jobs under way.
+class Admission(ABC):
+    """Where a model's jobs are taken in, or refused.
 
     Args:
-        workers: the threads of this process; all models share them.
         max_queue: how many jobs may be under way, from submission to answer; more are refused.
-        cost: seconds of this process' work per row to begin with; from then on it is measured.
-
-    Attributes:
-        pending: jobs that were submitted and are not settled.
     """
 
-    def __init__(self, workers: Workers, *, max_queue: int, cost: float) -> None:
+    def __init__(self, max_queue: int) -> None:
         self.max_queue = max_queue
-        self.pending = 0
-        self._workers = workers
-        self._cost = cost
 
     @property
+    @abstractmethod
+    def pending(self) -> int:
+        """Jobs that were submitted in this process and are not settled."""
+
+    @property
+    @abstractmethod
     def cost(self) -> float:
         """Seconds of work that a row is expected to take, in all processes."""
-        return self._cost
 
+    @abstractmethod
     def wait(self, rows: int = 1) -> float:
-        """Seconds until work would begin for the last of some rows that are submitted now.
+        """Seconds until work would begin for the last of some rows that are submitted now."""
 
-        It is predicted from the work ahead of all models (`Workers.predicted_wait`), for they share the workers.
-        """
-        return self._workers.predicted_wait((rows - 1) * self._cost)
-
+    @abstractmethod
     def waiting(self) -> int:
         """How many jobs of the model are under way, in all processes."""
-        return self.pending
+
+    @abstractmethod
+    def enter(self, job: AnyJob) -> None:
+        """Take a job in without looking at its deadline. Only on the event loop."""
 
     @property
     def full(self) -> bool:
@@ -86,6 +84,42 @@ class Intake(ABC):
         """Take a job in, or refuse it at once; see `check`."""
         self.check(job.deadline)
         self.enter(job)
+
+
+class Intake(Admission):
+    """A model's jobs under way.
+
+    Args:
+        workers: the threads of this process; all models share them.
+        max_queue: see `Admission`.
+        cost: seconds of this process' work per row to begin with; from then on it is measured.
+
+    Attributes:
+        pending: jobs that were submitted and are not settled.
+    """
+
+    pending: int = 0
+
+    def __init__(self, workers: Workers, *, max_queue: int, cost: float) -> None:
+        super().__init__(max_queue)
+        self._workers = workers
+        self._cost = cost
+
+    @property
+    def cost(self) -> float:
+        """Seconds of work that a row is expected to take, in all processes."""
+        return self._cost
+
+    def wait(self, rows: int = 1) -> float:
+        """Seconds until work would begin for the last of some rows that are submitted now.
+
+        It is predicted from the work ahead of all models (`Workers.predicted_wait`), for they share the workers.
+        """
+        return self._workers.predicted_wait((rows - 1) * self._cost)
+
+    def waiting(self) -> int:
+        """How many jobs of the model are under way, in all processes."""
+        return self.pending
 
     def enter(self, job: AnyJob) -> None:
         """Take a job in without looking at its deadline. Only on the event loop."""

@@ -234,6 +234,9 @@ class Engine:
 
     async def _act(self, call: Call) -> bool:
         name = call.name
+        if call.what == "follow":
+            await LOADING.run(self._repository.follow)
+            return True
         if call.what == "reload":
             return await LOADING.run(self._repository.reload, name)
         assert name is not None  # noqa: S101 - all else is about one model

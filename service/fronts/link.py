@@ -150,10 +150,12 @@ class Link:
         if self.connection is not None and not self._closed.is_set():
             logger.error("the connection to the engine has ended")
         self.connection = None
+        connection.ended = True
         connection.channel.end()
         self._lost()
         for queue in list(connection.queues.values()):
             queue.lost()
+        connection.queues.clear()  # they refer to the connection: without this cycle its files are closed at once
         for number in list(self._calls):
             self._end_call(number, engine_gone())
         self._loop.call_later(_AGAIN_S, self._connect)

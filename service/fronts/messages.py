@@ -90,7 +90,7 @@ class Failure(Struct, frozen=True):
 
 
 class Call(Struct, frozen=True):
-    """Something that the engine is asked to do with a model, or with all."""
+    """Something that the engine is asked to do with a model, or with all; `follow`: what others were asked for."""
 
     number: int
     what: str

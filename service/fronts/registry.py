@@ -1,176 +1,196 @@
-"""The models of a front: those of the engine, as it tells them. Stands in the place of `Repository` and `OnDemand`."""
+"""The models of a front: those of all engines, as they tell them. In the place of `Repository` and `OnDemand`."""
 
 import asyncio
-import os
 import threading
-from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from copy import copy
 from time import perf_counter
+from zlib import crc32
 
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
+from service.fronts.balanced import BalancedModel
 from service.fronts.link import Link
-from service.fronts.memory import ModelMemory
-from service.fronts.messages import EntryState, Table, card_of
-from service.fronts.remote import Connection, FrontModel
+from service.fronts.remote import FrontModel
+from service.fronts.told import ToldModels
 from service.models.entry import ModelEntry, State
 from service.models.footprint import Footprint
 from service.models.registry import Registry
 from service.settings import Settings
-from zoo.store import Entry
 
-_STAY_S = 2.0  # that a model which is not served any more stays for requests that have just found it
+# Of a model whose state differs between engines, the first of these counts: it is what a request would meet.
+_STATES = (State.READY, State.LOADING, State.ON_DEMAND, State.FAILED, State.UNLOADED)
 
 
 class FrontRegistry(Registry):
-    """All models of the engine, with their states.
+    """All models of the engines, with their states.
 
     Args:
         settings: of the server.
-        address: of the engine; see `channel.listen`.
+        addresses: of the engines; see `channel.listen`.
         workers: the threads of this front.
 
     Attributes:
-        link: to the engine.
+        links: to the engines.
     """
 
-    def __init__(self, settings: Settings, address: int, workers: Workers) -> None:
+    def __init__(self, settings: Settings, addresses: Sequence[int], workers: Workers) -> None:
         super().__init__(settings)
         self.known = False
-        self._settings, self._workers = settings, workers
-        self.link = Link(address, self._follow, self._lost)
-        self._models: dict[int, FrontModel] = {}
+        self._engines = [
+            ToldModels(number, settings, address, workers, self._merge) for number, address in enumerate(addresses)
+        ]
+        self.links = [engine.link for engine in self._engines]
+        self._merging = threading.Lock()  # each engine tells on a thread of its own
         self._then: Callable[[], None] | None = None
         self._first = threading.Event()
 
     @property
     def ready(self) -> bool:
-        """Whether the engine is there, and has all models that stay loaded."""
-        return self.known and self.link.connection is not None and super().ready
+        """Whether an engine is there, and all models that stay loaded are on one."""
+        return self.known and any(link.connection for link in self.links) and super().ready
 
-    def resident(self, entry: ModelEntry) -> Footprint:  # noqa: ARG002 - the engine has all models
+    def resident(self, entry: ModelEntry) -> Footprint:  # noqa: ARG002 - the engines have all models
         """Nothing is in this process."""
         return Footprint()
 
     def load(self) -> None:
-        """Wait until the engine has told its models."""
-        self.link.start()
+        """Wait until an engine has told its models."""
+        self._start()
         self._first.wait()
 
     def load_in_background(self, then: Callable[[], None]) -> None:
-        """Connect to the engine.
+        """Connect to the engines.
 
         Args:
             then: called once, when the models are known and none is being loaded.
         """
         self._then = then
-        self.link.start()
+        self._start()
+
+    def _start(self) -> None:
+        for link in self.links:
+            link.start()
 
     def close(self) -> None:
-        """End the connection."""
-        self.link.close()
+        """End the connections."""
+        for link in self.links:
+            link.close()
 
     def reload(self, name: str | None = None) -> bool:
-        """Let the engine scan the store; see `Repository.reload`."""
-        return self.link.call("reload", name).result()
+        """Let the engines scan the store; see `Repository.reload`."""
+        if name is None:
+            calls = [link.call("reload") for link in self.links if link.connection] or [self.links[0].call("reload")]
+            return max([call.result() for call in calls])
+        first, others = self.order(name)
+        result = first.call("reload", name).result()
+        _all_follow(others)
+        return result
 
     def unload(self, name: str) -> None:
-        """Let the engine unload a model; see `Repository.unload`."""
-        self.link.call("unload", name).result()
+        """Let the engines unload a model; see `Repository.unload`."""
+        first, others = self.order(name)
+        first.call("unload", name).result()
+        _all_follow(others)
+
+    def engines(self) -> int:
+        """How many engines are there, and have loaded all models that stay loaded."""
+        return sum(engine.whole for engine in self._engines)
 
     def silent(self) -> float:
-        """Seconds for which the engine has not shown that it lives; 0 while there is none."""
-        return self.link.silent
+        """Seconds for which an engine has not shown that it lives; 0 while there is none."""
+        return max(link.silent for link in self.links)
 
-    def _follow(self, connection: Connection, table: Table, files: list[int]) -> None:
-        """Take over what the engine tells. On the thread of the connection."""
-        left = iter(files)
-        entries = dict(self.entries)
-        for told in table.changed:
-            entries[told.name] = self._entry(connection, told, left)
-        for file in left:
-            os.close(file)
-        self.problem = table.problem
-        self.entries = {name: entries[name] for name in table.names if name in entries}
-        if not table.number:
-            return  # further messages follow
-        if len(self._models) > len(self._served()):
-            timer = threading.Timer(_STAY_S, self._drop_unserved, [connection])
-            timer.daemon = True
-            timer.start()
-        self.known = True
-        self._first.set()
-        if self._then is not None and not any(entry.state is State.LOADING for entry in self.entries.values()):
-            then, self._then = self._then, None
+    def order(self, name: str) -> tuple[Link, list[Link]]:
+        """Return the engine that is asked to load a model or to change it, and the others that are there.
+
+        All fronts ask the same one, so that each model that is loaded on demand takes the memory of one: of that which
+        has it, or else of that which its name chooses.
+        """
+        able = [engine for engine in self._engines if engine.link.connection] or self._engines[:1]
+
+        def rank(engine: ToldModels) -> tuple[int, int]:
+            entry = engine.entries.get(name)
+            return _STATES.index(entry.state) if entry else len(_STATES), crc32(f"{engine.number} {name}".encode())
+
+        first = min(able, key=rank).link
+        return first, [engine.link for engine in able if engine.link is not first]
+
+    def _merge(self) -> None:
+        """Put together what the engines have told. On the thread of one that has told something new."""
+        with self._merging:
+            there = [engine for engine in self._engines if engine.link.connection and engine.known]
+            there = there or [engine for engine in self._engines if engine.known]
+            names = dict.fromkeys(name for engine in there for name in engine.entries)
+            self.problem = next((engine.problem for engine in there), "")
+            self.entries = {
+                name: _merged([found for engine in there if (found := engine.entries.get(name))]) for name in names
+            }
+            self.known = bool(there)
+            if not self.known:
+                return
+            self._first.set()
+            loading = any(entry.state is State.LOADING for entry in self.entries.values())
+            then = None if loading else self._then
+            if then is not None:
+                self._then = None
+        if then is not None:
             then()
 
-    def _served(self) -> set[int]:
-        return {model.number for entry in self.entries.values() if isinstance(model := entry.model, FrontModel)}
 
-    def _drop_unserved(self, connection: Connection) -> None:
-        """Let go of models that were replaced or unloaded a while ago, and that no request of this front needs."""
-        if connection is not self.link.connection:
-            return
-        serves = self._served()
-        for number, model in list(self._models.items()):
-            if number not in serves and not model.usage.holds and not model.batcher.pending:
-                self._models.pop(number, None)
-                if connection.queues.get(number) is model.batcher:
-                    del connection.queues[number]
+def _merged(entries: list[ModelEntry]) -> ModelEntry:
+    """Return the entry of a model by those of the engines: of the newest version that answers, where one does."""
+    if len(entries) == 1:
+        return entries[0]
+    best = min(entries, key=lambda entry: (_STATES.index(entry.state), -_version(entry)))
+    merged = copy(best)
+    merged.refused = next((text for entry in (best, *entries) if (text := entry.refused or entry.reason)), "")
+    merged.model = None
+    if best.model is not None:
+        models = [
+            model for entry in entries if isinstance(model := entry.model, FrontModel) and model.card == best.model.card
+        ]
+        merged.model = models[0] if len(models) == 1 else BalancedModel(models)
+    return merged
 
-    def _entry(self, connection: Connection, told: EntryState, files: Iterator[int]) -> ModelEntry:
-        card = card_of(told.card)
-        stored = Entry(told.name, told.version, Path(told.folder), card)
-        entry = ModelEntry(stored, awaited=told.awaited, pinned=told.pinned)
-        entry.state, entry.reason, entry.refused, entry.awaited = told.state, told.reason, told.refused, told.awaited
-        entry.footprint = told.footprint
-        if told.model is not None:
-            file = next(files)
-            model = self._models.get(told.model.number)
-            if model is None:
-                memory = ModelMemory(told.model.layout, file)
-                model = FrontModel(told.model, memory, connection, self._workers, self._settings.max_queue)
-                self._models[model.number] = model
-                connection.queues[model.number] = model.batcher
-            else:
-                os.close(file)
-            entry.model = model
-        return entry
 
-    def _lost(self) -> None:
-        """Let all models be loaded anew: the engine has ended."""
-        entries = {}
-        for name, old in self.entries.items():
-            entry = entries[name] = ModelEntry(old.stored, awaited=old.pinned, pinned=old.pinned)
-            entry.state, entry.reason, entry.card, entry.footprint = old.state, old.reason, old.card, old.footprint
-            if old.state is State.READY:
-                entry.state = State.LOADING if old.pinned else State.ON_DEMAND
-        self.entries = entries
-        self._models = {}
+def _version(entry: ModelEntry) -> int:
+    return int(entry.model.card.version) if entry.model else 0
+
+
+def _all_follow(links: list[Link]) -> None:
+    """Wait until other engines have told all fronts what they know: they made the change as the first one did."""
+    for call in [link.call("follow") for link in links]:
+        with suppress(RequestError):  # it has ended, and begins with what is known then
+            call.result()
 
 
 class FrontLoads:
-    """Models are loaded on demand by the engine; see `OnDemand`."""
+    """Models are loaded on demand by the engines; see `OnDemand`."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, registry: FrontRegistry) -> None:
+        self._registry = registry
 
     def start(self) -> None:
-        """The engine has begun."""
+        """The engines have begun."""
 
     def stop(self) -> None:
-        """The engine ends by itself."""
+        """The engines end by themselves."""
 
     async def wait(self, entry: ModelEntry, deadline: float, beside: Collection[str] = ()) -> None:
         """Wait until a model is loaded."""
-        await self._ask("wait", entry.name, deadline, beside)
+        first, _ = self._registry.order(entry.name)
+        await self._ask(first, "wait", entry.name, deadline, beside)
 
     async def load(self, name: str, deadline: float) -> None:
         """Load a model for an administrator."""
-        await self._ask("load", name, deadline)
+        first, others = self._registry.order(name)
+        await self._ask(first, "load", name, deadline)
+        await asyncio.to_thread(_all_follow, others)
 
-    async def _ask(self, what: str, name: str, deadline: float, beside: Collection[str] = ()) -> None:
-        asked = asyncio.wrap_future(self._link.call(what, name, deadline, list(beside)))
+    async def _ask(self, link: Link, what: str, name: str, deadline: float, beside: Collection[str] = ()) -> None:
+        asked = asyncio.wrap_future(link.call(what, name, deadline, list(beside)))
         try:
             async with asyncio.timeout(max(0.0, deadline - perf_counter()) + 1.0):
                 await asked

@@ -27,6 +27,7 @@ from service.models.usage import Usage
 from zoo.served_card import AnyServed, decode_served_card
 
 _COST_S = 0.002  # of an image in a front, to begin with
+_SILENT_S = 1.0  # after which an engine that shows no life gets no work, where another does
 
 
 class Connection:
@@ -37,9 +38,11 @@ class Connection:
         memory: that the engine writes.
         place: of this front; -1: the engine has not given it one yet.
         queues: of the models that answer, by their number.
+        ended: whether it has.
     """
 
     def __init__(self, channel: Channel) -> None:
+        self.ended = False
         self.channel = channel
         self.memory = EngineMemory()
         self.place = -1
@@ -74,6 +77,13 @@ class FrontQueue(Intake):
     def cost(self) -> float:
         """Seconds of work that a row is expected to take, here and in the engine."""
         return self._cost + self._memory.cost[0]
+
+    @property
+    def able(self) -> bool:
+        """Whether the engine is there, shows that it lives, and is not about to unload the model."""
+        connection = self._connection
+        silent = perf_counter() - connection.memory.values[EngineMemory.ALIVE]
+        return not connection.ended and silent < _SILENT_S and not self._memory.closing[0]
 
     def wait(self, rows: int = 1) -> float:
         """Seconds until work would begin for the last of some rows: until this front and the engine have time.

@@ -14,7 +14,7 @@ _STAY_S = 0.5  # and that many seconds
 
 
 class Budget:
-    """The limits of one server process: its share of those that are set.
+    """The limits of one process that has models: its share of those that are set.
 
     Attributes:
         host, device: bytes of the host and of the GPU; 0: no limit.
@@ -22,7 +22,7 @@ class Budget:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.host = int(settings.memory_mb * 1e6 / settings.workers)
+        self.host = int(settings.memory_mb * 1e6 / (settings.workers * max(1, settings.engines)))
         self.device = int(settings.gpu_memory_mb * 1e6 / settings.workers)
         self.on = settings.on_demand
 

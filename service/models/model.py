@@ -15,7 +15,7 @@ from service.engine.assembly import Assembly, Concatenation, ImageBuffer, ImageR
 from service.engine.batcher import Batcher
 from service.engine.binding import Tensors
 from service.engine.cuda import pin
-from service.engine.intake import Intake
+from service.engine.intake import Admission
 from service.engine.lanes import Lanes, Sample
 from service.engine.profile import Profile
 from service.engine.providers import GPUS, ProviderError, choose
@@ -53,7 +53,7 @@ class Model(Generic[CardT_co]):
     card: CardT_co
     provider: str
     profile: Profile
-    batcher: Intake
+    batcher: Admission
     usage: Usage
 
     def run(self, inputs: Tensors) -> Tensors:

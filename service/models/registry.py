@@ -83,6 +83,10 @@ class Registry(ABC):
         """Return what a model takes in this process now."""
         return entry.footprint if entry.model else Footprint()
 
+    def engines(self) -> int:
+        """How many processes run models for this one, and have loaded all that stay loaded."""
+        return int(self.ready)
+
     def silent(self) -> float:
         """Seconds for which the process that runs the models has not shown that it lives."""
         return 0.0

@@ -67,6 +67,7 @@ class Repository(Registry):
         self._wanted, self._pinned = names_in(settings.load), names_in(settings.pin)
         self._unloaded = unloaded or Unloaded(None)
         self._looking = threading.Lock()  # held while entries are changed, also for a minute during a loading
+        self._following = threading.Lock()
         self._stop = threading.Event()
         self._started = False  # whether the loading of all models that were there at the start has begun
         self._followed = self._unloaded.asked_for()  # models that were loaded by hand, here or in another process
@@ -96,7 +97,7 @@ class Repository(Registry):
                 before = self._loader.changes
                 try:
                     if self._unloaded.changed() or not follows:
-                        self._follow()
+                        self.follow()
                         follows = True
                     if perf_counter() - looked >= watch_s:
                         self._look_again(watching=True)
@@ -170,8 +171,13 @@ class Repository(Registry):
         if not self._unloaded.wait_for_others(_OTHERS_S):
             logger.warning("another server process has not followed within %g s", _OTHERS_S)
 
-    def _follow(self) -> None:
+    def follow(self) -> None:
         """Load and unload the models that an administrator loaded or unloaded in another process."""
+        with self._following:
+            self._unloaded.changed()  # what comes from now on is followed later
+            self._follow()
+
+    def _follow(self) -> None:
         for name, when in self._unloaded.asked_for().items():
             if self._followed.get(name) != when:
                 self._followed[name] = when

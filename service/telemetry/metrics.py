@@ -135,6 +135,9 @@ class Metrics:
             ["model", "memory"],
             multiprocess_mode="livesum",
         )
+        self.engines = gauge(
+            "zooserve_engines", "Processes that run models and answer", multiprocess_mode="livemostrecent"
+        )
         self.ready = gauge("zooserve_ready", "Whether /readyz answers 200", multiprocess_mode="livemostrecent")
         self.live = gauge("zooserve_live", "Whether /livez answers 200", multiprocess_mode="livemostrecent")
         self.build_info = gauge(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cores import usable_cores
+from service.cores import core_groups, usable_cores
 from service.runtime import _oversubscribed, _threads
 from service.settings import Settings
 from tests.conftest import ROOT
@@ -166,3 +166,38 @@ def test_all_threads_together_have_the_cores(monkeypatch, cores, settings, threa
     given = Settings(**settings)
     assert _threads(given) == threads
     assert bool(_oversubscribed(given)) is oversubscribed
+
+
+@pytest.mark.parametrize(
+    ("usable", "nodes", "siblings", "count", "expected"),
+    [
+        ("0-3", {}, {}, 2, ["0-1", "2-3"]),
+        ("0-1", {}, {}, 1, ["0-1"]),
+        ("0-4", {}, {}, 2, ["0-1", "2-4"]),
+        ("0-7", {}, {i: f"{i % 4},{i % 4 + 4}" for i in range(8)}, 2, ["0-1,4-5", "2-3,6-7"]),
+        ("0-7", {0: "0-3", 1: "4-7"}, {}, 2, ["0-3", "4-7"]),
+        ("0-7", {0: "0,2,4,6", 1: "1,3,5,7"}, {}, 4, ["0,2", "4,6", "1,3", "5,7"]),
+        ("0-7", {0: "0-5", 1: "6-7"}, {}, 3, ["0-2", "3-5", "6-7"]),
+        ("0-7", {0: "0-3", 1: "4-7"}, {}, 1, ["0-7"]),
+        ("2-3,6-7", {0: "0-3", 1: "4-7", 2: ""}, {}, 2, ["2-3", "6-7"]),
+        ("0-7", {0: "0-1", 1: "2-3", 2: "4-5", 3: "6-7"}, {}, 2, ["0-1,4-5", "2-3,6-7"]),
+        ("0-3", {0: "0-1"}, {}, 2, ["0-1", "2-3"]),
+        ("0-1", {0: "a-b"}, {}, 2, ["0", "1"]),
+    ],
+)
+def test_cores_are_shared_out(tmp_path, monkeypatch, usable, nodes, siblings, count, expected):
+    def write(path: Path, text: str) -> None:
+        path.parent.mkdir(parents=True)
+        path.write_text(text + "\n")
+
+    for node, cores in nodes.items():
+        write(tmp_path / f"sys/devices/system/node/node{node}/cpulist", cores)
+    for core, text in siblings.items():
+        write(tmp_path / f"sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list", text)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: numbers(usable), raising=False)
+    assert core_groups(count, tmp_path) == [numbers(cores) for cores in expected]
+
+
+def numbers(text: str) -> set[int]:
+    pairs = [part.split("-") for part in text.split(",")]
+    return {core for pair in pairs for core in range(int(pair[0]), int(pair[-1]) + 1)}

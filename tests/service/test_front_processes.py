@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from service.settings import SettingError, Settings
-from service.supervisor import with_fronts
+from service.supervisor import gpu_of, with_fronts
 from tests.conftest import free_port, serving
 
 ADMIN = {"Authorization": "Bearer admin-key"}
@@ -52,9 +52,13 @@ def fronts_of(server) -> list[psutil.Process]:
     return named(server, "service.bento:ZooServe")
 
 
-def engine_of(server) -> psutil.Process:
-    (engine,) = wait_for(lambda: named(server, "service.engine_process"))
-    return engine
+def engines_of(server) -> list[psutil.Process]:
+    """The processes of a server's engines, by their number; of each the youngest only stands by."""
+    oldest: dict[str, psutil.Process] = {}
+    for process in sorted(named(server, "service.engine_process"), key=psutil.Process.create_time):
+        with contextlib.suppress(psutil.Error):
+            oldest.setdefault(process.cmdline()[-2], process)
+    return [oldest[number] for number in sorted(oldest)]
 
 
 def listens(server, process: psutil.Process) -> bool:
@@ -156,6 +160,7 @@ def test_metrics_and_models_speak_of_the_whole(fronted, server, models):
         assert metric(fronted, counted) == (0 if np.isnan(before) else before) + 20
         assert metric(fronted, 'zooserve_batch_size_sum{model="lenet5"}') == (0 if np.isnan(rows) else rows) + 20
         assert metric(fronted, "zooserve_processes") == 3
+        assert metric(fronted, "zooserve_engines") == 1
         assert metric(fronted, 'zooserve_model_ready{model="lenet5"}') == 1
         assert metric(fronted, 'zooserve_queue_depth{model="lenet5"}') == 0
         assert metric(fronted, "zooserve_ready") == 1
@@ -175,13 +180,18 @@ def test_metrics_and_models_speak_of_the_whole(fronted, server, models):
 
 def test_an_administrator_reaches_all(fronted, models):
     digit = (models / "lenet5/1/golden/digit_7.png").read_bytes()
-    for _ in range(3):
-        assert fronted.client.post("/v1/models/lenet5/unload", headers=ADMIN).status_code == 200
-        assert {status for status, _ in ask(fronted, "/v1/classify?model=lenet5", digit)} == {503}
-        assert fronted.client.post("/v1/models/lenet5/load", headers=ADMIN).status_code == 200
-        assert {status for status, _ in ask(fronted, "/v1/classify?model=lenet5", digit)} == {200}
+    unload_and_load(fronted, digit)
     assert fronted.client.post("/v1/models/none/load", headers=ADMIN).status_code == 404
     assert fronted.client.post("/v1/models/reload", headers=ADMIN).status_code == 200
+
+
+def unload_and_load(server, digit: bytes) -> None:
+    """Unload and load lenet5, which each front must know at once."""
+    for _ in range(3):
+        assert server.client.post("/v1/models/lenet5/unload", headers=ADMIN).status_code == 200
+        assert {status for status, _ in ask(server, "/v1/classify?model=lenet5", digit)} == {503}
+        assert server.client.post("/v1/models/lenet5/load", headers=ADMIN).status_code == 200
+        assert {status for status, _ in ask(server, "/v1/classify?model=lenet5", digit)} == {200}
 
 
 class Load:
@@ -191,7 +201,7 @@ class Load:
         self._server, self._body = server, body
         self._stop, self._pool = threading.Event(), concurrent.futures.ThreadPoolExecutor(clients)
         self._clients = clients
-        self.answered, self.broken, self.unready, self.wrong = 0, 0, 0, []
+        self.answered, self.broken, self.unready, self.wrong = 0, [], 0, []
 
     def __enter__(self) -> "Load":
         self._running = [self._pool.submit(self._ask) for _ in range(self._clients)]
@@ -217,7 +227,7 @@ class Load:
                 else:
                     self.wrong.append((answer.status, body[:200]))
             except (OSError, http.client.HTTPException):
-                self.broken += 1
+                self.broken.append(time.monotonic())
             finally:
                 connection.close()
 
@@ -225,31 +235,45 @@ class Load:
 @pytest.mark.timeout(240)
 def test_any_process_may_be_killed(models, tmp_path):
     digit = (models / "lenet5/1/golden/digit_7.png").read_bytes()
-    settings = {"ZOOSERVE_FRONTS": "2", "ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_MODELS": str(models)}
+    settings = {"ZOOSERVE_FRONTS": "2", "ZOOSERVE_ENGINES": "2", "ZOOSERVE_LOAD": "lenet5"}
+    settings |= {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_ADMIN_KEYS": "admin-key"}
     with serving(tmp_path / "log", **settings) as server:
         server.wait(200)
         wait_for(lambda: [listens(server, front) for front in fronts_of(server)] == [True, True])
+        wait_for(lambda: metric(server, "zooserve_engines") == 2)
         with Load(server, digit) as load:
+            kills = []
             for _ in range(3):
                 time.sleep(0.5)
                 killed = fronts_of(server)[0]
+                kills.append(time.monotonic())
                 killed.kill()
                 wait_for(lambda killed=killed: len(alive := fronts_of(server)) == 2 and killed not in alive)
                 wait_for(lambda: all(listens(server, front) for front in fronts_of(server)))
             assert load.unready == 0, "there was always a front, and an engine"
-            assert load.broken <= 3 * 4
-            for _ in range(3):
-                before = load.answered
-                killed = engine_of(server)
+            broken = len(load.broken)
+            assert all(any(0 <= moment - kill < 1 for kill in kills) for moment in load.broken)
+            assert broken <= 3 * 4 * 2, "what it had, and what waited at its socket until the kernel had closed that"
+            for number in (0, 1):
+                before, killed = load.answered, engines_of(server)[number]
                 killed.kill()
-                wait_for(lambda killed=killed: named(server, "service.engine_process") not in ([], [killed]))
                 wait_for(lambda before=before: load.answered > before + 20)
-            broken = load.broken
+                wait_for(lambda killed=killed: killed not in engines_of(server))
+                wait_for(lambda: metric(server, "zooserve_engines") == 2)
+            assert load.unready <= 2 * 4, "the other engine answers"
+            for _ in range(2):
+                before, killed = load.answered, engines_of(server)
+                for engine in killed:
+                    engine.kill()
+                wait_for(lambda killed=killed: not set(killed) & set(engines_of(server)))
+                wait_for(lambda before=before: load.answered > before + 20)
+                wait_for(lambda: metric(server, "zooserve_engines") == 2)
         assert load.wrong == []
         assert load.unready > 0
-        assert broken <= 3 * 4, "an engine's end breaks no connection"
+        assert len(load.broken) == broken, "an engine's end breaks no connection"
         assert server.wait(200)["ready"]
-        everyone = [*fronts_of(server), engine_of(server)]
+        unload_and_load(server, digit)
+        everyone = [*fronts_of(server), *named(server, "service.engine_process")]
         server.process.kill()
         psutil.wait_procs(everyone, 30)
         assert not [process for process in everyone if process.is_running() and process.status() != "zombie"]
@@ -259,22 +283,40 @@ def test_any_process_may_be_killed(models, tmp_path):
 @pytest.mark.parametrize(
     ("given", "gpus", "expected"),
     [
-        (Settings(), 0, 0),
-        (Settings(device="cpu"), 1, 0),
-        (Settings(fronts=3), 0, 3),
-        (Settings(device="cuda"), 1, 5),
-        (Settings(device="cuda"), 2, 0),
-        (Settings(device="cuda", workers=2), 1, 0),
-        (Settings(device="cuda", fronts=0), 1, 0),
+        (Settings(), 0, (0, 0)),
+        (Settings(device="cpu"), 1, (0, 0)),
+        (Settings(fronts=3), 0, (3, 1)),
+        (Settings(engines=2), 0, (2, 2)),
+        (Settings(fronts=1, engines=2), 0, (1, 2)),
+        (Settings(device="cuda"), 1, (5, 1)),
+        (Settings(device="cuda"), 2, (5, 2)),
+        (Settings(device="cuda", engines=1), 2, (5, 1)),
+        (Settings(device="cuda"), 8, (5, 8)),
+        (Settings(device="cuda", workers=2), 1, (0, 0)),
+        (Settings(device="cuda", fronts=0), 1, (0, 0)),
         (Settings(fronts=2, workers=2), 0, "ZOOSERVE_WORKERS=2"),
-        (Settings(device="cuda", fronts=2), 2, "CUDA_VISIBLE_DEVICES"),
+        (Settings(engines=2, workers=2), 0, "ZOOSERVE_WORKERS=2"),
+        (Settings(fronts=0, engines=2), 0, "ZOOSERVE_FRONTS to at least 1"),
+        (Settings(fronts=2, engines=17), 0, "there are 16 cores"),
+        (Settings(device="cuda", fronts=2, engines=3), 2, "there are 2 GPUs"),
     ],
 )
-def test_how_many_fronts(monkeypatch, given, gpus, expected):
+def test_how_many_fronts_and_engines(monkeypatch, given, gpus, expected):
     monkeypatch.setattr("service.supervisor.gpu_count", lambda: gpus)
     monkeypatch.setattr("service.supervisor.usable_cores", lambda: 16)
     if isinstance(expected, str):
         with pytest.raises(SettingError, match=expected):
             with_fronts(given)
     else:
-        assert with_fronts(given).fronts == expected
+        chosen = with_fronts(given)
+        assert (chosen.fronts, chosen.engines) == expected
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"), [(None, ["0", "1"]), ("3,5", ["3", "5"]), ("GPU-a,GPU-b,GPU-c", ["GPU-a", "GPU-b"])]
+)
+def test_each_engine_sees_its_own_gpu(monkeypatch, visible, expected):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [gpu_of(0), gpu_of(1)] == expected

@@ -76,6 +76,7 @@ class Probes:
             resident = self._repository.resident(entry)
             metrics.count_resident(name, resident.host, resident.device)
             metrics.queue_depth.labels(name).set(model.batcher.pending if model else 0)
+        metrics.engines.set(self._repository.engines())
         metrics.live.set(self._health.live)
         metrics.ready.set(self._health.ready)
         metrics.gc_longest.set(self._pauses.longest)

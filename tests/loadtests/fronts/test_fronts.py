@@ -10,7 +10,7 @@ from loadtests.fronts.kills import Kills, _silence
 from loadtests.report import read_json
 
 COST = Cost(1000, 0, 100.0, 20.0, 1.5, 0.03, 1.2, 10.0, 20.0)
-KILLS = Kills(3, 1000, 4, 20, 0, 2, (0.2, 0.4), (1.5, 2.0))
+KILLS = Kills(3, 1000, 4, 20, 0, 2, 0, (0.5, 0.6), (1.5, 2.0))
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,11 @@ KILLS = Kills(3, 1000, 4, 20, 0, 2, (0.2, 0.4), (1.5, 2.0))
         (Outcome(connections=[30, 34]), ["met"]),
         (Outcome(connections=[4, 60]), ["missed"]),
         (Outcome(front_kills=KILLS), ["met", "met"]),
+        (Outcome(engine_kills=KILLS, load_s=0.3), ["met", "met"]),
         (Outcome(engine_kills=KILLS, load_s=0.1), ["met", "missed"]),
-        (Outcome(front_kills=Kills(3, 1000, 40, 0, 1, 30, (2.0, 3.0), (2.0, 3.0))), ["missed", "missed"]),
+        (Outcome(front_kills=Kills(3, 1000, 40, 0, 1, 30, 7, (2.0, 3.0), (2.0, 3.0))), ["missed", "missed"]),
+        (Outcome(files=(200, 203)), ["met"]),
+        (Outcome(files=(200, 220)), ["missed"]),
         (Outcome(latency_ms=[(10.0, 10.3), (11.0, 11.2)]), ["met"]),
     ],
 )

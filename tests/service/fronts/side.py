@@ -84,11 +84,11 @@ class EngineThread:
 class FrontSide:
     """The parts of a front process."""
 
-    def __init__(self, settings: Settings, address: int, threads: int = 1) -> None:
+    def __init__(self, settings: Settings, *addresses: int, threads: int = 1) -> None:
         self.settings = settings
         self.workers = Workers(threads)
-        self.registry = FrontRegistry(settings, address, self.workers)
-        self.loads = FrontLoads(self.registry.link)
+        self.registry = FrontRegistry(settings, addresses, self.workers)
+        self.loads = FrontLoads(self.registry)
         self.predictor = Predictor(self.registry, settings, Calls(self.workers, PixelMemory(10**9)))
         self.registry.load()
 
@@ -114,17 +114,28 @@ def until(condition, seconds: float = SECONDS) -> None:
 @contextlib.contextmanager
 def sides(models: Path, fronts: int = 1, **settings) -> Iterator[tuple[EngineThread, list[FrontSide]]]:
     """An engine and its fronts, once all models are loaded or on demand."""
-    given = Settings(models=str(models), fronts=fronts, watch_s=0, **settings)
-    engine = EngineThread(given)
-    connected = [FrontSide(given, engine.address) for _ in range(fronts)]
+    with several(models, 1, fronts, **settings) as ((engine,), connected):
+        yield engine, connected
+
+
+@contextlib.contextmanager
+def several(
+    models: Path, engines: int, fronts: int = 1, **settings
+) -> Iterator[tuple[list[EngineThread], list[FrontSide]]]:
+    """Engines and their fronts, once all models are loaded or on demand."""
+    given = Settings(models=str(models), fronts=fronts, engines=engines, watch_s=0, **settings)
+    behind = [EngineThread(given) for _ in range(engines)]
+    connected = [FrontSide(given, *[engine.address for engine in behind]) for _ in range(fronts)]
     try:
         for front in connected:
+            until(lambda front=front: front.registry.engines() == engines)
             until(lambda front=front: all(e.state is not State.LOADING for e in front.registry.entries.values()))
-        yield engine, connected
+        yield behind, connected
     finally:
         for front in connected:
             front.close()
-        engine.close()
+        for engine in behind:
+            engine.close()
 
 
 def submit(front, data: bytes, milliseconds=20_000, priority=Priority.NORMAL, name="lenet5", **options) -> Job:
