@@ -153,6 +153,8 @@ def test_an_unloaded_second_model_is_said_and_a_new_version_answers(own, store, 
     refused = ask(own, "pets", photo("chelsea"))
     assert refused.status_code == 503
     assert refused.json()["detail"].startswith("The pipeline `pets` cannot answer: `mobilenet_v2` is not served")
+    counted = own.client.get("/metrics").text
+    assert 'zooserve_requests_total{code="503",model="pets",task="pipeline"} 1.0' in counted
     listed = {each["name"]: each for each in own.client.get("/v1/pipelines").json()["pipelines"]}
     assert (listed["pets"]["ready"], listed["objects"]["ready"]) == (False, True)
     assert "unloaded" in own.client.get("/v1/pipelines/pets").json()["reason"]
