@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from tritonclient import http as triton_http
+from tritonclient.utils import InferenceServerException
 from zooserve_client import Client, ZooserveError
 
 from tests.conftest import ROOT, free_port, serving
@@ -85,6 +86,8 @@ def test_all_protocols_have_one_answer(own, photo, tmp_path, triton):
         results = speaker.infer("pets", [tensor], parameters={"top_k": 2}).as_numpy("result")
         assert [same(json.loads(each), expected) for each in results] == [True, True]
         assert speaker.is_model_ready("pets")
+        with pytest.raises(InferenceServerException, match="The pipeline `pets` has the version 1, not 7"):
+            speaker.infer("pets", [tensor], model_version="7")
     assert rest.get_model_metadata("pets")["outputs"] == [{"name": "result", "datatype": "BYTES", "shape": [-1]}]
     assert "pets" in [each["name"] for each in rest.get_model_repository_index()]
     assert rest.get_inference_statistics("pets")["model_stats"][0]["inference_stats"]["success"]["count"] >= 3
