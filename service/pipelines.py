@@ -5,7 +5,7 @@ to whoever asks for it, and by `/v1/pipelines`. The folder is read again when a 
 as the store is (`ZOOSERVE_WATCH_S`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -34,7 +34,7 @@ TASK = "pipeline"
 """What metrics, logs and traces have in the place of a task."""
 PREFIX = "second_"
 """Before an option of the second task that the detector has too."""
-_OF_TILES = frozenset(Tiling.__struct_fields__)  # neither the image nor a crop is cut into tiles
+_OF_TILES = frozenset(Tiling.__struct_fields__)  # for the detector alone: no crop is cut into tiles
 Found = PipelineCard | CardError
 
 
@@ -165,8 +165,11 @@ class Pipelines:
             raise _unable(
                 card, f"its `max_crops` is {crops}, and ZOOSERVE_MAX_QUEUE lets {room} images wait. Change one of them."
             )
-        if tiles := _OF_TILES & (card.detect.options.keys() | card.second.options.keys()):
-            raise _unable(card, f"its card has the option `{min(tiles)}`, and pipelines cut no image into tiles.")
+        if tiles := _OF_TILES & card.second.options.keys():
+            raise _unable(
+                card,
+                f"its card has the option `{min(tiles)}` for crops, which are not cut into tiles. Give it to `detect`.",
+            )
         given: tuple[dict[str, object], dict[str, object]] = (dict(card.detect.options), dict(card.second.options))
         known = options_of_pipeline(card)
         for name, value in params.items():
@@ -197,7 +200,7 @@ def options_of_pipeline(card: PipelineCard) -> dict[str, Option]:
 
     Where both have one of a name, that of the second task has the prefix `second_`.
     """
-    first, second = _fields("detect"), _fields(card.second.task)
+    first, second = _fields("detect"), _fields(card.second.task, _OF_TILES)
     options = {name: Option(False, name, *field) for name, field in first.items()}
     return options | {
         (PREFIX + name if name in first else name): Option(True, name, *field) for name, field in second.items()
@@ -209,12 +212,12 @@ def describe_options(card: PipelineCard) -> dict[str, str]:
     return {name: expected(option.kind) for name, option in options_of_pipeline(card).items()}
 
 
-def _fields(task: Operation) -> dict[str, tuple[Any, Any]]:
+def _fields(task: Operation, without: Collection[str] = ()) -> dict[str, tuple[Any, Any]]:
     fields = msgspec.structs.fields(TASKS[task].options)
     return {
         field.encode_name: (given_type(field.type), field.default)
         for field in fields
-        if field.encode_name not in _OF_TILES
+        if field.encode_name not in without
     }
 
 

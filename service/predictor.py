@@ -55,10 +55,9 @@ class Predictor:
 
     def input(self, data: bytes, model: ImageModel, options: Struct) -> EncodedImage | TiledImage:
         """Make the input that the options ask for: an encoded image, whole or in tiles."""
-        tiling = tiling_of(options)
-        if tiling is None:
+        if tiling_of(options) is None:
             return self.image(data, model, options)
-        return TiledImage(data, model, options, tiling, self._settings, self._calls)
+        return TiledImage(data, model, options, self._settings, self._calls)
 
     def submit(
         self,

@@ -222,10 +222,12 @@ class RequestContext:
             RequestError: `bad_option`; `not_ready` if one of its models is not there, or cannot be loaded in time.
         """
         pipelines, models = self._lifecycle.pipelines, []
-        for find in pipelines.finds(card):
-            models.append(await self.obtain(find))
-            self._hold(models[-1])
-        self.task, self.model = TASK, card.name
+        try:
+            for find in pipelines.finds(card):
+                models.append(await self.obtain(find))
+                self._hold(models[-1])
+        finally:
+            self.task, self.model = TASK, card.name  # not that of the model for which it waited
         return pipelines.bind(card, models, params)
 
     def _hold(self, model: AnyModel) -> None:

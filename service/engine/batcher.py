@@ -2,8 +2,9 @@
 
 A batch starts as soon as a run may start and takes every job that is ready; no job waits for others.
 
-On a CPU the worker that prepared a job runs it, if a run may start, and makes the answers. On a GPU a lane takes the
-run: it computes batch after batch while jobs are ready, and workers make the answers meanwhile.
+On a CPU the worker that prepared a job runs it, if a run may start, and makes the answers. Jobs that come prepared
+could keep it with this model for ever, so after each of their batches it does what has waited longer. On a GPU a
+lane takes the run: it computes batch after batch while jobs are ready, and workers make the answers meanwhile.
 
 Threads: see `intake`. `process`, `take_over` and what they call run on worker threads, `_run_on_lane` and what it calls
 on a lane. One lock guards what several threads change: the number of runs under way and the jobs that are ready. It is
@@ -14,6 +15,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
+from heapq import heappop, heappush
 from time import perf_counter
 from types import MappingProxyType
 
@@ -70,7 +72,8 @@ class Batcher(Intake):
         self._observe_batch = observe_batch
         self._on_broken = on_broken
         self._runs = 0
-        self._lock = threading.Lock()  # guards _runs and the jobs that are ready in _assembly
+        self._passed: list[int] = []  # a heap: priorities of prepared jobs whose workers found no run that may start
+        self._lock = threading.Lock()  # guards _runs, _passed and the jobs that are ready in _assembly
 
     def enter(self, job: AnyJob) -> None:
         """Take a job in without looking at its deadline. Only on the event loop."""
@@ -79,7 +82,7 @@ class Batcher(Intake):
             with self._lock:
                 self._assembly.add(job)
             if self._lanes is not None:  # no worker is needed
-                self._begin_run()
+                self._begin_run(job.priority)
                 return
         self._workers.put(job, self)
 
@@ -94,7 +97,7 @@ class Batcher(Intake):
                 return
             with self._lock:
                 self._assembly.add(job)
-        self._begin_run()
+        self._begin_run(job.priority)
 
     def take_over(self, jobs: Jobs, *, running: bool) -> None:
         """Refuse the jobs of a thread that was replaced, and run what is ready, in its place where it held a run.
@@ -111,10 +114,12 @@ class Batcher(Intake):
     def _release(self, jobs: Jobs) -> None:
         self._assembly.release(jobs)
 
-    def _begin_run(self) -> None:
-        """Begin a run if there may be one; else the thread that ends one of those under way takes the jobs along."""
+    def _begin_run(self, priority: int) -> None:
+        """Begin a run if there may be one; else those under way take the job along, or let a worker come here again."""
         with self._lock:
             if self._runs >= self.max_runs:
+                if not self._assembly.prepares:
+                    heappush(self._passed, priority)
                 return
             self._runs += 1
         if self._lanes is None:
@@ -131,10 +136,22 @@ class Batcher(Intake):
             batch = self._assembly.next_batch(self.max_batch)
             if not batch:
                 self._runs -= 1
+                self._passed.clear()  # their jobs were part of batches
             return batch
 
+    def _end_run(self) -> None:
+        """End a run. Where a worker has passed a job by, queue the next one behind what waits for workers already."""
+        with self._lock:
+            self._runs -= 1
+            priority = heappop(self._passed) if self._passed else None
+        if priority is not None:
+            self._workers.hand_over(self, (), partial(self._begin_run, priority), priority)
+
     def _run_batches(self) -> None:
-        """Run what is ready until nothing is, or until this thread is replaced: its successor has the run then."""
+        """Run what is ready until nothing is, or until this thread is replaced: its successor has the run then.
+
+        Where jobs came prepared, one batch is run.
+        """
         while batch := self._next_batch():
             self._workers.begin(self, batch, running=True)
             for jobs, outputs in self._compute(batch):
@@ -142,6 +159,9 @@ class Batcher(Intake):
             kept = self._workers.go_on()
             self._deliver(batch)
             if not kept:
+                return
+            if not self._assembly.prepares:
+                self._end_run()
                 return
 
     def _run_on_lane(self, run: Run) -> None:

@@ -27,7 +27,7 @@ from typing import NamedTuple
 from service.engine.job import AnyJob, Consumer, Jobs
 
 logger = logging.getLogger(__name__)
-_FIRST_PRIORITY, _STOP_PRIORITY = -1, 99
+_FIRST, _STOP_PRIORITY = -1, 99
 _SMOOTHING = 0.05  # weight of the newest observation in the moving average of the pace
 _SLOWEST = 20.0  # larger paces are pauses of the whole process
 
@@ -122,9 +122,9 @@ class Workers:
         """Queue a job that was counted. From any thread."""
         self._put(job.priority, _Task(consumer, [job], partial(consumer.process, job)))
 
-    def hand_over(self, consumer: Consumer, jobs: Jobs, work: Callable[[], None]) -> None:
-        """Let a worker do something for jobs, before it begins another one. From any thread."""
-        self._put(_FIRST_PRIORITY, _Task(consumer, jobs, work))
+    def hand_over(self, consumer: Consumer, jobs: Jobs, work: Callable[[], None], priority: int = _FIRST) -> None:
+        """Let a worker do something for jobs: before it begins another one, or when its turn comes. From any thread."""
+        self._put(priority, _Task(consumer, jobs, work))
 
     def settled(self, jobs: Jobs) -> None:
         """Subtract finished jobs from the backlog, and measure the pace. Only on the event loop."""

@@ -24,7 +24,7 @@ from service.http.docs import routes as docs
 from service.http.ops.models import ModelRoutes
 from service.http.ops.pipelines import PipelineRoutes
 from service.http.ops.probes import OPEN, Probes
-from service.http.problems import CONTENT_TYPE, Problem, headers, problem
+from service.http.problems import CONTENT_TYPE, Problem, detail_of, headers, problem
 from service.http.ui import routes as ui
 from service.http.v1.annotate import Annotator
 from service.http.v1.pipelines import PATH, PipelineEndpoint, TypedPipeline
@@ -153,7 +153,7 @@ async def _refuse(_: Request, error: Exception) -> Response:
 async def _refuse_http(_: Request, error: Exception) -> Response:
     """Answer a request with a wrong method for one of our paths, or for an unknown path under /v1."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
-    body = Problem(HTTPStatus(error.status_code).phrase, error.status_code, "bad_request", f"{error.detail}.")
+    body = Problem(HTTPStatus(error.status_code).phrase, error.status_code, "bad_request", detail_of(error))
     return Response(msgspec.json.encode(body), body.status, error.headers, CONTENT_TYPE.decode())
 
 

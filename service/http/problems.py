@@ -4,6 +4,7 @@ from http import HTTPStatus
 from math import ceil
 
 import msgspec
+from starlette.exceptions import HTTPException
 
 from service.errors import Reason, RequestError
 from service.request import STATUS
@@ -25,6 +26,12 @@ def problem(error: RequestError) -> Problem:
     """Describe an error to a client."""
     status = STATUS[error.reason]
     return Problem(HTTPStatus(status).phrase, status, error.reason.value, error.detail)
+
+
+def detail_of(error: HTTPException) -> str:
+    """Say what is wrong with a request's path or its method, and which methods there are."""
+    allowed = (error.headers or {}).get("Allow")
+    return f"{error.detail}; use {allowed}." if allowed else f"{error.detail}."
 
 
 def headers(error: RequestError) -> list[tuple[bytes, bytes]]:

@@ -5,6 +5,7 @@ server, requests and other models use memory at the same time.
 """
 
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,7 @@ class Footprints:
 
     def _weigh(self, card: AnyServed, folder: Path) -> Footprint:
         command = [sys.executable, "-m", "service.models.weigh", str(folder), str(self._cores), str(self._device_id)]
+        command.append(str(os.getpid()))
         try:
             weighed = subprocess.run(  # noqa: S603 - ourselves
                 command,

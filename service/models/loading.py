@@ -53,9 +53,9 @@ class Loading(Generic[T]):
         return self._over.wait(seconds)
 
     def drop(self) -> None:
-        """End the loading without a result, unless it has ended."""
-        self._end(None)
-        self._stop.ask()
+        """End the loading without a result, unless it has ended. What was loaded may still answer queued requests."""
+        if self._end(None):
+            self._stop.ask()
 
     def _run(self, work: Callable[[Stop], T]) -> None:
         try:

@@ -1,7 +1,8 @@
 """An image in a pipeline: a detector finds objects, and a second model is asked about the crop of each.
 
 `service.pipelines` makes it. The image is decoded once. Crops are cut from its own pixels, not from the detector's
-input, and each is an ordinary job of the second model, so the crops of all requests share batches.
+input, and each is an ordinary job of the second model, so the crops of all requests share batches. The detector looks
+at the whole image, or in tiles.
 """
 
 import logging
@@ -16,6 +17,7 @@ from service.errors import Reason, RequestError
 from service.models.composite import CompositeImage, Steps
 from service.models.inputs import ImageCut
 from service.models.model import ImageModel
+from service.models.tiles import cuts_for, look, merged
 from service.results import Box, CropError, Cropped, Detection, ImageSize, PipelineResult, Result
 from service.settings import Settings
 from service.vision.geometry import whole_pixels
@@ -77,16 +79,15 @@ class PipelineImage(CompositeImage):
         """Find objects, and ask about each.
 
         Raises:
-            RequestError: the image is not one, damaged or too large; the detector failed; `deadline`, also if it passes
-                while crops are computed. Other errors of a crop are in its place.
+            RequestError: the image is not one, damaged or too large, or has too many tiles; the detector failed;
+                `deadline`, also if it passes while crops are computed. Other errors of a crop are in its place.
         """
         card, detector, second, options, second_options = self._pipeline
         size = await self._size(steps)
+        tiles = cuts_for(steps, size, detector, options)
         async with self._decoded(steps, size) as image:
-            whole = ImageCut(image, (0, 0, *size), detector.card, options, self._settings)
-            (found,) = await steps.ask(detector, [whole])
-            if isinstance(found, BaseException):
-                raise found
+            results = await look(steps, image, tiles, detector, options, self._settings)
+            found = await merged(steps, tiles, results, size, detector, options)
             objects: list[Any] = list(found.predictions)
             if card.detect.classes:
                 objects = [each for each in objects if each.label in card.detect.classes]
@@ -96,7 +97,7 @@ class PipelineImage(CompositeImage):
                 for box in boxes
                 if not isinstance(box, str)
             ]
-            del image, whole
+            del image
             answers = iter(await steps.ask(second, cuts))
         predictions = [
             _nested(each, box, None if isinstance(box, str) else next(answers))

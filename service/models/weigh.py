@@ -1,13 +1,15 @@
-"""`python -m service.models.weigh FOLDER CORES DEVICE < SETTINGS`: what a model takes. `footprint` starts it.
+"""`python -m service.models.weigh FOLDER CORES DEVICE PARENT < SETTINGS`: what a model takes. `footprint` starts it.
 
 The model is loaded several times: first it is measured what its runs cost, and libraries are initialised.
 """
 
+import os
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 
 import msgspec
 from msgspec import structs
@@ -22,6 +24,7 @@ from service.settings import Settings
 from service.telemetry.metrics import Metrics
 
 _LOADS = 3
+_LOOK_S = 0.5  # between two looks whether its parent lives
 _ROUNDS = 2  # of runs side by side: a first run needs other memory than those that follow
 
 
@@ -65,5 +68,13 @@ def _run_side_by_side(model: AnyLoaded) -> None:
             session.run(sample(size))
 
 
+def _end_with(parent: int) -> None:
+    """End this process when the one that started it, with the id `parent`, has ended: nobody reads the answer."""
+    while os.getppid() == parent:
+        sleep(_LOOK_S)
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_end_with, args=(int(sys.argv[4]),), daemon=True).start()
     sys.stdout.buffer.write(msgspec.json.encode(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))

@@ -175,9 +175,17 @@ class Dataplane:
         return self._takes_of(self._pipeline(name, version) or self.model(name, version).card)
 
     def _pipeline(self, name: str, version: str) -> PipelineCard | None:
-        """Return the card of a pipeline; None if there is none of this name and version."""
+        """Return the card of a pipeline; None if there is none of this name.
+
+        Raises:
+            RequestError: `unknown_model`: it has another version.
+        """
         card = self._pipelines.get(name)
-        return card if card is not None and version in ("", card.version) else None
+        if card is not None and version not in ("", card.version):
+            raise RequestError(
+                Reason.UNKNOWN_MODEL, f"The pipeline `{name}` has the version {card.version}, not {version[:80]}."
+            )
+        return card
 
     def _takes_of(self, card: AnyCard) -> Takes:
         takes = self._takes.get(card.name)

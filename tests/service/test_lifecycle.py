@@ -10,6 +10,7 @@ import weakref
 
 import httpx
 import msgspec
+import numpy as np
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -128,6 +129,12 @@ def test_unloaded_until_it_is_loaded(repository):
     assert refusal.value.reason is Reason.NOT_READY
     assert repository.reload("lenet5")
     assert repository.get("classify", None, None)
+
+
+def test_an_unloaded_model_answers_what_it_was_asked_before(repository):
+    model = repository.get("classify", "lenet5", None)
+    repository.unload("lenet5")
+    assert model.session.run({"images": np.zeros((1, 28, 28, 3), np.uint8)})
 
 
 def test_processes_tell_each_other(store, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from tritonclient import http as triton_http
+from tritonclient.utils import InferenceServerException
 from zooserve_client import Client, ZooserveError
 
 from tests.conftest import ROOT, free_port, serving
@@ -85,6 +86,8 @@ def test_all_protocols_have_one_answer(own, photo, tmp_path, triton):
         results = speaker.infer("pets", [tensor], parameters={"top_k": 2}).as_numpy("result")
         assert [same(json.loads(each), expected) for each in results] == [True, True]
         assert speaker.is_model_ready("pets")
+        with pytest.raises(InferenceServerException, match="The pipeline `pets` has the version 1, not 7"):
+            speaker.infer("pets", [tensor], model_version="7")
     assert rest.get_model_metadata("pets")["outputs"] == [{"name": "result", "datatype": "BYTES", "shape": [-1]}]
     assert "pets" in [each["name"] for each in rest.get_model_repository_index()]
     assert rest.get_inference_statistics("pets")["model_stats"][0]["inference_stats"]["success"]["count"] >= 3
@@ -153,6 +156,8 @@ def test_an_unloaded_second_model_is_said_and_a_new_version_answers(own, store, 
     refused = ask(own, "pets", photo("chelsea"))
     assert refused.status_code == 503
     assert refused.json()["detail"].startswith("The pipeline `pets` cannot answer: `mobilenet_v2` is not served")
+    counted = own.client.get("/metrics").text
+    assert 'zooserve_requests_total{code="503",model="pets",task="pipeline"} 1.0' in counted
     listed = {each["name"]: each for each in own.client.get("/v1/pipelines").json()["pipelines"]}
     assert (listed["pets"]["ready"], listed["objects"]["ready"]) == (False, True)
     assert "unloaded" in own.client.get("/v1/pipelines/pets").json()["reason"]

@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from service.errors import Reason, RequestError
 from service.health import Health
 from service.http.endpoint import limited, read_whole
-from service.http.problems import headers
+from service.http.problems import detail_of, headers
 from service.http.v2.body import LARGE
 from service.http.v2.infer import STATUSES, Failure, Infer
 from service.keys import Guard
@@ -139,7 +139,7 @@ async def _refuse(_: Request, error: Exception) -> Response:
 
 async def _refuse_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
-    failure = Failure(f"{request.method} {request.url.path[:80]}: {error.detail}.")
+    failure = Failure(f"{request.method} {request.url.path[:80]}: {detail_of(error)}")
     return _json(failure, error.status_code, error.headers)
 
 

@@ -120,3 +120,54 @@ def test_a_full_queue_refuses(run):
     with pytest.raises(RequestError) as refusal:
         run(job(0), job(1), max_queue=1)
     assert refusal.value.reason is Reason.QUEUE_FULL
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_model_that_never_lacks_jobs_lets_others_have_a_worker(threads):
+    workers, ran = Workers(threads), []
+
+    async def main():
+        loop, further = asyncio.get_running_loop(), []
+
+        def ready(name):
+            """Make a model that is given two jobs with every run, so that some are always ready; not for ever."""
+
+            def run(inputs):
+                ran.append(name)
+                given = threading.Event()
+
+                def more():
+                    if ran.count(name) < 30:
+                        further.extend(job(0, 1, 2)() for _ in range(2))
+                        for each in further[-2:]:
+                            batcher.submit(each)
+                    given.set()
+
+                loop.call_soon_threadsafe(more)
+                assert given.wait(10)
+                return {"y": inputs["x"]}
+
+            batcher = Batcher(run, workers, Concatenation(), max_batch=1, max_runs=1, max_queue=100, cost=0.0)
+            return batcher
+
+        for number in range(threads):
+            further.append(job(0)())
+            ready(number).submit(further[-1])
+        other = Doubles()
+        other.gate.set()
+        one = job(1)()
+        Batcher(other.run, workers, Concatenation(), max_batch=1, max_runs=1, max_queue=100, cost=0.0).submit(one)
+        await one.future
+        before = len(ran)
+        await asyncio.wait_for(asyncio.gather(*[each.future for each in further]), 30)
+        while len(further) < threads * 59:
+            await asyncio.sleep(0.001)
+        await asyncio.wait_for(asyncio.gather(*[each.future for each in further]), 30)
+        return before, len(further)
+
+    try:
+        before, answered = asyncio.run(main())
+    finally:
+        workers.close()
+    assert before <= 4 * threads
+    assert answered == len(ran) == threads * 59

@@ -108,7 +108,9 @@ def test_a_front_that_ends_leaves_its_place_once_its_rows_are_free(digits, digit
 @pytest.mark.parametrize("sent", ["garbage", "a flood", "the rows of another"])
 def test_a_front_that_talks_nonsense_or_does_not_listen_harms_no_other(two, digit, sent):
     engine, fronts = two
-    fronts[1].registry.links[0].connection.channel.end()  # its place is free for a moment
+    link = fronts[1].registry.links[0]
+    before = link.connection
+    before.channel.end()  # its place is free for a moment
     channel = connect(engine.address)
     model = fronts[0].registry.find("lenet5").number
     messages = {"garbage": b"\xff\x00", "a flood": READY.pack(Kind.READY, 1, 999, 0, 0.0)}
@@ -121,7 +123,7 @@ def test_a_front_that_talks_nonsense_or_does_not_listen_harms_no_other(two, digi
     else:
         pytest.fail("it was not disconnected")
     channel.close()
-    until(lambda: fronts[1].registry.ready)
+    until(lambda: link.connection is not before and fronts[1].registry.ready)
     assert asyncio.run(outcomes_of(fronts, digit)) == ["7"] * 20
 
 

@@ -27,7 +27,8 @@ PHOTO = catalog.sample("chelsea").read_bytes()
 CARD = 'name = "mine"\ntitle = "Mine"\n'
 DETECTOR = 'detect = { model = "yolov4_tiny", options = { score_threshold = 0.2 } }\n'
 KAT = 'detect = { model = "yolov4_tiny", classes = ["kat"] }\n'
-TILED = 'detect = { model = "yolov4_tiny", options = { tiles = "auto" } }\n'
+TILED = 'detect = { model = "yolov4_tiny", options = { tiles = "208x208", score_threshold = 0.2 } }\n'
+OF_CROPS = 'second = { task = "detect", model = "yolov4_tiny", options = { tiles = "auto" } }'
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,7 @@ def store(models, tmp_path_factory):
         ("no_class", KAT, 'second = { task = "classify", model = "lenet5" }'),
         ("no_option", DETECTOR, 'second = { task = "classify", model = "lenet5", options = { topk = 1 } }'),
         ("tiled", TILED, 'second = { task = "classify", model = "lenet5" }'),
+        ("tiled_crops", DETECTOR, OF_CROPS),
         ("no_room", DETECTOR, 'second = { task = "classify", model = "lenet5" }\ncrops = { max_crops = 31 }'),
         ("not_valid", DETECTOR, "second = 1"),
         ("lenet5", DETECTOR, 'second = { task = "classify", model = "lenet5" }'),
@@ -206,7 +208,7 @@ def test_crops_are_whole_and_within_the_image(size, corners, pad):
         ("no_model", "There is no model `nothing`"),
         ("no_class", "`yolov4_tiny` finds no objects of the class `kat`"),
         ("no_option", "its card has options that are not allowed: There is no option `topk`"),
-        ("tiled", "its card has the option `tiles`, and pipelines cut no image into tiles"),
+        ("tiled_crops", "its card has the option `tiles` for crops, which are not cut into tiles"),
         ("no_room", "its `max_crops` is 31, and ZOOSERVE_MAX_QUEUE lets 30 images wait"),
         ("not_valid", "not_valid.toml"),
         ("lenet5", "A model is called `lenet5` as well"),
@@ -227,7 +229,8 @@ def test_a_pipeline_that_cannot_answer_says_why(runtime, name, said):
     [
         ("classes", {"top_k": 0}, "`top_k=0`"),
         ("classes", {"second_top_k": 1}, "There is no option `second_top_k`"),
-        ("classes", {"tiles": "auto"}, "There is no option `tiles`"),
+        ("classes", {"tiles": "all"}, "expected `auto`, or WIDTHxHEIGHT"),
+        ("again", {"second_tiles": "auto"}, "There is no option `second_tiles`"),
         ("again", {"second_score_threshold": 2}, "expected a number from 0 to 1"),
     ],
 )
@@ -241,6 +244,31 @@ def test_an_option_of_both_has_a_prefix_for_the_second(runtime):
     pipeline = bound(runtime, "again", score_threshold="0.5", second_score_threshold="0.9", second_max_detections=1)
     assert (pipeline.options.score_threshold, pipeline.second_options.score_threshold) == (0.5, 0.9)
     assert (pipeline.options.max_detections, pipeline.second_options.max_detections) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "tiling"),
+    [
+        ("tiled", {}, {"tiles": "208x208"}),
+        ("tiled", {"tiles": "150x150", "tile_full": "false"}, {"tiles": "150x150", "tile_full": False}),
+        ("classes", {"tiles": "208x208", "merge": "nms"}, {"tiles": "208x208", "merge": "nms"}),
+        ("classes", {"tiles": "5000x5000"}, {}),
+    ],
+)
+def test_the_detector_looks_in_tiles(runtime, name, params, tiling):
+    pipeline = bound(runtime, name, **params)
+    found = runtime.predictor.predict(PHOTO, pipeline.detector, {"score_threshold": 0.2} | tiling)
+    answers = [*ask(runtime, pipeline, PHOTO), runtime.pipelines.predict(PHOTO, name, params)]
+    for answer in answers:
+        boxes, expected = ([each.box for each in result.predictions] for result in (answer, found))
+        np.testing.assert_allclose(boxes, expected, atol=0.05)
+        assert all(each.second is not None or each.skipped for each in answer.predictions)
+
+
+def test_too_many_tiles_are_refused(runtime):
+    (answer,) = ask(runtime, bound(runtime, "tiled", max_tiles=2), PHOTO)
+    assert answer.reason is Reason.BAD_OPTION
+    assert "`max_tiles` is 2" in answer.detail
 
 
 def test_a_second_queue_without_room_refuses_before_anything_is_decoded(runtime, monkeypatch):

@@ -2,7 +2,7 @@
 
 import { percent } from "./dom.js";
 import { contains, drawPose, drawRotated } from "./figures.js";
-import { decodeMask, paintHeat, paintMasks } from "./masks.js";
+import { decodeMask, maskOf, paintHeat, paintMasks } from "./masks.js";
 import { cut, nameOf, shareOf } from "./names.js";
 import { channels, colourOf } from "./palette.js";
 
@@ -13,9 +13,7 @@ export async function prepare(result, skeleton = []) {
   const scale = Math.min(1, FINEST / Math.max(result.image.width, result.image.height));
   const width = Math.max(1, Math.round(result.image.width * scale));
   const height = Math.max(1, Math.round(result.image.height * scale));
-  const masks = await Promise.all(
-    result.predictions.map(({ mask }) => (mask ? decodeMask(mask, result.image, width, height) : null)),
-  );
+  const masks = await Promise.all(result.predictions.map((each) => maskOf(each, result.image, width, height)));
   const heat = result.predictions[0]?.heatmap;
   const anchors = masks.map((mask) => mask && anchor(mask, width));
   const warm = heat ? paintHeat(await decodeMask(heat, result.image, width, height), width, height) : null;

@@ -25,6 +25,26 @@ export async function decodeMask(mask, image, width, height) {
   return channel(context, 3);
 }
 
+/** The mask of a prediction, or those of its crop united, as width * height bytes; null where there is none. */
+export async function maskOf({ mask, crop, second }, image, width, height) {
+  if (mask) return decodeMask(mask, image, width, height);
+  const parts = (second?.predictions ?? []).filter((part) => part.mask);
+  if (!parts.length) return null;
+  const place = (value, side, most) => Math.min(Math.round((value * side) / most), side - 1);
+  const [left, top] = [place(crop[0], width, image.width), place(crop[1], height, image.height)];
+  const across = Math.min(width - left, Math.max(1, Math.round(((crop[2] - crop[0]) * width) / image.width)));
+  const down = Math.min(height - top, Math.max(1, Math.round(((crop[3] - crop[1]) * height) / image.height)));
+  const whole = new Uint8Array(width * height);
+  for (const part of parts) {
+    const own = await decodeMask(part.mask, second.image, across, down);
+    own.forEach((value, i) => {
+      const at = (top + Math.floor(i / across)) * width + left + (i % across);
+      whole[at] = Math.max(whole[at], value);
+    });
+  }
+  return whole;
+}
+
 function channel(context, index) {
   const { width, height } = context.canvas;
   const { data } = context.getImageData(0, 0, width, height);

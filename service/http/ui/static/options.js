@@ -82,7 +82,9 @@ export function optionsOf(card, answer = "classes") {
   }
   if (card.task === "pipeline") {
     const own = card.detect.options.score_threshold ?? SCORE.value;
-    return [{ ...SCORE, value: own }, MAXIMUM];
+    const tiles = card.detect.options.tiles ? [] : [TILES];
+    const masks = card.second.task === "segment" ? [OPACITY] : [];
+    return [{ ...SCORE, value: own }, MAXIMUM, ...tiles, ...masks];
   }
   const objects = card.nms ? [SCORE, IOU, MAXIMUM] : [SCORE, MAXIMUM];
   if (["pose", "obb"].includes(card.task)) return objects;

@@ -20,6 +20,10 @@ def call(browser, server):
     page.close()
 
 
+def counts_of(mask: np.ndarray) -> str:
+    return coco.encode(np.asfortranarray(mask))["counts"].decode()
+
+
 SIDES = st.integers(1, 40)
 
 
@@ -137,7 +141,7 @@ def test_instances_are_drawn_with_box_and_mask_in_colours_of_their_own(call):
     masks[0, 10:50, 10:40], masks[1, 10:50, 50:90] = 1, 1
     predictions = []
     for mask, x0, x1 in zip(masks, (5, 45), (42, 95), strict=True):
-        counts = coco.encode(np.asfortranarray(mask))["counts"].decode()
+        counts = counts_of(mask)
         found = {"class_id": 3, "label": "x", "score": 0.9, "area": 0.2, "box": [x0, 5, x1, 55]}
         predictions.append(found | {"mask": {"size": [60, 100], "counts": counts}})
     result = {"task": "segment", "image": {"width": 100, "height": 60}, "predictions": predictions}
@@ -163,6 +167,30 @@ def test_instances_are_drawn_with_box_and_mask_in_colours_of_their_own(call):
         assert pixel[:3] == pytest.approx(colour, abs=3)
     assert [pixel[3] for pixel in found["pixels"]] == [128, 128, 255, 255, 0]
     assert found["hits"] == [0, 1, -1, -1]  # what is in a box, but not in its mask, is not pointed at
+
+
+@pytest.mark.parametrize(("image", "drawn"), [((100, 60), (100, 60)), ((200, 120), (100, 60)), ((100, 60), (3, 2))])
+def test_masks_of_a_crop_are_where_it_was_cut(call, image, drawn):
+    (width, height), (across, down) = image, drawn
+    crop = [width // 2, height // 3, width, height]
+    masks = np.zeros((2, crop[3] - crop[1], crop[2] - crop[0]), np.uint8)
+    masks[0, :, : masks.shape[2] // 2], masks[1, : masks.shape[1] // 2] = 1, 1
+    parts = [{"mask": {"size": list(mask.shape), "counts": counts_of(mask)}} for mask in masks]
+    second = {"task": "segment", "image": {"width": masks.shape[2], "height": masks.shape[1]}, "predictions": parts}
+    found = call(
+        "masks",
+        "async (m, each, image, size) => [...(await m.maskOf(each, image, ...size) ?? [])]",
+        {"crop": crop, "second": second},
+        {"width": width, "height": height},
+        drawn,
+    )
+    whole = np.zeros((height, width), np.uint8)
+    whole[crop[1] :, crop[0] :] = masks.max(0)
+    if width % across == 0:
+        step = width // across
+        np.testing.assert_array_equal(np.reshape(found, (down, across)), 255 * whole[::step, ::step])
+    assert len(found) == across * down
+    assert set(found) <= {0, 255}
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ CASES = {
         "",
     ),
     "too many": (lambda jpeg: dict(files=[("image", b"x")] * 40), "/v1/classify", 413, "32"),
-    "get": (None, "/v1/classify", 405, ""),
+    "get": (None, "/v1/classify", 405, "use POST"),
     "unknown path": (lambda jpeg: dict(content=b""), "/v1/nothing", 404, "/v1/nothing"),
     "a slash too many": (None, "/v1/models/", 404, "/v1/models lists"),
 }
