@@ -62,6 +62,19 @@ def models(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def conversions(tmp_path_factory) -> Iterator[None]:
+    """What was converted before in this run of the tests is not converted again."""
+    from tests.export.kept import keep
+
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "conversions"
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        keep(patch, folder)
+        yield
+
+
+@pytest.fixture(scope="session")
 def photo():
     """The bytes of a sample photo by name."""
     return lambda name: catalog.sample(name).read_bytes()

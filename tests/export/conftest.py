@@ -19,7 +19,7 @@ torch.set_num_threads(1)  # networks are small, and several threads wait for eac
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _graphs_take_any_batch():
+def _graphs_take_any_batch(conversions):
     """Each graph that a test exports is checked."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "convert", any_batch.convert)
