@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -84,7 +85,21 @@ def keeping(folder: Path) -> Callable[..., onnx.ModelProto]:
     return kept
 
 
+def on_one_thread(start: Callable[..., None]) -> Callable[..., None]:
+    """`InferenceSession.__init__`; see `OMP_NUM_THREADS` in tests/conftest.py. What is said otherwise counts."""
+
+    @functools.wraps(start)
+    def started(self: object, graph: object, sess_options: Any = None, *more: Any, **named: Any) -> None:
+        options = sess_options or onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.intra_op_num_threads or 1
+        start(self, graph, options, *more, **named)
+
+    return started
+
+
 def keep(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Keep the conversions of this process in a folder."""
+    """Keep the conversions of this process in a folder, and let graphs run on one thread."""
+    session = onnxruntime.InferenceSession
+    monkeypatch.setattr(session, "__init__", on_one_thread(session.__init__))
     monkeypatch.setattr(ONNXRegistry, "from_torchlib", staticmethod(_operators))
     monkeypatch.setattr(convert, "_export", keeping(folder))
