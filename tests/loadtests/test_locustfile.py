@@ -103,7 +103,9 @@ def test_shapes(server, tmp_path, shape, numbers):
 
 def test_several_processes(server, tmp_path):
     """The key and the other options reach those that send."""
-    done, counts = locust(tmp_path, "--host", server.url, "--processes", "2", "--tags", "classify")
+    # Those that send tell their counts every three seconds.
+    arguments = ["--processes", "2", "--tags", "classify", "--run-time", "4s"]
+    done, counts = locust(tmp_path, "--host", server.url, *arguments)
     assert done.returncode == 0, done.stderr
     assert set(counts) == {"/v1/classify"}
     assert counts["/v1/classify"][0] > 0
