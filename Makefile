@@ -32,8 +32,11 @@ serve: $(VENV)/.serve ## Fetch and convert the default models, then serve them o
 loadtest: $(VENV)/.loadtest ## Measure a running server: requests/s and latencies. URL=... names it, ARGS=... options
 	@$(BIN)/python -m loadtests.measure --url $(URL) $(or $(ARGS),--seconds 2)
 
-test: lint models ## Check style, types and imports, then run all tests on the real models
-	@$(BIN)/pytest -q -n $(JOBS) --dist loadfile -m 'not alone'
+test: $(VENV)/.dev ## Check style, types and imports, then run all tests on the real models
+	@# Each uses one core.
+	@$(MAKE) --no-print-directory --jobs 2 lint models
+	@# Files in the order of tests/slow.py: what takes longest begins first.
+	@$(BIN)/pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not alone'
 	@# What measures times is not disturbed by other tests.
 	@$(BIN)/pytest -q -m alone
 	@echo "ruff, mypy, import-linter and pytest passed"

@@ -134,6 +134,9 @@ def _export(
     dynamic = {k: batch if isinstance(v, Tensor) else dict.fromkeys(v, batch) for k, v in example.items()}  # type: ignore[call-overload]
     sides = {name: torch.export.Dim(name, min=1) for axes in free.values() for name in axes.values()}
     dynamic |= {k: batch | {axis: sides[name] for axis, name in axes.items()} for k, axes in free.items()}
+    for layer in module.modules():
+        if getattr(layer, "inplace", False):  # the exporter takes operators in place apart, which takes it long
+            layer.inplace = False  # type: ignore[assignment]
     program = torch.onnx.export(
         module.eval(),
         kwargs=dict(example),

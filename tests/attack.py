@@ -4,11 +4,14 @@
         server.client.post("/v1/classify", content=hostile)
     seen.check()
 
-The watching is done by a process of its own, so that what the test itself computes delays no measurement.
+The watching is done by a process of its own, so that what the test itself computes delays no measurement. It is started
+once, for all tests.
 `ATTACK_FREEZE_S` allows more on a machine that has other work to do; `ATTACK_SHOW` names a file for what was seen.
 """
 
+import atexit
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -51,25 +54,33 @@ class Seen:
         assert self.growth <= growth, f"memory grew by {self.growth / 1e6:.0f} MB"
 
 
+@functools.cache
+def _watcher() -> subprocess.Popen[str]:
+    """The process that watches."""
+    process = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(process.kill)
+    return process
+
+
 @contextlib.contextmanager
 def attacked(server) -> Iterator[Seen]:
     """Watch a `tests.conftest.Server` while the block attacks it."""
-    host, port = server.url.removeprefix("http://").split(":")
-    command = [sys.executable, __file__, host, port, str(server.process.pid)]
-    watcher = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    watcher = _watcher()
+
+    def tell(*words: object) -> str:
+        print(*words, file=watcher.stdin, flush=True)
+        return watcher.stdout.readline()
+
     seen = Seen()
+    assert tell(*server.url.removeprefix("http://").split(":"), server.process.pid) == "watching\n"
     try:
-        assert watcher.stdout.readline() == "watching\n"
         yield seen
-        said = json.loads(watcher.communicate("", timeout=60)[0])
-        seen.__dict__.update(said)
-        if file := os.environ.get("ATTACK_SHOW"):
-            name = os.environ.get("PYTEST_CURRENT_TEST", "").removesuffix(" (call)")
-            with Path(file).open("a") as lines:
-                print(f"{seen.longest:.3f} s {seen.growth / 1e6:+5.0f} MB  {name}", file=lines)
     finally:
-        watcher.kill()
-        watcher.wait()
+        seen.__dict__.update(json.loads(tell("over")))
+    if file := os.environ.get("ATTACK_SHOW"):
+        name = os.environ.get("PYTEST_CURRENT_TEST", "").removesuffix(" (call)")
+        with Path(file).open("a") as lines:
+            print(f"{seen.longest:.3f} s {seen.growth / 1e6:+5.0f} MB  {name}", file=lines)
 
 
 def _resident(pid: int) -> int:
@@ -83,7 +94,7 @@ def _resident(pid: int) -> int:
 
 
 def _watch(host: str, port: int, pid: int) -> None:
-    """Ask and measure until standard input ends, then print what was seen."""
+    """Ask and measure until a line comes in, then print what was seen."""
     over = threading.Event()
     highest = before = _resident(pid)
     asked, longest, failures = 0, 0.0, []
@@ -115,12 +126,15 @@ def _watch(host: str, port: int, pid: int) -> None:
     for thread in threads:
         thread.start()
     print("watching", flush=True)
-    sys.stdin.read()
+    sys.stdin.readline()
     over.set()
     for thread in threads:
         thread.join()
-    print(json.dumps({"asked": asked, "longest": longest, "growth": highest - before, "failures": failures[:5]}))
+    found = {"asked": asked, "longest": longest, "growth": highest - before, "failures": failures[:5]}
+    print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":
-    _watch(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    for line in sys.stdin:
+        of_host, of_port, of_process = line.split()
+        _watch(of_host, int(of_port), int(of_process))

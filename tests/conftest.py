@@ -16,18 +16,23 @@ import pytest
 from hypothesis import settings
 
 from tests.service.engine import apart
-from tests.slow import runs_alone, why_slow
+from tests.slow import place, runs_alone, why_slow
 from zoo import catalog
 from zoo.extras import installed
 
 settings.register_profile("same", derandomize=True)  # a test that passes once passes again
 settings.load_profile("same")
+# Of torch and NumPy, here and in processes that are started: other tests run on the other cores, and threads that wait
+# for each other keep them busy.
+os.environ["OMP_NUM_THREADS"] = "1"
 ROOT = Path(__file__).parent.parent
 RAY = "ray", "2.60.0"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `make check` leaves out, and what runs alone."""
+    """Mark what `make check` leaves out, and what runs alone; where several processes share the files, sort them."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: place(item.path))
     for item in items:
         if runs_alone(item.path):
             item.add_marker(pytest.mark.alone)
@@ -59,6 +64,19 @@ def models(tmp_path_factory) -> Path:
             pytest.fail(f"{card.name} is not exported: run `make models` first")
         shutil.copytree(exported, store / card.name / card.version)
     return store
+
+
+@pytest.fixture(scope="session")
+def conversions(tmp_path_factory) -> Iterator[None]:
+    """What was converted before in this run of the tests is not converted again."""
+    from tests.export.kept import keep
+
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "conversions"
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        keep(patch, folder)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Which tests `make check` leaves out, and which run alone, and why. `tests/conftest.py` marks them."""
+"""Which tests `make check` leaves out, which run alone, and which begin first, and why. For `tests/conftest.py`."""
 
 from pathlib import Path
 
@@ -66,6 +66,34 @@ ALONE = {  # `make test` runs these one after the other, when no others run
     "service/vision/test_attack_images.py",
 }
 """They measure times, most of them how long others wait during an attack, or see what is left in a process."""
+
+LONGEST = (
+    "commands/test_accuracy.py",
+    "commands/test_originals.py",
+    "export/families/test_transformers.py",
+    "scoring/test_cluster.py",
+    "fuzz/test_targets.py",
+    "service/test_supervisor.py",
+    "loadtests/test_locustfile.py",
+    "export/importer/test_published_files.py",
+    "export/families/test_ultralytics.py",
+    "export/families/test_torchvision_detection.py",
+    "deploy/test_image.py",
+    "loadtests/loadgen/test_command.py",
+    "loadtests/measure/test_command.py",
+    "export/families/test_libreyolo.py",
+    "loadtests/tiles/test_tiles.py",
+    "zoo/test_mirror.py",
+    "loadtests/zoo_on_demand/test_command.py",
+    "export/ultralytics/test_predict.py",
+)
+"""They begin first, so that no process has one of them left when the others are done."""
+
+
+def place(path: Path) -> int:
+    """Where in the order of all files one is: those of `LONGEST` first."""
+    name = path.relative_to(ROOT).as_posix()
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
 def runs_alone(path: Path) -> bool:

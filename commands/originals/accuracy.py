@@ -7,7 +7,7 @@ own: it interpolates between recalls in another way.
 import contextlib
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,8 +82,8 @@ class Reference(NamedTuple):
     answers: Callable[[ModelCard, Path, Path], tuple[list[dict[str, Any]], dict[str, float]]]
 
 
-def compare_with_torchvision(folder: Path) -> Iterator[Accuracy]:
-    """Compare an untrained detector of torchvision's on 30 photos: pycocotools judges what torchvision itself finds.
+def compare_with_torchvision(folder: Path, photos: Sequence[Pixels] | None = None) -> Iterator[Accuracy]:
+    """Compare an untrained detector of torchvision's on 30 photos, or those that are given, with pycocotools.
 
     Labels are what the network answers, their sides moved by up to a tenth. The photos have the graph's size:
     torchvision resamples others in floats, and random weights would answer the rounding.
@@ -92,7 +92,7 @@ def compare_with_torchvision(folder: Path) -> Iterator[Accuracy]:
     store = Store(folder / "models")
     export_model(card, store)
     served = _loaded(card.name, store)
-    pictures = squared(card, thirty())
+    pictures = squared(card, photos or thirty())
 
     def detections(*_: object) -> tuple[list[dict[str, Any]], dict[str, float]]:
         found = [torchvision_objects(model, photo) or [] for photo in pictures]
@@ -109,16 +109,16 @@ def _coco_row(image: int, found: Found) -> dict[str, Any]:
     return row | {"bbox": [x0, y0, x1 - x0, y1 - y0]}
 
 
-def compare_with_ultralytics(folder: Path) -> Iterator[Accuracy]:
+def compare_with_ultralytics(folder: Path, photos: Sequence[Pixels] | None = None) -> Iterator[Accuracy]:
     """Compare a detector, an instance segmenter, and untrained networks for poses and rotated boxes, on 30 photos.
 
-    Rotated boxes are compared on five of them.
+    Or on those that are given. Rotated boxes are compared on five of them.
     Labels are what another model answers (for masks: the same one to the mirrored photo, a little larger or smaller).
     For poses and rotated boxes, which no trained network is at hand for, they are what the network itself answers,
     moved by up to a known share of the objects' size.
     """
     reference = Reference(f"ultralytics {import_library('ultralytics').__version__} val", _val)
-    photos = thirty()
+    photos = photos or thirty()
     store = Store(folder / "models")
     boxes, masks = (_find(name) for name in ("yolov8n", "yolo11n_seg"))
     poses, rotated = (_untrained_card(name, folder) for name in ("yolo11n-pose", "yolo11n-obb"))
@@ -133,7 +133,8 @@ def compare_with_ultralytics(folder: Path) -> Iterator[Accuracy]:
         labels.turned(served[3]),
     )
     for card, loaded, say in zip(cards, served, says, strict=True):
-        some = photos[::6] if card is rotated else photos  # its `val` compares each of 8,400 answers with each
+        # Of rotated boxes, its `val` compares each of 8,400 answers with each.
+        some = photos[:: len(photos) // 5] if card is rotated else photos
         yield from _compare(card, loaded, say, some, folder / card.name, reference)
 
 
@@ -178,7 +179,7 @@ def _compare(
     card: ModelCard,
     served: Loaded,
     label: Callable[[Pixels], list[Label]],
-    photos: list[Pixels],
+    photos: Sequence[Pixels],
     folder: Path,
     reference: Reference,
 ) -> list[Accuracy]:

@@ -1,5 +1,6 @@
 """What must be true of every exported graph, for a GPU: the tests export through here instead of `export.convert`."""
 
+import hashlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,16 +11,20 @@ import onnxruntime
 from export.batch import BATCH, check_batch
 from export.convert import convert as convert_unchecked
 
-BATCHES = (1, 2, 5)
+BATCHES = (1, 3)  # it was traced with 2
 _DTYPES = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(uint8)": np.uint8}
 ON_THE_CPU = {"Shape", "Size", "Range", "ConstantOfShape", "NonZero", "Compress", "Unique", "If", "Loop"}
 """Operators that ONNX Runtime's CUDA provider leaves to the CPU, or whose shapes the CPU must know first."""
+
+_checked: set[bytes] = set()  # hashes of graphs
 
 
 def convert(*arguments, **options) -> onnx.ModelProto:
     """As `export.convert.convert`, and check the graph."""
     model = convert_unchecked(*arguments, **options)
-    check_any_batch(model)
+    if (sha256 := hashlib.sha256(model.SerializeToString()).digest()) not in _checked:
+        check_any_batch(model)
+        _checked.add(sha256)
     return model
 
 

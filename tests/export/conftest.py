@@ -15,11 +15,9 @@ from zoo.card import Licence, Recipe
 from zoo.model_card import ModelCard
 from zoo.recipe import apply_exact
 
-torch.set_num_threads(1)  # networks are small, and several threads wait for each other more than they gain
-
 
 @pytest.fixture(scope="session", autouse=True)
-def _graphs_take_any_batch():
+def _graphs_take_any_batch(conversions):
     """Each graph that a test exports is checked."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "convert", any_batch.convert)

@@ -10,11 +10,18 @@ import pytest
 import torch
 from torch import nn
 
+from export import convert as converter
 from export.convert import OPSET
 from export.network import Network
 from export.reference import Reference
+from tests.export import kept
 from tests.export.any_batch import convert
 from zoo.errors import ExportError
+
+
+@pytest.fixture(autouse=True)
+def _each_time(monkeypatch):
+    monkeypatch.setattr(converter, "_export", kept.converting)
 
 
 def converted(card, net, classes, images, **options) -> tuple[onnx.ModelProto, Reference]:

@@ -88,7 +88,7 @@ def own_graphs(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def mixed_store(own_graphs, models, tmp_path_factory):
+def mixed_store(own_graphs, models, conversions, tmp_path_factory):
     """A store with both, added by `zooserve add`, and two models for images."""
     store = tmp_path_factory.mktemp("mixed")
     for name in ("gru", "style"):
@@ -123,7 +123,7 @@ def triton():
 
 
 @pytest.fixture(scope="session")
-def course(tmp_path_factory):
+def course(conversions, tmp_path_factory):
     """A server with the zoo's own models that take tensors, or answer images without a task."""
     from export.pipeline import export_model
 

@@ -124,6 +124,7 @@ def serve():
         one.server_close()
 
 
+@pytest.mark.usefixtures("conversions")
 @pytest.mark.parametrize("kind", ["a web server", "a folder"])
 def test_a_mirror_that_fetch_filled_is_enough_for_an_export(tmp_path, monkeypatch, models, serve, kind):
     fetched = run("fetch", "u2netp", "--to", str(tmp_path / "mirror"), "--json")

@@ -52,9 +52,10 @@ from zoo.store import Store
 QUERIES = 50
 """Of 300 proposals with random scores some tie within float noise and change places: which ones are chosen, and with
 which learned query RF-DETR pairs each (its n-th with the n-th best). So do the classes of some boxes."""
-SIZES = {"depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]}
+# Fewer layers than the published ones have, which are converted sooner.
+SIZES = {"depths": [1, 1, 1, 1], "hidden_sizes": [64, 128, 256, 512]}
 RESNET18 = {"layer_type": "basic", "out_indices": [2, 3, 4], **SIZES}
-SMALL = {"encoder_in_channels": [128, 256, 512], "hidden_expansion": 0.5, "decoder_layers": 3, "num_queries": QUERIES}
+SMALL = {"encoder_in_channels": [128, 256, 512], "hidden_expansion": 0.5, "decoder_layers": 2, "num_queries": QUERIES}
 CONFIGS = {  # as the config.json of the hub
     "rtdetr_r18vd": lambda: RTDetrConfig(backbone_config=RTDetrResNetConfig(**RESNET18), num_labels=80, **SMALL),
     "rtdetr_v2_r18vd": lambda: RTDetrV2Config(backbone_config=RTDetrResNetConfig(**RESNET18), num_labels=80, **SMALL),
@@ -65,8 +66,8 @@ CONFIGS = {  # as the config.json of the hub
             stage_mid_channels=[16, 32, 64, 128],
             stage_out_channels=[64, 256, 512, 1024],
             hidden_sizes=[64, 256, 512, 1024],
-            stage_num_blocks=[1, 1, 2, 1],
-            stage_numb_of_layers=[3, 3, 3, 3],
+            stage_num_blocks=[1, 1, 1, 1],
+            stage_numb_of_layers=[2, 2, 2, 2],
             use_learnable_affine_block=True,
             out_indices=[2, 3, 4],
         ),
@@ -74,7 +75,7 @@ CONFIGS = {  # as the config.json of the hub
         depth_mult=0.34,
         num_queries=QUERIES,
         hidden_expansion=0.5,
-        decoder_layers=3,
+        decoder_layers=2,
         num_labels=80,
     ),
     "rf-detr-nano": lambda: RfDetrConfig(

@@ -52,7 +52,7 @@ def test_many_held_connections_do_not_block_others(limited, said, digit):
     with contextlib.ExitStack() as stack, attacked(limited) as seen:
         for _ in range(50):
             opened(wire, stack, said)
-        threads = [threading.Thread(target=come_back, args=(wire, said, 2.0)) for _ in range(10)]
+        threads = [threading.Thread(target=come_back, args=(wire, said, 1.0)) for _ in range(10)]
         for thread in threads:
             thread.start()
         for path in ("/livez", "/readyz", "/metrics", "/v1/models") * 5:
@@ -72,7 +72,7 @@ def test_two_thousand_incomplete_requests_do_not_block_returning_clients(small, 
         for _ in range(2000):
             opened(wire, stack, HALF)
         with attacked(small) as seen:
-            threads = [threading.Thread(target=come_back, args=(wire, HALF, 4.0)) for _ in range(10)]
+            threads = [threading.Thread(target=come_back, args=(wire, HALF, 2.0)) for _ in range(10)]
             for thread in threads:
                 thread.start()
             for _ in range(20):
