@@ -104,10 +104,18 @@ def _objects(card: ModelCard, labels: Sequence[str], one: Outputs, where: Placem
     sure = one["scores"] >= MIN_SCORE
     boxes, scores, classes = one["boxes"][sure], one["scores"][sure], one["classes"][sure]
     on_photo = _on_photo(boxes.reshape(-1, 2, 2), where).clip(0, (where.width, where.height)).reshape(-1, 4)
-    # Clipped to the photo, boxes beside it have no area: no answer has them. Boxes may be clipped before suppression or
-    # after it: what stays either way is surely answered.
-    seen = np.all(on_photo[:, 2:] > on_photo[:, :2], axis=1)
-    apart = _apart(boxes, scores, classes) & _apart(on_photo, scores, classes)
+    # Clipped to the photo, boxes beside it have no area: no answer has them.
+    answered = np.all(on_photo[:, 2:] > on_photo[:, :2], axis=1)
+    # Boxes may be clipped before suppression or after it, and have one label or several, as the card says: what stays
+    # either way is surely answered.
+    answered &= _stays(boxes, scores, classes) & _stays(on_photo, scores, classes)
+    if "class_scores" in one:
+        every = one["class_scores"][sure]
+        ranks, kinds = np.nonzero(every >= MIN_SCORE)
+        own = kinds == classes[ranks]
+        for corners in (boxes, on_photo):
+            kept = _stays(corners[ranks], every[ranks, kinds], kinds)
+            answered[ranks[own & ~kept]] = False
 
     def pose(i: int) -> tuple[Any, ...] | None:
         if "keypoints" not in one:
@@ -131,16 +139,16 @@ def _objects(card: ModelCard, labels: Sequence[str], one: Outputs, where: Placem
             area=area(i),
             keypoints=pose(i),
         )
-        for i in np.flatnonzero(seen & apart).tolist()
+        for i in np.flatnonzero(answered).tolist()
     )
 
 
-def _apart(boxes: npt.NDArray[Any], scores: npt.NDArray[Any], classes: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def _stays(boxes: npt.NDArray[Any], scores: npt.NDArray[Any], classes: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Say which boxes [K, 4] non-maximum suppression leaves: bool [K]."""
-    kept = np.zeros(len(boxes), np.bool_)
+    stays = np.zeros(len(boxes), np.bool_)
     tensors = (torch.from_numpy(values) for values in (boxes, scores.astype(boxes.dtype), classes))
-    kept[batched_nms(*tensors, NMS_IOU).numpy()] = True
-    return kept
+    stays[batched_nms(*tensors, NMS_IOU).numpy()] = True
+    return stays
 
 
 def instance_mask(

@@ -60,7 +60,7 @@ def compare(only: tuple[str, ...] = (), packages: Path | None = None) -> Iterato
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 def main(names: tuple[str, ...], *, packages: Path | None, as_json: bool) -> None:
-    """Print the largest differences between served models and the originals: of all, or of the NAMES of models or families.
+    """Print the largest differences between served models and the originals, of all or of NAMES: models, families.
 
     NAMES may be `accuracy` instead: AP of boxes, masks and keypoints, beside that of the originals' own answers.
     """
