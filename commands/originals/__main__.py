@@ -76,7 +76,7 @@ def _accuracy() -> Iterator[Struct]:
 def _or_left_out(family: str, make: Callable[[], Iterable[T]]) -> Iterator[T]:
     try:
         yield from make()
-    except (ImportError, ExportError) as error:
+    except (ImportError, ExportError, click.ClickException) as error:  # the last one: it is not served
         click.echo(f"left out: {family}: {error}", err=True)
 
 
