@@ -99,7 +99,7 @@ class _Detector:
     @property
     def several_labels(self) -> bool:
         """Whether LibreYOLO gives a box several labels, which needs an export with `--class-scores`."""
-        return self.nms and self.decode is not _yolox
+        return self.decode is not _yolox
 
 
 DETECTORS = {

@@ -140,15 +140,16 @@ def candidates(
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32], npt.NDArray[np.int32]]:
     """Return the candidates of one image whose scores suffice, best first: their ranks in the outputs, scores, classes.
 
-    With `multi_label`, a candidate is there once for each class whose score suffices, as in Ultralytics' `val`.
+    With `multi_label`, a candidate is there once for each class whose score suffices, as in Ultralytics' `val`, and as
+    the authors of RT-DETR select the best pairs of a query and a class.
 
     Args:
         outputs: of the graph, as for `select`; `class_scores` float32 [N, K, C] for `multi_label`.
         index: of the image in the batch, 0 to N - 1.
         chosen_by: the score threshold, the number of candidates, and whether a candidate may have several classes.
-        owed: whether non-maximum suppression is owed to them: candidates that are objects already have one class.
+        owed: whether non-maximum suppression is owed to them: then only some are left to it.
     """
-    if owed and chosen_by.multi_label and "class_scores" in outputs:
+    if chosen_by.multi_label and "class_scores" in outputs:
         every = outputs["class_scores"][index, : chosen_by.candidates]
         ranks, classes = np.nonzero(every >= chosen_by.score_threshold)
         scores = every[ranks, classes]

@@ -79,7 +79,8 @@ def test_options_that_are_left_out_are_the_cards():
         (True, True, 1000, [(0, 0.9), (1, 0.8), (1, 0.6), (0, 0.5)]),
         (True, True, 1, [(0, 0.9), (1, 0.6)]),
         (False, True, 1000, [(0, 0.9), (1, 0.8), (0, 0.5)]),
-        (True, False, 1000, [(0, 0.9), (1, 0.8), (0, 0.5)]),  # objects already
+        (True, False, 1000, [(0, 0.9), (1, 0.8), (1, 0.6), (0, 0.5)]),
+        (False, False, 1000, [(0, 0.9), (1, 0.8), (0, 0.5)]),
     ],
 )
 def test_a_candidate_has_several_labels_where_the_card_says_so(several, nms, candidates, found):
