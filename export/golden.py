@@ -92,7 +92,7 @@ def _rotated(labels: Sequence[str], one: Outputs, where: Placement) -> tuple[Pre
 
 def _on_photo(points: npt.NDArray[Any], where: Placement) -> npt.NDArray[Any]:
     """Take points (x, y) [..., 2] from the graph's input to the photo."""
-    offset, scale = (where.offset_x, where.offset_y), (where.scale_x, where.scale_y)
+    offset, scale = (where.offset_x, where.offset_y), where.box_scale
     return np.asarray((points - np.array(offset)) / np.array(scale))
 
 
@@ -103,10 +103,19 @@ def _points(values: npt.NDArray[Any]) -> tuple[Any, ...]:
 def _objects(card: ModelCard, labels: Sequence[str], one: Outputs, where: Placement) -> tuple[Prediction, ...]:
     sure = one["scores"] >= MIN_SCORE
     boxes, scores, classes = one["boxes"][sure], one["scores"][sure], one["classes"][sure]
-    keep = batched_nms(torch.from_numpy(boxes), torch.from_numpy(scores), torch.from_numpy(classes), NMS_IOU)
     on_photo = _on_photo(boxes.reshape(-1, 2, 2), where).clip(0, (where.width, where.height)).reshape(-1, 4)
     # Clipped to the photo, boxes beside it have no area: no answer has them.
-    seen = np.all(on_photo[:, 2:] > on_photo[:, :2], axis=1)
+    answered = np.all(on_photo[:, 2:] > on_photo[:, :2], axis=1)
+    # Boxes may be clipped before suppression or after it, and have one label or several, as the card says: what stays
+    # either way is surely answered.
+    answered &= _stays(boxes, scores, classes) & _stays(on_photo, scores, classes)
+    if "class_scores" in one:
+        every = one["class_scores"][sure]
+        ranks, kinds = np.nonzero(every >= MIN_SCORE)
+        own = kinds == classes[ranks]
+        for corners in (boxes, on_photo):
+            kept = _stays(corners[ranks], every[ranks, kinds], kinds)
+            answered[ranks[own & ~kept]] = False
 
     def pose(i: int) -> tuple[Any, ...] | None:
         if "keypoints" not in one:
@@ -130,9 +139,16 @@ def _objects(card: ModelCard, labels: Sequence[str], one: Outputs, where: Placem
             area=area(i),
             keypoints=pose(i),
         )
-        for i in keep.tolist()
-        if seen[i]
+        for i in np.flatnonzero(answered).tolist()
     )
+
+
+def _stays(boxes: npt.NDArray[Any], scores: npt.NDArray[Any], classes: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Say which boxes [K, 4] non-maximum suppression leaves: bool [K]."""
+    stays = np.zeros(len(boxes), np.bool_)
+    tensors = (torch.from_numpy(values) for values in (boxes, scores.astype(boxes.dtype), classes))
+    stays[batched_nms(*tensors, NMS_IOU).numpy()] = True
+    return stays
 
 
 def instance_mask(

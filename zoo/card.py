@@ -96,6 +96,8 @@ class Recipe(Checked, frozen=True, forbid_unknown_fields=True):
         rounding: of the scaled size of a letterboxed image; `floor` is that of torchvision's detectors and of YOLOX.
         odd_padding: where a centred letterbox has an odd number of lines to pad: `even` gives the side before the image
             an even half, as Python's `round` does; `after` puts the odd line after it, as Ultralytics does.
+        one_scale: whether a letterbox's boxes return to the image by one scale for both axes, that before the scaled
+            size is rounded, as YOLOX's do. It moves the far edges of a photo's boxes by up to a pixel of the input.
     """
 
     height: Side
@@ -107,6 +109,7 @@ class Recipe(Checked, frozen=True, forbid_unknown_fields=True):
     resampling: Literal["pillow", "opencv", "torch", "darknet"] = "pillow"
     rounding: Literal["nearest", "floor"] = "nearest"
     odd_padding: Literal["even", "after"] = "even"
+    one_scale: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -158,6 +161,8 @@ class Nms(Checked, frozen=True, forbid_unknown_fields=True):
         multi_label: whether a candidate is an object of every class whose score suffices, not of its best one only. It
             needs the output `class_scores` (`zooserve export --class-scores`).
         candidates: at most this many, best first, are left to non-maximum suppression.
+        clip_first: whether boxes are clipped to the image before they suppress each other, and not after. Of boxes that
+            reach beyond its edges, others stay.
     """
 
     score_threshold: Share = 0.25
@@ -166,6 +171,7 @@ class Nms(Checked, frozen=True, forbid_unknown_fields=True):
     class_agnostic: bool = False
     multi_label: bool = False
     candidates: Annotated[int, Meta(ge=1, le=30000)] = 1000
+    clip_first: bool = False
 
 
 USUAL = Nms()

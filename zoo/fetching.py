@@ -9,7 +9,6 @@ import msgspec
 from msgspec import Struct
 
 from zoo import catalog
-from zoo.errors import SourceError
 from zoo.files import sha256_of
 from zoo.libraries import find_card
 from zoo.licences import check_accepted
@@ -28,7 +27,8 @@ class Fetched(Struct):
     Attributes:
         model: for which it is; empty for sample photos.
         source: address of the file.
-        path: where it is now: in the mirror's folder, or in the cache.
+        path: where it is now: in the mirror's folder, or in the cache; of a local file, as those of the zoo's own
+            networks are, where it was.
         size: in bytes.
     """
 
@@ -74,17 +74,19 @@ def fetch_models(
     if photos:
         fetched += _fetch("", catalog.photo_sources(), to, as_json=as_json)
     fetched = list({(one.source, one.path): one for one in fetched}.values())
+    mirrored = [one for one in fetched if to is not None and Path(one.path).is_relative_to(to)]
     if to is not None:
-        _write_sums(to, fetched)
+        _write_sums(to, mirrored)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(fetched), indent=2).decode())
         return
     for one in fetched:
         if one.model:
-            click.echo(f"{one.model}: {one.path}, {one.size / 1e6:.1f} MB, sha256 {one.sha256}")
+            left = "" if to is None or one in mirrored else "; a local file, which has no place in a mirror"
+            click.echo(f"{one.model}: {one.path}, {one.size / 1e6:.1f} MB, sha256 {one.sha256}{left}")
     if to is not None:
-        total = sum(one.size for one in fetched) / 1e6
-        count = f"{len(fetched)} file{'s' if len(fetched) != 1 else ''}"
+        total = sum(one.size for one in mirrored) / 1e6
+        count = f"{len(mirrored)} file{'s' if len(mirrored) != 1 else ''}"
         click.echo(f"{to}: {count}, {total:.1f} MB; name it with ZOOSERVE_MIRROR")
 
 
@@ -106,8 +108,8 @@ def _fetch(model: str, sources: Mapping[str, Source], to: Path | None, *, as_jso
 def _copy(file: Path, source: Source, to: Path) -> Path:
     """Copy a file, and what is kept in the cache about it, to where a mirror has them."""
     place = next((there for one in source.places() if (there := path_in_mirror(one))), None)
-    if place is None:
-        raise SourceError(f"{file} is a local file, for which a mirror has no place: copy it beside its card")
+    if place is None:  # a local file, which a mirror has no address for
+        return file
     _put(file, to / place)
     cache = Cache()
     for path in (pin_path(source), *(answer for one in source.places() for answer in _answers(one))):
@@ -136,6 +138,7 @@ def _put(file: Path, target: Path) -> None:
 
 def _write_sums(to: Path, fetched: Iterable[Fetched]) -> None:
     """Write the hashes of all files of a mirror, old and new, as `sha256sum -c` reads them."""
+    to.mkdir(parents=True, exist_ok=True)
     sums = to / _SUMS
     lines = sums.read_text().splitlines() if sums.is_file() else []
     known = {path: digest for digest, _, path in (line.partition("  ") for line in lines)}

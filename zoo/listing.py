@@ -96,7 +96,8 @@ def list_models(name: str | None, models: Path | None, task: str | None, licence
     every = [_row(model, cards.get(model), exported.get(model)) for model in listed] + pipelines
     rows = [row for row in every if _is_wanted(row, task, licence)]
     if every and not rows:
-        raise UnknownModelError(_none_left(every, task, licence))
+        hint = "; of libraries: `zooserve list LIBRARY` with the same option" if name is None and libraries() else ""
+        raise UnknownModelError(_none_left(every, task, licence) + hint)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())
         return

@@ -26,7 +26,8 @@ class Placement(NamedTuple):
 
     A point (x, y) of the image is at (x * scale_x + offset_x, y * scale_y + offset_y) of the input, in pixels, with
     pixel centres at half-integers. `width` and `height` are the image's own. `lanczos` says whether the opacity of a
-    salient object is resized to the image by Pillow's Lanczos filter, and not linearly.
+    salient object is resized to the image by Pillow's Lanczos filter, and not linearly. `one_scale` takes the place of
+    both scales where boxes return to the image, if it is not 0.
     """
 
     width: int
@@ -36,6 +37,12 @@ class Placement(NamedTuple):
     offset_x: float
     offset_y: float
     lanczos: bool = False
+    one_scale: float = 0.0
+
+    @property
+    def box_scale(self) -> tuple[float, float]:
+        """The scales (x, y) by which what was found returns to the image."""
+        return (self.one_scale or self.scale_x, self.one_scale or self.scale_y)
 
 
 def placement(recipe: Recipe, width: int, height: int) -> Placement:
@@ -47,13 +54,15 @@ def placement(recipe: Recipe, width: int, height: int) -> Placement:
     if recipe.resize == "stretch":
         return Placement(width, height, recipe.width / width, recipe.height / height, 0.0, 0.0)
     new_width, new_height = scaled_size(recipe, width, height)
+    one_scale = min(recipe.width / width, recipe.height / height) if recipe.one_scale else 0.0
     if recipe.resize == "letterbox_top_left":
-        return Placement(width, height, new_width / width, new_height / height, 0.0, 0.0)
+        return Placement(width, height, new_width / width, new_height / height, 0.0, 0.0, one_scale=one_scale)
     if recipe.odd_padding == "after":  # Ultralytics: round(d - 0.1) before the image, round(d + 0.1) after it
         left, top = (recipe.width - new_width) // 2, (recipe.height - new_height) // 2
     else:  # CenterCrop's offset, with torchvision's rounding; the same arithmetic centres the letterbox.
         left, top = round((recipe.width - new_width) / 2), round((recipe.height - new_height) / 2)
-    return Placement(width, height, new_width / width, new_height / height, float(left), float(top))
+    scale_x, scale_y = new_width / width, new_height / height
+    return Placement(width, height, scale_x, scale_y, float(left), float(top), one_scale=one_scale)
 
 
 def scaled_size(recipe: Recipe, width: int, height: int) -> tuple[int, int]:

@@ -165,8 +165,7 @@ def compare_libreyolo(model: str, folder: Path) -> list[Difference]:
     weights = wrapper.model.state_dict()
     torch.save(wrap_libreyolo_checkpoint(weights, model_family=model, size=size, task="detect", nc=80), path)
     sources = {"weights": Source(file=str(path), sha256=sha256_of(path))}
-    several = model in {"yolo9", "rtmdet", "picodet"}
-    card = msgspec.structs.replace(card, sources=sources, class_scores=several, tolerance=_NOISE)
+    card = msgspec.structs.replace(card, sources=sources, class_scores=model != "yolox", tolerance=_NOISE)
     wrapper.letterbox_pad = "center"  # of yolo9; the others have none
 
     def compare(difference: Difference, served: Loaded) -> None:

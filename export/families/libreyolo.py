@@ -88,7 +88,8 @@ class _Detector:
         """The recipe of a square input. LibreYOLO rounds scaled sizes down, and an odd line of padding comes last."""
         if self.resize == "stretch":
             return Recipe(side, side, "stretch", resampling=self.resampling)
-        return Recipe(side, side, self.resize, resampling=self.resampling, rounding="floor", odd_padding="after")
+        how: Any = {"resampling": self.resampling, "rounding": "floor", "odd_padding": "after", "one_scale": True}
+        return Recipe(side, side, self.resize, **how)
 
     @property
     def nms(self) -> bool:
@@ -98,7 +99,7 @@ class _Detector:
     @property
     def several_labels(self) -> bool:
         """Whether LibreYOLO gives a box several labels, which needs an export with `--class-scores`."""
-        return self.nms and self.decode is not _yolox
+        return self.decode is not _yolox
 
 
 DETECTORS = {
@@ -158,8 +159,8 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
         f"torch {torch.__version__}",
         versions={"libreyolo": version("libreyolo")},
         nms=detector.nms,
-        nms_options=Nms(0.25, 0.45, 300, multi_label=detector.several_labels),  # of its `predict`
-        evaluation=Nms(0.001, 0.6, 300, multi_label=detector.several_labels),  # of its `val`
+        nms_options=Nms(0.25, 0.45, 300, multi_label=detector.several_labels, clip_first=True),  # of its `predict`
+        evaluation=Nms(0.001, 0.6, 300, multi_label=detector.several_labels, clip_first=True),  # of its `val`
     )
 
 

@@ -5,6 +5,7 @@ default weights; `zoo.libraries` asks it.
 """
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -88,10 +89,8 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
 
 def _selection(model: nn.Module) -> Nms:
     """How torchvision selects objects: with a score so low that nearly all candidates are ranked."""
-    if isinstance(model, FasterRCNN):
-        heads = model.roi_heads
-        return Nms(heads.score_thresh, heads.nms_thresh, heads.detections_per_img)
-    return Nms(*(getattr(model, name) for name in ("score_thresh", "nms_thresh", "detections_per_img")))
+    heads: Any = model.roi_heads if isinstance(model, FasterRCNN) else model
+    return Nms(heads.score_thresh, heads.nms_thresh, heads.detections_per_img, clip_first=True)
 
 
 def _check_size(name: str, architecture: str, size: tuple[int, int]) -> None:

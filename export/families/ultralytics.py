@@ -18,7 +18,7 @@ from export.ultralytics.library import version
 from export.ultralytics.network import UltralyticsNetwork
 from export.ultralytics.published import card_for, describe
 from export.ultralytics.rtdetr import RtDetrNetwork
-from export.ultralytics.selection import PREDICT, VAL
+from export.ultralytics.selection import PREDICT, VAL, VAL_OF_OBJECTS
 from zoo.card import Task
 from zoo.errors import ExportError
 from zoo.model_card import ModelCard
@@ -68,14 +68,15 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     except Exception as error:  # layers of another version of the library fail in many ways
         raise ExportError(f"{path}: does not run with ultralytics {version()}: {error!r}") from error
     versions = {"ultralytics": version()}
+    nms = not getattr(network, "end2end", True)
     return Network(
         network,
         f"torch {torch.__version__}",
         versions=versions,
         original=False,
-        nms=not getattr(network, "end2end", True),
+        nms=nms,
         nms_options=PREDICT,
-        evaluation=VAL,
+        evaluation=VAL if nms else VAL_OF_OBJECTS,
     )
 
 

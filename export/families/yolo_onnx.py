@@ -18,7 +18,7 @@ from export.onnx_file.reading import keep, one_by_one, open_session, read, refer
 from export.onnx_file.rows import Layout, decode_rows
 from export.options import FamilyOptions
 from export.ultralytics.notes import Notes
-from export.ultralytics.selection import PREDICT, VAL
+from export.ultralytics.selection import PREDICT, VAL, VAL_OF_OBJECTS
 from zoo.card import Task
 from zoo.errors import ExportError
 from zoo.keypoints import find_keypoints
@@ -127,7 +127,8 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     network = compose.merge_models(kept, decode, [("rows", "decode/rows")])
     module = free_batch(network, size, path, one_by_one=bool(card.options.get("one_by_one")))
     if notes.of_ultralytics:
-        return Network(module, reference_name(path), reference, nms=layout.nms, nms_options=PREDICT, evaluation=VAL)
+        val = VAL if layout.nms else VAL_OF_OBJECTS
+        return Network(module, reference_name(path), reference, nms=layout.nms, nms_options=PREDICT, evaluation=val)
     return Network(module, reference_name(path), reference, nms=layout.nms)
 
 

@@ -118,7 +118,7 @@ def card_for(name: str) -> ModelCard | None:
         title=_title(name),
         labels="coco80",
         licence=_LICENCE,
-        recipe=Recipe(side, side, "letterbox_top_left", resampling="opencv", rounding="floor"),
+        recipe=Recipe(side, side, "letterbox_top_left", resampling="opencv", rounding="floor", one_scale=True),
         sources={"weights": look_up(_REPOSITORY, _TAG, _file(name))},
         homepage=f"https://github.com/{_REPOSITORY}",
         normalise=Normalise(std=(1.0, 1.0, 1.0), channels="bgr"),

@@ -58,4 +58,4 @@ def choose_recipe(
 
 def yolox_recipe(height: int, width: int) -> Recipe:
     """Return how YOLOX's own code makes an input of `height` x `width` pixels of an image."""
-    return Recipe(height, width, "letterbox_top_left", resampling="opencv", rounding="floor")
+    return Recipe(height, width, "letterbox_top_left", resampling="opencv", rounding="floor", one_scale=True)

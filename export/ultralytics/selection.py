@@ -9,6 +9,8 @@ from zoo.card import Nms, Recipe
 
 PREDICT = Nms(score_threshold=0.25, iou_threshold=0.7, max_detections=300)
 VAL = Nms(score_threshold=0.001, iou_threshold=0.7, max_detections=300, multi_label=True)
+VAL_OF_OBJECTS = msgspec.structs.replace(VAL, multi_label=False)
+"""Of networks whose candidates are objects already."""
 
 
 def prepared(recipe: Recipe) -> Recipe:

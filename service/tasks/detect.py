@@ -111,9 +111,13 @@ def select(
     """
     chosen_by = in_place(limits, card)
     ranks, scores, classes = candidates(outputs, index, chosen_by, owed=card.nms)
+    boxes = outputs["boxes"][index, ranks]
+    if chosen_by.clip_first:
+        boxes = to_image_pixels(boxes, placement)
+        seen = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        boxes, ranks, scores, classes = boxes[seen], ranks[seen], scores[seen], classes[seen]
     if not ranks.size:
         return []
-    boxes = outputs["boxes"][index, ranks]
     if card.nms:
         # `Any`, because OpenCV's stubs ask for lists. Its bindings take arrays as well, which is ten times as fast.
         corners: Any = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1, dtype=np.float64)
@@ -122,8 +126,9 @@ def select(
         chosen = np.asarray(kept, np.intp)[: chosen_by.max_detections]
     else:
         chosen = np.arange(min(ranks.size, chosen_by.max_detections))
+    boxes = boxes[chosen] if chosen_by.clip_first else to_image_pixels(boxes[chosen], placement)
     found = []
-    for i, (x0, y0, x1, y1) in zip(chosen.tolist(), to_image_pixels(boxes[chosen], placement).tolist(), strict=True):
+    for i, (x0, y0, x1, y1) in zip(chosen.tolist(), boxes.tolist(), strict=True):
         if x1 > x0 and y1 > y0:  # False for a box that lies in the padding of the letterbox
             box = (round(x0, 2), round(y0, 2), round(x1, 2), round(y1, 2))
             found.append(Selected(int(ranks[i]), int(classes[i]), round(float(scores[i]), 6), box))
@@ -135,15 +140,16 @@ def candidates(
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32], npt.NDArray[np.int32]]:
     """Return the candidates of one image whose scores suffice, best first: their ranks in the outputs, scores, classes.
 
-    With `multi_label`, a candidate is there once for each class whose score suffices, as in Ultralytics' `val`.
+    With `multi_label`, a candidate is there once for each class whose score suffices, as in Ultralytics' `val`, and as
+    the authors of RT-DETR select the best pairs of a query and a class.
 
     Args:
         outputs: of the graph, as for `select`; `class_scores` float32 [N, K, C] for `multi_label`.
         index: of the image in the batch, 0 to N - 1.
         chosen_by: the score threshold, the number of candidates, and whether a candidate may have several classes.
-        owed: whether non-maximum suppression is owed to them: candidates that are objects already have one class.
+        owed: whether non-maximum suppression is owed to them: then only some are left to it.
     """
-    if owed and chosen_by.multi_label and "class_scores" in outputs:
+    if chosen_by.multi_label and "class_scores" in outputs:
         every = outputs["class_scores"][index, : chosen_by.candidates]
         ranks, classes = np.nonzero(every >= chosen_by.score_threshold)
         scores = every[ranks, classes]
@@ -166,6 +172,7 @@ def in_place(limits: Limits, card: ServedCard) -> Nms:
         usual.class_agnostic,
         usual.multi_label,
         usual.candidates,
+        usual.clip_first,
     )
 
 
@@ -184,7 +191,7 @@ def to_image_pixels(boxes: npt.NDArray[np.float32], placement: Placement) -> npt
     Returns:
         float64 [K, 4], xyxy.
     """
-    scale = np.array([placement.scale_x, placement.scale_y] * 2)
+    scale = np.array(placement.box_scale * 2)
     offset = np.array([placement.offset_x, placement.offset_y] * 2)
     limit = np.array([placement.width, placement.height] * 2, np.float64)
     mapped: npt.NDArray[np.float64] = np.clip((boxes.astype(np.float64) - offset) / scale, 0.0, limit)

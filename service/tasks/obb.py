@@ -61,7 +61,7 @@ def answer(
 def _on_image(boxes: npt.NDArray[np.float64], placement: Placement) -> npt.NDArray[np.float64]:
     """Convert boxes [K, 5] to pixels of the original image."""
     moved = boxes.copy()
-    scale = (placement.scale_x, placement.scale_y)  # equal, but for the rounding of the resized image's sides
+    scale = placement.box_scale  # both equal, but for the rounding of the resized image's sides
     moved[:, :2] = (boxes[:, :2] - (placement.offset_x, placement.offset_y)) / scale
     moved[:, 2:4] = boxes[:, 2:4] / scale
     moved[:, 4] = normal_angle(boxes[:, 4])

@@ -60,7 +60,7 @@ def _on_image(points: npt.NDArray[np.float32], placement: Placement) -> list[lis
     """Convert keypoints [P, 3] to pixels of the original image, clipped to it, and round them."""
     moved = points.astype(np.float64)
     moved[:, :2] -= (placement.offset_x, placement.offset_y)
-    moved[:, :2] /= (placement.scale_x, placement.scale_y)
+    moved[:, :2] /= placement.box_scale
     moved[:, :2] = moved[:, :2].clip(0, (placement.width, placement.height)).round(2)
     moved[:, 2] = moved[:, 2].round(6)
     rows: list[list[float]] = moved.tolist()

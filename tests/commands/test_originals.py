@@ -34,9 +34,6 @@ def test_torchvision_timm_and_libreyolo(compare, name, tmp_path):
     if exact.mask is not None:
         assert exact.mask > 0.99
         return
-    if compare is answers.compare_libreyolo:  # which clips boxes to the photo before it suppresses them
-        assert exact.missing <= 0.05 * exact.objects
-        return
     assert exact.score < 1e-3
     if exact.objects is not None:
         assert (exact.objects > 20, exact.missing) == (True, 0)

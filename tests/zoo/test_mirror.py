@@ -172,3 +172,12 @@ def test_fetch_asks_for_licences_as_export_does(tmp_path):
     assert refused.exit_code == 1
     assert "--accept-license AGPL-3.0-only" in refused.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_come_with_the_zoo_need_no_place_in_a_mirror(tmp_path):
+    done = run("fetch", "lenet5", "--to", str(tmp_path / "mirror"), "--no-photos")
+    assert done.exit_code == 0, done.stderr
+    assert "lenet5.pt, 0.5 MB" in done.stdout
+    assert "a local file, which has no place in a mirror" in done.stdout
+    assert "mirror: 0 files" in done.stdout
+    assert [path.name for path in (tmp_path / "mirror").iterdir()] == ["SHA256SUMS"]

@@ -124,7 +124,7 @@ def test_an_unreachable_server_is_an_error_with_alternatives(cache, url, reason)
     with pytest.raises(SourceError, match=reason) as error:
         fetch(Source(url=url, sha256=DIGEST))
     message = str(error.value)
-    assert all(word in message for word in ("`file =", "`package`", "ZOOSERVE_CACHE"))
+    assert all(word in message for word in ("`file =", "`package`", "ZOOSERVE_MIRROR"))
     assert "secret" not in message
 
 

