@@ -12,6 +12,8 @@ from functools import partial
 from math import inf
 from typing import cast
 
+import uvloop
+
 from scoring.plan import Plans
 from scoring.readers import Readers
 from scoring.rows import Problem, Row, schema_of, write_rows
@@ -69,7 +71,7 @@ class Scorer:
         self._window = asyncio.Semaphore(window)
         self._feeding = asyncio.Lock()
         self._readers = Readers(min(window, _FETCHING), int(settings.max_body_mb * 1e6), spec.timeout_s)
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="scorer", daemon=True).start()
 
     def score(self, part: Part) -> Done:
