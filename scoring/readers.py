@@ -134,6 +134,6 @@ class Readers:
 
     def _no_answer(self) -> StorageError:
         return StorageError(
-            f"{self._stuck} reads have begun and do not end: the storage does not answer. When it does, the same command "
-            "continues."
+            f"{self._stuck} reads have begun and do not end: the storage does not answer. When it does, the same "
+            "command continues."
         )
