@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from threading import Barrier
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, cast
 
 import click
@@ -33,10 +33,11 @@ Examples:
 
 
 class BareLoop(msgspec.Struct, frozen=True):
-    """A bare loop in figures, and what it answered."""
+    """A bare loop in figures, what it answered, and the processor time of an answer in milliseconds."""
 
     summary: Summary
     answer: Answer
+    processor_ms: float = 0.0
 
 
 def _zooserve(card: dict[str, Any], *, exact: bool) -> Callable[[bytes], Prepared]:
@@ -72,19 +73,21 @@ def bare_loop(
         copies: so many processes side by side. Their figures are those of all images together.
     """
     if copies == 1:
-        samples, answer = _run(loop, data, model, seconds, threads, spin)
-        return BareLoop(summarise(Load(samples, seconds)), answer)
+        samples, answer, busy = _run(loop, data, model, seconds, threads, spin)
+        return BareLoop(summarise(Load(samples, seconds)), answer, busy / max(1, len(samples)) * 1e3)
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(copies, timeout=_PATIENCE)
     with ProcessPoolExecutor(copies, context, initializer=_meet_at, initargs=(barrier,)) as pool:
         runs = [pool.submit(_run, loop, data, model, seconds, threads, spin) for _ in range(copies)]
         found = [run.result() for run in runs]
-    return BareLoop(summarise(Load([one for samples, _ in found for one in samples], seconds)), found[0][1])
+    every = [one for samples, _, _ in found for one in samples]
+    busy = sum(seconds for _, _, seconds in found) / max(1, len(every)) * 1e3
+    return BareLoop(summarise(Load(every, seconds)), found[0][1], busy)
 
 
 def _run(
     loop: str, data: bytes, model: str, seconds: float, threads: int, spin: bool
-) -> tuple[list[Sample], dict[str, Any]]:
+) -> tuple[list[Sample], dict[str, Any], float]:
     work = Work(model, threads, spin=spin)
     prepare = LOOPS[loop](work)
 
@@ -101,13 +104,14 @@ def _run(
     if _start is not None:
         _start.wait()
     samples: list[Sample] = []
-    begin = now = perf_counter()
+    begin, busy = perf_counter(), process_time()
+    now = begin
     while now - begin < seconds:
         start = now
         once()
         now = perf_counter()
         samples.append(Sample(0, start - begin, now - start, 200))
-    return samples, answer
+    return samples, answer, process_time() - busy
 
 
 def _meet_at(barrier: Any) -> None:

@@ -52,7 +52,7 @@ class Nodes:
 
     def actors(self) -> list[psutil.Process]:
         """Return the processes of the actors that score."""
-        return [process for process in self._processes() if "MapWorker" in _title(process)]
+        return [process for process in self.processes() if "MapWorker" in _title(process)]
 
     def kill_node(self, number: int) -> None:
         """End a node and all its processes at once, as a power cut does."""
@@ -70,6 +70,7 @@ class Nodes:
 
     def _start(self, number: int) -> "subprocess.Popen[bytes]":
         ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
+        ray += ["--include-log-monitor=false"]  # reads all logs for drivers, and ours asks for none
         ray += [f"--node-ip-address=127.0.0.{number + _FIRST_HOST}", f"--object-store-memory={_STORE_BYTES}"]
         if number == 0:
             port = self.address.rpartition(":")[2]
@@ -93,7 +94,8 @@ class Nodes:
                 raise ServerError(f"node {number} of Ray did not start:\n{said[-2000:]}")
             time.sleep(0.2)
 
-    def _processes(self) -> list[psutil.Process]:
+    def processes(self) -> list[psutil.Process]:
+        """Return all processes of the nodes."""
         found = []
         for node in self._nodes:
             with suppress(psutil.NoSuchProcess):

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,13 +29,29 @@ class Scored(NamedTuple):
         code: its exit code; negative: the signal that ended it.
         manifest: its last line; empty where it was ended before.
         seconds: that it took.
-        rate: images per second from the first part that was done to the last one: without loading.
+        rate: images per second, from when a quarter of them was done to the end: without starting and loading.
+        processor_ms: processor time of an image meanwhile, of all processes, in milliseconds.
     """
 
     code: int
     manifest: dict[str, Any]
     seconds: float
     rate: float
+    processor_ms: float
+
+    @property
+    def constant_s(self) -> float:
+        """Seconds that the command took besides its images: starting, loading, the manifest."""
+        images: int = self.manifest["images"]
+        return self.seconds - (images / self.rate if self.rate else 0.0)
+
+
+class Mark(NamedTuple):
+    """When so many images were done (`monotonic`), and the processor time that had been spent, in seconds."""
+
+    at: float
+    done: int
+    busy: float
 
 
 Watch = Callable[[int, "subprocess.Popen[str]"], None]
@@ -48,6 +65,7 @@ def score(
     watch: Watch = lambda _, __: None,
     *,
     before: Sequence[str] = (),
+    others: Callable[[], Sequence[psutil.Process]] = tuple,
 ) -> Scored:
     """Run the command to its end.
 
@@ -57,8 +75,10 @@ def score(
         log: for what it says.
         watch: is told the progress.
         before: a command that runs it, with its arguments.
+        others: further processes that work for it.
     """
-    start, seen, manifest = time.monotonic(), list[tuple[float, int]](), dict[str, Any]()
+    start, seen, manifest = time.monotonic(), list[Mark](), dict[str, Any]()
+    spent = Spent()
     with log.open("ab") as errors:
         process = subprocess.Popen(  # noqa: S603 - ourselves
             [*before, sys.executable, "-c", _SCORE, *arguments, "--json"],
@@ -74,14 +94,39 @@ def score(
         if "runs" in found:
             manifest = found
             continue
-        if not seen or found["done"] > seen[-1][1]:
-            seen.append((time.monotonic(), found["done"]))
+        if not seen or found["done"] > seen[-1].done:
+            seen.append(Mark(time.monotonic(), found["done"], spent([psutil.Process(process.pid), *others()])))
         watch(found["done"], process)
     code = process.wait()
-    rate = 0.0
-    if len(seen) > 2:  # the first line is the count before the run
-        rate = (seen[-1][1] - seen[1][1]) / max(seen[-1][0] - seen[1][0], 1e-9)
-    return Scored(code, manifest, time.monotonic() - start, rate)
+    return Scored(code, manifest, time.monotonic() - start, *_steady(seen))
+
+
+def _steady(seen: Sequence[Mark]) -> tuple[float, float]:
+    """Return images per second, and milliseconds of processor time per image; 0 where there are too few marks."""
+    # The first line is the count before the run. The first parts come while other actors still load.
+    marks = [mark for mark in seen[1:] if mark.done >= seen[-1].done / 4]
+    if len(marks) < 2:
+        return 0.0, 0.0
+    first, last = marks[0], marks[-1]
+    rate = (last.done - first.done) / max(last.at - first.at, 1e-9)
+    # Of the last second, the processor time of actors that have ended already is not known.
+    last = marks[-2] if len(marks) > 2 else last
+    return rate, (last.busy - first.busy) / (last.done - first.done) * 1e3
+
+
+class Spent:
+    """Sums up the processor time of processes; those that have ended keep what they were seen to have spent."""
+
+    def __init__(self) -> None:
+        self._seconds = dict[int, float]()
+
+    def __call__(self, processes: Sequence[psutil.Process]) -> float:
+        """Return the seconds that these processes, and those before, have spent."""
+        for process in processes:
+            with suppress(psutil.Error):
+                times = process.cpu_times()
+                self._seconds[process.pid] = times.user + times.system
+        return sum(self._seconds.values())
 
 
 def succeeded(found: Scored, log: Path) -> Scored:

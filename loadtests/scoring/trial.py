@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from loadtests.album import standard_photo
 from loadtests.client import Request, fetch, run
-from loadtests.compare.bare import bare_loop
+from loadtests.compare.bare import BareLoop, bare_loop
 from loadtests.scoring.nodes import Nodes, cluster
 from loadtests.scoring.score import (
     Scored,
@@ -36,20 +36,28 @@ _TIMEOUT = 5
 Say = Callable[[str], None]
 
 
-class Throughput(Struct, frozen=True):
-    """Images per second of a model; the ratios are medians over the rounds, each against loops just before and after.
+class Speed(Struct, frozen=True):
+    """How fast one way of answering is; medians over the rounds.
 
     Attributes:
-        bare: of two bare loops side by side.
-        local, nodes: of local mode on all cores, of two nodes.
-        local_ratio, nodes_ratio: over `bare`.
+        rate: images per second, once all is loaded.
+        ratio: of `rate` to that of bare loops just before and after.
+        processor_ms: processor time of an image, of all processes. It changes less than `rate` on a busy machine.
+        constant_s: seconds that a command takes besides its images.
     """
 
-    bare: float
-    local: float
-    nodes: float
-    local_ratio: float
-    nodes_ratio: float
+    rate: float
+    ratio: float
+    processor_ms: float
+    constant_s: float
+
+
+class Throughput(Struct, frozen=True):
+    """Two bare loops side by side, local mode on all cores, and two nodes."""
+
+    bare: Speed
+    local: Speed
+    nodes: Speed
 
 
 class Kill(Struct, frozen=True):
@@ -116,26 +124,26 @@ class Trial:
     def throughput(self, model: str, count: int, rounds: int, seconds: float) -> Throughput:
         """Compare with two bare loops side by side, before and after each run."""
         images = self._copies(count)
-        part = str(max(8, count // 40))
-        local, nodes, bare, of_local, of_nodes = ([] for _ in range(5))
+        part = str(min(256, max(8, count // 20)))  # 256 is the command's own
+        bare, local, nodes = list[BareLoop](), list[tuple[Scored, float]](), list[tuple[Scored, float]]()
 
         def loops() -> float:
             folder = str(next((self._models / model).glob("[0-9]*")))
-            found = bare_loop("zooserve", standard_photo(), folder, seconds, copies=_CORES).summary.rate
-            bare.append(found)
-            return found
+            bare.append(bare_loop("zooserve", standard_photo(), folder, seconds, copies=_CORES))
+            return bare[-1].summary.rate
 
         with cluster(_CORES) as ray:
             for number in range(rounds):
                 self._say(f"{model}: throughput, round {number + 1} of {rounds}")
                 before = loops()
-                local.append(self._score(model, images, self._out(), "--part-size", part).rate)
+                here = self._score(model, images, self._out(), "--part-size", part)
                 between = loops()
-                nodes.append(self._on(ray, model, images, self._out(), "--part-size", part).rate)
+                there = self._on(ray, model, images, self._out(), "--part-size", part)
                 after = loops()
-                of_local.append(local[-1] / ((before + between) / 2))
-                of_nodes.append(nodes[-1] / ((between + after) / 2))
-        return Throughput(median(bare), median(local), median(nodes), median(of_local), median(of_nodes))
+                local.append((here, here.rate / ((before + between) / 2)))
+                nodes.append((there, there.rate / ((between + after) / 2)))
+        of_bare = Speed(median(one.summary.rate for one in bare), 1.0, median(one.processor_ms for one in bare), 0.0)
+        return Throughput(of_bare, _speed(local), _speed(nodes))
 
     def kills(self, model: str, count: int) -> Iterator[Kill]:
         """Kill an actor, a node and the driver at three moments each; the driver's command is then given again."""
@@ -222,8 +230,17 @@ class Trial:
         may_fail: bool = False,
     ) -> Scored:
         arguments = [model, source, "--out", str(out), "--ray", ray.address, "--patience", "300", *options]
-        found = score(arguments, self._environment | ray.environment, self._log, watch)
+        found = score(arguments, self._environment | ray.environment, self._log, watch, others=ray.processes)
         return found if may_fail else succeeded(found, self._log)
+
+
+def _speed(found: list[tuple[Scored, float]]) -> Speed:
+    return Speed(
+        median(one.rate for one, _ in found),
+        median(ratio for _, ratio in found),
+        median(one.processor_ms for one, _ in found),
+        median(one.constant_s for one, _ in found),
+    )
 
 
 class Killer:
