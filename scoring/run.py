@@ -2,16 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
 
-from filelock import FileLock, Timeout
-
 from scoring.local import score_here
+from scoring.lock import locked
 from scoring.manifest import Manifest, Run, open_manifest, write_manifest
 from scoring.plan import FOLDER as PLANS
 from scoring.plan import Plans
@@ -63,7 +60,7 @@ def run(
         OSError: a file cannot be written.
     """
     out = Folder(spec.out)
-    with _locked(out):
+    with locked(out):
         manifest = open_manifest(out, absolute(source), spec)
         out.sweep()
         if not manifest.runs:
@@ -117,17 +114,3 @@ def _count(out: Folder, spec: Spec, *, retry_failed: bool) -> dict[str, tuple[in
     with ThreadPoolExecutor(_COUNTING, "count") as pool:
         counts = dict(zip(names, pool.map(lambda name: count_rows(out, name), names), strict=True))
     return {name: count for name, count in counts.items() if not (retry_failed and count[1])}
-
-
-@contextmanager
-def _locked(out: Folder) -> Iterator[None]:
-    """Lock a local folder of results. Elsewhere nothing can be locked: equal parts replace each other."""
-    if not out.local:
-        yield
-        return
-    Path(out.address).mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(Path(out.address) / "_lock", timeout=0):
-            yield
-    except Timeout:
-        raise StorageError(f"{out.address} is being written by another process") from None

@@ -246,6 +246,10 @@ class Folder:
             for path in Path(self._path).glob(f"**/.*{_UNFINISHED}"):
                 path.unlink(missing_ok=True)
 
+    def remove(self, name: str) -> None:
+        """Remove a file; raises OSError if it is not there, or cannot be removed."""
+        self._system.delete_file(self._join(name))
+
     def empty(self, folder: str) -> None:
         """Remove all files of a folder of it, which need not exist.
 

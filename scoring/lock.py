@@ -1,0 +1,106 @@
+"""Lets one command at a time write a folder of results; `scoring.run` holds the lock.
+
+A local folder has a lock of the operating system, which ends with its process. An object store has none, and pyarrow no
+write that fails if an object exists. So there a command writes an object of its own below `_locks/`, with a new content
+every few seconds, and goes on only if no other one is there. One whose content does not change any more is of a process
+that has died; nobody's clock is compared with another's.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from time import monotonic, sleep
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from scoring.storage import Folder, StorageError
+
+FOLDER = "_locks"
+_BEAT_S, _DEAD_S = 5.0, 25.0  # how often a lock is written anew; after how long without that its holder is dead
+
+
+@contextmanager
+def locked(out: Folder) -> Iterator[None]:
+    """Lock a folder of results until the block ends.
+
+    Where a process died that had locked an object store, this waits until that is certain: 25 seconds.
+
+    Raises:
+        StorageError: another process writes it.
+    """
+    if out.local:
+        Path(out.address).mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(Path(out.address) / "_lock", timeout=0):
+                yield
+        except Timeout:
+            raise StorageError(f"{out.address} is being written by another process") from None
+        return
+    _wait_for_the_dead(out)
+    name, ended = f"{FOLDER}/{uuid4().hex}", threading.Event()
+    _write(out, name, 0)
+    try:
+        # Written before it is looked: of two that begin at once, at least one sees the other.
+        if others := [other for other in _locks(out) if other != name]:
+            raise StorageError(f"{out.address}: another process began at the same time ({_holder(out, others[0])})")
+        threading.Thread(target=_beat, args=(out, name, ended), name="lock", daemon=True).start()
+        yield
+    finally:
+        ended.set()
+        with suppress(OSError):
+            out.remove(name)
+
+
+def _wait_for_the_dead(out: Folder) -> None:
+    """Return when there is no lock; remove those of dead processes.
+
+    Raises:
+        StorageError: one is of a living process.
+    """
+    end, first = monotonic() + _DEAD_S, {name: _holder(out, name) for name in _locks(out)}
+    while first and monotonic() < end:
+        sleep(_BEAT_S / 5)
+        for name, before in list(first.items()):
+            now = _holder(out, name)
+            if not now:
+                del first[name]
+            elif now != before:
+                raise StorageError(f"{out.address} is being written by another process ({now})")
+    for name in first:
+        with suppress(OSError):  # another command has removed it
+            out.remove(name)
+
+
+def _locks(out: Folder) -> list[str]:
+    return [f"{FOLDER}/{name}" for name in out.names(FOLDER)]
+
+
+def _holder(out: Folder, name: str) -> str:
+    """Return what a lock says of its process; empty where it is gone."""
+    try:
+        with out.open(name) as file:
+            content: bytes = file.read()
+    except OSError:
+        return ""
+    return content.decode(errors="replace")
+
+
+def _write(out: Folder, name: str, number: int) -> None:
+    with out.writing(name) as file:
+        file.write(f"{socket.gethostname()}, process {os.getpid()}, sign of life {number}".encode())
+
+
+def _beat(out: Folder, name: str, ended: threading.Event) -> None:
+    for number in count(1):
+        if ended.wait(_BEAT_S):
+            return
+        with suppress(OSError):  # a store that does not answer now may do so at the next time
+            _write(out, name, number)
+        if ended.is_set():  # it was removed while it was written
+            with suppress(OSError):
+                out.remove(name)

@@ -1,0 +1,80 @@
+"""Two commands never write one folder of results at once, on an object store either. Locks of the dead do not count."""
+
+import threading
+from contextlib import suppress
+from time import sleep
+
+import fsspec
+import pytest
+
+import scoring.lock
+from scoring.lock import FOLDER, locked
+from scoring.storage import Folder, StorageError
+
+
+@pytest.fixture(params=["folder", "object store"])
+def out(request, tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring.lock, "_BEAT_S", 0.05)
+    monkeypatch.setattr(scoring.lock, "_DEAD_S", 0.5)
+    if request.param == "folder":
+        return str(tmp_path)
+    fsspec.filesystem("memory").store.clear()
+    return "memory://results"
+
+
+def test_a_folder_that_is_written_is_refused_and_free_afterwards(out):
+    with locked(Folder(out)):
+        sleep(0.2)
+        with pytest.raises(StorageError, match="is being written by another process"), locked(Folder(out)):
+            pass
+    with locked(Folder(out)):
+        pass
+    assert Folder(out).names(FOLDER) == []
+
+
+def test_commands_that_begin_at_once_are_never_inside_together(out):
+    inside, most, lock = 0, 0, threading.Lock()
+    start = threading.Barrier(4)
+
+    def work():
+        nonlocal inside, most
+        for _ in range(5):
+            start.wait()
+            with suppress(StorageError), locked(Folder(out)):
+                with lock:
+                    inside += 1
+                    most = max(most, inside)
+                sleep(0.1)
+                with lock:
+                    inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most <= 1
+    with locked(Folder(out)):
+        pass
+
+
+@pytest.mark.parametrize("out", ["object store"], indirect=True)
+def test_the_lock_of_a_process_that_died_is_removed(out):
+    fsspec.filesystem("memory").pipe(f"/results/{FOLDER}/0", b"machine, process 1, sign of life 7")
+    with locked(Folder(out)):
+        (own,) = Folder(out).names(FOLDER)
+        assert own != "0"
+
+
+@pytest.mark.parametrize("out", ["object store"], indirect=True)
+def test_who_sees_another_that_began_at_once_gives_way(out, monkeypatch):
+    write = scoring.lock._write
+
+    def write_both(folder, name, number):
+        write(folder, name, number)
+        write(folder, f"{FOLDER}/other", 0)
+
+    monkeypatch.setattr(scoring.lock, "_write", write_both)
+    with pytest.raises(StorageError, match="another process began at the same time"), locked(Folder(out)):
+        pass
+    assert Folder(out).names(FOLDER) == ["other"]
