@@ -30,6 +30,7 @@ from zoo.errors import refused_by_system
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif")
 _LARGEST_LIST = 1 << 32  # bytes of a list that comes over https
 _LIST_S = 600.0
+_FLAT = "gcs"  # of Google's storage, pyarrow lists only those folders that are objects themselves
 _TEXT = "utf-8-sig"  # some programs begin a file with a byte order mark
 
 
@@ -140,33 +141,50 @@ def _walk(folder: str, *, top: bool = True) -> Iterator[str]:
 
 
 def _remote(source: str) -> Iterator[str]:
-    scheme = source.partition("://")[0]
     system, path = open_address(source)
+    scheme, _, rest = source.partition("://")
+    # `gs://anonymous@bucket` is how public buckets are read. Other users have passwords, which no row is to hold.
+    root = f"{scheme}://anonymous@" if rest.startswith("anonymous@") else f"{scheme}://"
     if glob.has_magic(path):
-        found: Any = as_fsspec(system).glob(path)
-        return iter([f"{scheme}://{one}" for one in found if _is_image(one.rpartition("/")[2])])
+        plain = "/".join(itertools.takewhile(lambda name: not glob.has_magic(name), path.split("/")))
+        found: Any
+        if system.type_name == _FLAT:
+            matches = re.compile(glob_translate(path)).match
+            found = (one for one in _flat(system, plain) if matches(one))
+        else:
+            found = as_fsspec(system).glob(path)
+        return (f"{root}{one}" for one in found if _is_image(one.rpartition("/")[2]) and "/." not in one[len(plain) :])
+    if system.type_name == _FLAT and (below := _flat(system, path)):
+        return (f"{root}{one}" for one in below)
     info = system.get_file_info(path)
     if info.is_file:
         return iter([source])
     if info.type == fs.FileType.NotFound:
         raise StorageError(f"{source}: no such folder, list or image")
-    return _walk_remote(system, path, scheme)
+    return _walk_remote(system, path, root)
 
 
-def _walk_remote(system: fs.FileSystem, folder: str, scheme: str, *, top: bool = True) -> Iterator[str]:
+def _flat(system: fs.FileSystem, folder: str) -> list[str]:
+    """Return the paths of all images below a folder of a store whose listing has no folders, sorted."""
+    entries = system.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True))
+    found = [info.path for info in entries if info.is_file and _is_image(info.base_name)]
+    return sorted(path for path in found if "/." not in path[len(folder) :])
+
+
+def _walk_remote(system: fs.FileSystem, folder: str, root: str, *, top: bool = True) -> Iterator[str]:
     try:
         entries = sorted(system.get_file_info(fs.FileSelector(folder)), key=lambda info: info.path)
     except OSError:
         if top:
             raise
-        yield f"{scheme}://{folder}"
+        yield f"{root}{folder}"
         return
     for info in entries:
         if info.is_file and _is_image(info.base_name):
-            yield f"{scheme}://{info.path}"
+            yield f"{root}{info.path}"
     for info in entries:
         if info.type == fs.FileType.Directory and not info.base_name.startswith("."):
-            yield from _walk_remote(system, info.path, scheme, top=False)
+            yield from _walk_remote(system, info.path, root, top=False)
 
 
 def _listed(source: str, read: Callable[[IO[bytes], str], Iterator[Any]], column: str) -> Iterator[str]:

@@ -25,6 +25,7 @@ from zoo.errors import ZooError, refused_by_system
 
 _CHUNK = 1 << 20
 _UNFINISHED = ".unfinished"
+_GOOGLE_S = 60
 _ARROW = ("s3", "gs", "gcs", "hdfs", "viewfs")  # not Azure's: without credentials it ends the whole process
 
 
@@ -59,8 +60,10 @@ def local_address(path: str) -> str:
 def _file_system(scheme: str, host: str) -> fs.FileSystem:
     root = f"{scheme}://{host}"
     if scheme in _ARROW:
+        # Without credentials, or a network, Google's library would try for a quarter of an hour.
+        patience = f"?retry_limit_seconds={_GOOGLE_S}" if scheme in ("gs", "gcs") else ""
         try:
-            found, _ = fs.FileSystem.from_uri(root)
+            found, _ = fs.FileSystem.from_uri(root + patience)
         except (OSError, pa.ArrowException) as error:
             raise StorageError(f"{root}: {error}") from error
         return found
