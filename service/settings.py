@@ -1,17 +1,14 @@
-"""All settings of a server, read from the environment once at start. `zooserve serve --help` prints this table."""
+"""All settings of a server, read from the environment once at start. `zooserve serve --help` lists them."""
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
+from typing import Annotated, Literal, get_type_hints
 
 import msgspec
-from msgspec import Meta, Struct, inspect
+from msgspec import Meta, Struct
 
 from service.options import expected, from_text
 from zoo.variables import PREFIX, Unknown, is_service_link, unknown
-
-# Units, by the end of a setting's name.
-_UNITS = {"ms": " ms", "s": " s", "mb": " MB", "megapixels": " megapixels"}
 
 
 class SettingError(Exception):
@@ -261,48 +258,3 @@ def only_clients_key(environment: Mapping[str, str] = os.environ) -> bool:
 
 def _unknown(environment: Mapping[str, str]) -> list[Unknown]:
     return unknown(environment, [name.upper() for name in get_type_hints(Settings)])
-
-
-class Row(NamedTuple):
-    """One setting in the table of `--help`: its variable, default, current value, meaning and possible values."""
-
-    name: str
-    default: str
-    value: str
-    text: str
-    choices: str
-
-
-def table(environment: Mapping[str, str] = os.environ) -> list[Row]:
-    """Describe every setting, from its type."""
-    current = read_settings(environment)
-    rows = []
-    for field in msgspec.structs.fields(Settings):
-        meta = field.type.__metadata__[0]
-        default, value = (
-            str(shown).lower() if isinstance(shown, bool) else f"{shown:g}" if isinstance(shown, float) else str(shown)
-            for shown in (field.default, getattr(current, field.name))
-        )
-        name = PREFIX + field.name.upper()
-        rows.append(Row(name, default, value, str(meta.description), _choices(field.name, field.type)))
-    return rows
-
-
-def _choices(name: str, kind: Any) -> str:
-    """Describe a setting's values: `cpu | cuda`, `whole number, 1 to 64`, `0.01 to 3600 s`, `text`."""
-    info = inspect.type_info(kind)
-    if isinstance(info, inspect.Metadata):
-        info = info.type
-    if isinstance(info, inspect.LiteralType):
-        return " | ".join(map(str, info.values))
-    if isinstance(info, inspect.BoolType):
-        return "true | false"
-    if isinstance(info, inspect.IntType | inspect.FloatType):
-        whole = "whole number, " if isinstance(info, inspect.IntType) else ""
-        return f"{whole}{_plain(info.ge)} to {_plain(info.le)}{_UNITS.get(name.rpartition('_')[2], '')}"
-    return "text"
-
-
-def _plain(number: float | None) -> str:
-    """Write a bound so that it can be copied: no exponent, no decimals where there are none."""
-    return str(number) if number is None or number % 1 else str(int(number))

@@ -11,11 +11,12 @@ from typing import cast
 import click
 from rich.console import Console
 
+from service.commands.settings_table import table
 from service.engine.probe import check_device
 from service.grpc import require
 from service.http.cors import origins_of
 from service.keys import Guard
-from service.settings import SettingError, Settings, only_clients_key, read_settings, refuse_unprotected, table
+from service.settings import SettingError, Settings, only_clients_key, read_settings, refuse_unprotected
 from service.supervisor import state_folder, with_fronts
 from service.tls import files_of
 from zoo.variables import PREFIX, is_service_link

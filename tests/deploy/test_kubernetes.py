@@ -9,7 +9,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.settings import PREFIX, table
+from service.commands.settings_table import table
+from service.settings import PREFIX
 from service.telemetry.metrics import Metrics
 from tests.deploy import crds
 from tests.deploy.overlays import FOLDER, OVERLAYS, build, needs_kubectl, one

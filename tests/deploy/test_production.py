@@ -10,8 +10,8 @@ from typing import get_args
 import pytest
 import yaml
 
+from service.commands.settings_table import table
 from service.grpc.schema import SERVICE
-from service.settings import table
 from tests.conftest import ROOT
 from tests.deploy.overlays import CHOICES, FOLDER, build, needs_kubectl, one
 from zoo.card import Task

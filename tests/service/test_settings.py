@@ -7,8 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from service.commands.serve import serve
+from service.commands.settings_table import table
 from service.errors import Reason, RequestError
-from service.settings import PREFIX, SettingError, read_settings, refuse_unprotected, remarks, table
+from service.settings import PREFIX, SettingError, read_settings, refuse_unprotected, remarks
 from service.tasks import options_of
 from zoo.variables import is_service_link
 
