@@ -36,7 +36,8 @@ def test_torchvision_timm_and_libreyolo(compare, name, tmp_path):
         return
     assert exact.score < 1e-3
     if exact.objects is not None:
-        assert (exact.objects > 20, exact.missing) == (True, 0)
+        assert exact.objects > 20
+        assert exact.missing <= exact.objects // 100  # where float noise takes a score over the threshold
         assert exact.box < 0.5
 
 

@@ -54,7 +54,7 @@ def key_of(*what: object) -> str | None:
     """A hash of all that decides what a conversion gives; None where that cannot be told."""
     try:
         (hashed := _Hash()).dump(what)
-    except (pickle.PicklingError, AttributeError, TypeError, RuntimeError, ValueError):
+    except (pickle.PickleError, AttributeError, TypeError, RuntimeError, ValueError):
         return None
     return hashed.sha256.hexdigest()
 

@@ -62,6 +62,9 @@ def nano(tmp_path_factory):
             processor(Image.open(catalog.sample(name)).convert("RGB") for name in ("astronaut", "coffee", "rocket"))
         )
     network.eval()
+    for layer in network.modules():  # lest float noise grows from layer to layer
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_var.clamp_(min=layer.running_var.mean().item() / 4)
     path = tmp_path_factory.mktemp("yolox") / "yolox_nano.pth"
     torch.save({"start_epoch": 300, "model": network.state_dict()}, path)
     source = Source(file=str(path), sha256=hashlib.sha256(path.read_bytes()).hexdigest(), size=path.stat().st_size)

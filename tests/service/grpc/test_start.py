@@ -41,7 +41,7 @@ def test_every_process_listens_at_the_address_of_http(models, tmp_path, workers)
     with serving(tmp_path / "log", "--host", "localhost", **settings) as server:
         server.wait(200)
         end = time.monotonic() + 30
-        while server.log.read_text().count("gRPC listens on port") < int(workers):
+        while server.log.read_text().count("1 of 1 models are ready") < int(workers):
             assert time.monotonic() < end
             time.sleep(0.1)
         server.wait(200)
