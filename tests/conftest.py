@@ -113,6 +113,12 @@ class Server:
         return sum(process.memory_info().rss for process in (root, *root.children(recursive=True)))
 
 
+def needs(extra: str) -> None:
+    """Skip a test where an extra is not installed. The library is not imported: Ultralytics' changes this process."""
+    if not installed(extra):
+        pytest.skip(f"needs the extra `{extra}`")
+
+
 def free_port() -> int:
     """A port of the loopback that nobody listens on."""
     with socket.socket() as probe:

@@ -4,11 +4,12 @@ import pytest
 
 from commands.originals.accuracy import compare_with_torchvision, compare_with_ultralytics
 from commands.originals.labelled import thirty
+from tests.conftest import needs
 
 
 @pytest.mark.timeout(1200)  # exports and evaluates five networks
 def test_ap_is_that_of_ultralytics_val(tmp_path):
-    pytest.importorskip("ultralytics", reason="needs the extra `ultralytics`")
+    needs("ultralytics")
     rows = list(compare_with_ultralytics(tmp_path, thirty()[::3]))
     assert [row.measure for row in rows] == ["AP", "box AP", "mask AP", "box AP", "keypoint AP", "AP"]
     for row in rows:

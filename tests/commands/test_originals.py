@@ -5,6 +5,7 @@ import pytest
 from commands.originals import answers, pixels, runtimes
 from commands.originals.differences import compare_pixels
 from commands.originals.ultralytics import compare_ultralytics
+from tests.conftest import needs
 from zoo.errors import ExportError
 
 
@@ -27,7 +28,7 @@ def check(rows, allowed=1.0):
 def test_torchvision_timm_and_libreyolo(compare, name, tmp_path):
     if compare in {answers.compare_timm, answers.compare_libreyolo}:
         library = "timm" if compare is answers.compare_timm else "libreyolo"
-        pytest.importorskip(library, reason=f"needs the extra `{library}`")
+        needs(library)
     rows = compare(name, tmp_path)
     check(rows)
     exact = [row for row in rows if row.mode == "exact"][-1]  # a detector of torchvision's: with the same pixels
@@ -42,7 +43,7 @@ def test_torchvision_timm_and_libreyolo(compare, name, tmp_path):
 
 
 def test_pixels_of_all_that_libreyolo_has():
-    pytest.importorskip("libreyolo", reason="needs the extra `libreyolo`")
+    needs("libreyolo")
     for model in answers.LIBREYOLO:
         original = pixels.libreyolo_original(model)
         check(compare_pixels(original.card, original.reference, original.prepare), allowed=0.01)
@@ -55,7 +56,7 @@ def test_u2net_is_that_of_rembg(tmp_path):
 
 
 def test_ultralytics(tmp_path):
-    pytest.importorskip("ultralytics", reason="needs the extra `ultralytics`")
+    needs("ultralytics")
     rows = compare_ultralytics(["yolo11n_seg"], tmp_path)
     check(rows, allowed=0)
     for row in rows:

@@ -11,6 +11,7 @@ from evaluation.recognise import read
 from evaluation.rotated import RotatedAveragePrecision, _area
 from export.ultralytics.library import import_library
 from service.results import ImageSize, Result, RotatedBox
+from tests.conftest import needs
 from tests.service import figures
 from zoo.rotated import corners
 from zoo.store import Store
@@ -88,7 +89,7 @@ def test_files_without_what_is_needed_are_refused(tmp_path, card, changes, messa
 
 
 def test_the_area_is_that_of_ultralytics():
-    pytest.importorskip("ultralytics", reason="needs the extra `ultralytics`")
+    needs("ultralytics")
     theirs = import_library("ultralytics.utils.metrics").compute_ap
     random = np.random.default_rng(0)
     for _ in range(20):
