@@ -133,11 +133,10 @@ class Repository(Registry):
                 check; a version that was served before still is.
         """
         before = self._loader.changes
-        self._look_again(name)
-        entry = self.entries.get(name) if name is not None else None
+        entry = self._load_again(name)
+        if entry is not None and entry.changing is not None:  # a regular scan loaded it and refused nothing
+            entry = self._load_again(name)
         if entry is not None:
-            if entry.loading is not None:
-                entry.loading.wait()
             if entry.refused or entry.state is State.FAILED:
                 self._forget(entry)
                 raise RequestError(Reason.REFUSED, f"`{entry.name}`: {entry.refused or entry.reason}")
@@ -203,6 +202,14 @@ class Repository(Registry):
             self._started = True
         ready = sum(entry.state is State.READY for entry in self.entries.values())
         logger.info("%d of %d models are ready", ready, len(self.entries))
+
+    def _load_again(self, name: str | None) -> ModelEntry | None:
+        """Scan the store, load what has changed, wait for the named model and return its entry."""
+        self._look_again(name)
+        entry = self.entries.get(name) if name is not None else None
+        if entry is not None and entry.loading is not None:
+            entry.loading.wait()
+        return entry
 
     def _look_again(self, name: str | None = None, *, watching: bool = False) -> None:
         """Scan the store and load what has changed. A named model is loaded even if it was refused before."""

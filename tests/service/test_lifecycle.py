@@ -3,6 +3,7 @@
 import concurrent.futures
 import gc
 import itertools
+import re
 import shutil
 import threading
 import time
@@ -104,6 +105,26 @@ def test_a_bad_version_is_refused_once_and_the_old_one_stays(repository, store, 
     assert (entry.refused, entry.model.card.version) == ("", "2")
 
 
+def test_an_administrator_who_joins_a_regular_look_is_told_of_a_damaged_folder(repository, store, models, monkeypatch):
+    publish(store, models, "2")
+    graph = store / "lenet5" / "2" / "model.onnx"
+    graph.write_bytes(bytes(graph.stat().st_size))
+    begun, load = threading.Event(), repository._loader._load
+
+    def slow(path, stop):
+        begun.wait(10)
+        return load(path, stop)
+
+    monkeypatch.setattr("service.models.loader._PATIENCE", 0.01)
+    monkeypatch.setattr(repository._loader, "_load", slow)
+    repository._look_again(watching=True)
+    assert repository.entries["lenet5"].is_loading
+    threading.Timer(0.3, begun.set).start()
+    with pytest.raises(RequestError, match="version 2 in the store is refused"):
+        repository.reload("lenet5")
+    assert repository.entries["lenet5"].model.card.version == "1"
+
+
 def test_a_folder_that_is_gone_is_served_on(repository, store):
     shutil.rmtree(store / "lenet5")
     assert not repository.reload()
@@ -178,7 +199,8 @@ def test_versions_are_swapped_under_load_without_a_failed_request(store, models,
                 for version in range(2, 8):
                     publish(store, models, str(version), broken=version == 5)
                     if version % 2:  # every other one is found without being told
-                        server.client.post("/v1/models/lenet5/load", headers=ADMIN)
+                        asked = server.client.post("/v1/models/lenet5/load", headers=ADMIN)
+                        assert asked.status_code == (409 if version == 5 else 200)
                     else:
                         wait_for_version(server, str(version))
                     wait_until(lambda: version == 5 or str(version) in seen)  # noqa: B023 - it is called here
@@ -190,7 +212,9 @@ def test_versions_are_swapped_under_load_without_a_failed_request(store, models,
         for versions, _ in answers:  # nobody is answered by an older version than before
             assert all(int(a) <= int(b) for a, b in itertools.pairwise(versions))
         metrics = server.client.get("/metrics").text
-        assert 'zooserve_model_refused_total{model="lenet5"} 1.0' in metrics
+        refused = re.search(r'zooserve_model_refused_total\{model="lenet5"\} (\d)', metrics)
+        assert refused
+        assert int(refused[1]) in (1, 2)  # the call, and maybe a look just before it
         assert 'version="7"} 1.0' in metrics
         assert 'version="6"} 0.0' in metrics
 
