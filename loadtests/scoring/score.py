@@ -29,7 +29,8 @@ class Scored(NamedTuple):
         code: its exit code; negative: the signal that ended it.
         manifest: its last line; empty where it was ended before.
         seconds: that it took.
-        rate: images per second, from when a quarter of them was done to the end: without starting and loading.
+        rate: images per second, from when a quarter of them was done until nine tenths were: without starting and
+            loading, and with as many parts half done in the end as in the beginning.
         processor_ms: processor time of an image meanwhile, of all processes, in milliseconds.
     """
 
@@ -103,15 +104,15 @@ def score(
 
 def _steady(seen: Sequence[Mark]) -> tuple[float, float]:
     """Return images per second, and milliseconds of processor time per image; 0 where there are too few marks."""
-    # The first line is the count before the run. The first parts come while other actors still load.
-    marks = [mark for mark in seen[1:] if mark.done >= seen[-1].done / 4]
+    # The first line is the count before the run. The first parts come while other actors still load, and the last ones
+    # when those that were half done at the first mark are done, too: that would count images twice.
+    count = seen[-1].done if seen else 0
+    marks = [mark for mark in seen[1:] if count / 4 <= mark.done <= count * 0.9]
     if len(marks) < 2:
         return 0.0, 0.0
     first, last = marks[0], marks[-1]
-    rate = (last.done - first.done) / max(last.at - first.at, 1e-9)
-    # Of the last second, the processor time of actors that have ended already is not known.
-    last = marks[-2] if len(marks) > 2 else last
-    return rate, (last.busy - first.busy) / (last.done - first.done) * 1e3
+    done = last.done - first.done
+    return done / max(last.at - first.at, 1e-9), (last.busy - first.busy) / done * 1e3
 
 
 class Spent:

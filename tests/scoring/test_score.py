@@ -1,9 +1,11 @@
 """`zooserve score` on this machine: the answers of `/v1`, a row for every image, and resuming."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -25,6 +27,14 @@ from zoo.store import Store
 def ask(server, model, task, data, **options):
     response = server.client.post(f"/v1/{task}", params={"model": model, **options}, content=data)
     return response.json()
+
+
+def scorer_of(out, models, photos):
+    """A scorer of lenet5, with a plan of the photos in parts of four."""
+    sha256 = Store(models).latest(LENET).card.sha256
+    spec = Spec(str(out), LENET, "1", sha256, str(models), "classify", {}, "fast")
+    Plans(Folder(spec.out)).extend(images_of(str(photos)), 4)
+    return Scorer(spec)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +65,17 @@ def test_rows_are_the_answers_of_the_server(server, score, results, tmp_path, mo
         else:
             assert row["error"] == {name: said[name] for name in ("status", "reason", "detail")}
     assert done.manifest["failed"] == sum("error" in row for row in rows.values()) == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="only Linux has this policy")
+def test_no_thread_interrupts_a_run(models, photos, tmp_path):
+    before, others = os.sched_getscheduler(0), set(threading.enumerate())
+    scorer = scorer_of(tmp_path / "out", models, photos)
+    started = set(threading.enumerate()) - others
+    policies = {thread.name.split("-")[0]: os.sched_getscheduler(thread.native_id) for thread in started}
+    assert {policies[name] for name in ("worker", "fetch", "scorer")} == {os.SCHED_BATCH}
+    assert os.sched_getscheduler(0) == before
+    del scorer
 
 
 def test_images_in_tiles_wait_for_memory(score, results, photos, monkeypatch):
@@ -219,11 +240,7 @@ def test_a_full_disk_ends_the_run_and_the_rest_follows(score, results, photos, m
 
 def test_a_lost_gpu_is_told_apart_from_other_errors(models, photos, tmp_path, monkeypatch):
     """On a cluster, the actor ends then, and another one does the part."""
-    spec = Spec(
-        str(tmp_path / "out"), LENET, "1", Store(models).latest(LENET).card.sha256, str(models), "classify", {}, "fast"
-    )
-    Plans(Folder(spec.out)).extend(images_of(str(photos)), 4)
-    scorer = Scorer(spec)
+    scorer = scorer_of(tmp_path / "out", models, photos)
 
     def broken(*_):
         raise BrokenDeviceError("CUDA failure 700")
@@ -233,7 +250,7 @@ def test_a_lost_gpu_is_told_apart_from_other_errors(models, photos, tmp_path, mo
         scorer.score(Part(1, 0))
     monkeypatch.setattr("scoring.local.Scorer", lambda _: scorer)
     with pytest.raises(DeviceError, match=r"GPU can no longer be used.*700"):
-        list(score_here(spec, [Part(1, 0)]))
+        list(score_here(scorer._spec, [Part(1, 0)]))
 
 
 @pytest.mark.parametrize("pattern", ["", "/*.png"])
