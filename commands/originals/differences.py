@@ -196,8 +196,9 @@ def compare_objects(
 
 
 def _has_area(box: tuple[float, ...]) -> bool:
-    """Whether IoU says anything of a box: answers are rounded to hundredths of a pixel."""
-    return min(box[2] - box[0], box[3] - box[1]) > _THIN
+    """Whether IoU says anything of a box that is rounded as answers are: to hundredths of a pixel."""
+    x0, y0, x1, y1 = (round(edge, 2) for edge in box)
+    return min(x1 - x0, y1 - y0) > _THIN
 
 
 def png(photo: Pixels) -> bytes:

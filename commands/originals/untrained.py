@@ -19,6 +19,7 @@ from zoo.model_card import ModelCard
 CATEGORIES: Sequence[str] = get_model_weights("fcos_resnet50_fpn").DEFAULT.meta["categories"]
 """Of torchvision's detectors: COCO's, the background first."""
 _LINEAR = 6.0
+_EDGE = 12.0  # more than scores before the sigmoid differ by
 UNUSED = [i for i, category in enumerate(CATEGORIES) if category == "N/A"]
 
 
@@ -159,12 +160,34 @@ def libreyolo_detector(model: str, size: str, photos: Sequence[Pixels]) -> Any:
     last: list[Any] = [x for x in network.modules() if isinstance(x, nn.Conv2d | nn.Linear) and x.bias is not None]
     # Of classes, and PicoDet's boxes beside them.
     rare = -8.0 if detector.nms else -5.0  # among thousands of candidates, or hundreds
-    spread(run, [layer for layer in last if len(layer.bias) in {80, 81, 112}], rare, 1.5)
+    scores = [layer for layer in last if len(layer.bias) in {80, 81, 112}]
+    if detector.nms:
+        spread(run, scores, rare, 1.5)
+    else:
+        encoder = network.decoder.enc_score_head
+        spread(run, [encoder], rare, 1.5)
+        _leave_out_the_edge(network.decoder, run)
+        spread(run, [layer for layer in scores if layer is not encoder], rare, 1.5)  # of what the encoder scores best
     # Of boxes: YOLOX takes exponentials, RTMDet's are not to be inside out, and a transformer's are corrections.
     sides = [layer for layer in last if len(layer.bias) == 4]
     spread(run, [layer for layer in sides if isinstance(layer, nn.Conv2d)], 1, 0.3)
     spread(run, [layer for layer in sides if isinstance(layer, nn.Linear)], 0, 0.3)
     return wrapper
+
+
+def _leave_out_the_edge(decoder: Any, run: Callable[[], object]) -> None:
+    """Let a DETR's encoder score anchors at the edge low, as training does.
+
+    All of these have the same features. If they were among the best, which of them the decoder gets would be chance.
+    """
+    seen: list[Tensor] = []
+    hook = decoder.enc_output.register_forward_hook(lambda _layer, _given, out: seen.append(out.flatten(0, 1)))
+    with torch.no_grad():
+        run()
+        hook.remove()
+        edge = decoder.enc_output(torch.zeros(1, seen[0].shape[-1]))[0]
+        away = torch.cat(seen).mean(0) - edge
+        decoder.enc_score_head.weight += _EDGE * away / away.square().sum()
 
 
 def untrained(name: str, images: Sequence[Pixels], classes: int | None = None) -> Any:
