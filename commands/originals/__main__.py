@@ -48,7 +48,7 @@ def compare(only: tuple[str, ...] = (), packages: Path | None = None) -> Iterato
             raise click.UsageError(f"nothing is called {', '.join(sorted(unknown))} here, but: accuracy, {known}")
         for family, model, make in work:
             if not only or {family, model} & set(only):
-                yield from _or_left_out(family, make)
+                yield from _or_left_out(model, make)
 
 
 @click.command()
@@ -73,11 +73,11 @@ def _accuracy() -> Iterator[Struct]:
         yield from _or_left_out("ultralytics", partial(compare_with_ultralytics, Path(name)))
 
 
-def _or_left_out(family: str, make: Callable[[], Iterable[T]]) -> Iterator[T]:
+def _or_left_out(what: str, make: Callable[[], Iterable[T]]) -> Iterator[T]:
     try:
         yield from make()
     except (ImportError, ExportError, click.ClickException) as error:  # the last one: it is not served
-        click.echo(f"left out: {family}: {error}", err=True)
+        click.echo(f"left out: {what}: {error}", err=True)
 
 
 def _show(rows: Iterator[Struct], *, as_json: bool) -> None:

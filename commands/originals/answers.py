@@ -45,7 +45,13 @@ from zoo.recipe import apply_exact
 from zoo.sources import fetch_all
 
 TORCHVISION = ("mobilenet_v2", "efficientnet_b0", "lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large")
-TORCHVISION_DETECTORS = ("ssdlite320_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn")
+TORCHVISION_DETECTORS = (
+    "ssdlite320_mobilenet_v3_large",
+    "ssd300_vgg16",
+    "fasterrcnn_mobilenet_v3_large_320_fpn",
+    "retinanet_resnet50_fpn",
+    "fcos_resnet50_fpn",
+)
 TIMM = ("mobilenetv3_large_100.ra_in1k",)
 LIBREYOLO = ("yolox", "yolo9", "rtmdet", "picodet", "rtdetr", "rtdetrv2", "rtdetrv4", "dfine", "deim")
 _NOISE = {"boxes": 0.1, "scores": 1e-3}

@@ -135,6 +135,12 @@ def test_what_cannot_be_answered_is_refused(own, photo, name, params, body, stat
     assert said in response.json()["detail"]
 
 
+def test_a_pipeline_that_is_asked_as_a_model_is_told_apart(own, photo):
+    refused = own.client.post("/v1/detect?model=pets", content=photo("chelsea"))
+    assert refused.status_code == 404
+    assert refused.json()["detail"] == "`pets` is a pipeline, not a model: POST /v1/pipelines/pets."
+
+
 def test_a_pipeline_of_ones_own_is_found_while_the_server_runs(own, store, photo):
     card = 'name = "mine"\ntitle = "Mine"\ndetect = { model = "yolov4_tiny" }\n'
     path = store / "pipelines" / "mine.toml"

@@ -113,6 +113,7 @@ class Predict(ImagesEndpoint):
     ) -> None:
         super().__init__(task, route, lifecycle, runtime, annotator)
         self._task: Operation = task
+        self._pipelines = runtime.pipelines
 
     async def _answer(self, context: HttpContext, scope: Scope, receive: Receive) -> bytes:  # noqa: ARG002 - as declared
         drawn = wanted(context.headers.get(b"accept", b""), OFFERED[TASKS[self._task].drawn])
@@ -126,7 +127,13 @@ class Predict(ImagesEndpoint):
         self, context: HttpContext, name: str | None, version: str | None, params: Mapping[str, object]
     ) -> Query:
         """Find the model, convert its options, and refuse the request early if its model's queue is full."""
-        model = await context.obtain(partial(self._predictor.resolve, self._task, name, version))
+        try:
+            model = await context.obtain(partial(self._predictor.resolve, self._task, name, version))
+        except RequestError as error:
+            if error.reason is Reason.UNKNOWN_MODEL and name is not None and self._pipelines.get(name) is not None:
+                detail = f"`{name}` is a pipeline, not a model: POST /v1/pipelines/{name}."
+                raise RequestError(Reason.UNKNOWN_MODEL, detail) from error
+            raise
         context.model = model.card.name
         options = self._predictor.options(model, params, self._task)
         context.admit(model)
