@@ -14,6 +14,7 @@ from service.errors import RequestError
 from service.settings import SettingError, read_settings, remarks
 from service.tasks import TASKS, Operation, can_answer, options_of
 from zoo.extras import require
+from zoo.files import shown as printable
 from zoo.pipeline_card import find_pipeline
 from zoo.served_card import ServedCard
 from zoo.store import Store
@@ -94,6 +95,8 @@ def score(
         raise click.UsageError("--workers and --gpus go with --ray")
     if workers and gpus:
         raise click.UsageError("--workers and --gpus: give one, an actor has either a GPU or CPUs alone")
+    if wrong := [text for text in (out, *given) if not _is_utf8(text)]:
+        raise click.UsageError(f"{printable(wrong[0])}: expected UTF-8")
     if wrong := [text for text in given if "=" not in text]:
         raise click.UsageError(f"--option {wrong[0]}: expected NAME=VALUE, such as top_k=3")
     for line in remarks():
@@ -109,6 +112,11 @@ def score(
     else:
         failed = f", {manifest.failed} of them errors (--retry-failed tries again)" if manifest.failed else ""
         click.echo(f"{spec.out}: {manifest.images} rows{failed}; {manifest.runs[-1].images} are new", err=True)
+
+
+def _is_utf8(text: str) -> bool:
+    """Return whether an argument's bytes were UTF-8; those that were not are surrogates in it."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _spec(

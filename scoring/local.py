@@ -35,3 +35,5 @@ def score_here(spec: Spec, parts: Iterable[Part]) -> Iterator[Done]:
                 yield waiting.popleft().result()
         except BrokenDeviceError as error:
             raise DeviceError(f"the GPU can no longer be used; the same command continues: {error}") from error
+        finally:
+            scorer.stop()  # else Ctrl-C would wait for two whole parts

@@ -47,6 +47,7 @@ class Manifest(Struct):
         planned: images that were found.
         state: `complete` if every image that was found has its row.
         runs: the calls of the command, in their order.
+        column: of a list, that has the addresses; empty without columns, or where an older version began.
     """
 
     source: str
@@ -56,24 +57,26 @@ class Manifest(Struct):
     planned: int = 0
     state: State = "running"
     runs: list[Run] = []
+    column: str = ""
 
 
-def open_manifest(out: Folder, source: str, spec: Spec) -> Manifest:
+def open_manifest(out: Folder, source: str, column: str, spec: Spec) -> Manifest:
     """Read the manifest of a folder of results, or begin one.
 
     Raises:
-        StorageError: the folder has results of another source, model, task or options; the message names what differs.
+        StorageError: the folder has results of another source, column, model, task or options; the message names what
+            differs.
     """
     if NAME not in out.names():
         if any(not name.startswith("_") for name in out.names()):
             raise StorageError(f"{out.address} is not empty and has no {NAME}: name another folder for the results")
-        return Manifest(source, spec)
+        return Manifest(source, spec, column=column)
     try:
         with out.open(NAME) as file:
             found = msgspec.json.decode(file.read(), type=Manifest)
     except msgspec.DecodeError as error:
         raise StorageError(f"{out.address}/{NAME}: {error}. Name another folder for the results.") from error
-    before, now = _compared(found.source, found.spec), _compared(source, spec)
+    before, now = _compared(found.source, found.column or column, found.spec), _compared(source, column, spec)
     if differs := [name for name in now if before[name] != now[name]]:
         listed = ", ".join(f"{name} {before[name]!r}, not {now[name]!r}" for name in differs)
         raise StorageError(f"{out.address} holds results of {listed}. Name another folder for the results.")
@@ -86,6 +89,6 @@ def write_manifest(out: Folder, manifest: Manifest) -> None:
         file.write(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
 
 
-def _compared(source: str, spec: Spec) -> dict[str, object]:
+def _compared(source: str, column: str, spec: Spec) -> dict[str, object]:
     names = ("model", "version", "sha256", "task", "options", "pixels", "form")
-    return {"source": source} | {name: getattr(spec, name) for name in names}
+    return {"source": source, "column": column} | {name: getattr(spec, name) for name in names}

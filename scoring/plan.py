@@ -9,6 +9,7 @@ digest with a probability of 1.5e-21.
 """
 
 import functools
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
@@ -19,16 +20,21 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from scoring.spec import Part
-from scoring.storage import Folder
+from scoring.storage import Folder, StorageError
 
 _SCHEMA = pa.schema([("address", pa.string())])
 _SPOOLED = 65_536  # addresses in a batch of the temporary file
 FOLDER = "_plans"
+_NAME = re.compile(r"[0-9]+\.arrow")
 Digests = npt.NDArray[np.bytes_]
 
 
 class Plans:
-    """The plans of a folder of results."""
+    """The plans of a folder of results.
+
+    Raises:
+        StorageError: one is damaged.
+    """
 
     def __init__(self, out: Folder) -> None:
         self._out = out
@@ -83,11 +89,16 @@ class Plans:
         return int(new.sum())
 
     def _numbers(self) -> list[int]:
-        return [int(name.removesuffix(".arrow")) for name in self._out.names(FOLDER) if name.endswith(".arrow")]
+        return [int(name.removesuffix(".arrow")) for name in self._out.names(FOLDER) if _NAME.fullmatch(name)]
 
     @functools.cache  # noqa: B019 - plans live as long as the process
     def _reader(self, number: int) -> pa.RecordBatchFileReader:
-        return pa.ipc.open_file(self._out.open(_name(number)))
+        try:
+            return pa.ipc.open_file(self._out.open(_name(number)))
+        except pa.ArrowException as error:
+            raise StorageError(
+                f"{self._out.address}/{_name(number)} is damaged ({error}): name another folder for the results"
+            ) from error
 
     def _size(self, number: int) -> tuple[int, int]:
         reader = self._reader(number)

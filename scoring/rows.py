@@ -11,7 +11,7 @@ from msgspec import Struct
 from pyarrow import parquet
 
 from scoring.spec import Form
-from scoring.storage import Folder
+from scoring.storage import Folder, StorageError
 from service.results import CocoPose, Embedding, ImageSize, Pose, Prediction
 from service.tasks import TASKS, operation_of
 
@@ -76,12 +76,21 @@ def write_rows(file: IO[bytes], rows: Sequence[Row], schema: pa.Schema, form: Fo
 
 
 def count_rows(out: Folder, name: str) -> tuple[int, int]:
-    """Return how many rows a file of results has, and how many of them are errors."""
+    """Return how many rows a file of results has, and how many of them are errors.
+
+    Raises:
+        StorageError: it is damaged.
+    """
     with out.open(name) as file:
         if name.endswith(".jsonl"):
             lines = file.read().splitlines()
             return len(lines), sum(_ERROR in line for line in lines)
-        found = parquet.read_metadata(file)
+        try:
+            found = parquet.read_metadata(file)
+        except pa.ArrowException as error:
+            raise StorageError(
+                f"{out.address}/{name} is damaged ({error}): remove it, and the same command makes it again"
+            ) from error
         return found.num_rows, int((found.metadata or {}).get(_FAILED, b"0"))
 
 

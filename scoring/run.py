@@ -14,7 +14,7 @@ from scoring.plan import FOLDER as PLANS
 from scoring.plan import Plans
 from scoring.progress import Show
 from scoring.rows import count_rows
-from scoring.source import absolute, images_of
+from scoring.source import absolute, column_of, images_of
 from scoring.spec import Done, Part, Spec
 from scoring.storage import Folder, StorageError
 
@@ -61,7 +61,7 @@ def run(
     """
     out = Folder(spec.out)
     with locked(out):
-        manifest = open_manifest(out, absolute(source), spec)
+        manifest = open_manifest(out, absolute(source), column_of(source, column), spec)
         out.sweep()
         if not manifest.runs:
             out.empty(PLANS)  # of a run that was killed before its manifest: it may have been of another source

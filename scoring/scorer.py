@@ -73,6 +73,7 @@ class Scorer:
         window = min(2 * (profile.max_runs + 1), fit) if tiled else max(_FEWEST, 2 * ready)
         self._window = asyncio.Semaphore(window)
         self._feeding = asyncio.Lock()
+        self._stopped = False
         self._loop = uvloop.new_event_loop()
         with _interrupting_no_run():
             self._readers = Readers(min(window, _FETCHING), int(settings.max_body_mb * 1e6), spec.timeout_s)
@@ -85,6 +86,7 @@ class Scorer:
             OSError: the file cannot be written.
             BrokenDeviceError: the GPU can no longer be used: end this process.
             StorageError: the images' storage does not answer.
+            CancelledError: `stop` was called.
         """
         addresses = self._plans.addresses(part)
         try:
@@ -95,7 +97,19 @@ class Scorer:
             write_rows(file, rows, self._schema, self._spec.form)
         return Done(part, len(rows), sum(row.error is not None for row in rows))
 
+    def stop(self) -> None:
+        """Give up the parts that are under way, and those that come."""
+
+        def cancel() -> None:
+            self._stopped = True
+            for task in asyncio.all_tasks(self._loop):
+                task.cancel()
+
+        self._loop.call_soon_threadsafe(cancel)
+
     async def _answer_all(self, addresses: list[str]) -> list[Row]:
+        if self._stopped:
+            raise asyncio.CancelledError
         async with asyncio.TaskGroup() as group:
             tasks = []
             # Parts in turn: if the images of two were mixed, both would end at once, and nothing would be under way.

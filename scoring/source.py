@@ -1,5 +1,6 @@
 """Finds the images of a source: a folder, a glob, or a list. Yields addresses one by one; no image is read."""
 
+import csv as text_csv
 import glob
 import io
 import itertools
@@ -31,6 +32,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", 
 _LARGEST_LIST = 1 << 32  # bytes of a list that comes over https
 _LIST_S = 600.0
 _FLAT = "gcs"  # of Google's storage, pyarrow lists only those folders that are objects themselves
+_WITH_COLUMNS = (".csv", ".jsonl", ".parquet")
 _TEXT = "utf-8-sig"  # some programs begin a file with a byte order mark
 
 
@@ -67,8 +69,13 @@ def images_of(source: str, column: str = "path") -> Iterator[str]:
             yield from _remote(source)
     except OSError as error:
         raise StorageError(f"{source}: {refused_by_system(error)}") from error
-    except pa.ArrowException as error:
+    except (pa.ArrowException, ValueError) as error:  # ValueError: a glob such as `**.jpg`
         raise StorageError(f"{source}: {error}") from error
+
+
+def column_of(source: str, column: str) -> str:
+    """Return the column in which a source has its addresses; empty where it has none."""
+    return column if _suffix(source) in _WITH_COLUMNS and not _is_folder(source) else ""
 
 
 def _suffix(address: str) -> str:
@@ -127,7 +134,8 @@ def _walk(folder: str, *, top: bool = True) -> Iterator[str]:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.name)
-                elif _is_image(entry.name) and not entry.is_dir():
+                # A link that leads nowhere, or where nobody may look, is no folder: its row says so.
+                elif _is_image(entry.name) and not (entry.is_symlink() and os.path.isdir(entry.path)):  # noqa: PTH112
                     names.append(entry.name)
     except OSError:
         if top:
@@ -219,8 +227,9 @@ def _lines(file: IO[bytes], _: str) -> Iterator[str]:
 
 def _csv(file: IO[bytes], column: str) -> Iterator[Any]:
     parse = csv.ParseOptions(newlines_in_values=True)  # in a caption, for example
-    with csv.open_csv(file, parse_options=parse) as reader:
-        names = reader.schema.names
+    text = io.TextIOWrapper(file, encoding=_TEXT, newline="")
+    names = next(text_csv.reader(text), [])  # a reader of pyarrow's would go on reading the file in the background
+    text.detach()
     if column not in names:
         raise KeyError(f"`{column}` (there are {', '.join(names)})")
     file.seek(0)

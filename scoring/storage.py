@@ -43,8 +43,15 @@ def is_local(address: str) -> bool:
 
 
 def local_path(address: str) -> str:
-    """Return the path of a local address; bytes that are not UTF-8 are escaped in a `file://` address."""
-    return os.fsdecode(_unquoted(address)) if address.startswith("file://") else address
+    """Return the path of a local address; bytes that are not UTF-8 are escaped in a `file://` address.
+
+    Raises:
+        StorageError: it is none.
+    """
+    try:
+        return os.fsdecode(_unquoted(address)) if address.startswith("file://") else address
+    except ValueError as error:
+        raise StorageError(f"{address}: {error}") from error
 
 
 def local_address(path: str) -> str:
@@ -184,10 +191,14 @@ class Folder:
         address: of the folder.
 
     Raises:
-        StorageError: it cannot be reached.
+        StorageError: it cannot be reached, or no results can be written there.
     """
 
     def __init__(self, address: str) -> None:
+        if not address or address.startswith(("http://", "https://")):
+            raise StorageError(
+                f"{address!r} cannot hold results: name a folder, or an address such as s3://bucket/results"
+            )
         self.address = address.rstrip("/")
         self.local = is_local(address)
         self._system: fs.FileSystem
@@ -204,6 +215,8 @@ class Folder:
             found = [info.base_name for info in self._system.get_file_info(selector) if info.is_file]
         except OSError as error:
             raise StorageError(f"{self.address}: {refused_by_system(error)}") from error
+        except UnicodeDecodeError as error:
+            raise StorageError(f"{self.address} has a file whose name is not UTF-8: name another folder") from error
         return sorted(name for name in found if not name.startswith("."))
 
     def open(self, name: str) -> pa.NativeFile:

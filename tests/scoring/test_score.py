@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -160,11 +161,15 @@ def test_every_kind_of_bad_image_is_a_row(score, results, photos, tmp_path):
         (["--task", "detect"], "cannot detect"),
         (["--workers", "2"], "go with --ray"),
         (["--part-size", "0"], "part-size"),
+        (["-o", "top_k=\udcff"], "expected UTF-8"),
+        (["--out", ""], "cannot hold results"),
+        (["--out", "https://localhost/x"], "cannot hold results"),
+        (["--out", "\udcff"], "expected UTF-8"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_done(score, photos, tmp_path, arguments, complaint):
     done = score(photos, *arguments)
-    assert done.code == 2
+    assert done.code in (1, 2)
     assert complaint in done.said
     assert not (tmp_path / "out").exists()
 
@@ -176,9 +181,51 @@ def test_results_of_something_else_are_not_mixed(score, photos, tmp_path):
         assert done.code == 1
         assert f"holds results of {complaint}" in done.said
         assert "another folder" in done.said
+    (tmp_path / "two.csv").write_text(f"path,thumb\n{photos}/0.png,{photos}/1.png\n")
+    assert score(tmp_path / "two.csv", out=tmp_path / "columns").code == 0
+    again = score(tmp_path / "two.csv", "--column", "thumb", out=tmp_path / "columns")
+    assert "holds results of column 'path', not 'thumb'" in again.said
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").write_text("mine")
     assert "is not empty" in score(photos, out=tmp_path / "other").said
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "advice"),
+    [
+        ("part-0001-0000000.parquet", b"no", "remove it, and the same command makes it again"),
+        ("_plans/0001.arrow", b"", "name another folder"),
+    ],
+)
+def test_a_damaged_file_is_named(score, photos, tmp_path, name, content, advice):
+    score(photos)
+    (tmp_path / "out" / "_plans" / "mine.arrow").write_bytes(b"of somebody else")
+    (tmp_path / "out" / name).write_bytes(content)
+    done = score(photos)
+    assert done.code == 1
+    assert f"{name} is damaged" in done.said
+    assert advice in done.said
+
+
+def test_names_that_are_not_utf8_in_the_results(score, photos, tmp_path):
+    score(photos)
+    Path(os.fsdecode(os.fsencode(tmp_path / "out") + b"/\xff")).touch()
+    assert "whose name is not UTF-8" in score(photos).said
+
+
+def test_ctrl_c_ends_a_run_at_once(tmp_path, models):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        (tmp_path / "list.txt").write_text("".join(f"{address}/{number}.jpg\n" for number in range(200)))
+        command = [str(Path(sys.executable).with_name("zooserve")), "score", "lenet5", str(tmp_path / "list.txt")]
+        options = ["--out", str(tmp_path / "out"), "--models", str(models), "--timeout", "30"]
+        with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, start_new_session=True) as process:
+            silent.accept()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(15) != 0
+    manifest = json.loads((tmp_path / "out" / "_manifest.json").read_text())
+    assert (manifest["state"], manifest["images"]) == ("incomplete", 0)
+    assert not list((tmp_path / "out").glob("part-*"))
 
 
 def test_a_source_without_images_is_refused(score, tmp_path):

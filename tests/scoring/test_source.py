@@ -119,7 +119,9 @@ def test_an_address_with_a_token_is_a_list_or_an_image(monkeypatch, query):
         ("a.jsonl", '{"file": "a"}\n', "--column"),
         ("a.jsonl", "{", "truncated"),
         ("a.jsonl", '{"path": 3}\n', "expected an address"),
+        ("a.csv", "", "no column `path`"),
         ("a.parquet", "no", "Parquet"),
+        ("**.jpg", None, "entire path component"),
     ],
 )
 def test_what_cannot_be_listed_is_said(tmp_path, name, content, complaint):
@@ -127,6 +129,37 @@ def test_what_cannot_be_listed_is_said(tmp_path, name, content, complaint):
         (tmp_path / name).write_text(content)
     with pytest.raises(StorageError, match=complaint):
         list(images_of(str(tmp_path / name)))
+
+
+def test_what_is_no_address_is_said():
+    with pytest.raises(StorageError, match="Invalid IPv6"):
+        list(images_of("file://[x"))
+
+
+def test_a_long_list_is_whole(tmp_path):
+    """Two readers of one file took some of each other's bytes, in about every second list of this length."""
+    caption, count = "word " * 60, 36_000
+    with (tmp_path / "long.csv").open("w") as file:
+        file.write("path,caption\n")
+        file.writelines(f'/photos/{number}.jpg,"{caption}"\n' for number in range(count))
+    for _ in range(8):
+        found = list(images_of(str(tmp_path / "long.csv")))
+        assert found == [f"/photos/{number}.jpg" for number in range(count)]
+
+
+@pytest.mark.parametrize("target", ["c.jpg", "gone.jpg", "closed/a.jpg"])
+def test_a_bad_link_is_an_address_and_its_neighbours_are_too(tree, target, monkeypatch):
+    """To itself, to nothing, and into a folder that may not be entered."""
+    stat = os.stat
+    monkeypatch.setattr(os, "stat", lambda path, **how: _closed(path) if "c.jpg" in str(path) else stat(path, **how))
+    for folder in (tree, tree / "sub"):
+        (folder / "c.jpg").symlink_to(folder / target)
+    found = relative(images_of(str(tree)), tree)
+    assert found == ["a.PNG", "b.jpg", "c.jpg", "sub/c.jpg", "sub/c.webp", "sub/deep/d.tif"]
+
+
+def _closed(path):
+    raise PermissionError(13, "Permission denied", path)
 
 
 def test_an_unreadable_folder_below_is_an_address_of_its_own(tree, monkeypatch):
