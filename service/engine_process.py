@@ -20,6 +20,7 @@ from service.engine.providers import CPU, ProviderError, choose
 from service.engine.workers import Workers
 from service.fronts.engine import Engine
 from service.fronts.memory import EngineMemory
+from service.limits import allow_files
 from service.runtime import Models
 from service.settings import Settings, read_settings
 from service.supervisor import BEGIN, end_with_supervisor, shared_counts
@@ -28,6 +29,7 @@ from service.telemetry.logs import set_up_logs
 from service.telemetry.metrics import Metrics
 
 logger = logging.getLogger("service.engine_process")
+_FILES = 65_536  # each request of large tensors is one, until it is answered
 _LOOK_S = 0.25  # between two looks at whether runs end
 _LAST_S = 0.2  # in which fronts are told what has failed, before a process ends that cannot go on
 
@@ -35,6 +37,7 @@ _LAST_S = 0.2  # in which fronts are told what has failed, before a process ends
 async def main(settings: Settings, number: int, listener: socket.socket) -> int:
     """Serve fronts until the server ends. Returns the exit code."""
     end_with_supervisor(settings)
+    allow_files(_FILES)
     metrics, pauses = Metrics(shared_counts(-1 - number)), Pauses()
     workers = Workers(_threads(settings), settings.work_s)
     engine = Engine(settings.fronts, max(1, _cores(settings) // settings.fronts), EngineMemory())

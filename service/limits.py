@@ -1,15 +1,34 @@
-"""Limits that all clients share: on the bytes of bodies and of pixels in memory, and on open connections or calls.
+"""Limits that all clients share: on the bytes of bodies and of pixels in memory, on open connections, calls and files.
 
 HTTP limits connections and the bodies of requests (`http.server.connections`), gRPC calls and messages (`grpc.calls`).
 """
 
 import asyncio
+import os
 from collections import OrderedDict
+from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 from service.errors import Reason, RequestError
 
 _GRACE_S = 0.02  # seconds in which the data that a new connection has already sent are read
+
+
+def allow_files(count: int) -> int:
+    """Let this process have so many files open, as far as that is allowed: 1,024 is usual, and connections are files.
+
+    Returns:
+        How many of these it may have.
+    """
+    if os.name != "posix":
+        return count
+    import resource  # noqa: PLC0415 - POSIX only
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
+    return min(count, hard)
 
 
 class Bodies:

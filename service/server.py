@@ -15,6 +15,7 @@ from service.http.app import build_app
 from service.http.server.connections import FOR_PROBES, SPARE
 from service.internals import limit_handshakes
 from service.keys import Guard
+from service.limits import allow_files
 from service.models.entry import State
 from service.oip.dataplane import Dataplane
 from service.request import Lifecycle
@@ -41,7 +42,9 @@ def build_server(runtime: Runtime, behind: Starlette) -> ASGIApp:
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         _use_batch_scheduling()
         listeners = 2 if settings.grpc_port else 1
-        _allow_files(listeners * (settings.max_connections + FOR_PROBES + SPARE) + _OTHER_FILES)
+        files = listeners * (settings.max_connections + FOR_PROBES + SPARE) + _OTHER_FILES
+        if (allowed := allow_files(files)) < files:
+            logger.warning("only %d files may be open, too few for ZOOSERVE_MAX_CONNECTIONS", allowed)
         if settings.tls_certificate:
             limit_handshakes(min(settings.receive_s, _HANDSHAKE_S))
         health.drain.install()
@@ -82,17 +85,3 @@ def _use_batch_scheduling() -> None:
     if hasattr(os, "SCHED_BATCH"):
         with suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-
-
-def _allow_files(count: int) -> None:
-    """Raise this process' limit on open files as far as allowed: 1,024 is usual, and every connection is a file."""
-    if os.name != "posix":
-        return
-    import resource  # noqa: PLC0415 - POSIX only
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < count:
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
-    if hard < count:
-        logger.warning("only %d files may be open, too few for ZOOSERVE_MAX_CONNECTIONS", hard)

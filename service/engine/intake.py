@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from math import ceil
 from time import perf_counter
 
-from service.engine.job import AnyJob, Jobs
+from service.engine.job import AnyJob, Jobs, too_slow
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
 
@@ -168,7 +168,9 @@ class Intake(Admission):
             except Exception as error:
                 job.fail(error)
         job.prepared = perf_counter()
-        return self._workers.go_on() and not job.failed
+        if not self._workers.go_on() and not job.failed:
+            job.fail(too_slow())  # else it could be settled, without an answer, before it is refused
+        return not job.failed
 
     def _deliver(self, jobs: Jobs) -> None:
         """Give back what jobs hold, and let the event loop settle them."""

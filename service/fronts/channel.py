@@ -10,7 +10,8 @@ import shutil
 import socket
 import tempfile
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +36,7 @@ class Kind(IntEnum):
     FAILED = 8
     CALL = 9
     REPLY = 10
+    GIVEN_UP = 11
 
 
 class Message(NamedTuple):
@@ -62,31 +64,16 @@ class Channel:
         return self._socket.fileno()
 
     def send(self, message: bytes, files: Sequence[int] = ()) -> None:
-        """Send a small message, whose first byte is its kind.
+        """Send a small message, whose first byte is its kind, without waiting for room; see `Outbox`.
 
         Raises:
             OSError: the other side is gone.
-            BlockingIOError: it does not read, and the socket does not block.
+            BlockingIOError: it has not read so much that there is room.
         """
         if files:
-            socket.send_fds(self._socket, [message], list(files))
+            socket.send_fds(self._socket, [message], list(files), socket.MSG_DONTWAIT)
         else:
-            self._socket.send(message)
-
-    def send_body(self, kind: Kind, parts: Sequence[Buffer], files: Sequence[int] = ()) -> None:
-        """Send a message of any size, whose body is put together from parts; raises as `send` does."""
-        if sum(memoryview(part).nbytes for part in parts) <= _INLINE:
-            self.send(b"".join((bytes((kind,)), *parts)), files)
-            return
-        file = os.memfd_create("zooserve")
-        try:
-            for part in parts:
-                left = memoryview(part).cast("B")
-                while len(left):
-                    left = left[os.write(file, left) :]
-            self.send(bytes((kind | _LARGE,)), [file, *files])
-        finally:
-            os.close(file)
+            self._socket.send(message, socket.MSG_DONTWAIT)
 
     def receive(self) -> Message | None:
         """Receive the next message, without waiting for one; None at the end of the connection.
@@ -126,6 +113,27 @@ class Channel:
     def close(self) -> None:
         """Close this side. No thread may use it any more."""
         self._socket.close()
+
+
+@contextmanager
+def packed(kind: Kind, parts: Sequence[Buffer]) -> Iterator[tuple[bytes, list[int]]]:
+    """Put a message together, and the file of its body where that is large; the file is closed when the block ends.
+
+    Raises:
+        OSError: no file can be made.
+    """
+    if sum(memoryview(part).nbytes for part in parts) <= _INLINE:
+        yield b"".join((bytes((kind,)), *parts)), []
+        return
+    file = os.memfd_create("zooserve")
+    try:
+        for part in parts:
+            left = memoryview(part).cast("B")
+            while len(left):
+                left = left[os.write(file, left) :]
+        yield bytes((kind | _LARGE,)), [file]
+    finally:
+        os.close(file)
 
 
 def body_of(message: Message) -> memoryview:

@@ -24,7 +24,7 @@ from service.errors import Reason, RequestError
 from service.fronts.channel import Channel, Kind, Message, body_of
 from service.fronts.front import Front
 from service.fronts.memory import EngineMemory
-from service.fronts.messages import FOLLOWED, READY, TENSORS, Call, Reply, Welcome
+from service.fronts.messages import FOLLOWED, GIVEN_UP, READY, TENSORS, Call, Reply, Welcome
 from service.fronts.rows import ROW, RemoteJob, SharedRows, SharedTensors
 from service.fronts.table import Table, shared_of
 from service.fronts.tensors import unpack
@@ -137,8 +137,7 @@ class Engine:
     def _lose(self, front: Front) -> None:
         """Drop the jobs of a front that has ended."""
         asyncio.get_running_loop().remove_reader(front.channel)
-        front.gone = True
-        front.channel.end()
+        front.lose()
         for job in front.jobs.values():
             job.abandoned = True
         if not front.jobs:
@@ -146,6 +145,9 @@ class Engine:
 
     def _leave(self, front: Front) -> None:
         """Free the place of a front, none of whose rows is in use any more."""
+        if front.left:  # of several jobs that ended at once, each found none left
+            return
+        front.left = True
         front.channel.close()
         if front.place < 0:
             self._waiting.remove(front)
@@ -167,6 +169,10 @@ class Engine:
             body = body_of(message)
             model, number, deadline, priority = TENSORS.unpack_from(body)
             self._enter(front, model, number, deadline, priority, body[TENSORS.size :])
+        elif kind == Kind.GIVEN_UP:
+            _, model, number = GIVEN_UP.unpack(message.body)
+            if (job := front.jobs.get((model, number))) is not None:
+                job.abandoned = True
         elif kind == Kind.FOLLOWED:
             _, front.followed = FOLLOWED.unpack(message.body)
             self.changed.set()
@@ -207,6 +213,8 @@ class Engine:
             for model in self._table.served.values():
                 shared_of(model).memory.cost[0] = model.batcher.cost
             self._update()
+            for front in self._seated:
+                front.look()
             await asyncio.sleep(_LOOK_S)
 
     def _update(self) -> None:

@@ -1,5 +1,6 @@
 """A front, as the engine sees it: a connection, and the jobs that it waits for."""
 
+import asyncio
 import logging
 import struct
 from collections.abc import Callable
@@ -12,10 +13,12 @@ from service.engine.job import Jobs
 from service.errors import Reason, RequestError
 from service.fronts.channel import Buffer, Channel, Kind
 from service.fronts.messages import ANSWER, DONE, Failure
+from service.fronts.outbox import Outbox
 from service.fronts.rows import RemoteJob
 from service.fronts.tensors import pack
 
 logger = logging.getLogger(__name__)
+_READS_S = 5.0  # in which a front must read a message
 _encode = msgspec.json.Encoder().encode
 
 
@@ -28,6 +31,7 @@ class Front:
         told: what it was told last of each model.
         followed: the number of the last table that it has followed.
         gone: whether its connection has ended.
+        left: whether its place has been given back.
     """
 
     def __init__(self, channel: Channel, end: Callable[["Front"], None]) -> None:
@@ -36,18 +40,16 @@ class Front:
         self.jobs: dict[tuple[int, int], RemoteJob] = {}
         self.told: dict[str, bytes] = {}
         self.followed = 0
-        self.gone = False
+        self.gone = self.left = False
         self._end = end
+        self._outbox = Outbox(channel, asyncio.get_running_loop())
 
     def done(self, model: int, jobs: Jobs) -> None:
         """Tell it that rows were run."""
         first = cast(RemoteJob, jobs[0])
         rows = struct.pack(f"<{len(jobs)}I", *[cast(RemoteJob, job).number for job in jobs])
-        self._try(
-            lambda: self.channel.send(
-                DONE.pack(Kind.DONE, first.threads, model, first.batch_size, first.run, first.ran) + rows
-            )
-        )
+        message = DONE.pack(Kind.DONE, first.threads, model, first.batch_size, first.run, first.ran) + rows
+        self._try(lambda: self._outbox.send(message))
 
     def answer(self, model: int, job: RemoteJob, outputs: Tensors) -> None:
         """Send it the outputs of one job."""
@@ -77,16 +79,29 @@ class Front:
         error.forget()
 
     def send(self, kind: Kind, parts: list[Buffer], files: list[int] | None = None) -> None:
-        """Send it a message. One that does not read is disconnected."""
-        self._try(lambda: self.channel.send_body(kind, parts, files or []))
+        """Send it a message, now or when it has read others."""
+        self._try(lambda: self._outbox.send_body(kind, parts, files or []))
+
+    def look(self) -> None:
+        """Disconnect it if it does not read. On the event loop."""
+        if not self.gone and self._outbox.stalled > _READS_S:
+            logger.error("front %d does not read its messages and is disconnected", self.place)
+            self.channel.end()
+
+    def lose(self) -> None:
+        """Send nothing any more: it has ended. On the event loop."""
+        self.gone = True
+        self._outbox.close()
+        self.channel.end()
 
     def _try(self, send: Callable[[], None]) -> None:
+        """Send something, or end the connection: then what the front waits for fails, and does not wait for ever."""
         if self.gone:
             return
         try:
             send()
-        except BlockingIOError:
-            logger.error("front %d does not read its messages and is disconnected", self.place)  # noqa: TRY400
+        except ConnectionError:  # it has ended, which `receive` tells as well
             self.channel.end()
-        except OSError:  # it has ended, which `receive` tells as well
-            return
+        except OSError:  # there are no descriptors left, for example
+            logger.exception("front %d is disconnected", self.place)
+            self.channel.end()

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+import os
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import count
@@ -16,11 +17,12 @@ from service.errors import RequestError
 from service.fronts.channel import Kind, Message, body_of, connect
 from service.fronts.memory import EngineMemory
 from service.fronts.messages import ANSWER, DONE, FOLLOWED, Call, Failure, Reply, Table, Welcome, error_of
-from service.fronts.remote import Connection, engine_gone
+from service.fronts.remote import Connection, FrontQueue, engine_gone
 from service.fronts.tensors import unpack
 
 logger = logging.getLogger(__name__)
 _AGAIN_S = 0.05  # between two attempts to connect
+_HELD_S = 60.0  # the longest time for which a thread may hold rows of an engine that is gone
 _encode = msgspec.json.Encoder().encode
 
 
@@ -78,18 +80,25 @@ class Link:
         try:
             if connection is None:
                 raise ConnectionResetError("there is no engine")
-            connection.channel.send_body(Kind.CALL, [call])
+            connection.outbox.send_body(Kind.CALL, [call])
         except OSError:
             self._end_call(number, engine_gone())
         return future
 
-    def _connect(self) -> None:
+    def _connect(self, before: Sequence[FrontQueue] = (), since: float = 0.0) -> None:
+        """Connect, once no thread holds rows of the connection before: the next one would have the same rows."""
         if self._closed.is_set():
             if self._own_loop is not None:
                 self._own_loop.stop()
             return
+        if any(queue.pending for queue in before):
+            if perf_counter() - since > _HELD_S:
+                logger.critical("the process ends, to be started anew: the decoding of an image does not end")
+                os._exit(1)
+            self._loop.call_later(_AGAIN_S, self._connect, before, since)
+            return
         try:
-            connection = Connection(connect(self._address))
+            connection = Connection(connect(self._address), self._loop)
         except OSError:
             self._loop.call_later(_AGAIN_S, self._connect)
             return
@@ -135,7 +144,7 @@ class Link:
             self._follow(connection, table, message.files)
             if table.number:
                 with suppress(OSError):  # the end of the connection is seen by `receive`
-                    connection.channel.send(FOLLOWED.pack(Kind.FOLLOWED, table.number))
+                    connection.outbox.send(FOLLOWED.pack(Kind.FOLLOWED, table.number))
         elif kind == Kind.REPLY:
             reply = msgspec.json.decode(body, type=Reply)
             self._end_call(reply.number, error_of(reply) if reply.reason else reply.result)
@@ -151,14 +160,16 @@ class Link:
             logger.error("the connection to the engine has ended")
         self.connection = None
         connection.ended = True
+        connection.outbox.close()
         connection.channel.end()
         self._lost()
-        for queue in list(connection.queues.values()):
+        before = list(connection.queues.values())
+        for queue in before:
             queue.lost()
         connection.queues.clear()  # they refer to the connection: without this cycle its files are closed at once
         for number in list(self._calls):
             self._end_call(number, engine_gone())
-        self._loop.call_later(_AGAIN_S, self._connect)
+        self._loop.call_later(_AGAIN_S, self._connect, before, perf_counter())
 
     def _end_call(self, number: int, outcome: bool | RequestError) -> None:
         future = self._calls.pop(number, None)

@@ -20,6 +20,8 @@ TENSORS = struct.Struct("<IIdB7x")
 """Before the tensors of a request: number of the model, of the request, deadline, priority."""
 ANSWER = struct.Struct("<IIIHxxdd")
 """Before the tensors of an answer: number of the model, of the row or request, size of the batch, threads, the run."""
+GIVEN_UP = struct.Struct("<BxxxII")
+"""Nobody waits for a request of tensors any more: kind, number of the model, of the request."""
 FOLLOWED = struct.Struct("<BxxxI")
 """A table was followed: kind, its number."""
 REQUESTS = 1 << 31

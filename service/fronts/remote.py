@@ -5,7 +5,9 @@ job that was sent is in `_sent` until one of three has taken it out: what brings
 the end of the connection.
 """
 
+import asyncio
 import threading
+from contextlib import suppress
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
@@ -20,7 +22,8 @@ from service.engine.workers import Workers
 from service.errors import Reason, RequestError
 from service.fronts.channel import Channel, Kind
 from service.fronts.memory import EngineMemory, ModelMemory
-from service.fronts.messages import READY, REQUESTS, TENSORS, ServedModel
+from service.fronts.messages import GIVEN_UP, READY, REQUESTS, TENSORS, ServedModel
+from service.fronts.outbox import Outbox
 from service.fronts.tensors import pack
 from service.models.model import Model
 from service.models.usage import Usage
@@ -34,16 +37,17 @@ class Connection:
     """A connection to the engine. Models belong to it: those of the next engine have other numbers.
 
     Attributes:
-        channel: to send and receive.
+        channel: to receive.
+        outbox: to send.
         memory: that the engine writes.
         place: of this front; -1: the engine has not given it one yet.
         queues: of the models that answer, by their number.
         ended: whether it has.
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, loop: asyncio.AbstractEventLoop) -> None:
         self.ended = False
-        self.channel = channel
+        self.channel, self.outbox = channel, Outbox(channel, loop)
         self.memory = EngineMemory()
         self.place = -1
         self.queues: dict[int, FrontQueue] = {}
@@ -63,7 +67,7 @@ class FrontQueue(Intake):
     def __init__(
         self, number: int, memory: ModelMemory, connection: Connection, workers: Workers, max_queue: int
     ) -> None:
-        super().__init__(workers, max_queue=max_queue, cost=_COST_S)
+        super().__init__(workers, max_queue=max_queue, cost=_COST_S if memory.layout.shape else 0.0)
         self._number, self._memory, self._connection = number, memory, connection
         self._sent: dict[int, AnyJob] = {}  # by row, or by the number of a request of tensors
         self._requests = count(REQUESTS)
@@ -101,20 +105,24 @@ class FrontQueue(Intake):
 
     def process(self, job: AnyJob) -> None:
         """Prepare a job, and let the engine run it."""
+        if self._connection.ended:
+            job.fail(engine_gone())
+            self._deliver([job])
+            return
         if not job.input.tensors and not self._take_row(job):
             return
         if not self._prepare(job):
             self._deliver([job])
             return
-        row, channel = job.row, self._connection.channel
+        row, outbox = job.row, self._connection.outbox
         number = row if row >= 0 else REQUESTS | next(self._requests) % REQUESTS
-        self._sent[number] = job
+        self._sent[number], job.holder = job, self
         try:
             if row >= 0:
-                channel.send(READY.pack(Kind.READY, job.priority, self._number, row, job.deadline))
+                outbox.send(READY.pack(Kind.READY, job.priority, self._number, row, job.deadline))
             else:
                 head = TENSORS.pack(self._number, number, job.deadline, job.priority)
-                channel.send_body(Kind.TENSORS, [head, *pack(job.input.tensors)])
+                outbox.send_body(Kind.TENSORS, [head, *pack(job.input.tensors)])
         except OSError:
             self._lose(number)
 
@@ -155,6 +163,11 @@ class FrontQueue(Intake):
         with self._lock:
             if job.row >= 0:
                 self._memory.given_up[job.row] = 1
+                return
+        number = next((number for number, sent in list(self._sent.items()) if sent is job), None)
+        if number is not None:
+            with suppress(OSError):  # the engine has ended
+                self._connection.outbox.send(GIVEN_UP.pack(Kind.GIVEN_UP, self._number, number))
 
     def lost(self) -> None:
         """End all jobs that the engine had: it has ended. Nothing is sent any more."""
@@ -176,7 +189,7 @@ class FrontQueue(Intake):
         self._memory.pending[self._connection.place] = self.pending
 
     def _cost_of(self, job: AnyJob) -> float:
-        return job.prepared - job.started + job.finishing
+        return (job.prepared - job.started + job.finishing) / job.input.rows
 
     def _make_ready(self, job: AnyJob) -> None:
         if job.row >= 0:
@@ -186,6 +199,7 @@ class FrontQueue(Intake):
         """Give the rows of jobs back, and let as many jobs go on that wait for one."""
         for job in jobs:
             if job.row < 0:
+                job.holder = None
                 continue
             with self._lock:
                 heappush(self._free, job.row)

@@ -65,14 +65,17 @@ class ToldModels:
         if not table.number:
             return  # further messages follow
         if len(self._models) > len(self._served()):
-            timer = threading.Timer(_STAY_S, self._drop_unserved, [connection])
-            timer.daemon = True
-            timer.start()
+            self._drop_later(connection)
         self.known = True
         self._changed()
 
     def _served(self) -> set[int]:
         return {model.number for entry in self.entries.values() if isinstance(model := entry.model, FrontModel)}
+
+    def _drop_later(self, connection: Connection) -> None:
+        timer = threading.Timer(_STAY_S, self._drop_unserved, [connection])
+        timer.daemon = True
+        timer.start()
 
     def _drop_unserved(self, connection: Connection) -> None:
         """Let go of models that were replaced or unloaded a while ago, and that no request of this front needs."""
@@ -84,6 +87,8 @@ class ToldModels:
                 self._models.pop(number, None)
                 if connection.queues.get(number) is model.batcher:
                     del connection.queues[number]
+        if len(self._models) > len(serves):
+            self._drop_later(connection)  # a request still needs one
 
     def _entry(self, connection: Connection, told: EntryState, files: Iterator[int]) -> ModelEntry:
         card = card_of(told.card)

@@ -101,6 +101,12 @@ class Queued(Steps):
     def __init__(self, job: Job[AnswerT], calls: Calls) -> None:
         self._job = job
         self._calls = calls
+        self._asked: list[Job[Result]] = []
+
+    def give_up(self, job: Job[AnswerT]) -> None:  # noqa: ARG002 - there is only one
+        """Abandon the parts that are under way, also where another process has them."""
+        for part in self._asked:
+            part.abandon()
 
     def check(self, model: AnyModel, rows: int) -> None:
         if rows > model.batcher.max_queue:
@@ -119,7 +125,8 @@ class Queued(Steps):
         return job.future.result()
 
     async def ask(self, model: ImageModel, images: Sequence[ImageInput]) -> list[Result | BaseException]:
-        jobs: list[Job[Result]] = []
+        jobs = self._asked = list[Job[Result]]()
+        self._job.holder = self
         try:
             for image in images:
                 job = self._part(image)
@@ -134,6 +141,7 @@ class Queued(Steps):
         if not jobs:
             return []
         await asyncio.wait([job.future for job in jobs])
+        self._job.holder = None
         self._job.steps.append(jobs)
         self._job.batch_size = max(job.batch_size for job in jobs)
         return [job.future.exception() or job.future.result() for job in jobs]

@@ -9,10 +9,12 @@ from time import perf_counter, sleep
 
 import pytest
 
+from service.engine.workers import Workers
 from service.errors import Reason, RequestError
 from service.fronts.channel import Kind, connect
 from service.fronts.messages import READY
 from service.models.entry import State
+from service.models.inputs import EncodedImage
 from service.predictor import deadline_after
 from tests.service.fronts.side import FrontSide, outcomes, outcomes_of, sides, slow, submit, until
 
@@ -50,11 +52,13 @@ def test_a_new_version_answers_and_requests_of_the_old_one_end_with_it(models, d
             await asyncio.sleep(2.5)  # longer than one that nobody holds stays
             jobs.append(front.predictor.submit(made, old, deadline_after(20_000)))
             found = await outcomes(jobs)
+            await asyncio.sleep(2.5)
             old.usage.end()
             return found
 
         assert [result.version for result in asyncio.run(ask())] == ["1", "2", "1"]
         until(lambda: len(engine.engine._table.served) == 1)
+        until(lambda: [len(told._models) for told in front.registry._engines] == [1])
 
 
 def test_an_engine_that_ends_fails_what_it_had_and_the_next_one_answers(digits, digit, monkeypatch):
@@ -194,3 +198,29 @@ def test_a_run_that_takes_too_long_is_answered_and_its_row_stays_until_it_ends(d
             assert len(queue._free) == rows
 
         asyncio.run(ask())
+
+
+def test_an_image_that_is_ready_just_after_its_time_is_refused(digits, digit, monkeypatch):
+    with sides(digits, 1) as (_, (front,)):
+        workers, late = Workers(1, 0.2), threading.Event()
+        monkeypatch.setattr(front.registry.find("lenet5").batcher, "_workers", workers)
+        start, prepare = workers._start, EncodedImage.prepare
+
+        def starts(name, step):  # the thread in its place begins a moment later
+            late.set()
+            sleep(0.05)
+            start(name, step)
+
+        def prepares(image, row):
+            late.wait(10)
+            return prepare(image, row)
+
+        monkeypatch.setattr(workers, "_start", starts)
+        monkeypatch.setattr(EncodedImage, "prepare", prepares)
+
+        async def ask() -> None:
+            with pytest.raises(RequestError, match="ZOOSERVE_WORK_S"):
+                await submit(front, digit).future
+
+        asyncio.run(ask())
+        workers.close()

@@ -62,6 +62,7 @@ def test_an_engine_that_ends_loses_its_own_jobs_and_comes_back(digits, digit, mo
             jobs = [submit(fronts[i % 2], digit) for i in range(12)]
             await asyncio.sleep(0.05)
             await asyncio.to_thread(engines[0].end)
+            await asyncio.to_thread(until, lambda: [front.registry.engines() for front in fronts] == [1, 1])
             later = [submit(fronts[i % 2], digit) for i in range(6)]
             return await outcomes(jobs), await outcomes(later)
 

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from service.fronts.channel import Channel, Kind, body_of, connect, listen
+from service.fronts.channel import Channel, Kind, body_of, connect, listen, packed
 from service.fronts.tensors import pack, unpack
 
 CASES = {
@@ -31,10 +31,15 @@ def pair():
     os.close(address)
 
 
+def send(channel, kind, parts, files=()):
+    with packed(kind, parts) as (message, own):
+        channel.send(message, [*own, *files])
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_round_trip(pair, name):
     one, other = pair
-    one.send_body(Kind.TENSORS, [b"12345678", *pack(CASES[name])])
+    send(one, Kind.TENSORS, [b"12345678", *pack(CASES[name])])
     message = other.receive()
     assert message.kind == Kind.TENSORS
     assert isinstance(message.body, mmap.mmap) == (name == "large")
@@ -50,7 +55,7 @@ def test_a_file_goes_along_and_the_end_is_seen(pair):
     one, other = pair
     reading, writing = os.pipe()
     for size in (10, 100_000):
-        one.send_body(Kind.TABLE, [bytes(size)], [writing])
+        send(one, Kind.TABLE, [bytes(size)], [writing])
         message = other.receive()
         os.write(message.files[0], b"seen")
         os.close(message.files[0])
