@@ -72,6 +72,7 @@ class EncodedImage:
         self._webp: webp.Header | None = None
         self._palette = b""  # of a run-length encoded BMP
         self._bits = 0  # bits per value that are used, where a file with 16 bits says so
+        self._negative = False  # whether 0 is white
         self._image: Image.Image | None = None  # Pillow's; None for files that simplejpeg or OpenCV decodes
         self._size, orientation = self._read()  # width and height as stored
         self._check(*self._size)
@@ -109,6 +110,8 @@ class EncodedImage:
             raise
         except Exception as error:  # Pillow's plugins raise exceptions of many types
             raise self._broken(error) from error
+        if self._negative:
+            return Image.fromarray(255 - eight_bits(np.asarray(self._image), self._bits or 16))
         return self._to_eight_bits(self._image) if self._bits else self._image
 
     def image(self) -> Image.Image:
@@ -136,7 +139,7 @@ class EncodedImage:
                 tiff_ = tiff.read(data)
                 self._check(tiff_.width, tiff_.height)
                 self._check(*tiff_.tile)
-                self._data, self._bits = tiff_.without_metadata(), tiff_.bits
+                self._data, self._bits, self._negative = tiff_.without_metadata(), tiff_.bits, tiff_.negative
                 self._image = self._open(self._data, tiff_.block)
                 return self._image.size, tiff_.orientation
             case Format.WEBP:

@@ -13,7 +13,7 @@ from service.vision.heif import AVIF_BRANDS, HEIC_BRANDS, brands
 
 MAX_PIXELS: Final = 50_000_000
 # The time of resampling grows with the square of the longer side: 50,000,000 x 1 pixels would take minutes.
-_MAX_SIDE = 1 << 20
+_MAX_SIDE = 1_000_000  # of libpng, by which masks are encoded; OpenCV reads 1 << 20
 
 
 class Format(StrEnum):

@@ -9,7 +9,7 @@ from struct import pack, unpack
 from service.vision import ifd
 from service.vision.refusals import excessive
 
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _PLANES = 256, 257, 258, 259, 277, 284
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANES = 256, 257, 258, 259, 262, 277, 284
 _STRIPS, _ROWS, _STRIP_SIZES = 273, 278, 279
 _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_SIZES = 322, 323, 324, 325
 # Tag -> the most values it can have. No pixel depends on other tags (resolution, text, profiles, other directories).
@@ -18,7 +18,7 @@ _KEPT = {
     _HEIGHT: 1,
     _BITS: 8,
     _COMPRESSION: 1,
-    262: 1,  # PhotometricInterpretation
+    _PHOTOMETRIC: 1,
     266: 1,  # FillOrder
     _SAMPLES: 1,
     _ROWS: 1,
@@ -89,6 +89,7 @@ class Header:
         block: how many bytes Pillow should read at a time.
         tags: the tags of the directory that is written.
         directory: the directory as it was read.
+        negative: whether it has grey levels of 16 bits, and 0 is white. `tags` say that 0 is black.
     """
 
     width: int
@@ -99,6 +100,7 @@ class Header:
     block: int
     tags: dict[int, Value]
     directory: ifd.Directory
+    negative: bool = False
 
     def without_metadata(self) -> bytes:
         """A TIFF with a new directory, of only the tags that the pixels depend on, followed by the whole original file.
@@ -145,7 +147,11 @@ def read(data: bytes) -> Header:
     block = _check_pieces(directory, tags, width, height, samples)
     tile = (0, 0) if _STRIPS in tags else (directory.number(_TILE_WIDTH, 0), directory.number(_TILE_HEIGHT, 0))
     orientation = ifd.valid_orientation(directory.number(ifd.ORIENTATION, 1))
-    return Header(width, height, orientation, _used_bits(directory), tile, block, tags, directory)
+    depth = max(directory.numbers(_BITS, _MAX_SAMPLES) or (1,))
+    negative = depth in (_PACKED, _DEEP) and samples == 1 and directory.number(_PHOTOMETRIC, 1) == 0
+    if negative:  # Pillow takes 0 for black, or refuses it
+        tags[_PHOTOMETRIC] = 3, 1, pack(directory.order + "H", 1)
+    return Header(width, height, orientation, _used_bits(directory), tile, block, tags, directory, negative)
 
 
 def _used_bits(directory: ifd.Directory) -> int:
@@ -179,6 +185,9 @@ def _check_pieces(directory: ifd.Directory, tags: dict[int, Value], width: int, 
     if not offsets:
         raise excessive("TIFF", "neither strips nor tiles")
     bits = directory.numbers(_BITS, _MAX_SAMPLES) or (1,)
+    raw = directory.number(_COMPRESSION, _RAW) == _RAW
+    if raw and planes > 1 and max(bits) > 8:  # Pillow reads such planes as if they had 8 bits
+        raise excessive("TIFF", f"{max(bits)} bits per value in separate planes, uncompressed")
     row = max(1, (across * (sum(bits) if len(bits) > 1 else bits[0] * samples) // planes + 7) // 8)
     if directory.number(_COMPRESSION, _RAW) == _RAW:
         if kinds[0] == _STRIPS and _contiguous(offsets, row * down, -(-height // down)):

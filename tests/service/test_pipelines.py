@@ -96,6 +96,7 @@ def test_all_protocols_have_one_answer(own, photo, tmp_path, triton):
     path.write_bytes(data)
     with bentoml.SyncHTTPClient(own.url) as bento:
         assert same(bento.pipeline(image=path, name="pets", options={"top_k": 2}), expected)
+        assert bento.pipeline(image=path, name="pets", options=None)["predictions"]
 
 
 def test_the_command_answers_alike(own, models, photo, tmp_path):

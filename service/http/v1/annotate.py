@@ -19,6 +19,7 @@ from service.vision.draw import draw
 JPEG, BINARY = b"image/jpeg", b"application/octet-stream"
 # By whether a task's predictions can be drawn; in order of preference where the client's q-values are equal.
 OFFERED = {True: (JSON, PNG, JPEG), False: (JSON, BINARY)}
+_LARGEST_JPEG = 65_500  # libjpeg's longest side
 _SAVING = {PNG: ("PNG", {"compress_level": 1}), JPEG: ("JPEG", {"quality": 92, "subsampling": 0})}
 
 
@@ -51,7 +52,7 @@ class Annotator:
             The bytes of a file of type `kind`.
 
         Raises:
-            RequestError: `queue_full` or `deadline`.
+            RequestError: `queue_full` or `deadline`; `not_acceptable`: too large for a JPEG.
         """
         if self._waiting >= self._max_waiting:
             raise RequestError(
@@ -78,6 +79,12 @@ class Annotator:
             loop.call_soon_threadsafe(leave)
 
     def _draw(self, image: bytes, result: Result, kind: bytes, skeleton: Sequence[tuple[int, int]]) -> bytes:
+        if kind == JPEG and max(result.image.width, result.image.height) > _LARGEST_JPEG:
+            raise RequestError(
+                Reason.NOT_ACCEPTABLE,
+                f"A JPEG has sides of at most {_LARGEST_JPEG} pixels, and the image has {result.image.width} x "
+                f"{result.image.height}. Take `image/png` or `application/json`.",
+            )
         drawn = draw(image, result, skeleton=skeleton, max_pixels=self._max_pixels, enlarge=False)
         out = io.BytesIO()
         name, how = _SAVING[kind]

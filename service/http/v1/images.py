@@ -9,7 +9,7 @@ from service.errors import ClientGone, Reason, RequestError
 from service.http.endpoint import limited_by, read_whole
 from service.http.media import media_type
 from service.http.v1.encoded import from_base64, from_quoted_printable
-from service.http.v1.json_images import images_from_json
+from service.http.v1.json_images import check_no_options, images_from_json
 from service.http.v1.multipart import Image, Multipart
 from service.settings import Settings
 
@@ -34,8 +34,8 @@ async def read_images(
     several images is not valid base64, for example, its place in the list holds the error.
 
     Raises:
-        RequestError: the body is too large, compressed, of a type that is not an image's, has no image or too many, or
-            is not what the content type declares.
+        RequestError: the body is too large, compressed, of a type that is not an image's, has no image or too many, has
+            options, or is not what the content type declares.
         ClientGone: the body ended before it was complete.
     """
     receive = limited_by(settings, receive, headers)
@@ -47,7 +47,9 @@ async def read_images(
         )
     kind = media_type(headers)
     if kind == "multipart/form-data":
-        return (await read_form(receive, headers, settings.max_images)).images
+        form = await read_form(receive, headers, settings.max_images)
+        check_no_options(form.fields)
+        return form.images
     if kind == "application/json":
         return await images_from_json(await read_whole(receive), settings.max_images)
     if kind.startswith(_OTHER_KINDS) or kind in _OTHER_TYPES:

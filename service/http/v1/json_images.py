@@ -4,12 +4,14 @@ Long strings are replaced before the JSON is parsed, so the parsed text is alway
 from the body itself. A parser would first build all values of the body and hold the GIL all that time.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
 
 from service.errors import Reason, RequestError
 from service.http.v1.encoded import from_base64
+from service.tasks import OPTION_NAMES
 
 MAX_OTHER = 16 * 1024  # bytes of JSON apart from the images
 _LONG = 64  # bytes; a longer string is replaced by a placeholder, which is also longer than this
@@ -35,11 +37,15 @@ async def images_from_json(body: bytes, max_images: int) -> list[bytes | Request
     """Return the images of a JSON body. An image whose base64 is invalid is replaced by the error.
 
     Raises:
-        RequestError: `bad_request`: not of that form; `too_large`: too many images, or too much other JSON.
+        RequestError: `bad_request`: not of that form; `too_large`: too many images, or too much other JSON;
+            `bad_option`: it has options.
     """
+    if body[: 2 * _LONG].removeprefix(_BYTE_ORDER_MARK).lstrip()[:1] not in (b"{", b""):
+        raise _bad("it does not begin with `{`. An image itself is sent as image/jpeg, image/png and so on")
     rest, texts = _cut_out(body, MAX_OTHER + max_images * (_LONG + 8))
     try:
         given = msgspec.json.decode(rest, type=Images).images
+        check_no_options(msgspec.json.decode(rest, type=dict[str, msgspec.Raw]))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _bad(str(error)) from error
     if not given:
@@ -58,6 +64,18 @@ async def images_from_json(body: bytes, max_images: int) -> list[bytes | Request
         except ValueError as error:
             images.append(RequestError(Reason.BAD_REQUEST, f"`images[{index}]` is not base64: {str(error)[:200]}"))
     return images
+
+
+def check_no_options(names: Iterable[str]) -> None:
+    """Refuse fields of a body that are named as options: they would not count.
+
+    Raises:
+        RequestError: `bad_option`.
+    """
+    if wrong := sorted(OPTION_NAMES.union(("model", "version")).intersection(names)):
+        raise RequestError(
+            Reason.BAD_OPTION, f"`{wrong[0]}` is a field of the body. Options go in the query: `?{wrong[0]}=...`."
+        )
 
 
 def _cut_out(body: bytes, limit: int) -> tuple[bytes, list[_Text]]:

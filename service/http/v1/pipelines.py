@@ -45,6 +45,7 @@ class TypedPipeline(PipelineEndpoint):
     async def _answer(self, context: HttpContext, scope: Scope, receive: Receive) -> bytes:  # noqa: ARG002 - as declared
         form = await one_image_form(context, receive, self._settings, f"{PATH}NAME")
         options = form_value(form.fields.pop("options", "{}"))
+        options = {} if options is None else options  # the default of BentoML's client
         name = form_text(form.fields.pop("name", None))
         if not name or form.fields or not isinstance(options, dict):
             raise RequestError(

@@ -188,6 +188,6 @@ def form_value(text: str) -> object:
 
 
 def form_text(field: str | None) -> str | None:
-    """Read a field whose value is text, even if it looks like a number."""
+    """Read a field whose value is text, even if it looks like a number. BentoML's client writes None as `null`."""
     value = None if field is None else form_value(field)
-    return value if isinstance(value, str) else field
+    return value if isinstance(value, str) or value is None else field

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -70,6 +71,38 @@ def test_tiles_are_read(order, big):
     offsets = [16 + 256 * i for i in range(16)]
     tags = tiff_tags(64, 64, t322=(3, [16]), t323=(3, [16]), t324=(4, offsets), t325=(3, [256] * 16))
     assert np.array_equal(decode(tiff_of(tags, order=order, big=big, tail=b"".join(tiles)))[:, :, 0], PIXELS)
+
+
+@pytest.mark.parametrize(("order", "big"), FORMS)
+@pytest.mark.parametrize("photometric", [0, 1], ids=["0 is white", "0 is black"])
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("deflated", [False, True])
+def test_what_zero_is(order, big, photometric, bits, deflated):
+    """Pillow takes 0 for black wherever grey levels have 16 bits."""
+    stored = PIXELS if photometric else 255 - PIXELS
+    values = stored if bits == 8 else (stored.astype(np.uint16) * 257).astype(f"{order}u2")
+    data = zlib.compress(values.tobytes()) if deflated else values.tobytes()
+    how = {258: (3, [bits]), 259: (3, [8 if deflated else 1]), 262: (3, [photometric])}
+    tags = tiff_tags(64, 64, t273=(4, [16]), t278=(3, [64]), t279=(4, [len(data)])) | how
+    assert np.array_equal(decode(tiff_of(tags, order=order, big=big, tail=data))[:, :, 0], PIXELS)
+
+
+@pytest.mark.parametrize(("order", "big"), FORMS)
+@pytest.mark.parametrize(("bits", "deflated"), [(8, False), (8, True), (16, False), (16, True)])
+def test_separate_planes(order, big, bits, deflated):
+    """Pillow reads uncompressed ones of 16 bits as if they had 8: they are refused."""
+    planes = [PIXELS, PIXELS.T, PIXELS[::-1]]
+    stored = [(p if bits == 8 else (p.astype(np.uint16) * 257).astype(f"{order}u2")).tobytes() for p in planes]
+    stored = [zlib.compress(p) for p in stored] if deflated else stored
+    offsets = [16 + sum(map(len, stored[:i])) for i in range(3)]
+    how = {258: (3, [bits] * 3), 259: (3, [8 if deflated else 1]), 262: (3, [2]), 277: (3, [3]), 284: (3, [2])}
+    tags = tiff_tags(64, 64, t273=(4, offsets), t278=(3, [64]), t279=(4, [len(p) for p in stored])) | how
+    data = tiff_of(tags, order=order, big=big, tail=b"".join(stored))
+    if bits == 16 and not deflated:
+        with pytest.raises(RequestError, match="16 bits per value in separate planes"):
+            decode(data)
+        return
+    assert np.array_equal(decode(data), np.dstack(planes))
 
 
 @pytest.mark.parametrize(("order", "big"), FORMS)

@@ -17,6 +17,18 @@ from service.results import Classification, ImageSize, Result
 from service.settings import Settings
 
 
+@pytest.fixture
+def encoded_png():
+    """`encoded_png(width, height)`: the bytes of a grey image."""
+
+    def encode(width: int, height: int) -> bytes:
+        out = io.BytesIO()
+        Image.new("L", (width, height), 90).save(out, "PNG")
+        return out.getvalue()
+
+    return encode
+
+
 @pytest.mark.parametrize(
     ("accept", "kind"),
     [
@@ -95,6 +107,22 @@ def test_errors_are_problems_also_if_an_image_was_accepted(server, photo, accept
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["reason"] == reason
+
+
+def test_an_image_too_large_for_a_jpeg_is_refused_as_one(server, encoded_png):
+    headers = {"content-type": "image/png", "accept": "image/jpeg"}
+    refused = server.client.post("/v1/detect", content=encoded_png(65_501, 2), headers=headers)
+    assert (refused.status_code, refused.json()["reason"]) == (406, "not_acceptable")
+    assert "at most 65500 pixels" in refused.json()["detail"]
+    drawn = server.client.post("/v1/detect", content=encoded_png(65_500, 2), headers=headers)
+    assert drawn.headers["content-type"] == "image/jpeg"
+
+
+def test_the_longest_side_has_masks_and_heat_maps(server, encoded_png):
+    for path in ("segment?mask=png", "segment?model=u2netp&mask=png", "classify?heatmap=true"):
+        answer = server.client.post(f"/v1/{path}", content=encoded_png(1_000_000, 2))
+        assert answer.status_code == 200, answer.text
+    assert server.client.post("/v1/segment?mask=png", content=encoded_png(1_000_001, 2)).status_code == 413
 
 
 def test_several_images_cannot_be_answered_with_an_image(server, photo):

@@ -85,6 +85,19 @@ CASES = {
         413,
         "apart from the images",
     ),
+    "options in json": (
+        lambda jpeg: dict(content=b'{"images": [""], "top_k": 3}', headers=JSON),
+        "/v1/classify",
+        422,
+        "`?top_k=...`",
+    ),
+    "an image as json": (lambda jpeg: dict(content=jpeg, headers=JSON), "/v1/classify", 400, "sent as image/jpeg"),
+    "options in a form": (
+        lambda jpeg: dict(files={"image": jpeg}, data={"model": "lenet5"}),
+        "/v1/classify",
+        422,
+        "`?model=...`",
+    ),
     "gzip": (
         lambda jpeg: dict(content=jpeg, headers=IMAGE | {"content-encoding": "gzip"}),
         "/v1/classify",
