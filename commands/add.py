@@ -18,6 +18,7 @@ from rich.table import Table
 from export.converters import need_torch
 from zoo import catalog
 from zoo.card import LARGEST_SIDE
+from zoo.cli import drawn_into
 from zoo.licences import check_accepted
 from zoo.store import Store
 
@@ -135,7 +136,12 @@ Examples:
     "--out", type=click.Path(file_okay=False, path_type=Path), help="[default: $ZOOSERVE_CARDS, else ./cards]"
 )
 @click.option("--models", type=click.Path(file_okay=False, path_type=Path), help="As of `zooserve export`.")
-@click.option("--annotate", type=click.Path(dir_okay=False, path_type=Path), help="[default: ./<name>.png]")
+@click.option(
+    "--annotate",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=drawn_into,
+    help="[default: ./<name>.png]",
+)
 @click.option("--yes", is_flag=True, help="Write without asking, over an older card too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs; implies --yes.")
 def add(

@@ -15,8 +15,8 @@ from service.fronts.registry import FrontLoads, FrontRegistry
 from service.limits import PixelMemory
 from service.models.footprint import Footprints
 from service.models.model import AnyLoaded, Assemble, load_folder
-from service.models.on_demand import Loads, OnDemand
-from service.models.registry import Registry
+from service.models.on_demand import OnDemand
+from service.models.registry import Loads, Registry
 from service.models.repository import Repository
 from service.models.selftest import self_test
 from service.models.unloaded import Unloaded

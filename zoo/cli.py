@@ -16,6 +16,15 @@ from zoo.extras import missing
 from zoo.files import LINE, shown
 from zoo.variables import misspelt_of_store
 
+_DRAWN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+def drawn_into(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    """Check the name of a file for a drawing; a callback of options, so before any work is done."""
+    if path is not None and not path.name.lower().endswith(_DRAWN):
+        raise click.BadParameter(f"{path}: expected a name that ends in {', '.join(_DRAWN)}", ctx, param)
+    return path
+
 
 class Commands(click.Group):
     """The commands of the entry-point group `zooserve.commands`."""

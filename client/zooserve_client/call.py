@@ -7,6 +7,7 @@ import json
 import os
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -204,7 +205,8 @@ def _milliseconds(timing: str) -> dict[str, float]:
     """The stages of a `Server-Timing` header."""
     stages = {}
     for stage in timing.split(","):
-        name, _, duration = stage.strip().partition(";dur=")
-        if duration:
+        name, *parts = (part.strip() for part in stage.split(";"))
+        duration = next((part.removeprefix("dur=").strip('"') for part in parts if part.startswith("dur=")), "")
+        with suppress(ValueError):  # a proxy's own, which may hold anything
             stages[name] = float(duration)
     return stages

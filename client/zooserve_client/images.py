@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from zooserve_client.errors import ImageError
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif"})
 _PNG_COLOURS = {1: 0, 3: 2, 4: 6}  # channels -> PNG's colour type: grey, RGB, RGBA
 
 

@@ -18,6 +18,7 @@ from service.results import CocoPose, Cropped, Embedding, Instance, Pose, Predic
 from service.settings import remarks
 from service.tasks import TASKS, Operation, can_answer
 from service.vision.draw import draw
+from zoo.cli import drawn_into
 from zoo.served_card import ServedCard
 
 
@@ -39,7 +40,12 @@ Examples:
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--option", "-o", "given", multiple=True, metavar="NAME=VALUE", help="An option, as over HTTP.")
 @click.option("--task", type=click.Choice(list(TASKS)), help="What to answer. [default: the model's task]")
-@click.option("--annotate", type=click.Path(dir_okay=False, path_type=Path), help="Draw the answer into this file.")
+@click.option(
+    "--annotate",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=drawn_into,
+    help="Draw the answer into this file.",
+)
 @click.option("--models", type=click.Path(file_okay=False), help="The folder of exported models. [default: models]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per photo and line, as HTTP answers it.")
 @click.option("--server", metavar="URL", help="Ask this server, for all images of the folder PHOTOS.")

@@ -13,7 +13,7 @@ from collections.abc import Collection, Coroutine
 from concurrent.futures import CancelledError
 from math import ceil
 from time import perf_counter, sleep
-from typing import Protocol, cast
+from typing import cast
 
 from service.engine.memory import give_back, resident
 from service.errors import Reason, RequestError
@@ -34,28 +34,16 @@ _OTHERS = 150_000_000  # bytes that libraries and requests take beside the model
 _UNKNOWN_S = 2.0  # `Retry-After` for a model that was never loaded here
 
 
+class _LaterError(Exception):
+    """There is no room for a model now, and there may be for another one that is asked for."""
+
+
 class _Demand:
-    """Requests that wait for one model."""
+    """Requests that wait for one model: how many, and whether for room, as all models that would make it are in use."""
 
     def __init__(self) -> None:
-        self.waiting = 0
+        self.waiting, self.for_room = 0, False
         self.over: asyncio.Future[RequestError | None] = asyncio.get_running_loop().create_future()
-
-
-class Loads(Protocol):
-    """Loads models when they are asked for: in this process (`OnDemand`), or in the engine's."""
-
-    def start(self) -> None:
-        """Begin. On the event loop."""
-
-    def stop(self) -> None:
-        """End all that is under way."""
-
-    async def wait(self, entry: ModelEntry, deadline: float, beside: Collection[str] = ()) -> None:
-        """Wait until a model is loaded; see `OnDemand.wait`."""
-
-    async def load(self, name: str, deadline: float) -> None:
-        """Load a model for an administrator; see `OnDemand.load`."""
 
 
 class OnDemand:
@@ -115,7 +103,7 @@ class OnDemand:
             async with asyncio.timeout(left):
                 refused = await asyncio.shield(demand.over)
         except TimeoutError:
-            raise _late(entry) from None
+            raise (_busy if demand.for_room else _late)(entry) from None
         finally:
             demand.waiting -= 1
             self._metrics.waiting.labels(entry.name).dec()
@@ -144,12 +132,16 @@ class OnDemand:
         task.add_done_callback(self._tasks.discard)
 
     async def _load_all(self) -> None:
-        """Load what is asked for, one after the other."""
+        """Load what is asked for, one after the other. While there is no room for one, it is the others' turn."""
         while self._demands:
             name, demand = next(iter(self._demands.items()))
             refused: RequestError | None
             try:
                 refused = await self._load(name, demand)
+            except _LaterError:
+                self._demands[name] = self._demands.pop(name)
+                await asyncio.sleep(_LOOK_S)
+                continue
             except Exception:  # a bug: those who wait are told
                 logger.exception("%s could not be loaded", name)
                 refused = RequestError(Reason.INTERNAL, f"`{name}` could not be loaded; the server's log says why.")
@@ -180,6 +172,9 @@ class OnDemand:
             entry: of the model. A version of it that is loaded stays.
             need: what the load takes.
             demand: requests that wait for it. If none does, others are not waited for.
+
+        Raises:
+            _LaterError: there is none, and others are asked for.
         """
         while True:
             unbooked = await self._unbooked()
@@ -192,9 +187,14 @@ class OnDemand:
             elif self._budget.fits(need, entries):
                 break  # what is unbooked is that of models in use, or of requests
             elif demand is not None and demand.waiting:
+                demand.for_room = True
+                if len(self._demands) > 1:
+                    raise _LaterError
                 await asyncio.sleep(_LOOK_S)
             else:
                 return False
+        if demand is not None:
+            demand.for_room = False
         entry.reserved = need
         return True
 

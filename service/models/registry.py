@@ -1,7 +1,8 @@
 """Finds the model for a request by name or by task. The repository fills the registry."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Protocol
 
 from service.errors import Reason, RequestError
 from service.models.budget import Budget
@@ -194,3 +195,19 @@ def _served(entry: ModelEntry, version: str | None) -> AnyModel:
             raise RequestError(Reason.NOT_READY, f"`{entry.name}` is being loaded. Try again shortly.", retry_after=2)
         raise RequestError(Reason.NOT_READY, f"`{entry.name}` is not served: {entry.reason}")
     return model
+
+
+class Loads(Protocol):
+    """Loads models when they are asked for: in this process (`OnDemand`), or in the engine's."""
+
+    def start(self) -> None:
+        """Begin. On the event loop."""
+
+    def stop(self) -> None:
+        """End all that is under way."""
+
+    async def wait(self, entry: ModelEntry, deadline: float, beside: Collection[str] = ()) -> None:
+        """Wait until a model is loaded; see `OnDemand.wait`."""
+
+    async def load(self, name: str, deadline: float) -> None:
+        """Load a model for an administrator; see `OnDemand.load`."""

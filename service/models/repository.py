@@ -132,8 +132,7 @@ class Repository(Registry):
             RequestError: `unknown_model`: the store does not have the named model. `refused`: its folder fails a
                 check; a version that was served before still is.
         """
-        before = self._loader.changes
-        entry = self._load_again(name)
+        before, entry = self._loader.changes, self._load_again(name)
         if entry is not None and entry.changing is not None:  # a regular scan loaded it and refused nothing
             entry = self._load_again(name)
         if entry is not None:
@@ -204,7 +203,6 @@ class Repository(Registry):
         logger.info("%d of %d models are ready", ready, len(self.entries))
 
     def _load_again(self, name: str | None) -> ModelEntry | None:
-        """Scan the store, load what has changed, wait for the named model and return its entry."""
         self._look_again(name)
         entry = self.entries.get(name) if name is not None else None
         if entry is not None and entry.loading is not None:
@@ -244,19 +242,21 @@ class Repository(Registry):
         }
         for name in dict.fromkeys([*wanted, *entries, *([named] if named else [])]):
             if name in latest and name in entries:
-                entries[name].stored = latest[name]
+                entry = entries[name]
+                entry.stored = latest[name]
+                if entry.card is None and entry.model is None and entry.stored.card is not None:  # it could not be read
+                    entry.pinned = self._pins(entry.stored)
             elif name in latest:
-                entries[name] = self._entry(latest[name])
+                entries[name] = ModelEntry(latest[name], awaited=not self._started, pinned=self._pins(latest[name]))
             if name in entries:
                 entries[name].whole = name in latest
         self.problem, self.entries = self._lacking(entries, found), entries
         return found.missing.get(named, "") if named else ""
 
-    def _entry(self, stored: Entry) -> ModelEntry:
-        """Make the entry of a folder."""
+    def _pins(self, stored: Entry) -> bool:
+        """Return whether a folder's model is loaded at the start, and stays."""
         card = stored.card
-        pinned = not self.budget.on or card is None or card.task_default or card.pinned or card.name in self._pinned
-        return ModelEntry(stored, awaited=not self._started, pinned=pinned)
+        return not self.budget.on or card is None or card.task_default or card.pinned or card.name in self._pinned
 
     def _lacking(self, entries: dict[str, ModelEntry], found: Found) -> str:
         """Return a message about models that the settings name and the store does not have; empty without any."""

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from PIL import Image
 from zooserve_client import AsyncClient, Client, DeadlineError, UnreachableError, ZooserveError
-from zooserve_client.call import Attempts
+from zooserve_client.call import Attempts, _milliseconds
 
 from tests.client.conftest import Asked
 from tests.conftest import serving
@@ -264,3 +264,16 @@ def test_an_async_call_can_be_cancelled(server):
         return len(asyncio.all_tasks())
 
     assert asyncio.run(ask()) == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "stages"),
+    [
+        ("queue;dur=0.5, infer;dur=12", {"queue": 0.5, "infer": 12.0}),
+        ('edge;dur=3;desc="HIT", infer;dur=12', {"edge": 3.0, "infer": 12.0}),
+        ('cdn-cache; desc=HIT, edge; dur="1.5", x;dur=, y;dur=soon, infer;desc=a;dur=2', {"edge": 1.5, "infer": 2.0}),
+        ("", {}),
+    ],
+)
+def test_stages_of_a_proxy_do_no_harm(header, stages):
+    assert _milliseconds(header) == stages

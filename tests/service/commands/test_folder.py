@@ -147,6 +147,7 @@ def test_images_that_come_later_find_their_place(server, album, tmp_path):
         (["-o", "top_k=0"], "mobilenet_v2", "422 bad_option: `top_k=0`"),
         (["-o", "model=x"], "mobilenet_v2", "--option model is not an option of a task"),
         (["--annotate", "x.png"], "mobilenet_v2", "are not for --server"),
+        (["--annotate", "x.xyz"], "mobilenet_v2", "x.xyz: expected a name that ends in .png"),
         (["-o", "task=x"], "mobilenet_v2", "422 bad_option: There is no option `task`"),
         (["--server", "localhost:3000"], "mobilenet_v2", "--server: url=localhost:3000: expected http://"),
         (["--deadline", "0"], "mobilenet_v2", "--deadline"),

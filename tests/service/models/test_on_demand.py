@@ -134,6 +134,43 @@ def test_a_model_in_use_is_not_unloaded(start, held):
     assert states(runtime) == {"a": State.ON_DEMAND, "b": State.READY, "c": State.ON_DEMAND}
 
 
+def test_who_waits_for_room_does_not_delay_what_has_room_and_is_told_so(start, monkeypatch):
+    takes = {"a": 100, "b": 200, "c": 20}
+
+    def measure(_, card, __):
+        return Footprint(takes[card.name] * MB, peak=takes[card.name] * MB, seconds=0.01)
+
+    monkeypatch.setattr("service.models.footprint.Footprints.measure", measure)
+    runtime = start()
+
+    async def use() -> float:
+        runtime.on_demand.start()
+        (await ask(runtime, "a")).usage.begin()
+        large = asyncio.create_task(ask(runtime, "b", 2))
+        await asyncio.sleep(0.2)
+        begun = perf_counter()
+        assert await ask(runtime, "c", 1.5) is not None
+        took = perf_counter() - begun
+        with pytest.raises(RequestError, match="all models that would make room for it are in use"):
+            await large
+        return took
+
+    assert asyncio.run(use()) < 1
+
+
+def test_a_model_whose_card_can_be_read_again_is_loaded_on_demand(start, store):
+    card = store / "a" / "1" / "card.json"
+    whole = card.read_text()
+    card.write_text(whole[:100])
+    runtime = start()
+    assert runtime.repository.entries["a"].state is State.FAILED
+    card.write_text(whole)
+    runtime.repository.reload()
+    entry = runtime.repository.entries["a"]
+    assert (entry.state, entry.pinned) == (State.ON_DEMAND, False)
+    assert runtime.repository.ready
+
+
 def refusal(work) -> RequestError:
     with pytest.raises(RequestError) as error:
         asyncio.run(work)
