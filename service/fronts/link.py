@@ -15,9 +15,10 @@ import msgspec
 
 from service.errors import RequestError
 from service.fronts.channel import Kind, Message, body_of, connect
+from service.fronts.connection import Connection, engine_gone
 from service.fronts.memory import EngineMemory
 from service.fronts.messages import ANSWER, DONE, FOLLOWED, Call, Failure, Reply, Table, Welcome, error_of
-from service.fronts.remote import Connection, FrontQueue, engine_gone
+from service.fronts.remote import FrontQueue
 from service.fronts.tensors import unpack
 
 logger = logging.getLogger(__name__)

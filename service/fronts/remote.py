@@ -5,13 +5,11 @@ job that was sent is in `_sent` until one of three has taken it out: what brings
 the end of the connection.
 """
 
-import asyncio
 import threading
 from contextlib import suppress
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
-from math import ceil
 from pathlib import Path
 from time import perf_counter
 
@@ -19,11 +17,11 @@ from service.engine.binding import Tensors
 from service.engine.intake import Intake, parts_of
 from service.engine.job import AnyJob, Jobs
 from service.engine.workers import Workers
-from service.errors import Reason, RequestError
-from service.fronts.channel import Channel, Kind
+from service.errors import RequestError
+from service.fronts.channel import Kind
+from service.fronts.connection import Connection, engine_gone
 from service.fronts.memory import EngineMemory, ModelMemory
 from service.fronts.messages import GIVEN_UP, READY, REQUESTS, TENSORS, ServedModel
-from service.fronts.outbox import Outbox
 from service.fronts.tensors import pack
 from service.models.model import Model
 from service.models.usage import Usage
@@ -31,26 +29,6 @@ from zoo.served_card import AnyServed, decode_served_card
 
 _COST_S = 0.002  # of an image in a front, to begin with
 _SILENT_S = 1.0  # after which an engine that shows no life gets no work, where another does
-
-
-class Connection:
-    """A connection to the engine. Models belong to it: those of the next engine have other numbers.
-
-    Attributes:
-        channel: to receive.
-        outbox: to send.
-        memory: that the engine writes.
-        place: of this front; -1: the engine has not given it one yet.
-        queues: of the models that answer, by their number.
-        ended: whether it has.
-    """
-
-    def __init__(self, channel: Channel, loop: asyncio.AbstractEventLoop) -> None:
-        self.ended = False
-        self.channel, self.outbox = channel, Outbox(channel, loop)
-        self.memory = EngineMemory()
-        self.place = -1
-        self.queues: dict[int, FrontQueue] = {}
 
 
 class FrontQueue(Intake):
@@ -298,12 +276,3 @@ class FrontModel(Model[AnyServed]):
         self.profile = told.profile
         self.batcher = FrontQueue(told.number, memory, connection, workers, max_queue)
         self.usage = FrontUsage(memory, connection.place)
-
-
-def engine_gone(seconds: float = 1.0) -> RequestError:
-    """Return the error of requests while there is no engine."""
-    return RequestError(
-        Reason.NOT_READY,
-        "The engine that runs the models has ended, and is being started again. Try again shortly.",
-        retry_after=max(1, ceil(seconds)),
-    )

@@ -7,10 +7,11 @@ from copy import copy
 from pathlib import Path
 
 from service.engine.workers import Workers
+from service.fronts.connection import Connection
 from service.fronts.link import Link
 from service.fronts.memory import ModelMemory
 from service.fronts.messages import EntryState, Table, card_of
-from service.fronts.remote import Connection, FrontModel
+from service.fronts.remote import FrontModel
 from service.models.entry import ModelEntry, State
 from service.settings import Settings
 from zoo.store import Entry

@@ -139,10 +139,11 @@ def test_tensors_that_nobody_waits_for_are_not_run(gru, monkeypatch):
 
     async def ask() -> None:
         jobs = ask_gru(front, 10, rows=8)
-        await asyncio.sleep(0.3)
+        (seated,) = engine.engine._seated
+        await asyncio.to_thread(until, lambda: len(seated.jobs) == 10)
         for job in jobs:
             job.abandon()
-        await asyncio.sleep(0.1)
+        await asyncio.to_thread(until, lambda: all(job.abandoned for job in list(seated.jobs.values())))
         event.set()
         await outcomes(jobs)
 

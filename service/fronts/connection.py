@@ -1,0 +1,42 @@
+"""A front's connection to an engine, and what its requests are told when there is none."""
+
+import asyncio
+from math import ceil
+from typing import TYPE_CHECKING
+
+from service.errors import Reason, RequestError
+from service.fronts.channel import Channel
+from service.fronts.memory import EngineMemory
+from service.fronts.outbox import Outbox
+
+if TYPE_CHECKING:
+    from service.fronts.remote import FrontQueue
+
+
+class Connection:
+    """A connection to the engine. Models belong to it: those of the next engine have other numbers.
+
+    Attributes:
+        channel: to receive.
+        outbox: to send.
+        memory: that the engine writes.
+        place: of this front; -1: the engine has not given it one yet.
+        queues: of the models that answer, by their number.
+        ended: whether it has.
+    """
+
+    def __init__(self, channel: Channel, loop: asyncio.AbstractEventLoop) -> None:
+        self.ended = False
+        self.channel, self.outbox = channel, Outbox(channel, loop)
+        self.memory = EngineMemory()
+        self.place = -1
+        self.queues: dict[int, FrontQueue] = {}
+
+
+def engine_gone(seconds: float = 1.0) -> RequestError:
+    """Return the error of requests while there is no engine."""
+    return RequestError(
+        Reason.NOT_READY,
+        "The engine that runs the models has ended, and is being started again. Try again shortly.",
+        retry_after=max(1, ceil(seconds)),
+    )
