@@ -12,6 +12,7 @@ import functools
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from itertools import islice
 
@@ -58,7 +59,8 @@ class Plans:
 
     def addresses(self, part: Part) -> list[str]:
         """Return the addresses of a part."""
-        found: list[str] = self._reader(part.plan).get_batch(part.number).column(0).to_pylist()
+        with self._naming(part.plan):
+            found: list[str] = self._reader(part.plan).get_batch(part.number).column(0).to_pylist()
         return found
 
     def extend(self, addresses: Iterable[str], part_rows: int) -> int:
@@ -93,18 +95,25 @@ class Plans:
 
     @functools.cache  # noqa: B019 - plans live as long as the process
     def _reader(self, number: int) -> pa.RecordBatchFileReader:
+        return pa.ipc.open_file(self._out.open(_name(number)))
+
+    @contextmanager
+    def _naming(self, number: int) -> Iterator[None]:
+        """Say which plan an error is of."""
         try:
-            return pa.ipc.open_file(self._out.open(_name(number)))
-        except pa.ArrowException as error:
+            yield
+        except Exception as error:  # pyarrow's are of many types, where the bytes of a file are others than it wrote
             raise StorageError(
-                f"{self._out.address}/{_name(number)} is damaged ({error}): name another folder for the results"
+                f"{self._out.address}/{_name(number)} cannot be read ({error}). If it is damaged, name "
+                "another folder for the results."
             ) from error
 
     def _size(self, number: int) -> tuple[int, int]:
-        reader = self._reader(number)
-        parts = reader.num_record_batches
-        # All parts but the last are equally large.
-        first, last = (reader.get_batch(index).num_rows for index in (0, parts - 1))
+        with self._naming(number):
+            reader = self._reader(number)
+            parts = reader.num_record_batches
+            # All parts but the last are equally large.
+            first, last = (reader.get_batch(index).num_rows for index in (0, parts - 1))
         return parts, first * (parts - 1) + last
 
     def _known(self) -> Digests:

@@ -87,9 +87,10 @@ def count_rows(out: Folder, name: str) -> tuple[int, int]:
             return len(lines), sum(_ERROR in line for line in lines)
         try:
             found = parquet.read_metadata(file)
-        except pa.ArrowException as error:
+        except Exception as error:  # as of plans
             raise StorageError(
-                f"{out.address}/{name} is damaged ({error}): remove it, and the same command makes it again"
+                f"{out.address}/{name} cannot be read ({error}). If it is damaged, remove it: the same command makes "
+                "it again."
             ) from error
         return found.num_rows, int((found.metadata or {}).get(_FAILED, b"0"))
 

@@ -170,11 +170,14 @@ def _interrupting_no_run() -> Iterator[None]:
         yield
         return
     before, none = os.sched_getscheduler(0), os.sched_param(0)
-    os.sched_setscheduler(0, os.SCHED_BATCH, none)  # of this thread; those that it starts inherit it
+    if before == os.SCHED_OTHER:  # nobody has chosen another one
+        with suppress(OSError):  # a sandbox may refuse it
+            os.sched_setscheduler(0, os.SCHED_BATCH, none)  # of this thread; those that it starts inherit it
     try:
         yield
     finally:
-        os.sched_setscheduler(0, before, none)
+        if os.sched_getscheduler(0) != before:
+            os.sched_setscheduler(0, before, none)
 
 
 def _problem(error: RequestError) -> Problem:

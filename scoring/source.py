@@ -227,8 +227,12 @@ def _lines(file: IO[bytes], _: str) -> Iterator[str]:
 
 def _csv(file: IO[bytes], column: str) -> Iterator[Any]:
     parse = csv.ParseOptions(newlines_in_values=True)  # in a caption, for example
-    text = io.TextIOWrapper(file, encoding=_TEXT, newline="")
-    names = next(text_csv.reader(text), [])  # a reader of pyarrow's would go on reading the file in the background
+    # A reader of pyarrow's would go on reading the file in the background. Other columns need not be UTF-8.
+    text = io.TextIOWrapper(file, encoding=_TEXT, errors="replace", newline="")
+    try:
+        names: list[str] = next(filter(None, text_csv.reader(text)), [])
+    except text_csv.Error as error:
+        raise ValueError(f"its first line cannot be read: {error}") from error
     text.detach()
     if column not in names:
         raise KeyError(f"`{column}` (there are {', '.join(names)})")

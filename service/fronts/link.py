@@ -92,7 +92,7 @@ class Link:
             if self._own_loop is not None:
                 self._own_loop.stop()
             return
-        if any(queue.pending for queue in before):
+        if any(queue.writing for queue in before):
             if perf_counter() - since > _HELD_S:
                 logger.critical("the process ends, to be started anew: the decoding of an image does not end")
                 os._exit(1)

@@ -50,7 +50,7 @@ class Outbox:
                     self._since = perf_counter()
                 else:
                     return
-            self._unsent.append((message, [os.dup(file) for file in files]))
+            self._unsent.append((message, _copied(files)))
             if len(self._unsent) == 1:
                 with suppress(RuntimeError):  # the loop is closed: the process ends
                     self._loop.call_soon_threadsafe(self._begin)
@@ -88,6 +88,17 @@ class Outbox:
                 self._unsent.popleft()
                 _close(files)
             self._loop.remove_writer(self._channel)
+
+
+def _copied(files: Sequence[int]) -> list[int]:
+    copies: list[int] = []
+    try:
+        for file in files:
+            copies.append(os.dup(file))  # noqa: PERF401 - those before an error are closed
+    except OSError:
+        _close(copies)
+        raise
+    return copies
 
 
 def _close(files: Sequence[int]) -> None:

@@ -77,6 +77,12 @@ class FrontQueue(Intake):
         ahead = engine[EngineMemory.WAIT] + own / max(1.0, engine[EngineMemory.PARALLEL])
         return super().wait(rows) + ahead
 
+    @property
+    def writing(self) -> bool:
+        """Whether a job still has a row, which a thread may write or read."""
+        with self._lock:
+            return len(self._free) < self._memory.layout.rows
+
     def waiting(self) -> int:
         """How many jobs of the model are under way in all fronts."""
         return sum(self._memory.pending)
@@ -101,6 +107,8 @@ class FrontQueue(Intake):
             else:
                 head = TENSORS.pack(self._number, number, job.deadline, job.priority)
                 outbox.send_body(Kind.TENSORS, [head, *pack(job.input.tensors)])
+                if job.abandoned:  # meanwhile: the engine knew no such request yet
+                    outbox.send(GIVEN_UP.pack(Kind.GIVEN_UP, self._number, number))
         except OSError:
             self._lose(number)
 
@@ -189,12 +197,17 @@ class FrontQueue(Intake):
     def _take_row(self, job: AnyJob) -> bool:
         """Take a row for a job; where all are taken, the job waits for one without a thread."""
         with self._lock:
-            if self._free:
+            ended = self._connection.ended  # then the next connection may have the rows already
+            if not ended and self._free:
                 job.row, job.holder = heappop(self._free), self
                 self._memory.given_up[job.row] = 0
                 return True
-            heappush(self._without, (job.priority, next(self._order), job))
-            return False
+            if not ended:
+                heappush(self._without, (job.priority, next(self._order), job))
+        if ended:
+            job.fail(engine_gone())
+            self._deliver([job])
+        return False
 
     def _ran(self, number: int, threads: int, batch: int, run: float, ran: float) -> AnyJob | None:
         job = self._sent.pop(number, None)

@@ -46,6 +46,7 @@ class ToldModels:
         self.link = Link(address, self._follow, self._lost)
         self._settings, self._workers, self._changed = settings, workers, changed
         self._models: dict[int, FrontModel] = {}
+        self._dropping: Connection | None = None  # whose models a timer will look at
 
     @property
     def whole(self) -> bool:
@@ -74,12 +75,17 @@ class ToldModels:
         return {model.number for entry in self.entries.values() if isinstance(model := entry.model, FrontModel)}
 
     def _drop_later(self, connection: Connection) -> None:
+        if self._dropping is connection:
+            return
+        self._dropping = connection
         timer = threading.Timer(_STAY_S, self._drop_unserved, [connection])
         timer.daemon = True
         timer.start()
 
     def _drop_unserved(self, connection: Connection) -> None:
         """Let go of models that were replaced or unloaded a while ago, and that no request of this front needs."""
+        if self._dropping is connection:
+            self._dropping = None
         if connection is not self.link.connection:
             return
         serves = self._served()

@@ -134,14 +134,16 @@ class Queued(Steps):
                     await asyncio.sleep(_PLACE_S)  # the work for the parts before this one would be lost otherwise
                 model.batcher.submit(job)
                 jobs.append(job)
+            if jobs:
+                await asyncio.wait([job.future for job in jobs])
         except BaseException:
             for job in jobs:
                 job.abandon()
             raise
+        finally:
+            self._job.holder = None
         if not jobs:
             return []
-        await asyncio.wait([job.future for job in jobs])
-        self._job.holder = None
         self._job.steps.append(jobs)
         self._job.batch_size = max(job.batch_size for job in jobs)
         return [job.future.exception() or job.future.result() for job in jobs]

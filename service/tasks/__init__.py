@@ -102,10 +102,6 @@ TASKS: Mapping[Operation, TaskModule] = {
 _OPERATIONS: Mapping[type[Struct], Operation] = {module.options: operation for operation, module in TASKS.items()}
 
 
-OPTION_NAMES = frozenset(name for module in TASKS.values() for name in module.options.__struct_fields__)
-"""The options of all tasks."""
-
-
 def options_of(operation: Operation, params: Mapping[str, object]) -> Struct:
     """Convert parameters, as text or JSON values, to the typed options of a task.
 

@@ -193,7 +193,7 @@ def test_results_of_something_else_are_not_mixed(score, photos, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "advice"),
     [
-        ("part-0001-0000000.parquet", b"no", "remove it, and the same command makes it again"),
+        ("part-0001-0000000.parquet", b"no", "remove it: the same command makes it again"),
         ("_plans/0001.arrow", b"", "name another folder"),
     ],
 )
@@ -203,8 +203,24 @@ def test_a_damaged_file_is_named(score, photos, tmp_path, name, content, advice)
     (tmp_path / "out" / name).write_bytes(content)
     done = score(photos)
     assert done.code == 1
-    assert f"{name} is damaged" in done.said
+    assert f"{name} cannot be read" in done.said
     assert advice in done.said
+
+
+@pytest.mark.parametrize("name", ["part-0001-0000000.parquet", "_plans/0001.arrow"])
+def test_damage_anywhere_near_the_end_names_the_file(score, photos, tmp_path, name):
+    score(photos)
+    whole = (tmp_path / "out" / name).read_bytes()
+    for at in range(1, 60):
+        (tmp_path / "out" / name).write_bytes(whole[:-at] + bytes([whole[-at] ^ 0xFF]) + whole[len(whole) - at + 1 :])
+        done = score(photos)
+        assert done.code == 0 or f"{name} cannot be read" in done.said, done.said
+
+
+def test_a_scheduling_policy_that_was_chosen_stays(models, photos, tmp_path):
+    command = [str(Path(sys.executable).with_name("zooserve")), "score", LENET, str(photos), "--models", str(models)]
+    done = subprocess.run(["chrt", "--idle", "0", *command, "--out", str(tmp_path / "out")], check=False, timeout=60)
+    assert done.returncode == 0
 
 
 def test_names_that_are_not_utf8_in_the_results(score, photos, tmp_path):

@@ -68,11 +68,13 @@ def test_links_in_circles_are_not_followed(tree, pattern):
         ("mark.csv", "\ufeffpath,n\na.jpg,1\nb.jpg,2\n"),
         ("mark.jsonl", '\ufeff{"path": "a.jpg"}\n{"path": "b.jpg"}\n'),
         ("captions.csv", 'path,caption\na.jpg,"two\nlines"\n' + 'b.jpg,"a ""quoted""\nline"\n'),
+        ("blank.csv", "\n\npath,n\na.jpg,1\nb.jpg,2\n"),
+        ("latin.csv", b"path,place\na.jpg,caf\xe9\nb.jpg,caf\xe9\n"),
         ("numbers.csv", "path,n\n" + "a.jpg,1\n" * 200_000 + "b.jpg,none\n"),
     ],
 )
 def test_lists_as_other_programs_write_them(tmp_path, name, content):
-    (tmp_path / name).write_text(content, encoding="utf-8")
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     assert dict.fromkeys(images_of(str(tmp_path / name))) == {f"{tmp_path}/a.jpg": None, f"{tmp_path}/b.jpg": None}
 
 
@@ -120,6 +122,7 @@ def test_an_address_with_a_token_is_a_list_or_an_image(monkeypatch, query):
         ("a.jsonl", "{", "truncated"),
         ("a.jsonl", '{"path": 3}\n', "expected an address"),
         ("a.csv", "", "no column `path`"),
+        ("a.csv", '"' + "x" * 200_000, "first line cannot be read"),
         ("a.parquet", "no", "Parquet"),
         ("**.jpg", None, "entire path component"),
     ],

@@ -1,6 +1,6 @@
 """Reads the images of a request's body: raw bytes, multipart, or JSON with base64. Limits apply while it is read."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from starlette.types import Receive
@@ -26,12 +26,13 @@ class Form(NamedTuple):
 
 
 async def read_images(
-    receive: Receive, headers: Mapping[bytes, bytes], settings: Settings
+    receive: Receive, headers: Mapping[bytes, bytes], settings: Settings, options: Collection[str] = ()
 ) -> list[bytes | RequestError]:
     """Read the body and return its images as they were encoded, by the declared content type.
 
     An image's own bytes decide its format, unless the content type names something that is not an image. If one of
-    several images is not valid base64, for example, its place in the list holds the error.
+    several images is not valid base64, for example, its place in the list holds the error. A field that has the name of
+    one of the `options` is refused, as it would not count.
 
     Raises:
         RequestError: the body is too large, compressed, of a type that is not an image's, has no image or too many, has
@@ -48,10 +49,10 @@ async def read_images(
     kind = media_type(headers)
     if kind == "multipart/form-data":
         form = await read_form(receive, headers, settings.max_images)
-        check_no_options(form.fields)
+        check_no_options(form.fields, options)
         return form.images
     if kind == "application/json":
-        return await images_from_json(await read_whole(receive), settings.max_images)
+        return await images_from_json(await read_whole(receive), settings.max_images, options)
     if kind.startswith(_OTHER_KINDS) or kind in _OTHER_TYPES:
         raise RequestError(
             Reason.NOT_AN_IMAGE,

@@ -4,14 +4,13 @@ Long strings are replaced before the JSON is parsed, so the parsed text is alway
 from the body itself. A parser would first build all values of the body and hold the GIL all that time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import msgspec
 
 from service.errors import Reason, RequestError
 from service.http.v1.encoded import from_base64
-from service.tasks import OPTION_NAMES
 
 MAX_OTHER = 16 * 1024  # bytes of JSON apart from the images
 _LONG = 64  # bytes; a longer string is replaced by a placeholder, which is also longer than this
@@ -33,7 +32,7 @@ class _Text(NamedTuple):
     end: int
 
 
-async def images_from_json(body: bytes, max_images: int) -> list[bytes | RequestError]:
+async def images_from_json(body: bytes, max_images: int, options: Collection[str] = ()) -> list[bytes | RequestError]:
     """Return the images of a JSON body. An image whose base64 is invalid is replaced by the error.
 
     Raises:
@@ -45,7 +44,7 @@ async def images_from_json(body: bytes, max_images: int) -> list[bytes | Request
     rest, texts = _cut_out(body, MAX_OTHER + max_images * (_LONG + 8))
     try:
         given = msgspec.json.decode(rest, type=Images).images
-        check_no_options(msgspec.json.decode(rest, type=dict[str, msgspec.Raw]))
+        check_no_options(msgspec.json.decode(rest, type=dict[str, msgspec.Raw]), options)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _bad(str(error)) from error
     if not given:
@@ -66,13 +65,13 @@ async def images_from_json(body: bytes, max_images: int) -> list[bytes | Request
     return images
 
 
-def check_no_options(names: Iterable[str]) -> None:
+def check_no_options(names: Iterable[str], options: Collection[str]) -> None:
     """Refuse fields of a body that are named as options: they would not count.
 
     Raises:
         RequestError: `bad_option`.
     """
-    if wrong := sorted(OPTION_NAMES.union(("model", "version")).intersection(names)):
+    if wrong := sorted(set(names).intersection(options)):
         raise RequestError(
             Reason.BAD_OPTION, f"`{wrong[0]}` is a field of the body. Options go in the query: `?{wrong[0]}=...`."
         )

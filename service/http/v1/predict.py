@@ -114,12 +114,13 @@ class Predict(ImagesEndpoint):
         super().__init__(task, route, lifecycle, runtime, annotator)
         self._task: Operation = task
         self._pipelines = runtime.pipelines
+        self._in_query = frozenset((*TASKS[task].options.__struct_fields__, "model", "version"))
 
     async def _answer(self, context: HttpContext, scope: Scope, receive: Receive) -> bytes:  # noqa: ARG002 - as declared
         drawn = wanted(context.headers.get(b"accept", b""), OFFERED[TASKS[self._task].drawn])
         params = context.params()
         query = await self._query(context, params.pop("model", None), params.pop("version", None), params)
-        images = await read_images(receive, context.headers, self._settings)
+        images = await read_images(receive, context.headers, self._settings, self._in_query)
         context.lap("read")
         return await self._run(context, receive, query, images, drawn)
 

@@ -246,3 +246,49 @@ def test_a_place_is_given_back_once(digits, digit, monkeypatch):
         until(lambda: seated.left)
         engine.call(engine.engine._leave, seated)
         assert engine.engine._places == [0]
+
+
+def test_a_job_that_waits_without_a_row_keeps_no_front_from_connecting_again(digits, digit):
+    with sides(digits, 1) as (engine, (front,)):
+        link, busy = front.registry.links[0], threading.Event()
+
+        async def ask() -> None:
+            queue, before = front.registry.find("lenet5").batcher, link.connection
+            front.workers.hand_over(queue, (), lambda: busy.wait(20))  # the only thread
+            waits = submit(front, digit)
+            engine.call(lambda: [each.channel.end() for each in engine.engine._seated])
+            await asyncio.to_thread(until, lambda: link.connection not in {before, None} and front.registry.ready)
+            assert queue.pending == 1
+            busy.set()
+            assert isinstance((await outcomes([waits]))[0], RequestError)
+            assert (await submit(front, digit).future).predictions[0].label == "7"
+
+        asyncio.run(ask())
+
+
+def test_tensors_that_are_given_up_while_they_are_packed_are_not_run(gru, monkeypatch):
+    engine, front = gru
+    event, sizes = gated(engine, "gru", monkeypatch)
+    packing, go_on = threading.Event(), threading.Event()
+
+    def slow_packed(kind, parts):
+        if kind == Kind.TENSORS:
+            packing.set()
+            go_on.wait(20)
+        return packed(kind, parts)
+
+    async def ask() -> None:
+        first = ask_gru(front, 1, rows=8)
+        await asyncio.to_thread(until, lambda: sizes)
+        monkeypatch.setattr(outbox, "packed", slow_packed)
+        late = ask_gru(front, 1, rows=8)
+        await asyncio.to_thread(packing.wait, 20)
+        late[0].abandon()
+        go_on.set()
+        (seated,) = engine.engine._seated
+        await asyncio.to_thread(until, lambda: any(job.abandoned for job in list(seated.jobs.values())))
+        event.set()
+        await outcomes([*first, *late])
+
+    asyncio.run(ask())
+    assert sizes == [8]
