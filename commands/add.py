@@ -175,10 +175,10 @@ def add(
 
     name = name or adding.name_of(file)
     target = (out or catalog.own_folder()) / f"{name}.toml"
-    adding.check_name(name, target, replace=yes or as_json)
+    store = Store(models)
+    adding.check_name(name, target, store, replace=yes or as_json)
     stated = ImportOptions(name, photos=photos, **in_bytes(stated_options))
     console = Console(stderr=True, quiet=as_json)
-    store = Store(models)
     with TemporaryDirectory(prefix="zooserve-") as scratch, console.status(f"{file}: looking") as status:
         draft = adding.propose(
             file,

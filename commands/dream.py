@@ -9,6 +9,7 @@ from PIL import Image
 from export.converters import need_torch
 from service.errors import RequestError
 from service.vision.decode import decode
+from zoo.cli import drawn_into
 
 
 @click.command(
@@ -29,7 +30,12 @@ Examples:
 @click.option(
     "--side", type=click.IntRange(32, 2048), default=384, show_default=True, help="The longer one, in pixels."
 )
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="[default: ./<photo>.dream.png]")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=drawn_into,
+    help="[default: ./<photo>.dream.png]",
+)
 def dream(
     model: str,
     photo: Path,

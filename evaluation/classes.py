@@ -48,10 +48,14 @@ def read_mapping(path: Path) -> dict[str, str]:
     """Read a `classes.txt`: on each line a name, a tab (or comma, or space), and its label or id.
 
     Raises:
-        DataError: a line has another form.
+        DataError: a line has another form, or it is no UTF-8.
     """
     mapping = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected text in UTF-8: {error}") from error
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         name, *rest = re.split(r"\t\s*" if "\t" in line.strip() else r"[,\s]\s*", line.strip(), maxsplit=1)

@@ -25,6 +25,7 @@ from evaluation.run import Problem, judge_all
 from service.commands.load import load_model
 from service.cores import usable_cores
 from service.results import Classification
+from zoo.cli import drawn_into
 
 _SHOWN = 10  # classes, photos or unreadable images that are printed
 
@@ -104,7 +105,11 @@ for that, export its models with --class-scores.
 )
 @click.option("--steps", type=click.IntRange(1, 1000), default=10, show_default=True, help="Of the attack pgd.")
 @click.option(
-    "--picture", "drawing", type=click.Path(dir_okay=False, path_type=Path), help="Draw the result into this PNG file."
+    "--picture",
+    "drawing",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=drawn_into,
+    help="Draw the result into this PNG file.",
 )
 @click.option("--models", type=click.Path(file_okay=False), help="The folder of exported models. [default: models]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs, with all classes.")

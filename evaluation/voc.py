@@ -109,7 +109,7 @@ class MeanIoU:
         if self._salient:
             if mode == "P":
                 return np.where(ids == _IGNORE, ids, np.minimum(ids, 1))
-            return (ids > (127 if ids.max() > 1 else 0)).astype(np.uint8)
+            return (ids > (127 if ids.max() > 127 else 0)).astype(np.uint8)
         highest = int(ids[ids != _IGNORE].max(initial=0))
         if highest >= len(self._labels):
             raise DataError(

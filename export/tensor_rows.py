@@ -1,5 +1,6 @@
 """Rows for graphs that take tensors: those of the user's file, or noise. Called by `export.tensors`."""
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,12 @@ def sampled(inputs: Sequence[Tensor], path: Path) -> Tensors:
     try:
         with np.load(path, allow_pickle=False) as archive:
             given = dict(archive)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:  # TypeError: an `.npy`
         raise ExportError(f"{path}: not an .npz file of arrays without pickled objects: {error}") from error
     if given.keys() != {x.name for x in inputs}:
         raise ExportError(f"{path} has the arrays {sorted(given)}, expected {sorted(x.name for x in inputs)}")
-    if len({len(x) for x in given.values()}) != 1 or len(next(iter(given.values()))) < ROWS:
+    rows = {x.shape[0] if x.ndim else 0 for x in given.values()}
+    if len(rows) != 1 or min(rows) < ROWS:
         shapes = {name: x.shape for name, x in given.items()}
         raise ExportError(f"{path}: its arrays are {shapes}: each must have the same number of rows, at least 3")
     for x in inputs:

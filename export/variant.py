@@ -62,9 +62,13 @@ def export_variant(
     Raises:
         StoreError: the fp32 model is not in the store, or damaged.
         SourceError: a photo could not be fetched.
-        ExportError: the graph does not convert, or its answers are too far from fp32's.
+        ExportError: the graph does not convert, its answers are too far from fp32's, or another model has its name.
     """
     base = require_images(store.verify(card.name, card.version))
+    own_name = variant_name(card.name, precision)
+    held = next((entry.card for entry in store.entries() if entry.name == own_name), None)
+    if held is not None and not (isinstance(held, ServedCard) and held.agreement is not None):
+        raise ExportError(f"{own_name} in the store is a model of its own, and no variant of {card.name}: rename it")
     source = store.path(card.name, card.version)
     on_step("fetch")
     goldens = [open_photo(Path(one.photo).stem, source / "golden" / one.photo) for one in base.golden]
@@ -101,7 +105,7 @@ def export_variant(
         now = datetime.now(UTC).isoformat(timespec="seconds")
         served = msgspec.structs.replace(
             base,
-            name=variant_name(card.name, precision),
+            name=own_name,
             title=f"{base.title}, {precision}",
             precision=precision,
             task_default=False,

@@ -18,6 +18,7 @@ from export.options import FamilyOptions
 from zoo.errors import ExportError
 from zoo.model_card import ModelCard
 
+_SLACK = 0.01  # of an opacity
 _SMALLEST = 1e-30  # of a probability whose logarithm is taken
 
 
@@ -55,6 +56,11 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
 
     def reference(x: npt.NDArray[np.float32]) -> RawOutputs:
         answer = one_by_one(session, [output], x.transpose(0, 2, 3, 1) if last else x)[0]
+        if name == "alpha" and not (answer.min() >= -_SLACK and answer.max() <= 1 + _SLACK):
+            raise ExportError(
+                f"{path}: the opacity {output!r} goes from {answer.min():.3g} to {answer.max():.3g} on photos instead "
+                "of from 0 to 1: export the network with its sigmoid"
+            )
         return {name: np.log(np.maximum(answer, _SMALLEST)) if softmax else answer}
 
     module = keep(model, image, {name: output})

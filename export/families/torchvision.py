@@ -4,6 +4,7 @@ A card names the `architecture` in its options. Where there is no card, `card_fo
 segmenter that torchvision has, from the metadata of its default weights; `zoo.libraries` asks it.
 """
 
+import math
 import re
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def source_of(name: str, weights: WeightsEnum) -> Source:
     digest = _HASH.search(weights.url)
     if digest is None:
         raise ExportError(f"{name}: torchvision's file name {weights.url!r} does not end in a hash")
-    size = round(weights.meta["_file_size"] * 2**20)  # it is given in MiB
+    size = math.ceil((weights.meta["_file_size"] + 5e-4) * 2**20)  # in MiB to three decimals; no file may be larger
     return Source(url=weights.url, sha256_prefix=digest[1], size=size)
 
 

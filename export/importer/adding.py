@@ -39,8 +39,8 @@ def name_of(file: Path) -> str:
     return _NO_NAME.sub("_", file.stem.lower()).strip("_.-")
 
 
-def check_name(name: str, target: Path, *, replace: bool) -> None:
-    """Check that the card of a model called `name` may be written to `target`.
+def check_name(name: str, target: Path, store: Store, *, replace: bool) -> None:
+    """Check that the card of a model called `name` may be written to `target`, and the model into the store.
 
     Raises:
         CardError: its name is none for a model, or that of another, or it exists and is not to be replaced.
@@ -56,6 +56,9 @@ def check_name(name: str, target: Path, *, replace: bool) -> None:
         raise CardError(f"there is a model {name!r} already, {known}: say another --name")
     if target.exists() and not replace:
         raise CardError(f"{target} exists: say another --name, or --yes to write over it")
+    held = store.path(name, "1")
+    if held.exists() and not target.exists() and not replace:
+        raise CardError(f"{held} holds a model already: say another --name, or --yes to write over it")
 
 
 def propose(

@@ -127,12 +127,7 @@ def _of_transformers(said: dict[str, Any]) -> dict[str, Any]:
     """Read `preprocessor_config.json` as transformers' image processors do."""
     if not said:
         return {}
-    found: dict[str, Any] = {"interpolation": _interpolation(said.get("resample"))}
-    factor = float(said.get("rescale_factor", 1 / 255)) if said.get("do_rescale", True) else 1.0
-    if said.get("do_normalize", "image_mean" in said):
-        found["normalise"] = _normalise(said["image_mean"], said["image_std"], factor)
-    else:
-        found["normalise"] = _normalise((0.0,) * 3, (1.0,) * 3, factor)
+    found = _values_of_transformers(said)
     size, crop = said.get("size"), said.get("crop_size")
     if not said.get("do_resize", size is not None):
         return found
@@ -152,8 +147,26 @@ def _of_transformers(said: dict[str, Any]) -> dict[str, Any]:
     if isinstance(size, dict) and {"height", "width"} <= size.keys():
         pads = bool(said.get("do_pad"))  # the share of the image stays, which is all that is known then
         return found | {"size": _size(size["height"], size["width"])} | ({} if pads else {"resize": "stretch"})
+    if isinstance(size, int) and said.get("crop_pct"):  # ConvNeXt's, as it was written at first
+        return _of_transformers(said | {"size": {"shortest_edge": size}})
     if isinstance(size, int):
         return found | {"size": _size(size, size), "resize": "stretch"}
+    return found
+
+
+def _values_of_transformers(said: dict[str, Any]) -> dict[str, Any]:
+    """Read how pixels are resampled and normalised."""
+    found: dict[str, Any] = {"interpolation": _interpolation(said.get("resample"))}
+    factor = float(said.get("rescale_factor", 1 / 255)) if said.get("do_rescale", True) else 1.0
+    if said.get("do_normalize", "image_mean" in said):
+        found["normalise"] = _normalise(said["image_mean"], said["image_std"], factor)
+    else:
+        found["normalise"] = _normalise((0.0,) * 3, (1.0,) * 3, factor)
+    if said.get("do_flip_channel_order"):  # MobileViT's
+        found["normalise"] = msgspec.structs.replace(found["normalise"], channels="bgr")
+    for name in ("include_top", "rescale_offset"):  # EfficientNet's
+        if said.get(name):
+            raise ValueError(f"`{name}` normalises a second time, which no recipe says")
     return found
 
 

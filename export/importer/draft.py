@@ -21,6 +21,7 @@ from export.importer.pixels import TO_BE_TRIED, YOLOX, onnx_pixels
 from export.importer.recipes import choose_recipe, choose_size, yolox_recipe
 from export.importer.rows import choose_layout, counts
 from export.onnx_file.external import find_data_files
+from export.ultralytics.notes import Notes
 from zoo.card import Licence, Task
 from zoo.errors import ExportError
 from zoo.files import sha256_of
@@ -90,11 +91,12 @@ def draft_onnx(path: Path, stated: ImportOptions, scratch: Path) -> Draft:
         graph, stated, beside, task, possible, f"{output!r} {list(answers[output].shape)}", scratch
     )
     classes = read_labels(labels)
-    options: dict[str, str | int | float | bool] = {"output": output} if len(answers) > 1 else {}
+    options: dict[str, str | int | float | bool] = {"output": output} if len(graph.session.get_outputs()) > 1 else {}
     if graph.layout == "nhwc":
         options["channels_last"] = True
     if task == "classify" and _is_softmax(answers[output]):
         options["probabilities"] = True
+    _check_scores(graph, task, output, answers[output])
     if family == "yolo_onnx" and graph.layout == "nhwc":
         raise ExportError(f"{path}: takes [N, H, W, C]; export the detector with its channels first, [N, 3, H, W]")
     recipe, why_recipe = choose_recipe(graph, stated, beside, task, height, width)
@@ -111,7 +113,9 @@ def draft_onnx(path: Path, stated: ImportOptions, scratch: Path) -> Draft:
                 recipe, why_recipe = yolox_recipe(height, width), "usual for YOLOX"
             if why_candidates == TO_BE_TRIED and stated.channels is None:
                 candidates, why_candidates = YOLOX, "usual for YOLOX"
-    licence, why_licence = choose_licence(graph, stated)
+    if task == "obb" and recipe.resize == "stretch":
+        raise ExportError(f"{path}: `stretch` turns the angles of rotated boxes: --resize letterbox does not")
+    licence, why_licence = choose_licence(path, graph.notes, stated)
     if labels == "salient":
         kind = "opacity"
     findings = [
@@ -227,16 +231,26 @@ def _masks(answers: Answers) -> int:
     return next((answer.shape[1] for answer in answers.values() if answer.ndim == 4), 0)
 
 
-def choose_licence(graph: Graph, stated: ImportOptions) -> tuple[Licence, str]:
+def choose_licence(path: Path, notes: Notes, stated: ImportOptions) -> tuple[Licence, str]:
     """What Ultralytics exports is under the AGPL, code and all, unless its owner bought another licence."""
-    if graph.notes.of_ultralytics or "AGPL-3.0" in graph.notes.noted.get("license", ""):
+    if notes.of_ultralytics or "AGPL-3.0" in notes.noted.get("license", ""):
         return Licence(AGPL, stated.licence or AGPL), "Ultralytics' notes in the file"
     if stated.licence is None:
         raise ExportError(
-            f"{graph.path}: under which licence are its weights? The file does not say: --license MIT, another SPDX "
+            f"{path}: under which licence are its weights? The file does not say: --license MIT, another SPDX "
             "identifier, or LicenseRef-own where they are yours"
         )
     return Licence(stated.licence, stated.licence), "given"
+
+
+def _check_scores(graph: Graph, task: Task, output: str, answer: npt.NDArray[np.float32]) -> None:
+    """Refuse a classifier's scores of which no softmax makes probabilities: those of a sigmoid, or of one class."""
+    if task == "classify" and (answer.shape[1] == 1 or output in graph.sigmoids):
+        raise ExportError(
+            f"{graph.path}: {output!r} {list(answer.shape)} holds a score for each class alone (of a sigmoid), and "
+            "what is served are probabilities of classes that exclude each other. Export the network with a score for "
+            "each of at least two classes, without its sigmoid; or --task tensors serves it as it is"
+        )
 
 
 def _is_softmax(answer: npt.NDArray[np.float32]) -> bool:

@@ -47,6 +47,7 @@ class Graph:
     notes: Notes
     normalises: str
     full_scale: float
+    sigmoids: frozenset[str] = frozenset()
 
     def answers(self, height: int, width: int) -> dict[str, npt.NDArray[np.float32]]:
         """Return its float outputs to one image of noise in 0..1, by name.
@@ -61,7 +62,8 @@ class Graph:
             kinds = ", ".join(f"{output.name!r} {output.type}" for output in self.session.get_outputs())
             raise ExportError(f"{self.path}: no output is float32, there are {kinds}: leave out its last step (ArgMax)")
         try:
-            return dict(zip(names, one_by_one(self.session, names, noise), strict=True))
+            found = dict(zip(names, one_by_one(self.session, names, noise), strict=True))
+            return {name: answer for name, answer in found.items() if answer.ndim > 1}  # a loss is no answer
         except Exception as error:  # ONNX Runtime's errors have no common base of use
             raise ExportError(f"{self.path} does not run on {width} x {height} pixels: {error}") from error
 
@@ -116,7 +118,21 @@ def inspect(path: Path, layout: Layout | None = None) -> Graph:
         notes=Notes(dict(session.get_modelmeta().custom_metadata_map)),
         normalises=", ".join(operators),
         full_scale=full_scale,
+        sigmoids=_sigmoids(model),
     )
+
+
+def _sigmoids(model: ModelProto) -> frozenset[str]:
+    """The outputs that a sigmoid makes."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+
+    def made(name: str) -> bool:
+        node = makers.get(name)
+        if node is not None and node.op_type in {"Identity", "Cast", "Flatten", "Reshape", "Squeeze"}:
+            return made(node.input[0])
+        return node is not None and node.op_type in {"Sigmoid", "HardSigmoid"}
+
+    return frozenset(output.name for output in model.graph.output if made(output.name))
 
 
 def _normalisation(model: ModelProto, image: str) -> tuple[list[str], float]:

@@ -45,7 +45,7 @@ def draft_image(path: Path, stated: ImportOptions) -> Draft:
     values = _answered(graph, output, inputs(recipe, stated.photos), normalise)
     span = _range(values)
     scale, offset = _RANGES[span]
-    licence, why_licence = choose_licence(graph, stated)
+    licence, why_licence = choose_licence(path, graph.notes, stated)
     options: dict[str, str | int | float | bool] = {"output": output, "scale": scale, "offset": offset}
     if graph.layout == "nhwc":
         options["channels_last"] = True

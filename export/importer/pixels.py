@@ -3,6 +3,7 @@
 Called by `export.importer.draft` and `export.importer.checkpoint`; `export.importer.trial` chooses among several.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ def in_bytes(stated: dict[str, Any]) -> dict[str, Any]:
         CardError: one is of pixels in 0..1 and the other of 0..255, or it is not said which.
     """
     mean, std = stated["mean"], stated["std"]
+    if not all(math.isfinite(value) for value in (*(mean or ()), *(std or ()))) or 0 in (std or ()):
+        raise CardError("--mean and --std must be finite numbers, and --std not 0: pixels are divided by it")
     largest = max(map(abs, mean)) if mean is not None else 0.0
     small_mean, small_std = 0 < largest <= 1, std is not None and max(std) < 1
     if small_mean and std is None:
@@ -96,7 +99,7 @@ def onnx_pixels(graph: Graph, stated: ImportOptions, family: str, beside: Beside
         found = {
             name: msgspec.structs.replace(normalise, channels=channels)
             for name, normalise in found.items()
-            if normalise.channels == "rgb"
+            if normalise.channels == "rgb" or len(found) == 1
         }
     return found, known
 

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from export.importer.draft import Draft, Finding, own_file, own_graph, where_weights_are
+from export.importer.draft import Draft, Finding, choose_licence, own_file, own_graph, where_weights_are
 from export.importer.options import ImportOptions
 from export.onnx_file.external import find_data_files
 from export.tensor_graph import read_graph
-from zoo.card import Licence
-from zoo.errors import ExportError
+from export.ultralytics.notes import Notes
 from zoo.model_card import TensorCard
 from zoo.served_card import Tensor
 
@@ -24,11 +23,8 @@ def draft_tensors(path: Path, stated: ImportOptions, sample: Path | None) -> Dra
         ExportError: it does not run here, has no batch dimension, or its licence is not said.
     """
     graph = read_graph(path, find_data_files(path).values())
-    if stated.licence is None:
-        raise ExportError(
-            f"{path}: under which licence are its weights? --license MIT, another SPDX identifier, or LicenseRef-own "
-            "where they are yours"
-        )
+    notes = Notes(dict(graph.session.get_modelmeta().custom_metadata_map))
+    licence, why_licence = choose_licence(path, notes, stated)
     sources = own_graph(path) | ({"sample": own_file(sample)} if sample else {})
     findings = [
         Finding("task", "tensors", "given"),
@@ -38,14 +34,14 @@ def draft_tensors(path: Path, stated: ImportOptions, sample: Path | None) -> Dra
         Finding(
             "checked on", "your sample" if sample else "noise", "given" if sample else "--sample gives real inputs"
         ),
-        Finding("licence", stated.licence, "given"),
+        Finding("licence", f"{licence.weights} (weights), {licence.code} (code)", why_licence),
     ]
     card = TensorCard(
         name=stated.name,
         version="1",
         task="tensors",
         title=f"{path.name}, tensors",
-        licence=Licence(stated.licence, stated.licence),
+        licence=licence,
         sources=sources,
     )
     return Draft(card, (), findings)

@@ -40,7 +40,7 @@ def one_by_one(
     """Return the outputs for a batch [N, ...], computed one image at a time: a graph may have no other batch size."""
     image = session.get_inputs()[0].name
     answers = [session.run(outputs, {image: x[i : i + 1]}) for i in range(len(x))]
-    return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
+    return [np.concatenate([np.atleast_1d(part) for part in parts]) for parts in zip(*answers, strict=True)]
 
 
 def read(path: Path, data: Iterable[Path] = ()) -> tuple[ModelProto, InferenceSession]:

@@ -39,7 +39,7 @@ def masks(street, loaded):
             result = predictor.predict(path.read_bytes(), loaded_model, {"mask": "rle"})
             ids = np.zeros((result.image.height, result.image.width), np.uint8)
             for found in result.predictions:
-                ids[decode(found.mask, *ids.shape[::-1]) > 127] = found.class_id if mode == "P" else 255
+                ids[decode(found.mask, *ids.shape[::-1]) > 127] = found.class_id if mode == "P" else int(mode[1:])
             image = Image.fromarray(ids)
             if mode == "P":
                 ids[:3] = 255
@@ -51,8 +51,11 @@ def masks(street, loaded):
     return make
 
 
-@pytest.mark.parametrize(("model", "mode"), [("deeplabv3_mobilenet_v2", "P"), ("u2netp", "L")])
+@pytest.mark.parametrize(
+    ("model", "mode"), [("deeplabv3_mobilenet_v2", "P"), ("u2netp", "L1"), ("u2netp", "L15"), ("u2netp", "L255")]
+)
 def test_the_models_own_masks_have_an_iou_of_one(street, loaded, masks, model, mode):
+    """Of a salient object also in grey, whatever its value is."""
     loaded_model, predictor, _ = loaded(model)
     dataset = read_voc(street, masks(model, mode), loaded_model.card)
     scores, problems = judge_all(predictor, loaded_model, dataset.examples, dataset.judge, threads=2)

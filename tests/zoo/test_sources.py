@@ -91,6 +91,14 @@ def test_a_later_run_resumes_a_partial_download(server, cache):
     assert start(server.seen[-1][1]) > 300_000
 
 
+def test_what_has_no_hash_yet_is_fetched_from_its_beginning(server, cache):
+    """What is there may be the beginning of an older file, and nobody would see it."""
+    server.files["/net.pth"] = BODY
+    source = Source(url=f"{server.url}/net.pth", trust_first=True)
+    Cache().part(source.url).write_bytes(b"older" * 1000)
+    assert fetch(source).read_bytes() == BODY
+
+
 def test_a_download_that_was_complete_but_not_yet_named_is_kept(server, cache):
     server.files["/net.pth"] = BODY
     source = Source(url=f"{server.url}/net.pth", sha256=DIGEST)

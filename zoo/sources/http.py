@@ -101,7 +101,8 @@ def download(url: str, part: Path, digest: str, *, label: str, size: int | None 
         SourceError: the server cannot be reached or has no such file, or the file's sha256 or size is another.
     """
     most = LARGEST_FILE if size is None else size
-    if part.is_symlink() or not part.is_file() or part.stat().st_size > most:  # it cannot be resumed
+    # Without a hash, nobody would see that its beginning is of another file.
+    if not digest or part.is_symlink() or not part.is_file() or part.stat().st_size > most:  # it cannot be resumed
         part.unlink(missing_ok=True)
     with http_session() as session:
         resumed = part.exists()

@@ -29,6 +29,12 @@ from zoo.sources import fetch_all
 TOO_LARGE = {"regnet_y_128gf", "vit_h_14"}
 
 
+@pytest.mark.parametrize(("name", "size"), [("resnet50", 102_540_417), ("resnet18", 46_830_571)])
+def test_the_publishers_own_file_is_not_too_large(name, size):
+    """torchvision knows sizes in MiB to three decimals."""
+    assert size <= card_for(name).sources["weights"].size < size + 2000
+
+
 def test_every_classifier_and_segmenter_is_there():
     expected = {"alexnet", "vgg16", "vgg19", "googlenet", "resnet18", "resnet152", "vit_b_16", "swin_t"}
     assert expected | {"deeplabv3_resnet50", "fcn_resnet50", "lraspp_mobilenet_v3_large"} < set(names())

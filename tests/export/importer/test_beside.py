@@ -56,6 +56,13 @@ def draft(make_onnx, tmp_path):
             Recipe(32, 32, "crop", short_side=37),  # stretched, then cut: no recipe says that, so the usual is assumed
             BYTES,
         ),
+        (
+            {"size": SIDE, "do_flip_channel_order": True, "do_normalize": True, **IMAGENET},
+            Recipe(32, 32, "stretch"),
+            Normalise(BYTES.mean, BYTES.std, "bgr"),
+        ),
+        ({"size": 32, "crop_pct": 0.875, "resample": 3, **IMAGENET},
+         Recipe(32, 32, "crop", short_side=36, interpolation="bicubic"), BYTES),
         ({"size": {"shortest_edge": 32}, "crop_pct": 0.875, "resample": 3, **IMAGENET},
          Recipe(32, 32, "crop", short_side=36, interpolation="bicubic"), BYTES),
         ({"size": SIDE, "resample": 1, **HALF}, Recipe(32, 32, "stretch", interpolation="lanczos"), (127.5, 127.5)),

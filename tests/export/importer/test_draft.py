@@ -76,6 +76,28 @@ def test_a_softmax_at_the_end_and_channels_last_become_options(my_onnx, import_o
     assert draft_onnx(my_onnx, import_options(), tmp_path).card.labels == "imagenet1k"
 
 
+@pytest.mark.parametrize("tail", [["Sigmoid"], ["Sigmoid", "Identity"]])
+def test_scores_of_a_sigmoid_are_no_probabilities(my_onnx, import_options, tmp_path, tail):
+    model = onnx.load(my_onnx)
+    last = "y"
+    for number, operator in enumerate(tail):
+        model.graph.node.append(helper.make_node(operator, [last], [last := f"z{number}"]))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info(last, 1, ["n", 1000]))
+    path = tmp_path / "other.onnx"
+    onnx.save_model(model, path)
+    with pytest.raises(ExportError, match=r"of a sigmoid.*--task tensors serves it"):
+        draft_onnx(path, import_options(), tmp_path)
+
+
+def test_an_output_that_is_no_float_is_left_out(my_onnx, import_options, tmp_path):
+    model = onnx.load(my_onnx)
+    model.graph.node.append(helper.make_node("ArgMax", ["y"], ["ids"], axis=1))
+    model.graph.output.append(helper.make_tensor_value_info("ids", 7, ["n", 1]))
+    path = tmp_path / "other.onnx"
+    onnx.save_model(model, path)
+    assert draft_onnx(path, import_options(), tmp_path).card.options == {"output": "y"}
+
+
 @pytest.mark.parametrize(
     ("options", "stated", "message"),
     [
