@@ -56,12 +56,15 @@ class Keys:
         return self._given
 
     def knows(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Return whether a request has one of the keys: `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
+        """Return whether a request has one of the keys: `Authorization: Bearer KEY` or `X-API-Key: KEY`.
+
+        Gateways pass a token of their own on in the first.
+        """
         self._reread()
         scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
-        key = bearer.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
-        given = hashlib.sha256(key).digest()
-        return sum(hmac.compare_digest(given, digest) for digest in self._digests) > 0
+        sent = [headers.get(b"x-api-key", b""), bearer.strip() if scheme.lower() == b"bearer" else b""]
+        given = [hashlib.sha256(key).digest() for key in sent]
+        return sum(hmac.compare_digest(one, digest) for one in given for digest in self._digests) > 0
 
     def _reread(self) -> None:
         if self._path is None or monotonic() - self._checked < _CHECK_EVERY:

@@ -5,7 +5,7 @@ HTTP limits connections and the bodies of requests (`http.server.connections`), 
 
 import asyncio
 import os
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
@@ -49,6 +49,36 @@ class Bodies:
     def fits(self, length: int) -> bool:
         """Return whether a body of `length` bytes fits. If no other is in memory, each does."""
         return not self.held or self.held + length <= self.limit
+
+
+class HeldBodies:
+    """The bodies of one connection's requests whose answers are not complete, in their order.
+
+    Args:
+        all_: those of all connections.
+    """
+
+    def __init__(self, all_: Bodies) -> None:
+        self._all = all_
+        self._sizes = deque[int]()
+
+    def begin(self) -> None:
+        """Begin with the body of the next request."""
+        self._sizes.append(0)
+
+    def add(self, size: int) -> None:
+        """Count bytes of the last request's body."""
+        self._sizes[-1] += size
+        self._all.held += size
+
+    def answered(self) -> None:
+        """Count the first request's body no longer."""
+        self._all.held -= self._sizes.popleft()
+
+    def end(self) -> None:
+        """Count none of them any longer: the connection has ended. Answers may still complete."""
+        self._all.held -= sum(self._sizes)
+        self._sizes = deque([0] * len(self._sizes))
 
 
 class PixelMemory:

@@ -13,6 +13,7 @@ from service import grpc
 from service.health import Health
 from service.http.app import build_app
 from service.http.server.connections import FOR_PROBES, SPARE
+from service.http.server.refusals import count_by
 from service.internals import limit_handshakes
 from service.keys import Guard
 from service.limits import allow_files
@@ -38,6 +39,12 @@ def build_server(runtime: Runtime, behind: Starlette) -> ASGIApp:
     lifecycle = Lifecycle(runtime, Guard(settings.api_keys, settings.admin_keys))
     dataplane, health = Dataplane(runtime), Health(runtime)
 
+    def count(status: int, reason: str) -> None:
+        runtime.metrics.requests["", "", str(status)].inc()
+        runtime.metrics.rejected.labels("", reason).inc()
+
+    count_by(count)
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         _use_batch_scheduling()
@@ -57,10 +64,21 @@ def build_server(runtime: Runtime, behind: Starlette) -> ASGIApp:
             behind.router.lifespan_context(behind),
             grpc.listening(lifecycle, dataplane, health, settings),
         ):
+            noting = asyncio.create_task(_note_queues(runtime))
             yield
+            noting.cancel()
         runtime.stop()
 
     return build_app(runtime, lifecycle, dataplane, health, behind, lifespan)
+
+
+async def _note_queues(runtime: Runtime) -> None:
+    """Keep this process' part of `zooserve_queue_depth` current: another process may answer `/metrics`."""
+    while True:
+        for name, entry in runtime.repository.entries.items():
+            model = entry.model
+            runtime.metrics.queue_depth.labels(name).set(model.batcher.pending if model else 0)
+        await asyncio.sleep(1.0)
 
 
 async def _known(runtime: Runtime) -> None:

@@ -181,7 +181,12 @@ def _keep_engine(number: int, engines: int, listener: int, cores: set[int] | Non
         environment["CUDA_VISIBLE_DEVICES"] = gpu_of(number)
 
     def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, pass_fds=inherits)  # noqa: S603
+        while True:
+            try:
+                return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, pass_fds=inherits)  # noqa: S603
+            except OSError:
+                logger.exception("engine %d cannot be started; it is tried again in 1 s", number)
+                time.sleep(1.0)
 
     spare: subprocess.Popen[bytes] | None = None
     while True:

@@ -89,9 +89,24 @@ class Renewal:
         return contents
 
     def renew(self, context: ssl.SSLContext) -> None:
-        """Load the files into a context if they have changed."""
-        if self.renewed() is not None:
+        """Load the files into a context if they have changed.
+
+        A context keeps each authority that it was given. So where clients have certificates, connections get a new one.
+        """
+        if self.renewed() is None:
+            return
+        if self._files.clients is None:
             load(context, self._files)
+            return
+        fresh = ssl.SSLContext(context.protocol)
+        fresh.options, fresh.verify_mode = context.options, context.verify_mode
+        load(fresh, self._files)
+        context.num_tickets, context.options = 0, context.options | ssl.OP_NO_TICKET
+
+        def use(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+            connection.context = fresh
+
+        context.sni_callback = use
 
     def _now(self) -> list[tuple[int, int, int]]:
         found = []

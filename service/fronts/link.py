@@ -48,6 +48,7 @@ class Link:
         self._numbers = count(1)
         self._closed = threading.Event()
         self._own_loop: asyncio.AbstractEventLoop | None = None
+        self._alone = perf_counter()  # since when there is no connection
 
     def start(self) -> None:
         """Begin to connect: on the event loop that runs, or else on one with a thread of its own."""
@@ -68,7 +69,7 @@ class Link:
     def silent(self) -> float:
         """Seconds since the engine last showed that it lives; 0 without a connection."""
         connection = self.connection
-        return perf_counter() - connection.memory.values[EngineMemory.ALIVE] if connection else 0.0
+        return perf_counter() - (connection.memory.values[EngineMemory.ALIVE] if connection else self._alone)
 
     def call(
         self, what: str, name: str | None = None, deadline: float = 0.0, beside: list[str] | None = None
@@ -159,7 +160,7 @@ class Link:
         self._loop.remove_reader(connection.channel)
         if self.connection is not None and not self._closed.is_set():
             logger.error("the connection to the engine has ended")
-        self.connection = None
+        self.connection, self._alone = None, perf_counter()
         connection.ended = True
         connection.outbox.close()
         connection.channel.end()

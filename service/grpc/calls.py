@@ -115,6 +115,38 @@ class Place:
 Call = Callable[[Place, Context], Awaitable[bytes | None]]
 
 
+class Untaken:
+    """The answers of a call that its client has not taken yet: they stay in memory for as long as it likes.
+
+    Args:
+        all_: those of all calls.
+    """
+
+    def __init__(self, all_: limits.Bodies) -> None:
+        self._all, self._held = all_, 0
+
+    def add(self, size: int) -> None:
+        """Count an answer.
+
+        Raises:
+            RequestError: `queue_full`: the answers in memory would exceed `ZOOSERVE_MAX_BODIES_MB`.
+        """
+        if not self._all.fits(size):
+            detail = f"Clients have not taken answers of {self._all.held} bytes. Try again shortly."
+            raise RequestError(Reason.QUEUE_FULL, detail, retry_after=1)
+        self._all.held += size
+        self._held += size
+
+    def taken(self, size: int) -> None:
+        """Count an answer no longer."""
+        self._all.held -= size
+        self._held -= size
+
+    def end(self) -> None:
+        """Count none of them any longer: the call is over."""
+        self.taken(self._held)
+
+
 class Calls:
     """The calls of one server.
 
@@ -124,7 +156,7 @@ class Calls:
 
     def __init__(self, settings: Settings) -> None:
         self.open = set[Context]()
-        self._bodies = limits.Bodies(int(settings.max_bodies_mb * 1e6))
+        self._bodies, self._answers = (limits.Bodies(int(settings.max_bodies_mb * 1e6)) for _ in range(2))
         self._places, self._probes = Places(settings.max_connections), Places(_PROBES)
 
     async def end_late(self) -> None:
@@ -151,6 +183,10 @@ class Calls:
         finally:
             bodies.held -= size
 
+    def untaken(self) -> "Untaken":
+        """Begin to count the answers of a call."""
+        return Untaken(self._answers)
+
     def handler(self, call: Call, check: Check | None, *, streams: bool = False) -> grpc.RpcMethodHandler:
         """Make the gRPC handler of a call.
 
@@ -169,11 +205,19 @@ class Calls:
                     context.add_done_callback(self.open.discard)
                     check(metadata_of(context))
                 with Place(places) as place:
-                    return await call(place, context)
+                    response = await call(place, context)
+                if response and check is not None:
+                    kept = self.untaken()
+                    context.add_done_callback(lambda _: kept.end())  # the client has taken it, or has gone
+                    kept.add(len(response))
             except grpc.aio.AbortError:
                 raise  # the status was sent already
             except Exception as error:
+                response = None  # the error's traceback refers to this frame
                 await refuse(context, refusal_of(error))
+            else:
+                return response
+            return None
 
         return (grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler)(answer)
 

@@ -12,7 +12,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from service.errors import Reason, RequestError
-from service.grpc.calls import Calls, Context, Place, metadata_of
+from service.grpc.calls import Calls, Context, Place, Untaken, metadata_of
 from service.grpc.codec import parse, read, write, write_in_stream, write_refusal
 from service.grpc.schema import SERVICE, IndexRequest, ModelRequest, RepositoryRequest, made, message
 from service.grpc.wire import Request, split
@@ -135,9 +135,9 @@ class Inference:
 
     async def model_stream_infer(self, place: Place, call: Context) -> None:
         """Answer the requests of a stream in their order. An error of one request does not end the stream."""
-        running: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
-        tasks = set[asyncio.Task[bytes]]()
-        limit = asyncio.Semaphore(_AT_ONCE)
+        running: asyncio.Queue[asyncio.Task[tuple[bytes, int]] | None] = asyncio.Queue()
+        tasks = set[asyncio.Task[tuple[bytes, int]]]()
+        limit, untaken = asyncio.Semaphore(_AT_ONCE), self._calls.untaken()
 
         async def read_requests() -> None:
             seconds = self._settings.receive_s
@@ -145,7 +145,7 @@ class Inference:
                 while (data := await place.message(call, seconds)) is not None:
                     seconds = max(seconds, _IDLE_S)
                     await limit.acquire()
-                    task = asyncio.create_task(self._in_stream(_InferRequest(data), call))
+                    task = asyncio.create_task(self._in_stream(_InferRequest(data), call, untaken))
                     del data
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
@@ -157,9 +157,10 @@ class Inference:
         self._readers.add(reader)
         try:
             while (task := await running.get()) is not None:
-                response = await task
+                response, counted = await task
                 limit.release()
                 await call.write(response)
+                untaken.taken(counted)
             with suppress(asyncio.CancelledError):  # the server stops
                 await reader
         finally:
@@ -167,13 +168,18 @@ class Inference:
             reader.cancel()
             for left in tasks:
                 left.cancel()
+            untaken.end()
 
-    async def _in_stream(self, request: "_InferRequest", call: Context) -> bytes:
+    async def _in_stream(self, request: "_InferRequest", call: Context, untaken: Untaken) -> tuple[bytes, int]:
+        """Answer a request of a stream. Also returns how many bytes of the answer count as untaken."""
         try:
-            return write_in_stream(await self._infer(request, self._context(call), final=True))
+            response = write_in_stream(await self._infer(request, self._context(call), final=True))
+            untaken.add(len(response))
         except RequestError as refused:
+            response = b""  # the error's traceback refers to this frame
             refused.forget()
-            return write_refusal(refused.detail, request.head.id)
+            return write_refusal(refused.detail, request.head.id), 0
+        return response, len(response)
 
     async def _infer(self, request: "_InferRequest", context: RequestContext, *, final: bool = False) -> bytes:
         """Answer one inference request. It is cancelled if its client hangs up.

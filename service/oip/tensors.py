@@ -66,7 +66,7 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], data: memoryview) -
     """Make a read-only array from raw bytes, without a copy except of BYTES.
 
     Raises:
-        RequestError: `bad_request`: the number of bytes does not fit datatype and shape.
+        RequestError: `bad_request`: the number of bytes does not fit datatype and shape, or a BOOL is neither 0 nor 1.
     """
     size = check(name, datatype, shape)
     if datatype == "BYTES":
@@ -82,6 +82,8 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], data: memoryview) -
             f"`{name[:80]}`: {datatype} of the shape {shape_text(shape)} has {size * wanted.itemsize} bytes, but "
             f"{len(data)} came."
         )
+    if datatype == "BOOL" and np.frombuffer(data, np.uint8).max(initial=0) > 1:
+        raise bad(f"`{name[:80]}`: a BOOL is a byte of 0 or 1.")  # a graph would compute with others
     return np.frombuffer(data, wanted).reshape(shape)
 
 

@@ -19,6 +19,8 @@ from tests.conftest import serving
         ("one,two", {b"authorization": b"bearer  two "}, True),
         ("one, two", {b"x-api-key": b"two"}, True),
         ("one", {b"authorization": b"Basic one"}, False),
+        ("one", {b"authorization": b"Bearer a.gateway.token", b"x-api-key": b"one"}, True),
+        ("one", {b"authorization": b"Bearer a.gateway.token", b"x-api-key": b"two"}, False),
         ("one", {b"x-api-key": b"on"}, False),
         ("one", {b"x-api-key": b""}, False),
         ("one", {b"authorization": b"Bearer"}, False),

@@ -132,6 +132,23 @@ def test_clients_show_their_certificates_where_that_is_asked_for(certificates, m
             assert not ask_grpc(server, certificates, "first", untrusted)
 
 
+def test_an_authority_that_is_withdrawn_is_not_trusted_any_more(certificates, models, tmp_path):
+    publish(certificates, tmp_path, "first")
+    trusted = tmp_path / "clients.pem"
+    trusted.write_bytes((certificates / "authority.pem").read_bytes())
+    manager, address, grpc_address = serving_tls(tmp_path, tmp_path / "log", models, ZOOSERVE_TLS_CLIENTS=str(trusted))
+    with manager as server:
+        server.address, server.grpc = address, grpc_address
+        old, new = context(certificates, "first", "client"), context(certificates, "first", "second")
+        wait(lambda: ask(server, old) == b"HTTP/1.1 200 OK")
+        assert ask(server, new) == b""
+        (tmp_path / "renewed.pem").write_bytes((certificates / "second.pem").read_bytes())
+        (tmp_path / "renewed.pem").rename(trusted)
+        wait(lambda: ask(server, new) == b"HTTP/1.1 200 OK")
+        assert ask(server, old) == b""
+        assert not ask_grpc(server, certificates, "first", "client")
+
+
 @pytest.mark.parametrize(
     ("pem", "key", "said"),
     [

@@ -27,9 +27,9 @@ from service.http.server.heads import (
     with_path,
     without_upgrade,
 )
-from service.http.server.refusals import answering, too_many_bodies, too_many_connections, written
+from service.http.server.refusals import answering, counted, too_many_bodies, too_many_connections, written
 from service.internals import HttpToolsProtocol, rest_of_body
-from service.limits import Bodies, Places
+from service.limits import Bodies, HeldBodies, Places
 from service.settings import read_settings
 from service.tls import Renewal, files_of
 
@@ -40,11 +40,11 @@ MAX_PIPELINED = 16  # requests that wait on a connection while an earlier one is
 _MAX_PIECES = 8192  # chunks of a body in one read from the socket; more would be chunks of a few bytes
 _PROBE_S = 1.0  # seconds in which the request of a probe's connection must have arrived
 _SETTINGS = read_settings()
+_MAX_BODY = int(1e6 * _SETTINGS.max_body_mb)  # the app refuses what is larger
 _BODIES = Bodies(int(1e6 * max(_SETTINGS.max_bodies_mb, _SETTINGS.max_body_mb)))
 _PLACES: Places["Connection"] = Places(_SETTINGS.max_connections, min(_SETTINGS.max_connections, SPARE))
 _PROBE_PLACES: Places["Connection"] = Places(FOR_PROBES, SPARE)
-_FILES = files_of(_SETTINGS)
-_RENEWAL = Renewal(_FILES) if _FILES else None
+_RENEWAL = Renewal(_files) if (_files := files_of(_SETTINGS)) else None
 
 
 class Connection(HttpToolsProtocol):
@@ -74,12 +74,12 @@ class Connection(HttpToolsProtocol):
         self.timeout_keep_alive: float = _SETTINGS.keep_alive_s  # type: ignore[assignment]
         self._places: Places[Connection] | None = None
         self._owed = 0  # requests that are complete and not yet answered
-        self._held = 0  # bytes of their bodies
+        self._held = HeldBodies(_BODIES)
         self._unseen_bytes = 0  # received since the last part of a body; they belong to a head or to trailers
         self._fed = self._most_head = 0  # bytes of the last read; an upper bound of the head's size
         self._pieces = self._trailers = self._trailer_bytes = 0
         self._in_head = True
-        self._upgrade = False
+        self._upgrade = self._counted = False
         self._stopped: Problem | None = None  # why a callback stopped the parser
         self._final: Problem | None = None  # to be sent after the answers to complete requests
         self._timer: asyncio.TimerHandle | None = None
@@ -99,13 +99,12 @@ class Connection(HttpToolsProtocol):
         self._start_clock()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_clock()
-        self._stop_send_clock()
+        self._timer = _cancelled(self._timer)
+        self._send_timer = _cancelled(self._send_timer)
         if self._places is not None:
             self._places.leave(self)
             self._places = None
-        _BODIES.held -= self._held
-        self._held = 0
+        self._held.end()
         super().connection_lost(exc)
 
     def give_up_place(self) -> None:
@@ -151,6 +150,7 @@ class Connection(HttpToolsProtocol):
         if self._timer is None:  # it arrived together with the end of the previous request
             self._start_clock()
         self._most_head = self._fed
+        self._counted = False
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -180,10 +180,11 @@ class Connection(HttpToolsProtocol):
             self.url = with_path(self.url)
         app = self.app
         if self._places is _PROBE_PLACES and self.url not in PROBES:
-            self.app = answering(too_many_connections())
-        elif _BODIES.held and not _BODIES.fits(declared_length(self.headers)):
-            self.app = answering(too_many_bodies(_BODIES.limit))
+            self.app = answering(self._count(too_many_connections()))
+        elif _BODIES.held and not _BODIES.fits(min(declared_length(self.headers), _MAX_BODY)):
+            self.app = answering(self._count(too_many_bodies(_BODIES.limit)))
         super().on_headers_complete()
+        self._held.begin()
         self.app = app
         self._in_head, self._trailers, self._trailer_bytes = False, 0, 0
 
@@ -193,8 +194,7 @@ class Connection(HttpToolsProtocol):
         if self._pieces > _MAX_PIECES:
             self._stop(bad("The body comes in chunks of a few bytes. Send larger ones."))
         if not self.cycle.response_complete:  # otherwise uvicorn discards the body
-            self._held += len(body)
-            _BODIES.held += len(body)
+            self._held.add(len(body))
             if _BODIES.held > _BODIES.limit:
                 self._stop(too_many_bodies(_BODIES.limit))
             body = rest_of_body(self.cycle, body)
@@ -205,35 +205,41 @@ class Connection(HttpToolsProtocol):
             self._upgrade = False
             return
         self._in_head, self._unseen_bytes = True, 0
-        self._stop_clock()
+        self._timer = _cancelled(self._timer)
         self._owed += 1
         self._note_state()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         self._owed -= 1
+        self._held.answered()
         if self._owed <= 0:
             self._note_state()
-            _BODIES.held -= self._held
-            self._held = 0
         super().on_response_complete()
         if self._final is not None and self._owed <= 0:
             self._refuse(self._final)
 
     def pause_writing(self) -> None:
-        self._stop_send_clock()
+        self._send_timer = _cancelled(self._send_timer)
         self._send_timer = self.loop.call_later(self._receive_s, self.transport.abort)
         super().pause_writing()
         self._note_state()
 
     def resume_writing(self) -> None:
-        self._stop_send_clock()
+        self._send_timer = _cancelled(self._send_timer)
         super().resume_writing()
         self._note_state()
 
     def send_400_response(self, msg: str) -> None:
         problem, self._stopped = self._stopped, None
         self._refuse(problem or bad(f"The request cannot be read. {msg}"))
+
+    def _count(self, problem: Problem) -> Problem:
+        """Count the refusal of a request once: one that came with its body is refused twice."""
+        if not self._counted:
+            self._counted = True
+            counted(problem)
+        return problem
 
     def _note_state(self) -> None:
         """Record whether the server waits for this client or works on its request."""
@@ -265,19 +271,9 @@ class Connection(HttpToolsProtocol):
     def _start_clock(self) -> None:
         self._timer = self.loop.call_later(self._receive_s, self._too_slow)
 
-    def _stop_clock(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _stop_send_clock(self) -> None:
-        if self._send_timer is not None:
-            self._send_timer.cancel()
-            self._send_timer = None
-
     def _too_slow(self) -> None:
         self._timer = None
-        if self._owed > 0:  # nothing is read while an earlier request is being answered
+        if self._owed > 0 or self.flow.read_paused or (self.cycle and self.cycle.waiting_for_100_continue):
             self._start_clock()
             return
         detail = f"The request did not arrive within {self._receive_s:g} s. Send it faster, or in smaller parts."
@@ -291,8 +287,13 @@ class Connection(HttpToolsProtocol):
             self._final = problem
             return
         if self.cycle is None or not self.cycle.response_started or (self.cycle.response_complete and self._in_head):
-            head, body = written(problem, self.headers or ())
-            lines = b"".join(b"%b: %b\r\n" % header for header in head)
+            head, body = written(self._count(problem), self.headers or ())
             line = f"HTTP/1.1 {problem.status} {problem.title}\r\n".encode()
-            self.transport.write(line + lines + b"\r\n" + body)
+            self.transport.write(line + b"".join(b"%b: %b\r\n" % header for header in head) + b"\r\n" + body)
         self.transport.close()
+
+
+def _cancelled(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
+    if timer is not None:
+        timer.cancel()
+    return None

@@ -1,6 +1,6 @@
 """Error answers that `connections` sends without the app, before it closes the connection."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 
 import msgspec
@@ -13,6 +13,18 @@ from service.settings import read_settings
 
 _RETRY_S = 1
 _SETTINGS = read_settings()
+_counts: list[Callable[[int, str], None]] = []
+
+
+def count_by(count: Callable[[int, str], None]) -> None:
+    """Let each refusal be counted by its status and reason."""
+    _counts[:] = [count]
+
+
+def counted(problem: Problem) -> None:
+    """Count a refusal."""
+    for count in _counts:
+        count(int(problem.status), problem.reason)
 
 
 def written(problem: Problem, request: Iterable[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], bytes]:

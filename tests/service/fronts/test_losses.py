@@ -81,8 +81,12 @@ def test_an_engine_that_ends_fails_what_it_had_and_the_next_one_answers(digits, 
                 assert (found.reason, found.retry_after) == (Reason.NOT_READY, 1)
             else:
                 assert found.predictions[0].label == "7"
+        silent = fronts[0].registry.silent()
+        sleep(0.3)
+        assert fronts[0].registry.silent() > silent + 0.2, "no engine is as bad as one that hangs"
         engine.start()
         until(lambda: all(front.registry.ready for front in fronts))
+        assert fronts[0].registry.silent() < 0.3
         assert asyncio.run(outcomes_of(fronts, digit)) == ["7"] * 20
         assert all(front.registry.find("lenet5").batcher.pending == 0 for front in fronts)
 

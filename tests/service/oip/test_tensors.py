@@ -133,6 +133,7 @@ def test_json_that_does_not_fit_the_tensor_is_refused(datatype, shape, data, mes
         ("BYTES", [1], struct.pack("<I", 5) + b"four", "end within an element"),
         ("BYTES", [1], b"\0\0", "at least 4 bytes, but 2 came"),
         ("BYTES", [2], struct.pack("<I", 4) + b"four", "has 2 elements, but 1 came"),
+        ("BOOL", [2], b"\1\2", "a BOOL is a byte of 0 or 1"),
     ],
 )
 def test_raw_bytes_that_do_not_fit_the_tensor_are_refused(datatype, shape, data, message):

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from service.limits import Bodies
+from service.limits import Bodies, HeldBodies
 from tests.conftest import serving
 from tests.service.http.conftest import Wire, status_of
 
@@ -59,6 +59,63 @@ def test_answered_bodies_do_not_count(scarce):
     with scarce.client.stream("GET", "/livez"):
         for _ in range(8):
             assert scarce.client.post("/v1/classify", content=bytes(2_900_000)).status_code == 415
+
+
+def test_answered_bodies_of_a_connection_that_always_asks_do_not_count(scarce, digit):
+    """Requests are pipelined: one is always outstanding, while more bytes are sent than the limit."""
+    wire, body = Wire(scarce), bytes(150_000)
+    count, sent, answered = 40, 0, b""
+    with wire.connect() as connection:
+        connection.settimeout(30)
+        while answered.count(b"HTTP/1.1 415") < count:
+            while sent < count and sent - answered.count(b"HTTP/1.1 415") < 3:
+                connection.sendall(sized(len(body)) + body)
+                sent += 1
+            part = connection.recv(65_536)
+            assert part, answered[-500:]
+            answered += part
+        connection.sendall(sized(1000))  # and begins with another one
+        assert status_of(wire.post("/v1/classify", "image/png", digit)) == 200
+
+
+def test_refusals_of_a_connection_are_counted(scarce):
+    wire = Wire(scarce)
+
+    def counted(reason: str) -> float:
+        text = scarce.client.get("/metrics").text
+        line = next((line for line in text.splitlines() if f'model="",reason="{reason}"' in line), "0")
+        return float(line.rpartition(" ")[2])
+
+    before = counted("too_many_bodies"), counted("bad_request")
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(wire.connect()).sendall(sized(2_000_000) + bytes(1_900_000))
+        time.sleep(0.3)
+        for _ in range(5):
+            assert refused(wire.ask(sized(1_000_000) + bytes(400_000)))
+    with wire.connect() as other:
+        other.sendall(sized(1000) + bytes(10))
+        time.sleep(0.1)
+        assert status_of(wire.ask(sized(600_000_000))) == 413, "it can never fit"
+    assert status_of(wire.ask(b"GET / HTTP/1.1\r\n\r\n")) == 400
+    assert (counted("too_many_bodies"), counted("bad_request")) == (before[0] + 5, before[1] + 1)
+
+
+def test_a_connection_gives_back_each_body_with_its_answer():
+    bodies = Bodies(10)
+    own, other = HeldBodies(bodies), HeldBodies(bodies)
+    for size in (3, 4):
+        own.begin()
+        own.add(size)
+    other.begin()
+    other.add(2)
+    assert bodies.held == 9
+    own.answered()
+    assert bodies.held == 6
+    own.end()
+    assert bodies.held == 2
+    own.answered()  # of a connection that has ended
+    assert bodies.held == 2
 
 
 def test_bodies_fit_up_to_the_limit():
