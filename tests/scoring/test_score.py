@@ -1,5 +1,6 @@
 """`zooserve score` on this machine: the answers of `/v1`, a row for every image, and resuming."""
 
+import functools
 import json
 import os
 import signal
@@ -235,10 +236,13 @@ def test_ctrl_c_ends_a_run_at_once(tmp_path, models):
         (tmp_path / "list.txt").write_text("".join(f"{address}/{number}.jpg\n" for number in range(200)))
         command = [str(Path(sys.executable).with_name("zooserve")), "score", "lenet5", str(tmp_path / "list.txt")]
         options = ["--out", str(tmp_path / "out"), "--models", str(models), "--timeout", "30"]
-        with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, start_new_session=True) as process:
+        silent.settimeout(60)
+        # Where the tests run in the background, their own Ctrl-C is ignored, and a process would inherit that.
+        listens = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, preexec_fn=listens) as process:  # noqa: PLW1509
             silent.accept()
             process.send_signal(signal.SIGINT)
-            assert process.wait(15) != 0
+            assert process.wait(20) != 0
     manifest = json.loads((tmp_path / "out" / "_manifest.json").read_text())
     assert (manifest["state"], manifest["images"]) == ("incomplete", 0)
     assert not list((tmp_path / "out").glob("part-*"))

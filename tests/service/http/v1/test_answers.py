@@ -128,7 +128,7 @@ def test_bentoml_clients_get_the_same_answers(server, jpeg, tmp_path):
         ]:
             ours = server.client.post(f"/v1/{task}", params=options, content=jpeg["coffee"]).json()
             assert getattr(client, task)(image=path, **options) == ours
-            assert getattr(client, task)(image=path, model=None, version=None, **options) == ours
+            assert getattr(client, task)(image=path, model=None, **options) == ours
         with pytest.raises(bentoml.exceptions.BentoMLException):
             client.classify(image=path, model="vgg99")
 
