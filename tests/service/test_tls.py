@@ -146,7 +146,7 @@ def test_an_authority_that_is_withdrawn_is_not_trusted_any_more(certificates, mo
         (tmp_path / "renewed.pem").rename(trusted)
         wait(lambda: ask(server, new) == b"HTTP/1.1 200 OK")
         assert ask(server, old) == b""
-        assert not ask_grpc(server, certificates, "first", "client")
+        wait(lambda: not ask_grpc(server, certificates, "first", "client"))
 
 
 @pytest.mark.parametrize(
