@@ -55,7 +55,7 @@ ATTACKS = {
     "short texts": ("/v1/classify", "application/json", b'{"images":[' + b'"QUI=",' * 4 * MB + b'""]}', 413),
     "numbers": ("/v1/classify", "application/json", b'{"x":[' + b"1," * 15 * MB + b'1],"images":[""]}', 413),
     "objects": ("/v1/classify", "application/json", b'{"x":[' + b"{}," * 10 * MB + b'{}],"images":[""]}', 413),
-    "deep": ("/v1/classify", "application/json", b"[" * 31 * MB, 413),
+    "deep": ("/v1/classify", "application/json", b'{"images":' + b"[" * 31 * MB, 413),
     "keys": ("/v1/classify", "application/json", b"{" + b'"":0,' * 6 * MB + b'"images":[]}', 413),
     "escaped quotes": ("/v1/classify", "application/json", b'{"images":["' + b'\\"' * 15 * MB + b'"]}', 400),
     "backslashes": ("/v1/classify", "application/json", b'{"images":["' + b"\\\\" * 15 * MB + b'"]}', 400),
