@@ -108,7 +108,7 @@ class FrontQueue(Intake):
                 head = TENSORS.pack(self._number, number, job.deadline, job.priority)
                 outbox.send_body(Kind.TENSORS, [head, *pack(job.input.tensors)])
                 if job.abandoned:  # meanwhile: the engine knew no such request yet
-                    outbox.send(GIVEN_UP.pack(Kind.GIVEN_UP, self._number, number))
+                    self._send_given_up(number)
         except OSError:
             self._lose(number)
 
@@ -153,7 +153,7 @@ class FrontQueue(Intake):
         number = next((number for number, sent in list(self._sent.items()) if sent is job), None)
         if number is not None:
             with suppress(OSError):  # the engine has ended
-                self._connection.outbox.send(GIVEN_UP.pack(Kind.GIVEN_UP, self._number, number))
+                self._send_given_up(number)
 
     def lost(self) -> None:
         """End all jobs that the engine had: it has ended. Nothing is sent any more."""
@@ -236,6 +236,9 @@ class FrontQueue(Intake):
             except Exception as error:
                 job.fail(error)
             job.finishing = job.finished - begun
+
+    def _send_given_up(self, number: int) -> None:
+        self._connection.outbox.send(GIVEN_UP.pack(Kind.GIVEN_UP, self._number, number))
 
     def _lose(self, number: int) -> None:
         self.failed(number, engine_gone())
