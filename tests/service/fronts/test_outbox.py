@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import socket
 import threading
 from contextlib import contextmanager
 
@@ -89,6 +90,8 @@ def test_a_front_that_reads_nothing_is_disconnected(gru, monkeypatch):
     monkeypatch.setattr("service.fronts.front._READS_S", 0.2)
     link = front.registry.links[0]
     before = link.connection
+    (seated,) = engine.engine._seated
+    seated.channel._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # a few answers fill it
 
     async def ask() -> list:
         with asleep(link._loop):
