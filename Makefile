@@ -13,6 +13,9 @@ JOBS   ?= 2
 URL    ?= http://127.0.0.1:$(PORT)
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
+# Many tests have bounds in seconds, and other programs may have held the machine: what failed is run once more, alone.
+AGAIN := test $$? = 1 && echo "What failed is run once more, on its own" && \
+	$(BIN)/pytest -q --last-failed --last-failed-no-failures none
 INSTALL := $(BIN)/python requirements/install.py $(if $(filter cpu,$(ACCELERATOR)),--cpu)
 
 .DEFAULT_GOAL := help
@@ -36,9 +39,9 @@ test: $(VENV)/.dev ## Check style, types and imports, then run all tests on the 
 	@# Each uses one core.
 	@$(MAKE) --no-print-directory --jobs 2 lint models
 	@# Files in the order of tests/slow.py: what takes longest begins first.
-	@$(BIN)/pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not alone'
+	@$(BIN)/pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not alone' || $(AGAIN) -m 'not alone'
 	@# What measures times is not disturbed by other tests.
-	@$(BIN)/pytest -q -m alone
+	@$(BIN)/pytest -q -m alone || $(AGAIN) -m alone
 	@echo "ruff, mypy, import-linter and pytest passed"
 
 check: $(VENV)/.dev ## In a minute: style, types, imports, and the tests that need no server, conversion or browser

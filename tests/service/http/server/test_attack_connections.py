@@ -61,8 +61,9 @@ def test_many_held_connections_do_not_block_others(limited, said, digit):
             assert wire.post("/v1/classify", "image/png", digit).startswith(b"HTTP/1.1 200 ")
         for thread in threads:
             thread.join()
-    # The deaf have sent 800 requests at once, and each turn of the event loop answers one of every connection.
-    seen.check(freeze=FREEZE_S * (2 if said is DEAF else 1))
+    # The deaf have sent 800 requests for 150 kB at once: that is load, and each turn of the event loop answers one of
+    # every connection. A probe of Kubernetes waits for a second.
+    seen.check(freeze=1.0 if said is DEAF else FREEZE_S)
     assert seen.asked > 20
 
 
