@@ -39,9 +39,9 @@ test: $(VENV)/.dev ## Check style, types and imports, then run all tests on the 
 	@# Each uses one core.
 	@$(MAKE) --no-print-directory --jobs 2 lint models
 	@# Files in the order of tests/slow.py: what takes longest begins first.
-	@$(BIN)/pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not alone' || $(AGAIN) -m 'not alone'
+	@$(BIN)/pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not alone' || { $(AGAIN) -m 'not alone'; }
 	@# What measures times is not disturbed by other tests.
-	@$(BIN)/pytest -q -m alone || $(AGAIN) -m alone
+	@$(BIN)/pytest -q -m alone || { $(AGAIN) -m alone; }
 	@echo "ruff, mypy, import-linter and pytest passed"
 
 check: $(VENV)/.dev ## In a minute: style, types, imports, and the tests that need no server, conversion or browser
