@@ -39,7 +39,7 @@ test: $(VENV)/.dev ## Check style, types and imports, then run all tests on the 
 	@# Each uses one core.
 	@$(MAKE) --no-print-directory --jobs 2 lint models
 	@# Files in the order of tests/slow.py: what takes longest begins first.
-	@$(BIN)/pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not alone' || { $(AGAIN) -m 'not alone'; }
+	@$(BIN)/pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 30 --durations-min 5 -m 'not alone' || { $(AGAIN) -m 'not alone'; }
 	@# What measures times is not disturbed by other tests.
 	@$(BIN)/pytest -q -m alone || { $(AGAIN) -m alone; }
 	@echo "ruff, mypy, import-linter and pytest passed"
