@@ -135,6 +135,8 @@ class Metrics:
             ["model", "memory"],
             multiprocess_mode="livesum",
         )
+        restarts = counter("zooserve_process_restarts", "Processes that were started in place of one that had ended")
+        restarts.inc(counts is not None and counts.replaces)
         self.engines = gauge(
             "zooserve_engines", "Processes that run models and answer", multiprocess_mode="livemostrecent"
         )
