@@ -32,6 +32,7 @@ from service.runtime import Runtime
 from service.server import build_server
 from service.supervisor import prepare, with_fronts
 from service.tasks import TASKS, Operation
+from service.telemetry.logs import set_up_parent_logs
 
 _SETTINGS = with_fronts(read_settings())
 _LOOK_S = 0.2  # between two looks for fronts that have ended
@@ -117,6 +118,7 @@ class ZooServe:
     @bentoml.on_deployment
     def prepare() -> None:
         """BentoML calls this once, before it starts the server's processes."""
+        set_up_parent_logs(_SETTINGS.log)
         check_device(_SETTINGS.device, max(_SETTINGS.workers, _SETTINGS.engines))
         prepare(_SETTINGS)
         if _SETTINGS.fronts > 0:

@@ -92,7 +92,8 @@ class Runtime:
         if process == 0:
             for line in [*remarks(), *_oversubscribed(settings)]:
                 logger.warning("%s", line)
-        self.metrics = Metrics(shared_counts(process))
+        counts = shared_counts(process)
+        self.metrics = Metrics(counts)
         self.tracing = start_tracing()
         self.pauses = Pauses()
         self.workers = Workers(_threads(settings), settings.work_s)
@@ -107,6 +108,8 @@ class Runtime:
             models = Models(settings, self.workers, self.metrics, process % max(1, gpu_count()))
             self._unloaded, self.repository, self.on_demand = models.unloaded, models.repository, models.on_demand
         self.replaces = self._unloaded.started
+        if counts.replaces if counts else self.replaces:
+            logger.warning("this process was started in place of one that ended")
         memory = PixelMemory(int(settings.max_pixels_mb * 1e6))
         calls = Calls(self.workers, memory)
         self.predictor = Predictor(self.repository, settings, calls)

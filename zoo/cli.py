@@ -6,6 +6,8 @@ So `zooserve list` and `zooserve --help` neither import nor need torch.
 import ast
 import importlib.util
 import os
+import signal
+import sys
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 
@@ -58,6 +60,7 @@ class Commands(click.Group):
             formatter.write_dl([(name, _summary(entry)) for name, entry in sorted(_entry_points().items())])
 
     def invoke(self, ctx: click.Context) -> object:
+        _end_at_sigterm()
         try:
             return super().invoke(ctx)
         except ZooError as error:
@@ -70,6 +73,15 @@ class Commands(click.Group):
             raise  # the reader closed the pipe; click handles it
         except OSError as error:
             raise click.ClickException(shown(refused_by_system(error), LINE)) from error
+
+
+def _end_at_sigterm() -> None:
+    """Let SIGTERM end this process if it is the first of a container: the kernel drops signals that it does not handle.
+
+    Else a container that is stopped while it exports, or before its server handles signals, is waited for and killed.
+    """
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def _entry_points() -> dict[str, EntryPoint]:

@@ -44,7 +44,8 @@ class ModelEntry:
         changing: a folder that failed a check and had changed shortly before.
         loading: the last loading of the folder, running or ended.
         whole: whether the store now has the folder, with all files that its card names.
-        awaited: whether the server is not ready before this model is; not if the model was added after the start.
+        awaited: whether the server is not ready before this model is; not if the model was added after the start, to
+            others, and the settings do not name it.
         pinned: whether it is loaded at the start and stays; without a budget for memory all are.
         footprint: what it takes when it is loaded; 0 before it is first asked for, or without a budget.
         reserved: what is kept free for the load that is under way, or about to begin.

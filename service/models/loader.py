@@ -136,7 +136,7 @@ class Loader:
             self._metrics.refused.labels(entry.name).inc()
             logger.error("%s stays as it was: %s", entry.name, entry.refused)
             return
-        entry.card, entry.reason, entry.state, entry.awaited = stored.card, reason, State.FAILED, entry.pinned
+        entry.card, entry.reason, entry.state = stored.card, reason, State.FAILED
         self._metrics.model_ready.labels(entry.name).set(0)
         logger.error("%s is not served: %s", entry.name, reason)
 

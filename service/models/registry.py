@@ -51,10 +51,10 @@ class Registry(ABC):
     def ready(self) -> bool:
         """Whether every model that stays loaded has passed all checks.
 
-        One that was added after the start may still be loading.
+        One that was added after the start may still be loading, or have failed: the others answer as before.
         """
         all_ready = all(
-            entry.state in (State.READY, State.UNLOADED) or (entry.state is State.LOADING and not entry.awaited)
+            entry.state in (State.READY, State.UNLOADED) or not entry.awaited
             for entry in self.entries.values()
             if entry.pinned
         )

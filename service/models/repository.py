@@ -67,8 +67,7 @@ class Repository(Registry):
         self._wanted, self._pinned = names_in(settings.load), names_in(settings.pin)
         self._unloaded = unloaded or Unloaded(None)
         self._looking = threading.Lock()  # held while entries are changed, also for a minute during a loading
-        self._following = threading.Lock()
-        self._stop = threading.Event()
+        self._following, self._stop = threading.Lock(), threading.Event()
         self._started = False  # whether the loading of all models that were there at the start has begun
         self._followed = self._unloaded.asked_for()  # models that were loaded by hand, here or in another process
         self._look()
@@ -247,7 +246,8 @@ class Repository(Registry):
                 if entry.card is None and entry.model is None and entry.stored.card is not None:  # it could not be read
                     entry.pinned = self._pins(entry.stored)
             elif name in latest:
-                entries[name] = ModelEntry(latest[name], awaited=not self._started, pinned=self._pins(latest[name]))
+                awaited = not self._started or bool(self.problem) or name in self._wanted
+                entries[name] = ModelEntry(latest[name], awaited=awaited, pinned=self._pins(latest[name]))
             if name in entries:
                 entries[name].whole = name in latest
         self.problem, self.entries = self._lacking(entries, found), entries

@@ -44,11 +44,15 @@ class Counts(Collector):
     Args:
         paths: of the memory: for each process that of its counters, then that of its gauges.
         place: the index of this process, from 0.
+
+    Attributes:
+        replaces: whether another process had this place before, and has ended.
     """
 
     def __init__(self, paths: Sequence[str], place: int) -> None:
         self._places = list(zip(paths[::2], paths[1::2], strict=True))
         totals, gauges = self._places[place]
+        self.replaces = any(key == _PROCESS for key, _ in _entries(gauges))
         os.truncate(gauges, 0)  # those of a process that died and had this place
         self._totals, self._gauges = _open(totals), _open(gauges)
         self._gauges.write_value(_PROCESS, os.getpid(), 0.0)

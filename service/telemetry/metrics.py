@@ -2,7 +2,7 @@
 
 import platform
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TypeVar
@@ -135,6 +135,8 @@ class Metrics:
             ["model", "memory"],
             multiprocess_mode="livesum",
         )
+        restarts = counter("zooserve_process_restarts", "Processes that were started in place of one that had ended")
+        restarts.inc(counts is not None and counts.replaces)
         self.engines = gauge(
             "zooserve_engines", "Processes that run models and answer", multiprocess_mode="livemostrecent"
         )
@@ -158,6 +160,15 @@ class Metrics:
         """Record what a model takes in this process, in bytes."""
         self.model_bytes.labels(model, "host").set(host)
         self.model_bytes.labels(model, "gpu").set(device)
+
+    def end_states(self, models: Container[str]) -> None:
+        """Set the states of all other models to 0: one whose folder was removed would be `failed` for ever.
+
+        Args:
+            models: that there are.
+        """
+        for name, state in [key for key in self.model_state if key[0] not in models]:
+            self.model_state.pop((name, state)).set(0)
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

@@ -113,6 +113,8 @@ def test_clients_reach_what_they_use_and_nothing_else(server):
     for method, path in used:
         assert through_the_gateway(method, path), f"{method} {path}"
         assert through_the_ingress(method, path), f"{method} {path}"
+        asks_first = not path.startswith(("/ui", "/docs", "/openapi"))  # for pages of other origins
+        assert not asks_first or through_the_gateway("OPTIONS", path), path
     for method, path in {("GET", path) for path in INSIDE}:
         assert not through_the_gateway(method, path)
         assert not through_the_ingress(method, path)
@@ -128,6 +130,14 @@ def test_grpc_calls_pass_but_those_that_administer():
     assert passed < calls
     (path,) = ingresses()[1]["spec"]["rules"][0]["http"]["paths"]
     assert path["path"] == f"/{SERVICE.full_name}"
+
+
+def test_the_service_can_read_its_keys():
+    """Files of a Secret are root's, the group may read them: here, since `components/models` may be left out."""
+    pod = yaml.safe_load((FOLDER / "production" / "deployment.yaml").read_text())["spec"]["template"]["spec"]
+    (keys,) = (volume["secret"] for volume in pod["volumes"] if "secret" in volume)
+    assert keys["defaultMode"] == 0o440
+    assert pod["securityContext"]["fsGroup"] == 10001
 
 
 @pytest.mark.parametrize("overlay", CHOICES)

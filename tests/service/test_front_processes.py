@@ -271,6 +271,8 @@ def test_any_process_may_be_killed(models, tmp_path):
         assert load.wrong == []
         assert load.unready > 0
         assert len(load.broken) == broken, "an engine's end breaks no connection"
+        assert server.log.read_text().count("has ended and is started again in") == 2 + 2 * 2
+        assert metric(server, "zooserve_process_restarts_total") >= 2 + 2 * 2, "of the engines, and of fronts"
         assert server.wait(200)["ready"]
         unload_and_load(server, digit)
         everyone = [*fronts_of(server), *named(server, "service.engine_process")]

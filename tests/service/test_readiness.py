@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from service.models.repository import Repository
+from service.runtime import Runtime
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from tests.conftest import serving
@@ -78,6 +79,20 @@ def test_a_bad_folder_is_not_served_and_the_others_are(store, tmp_path, photo, d
         answer = server.client.post("/v1/classify?model=efficientnet_lite0", content=photo("coffee"))
         assert answer.json()["predictions"][0]["label"] == "espresso"
         assert 'zooserve_model_ready{model="efficientnet_lite0"} 1.0' in server.client.get("/metrics").text
+
+
+def test_a_server_that_starts_with_a_bad_version_is_not_ready(store, tmp_path):
+    """As the runbook says of ZooserveVersionRefused: the version before it is not taken in its place."""
+    folder = store / "mobilenet_v2"
+    shutil.copytree(folder / "1", folder / "2")
+    card = read_served_card(folder / "2" / "card.json")
+    write_served_card(msgspec.structs.replace(card, version="2"), folder / "2" / "card.json")
+    flip_a_byte(folder / "2")
+    repository = (runtime := Runtime(Settings(models=str(store), watch_s=0, threads=1))).repository
+    repository.load()
+    assert "2: model.onnx was changed" in repository.entries["mobilenet_v2"].reason
+    assert not repository.ready
+    runtime.stop()
 
 
 def test_what_operating_systems_leave_in_a_folder_is_not_read(store, tmp_path):

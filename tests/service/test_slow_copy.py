@@ -115,10 +115,10 @@ def test_what_is_wrong_and_no_longer_changes_is_refused_and_tried_again_when_any
     good = damaged.read_bytes()
     damaged.write_bytes(b"?" + good[1:])
     look()
-    assert repository.ready, "it may still be changing"
+    assert repository.entries["other"].state is State.LOADING, "it may still be changing"
     look()
-    assert not repository.ready
     assert repository.entries["other"].state is State.FAILED
+    assert repository.ready, "the others answer as before"
     before = repository.entries["other"].loading
     look()
     assert repository.entries["other"].loading is before, "it is not tried again before it changes"
@@ -134,11 +134,43 @@ def test_a_bad_folder_that_is_removed_is_forgotten(repository, look, store, prep
     (store / "other" / "1" / GRAPH).write_bytes(b"?" * 1_000_000)
     look()
     look()
-    assert not repository.ready
+    assert repository.entries["other"].state is State.FAILED
     shutil.rmtree(store / "other")
     look()
     assert repository.ready
     assert "other" not in repository.entries
+
+
+@pytest.mark.parametrize(
+    ("before", "load", "ready"),
+    [
+        pytest.param(["lenet5"], "", True, id="added to one that answers"),
+        pytest.param(["lenet5", "other"], "", False, id="there at the start"),
+        pytest.param(["lenet5"], "lenet5,other", False, id="the settings name it"),
+        pytest.param([], "", False, id="the first one"),
+    ],
+)
+def test_a_bad_model_takes_readiness_from_a_server_that_began_with_it_or_needs_it(
+    models, tmp_path, prepare, before, load, ready
+):
+    """Else one bad folder in a volume would take all servers of it out of the load balancer."""
+    store = tmp_path / "models"
+    store.mkdir()
+    bad = prepare("other")
+    (bad / GRAPH).write_bytes(b"?" * 1_000_000)
+    sources = {"lenet5": models / "lenet5", "other": bad.parent}
+    for name in before:
+        shutil.copytree(sources[name], store / name)
+    repository = (runtime := Runtime(Settings(models=str(store), load=load, watch_s=0, threads=1))).repository
+    repository.load()
+    assert repository.ready == (before == ["lenet5"] and not load)
+    if "other" not in before:
+        shutil.copytree(sources["other"], store / "other")
+    for _ in range(2):
+        repository._look_again(watching=True)
+    assert repository.entries["other"].state is State.FAILED
+    assert repository.ready is ready
+    runtime.stop()
 
 
 def test_an_administrator_is_told_what_is_missing(repository, store, prepare):

@@ -243,6 +243,8 @@ def test_one_that_is_killed_while_it_loads_leaves_no_gauges_and_no_files(models,
             wait_for(lambda: metric(server, "zooserve_processes") == 2)  # its gauges are there, its model is not
         wait_for(lambda: set(ask(server, "/readyz")) == {200})
         time.sleep(1)
+        assert server.log.read_text().count("was started in place of one that ended") == 3
+        assert metric(server, "zooserve_process_restarts_total") == 3
         for _ in range(6):
             assert metric(server, "zooserve_processes") == 2
             assert metric(server, 'zooserve_model_ready{model="mobilenet_v2"}') == 1

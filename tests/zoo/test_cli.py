@@ -2,16 +2,20 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from importlib.metadata import EntryPoint, version
 from pathlib import Path
 
+import psutil
 import pytest
 from click.testing import CliRunner, Result
 
 import zoo.cli
+from tests.conftest import ROOT, free_port
 from zoo import catalog
 from zoo.cli import main
 from zoo.pipeline_card import zoo_pipelines
@@ -196,3 +200,37 @@ def test_a_folder_that_may_not_be_read_is_skipped(exported):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.startswith("['mobilenet_v2', 'own_net', 'u2netp']"), done.stderr
     assert "lost is skipped: Permission denied" in done.stdout
+
+
+UNSHARE = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child"]
+SLOW = """
+import click, sys, time, zoo.cli
+def slow():
+    print("begins", file=sys.stderr, flush=True)
+    time.sleep(60)
+if sys.argv[1] == "export":
+    zoo.cli._load = lambda entry: click.Command(entry.name, callback=slow)
+zoo.cli.main()
+"""
+
+
+@pytest.mark.skipif(
+    not shutil.which("unshare") or subprocess.run([*UNSHARE, "true"], check=False, capture_output=True).returncode != 0,
+    reason="process 1 is started by unshare (Linux, with user namespaces)",
+)
+@pytest.mark.parametrize(("command", "says"), [("export", "begins"), ("serve", "Serving")])
+def test_a_container_that_is_stopped_early_ends_at_once(command, says, tmp_path):
+    """As process 1, to which the kernel gives no signal that it does not handle."""
+    options = ["--port", str(free_port())] if command == "serve" else []
+    with subprocess.Popen(
+        [*UNSHARE, sys.executable, "-c", SLOW, command, *options],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=ROOT,
+        env=os.environ | {"ZOOSERVE_MODELS": str(tmp_path)},
+    ) as outside:  # fmt: skip
+        assert any(says in line for line in iter(outside.stderr.readline, ""))
+        (first,) = psutil.Process(outside.pid).children()
+        first.terminate()
+        try:
+            assert outside.wait(20) == 128 + signal.SIGTERM
+        finally:
+            outside.kill()

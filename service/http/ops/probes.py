@@ -56,7 +56,7 @@ class Probes:
         return json_response(Liveness(not problem, problem), 503 if problem else 200)
 
     async def readyz(self, _: Request) -> Response:
-        """Readiness: 200 once every model has passed all checks, else 503. The body names what is missing."""
+        """Readiness: 200 once every model of the start has passed all checks, else 503 with what is missing."""
         entries = self._repository.entries
         models = {name: ModelState(entry.state, entry.reason, entry.refused) for name, entry in entries.items()}
         ready = self._health.ready

@@ -1,7 +1,9 @@
 """What `/metrics` says beside the counts: the processes' own figures, the models' states, and whose time is taken."""
 
 import re
+import shutil
 import time
+from collections.abc import Callable
 
 import psutil
 import pytest
@@ -25,6 +27,13 @@ def value(samples: dict[str, list], name: str, **labels: str) -> float:
     return found
 
 
+def eventually(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
 def test_the_process_tells_of_itself(server):
     samples = scrape(server)
     (process,) = psutil.Process(server.process.pid).children()
@@ -43,6 +52,27 @@ def test_states_and_readiness(server):
     assert value(samples, "zooserve_model_refused_total", model="lenet5") == 0
     (build,) = samples["zooserve_build_info"]
     assert re.fullmatch(r"[0-9.]+", build.labels["onnxruntime"])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_model_whose_folder_is_removed_has_no_state_any_more(models, tmp_path, workers):
+    """Else an alert about it would never end."""
+    store = tmp_path / "models"
+    for name in ("lenet5", "other"):
+        shutil.copytree(models / "lenet5", store / name)
+    (store / "other/1/card.json").write_text("{}")
+    settings = {"ZOOSERVE_MODELS": str(store), "ZOOSERVE_WATCH_S": "0.1", "ZOOSERVE_WORKERS": str(workers)}
+    with serving(tmp_path / "log", **settings) as server:
+        server.wait(503)
+
+        def states(name: str) -> dict[str, float]:
+            found = [sample for each in range(4) for sample in scrape(server)["zooserve_model_state"]]
+            return {s.labels["state"]: s.value for s in found if s.labels["model"] == name and s.value}
+
+        eventually(lambda: states("other") == {"failed": 1})
+        shutil.rmtree(store / "other")
+        eventually(lambda: states("other") == {})
+        assert states("lenet5") == {"ready": 1}
 
 
 def test_the_time_of_answers_counts_and_that_of_refusals_does_not(server, photo):
