@@ -14,6 +14,7 @@ from service.vision.masks import decode
 from zoo.served_card import ServedCard
 
 _IGNORE = 255
+_SHOWN = 5  # names that a note lists
 LAYOUTS = (("JPEGImages", "SegmentationClass"), ("images", "masks"), ("images", "labels"), ("images", "annotations"))
 """Known names of the folders of images and of masks."""
 
@@ -36,16 +37,23 @@ def read_voc(images: Path, masks: Path, card: ServedCard) -> Dataset:
         DataError: no mask has an image.
     """
     by_name = {path.relative_to(images).with_suffix(""): path for path in images_in(images)}
-    examples = []
+    examples, alone = [], []
     for mask in images_in(masks):
         image = by_name.get(mask.relative_to(masks).with_suffix(""))
         if image is not None:
             examples.append(Example(image.name, image.read_bytes, mask))
+        else:
+            alone.append(mask.name)
     if not examples:
         raise DataError(f"no mask in {masks} has the name of an image in {images}")
     salient = any(output.name == "alpha" for output in card.outputs)
-    note = f"{len(examples)} masks; {_IGNORE} is ignored"
-    return Dataset("voc", examples, MeanIoU(card.labels, salient=salient), (note,))
+    notes = [f"{len(examples)} masks; {_IGNORE} is ignored"]
+    if alone:
+        listed = ", ".join(alone[:_SHOWN]) + (", ..." if len(alone) > _SHOWN else "")
+        notes.append(f"masks left out, since no image has their name: {len(alone)} ({listed})")
+    if without := len(by_name) - len(examples):
+        notes.append(f"images left out, since no mask has their name: {without}")
+    return Dataset("voc", examples, MeanIoU(card.labels, salient=salient), tuple(notes))
 
 
 class MeanIoU:

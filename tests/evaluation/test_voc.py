@@ -64,6 +64,19 @@ def test_the_models_own_masks_have_an_iou_of_one(street, loaded, masks, model, m
     assert len(scores.per_class) >= 2
 
 
+def test_what_has_no_partner_is_noted(street, loaded, tmp_path):
+    (tmp_path / "masks").mkdir()
+    for name in ("coffee", "nobody"):
+        Image.new("L", (600, 400)).save(tmp_path / "masks" / f"{name}.png")
+    dataset = read_voc(street, tmp_path / "masks", loaded("deeplabv3_mobilenet_v2").model.card)
+    assert [one.name for one in dataset.examples] == ["coffee.png"]
+    assert dataset.notes == (
+        "1 masks; 255 is ignored",
+        "masks left out, since no image has their name: 1 (nobody.png)",
+        "images left out, since no mask has their name: 1",
+    )
+
+
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
