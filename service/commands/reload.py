@@ -53,8 +53,8 @@ def reload(*, names: tuple[str, ...], server: str, key: str, unload: bool, timeo
         table.add_column(heading)
     for model in models:
         table.add_row(model["name"], model.get("version", ""), model["state"])
-    console = Console(highlight=False)
-    (console if console.is_terminal else Console(highlight=False, width=200)).print(table)
+    width = None if Console().is_terminal else 200  # in a pipe, lines are not wrapped
+    Console(highlight=False, markup=False, width=width).print(table)
 
 
 def _answer(method: Callable[..., requests.Response], url: str, timeout: float) -> Any:
