@@ -34,12 +34,12 @@ def read_voc(images: Path, masks: Path, card: ServedCard) -> Dataset:
     except 0 is the object; in grey masks also 255.
 
     Raises:
-        DataError: no mask has an image.
+        DataError: no mask has an image, or two images or masks have the same name.
     """
-    by_name = {path.relative_to(images).with_suffix(""): path for path in images_in(images)}
+    by_name = _by_name(images)
     examples, alone = [], []
-    for mask in images_in(masks):
-        image = by_name.get(mask.relative_to(masks).with_suffix(""))
+    for name, mask in _by_name(masks).items():
+        image = by_name.get(name)
         if image is not None:
             examples.append(Example(image.name, image.read_bytes, mask))
         else:
@@ -54,6 +54,20 @@ def read_voc(images: Path, masks: Path, card: ServedCard) -> Dataset:
     if without := len(by_name) - len(examples):
         notes.append(f"images left out, since no mask has their name: {without}")
     return Dataset("voc", examples, MeanIoU(card.labels, salient=salient), tuple(notes))
+
+
+def _by_name(folder: Path) -> dict[Path, Path]:
+    """Return the images in a folder by their paths in it, without suffix; raises `DataError` if two have the same."""
+    found: dict[Path, Path] = {}
+    for path in images_in(folder):
+        name = path.relative_to(folder)
+        other = found.setdefault(name.with_suffix(""), path)
+        if other is not path:
+            raise DataError(
+                f"{folder} has {other.relative_to(folder)} and {name}: an image and its mask have the same name, so "
+                "each name is expected once. Put masks into a folder of their own"
+            )
+    return found
 
 
 class MeanIoU:

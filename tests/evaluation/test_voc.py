@@ -77,6 +77,14 @@ def test_what_has_no_partner_is_noted(street, loaded, tmp_path):
     )
 
 
+def test_images_with_the_masks_beside_them_are_refused(street, loaded):
+    """Else the mask of the same name would be taken for the image."""
+    for path in sorted(street.iterdir()):
+        Image.new("L", (600, 400)).save(path.with_suffix(".bmp"))
+    with pytest.raises(DataError, match=r"has chelsea\.bmp and chelsea\.png: .* Put masks into a folder of their own"):
+        read_voc(street, street, loaded("deeplabv3_mobilenet_v2").model.card)
+
+
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
