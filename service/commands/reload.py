@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import click
 import msgspec
@@ -37,10 +38,12 @@ def reload(*, names: tuple[str, ...], server: str, key: str, unload: bool, timeo
     if unload and not names:
         raise click.UsageError("--unload needs the NAME of a model")
     verb = "unload" if unload else "load"
-    paths = [f"/v1/models/{name}/{verb}" for name in names] or ["/v1/models/reload"]
+    if not (key := key.strip()).isprintable():  # a file's key ends with a line break
+        raise click.UsageError("--key: it has a line break or another control character in it")
+    paths = [f"/v1/models/{quote(name, safe='')}/{verb}" for name in names] or ["/v1/models/reload"]
     with requests.Session() as session:
         if key:
-            session.headers["Authorization"] = f"Bearer {key}"
+            session.headers["Authorization"] = f"Bearer {key}".encode()
         for path in paths:
             _answer(session.post, server.rstrip("/") + path, timeout)
         listed = _answer(session.get, f"{server.rstrip('/')}/v1/models", timeout)
