@@ -89,7 +89,9 @@ class MeanIoU:
             )
         answer = np.zeros_like(truth)
         for found in result.predictions:
-            if isinstance(found, Segment) and found.mask is not None:
+            if isinstance(found, Segment):
+                if found.mask is None:
+                    raise DataError("its recorded answer has no masks: ask with mask=rle")
                 answer[decode(found.mask, width, height) > 127] = found.class_id
         return confusion(truth, answer, len(self._labels))
 
