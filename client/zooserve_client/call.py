@@ -124,8 +124,12 @@ class Caller:
     """Address, key, deadline and retries of a client; see `Client`."""
 
     def __init__(self, url: str | None, api_key: str | None, deadline: float, retries: int) -> None:
-        self.url = (url or os.environ.get("ZOOSERVE_URL") or _URL).rstrip("/")
-        if not self.url.startswith(("http://", "https://")):
+        self.url = (url or os.environ.get("ZOOSERVE_URL") or _URL).strip().rstrip("/")
+        try:
+            parts = httpx.URL(self.url)
+        except httpx.InvalidURL:
+            parts = httpx.URL()
+        if parts.scheme not in {"http", "https"} or not parts.host:
             raise ValueError(f"url={self.url}: expected http://HOST:PORT or https://HOST:PORT")
         self._key = (api_key or os.environ.get("ZOOSERVE_API_KEY") or "").strip()  # a file's ends with a line break
         if not self._key.isprintable():
