@@ -13,6 +13,7 @@ import click
 import msgspec
 from msgspec import Struct
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from export.converters import need_torch
@@ -179,7 +180,7 @@ def add(
     adding.check_name(name, target, store, replace=yes or as_json)
     stated = ImportOptions(name, photos=photos, **in_bytes(stated_options))
     console = Console(stderr=True, quiet=as_json)
-    with TemporaryDirectory(prefix="zooserve-") as scratch, console.status(f"{file}: looking") as status:
+    with TemporaryDirectory(prefix="zooserve-") as scratch, console.status(escape(f"{file}: looking")) as status:
         draft = adding.propose(
             file,
             stated,
@@ -278,7 +279,7 @@ def _show(draft: "Draft", tried: dict[str, float]) -> None:
         if finding.what == "pixels":
             for normalisation, value in tried.items():
                 table.add_row("", f"  {value:.3f} {normalisation}", "")
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = 160  # in a pipe, lines are not wrapped
     console.print(table, "")

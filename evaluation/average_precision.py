@@ -209,7 +209,8 @@ def _answer(found: Any, kind: str) -> dict[str, Any]:
     if kind == "bbox":
         x0, y0, x1, y1 = found.box
         return entry | {"bbox": [x0, y0, x1 - x0, y1 - y0]}
-    assert isinstance(found.mask, RunLength)  # noqa: S101, the judge asked for run lengths
+    if not isinstance(found.mask, RunLength):  # else the judge asked for them
+        raise DataError("its recorded answer has no masks: ask with mask=rle")
     return entry | {"segmentation": {"size": list(found.mask.size), "counts": found.mask.counts}}
 
 

@@ -27,6 +27,7 @@ class TopK:
         self._k = k
         self._pairs: Counter[tuple[int, int]] = Counter()
         self._among = 0
+        self._fewest = len(labels)  # of the classes of an answer: recorded ones may have fewer than k
 
     def compare(self, example: Example, result: Result) -> Verdict:
         return Verdict(
@@ -35,6 +36,7 @@ class TopK:
 
     def add(self, verdict: Verdict) -> None:
         self._pairs[verdict.truth, verdict.answers[0]] += 1
+        self._fewest = min(self._fewest, len(verdict.answers))
         self._among += verdict.truth in verdict.answers[: self._k]
 
     def scores(self) -> Scores:
@@ -43,7 +45,7 @@ class TopK:
             counts[truth] += count
         right = {truth: self._pairs[truth, truth] for truth in counts}
         measures = [share("top-1", sum(right.values()), counts.total())]
-        if self._k < len(self._labels):
+        if self._k < len(self._labels) and self._k <= self._fewest:
             measures.append(share(f"top-{self._k}", self._among, counts.total()))
         return Scores(
             measures,

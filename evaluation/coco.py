@@ -164,7 +164,7 @@ def _check_keypoints(instances: Instances, classes: Mapping[_Id, int | None], ca
     for category in instances.categories:
         if classes[_key(category.id)] is not None:
             check_names(category.keypoints, points, f"the category {category.name!r}")
-    if all(one.keypoints is None for one in instances.annotations):
+    if not any(one.keypoints for one in instances.annotations):
         raise DataError("holds no keypoints; COCO's are in person_keypoints_*.json")
 
 

@@ -217,8 +217,9 @@ class _Rate(ProgressColumn):
 @contextmanager
 def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a progress bar on stderr if that is a terminal, and print the time at the end."""
-    console = Console(stderr=True, highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    console = Console(stderr=True, highlight=False, markup=False)
+    name = TextColumn("{task.description}", markup=False)
+    columns = (name, BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     began = time.perf_counter()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task(title, total=total)
@@ -229,7 +230,8 @@ def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 def _show(report: Report) -> None:
     """Print a report as text."""
-    print_ = Console(highlight=False, width=None if Console().is_terminal else 120, soft_wrap=True).print
+    width = None if Console().is_terminal else 120
+    print_ = Console(highlight=False, markup=False, emoji=False, width=width, soft_wrap=True).print
     print_(f"{report.model} {report.version} on {report.data}, {_images(report.pictures)} ({report.pixels} pixels)")
     for note in report.notes:
         print_(f"  {note}")

@@ -13,7 +13,7 @@ from msgspec import Struct
 from service.results import Result
 from zoo.errors import ZooError
 
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif"))
 
 
 class DataError(ZooError):

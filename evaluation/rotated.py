@@ -1,8 +1,8 @@
 """AP of rotated boxes, matched by ProbIoU as Ultralytics' `val` does. The judge of `coco` for the task obb.
 
-COCO has no measure of them. An answer is matched with the object of its class that it overlaps most, and an object
-with the best answer that was matched with it, at overlaps of 0.5, 0.55, ..., 0.95. Precision, made to never rise with
-recall, is interpolated linearly at 101 recalls, and integrated.
+COCO has no measure of them. An answer, the best first, is matched with the object of its class that it overlaps most
+among those that no better answer has, at overlaps of 0.5, 0.55, ..., 0.95. Precision, made to never rise with recall,
+is interpolated linearly at 101 recalls, and integrated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,10 +63,7 @@ class RotatedAveragePrecision:
         if objects and answers:
             found = np.array([(*one.center, *one.size, one.angle) for one in answers])
             overlap = np.where(expected[:, None] == classes[None], probiou(truth.reshape(-1, 5), found), 0)
-            nearest, best = overlap.argmax(0), overlap.max(0)
-            for row, threshold in enumerate(_OVERLAPS):
-                enough = np.flatnonzero(best >= threshold)  # the answers are sorted by score, the best first
-                matched[row, enough[np.unique(nearest[enough], return_index=True)[1]]] = True
+            matched = match(overlap)
         return _Verdict(expected, classes, np.array([one.score for one in answers], float), matched)
 
     def add(self, verdict: _Verdict) -> None:
@@ -93,6 +90,26 @@ class RotatedAveragePrecision:
             ClassScore(self._labels[one], float(ap.mean()), int((expected == one).sum())) for one, ap in each.items()
         ]
         return Scores(measures, "AP", per_class, [])
+
+
+def match(overlap: Array) -> Array:
+    """Match the answers to an image with its objects.
+
+    Args:
+        overlap: [objects, answers], the answers sorted by score, the best first; 0 where the classes differ.
+
+    Returns:
+        bool [overlaps, answers]: which answers have an object.
+    """
+    rows = range(len(_OVERLAPS))
+    matched = np.zeros((len(rows), overlap.shape[1]), np.bool_)
+    taken = np.zeros((overlap.shape[0], len(rows)), np.bool_)
+    for answer in np.flatnonzero(overlap.max(0) >= _OVERLAPS[0]):
+        free = np.where(taken, 0.0, overlap[:, answer, None])
+        best = free.argmax(0)
+        matched[:, answer] = free[best, rows] >= _OVERLAPS
+        taken[best, rows] |= matched[:, answer]
+    return matched
 
 
 def _smallest(one: Object) -> Array:

@@ -14,6 +14,7 @@ from service.vision.masks import decode
 from zoo.served_card import ServedCard
 
 _IGNORE = 255
+_SHOWN = 5  # names that a note lists
 LAYOUTS = (("JPEGImages", "SegmentationClass"), ("images", "masks"), ("images", "labels"), ("images", "annotations"))
 """Known names of the folders of images and of masks."""
 
@@ -33,19 +34,40 @@ def read_voc(images: Path, masks: Path, card: ServedCard) -> Dataset:
     except 0 is the object; in grey masks also 255.
 
     Raises:
-        DataError: no mask has an image.
+        DataError: no mask has an image, or two images or masks have the same name.
     """
-    by_name = {path.relative_to(images).with_suffix(""): path for path in images_in(images)}
-    examples = []
-    for mask in images_in(masks):
-        image = by_name.get(mask.relative_to(masks).with_suffix(""))
+    by_name = _by_name(images)
+    examples, alone = [], []
+    for name, mask in _by_name(masks).items():
+        image = by_name.get(name)
         if image is not None:
             examples.append(Example(image.name, image.read_bytes, mask))
+        else:
+            alone.append(mask.name)
     if not examples:
         raise DataError(f"no mask in {masks} has the name of an image in {images}")
     salient = any(output.name == "alpha" for output in card.outputs)
-    note = f"{len(examples)} masks; {_IGNORE} is ignored"
-    return Dataset("voc", examples, MeanIoU(card.labels, salient=salient), (note,))
+    notes = [f"{len(examples)} masks; {_IGNORE} is ignored"]
+    if alone:
+        listed = ", ".join(alone[:_SHOWN]) + (", ..." if len(alone) > _SHOWN else "")
+        notes.append(f"masks left out, since no image has their name: {len(alone)} ({listed})")
+    if without := len(by_name) - len(examples):
+        notes.append(f"images left out, since no mask has their name: {without}")
+    return Dataset("voc", examples, MeanIoU(card.labels, salient=salient), tuple(notes))
+
+
+def _by_name(folder: Path) -> dict[Path, Path]:
+    """Return the images in a folder by their paths in it, without suffix; raises `DataError` if two have the same."""
+    found: dict[Path, Path] = {}
+    for path in images_in(folder):
+        name = path.relative_to(folder)
+        other = found.setdefault(name.with_suffix(""), path)
+        if other is not path:
+            raise DataError(
+                f"{folder} has {other.relative_to(folder)} and {name}: an image and its mask have the same name, so "
+                "each name is expected once. Put masks into a folder of their own"
+            )
+    return found
 
 
 class MeanIoU:
@@ -67,7 +89,9 @@ class MeanIoU:
             )
         answer = np.zeros_like(truth)
         for found in result.predictions:
-            if isinstance(found, Segment) and found.mask is not None:
+            if isinstance(found, Segment):
+                if found.mask is None:
+                    raise DataError("its recorded answer has no masks: ask with mask=rle")
                 answer[decode(found.mask, width, height) > 127] = found.class_id
         return confusion(truth, answer, len(self._labels))
 

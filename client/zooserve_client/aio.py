@@ -120,11 +120,12 @@ class AsyncClient:
         *,
         format: Format = "png",  # noqa: A002
         model: str | None = None,
+        priority: Priority | None = None,
         deadline: float | None = None,
         **options: Option,
     ) -> bytes:
         """Return an image with the answer drawn on it; see `Client.annotate`."""
-        asked = ask_for(task, await _read(image), model=model, accept=f"image/{format}", options=options)
+        asked = ask_for(task, await _read(image), model=model, priority=priority, drawn=format, options=options)
         return (await self._send(asked, deadline)).body
 
     async def annotate_pipeline(
@@ -134,17 +135,20 @@ class AsyncClient:
         /,
         *,
         format: Format = "png",  # noqa: A002
+        priority: Priority | None = None,
         deadline: float | None = None,
         **options: Option,
     ) -> bytes:
         """Return an image with a pipeline's answer drawn on it; see `Client.annotate_pipeline`."""
-        asked = ask_for(f"pipelines/{name}", await _read(image), accept=f"image/{format}", options=options)
+        asked = ask_for(f"pipelines/{name}", await _read(image), priority=priority, drawn=format, options=options)
         return (await self._send(asked, deadline)).body
 
     async def predict_many(
         self, task: Task, images: Iterable[ImageInput], /, *, concurrency: int = 8, **how: Any
     ) -> AsyncGenerator[Result | ZooserveError]:
         """Answer images concurrently, in their order; see `Client.predict_many`."""
+        if concurrency < 1:
+            raise ValueError(f"concurrency={concurrency}: expected 1 or more")
         places = asyncio.Semaphore(concurrency)
 
         async def answer(image: ImageInput) -> Result | ZooserveError:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from time import monotonic
 from typing import Any, Literal
+from urllib.parse import quote
 
 import httpx
 
@@ -28,6 +29,7 @@ _URL = "http://localhost:3000"
 LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=256)
 AHEAD = 4  # at most this many times `concurrency` images are started while the first of them has no answer
 _AGAIN = frozenset({429, 502, 503})  # too busy, a proxy that cannot reach the server, not ready
+_FOREVER = 1e9  # seconds; sockets take no infinite timeout
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds, if the server sends no `Retry-After`
 
 
@@ -77,7 +79,7 @@ class Attempts:
     """The deadline and the retries of one call.
 
     Args:
-        deadline: seconds for the whole call, pauses included.
+        deadline: seconds for the whole call, pauses included; infinity: none.
         retries: the largest number of retries.
     """
 
@@ -85,7 +87,7 @@ class Attempts:
         if not deadline > 0:
             raise ValueError(f"deadline={deadline}: expected seconds above 0")
         self._deadline = deadline
-        self._end = monotonic() + deadline
+        self._end = monotonic() + min(deadline, _FOREVER)
         self._retries = retries
         self._tried = 0
 
@@ -122,10 +124,16 @@ class Caller:
     """Address, key, deadline and retries of a client; see `Client`."""
 
     def __init__(self, url: str | None, api_key: str | None, deadline: float, retries: int) -> None:
-        self.url = (url or os.environ.get("ZOOSERVE_URL") or _URL).rstrip("/")
-        if not self.url.startswith(("http://", "https://")):
+        self.url = (url or os.environ.get("ZOOSERVE_URL") or _URL).strip().rstrip("/")
+        try:
+            parts = httpx.URL(self.url)
+        except httpx.InvalidURL:
+            parts = httpx.URL()
+        if parts.scheme not in {"http", "https"} or not parts.host:
             raise ValueError(f"url={self.url}: expected http://HOST:PORT or https://HOST:PORT")
-        self._key = api_key or os.environ.get("ZOOSERVE_API_KEY")
+        self._key = (api_key or os.environ.get("ZOOSERVE_API_KEY") or "").strip()  # a file's ends with a line break
+        if not self._key.isprintable():
+            raise ValueError("the API key has a line break or another control character in it")
         self._deadline, self._retries = deadline, retries
 
     def attempts(self, deadline: float | None) -> Attempts:
@@ -138,8 +146,8 @@ class Caller:
         if self._key:
             headers["authorization"] = f"Bearer {self._key}"
         method = "GET" if ask.content is None else "POST"
-        url = self.url + ask.path
-        return http.build_request(method, url, content=ask.content, params=ask.params, headers=headers, timeout=left)
+        url, sent = self.url + quote(ask.path), httpx.Headers(headers, encoding="utf-8")
+        return http.build_request(method, url, content=ask.content, params=ask.params, headers=sent, timeout=left)
 
     def unreachable(self, error: httpx.RequestError) -> UnreachableError:
         """Make the error for a failed connection."""
@@ -153,12 +161,12 @@ def ask_for(
     model: str | None = None,
     version: str | None = None,
     priority: Priority | None = None,
-    accept: str | None = None,
+    drawn: Format | None = None,
     options: Mapping[str, Option] | None = None,
 ) -> Ask:
-    """Make the request for one image, of a task or, `pipelines/NAME`, of a pipeline."""
+    """Make the request for one image, of a task or, `pipelines/NAME`, of a pipeline. `drawn`: an image is wanted."""
     given = {"model": model, "version": version, **(options or {})}
-    headers = {"accept": accept or "application/json", "content-type": "application/octet-stream"}
+    headers = {"accept": f"image/{drawn}" if drawn else "application/json", "content-type": "application/octet-stream"}
     if priority:
         headers["x-request-priority"] = priority
     params = {name: _word(value) for name, value in given.items() if value is not None}

@@ -162,11 +162,12 @@ class Client:
         *,
         format: Format = "png",  # noqa: A002
         model: str | None = None,
+        priority: Priority | None = None,
         deadline: float | None = None,
         **options: Option,
     ) -> bytes:
         """Return the bytes of an image file with the answer drawn on the image; raises `ZooserveError`."""
-        asked = ask_for(task, read_image(image), model=model, accept=f"image/{format}", options=options)
+        asked = ask_for(task, read_image(image), model=model, priority=priority, drawn=format, options=options)
         return self._send(asked, deadline).body
 
     def annotate_pipeline(
@@ -176,11 +177,12 @@ class Client:
         /,
         *,
         format: Format = "png",  # noqa: A002
+        priority: Priority | None = None,
         deadline: float | None = None,
         **options: Option,
     ) -> bytes:
         """Return the bytes of an image file with a pipeline's answer drawn on the image; raises `ZooserveError`."""
-        asked = ask_for(f"pipelines/{name}", read_image(image), accept=f"image/{format}", options=options)
+        asked = ask_for(f"pipelines/{name}", read_image(image), priority=priority, drawn=format, options=options)
         return self._send(asked, deadline).body
 
     def predict_many(

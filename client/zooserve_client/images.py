@@ -41,7 +41,7 @@ def read_image(image: ImageInput) -> bytes:
         except OSError as error:
             raise ImageError(f"{os.fspath(image)}: {error.strerror or error}", "unreadable") from error
     if hasattr(image, "convert"):
-        image = np.asarray(image.convert("RGB"))
+        image = _pixels(image)
     if isinstance(image, np.ndarray):
         return _png(image)
     raise TypeError(f"an image is bytes, a path, a uint8 array or a PIL image, not {type(image).__name__}")
@@ -63,6 +63,13 @@ def images_in(folder: str | os.PathLike[str]) -> list[Path]:
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
     )
+
+
+def _pixels(image: PilImage) -> npt.NDArray[np.uint8]:
+    """Return what a server would see in a PIL image's file: transparency stays, of 16 bits the upper 8."""
+    if str(getattr(image, "mode", "")).startswith("I;16"):  # which `convert` would clip to 255
+        return (np.asarray(image) >> 8).astype(np.uint8)
+    return np.asarray(image.convert("RGBA" if getattr(image, "has_transparency_data", False) else "RGB"), np.uint8)
 
 
 def _png(array: npt.NDArray[Any]) -> bytes:

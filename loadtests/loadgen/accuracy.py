@@ -12,7 +12,7 @@ from loadtests.loadgen.trial import ACCURACY_FILE, answer_all
 from loadtests.loadgen.wire import Image
 from loadtests.target import Target
 
-_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
+_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif"))
 _BESIDE_MASKS = ("JPEGImages", "images")  # folders of images, beside which others hold masks
 
 

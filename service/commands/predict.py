@@ -169,7 +169,7 @@ def show_result(photo: Path, result: Result) -> None:
         table.add_column(name.upper(), justify="left" if name == "label" else "right")
     for row in rows:
         table.add_row(*row.values())
-    Console().print(table, highlight=False)
+    Console(markup=False, emoji=False).print(table, highlight=False)
 
 
 def _cells(prediction: Prediction) -> dict[str, str]:

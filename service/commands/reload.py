@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import click
 import msgspec
@@ -37,10 +38,12 @@ def reload(*, names: tuple[str, ...], server: str, key: str, unload: bool, timeo
     if unload and not names:
         raise click.UsageError("--unload needs the NAME of a model")
     verb = "unload" if unload else "load"
-    paths = [f"/v1/models/{name}/{verb}" for name in names] or ["/v1/models/reload"]
+    if not (key := key.strip()).isprintable():  # a file's key ends with a line break
+        raise click.UsageError("--key: it has a line break or another control character in it")
+    paths = [f"/v1/models/{quote(name, safe='')}/{verb}" for name in names] or ["/v1/models/reload"]
     with requests.Session() as session:
         if key:
-            session.headers["Authorization"] = f"Bearer {key}"
+            session.headers["Authorization"] = f"Bearer {key}".encode()
         for path in paths:
             _answer(session.post, server.rstrip("/") + path, timeout)
         listed = _answer(session.get, f"{server.rstrip('/')}/v1/models", timeout)
@@ -53,8 +56,8 @@ def reload(*, names: tuple[str, ...], server: str, key: str, unload: bool, timeo
         table.add_column(heading)
     for model in models:
         table.add_row(model["name"], model.get("version", ""), model["state"])
-    console = Console(highlight=False)
-    (console if console.is_terminal else Console(highlight=False, width=200)).print(table)
+    width = None if Console().is_terminal else 200  # in a pipe, lines are not wrapped
+    Console(highlight=False, markup=False, width=width).print(table)
 
 
 def _answer(method: Callable[..., requests.Response], url: str, timeout: float) -> Any:

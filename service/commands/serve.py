@@ -10,6 +10,7 @@ from typing import cast
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
 from service.commands.settings_table import table
 from service.engine.probe import check_device
@@ -97,11 +98,11 @@ def serve(host: str, port: int, models: str | None) -> None:
 
 def _announce(address: _Address, port: int, settings: Settings, guard: Guard) -> None:
     """Print the server's address, and warnings about its keys."""
-    shown = f"[{address}]" if address.version == 6 else str(address)
+    shown = escape(f"[{address}]" if address.version == 6 else str(address))
     scheme = "https" if settings.tls_certificate else "http"
     say = partial(Console(stderr=True).print, highlight=False, soft_wrap=True)
     say(
-        f"Serving {Path(settings.models).resolve()} on [bold]{scheme}://{shown}:{port}[/bold] "
+        f"Serving {escape(str(Path(settings.models).resolve()))} on [bold]{scheme}://{shown}:{port}[/bold] "
         f"(ready when /readyz answers 200; try it at {scheme}://{shown}:{port}/ui, its API at /docs; Ctrl+C stops)"
         + (f", gRPC on port {settings.grpc_port}" if settings.grpc_port else "")
     )

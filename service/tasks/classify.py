@@ -52,8 +52,9 @@ def answer(
     """
     probabilities = outputs["probabilities"][index]
     top_k = min(options.top_k, probabilities.size)
-    best = np.argpartition(probabilities, -top_k)[-top_k:]
-    best = best[np.lexsort((best, -probabilities[best]))]
+    # All that equal the last one: `argpartition` would choose among them, and not the first.
+    best = np.flatnonzero(~(probabilities < np.partition(probabilities, -top_k)[-top_k]))
+    best = best[np.argsort(-probabilities[best], kind="stable")[:top_k]]
     found = [
         Classification(class_id, card.labels[class_id], round(score, 6))
         for class_id, score in zip(best.tolist(), probabilities[best].tolist(), strict=True)

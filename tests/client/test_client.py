@@ -157,8 +157,25 @@ def test_models_and_readiness_are_returned(client, server):
 
 
 def test_annotate_returns_an_image(client, server, photo):
-    drawn = client(server.url).annotate("detect", photo("coffee"), format="jpeg", score_threshold=0.5)
+    how = {"score_threshold": 0.5, "priority": "low"}
+    drawn = client(server.url).annotate("detect", photo("coffee"), format="jpeg", **how)
     assert Image.open(io.BytesIO(drawn)).size == (600, 400)
+
+
+def test_numbers_of_concurrent_requests_below_1_are_refused(client, server, photo):
+    for concurrency in (0, -1):
+        with pytest.raises(ValueError, match=r"concurrency=|max_workers"):
+            client(server.url).predict_many("classify", [photo("coffee")], concurrency=concurrency)
+
+
+def test_no_deadline_and_names_with_marks_of_an_address(client, server, photo):
+    asked = client(server.url, deadline=float("inf"))
+    assert asked.classify(photo("coffee"), top_k=1).labels == ["espresso"]
+    for ask in (lambda: asked.model("lenet5?x"), lambda: asked.model("lenet5#x")):
+        with pytest.raises(ZooserveError, match="404 unknown_model"):
+            ask()
+    with pytest.raises(ZooserveError, match="404 unknown_model: There is no pipeline `pets\\?x`"):
+        asked.pipeline("pets?x", photo("coffee"))
 
 
 @pytest.fixture(scope="module")
@@ -174,9 +191,20 @@ def test_the_key_is_an_argument_or_in_the_environment(client, locked, models, mo
     with pytest.raises(ZooserveError, match="401 unauthorised"):
         client(locked.url).classify(digit, model="lenet5")
     assert client(locked.url, api_key="sesame").classify(digit, model="lenet5").labels[0] == "7"
-    monkeypatch.setenv("ZOOSERVE_API_KEY", "sesame")
+    monkeypatch.setenv("ZOOSERVE_API_KEY", "sesame\n")  # as a file holds it
     monkeypatch.setenv("ZOOSERVE_URL", locked.url + "/")
     assert client().classify(digit, model="lenet5").labels[0] == "7"
+
+
+def test_keys_of_other_letters_are_sent_and_control_characters_are_refused(client, models, tmp_path):
+    digit = models / "lenet5/1/golden/digit_7.png"
+    settings = {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_API_KEYS": "schlüssel"}
+    with serving(tmp_path / "log", **settings) as server:
+        server.wait(200)
+        assert client(server.url, api_key="schlüssel").classify(digit).labels[0] == "7"
+        with pytest.raises(ValueError, match="control character") as refused:
+            client(server.url, api_key="sesame\nsesame").models()
+        assert "sesame" not in str(refused.value)
 
 
 def test_to_dict_is_readable_as_the_servers_result(server, photo):

@@ -12,6 +12,8 @@ from PIL import Image
 from zooserve_client import ImageError, images_in
 from zooserve_client.images import read_image
 
+from service.vision.decode import decode
+
 
 @given(
     st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from([None, 1, 3, 4]))
@@ -36,6 +38,35 @@ def test_views_and_pil_images_become_pngs(photo):
         assert (np.asarray(Image.open(io.BytesIO(read_image(image)))) == expected).all()
 
 
+def transparent(mode: str) -> Image.Image:
+    """The left half of a slope of colours in a mode that has transparency."""
+    colours = Image.linear_gradient("L").convert("RGB")
+    shown = Image.fromarray(np.repeat(np.array([[255, 0]], np.uint8), 128, 1).repeat(256, 0))
+    if mode == "P":
+        colours = colours.quantize(8)
+        colours.info["transparency"] = 0
+        return colours
+    colours = colours.convert(mode)
+    colours.putalpha(shown)
+    return colours
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        *map(transparent, ("RGBA", "LA", "P")),
+        Image.fromarray(np.arange(65536, dtype=np.uint16).reshape(256, 256)),
+        Image.linear_gradient("L").convert("1"),
+        Image.linear_gradient("L").convert("P"),
+    ],
+    ids=lambda image: image.mode,
+)
+def test_a_pil_image_is_seen_as_its_file_is(image):
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    assert (decode(read_image(image)) == decode(file.getvalue())).all()
+
+
 def test_files_and_bytes_are_sent_unchanged(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(b"\xff\xd8")
@@ -58,12 +89,14 @@ def test_other_types_are_refused():
         read_image(5)
 
 
-def test_the_same_names_are_images_to_the_client_and_to_scoring():
+def test_the_same_names_are_images_to_all():
     from zooserve_client import images
 
+    from evaluation.dataset import SUFFIXES
+    from loadtests.loadgen import accuracy
     from scoring import source
 
-    assert set(source._SUFFIXES) == images._SUFFIXES
+    assert set(source._SUFFIXES) == images._SUFFIXES == SUFFIXES == accuracy._SUFFIXES
 
 
 def test_images_of_a_folder_are_listed_in_order(tmp_path):

@@ -224,9 +224,15 @@ def test_an_answer_that_is_not_zooserves_is_an_error(client, body):
         client(url).classify(b"x")
 
 
-def test_an_invalid_url_is_an_error():
+@pytest.mark.parametrize("url", ["localhost:3000", "ftp://x", "http://", "http:///x", "http://x:abc", "http://[::1"])
+def test_an_invalid_url_is_an_error(url):
     with pytest.raises(ValueError, match="expected http://HOST:PORT"):
-        Client("localhost:3000")
+        Client(url)
+
+
+def test_blanks_around_a_url_and_capitals_in_it_do_not_matter(client, server):
+    """A file's line ends with a break."""
+    assert client(f" {server.url}\n".replace("http", "HTTP")).ready()
 
 
 @pytest.mark.parametrize("deadline", [0, -1, float("nan")])

@@ -54,6 +54,17 @@ def test_a_folder_per_class_with_a_broken_image(run, imagenet):
     assert "not judged: 305/broken.jpg: The JPEG is cut off or corrupt" in shown
 
 
+def test_names_with_brackets_are_printed_as_they_are(run, imagenet):
+    """rich would take them for markup: `[a]` for a style, `[/b]` for the end of one that has not begun."""
+    folder = imagenet(imagenet_00_243="n02108422")
+    (folder / "n02108422" / "broken [b].jpg").write_bytes(b"")
+    (folder.parent / "x[").mkdir()
+    odd = folder.rename(folder.parent / "x[" / "b]")
+    shown = run("mobilenet_v2", odd).stdout
+    assert f"mobilenet_v2 1 on {odd}, 1 image" in shown
+    assert "not judged: n02108422/broken [b].jpg: " in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

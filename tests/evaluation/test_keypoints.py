@@ -62,7 +62,9 @@ def test_keypoints_off_by_a_known_way_have_the_ap_that_follows(tmp_path, card, o
     assert {"keypoint AP50", "keypoint AP large", "keypoint AR"} <= measures.keys()
 
 
-@pytest.mark.parametrize("change", [{"keypoints": [0] * 9}, {"ignore": 1}, {"iscrowd": 1}, {"keypoints": None}])
+@pytest.mark.parametrize(
+    "change", [{"keypoints": [0] * 9}, {"ignore": 1}, {"iscrowd": 1}, {"keypoints": None}, {"keypoints": []}]
+)
 def test_what_has_no_keypoints_or_does_not_count_need_not_be_found(tmp_path, card, change):
     file = coco_file()
     file["annotations"][1] |= change
@@ -85,7 +87,7 @@ def test_what_has_no_keypoints_or_does_not_count_need_not_be_found(tmp_path, car
             "has 3 numbers as keypoints, expected 9",
         ),
         (
-            {"annotations": [{"image_id": 1, "category_id": 5, "bbox": BOXES[0]}]},
+            {"annotations": [{"image_id": 1, "category_id": 5, "bbox": BOXES[0], "keypoints": []}]},
             figures.POINTS.sigmas,
             "holds no keypoints; COCO's are in person_keypoints",
         ),

@@ -6,6 +6,7 @@ from hashlib import sha256
 import msgspec
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from evaluation.dataset import DataError
 from evaluation.recorded import Recorded, read_recorded
@@ -23,12 +24,12 @@ OPTIONS = {
 def log(loaded, tmp_path):
     """LoadGen's log of a model's answers to files."""
 
-    def write(name, paths, **changes):
+    def write(name, paths, options=None, **changes):
         model, predictor, _ = loaded(name)
         entries = []
         for number, path in enumerate(paths):
             image = path.read_bytes()
-            answer = msgspec.to_builtins(predictor.predict(image, model, OPTIONS[name])) | changes
+            answer = msgspec.to_builtins(predictor.predict(image, model, OPTIONS[name] | (options or {}))) | changes
             data = json.dumps({"image_sha256": sha256(image).hexdigest(), "answer": answer}).encode()
             entries.append({"seq_id": number, "qsl_idx": number, "data": data.hex().upper()})
         file = tmp_path / "mlperf_log_accuracy.json"
@@ -67,6 +68,23 @@ def test_eval_scores_recorded_answers(imagenet, log, models):
     paths[2].unlink()
     asked = json.loads(evaluate(models, "mobilenet_v2", folder, "--json").stdout)
     assert asked["scores"] == with_log["scores"]
+
+
+def test_of_answers_with_one_class_there_is_no_top_5(imagenet, log, models):
+    folder = imagenet(imagenet_00_243="n02108422")
+    file = log("mobilenet_v2", [folder / "n02108422" / "imagenet_00_243.jpg"], {"top_k": 1})
+    report = json.loads(evaluate(models, "mobilenet_v2", folder, "--answers", file, "--json").stdout)
+    assert [one["name"] for one in report["scores"]["measures"]] == ["top-1"]
+
+
+def test_answers_without_masks_are_not_judged_by_masks(street, log, models, tmp_path):
+    (tmp_path / "masks").mkdir()
+    for path in street.iterdir():
+        Image.new("P", Image.open(path).size).save(tmp_path / "masks" / path.name)
+    file = log("deeplabv3_mobilenet_v2", sorted(street.iterdir()), {"mask": "none"})
+    done = evaluate(models, "deeplabv3_mobilenet_v2", tmp_path, "--answers", file)
+    assert "none of 2 images could be judged" in " ".join(done.output.split())
+    assert "its recorded answer has no masks: ask with mask=rle" in " ".join(done.output.split())
 
 
 def test_logs_that_do_not_fit_are_refused(street, log, models, loaded, tmp_path):

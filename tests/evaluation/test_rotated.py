@@ -8,7 +8,7 @@ import pytest
 from evaluation.coco import read_coco
 from evaluation.dataset import DataError
 from evaluation.recognise import read
-from evaluation.rotated import RotatedAveragePrecision, _area
+from evaluation.rotated import RotatedAveragePrecision, _area, match
 from export.ultralytics.library import import_library
 from service.results import ImageSize, Result, RotatedBox
 from tests.conftest import needs
@@ -64,6 +64,32 @@ def test_known_boxes_have_the_ap_that_follows(tmp_path, card, boxes, ap, ap50):
     measures = judge(tmp_path, card, boxes)
     assert measures["AP"] == pytest.approx(ap, abs=0.01)
     assert measures["AP50"] == pytest.approx(ap50, abs=0.01)
+
+
+def test_of_two_objects_side_by_side_each_has_an_answer(tmp_path, card):
+    """Both answers overlap the first object most."""
+    objects = [(40.0, 44.0, 60.0, 20.0, 0.0), (48.0, 44.0, 60.0, 20.0, 0.0)]
+    truth = file()
+    truth["annotations"] = truth["annotations"][:2]
+    for one, ends in zip(truth["annotations"], corners(np.array(objects)), strict=True):
+        one["segmentation"] = [ends.ravel().tolist()]
+    answers = [objects[0], (42.0, 44.0, 60.0, 20.0, 0.0)]
+    assert judge(tmp_path, card, answers, truth, (0.9, 0.8))["AP50"] == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_matches_are_those_of_ultralytics():
+    needs("ultralytics")
+    torch = pytest.importorskip("torch")
+    validator = import_library("ultralytics.engine.validator").BaseValidator
+    theirs = validator.__new__(validator)
+    theirs.iouv = torch.linspace(0.5, 0.95, 10, dtype=torch.float64)
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        overlap = random.random((random.integers(1, 8), random.integers(1, 20))) ** 0.5
+        classes = [torch.from_numpy(random.integers(0, 2, side)) for side in overlap.shape]
+        expected = theirs.match_predictions(classes[1], classes[0], torch.from_numpy(overlap))
+        same = classes[0].numpy()[:, None] == classes[1].numpy()
+        assert (match(np.where(same, overlap, 0)) == expected.numpy().T).all()
 
 
 def test_another_class_is_not_found(tmp_path, card):

@@ -64,6 +64,27 @@ def test_the_models_own_masks_have_an_iou_of_one(street, loaded, masks, model, m
     assert len(scores.per_class) >= 2
 
 
+def test_what_has_no_partner_is_noted(street, loaded, tmp_path):
+    (tmp_path / "masks").mkdir()
+    for name in ("coffee", "nobody"):
+        Image.new("L", (600, 400)).save(tmp_path / "masks" / f"{name}.png")
+    dataset = read_voc(street, tmp_path / "masks", loaded("deeplabv3_mobilenet_v2").model.card)
+    assert [one.name for one in dataset.examples] == ["coffee.png"]
+    assert dataset.notes == (
+        "1 masks; 255 is ignored",
+        "masks left out, since no image has their name: 1 (nobody.png)",
+        "images left out, since no mask has their name: 1",
+    )
+
+
+def test_images_with_the_masks_beside_them_are_refused(street, loaded):
+    """Else the mask of the same name would be taken for the image."""
+    for path in sorted(street.iterdir()):
+        Image.new("L", (600, 400)).save(path.with_suffix(".bmp"))
+    with pytest.raises(DataError, match=r"has chelsea\.bmp and chelsea\.png: .* Put masks into a folder of their own"):
+        read_voc(street, street, loaded("deeplabv3_mobilenet_v2").model.card)
+
+
 @pytest.mark.parametrize(
     ("mask", "message"),
     [

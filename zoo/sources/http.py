@@ -196,7 +196,8 @@ def _bar(label: str, start: int, total: int | None, progress: bool) -> Iterator[
     if not progress:
         yield lambda _: None
     elif console.is_terminal:
-        name = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=32))
+        column = Column(no_wrap=True, overflow="ellipsis", max_width=32)
+        name = TextColumn("{task.description}", markup=False, table_column=column)
         with Progress(name, BarColumn(16), DownloadColumn(), TransferSpeedColumn(), console=console) as bar:
             task = bar.add_task(label, total=total, completed=start)
             yield lambda size: bar.advance(task, size)

@@ -18,6 +18,7 @@ def asked():
         def do_GET(self):
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             server.paths.append(self.path)
+            server.keys.append(self.headers.get("Authorization", "").encode("latin-1").decode())
             body = json.dumps({"models": [{"name": "lenet5", "state": "ready"}]}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
@@ -30,7 +31,7 @@ def asked():
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.paths = []
+    server.paths, server.keys = [], []
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -54,3 +55,17 @@ def test_another_server_is_asked_through_the_proxy(asked):
     result = run("http://vision.example", http_proxy=f"http://127.0.0.1:{asked.server_address[1]}")
     assert result.exit_code == 0, result.output
     assert asked.paths == ["http://vision.example/v1/models/lenet5/load", "http://vision.example/v1/models"]
+
+
+@pytest.mark.parametrize(("given", "sent"), [("sesame\n", "sesame"), ("schlüssel", "schlüssel")])
+def test_the_key_is_sent_as_the_server_reads_it(asked, given, sent):
+    result = run(f"http://127.0.0.1:{asked.server_address[1]}", ZOOSERVE_ADMIN_KEY=given)
+    assert result.exit_code == 0, result.output
+    assert asked.keys == [f"Bearer {sent}"] * 2
+
+
+def test_a_key_that_no_header_can_hold_is_refused_and_not_printed():
+    result = run("http://127.0.0.1:9", ZOOSERVE_ADMIN_KEY="sesame\nsesame")
+    assert result.exit_code == 2
+    assert "--key: it has a line break" in result.output
+    assert "sesame" not in result.output

@@ -32,11 +32,22 @@ export async function request(url, { headers = {}, ...options } = {}) {
     response = await fetch(url, { ...options, headers, credentials: "same-origin" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    if (options.body instanceof Blob && !(await readable(options.body)))
+      throw new Problem(0, "The file cannot be read: it was moved or changed, or is a folder. Open it again.");
     throw new Problem(0, "The server cannot be reached. Is it still running?");
   }
   if (!response.ok) throw await problemOf(response);
   return response;
 }
+
+const readable = (blob) =>
+  blob
+    .slice(0, 1)
+    .arrayBuffer()
+    .then(
+      () => true,
+      () => false,
+    );
 
 async function problemOf(response) {
   let message = `The server answered ${response.status} ${response.statusText}.`;

@@ -85,8 +85,7 @@ async function choose(name) {
   asker.cancel();
   showModels($("models"), models, name, choose);
   try {
-    const chosen = models.find((one) => one.name === name);
-    const found = chosen?.task === "pipeline" ? chosen : await withKey(() => getModel(name));
+    const found = await withKey(() => detailsOf(models.find((one) => one.name === name), name));
     if (model !== name) return; // another was chosen meanwhile
     details = found;
   } catch (problem) {
@@ -98,6 +97,14 @@ async function choose(name) {
   if (!$("page-try").hidden) history.replaceState(null, "", `#${name}`);
   render();
   await ask();
+}
+
+/** Those of a model; or of a pipeline, with its detector's way to select objects. */
+async function detailsOf(chosen, name) {
+  if (chosen?.task !== "pipeline") return getModel(name);
+  if (!models.some((one) => one.name === chosen.card?.detect.model)) return chosen;
+  const detector = await getModel(chosen.card.detect.model);
+  return { ...chosen, card: { ...chosen.card, nms_options: detector.card?.nms_options } };
 }
 
 function stepModel(by) {

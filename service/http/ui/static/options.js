@@ -66,6 +66,15 @@ const has = (card, output) => card.outputs.some(({ name }) => name === output);
 
 /** The options that make a difference to this model; `view` marks those that the server never hears of. */
 export function optionsOf(card, answer = "classes") {
+  // What is asked where nothing was chosen: what the model's card says, or that of a pipeline, whose detector it is.
+  const usual = { ...card.nms_options, ...card.detect?.options };
+  return choicesOf(card, answer).map((option) => {
+    const value = usual[option.name];
+    return value === undefined || option.choices ? option : { ...option, value, max: Math.max(option.max, value) };
+  });
+}
+
+function choicesOf(card, answer) {
   if (card.task === "classify") {
     const choice = has(card, "embedding") ? [ANSWER] : [];
     if (choice.length && answer === "features") return [...choice, NORMALIZE];
@@ -81,10 +90,9 @@ export function optionsOf(card, answer = "classes") {
     return has(card, "activation") ? [...choice, top, HEAT, OPACITY] : [...choice, top];
   }
   if (card.task === "pipeline") {
-    const own = card.detect.options.score_threshold ?? SCORE.value;
     const tiles = card.detect.options.tiles ? [] : [TILES];
     const masks = card.second.task === "segment" ? [OPACITY] : [];
-    return [{ ...SCORE, value: own }, MAXIMUM, ...tiles, ...masks];
+    return [SCORE, MAXIMUM, ...tiles, ...masks];
   }
   const objects = card.nms ? [SCORE, IOU, MAXIMUM] : [SCORE, MAXIMUM];
   if (["pose", "obb"].includes(card.task)) return objects;

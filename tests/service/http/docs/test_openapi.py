@@ -12,12 +12,14 @@ import msgspec
 import pytest
 from pycocotools import mask as coco
 
+from service.fronts.connection import engine_gone
 from service.http.docs import routes as docs
 from service.http.docs.examples import examples
 from service.http.docs.openapi import document
 from service.http.ops import models as model_routes
 from service.http.ops import pipelines as pipeline_routes
 from service.http.ops import probes
+from service.request import STATUS
 from service.tasks import TASKS
 from tests.conftest import ROOT, serving
 from tests.service.http.docs.record_examples import ask
@@ -112,6 +114,14 @@ def test_every_route_is_described(server):
     for path, method in OPERATIONS:
         response = server.client.request(method, path.format(name="mobilenet_v2"))
         assert response.status_code != 405, (method, path)
+
+
+@pytest.mark.parametrize("path", ["/v1/models/reload", "/v1/models/{name}/load", "/v1/models/{name}/unload"])
+def test_changes_may_find_no_engine(path):
+    """While the engine behind the fronts is started again, or a model is not loaded in time."""
+    refused = DOCUMENT["paths"][path]["post"]["responses"][str(STATUS[engine_gone().reason])]
+    assert "not_ready" in refused["description"]
+    assert "Retry-After" in refused["headers"]
 
 
 def test_the_description_needs_no_key(tmp_path, models):

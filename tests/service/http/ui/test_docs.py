@@ -3,6 +3,9 @@
 import pytest
 
 from service.tasks import TASKS
+from tests.conftest import ROOT
+
+COFFEE = ROOT / "docs" / "coffee.jpg"
 
 
 def test_the_page_lists_every_operation(open_page):
@@ -23,3 +26,15 @@ def test_an_example_can_be_executed_unchanged(open_page, operation, text):
     answer = page.locator(f"#operations-predict-{operation} .live-responses-table .response")
     assert text in answer.inner_text()
     assert answer.locator(".response-col_status").inner_text().startswith("200")
+
+
+def test_a_pipeline_can_be_asked_with_the_options_that_are_filled_in(open_page):
+    page = open_page("../docs#/predict/ask_pipeline", height=2400, expect=["escaping deep link"])
+    asked = page.locator("#operations-predict-ask_pipeline")
+    asked.locator("tr[data-param-name=name] input").fill("objects")
+    asked.locator("select.content-type, .opblock-section-request-body select").first.select_option("image/jpeg")
+    asked.locator("input[type=file]").set_input_files(COFFEE)
+    asked.locator(".execute").click()
+    answer = asked.locator(".live-responses-table .response")
+    assert '"crop"' in answer.inner_text()
+    assert "?score_threshold=0.5" in asked.locator(".request-url").inner_text()

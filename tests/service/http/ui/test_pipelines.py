@@ -1,5 +1,7 @@
 """Pipelines on the page, in a real Chromium: they are chosen as models are, and boxes have their second labels."""
 
+import json
+import shutil
 from urllib.parse import parse_qsl, urlsplit
 
 from tests.service.http.ui.chromium import answered
@@ -38,6 +40,33 @@ def test_its_score_slider_asks_the_detector(open_page):
     assert address.path == "/v1/pipelines/objects"
     assert dict(parse_qsl(address.query))["score_threshold"] == "0.9"
     page.wait_for_function("(count) => document.querySelectorAll('#predictions li').length < count", arg=some)
+
+
+def test_options_begin_at_what_the_cards_say(open_page, models, tmp_path):
+    """Else the page would be answered otherwise than whoever asks without options."""
+    from tests.conftest import serving
+
+    store = tmp_path / "models"
+    for name in ("yolov4_tiny", "lenet5"):
+        shutil.copytree(models / name, store / name)
+    path = store / "yolov4_tiny" / "1" / "card.json"
+    card = json.loads(path.read_text())
+    card["nms_options"] |= {"score_threshold": 0.2, "iou_threshold": 0.7, "max_detections": 400}
+    path.write_text(json.dumps(card))
+    folder = store / "pipelines"
+    folder.mkdir()
+    detect = 'detect = { model = "yolov4_tiny", options = { score_threshold = 0.5 } }\n'
+    second = 'second = { task = "classify", model = "lenet5" }\n'
+    (folder / "mine.toml").write_text(f'name = "mine"\ntitle = "Mine"\n{detect}{second}')
+    with serving(tmp_path / "log", ZOOSERVE_MODELS=str(store)) as own:
+        own.wait(200)
+        for name, score in (("yolov4_tiny", "0.2"), ("mine", "0.5")):
+            page = open_page(f"#{name}", url=own.url)
+            answered(page)
+            asked = page.locator("#code").inner_text()
+            assert f"score_threshold={score}&" in asked
+            assert "max_detections=400" in asked
+            assert ("iou_threshold=0.7" in asked) == (name == "yolov4_tiny")  # the pipeline does not offer it
 
 
 def test_what_keeps_a_pipeline_from_answering_is_said(open_page, models, tmp_path):

@@ -173,6 +173,19 @@ def test_the_copied_command_makes_the_same_request(open_page, server, tmp_path, 
     assert answer == shown
 
 
+def test_a_file_that_is_gone_is_named_and_not_the_server(open_page, tmp_path):
+    photo = tmp_path / "gone.jpg"
+    photo.write_bytes(COFFEE.read_bytes())
+    page = open_page(expect=["ERR_FILE_NOT_FOUND"])
+    answered(page)
+    page.locator("#file").set_input_files(photo)
+    answered(page, photo.name)
+    photo.unlink()
+    slide(page, "score_threshold", 0.4)
+    page.locator("#error").wait_for()
+    assert page.locator("#error").inner_text().startswith("The file cannot be read: it was moved or changed")
+
+
 def test_small_objects_are_looked_for_in_tiles(open_page, server, tmp_path):
     image = Image.new("RGB", (1000, 600), (124, 130, 118))
     cup = Image.open(COFFEE).convert("RGB").resize((150, 100), Image.Resampling.LANCZOS)
