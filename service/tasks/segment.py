@@ -66,25 +66,14 @@ def answer(
     """
     if "prototypes" in outputs:
         return instances.answer(outputs, index, card, placement, options, options.mask)
-    if "alpha" in outputs:
-        shares = [(_OBJECT, area(outputs["alpha"][index], placement))]
-    else:
-        shares = class_areas(outputs["mask"][index], placement)
-    return [_segment(class_id, share, outputs, index, card, placement, options) for class_id, share in shares if share]
-
-
-def _segment(
-    class_id: int,
-    share: float,
-    outputs: Mapping[str, npt.NDArray[Any]],
-    index: int,
-    card: ServedCard,
-    placement: Placement,
-    options: Options,
-) -> Segment:
-    mask = None
-    if options.mask != "none":
-        soft = "alpha" in outputs
-        opacity = outputs["alpha"][index] if soft else class_mask(outputs["mask"][index], class_id)
-        mask = encode(opacity, placement, options.mask, soft=soft)
-    return Segment(class_id, card.labels[class_id], round(share, 6), mask)
+    soft = "alpha" in outputs
+    pixels = outputs["alpha" if soft else "mask"][index]
+    found = []
+    for class_id, share in [(_OBJECT, area(pixels, placement))] if soft else class_areas(pixels, placement):
+        if share:
+            mask = None
+            if options.mask != "none":
+                opacity = pixels if soft else class_mask(pixels, class_id)
+                mask = encode(opacity, placement, options.mask, soft=soft)
+            found.append(Segment(class_id, card.labels[class_id], round(share, 6), mask))
+    return found
