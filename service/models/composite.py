@@ -236,13 +236,12 @@ class CompositeImage(Composite[Result]):
         calls: decode, and whatever else `compose` calls.
     """
 
-    __slots__ = ("_data", "_max_pixels", "_settings")
+    __slots__ = ("_data", "_settings")
 
     def __init__(self, data: bytes, settings: Settings, calls: Calls) -> None:
         super().__init__(calls)
         self._data = data
         self._settings = settings
-        self._max_pixels = int(settings.max_megapixels * 1e6)
 
     def outputs(self, names: Sequence[str] = ()) -> "CompositeOutputs":  # noqa: ARG002 - it has but one
         """Make the input whose answer is the output `result` for this image."""
@@ -250,12 +249,12 @@ class CompositeImage(Composite[Result]):
 
     async def _size(self, steps: Steps) -> tuple[int, int]:
         """Return width and height of the upright image."""
-        return await steps.call("decode", partial(size_of, self._data, self._max_pixels))
+        return await steps.call("decode", partial(size_of, self._data, self._settings.max_pixels))
 
     @asynccontextmanager
     async def _decoded(self, steps: Steps, size: tuple[int, int]) -> AsyncIterator[DecodedImage]:
         """Decode the image, see `Steps.decoded`. The encoded bytes are freed."""
-        async with steps.decoded(size, partial(decode_whole, self._data, self._max_pixels)) as image:
+        async with steps.decoded(size, partial(decode_whole, self._data, self._settings.max_pixels)) as image:
             self._data = b""
             yield image
 

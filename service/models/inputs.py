@@ -103,7 +103,7 @@ class EncodedImage(ImageInput):
     def prepare(self, out: Image) -> None:
         """Decode the image and resize it into `out`."""
         settings = self._settings
-        exact, max_pixels = settings.pixels == "exact", int(settings.max_megapixels * 1e6)
+        exact, max_pixels = settings.pixels == "exact", settings.max_pixels
         _, self._placement = prepare(self._data, recipe_of(self._card), exact=exact, max_pixels=max_pixels, out=out)
         self._data = b""  # frees the encoded image while the pixels wait for their run
 

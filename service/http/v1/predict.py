@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope
 
 from service.engine.job import Input, Job
 from service.errors import Reason, RequestError
-from service.http.endpoint import Endpoint, HttpContext, hung_up, limited_by
+from service.http.endpoint import Endpoint, HttpContext, hung_up, limited
 from service.http.media import media_type, one_image_only, wanted
 from service.http.problems import Problem, problem
 from service.http.v1.annotate import BINARY, OFFERED, Annotator, vector
@@ -176,7 +176,7 @@ async def one_image_form(context: HttpContext, receive: Receive, settings: Setti
             f"Content-Type `{kind[:80] or 'none'}` is not served here: expected {_FORM}, with the image as `image` "
             f"and options as fields. {other} takes the image itself, and JSON.",
         )
-    form = await read_form(limited_by(settings, receive, headers), headers, 1)
+    form = await read_form(limited(receive, headers, settings.max_body_bytes), headers, 1)
     context.lap("read")
     return form
 

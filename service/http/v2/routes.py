@@ -47,7 +47,7 @@ class OpenInference:
 
     def __init__(self, lifecycle: Lifecycle, dataplane: Dataplane, health: Health, settings: Settings) -> None:
         self._dataplane, self._health, self._guard = dataplane, health, lifecycle.guard
-        self._max_body = min(LARGE, int(settings.max_body_mb * 1e6))
+        self._max_body = min(LARGE, settings.max_body_bytes)
         self._infer = Infer(lifecycle, dataplane, settings)
         statistics = partial(asyncio.to_thread, dataplane.statistics)
         models = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
@@ -117,8 +117,7 @@ class OpenInference:
         return _json({"name": request.path_params["name"], "unload": True})
 
     async def _body(self, request: Request, kind: type[BodyT]) -> BodyT:
-        declared = request.headers.get("content-length")
-        body = await read_whole(limited(request.receive, self._max_body, declared))
+        body = await read_whole(limited(request.receive, dict(request.scope["headers"]), self._max_body))
         try:
             return msgspec.json.decode(body or b"{}", type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
