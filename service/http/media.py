@@ -1,10 +1,13 @@
-"""Media types: that of a request's body, and which one `Accept` asks for.
+"""Media types: that of a request's body, which one `Accept` asks for, and answers of JSON.
 
 `Accept` is parsed here because no installed library does it: Starlette, httpx and aiohttp do not. Werkzeug does, but is
 installed only for load tests.
 """
 
 from collections.abc import Mapping
+
+import msgspec
+from starlette.responses import Response
 
 from service.errors import Reason, RequestError
 
@@ -43,6 +46,13 @@ def wanted(accept: bytes, offered: tuple[bytes, ...]) -> bytes:
             Reason.NOT_ACCEPTABLE, f"Accept: {accept[:80].decode('latin-1')}: answers are served as {types}."
         )
     return b"" if kind is JSON else kind
+
+
+def json_response(
+    body: object, status: int = 200, headers: Mapping[str, str] | None = None, kind: bytes = JSON
+) -> Response:
+    """Answer with JSON."""
+    return Response(msgspec.json.encode(body), status, headers, kind.decode())
 
 
 def one_image_only(kind: bytes, count: int, instead: str = "take `application/json`") -> RequestError:

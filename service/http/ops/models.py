@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from service.engine.profile import Profile
 from service.errors import Reason, RequestError
-from service.http.ops.probes import json_response
+from service.http.media import json_response
 from service.keys import Guard
 from service.models.entry import ModelEntry, State
 from service.runtime import Runtime

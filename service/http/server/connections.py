@@ -14,7 +14,7 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from service.http.problems import Problem
+from service.http.problems import Problem, refusal
 from service.http.server.heads import (
     MAX_FIELDS,
     MAX_HEADERS,
@@ -22,7 +22,6 @@ from service.http.server.heads import (
     check_head,
     declared_length,
     long_head,
-    refusal,
     too_long,
     with_path,
     without_upgrade,

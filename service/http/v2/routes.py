@@ -6,7 +6,7 @@ repository, the configuration and statistics.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from inspect import isawaitable
 from typing import TypeVar
@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 from service.errors import Reason, RequestError
 from service.health import Health
 from service.http.endpoint import limited, read_whole
+from service.http.media import json_response
 from service.http.problems import detail_of, headers
 from service.http.v2.body import LARGE
 from service.http.v2.infer import STATUSES, Failure, Infer
@@ -85,17 +86,17 @@ class OpenInference:
         async def endpoint(request: Request) -> Response:
             _check(self._guard, request)
             found = answer(**request.path_params)
-            return _json(await found if isawaitable(found) else found)
+            return json_response(await found if isawaitable(found) else found)
 
         return Route(path, endpoint)
 
     async def _live(self, _: Request) -> Response:
         live = self._health.live
-        return _json({"live": live}, 200 if live else 503)
+        return json_response({"live": live}, 200 if live else 503)
 
     async def _ready(self, _: Request) -> Response:
         ready = self._health.ready
-        return _json({"ready": ready}, 200 if ready else 503)
+        return json_response({"ready": ready}, 200 if ready else 503)
 
     def _model_ready(self, **model: str) -> dict[str, object]:
         return {"name": self._dataplane.card(**model).name, "ready": True}
@@ -103,18 +104,18 @@ class OpenInference:
     async def _index(self, request: Request) -> Response:
         _check(self._guard, request)
         asked = await self._body(request, _IndexRequest)
-        return _json(self._dataplane.index(ready=asked.ready))
+        return json_response(self._dataplane.index(ready=asked.ready))
 
     async def _load(self, request: Request) -> Response:
         self._guard.check_admin(dict(request.scope["headers"]))
         asked = await self._body(request, _LoadRequest)
         await self._dataplane.load(request.path_params["name"], asked.parameters)
-        return _json({"name": request.path_params["name"], "load": True})
+        return json_response({"name": request.path_params["name"], "load": True})
 
     async def _unload(self, request: Request) -> Response:
         self._guard.check_admin(dict(request.scope["headers"]))
         await self._dataplane.unload(request.path_params["name"])
-        return _json({"name": request.path_params["name"], "unload": True})
+        return json_response({"name": request.path_params["name"], "unload": True})
 
     async def _body(self, request: Request, kind: type[BodyT]) -> BodyT:
         body = await read_whole(limited(request.receive, dict(request.scope["headers"]), self._max_body))
@@ -133,19 +134,15 @@ def _check(guard: Guard, request: Request) -> None:
 async def _refuse(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)  # noqa: S101 - registered for nothing else
     extra = {name.decode(): value.decode() for name, value in headers(error)}
-    return _json(Failure(error.detail), STATUSES[error.reason], extra)
+    return json_response(Failure(error.detail), STATUSES[error.reason], extra)
 
 
 async def _refuse_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
     failure = Failure(f"{request.method} {request.url.path[:80]}: {detail_of(error)}")
-    return _json(failure, error.status_code, error.headers)
+    return json_response(failure, error.status_code, error.headers)
 
 
 async def _fail(request: Request, _: Exception) -> Response:
     """Answer after an unexpected error. Starlette raises it again, and uvicorn logs it."""
     return await _refuse(request, RequestError(Reason.INTERNAL, INTERNAL))
-
-
-def _json(body: object, status: int = 200, extra: Mapping[str, str] | None = None) -> Response:
-    return Response(msgspec.json.encode(body), status, extra, "application/json")
