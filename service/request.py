@@ -181,9 +181,7 @@ class RequestContext:
 
     def check_key(self) -> None:
         """Raise `RequestError` (`unauthorised`) if the server has keys and the request has none of them."""
-        guard = self._lifecycle.guard
-        if not guard.open:
-            guard.check(self.headers)
+        self._lifecycle.guard.check(self.headers)
 
     async def obtain(self, find: Callable[[], ModelT]) -> ModelT:
         """Find the model of the request; wait until it is loaded, where it is loaded when it is asked for.

@@ -103,24 +103,21 @@ class ModelRoutes:
 
     async def load(self, request: Request) -> Response:
         """Load a model in the version that the store holds now; answer with its details."""
-        self._check(request)
+        self._guard.check_admin(dict(request.scope["headers"]))
         await self._on_demand.load(request.path_params["name"], perf_counter() + self._load_s)
         return await self.model(request)
 
     async def unload(self, request: Request) -> Response:
         """Unload a model; answer with its details."""
-        self._check(request)
+        self._guard.check_admin(dict(request.scope["headers"]))
         await LOADING.run(self._repository.unload, request.path_params["name"])
         return await self.model(request)
 
     async def reload(self, request: Request) -> Response:
         """Load what is new in the store; answer with the list of models."""
-        self._check(request)
+        self._guard.check_admin(dict(request.scope["headers"]))
         await LOADING.run(self._repository.reload)
         return await self.models(request)
-
-    def _check(self, request: Request) -> None:
-        self._guard.check_admin(dict(request.scope["headers"]))
 
 
 def _summary(entry: ModelEntry, *, on_demand: bool) -> ModelSummary:

@@ -27,7 +27,6 @@ from service.http.media import json_response
 from service.http.problems import detail_of, headers
 from service.http.v2.body import LARGE
 from service.http.v2.infer import STATUSES, Failure, Infer
-from service.keys import Guard
 from service.oip.dataplane import Dataplane
 from service.request import INTERNAL, Lifecycle
 from service.settings import Settings
@@ -84,7 +83,7 @@ class OpenInference:
         """Make a route that answers with what a function, or a coroutine, returns for the names in the path."""
 
         async def endpoint(request: Request) -> Response:
-            _check(self._guard, request)
+            self._guard.check(dict(request.scope["headers"]))
             found = answer(**request.path_params)
             return json_response(await found if isawaitable(found) else found)
 
@@ -102,7 +101,7 @@ class OpenInference:
         return {"name": self._dataplane.card(**model).name, "ready": True}
 
     async def _index(self, request: Request) -> Response:
-        _check(self._guard, request)
+        self._guard.check(dict(request.scope["headers"]))
         asked = await self._body(request, _IndexRequest)
         return json_response(self._dataplane.index(ready=asked.ready))
 
@@ -123,12 +122,6 @@ class OpenInference:
             return msgspec.json.decode(body or b"{}", type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RequestError(Reason.BAD_REQUEST, f"The body is not the JSON that belongs here: {error}") from error
-
-
-def _check(guard: Guard, request: Request) -> None:
-    """Raise `RequestError` (`unauthorised`) if the server has keys and the request has none of them."""
-    if not guard.open:
-        guard.check(dict(request.scope["headers"]))
 
 
 async def _refuse(_: Request, error: Exception) -> Response:
