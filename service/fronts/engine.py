@@ -253,10 +253,7 @@ class Engine:
         elif call.what == "load":
             await self._on_demand.load(name, call.deadline)
         else:
-            entry = self._repository.entries.get(name)
-            if entry is None:
-                raise RequestError(Reason.UNKNOWN_MODEL, self._repository.unknown(name))
-            await self._on_demand.wait(entry, call.deadline, call.beside)
+            await self._on_demand.wait(self._repository.named(name), call.deadline, call.beside)
         return True
 
     async def _followed(self) -> None:

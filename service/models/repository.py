@@ -150,10 +150,9 @@ class Repository(Registry):
             RequestError: `unknown_model`.
         """
         with self._looking:
-            if name not in self.entries:
-                raise RequestError(Reason.UNKNOWN_MODEL, self.unknown(name))
+            entry = self.named(name)
             self._unloaded.add(name)
-            self._loader.unload(self.entries[name])
+            self._loader.unload(entry)
         self._wait_for_others()
 
     def load_on_demand(self, entry: ModelEntry) -> None:

@@ -12,7 +12,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.engine.profile import Profile
-from service.errors import Reason, RequestError
 from service.http.media import json_response
 from service.keys import Guard
 from service.models.entry import ModelEntry, State
@@ -89,12 +88,9 @@ class ModelRoutes:
         """Answer with the details of one model.
 
         Raises:
-            RequestError: `unknown_model`.
+            RequestError: as `Registry.named`.
         """
-        name = request.path_params["name"]
-        entry = self._repository.entries.get(name)
-        if entry is None:
-            raise RequestError(Reason.UNKNOWN_MODEL, self._repository.unknown(name))
+        entry = self._repository.named(request.path_params["name"])
         details = ModelDetails(entry.state, entry.card, entry.reason, entry.refused)
         model = entry.model  # another thread may unload it meanwhile
         if model is not None:
