@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.engine.binding import Copies, Tensors
+from service.arrays import Tensors
+from service.engine.binding import Copies
 from service.engine.cuda import Stream, pin
 from service.engine.device_errors import BrokenDeviceError
 from service.engine.lanes import Lanes

@@ -19,8 +19,8 @@ from heapq import heappop, heappush
 from time import perf_counter
 from types import MappingProxyType
 
+from service.arrays import Tensors
 from service.engine.assembly import Assembly, Run
-from service.engine.binding import Tensors
 from service.engine.device_errors import BrokenDeviceError
 from service.engine.intake import Intake, parts_of
 from service.engine.job import AnyJob, Jobs

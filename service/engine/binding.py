@@ -1,17 +1,12 @@
 """Runs on fixed buffers: a GPU's way of running batches of one size. Used by `session`, on the thread of a lane."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
-Array = npt.NDArray[Any]
-Image = npt.NDArray[np.uint8]
-"""Pixels, uint8 [H, W, 3] RGB; or a batch of them, uint8 [N, H, W, 3]."""
-Tensors = Mapping[str, Array]
-"""A graph's inputs or outputs by name. Texts are object arrays of `str`."""
+from service.arrays import Array, Tensors
 
 _DTYPES: Mapping[str, type[np.generic]] = {
     "tensor(float)": np.float32,

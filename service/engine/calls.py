@@ -8,7 +8,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Literal
 
-from service.engine.binding import Tensors
+from service.arrays import Tensors
 from service.engine.job import AnswerT, Input, Job, Jobs
 from service.engine.workers import Workers
 from service.limits import PixelMemory

@@ -11,11 +11,8 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from service.arrays import Array, Image
 from service.engine.providers import ProviderError
 from zoo.extras import install
 
@@ -23,7 +20,6 @@ logger = logging.getLogger(__name__)
 _TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
 _BLOCKING_SYNC = 4  # cudaDeviceScheduleBlockingSync
 _NON_BLOCKING = 1  # cudaStreamNonBlocking: its work does not wait for that of the default stream
-Array = npt.NDArray[Any]
 
 
 @functools.cache
@@ -155,7 +151,7 @@ class Captures:
 CAPTURES = Captures()  # of this process
 
 
-def pin(rows: npt.NDArray[np.uint8]) -> None:
+def pin(rows: Image) -> None:
     """Lock an array's pages, so that the GPU's copy engine reads them directly. Without it copies are slower."""
     try:
         with CAPTURES.others():

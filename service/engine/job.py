@@ -11,7 +11,7 @@ from time import perf_counter
 from types import MappingProxyType
 from typing import Any, Generic, Optional, Protocol, TypeVar
 
-from service.engine.binding import Image, Tensors
+from service.arrays import Image, Tensors
 from service.errors import Reason, RequestError
 
 AnswerT = TypeVar("AnswerT")

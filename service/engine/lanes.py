@@ -18,8 +18,9 @@ from typing import Protocol, Self
 
 import numpy as np
 
+from service.arrays import Tensors
 from service.engine.assembly import Run
-from service.engine.binding import Copies, Tensors
+from service.engine.binding import Copies
 from service.engine.cuda import CAPTURES, Stream
 from service.engine.device_errors import told_apart
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from msgspec import Struct, structs
 
+from service.arrays import Tensors
 from service.engine.assembly import Run
-from service.engine.binding import Tensors
 from service.engine.device_errors import BrokenDeviceError
 from service.engine.kernels import Kernels
 from service.engine.lanes import Lanes, Sample, rows_of

@@ -9,7 +9,8 @@ from pathlib import Path
 import onnxruntime as ort
 from msgspec import Struct
 
-from service.engine.binding import Binding, Copies, Tensors
+from service.arrays import Tensors
+from service.engine.binding import Binding, Copies
 from service.engine.device_errors import BrokenDeviceError, kind_of, told_apart
 from service.engine.optimised import Optimised
 from service.engine.plugins import Plugin

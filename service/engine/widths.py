@@ -9,7 +9,7 @@ from time import perf_counter
 
 from msgspec import Struct, structs
 
-from service.engine.binding import Tensors
+from service.arrays import Tensors
 from service.engine.memory import resident
 from service.engine.session import Session, Width
 

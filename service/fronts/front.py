@@ -8,7 +8,7 @@ from typing import cast
 
 import msgspec
 
-from service.engine.binding import Tensors
+from service.arrays import Tensors
 from service.engine.job import Jobs
 from service.errors import Reason, RequestError
 from service.fronts.channel import Buffer, Channel, Kind

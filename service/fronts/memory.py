@@ -4,13 +4,12 @@ import math
 import mmap
 import os
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from service.engine.binding import Array, Image, Tensors
+from service.arrays import Array, Image, Tensors
 
 _PAGE = mmap.PAGESIZE
 _HEAD = 16  # bytes at the beginning of a model's memory, before its counts for each front
@@ -78,7 +77,7 @@ class ModelMemory:
         if file is None:
             self.file = mapped
 
-        def view(dtype: npt.DTypeLike, shape: tuple[int, ...], offset: int) -> npt.NDArray[Any]:
+        def view(dtype: npt.DTypeLike, shape: tuple[int, ...], offset: int) -> Array:
             return np.frombuffer(memory, dtype, math.prod(shape), offset).reshape(shape)
 
         numbers, length = memoryview(memory), 4 * layout.fronts  # quicker to read than arrays

@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from time import perf_counter
 
-from service.engine.binding import Tensors
+from service.arrays import Tensors
 from service.engine.intake import Intake, parts_of
 from service.engine.job import AnyJob, Jobs
 from service.engine.workers import Workers

@@ -9,8 +9,9 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from service.arrays import Array, Tensors
 from service.engine.assembly import Assembly, Concatenation, Run
-from service.engine.binding import Array, Pieces, Tensors
+from service.engine.binding import Pieces
 from service.engine.cuda import pin
 from service.engine.job import AnyJob, Input, Job, Jobs, Priority, too_slow
 from service.errors import RequestError

@@ -5,12 +5,13 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from service.arrays import Array
 from service.grpc.contents import FIELDS, typed
 from service.grpc.schema import InferRequest, Parameter, message
 from service.grpc.wire import LENGTH, Request, varint
 from service.oip.messages import Answer, Call
 from service.oip.takes import Takes, check_parameters
-from service.oip.tensors import Array, bad, datatype_of, from_raw, to_raw
+from service.oip.tensors import bad, datatype_of, from_raw, to_raw
 
 MessageT = TypeVar("MessageT", bound=Message)
 _Response = message("ModelInferResponse")

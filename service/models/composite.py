@@ -23,8 +23,8 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
+from service.arrays import Tensors
 from service.engine.assembly import Run
-from service.engine.binding import Tensors
 from service.engine.calls import AtEnd, Call, Calls, Stage, nothing
 from service.engine.job import AnswerT, Input, Job, Queue
 from service.errors import Reason, RequestError

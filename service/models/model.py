@@ -11,9 +11,9 @@ from typing import Generic, NamedTuple, TypeGuard, TypeVar
 
 import numpy as np
 
+from service.arrays import Tensors
 from service.engine.assembly import Assembly, Concatenation, ImageBuffer, ImageRows, Run
 from service.engine.batcher import Batcher
-from service.engine.binding import Tensors
 from service.engine.cuda import pin
 from service.engine.intake import Admission
 from service.engine.lanes import Lanes, Sample

@@ -6,7 +6,8 @@ from typing import Any
 
 from msgspec import structs
 
-from service.engine.binding import Copies, Tensors
+from service.arrays import Tensors
+from service.engine.binding import Copies
 from service.engine.cuda import pin
 from service.engine.lanes import Lanes, Sample
 from service.engine.profile import GPU_SIZES, Profile, best_batch, best_lanes, best_tuning, measure

@@ -8,11 +8,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from service.arrays import Array, objects
 from service.errors import Reason, RequestError
 from service.models.inputs import RESULT, made_outputs
 from service.oip.describe import IMAGE
 from service.oip.messages import Answer, AnyCard, Call
-from service.oip.tensors import DATATYPES, MOST_TEXTS, Array, bad, check, objects, shape_text
+from service.oip.tensors import DATATYPES, MOST_TEXTS, bad, check, shape_text
 from service.settings import Settings
 from zoo.pipeline_card import PipelineCard
 from zoo.served_card import AnyServed, Output, Tensor

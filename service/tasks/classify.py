@@ -1,13 +1,12 @@
 """classify: the `top_k` most probable classes of an image, and on request where the best of them is visible."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from msgspec import Meta, Struct
 
+from service.arrays import Tensors
 from service.results import Classification
 from service.vision.activation import box_of, encode_heat, heat_of
 from zoo.recipe import Placement
@@ -38,7 +37,7 @@ def unsupported_reason(options: Options, card: ServedCard) -> str | None:
 
 
 def answer(
-    outputs: Mapping[str, npt.NDArray[Any]], index: int, card: ServedCard, placement: Placement, options: Options
+    outputs: Tensors, index: int, card: ServedCard, placement: Placement, options: Options
 ) -> list[Classification]:
     """Select the `top_k` most probable classes of one image, best first; equal ones in the order of their class ids.
 

@@ -3,12 +3,11 @@
 Called by `segment` for graphs with the outputs `coefficients` and `prototypes`.
 """
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
-import numpy.typing as npt
 
+from service.arrays import Tensors
 from service.results import Instance
 from service.tasks.detect import Limits, Selected, select
 from service.vision.instances import instance_mask, on_prototypes
@@ -18,7 +17,7 @@ from zoo.served_card import ServedCard
 
 
 def answer(
-    outputs: Mapping[str, npt.NDArray[Any]],
+    outputs: Tensors,
     index: int,
     card: ServedCard,
     placement: Placement,

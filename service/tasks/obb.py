@@ -1,12 +1,12 @@
 """obb: the objects in an image, each with its class, score and rotated box. `zoo.rotated` defines such boxes."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import Meta, Struct
 
+from service.arrays import Tensors
 from service.results import Point, RotatedBox
 from service.tasks.detect import OF_CARD, MaxDetections, ScoreThreshold, candidates, in_place
 from zoo.recipe import Placement
@@ -25,9 +25,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     max_detections: MaxDetections | None = None
 
 
-def answer(
-    outputs: Mapping[str, npt.NDArray[Any]], index: int, card: ServedCard, placement: Placement, options: Options
-) -> list[RotatedBox]:
+def answer(outputs: Tensors, index: int, card: ServedCard, placement: Placement, options: Options) -> list[RotatedBox]:
     """Find at most `max_detections` objects in one image, best first.
 
     Args:

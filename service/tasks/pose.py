@@ -1,12 +1,12 @@
 """pose: the objects in an image, each with its class, score, box and keypoints, by name or in COCO's form."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import Meta, Struct
 
+from service.arrays import Tensors
 from service.results import CocoPose, Pose
 from service.tasks.detect import IouThreshold, MaxDetections, ScoreThreshold, Selected, select
 from zoo.recipe import Placement
@@ -26,7 +26,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def answer(
-    outputs: Mapping[str, npt.NDArray[Any]], index: int, card: ServedCard, placement: Placement, options: Options
+    outputs: Tensors, index: int, card: ServedCard, placement: Placement, options: Options
 ) -> list[Pose] | list[CocoPose]:
     """Find at most `max_detections` objects in one image, best first, with their keypoints.
 

@@ -3,12 +3,11 @@
 For graphs of instance segmentation the predictions are single objects; see `instances`.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import numpy.typing as npt
 from msgspec import Meta, Struct
 
+from service.arrays import Tensors
 from service.results import Instance, Segment
 from service.tasks import instances
 from service.tasks.detect import OF_CARD
@@ -52,7 +51,7 @@ def unsupported_reason(options: Options, card: ServedCard) -> str | None:
 
 
 def answer(
-    outputs: Mapping[str, npt.NDArray[Any]], index: int, card: ServedCard, placement: Placement, options: Options
+    outputs: Tensors, index: int, card: ServedCard, placement: Placement, options: Options
 ) -> list[Segment] | list[Instance]:
     """Segment one image. Returns classes, the largest first, without the background; or objects, the best first.
 

@@ -9,10 +9,11 @@ from typing import Generic, TypeVar
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from service.arrays import Array
 from service.oip.json_tensors import Numbers, from_json, from_numbers, to_json
 from service.oip.messages import Answer, Call
 from service.oip.takes import Takes, check_parameters, check_size, size_of
-from service.oip.tensors import Array, bad, datatype_of, from_raw, to_raw
+from service.oip.tensors import bad, datatype_of, from_raw, to_raw
 from service.settings import Settings
 
 HEADER_LENGTH = b"inference-header-content-length"
