@@ -170,6 +170,18 @@ def _unpin(address: int) -> None:
         _runtime().cudaHostUnregister(ctypes.c_void_p(address))
 
 
+def used_on_gpu(device_id: int) -> int:
+    """Return the bytes in use on a GPU, by all processes, as its driver tells; 0 without CUDA."""
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    try:
+        failed = _runtime().cudaSetDevice(device_id) or _runtime().cudaMemGetInfo(
+            ctypes.byref(free), ctypes.byref(total)
+        )
+    except OSError:
+        return 0
+    return 0 if failed else total.value - free.value
+
+
 def _check(code: int) -> None:
     if code:
         runtime = _runtime()

@@ -14,7 +14,8 @@ from time import perf_counter, sleep
 import msgspec
 from msgspec import structs
 
-from service.engine.memory import give_back, peak, reset_peak, resident, used_on_gpu
+from service.engine.cuda import used_on_gpu
+from service.engine.memory import give_back, peak, reset_peak, resident
 from service.engine.stop import Stop
 from service.engine.workers import Workers
 from service.models.footprint import Footprint
