@@ -17,7 +17,7 @@ from service.engine.device_errors import BrokenDeviceError
 from service.engine.kernels import Kernels
 from service.engine.lanes import Lanes, Sample, rows_of
 from service.engine.providers import Tuning
-from service.engine.widths import WideRun
+from service.engine.widths import WideRun, seconds_of
 
 logger = logging.getLogger(__name__)
 CPU_SIZES = (1, 4)
@@ -70,7 +70,7 @@ def measure(run: Run, sample: Sample, sizes: Sequence[int], *, repeats: int = 2)
         inputs = sample(size)
         try:
             run(inputs)
-            seconds[size] = min(_time(run, inputs) for _ in range(repeats))
+            seconds[size] = min(seconds_of(run, inputs) for _ in range(repeats))
         except MemoryError:
             if not seconds:
                 raise
@@ -137,7 +137,7 @@ def best_tuning(
             with make(tuning, _TUNING_SIZES) as lanes:
                 lanes.add()
                 inputs = sample(lanes.sizes[-1])
-                seconds = min(_time(lanes.run, inputs) for _ in range(5))
+                seconds = min(seconds_of(lanes.run, inputs) for _ in range(5))
         except Exception as error:
             if not step or isinstance(error, BrokenDeviceError):
                 raise
@@ -146,9 +146,3 @@ def best_tuning(
         if seconds < _WORTH * best_time:
             best, best_time = tuning, seconds
     return best
-
-
-def _time(run: Run, inputs: Tensors) -> float:
-    start = perf_counter()
-    run(inputs)
-    return perf_counter() - start
