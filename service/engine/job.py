@@ -237,6 +237,13 @@ AnyJob = Job[Any]
 Jobs = Sequence[AnyJob]
 
 
+def time_out(jobs: Jobs) -> None:
+    """Answer the requests whose jobs take too long. Only on the event loop."""
+    for job in jobs:
+        job.abandoned = True
+        job.time_out()
+
+
 class Consumer(Protocol):
     """Whose jobs the workers do: a model's batcher."""
 

@@ -15,7 +15,7 @@ from time import perf_counter
 
 from service.arrays import Tensors
 from service.engine.intake import Intake, parts_of
-from service.engine.job import AnyJob, Jobs
+from service.engine.job import AnyJob, Jobs, time_out
 from service.engine.workers import Workers
 from service.errors import RequestError
 from service.fronts.channel import Kind
@@ -142,7 +142,7 @@ class FrontQueue(Intake):
         """Answer the request of a job whose run takes too long. Its row is in use until the run ends."""
         job = self._sent.get(number)
         if job is not None:
-            self._workers.deliver([job], self._refuse)
+            self._workers.deliver([job], time_out)
 
     def give_up(self, job: AnyJob) -> None:
         """Tell the engine that nobody waits for a job any more."""
