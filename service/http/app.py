@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import Reason, RequestError
+from service.errors import RequestError, internal
 from service.health import Drain, Health
 from service.http.cors import with_cors
 from service.http.docs import routes as docs
@@ -32,7 +32,7 @@ from service.http.v1.predict import Predict, Typed
 from service.http.v2.routes import OpenInference
 from service.keys import Guard
 from service.oip.dataplane import Dataplane
-from service.request import INTERNAL, Lifecycle
+from service.request import Lifecycle
 from service.runtime import Runtime
 from service.tasks import TASKS
 
@@ -159,4 +159,4 @@ async def _refuse_http(_: Request, error: Exception) -> Response:
 
 async def _fail(request: Request, _: Exception) -> Response:
     """Answer after an unexpected error. Starlette raises it again, and uvicorn logs it."""
-    return await _refuse(request, RequestError(Reason.INTERNAL, INTERNAL))
+    return await _refuse(request, internal())

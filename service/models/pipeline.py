@@ -5,7 +5,6 @@ input, and each is an ordinary job of the second model, so the crops of all requ
 at the whole image, or in tiles.
 """
 
-import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from msgspec import Struct
 
 from service.engine.calls import Calls
 from service.engine.job import Job, Queue
-from service.errors import Reason, RequestError
+from service.errors import Reason, RequestError, refusal_of
 from service.models.composite import CompositeImage, Steps
 from service.models.inputs import ImageCut
 from service.models.model import ImageModel
@@ -23,7 +22,6 @@ from service.settings import Settings
 from service.vision.geometry import whole_pixels
 from zoo.pipeline_card import Crops, PipelineCard
 
-logger = logging.getLogger(__name__)
 CropBox = tuple[int, int, int, int]
 
 
@@ -146,11 +144,9 @@ def _nested(found: Detection, box: CropBox | str, answer: Result | BaseException
 
 
 def _error(error: BaseException) -> CropError:
-    """Tell a crop's error; an unexpected one is a bug, and only the log says what it is."""
-    if not isinstance(error, RequestError):
-        logger.error("a crop failed", exc_info=error)
-        return CropError(Reason.INTERNAL, "The server failed on this crop; its log says why.")
-    if error.reason is Reason.DEADLINE:
-        raise error
-    error.forget()
-    return CropError(error.reason, error.detail)
+    """Tell a crop's error; see `refusal_of`."""
+    refusal = refusal_of(error, "crop")
+    if refusal.reason is Reason.DEADLINE:
+        raise refusal
+    refusal.forget()
+    return CropError(refusal.reason, refusal.detail)

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from service.errors import Reason, RequestError
+from service.errors import Reason, RequestError, internal
 from service.health import Health
 from service.http.endpoint import limited, read_whole
 from service.http.media import json_response
@@ -28,7 +28,7 @@ from service.http.problems import detail_of, headers
 from service.http.v2.body import LARGE
 from service.http.v2.infer import STATUSES, Failure, Infer
 from service.oip.dataplane import Dataplane
-from service.request import INTERNAL, Lifecycle
+from service.request import Lifecycle
 from service.settings import Settings
 
 BodyT = TypeVar("BodyT")
@@ -138,4 +138,4 @@ async def _refuse_http(request: Request, error: Exception) -> Response:
 
 async def _fail(request: Request, _: Exception) -> Response:
     """Answer after an unexpected error. Starlette raises it again, and uvicorn logs it."""
-    return await _refuse(request, RequestError(Reason.INTERNAL, INTERNAL))
+    return await _refuse(request, internal())
