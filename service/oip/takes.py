@@ -181,6 +181,20 @@ class PipelineTakes(ImageTakes):
         return super()._check_rows(declared)
 
 
+def declared_of(inputs: Iterable[tuple[str, str, Sequence[int]]]) -> Declared:
+    """Return what a request declares of its inputs, each a name, a datatype and a shape.
+
+    Raises:
+        RequestError: `bad_request`: a name occurs twice.
+    """
+    declared: dict[str, tuple[str, Sequence[int]]] = {}
+    for name, datatype, shape in inputs:
+        if name in declared:
+            raise bad(f"The input `{name[:80]}` occurs twice.")
+        declared[name] = datatype, shape
+    return declared
+
+
 def takes_of(card: AnyCard, settings: Settings) -> Takes:
     """Return the limits on requests for a model or a pipeline."""
     if isinstance(card, PipelineCard):
