@@ -38,7 +38,7 @@ def wanted(accept: bytes, offered: tuple[bytes, ...]) -> bytes:
         return b""
     if accept in offered:
         return accept
-    ranges = _ranges(accept.decode("latin-1").lower())
+    ranges = qualities(accept)
     kind = max(offered, key=lambda each: _quality(each, ranges))  # the first of equals
     if not _quality(kind, ranges):
         types = ", ".join(f"`{each.decode()}`" for each in offered)
@@ -64,10 +64,10 @@ def one_image_only(kind: bytes, count: int, instead: str = "take `application/js
     )
 
 
-def _ranges(accept: str) -> dict[str, float]:
-    """Media ranges and their q-values, 0 to 1; an invalid q-value counts as 0."""
+def qualities(header: bytes) -> dict[str, float]:
+    """What a header such as `Accept` names, in lower case, with the q-values, 0 to 1; an invalid one counts as 0."""
     ranges = {}
-    for each in accept.split(","):
+    for each in header.decode("latin-1").lower().split(","):
         name, *parameters = (part.strip() for part in each.split(";"))
         q = 1.0
         for parameter in parameters:
