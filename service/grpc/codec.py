@@ -15,10 +15,7 @@ from service.oip.tensors import bad, datatype_of, from_raw, to_raw
 
 MessageT = TypeVar("MessageT", bound=Message)
 _Response = message("ModelInferResponse")
-_IDLE = (
-    "binary_data",
-    "binary_data_size",
-)  # parameters of REST that KServe's client also sends over gRPC, where they have no effect
+_IDLE = ("binary_data", "binary_data_size")  # of REST; KServe's client sends them over gRPC, too, without effect
 _WANTS_FINAL = "triton_enable_empty_final_response"  # sent by Triton's clients; ignored, see `_FINAL`
 _FINAL = "triton_final_response"  # Triton's mark of a request's last response; set on all responses of a stream
 _RAWS_TAG = bytes([_Response.DESCRIPTOR.fields_by_name["raw_output_contents"].number << 3 | LENGTH])

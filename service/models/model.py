@@ -119,22 +119,14 @@ class LoadedModel(Model[CardT_co]):
         sizes: tuple[int, ...] = ()  # batches are padded to these
         self.session: Session | Lanes
         self.wide: list[Session] = []
+        images = kind.image_shape is not None
         if self.provider not in GPUS:
             golden = partial(self._answers_as_golden, settings=settings)
-            loader = CpuLoader(
-                card,
-                load,
-                kind.sample,
-                settings,
-                workers.size,
-                len(graph),
-                images=kind.image_shape is not None,
-                golden=golden,
-            )
+            size = len(graph)
+            loader = CpuLoader(card, load, kind.sample, settings, workers.size, size, images=images, golden=golden)
             self.profile, narrow, self.wide = loader.load()
             self.session, self.provider = narrow, narrow.provider
         else:
-            images = kind.image_shape is not None
             self.profile, lanes = load_lanes(card, load, kind.sample, settings, self.provider, device_id, images=images)
             self.session, sizes = lanes, lanes.sizes
         parts = Parts(card, self.session.run, kind.sample, kind.image_shape, self.profile, sizes)
