@@ -14,7 +14,7 @@ from service.engine.workers import Workers
 from service.fronts.registry import FrontLoads, FrontRegistry
 from service.limits import PixelMemory
 from service.models.footprint import Footprints
-from service.models.model import AnyLoaded, Assemble, load_folder
+from service.models.model import Assemble, LoadedModel
 from service.models.on_demand import OnDemand
 from service.models.registry import Loads, Registry
 from service.models.repository import Repository
@@ -63,14 +63,14 @@ class Models:
         self.repository = Repository(settings, metrics, self._load, self._check, self.unloaded, footprints)
         self.on_demand = OnDemand(settings, self.repository, metrics)
 
-    def _load(self, folder: Path, stop: Stop) -> AnyLoaded:
+    def _load(self, folder: Path, stop: Stop) -> LoadedModel:
         broken = self.repository.mark_broken
         with self._workers.leaving_a_core():
-            return load_folder(
+            return LoadedModel(
                 folder, stop, self._settings, self._workers, self._metrics, self._device_id, broken, self._assemble
             )
 
-    def _check(self, model: AnyLoaded) -> None:
+    def _check(self, model: LoadedModel) -> None:
         with self._workers.leaving_a_core():
             self_test(model.card, model.golden, model.session.run, self._settings)
 
