@@ -83,6 +83,7 @@ class Runtime:
         process: the number of this server process, from 0; processes share the GPUs evenly.
 
     Attributes:
+        unloaded: shared by all server processes.
         replaces: whether this process replaces one that died.
     """
 
@@ -100,13 +101,13 @@ class Runtime:
         self.on_demand: Loads
         if settings.fronts > 0 and ENGINES in os.environ:
             keep_freed()
-            self._unloaded = shared_unloaded()
+            self.unloaded = shared_unloaded()
             self.repository = front = FrontRegistry(settings, json.loads(os.environ[ENGINES]), self.workers)
             self.on_demand = FrontLoads(front)
         else:
             models = Models(settings, self.workers, self.metrics, process % max(1, gpu_count()))
-            self._unloaded, self.repository, self.on_demand = models.unloaded, models.repository, models.on_demand
-        self.replaces = self._unloaded.started
+            self.unloaded, self.repository, self.on_demand = models.unloaded, models.repository, models.on_demand
+        self.replaces = self.unloaded.started
         memory = PixelMemory(int(settings.max_pixels_mb * 1e6))
         calls = Calls(self.workers, memory)
         self.predictor = Predictor(self.repository, settings, calls)
@@ -116,10 +117,6 @@ class Runtime:
         """Load the models in the background, and end this process when the process that started it ends."""
         end_with_supervisor(self.settings)
         self.repository.load_in_background(then=self.pauses.freeze)
-
-    def note_loaded(self) -> None:
-        """Record, for processes that are started later, that this one has loaded its models."""
-        self._unloaded.note_started()
 
     def stop(self) -> None:
         """Stop the worker threads and tracing."""

@@ -92,7 +92,7 @@ class Registry(ABC):
         """Seconds for which the process that runs the models has not shown that it lives."""
         return 0.0
 
-    def get(self, task: Operation, name: str | None, version: str | None) -> ImageModel:
+    def get(self, task: Operation, name: str | None = None, version: str | None = None) -> ImageModel:
         """Find the model of a request for a task: the named one, or the default of the task.
 
         Raises:

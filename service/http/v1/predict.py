@@ -113,7 +113,7 @@ class Predict(ImagesEndpoint):
     ) -> None:
         super().__init__(task, route, lifecycle, runtime, annotator)
         self._task: Operation = task
-        self._pipelines = runtime.pipelines
+        self._registry, self._pipelines = runtime.repository, runtime.pipelines
         self._in_query = frozenset((*TASKS[task].options.__struct_fields__, "model", "version"))
 
     async def _answer(self, context: HttpContext, scope: Scope, receive: Receive) -> bytes:  # noqa: ARG002 - as declared
@@ -129,7 +129,7 @@ class Predict(ImagesEndpoint):
     ) -> Query:
         """Find the model, convert its options, and refuse the request early if its model's queue is full."""
         try:
-            model = await context.obtain(partial(self._predictor.resolve, self._task, name, version))
+            model = await context.obtain(partial(self._registry.get, self._task, name, version))
         except RequestError as error:
             if error.reason is Reason.UNKNOWN_MODEL and name is not None and self._pipelines.get(name) is not None:
                 detail = f"`{name}` is a pipeline, not a model: POST /v1/pipelines/{name}."
