@@ -26,7 +26,8 @@ import numpy as np
 from service.arrays import Tensors
 from service.engine.assembly import Run
 from service.engine.calls import AtEnd, Call, Calls, Stage, nothing
-from service.engine.job import AnswerT, Input, Job, Queue
+from service.engine.intake import Admission
+from service.engine.job import AnswerT, Input, Job
 from service.errors import Reason, RequestError
 from service.models.inputs import RESULT, ImageInput
 from service.models.model import AnyModel, ImageModel
@@ -195,7 +196,7 @@ class Composite(Input[AnswerT]):
         """Is never called: the job of a composite input is not part of a batch."""
         raise NotImplementedError
 
-    def enter(self, queue: Queue, job: Job[AnswerT]) -> None:
+    def enter(self, queue: Admission, job: Job[AnswerT]) -> None:
         """Begin with the job."""
         queue.check(job.deadline)
         task = asyncio.get_running_loop().create_task(self._run(job))

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from service.engine.calls import Calls
-from service.engine.job import Job, Queue
+from service.engine.intake import Admission
+from service.engine.job import Job
 from service.errors import Reason, RequestError, refusal_of
 from service.models.composite import CompositeImage, Steps
 from service.models.inputs import ImageCut
@@ -68,7 +69,7 @@ class PipelineImage(CompositeImage):
         super().__init__(data, settings, calls)
         self._pipeline = pipeline
 
-    def enter(self, queue: Queue, job: Job[Result]) -> None:
+    def enter(self, queue: Admission, job: Job[Result]) -> None:
         """Begin with the job; raises `RequestError` (`queue_full`) as `Pipeline.check` does."""
         self._pipeline.check(job.deadline)
         super().enter(queue, job)
