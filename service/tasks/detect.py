@@ -51,15 +51,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def answer(outputs: Tensors, index: int, card: ServedCard, placement: Placement, options: Options) -> list[Detection]:
-    """Find at most `max_detections` objects in one image, best first.
-
-    Args:
-        outputs: of the graph; `select` describes them.
-        index: of the image in the batch, 0 to N - 1.
-        card: of the model.
-        placement: of the image in the graph's input.
-        options: of the request.
-    """
+    """Find at most `max_detections` objects in one image, best first. `select` describes the graph's outputs."""
     return [
         Detection(found.class_id, card.labels[found.class_id], found.score, found.box)
         for found in select(outputs, index, placement, options, card)

@@ -32,12 +32,7 @@ def answer(
 ) -> list[Embedding]:
     """Return the features of one image, as a list of one.
 
-    Args:
-        outputs: of the graph: `embedding` float32 [N, F], what the classifier's last layer reads.
-        index: of the image in the batch, 0 to N - 1.
-        card: of the model.
-        placement: of the image in the graph's input.
-        options: of the request.
+    The graph's output is `embedding` float32 [N, F], what the classifier's last layer reads.
     """
     features = outputs["embedding"][index]
     if options.normalize:

@@ -26,15 +26,10 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def answer(outputs: Tensors, index: int, card: ServedCard, placement: Placement, options: Options) -> list[RotatedBox]:
-    """Find at most `max_detections` objects in one image, best first.
+    """Find at most `max_detections` objects in one image, whose proportions were kept, best first.
 
-    Args:
-        outputs: of the graph: `boxes` float32 [N, K, 5], (x, y, width, height, angle) in pixels of the graph's input
-            and radians; `scores` float32 [N, K], in descending order; `classes` int32 [N, K], class ids.
-        index: of the image in the batch, 0 to N - 1.
-        card: of the model.
-        placement: of the image in the graph's input, whose proportions are kept.
-        options: of the request.
+    The graph's outputs are `boxes` float32 [N, K, 5], (x, y, width, height, angle) in pixels of the graph's input and
+    radians; `scores` float32 [N, K], in descending order; `classes` int32 [N, K], class ids.
     """
     chosen_by = in_place(options, card)
     ranks, scores, classes = candidates(outputs, index, chosen_by, owed=card.nms)

@@ -28,15 +28,10 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 def answer(
     outputs: Tensors, index: int, card: ServedCard, placement: Placement, options: Options
 ) -> list[Pose] | list[CocoPose]:
-    """Find at most `max_detections` objects in one image, best first, with their keypoints.
+    """Find at most `max_detections` objects in one image, best first, with their keypoints, which the card names.
 
-    Args:
-        outputs: of the graph: the candidates, which `detect.select` describes, and `keypoints` float32 [N, K, P, 3]: x
-            and y in pixels of the graph's input, and a score, 0 to 1.
-        index: of the image in the batch, 0 to N - 1.
-        card: of the model, which names the keypoints.
-        placement: of the image in the graph's input.
-        options: of the request.
+    The graph's outputs are the candidates, which `detect.select` describes, and `keypoints` float32 [N, K, P, 3]: x and
+    y in pixels of the graph's input, and a score, 0 to 1.
     """
     found = select(outputs, index, placement, options, card)
     points = [_on_image(outputs["keypoints"][index, one.rank], placement) for one in found]

@@ -55,13 +55,8 @@ def answer(
 ) -> list[Segment] | list[Instance]:
     """Segment one image. Returns classes, the largest first, without the background; or objects, the best first.
 
-    Args:
-        outputs: of the graph. Semantic segmentation: `mask` uint8 [N, H, W], a class id per pixel of the graph's input.
-            Salient object: `alpha` uint8 [N, H, W], its opacity, 0 to 255. Instances: see `instances.answer`.
-        index: of the image in the batch, 0 to N - 1.
-        card: of the model.
-        placement: of the image in the graph's input.
-        options: of the request.
+    The graph's output is, for semantic segmentation, `mask` uint8 [N, H, W], a class id per pixel of the graph's input;
+    for a salient object, `alpha` uint8 [N, H, W], its opacity, 0 to 255; for instances see `instances.answer`.
     """
     if "prototypes" in outputs:
         return instances.answer(outputs, index, card, placement, options, options.mask)
