@@ -76,7 +76,6 @@ class Batcher(Intake):
         self._lock = threading.Lock()  # guards _runs, _passed and the jobs that are ready in _assembly
 
     def enter(self, job: AnyJob) -> None:
-        """Take a job in without looking at its deadline. Only on the event loop."""
         self._count(job)
         if not self._assembly.prepares:
             with self._lock:

@@ -107,7 +107,6 @@ class Intake(Admission):
 
     @property
     def cost(self) -> float:
-        """Seconds of work that a row is expected to take, in all processes."""
         return self._cost
 
     def wait(self, rows: int = 1) -> float:
@@ -118,11 +117,9 @@ class Intake(Admission):
         return self._workers.predicted_wait((rows - 1) * self._cost)
 
     def waiting(self) -> int:
-        """How many jobs of the model are under way, in all processes."""
         return self.pending
 
     def enter(self, job: AnyJob) -> None:
-        """Take a job in without looking at its deadline. Only on the event loop."""
         self._count(job)
         self._workers.put(job, self)
 

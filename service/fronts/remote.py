@@ -84,7 +84,6 @@ class FrontQueue(Intake):
             return len(self._free) < self._memory.layout.rows
 
     def waiting(self) -> int:
-        """How many jobs of the model are under way in all fronts."""
         return sum(self._memory.pending)
 
     def process(self, job: AnyJob) -> None:
@@ -259,12 +258,10 @@ class FrontUsage(Usage):
         return bool(self._memory.closing[0])
 
     def begin(self) -> None:
-        """Count a request."""
         super().begin()
         self._memory.holds[self._place] = self.holds
 
     def end(self) -> None:
-        """Let the model go."""
         super().end()
         self._memory.holds[self._place] = self.holds
 

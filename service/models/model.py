@@ -153,7 +153,6 @@ class LoadedModel(Model[AnyServed]):
         return True
 
     def run(self, inputs: Tensors) -> Tensors:
-        """Compute a batch on the calling thread, without the queue."""
         return self.session.run(inputs)
 
 
