@@ -76,7 +76,7 @@ class Scorer:
         self._stopped = False
         self._loop = uvloop.new_event_loop()
         with _interrupting_no_run():
-            self._readers = Readers(min(window, _FETCHING), int(settings.max_body_mb * 1e6), spec.timeout_s)
+            self._readers = Readers(min(window, _FETCHING), settings.max_body_bytes, spec.timeout_s)
             threading.Thread(target=self._loop.run_forever, name="scorer", daemon=True).start()
 
     def score(self, part: Part) -> Done:

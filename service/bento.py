@@ -79,7 +79,7 @@ def _endpoint(task: Operation) -> Any:
         params = dict(signature.bind(*args, **kwargs).arguments)
         image, model, _ = (params.pop(name, None) for name in ("image", "model", "self"))
         predictor = runtime().predictor
-        loaded = predictor.resolve(task, model or None)
+        loaded = runtime().repository.get(task, model or None)
         encoded = predictor.input(image.read_bytes(), loaded, predictor.options(loaded, params, task))
         return await _wait(encoded, loaded)
 

@@ -3,7 +3,10 @@
 `http.problems` maps a `RequestError` to a status of HTTP, `grpc.refusals` to one of gRPC.
 """
 
+import logging
 from enum import StrEnum
+
+logger = logging.getLogger(__name__)
 
 
 class Reason(StrEnum):
@@ -50,3 +53,16 @@ class RequestError(Exception):
         Otherwise hundreds of refused bodies would stay in memory until the garbage collector runs.
         """
         self.__traceback__ = self.__cause__ = self.__context__ = None
+
+
+def internal(what: str = "request") -> RequestError:
+    """Return the error of what failed by a bug of ours, which only the log describes."""
+    return RequestError(Reason.INTERNAL, f"The server failed on this {what}; its log says why.")
+
+
+def refusal_of(error: BaseException, what: str = "request") -> RequestError:
+    """Return an error for a client. One that is no `RequestError` is a bug: it is logged, and `internal` returned."""
+    if isinstance(error, RequestError):
+        return error
+    logger.error("the %s failed", what, exc_info=error)
+    return internal(what)

@@ -31,11 +31,8 @@ def allow_files(count: int) -> int:
     return min(count, hard)
 
 
-class Bodies:
-    """The size of all bodies in memory: those of a process' requests that are being read or answered.
-
-    The bytes that have arrived count, not the declared length, so a client that only declares a large body uses up
-    nothing. The code that reads bodies adds to `held` and subtracts from it.
+class Held:
+    """What a process holds of one kind in memory.
 
     Attributes:
         limit: bytes.
@@ -46,9 +43,17 @@ class Bodies:
         self.limit = limit
         self.held = 0
 
-    def fits(self, length: int) -> bool:
-        """Return whether a body of `length` bytes fits. If no other is in memory, each does."""
-        return not self.held or self.held + length <= self.limit
+    def fits(self, size: int) -> bool:
+        """Return whether `size` further bytes fit. If nothing else is held, all do."""
+        return not self.held or self.held + size <= self.limit
+
+
+class Bodies(Held):
+    """The bodies of requests that are being read or answered, or the answers that clients have not taken yet.
+
+    The bytes that have arrived count, not the declared length, so a client that only declares a large body uses up
+    nothing. The code that reads bodies adds to `held` and subtracts from it.
+    """
 
 
 class HeldBodies:
@@ -81,31 +86,20 @@ class HeldBodies:
         self._sizes = deque([0] * len(self._sizes))
 
 
-class PixelMemory:
-    """The pixels of images that stay decoded until all their parts are answered. Only on the event loop.
-
-    Args:
-        limit: bytes of all of them.
-
-    Attributes:
-        held: bytes of all of them.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self.held = 0
+class PixelMemory(Held):
+    """The pixels of images that stay decoded until all their parts are answered. Only on the event loop."""
 
     def hold(self, size: int) -> "HeldPixels":
-        """Count an image of `size` bytes until it is freed. If no other is in memory, each fits.
+        """Count an image of `size` bytes until it is freed.
 
         Raises:
             RequestError: `queue_full`: with it there would be more than the limit.
         """
-        if self.held and self.held + size > self._limit:
+        if not self.fits(size):
             raise RequestError(
                 Reason.QUEUE_FULL,
                 f"The image has {size / 1e6:.0f} MB of pixels, and images in parts have {self.held / 1e6:.0f} MB of "
-                f"{self._limit / 1e6:.0f} MB already (ZOOSERVE_MAX_PIXELS_MB). Try again later.",
+                f"{self.limit / 1e6:.0f} MB already (ZOOSERVE_MAX_PIXELS_MB). Try again later.",
                 retry_after=1,
             )
         self.held += size

@@ -148,7 +148,7 @@ class Pipelines:
 
     def _model(self, card: PipelineCard, name: str, task: Operation) -> ImageModel:
         try:
-            return self._registry.get(task, name, None)
+            return self._registry.get(task, name)
         except NotLoadedError:
             raise
         except RequestError as error:

@@ -29,10 +29,6 @@ class Predictor:
         self._settings = settings
         self._calls = calls
 
-    def resolve(self, task: Operation, name: str | None = None, version: str | None = None) -> ImageModel:
-        """Find the model for a request; see `Registry.get`."""
-        return self._registry.get(task, name, version)
-
     def options(self, model: ImageModel, params: Mapping[str, object], task: Operation | None = None) -> Struct:
         """Convert parameters, texts or JSON values, to the typed options of a task; by default the card's.
 

@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import ClassVar, Self, TypeVar
 
 from service.engine.job import Jobs, Priority, Span, jobs_in_batches
-from service.errors import ClientGone, Reason, RequestError
+from service.errors import ClientGone, Reason, RequestError, internal
 from service.keys import Guard
 from service.models.model import AnyModel
 from service.models.pipeline import Pipeline
@@ -40,7 +40,6 @@ from zoo.pipeline_card import PipelineCard
 logger = logging.getLogger(__name__)
 ModelT = TypeVar("ModelT", bound=AnyModel)
 OK = 200
-INTERNAL = "The server failed on this request; its log says why."
 CLIENT_GONE = 499  # nginx's status for a client that hung up: it is not sent, but counted in the metrics
 STATUS: Mapping[Reason, int] = {
     Reason.UNDECODABLE: 400,
@@ -181,9 +180,7 @@ class RequestContext:
 
     def check_key(self) -> None:
         """Raise `RequestError` (`unauthorised`) if the server has keys and the request has none of them."""
-        guard = self._lifecycle.guard
-        if not guard.open:
-            guard.check(self.headers)
+        self._lifecycle.guard.check(self.headers)
 
     async def obtain(self, find: Callable[[], ModelT]) -> ModelT:
         """Find the model of the request; wait until it is loaded, where it is loaded when it is asked for.
@@ -297,4 +294,4 @@ class RequestContext:
             self.fail(RequestError(Reason.DEADLINE, "The deadline passed before the answer was ready."))
         else:
             logger.error("request %s failed", self.request_id.decode(), exc_info=error)
-            self.fail(RequestError(Reason.INTERNAL, INTERNAL))
+            self.fail(internal())

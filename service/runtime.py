@@ -14,7 +14,7 @@ from service.engine.workers import Workers
 from service.fronts.registry import FrontLoads, FrontRegistry
 from service.limits import PixelMemory
 from service.models.footprint import Footprints
-from service.models.model import AnyLoaded, Assemble, load_folder
+from service.models.model import Assemble, LoadedModel
 from service.models.on_demand import OnDemand
 from service.models.registry import Loads, Registry
 from service.models.repository import Repository
@@ -63,14 +63,14 @@ class Models:
         self.repository = Repository(settings, metrics, self._load, self._check, self.unloaded, footprints)
         self.on_demand = OnDemand(settings, self.repository, metrics)
 
-    def _load(self, folder: Path, stop: Stop) -> AnyLoaded:
+    def _load(self, folder: Path, stop: Stop) -> LoadedModel:
         broken = self.repository.mark_broken
         with self._workers.leaving_a_core():
-            return load_folder(
+            return LoadedModel(
                 folder, stop, self._settings, self._workers, self._metrics, self._device_id, broken, self._assemble
             )
 
-    def _check(self, model: AnyLoaded) -> None:
+    def _check(self, model: LoadedModel) -> None:
         with self._workers.leaving_a_core():
             self_test(model.card, model.golden, model.session.run, self._settings)
 
@@ -83,6 +83,7 @@ class Runtime:
         process: the number of this server process, from 0; processes share the GPUs evenly.
 
     Attributes:
+        unloaded: shared by all server processes.
         replaces: whether this process replaces one that died.
     """
 
@@ -101,13 +102,13 @@ class Runtime:
         self.on_demand: Loads
         if settings.fronts > 0 and ENGINES in os.environ:
             keep_freed()
-            self._unloaded = shared_unloaded()
+            self.unloaded = shared_unloaded()
             self.repository = front = FrontRegistry(settings, json.loads(os.environ[ENGINES]), self.workers)
             self.on_demand = FrontLoads(front)
         else:
             models = Models(settings, self.workers, self.metrics, process % max(1, gpu_count()))
-            self._unloaded, self.repository, self.on_demand = models.unloaded, models.repository, models.on_demand
-        self.replaces = self._unloaded.started
+            self.unloaded, self.repository, self.on_demand = models.unloaded, models.repository, models.on_demand
+        self.replaces = self.unloaded.started
         if counts.replaces if counts else self.replaces:
             logger.warning("this process was started in place of one that ended")
         memory = PixelMemory(int(settings.max_pixels_mb * 1e6))
@@ -119,10 +120,6 @@ class Runtime:
         """Load the models in the background, and end this process when the process that started it ends."""
         end_with_supervisor(self.settings)
         self.repository.load_in_background(then=self.pauses.freeze)
-
-    def note_loaded(self) -> None:
-        """Record, for processes that are started later, that this one has loaded its models."""
-        self._unloaded.note_started()
 
     def stop(self) -> None:
         """Stop the worker threads and tracing."""

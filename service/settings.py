@@ -189,6 +189,16 @@ class Settings(Struct, frozen=True):
         return self.fronts if self.fronts > 0 else self.workers
 
     @property
+    def max_body_bytes(self) -> int:
+        """Bytes of the largest body."""
+        return int(self.max_body_mb * 1e6)
+
+    @property
+    def max_pixels(self) -> int:
+        """Pixels of the largest image."""
+        return int(self.max_megapixels * 1e6)
+
+    @property
     def on_demand(self) -> bool:
         """Whether models are loaded when they are asked for."""
         return bool(self.memory_mb or self.gpu_memory_mb or self.model_idle_s)

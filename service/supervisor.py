@@ -109,10 +109,7 @@ def prepare(settings: Settings) -> None:
         # engines'.
         places = 2 * settings.processes + settings.engines
         os.environ[_COUNTS] = json.dumps([new_memory() for _ in range(2 * places)])
-    os.environ["ZOOSERVE_FRONTS"], os.environ["ZOOSERVE_ENGINES"] = (
-        str(settings.fronts),
-        str(settings.engines),
-    )  # chosen
+    os.environ |= {"ZOOSERVE_FRONTS": str(settings.fronts), "ZOOSERVE_ENGINES": str(settings.engines)}  # as chosen
     if settings.fronts > 0:
         sockets = [listen() for _ in range(settings.engines)]
         os.environ[ENGINES] = json.dumps([address for _, address in sockets])

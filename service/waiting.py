@@ -4,15 +4,13 @@ All protocols call it between submitting the jobs and encoding their answers.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from time import perf_counter
 
 from service.engine.job import AnswerT, Job
-from service.errors import ClientGone, Reason, RequestError
+from service.errors import ClientGone, Reason, RequestError, refusal_of
 
-logger = logging.getLogger(__name__)
 HungUp = Callable[[], Awaitable[None]]
 _WATCH_AFTER = 0.02  # seconds; watching the connections of faster requests would only cost time
 
@@ -69,15 +67,10 @@ async def wait(jobs: Sequence[Job[AnswerT]], deadline: float, hung_up: HungUp | 
 
 
 def outcome(job: Job[AnswerT]) -> AnswerT | RequestError:
-    """Return the answer of a job that is done, or its error.
-
-    An error that is not a `RequestError` is a bug: it is logged, and `internal` is returned.
-    """
+    """Return the answer of a job that is done, or its error; see `refusal_of`."""
     error = job.future.exception()
     if error is None:
         return job.future.result()
-    if isinstance(error, RequestError):
-        error.forget()
-        return error
-    logger.error("an image failed", exc_info=error)
-    return RequestError(Reason.INTERNAL, "The server failed on this image; its log says why.")
+    refusal = refusal_of(error, "image")
+    refusal.forget()
+    return refusal

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import uvloop
 
-from service.engine.binding import Tensors
+from service.arrays import Tensors
 from service.engine.calls import Calls
 from service.engine.job import Input
 from service.engine.workers import Workers

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.engine.binding import Copies, Tensors
+from service.arrays import Tensors
 from service.engine.cuda import Stream, pin
 from service.engine.device_errors import BrokenDeviceError
 from service.engine.lanes import Lanes
@@ -87,8 +87,8 @@ class Model:
         """Make warm lanes, as they serve."""
         tuning = tuning or Tuning()
 
-        def load(size: int, copies: Copies | None) -> Session:
-            return Session(self.path, "cuda", tuning=tuning, batch=size, copies=copies)
+        def load(size: int, stream: Stream | None) -> Session:
+            return Session(self.path, "cuda", tuning=tuning, batch=size, stream=stream)
 
         lanes = Lanes(load, sizes, self.inputs, graphs=tuning.cuda_graphs, make_stream=make_stream)
         for _ in range(count):

@@ -33,16 +33,8 @@ def predict_folder(
 ) -> bool:
     """Answer the images of a folder that have no line in `out` yet, and show the progress.
 
-    Args:
-        url: of the server.
-        model: that answers.
-        folder: of images, also in subfolders.
-        out: the results file.
-        options: of the model's task.
-        api_key: if the server needs one.
-        deadline: seconds for each image, with retries while the server is full or cannot be reached.
-        concurrency: number of concurrent requests.
-        retry_failed: ask again for images whose line is an error.
+    The arguments are those of the command. An image's deadline includes retries while the server is full or cannot be
+    reached.
 
     Returns:
         Whether every line is an answer.

@@ -93,7 +93,7 @@ def load_pipeline(name: str, models: str | None = None) -> LoadedPipeline | None
     runtime.repository.load()
     if problem := runtime.repository.problem or runtime.pipelines.problem(card):
         raise click.ClickException(problem)
-    second = runtime.predictor.resolve(card.second.task, card.second.model)
+    second = runtime.repository.get(card.second.task, card.second.model)
     return LoadedPipeline(
         card, lambda data, options: runtime.pipelines.predict(data, name, options), second.card.skeleton
     )

@@ -41,7 +41,7 @@ class _ServeCommand(click.Command):
         super().format_epilog(ctx, formatter)
         with formatter.section("Settings (environment variables)"):
             formatter.write_dl(
-                [(row.name, f"{row.text} [{row.choices}; default: {row.default or 'empty'}]") for row in table({})]
+                [(row.name, f"{row.text} [{row.choices}; default: {row.default or 'empty'}]") for row in table()]
             )
 
 

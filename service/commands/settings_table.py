@@ -1,13 +1,11 @@
 """The table of settings that `zooserve serve --help` prints, from their types."""
 
-import os
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import inspect
 
-from service.settings import Settings, read_settings
+from service.settings import Settings
 from zoo.variables import PREFIX
 
 # Units, by the end of a setting's name.
@@ -15,27 +13,21 @@ _UNITS = {"ms": " ms", "s": " s", "mb": " MB", "megapixels": " megapixels"}
 
 
 class Row(NamedTuple):
-    """One setting in the table of `--help`: its variable, default, current value, meaning and possible values."""
+    """One setting in the table of `--help`: its variable, default, meaning and possible values."""
 
     name: str
     default: str
-    value: str
     text: str
     choices: str
 
 
-def table(environment: Mapping[str, str] = os.environ) -> list[Row]:
+def table() -> list[Row]:
     """Describe every setting, from its type."""
-    current = read_settings(environment)
     rows = []
     for field in msgspec.structs.fields(Settings):
-        meta = field.type.__metadata__[0]
-        default, value = (
-            str(shown).lower() if isinstance(shown, bool) else f"{shown:g}" if isinstance(shown, float) else str(shown)
-            for shown in (field.default, getattr(current, field.name))
-        )
-        name = PREFIX + field.name.upper()
-        rows.append(Row(name, default, value, str(meta.description), _choices(field.name, field.type)))
+        default, text = field.default, str(field.type.__metadata__[0].description)
+        shown = _plain(default) if isinstance(default, float) else str(default).lower()
+        rows.append(Row(PREFIX + field.name.upper(), shown, text, _choices(field.name, field.type)))
     return rows
 
 

@@ -13,7 +13,7 @@ from time import perf_counter
 
 import numpy as np
 
-from service.engine.binding import Image, Tensors
+from service.arrays import Image, Tensors
 from service.engine.job import AnyJob, Jobs
 from service.errors import Reason, RequestError
 

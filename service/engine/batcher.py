@@ -19,8 +19,8 @@ from heapq import heappop, heappush
 from time import perf_counter
 from types import MappingProxyType
 
+from service.arrays import Tensors
 from service.engine.assembly import Assembly, Run
-from service.engine.binding import Tensors
 from service.engine.device_errors import BrokenDeviceError
 from service.engine.intake import Intake, parts_of
 from service.engine.job import AnyJob, Jobs
@@ -76,7 +76,6 @@ class Batcher(Intake):
         self._lock = threading.Lock()  # guards _runs, _passed and the jobs that are ready in _assembly
 
     def enter(self, job: AnyJob) -> None:
-        """Take a job in without looking at its deadline. Only on the event loop."""
         self._count(job)
         if not self._assembly.prepares:
             with self._lock:

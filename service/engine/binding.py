@@ -1,17 +1,12 @@
 """Runs on fixed buffers: a GPU's way of running batches of one size. Used by `session`, on the thread of a lane."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
-Array = npt.NDArray[Any]
-Image = npt.NDArray[np.uint8]
-"""Pixels, uint8 [H, W, 3] RGB; or a batch of them, uint8 [N, H, W, 3]."""
-Tensors = Mapping[str, Array]
-"""A graph's inputs or outputs by name. Texts are object arrays of `str`."""
+from service.arrays import Array, Tensors
+from service.engine.cuda import Stream
 
 _DTYPES: Mapping[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -30,30 +25,6 @@ class Pieces(list[Array]):
         return sum(len(piece) for piece in iter(self))
 
 
-class Copies(Protocol):
-    """Where a session's buffers are, and how they are filled and read: `cuda.Stream`.
-
-    Attributes:
-        device: name and number of the device, as ONNX Runtime calls it.
-        handle: of the stream in which the session runs.
-    """
-
-    device: tuple[str, int]
-    handle: int
-
-    def copy_in(self, address: int, array: Array) -> None:
-        """Begin to copy a contiguous array to the device."""
-
-    def copy_out(self, array: Array, address: int) -> None:
-        """Begin to fill a contiguous array from the device."""
-
-    def wait(self) -> None:
-        """Wait until all copies and runs are done."""
-
-    def close(self) -> None:
-        """Free it."""
-
-
 class Binding:
     """Buffers on the device for a session of one batch size. Made and used by one thread.
 
@@ -64,12 +35,12 @@ class Binding:
     Args:
         session: its inputs and outputs have fixed shapes, except that outputs may name the batch.
         size: rows of a batch.
-        copies: of the stream in which the session runs.
+        stream: in which the session runs.
     """
 
-    def __init__(self, session: ort.InferenceSession, size: int, copies: Copies) -> None:
+    def __init__(self, session: ort.InferenceSession, size: int, stream: Stream) -> None:
         self._session = session
-        self._copies = copies
+        self._stream = stream
         self._binding = session.io_binding()
         self._inputs: dict[str, tuple[ort.OrtValue, Array]] = {}
         self._outputs: dict[str, tuple[ort.OrtValue, Array]] = {}
@@ -79,7 +50,7 @@ class Binding:
         ):
             for tensor in tensors:
                 like = np.empty((size, *tensor.shape[1:]), _DTYPES[tensor.type])
-                value = ort.OrtValue.ortvalue_from_shape_and_type(like.shape, like.dtype, *copies.device)
+                value = ort.OrtValue.ortvalue_from_shape_and_type(like.shape, like.dtype, *stream.device)
                 values[tensor.name] = value, like
                 bind(tensor.name, value)
 
@@ -97,13 +68,13 @@ class Binding:
                 if (rows, *array.shape[1:], array.dtype) != (*like.shape, like.dtype):
                     shape = (rows, *array.shape[1:])
                     raise ValueError(f"{name} is {array.dtype} {shape}, its buffer {like.dtype} {like.shape}")
-                self._copies.copy_in(address, array)
+                self._stream.copy_in(address, array)
                 address += array.nbytes
         self._session.run_with_iobinding(self._binding, options)
         outputs = {name: np.empty_like(like) for name, (_, like) in self._outputs.items()}
         for name, (value, _) in self._outputs.items():
-            self._copies.copy_out(outputs[name], value.data_ptr())
-        self._copies.wait()
+            self._stream.copy_out(outputs[name], value.data_ptr())
+        self._stream.wait()
         return outputs
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Literal
 
-from service.engine.binding import Tensors
-from service.engine.job import AnswerT, Input, Job, Jobs
+from service.arrays import Tensors
+from service.engine.job import AnswerT, Input, Job, Jobs, time_out
 from service.engine.workers import Workers
 from service.limits import PixelMemory
 
@@ -89,9 +89,4 @@ class Calls:
 
     def take_over(self, jobs: Jobs, *, running: bool) -> None:  # noqa: ARG002 - a call has no run
         """Refuse the calls of a thread that was replaced."""
-        self._workers.deliver(jobs, self._refuse)
-
-    def _refuse(self, jobs: Jobs) -> None:
-        for job in jobs:
-            job.abandoned = True
-            job.time_out()
+        self._workers.deliver(jobs, time_out)

@@ -11,11 +11,8 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from service.arrays import Array, Image
 from service.engine.providers import ProviderError
 from zoo.extras import install
 
@@ -23,7 +20,6 @@ logger = logging.getLogger(__name__)
 _TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
 _BLOCKING_SYNC = 4  # cudaDeviceScheduleBlockingSync
 _NON_BLOCKING = 1  # cudaStreamNonBlocking: its work does not wait for that of the default stream
-Array = npt.NDArray[Any]
 
 
 @functools.cache
@@ -155,7 +151,7 @@ class Captures:
 CAPTURES = Captures()  # of this process
 
 
-def pin(rows: npt.NDArray[np.uint8]) -> None:
+def pin(rows: Image) -> None:
     """Lock an array's pages, so that the GPU's copy engine reads them directly. Without it copies are slower."""
     try:
         with CAPTURES.others():
@@ -172,6 +168,18 @@ def pin(rows: npt.NDArray[np.uint8]) -> None:
 def _unpin(address: int) -> None:
     with CAPTURES.others():
         _runtime().cudaHostUnregister(ctypes.c_void_p(address))
+
+
+def used_on_gpu(device_id: int) -> int:
+    """Return the bytes in use on a GPU, by all processes, as its driver tells; 0 without CUDA."""
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    try:
+        failed = _runtime().cudaSetDevice(device_id) or _runtime().cudaMemGetInfo(
+            ctypes.byref(free), ctypes.byref(total)
+        )
+    except OSError:
+        return 0
+    return 0 if failed else total.value - free.value
 
 
 def _check(code: int) -> None:

@@ -2,8 +2,8 @@
 
 `batcher` runs jobs in this process, `service.fronts.remote` sends them to the process that has the graph.
 
-Threads: `check`, `submit`, `enter`, `settle` and `_refuse` run on the event loop, which alone changes `pending` and the
-expected cost of a row. All else runs on worker threads.
+Threads: `check`, `submit`, `enter` and `settle` run on the event loop, which alone changes `pending` and the expected
+cost of a row. All else runs on worker threads.
 """
 
 from abc import ABC, abstractmethod
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from math import ceil
 from time import perf_counter
 
-from service.engine.job import AnyJob, Jobs, too_slow
+from service.engine.job import AnyJob, Jobs, time_out, too_slow
 from service.engine.workers import Workers
 from service.errors import Reason, RequestError
 
@@ -107,7 +107,6 @@ class Intake(Admission):
 
     @property
     def cost(self) -> float:
-        """Seconds of work that a row is expected to take, in all processes."""
         return self._cost
 
     def wait(self, rows: int = 1) -> float:
@@ -118,11 +117,9 @@ class Intake(Admission):
         return self._workers.predicted_wait((rows - 1) * self._cost)
 
     def waiting(self) -> int:
-        """How many jobs of the model are under way, in all processes."""
         return self.pending
 
     def enter(self, job: AnyJob) -> None:
-        """Take a job in without looking at its deadline. Only on the event loop."""
         self._count(job)
         self._workers.put(job, self)
 
@@ -132,7 +129,7 @@ class Intake(Admission):
 
     def take_over(self, jobs: Jobs, *, running: bool) -> None:  # noqa: ARG002 - only a batcher has runs
         """Refuse the jobs of a thread that was replaced."""
-        self._workers.deliver(jobs, self._refuse)
+        self._workers.deliver(jobs, time_out)
 
     def settle(self, jobs: Jobs) -> None:
         """Resolve the futures of finished jobs, and learn what a row costs."""
@@ -152,12 +149,6 @@ class Intake(Admission):
         job.cost = self._cost * job.input.rows
         self.pending += 1
         self._workers.count(job)
-
-    def _refuse(self, jobs: Jobs) -> None:
-        """Answer the requests whose jobs take too long."""
-        for job in jobs:
-            job.abandoned = True
-            job.time_out()
 
     def _prepare(self, job: AnyJob) -> bool:
         """Say whether a job is ready, and whether this thread was not replaced meanwhile."""

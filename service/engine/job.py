@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from enum import IntEnum
 from time import perf_counter
 from types import MappingProxyType
-from typing import Any, Generic, Optional, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Optional, Protocol, TypeVar
 
-from service.engine.binding import Image, Tensors
+from service.arrays import Image, Tensors
 from service.errors import Reason, RequestError
+
+if TYPE_CHECKING:
+    from service.engine.intake import Admission
 
 AnswerT = TypeVar("AnswerT")
 Span = tuple[str, float, float]
@@ -32,16 +35,6 @@ class Holder(Protocol):
 
     def give_up(self, job: "AnyJob") -> None:
         """Tell the other process that nobody waits for the job any more. On the event loop."""
-
-
-class Queue(Protocol):
-    """What takes jobs in: a model's batcher."""
-
-    def check(self, deadline: float, rows: int = 1) -> None:
-        """Raise `RequestError` (`queue_full`) if so many rows could not be answered in time."""
-
-    def submit(self, job: "AnyJob") -> None:
-        """Take a job in; raises as `check` does."""
 
 
 class Input(ABC, Generic[AnswerT]):
@@ -71,7 +64,7 @@ class Input(ABC, Generic[AnswerT]):
     def answer(self, outputs: Tensors, row: int) -> AnswerT:
         """Make the answer from a batch's outputs, of which those from `row` on belong to this input. On a worker."""
 
-    def enter(self, queue: Queue, job: "Job[AnswerT]") -> None:
+    def enter(self, queue: "Admission", job: "Job[AnswerT]") -> None:
         """Queue the job of this input; raises `RequestError` (`queue_full`). On the event loop."""
         queue.submit(job)
 
@@ -235,6 +228,13 @@ def too_slow() -> RequestError:
 AnyJob = Job[Any]
 """A job, whatever its answer is: the engine does not look at it."""
 Jobs = Sequence[AnyJob]
+
+
+def time_out(jobs: Jobs) -> None:
+    """Answer the requests whose jobs take too long. Only on the event loop."""
+    for job in jobs:
+        job.abandoned = True
+        job.time_out()
 
 
 class Consumer(Protocol):

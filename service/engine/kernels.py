@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from msgspec import Struct, structs
 
+from service.arrays import Tensors
 from service.engine.assembly import Run
-from service.engine.binding import Tensors
 
 _FASTER = 0.95  # a plug-in must take at most this share of the time, alone and on busy cores
 _ROUNDS = 5

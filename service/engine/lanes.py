@@ -14,31 +14,22 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 
+from service.arrays import Tensors
 from service.engine.assembly import Run
-from service.engine.binding import Copies, Tensors
 from service.engine.cuda import CAPTURES, Stream
 from service.engine.device_errors import told_apart
+from service.engine.session import Session
 
 logger = logging.getLogger(__name__)
 Work = Callable[[Run], None]
 """What a lane does: called on its thread with its way to run a batch."""
 
 
-class GpuSession(Protocol):
-    """What a lane needs of a `Session`."""
-
-    def run(self, inputs: Tensors) -> Tensors:
-        """Run a batch."""
-
-    def capture(self, inputs: Tensors) -> None:
-        """Replay a CUDA graph from now on."""
-
-
-Load = Callable[[int, Copies | None], GpuSession]
+Load = Callable[[int, Stream | None], Session]
 """Loads a session for a batch size, with the stream that it runs in; for 0 and None one that takes any shapes."""
 Sample = Callable[[int], Tensors]
 """Makes inputs of so many rows."""
@@ -75,7 +66,7 @@ class Lanes:
         *,
         graphs: bool = False,
         device_id: int = 0,
-        make_stream: Callable[[int], Copies] = Stream,
+        make_stream: Callable[[int], Stream] = Stream,
     ) -> None:
         self.sizes = tuple(sizes)
         self._load, self._sample, self._graphs = load, sample, graphs
@@ -164,15 +155,15 @@ class _Lane:
     """What one thread has: a stream, and a session for each size."""
 
     def __init__(
-        self, load: Load, sizes: tuple[int, ...], sample: Sample, make_stream: Callable[[], Copies], *, graphs: bool
+        self, load: Load, sizes: tuple[int, ...], sample: Sample, make_stream: Callable[[], Stream], *, graphs: bool
     ) -> None:
         self._load, self._sizes, self._sample, self._graphs = load, sizes, sample, graphs
         self._make_stream = make_stream
-        self._sessions: dict[int, GpuSession] = {}  # 0: of any size
+        self._sessions: dict[int, Session] = {}  # 0: of any size
 
     def live(self, queue: SimpleQueue[Work | None], warm: "Future[tuple[int, ...]]") -> None:
         """Warm up, tell the sizes that had room, and work until the queue says None. The thread's function."""
-        stream: Copies | None = None
+        stream: Stream | None = None
         try:
             with CAPTURES.others(), told_apart():  # first of all, as it says how the thread waits for the GPU
                 stream = self._make_stream()
@@ -191,7 +182,7 @@ class _Lane:
             del work
         self._end(stream)
 
-    def _warm_up(self, stream: Copies) -> None:
+    def _warm_up(self, stream: Stream) -> None:
         """Make the sessions, small ones first: those that find no memory are left out, and all that are larger."""
         if not self._sizes:
             with CAPTURES.loading():
@@ -208,7 +199,7 @@ class _Lane:
                 )
                 return
 
-    def _warm(self, size: int, stream: Copies) -> GpuSession:
+    def _warm(self, size: int, stream: Stream) -> Session:
         """Make a session, and run it until nothing is made any more: plans, buffers, its graph."""
         inputs = self._sample(size)
         with CAPTURES.loading():
@@ -227,7 +218,7 @@ class _Lane:
                 return self._sessions[0].run(inputs)
         return self._sessions[rows_of(inputs)].run(inputs)
 
-    def _end(self, stream: Copies | None) -> None:
+    def _end(self, stream: Stream | None) -> None:
         """Free what the lane has, on its thread as all else."""
         with CAPTURES.others():
             self._sessions.clear()

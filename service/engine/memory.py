@@ -1,4 +1,4 @@
-"""How much memory this process and a GPU use, to tell what a model takes."""
+"""How much memory this process uses, to tell what a model takes; `cuda` tells that of a GPU."""
 
 import ctypes
 import os
@@ -50,15 +50,3 @@ def keep_freed() -> None:
         library = ctypes.CDLL("libc.so.6")
         library.mallopt(_MMAP_THRESHOLD, _KEPT // 2)
         library.mallopt(_TRIM_THRESHOLD, _KEPT)
-
-
-def used_on_gpu(device_id: int) -> int:
-    """Return the bytes in use on a GPU, by all processes, as its driver tells; 0 without CUDA."""
-    try:
-        runtime = ctypes.CDLL("libcudart.so.13")
-    except OSError:
-        return 0
-    free, total = ctypes.c_size_t(), ctypes.c_size_t()
-    if runtime.cudaSetDevice(device_id) or runtime.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total)):
-        return 0
-    return total.value - free.value

@@ -11,19 +11,20 @@ from typing import Any
 
 from msgspec import Struct, structs
 
+from service.arrays import Tensors
 from service.engine.assembly import Run
-from service.engine.binding import Tensors
 from service.engine.device_errors import BrokenDeviceError
 from service.engine.kernels import Kernels
 from service.engine.lanes import Lanes, Sample, rows_of
 from service.engine.providers import Tuning
-from service.engine.widths import WideRun
+from service.engine.widths import WideRun, seconds_of
 
 logger = logging.getLogger(__name__)
 CPU_SIZES = (1, 4)
 GPU_SIZES = (1, 2, 4, 8, 16, 32)
 _TUNING_SIZES = (1, 8)  # the larger one is timed, if there is memory for it
 _LONG_S = 0.1  # a run that takes longer is all arithmetic: a larger batch would not make it cheaper
+_RUNS = 8  # for each lane, to time how many pay
 _WORTH = 0.95  # more rows or runs at once must make a row at least this much cheaper, or they only add latency
 
 
@@ -51,14 +52,13 @@ class Profile(Struct, frozen=True):
     disturbed: bool = False
 
 
-def measure(run: Run, sample: Sample, sizes: Sequence[int], *, repeats: int = 2) -> dict[int, float]:
-    """Run every batch size once to warm it up, then time it. Stops after a size that takes long.
+def measure(run: Run, sample: Sample, sizes: Sequence[int]) -> dict[int, float]:
+    """Run every batch size once to warm it up, then time it twice. Stops after a size that takes long.
 
     Args:
         run: runs the loaded graph.
         sample: makes its inputs.
         sizes: batch sizes, rising.
-        repeats: timed runs of each.
 
     Returns:
         Seconds of the shortest timed run by batch size.
@@ -70,7 +70,7 @@ def measure(run: Run, sample: Sample, sizes: Sequence[int], *, repeats: int = 2)
         inputs = sample(size)
         try:
             run(inputs)
-            seconds[size] = min(_time(run, inputs) for _ in range(repeats))
+            seconds[size] = min(seconds_of(run, inputs) for _ in range(2))
         except MemoryError:
             if not seconds:
                 raise
@@ -87,21 +87,20 @@ def best_batch(seconds: dict[int, float]) -> int:
     return best
 
 
-def best_lanes(lanes: Lanes, inputs: Tensors, most: int, *, repeats: int = 8) -> int:
+def best_lanes(lanes: Lanes, inputs: Tensors, most: int) -> int:
     """Pick the number of lanes: add one after the other for as long as more runs of `inputs` end in the same time.
 
     Args:
         lanes: one or more, warm.
         inputs: of a size that they know.
         most: how many to try.
-        repeats: timed runs for each lane.
     """
     best, best_time = lanes.count, inf
     while True:
         start = perf_counter()
-        for future in [lanes.begin(inputs) for _ in range(lanes.count * repeats)]:
+        for future in [lanes.begin(inputs) for _ in range(lanes.count * _RUNS)]:
             future.result()
-        each = (perf_counter() - start) / (lanes.count * repeats)
+        each = (perf_counter() - start) / (lanes.count * _RUNS)
         if each >= _WORTH * best_time:
             return best
         best, best_time = lanes.count, each
@@ -137,7 +136,7 @@ def best_tuning(
             with make(tuning, _TUNING_SIZES) as lanes:
                 lanes.add()
                 inputs = sample(lanes.sizes[-1])
-                seconds = min(_time(lanes.run, inputs) for _ in range(5))
+                seconds = min(seconds_of(lanes.run, inputs) for _ in range(5))
         except Exception as error:
             if not step or isinstance(error, BrokenDeviceError):
                 raise
@@ -146,9 +145,3 @@ def best_tuning(
         if seconds < _WORTH * best_time:
             best, best_time = tuning, seconds
     return best
-
-
-def _time(run: Run, inputs: Tensors) -> float:
-    start = perf_counter()
-    run(inputs)
-    return perf_counter() - start

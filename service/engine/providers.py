@@ -8,7 +8,7 @@ import onnxruntime as ort
 import platformdirs
 from msgspec import Struct
 
-from service.telemetry.gpu import visible_gpus
+from service.telemetry.gpu import find_gpus
 from zoo.extras import install
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
@@ -130,11 +130,6 @@ def check(provider: str, active: Sequence[str]) -> None:
 
 
 def gpu_count() -> int:
-    """How many GPUs CUDA may use here (by NVML, from BentoML's nvidia-ml-py); 0 without a driver."""
-    try:
-        import pynvml  # noqa: PLC0415 - only where CUDA is in question
-
-        pynvml.nvmlInit()
-        return len(visible_gpus(pynvml))
-    except Exception:  # no library or no driver: NVML's errors share no other base class
-        return 0
+    """How many GPUs CUDA may use here; 0 without a driver."""
+    gpus = find_gpus()
+    return len(gpus.handles) if gpus else 0

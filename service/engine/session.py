@@ -9,7 +9,9 @@ from pathlib import Path
 import onnxruntime as ort
 from msgspec import Struct
 
-from service.engine.binding import Binding, Copies, Tensors
+from service.arrays import Tensors
+from service.engine.binding import Binding
+from service.engine.cuda import Stream
 from service.engine.device_errors import BrokenDeviceError, kind_of, told_apart
 from service.engine.optimised import Optimised
 from service.engine.plugins import Plugin
@@ -69,7 +71,7 @@ class Session:
         stop: Stop | None = None,
         width: Width = NARROW,
         batch: int = 0,
-        copies: Copies | None = None,
+        stream: Stream | None = None,
         plugin: Plugin | None = None,
         cores: int = 1,
         optimised: Optimised | None = None,
@@ -85,7 +87,7 @@ class Session:
             stop: ends the loading, and every run, when it is asked to.
             width: the threads of a run on a CPU.
             batch: the rows of every run; 0: any number.
-            copies: give the session fixed buffers for that batch, and a stream. It belongs to the calling thread then.
+            stream: gives the session fixed buffers for that batch. It belongs to the calling thread then.
             plugin: computes instead of ONNX Runtime's own kernels for the CPU.
             cores: that the session's runs share; only a plug-in must know it.
             optimised: what is kept of the graph for a CPU. It is used where it is there, and made where it is not.
@@ -99,19 +101,19 @@ class Session:
         self.width = width
         self._device_id = device_id
         self._stop = stop or Stop()
-        self._bound = copies is not None
+        self._bound = stream is not None
         self._binding: Binding | None = None
         self._run_options = self._new_run_options()
         try:
             self.provider = plugin.provider if plugin else choose(device)
             data = model if isinstance(model, bytes) else read_regular(model, LARGEST_GRAPH)
-            stream = copies.handle if copies else 0
-            providers = None if plugin else requested(self.provider, device_id, self.tuning, data, batch, stream)
+            handle = stream.handle if stream else 0
+            providers = None if plugin else requested(self.provider, device_id, self.tuning, data, batch, handle)
             session = self._load_optimised(data, optimised) if optimised and self.provider == CPU else None
             self._session = session or self._load(data, providers, batch, plugin, cores)
             check(self.provider, self._session.get_providers())
-            if copies is not None:
-                self._binding = Binding(self._session, batch, copies)
+            if stream is not None:
+                self._binding = Binding(self._session, batch, stream)
         except ProviderError as error:
             raise SessionError(str(error)) from error
         except SessionError:

@@ -9,7 +9,8 @@ from time import perf_counter
 
 from msgspec import Struct, structs
 
-from service.engine.binding import Tensors
+from service.arrays import Tensors
+from service.engine.assembly import Run
 from service.engine.memory import resident
 from service.engine.session import Session, Width
 
@@ -69,7 +70,7 @@ def measure_widths(
     if not counts:
         return []
     narrow.run(inputs)
-    if not chosen and min(_time(narrow, inputs) for _ in range(2)) < _SHORT_S:
+    if not chosen and min(seconds_of(narrow.run, inputs) for _ in range(2)) < _SHORT_S:
         return []
     rows: list[WideRun] = []
     best, left = 1.0, limit
@@ -92,7 +93,7 @@ def _measure(
     wide = load(width)
     wide.run(inputs)
     memory = max(resident() - before, graph_bytes)
-    times = [(_time(wide, inputs), _time(narrow, inputs)) for _ in range(_REPEATS)]
+    times = [(seconds_of(wide.run, inputs), seconds_of(narrow.run, inputs)) for _ in range(_REPEATS)]
     return WideRun(width, min(pair[0] for pair in times), min(pair[1] for pair in times), memory, used=False)
 
 
@@ -101,7 +102,8 @@ def used_widths(rows: Sequence[WideRun]) -> list[Width]:
     return [row.width for row in rows if row.used]
 
 
-def _time(session: Session, inputs: Tensors) -> float:
+def seconds_of(run: Run, inputs: Tensors) -> float:
+    """Return how long one run takes."""
     start = perf_counter()
-    session.run(inputs)
+    run(inputs)
     return perf_counter() - start

@@ -24,7 +24,6 @@ class BalancedQueues(Admission):
 
     @property
     def pending(self) -> int:
-        """Jobs that were submitted in this process and are not settled."""
         return sum(queue.pending for queue in self._queues)
 
     @property
@@ -38,7 +37,6 @@ class BalancedQueues(Admission):
         return min(queue.wait(ceil(rows / len(queues))) for queue in queues)
 
     def waiting(self) -> int:
-        """How many jobs of the model are under way, in all fronts and engines."""
         return sum(queue.waiting() for queue in self._queues)
 
     def enter(self, job: AnyJob) -> None:
@@ -69,17 +67,14 @@ class BalancedUsage(Usage):
         return all(usage.closing for usage in self._usages)
 
     def begin(self) -> None:
-        """Count a request."""
         for usage in self._usages:
             usage.begin()
 
     def end(self) -> None:
-        """Let the model go."""
         for usage in self._usages:
             usage.end()
 
     def idle(self, now: float) -> float:
-        """Return seconds since it was used or loaded last; 0 while a request holds it."""
         return min(usage.idle(now) for usage in self._usages)
 
 

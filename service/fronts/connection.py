@@ -1,7 +1,6 @@
 """A front's connection to an engine, and what its requests are told when there is none."""
 
 import asyncio
-from math import ceil
 from typing import TYPE_CHECKING
 
 from service.errors import Reason, RequestError
@@ -33,10 +32,10 @@ class Connection:
         self.queues: dict[int, FrontQueue] = {}
 
 
-def engine_gone(seconds: float = 1.0) -> RequestError:
+def engine_gone() -> RequestError:
     """Return the error of requests while there is no engine."""
     return RequestError(
         Reason.NOT_READY,
         "The engine that runs the models has ended, and is being started again. Try again shortly.",
-        retry_after=max(1, ceil(seconds)),
+        retry_after=1,
     )

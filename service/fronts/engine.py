@@ -20,7 +20,7 @@ import msgspec
 from service.engine.assembly import Assembly
 from service.engine.job import Priority
 from service.engine.workers import Workers
-from service.errors import Reason, RequestError
+from service.errors import Reason, RequestError, refusal_of
 from service.fronts.channel import Channel, Kind, Message, body_of
 from service.fronts.front import Front
 from service.fronts.memory import EngineMemory
@@ -226,15 +226,11 @@ class Engine:
 
     async def _call(self, front: Front, call: Call) -> None:
         """Do what a front asks for, and reply once all fronts know what has changed."""
-        reply = Reply(call.number)
         try:
-            result = await self._act(call)
-            reply = Reply(call.number, result)
-        except RequestError as error:
-            reply = Reply(call.number, False, error.reason, error.detail, error.retry_after)
-        except Exception:
-            logger.exception("%s failed", call.what)
-            reply = Reply(call.number, False, Reason.INTERNAL, "The server failed on this; its log says why.")
+            reply = Reply(call.number, await self._act(call))
+        except Exception as error:
+            refusal = refusal_of(error)
+            reply = Reply(call.number, False, refusal.reason, refusal.detail, refusal.retry_after)
         self._update()
         if call.what != "wait":
             await self._followed()
@@ -253,10 +249,7 @@ class Engine:
         elif call.what == "load":
             await self._on_demand.load(name, call.deadline)
         else:
-            entry = self._repository.entries.get(name)
-            if entry is None:
-                raise RequestError(Reason.UNKNOWN_MODEL, self._repository.unknown(name))
-            await self._on_demand.wait(entry, call.deadline, call.beside)
+            await self._on_demand.wait(self._repository.named(name), call.deadline, call.beside)
         return True
 
     async def _followed(self) -> None:

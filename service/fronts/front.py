@@ -8,9 +8,9 @@ from typing import cast
 
 import msgspec
 
-from service.engine.binding import Tensors
+from service.arrays import Tensors
 from service.engine.job import Jobs
-from service.errors import Reason, RequestError
+from service.errors import RequestError, refusal_of
 from service.fronts.channel import Buffer, Channel, Kind
 from service.fronts.messages import ANSWER, DONE, Failure
 from service.fronts.outbox import Outbox
@@ -72,11 +72,10 @@ class Front:
 
     def fail(self, model: int, number: int, error: BaseException, *, over: bool = True) -> None:
         """Tell it why a job failed."""
-        if not isinstance(error, RequestError):
-            logger.error("a job failed", exc_info=error)
-            error = RequestError(Reason.INTERNAL, "The server failed on this input; its log says why.")
-        self.send(Kind.FAILED, [_encode(Failure(model, number, error.reason, error.detail, error.retry_after, over))])
-        error.forget()
+        refusal = refusal_of(error, "input")
+        failure = Failure(model, number, refusal.reason, refusal.detail, refusal.retry_after, over)
+        self.send(Kind.FAILED, [_encode(failure)])
+        refusal.forget()
 
     def send(self, kind: Kind, parts: list[Buffer], files: list[int] | None = None) -> None:
         """Send it a message, now or when it has read others."""

@@ -4,13 +4,12 @@ import math
 import mmap
 import os
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from service.engine.binding import Array, Image, Tensors
+from service.arrays import Array, Image, Tensors
 
 _PAGE = mmap.PAGESIZE
 _HEAD = 16  # bytes at the beginning of a model's memory, before its counts for each front
@@ -42,15 +41,42 @@ class Layout(Struct, frozen=True):
     outputs: tuple[Output, ...] = ()
 
 
-class ModelMemory:
-    """The memory of one model, mapped. It is freed with its last holder, in whichever process.
+class _Memory:
+    """An anonymous file, mapped. It is freed with its last holder, in whichever process.
 
     Args:
-        layout: of it.
+        size: in bytes.
         file: a descriptor of it, which is closed; None: it is made anew.
 
     Attributes:
         file: a descriptor to send, where it was made anew; else -1.
+        mapped: its bytes.
+    """
+
+    def __init__(self, size: int, file: int | None) -> None:
+        self.file = -1
+        if file is None:
+            file = self.file = os.memfd_create("zooserve")
+            os.ftruncate(file, size)
+        try:
+            self.mapped = mmap.mmap(file, size)
+        finally:
+            if file != self.file:
+                os.close(file)
+
+    def __del__(self) -> None:
+        if self.file >= 0:
+            os.close(self.file)
+
+
+class ModelMemory(_Memory):
+    """The memory of one model.
+
+    Args:
+        layout: of it.
+        file: as of `_Memory`.
+
+    Attributes:
         closing: one number: whether the model is about to be unloaded. The engine writes it.
         cost: one number: seconds of a row in the engine. The engine writes it.
         holds: for each front, requests that hold the model. Each writes its own.
@@ -67,21 +93,12 @@ class ModelMemory:
         images = _up(given_up + counted)
         sizes = [counted * math.prod(each.shape) * np.dtype(each.dtype).itemsize for each in layout.outputs]
         outputs = images + _up((counted + layout.spare) * math.prod(layout.shape) if layout.shape else 0)
-        size = outputs + sum(map(_up, sizes))
-        self.file = -1
-        mapped = _new(size) if file is None else file
-        try:
-            memory = mmap.mmap(mapped, size)
-        finally:
-            if file is not None:
-                os.close(file)
-        if file is None:
-            self.file = mapped
+        super().__init__(outputs + sum(map(_up, sizes)), file)
 
-        def view(dtype: npt.DTypeLike, shape: tuple[int, ...], offset: int) -> npt.NDArray[Any]:
-            return np.frombuffer(memory, dtype, math.prod(shape), offset).reshape(shape)
+        def view(dtype: npt.DTypeLike, shape: tuple[int, ...], offset: int) -> Array:
+            return np.frombuffer(self.mapped, dtype, math.prod(shape), offset).reshape(shape)
 
-        numbers, length = memoryview(memory), 4 * layout.fronts  # quicker to read than arrays
+        numbers, length = memoryview(self.mapped), 4 * layout.fronts  # quicker to read than arrays
         self.cost = numbers[:8].cast("d")
         self.closing = numbers[8:12].cast("I")
         self.holds = numbers[_HEAD : _HEAD + length].cast("I")
@@ -93,10 +110,6 @@ class ModelMemory:
             self.outputs[each.name] = view(each.dtype, (counted, *each.shape), outputs)
             outputs += _up(length)
 
-    def __del__(self) -> None:
-        if self.file >= 0:
-            os.close(self.file)
-
     def fits(self, outputs: Tensors) -> bool:
         """Whether the outputs of a batch have the types and shapes for which there is room."""
         rooms = self.outputs
@@ -106,14 +119,13 @@ class ModelMemory:
         )
 
 
-class EngineMemory:
-    """What all fronts read of the engine, mapped.
+class EngineMemory(_Memory):
+    """What all fronts read of the engine.
 
     Args:
-        file: a descriptor of it, which is closed; None: it is made anew.
+        file: as of `_Memory`.
 
     Attributes:
-        file: a descriptor to send, where it was made anew.
         values: when the engine last said that it lives, as `time.perf_counter()`; seconds of work ahead; how many runs
             are computed at a time.
     """
@@ -121,15 +133,8 @@ class EngineMemory:
     ALIVE, WAIT, PARALLEL = range(3)
 
     def __init__(self, file: int | None = None) -> None:
-        self.file = _new(_PAGE) if file is None else -1
-        memory = mmap.mmap(self.file if file is None else file, _PAGE)
-        if file is not None:
-            os.close(file)
-        self.values = memoryview(memory)[:24].cast("d")
-
-    def __del__(self) -> None:
-        if self.file >= 0:
-            os.close(self.file)
+        super().__init__(_PAGE, file)
+        self.values = memoryview(self.mapped)[:24].cast("d")
 
 
 def layout_of(outputs: Mapping[str, Array]) -> tuple[Output, ...]:
@@ -137,12 +142,6 @@ def layout_of(outputs: Mapping[str, Array]) -> tuple[Output, ...]:
     if any(value.dtype.kind == "O" for value in outputs.values()):
         return ()
     return tuple(Output(name, value.dtype.str, value.shape[1:]) for name, value in outputs.items())
-
-
-def _new(size: int) -> int:
-    file = os.memfd_create("zooserve")
-    os.ftruncate(file, size)
-    return file
 
 
 def _up(size: int) -> int:

@@ -13,9 +13,9 @@ from itertools import count
 from pathlib import Path
 from time import perf_counter
 
-from service.engine.binding import Tensors
+from service.arrays import Tensors
 from service.engine.intake import Intake, parts_of
-from service.engine.job import AnyJob, Jobs
+from service.engine.job import AnyJob, Jobs, time_out
 from service.engine.workers import Workers
 from service.errors import RequestError
 from service.fronts.channel import Kind
@@ -84,7 +84,6 @@ class FrontQueue(Intake):
             return len(self._free) < self._memory.layout.rows
 
     def waiting(self) -> int:
-        """How many jobs of the model are under way in all fronts."""
         return sum(self._memory.pending)
 
     def process(self, job: AnyJob) -> None:
@@ -142,7 +141,7 @@ class FrontQueue(Intake):
         """Answer the request of a job whose run takes too long. Its row is in use until the run ends."""
         job = self._sent.get(number)
         if job is not None:
-            self._workers.deliver([job], self._refuse)
+            self._workers.deliver([job], time_out)
 
     def give_up(self, job: AnyJob) -> None:
         """Tell the engine that nobody waits for a job any more."""
@@ -259,12 +258,10 @@ class FrontUsage(Usage):
         return bool(self._memory.closing[0])
 
     def begin(self) -> None:
-        """Count a request."""
         super().begin()
         self._memory.holds[self._place] = self.holds
 
     def end(self) -> None:
-        """Let the model go."""
         super().end()
         self._memory.holds[self._place] = self.holds
 

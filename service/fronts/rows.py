@@ -5,34 +5,21 @@ together; a batch takes what is ready of all fronts, first by priority, then in 
 """
 
 from collections.abc import Iterator
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from service.arrays import Array, Tensors
 from service.engine.assembly import Assembly, Concatenation, Run
-from service.engine.binding import Array, Pieces, Tensors
+from service.engine.binding import Pieces
 from service.engine.cuda import pin
 from service.engine.job import AnyJob, Input, Job, Jobs, Priority, too_slow
-from service.errors import RequestError
 from service.fronts.memory import Layout, ModelMemory, layout_of
 from service.fronts.messages import REQUESTS
 from service.models.model import Parts
 
-
-class Asker(Protocol):
-    """The front that a job is of."""
-
-    def done(self, model: int, jobs: Jobs) -> None:
-        """Tell it that rows were run; the outputs lie there."""
-
-    def answer(self, model: int, job: "RemoteJob", outputs: Tensors) -> None:
-        """Send it the outputs of one job."""
-
-    def late(self, model: int, job: "RemoteJob", error: RequestError) -> None:
-        """Tell it that the run of a job takes too long, and is not over."""
-
-    def settled(self, model: int, job: "RemoteJob") -> None:
-        """Tell it the error of a job that failed, and forget the job. On the event loop."""
+if TYPE_CHECKING:
+    from service.fronts.front import Front
 
 
 class Row(Input[None]):
@@ -51,18 +38,18 @@ class RemoteJob(Job[Any]):
     """A job of a front. Its future is of no use: the front has that of the request.
 
     Attributes:
-        asker: the front.
+        front: that waits for it.
         model: number of the model.
         number: of the row or the request.
     """
 
-    __slots__ = ("asker", "model", "number")
+    __slots__ = ("front", "model", "number")
 
     def __init__(
-        self, input_: Input[Any], deadline: float, priority: Priority, asker: Asker, model: int, number: int
+        self, input_: Input[Any], deadline: float, priority: Priority, front: "Front", model: int, number: int
     ) -> None:
         super().__init__(input_, deadline, priority)
-        self.asker, self.model, self.number = asker, model, number
+        self.front, self.model, self.number = front, model, number
         self.started = self.prepared = self.submitted
 
     @property
@@ -72,11 +59,11 @@ class RemoteJob(Job[Any]):
 
     def time_out(self) -> None:
         """Let the front answer its request. The job is settled when its run ends."""
-        self.asker.late(self.model, self, too_slow())
+        self.front.late(self.model, self, too_slow())
 
     def settle(self) -> None:
         """Tell the front what it does not know yet."""
-        self.asker.settled(self.model, self)
+        self.front.settled(self.model, self)
 
 
 class SharedRows(Assembly):
@@ -155,17 +142,17 @@ class SharedRows(Assembly):
             for first, end, before in _stretches(jobs):
                 for name, room in rooms.items():
                     room[first:end] = rows[name][before : before + end - first]
-        askers: dict[Asker, list[RemoteJob]] = {}
+        fronts: dict[Front, list[RemoteJob]] = {}
         for number, job in enumerate(jobs):
             assert isinstance(job, RemoteJob)  # noqa: S101 - as `add` says
             job.succeed(None)
             if fits:
-                askers.setdefault(job.asker, []).append(job)
+                fronts.setdefault(job.front, []).append(job)
             else:
                 one = {name: value[number : number + 1] for name, value in rows.items()}
-                job.asker.answer(self.number, job, one)
-        for asker, some in askers.items():
-            asker.done(self.number, some)
+                job.front.answer(self.number, job, one)
+        for front, some in fronts.items():
+            front.done(self.number, some)
 
 
 class SharedTensors(Concatenation):
@@ -188,7 +175,7 @@ class SharedTensors(Concatenation):
             assert isinstance(job, RemoteJob)  # noqa: S101 - there are no others in the engine's process
             try:
                 found = cast(Tensors, job.input.answer(outputs, row))
-                job.asker.answer(self.number, job, found)
+                job.front.answer(self.number, job, found)
                 job.succeed(None)
             except Exception as error:
                 job.fail(error)

@@ -16,7 +16,7 @@ from service.fronts.front import Front
 from service.fronts.messages import EntryState, ServedModel, entry_state
 from service.fronts.rows import Shared, SharedRows, SharedTensors
 from service.models.entry import ModelEntry
-from service.models.model import AnyLoaded
+from service.models.model import LoadedModel
 from service.models.registry import Registry
 from service.models.usage import Usage
 
@@ -65,7 +65,7 @@ class Table:
 
     def __init__(self, repository: Registry) -> None:
         self.number = 0
-        self.served: dict[int, AnyLoaded] = {}
+        self.served: dict[int, LoadedModel] = {}
         self._repository = repository
         self._unserved: dict[int, float] = {}  # since when a model is not in the table any more
         self._keys: dict[str, tuple[object, ...]] = {}  # by name, what was encoded
@@ -78,7 +78,7 @@ class Table:
         said = self._repository.problem, list(entries)
         news = said != self._said
         for name, entry in entries.items():
-            model = cast(AnyLoaded | None, entry.model)
+            model = cast(LoadedModel | None, entry.model)
             key = (entry.state, entry.reason, entry.refused, entry.card, entry.stored, model, entry.footprint)
             if self._keys.get(name) != key:
                 self._keys[name] = key
@@ -109,7 +109,7 @@ class Table:
                 front.send(Kind.TABLE, [_encode(table)], files)
             front.told = {name: entry for name, (entry, _) in self._encoded.items()}
 
-    def _state(self, entry: ModelEntry, model: AnyLoaded | None) -> EntryState:
+    def _state(self, entry: ModelEntry, model: LoadedModel | None) -> EntryState:
         served = None
         if model is not None:
             shared = shared_of(model)
@@ -132,7 +132,7 @@ class Table:
                 del self.served[number], self._unserved[number]
 
 
-def shared_of(model: AnyLoaded) -> Shared:
+def shared_of(model: LoadedModel) -> Shared:
     """Return the assembly of a model of the engine's process, which `Engine.assemble` made."""
     assert isinstance(model.assembly, SharedRows | SharedTensors)  # noqa: S101 - as it says
     return model.assembly

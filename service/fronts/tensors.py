@@ -1,12 +1,11 @@
 """Tensors as bytes, between a front and the engine: a description, and the values as they lie in memory."""
 
 import struct
-from typing import Any
 
 import msgspec
 import numpy as np
 
-from service.engine.binding import Array, Tensors
+from service.arrays import Array, Tensors, objects
 from service.fronts.channel import Buffer
 
 _ALIGNED = 8  # bytes, which is enough for all types
@@ -41,12 +40,9 @@ def unpack(body: memoryview) -> dict[str, Array]:
     found: dict[str, Array] = {}
     for name, dtype, shape, offset, size in heads:
         data = values[offset : offset + size]
-        array: Array
         if np.dtype(dtype).kind == "O":
-            texts: list[Any] = msgspec.msgpack.decode(data)
-            array = np.empty(len(texts), object)
-            array[:] = texts
+            found[name] = objects(msgspec.msgpack.decode(data), shape)
         else:
-            array = np.frombuffer(data, dtype)
-        found[name] = (array if array.flags.aligned else array.copy()).reshape(shape)
+            array: Array = np.frombuffer(data, dtype)
+            found[name] = (array if array.flags.aligned else array.copy()).reshape(shape)
     return found

@@ -101,7 +101,7 @@ class ToldModels:
         card = card_of(told.card)
         stored = Entry(told.name, told.version, Path(told.folder), card)
         entry = ModelEntry(stored, awaited=told.awaited, pinned=told.pinned)
-        entry.state, entry.reason, entry.refused, entry.awaited = told.state, told.reason, told.refused, told.awaited
+        entry.state, entry.reason, entry.refused = told.state, told.reason, told.refused
         entry.footprint = told.footprint
         if told.model is not None:
             file = next(files)

@@ -6,7 +6,6 @@ that opens many calls and sends nothing would block health checks.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
@@ -16,12 +15,10 @@ from typing import Self, TypeAlias
 import grpc
 
 from service import limits
-from service.errors import Reason, RequestError
+from service.errors import Reason, RequestError, refusal_of
 from service.grpc.refusals import refuse
-from service.request import INTERNAL
 from service.settings import Settings
 
-logger = logging.getLogger(__name__)
 Context: TypeAlias = grpc.aio.ServicerContext
 Check = Callable[[Mapping[bytes, bytes]], None]
 PROBE_S = 1.0  # seconds in which the request of a probe must arrive
@@ -226,11 +223,3 @@ def metadata_of(context: Context) -> dict[bytes, bytes]:
     """A call's metadata as HTTP headers: names in lower case."""
     given = context.invocation_metadata() or ()
     return {name.encode(): value if isinstance(value, bytes) else value.encode() for name, value in given}
-
-
-def refusal_of(error: Exception) -> RequestError:
-    """Return the error for the client. An error that is not a `RequestError` is a bug: it is logged and not sent."""
-    if isinstance(error, RequestError):
-        return error
-    logger.error("a call failed", exc_info=error)
-    return RequestError(Reason.INTERNAL, INTERNAL)

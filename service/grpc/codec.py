@@ -5,19 +5,17 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from service.arrays import Array
 from service.grpc.contents import FIELDS, typed
 from service.grpc.schema import InferRequest, Parameter, message
 from service.grpc.wire import LENGTH, Request, varint
 from service.oip.messages import Answer, Call
-from service.oip.takes import Takes, check_parameters
-from service.oip.tensors import Array, bad, datatype_of, from_raw, to_raw
+from service.oip.takes import Takes, check_parameters, declared_of
+from service.oip.tensors import bad, datatype_of, from_raw, to_raw
 
 MessageT = TypeVar("MessageT", bound=Message)
 _Response = message("ModelInferResponse")
-_IDLE = (
-    "binary_data",
-    "binary_data_size",
-)  # parameters of REST that KServe's client also sends over gRPC, where they have no effect
+_IDLE = ("binary_data", "binary_data_size")  # of REST; KServe's client sends them over gRPC, too, without effect
 _WANTS_FINAL = "triton_enable_empty_final_response"  # sent by Triton's clients; ignored, see `_FINAL`
 _FINAL = "triton_final_response"  # Triton's mark of a request's last response; set on all responses of a stream
 _RAWS_TAG = bytes([_Response.DESCRIPTOR.fields_by_name["raw_output_contents"].number << 3 | LENGTH])
@@ -53,11 +51,7 @@ def read(head: InferRequest, request: Request, takes: Takes) -> tuple[Call, bool
     raws = request.raws
     if raws and len(raws) != len(head.inputs):
         raise bad(f"There are {len(raws)} `raw_input_contents` for {len(head.inputs)} inputs; expected one each.")
-    declared = {tensor.name: (tensor.datatype, list(tensor.shape)) for tensor in head.inputs}
-    if len(declared) < len(head.inputs):
-        names = [tensor.name for tensor in head.inputs]
-        twice = next(name for number, name in enumerate(names) if name in names[:number])
-        raise bad(f"The input `{twice[:80]}` occurs twice.")
+    declared = declared_of((tensor.name, tensor.datatype, list(tensor.shape)) for tensor in head.inputs)
     takes.check_inputs(declared)
     inputs = dict[str, Array]()
     for number, (tensor, contents) in enumerate(zip(head.inputs, request.contents, strict=True)):

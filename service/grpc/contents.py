@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
+from service.arrays import Array, objects
 from service.grpc import wire
 from service.grpc.schema import message
-from service.oip.tensors import DTYPES, Array, bad, check, narrowed, objects, other_size
+from service.oip.tensors import DTYPES, bad, check, narrowed, other_size
 
 FIELDS = {
     "BOOL": "bool_contents",

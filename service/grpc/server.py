@@ -42,7 +42,7 @@ async def serving(
     """
     server = grpc.aio.server(
         options=[
-            ("grpc.max_receive_message_length", int(settings.max_body_mb * 1e6)),
+            ("grpc.max_receive_message_length", settings.max_body_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", int(settings.processes > 1)),
             ("grpc.max_allowed_incoming_connections", settings.max_connections),

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,14 +16,15 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import Reason, RequestError
+from service.errors import RequestError, internal
 from service.health import Drain, Health
 from service.http.cors import with_cors
 from service.http.docs import routes as docs
+from service.http.media import json_response
 from service.http.ops.models import ModelRoutes
 from service.http.ops.pipelines import PipelineRoutes
 from service.http.ops.probes import OPEN, Probes
-from service.http.problems import CONTENT_TYPE, Problem, detail_of, headers, problem
+from service.http.problems import CONTENT_TYPE, detail_of, headers, problem, refusal
 from service.http.ui import routes as ui
 from service.http.v1.annotate import Annotator
 from service.http.v1.pipelines import PATH, PipelineEndpoint, TypedPipeline
@@ -32,7 +32,7 @@ from service.http.v1.predict import Predict, Typed
 from service.http.v2.routes import OpenInference
 from service.keys import Guard
 from service.oip.dataplane import Dataplane
-from service.request import INTERNAL, Lifecycle
+from service.request import Lifecycle
 from service.runtime import Runtime
 from service.tasks import TASKS
 
@@ -147,16 +147,16 @@ async def _refuse(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)  # noqa: S101 - registered for nothing else
     body = problem(error)
     extra = {name.decode(): value.decode() for name, value in headers(error)}
-    return Response(msgspec.json.encode(body), body.status, extra, CONTENT_TYPE.decode())
+    return json_response(body, body.status, extra, CONTENT_TYPE)
 
 
 async def _refuse_http(_: Request, error: Exception) -> Response:
     """Answer a request with a wrong method for one of our paths, or for an unknown path under /v1."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
-    body = Problem(HTTPStatus(error.status_code).phrase, error.status_code, "bad_request", detail_of(error))
-    return Response(msgspec.json.encode(body), body.status, error.headers, CONTENT_TYPE.decode())
+    body = refusal(HTTPStatus(error.status_code), "bad_request", detail_of(error))
+    return json_response(body, body.status, error.headers, CONTENT_TYPE)
 
 
 async def _fail(request: Request, _: Exception) -> Response:
     """Answer after an unexpected error. Starlette raises it again, and uvicorn logs it."""
-    return await _refuse(request, RequestError(Reason.INTERNAL, INTERNAL))
+    return await _refuse(request, internal())

@@ -14,7 +14,6 @@ from service.engine.job import Priority
 from service.errors import ClientGone, Reason, RequestError
 from service.http.problems import CONTENT_TYPE, headers, problem
 from service.request import CLIENT_GONE, Lifecycle, RequestContext
-from service.settings import Settings
 
 _MAX_OPTIONS = 64
 _QUERIES = 64  # that are remembered: most requests of a client have the same
@@ -126,13 +125,8 @@ def hung_up(receive: Receive) -> Callable[[], Awaitable[None]]:
     return watch
 
 
-def limited(receive: Receive, limit: int, declared: str | None) -> Receive:
+def limited(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> Receive:
     """Wrap an ASGI `receive` so that a body of more than `limit` bytes is refused as soon as that is known.
-
-    Args:
-        receive: of the request.
-        limit: bytes.
-        declared: the value of Content-Length; None: there is none.
 
     Raises:
         RequestError: `too_large`, at once if Content-Length is above the limit, else while reading.
@@ -144,9 +138,10 @@ def limited(receive: Receive, limit: int, declared: str | None) -> Receive:
             f"The body has {size} bytes; the limit is {limit}. Send a smaller image, or fewer at once.",
         )
 
-    if declared is not None and declared.isdigit():
+    declared = headers.get(b"content-length", b"")
+    if declared.isdigit():
         if int(declared) > limit:
-            raise refuse(declared)
+            raise refuse(declared.decode())
         return receive  # the parser lets no more arrive than is declared
     seen = 0
 
@@ -159,11 +154,6 @@ def limited(receive: Receive, limit: int, declared: str | None) -> Receive:
         return message
 
     return receive_limited
-
-
-def limited_by(settings: Settings, receive: Receive, headers: Mapping[bytes, bytes]) -> Receive:
-    """Wrap an ASGI `receive` with the server's limit on the size of a body; see `limited`."""
-    return limited(receive, int(settings.max_body_mb * 1e6), headers.get(b"content-length", b"").decode() or None)
 
 
 async def read_whole(receive: Receive) -> bytes:

@@ -1,10 +1,13 @@
-"""Media types: that of a request's body, and which one `Accept` asks for.
+"""Media types: that of a request's body, which one `Accept` asks for, and answers of JSON.
 
 `Accept` is parsed here because no installed library does it: Starlette, httpx and aiohttp do not. Werkzeug does, but is
 installed only for load tests.
 """
 
 from collections.abc import Mapping
+
+import msgspec
+from starlette.responses import Response
 
 from service.errors import Reason, RequestError
 
@@ -35,7 +38,7 @@ def wanted(accept: bytes, offered: tuple[bytes, ...]) -> bytes:
         return b""
     if accept in offered:
         return accept
-    ranges = _ranges(accept.decode("latin-1").lower())
+    ranges = qualities(accept)
     kind = max(offered, key=lambda each: _quality(each, ranges))  # the first of equals
     if not _quality(kind, ranges):
         types = ", ".join(f"`{each.decode()}`" for each in offered)
@@ -43,6 +46,13 @@ def wanted(accept: bytes, offered: tuple[bytes, ...]) -> bytes:
             Reason.NOT_ACCEPTABLE, f"Accept: {accept[:80].decode('latin-1')}: answers are served as {types}."
         )
     return b"" if kind is JSON else kind
+
+
+def json_response(
+    body: object, status: int = 200, headers: Mapping[str, str] | None = None, kind: bytes = JSON
+) -> Response:
+    """Answer with JSON."""
+    return Response(msgspec.json.encode(body), status, headers, kind.decode())
 
 
 def one_image_only(kind: bytes, count: int, instead: str = "take `application/json`") -> RequestError:
@@ -54,10 +64,10 @@ def one_image_only(kind: bytes, count: int, instead: str = "take `application/js
     )
 
 
-def _ranges(accept: str) -> dict[str, float]:
-    """Media ranges and their q-values, 0 to 1; an invalid q-value counts as 0."""
+def qualities(header: bytes) -> dict[str, float]:
+    """What a header such as `Accept` names, in lower case, with the q-values, 0 to 1; an invalid one counts as 0."""
     ranges = {}
-    for each in accept.split(","):
+    for each in header.decode("latin-1").lower().split(","):
         name, *parameters = (part.strip() for part in each.split(";"))
         q = 1.0
         for parameter in parameters:

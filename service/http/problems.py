@@ -22,10 +22,14 @@ class Problem(msgspec.Struct, frozen=True):
     type: str = "about:blank"
 
 
+def refusal(status: HTTPStatus, reason: str, detail: str) -> Problem:
+    """Describe to a client why a request is refused."""
+    return Problem(status.phrase, status.value, reason, detail)
+
+
 def problem(error: RequestError) -> Problem:
     """Describe an error to a client."""
-    status = STATUS[error.reason]
-    return Problem(HTTPStatus(status).phrase, status, error.reason.value, error.detail)
+    return refusal(HTTPStatus(STATUS[error.reason]), error.reason.value, error.detail)
 
 
 def detail_of(error: HTTPException) -> str:

@@ -23,10 +23,11 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
+from service.arrays import Tensors
 from service.engine.assembly import Run
-from service.engine.binding import Tensors
 from service.engine.calls import AtEnd, Call, Calls, Stage, nothing
-from service.engine.job import AnswerT, Input, Job, Queue
+from service.engine.intake import Admission
+from service.engine.job import AnswerT, Input, Job
 from service.errors import Reason, RequestError
 from service.models.inputs import RESULT, ImageInput
 from service.models.model import AnyModel, ImageModel
@@ -195,7 +196,7 @@ class Composite(Input[AnswerT]):
         """Is never called: the job of a composite input is not part of a batch."""
         raise NotImplementedError
 
-    def enter(self, queue: Queue, job: Job[AnswerT]) -> None:
+    def enter(self, queue: Admission, job: Job[AnswerT]) -> None:
         """Begin with the job."""
         queue.check(job.deadline)
         task = asyncio.get_running_loop().create_task(self._run(job))
@@ -236,13 +237,12 @@ class CompositeImage(Composite[Result]):
         calls: decode, and whatever else `compose` calls.
     """
 
-    __slots__ = ("_data", "_max_pixels", "_settings")
+    __slots__ = ("_data", "_settings")
 
     def __init__(self, data: bytes, settings: Settings, calls: Calls) -> None:
         super().__init__(calls)
         self._data = data
         self._settings = settings
-        self._max_pixels = int(settings.max_megapixels * 1e6)
 
     def outputs(self, names: Sequence[str] = ()) -> "CompositeOutputs":  # noqa: ARG002 - it has but one
         """Make the input whose answer is the output `result` for this image."""
@@ -250,12 +250,12 @@ class CompositeImage(Composite[Result]):
 
     async def _size(self, steps: Steps) -> tuple[int, int]:
         """Return width and height of the upright image."""
-        return await steps.call("decode", partial(size_of, self._data, self._max_pixels))
+        return await steps.call("decode", partial(size_of, self._data, self._settings.max_pixels))
 
     @asynccontextmanager
     async def _decoded(self, steps: Steps, size: tuple[int, int]) -> AsyncIterator[DecodedImage]:
         """Decode the image, see `Steps.decoded`. The encoded bytes are freed."""
-        async with steps.decoded(size, partial(decode_whole, self._data, self._max_pixels)) as image:
+        async with steps.decoded(size, partial(decode_whole, self._data, self._settings.max_pixels)) as image:
             self._data = b""
             yield image
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from service.models.footprint import Footprint
 from service.models.loading import Loading
-from service.models.model import AnyLoaded, AnyModel
+from service.models.model import AnyModel, LoadedModel
 from service.tasks import Operation, can_answer
 from zoo.files import shown
 from zoo.served_card import ServedCard
@@ -63,7 +63,7 @@ class ModelEntry:
         self.model: AnyModel | None = None
         self.tried: Fingerprint | None = None
         self.changing: Fingerprint | None = None
-        self.loading: Loading[AnyLoaded] | None = None
+        self.loading: Loading[LoadedModel] | None = None
         self.whole = True
         self.awaited = awaited and pinned
         self.pinned = pinned

@@ -8,7 +8,7 @@ import zipfile
 
 import numpy as np
 
-from service.engine.binding import Array, Tensors
+from service.arrays import Array, Tensors
 from service.engine.session import SessionError
 from zoo.served_card import ServedTensors
 

@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from service.arrays import Array, Image, Tensors, objects
 from service.engine.assembly import Run
-from service.engine.binding import Array, Image, Tensors
 from service.engine.job import Input
 from service.results import Box, ImageSize, Result
 from service.settings import Settings
@@ -103,7 +103,7 @@ class EncodedImage(ImageInput):
     def prepare(self, out: Image) -> None:
         """Decode the image and resize it into `out`."""
         settings = self._settings
-        exact, max_pixels = settings.pixels == "exact", int(settings.max_megapixels * 1e6)
+        exact, max_pixels = settings.pixels == "exact", settings.max_pixels
         _, self._placement = prepare(self._data, recipe_of(self._card), exact=exact, max_pixels=max_pixels, out=out)
         self._data = b""  # frees the encoded image while the pixels wait for their run
 
@@ -220,6 +220,4 @@ def recipe_of(card: AnyServed) -> Recipe:
 
 
 def _as_bytes(texts: Array) -> Array:
-    array = np.empty(texts.size, object)
-    array[:] = [str(text).encode() for text in texts.ravel()]
-    return array.reshape(texts.shape)
+    return objects([str(text).encode() for text in texts.ravel()], texts.shape)

@@ -9,7 +9,7 @@ from service.engine.stop import Stop
 from service.models.entry import LONGEST_REASON, ModelEntry, State
 from service.models.footprint import Footprint, Footprints
 from service.models.loading import Loading
-from service.models.model import AnyLoaded, AnyModel
+from service.models.model import AnyModel, LoadedModel
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from zoo.errors import StoreError
@@ -18,8 +18,8 @@ from zoo.store import Entry
 
 logger = logging.getLogger(__name__)
 _PATIENCE = 60.0  # seconds after which the next model is loaded in parallel
-Load = Callable[[Path, Stop], AnyLoaded]
-SelfTest = Callable[[AnyLoaded], None]
+Load = Callable[[Path, Stop], LoadedModel]
+SelfTest = Callable[[LoadedModel], None]
 
 
 class Loader:
@@ -56,13 +56,13 @@ class Loader:
         if entry.model is None:
             entry.state, entry.reason = State.LOADING, ""
 
-        def work(stop: Stop) -> AnyLoaded:
+        def work(stop: Stop) -> LoadedModel:
             model = self._load(stored.path, stop)
             self._self_test(model)
             model.golden.clear()
             return model
 
-        def finish(outcome: AnyLoaded | BaseException) -> None:
+        def finish(outcome: LoadedModel | BaseException) -> None:
             reserved, entry.reserved = entry.reserved, Footprint()
             if not isinstance(outcome, BaseException):
                 entry.footprint = reserved if reserved.most else entry.footprint

@@ -11,9 +11,9 @@ from typing import Generic, NamedTuple, TypeGuard, TypeVar
 
 import numpy as np
 
+from service.arrays import Tensors
 from service.engine.assembly import Assembly, Concatenation, ImageBuffer, ImageRows, Run
 from service.engine.batcher import Batcher
-from service.engine.binding import Tensors
 from service.engine.cuda import pin
 from service.engine.intake import Admission
 from service.engine.lanes import Lanes, Sample
@@ -61,7 +61,7 @@ class Model(Generic[CardT_co]):
         raise NotImplementedError
 
 
-class LoadedModel(Model[CardT_co]):
+class LoadedModel(Model[AnyServed]):
     """A graph that is ready to run in this process.
 
     Attributes:
@@ -76,8 +76,6 @@ class LoadedModel(Model[CardT_co]):
     def __init__(
         self,
         folder: Path,
-        card: CardT_co,
-        files: Mapping[str, bytes],
         stop: Stop,
         settings: Settings,
         workers: Workers,
@@ -86,12 +84,10 @@ class LoadedModel(Model[CardT_co]):
         on_broken: Callable[[str], None] = lambda _: None,
         assemble: "Assemble | None" = None,
     ) -> None:
-        """Load, measure and warm up a graph.
+        """Verify a folder, and load, measure and warm up its graph. No file is read again.
 
         Args:
             folder: of the store.
-            card: of the folder.
-            files: of the folder, by name, verified. No file is read again.
             stop: ends the loading when it is asked to.
             settings: give the device and, where it is not to be measured, the batch size.
             workers: the threads that all models share.
@@ -101,9 +97,12 @@ class LoadedModel(Model[CardT_co]):
             assemble: says how batches are put together; None: from this process' own inputs.
 
         Raises:
+            StoreError: the folder is not as it was published.
             SessionError: ONNX Runtime cannot run the graph as asked, or the golden tensors are not usable.
             MemoryError: the device has no memory for one image or row.
         """
+        contents = read_folder(folder)
+        card, files = contents.card, contents.files
         self.folder = folder
         self.card = card
         self.usage = Usage()
@@ -119,22 +118,14 @@ class LoadedModel(Model[CardT_co]):
         sizes: tuple[int, ...] = ()  # batches are padded to these
         self.session: Session | Lanes
         self.wide: list[Session] = []
+        images = kind.image_shape is not None
         if self.provider not in GPUS:
             golden = partial(self._answers_as_golden, settings=settings)
-            loader = CpuLoader(
-                card,
-                load,
-                kind.sample,
-                settings,
-                workers.size,
-                len(graph),
-                images=kind.image_shape is not None,
-                golden=golden,
-            )
+            size = len(graph)
+            loader = CpuLoader(card, load, kind.sample, settings, workers.size, size, images=images, golden=golden)
             self.profile, narrow, self.wide = loader.load()
             self.session, self.provider = narrow, narrow.provider
         else:
-            images = kind.image_shape is not None
             self.profile, lanes = load_lanes(card, load, kind.sample, settings, self.provider, device_id, images=images)
             self.session, sizes = lanes, lanes.sizes
         parts = Parts(card, self.session.run, kind.sample, kind.image_shape, self.profile, sizes)
@@ -162,7 +153,6 @@ class LoadedModel(Model[CardT_co]):
         return True
 
     def run(self, inputs: Tensors) -> Tensors:
-        """Compute a batch on the calling thread, without the queue."""
         return self.session.run(inputs)
 
 
@@ -201,28 +191,6 @@ def _assembly(parts: Parts, workers: int) -> Assembly:
 
 ImageModel = Model[ServedCard]
 AnyModel = Model[AnyServed]
-AnyLoaded = LoadedModel[AnyServed]
-
-
-def load_folder(
-    folder: Path,
-    stop: Stop,
-    settings: Settings,
-    workers: Workers,
-    metrics: Metrics,
-    device_id: int = 0,
-    on_broken: Callable[[str], None] = lambda _: None,
-    assemble: Assemble | None = None,
-) -> AnyLoaded:
-    """Verify a folder of the store and load it; the arguments are those of `LoadedModel`.
-
-    Raises:
-        StoreError: the folder is not as it was published.
-        SessionError: ONNX Runtime cannot run the graph as asked.
-    """
-    contents = read_folder(folder)
-    files = contents.files
-    return LoadedModel(folder, contents.card, files, stop, settings, workers, metrics, device_id, on_broken, assemble)
 
 
 def takes_images(model: AnyModel) -> TypeGuard[ImageModel]:

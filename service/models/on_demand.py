@@ -20,7 +20,7 @@ from service.errors import Reason, RequestError
 from service.models.budget import Budget, taken
 from service.models.entry import ModelEntry, State
 from service.models.footprint import Footprint
-from service.models.model import AnyLoaded
+from service.models.model import LoadedModel
 from service.models.repository import Repository
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
@@ -235,7 +235,7 @@ class OnDemand:
         if model is None:
             return
         logger.info("%s was unloaded (%s)", entry.name, why)
-        last = [cast(AnyLoaded, model)]
+        last = [cast(LoadedModel, model)]
         del model
         await asyncio.to_thread(_free, last)  # the thread for loads may wait for that of a new version, and that for us
 
@@ -251,7 +251,7 @@ class OnDemand:
                     await self._unload(entry, "idle")
 
 
-def _free(last: list[AnyLoaded]) -> None:
+def _free(last: list[LoadedModel]) -> None:
     """Drop the last reference to a model, and wait until it and its sessions are gone.
 
     A worker that has just answered its last request lets go of them a moment later. The garbage collector is only asked

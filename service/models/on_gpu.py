@@ -6,8 +6,8 @@ from typing import Any
 
 from msgspec import structs
 
-from service.engine.binding import Copies, Tensors
-from service.engine.cuda import pin
+from service.arrays import Tensors
+from service.engine.cuda import Stream, pin
 from service.engine.lanes import Lanes, Sample
 from service.engine.profile import GPU_SIZES, Profile, best_batch, best_lanes, best_tuning, measure
 from service.engine.profile_cache import key_of, measuring, recall, remember
@@ -46,7 +46,7 @@ def load_lanes(
 
     Args:
         card: of the graph.
-        load: makes a `Session`; called with `tuning`, `batch` and `copies`.
+        load: makes a `Session`; called with `tuning`, `batch` and `stream`.
         sample: makes inputs to measure and to warm up with.
         settings: give the batch size where it is not to be measured, and the number of processes.
         provider: that runs it.
@@ -67,8 +67,8 @@ def load_lanes(
         return inputs
 
     def make(tuning: Tuning, sizes: Sequence[int]) -> Lanes:
-        def load_size(size: int, copies: Copies | None) -> Session:
-            return load(tuning=tuning, batch=size, copies=copies)
+        def load_size(size: int, stream: Stream | None) -> Session:
+            return load(tuning=tuning, batch=size, stream=stream)
 
         return Lanes(load_size, sizes if images else (), sample, graphs=tuning.cuda_graphs, device_id=device_id)
 

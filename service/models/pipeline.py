@@ -5,15 +5,15 @@ input, and each is an ordinary job of the second model, so the crops of all requ
 at the whole image, or in tiles.
 """
 
-import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from msgspec import Struct
 
 from service.engine.calls import Calls
-from service.engine.job import Job, Queue
-from service.errors import Reason, RequestError
+from service.engine.intake import Admission
+from service.engine.job import Job
+from service.errors import Reason, RequestError, refusal_of
 from service.models.composite import CompositeImage, Steps
 from service.models.inputs import ImageCut
 from service.models.model import ImageModel
@@ -23,7 +23,6 @@ from service.settings import Settings
 from service.vision.geometry import whole_pixels
 from zoo.pipeline_card import Crops, PipelineCard
 
-logger = logging.getLogger(__name__)
 CropBox = tuple[int, int, int, int]
 
 
@@ -70,7 +69,7 @@ class PipelineImage(CompositeImage):
         super().__init__(data, settings, calls)
         self._pipeline = pipeline
 
-    def enter(self, queue: Queue, job: Job[Result]) -> None:
+    def enter(self, queue: Admission, job: Job[Result]) -> None:
         """Begin with the job; raises `RequestError` (`queue_full`) as `Pipeline.check` does."""
         self._pipeline.check(job.deadline)
         super().enter(queue, job)
@@ -146,11 +145,9 @@ def _nested(found: Detection, box: CropBox | str, answer: Result | BaseException
 
 
 def _error(error: BaseException) -> CropError:
-    """Tell a crop's error; an unexpected one is a bug, and only the log says what it is."""
-    if not isinstance(error, RequestError):
-        logger.error("a crop failed", exc_info=error)
-        return CropError(Reason.INTERNAL, "The server failed on this crop; its log says why.")
-    if error.reason is Reason.DEADLINE:
-        raise error
-    error.forget()
-    return CropError(error.reason, error.detail)
+    """Tell a crop's error; see `refusal_of`."""
+    refusal = refusal_of(error, "crop")
+    if refusal.reason is Reason.DEADLINE:
+        raise refusal
+    refusal.forget()
+    return CropError(refusal.reason, refusal.detail)

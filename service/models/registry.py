@@ -92,7 +92,7 @@ class Registry(ABC):
         """Seconds for which the process that runs the models has not shown that it lives."""
         return 0.0
 
-    def get(self, task: Operation, name: str | None, version: str | None) -> ImageModel:
+    def get(self, task: Operation, name: str | None = None, version: str | None = None) -> ImageModel:
         """Find the model of a request for a task: the named one, or the default of the task.
 
         Raises:
@@ -101,7 +101,7 @@ class Registry(ABC):
         """
         entry = self.entries.get(name) if name else self._default(task)
         if entry is None:
-            raise self.missing(name, task)
+            raise self._missing(name, task)
         model = entry.model
         card = model.card if model else entry.card
         if isinstance(card, ServedTensors):
@@ -119,7 +119,7 @@ class Registry(ABC):
             RequestError: `unknown_model` or `not_ready`.
             NotLoadedError: it is loaded when it is asked for.
         """
-        return _served(self._named(name), version)
+        return _served(self.named(name), version)
 
     def card(self, name: str, version: str | None = None) -> AnyServed:
         """Find the card of a model that answers requests, loaded or when it is asked for.
@@ -127,7 +127,7 @@ class Registry(ABC):
         Raises:
             RequestError: `unknown_model` or `not_ready`.
         """
-        entry = self._named(name)
+        entry = self.named(name)
         try:
             return _served(entry, version).card
         except NotLoadedError:
@@ -140,24 +140,26 @@ class Registry(ABC):
         models = [entry.model for entry in self._of(task)]
         return [model for model in models if model is not None and takes_images(model)]
 
-    def missing(self, name: str | None, task: Operation | None = None) -> RequestError:
-        """Return the error of a request for a model that is not there."""
-        if not self.known:
-            return RequestError(Reason.NOT_READY, "The models are not known yet. Try again shortly.", retry_after=1)
-        return RequestError(Reason.UNKNOWN_MODEL, self.unknown(name, task))
+    def named(self, name: str) -> ModelEntry:
+        """Find the entry of a model, loaded or not.
 
-    def unknown(self, name: str | None, task: Operation | None = None) -> str:
-        """Return a message that there is no such model, with the names of those that exist."""
-        if name is None:
-            return f"No model for /v1/{task} is loaded."
-        known = ", ".join(entry.name for entry in (self._of(task) if task else self.entries.values())) or "none"
-        return f"There is no model `{name[:80]}`. Loaded{f' for /v1/{task}' if task else ''}: {known}."
-
-    def _named(self, name: str) -> ModelEntry:
+        Raises:
+            RequestError: `unknown_model`; `not_ready` before the models are known.
+        """
         entry = self.entries.get(name)
         if entry is None:
-            raise self.missing(name)
+            raise self._missing(name)
         return entry
+
+    def _missing(self, name: str | None, task: Operation | None = None) -> RequestError:
+        """Return the error of a request for a model that is not there, with the names of those that are."""
+        if not self.known:
+            return RequestError(Reason.NOT_READY, "The models are not known yet. Try again shortly.", retry_after=1)
+        if name is None:
+            return RequestError(Reason.UNKNOWN_MODEL, f"No model for /v1/{task} is loaded.")
+        known = ", ".join(entry.name for entry in (self._of(task) if task else self.entries.values())) or "none"
+        where = f" for /v1/{task}" if task else ""
+        return RequestError(Reason.UNKNOWN_MODEL, f"There is no model `{name[:80]}`. Loaded{where}: {known}.")
 
     def _unable(self, card: ServedCard, task: Operation) -> str:
         """Return a message why a model does not answer a task, with the names of those that do where that may help."""

@@ -149,10 +149,9 @@ class Repository(Registry):
             RequestError: `unknown_model`.
         """
         with self._looking:
-            if name not in self.entries:
-                raise RequestError(Reason.UNKNOWN_MODEL, self.unknown(name))
+            entry = self.named(name)
             self._unloaded.add(name)
-            self._loader.unload(self.entries[name])
+            self._loader.unload(entry)
         self._wait_for_others()
 
     def load_on_demand(self, entry: ModelEntry) -> None:
@@ -172,21 +171,18 @@ class Repository(Registry):
         """Load and unload the models that an administrator loaded or unloaded in another process."""
         with self._following:
             self._unloaded.changed()  # what comes from now on is followed later
-            self._follow()
-
-    def _follow(self) -> None:
-        for name, when in self._unloaded.asked_for().items():
-            if self._followed.get(name) != when:
-                self._followed[name] = when
-                try:
-                    self._look_again(name)
-                except RequestError as error:
-                    logger.warning("%s was loaded by another process, and not by this one: %s", name, error)
-        for entry in self.entries.values():
-            if entry.state is not State.UNLOADED and entry.name in self._unloaded:
-                with self._looking:
-                    self._loader.unload(entry)
-        self._unloaded.followed()
+            for name, when in self._unloaded.asked_for().items():
+                if self._followed.get(name) != when:
+                    self._followed[name] = when
+                    try:
+                        self._look_again(name)
+                    except RequestError as error:
+                        logger.warning("%s was loaded by another process, and not by this one: %s", name, error)
+            for entry in self.entries.values():
+                if entry.state is not State.UNLOADED and entry.name in self._unloaded:
+                    with self._looking:
+                        self._loader.unload(entry)
+            self._unloaded.followed()
 
     def _forget(self, entry: ModelEntry) -> None:
         """Remove a model that cannot be served and that only an administrator asked for, not the settings."""

@@ -83,7 +83,8 @@ class Unloaded:
         """Wait at most `seconds` until every other process has made all changes. Returns whether they have."""
         changes, end = self._read().changes, time.monotonic() + seconds
         while self.shared and any(
-            done < changes and _is_other(number) for number, done in self._read().followed.items()
+            done < changes and number != os.getpid() and _lives(number)
+            for number, done in self._read().followed.items()
         ):
             if time.monotonic() > end:
                 return False
@@ -145,16 +146,10 @@ def _locked(path: Path) -> Iterator[int]:
         os.close(file)
 
 
-def _is_other(number: int) -> bool:
-    return number != os.getpid() and _lives(number)
-
-
 def _lives(number: int) -> bool:
     """Return whether a process with this id exists."""
     try:
         os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # now it is another user's
+    except OSError:  # there is none, or it is another user's
         return False
     return True

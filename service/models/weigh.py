@@ -14,11 +14,12 @@ from time import perf_counter, sleep
 import msgspec
 from msgspec import structs
 
-from service.engine.memory import give_back, peak, reset_peak, resident, used_on_gpu
+from service.engine.cuda import used_on_gpu
+from service.engine.memory import give_back, peak, reset_peak, resident
 from service.engine.stop import Stop
 from service.engine.workers import Workers
 from service.models.footprint import Footprint
-from service.models.model import AnyLoaded, kind_of, load_folder
+from service.models.model import LoadedModel, kind_of
 from service.models.selftest import self_test
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
@@ -39,7 +40,7 @@ def main(folder: Path, cores: int, device_id: int) -> Footprint:
         give_back()
         host, device, start = resident(), used_on_gpu(device_id), perf_counter()
         reset_peak()
-        model = load_folder(folder, Stop(), settings if number else first, workers, metrics, device_id)
+        model = LoadedModel(folder, Stop(), settings if number else first, workers, metrics, device_id)
         self_test(model.card, model.golden, model.session.run, settings)
         seconds = perf_counter() - start
         _run_side_by_side(model)
@@ -53,7 +54,7 @@ def main(folder: Path, cores: int, device_id: int) -> Footprint:
     return Footprint(*map(max, zip(*map(structs.astuple, later), strict=True)))
 
 
-def _run_side_by_side(model: AnyLoaded) -> None:
+def _run_side_by_side(model: LoadedModel) -> None:
     """Let as many runs as there may be at once compute batches of all sizes: each run needs memory of its own.
 
     Sessions keep what their runs needed. The largest batches come last, side by side.

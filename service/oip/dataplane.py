@@ -11,7 +11,7 @@ from time import perf_counter
 import numpy as np
 from msgspec import Struct
 
-from service.engine.binding import Tensors
+from service.arrays import Tensors
 from service.engine.job import Input, Job, Priority
 from service.errors import Reason, RequestError
 from service.models.entry import State

@@ -15,7 +15,8 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from service.oip.tensors import DTYPES, Array, bad, check, narrowed, objects, other_size, out_of_range
+from service.arrays import Array, objects
+from service.oip.tensors import DTYPES, bad, check, narrowed, other_size, out_of_range
 
 _PIECE = 1 << 16  # bytes of JSON that are converted in one call, which takes one or two milliseconds
 _ELEMENTS = 1 << 13  # elements of an answer that are written in one call

@@ -6,7 +6,7 @@ from time import perf_counter
 
 from msgspec import Struct, field
 
-from service.engine.binding import Tensors
+from service.arrays import Tensors
 from service.engine.job import Priority
 from zoo.pipeline_card import PipelineCard
 from zoo.served_card import AnyServed

@@ -8,11 +8,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from service.arrays import Array, objects
 from service.errors import Reason, RequestError
 from service.models.inputs import RESULT, made_outputs
 from service.oip.describe import IMAGE
 from service.oip.messages import Answer, AnyCard, Call
-from service.oip.tensors import DATATYPES, MOST_TEXTS, Array, bad, check, objects, shape_text
+from service.oip.tensors import DATATYPES, MOST_TEXTS, bad, check, shape_text
 from service.settings import Settings
 from zoo.pipeline_card import PipelineCard
 from zoo.served_card import AnyServed, Output, Tensor
@@ -178,6 +179,20 @@ class PipelineTakes(ImageTakes):
         if not declared:
             raise bad(f"The input `{IMAGE}` is missing.")
         return super()._check_rows(declared)
+
+
+def declared_of(inputs: Iterable[tuple[str, str, Sequence[int]]]) -> Declared:
+    """Return what a request declares of its inputs, each a name, a datatype and a shape.
+
+    Raises:
+        RequestError: `bad_request`: a name occurs twice.
+    """
+    declared: dict[str, tuple[str, Sequence[int]]] = {}
+    for name, datatype, shape in inputs:
+        if name in declared:
+            raise bad(f"The input `{name[:80]}` occurs twice.")
+        declared[name] = datatype, shape
+    return declared
 
 
 def takes_of(card: AnyCard, settings: Settings) -> Takes:

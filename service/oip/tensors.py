@@ -6,15 +6,13 @@ https://github.com/kserve/open-inference-protocol/blob/main/specification/protoc
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from service.arrays import Array, objects
 from service.errors import Reason, RequestError
 from zoo.card import DType
 
-Array = npt.NDArray[Any]
 DATATYPES: Mapping[DType, str] = {
     "bool": "BOOL",
     "uint8": "UINT8",
@@ -85,13 +83,6 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], data: memoryview) -
     if datatype == "BOOL" and np.frombuffer(data, np.uint8).max(initial=0) > 1:
         raise bad(f"`{name[:80]}`: a BOOL is a byte of 0 or 1.")  # a graph would compute with others
     return np.frombuffer(data, wanted).reshape(shape)
-
-
-def objects(elements: Sequence[bytes | str], shape: Sequence[int]) -> Array:
-    """Make an object array of a shape, row by row. NumPy alone would make strings of one length."""
-    array: Array = np.empty(len(elements), object)
-    array[:] = elements
-    return array.reshape(shape)
 
 
 def to_raw(array: Array) -> bytes | memoryview:

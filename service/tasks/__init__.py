@@ -25,7 +25,9 @@ class TaskModule(NamedTuple):
         summary: what it does, for the API's documentation.
         options: type of its options. Each task has a type of its own, which tells the task of a request.
         prediction: type of one prediction.
-        answer: `(outputs, index, card, placement, options)` -> the predictions for the image `index` of the batch.
+        answer: `(outputs, index, card, placement, options)` -> the predictions for one image: of the graph's outputs,
+            the image's index in the batch, the model's card, the placement of the image in the graph's input, and the
+            options of the request.
         golden: the options for golden photos, found with a score of 0.5. A threshold keeps what fell a little below.
         card_task: the task of the cards whose models answer it, if it has another name.
         needs: an output that the graph must have.

@@ -1,13 +1,12 @@
 """classify: the `top_k` most probable classes of an image, and on request where the best of them is visible."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from msgspec import Meta, Struct
 
+from service.arrays import Tensors
 from service.results import Classification
 from service.vision.activation import box_of, encode_heat, heat_of
 from zoo.recipe import Placement
@@ -29,7 +28,7 @@ def light(options: Options) -> bool:
 
 def unsupported_reason(options: Options, card: ServedCard) -> str | None:
     """Return why a model does not support these options; None if it does."""
-    if not (options.localize or options.heatmap) or any(output.name == "activation" for output in card.outputs):
+    if light(options) or any(output.name == "activation" for output in card.outputs):
         return None
     return (
         f"`{card.name}` does not support `localize` and `heatmap`: they need a network that ends in global average "
@@ -38,17 +37,12 @@ def unsupported_reason(options: Options, card: ServedCard) -> str | None:
 
 
 def answer(
-    outputs: Mapping[str, npt.NDArray[Any]], index: int, card: ServedCard, placement: Placement, options: Options
+    outputs: Tensors, index: int, card: ServedCard, placement: Placement, options: Options
 ) -> list[Classification]:
     """Select the `top_k` most probable classes of one image, best first; equal ones in the order of their class ids.
 
-    Args:
-        outputs: of the graph: `probabilities` float32 [N, C]; for `localize` and `heatmap` also `activation` float32
-            [N, h, w], the class activation map of the best class.
-        index: of the image in the batch, 0 to N - 1.
-        card: of the model.
-        placement: of the image in the graph's input.
-        options: of the request.
+    The graph's outputs are `probabilities` float32 [N, C]; for `localize` and `heatmap` also `activation` float32
+    [N, h, w], the class activation map of the best class.
     """
     probabilities = outputs["probabilities"][index]
     top_k = min(options.top_k, probabilities.size)

@@ -4,7 +4,6 @@ Objects are selected among a graph's candidates by score, non-maximum suppressio
 and `pose` poses in the same way.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple, Protocol, cast
 
 import cv2
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta, Struct
 
+from service.arrays import Tensors
 from service.results import Box, Detection
 from service.tasks.grid import MaxTiles, Merge, TileFull, TileOverlap, Tiles
 from zoo.card import Nms
@@ -50,18 +50,8 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     merge: Merge = "seam"
 
 
-def answer(
-    outputs: Mapping[str, npt.NDArray[Any]], index: int, card: ServedCard, placement: Placement, options: Options
-) -> list[Detection]:
-    """Find at most `max_detections` objects in one image, best first.
-
-    Args:
-        outputs: of the graph; `select` describes them.
-        index: of the image in the batch, 0 to N - 1.
-        card: of the model.
-        placement: of the image in the graph's input.
-        options: of the request.
-    """
+def answer(outputs: Tensors, index: int, card: ServedCard, placement: Placement, options: Options) -> list[Detection]:
+    """Find at most `max_detections` objects in one image, best first. `select` describes the graph's outputs."""
     return [
         Detection(found.class_id, card.labels[found.class_id], found.score, found.box)
         for found in select(outputs, index, placement, options, card)
@@ -95,9 +85,7 @@ class Selected(NamedTuple):
     box: Box
 
 
-def select(
-    outputs: Mapping[str, npt.NDArray[Any]], index: int, placement: Placement, limits: Limits, card: ServedCard
-) -> list[Selected]:
+def select(outputs: Tensors, index: int, placement: Placement, limits: Limits, card: ServedCard) -> list[Selected]:
     """Select at most `max_detections` objects among the candidates of one image, best first.
 
     Args:
@@ -136,7 +124,7 @@ def select(
 
 
 def candidates(
-    outputs: Mapping[str, npt.NDArray[Any]], index: int, chosen_by: Nms, *, owed: bool
+    outputs: Tensors, index: int, chosen_by: Nms, *, owed: bool
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32], npt.NDArray[np.int32]]:
     """Return the candidates of one image whose scores suffice, best first: their ranks in the outputs, scores, classes.
 

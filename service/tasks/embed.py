@@ -4,13 +4,12 @@ It is another answer of a classifier, not a task of its own cards: the graph com
 model in memory, with one queue, answers both.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 from msgspec import Meta, Struct
 
+from service.arrays import Tensors
 from service.results import Embedding
 from zoo.recipe import Placement
 from zoo.served_card import ServedCard
@@ -25,7 +24,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def answer(
-    outputs: Mapping[str, npt.NDArray[Any]],
+    outputs: Tensors,
     index: int,
     card: ServedCard,  # noqa: ARG001 - as for all tasks
     placement: Placement,  # noqa: ARG001
@@ -33,12 +32,7 @@ def answer(
 ) -> list[Embedding]:
     """Return the features of one image, as a list of one.
 
-    Args:
-        outputs: of the graph: `embedding` float32 [N, F], what the classifier's last layer reads.
-        index: of the image in the batch, 0 to N - 1.
-        card: of the model.
-        placement: of the image in the graph's input.
-        options: of the request.
+    The graph's output is `embedding` float32 [N, F], what the classifier's last layer reads.
     """
     features = outputs["embedding"][index]
     if options.normalize:

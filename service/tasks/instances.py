@@ -3,14 +3,13 @@
 Called by `segment` for graphs with the outputs `coefficients` and `prototypes`.
 """
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
-import numpy.typing as npt
 
+from service.arrays import Tensors
 from service.results import Instance
-from service.tasks.detect import Limits, Selected, select
+from service.tasks.detect import Limits, select
 from service.vision.instances import instance_mask, on_prototypes
 from service.vision.masks import Form, encode_image_mask
 from zoo.recipe import Placement
@@ -18,37 +17,26 @@ from zoo.served_card import ServedCard
 
 
 def answer(
-    outputs: Mapping[str, npt.NDArray[Any]],
+    outputs: Tensors,
     index: int,
     card: ServedCard,
     placement: Placement,
     limits: Limits,
     form: Form | Literal["none"],
 ) -> list[Instance]:
-    """Find at most `max_detections` objects in one image, best first, and compute their masks.
+    """Find at most `max_detections` objects in one image, best first, and compute their masks; `none` leaves them out.
 
-    Args:
-        outputs: of the graph: the candidates, which `candidates.select` describes; `coefficients` float32 [N, K, M] and
-            `prototypes` float32 [N, M, h, w], which `vision.instances` describes.
-        index: of the image in the batch, 0 to N - 1.
-        card: of the model.
-        placement: of the image in the graph's input.
-        limits: the request's options.
-        form: of the masks; `none` leaves them out.
+    The graph's outputs are the candidates, which `detect.select` describes; `coefficients` float32 [N, K, M] and
+    `prototypes` float32 [N, M, h, w], which `vision.instances` describes.
     """
     coefficients, prototypes = outputs["coefficients"][index], outputs["prototypes"][index]
     grid = on_prototypes(placement, (card.recipe.height, card.recipe.width), prototypes.shape)
 
-    def instance_of(found: Selected) -> Instance:
+    objects = []
+    for found in select(outputs, index, placement, limits, card):
         mask, frame = instance_mask(coefficients[found.rank], prototypes, found.box, grid)
-        area = cv2.countNonZero(mask) / (placement.width * placement.height)
-        return Instance(
-            found.class_id,
-            card.labels[found.class_id],
-            found.score,
-            found.box,
-            round(area, 6),
-            None if form == "none" else encode_image_mask(mask, placement, form, frame),
-        )
-
-    return [instance_of(found) for found in select(outputs, index, placement, limits, card)]
+        area = round(cv2.countNonZero(mask) / (placement.width * placement.height), 6)
+        encoded = None if form == "none" else encode_image_mask(mask, placement, form, frame)
+        label = card.labels[found.class_id]
+        objects.append(Instance(found.class_id, label, found.score, found.box, area, encoded))
+    return objects

@@ -1,12 +1,12 @@
 """obb: the objects in an image, each with its class, score and rotated box. `zoo.rotated` defines such boxes."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import Meta, Struct
 
+from service.arrays import Tensors
 from service.results import Point, RotatedBox
 from service.tasks.detect import OF_CARD, MaxDetections, ScoreThreshold, candidates, in_place
 from zoo.recipe import Placement
@@ -25,18 +25,11 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     max_detections: MaxDetections | None = None
 
 
-def answer(
-    outputs: Mapping[str, npt.NDArray[Any]], index: int, card: ServedCard, placement: Placement, options: Options
-) -> list[RotatedBox]:
-    """Find at most `max_detections` objects in one image, best first.
+def answer(outputs: Tensors, index: int, card: ServedCard, placement: Placement, options: Options) -> list[RotatedBox]:
+    """Find at most `max_detections` objects in one image, whose proportions were kept, best first.
 
-    Args:
-        outputs: of the graph: `boxes` float32 [N, K, 5], (x, y, width, height, angle) in pixels of the graph's input
-            and radians; `scores` float32 [N, K], in descending order; `classes` int32 [N, K], class ids.
-        index: of the image in the batch, 0 to N - 1.
-        card: of the model.
-        placement: of the image in the graph's input, whose proportions are kept.
-        options: of the request.
+    The graph's outputs are `boxes` float32 [N, K, 5], (x, y, width, height, angle) in pixels of the graph's input and
+    radians; `scores` float32 [N, K], in descending order; `classes` int32 [N, K], class ids.
     """
     chosen_by = in_place(options, card)
     ranks, scores, classes = candidates(outputs, index, chosen_by, owed=card.nms)

@@ -1,12 +1,12 @@
 """pose: the objects in an image, each with its class, score, box and keypoints, by name or in COCO's form."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import Meta, Struct
 
+from service.arrays import Tensors
 from service.results import CocoPose, Pose
 from service.tasks.detect import IouThreshold, MaxDetections, ScoreThreshold, Selected, select
 from zoo.recipe import Placement
@@ -26,17 +26,12 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def answer(
-    outputs: Mapping[str, npt.NDArray[Any]], index: int, card: ServedCard, placement: Placement, options: Options
+    outputs: Tensors, index: int, card: ServedCard, placement: Placement, options: Options
 ) -> list[Pose] | list[CocoPose]:
-    """Find at most `max_detections` objects in one image, best first, with their keypoints.
+    """Find at most `max_detections` objects in one image, best first, with their keypoints, which the card names.
 
-    Args:
-        outputs: of the graph: the candidates, which `detect.select` describes, and `keypoints` float32 [N, K, P, 3]: x
-            and y in pixels of the graph's input, and a score, 0 to 1.
-        index: of the image in the batch, 0 to N - 1.
-        card: of the model, which names the keypoints.
-        placement: of the image in the graph's input.
-        options: of the request.
+    The graph's outputs are the candidates, which `detect.select` describes, and `keypoints` float32 [N, K, P, 3]: x and
+    y in pixels of the graph's input, and a score, 0 to 1.
     """
     found = select(outputs, index, placement, options, card)
     points = [_on_image(outputs["keypoints"][index, one.rank], placement) for one in found]

@@ -3,12 +3,11 @@
 For graphs of instance segmentation the predictions are single objects; see `instances`.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import numpy.typing as npt
 from msgspec import Meta, Struct
 
+from service.arrays import Tensors
 from service.results import Instance, Segment
 from service.tasks import instances
 from service.tasks.detect import OF_CARD
@@ -52,39 +51,23 @@ def unsupported_reason(options: Options, card: ServedCard) -> str | None:
 
 
 def answer(
-    outputs: Mapping[str, npt.NDArray[Any]], index: int, card: ServedCard, placement: Placement, options: Options
+    outputs: Tensors, index: int, card: ServedCard, placement: Placement, options: Options
 ) -> list[Segment] | list[Instance]:
     """Segment one image. Returns classes, the largest first, without the background; or objects, the best first.
 
-    Args:
-        outputs: of the graph. Semantic segmentation: `mask` uint8 [N, H, W], a class id per pixel of the graph's input.
-            Salient object: `alpha` uint8 [N, H, W], its opacity, 0 to 255. Instances: see `instances.answer`.
-        index: of the image in the batch, 0 to N - 1.
-        card: of the model.
-        placement: of the image in the graph's input.
-        options: of the request.
+    The graph's output is, for semantic segmentation, `mask` uint8 [N, H, W], a class id per pixel of the graph's input;
+    for a salient object, `alpha` uint8 [N, H, W], its opacity, 0 to 255; for instances see `instances.answer`.
     """
     if "prototypes" in outputs:
         return instances.answer(outputs, index, card, placement, options, options.mask)
-    if "alpha" in outputs:
-        shares = [(_OBJECT, area(outputs["alpha"][index], placement))]
-    else:
-        shares = class_areas(outputs["mask"][index], placement)
-    return [_segment(class_id, share, outputs, index, card, placement, options) for class_id, share in shares if share]
-
-
-def _segment(
-    class_id: int,
-    share: float,
-    outputs: Mapping[str, npt.NDArray[Any]],
-    index: int,
-    card: ServedCard,
-    placement: Placement,
-    options: Options,
-) -> Segment:
-    mask = None
-    if options.mask != "none":
-        soft = "alpha" in outputs
-        opacity = outputs["alpha"][index] if soft else class_mask(outputs["mask"][index], class_id)
-        mask = encode(opacity, placement, options.mask, soft=soft)
-    return Segment(class_id, card.labels[class_id], round(share, 6), mask)
+    soft = "alpha" in outputs
+    pixels = outputs["alpha" if soft else "mask"][index]
+    found = []
+    for class_id, share in [(_OBJECT, area(pixels, placement))] if soft else class_areas(pixels, placement):
+        if share:
+            mask = None
+            if options.mask != "none":
+                opacity = pixels if soft else class_mask(pixels, class_id)
+                mask = encode(opacity, placement, options.mask, soft=soft)
+            found.append(Segment(class_id, card.labels[class_id], round(share, 6), mask))
+    return found

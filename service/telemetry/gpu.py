@@ -77,17 +77,20 @@ class Gpus(Collector):
 
     Args:
         nvml: the module `pynvml`, initialised.
+
+    Attributes:
+        handles: as of `visible_gpus`.
     """
 
     def __init__(self, nvml: ModuleType) -> None:
         self._nvml = nvml
-        self._handles = visible_gpus(nvml)
+        self.handles = visible_gpus(nvml)
 
     def collect(self) -> Iterator[Metric]:
         """Read the values. Those that a GPU does not have (the utilisation if it is partitioned, say) are left out."""
         for name, text, read in _READINGS:
             family = GaugeMetricFamily(name, text, labels=["gpu"])
-            for number, handle in self._handles.items():
+            for number, handle in self.handles.items():
                 try:
                     family.add_metric([number], read(self._nvml, handle))
                 except self._nvml.NVMLError as error:
@@ -105,4 +108,4 @@ def find_gpus() -> Gpus | None:
         gpus = Gpus(pynvml)
     except Exception:  # no library or no driver: NVML's errors have no other base class
         return None
-    return gpus if gpus._handles else None
+    return gpus if gpus.handles else None

@@ -94,7 +94,7 @@ class Tracing:
 
     def record(self, request: Traced) -> None:
         """Send a request's span, with a child per stage, and the spans of batches that are now complete."""
-        carrier = {name: request.headers.get(name.encode(), b"").decode("latin-1") for name in ("traceparent",)}
+        carrier = {"traceparent": request.headers.get(b"traceparent", b"").decode("latin-1")}
         attributes: dict[str, str | int] = {
             "http.request.method": "POST",
             "http.route": request.route,

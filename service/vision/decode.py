@@ -16,7 +16,6 @@ from typing import cast
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import simplejpeg
 from PIL import AvifImagePlugin, Image, ImageFile
 
@@ -24,10 +23,8 @@ from service.errors import Reason, RequestError
 from service.vision import bmp, gif, ifd, jpeg, png, tiff, webp
 from service.vision.formats import MAX_PIXELS, Format, check_size, sniff
 from service.vision.heif import check_avif, first_frame, still
-from service.vision.pixels import Turn, Values, eight_bits, to_rgb
+from service.vision.pixels import Pixels, Turn, Values, eight_bits, to_rgb
 from service.vision.refusals import corrupt
-
-Pixels = npt.NDArray[np.uint8]
 
 _ROWS = 256  # rows whose channels are reordered at a time, because OpenCV makes a copy of them
 _BLOCK = 1 << 18  # bytes that Pillow reads at a time; it copies an incomplete row again together with the next block

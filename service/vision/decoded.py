@@ -7,10 +7,10 @@ import numpy as np
 from PIL import Image
 
 from service.results import Box
-from service.vision.decode import EncodedImage, Pixels, decode
+from service.vision.decode import EncodedImage, decode
 from service.vision.formats import MAX_PIXELS
 from service.vision.geometry import whole_pixels
-from service.vision.pixels import Turn
+from service.vision.pixels import Pixels, Turn
 
 
 class DecodedImage:

@@ -109,9 +109,8 @@ def _axis(start: float, end: float, seen: Span, side: int, scale: float, offset:
     first, last = whole_pixels(start, end, side)
     # The centres of the first and the last pixel, in cells from the centre of the first cell.
     nearest, furthest = ((pixel + 0.5) * scale + offset - 0.5 for pixel in (first, last - 1))
-    begin = round(
-        (math.floor(nearest - scale / 2) - offset) / scale
-    )  # the pixel whose start is nearest to that of a cell
+    # The pixel whose start is nearest to that of a cell.
+    begin = round((math.floor(nearest - scale / 2) - offset) / scale)
     origin = begin * scale + offset
     count = math.floor(furthest - origin) + 2 + math.ceil(scale)
     low = min(max(math.floor(origin), 0), cells - 1)

@@ -45,20 +45,19 @@ class Frame(NamedTuple):
     height: int
 
 
-def class_areas(classes: npt.NDArray[np.uint8], where: Placement, background: int = 0) -> list[tuple[int, float]]:
-    """Find the classes that are present in an image, and the share of the image that each covers.
+def class_areas(classes: npt.NDArray[np.uint8], where: Placement) -> list[tuple[int, float]]:
+    """Find the classes that are present in an image, without the background, 0, and the share that each covers.
 
     Args:
         classes: a class id per pixel of the graph's input, uint8 [H, W].
         where: placement of the image in the graph's input.
-        background: the class id that is left out.
 
     Returns:
         Pairs of class id and share, 0 to 1, the largest share first. Parts of the image that were cropped away count as
         not covered.
     """
-    counts = np.bincount(_seen(classes, where).ravel(), minlength=background + 1)
-    counts[background] = 0
+    counts = np.bincount(_seen(classes, where).ravel(), minlength=1)
+    counts[0] = 0
     present = np.flatnonzero(counts)
     order = present[np.argsort(-counts[present], kind="stable")]
     return [(int(i), float(counts[i]) / _pixels(where)) for i in order]

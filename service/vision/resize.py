@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from service.vision.decode import EncodedImage, Pixels
+from service.vision.decode import EncodedImage
 from service.vision.decoded import DecodedImage
 from service.vision.formats import MAX_PIXELS
 from service.vision.geometry import Span, view
-from service.vision.pixels import to_rgb
+from service.vision.pixels import Pixels, to_rgb
 from zoo.card import Recipe
 from zoo.recipe import Placement, apply_exact, on_canvas, placement, scaled_size
 from zoo.recipe import resample as resample_plain

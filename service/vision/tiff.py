@@ -48,20 +48,12 @@ _KEPT = {
     532: 6,  # ReferenceBlackWhite
 }
 _MAX_VALUE, _SIGNED_MAX_VALUE = 281, 341  # MaxSampleValue, SMaxSampleValue
-_DEEP, _PACKED, _ALL = (
-    16,
-    12,
-    0xFFFF,
-)  # 16 bits per value; 12 bits, which Pillow does not scale to 16; the largest value
+# 16 bits per value; 12 bits, which Pillow does not scale to 16; the largest value
+_DEEP, _PACKED, _ALL = 16, 12, 0xFFFF
 _READ = {_MAX_VALUE, _SIGNED_MAX_VALUE, *_KEPT, _STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES, ifd.ORIENTATION}
 _OFFSETS = {_STRIPS, _TILES, 513, 519, 520, 521}  # tags with offsets in the file
-_LONGS = _OFFSETS | {
-    _ROWS,
-    _WIDTH,
-    _HEIGHT,
-    _TILE_WIDTH,
-    _TILE_HEIGHT,
-}  # tags that are written as LONG, whatever their type was
+# Tags that are written as LONG, whatever their type was.
+_LONGS = _OFFSETS | {_ROWS, _WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT}
 _RAW, _JPEG, _SEPARATE = 1, 7, 2  # Compression, PlanarConfiguration
 _MAX_KIND = 12  # field types of a TIFF with 32-bit offsets: BYTE (1) to DOUBLE (12)
 _MAX_SAMPLES = 8
@@ -151,20 +143,18 @@ def read(data: bytes) -> Header:
     negative = depth in (_PACKED, _DEEP) and samples == 1 and directory.number(_PHOTOMETRIC, 1) == 0
     if negative:  # Pillow takes 0 for black, or refuses it
         tags[_PHOTOMETRIC] = 3, 1, pack(directory.order + "H", 1)
-    return Header(width, height, orientation, _used_bits(directory), tile, block, tags, directory, negative)
+    return Header(width, height, orientation, _used_bits(directory, depth), tile, block, tags, directory, negative)
 
 
-def _used_bits(directory: ifd.Directory) -> int:
+def _used_bits(directory: ifd.Directory, depth: int) -> int:
     """How many of 16 bits are used, from `MaxSampleValue`; 0 if it does not say.
 
     It says so only if it is 2^n - 1. Some files store the largest value that occurs in it.
     """
-    depth = max(directory.numbers(_BITS, _MAX_SAMPLES) or (1,))
     if depth == _PACKED:
         return depth
-    most = max(
-        directory.numbers(_MAX_VALUE, _MAX_SAMPLES) or directory.numbers(_SIGNED_MAX_VALUE, _MAX_SAMPLES) or (0,)
-    )
+    given = directory.numbers(_MAX_VALUE, _MAX_SAMPLES) or directory.numbers(_SIGNED_MAX_VALUE, _MAX_SAMPLES)
+    most = max(given or (0,))
     return most.bit_length() if depth == _DEEP and 0 < most < _ALL and most & (most + 1) == 0 else 0
 
 
@@ -189,7 +179,7 @@ def _check_pieces(directory: ifd.Directory, tags: dict[int, Value], width: int, 
     if raw and planes > 1 and max(bits) > 8:  # Pillow reads such planes as if they had 8 bits
         raise excessive("TIFF", f"{max(bits)} bits per value in separate planes, uncompressed")
     row = max(1, (across * (sum(bits) if len(bits) > 1 else bits[0] * samples) // planes + 7) // 8)
-    if directory.number(_COMPRESSION, _RAW) == _RAW:
+    if raw:
         if kinds[0] == _STRIPS and _contiguous(offsets, row * down, -(-height // down)):
             offsets, down = offsets[:1], height  # joined to one strip, which is read faster
             tags[_ROWS] = _LONG, 1, pack(directory.order + "I", height)

@@ -34,7 +34,7 @@ async def ask(probes: Probes, probe: str) -> tuple[int, dict]:
 
 
 async def classify(runtime, photo: bytes):
-    model = runtime.predictor.resolve("classify", "lenet5")
+    model = runtime.repository.get("classify", "lenet5")
     image = runtime.predictor.image(photo, model, options_of("classify", {}))
     return await runtime.predictor.submit(image, model, deadline_after(30_000)).future
 

@@ -12,8 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.engine.profile import Profile
-from service.errors import Reason, RequestError
-from service.http.ops.probes import json_response
+from service.http.media import json_response
 from service.keys import Guard
 from service.models.entry import ModelEntry, State
 from service.runtime import Runtime
@@ -89,12 +88,9 @@ class ModelRoutes:
         """Answer with the details of one model.
 
         Raises:
-            RequestError: `unknown_model`.
+            RequestError: as `Registry.named`.
         """
-        name = request.path_params["name"]
-        entry = self._repository.entries.get(name)
-        if entry is None:
-            raise RequestError(Reason.UNKNOWN_MODEL, self._repository.unknown(name))
+        entry = self._repository.named(request.path_params["name"])
         details = ModelDetails(entry.state, entry.card, entry.reason, entry.refused)
         model = entry.model  # another thread may unload it meanwhile
         if model is not None:
@@ -103,24 +99,21 @@ class ModelRoutes:
 
     async def load(self, request: Request) -> Response:
         """Load a model in the version that the store holds now; answer with its details."""
-        self._check(request)
+        self._guard.check_admin(dict(request.scope["headers"]))
         await self._on_demand.load(request.path_params["name"], perf_counter() + self._load_s)
         return await self.model(request)
 
     async def unload(self, request: Request) -> Response:
         """Unload a model; answer with its details."""
-        self._check(request)
+        self._guard.check_admin(dict(request.scope["headers"]))
         await LOADING.run(self._repository.unload, request.path_params["name"])
         return await self.model(request)
 
     async def reload(self, request: Request) -> Response:
         """Load what is new in the store; answer with the list of models."""
-        self._check(request)
+        self._guard.check_admin(dict(request.scope["headers"]))
         await LOADING.run(self._repository.reload)
         return await self.models(request)
-
-    def _check(self, request: Request) -> None:
-        self._guard.check_admin(dict(request.scope["headers"]))
 
 
 def _summary(entry: ModelEntry, *, on_demand: bool) -> ModelSummary:

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.http.ops.probes import json_response
+from service.http.media import json_response
 from service.pipelines import Pipelines, describe_options
 from zoo.pipeline_card import PipelineCard
 

@@ -7,6 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.health import Health
+from service.http.media import json_response
 from service.models.entry import State
 from service.runtime import Runtime
 from service.threads import METRICS
@@ -82,8 +83,3 @@ class Probes:
         metrics.gc_longest.set(self._pauses.longest)
         body = await METRICS.run(metrics.render)
         return Response(body, media_type=CONTENT_TYPE_LATEST)
-
-
-def json_response(body: msgspec.Struct, status: int = 200) -> Response:
-    """Answer with a struct as JSON."""
-    return Response(msgspec.json.encode(body), status, media_type="application/json")

@@ -14,7 +14,7 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from service.http.problems import Problem
+from service.http.problems import Problem, refusal
 from service.http.server.heads import (
     MAX_FIELDS,
     MAX_HEADERS,
@@ -22,7 +22,6 @@ from service.http.server.heads import (
     check_head,
     declared_length,
     long_head,
-    refusal,
     too_long,
     with_path,
     without_upgrade,
@@ -40,7 +39,7 @@ MAX_PIPELINED = 16  # requests that wait on a connection while an earlier one is
 _MAX_PIECES = 8192  # chunks of a body in one read from the socket; more would be chunks of a few bytes
 _PROBE_S = 1.0  # seconds in which the request of a probe's connection must have arrived
 _SETTINGS = read_settings()
-_MAX_BODY = int(1e6 * _SETTINGS.max_body_mb)  # the app refuses what is larger
+_MAX_BODY = _SETTINGS.max_body_bytes  # the app refuses what is larger
 _BODIES = Bodies(int(1e6 * max(_SETTINGS.max_bodies_mb, _SETTINGS.max_body_mb)))
 _PLACES: Places["Connection"] = Places(_SETTINGS.max_connections, min(_SETTINGS.max_connections, SPARE))
 _PROBE_PLACES: Places["Connection"] = Places(FOR_PROBES, SPARE)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from http import HTTPStatus
 
-from service.http.problems import Problem
+from service.http.problems import Problem, refusal
 
 Headers = Iterable[tuple[bytes, bytes]]
 MAX_HEADERS = 64 * 1024  # bytes of the URL and all header names and values
@@ -69,11 +69,6 @@ def without_upgrade(method: bytes, url: bytes, version: str, headers: Headers) -
 def declared_length(headers: Headers) -> int:
     """Return the value of Content-Length, or 0 without one. The parser has checked that it is a number."""
     return next((int(value) for name, value in headers if name == b"content-length"), 0)
-
-
-def refusal(status: HTTPStatus, reason: str, detail: str) -> Problem:
-    """Make the problem for a connection or a request that is refused before the app gets it."""
-    return Problem(status.phrase, status, reason, detail)
 
 
 def bad(detail: str) -> Problem:

@@ -7,8 +7,7 @@ import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.http.cors import cors_headers, with_cors
-from service.http.problems import CONTENT_TYPE, Problem
-from service.http.server.heads import refusal
+from service.http.problems import CONTENT_TYPE, Problem, refusal
 from service.settings import read_settings
 
 _RETRY_S = 1
@@ -24,7 +23,7 @@ def count_by(count: Callable[[int, str], None]) -> None:
 def counted(problem: Problem) -> None:
     """Count a refusal."""
     for count in _counts:
-        count(int(problem.status), problem.reason)
+        count(problem.status, problem.reason)
 
 
 def written(problem: Problem, request: Iterable[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], bytes]:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from service.http.media import json_response
 from service.models.model import ImageModel, takes_images
 from service.models.registry import Registry
 from zoo.served_card import Golden
@@ -103,9 +104,7 @@ class _Page:
             name = model.card.name
             path = f"samples/{name}/{golden.photo}"
             found.setdefault(golden.sha256, Sample(golden.photo, golden.sha256, path, [])).models.append(name)
-        return Response(
-            msgspec.json.encode({"samples": list(found.values())}), headers=HEADERS, media_type="application/json"
-        )
+        return json_response({"samples": list(found.values())}, headers=HEADERS)
 
     async def sample(self, request: Request) -> Response:
         """Answer with one sample photo."""

@@ -29,7 +29,7 @@ class Annotator:
     def __init__(self, settings: Settings) -> None:
         self._threads = ThreadPoolExecutor(max(1, usable_cores() // settings.processes // 2), "annotate")
         self._waiting, self._max_waiting = 0, settings.max_queue
-        self._max_pixels = int(settings.max_megapixels * 1e6)
+        self._max_pixels = settings.max_pixels
 
     async def draw(
         self,

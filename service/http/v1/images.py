@@ -6,7 +6,7 @@ from typing import NamedTuple
 from starlette.types import Receive
 
 from service.errors import ClientGone, Reason, RequestError
-from service.http.endpoint import limited_by, read_whole
+from service.http.endpoint import limited, read_whole
 from service.http.media import media_type
 from service.http.v1.encoded import from_base64, from_quoted_printable
 from service.http.v1.json_images import check_no_options, images_from_json
@@ -39,7 +39,7 @@ async def read_images(
             options, or is not what the content type declares.
         ClientGone: the body ended before it was complete.
     """
-    receive = limited_by(settings, receive, headers)
+    receive = limited(receive, headers, settings.max_body_bytes)
     if (coding := headers.get(b"content-encoding", b"identity").strip().lower()) != b"identity":
         raise RequestError(
             Reason.NOT_AN_IMAGE,

@@ -11,6 +11,7 @@ import msgspec
 
 from service.errors import Reason, RequestError
 from service.http.v1.encoded import from_base64
+from service.http.v1.multipart import too_many_images
 
 MAX_OTHER = 16 * 1024  # bytes of JSON apart from the images
 _LONG = 64  # bytes; a longer string is replaced by a placeholder, which is also longer than this
@@ -50,7 +51,7 @@ async def images_from_json(body: bytes, max_images: int, options: Collection[str
     if not given:
         raise RequestError(Reason.BAD_REQUEST, "`images` is empty: send at least one image in base64.")
     if len(given) > max_images:
-        raise _too_many(max_images)
+        raise too_many_images(max_images)
     images: list[bytes | RequestError] = []
     for index, text in enumerate(given):
         try:
@@ -118,10 +119,6 @@ def _cut_out(body: bytes, limit: int) -> tuple[bytes, list[_Text]]:
         )
     pieces.append(body[at:])
     return b"".join(pieces), texts
-
-
-def _too_many(limit: int) -> RequestError:
-    return RequestError(Reason.TOO_LARGE, f"More than {limit} images in one request. Send several requests.")
 
 
 def _bad(what: str) -> RequestError:

@@ -120,10 +120,7 @@ class Multipart:
     def _count(self) -> None:
         if self._name == b"image":
             if len(self.images) >= self._max_images:
-                raise RequestError(
-                    Reason.TOO_LARGE,
-                    f"More than {self._max_images} images in one request. Send several requests.",
-                )
+                raise too_many_images(self._max_images)
         else:
             self._others += 1
             if self._others > MAX_OTHERS:
@@ -150,6 +147,11 @@ class Multipart:
     def _epilogue(self) -> bool:
         """Ignore what follows the closing boundary."""
         return False
+
+
+def too_many_images(limit: int) -> RequestError:
+    """Make the error for a body with more images than the server's limit."""
+    return RequestError(Reason.TOO_LARGE, f"More than {limit} images in one request. Send several requests.")
 
 
 def _parameters(header: bytes) -> dict[bytes, bytes]:

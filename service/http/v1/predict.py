@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope
 
 from service.engine.job import Input, Job
 from service.errors import Reason, RequestError
-from service.http.endpoint import Endpoint, HttpContext, hung_up, limited_by
+from service.http.endpoint import Endpoint, HttpContext, hung_up, limited
 from service.http.media import media_type, one_image_only, wanted
 from service.http.problems import Problem, problem
 from service.http.v1.annotate import BINARY, OFFERED, Annotator, vector
@@ -113,7 +113,7 @@ class Predict(ImagesEndpoint):
     ) -> None:
         super().__init__(task, route, lifecycle, runtime, annotator)
         self._task: Operation = task
-        self._pipelines = runtime.pipelines
+        self._registry, self._pipelines = runtime.repository, runtime.pipelines
         self._in_query = frozenset((*TASKS[task].options.__struct_fields__, "model", "version"))
 
     async def _answer(self, context: HttpContext, scope: Scope, receive: Receive) -> bytes:  # noqa: ARG002 - as declared
@@ -129,7 +129,7 @@ class Predict(ImagesEndpoint):
     ) -> Query:
         """Find the model, convert its options, and refuse the request early if its model's queue is full."""
         try:
-            model = await context.obtain(partial(self._predictor.resolve, self._task, name, version))
+            model = await context.obtain(partial(self._registry.get, self._task, name, version))
         except RequestError as error:
             if error.reason is Reason.UNKNOWN_MODEL and name is not None and self._pipelines.get(name) is not None:
                 detail = f"`{name}` is a pipeline, not a model: POST /v1/pipelines/{name}."
@@ -176,7 +176,7 @@ async def one_image_form(context: HttpContext, receive: Receive, settings: Setti
             f"Content-Type `{kind[:80] or 'none'}` is not served here: expected {_FORM}, with the image as `image` "
             f"and options as fields. {other} takes the image itself, and JSON.",
         )
-    form = await read_form(limited_by(settings, receive, headers), headers, 1)
+    form = await read_form(limited(receive, headers, settings.max_body_bytes), headers, 1)
     context.lap("read")
     return form
 

@@ -3,16 +3,17 @@
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from service.arrays import Array
 from service.oip.json_tensors import Numbers, from_json, from_numbers, to_json
 from service.oip.messages import Answer, Call
-from service.oip.takes import Takes, check_parameters, check_size, size_of
-from service.oip.tensors import Array, bad, datatype_of, from_raw, to_raw
+from service.oip.takes import Takes, check_parameters, check_size, declared_of, size_of
+from service.oip.tensors import bad, datatype_of, from_raw, to_raw
 from service.settings import Settings
 
 HEADER_LENGTH = b"inference-header-content-length"
@@ -95,13 +96,9 @@ def parse(body: bytes, header_length: bytes | None, model: str, version: str, ta
     view = memoryview(body)
     try:
         request = _request(view[:length])
-        declared = {given.name: (given.datatype, _shape(given)) for given in request.inputs}
+        declared = declared_of((given.name, given.datatype, _shape(given)) for given in request.inputs)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad(f"The body is not JSON of a request to infer: {error}") from error
-    if len(declared) < len(request.inputs):
-        names = [given.name for given in request.inputs]
-        twice = next(name for number, name in enumerate(names) if name in names[:number])
-        raise bad(f"The input `{twice[:80]}` occurs twice.")
     takes.check_inputs(declared)
     rest, inputs = view[length:], dict[str, Array]()
     for given in request.inputs:
@@ -195,7 +192,7 @@ def _shape(given: _Input[Raw] | _Input[Numbers]) -> list[int]:
     return _decode_shape(given.shape)
 
 
-def _array(given: _Input[Raw] | _Input[Numbers], shape: list[int], rest: memoryview) -> tuple[Array, memoryview]:
+def _array(given: _Input[Raw] | _Input[Numbers], shape: Sequence[int], rest: memoryview) -> tuple[Array, memoryview]:
     """Read one input from its JSON, or from the start of the raw bytes. Returns it and the bytes after it."""
     name, parameters = given.name, given.parameters or {}
     check_parameters(name, parameters, {"binary_data_size", "content_type"})

@@ -7,6 +7,7 @@ import asyncio
 import zlib
 
 from service.errors import Reason, RequestError
+from service.http.media import qualities
 from service.oip.tensors import bad
 
 _ZLIB = {b"gzip": 31, b"deflate": 15}  # zlib's window bits, which also choose the format
@@ -45,8 +46,11 @@ async def decompressed(body: bytes, encoding: bytes, limit: int) -> bytes:
 
 async def compressed(body: bytes, accepted: bytes) -> tuple[bytes, bytes]:
     """Compress an answer if its client accepts that. Returns it and its Content-Encoding, empty if not compressed."""
-    encoding = next((name for name in _ZLIB if _accepts(accepted, name)), b"")
-    if not encoding or len(body) < _SMALL:
+    if len(body) < _SMALL:
+        return body, b""
+    wanted = qualities(accepted)
+    encoding = next((name for name in _ZLIB if wanted.get(name.decode())), b"")
+    if not encoding:
         return body, b""
 
     def pack() -> bytes:
@@ -54,12 +58,3 @@ async def compressed(body: bytes, accepted: bytes) -> tuple[bytes, bytes]:
         return engine.compress(body) + engine.flush()
 
     return (await asyncio.to_thread(pack) if len(body) > _LARGE else pack()), encoding
-
-
-def _accepts(header: bytes, encoding: bytes) -> bool:
-    """Return whether an Accept-Encoding names an encoding without `q=0`."""
-    for part in header.lower().split(b","):
-        name, _, weight = part.partition(b";")
-        if name.strip() == encoding:
-            return weight.strip().replace(b" ", b"") not in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000")
-    return False

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope
 
 from service.errors import Reason, RequestError
 from service.http import media
-from service.http.endpoint import Endpoint, HttpContext, hung_up, limited_by, read_whole
+from service.http.endpoint import Endpoint, HttpContext, hung_up, limited, read_whole
 from service.http.media import media_type, one_image_only, wanted
 from service.http.v2.body import HEADER_LENGTH, LARGE, Form, elements, json_length, parse, render
 from service.http.v2.compression import compressed, decompressed
@@ -47,14 +47,13 @@ class Infer(Endpoint):
     def __init__(self, lifecycle: Lifecycle, dataplane: Dataplane, settings: Settings) -> None:
         super().__init__(lifecycle, "/v2/models/{name}/infer")
         self._dataplane, self._settings = dataplane, settings
-        self._max_body = int(settings.max_body_mb * 1e6)
 
     async def _answer(self, context: HttpContext, scope: Scope, receive: Receive) -> bytes:
         name, version = model_of(scope["path"])
         await self._dataplane.admit(context, name, version)
         headers = context.headers
-        body = await read_whole(limited_by(self._settings, receive, headers))
-        body = await decompressed(body, headers.get(b"content-encoding", b""), self._max_body)
+        body = await read_whole(limited(receive, headers, self._settings.max_body_bytes))
+        body = await decompressed(body, headers.get(b"content-encoding", b""), self._settings.max_body_bytes)
         length, takes = headers.get(HEADER_LENGTH), self._dataplane.takes(name, version)
         as_png = _wants_png(headers.get(b"accept", b""))
         if media_type(headers).startswith("image/"):

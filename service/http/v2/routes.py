@@ -6,7 +6,7 @@ repository, the configuration and statistics.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from inspect import isawaitable
 from typing import TypeVar
@@ -20,15 +20,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from service.errors import Reason, RequestError
+from service.errors import Reason, RequestError, internal
 from service.health import Health
 from service.http.endpoint import limited, read_whole
+from service.http.media import json_response
 from service.http.problems import detail_of, headers
 from service.http.v2.body import LARGE
 from service.http.v2.infer import STATUSES, Failure, Infer
-from service.keys import Guard
 from service.oip.dataplane import Dataplane
-from service.request import INTERNAL, Lifecycle
+from service.request import Lifecycle
 from service.settings import Settings
 
 BodyT = TypeVar("BodyT")
@@ -47,7 +47,7 @@ class OpenInference:
 
     def __init__(self, lifecycle: Lifecycle, dataplane: Dataplane, health: Health, settings: Settings) -> None:
         self._dataplane, self._health, self._guard = dataplane, health, lifecycle.guard
-        self._max_body = min(LARGE, int(settings.max_body_mb * 1e6))
+        self._max_body = min(LARGE, settings.max_body_bytes)
         self._infer = Infer(lifecycle, dataplane, settings)
         statistics = partial(asyncio.to_thread, dataplane.statistics)
         models = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
@@ -83,70 +83,59 @@ class OpenInference:
         """Make a route that answers with what a function, or a coroutine, returns for the names in the path."""
 
         async def endpoint(request: Request) -> Response:
-            _check(self._guard, request)
+            self._guard.check(dict(request.scope["headers"]))
             found = answer(**request.path_params)
-            return _json(await found if isawaitable(found) else found)
+            return json_response(await found if isawaitable(found) else found)
 
         return Route(path, endpoint)
 
     async def _live(self, _: Request) -> Response:
         live = self._health.live
-        return _json({"live": live}, 200 if live else 503)
+        return json_response({"live": live}, 200 if live else 503)
 
     async def _ready(self, _: Request) -> Response:
         ready = self._health.ready
-        return _json({"ready": ready}, 200 if ready else 503)
+        return json_response({"ready": ready}, 200 if ready else 503)
 
     def _model_ready(self, **model: str) -> dict[str, object]:
         return {"name": self._dataplane.card(**model).name, "ready": True}
 
     async def _index(self, request: Request) -> Response:
-        _check(self._guard, request)
+        self._guard.check(dict(request.scope["headers"]))
         asked = await self._body(request, _IndexRequest)
-        return _json(self._dataplane.index(ready=asked.ready))
+        return json_response(self._dataplane.index(ready=asked.ready))
 
     async def _load(self, request: Request) -> Response:
         self._guard.check_admin(dict(request.scope["headers"]))
         asked = await self._body(request, _LoadRequest)
         await self._dataplane.load(request.path_params["name"], asked.parameters)
-        return _json({"name": request.path_params["name"], "load": True})
+        return json_response({"name": request.path_params["name"], "load": True})
 
     async def _unload(self, request: Request) -> Response:
         self._guard.check_admin(dict(request.scope["headers"]))
         await self._dataplane.unload(request.path_params["name"])
-        return _json({"name": request.path_params["name"], "unload": True})
+        return json_response({"name": request.path_params["name"], "unload": True})
 
     async def _body(self, request: Request, kind: type[BodyT]) -> BodyT:
-        declared = request.headers.get("content-length")
-        body = await read_whole(limited(request.receive, self._max_body, declared))
+        body = await read_whole(limited(request.receive, dict(request.scope["headers"]), self._max_body))
         try:
             return msgspec.json.decode(body or b"{}", type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RequestError(Reason.BAD_REQUEST, f"The body is not the JSON that belongs here: {error}") from error
 
 
-def _check(guard: Guard, request: Request) -> None:
-    """Raise `RequestError` (`unauthorised`) if the server has keys and the request has none of them."""
-    if not guard.open:
-        guard.check(dict(request.scope["headers"]))
-
-
 async def _refuse(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)  # noqa: S101 - registered for nothing else
     extra = {name.decode(): value.decode() for name, value in headers(error)}
-    return _json(Failure(error.detail), STATUSES[error.reason], extra)
+    return json_response(Failure(error.detail), STATUSES[error.reason], extra)
 
 
 async def _refuse_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
     failure = Failure(f"{request.method} {request.url.path[:80]}: {detail_of(error)}")
-    return _json(failure, error.status_code, error.headers)
+    return json_response(failure, error.status_code, error.headers)
 
 
 async def _fail(request: Request, _: Exception) -> Response:
     """Answer after an unexpected error. Starlette raises it again, and uvicorn logs it."""
-    return await _refuse(request, RequestError(Reason.INTERNAL, INTERNAL))
-
-
-def _json(body: object, status: int = 200, extra: Mapping[str, str] | None = None) -> Response:
-    return Response(msgspec.json.encode(body), status, extra, "application/json")
+    return await _refuse(request, internal())

@@ -18,7 +18,7 @@ from service.engine.job import Input, Job
 from service.engine.providers import Tuning
 from service.engine.stop import Stop
 from service.engine.workers import Workers
-from service.models.model import load_folder
+from service.models.model import LoadedModel
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from tests.service.engine.cuda_stub import inside
@@ -105,7 +105,7 @@ def test_a_warm_run_makes_nothing_and_waits_once(cuda_stub, lenet, graphs):
 def load_with(folder: Path, room: int) -> tuple[int, int]:
     inside.set_memory(inside.counts().bytes + room)
     workers = Workers(1)
-    model = load_folder(folder, Stop(), Settings(device="cuda"), workers, Metrics())
+    model = LoadedModel(folder, Stop(), Settings(device="cuda"), workers, Metrics())
     workers.close()
     return model.profile.max_batch, len(model.session.run(inside.images(5, 224, 224))["probabilities"])
 

@@ -96,7 +96,7 @@ def test_captures_and_launches_are_counted_with_their_thread(cuda_stub, lenet):
 
 def spoil(model: Path, what: str) -> tuple[int, str]:
     """Use the GPU in a way that a capture forbids while another thread captures, with a session of its own."""
-    session = Session(model, "cuda", tuning=Tuning(cuda_graphs=True), batch=1, copies=Stream(0))
+    session = Session(model, "cuda", tuning=Tuning(cuda_graphs=True), batch=1, stream=Stream(0))
     failure = []
 
     def capture() -> None:

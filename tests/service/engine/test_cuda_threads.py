@@ -13,7 +13,7 @@ import pytest
 from service.engine.providers import Tuning
 from service.engine.stop import Stop
 from service.engine.workers import Workers
-from service.models.model import load_folder
+from service.models.model import LoadedModel
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from tests.service.engine.cuda_stub import inside
@@ -21,7 +21,7 @@ from tests.service.engine.cuda_stub import inside
 
 def plans_built_after_readiness(folder: Path, sizes: tuple[int, ...]) -> int:
     workers = Workers(2)
-    model = load_folder(folder, Stop(), Settings(device="cuda", max_batch=max(sizes)), workers, Metrics())
+    model = LoadedModel(folder, Stop(), Settings(device="cuda", max_batch=max(sizes)), workers, Metrics())
     workers.close()
     ready = inside.counts()
     with ThreadPoolExecutor(1) as thread:  # another than that which loaded the model

@@ -31,7 +31,8 @@ class Timed:
 
     def __init__(self, monkeypatch, cost, limit=1000):
         self.now, self.cost, self.limit, self.sizes = 0.0, cost, limit, []
-        monkeypatch.setattr("service.engine.profile.perf_counter", lambda: self.now)
+        for module in ("profile", "widths"):
+            monkeypatch.setattr(f"service.engine.{module}.perf_counter", lambda: self.now)
 
     def run(self, inputs):
         if inputs["size"] > self.limit:
@@ -66,7 +67,8 @@ class TimedLanes:
 
     def __init__(self, monkeypatch, seconds=0.001, sizes=(1, 8)):
         self.now, self.seconds, self.sizes, self.count = 0.0, seconds, sizes, 0
-        monkeypatch.setattr("service.engine.profile.perf_counter", lambda: self.now)
+        for module in ("profile", "widths"):
+            monkeypatch.setattr(f"service.engine.{module}.perf_counter", lambda: self.now)
 
     def add(self):
         if self.seconds is None or self.count == 4:

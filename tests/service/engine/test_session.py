@@ -43,7 +43,7 @@ def images():
 
 @pytest.mark.parametrize("size", [1, 4])
 def test_a_bound_session_answers_as_a_free_one(model, images, size):
-    free, bound = Session(model, "cpu"), Session(model, "cpu", batch=size, copies=Host())
+    free, bound = Session(model, "cpu"), Session(model, "cpu", batch=size, stream=Host())
     expected = free.run({"images": images[:size]})["probabilities"]
     first = bound.run({"images": images[:size]})["probabilities"]
     kept = first.copy()
@@ -68,9 +68,9 @@ def test_the_batch_is_fixed_whatever_it_is_called(dimension, words):
     proto.ir_version = 9
     if words:
         with pytest.raises(SessionError, match=f"the batch of model.onnx cannot be made 4: {words}|it is {words}"):
-            Session(proto.SerializeToString(), "cpu", batch=4, copies=Host())
+            Session(proto.SerializeToString(), "cpu", batch=4, stream=Host())
         return
-    session = Session(proto.SerializeToString(), "cpu", batch=4, copies=Host())
+    session = Session(proto.SerializeToString(), "cpu", batch=4, stream=Host())
     assert session.run({"x": np.ones((4, 2), np.float32)})["y"].tolist() == [[1.0, 1.0]] * 4
 
 

@@ -40,7 +40,7 @@ def runtime(models):
 
 @pytest.fixture(scope="module")
 def model(runtime):
-    return runtime.predictor.resolve("classify", "mobilenet_v2")
+    return runtime.repository.get("classify", "mobilenet_v2")
 
 
 class Halves(Composite[list]):
@@ -257,7 +257,7 @@ def test_a_call_that_takes_too_long_is_refused_and_its_pixels_count_until_it_end
 
     async def ask():
         runtime.repository.load()
-        model = runtime.predictor.resolve("classify", "lenet5")
+        model = runtime.repository.get("classify", "lenet5")
         job = submit(runtime, model, Slow(Calls(runtime.workers, memory)))
         await wait([job], job.deadline)
         assert memory.held == 300, "the pixels are still being decoded"

@@ -15,7 +15,7 @@ from service.engine.stop import Stop
 from service.engine.workers import Workers
 from service.models import model as model_module
 from service.models import on_gpu
-from service.models.model import load_folder, takes_images
+from service.models.model import LoadedModel, takes_images
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from tests.service.engine.host import Host
@@ -27,7 +27,7 @@ def load(monkeypatch, tmp_path):
     """Load a folder with a cache of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     workers = Workers(2)
-    yield lambda folder, **settings: load_folder(folder, Stop(), Settings(**settings), workers, Metrics())
+    yield lambda folder, **settings: LoadedModel(folder, Stop(), Settings(**settings), workers, Metrics())
     workers.close()
 
 

@@ -12,7 +12,7 @@ from service.engine.profile import measure
 from service.engine.stop import Stop
 from service.engine.workers import Workers
 from service.models import on_cpu
-from service.models.model import load_folder
+from service.models.model import LoadedModel
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from tests.service.engine.clock import Clock
@@ -38,7 +38,7 @@ def load_twice(folder: Path, cache: Path, share: float, plugins: str) -> list[tu
     on_cpu.measure_kernels = measure
     found, workers = [], Workers(1)
     for _ in range(2):  # measured, then recalled
-        model = load_folder(folder, Stop(), Settings(device="cpu", plugins=plugins), workers, Metrics())
+        model = LoadedModel(folder, Stop(), Settings(device="cpu", plugins=plugins), workers, Metrics())
         found.append((model.provider, [(row.provider, row.golden, row.used) for row in model.profile.kernels]))
     workers.close()
     return found
@@ -65,7 +65,7 @@ def test_what_was_measured_on_a_busy_machine_is_measured_again_on_a_quiet_one(
     workers, settings = Workers(1), Settings(device="cpu", memory_mb=budget)
     for load in loads:
         monkeypatch.setattr("os.getloadavg", lambda load=load: (load * (os.cpu_count() or 1), 0.0, 0.0))
-        model = load_folder(models / "lenet5" / "1", Stop(), settings, workers, Metrics())
+        model = LoadedModel(models / "lenet5" / "1", Stop(), settings, workers, Metrics())
     workers.close()
     assert len(runs) == measured
     assert model.profile.disturbed == (loads[0] > 1 and measured == 1)

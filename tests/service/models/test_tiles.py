@@ -50,7 +50,7 @@ def ask(runtime, data, milliseconds=120_000, **given):
     predictor = runtime.predictor
 
     async def answered():
-        model = predictor.resolve("detect")
+        model = runtime.repository.get("detect")
         options = predictor.options(model, given)
         job = predictor.submit(predictor.input(data, model, options), model, deadline_after(milliseconds))
         await wait([job], job.deadline)
@@ -113,7 +113,7 @@ def test_an_upright_image_is_cut(runtime, photo):
     boxes = [each.box for each in result.predictions if each.label == "cup"]
     assert boxes
     assert boxes[0] == pytest.approx((780 + 0.28 * 180, 440 + 0.04 * 120, 780 + 0.69 * 180, 440 + 0.73 * 120), abs=12)
-    alone = runtime.predictor.predict(out.getvalue(), runtime.predictor.resolve("detect"), {"tiles": "auto"})
+    alone = runtime.predictor.predict(out.getvalue(), runtime.repository.get("detect"), {"tiles": "auto"})
     assert known(alone) == known(result), "without a queue the answer is the same"
 
 

@@ -105,7 +105,6 @@ def test_the_background_and_the_padding_of_a_letterbox_are_not_counted():
     classes = np.full((160, 160), 3, np.uint8)
     classes[40:80] = 0
     assert masks.class_areas(classes, where) == [(3, 0.5)]
-    assert masks.class_areas(classes, where, background=3) == [(0, 0.5)]
     assert masks.class_areas(classes[:, :] * 0, where) == []
 
 

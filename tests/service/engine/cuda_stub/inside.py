@@ -90,7 +90,7 @@ def lanes(model: Path, sizes: Sequence[int], count: int = 1, *, tuning: Tuning |
     """Warm lanes of a model of square images."""
     tuning = tuning or Tuning()
     lanes = Lanes(
-        lambda size, copies: Session(model, "cuda", tuning=tuning, batch=size, copies=copies),
+        lambda size, stream: Session(model, "cuda", tuning=tuning, batch=size, stream=stream),
         sizes,
         lambda rows: images(rows, side, side),
         graphs=tuning.cuda_graphs,
