@@ -129,6 +129,22 @@ def test_what_older_and_other_exporters_write(make_card, save, make_images, chan
     np.testing.assert_allclose(got, expected["probabilities"], atol=1e-6)
 
 
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_a_classifier_without_its_last_flatten(make_card, save, make_images, probabilities):
+    card = make_card("classify", options={"probabilities": True} if probabilities else {})
+    end = [helper.make_node("Softmax", ["maps"], ["y"], axis=1)] if probabilities else []
+    maps = [*POOLED, helper.make_node("MatMul", ["flat", "w"], ["rows"]),
+            helper.make_node("Unsqueeze", ["rows"], [["y", "maps"][probabilities]], axes=[2, 3]), *end]  # fmt: skip
+    images = make_images(card.recipe, "chelsea", "coffee")
+    expected = Reference(make_card("classify"), build(make_card("classify"), save()), 10)(images)["probabilities"]
+    network = build(card, save(nodes=maps, outputs=[value("y", 1, 10, 1, 1)]))
+    reference = Reference(card, network, 10)
+    np.testing.assert_allclose(reference(images)["probabilities"], expected, atol=1e-6)
+    model = convert(card, network, reference.head, reference.raw(images))
+    got = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"images": images})[0]
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
 def test_an_answer_that_is_no_number_is_refused(make_card, save):
     nodes = [*POOLED, helper.make_node("Neg", ["flat"], ["less"]), helper.make_node("Log", ["less"], ["flog"]),
              helper.make_node("MatMul", ["flog", "w"], ["y"])]  # fmt: skip
