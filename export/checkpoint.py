@@ -11,23 +11,27 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
+from export.kinds import advice, kind_of
 from zoo.errors import ExportError
 
 _ALLOWED = threading.Lock()
+_WRAPPERS = ("module.", "_orig_mod.")  # DataParallel's and torch.compile's
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read a state dict, or the one inside a training checkpoint (`state_dict`, `model`). No code of it is run.
 
-    Files that end in `.safetensors` are read as such.
+    Where neither is there, the only one that there is is taken, by whatever name. Prefixes that `DataParallel` and
+    `torch.compile` give to all names are dropped. Files that end in `.safetensors` are read as such.
 
     Raises:
         ExportError: the file is no torch checkpoint, or holds more than tensors.
     """
     if not path.stat().st_size:
         raise ExportError(f"{path} is empty: copy it, or export it, again")
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         return _read_safetensors(path)
     try:
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # of a pickle's age; reading it says more
@@ -39,9 +43,34 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if isinstance(state, dict) and not _is_state_dict(state):
+        held = [key for key, value in state.items() if _is_state_dict(value)]
+        if len(held) != 1:
+            raise ExportError(_several(path, state, held))
+        state = state[held[0]]
+    if not isinstance(state, dict):
         raise ExportError(f"{path}: expected a state dict, names to tensors, but it holds a {type(state).__name__}")
+    for prefix in _WRAPPERS:
+        if state and all(key.startswith(prefix) for key in state):
+            consume_prefix_in_state_dict_if_present(state, prefix)
     return state
+
+
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+
+
+def _several(path: Path, state: dict[Any, Any], held: Sequence[Any]) -> str:
+    """Say that a checkpoint has no state dict, or several."""
+    if not held:
+        found = shorten(", ".join(map(repr, state)), 300, placeholder=" ...") or "nothing"
+        return (
+            f"{path}: expected a state dict, names to tensors, but it holds {found}: save the network's `state_dict()`"
+        )
+    return (
+        f'{path}: holds the state dicts {", ".join(map(repr, held))}: save the one that is meant, `python -c "import '
+        f"torch; torch.save(torch.load('{path}')[{held[0]!r}], 'weights.pth')\"`"
+    )
 
 
 def unpickle(path: Path, allowed: Sequence[tuple[Callable[..., Any], str]] = ()) -> Any:
@@ -113,6 +142,8 @@ def _named_by_pickle(path: Path) -> list[str]:
 
 
 def _why(path: Path, error: Exception) -> str:
+    if kind_of(path) != "torch" and (said := advice(path)):
+        return said
     names = wanted(path)
     if not names:
         return reason(error)

@@ -12,6 +12,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 
+from export.kinds import advice
 from zoo.errors import ExportError
 
 
@@ -40,5 +41,5 @@ def read_message(path: Path, kind: type[Message], what: str) -> Any:
     except OSError as error:
         raise ExportError(f"{path}: {error.strerror}") from error
     except DecodeError as error:
-        raise ExportError(f"{path}: not {what}: {error}") from error
+        raise ExportError(f"{path}: not {what}: {advice(path) or error}") from error
     return message

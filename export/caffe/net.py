@@ -18,6 +18,8 @@ Blob = npt.NDArray[np.float32]
 NetParameter = read_schema(Path(__file__).with_name("caffe.binpb"))["NetParameter"]
 _JUDGES = {"softmax", "softmaxwithloss", "softmaxloss", "accuracy", "argmax"}
 """Kinds of layers after the logits, which are their first input: the head adds its own softmax."""
+_SHAPED = {"dropout", "flatten", "split"}
+"""Kinds of layers that leave probabilities what they are."""
 _TEST = 1  # the phase
 
 
@@ -57,7 +59,8 @@ def read_net(weights: Path, prototxt: Path | None, output: str | None) -> Net:
     Args:
         weights: the .caffemodel.
         prototxt: where given, the layers are its, and the .caffemodel's weights go to those of the same name.
-        output: name of the blob with the logits. None: what the last layer judges, or what it writes.
+        output: name of the blob with the logits. None: what the last layer judges, or what it writes. Where that is
+            made by a softmax, the answer is what the softmax reads.
 
     Raises:
         ExportError: a file is not what it should be, or no layers lead from one image to the answer.
@@ -79,7 +82,11 @@ def read_net(weights: Path, prototxt: Path | None, output: str | None) -> Net:
         raise ExportError(f"{prototxt or weights}: no layer writes {answer!r}: correct the option `output` in the card")
     if len(needed) != 1:
         raise ExportError(f"{prototxt or weights}: {answer!r} is computed from {sorted(needed)}, expected one image")
-    return Net(needed.pop(), answer, tuple(reversed(chosen)))
+    image, layers = needed.pop(), chosen[::-1]
+    ends = [index for index, layer in enumerate(layers) if layer.kind not in _SHAPED]
+    if ends and layers[ends[-1]].kind == "softmax" and layers[ends[-1]].bottoms != (image,):
+        answer, layers = layers[ends[-1]].bottoms[0], layers[: ends[-1]]
+    return Net(image, answer, tuple(layers))
 
 
 def declared_input(prototxt: Path, name: str) -> tuple[int, int, int] | None:
@@ -107,7 +114,7 @@ def trained_pixels(weights: Path) -> tuple[tuple[float, ...], float] | None:
     net = read_message(weights, NetParameter, "a Caffe model")
     for layer in (*net.layers, *net.layer):
         given = layer.transform_param
-        told = len(given.mean_value) in {1, 3} or (layer.HasField("transform_param") and given.HasField("scale"))
+        told = len(given.mean_value) in {1, 3} or (given.HasField("scale") and not given.mean_file)
         if told and given.scale > 0:
             return tuple(given.mean_value) or (0.0,), given.scale
     return None

@@ -35,7 +35,8 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     """Take one output of the ONNX file `weights` as the raw answer; the file itself, in ONNX Runtime, is the reference.
 
     Options: `output`, the name of that output, which may be left out where there is only one. A classifier's are logits
-    [N, C]; a segmenter's are logits [N, C, h, w] or, with one channel, the opacity [N, 1, H, W] of a salient object.
+    [N, C], or [N, C, 1, 1]; a segmenter's are logits [N, C, h, w] or, with one channel, the opacity [N, 1, H, W] of a
+    salient object.
     `probabilities = true`: a classifier's graph ends in its softmax. `channels_last = true`: it takes [N, H, W, 3].
     `one_by_one = true`: the images of a batch do not stay independent in the graph, so it runs them one by one.
 
@@ -53,6 +54,7 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     shape = one_by_one(session, [output], np.zeros((1, *_input_shape(card)), np.float32))[0].shape
     name = "alpha" if card.task == "segment" and shape[1:] == (1, card.recipe.height, card.recipe.width) else "logits"
     last, softmax = (bool(card.options.get(option)) for option in ("channels_last", "probabilities"))
+    one_pixel = card.task == "classify" and len(shape) == 4 and shape[1:].count(1) >= 2
 
     def reference(x: npt.NDArray[np.float32]) -> RawOutputs:
         answer = one_by_one(session, [output], x.transpose(0, 2, 3, 1) if last else x)[0]
@@ -61,9 +63,12 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
                 f"{path}: the opacity {output!r} goes from {answer.min():.3g} to {answer.max():.3g} on photos instead "
                 "of from 0 to 1: export the network with its sigmoid"
             )
+        answer = answer.reshape(len(answer), -1) if one_pixel else answer
         return {name: np.log(np.maximum(answer, _SMALLEST)) if softmax else answer}
 
     module = keep(model, image, {name: output})
+    if one_pixel:
+        module = _flattened(module)
     if softmax:
         module = _logarithm(module)
     if last:
@@ -101,6 +106,15 @@ def channels_first(model: ModelProto) -> ModelProto:
     name = f"{old.name}/channels_first"
     model.graph.node.insert(0, helper.make_node("Transpose", [name], [old.name], perm=[0, 2, 3, 1]))
     old.CopyFrom(helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, channels, height, width]))
+    return model
+
+
+def _flattened(model: ModelProto) -> ModelProto:
+    """Leave the sides of the one output, [N, C, 1, 1], out."""
+    name = model.graph.output[0].name
+    model.graph.node[-1].output[0] = f"{name}/one_pixel"
+    model.graph.node.append(helper.make_node("Flatten", [f"{name}/one_pixel"], [name]))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, None]))
     return model
 
 

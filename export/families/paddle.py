@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from export.activation import with_activation
 from export.layers import LayerNetwork, Step, known_layer, try_out
 from export.network import Network
-from export.paddle.operators import OPERATORS
+from export.paddle.operators import OPERATORS, refuse_unknown
 from export.paddle.program import Operator, Program, read_parameters, read_program
 from zoo.card import USUAL, Nms
 from zoo.errors import ExportError
@@ -80,15 +80,28 @@ def _without_end(program: Program, path: Path) -> tuple[list[Operator], tuple[st
             return operators[:index], (op.inputs["BBoxes"][0], op.inputs["Scores"][0])
     if len(program.outputs) != 1:
         raise ExportError(f"{path}: has the outputs {list(program.outputs)} and no {_NMS}; expected one, the logits")
-    last = operators[-1]
+    end = next((index for index in reversed(range(len(operators))) if not _keeps_numbers(operators[index])), 0)
+    last = operators[end]
+    if last.kind == "sigmoid":
+        raise ExportError(
+            f"{last.where} is its end, so each class has a score alone, and a classifier here answers probabilities of "
+            "classes that exclude each other"
+        )
     if last.kind == "softmax":
-        return operators[:-1], (last.inputs["X"][0],)
+        return operators[:end], (last.inputs["X"][0],)
     return operators, program.outputs
+
+
+def _keeps_numbers(op: Operator) -> bool:
+    """Whether an operator gives its input another shape or name only: Paddle scales what is fetched by 1."""
+    scaled = (op.settings.get("scale"), op.settings.get("bias")) != (1.0, 0.0)
+    return op.kind in {"flatten_contiguous_range", "reshape2"} or (op.kind == "scale" and not scaled)
 
 
 def _step(op: Operator) -> Step:
     """An operator as a step: its inputs, which Paddle groups by parameter, one after the other."""
     run = known_layer(OPERATORS, op.kind, op.where)
+    refuse_unknown(op)
     outputs = next((op.outputs[key] for key in ("Out", "Output", "Y") if key in op.outputs), None)
     if outputs is None:
         raise ExportError(f"{op.where} has no output: the file is damaged")

@@ -4,7 +4,8 @@ The ops of DeepLabv3 and MobileNet backbones are known; another op is an entry i
 """
 
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,12 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
         ExportError: not a TFLite file, another input than the recipe's, or an op, option or dtype that is not known.
     """
     path = files["weights"]
-    graph = Graph(path)
     want = (1, card.recipe.height, card.recipe.width, 3)
-    if graph.shape(graph.input) != want:
-        raise ExportError(f"{path}: the graph takes {graph.shape(graph.input)}, but the card's recipe makes {want}")
-    module = TFLiteNetwork(graph).eval()
+    with _readable(path):
+        graph = Graph(path)
+        if (takes := graph.shape(graph.input)) != want:
+            raise ExportError(f"{path}: the graph takes {takes}, but the card's recipe makes {want}")
+        module = TFLiteNetwork(graph).eval()
     versions = {"tflite": importlib.metadata.version("tflite")}
     try:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType  # type: ignore[import-untyped,import-not-found,unused-ignore]  # noqa: PLC0415
@@ -52,6 +54,17 @@ def build(card: ModelCard, files: dict[str, Path]) -> Network:
     plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     interpreter = Interpreter(str(path), experimental_op_resolver_type=plain)
     return Network(module, name, _interpreter(interpreter), versions)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn errors of reading into an `ExportError`: places in a file that is cut off lead anywhere."""
+    try:
+        yield
+    except ExportError:
+        raise
+    except Exception as error:
+        raise ExportError(f"{path}: not a TensorFlow Lite file that can be read, it is damaged: {error!r}") from error
 
 
 def _interpreter(interpreter: Any) -> Callable[[npt.NDArray[np.float32]], RawOutputs]:

@@ -22,6 +22,7 @@ from export.importer.options import ImportOptions
 from export.importer.photos import inputs
 from export.importer.tensors import draft_tensors
 from export.importer.toml import to_toml
+from export.kinds import advice, kind_of
 from export.pipeline import export_model
 from zoo import catalog
 from zoo.card import Name
@@ -35,8 +36,15 @@ _NO_NAME = re.compile("[^a-z0-9_.-]+")
 
 
 def name_of(file: Path) -> str:
-    """Make a model's name of a file's."""
-    return _NO_NAME.sub("_", file.stem.lower()).strip("_.-")
+    """Make a model's name of a file's.
+
+    Raises:
+        CardError: it has no letter or digit that a model's name may have.
+    """
+    name = _NO_NAME.sub("_", file.stem.lower()).strip("_.-")
+    if not name:
+        raise CardError(f"{file}: no name for the model can be made of the file's: say one, such as --name my_model")
+    return name
 
 
 def check_name(name: str, target: Path, store: Store, *, replace: bool) -> None:
@@ -87,29 +95,37 @@ def propose(
         return draft_architecture(file, architecture, family, stated)
     if cfg is not None:
         return draft_darknet(file, cfg, stated)
-    if file.suffix == ".weights":
+    suffix = file.suffix.lower()
+    if suffix == ".weights":
         raise ExportError(f"{file}: Darknet's weights need their cfg: --cfg {file.stem}.cfg")
     if prototxt is not None:
         return draft_caffe(file, prototxt, stated)
-    if file.suffix == ".caffemodel":
+    if suffix == ".caffemodel":
         raise ExportError(f"{file}: Caffe's weights need their deploy file: --prototxt {file.stem}.prototxt")
-    if file.suffix in _CHECKPOINTS:
-        beside = read_beside(file)
-        if beside.architecture:
-            return draft_timm(file, beside, stated, scratch)
-        if beside.transformers in DETECTORS:
-            return draft_transformers(file, beside, stated, scratch)
-        if beside.transformers:
-            raise ExportError(
-                f"{file}: {CONFIG} beside it says that it is a {beside.transformers} of transformers, which is none of "
-                f"those that are read here: {', '.join(DETECTORS)}. Export it as ONNX first (`optimum-cli export onnx "
-                f"--model FOLDER OUT`) and add that; what {CONFIG} and {PREPROCESSOR} beside it say is taken"
-            )
-        raise ExportError(
-            f"{file}: a checkpoint holds weights, but not the network: say --architecture, such as resnet50 "
-            "(`zooserve list torchvision` shows all), or --family ultralytics, or export it as ONNX first"
-        )
+    if suffix in _CHECKPOINTS:
+        return _propose_checkpoint(file, stated, scratch)
     return draft_onnx(file, stated, scratch)
+
+
+def _propose_checkpoint(file: Path, stated: ImportOptions, scratch: Path) -> Draft:
+    """Propose the card of a checkpoint by what lies beside it, which names its network."""
+    beside = read_beside(file)
+    if beside.architecture:
+        return draft_timm(file, beside, stated, scratch)
+    if beside.transformers in DETECTORS:
+        return draft_transformers(file, beside, stated, scratch)
+    if beside.transformers:
+        raise ExportError(
+            f"{file}: {CONFIG} beside it says that it is a {beside.transformers} of transformers, which is none of "
+            f"those that are read here: {', '.join(DETECTORS)}. Export it as ONNX first (`optimum-cli export onnx "
+            f"--model FOLDER OUT`) and add that; what {CONFIG} and {PREPROCESSOR} beside it say is taken"
+        )
+    if kind_of(file) not in {"", "torch"}:
+        raise ExportError(f"{file}: {advice(file)}")
+    raise ExportError(
+        f"{file}: a checkpoint holds weights, but not the network: say --architecture, such as resnet50 "
+        "(`zooserve list torchvision` shows all), or --family ultralytics, or export it as ONNX first"
+    )
 
 
 def settle(draft: Draft, photos: Sequence[Path], on_step: Callable[[str], None]) -> dict[str, float]:

@@ -50,7 +50,7 @@ class Graph:
     sigmoids: frozenset[str] = frozenset()
 
     def answers(self, height: int, width: int) -> dict[str, npt.NDArray[np.float32]]:
-        """Return its float outputs to one image of noise in 0..1, by name.
+        """Return its float outputs to one image of noise in 0..1, by name; maps of one pixel as what they are, [N, C].
 
         Raises:
             ExportError: it cannot run at that size.
@@ -63,7 +63,7 @@ class Graph:
             raise ExportError(f"{self.path}: no output is float32, there are {kinds}: leave out its last step (ArgMax)")
         try:
             found = dict(zip(names, one_by_one(self.session, names, noise), strict=True))
-            return {name: answer for name, answer in found.items() if answer.ndim > 1}  # a loss is no answer
+            return {name: _flat(answer) for name, answer in found.items() if answer.ndim > 1}  # a loss is no answer
         except Exception as error:  # ONNX Runtime's errors have no common base of use
             raise ExportError(f"{self.path} does not run on {width} x {height} pixels: {error}") from error
 
@@ -120,6 +120,12 @@ def inspect(path: Path, layout: Layout | None = None) -> Graph:
         full_scale=full_scale,
         sigmoids=_sigmoids(model),
     )
+
+
+def _flat(answer: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return what a classifier without its last Flatten answers, [N, C, 1, 1] or [N, 1, 1, C], as [N, C]."""
+    one_pixel = answer.ndim == 4 and (1, 1) in {answer.shape[1:3], answer.shape[2:]}
+    return answer.reshape(len(answer), -1) if one_pixel else answer
 
 
 def _sigmoids(model: ModelProto) -> frozenset[str]:

@@ -34,11 +34,17 @@ def free_batch(model: ModelProto, size: tuple[int, int], path: Path, *, one_by_o
 
     Raises:
         BatchError: the graph answers larger batches otherwise, or not at all.
+        ExportError: it answers with NaN.
     """
     channels = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value or 3
     images = np.random.default_rng(0).random((3, channels, *size), np.float32)
     names = [output.name for output in model.graph.output]
     expected = run_one_by_one(open_session(model.SerializeToString()), names, images)
+    if any(np.isnan(one).any() for one in expected):
+        raise ExportError(
+            f"{path}: the graph answers noise with NaN, which is no number: its weights are damaged, or it overflows. "
+            "Run it where it was trained, and export it again"
+        )
     faults = []
     shapes = {name: one.shape for name, one in zip(names, expected, strict=True)}
     candidates = [_looped(model, shapes)] if one_by_one else [model, _with_free_shapes(model)]

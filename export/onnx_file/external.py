@@ -14,6 +14,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from onnx import ModelProto, TensorProto
 
+from export.kinds import advice
 from zoo.card import LARGEST_GRAPH
 from zoo.errors import ExportError
 from zoo.files import open_regular, shown
@@ -61,9 +62,12 @@ def load(path: Path) -> ModelProto:
         ExportError: not an ONNX file.
     """
     try:
-        return onnx.load(path, load_external_data=False)
+        model: ModelProto = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf raises errors of many kinds
-        raise ExportError(f"{path}: not an ONNX file that can be run: {error}") from error
+        raise ExportError(f"{path}: not an ONNX file that can be run: {advice(path) or error}") from error
+    if not model.ir_version:  # bytes of other files may happen to be a message
+        raise ExportError(f"{path}: not an ONNX file that can be run: {advice(path) or 'it has no version'}")
+    return model
 
 
 def join(model: ModelProto, path: Path, data: Iterable[Path]) -> bool:

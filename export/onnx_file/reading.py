@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
-from onnx import ModelProto, TensorProto, compose, helper, version_converter
-from onnx.utils import Extractor
+from onnx import ModelProto, TensorProto, compose, helper, inliner, version_converter
 from onnxruntime import InferenceSession
 
 from export.batch import declare_free
@@ -73,6 +72,8 @@ def read(path: Path, data: Iterable[Path] = ()) -> tuple[ModelProto, InferenceSe
             raise ExportError(f"{path}: opset {opset} is too new to be run here, {again}") from error
         raise ExportError(f"{path}: not an ONNX file that can be run: {error}") from error
     try:
+        if model.functions:  # of the file itself, as torch.onnx.export wrote them: a converter knows no others
+            model = inliner.inline_local_functions(model)
         return version_converter.convert_version(model, OPSET), session
     except Exception as error:  # the same
         raise ExportError(f"{path}: opset {opset} cannot be brought to opset {OPSET}, {again}: {error}") from error
@@ -152,9 +153,8 @@ def keep(model: ModelProto, image: str, outputs: Mapping[str, str]) -> ModelProt
 
     Any tensor of the graph can be one. Inner names get a prefix, so that they cannot be taken for the new ones.
     """
-    kept = Extractor(model).extract_model([image], list(outputs.values()))
-    kept = compose.add_prefix(kept, "published/")
-    del kept.graph.value_info[:]  # shapes with the old batch size
+    kept = compose.add_prefix(_leading_to(model, image, list(outputs.values())), "published/")
+    _forget_shapes(kept.graph)
     for value, (name, tensor) in zip(kept.graph.output, outputs.items(), strict=True):
         half = value.type.tensor_type.elem_type in _FLOATS  # within a graph whose ends are float32
         node = helper.make_node("Identity", [f"published/{tensor}"], [name])
@@ -165,3 +165,41 @@ def keep(model: ModelProto, image: str, outputs: Mapping[str, str]) -> ModelProt
         if half:
             value.type.tensor_type.elem_type = TensorProto.FLOAT
     return kept
+
+
+def _forget_shapes(graph: onnx.GraphProto) -> None:
+    """Drop the shapes of inner values, those of the graphs within nodes included: they have the old batch size."""
+    del graph.value_info[:]
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in [attribute.g] * attribute.HasField("g") + [*attribute.graphs]:
+                _forget_shapes(inner)
+                for value in inner.output:
+                    value.type.tensor_type.ClearField("shape")
+
+
+def _leading_to(model: ModelProto, image: str, outputs: list[str]) -> ModelProto:
+    """Return the part of a sorted graph that computes `outputs` from `image`; onnx's own misses what `If` reads.
+
+    Weights that graphs within nodes read become nodes: onnx's `add_prefix` does not rename them there.
+    """
+    graph = model.graph
+    values = {value.name: value for value in (*graph.value_info, *graph.input, *graph.output)}
+    needed, within, nodes = set(outputs), set[str](), []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            nodes.append(node)
+            needed.update(_read(node))
+            within.update(set(_read(node)).difference(node.input))
+    weights = [tensor for tensor in graph.initializer if tensor.name in needed]
+    nodes += [helper.make_node("Constant", [], [one.name], value=one) for one in weights if one.name in within]
+    kept = helper.make_graph(
+        nodes[::-1],
+        graph.name,
+        [values[image]],
+        [values[name] for name in outputs],
+        [tensor for tensor in weights if tensor.name not in within],
+        sparse_initializer=[tensor for tensor in graph.sparse_initializer if tensor.values.name in needed],
+    )
+    # Before version 4, weights had to be inputs, too.
+    return helper.make_model(kept, ir_version=max(model.ir_version, 4), opset_imports=model.opset_import)

@@ -20,6 +20,37 @@ Inputs = Mapping[str, list[Tensor]]
 Function = Callable[[Operator, Inputs], list[Tensor]]
 
 
+_READ = {
+    "batch_norm": {"X", "Mean", "Variance", "Scale", "Bias"},
+    "conv2d": {"Input", "Filter"},
+    "depthwise_conv2d": {"Input", "Filter"},
+}
+"""The inputs that an operator here reads; of all others X and Y."""
+_ONLY: Mapping[str, set[Any]] = {
+    "beta": {1.0},  # of swish
+    "data_format": {"NCHW", "AnyLayout", ""},
+    "data_layout": {"NCHW", "AnyLayout", ""},
+    "fuse_activation": {""},
+    "fuse_relu": {False},
+    "fuse_residual_connection": {False},
+    "threshold": {6.0},  # of relu6 and hard_swish
+}
+"""What a setting must be, whichever operator has it."""
+
+
+def refuse_unknown(op: Operator) -> None:
+    """Refuse inputs and settings that would change an operator's answer, and that are not known here.
+
+    Raises:
+        ExportError: it has one of them; the message names it.
+    """
+    read = _READ.get(op.kind, {"X", "Y"})
+    if more := [name for name, variables in op.inputs.items() if variables and name not in read]:
+        raise ExportError(f"{op.where}: not supported with the input {more[0]}")
+    for name, known in _ONLY.items():
+        _require(op, name not in op.settings or op.settings[name] in known, name)
+
+
 def _require(op: Operator, condition: bool, *names: str) -> None:
     if not condition:
         settings = ", ".join(f"{name} = {op.settings.get(name)!r}" for name in names)
@@ -44,7 +75,6 @@ def _binary(function: Callable[[Any, Any], Any]) -> Function:
 def _convolution(op: Operator, inputs: Inputs) -> list[Tensor]:
     paddings, algorithm = op.settings["paddings"], op.settings.get("padding_algorithm", "EXPLICIT")
     _require(op, algorithm == "EXPLICIT" and len(paddings) == 2, "padding_algorithm", "paddings")
-    _require(op, op.settings.get("data_format", "NCHW") in {"NCHW", "AnyLayout"}, "data_format")
     strides, dilations = list(op.settings["strides"]), list(op.settings["dilations"])
     x, kernel = inputs["Input"][0], inputs["Filter"][0]
     return [F.conv2d(x, kernel, None, strides, list(paddings), dilations, op.settings["groups"])]

@@ -16,6 +16,7 @@ from zoo.served_card import AnyServed, Prediction, ServedCard
 
 # The largest differences from the reference's answer. The fast recipe changes scores slightly, a wrong model strongly.
 SCORE = 0.05
+TIE = 0.01  # classes whose scores are so near the best may change places: the fast recipe, or float noise, decides
 IOU = 0.85
 AREA = 0.02
 KEYPOINT = 0.05  # of the square root of the box's area
@@ -50,11 +51,13 @@ def self_test(card: AnyServed, files: Mapping[str, bytes], run: Run, settings: S
 
 
 def _test_images(card: ServedCard, files: Mapping[str, bytes], run: Run, settings: Settings) -> None:
-    """Check that every golden prediction is found again; for a classifier, the first one."""
+    """Check that every golden prediction is found again; for a classifier the first one, as the first or next to it."""
     options = options_of(card.task, TASKS[card.task].golden)
     for golden in card.golden:
         image = EncodedImage(files[golden.photo], card, options, settings)
-        found = image.alone(run).predictions
+        found: list[Any] = list(image.alone(run).predictions)
+        if card.task == "classify":
+            found = [one for one in found if found[0].score - one.score <= TIE]
         for expected in golden.predictions[:1] if card.task == "classify" else golden.predictions:
             if not any(agrees(prediction, expected) for prediction in found):
                 raise SelfTestError(

@@ -56,7 +56,7 @@ TASKS: Mapping[Operation, TaskModule] = {
         classify.Options,
         Classification,
         classify.answer,
-        {"top_k": 1},
+        {"top_k": 5},
         light=classify.light,
         unsupported_reason=classify.unsupported_reason,
     ),

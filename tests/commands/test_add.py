@@ -125,7 +125,7 @@ def test_mean_and_deviation_are_of_one_range(mean, std, made, message):
         (["{onnx}", "--license", "MIT", "--mean", "1,2"], "expected three numbers, such as 123.675"),
         (["{onnx}", "--license", "MIT", "--size", "big"], "expected a side in pixels"),
         (["{onnx}", "--license", "MIT", "--task", "segment"], "a model that can segment answers"),
-        (["net.pth"], "a checkpoint holds weights, but not the network: say --architecture"),
+        (["net.pth"], "net.pth: It is empty: copy it, or export it, again"),
         (["net.pth", "--architecture", "resnet51", "--license", "MIT"], "--architecture resnet51: .* do not know it"),
         (["net.caffemodel"], "Caffe's weights need their deploy file: --prototxt net.prototxt"),
         (["net.caffemodel", "--prototxt", "net.pth", "--license", "MIT"], "not a Caffe model"),

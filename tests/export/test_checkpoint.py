@@ -12,7 +12,21 @@ def network(width: int = 3) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, width, 3), nn.BatchNorm2d(width))
 
 
-@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s}])
+def prefixed(state, prefix):
+    return {prefix + key: value for key, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: s,
+        lambda s: {"state_dict": s, "epoch": 3},
+        lambda s: {"model": s},
+        lambda s: {"model_state_dict": s, "optimizer_state_dict": {"state": {0: {}}, "param_groups": []}, "epoch": 3},
+        lambda s: prefixed(s, "module."),  # of DataParallel
+        lambda s: {"state_dict": prefixed(s, "module._orig_mod.")},  # compiled in it
+    ],
+)
 def test_a_state_dict_and_what_training_makes_of_it(wrap, tmp_path):
     saved, loaded = network(), network()
     torch.save(wrap(saved.state_dict()), tmp_path / "net.pth")
@@ -32,9 +46,11 @@ def test_checkpoints_from_before_batches_were_counted(tmp_path):
     [
         (network(), "torch cannot read it without running code of its own"),
         ([1, 2], "expected a state dict, names to tensors, but it holds a list"),
-        ({"epoch": 3}, "expected a state dict"),
+        ({"epoch": 3}, "expected a state dict, names to tensors, but it holds 'epoch': save"),
+        ({"net": network().state_dict(), "ema": network().state_dict()},
+         r"holds the state dicts 'net', 'ema': save .*\['net'\], 'weights\.pth'"),
     ],
-)
+)  # fmt: skip
 def test_other_contents_are_refused(content, message, tmp_path):
     torch.save(content, tmp_path / "net.pth")
     with pytest.raises(ExportError, match=f"net.pth: {message}"):
@@ -54,8 +70,11 @@ def test_what_another_library_allows_the_process_is_not_allowed_here(tmp_path):
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "net.pth").write_text("<html>not found</html>")
-    with pytest.raises(ExportError, match="torch cannot read it"):
+    with pytest.raises(ExportError, match=r"torch cannot read it.*It is a web page: download the file itself"):
         read_state_dict(tmp_path / "net.pth")
+    torch.jit.trace(network(), torch.zeros(1, 3, 8, 8)).save(tmp_path / "net.pt")
+    with pytest.raises(ExportError, match=r"It is TorchScript.*torch\.jit\.load\('.*net\.pt'\).*--architecture"):
+        read_state_dict(tmp_path / "net.pt")
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,26 @@ def test_only_what_leads_to_the_answer(tmp_path, text, output, kinds, ends):
     assert (net.image, net.answer) == ends
 
 
+LOGITS = 'layer { type: "Pooling" bottom: "data" top: "fc" }'
+PROBABILITIES = LOGITS + 'layer { type: "Softmax" bottom: "fc" top: "prob" }'
+
+
+@pytest.mark.parametrize(
+    ("text", "output"),
+    [
+        (PROBABILITIES, None),
+        (PROBABILITIES, "prob"),
+        (PROBABILITIES.replace("prob", "fc"), None),  # in place
+        (PROBABILITIES + 'layer { type: "ArgMax" bottom: "prob" top: "best" }', None),
+        (PROBABILITIES + 'layer { type: "Accuracy" bottom: "prob" bottom: "label" top: "share" }', None),
+        (PROBABILITIES + 'layer { type: "Flatten" bottom: "prob" top: "flat" }', None),
+    ],
+)
+def test_no_softmax_of_a_softmax_is_served(tmp_path, text, output):
+    net = read_net(write(tmp_path / "net.caffemodel", text), None, output)
+    assert ([layer.kind for layer in net.layers], net.answer) == (["pooling"], "fc")
+
+
 def old(layer: str) -> str:
     """The one-line form of a layer in the format before 2014."""
     for new, before in (("Convolution", "CONVOLUTION"), ("InnerProduct", "INNER_PRODUCT"), ("Pooling", "POOLING"),
@@ -138,6 +158,7 @@ def test_the_input_that_a_deploy_file_declares(tmp_path, text, declared):
         ('layer { type: "Data" transform_param { scale: 0.0078125 } }', ((0.0,), 0.0078125)),
         ('layer { type: "Data" transform_param { mean_value: 1 mean_value: 2 } }', None),
         ('layer { type: "Data" transform_param { scale: 0 } }', None),
+        ('layer { type: "Data" transform_param { scale: 0.5 mean_file: "mean.binaryproto" } }', None),
     ],
 )  # fmt: skip
 def test_the_pixels_that_training_left_in_the_file(tmp_path, text, pixels):

@@ -6,6 +6,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from export.convert import convert as convert_unchecked
 from export.families.onnx import build
 from export.reference import Reference
 from tests.export.any_batch import convert
@@ -74,6 +75,81 @@ def test_a_classifier_gets_any_batch(make_card, save, make_images, batch, opset,
     model = convert(card, network, reference.head, reference.raw(images[:2]))
     session = onnxruntime.InferenceSession(model.SerializeToString())
     np.testing.assert_allclose(session.run(None, {"images": images})[0], expected, atol=1e-6)
+
+
+def weights_as_inputs(model):
+    model.ir_version = 3  # of files from before 2019
+    for tensor in model.graph.initializer:
+        model.graph.input.append(value(tensor.name, *tensor.dims, dtype=tensor.data_type))
+
+
+def own_functions(model):
+    opsets = [helper.make_opsetid("", 17)]
+    node = helper.make_node("MatMul", ["a", "b"], ["c"])
+    model.functions.append(helper.make_function("own", "Product", ["a", "b"], ["c"], [node], opsets))
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    model.graph.node[-1].op_type, model.graph.node[-1].domain = "Product", "own"
+    model.ir_version = 8
+
+
+def branches(model):
+    """One branch reads a weight of the graph around it, the other an intermediate value, too."""
+    doubled = [helper.make_node("Add", ["flat", "flat"], ["two"]), helper.make_node("MatMul", ["two", "w"], ["b"])]
+    once = [helper.make_node("MatMul", ["flat", "w"], ["a"])]
+    then, otherwise = (
+        helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(name, FLOAT, None)])
+        for nodes, name in ((once, "a"), (doubled, "b"))
+    )
+    del model.graph.node[-1]
+    model.graph.node.extend(
+        [
+            helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+            helper.make_node("Cast", ["most"], ["bright"], to=TensorProto.BOOL),
+            helper.make_node("If", ["bright"], ["y"], then_branch=then, else_branch=otherwise),
+        ]
+    )
+
+
+def annotated(model):
+    model.graph.quantization_annotation.add().tensor_name = "pooled"
+
+
+@pytest.mark.parametrize("change", [weights_as_inputs, own_functions, branches, annotated])
+def test_what_older_and_other_exporters_write(make_card, save, make_images, change):
+    card, files = make_card("classify"), save(opset=17)
+    model = onnx.load(files["weights"])
+    expected = Reference(card, build(card, files), 10)(images := make_images(card.recipe, "chelsea", "coffee"))
+    change(model)
+    onnx.save_model(model, files["weights"])
+    network = build(card, files)
+    reference = Reference(card, network, 10)
+    raw = reference.raw(images)
+    served = convert_unchecked(card, network, reference.head, raw).SerializeToString()  # a GPU leaves `If` to the CPU
+    got = onnxruntime.InferenceSession(served).run(None, {"images": images})[0]
+    np.testing.assert_allclose(got, expected["probabilities"], atol=1e-6)
+
+
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_a_classifier_without_its_last_flatten(make_card, save, make_images, probabilities):
+    card = make_card("classify", options={"probabilities": True} if probabilities else {})
+    end = [helper.make_node("Softmax", ["maps"], ["y"], axis=1)] if probabilities else []
+    maps = [*POOLED, helper.make_node("MatMul", ["flat", "w"], ["rows"]),
+            helper.make_node("Unsqueeze", ["rows"], [["y", "maps"][probabilities]], axes=[2, 3]), *end]  # fmt: skip
+    images = make_images(card.recipe, "chelsea", "coffee")
+    expected = Reference(make_card("classify"), build(make_card("classify"), save()), 10)(images)["probabilities"]
+    network = build(card, save(nodes=maps, outputs=[value("y", 1, 10, 1, 1)]))
+    reference = Reference(card, network, 10)
+    np.testing.assert_allclose(reference(images)["probabilities"], expected, atol=1e-6)
+    model = convert(card, network, reference.head, reference.raw(images))
+    got = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"images": images})[0]
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_an_answer_that_is_no_number_is_refused(make_card, save):
+    nodes = [*POOLED, helper.make_node("Neg", ["flat"], ["less"]), helper.make_node("Log", ["less"], ["flog"]),
+             helper.make_node("MatMul", ["flog", "w"], ["y"])]  # fmt: skip
+    with pytest.raises(ExportError, match=r"net\.onnx: the graph answers noise with NaN.*export it again"):
+        build(make_card("classify"), save(nodes=nodes))
 
 
 def test_of_several_outputs_the_card_chooses(make_card, save):

@@ -140,6 +140,33 @@ def test_operators_that_do_not_fit_together_are_refused(model, tmp_path, side):
         build(card, {**files, "program": other})
 
 
+def appended(files, kind, path, **settings):
+    """The program with an operator at its end, as it is fetched then."""
+    program = SCHEMA["ProgramDesc"]()
+    program.ParseFromString(files["program"].read_bytes())
+    operators = program.blocks[0].ops
+    fetch = next(op for op in operators if op.type == "fetch")
+    more = type(fetch)(type=kind)
+    more.inputs.add(parameter="X", arguments=fetch.inputs[0].arguments)
+    more.outputs.add(parameter="Out", arguments=["more"])
+    for name, number in settings.items():
+        more.attrs.add(name=name, type=1, f=number)
+    fetch.inputs[0].arguments[:] = ["more"]
+    operators.insert(list(operators).index(fetch), more)
+    path.write_bytes(program.SerializeToString())
+    return files | {"program": path}
+
+
+@pytest.mark.parametrize("model", ["pplcnetv2_base"], indirect=True)
+def test_no_softmax_of_a_softmax_is_served(model, make_images, tmp_path):
+    card, files = model
+    scaled = appended(files, "scale", tmp_path / "scaled", scale=1.0, bias=0.0)
+    expected, got = (answer((card, one), make_images, "coffee")["logits"] for one in (files, scaled))
+    np.testing.assert_array_equal(got, expected)
+    with pytest.raises(ExportError, match=r"operator \d+, sigmoid is its end, so each class has a score alone"):
+        build(card, appended(files, "sigmoid", tmp_path / "sigmoid"))
+
+
 @picodet
 def test_parameters_of_another_program_are_refused(model):
     card, files = model

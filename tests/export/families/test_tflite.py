@@ -74,3 +74,12 @@ def test_another_file_is_refused(deeplab, tmp_path):
     (tmp_path / "net.tflite").write_bytes(b"PK\x03\x04 an archive")
     with pytest.raises(ExportError, match=r"net\.tflite: not a TensorFlow Lite file"):
         build(deeplab[0], {"weights": tmp_path / "net.tflite"})
+
+
+@pytest.mark.parametrize("share", [1e-5, 1e-3, 0.5, 0.999])
+def test_a_file_that_is_cut_off_is_refused(deeplab, tmp_path, share):
+    card, files = deeplab
+    content = files["weights"].read_bytes()
+    (tmp_path / "cut.tflite").write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ExportError, match=r"cut\.tflite: not a TensorFlow Lite file that can be read, it is damaged"):
+        build(card, {"weights": tmp_path / "cut.tflite"})

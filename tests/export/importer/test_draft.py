@@ -76,6 +76,17 @@ def test_a_softmax_at_the_end_and_channels_last_become_options(my_onnx, import_o
     assert draft_onnx(my_onnx, import_options(), tmp_path).card.labels == "imagenet1k"
 
 
+def test_maps_of_one_pixel_are_the_scores_of_a_classifier(my_onnx, import_options, tmp_path):
+    model = onnx.load(my_onnx)
+    model.graph.node.append(helper.make_node("Unsqueeze", ["y", "sides"], ["maps"]))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([2, 3]), "sides"))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("maps", 1, ["n", 1000, 1, 1]))
+    path = tmp_path / "other.onnx"
+    onnx.save_model(model, path)
+    card = draft_onnx(path, import_options(), tmp_path).card
+    assert (card.task, card.labels) == ("classify", "imagenet1k")
+
+
 @pytest.mark.parametrize("tail", [["Sigmoid"], ["Sigmoid", "Identity"]])
 def test_scores_of_a_sigmoid_are_no_probabilities(my_onnx, import_options, tmp_path, tail):
     model = onnx.load(my_onnx)

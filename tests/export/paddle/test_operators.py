@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.paddle.operators import OPERATORS
+from export.paddle.operators import OPERATORS, refuse_unknown
 from export.paddle.program import Operator
 from zoo.errors import ExportError
 
@@ -67,7 +67,6 @@ def test_split_by_number_or_sizes(settings):
     [
         ("conv2d", {"paddings": [0, 0], "padding_algorithm": "SAME"}, r"padding_algorithm = 'SAME', paddings"),
         ("conv2d", {"paddings": [0, 1, 0, 1]}, r"padding_algorithm = None, paddings = \[0, 1, 0, 1\]"),
-        ("conv2d", {"paddings": [0, 0], "data_format": "NHWC"}, "data_format = 'NHWC'"),
         ("pool2d", POOL | {"adaptive": True}, r"adaptive = True, ksize = \[2, 2\]"),
         ("hard_swish", {"threshold": 6.0, "scale": 5.0, "offset": 3.0}, "scale = 5.0"),
         ("nearest_interp_v2", {"align_corners": True, "scale": [2.0, 2.0]}, "align_corners = True"),
@@ -76,3 +75,22 @@ def test_split_by_number_or_sizes(settings):
 def test_settings_that_are_not_known_are_refused(kind, settings, message):
     with pytest.raises(ExportError, match=rf"operator 7, {kind}: not supported with .*{message}"):
         run(kind, settings, X=[X])
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "inputs", "message"),
+    [
+        ("conv2d", {"data_format": "NHWC"}, ["Input", "Filter"], "data_format = 'NHWC'"),
+        ("pool2d", {"data_format": "NHWC"}, ["X"], "data_format = 'NHWC'"),
+        ("batch_norm", {"data_layout": "NHWC"}, ["X"], "data_layout = 'NHWC'"),
+        ("conv2d", {"fuse_relu": True}, ["Input"], "fuse_relu = True"),
+        ("swish", {"beta": 2.0}, ["X"], "beta = 2.0"),
+        ("relu6", {"threshold": 3.0}, ["X"], "threshold = 3.0"),
+        ("conv2d", {}, ["Input", "Filter", "Bias"], "the input Bias"),
+        ("reshape2", {}, ["X", "ShapeTensor"], "the input ShapeTensor"),
+        ("nearest_interp_v2", {}, ["X", "OutSize"], "the input OutSize"),
+    ],
+)
+def test_what_would_change_the_answer_is_refused(kind, settings, inputs, message):
+    with pytest.raises(ExportError, match=f"operator 7, {kind}: not supported with {message}"):
+        refuse_unknown(Operator(kind, dict.fromkeys(inputs, ("v",)), {}, settings, f"operator 7, {kind}"))
