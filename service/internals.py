@@ -4,6 +4,8 @@
 
 - **uvicorn's HTTP protocol.** uvicorn does not limit the time in which a request arrives, the size of its head, or the
   number of idle connections. `http.server.connections` derives a class that does.
+- **Clients that hang up.** uvicorn tells it to the newest request of a connection, and not to the one that is being
+  answered while the newest waits behind it: `HttpProtocol` does.
 - **Bodies.** uvicorn keeps what arrives of a body in an attribute of a request, and copies it twice.
 - **The choice of that class.** BentoML's workers call `uvicorn.Config` themselves and pass no `http=`. So the entry
   `auto` of uvicorn's table of protocols is replaced.
@@ -29,10 +31,11 @@ from importlib.resources.abc import Traversable
 
 import uvicorn
 import uvicorn.config
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 __all__ = [
-    "HttpToolsProtocol",
+    "HttpProtocol",
     "limit_handshakes",
     "listen_apart",
     "look_often",
@@ -41,6 +44,23 @@ __all__ = [
     "swagger_ui",
     "use_protocol",
 ]
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP connection, of which every request learns that its client hung up."""
+
+    _answering: RequestResponseCycle | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the request that is being answered that its client is gone: it ends, and no answer is written."""
+        super().connection_lost(exc)
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
 
 def use_protocol(name: str) -> None:

@@ -77,7 +77,7 @@ class Predictor:
             The job, whose future resolves to the input's answer.
 
         Raises:
-            RequestError: `queue_full`. All other errors are set on the future.
+            RequestError: `queue_full`, or `deadline` if it has passed. All other errors are set on the future.
         """
         job = Job(input_, deadline, priority)
         job.after = after

@@ -206,7 +206,7 @@ class RequestContext:
         The queue is checked again when the jobs are submitted. This first check saves reading or converting the body.
 
         Raises:
-            RequestError: `queue_full`.
+            RequestError: `queue_full`, or `deadline` if it has passed.
         """
         self.task, self.model = model.card.task, model.card.name
         model.batcher.check(self.deadline)

@@ -66,10 +66,13 @@ class Admission(ABC):
         that is left. Where nothing waits nothing is refused, however short the time.
 
         Raises:
-            RequestError: `queue_full`, with the seconds after which there should be room.
+            RequestError: `queue_full`, with the seconds after which there should be room; `deadline`, if it has passed
+                and there is work ahead.
         """
         wait, waiting = self.wait(rows), self.waiting()
         left = deadline - perf_counter()
+        if left <= 0 < wait:
+            raise RequestError(Reason.DEADLINE, "The deadline passed before the request had arrived. Allow more time.")
         if waiting + rows > self.max_queue or (wait > 0 and wait + self.cost > _TRUST * left):
             raise RequestError(
                 Reason.QUEUE_FULL,

@@ -34,17 +34,22 @@ class Budget:
             entries: all others.
             unbooked: bytes of the host that these take beyond their footprints.
         """
-        return not self._excess(need, entries, unbooked)
+        host, device = taken(entries)
+        return not self._excess(need, host + unbooked, device)
 
     def refusal(self, need: Footprint, entries: Iterable[ModelEntry], beside: Collection[str] = ()) -> str:
         """Return why a model that takes `need` can never be loaded; empty if it can.
+
+        What others need only while they are loaded does not count: it is free again in a moment.
 
         Args:
             need: of the model.
             entries: all others. Pinned ones stay, and those named in `beside`; all others make room.
             beside: names of models that are needed at the same time.
         """
-        return self._excess(need, [entry for entry in entries if entry.pinned or entry.name in beside])
+        stay = [entry for entry in entries if entry.pinned or entry.name in beside]
+        kept = [_kept(entry) for entry in stay]
+        return self._excess(need, sum(host for host, _ in kept), sum(device for _, device in kept))
 
     def victim(self, entries: Iterable[ModelEntry], now: float) -> ModelEntry | None:
         """Return the loaded model that is worth least: the one to unload; None if all are in use, pinned or new.
@@ -61,18 +66,18 @@ class Budget:
             return False
         return now - model.usage.since >= max(_STAY_S, _STAY * entry.footprint.seconds)
 
-    def _excess(self, need: Footprint, entries: Iterable[ModelEntry], unbooked: int = 0) -> str:
-        """Say what a model needs and what is left, if that is less."""
-        host, device = taken(entries)
+    def _excess(self, need: Footprint, host: int, device: int) -> str:
+        """Say what a model needs and what is left, if that is less. `host` and `device`: bytes that others take."""
         for what, each, used, limit in (
-            ("memory", need.most, host + unbooked, self.host),
+            ("memory", need.most, host, self.host),
             ("GPU memory", need.device, device, self.device),
         ):
             if limit and used + each > limit:
                 left = max(0, limit - used)
+                later = f" to load ({need.host / 1e6:,.0f} MB afterwards)" if each > max(need.host, need.device) else ""
                 return (
-                    f"it takes {each / 1e6:,.0f} MB of {what}, and of the {limit / 1e6:,.0f} MB that models may take "
-                    f"{left / 1e6:,.0f} MB are left beside those that have to stay"
+                    f"it takes {each / 1e6:,.0f} MB of {what}{later}, and of the {limit / 1e6:,.0f} MB that models may "
+                    f"take {left / 1e6:,.0f} MB are left beside those that have to stay"
                 )
         return ""
 
@@ -89,6 +94,12 @@ def taken(entries: Iterable[ModelEntry]) -> tuple[int, int]:
         sum(each.host for each in loaded) + sum(each.most for each in coming),
         sum(each.device for each in (*loaded, *coming)),
     )
+
+
+def _kept(entry: ModelEntry) -> tuple[int, int]:
+    """Return the bytes of host and GPU that a model takes once its load is over, if one is under way."""
+    now = entry.footprint if entry.model is not None else Footprint()
+    return max(now.host, entry.reserved.host), max(now.device, entry.reserved.device)
 
 
 def _value(entry: ModelEntry, now: float) -> float:

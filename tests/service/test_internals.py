@@ -19,12 +19,13 @@ import uvloop
 from circus.arbiter import Arbiter
 from circus.controller import Controller
 from circus.sockets import CircusSocket
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from service.http.server import connections
 from service.http.server.connections import Connection
 from service.internals import (
-    HttpToolsProtocol,
+    HttpProtocol,
     limit_handshakes,
     listen_apart,
     look_often,
@@ -84,6 +85,7 @@ def test_uvicorn_calls_back_what_connections_override():
     made, declared = (list(inspect.signature(kind).parameters) for kind in (Connection, HttpToolsProtocol))
     assert made == declared
     called = {name for name in vars(Connection) if name.startswith("on_")} | {"pause_writing", "resume_writing"}
+    called |= {name for name in vars(HttpProtocol) if inspect.isfunction(vars(HttpProtocol)[name])}
     called |= {"connection_made", "connection_lost", "data_received", "send_400_response"}
     assert {name for name in called if name not in vars(HttpToolsProtocol)} == set()
 

@@ -27,7 +27,7 @@ from service.http.server.heads import (
     without_upgrade,
 )
 from service.http.server.refusals import answering, counted, too_many_bodies, too_many_connections, written
-from service.internals import HttpToolsProtocol, rest_of_body
+from service.internals import HttpProtocol, rest_of_body
 from service.limits import Bodies, HeldBodies, Places
 from service.settings import read_settings
 from service.tls import Renewal, files_of
@@ -46,7 +46,7 @@ _PROBE_PLACES: Places["Connection"] = Places(FOR_PROBES, SPARE)
 _RENEWAL = Renewal(_files) if (_files := files_of(_SETTINGS)) else None
 
 
-class Connection(HttpToolsProtocol):
+class Connection(HttpProtocol):
     """A client's connection, which takes one of `ZOOSERVE_MAX_CONNECTIONS` places.
 
     When all are taken, a new connection replaces the one for whose client the server has waited longest: for a first

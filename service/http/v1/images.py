@@ -40,7 +40,7 @@ async def read_images(
         ClientGone: the body ended before it was complete.
     """
     receive = limited(receive, headers, settings.max_body_bytes)
-    if (coding := headers.get(b"content-encoding", b"identity").strip().lower()) != b"identity":
+    if (coding := headers.get(b"content-encoding", b"").strip().lower()) not in (b"", b"identity"):
         raise RequestError(
             Reason.NOT_AN_IMAGE,
             f"Content-Encoding `{coding[:80].decode('latin-1')}` is not served. Send the body as it is: images are "

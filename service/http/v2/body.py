@@ -3,6 +3,7 @@
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
 """
 
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
@@ -92,10 +93,11 @@ def parse(body: bytes, header_length: bytes | None, model: str, version: str, ta
         RequestError: `bad_request`: the body does not follow the protocol, or does not fit the model.
     """
     length = json_length(header_length, len(body))
+    start = len(BOM_UTF8) if body.startswith(BOM_UTF8) else 0  # as `/v1` does
     _check_quotes(body, length, takes.quotes)
     view = memoryview(body)
     try:
-        request = _request(view[:length])
+        request = _request(view[start:length])
         declared = declared_of((given.name, given.datatype, _shape(given)) for given in request.inputs)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad(f"The body is not JSON of a request to infer: {error}") from error
@@ -113,8 +115,8 @@ def parse(body: bytes, header_length: bytes | None, model: str, version: str, ta
         options = output.parameters or {}
         check_parameters(output.name, options, {"binary_data"})
         if "binary_data" in options:
-            by_name[output.name] = options["binary_data"] is True
-    form = Form(parameters.get("binary_data_output") is True, by_name)
+            by_name[output.name] = _is_set("binary_data", options)
+    form = Form(_is_set("binary_data_output", parameters), by_name)
     wanted = tuple(dict.fromkeys(output.name for output in outputs))
     return Call(model, inputs, version, wanted, parameters, id=request.id or "", card=takes.card), form
 
@@ -190,6 +192,14 @@ def _shape(given: _Input[Raw] | _Input[Numbers]) -> list[int]:
     if len(memoryview(given.shape)) > _LONGEST_SHAPE:
         raise bad(f"`{given.name[:80]}`: its shape has more than {_LONGEST_SHAPE} characters, more than any model's.")
     return _decode_shape(given.shape)
+
+
+def _is_set(name: str, parameters: _Parameters) -> bool:
+    """Return the value of a parameter that is true or false; false if it is null or not there."""
+    value = parameters.get(name) or False
+    if not isinstance(value, bool):
+        raise bad(f"`{name}={str(value)[:80]}`: expected true or false.")
+    return value
 
 
 def _array(given: _Input[Raw] | _Input[Numbers], shape: Sequence[int], rest: memoryview) -> tuple[Array, memoryview]:

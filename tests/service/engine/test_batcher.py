@@ -217,6 +217,10 @@ def test_what_cannot_be_answered_in_time_is_refused_instead_of_queued(model, wor
         with pytest.raises(RequestError) as refused:
             queue.submit(job(9, deadline=time.perf_counter() + 3.0))  # 8 images of 1 s on 4 workers, and its own
         assert refused.value.reason is Reason.QUEUE_FULL
+        with pytest.raises(RequestError) as refused:
+            queue.submit(job(9, deadline=time.perf_counter() - 0.1))
+        assert refused.value.reason is Reason.DEADLINE
+        assert refused.value.retry_after is None
         queue.submit(job(9, deadline=time.perf_counter() + 4.0))
         model.gate.set()
 

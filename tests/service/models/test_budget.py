@@ -73,6 +73,12 @@ def test_the_least_valuable_idle_model_makes_room(entries, victim):
         ({"memory_mb": 500}, Footprint(200 * MB), True, ""),
         ({"memory_mb": 500}, Footprint(200 * MB, peak=400 * MB), False, ""),  # its load takes more than it does
         ({"memory_mb": 500}, Footprint(450 * MB), False, "it takes 450 MB of memory, and of the 500 MB .* 400 MB"),
+        (
+            {"memory_mb": 500},
+            Footprint(50 * MB, peak=450 * MB),
+            False,
+            r"450 MB of memory to load \(50 MB afterwards\), and",
+        ),
         ({"memory_mb": 1000, "workers": 2}, Footprint(450 * MB), False, "of the 500 MB"),
         ({"gpu_memory_mb": 500}, Footprint(900 * MB, 100 * MB), True, ""),
         ({"gpu_memory_mb": 500}, Footprint(0, 450 * MB), False, "it takes 450 MB of GPU memory"),
@@ -97,6 +103,23 @@ def test_loads_under_way_and_memory_that_nobody_booked_count(reserved, unbooked,
     """A new version of a loaded model is there beside the old one; its load takes twice what it does."""
     entries = [entry("a"), entry("b", reserved=reserved)]
     assert Budget(Settings(memory_mb=500)).fits(Footprint(100 * MB), entries, unbooked * MB) == fits
+
+
+@pytest.mark.parametrize(
+    ("loaded", "reserved", "need", "refused"),
+    [
+        (True, 0, 400, False),
+        (True, 100, 400, False),  # the same again: both are there for a moment
+        (True, 200, 300, False),
+        (True, 200, 301, True),
+        (False, 200, 300, False),  # its load takes twice what it does
+        (False, 200, 301, True),
+        (False, 0, 500, False),
+    ],
+)
+def test_a_load_under_way_is_no_reason_to_refuse_for_ever(loaded, reserved, need, refused):
+    entries = [entry("pinned", pinned=True, loaded=loaded, reserved=reserved), entry("other", reserved=400)]
+    assert bool(Budget(Settings(memory_mb=500)).refusal(Footprint(need * MB), entries)) == refused
 
 
 def test_without_a_limit_there_is_no_budget():

@@ -41,6 +41,10 @@ def test_json_is_answered_with_json(oip, run_alone):
     assert (logits["datatype"], logits["shape"]) == ("FP32", [1, 3])
     np.testing.assert_allclose(logits["data"], run_alone("gru", X)["logits"].ravel(), rtol=1e-4)
     assert infer(oip, request(data=X.tolist()), model="gru/versions/1").json()["outputs"] == answer["outputs"]
+    after_mark = infer(
+        oip, b"\xef\xbb\xbf" + json.dumps(request() | {"parameters": {"binary_data_output": None}}).encode()
+    )
+    assert after_mark.json()["outputs"] == answer["outputs"], "a byte order mark is skipped, and null is not there"
 
 
 @pytest.mark.parametrize(
@@ -56,6 +60,13 @@ def test_json_is_answered_with_json(oip, run_alone):
         (request(data=None, parameters={"binary_data_size": 64}), {}, 400, "but 0 bytes are left"),
         (request(data=None, parameters={"binary_data_size": True}), {}, 400, "`binary_data_size` is True"),
         (request(parameters={"shared_memory_region": "a"}), {}, 400, "shared memory is not served"),
+        (request() | {"parameters": {"binary_data_output": "true"}}, {}, 400, "expected true or false"),
+        (
+            request() | {"outputs": [{"name": "logits", "parameters": {"binary_data": 1}}]},
+            {},
+            400,
+            "`binary_data=1`: expected true or false",
+        ),
         (request(shape=[1, 3, 8]), {}, 400, "has 24 elements, but 16 came"),
         (request(shape=[1, 2, 9]), {}, 400, "the shape [1, 2, 9]; expected [-1, -1, 8]"),
         (request(shape=[1, 0, 8], data=[]), {}, 400, "the shape [1, 0, 8], which has no elements"),

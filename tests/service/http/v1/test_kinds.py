@@ -42,6 +42,12 @@ def test_content_types_other_than_images_are_refused(small, digit, kind):
     assert kind in response.json()["detail"]
 
 
+@pytest.mark.parametrize("coding", ["", "identity", " Identity "])
+def test_a_body_that_is_not_encoded_may_say_so(wire, digit, coding):
+    head = f"POST /v1/classify HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-encoding:{coding}\r\n"
+    assert status_of(wire.ask(f"{head}content-length: {len(digit)}\r\n\r\n".encode() + digit)) == 200
+
+
 def form(digit: bytes, *headers: str) -> bytes:
     return b"--x\r\n" + "".join(f"{header}\r\n" for header in headers).encode() + b"\r\n" + digit + b"\r\n--x--\r\n"
 
