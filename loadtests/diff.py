@@ -110,12 +110,23 @@ def differences(before: Report, after: Report) -> list[str]:
     old, new = (to_builtins(one.settings) for one in (before, after))
     names = [name for name in dict.fromkeys([*old, *new]) if not name.startswith(_OUTPUTS)]
     found += [_differ(f"setting {name}", old.get(name), new.get(name)) for name in names]
+    earlier = {one.name: one.offered_per_s for one in before.measurements}
+    found += [
+        _differ(f"{one.name}, offered per second", earlier[one.name], one.offered_per_s)
+        for one in after.measurements
+        if one.name in earlier and _apart(earlier[one.name], one.offered_per_s)
+    ]
     for one, other, which in ((before, after, "before"), (after, before, "after")):
         shared = {m.name for m in other.measurements}
         if only := [m.name for m in one.measurements if m.name not in shared]:
             more = f" and {len(only) - _NAMED} more" if len(only) > _NAMED else ""
             found.append(f"measurements only {which}: {'; '.join(only[:_NAMED])}{more}")
     return [words for words in found if words]
+
+
+def _apart(old: float | None, new: float | None) -> bool:
+    """Whether two open loops offer different rates: a latency depends on it."""
+    return bool(old and new) and abs(math.log(new / old)) > NOISE  # type: ignore[operator]
 
 
 def _fields(what: str, old: object, new: object, names: Sequence[str]) -> list[str]:

@@ -174,7 +174,7 @@ def capacity(
             search = Search(search_seconds, resolution, int(tests), repeats, at.setup.limits)
             found = find_capacity(at.conduct, _at_rate(spec, at, (16, 0.9)), search, lambda: monotonic() > end)
             words = found_capacity(found, at.setup.limits)
-            measurements = [measured("capacity", found.proofs)] if found.proofs else []
+            measurements = [measured("capacity", found.proofs, searched=True)] if found.proofs else []
             return Outcome(Found(found.trials, found), words, found.rate is not None, measurements)
 
         _present(find, target, common)
@@ -240,6 +240,8 @@ def _write(path: Path, where: Machine, at: Bench, done: Outcome, common: dict[st
     settings |= {"images": str(common["images"] or "samples"), "options": dict(common["options"])}
     if spec is not None:
         settings |= {"scenario": spec.scenario, "bound_ms": spec.bound_ms, "percentile": spec.percentile}
+        if spec.scenario == "MultiStream":
+            settings["images_per_query"] = spec.images_per_query
     tested = TestedServer(at.target.url, at.target.scheme, at.target.task, at.target.model, at.version)
     installed = versions(_PACKAGES)
     write_json(

@@ -53,6 +53,12 @@ def test_what_counts_as_a_change(before, after, figure, word):
     assert words(measured(**before), measured(**after))[figure] == word
 
 
+def test_open_loops_at_other_rates_are_not_alike():
+    slow, alike, quick = (result(measured(offered_per_s=rate)) for rate in (20.0, 20.5, 40.0))
+    assert differences(slow, alike) == []
+    assert differences(slow, quick) == ["8 clients, offered per second: 20.0 and 40.0"]
+
+
 def test_in_open_loops_the_answered_share_takes_the_place_of_the_rate():
     def opened(rates, errors=0):
         windows = [Window(1.0, rate, errors, rate - errors, 10.0, 20.0, 50.0) for rate in rates]
