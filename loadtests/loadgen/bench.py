@@ -30,7 +30,7 @@ DEFAULTS: Mapping[str, Mapping[str, str]] = {
     "detect": {"score_threshold": "0.001", "iou_threshold": "0.65", "max_detections": "100"},
     "segment": {"mask": "rle"},
 }
-_PATIENCE = 60.0  # seconds that the senders get to be ready
+_PATIENCE = 60.0  # seconds that the senders get to be ready, beside what the server takes for each image
 _PROBES, _PROBE = 3, 1.0  # seconds each
 _TOLD_EVERY = 10.0  # seconds
 
@@ -187,5 +187,5 @@ def bench(target: Target, setup: Setup, say: Callable[[str], None], answers: Pat
         logs = setup.logs or Path(stack.enter_context(TemporaryDirectory(prefix="loadgen-")))
         found = Bench(target, setup, say, logs, answers)
         stack.enter_context(found.sut)
-        found.sut.wait(_PATIENCE)
+        found.sut.wait(_PATIENCE + len(setup.images) * setup.timeout)
         yield found

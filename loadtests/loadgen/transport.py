@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 from loadtests.connections import Connections
 from loadtests.exchange import Request
-from loadtests.loadgen.wire import BROKEN, GRPC, TIMEOUT, Image, Plan
+from loadtests.loadgen.wire import BROKEN, GRPC, TIMEOUT, UNREADABLE, Image, Plan
 from loadtests.target import Target
 
 _CHANNELS = 4  # of gRPC, each with a connection of its own: one is bound to one core of the server's event loops
@@ -49,6 +49,9 @@ class OverHttp:
     async def ask(self, which: int) -> Answer:
         try:
             request = self._encoded[which] or self._encode(self._images[which])
+        except OSError as error:
+            return Answer(UNREADABLE, str(error).encode())
+        try:
             response = await self._connections.exchange(request)
         except TimeoutError as error:
             return Answer(TIMEOUT, str(error).encode())
@@ -87,7 +90,10 @@ class OverGrpc:
     async def ask(self, which: int) -> Answer:
         self._asked += 1
         call = self._calls[self._asked % len(self._calls)]
-        request = self._encoded[which] or self._encode(self._images[which])
+        try:
+            request = self._encoded[which] or self._encode(self._images[which])
+        except OSError as error:
+            return Answer(UNREADABLE, str(error).encode())
         try:
             response = await call(request, timeout=self._timeout, metadata=self._metadata)
             return Answer(200, self._oip.result_of(response))

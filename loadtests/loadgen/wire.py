@@ -18,9 +18,15 @@ READY = np.uint64(2**64 - 1)  # the `id` of a sender's first record
 
 # What became of a query: an HTTP status, a status of gRPC's from 1000 on, or one of these. 200 means: answered, and
 # rightly.
-TIMEOUT, BROKEN, WRONG, ABANDONED = 1, 2, 3, 4
+TIMEOUT, BROKEN, WRONG, ABANDONED, UNREADABLE = 1, 2, 3, 4, 5
 GRPC = 1000
-_NAMES = {TIMEOUT: "no answer in time", BROKEN: "connection broke", WRONG: "wrong answer", ABANDONED: "never sent"}
+_NAMES = {
+    TIMEOUT: "no answer in time",
+    BROKEN: "connection broke",
+    WRONG: "wrong answer",
+    ABANDONED: "never sent",
+    UNREADABLE: "image not readable",
+}
 _GRPC_NAMES = (
     "OK",
     "CANCELLED",
