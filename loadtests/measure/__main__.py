@@ -7,7 +7,6 @@ import json
 import mimetypes
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -126,11 +125,18 @@ def main(
         found: list[Measurement] = []
         disturbances: dict[str, Disturbance] = {}
         watcher = Watcher(target)
-        with suppress(KeyboardInterrupt):  # what is complete counts
+        stopped = "stopped"
+        try:  # what is complete counts
             for load in loads:
                 watcher.start()
                 found.append(measure(load, target, requests, plan, _say))
                 disturbances[load.name] = watcher.stop()
+        except KeyboardInterrupt:
+            pass
+        except OSError as error:
+            stopped = unreachable(target, error)
+            if not found:
+                raise TargetError(stopped) from error
     except (TargetError, ZooError, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     if not found:
@@ -165,7 +171,7 @@ def main(
         write_json(json_path, done)
     exit_if_failed(judge(fail_if, found))
     if len(found) < len(loads):
-        raise click.ClickException(f"stopped after {len(found)} of {len(loads)} loads")
+        raise click.ClickException(f"{stopped}, after {len(found)} of {len(loads)} loads")
 
 
 def _say(line: str) -> None:
