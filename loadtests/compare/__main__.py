@@ -199,8 +199,8 @@ def _measure(
             tasks += [Task(replace(bench, model=f.resolve()), ours) for f in alone]
             _say(f"{', '.join(task.model for task in tasks)}: about {estimate(plan, tasks) / 60:.0f} minutes in all")
             trials, sweeps = run_machine(tasks)
-            if not trials:
-                raise click.ClickException("no model was measured to its end: run it again, perhaps with fewer --peers")
+        if not trials:
+            raise click.ClickException("nothing was measured to its end: run it again, perhaps with fewer --peers")
     return Results({server.name: server.versions() for server, _ in chosen}, trials, sweeps)
 
 

@@ -5,6 +5,7 @@ Where the machine itself gave and took more than a goal's margin, neither "met" 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from statistics import median
 from typing import Literal
 
@@ -111,8 +112,7 @@ def _best_in_every_cell(model: str, us: Row | None, rows: Sequence[Row]) -> Goal
 def _told(row: Row, cell: Cell) -> str:
     if (value := cell.of(row)) is None:
         return "nothing"
-    errors = row.closed[cell.clients].errors
-    return f"{value:.1f} with {errors} errors" if errors else f"{value:.1f}"
+    return f"{value:.1f}{_unanswered(row, cell.clients)}"
 
 
 def _judged(goal: Goal, noisy: Sequence[Row]) -> Goal:
@@ -125,30 +125,42 @@ def _judged(goal: Goal, noisy: Sequence[Row]) -> Goal:
 
 def _throughput(us: Row | None, peers: Sequence[Row], load: int) -> list[Goal]:
     rate = _figure(us, load, lambda f: f.rate)
-    theirs = {f"{p.server} ({p.pixels})": p.closed[load].rate for p in peers if load in p.closed}
+    theirs = _whole(peers, load, lambda f: f.rate)
     best = f"throughput at concurrency {load} above the best peer's"
     typical = f"throughput at concurrency {load} >= 1.3 times the peers' median"
     if rate is None or not theirs:
         return [Goal(best, "", "not measured"), Goal(typical, "", "not measured")]
     name = max(theirs, key=theirs.__getitem__)
-    ratio = rate / median(theirs.values())
+    ratio, left = rate / median(theirs.values()), _unanswered(us, load)
     return [
-        Goal(best, f"{rate:.1f}/s; {name} {theirs[name]:.1f}/s", _verdict(rate > theirs[name])),
-        Goal(typical, f"{ratio:.2f} times", _verdict(ratio >= 1.3)),
+        Goal(best, f"{rate:.1f}/s{left}; {name} {theirs[name]:.1f}/s", _verdict(rate > theirs[name] and not left)),
+        Goal(typical, f"{ratio:.2f} times{left}", _verdict(ratio >= 1.3 and not left)),
     ]
 
 
 def _lowest(us: Row | None, peers: Sequence[Row], load: int, percentile: str) -> Goal:
-    def of(figures: Figures) -> float:
-        return figures.p50 if percentile == "p50" else figures.p99
-
+    of: Callable[[Figures], float] = attrgetter(percentile)
     what = f"{percentile} at concurrency {load} below the best peer's"
     latency = _figure(us, load, of)
-    theirs = {f"{p.server} ({p.pixels})": of(p.closed[load]) for p in peers if load in p.closed}
+    theirs = _whole(peers, load, of)
     if latency is None or not theirs:
         return Goal(what, "", "not measured")
     name = min(theirs, key=theirs.__getitem__)
-    return Goal(what, f"{latency:.2f} ms; {name} {theirs[name]:.2f} ms", _verdict(latency < theirs[name]))
+    left = _unanswered(us, load)
+    found = f"{latency:.2f} ms{left}; {name} {theirs[name]:.2f} ms"
+    return Goal(what, found, _verdict(latency < theirs[name] and not left))
+
+
+def _whole(peers: Sequence[Row], load: int, of: Callable[[Figures], float]) -> dict[str, float]:
+    """A figure of the peers that answered every request: one that refuses some answers the others the sooner."""
+    return {
+        f"{p.server} ({p.pixels})": of(p.closed[load]) for p in peers if load in p.closed and not p.closed[load].errors
+    }
+
+
+def _unanswered(row: Row | None, load: int) -> str:
+    errors = row.closed[load].errors if row is not None and load in row.closed else 0
+    return f" with {errors} errors" if errors else ""
 
 
 def _overload(overloads: Sequence[Overload]) -> list[Goal]:

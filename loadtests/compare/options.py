@@ -29,9 +29,11 @@ def counts(_context: click.Context, _parameter: click.Parameter, value: str | No
     """Read numbers of clients."""
     if value is None:
         return None
-    if wrong := [word for word in _list(value) if not word.isdecimal() or int(word) == 0]:
-        raise click.BadParameter(f"{wrong[0]}: expected whole numbers from 1, with commas")
-    return tuple(int(word) for word in _list(value))
+    words = [word for word in _list(value) if word.isdecimal() and int(word)]
+    if not words or len(words) < len(_list(value)):
+        wrong = next((word for word in _list(value) if word not in words), value)
+        raise click.BadParameter(f"{wrong}: expected whole numbers from 1, with commas")
+    return tuple(map(int, words))
 
 
 def rates(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
