@@ -106,7 +106,9 @@ def main(
     try:
         photos = album(images) if images else []
         with _service(target, pid, models) as (found, process):
-            metrics = Target.parse(metrics_url.removesuffix("/metrics"), remote=True) if metrics_url else found
+            metrics = found
+            if metrics_url:
+                metrics = Target.parse(metrics_url.removesuffix("/metrics"), remote=True, ca_file=found.ca_file)
             asked = served(found).choose_each(found)
             everyone = Clients(asked, Mix(rubbish, hang_ups), timeout, photos)
             soak.run(everyone, clients, metrics, process)

@@ -79,7 +79,8 @@ def measurement(records: Sequence[Record], everyone: Clients, clients: int) -> M
     """Return the figures that all load tests have in common, with a window for each record."""
     latencies = [1000 * one.latency for one in everyone.answered]
     errors = everyone.errors.total()
-    seconds = max((one.at for one in everyone.answered), default=0.0)
+    ends = [record.end for record in records[-1:]] + [one.at for one in everyone.answered[-1:]]
+    seconds = max(ends, default=0.0)
     starts = [0.0, *(record.end for record in records)]
     return Measurement(
         name="soak",
