@@ -261,9 +261,15 @@ def _disturbed(zoo: Zoo, loaded: Sequence[str], names: Sequence[str], seconds: f
 
     async def measure(asked: Sequence[str]) -> float:
         took: list[float] = []
+
+        def seen(_: str, status: int, answer: object, seconds: float) -> None:
+            if status != 200:  # a refusal is quick
+                raise ServerError(f"{PINNED} answers {status}: {answer!r}")
+            took.append(seconds)
+
         others = cycle(name for name in asked if name != PINNED)
         await asyncio.gather(
-            zoo.clients(1, seconds, lambda: PINNED, lambda *seen: took.append(seen[3])),
+            zoo.clients(1, seconds, lambda: PINNED, seen),
             zoo.clients(1, seconds, lambda: next(others), lambda *_: None),
         )
         return percentile(took, 99) or 0.0
