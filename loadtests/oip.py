@@ -10,7 +10,7 @@ import json
 import os
 import struct
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -23,13 +23,15 @@ from PIL import Image
 
 from loadtests.album import standard_photo
 from loadtests.client import Address, Limits, Request, closed_loop, run
-from loadtests.compare.process import on_cores
+from loadtests.compare.options import counts
+from loadtests.compare.process import ServerError, on_cores
 from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
 from loadtests.outputs import OutFile
 from loadtests.report import Measurement, machine, markdown_table, report, versions, write_json
 from loadtests.serving import serving
 from loadtests.stats import Summary, median_of, medians, summarise
 from zoo.card import Recipe
+from zoo.errors import ZooError
 from zoo.recipe import apply_exact
 from zoo.served_card import require_images
 from zoo.store import Store
@@ -65,9 +67,9 @@ class Endpoint(Struct, frozen=True):
 @click.command()
 @click.option("--model", default="mobilenet_v2", show_default=True, help="A classifier of the store.")
 @click.option("--models", default="models", show_default=True, type=click.Path(file_okay=False, path_type=Path))
-@click.option("--rounds", default=5, show_default=True)
-@click.option("--seconds", default=5.0, show_default=True, help="Of each load.")
-@click.option("--clients", default="1,8", show_default=True, help="At once, with commas.")
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
+@click.option("--seconds", default=5.0, show_default=True, type=click.FloatRange(0.1), help="Of each load.")
+@click.option("--clients", "numbers", default="1,8", show_default=True, callback=counts, help="At once, with commas.")
 @click.option("--json", "out", type=OutFile(), help="Of the report; .md beside it.")
 @fail_if_option()
 def main(
@@ -76,39 +78,45 @@ def main(
     models: Path,
     rounds: int,
     seconds: float,
-    clients: str,
+    numbers: tuple[int, ...],
     out: Path | None,
     fail_if: tuple[Condition, ...],
 ) -> None:
     """Measure images per second through /v1 and through /v2."""
     where = machine()
-    entry = Store(models).latest(model)
-    if entry.card is None:
-        raise click.ClickException(entry.problem)
-    endpoints = endpoints_of(model, require_images(entry.card).recipe, standard_photo())
-    counts = [int(count) for count in clients.split(",")]
-    found: dict[tuple[str, int], list[Round]] = {(name, count): [] for count in counts for name in endpoints}
-    server, client = _cores()
-    with TemporaryDirectory(prefix="oip-") as folder, on_cores(server):
-        settings = {"ZOOSERVE_MODELS": str(models.resolve()), "ZOOSERVE_LOAD": model}
-        with serving(Path(folder) / "log", settings) as (address, process), on_cores(client):
-            for request in endpoints.values():
-                _load(address, process, request, max(counts), 1.0)
-            for _ in range(rounds):
-                for count in counts:
-                    for name, request in endpoints.items():
-                        found[name, count].append(_load(address, process, request, count, seconds))
-    results = [_medians(name, count, own, found[next(iter(endpoints)), count]) for (name, count), own in found.items()]
+    try:
+        results = _measure(model, models, rounds, seconds, numbers)
+    except (ServerError, ZooError, OSError) as error:
+        raise click.ClickException(str(error)) from error
     table = markdown_table(_HEADER, [_row(endpoint) for endpoint in results])
     click.echo(table)
     if out is not None:
-        chosen = {"model": model, "rounds": rounds, "seconds": seconds, "clients": counts}
+        chosen = {"model": model, "rounds": rounds, "seconds": seconds, "clients": numbers}
         common = measurements(results)
         done = report("oip", sys.argv[1:], where, versions(_PACKAGES), chosen, results, measurements=common)
         write_json(out, done)
         about = f"`{model}` on one core of {where.processor}, medians of {rounds} rounds of {seconds:g} s in turns."
         out.with_suffix(".md").write_text(f"{about}\n\n{table}\n", encoding="utf-8")
     exit_if_failed(judge(fail_if, measurements(results)))
+
+
+def _measure(model: str, models: Path, rounds: int, seconds: float, numbers: Sequence[int]) -> list[Endpoint]:
+    entry = Store(models).latest(model)
+    if entry.card is None:
+        raise click.ClickException(entry.problem)
+    endpoints = endpoints_of(model, require_images(entry.card).recipe, standard_photo())
+    found: dict[tuple[str, int], list[Round]] = {(name, count): [] for count in numbers for name in endpoints}
+    server, client = _cores()
+    with TemporaryDirectory(prefix="oip-") as folder, on_cores(server):
+        settings = {"ZOOSERVE_MODELS": str(models.resolve()), "ZOOSERVE_LOAD": model}
+        with serving(Path(folder) / "log", settings) as (address, process), on_cores(client):
+            for request in endpoints.values():
+                _load(address, process, request, max(numbers), 1.0)
+            for _ in range(rounds):
+                for count in numbers:
+                    for name, request in endpoints.items():
+                        found[name, count].append(_load(address, process, request, count, seconds))
+    return [_medians(name, count, own, found[next(iter(endpoints)), count]) for (name, count), own in found.items()]
 
 
 def measurements(endpoints: Iterable[Endpoint]) -> list[Measurement]:

@@ -44,6 +44,18 @@ class PlotFile(OutFile):
         return path
 
 
+class ModelFolder(click.ParamType[Path]):
+    """The folder of an exported model: it holds `card.json` and `model.onnx`."""
+
+    name = "FOLDER"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(value)
+        if missing := [name for name in ("card.json", "model.onnx") if not (path / name).is_file()]:
+            self.fail(f"{path} holds no {missing[0]}: give the folder of a version, as models/NAME/1", param, ctx)
+        return path
+
+
 def model_option(option: str, default: str, what: str, name: str = "model") -> Callable[[Any], Any]:
     """Give a command an option for the folder of an exported model, as its argument `name`."""
     return click.option(
@@ -51,7 +63,7 @@ def model_option(option: str, default: str, what: str, name: str = "model") -> C
         name,
         default=Path("models") / default / "1",
         show_default=True,
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        type=ModelFolder(),
         help=f"The folder of an exported {what}.",
     )
 

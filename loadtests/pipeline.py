@@ -29,6 +29,7 @@ from loadtests.compare.work import Work
 from loadtests.outputs import json_option, model_option
 from loadtests.report import Measurement, TestedServer, machine, report, versions, write_json
 from loadtests.serving import serving
+from loadtests.stats import measurement
 from zoo import catalog
 
 CROPS = 20
@@ -139,7 +140,8 @@ def main(detector: Path, classifier: Path, seconds: float, rounds: int, json_pat
         _show(outcome)
     if json_path is not None:
         packages = versions(("zooserve", "onnxruntime", "simplejpeg", "opencv-python-headless", "numpy"))
-        target = TestedServer("http://127.0.0.1", task="pipeline", model=f"{detector.parent.name}, {classifier}")
+        names = f"{detector.parent.name}, {classifier.parent.name}"
+        target = TestedServer("http://127.0.0.1", task="pipeline", model=names)
         settings = {"crops": CROPS, "seconds": seconds, "rounds": rounds}
         details = [msgspec.to_builtins(outcome) for outcome in outcomes]
         result = report(
@@ -180,7 +182,6 @@ def _measure(
             raise ServerError(f"{len(wrong)} requests were not answered: status {wrong[0].status}, {wrong[0].failure}")
         served.append(took / len(loads[-1].samples))
         loops.append(bare.seconds(data, seconds))
-    latencies = sorted(1000 * each.latency for load in loads for each in load.samples)
     outcome = Outcome(
         clients,
         loops,
@@ -188,17 +189,7 @@ def _measure(
         [each / ((loops[i] + loops[i + 1]) / 2) for i, each in enumerate(served)],
         max(abs(each / median(loops) - 1) for each in loops),
     )
-    measured = Measurement(
-        name=f"{clients} clients",
-        clients=clients,
-        seconds=seconds * rounds,
-        requests=len(latencies),
-        errors=0,
-        rate_per_s=1 / median(served),
-        p50_ms=median(latencies),
-        max_ms=latencies[-1],
-    )
-    return outcome, measured
+    return outcome, measurement(f"{clients} client{'s' * (clients > 1)}", loads, clients=clients)
 
 
 def _request(data: bytes) -> Request:
