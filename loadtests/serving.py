@@ -5,9 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from loadtests.client import Address, Request, fetch, run
@@ -30,6 +31,18 @@ def serving(log: Path, settings: Mapping[str, str], patience: float = 180.0) -> 
         ServerError: it ended, or cannot be ready, or was not in time; with its reason.
     """
     address = Address("127.0.0.1", free_port())
+    with ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            # This process ends in order then, and so ends the service, which is in a session of its own.
+            stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _end))
+        yield from _serve(log, address, settings, patience)
+
+
+def _end(*_: object) -> None:
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _serve(log: Path, address: Address, settings: Mapping[str, str], patience: float) -> Iterator[tuple[Address, int]]:
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - ourselves
             [sys.executable, "-c", SERVE, "--port", str(address.port)],
