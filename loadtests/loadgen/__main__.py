@@ -19,7 +19,7 @@ from loadtests.loadgen.spec import Spec
 from loadtests.loadgen.sut import SenderError
 from loadtests.loadgen.tables import found_capacity, measured, not_quiet, table, verdict
 from loadtests.loadgen.trial import Trial, TrialError
-from loadtests.report import Machine, Measurement, TestedServer, machine, report, versions, write_json
+from loadtests.report import Machine, Measurement, machine, report, versions, write_json
 from loadtests.target import Target
 from zoo.errors import ZooError
 
@@ -242,7 +242,6 @@ def _write(path: Path, where: Machine, at: Bench, done: Outcome, common: dict[st
         settings |= {"scenario": spec.scenario, "bound_ms": spec.bound_ms, "percentile": spec.percentile}
         if spec.scenario == "MultiStream":
             settings["images_per_query"] = spec.images_per_query
-    tested = TestedServer(at.target.url, at.target.scheme, at.target.task, at.target.model, at.version)
     installed = versions(_PACKAGES)
     write_json(
         path,
@@ -253,7 +252,7 @@ def _write(path: Path, where: Machine, at: Bench, done: Outcome, common: dict[st
             installed,
             settings,
             done.found,
-            target=tested,
+            target=at.tested,
             measurements=done.measurements,
         ),
     )

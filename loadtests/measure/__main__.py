@@ -3,24 +3,22 @@
 Each load is measured in windows until three that follow each other agree; the figures are about those three.
 """
 
-import json
 import mimetypes
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from loadtests.album import Photo, album
-from loadtests.client import run
 from loadtests.disturbance import Disturbance, Watcher
-from loadtests.exchange import Request, fetch
+from loadtests.exchange import Request
 from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
 from loadtests.measure.loads import ChosenLoad, Plan, measure
 from loadtests.measure.tables import notes, table
 from loadtests.outputs import OutFile, json_option
-from loadtests.report import Measurement, TestedServer, machine, report, versions, write_json
-from loadtests.served import served, unreachable
+from loadtests.report import Measurement, machine, report, versions, write_json
+from loadtests.served import answering, served, unreachable
 from loadtests.stats import STABILITY
 from loadtests.target import Target, TargetError, target_options
 from zoo.errors import ZooError
@@ -119,7 +117,7 @@ def main(
         photos = [_photo(images)] if images is not None and images.is_file() else album(images)
         target = served(target, timeout).choose(target)
         requests = [Request("POST", target.question, {"Content-Type": p.content_type}, p.data) for p in photos]
-        server = _ask(target, requests, timeout)
+        server = answering(target, requests, timeout)
         clients = clients or ([] if rates else [1, 8, 32])
         loads = [*(ChosenLoad(clients=n) for n in clients), *(ChosenLoad(offered_per_s=rate) for rate in rates)]
         found: list[Measurement] = []
@@ -183,32 +181,6 @@ def _photo(path: Path) -> Photo:
     if kind is None or not kind.startswith("image/"):
         raise ValueError(f"{path} is no image: expected a file whose name ends in .jpg, .png, .webp or the like")
     return Photo(path.name, kind, path.read_bytes())
-
-
-def _ask(target: Target, requests: Sequence[Request], timeout: float) -> TestedServer:
-    """Send each image once, and return who answered.
-
-    Raises:
-        TargetError: one was not answered with 200.
-    """
-    answer: dict[str, str] = {}
-    for request in requests:
-        answer = json.loads(_answer(target, request, timeout))
-    return TestedServer(target.url, target.scheme, target.task, answer["model"], answer["version"])
-
-
-def _answer(target: Target, request: Request, timeout: float) -> bytes:
-    if target.grpc:
-        from loadtests.grpc_load import answer_of  # noqa: PLC0415 - grpcio is not always installed
-
-        return run(answer_of(target, request, timeout))
-    try:
-        response = run(fetch(target, request, timeout))
-    except OSError as error:
-        raise TargetError(unreachable(target, error)) from error
-    if response.status != 200:
-        raise TargetError(f"{target.path(target.question)} answers {response.status}: {response.body[:300]!r}")
-    return response.body
 
 
 if __name__ == "__main__":

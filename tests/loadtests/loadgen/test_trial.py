@@ -15,10 +15,10 @@ from loadtests.loadgen.spec import Spec
 from loadtests.loadgen.summary import FILE, read_summary
 from loadtests.loadgen.sut import SenderError, SystemUnderTest
 from loadtests.loadgen.tables import measured, table, verdict
-from loadtests.loadgen.transport import transport
 from loadtests.loadgen.trial import TrialError, conduct
-from loadtests.loadgen.wire import Image, Plan, Where, outcome_name
+from loadtests.loadgen.wire import Image, Plan
 from loadtests.target import Target
+from loadtests.transport import outcome_name, transport
 
 ANSWER = json.dumps({"model": "m", "version": "1", "predictions": [{"class_id": 1, "score": 0.5}]}).encode()
 OTHER = ANSWER.replace(b"0.5", b"0.6")
@@ -32,8 +32,8 @@ def service(tiny):
 
 
 def plan(service, **changes):
-    where = Where.of(Target("http", service.address.host, service.address.port, task="classify"))
-    return Plan(**({"where": where, "options": {}, "images": IMAGES, "connections": 64, "timeout": 5.0} | changes))
+    target = Target("http", service.address.host, service.address.port, task="classify")
+    return Plan(**({"target": target, "options": {}, "images": IMAGES, "connections": 64, "timeout": 5.0} | changes))
 
 
 def trial(service, tmp_path, spec, senders=1, before=lambda: None):
@@ -100,11 +100,11 @@ def test_server_gives_up_on_a_hopeless_queue(service, tmp_path):
 def test_an_image_that_cannot_be_read_is_told(tmp_path):
     """Over either protocol, and before anything is sent."""
     for scheme in ("http", "grpc"):
-        where = Where.of(Target(scheme, "127.0.0.1", 1, task="classify", model="m", ip="127.0.0.1"))
-        plan = Plan(where, {}, [Image("image/jpeg", path=str(tmp_path / "gone.jpg"))], 1, 1.0)
+        target = Target(scheme, "127.0.0.1", 1, task="classify", model="m", ip="127.0.0.1")
+        requests = Plan(target, {}, [Image("image/jpeg", path=str(tmp_path / "gone.jpg"))], 1, 1.0).requests()
 
-        async def ask(plan=plan):
-            asker = transport(plan)
+        async def ask(target=target, requests=requests):
+            asker = transport(target, requests, 1.0)
             answer = await asker.ask(0)
             await asker.close()
             return answer
