@@ -9,7 +9,6 @@ import io
 import json
 import os
 import struct
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
@@ -26,8 +25,8 @@ from loadtests.client import Address, Limits, Request, closed_loop, run
 from loadtests.compare.options import counts
 from loadtests.compare.process import ServerError, on_cores
 from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
-from loadtests.outputs import OutFile
-from loadtests.report import Measurement, machine, markdown_table, report, versions, write_json
+from loadtests.outputs import OutFile, write_text
+from loadtests.report import Measurement, machine, markdown_table, write_report
 from loadtests.serving import serving
 from loadtests.stats import Summary, median_of, medians, summarise
 from zoo.card import Recipe
@@ -90,14 +89,12 @@ def main(
         raise click.ClickException(str(error)) from error
     table = markdown_table(_HEADER, [_row(endpoint) for endpoint in results])
     click.echo(table)
-    if out is not None:
-        chosen = {"model": model, "rounds": rounds, "seconds": seconds, "clients": numbers}
-        common = measurements(results)
-        done = report("oip", sys.argv[1:], where, versions(_PACKAGES), chosen, results, measurements=common)
-        write_json(out, done)
-        about = f"`{model}` on one core of {where.processor}, medians of {rounds} rounds of {seconds:g} s in turns."
-        out.with_suffix(".md").write_text(f"{about}\n\n{table}\n", encoding="utf-8")
-    exit_if_failed(judge(fail_if, measurements(results)))
+    chosen = {"model": model, "rounds": rounds, "seconds": seconds, "clients": numbers}
+    common = measurements(results)
+    write_report(out, "oip", where, _PACKAGES, chosen, results, measurements=common)
+    about = f"`{model}` on one core of {where.processor}, medians of {rounds} rounds of {seconds:g} s in turns."
+    write_text(out and out.with_suffix(".md"), f"{about}\n\n{table}")
+    exit_if_failed(judge(fail_if, common))
 
 
 def _measure(model: str, models: Path, rounds: int, seconds: float, numbers: Sequence[int]) -> list[Endpoint]:

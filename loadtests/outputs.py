@@ -68,6 +68,23 @@ def model_option(option: str, default: str, what: str, name: str = "model") -> C
     )
 
 
+def say(line: str) -> None:
+    """Tell how it goes, on the standard error."""
+    click.echo(line, err=True)
+
+
+def write_text(path: Path | None, text: str) -> None:
+    """Write what was printed; without a path nothing."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n", encoding="utf-8")
+
+
+def markdown_option(name: str = "markdown_path") -> Callable[[Any], Any]:
+    """Give a command `--markdown`, as its argument `name`."""
+    return click.option("--markdown", name, type=OutFile(), help="Write the table here as well.")
+
+
 def json_option(name: str = "json_path") -> Callable[[Any], Any]:
     """Give a command `--json`, as its argument `name`."""
     return click.option("--json", name, type=OutFile(), help="Write all figures here.")

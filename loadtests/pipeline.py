@@ -8,7 +8,6 @@ runs the classifier on all of them in one batch, on all cores. They take turns, 
 import io
 import json
 import os
-import sys
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -16,7 +15,6 @@ from time import perf_counter
 from typing import Any
 
 import click
-import msgspec
 import numpy as np
 import simplejpeg
 from msgspec import Struct
@@ -27,11 +25,12 @@ from loadtests.compare.goals import NOISY, Goal
 from loadtests.compare.process import ServerError
 from loadtests.compare.work import Work
 from loadtests.outputs import json_option, model_option
-from loadtests.report import Measurement, TestedServer, machine, report, versions, write_json
+from loadtests.report import Measurement, TestedServer, machine, write_report
 from loadtests.serving import serving
 from loadtests.stats import measurement
 from zoo import catalog
 
+PACKAGES = ("zooserve", "onnxruntime", "simplejpeg", "opencv-python-headless", "numpy")
 CROPS = 20
 _MOST = 1.15
 _CLIENTS = (1, 8)
@@ -138,16 +137,10 @@ def main(detector: Path, classifier: Path, seconds: float, rounds: int, json_pat
         raise click.ClickException(str(error)) from error
     for outcome in outcomes:
         _show(outcome)
-    if json_path is not None:
-        packages = versions(("zooserve", "onnxruntime", "simplejpeg", "opencv-python-headless", "numpy"))
-        names = f"{detector.parent.name}, {classifier.parent.name}"
-        target = TestedServer("http://127.0.0.1", task="pipeline", model=names)
-        settings = {"crops": CROPS, "seconds": seconds, "rounds": rounds}
-        details = [msgspec.to_builtins(outcome) for outcome in outcomes]
-        result = report(
-            "pipeline", sys.argv[1:], before, packages, settings, details, target=target, measurements=loads
-        )
-        write_json(json_path, result)
+    names = f"{detector.parent.name}, {classifier.parent.name}"
+    target = TestedServer("http://127.0.0.1", task="pipeline", model=names)
+    settings = {"crops": CROPS, "seconds": seconds, "rounds": rounds}
+    write_report(json_path, "pipeline", before, PACKAGES, settings, outcomes, target=target, measurements=loads)
 
 
 def _store(folder: Path, detector: Path, classifier: Path) -> None:

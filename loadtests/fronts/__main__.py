@@ -19,7 +19,6 @@ from tempfile import TemporaryDirectory
 from time import sleep
 
 import click
-import msgspec
 from msgspec import Struct
 from PIL import Image
 
@@ -31,9 +30,10 @@ from loadtests.fronts.kills import Kills, kill, listens, ready
 from loadtests.fronts.simulated import UnavailableError, simulated_gpu
 from loadtests.outputs import json_option, model_option
 from loadtests.percentiles import percentile
-from loadtests.report import machine, report, versions, write_json
+from loadtests.report import machine, write_report
 from loadtests.serving import serving
 
+_PACKAGES = ("zooserve", "onnxruntime", "bentoml", "uvicorn", "numpy")
 PARTS = ("cost", "handover", "spread", "kills", "latency")
 _RUN_US = "1:1100,32:4200"  # 1 ms, and 0.1 ms per image
 _SLOW_US = "1:40000,32:70000"  # so slow that batches fill, on a machine that cannot prepare as many images
@@ -116,11 +116,8 @@ def main(
         raise click.ClickException(str(error)) from error
     for goal in goals(outcome):
         click.echo(str(goal))
-    if json_path is not None:
-        settings = {"model": model.parent.name, "seconds": seconds, "run_us": _RUN_US, "slow_run_us": _SLOW_US}
-        installed = versions(("zooserve", "onnxruntime", "bentoml", "uvicorn", "numpy"))
-        details = msgspec.to_builtins(outcome)
-        write_json(json_path, report("fronts", sys.argv[1:], before, installed, settings, details))
+    settings = {"model": model.parent.name, "seconds": seconds, "run_us": _RUN_US, "slow_run_us": _SLOW_US}
+    write_report(json_path, "fronts", before, _PACKAGES, settings, outcome)
 
 
 class Trial:

@@ -4,7 +4,6 @@ Each load is measured in windows until three that follow each other agree; the f
 """
 
 import mimetypes
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from loadtests.exchange import Request
 from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
 from loadtests.measure.loads import ChosenLoad, Plan, measure
 from loadtests.measure.tables import notes, table
-from loadtests.outputs import OutFile, json_option
-from loadtests.report import Measurement, machine, report, versions, write_json
+from loadtests.outputs import json_option, markdown_option, say, write_text
+from loadtests.report import Measurement, machine, write_report
 from loadtests.served import answering, served, unreachable
 from loadtests.stats import STABILITY
 from loadtests.target import Target, TargetError, target_options
@@ -86,7 +85,7 @@ def _share(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     help="A file or a folder (JPEG, PNG, WebP).  [default: sample photos]",
 )
 @json_option()
-@click.option("--markdown", "markdown_path", type=OutFile(), help="Write the table here as well.")
+@markdown_option()
 @fail_if_option()
 def main(
     *,
@@ -127,7 +126,7 @@ def main(
         try:  # what is complete counts
             for load in loads:
                 watcher.start()
-                found.append(measure(load, target, requests, plan, _say))
+                found.append(measure(load, target, requests, plan, say))
                 disturbances[load.name] = watcher.stop()
         except KeyboardInterrupt:
             pass
@@ -142,38 +141,22 @@ def main(
     text = "\n\n".join([f"{server.model} {server.version}, {server.task}, at {server.url}", table(found)])
     text += "".join(f"\n\n{note}" for note in notes(found, disturbances, plan))
     click.echo(f"\n{text}")
-    if markdown_path is not None:
-        markdown_path.parent.mkdir(parents=True, exist_ok=True)
-        markdown_path.write_text(f"{text}\n", encoding="utf-8")
-    if json_path is not None:
-        settings = {
-            "clients": clients,
-            "rates": rates,
-            "seconds": seconds,
-            "windows": windows,
-            "stability": stability,
-            "warm_up": warm_up,
-            "timeout": timeout,
-            "images": [photo.name for photo in photos],
-        }
-        done = report(
-            "measure",
-            sys.argv[1:],
-            where,
-            versions(_PACKAGES),
-            settings,
-            {"disturbances": disturbances},
-            target=server,
-            measurements=found,
-        )
-        write_json(json_path, done)
+    write_text(markdown_path, text)
+    settings = {
+        "clients": clients,
+        "rates": rates,
+        "seconds": seconds,
+        "windows": windows,
+        "stability": stability,
+        "warm_up": warm_up,
+        "timeout": timeout,
+        "images": [photo.name for photo in photos],
+    }
+    details = {"disturbances": disturbances}
+    write_report(json_path, "measure", where, _PACKAGES, settings, details, target=server, measurements=found)
     exit_if_failed(judge(fail_if, found))
     if len(found) < len(loads):
         raise click.ClickException(f"{stopped}, after {len(found)} of {len(loads)} loads")
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
 
 
 def _photo(path: Path) -> Photo:

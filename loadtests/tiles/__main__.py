@@ -8,7 +8,6 @@ side, whichever is faster. Server and loop take turns, so that both see the same
 import io
 import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -16,14 +15,14 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 import click
-import msgspec
 from msgspec import Struct
 
 from loadtests.client import Address, Request, fetch, run
 from loadtests.compare.goals import NOISY, Goal
 from loadtests.compare.process import ServerError
 from loadtests.outputs import json_option, model_option
-from loadtests.report import Measurement, TestedServer, machine, report, versions, write_json
+from loadtests.pipeline import PACKAGES
+from loadtests.report import Measurement, TestedServer, machine, write_report
 from loadtests.serving import serving
 from loadtests.tiles.bare import Bare, Way
 from loadtests.tiles.scene import Known, recall, scene
@@ -83,33 +82,19 @@ def main(model: Path, rounds: int, json_path: Path | None) -> None:
     except ServerError as error:
         raise click.ClickException(str(error)) from error
     _show(outcome, len(known))
-    if json_path is not None:
-        served = Measurement(
-            name="tiles",
-            clients=1,
-            seconds=sum(outcome.served_s),
-            requests=rounds,
-            errors=0,
-            rate_per_s=rounds / sum(outcome.served_s),
-            p50_ms=1000 * median(outcome.served_s),
-            max_ms=1000 * max(outcome.served_s),
-        )
-        details = msgspec.to_builtins(outcome)
-        packages = versions(("zooserve", "onnxruntime", "simplejpeg", "opencv-python-headless", "numpy"))
-        target = TestedServer("http://127.0.0.1", task="detect", model=model.parent.name, version=model.name)
-        write_json(
-            json_path,
-            report(
-                "tiles",
-                sys.argv[1:],
-                before,
-                packages,
-                {"rounds": rounds, "overlap": _OVERLAP},
-                details,
-                target=target,
-                measurements=[served],
-            ),
-        )
+    measured = Measurement(
+        name="tiles",
+        clients=1,
+        seconds=sum(outcome.served_s),
+        requests=rounds,
+        errors=0,
+        rate_per_s=rounds / sum(outcome.served_s),
+        p50_ms=1000 * median(outcome.served_s),
+        max_ms=1000 * max(outcome.served_s),
+    )
+    chosen = {"rounds": rounds, "overlap": _OVERLAP}
+    target = TestedServer("http://127.0.0.1", task="detect", model=model.parent.name, version=model.name)
+    write_report(json_path, "tiles", before, PACKAGES, chosen, outcome, target=target, measurements=[measured])
 
 
 def _measure(address: Address, model: Path, data: bytes, known: list[Known], rounds: int) -> Outcome:
