@@ -28,7 +28,7 @@ from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
 from loadtests.outputs import OutFile, write_text
 from loadtests.report import Measurement, machine, markdown_table, write_report
 from loadtests.serving import serving
-from loadtests.stats import Summary, median_of, medians, summarise
+from loadtests.stats import Summary, clients_name, median_of, medians, summarise
 from zoo.card import Recipe
 from zoo.errors import ZooError
 from zoo.recipe import apply_exact
@@ -120,7 +120,7 @@ def measurements(endpoints: Iterable[Endpoint]) -> list[Measurement]:
     """Return what the report has in common with those of other tools: a window for each round."""
     return [
         medians(
-            f"{endpoint.endpoint}, {endpoint.clients} client{'' if endpoint.clients == 1 else 's'}",
+            f"{endpoint.endpoint}, {clients_name(endpoint.clients)}",
             [one.load for one in endpoint.rounds],
             clients=endpoint.clients,
         )

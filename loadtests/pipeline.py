@@ -17,17 +17,17 @@ from typing import Any
 import click
 import numpy as np
 import simplejpeg
-from msgspec import Struct
+from msgspec.structs import asdict
 from PIL import Image
 
 from loadtests.client import Address, Limits, Load, Request, closed_loop, fetch, run
-from loadtests.compare.goals import NOISY, Goal
 from loadtests.compare.process import ServerError
 from loadtests.compare.work import Work
+from loadtests.goals import Turns
 from loadtests.outputs import json_option, model_option
 from loadtests.report import Measurement, TestedServer, machine, write_report
 from loadtests.serving import serving
-from loadtests.stats import measurement
+from loadtests.stats import clients_name, measurement
 from zoo import catalog
 
 PACKAGES = ("zooserve", "onnxruntime", "simplejpeg", "opencv-python-headless", "numpy")
@@ -51,21 +51,10 @@ Examples:
 """
 
 
-class Outcome(Struct, frozen=True):
-    """What was measured with some number of clients. A photo's seconds are those of the window over its answers.
-
-    Attributes:
-        bare_s: of a photo in each bare loop; one before each round, and one at the end.
-        served_s: of a photo in each round.
-        ratio: of each round, the served over the mean of the bare loops before and after it.
-        spread: by which share the bare loops differ from their median at most.
-    """
+class Outcome(Turns, frozen=True, kw_only=True):
+    """What was measured with some number of clients. A photo's seconds are those of the window over its answers."""
 
     clients: int
-    bare_s: list[float]
-    served_s: list[float]
-    ratio: list[float]
-    spread: float
 
 
 class Bare:
@@ -175,14 +164,8 @@ def _measure(
             raise ServerError(f"{len(wrong)} requests were not answered: status {wrong[0].status}, {wrong[0].failure}")
         served.append(took / len(loads[-1].samples))
         loops.append(bare.seconds(data, seconds))
-    outcome = Outcome(
-        clients,
-        loops,
-        served,
-        [each / ((loops[i] + loops[i + 1]) / 2) for i, each in enumerate(served)],
-        max(abs(each / median(loops) - 1) for each in loops),
-    )
-    return outcome, measurement(f"{clients} client{'s' * (clients > 1)}", loads, clients=clients)
+    outcome = Outcome(**asdict(Turns.of(loops, served)), clients=clients)
+    return outcome, measurement(clients_name(clients), loads, clients=clients)
 
 
 def _request(data: bytes) -> Request:
@@ -199,14 +182,11 @@ def _crop(pixels: "np.ndarray[Any, np.dtype[np.uint8]]", box: list[float]) -> "n
 
 
 def _show(outcome: Outcome) -> None:
-    ratio, noisy = median(outcome.ratio), outcome.spread > NOISY
-    who = "1 client" if outcome.clients == 1 else f"{outcome.clients} clients"
-    bare, served = (1000 * median(times) for times in (outcome.bare_s, outcome.served_s))
+    who, bare, served = clients_name(outcome.clients), *(1000 * median(s) for s in (outcome.bare_s, outcome.served_s))
     click.echo(
         f"{who}: bare loop {bare:.1f} ms a photo (rounds differ by {outcome.spread:.0%}), served {served:.1f} ms"
     )
-    verdict = "met" if ratio <= _MOST else "too noisy to judge" if noisy else "missed"
-    click.echo(str(Goal(f"{who}: time over the bare loop's <= {_MOST:.2f}", f"{ratio:.2f}", verdict)))  # type: ignore[arg-type]
+    click.echo(str(outcome.goal(f"{who}: time over the bare loop's <= {_MOST:.2f}", _MOST)))
 
 
 if __name__ == "__main__":

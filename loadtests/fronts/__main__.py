@@ -23,11 +23,11 @@ from msgspec import Struct
 from PIL import Image
 
 from loadtests.client import Address, Limits, Request, closed_loop, run
-from loadtests.compare.goals import Goal
 from loadtests.compare.process import ServerError
 from loadtests.fronts.cost import Cost, cost_of, engine_of, fronts_of, metric, open_files
 from loadtests.fronts.kills import Kills, kill, listens, ready
 from loadtests.fronts.simulated import UnavailableError, simulated_gpu
+from loadtests.goals import Goal, verdict
 from loadtests.outputs import json_option, model_option
 from loadtests.percentiles import percentile
 from loadtests.report import machine, write_report
@@ -234,7 +234,7 @@ def goals(outcome: Outcome) -> list[Goal]:
     found = []
 
     def goal(what: str, text: str, *, met: bool) -> None:
-        found.append(Goal(what, text, "met" if met else "missed"))
+        found.append(Goal(what, text, verdict(met)))
 
     if cost := outcome.one:
         own = cost.front_ms - cost.decode_ms

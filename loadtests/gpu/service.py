@@ -16,7 +16,7 @@ from loadtests.gpu.bench import Bench, Timing
 from loadtests.gpu.nvml import Seen
 from loadtests.gpu.plan import Plan
 from loadtests.serving import SERVE, serving
-from loadtests.stats import summarise
+from loadtests.stats import clients_name, summarise
 from zoo.served_card import ServedCard
 from zoo.store import Store
 
@@ -62,8 +62,7 @@ def _served(bench: Bench, plan: Plan, name: str, way: str) -> None:
         on = _on_provider(on, _provider(address, name))
         distributed_load(address, [request], concurrency=8, limits=Limits(_WARM_UP), processes=1)
         for clients in _QUICK_CLIENTS if plan.quick else _CLIENTS:
-            load = "1 client" if clients == 1 else f"{clients} clients"
-            on.attempt(name, way, load, partial(_load, on, address, request, clients))
+            on.attempt(name, way, clients_name(clients), partial(_load, on, address, request, clients))
 
 
 def _load(bench: Bench, address: Address, request: Request, clients: int) -> Timing:

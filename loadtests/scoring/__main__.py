@@ -13,6 +13,7 @@ import click
 
 from loadtests.compare.process import ServerError, adopt_orphans
 from loadtests.compare.sandbox import enter
+from loadtests.goals import Goal, verdict
 from loadtests.outputs import json_option, say
 from loadtests.report import machine, write_report
 from loadtests.scoring.trial import Trial
@@ -129,7 +130,7 @@ def _bad(trial: Trial, name: str, images: int, details: dict[str, Any]) -> None:
 
 
 def _goal(what: str, found: str, *, met: bool) -> None:
-    click.echo(f"goal {what}: {found} - {'met' if met else 'missed'}")
+    click.echo(str(Goal(what, found, verdict(met))))
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 import click
-from msgspec import Struct
+from msgspec.structs import asdict
 
 from loadtests.client import Address, Request, fetch, run
-from loadtests.compare.goals import NOISY, Goal
 from loadtests.compare.process import ServerError
+from loadtests.goals import Goal, Turns, verdict
 from loadtests.outputs import json_option, model_option
 from loadtests.pipeline import PACKAGES
 from loadtests.report import Measurement, TestedServer, machine, write_report
@@ -38,25 +38,18 @@ Examples:
 """
 
 
-class Outcome(Struct, frozen=True):
-    """What was measured. Seconds are medians over the rounds.
+class Outcome(Turns, frozen=True, kw_only=True):
+    """What was measured; what `Turns` has is of the photo, decoding included.
 
     Attributes:
         tiles: how many images the graph was given, the whole one included.
         way: of the bare loop; the fastest.
-        bare_s, served_s: for the photo, decoding included.
-        ratio: of each round, the served over the mean of the bare loops before and after it.
-        spread: by which share the bare loops of the rounds differ from their median at most.
         recall, recall_whole: the share of the small objects that is found in tiles; and without them.
         found: how many objects are found in tiles.
     """
 
     tiles: int
     way: Way
-    bare_s: list[float]
-    served_s: list[float]
-    ratio: list[float]
-    spread: float
     recall: float
     recall_whole: float
     found: int
@@ -115,17 +108,13 @@ def _measure(address: Address, model: Path, data: bytes, known: list[Known], rou
     for _ in range(rounds):
         served.append(_timed(lambda: ask(tiled)))
         loops.append(bare.seconds(data))
-    typical = median(loops)
     return Outcome(
-        bare.count(data),
-        bare.way,
-        loops,
-        served,
-        [seconds / ((loops[i] + loops[i + 1]) / 2) for i, seconds in enumerate(served)],
-        max(abs(seconds / typical - 1) for seconds in loops),
-        recall(known, found),
-        recall(known, whole),
-        len(found),
+        **asdict(Turns.of(loops, served)),
+        tiles=bare.count(data),
+        way=bare.way,
+        recall=recall(known, found),
+        recall_whole=recall(known, whole),
+        found=len(found),
     )
 
 
@@ -136,7 +125,6 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def _show(outcome: Outcome, known: int) -> None:
-    ratio = median(outcome.ratio)
     size, beside, threads = outcome.way
     for label, text in (
         ("images for the graph", str(outcome.tiles)),
@@ -147,20 +135,9 @@ def _show(outcome: Outcome, known: int) -> None:
         ("objects found", str(outcome.found)),
     ):
         click.echo(f"{label:26}{text}")
-    noisy = outcome.spread > NOISY
-    for goal in (
-        Goal(
-            f"time over the bare loop's <= {_MOST:.2f}",
-            f"{ratio:.2f}",
-            "met" if ratio <= _MOST else "too noisy to judge" if noisy else "missed",
-        ),
-        Goal(
-            f"small objects found >= {_LEAST:.0%}",
-            f"{outcome.recall:.1%}",
-            "met" if outcome.recall >= _LEAST else "missed",
-        ),
-    ):
-        click.echo(str(goal))
+    click.echo(str(outcome.goal(f"time over the bare loop's <= {_MOST:.2f}", _MOST)))
+    found = Goal(f"small objects found >= {_LEAST:.0%}", f"{outcome.recall:.1%}", verdict(outcome.recall >= _LEAST))
+    click.echo(str(found))
 
 
 if __name__ == "__main__":
