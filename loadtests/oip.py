@@ -16,7 +16,6 @@ from tempfile import TemporaryDirectory
 
 import click
 import numpy as np
-import psutil
 from msgspec import Struct
 from PIL import Image
 
@@ -26,6 +25,7 @@ from loadtests.compare.options import counts
 from loadtests.compare.process import ServerError, on_cores
 from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
 from loadtests.outputs import OutFile, write_text
+from loadtests.processes import family, spent
 from loadtests.report import Measurement, machine, markdown_table, write_report
 from loadtests.serving import serving
 from loadtests.stats import Summary, clients_name, median_of, medians, summarise
@@ -156,19 +156,12 @@ def _cores() -> tuple[set[int], set[int]]:
 
 
 def _load(address: Address, process: int, request: Request, clients: int, seconds: float) -> Round:
-    before = _cpu_seconds(process)
+    before = spent(family(process))
     summary = summarise(run(closed_loop(address, [request], concurrency=clients, limits=Limits(seconds))))
-    spent = _cpu_seconds(process) - before
+    used = spent(family(process)) - before
     if summary.errors:
         raise click.ClickException(f"{request.path}: {summary.statuses} {summary.failures}")
-    return Round(summary, 1000 * spent / max(1, summary.succeeded))
-
-
-def _cpu_seconds(process: int) -> float:
-    """What a process and its children have used of the processor so far."""
-    root = psutil.Process(process)
-    times = [one.cpu_times() for one in (root, *root.children(recursive=True))]
-    return sum(time.user + time.system for time in times)
+    return Round(summary, 1000 * used / max(1, summary.succeeded))
 
 
 def _medians(name: str, clients: int, rounds: list[Round], base: list[Round]) -> Endpoint:

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from loadtests.client import Address, Limits, Request, closed_loop, fetch, run
 from loadtests.percentiles import percentile
+from loadtests.processes import spent
 
 _FRONT, _ENGINE = "service.bento:ZooServe", "service.engine_process"
 _REPEATS = 300
@@ -61,11 +62,11 @@ def cost_of(address: Address, server: int, photo: bytes, model: Path, clients: i
     request = Request("POST", f"/v1/classify?model={model.parent.name}", {"content-type": "image/jpeg"}, photo)
     run(closed_loop(address, [request], concurrency=clients, limits=Limits(_WARM_S)))
     fronts, engine = fronts_of(server), engine_of(server)
-    before = _seconds(fronts), _seconds(engine), _batches(address)
+    before = spent(fronts), spent(engine), _batches(address)
     begin = perf_counter()
     load = run(closed_loop(address, [request], concurrency=clients, limits=Limits(seconds)))
     took = perf_counter() - begin
-    after = _seconds(fronts), _seconds(engine), _batches(address)
+    after = spent(fronts), spent(engine), _batches(address)
     answered = [sample.latency for sample in load.samples if sample.status == 200]
     count = max(1, len(answered))
     rows, runs = (now - then for now, then in zip(after[2], before[2], strict=True))
@@ -105,11 +106,6 @@ def metric(address: Address, name: str) -> float:
 
 def _batches(address: Address) -> tuple[float, float]:
     return metric(address, "zooserve_batch_size_sum"), metric(address, "zooserve_batch_size_count")
-
-
-def _seconds(processes: list[psutil.Process]) -> float:
-    times = [process.cpu_times() for process in processes]
-    return sum(each.user + each.system for each in times)
 
 
 def _processes(server: int, text: str) -> list[psutil.Process]:

@@ -11,13 +11,13 @@ from pathlib import Path
 from statistics import mean
 from time import perf_counter
 
-import psutil
 from msgspec import Struct
 
 from loadtests.album import standard_photo
 from loadtests.client import Address, Request, fetch, run
 from loadtests.compare.process import ServerError
 from loadtests.percentiles import percentile
+from loadtests.processes import family, resident
 from loadtests.serving import serving
 from loadtests.zoo_on_demand.store import PINNED, make_store
 
@@ -68,12 +68,11 @@ class Zoo:
 
     def __init__(self, address: Address, process: int, photo: bytes, tasks: dict[str, str]) -> None:
         self._address, self._photo, self._tasks = address, photo, tasks
-        parent = psutil.Process(process)
-        self._processes = [parent, *parent.children(recursive=True)]
+        self._processes = family(process)
 
     def rss(self) -> int:
         """Resident memory of all its processes, in bytes."""
-        return sum(process.memory_info().rss for process in self._processes if process.is_running())
+        return resident(self._processes)
 
     def loads(self) -> int:
         """How many models were loaded so far."""
