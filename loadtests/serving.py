@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from loadtests.client import Address, Request, fetch, run
-from loadtests.compare.process import ServerError, free_port
+from loadtests.client import Address
+from loadtests.compare.process import ServerError, free_port, tail, wait_until_ready
 
 _GRACE = 20.0  # seconds that the service gets to end
 SERVE = "from service.commands.serve import serve; serve()"  # works without an installation, on a PYTHONPATH
@@ -53,10 +53,10 @@ def _serve(log: Path, address: Address, settings: Mapping[str, str], patience: f
             start_new_session=True,
         )
     try:
-        _wait(process, address, time.monotonic() + patience, log)
+        wait_until_ready(process, address, "/readyz", time.perf_counter() + patience, log, _hopeless)
         yield address, process.pid
         if process.poll() is not None:
-            raise ServerError(f"the service died with exit code {process.returncode}:\n{_tail(log)}")
+            raise ServerError(f"the service died with exit code {process.returncode}:\n{tail(log)}")
     finally:
         process.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
@@ -66,21 +66,6 @@ def _serve(log: Path, address: Address, settings: Mapping[str, str], patience: f
         process.wait()
 
 
-def _wait(process: "subprocess.Popen[bytes]", address: Address, deadline: float, log: Path) -> None:
-    while True:
-        if process.poll() is not None:
-            raise ServerError(f"the service ended with exit code {process.returncode}:\n{_tail(log)}")
-        with suppress(OSError):
-            response = run(fetch(address, Request("GET", "/readyz"), timeout=5.0))
-            if response.status == 200:
-                return
-            if problem := _hopeless(response.body):
-                raise ServerError(f"the service will not be ready: {problem}")
-        if time.monotonic() > deadline:
-            raise ServerError(f"the service was not ready in time:\n{_tail(log)}")
-        time.sleep(0.1)
-
-
 def _hopeless(body: bytes) -> str:
     """Say why a service that answered `/readyz` like this will never be ready; nothing while models are loading."""
     said = json.loads(body)
@@ -88,7 +73,3 @@ def _hopeless(body: bytes) -> str:
         return ""
     reasons = {name: model["reason"] for name, model in said["models"].items() if model.get("reason")}
     return "; ".join([*filter(None, [said.get("problem")]), *(f"{name}: {reason}" for name, reason in reasons.items())])
-
-
-def _tail(log: Path, lines: int = 20) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
