@@ -5,7 +5,6 @@ than 20. The loop without a server decodes the same photo once, runs the detecto
 runs the classifier on all of them in one batch, on all cores. They take turns, so that both see the same machine.
 """
 
-import io
 import json
 import os
 from pathlib import Path
@@ -20,6 +19,7 @@ import simplejpeg
 from msgspec.structs import asdict
 from PIL import Image
 
+from loadtests.album import encode
 from loadtests.client import Address, Limits, Load, Request, closed_loop, fetch, run
 from loadtests.compare.process import ServerError
 from loadtests.compare.work import Work
@@ -97,9 +97,7 @@ def photo() -> bytes:
         small = cup.convert("RGB").resize((220, 200), Image.Resampling.LANCZOS)
     for number in range(30):
         image.paste(small, (number % 6 * 250 + 15, number // 6 * 240 + 20))
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=92)
-    return out.getvalue()
+    return encode(image)
 
 
 @click.command(epilog=_EXAMPLES)

@@ -5,7 +5,6 @@ per image, and compute nothing. Latency beside one process, and kills, are measu
 """
 
 import asyncio
-import io
 import json
 import os
 import subprocess
@@ -22,6 +21,7 @@ import click
 from msgspec import Struct
 from PIL import Image
 
+from loadtests.album import encode
 from loadtests.client import Address, Limits, Request, closed_loop, run
 from loadtests.compare.process import ServerError
 from loadtests.fronts.cost import Cost, cost_of, engine_of, fronts_of, metric, open_files
@@ -131,7 +131,7 @@ class Trial:
 
     def __init__(self, model: Path, folder: Path, seconds: float) -> None:
         self._model, self._folder, self._seconds = model, folder, seconds
-        self._photo = _photo()
+        self._photo = encode(Image.open(_PHOTO).resize((640, 480)), 90)
         self._request = Request(
             "POST", f"/v1/classify?model={model.parent.name}", {"content-type": "image/jpeg"}, self._photo
         )
@@ -220,13 +220,6 @@ class Trial:
             "ZOOSERVE_WATCH_S": "0",
             "ZOOSERVE_DRAIN_S": "0",
         }
-
-
-def _photo() -> bytes:
-    """Return a JPEG of 640 x 480 pixels."""
-    out = io.BytesIO()
-    Image.open(_PHOTO).resize((640, 480)).save(out, "JPEG", quality=90)
-    return out.getvalue()
 
 
 def goals(outcome: Outcome) -> list[Goal]:

@@ -5,7 +5,6 @@ decodes the same photo once, cuts the same tiles, and runs them in batches, on a
 side, whichever is faster. Server and loop take turns, so that both see the same machine.
 """
 
-import io
 import json
 import os
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from time import perf_counter
 import click
 from msgspec.structs import asdict
 
+from loadtests.album import encode
 from loadtests.client import Address, Request, fetch, run
 from loadtests.compare.process import ServerError
 from loadtests.goals import Goal, Turns, verdict
@@ -63,9 +63,7 @@ def main(model: Path, rounds: int, json_path: Path | None) -> None:
     """Measure tiles beside a bare loop over the same tiles."""
     before = machine()
     image, known = scene()
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=95)
-    data = out.getvalue()
+    data = encode(image, 95)
     try:
         with TemporaryDirectory() as folder:
             settings = {"ZOOSERVE_MODELS": str(model.parent.parent), "ZOOSERVE_LOAD": model.parent.name}
