@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from loadtests.album import SAMPLES, Photo, album, jpeg
+from loadtests.album import Photo, album
 from loadtests.rubbish import Rubbish, rubbish
 from loadtests.served import served
 from loadtests.target import KEY_VARIABLE, Target, TargetError
@@ -96,8 +96,7 @@ def plan(host: str | None, options: Namespace) -> Plan:
         raise TargetError(f"{target.url}: Locust speaks http and https; over gRPC, LoadGen and perf_analyzer ask")
     asked = served(target).choose_each(target)
     photos = album(Path(options.images) if options.images else None)
-    good = next((photo for photo in photos if photo.content_type == "image/jpeg"), None) or jpeg(SAMPLES[0])
-    refused = rubbish(good.data, asked)
+    refused = rubbish(photos, asked)
     return Plan(target, {one.task: one for one in asked}, photos, refused, options.rubbish, think, options.timeout)
 
 
