@@ -21,10 +21,9 @@ from PIL import Image
 
 from loadtests.album import standard_photo
 from loadtests.client import Address, Limits, Request, closed_loop, run
-from loadtests.compare.options import counts
 from loadtests.compare.process import ServerError, on_cores
 from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
-from loadtests.outputs import OutFile, write_text
+from loadtests.options import OutFile, counts, write_text
 from loadtests.processes import family, spent
 from loadtests.report import Measurement, machine, markdown_table, write_report
 from loadtests.serving import serving

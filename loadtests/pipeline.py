@@ -24,7 +24,7 @@ from loadtests.client import Address, Limits, Load, Request, closed_loop, fetch,
 from loadtests.compare.process import ServerError
 from loadtests.compare.work import Work
 from loadtests.goals import Turns
-from loadtests.outputs import json_option, model_option
+from loadtests.options import json_option, model_option
 from loadtests.report import Measurement, TestedServer, machine, write_report
 from loadtests.serving import serving
 from loadtests.stats import clients_name, measurement

@@ -16,7 +16,7 @@ from loadtests.compare import sandbox
 from loadtests.compare.environments import ensure
 from loadtests.compare.goals import check, check_machine
 from loadtests.compare.machine import Sweep, Task, default_models, estimate, run_machine
-from loadtests.compare.options import check_mode, counts, peers_of, rates
+from loadtests.compare.options import check_mode, peers_of, rates
 from loadtests.compare.process import adopt_orphans, free_port
 from loadtests.compare.results import Results, bare_rows, drift, measurements, rows
 from loadtests.compare.servers import SERVERS, Server
@@ -31,7 +31,7 @@ from loadtests.compare.tables import (
 )
 from loadtests.compare.trial import Bench, Plan, run_rounds
 from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
-from loadtests.outputs import json_option, plot_option, say
+from loadtests.options import counts, json_option, plot_option, say
 from loadtests.plots import plot
 from loadtests.report import Report, ReportError, machine, read_json, report, versions, write_json
 from zoo.errors import ZooError

@@ -25,17 +25,6 @@ def peers_of(_context: click.Context, _parameter: click.Parameter, value: str) -
     return names
 
 
-def counts(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """Read numbers of clients."""
-    if value is None:
-        return None
-    words = [word for word in _list(value) if word.isdecimal() and int(word)]
-    if not words or len(words) < len(_list(value)):
-        wrong = next((word for word in _list(value) if word not in words), value)
-        raise click.BadParameter(f"{wrong}: expected whole numbers from 1, with commas")
-    return tuple(map(int, words))
-
-
 def rates(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
     """Read rates of open loops (see `rate_of`)."""
     try:

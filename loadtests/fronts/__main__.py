@@ -28,7 +28,7 @@ from loadtests.fronts.cost import Cost, cost_of, engine_of, fronts_of, metric, o
 from loadtests.fronts.kills import Kills, kill, listens, ready
 from loadtests.fronts.simulated import UnavailableError, simulated_gpu
 from loadtests.goals import Goal, verdict
-from loadtests.outputs import json_option, model_option
+from loadtests.options import json_option, model_option
 from loadtests.percentiles import percentile
 from loadtests.report import machine, write_report
 from loadtests.serving import serving

@@ -13,7 +13,7 @@ from loadtests.gpu.apart import run_part
 from loadtests.gpu.nvml import Gpu
 from loadtests.gpu.plan import STEPS, STUB, Device, Plan, Step, chosen, visible
 from loadtests.gpu.rows import Row, table
-from loadtests.outputs import OutFile, json_option, say
+from loadtests.options import OutFile, json_option, say
 from loadtests.report import machine, report, versions, write_json
 
 _PACKAGES = (

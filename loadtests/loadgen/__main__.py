@@ -19,7 +19,7 @@ from loadtests.loadgen.spec import Spec
 from loadtests.loadgen.sut import SenderError
 from loadtests.loadgen.tables import found_capacity, measured, not_quiet, table, verdict
 from loadtests.loadgen.trial import Trial, TrialError
-from loadtests.outputs import say, write_text
+from loadtests.options import say, write_text
 from loadtests.report import Measurement, machine, write_report
 from loadtests.target import Target
 from zoo.errors import ZooError

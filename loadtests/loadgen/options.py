@@ -14,7 +14,7 @@ from loadtests.loadgen import conf
 from loadtests.loadgen.bench import Setup
 from loadtests.loadgen.spec import Scenario, Spec, configured
 from loadtests.loadgen.wire import Image
-from loadtests.outputs import json_option, markdown_option
+from loadtests.options import json_option, markdown_option
 from loadtests.target import target_options
 
 Option = Callable[[Any], Any]  # what `click.option` makes

@@ -3,8 +3,8 @@
 Each load is measured in windows until three that follow each other agree; the figures are about those three.
 """
 
+import math
 import mimetypes
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -15,7 +15,7 @@ from loadtests.exchange import Request
 from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
 from loadtests.measure.loads import ChosenLoad, Plan, measure
 from loadtests.measure.tables import notes, table
-from loadtests.outputs import json_option, markdown_option, say, write_text
+from loadtests.options import counts, json_option, markdown_option, say, write_text
 from loadtests.report import Measurement, machine, write_report
 from loadtests.served import answering, served, unreachable
 from loadtests.stats import STABILITY
@@ -36,22 +36,14 @@ Examples, with `make serve` running:
 """
 
 
-def _numbers(value: str, least: float, kind: Callable[[str], float]) -> list[float]:
+def _rates(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[float, ...]:
     try:
-        found = [kind(word) for word in value.split(",") if word.strip()]
+        found = [float(word) for word in (value or "").split(",") if word.strip()]
     except ValueError:
         found = []
-    if not found or min(found) < least:
-        raise click.BadParameter(f"{value}: expected numbers from {least:g}, with commas")
-    return list(dict.fromkeys(found))
-
-
-def _clients(_context: click.Context, _parameter: click.Parameter, value: str | None) -> list[int]:
-    return [] if value is None else [int(number) for number in _numbers(value, 1, int)]
-
-
-def _rates(_context: click.Context, _parameter: click.Parameter, value: str | None) -> list[float]:
-    return [] if value is None else _numbers(value, 0.1, float)
+    if value is not None and not (found and all(0.1 <= rate < math.inf for rate in found)):
+        raise click.BadParameter(f"{value}: expected numbers from 0.1, with commas")
+    return tuple(dict.fromkeys(found))
 
 
 def _share(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
@@ -66,7 +58,7 @@ def _share(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 
 @click.command(epilog=_EXAMPLES)
 @target_options()
-@click.option("--clients", callback=_clients, help="At a time, each after its answer; with commas.  [default: 1,8,32]")
+@click.option("--clients", callback=counts, help="At a time, each after its answer; with commas.  [default: 1,8,32]")
 @click.option("--rate", "rates", callback=_rates, help="Requests per second at random moments; with commas.")
 @click.option("--seconds", default=5.0, show_default=True, type=click.FloatRange(0.1, 3600), help="Of a window.")
 @click.option("--windows", default=10, show_default=True, type=click.IntRange(1), help="Of a load, at most.")
@@ -90,8 +82,8 @@ def _share(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 def main(
     *,
     target: Target,
-    clients: list[int],
-    rates: list[float],
+    clients: tuple[int, ...] | None,
+    rates: tuple[float, ...],
     seconds: float,
     windows: int,
     stability: float,
@@ -117,7 +109,7 @@ def main(
         target = served(target, timeout).choose(target)
         requests = [Request("POST", target.question, {"Content-Type": p.content_type}, p.data) for p in photos]
         server = answering(target, requests, timeout)
-        clients = clients or ([] if rates else [1, 8, 32])
+        clients = clients or (() if rates else (1, 8, 32))
         loads = [*(ChosenLoad(clients=n) for n in clients), *(ChosenLoad(offered_per_s=rate) for rate in rates)]
         found: list[Measurement] = []
         disturbances: dict[str, Disturbance] = {}

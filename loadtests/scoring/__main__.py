@@ -14,7 +14,7 @@ import click
 from loadtests.compare.process import ServerError, adopt_orphans
 from loadtests.compare.sandbox import enter
 from loadtests.goals import Goal, verdict
-from loadtests.outputs import json_option, say
+from loadtests.options import json_option, say
 from loadtests.report import machine, write_report
 from loadtests.scoring.trial import Trial
 from zoo.errors import MissingError

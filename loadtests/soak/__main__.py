@@ -14,7 +14,7 @@ from loadtests.album import album
 from loadtests.compare.process import ServerError
 from loadtests.judge import Condition, exit_if_failed, fail_if_option
 from loadtests.judge import judge as judge_conditions
-from loadtests.outputs import json_option, plot_option, say
+from loadtests.options import json_option, plot_option, say
 from loadtests.plots import plot
 from loadtests.report import TestedServer, machine, write_report
 from loadtests.served import served

@@ -20,7 +20,7 @@ from loadtests.album import encode
 from loadtests.client import Address, Request, fetch, run
 from loadtests.compare.process import ServerError
 from loadtests.goals import Goal, Turns, verdict
-from loadtests.outputs import json_option, model_option
+from loadtests.options import json_option, model_option
 from loadtests.pipeline import PACKAGES
 from loadtests.report import Measurement, TestedServer, machine, write_report
 from loadtests.serving import serving

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import click
 
 from loadtests.compare.process import ServerError
-from loadtests.outputs import json_option, say
+from loadtests.options import json_option, say
 from loadtests.report import machine, write_report
 from loadtests.zoo_on_demand.measure import Outcome, Trial
 

@@ -1,4 +1,4 @@
-"""Options for the files of a load test: whether they are there, or can be written, is checked before any load."""
+"""Options that several load tests have, checked before any load, and where what they print goes."""
 
 import os
 from collections.abc import Callable
@@ -66,6 +66,16 @@ def model_option(option: str, default: str, what: str, name: str = "model") -> C
         type=ModelFolder(),
         help=f"The folder of an exported {what}.",
     )
+
+
+def counts(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """Read numbers of clients, `1,8,32`, each once; for `callback`."""
+    if value is None:
+        return None
+    words = [word.strip() for word in value.split(",") if word.strip()]
+    if wrong := [word for word in words or [value] if not word.isdecimal() or not int(word)]:
+        raise click.BadParameter(f"{wrong[0]}: expected whole numbers from 1, with commas")
+    return tuple(dict.fromkeys(map(int, words)))
 
 
 def say(line: str) -> None:
