@@ -55,7 +55,9 @@ class Change(Struct, frozen=True):
         """What that means."""
         if self.ratio is None:
             return "not known"
-        if not self.stable:
+        if self.after == 0:  # nothing is answered any more
+            return "slower"
+        if not self.stable or math.isinf(self.noise):
             return "too noisy to judge"
         # Ratios count alike both ways: half the rate is as far from 1 as twice the rate.
         if 1 / (1 + self.noise) <= self.ratio <= 1 + self.noise:
@@ -78,7 +80,9 @@ def _change(figure: str, before: Measurement, after: Measurement, least: float) 
     old, new = (_value(figure, one) for one in (before, after))
     apart = sum(_spread(figure, one) for one in (before, after))
     stable = before.stable is not False and after.stable is not False
-    return Change(after.name, figure, old, new, new / old if old and new else None, max(least, apart), stable)
+    return Change(
+        after.name, figure, old, new, new / old if old and new is not None else None, max(least, apart), stable
+    )
 
 
 def _spread(figure: str, one: Measurement) -> float:

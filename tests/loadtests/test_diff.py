@@ -46,7 +46,15 @@ def words(before, after, **given):
         ({"stable": None}, {"rates": (50, 50, 50)}, "rate", "slower"),
         ({}, {"p99_ms": None}, "p99", "not known"),
         ({"p99_ms": None}, {}, "p99", "not known"),
-        ({"p99s": (50, None, 50), "p99_ms": 50}, {"p99s": (90, 90, 90)}, "p99", "within noise"),  # one had no answer
+        (
+            {"p99s": (50, None, 50), "p99_ms": 50},
+            {"p99s": (90, 90, 90)},
+            "p99",
+            "too noisy to judge",
+        ),  # one had no answer
+        ({}, {"rates": (0, 0, 0)}, "rate", "slower"),
+        ({}, {"rates": (0, 0, 0), "stable": False}, "rate", "slower"),
+        ({"rates": (0, 0, 0)}, {}, "rate", "not known"),
     ],
 )
 def test_what_counts_as_a_change(before, after, figure, word):
