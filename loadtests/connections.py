@@ -44,6 +44,8 @@ class Connections:
         """
         for _ in range(size):
             self._free.append((await self.open(), perf_counter()))
+        now = perf_counter()  # however long that took: they are to be used, not to be replaced
+        self._free = [(connection, now) for connection, _ in self._free]
 
     def close(self) -> None:
         """Close the connections that are free."""

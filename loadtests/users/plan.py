@@ -46,7 +46,7 @@ class Plan:
     @property
     def weights(self) -> dict[str, int]:
         """How often each task is asked beside the others, and rubbish, which is `share` of all."""
-        share = Fraction(self.share).limit_denominator(100)
+        share = Fraction(self.share).limit_denominator(1000)
         bad, good = share.numerator, share.denominator - share.numerator
         weights = {task: good * WEIGHTS[task] for task in self.asked}
         return weights | {"rubbish": bad * sum(WEIGHTS[task] for task in self.asked)}
