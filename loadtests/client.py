@@ -14,18 +14,17 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import uvloop
 
-from loadtests.exchange import Address, Connection, Request, Response, Server, fetch
+from loadtests.exchange import Connection, Request, Response, fetch
+from loadtests.target import Target
 from loadtests.transport import BROKEN, GRPC, TIMEOUT, UNREADABLE, Asked, Transport, transport
 
 __all__ = [
-    "Address",
     "Connection",
     "Limits",
     "Load",
     "Request",
     "Response",
     "Sample",
-    "Server",
     "arrival_times",
     "closed_loop",
     "fetch",
@@ -89,7 +88,7 @@ class Load:
     begin: float = 0.0
 
 
-async def closed_loop(server: Server, requests: Sequence[Asked], *, concurrency: int, limits: Limits) -> Load:
+async def closed_loop(server: Target, requests: Sequence[Asked], *, concurrency: int, limits: Limits) -> Load:
     """Let `concurrency` clients send `requests` in turn, each as soon as it has its answer, until a limit is reached.
 
     All connections are open before the clock starts.
@@ -124,7 +123,7 @@ async def closed_loop(server: Server, requests: Sequence[Asked], *, concurrency:
 
 
 async def open_loop(
-    server: Server,
+    server: Target,
     requests: Sequence[Asked],
     *,
     rate: float,
@@ -192,7 +191,7 @@ def run(load: Coroutine[Any, Any, T]) -> T:
         gc.unfreeze()
 
 
-async def _open(server: Server, requests: Sequence[Asked], timeout: float, connections: int) -> Transport:
+async def _open(server: Target, requests: Sequence[Asked], timeout: float, connections: int) -> Transport:
     by = transport(server, requests, timeout)
     try:
         await by.open(connections)

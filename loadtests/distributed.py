@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
-from loadtests.client import Limits, Load, Request, Server, closed_loop, run
+from loadtests.client import Limits, Load, Request, closed_loop, run
 from loadtests.side_by_side import meet, side_by_side
+from loadtests.target import Target
 
 
 def distributed_load(
-    address: Server,
+    address: Target,
     requests: Sequence[Request],
     *,
     concurrency: int,
@@ -32,6 +33,6 @@ def distributed_load(
     return Load([sample for load in loads for sample in load.samples], max(load.window for load in loads))
 
 
-def _client(address: Server, requests: Sequence[Request], concurrency: int, limits: Limits) -> Load:
+def _client(address: Target, requests: Sequence[Request], concurrency: int, limits: Limits) -> Load:
     meet()
     return run(closed_loop(address, requests, concurrency=concurrency, limits=limits))

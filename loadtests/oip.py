@@ -20,7 +20,7 @@ from msgspec import Struct
 from PIL import Image
 
 from loadtests.album import standard_photo
-from loadtests.client import Address, Limits, Request, closed_loop, run
+from loadtests.client import Limits, Request, closed_loop, run
 from loadtests.compare.process import ServerError, on_cores
 from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
 from loadtests.options import OutFile, counts, write_text
@@ -28,6 +28,7 @@ from loadtests.processes import family, spent
 from loadtests.report import Measurement, machine, markdown_table, write_report
 from loadtests.serving import serving
 from loadtests.stats import Summary, clients_name, median_of, medians, summarise
+from loadtests.target import Target
 from zoo.card import Recipe
 from zoo.errors import ZooError
 from zoo.recipe import apply_exact
@@ -154,7 +155,7 @@ def _cores() -> tuple[set[int], set[int]]:
     return {cores[0]}, {cores[1]}
 
 
-def _load(address: Address, process: int, request: Request, clients: int, seconds: float) -> Round:
+def _load(address: Target, process: int, request: Request, clients: int, seconds: float) -> Round:
     before = spent(family(process))
     summary = summarise(run(closed_loop(address, [request], concurrency=clients, limits=Limits(seconds))))
     used = spent(family(process)) - before

@@ -20,7 +20,7 @@ from msgspec.structs import asdict
 from PIL import Image
 
 from loadtests.album import encode
-from loadtests.client import Address, Limits, Load, Request, closed_loop, fetch, run
+from loadtests.client import Limits, Load, Request, closed_loop, fetch, run
 from loadtests.compare.process import ServerError
 from loadtests.compare.work import Work
 from loadtests.goals import Turns
@@ -28,6 +28,7 @@ from loadtests.options import json_option, model_option
 from loadtests.report import Measurement, TestedServer, machine, write_report
 from loadtests.serving import serving
 from loadtests.stats import clients_name, measurement
+from loadtests.target import Target
 from zoo import catalog
 
 PACKAGES = ("zooserve", "onnxruntime", "simplejpeg", "opencv-python-headless", "numpy")
@@ -139,7 +140,7 @@ def _store(folder: Path, detector: Path, classifier: Path) -> None:
     (folder / "pipelines/crops.toml").write_text(_CARD.format(pad=_PAD, crops=CROPS, **names), encoding="utf-8")
 
 
-def _check(address: Address, data: bytes) -> None:
+def _check(address: Target, data: bytes) -> None:
     """Check that the photo has as many crops as it is to have; also a warm-up."""
     response = run(fetch(address, _request(data), timeout=60.0))
     if response.status != _OK:
@@ -150,7 +151,7 @@ def _check(address: Address, data: bytes) -> None:
 
 
 def _measure(
-    address: Address, bare: Bare, data: bytes, clients: int, seconds: float, rounds: int
+    address: Target, bare: Bare, data: bytes, clients: int, seconds: float, rounds: int
 ) -> tuple[Outcome, Measurement]:
     loops, served = [bare.seconds(data, seconds)], list[float]()
     loads: list[Load] = []

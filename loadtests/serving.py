@@ -11,15 +11,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from loadtests.client import Address
 from loadtests.compare.process import ServerError, free_port, tail, wait_until_ready
+from loadtests.target import Target
 
 _GRACE = 20.0  # seconds that the service gets to end
 SERVE = "from service.commands.serve import serve; serve()"  # works without an installation, on a PYTHONPATH
 
 
 @contextmanager
-def serving(log: Path, settings: Mapping[str, str], patience: float = 180.0) -> Iterator[tuple[Address, int]]:
+def serving(log: Path, settings: Mapping[str, str], patience: float = 180.0) -> Iterator[tuple[Target, int]]:
     """Run the service until the block ends. Yields where it listens and its process id, once it is ready.
 
     Args:
@@ -30,7 +30,7 @@ def serving(log: Path, settings: Mapping[str, str], patience: float = 180.0) -> 
     Raises:
         ServerError: it ended, or cannot be ready, or was not in time; with its reason.
     """
-    address = Address("127.0.0.1", free_port())
+    address = Target.at("127.0.0.1", free_port())
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             # This process ends in order then, and so ends the service, which is in a session of its own.
@@ -42,7 +42,7 @@ def _end(*_: object) -> None:
     sys.exit(128 + signal.SIGTERM)
 
 
-def _serve(log: Path, address: Address, settings: Mapping[str, str], patience: float) -> Iterator[tuple[Address, int]]:
+def _serve(log: Path, address: Target, settings: Mapping[str, str], patience: float) -> Iterator[tuple[Target, int]]:
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - ourselves
             [sys.executable, "-c", SERVE, "--port", str(address.port)],

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 from loadtests.connections import Connections
-from loadtests.exchange import Request, Server
+from loadtests.exchange import Request
 from loadtests.target import Target
 
 # What became of a request: an HTTP status, a status of gRPC's from 1000 on, or one of these.
@@ -51,15 +51,13 @@ class Transport(Protocol):
         """Close all connections."""
 
 
-def transport(server: Server, requests: Sequence[Asked], timeout: float) -> Transport:
+def transport(server: Target, requests: Sequence[Asked], timeout: float) -> Transport:
     """Return what a server is reached by; an answer may take `timeout` seconds.
 
     Raises:
         TargetError: the file of certificates cannot be read.
     """
-    if isinstance(server, Target) and server.grpc:
-        return OverGrpc(server, requests, timeout)
-    return OverHttp(server, requests, timeout)
+    return (OverGrpc if server.grpc else OverHttp)(server, requests, timeout)
 
 
 def outcome_name(outcome: int) -> str:
@@ -74,7 +72,7 @@ def outcome_name(outcome: int) -> str:
 class OverHttp:
     """Sends requests as they are."""
 
-    def __init__(self, server: Server, requests: Sequence[Asked], timeout: float) -> None:
+    def __init__(self, server: Target, requests: Sequence[Asked], timeout: float) -> None:
         self._connections, self._requests = Connections(server, timeout), requests
         self._encoded = [one.encode(server) if isinstance(one, Request) else None for one in requests]
 

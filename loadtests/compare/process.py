@@ -12,7 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from loadtests.client import Address, Request, fetch, run
+from loadtests.client import Request, fetch, run
+from loadtests.target import Target
 
 _PR_SET_CHILD_SUBREAPER = 36
 _GRACE = 5.0  # seconds between asking a server to stop and stopping it
@@ -46,7 +47,7 @@ def running(
     environment: Mapping[str, str],
     cores: set[int],
     log: Path,
-    address: Address,
+    address: Target,
     ready: str,
     patience: float,
 ) -> Iterator[float]:
@@ -119,7 +120,7 @@ def _descendants() -> list[psutil.Process]:
 
 def wait_until_ready(
     server: "subprocess.Popen[bytes]",
-    address: Address,
+    address: Target,
     path: str,
     deadline: float,
     log: Path,

@@ -22,7 +22,7 @@ from msgspec import Struct
 from PIL import Image
 
 from loadtests.album import encode
-from loadtests.client import Address, Limits, Request, closed_loop, run
+from loadtests.client import Limits, Request, closed_loop, run
 from loadtests.compare.process import ServerError
 from loadtests.fronts.cost import Cost, cost_of, engine_of, fronts_of, metric, open_files
 from loadtests.fronts.kills import Kills, kill, listens, ready
@@ -32,6 +32,7 @@ from loadtests.options import json_option, model_option
 from loadtests.percentiles import percentile
 from loadtests.report import machine, write_report
 from loadtests.serving import serving
+from loadtests.target import Target
 
 _PACKAGES = ("zooserve", "onnxruntime", "bentoml", "uvicorn", "numpy")
 PARTS = ("cost", "handover", "spread", "kills", "latency")
@@ -204,12 +205,12 @@ class Trial:
         with self._serving(0, {}) as (alone, _), self._serving(1, {}) as (fronted, _):
             return [(self._p50(alone), self._p50(fronted)) for _ in range(rounds)]
 
-    def _p50(self, address: Address) -> float:
+    def _p50(self, address: Target) -> float:
         limits = Limits(min(5.0, self._seconds))
         load = run(closed_loop(address, [self._request], concurrency=1, limits=limits))
         return 1000 * (percentile([each.latency for each in load.samples if each.status == 200], 50) or 0.0)
 
-    def _serving(self, fronts: int, more: Mapping[str, str]) -> AbstractContextManager[tuple[Address, int]]:
+    def _serving(self, fronts: int, more: Mapping[str, str]) -> AbstractContextManager[tuple[Target, int]]:
         return serving(self._folder / f"log-{fronts}", self._settings(fronts) | dict(more))
 
     def _settings(self, fronts: int) -> dict[str, str]:

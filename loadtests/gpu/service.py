@@ -10,13 +10,14 @@ from pathlib import Path
 import msgspec
 
 from loadtests.album import shrink
-from loadtests.client import Address, Limits, Request, fetch, run
+from loadtests.client import Limits, Request, fetch, run
 from loadtests.distributed import distributed_load
 from loadtests.gpu.bench import Bench, Timing
 from loadtests.gpu.nvml import Seen
 from loadtests.gpu.plan import Plan
 from loadtests.serving import SERVE, serving
 from loadtests.stats import clients_name, summarise
+from loadtests.target import Target
 from zoo.served_card import ServedCard
 from zoo.store import Store
 
@@ -65,7 +66,7 @@ def _served(bench: Bench, plan: Plan, name: str, way: str) -> None:
             on.attempt(name, way, clients_name(clients), partial(_load, on, address, request, clients))
 
 
-def _load(bench: Bench, address: Address, request: Request, clients: int) -> Timing:
+def _load(bench: Bench, address: Target, request: Request, clients: int) -> Timing:
     seen = Seen()
     processes = max(1, len(os.sched_getaffinity(0)) // _SENDING)
     load = distributed_load(
@@ -87,7 +88,7 @@ def _knows(setting: str) -> bool:
     return setting in subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
 
 
-def _provider(address: Address, name: str) -> str:
+def _provider(address: Target, name: str) -> str:
     """Which provider serves the model, as the service says."""
     answer = run(fetch(address, Request("GET", f"/v1/models/{name}"), timeout=10.0))
     return str(msgspec.json.decode(answer.body).get("provider") or "-")

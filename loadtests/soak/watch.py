@@ -12,10 +12,11 @@ from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtests.connections import Connections
-from loadtests.exchange import Request, Server
+from loadtests.exchange import Request
 from loadtests.percentiles import percentile
 from loadtests.processes import family, resident
 from loadtests.soak.load import Clients
+from loadtests.target import Target
 
 _MEMORY_EVERY = 1.0  # seconds
 _READ = ("zooserve_queue_depth", "process_resident_memory_bytes", "zooserve_processes")
@@ -62,7 +63,7 @@ class Watch:
     """Makes the records of a running soak."""
 
     def __init__(
-        self, clients: Clients, server: Server, pid: int | None, period: float, on_record: Callable[[Record], None]
+        self, clients: Clients, server: Target, pid: int | None, period: float, on_record: Callable[[Record], None]
     ) -> None:
         """Prepare to watch.
 

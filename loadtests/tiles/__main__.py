@@ -17,13 +17,14 @@ import click
 from msgspec.structs import asdict
 
 from loadtests.album import encode
-from loadtests.client import Address, Request, fetch, run
+from loadtests.client import Request, fetch, run
 from loadtests.compare.process import ServerError
 from loadtests.goals import Goal, Turns, verdict
 from loadtests.options import json_option, model_option
 from loadtests.pipeline import PACKAGES
 from loadtests.report import Measurement, TestedServer, machine, write_report
 from loadtests.serving import serving
+from loadtests.target import Target
 from loadtests.tiles.bare import Bare, Way
 from loadtests.tiles.scene import Known, recall, scene
 
@@ -88,7 +89,7 @@ def main(model: Path, rounds: int, json_path: Path | None) -> None:
     write_report(json_path, "tiles", before, PACKAGES, chosen, outcome, target=target, measurements=[measured])
 
 
-def _measure(address: Address, model: Path, data: bytes, known: list[Known], rounds: int) -> Outcome:
+def _measure(address: Target, model: Path, data: bytes, known: list[Known], rounds: int) -> Outcome:
     bare = Bare(str(model), _OVERLAP, len(os.sched_getaffinity(0)))
     bare.choose(data)
 

@@ -14,11 +14,12 @@ from time import perf_counter
 from msgspec import Struct
 
 from loadtests.album import standard_photo
-from loadtests.client import Address, Request, fetch, run
+from loadtests.client import Request, fetch, run
 from loadtests.compare.process import ServerError
 from loadtests.percentiles import percentile
 from loadtests.processes import family, resident
 from loadtests.serving import serving
+from loadtests.target import Target
 from loadtests.zoo_on_demand.store import PINNED, make_store
 
 _LOOK_S = 0.1
@@ -66,7 +67,7 @@ class Zoo:
         tasks: by name of a model.
     """
 
-    def __init__(self, address: Address, process: int, photo: bytes, tasks: dict[str, str]) -> None:
+    def __init__(self, address: Target, process: int, photo: bytes, tasks: dict[str, str]) -> None:
         self._address, self._photo, self._tasks = address, photo, tasks
         self._processes = family(process)
 
@@ -191,7 +192,7 @@ class Trial:
             },
         )
 
-    def _serving(self, budget: float) -> AbstractContextManager[tuple[Address, int]]:
+    def _serving(self, budget: float) -> AbstractContextManager[tuple[Target, int]]:
         return serving(self._log, self._settings | {"ZOOSERVE_MEMORY_MB": str(budget / 1e6)})
 
     def _sizes(self) -> Mapping[str, int]:

@@ -3,15 +3,15 @@
 import pytest
 from click.testing import CliRunner
 
-from loadtests.client import Address
 from loadtests.faults.__main__ import main, table
 from loadtests.faults.load import Clients
+from loadtests.target import Target
 from tests.conftest import ROOT
 
 
 @pytest.fixture
 def clients():
-    clients = Clients(Address("127.0.0.1", 1), [])
+    clients = Clients(Target.at("127.0.0.1", 1), [])
     clients.answers = [(0.0, 0.1, 200), (0.9, 0.3, 200), (2.0, 0.5, 200), (2.1, 0.1, 503), (5.0, 0.25, 200)]
     return clients
 

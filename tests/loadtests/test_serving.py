@@ -22,7 +22,7 @@ def test_it_serves_and_ends(models, tmp_path):
         processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     assert not any(process.is_running() for process in processes)
     with socket.socket() as probe:
-        assert probe.connect_ex(address) != 0
+        assert probe.connect_ex((address.ip, address.port)) != 0
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
