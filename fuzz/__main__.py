@@ -40,8 +40,16 @@ class Outcome(NamedTuple):
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("targets", nargs=-1, type=click.Choice(sorted(TARGETS)))
-@click.option("--minutes", default=1.0, show_default=True, help="How long to look, for each parser.")
-@click.option("--jobs", default=2, show_default=True, help="How many parsers are fuzzed at once.")
+@click.option(
+    "--minutes",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(1 / 60),  # of 0 seconds libFuzzer makes no end
+    help="How long to look, for each parser.",
+)
+@click.option(
+    "--jobs", default=2, show_default=True, type=click.IntRange(1), help="How many parsers are fuzzed at once."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Where findings are written. [default: a new folder]")
 @click.option("--replay", type=click.Path(path_type=Path, exists=True), help="Check one file, and say what it costs.")
 @click.option("--keep", is_flag=True, help="Keep the shortest new inputs in corpus/.")
@@ -84,7 +92,7 @@ def _fuzz(name: str, minutes: float, out: Path, keep: bool) -> Outcome:
     for seed, data in TARGETS[name].seeds():
         (corpus / seed).write_bytes(data)
     start = time.monotonic()
-    said = _run(name, int(60 * minutes), out, corpus)
+    said = _run(name, round(60 * minutes), out, corpus)
     seconds = time.monotonic() - start
     if keep:
         _keep(name, corpus)
@@ -98,11 +106,15 @@ def _run(name: str, seconds: int, out: Path, corpus: Path) -> str:
     """Fuzz in a process of its own. Returns what it said."""
     code = "import sys; from fuzz.worker import fuzz; fuzz(*sys.argv[1:2], int(sys.argv[2]), *sys.argv[3:])"
     command = [sys.executable, "-c", code, name, str(seconds), str(out), str(corpus)]
-    process = subprocess.run(  # noqa: S603 - ourselves
-        command, capture_output=True, text=True, errors="replace", timeout=seconds + _PATIENCE, check=False
-    )
-    (out / f".{name}.log").write_text(process.stderr)
-    return process.stderr
+    log = out / f".{name}.log"
+    with log.open("wb") as written:
+        try:
+            subprocess.run(  # noqa: S603 - ourselves
+                command, stdout=subprocess.DEVNULL, stderr=written, timeout=seconds + _PATIENCE, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            written.write(f"\nit did not end: {error}\n".encode())
+    return log.read_text(errors="replace")
 
 
 def _keep(name: str, corpus: Path) -> None:

@@ -113,8 +113,6 @@ _ALL = [
     Target("grpc", "gRPC requests to infer", protocols.read_message, protocols.message_seeds, _GRPC),
     Target("multipart", "multipart forms", forms.read_multipart, forms.multipart_seeds, _FORMS),
     Target("json_images", "JSON with images", forms.read_json_images, forms.json_seeds, _FORMS),
-    Target(
-        "card", "card.json and cards in TOML", read_cards, _cards, ("zoo.card", "zoo.model_card", "zoo.served_card")
-    ),
+    Target("card", "card.json and cards in TOML", read_cards, _cards, _CARDS),
 ]
 TARGETS = {target.name: target for target in _ALL}

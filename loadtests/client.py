@@ -10,26 +10,21 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, takewhile
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import uvloop
 
-from loadtests.connections import Connections
-from loadtests.exchange import Address, Connection, Request, Response, Server, fetch
+from loadtests.exchange import Connection, Request, Response, fetch
 from loadtests.target import Target
-
-if TYPE_CHECKING:
-    from loadtests.grpc_load import GrpcSender
+from loadtests.transport import BROKEN, GRPC, TIMEOUT, UNREADABLE, Asked, Transport, transport
 
 __all__ = [
-    "Address",
     "Connection",
     "Limits",
     "Load",
     "Request",
     "Response",
     "Sample",
-    "Server",
     "arrival_times",
     "closed_loop",
     "fetch",
@@ -38,6 +33,9 @@ __all__ = [
 ]
 T = TypeVar("T")
 Failure = Literal["", "timeout", "connection", "not sent"]
+_FAILURES: dict[int, Failure] = {TIMEOUT: "timeout", BROKEN: "connection", UNREADABLE: "not sent"}
+# Of gRPC as HTTP has them, so that reports of both read alike; 500 for all others.
+_STATUSES = {3: 400, 5: 404, 8: 429, 16: 401}
 _AFTER_FAILURE = 0.01  # seconds that a closed loop's client waits after a connection failed, so that it does not spin
 _SPIN = 0.001  # seconds before an arrival during which the event loop polls: its timers are only good to 1 ms
 
@@ -90,7 +88,7 @@ class Load:
     begin: float = 0.0
 
 
-async def closed_loop(server: Server, requests: Sequence[Request], *, concurrency: int, limits: Limits) -> Load:
+async def closed_loop(server: Target, requests: Sequence[Asked], *, concurrency: int, limits: Limits) -> Load:
     """Let `concurrency` clients send `requests` in turn, each as soon as it has its answer, until a limit is reached.
 
     All connections are open before the clock starts.
@@ -98,7 +96,7 @@ async def closed_loop(server: Server, requests: Sequence[Request], *, concurrenc
     Raises:
         OSError: nobody listens.
     """
-    sender = await _open(server, requests, limits.timeout, concurrency)
+    by = await _open(server, requests, limits.timeout, concurrency)
     samples: list[Sample] = []
     issued = 0
     begin = perf_counter()
@@ -108,7 +106,7 @@ async def closed_loop(server: Server, requests: Sequence[Request], *, concurrenc
         while issued < limits.requests and perf_counter() - begin < limits.seconds:
             which = issued % len(requests)
             issued += 1
-            sample = await sender.send(which, begin, perf_counter())
+            sample = await _send(by, which, begin, perf_counter())
             samples.append(sample)
             if sample.failure:
                 await asyncio.sleep(_AFTER_FAILURE)
@@ -120,13 +118,13 @@ async def closed_loop(server: Server, requests: Sequence[Request], *, concurrenc
             for _ in range(concurrency):
                 group.create_task(client())
     finally:
-        await sender.close()
+        await by.close()
     return Load(samples, limits.seconds if issued < limits.requests else max(s.start for s in samples), begin)
 
 
 async def open_loop(
-    server: Server,
-    requests: Sequence[Request],
+    server: Target,
+    requests: Sequence[Asked],
     *,
     rate: float,
     limits: Limits,
@@ -143,13 +141,13 @@ async def open_loop(
         OSError: nobody listens.
     """
     arrivals = arrival_times(rate, limits.seconds, limits.requests, seed)
-    sender = await _open(server, requests, limits.timeout, min(connections, 32))
+    by = await _open(server, requests, limits.timeout, min(connections, 32))
     samples: list[Sample] = []
     under_way: set[asyncio.Task[None]] = set()
     begin = perf_counter()
 
     async def send(which: int, due: float) -> None:
-        samples.append(await sender.send(which, begin, due))
+        samples.append(await _send(by, which, begin, due))
 
     try:
         for number, arrival in enumerate(arrivals):
@@ -165,7 +163,7 @@ async def open_loop(
     finally:
         for task in under_way:
             task.cancel()
-        await sender.close()
+        await by.close()
     return Load(samples, limits.seconds if len(arrivals) < limits.requests else arrivals[-1])
 
 
@@ -193,41 +191,23 @@ def run(load: Coroutine[Any, Any, T]) -> T:
         gc.unfreeze()
 
 
-class _Sender:
-    """Sends the requests of a load by their numbers."""
-
-    def __init__(self, server: Server, requests: Sequence[Request], timeout: float) -> None:
-        self._connections = Connections(server, timeout)
-        self._encoded = [request.encode(server) for request in requests]
-
-    @staticmethod
-    async def open(server: Server, requests: Sequence[Request], timeout: float, size: int) -> "_Sender":
-        sender = _Sender(server, requests, timeout)
-        await sender._connections.fill(size)
-        return sender
-
-    async def send(self, which: int, begin: float, due: float) -> Sample:
-        """Send one request that is due at `due` (`perf_counter()`) and say what became of it."""
-        sent = perf_counter()
-        start, late = due - begin, sent - due
-        try:
-            response = await self._connections.exchange(self._encoded[which])
-        except OSError as error:
-            kind: Failure = "timeout" if isinstance(error, TimeoutError) else "connection"
-            return Sample(which, start, perf_counter() - due, 0, kind, late)
-        return Sample(which, start, response.finished - due, response.status, "", late)
-
-    async def close(self) -> None:
-        self._connections.close()
+async def _open(server: Target, requests: Sequence[Asked], timeout: float, connections: int) -> Transport:
+    by = transport(server, requests, timeout)
+    try:
+        await by.open(connections)
+    except BaseException:
+        await by.close()
+        raise
+    return by
 
 
-async def _open(server: Server, requests: Sequence[Request], timeout: float, size: int) -> "_Sender | GrpcSender":
-    """Return what sends the requests over HTTP, or over gRPC where the server is such a target."""
-    if isinstance(server, Target) and server.grpc:
-        from loadtests.grpc_load import GrpcSender  # noqa: PLC0415 - grpcio is not always installed
-
-        return await GrpcSender.open(server, requests, timeout)
-    return await _Sender.open(server, requests, timeout, size)
+async def _send(by: Transport, which: int, begin: float, due: float) -> Sample:
+    """Send one request that is due at `due` (`perf_counter()`) and say what became of it."""
+    late = perf_counter() - due
+    answer = await by.ask(which)
+    failure: Failure = _FAILURES.get(answer.outcome, "")
+    status = _STATUSES.get(answer.outcome - GRPC, 500) if answer.outcome >= GRPC else answer.outcome
+    return Sample(which, due - begin, answer.finished - due, 0 if failure else status, failure, late)
 
 
 async def _until(moment: float) -> None:

@@ -2,7 +2,8 @@
 
 from time import perf_counter
 
-from loadtests.exchange import Connection, Response, Server
+from loadtests.exchange import Connection, Response
+from loadtests.target import Target
 
 _IDLE = 3.0  # seconds after which a free connection is not used again: servers close theirs after 5 and more
 
@@ -10,7 +11,7 @@ _IDLE = 3.0  # seconds after which a free connection is not used again: servers 
 class Connections:
     """A connection that is free is used again, else one is made. For one event loop."""
 
-    def __init__(self, server: Server, timeout: float) -> None:
+    def __init__(self, server: Target, timeout: float) -> None:
         """Prepare for requests to `server`, each of which is given up after `timeout` seconds."""
         self.server = server
         self._timeout = timeout
@@ -44,6 +45,8 @@ class Connections:
         """
         for _ in range(size):
             self._free.append((await self.open(), perf_counter()))
+        now = perf_counter()  # however long that took: they are to be used, not to be replaced
+        self._free = [(connection, now) for connection, _ in self._free]
 
     def close(self) -> None:
         """Close the connections that are free."""

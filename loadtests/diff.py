@@ -55,7 +55,9 @@ class Change(Struct, frozen=True):
         """What that means."""
         if self.ratio is None:
             return "not known"
-        if not self.stable:
+        if self.after == 0:  # nothing is answered any more
+            return "slower"
+        if not self.stable or math.isinf(self.noise):
             return "too noisy to judge"
         # Ratios count alike both ways: half the rate is as far from 1 as twice the rate.
         if 1 / (1 + self.noise) <= self.ratio <= 1 + self.noise:
@@ -78,7 +80,9 @@ def _change(figure: str, before: Measurement, after: Measurement, least: float) 
     old, new = (_value(figure, one) for one in (before, after))
     apart = sum(_spread(figure, one) for one in (before, after))
     stable = before.stable is not False and after.stable is not False
-    return Change(after.name, figure, old, new, new / old if old and new else None, max(least, apart), stable)
+    return Change(
+        after.name, figure, old, new, new / old if old and new is not None else None, max(least, apart), stable
+    )
 
 
 def _spread(figure: str, one: Measurement) -> float:
@@ -110,12 +114,23 @@ def differences(before: Report, after: Report) -> list[str]:
     old, new = (to_builtins(one.settings) for one in (before, after))
     names = [name for name in dict.fromkeys([*old, *new]) if not name.startswith(_OUTPUTS)]
     found += [_differ(f"setting {name}", old.get(name), new.get(name)) for name in names]
+    earlier = {one.name: one.offered_per_s for one in before.measurements}
+    found += [
+        _differ(f"{one.name}, offered per second", earlier[one.name], one.offered_per_s)
+        for one in after.measurements
+        if one.name in earlier and _apart(earlier[one.name], one.offered_per_s)
+    ]
     for one, other, which in ((before, after, "before"), (after, before, "after")):
         shared = {m.name for m in other.measurements}
         if only := [m.name for m in one.measurements if m.name not in shared]:
             more = f" and {len(only) - _NAMED} more" if len(only) > _NAMED else ""
             found.append(f"measurements only {which}: {'; '.join(only[:_NAMED])}{more}")
     return [words for words in found if words]
+
+
+def _apart(old: float | None, new: float | None) -> bool:
+    """Whether two open loops offer different rates: a latency depends on it."""
+    return bool(old and new) and abs(math.log(new / old)) > NOISE  # type: ignore[operator]
 
 
 def _fields(what: str, old: object, new: object, names: Sequence[str]) -> list[str]:

@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from functools import partial
 
-from loadtests.client import Limits, Load, Request, Server, closed_loop, run
-
-_PATIENCE = 60.0  # seconds that a process gets to start, and to answer after its load
+from loadtests.client import Limits, Load, Request, closed_loop, run
+from loadtests.side_by_side import meet, side_by_side
+from loadtests.target import Target
 
 
 def distributed_load(
-    address: Server,
+    address: Target,
     requests: Sequence[Request],
     *,
     concurrency: int,
@@ -24,54 +23,16 @@ def distributed_load(
     `meanwhile` is entered when they start and left when they have ended.
 
     Raises:
-        OSError: nobody listens, or (TimeoutError, EOFError as ConnectionError) a process did not start or died.
+        OSError: nobody listens, or (TimeoutError, ConnectionError) a process did not start or died.
     """
     shares = [len(range(first, concurrency, processes)) for first in range(min(processes, concurrency))]
     if len(shares) == 1:
         with meanwhile:
             return run(closed_loop(address, requests, concurrency=concurrency, limits=limits))
-    spawn = get_context("spawn")
-    ends: list[Connection] = []
-    started = []
-    try:
-        for share in shares:
-            ours, theirs = spawn.Pipe()
-            process = spawn.Process(target=_client, args=(theirs, address, requests, share, limits), daemon=True)
-            process.start()
-            theirs.close()
-            started.append(process)
-            ends.append(ours)
-        for end in ends:
-            _receive(end, _PATIENCE)  # it is ready
-        with meanwhile:
-            for end in ends:
-                end.send(None)
-            loads = [_receive(end, limits.seconds + limits.timeout + _PATIENCE) for end in ends]
-    finally:
-        for process in started:
-            process.kill()
-            process.join()
+    loads = side_by_side([partial(_client, address, requests, share, limits) for share in shares], meanwhile)
     return Load([sample for load in loads for sample in load.samples], max(load.window for load in loads))
 
 
-def _receive(end: Connection, seconds: float) -> Load:
-    if not end.poll(seconds):
-        raise TimeoutError(f"a client process said nothing for {seconds:g} s")
-    try:
-        said = end.recv()
-    except EOFError:
-        raise ConnectionError("a client process ended; the standard error says why") from None
-    if isinstance(said, OSError):
-        raise said
-    assert said is None or isinstance(said, Load)  # noqa: S101 - see `_client`
-    return said or Load([], 0.0)
-
-
-def _client(end: Connection, address: Server, requests: Sequence[Request], concurrency: int, limits: Limits) -> None:
-    """In a process of its own: say that it is there, wait for the start, load, and send what came of it."""
-    end.send(None)
-    end.recv()
-    try:
-        end.send(run(closed_loop(address, requests, concurrency=concurrency, limits=limits)))
-    except OSError as error:
-        end.send(error)
+def _client(address: Target, requests: Sequence[Request], concurrency: int, limits: Limits) -> Load:
+    meet()
+    return run(closed_loop(address, requests, concurrency=concurrency, limits=limits))

@@ -5,13 +5,13 @@ and how much longer a fixed piece of work takes before and after a test than it 
 """
 
 import os
-from collections.abc import Iterable
 from statistics import median
 from time import monotonic, perf_counter, sleep
 
 import psutil
 from msgspec import Struct
 
+from loadtests.processes import family, spent
 from loadtests.target import Target, is_here
 
 _SPINS, _ROUNDS = 15, 20_000
@@ -114,7 +114,7 @@ class Watcher:
         times = psutil.cpu_times()
         # Interrupts are not counted: they are mostly those of our own packets.
         busy = times.user + getattr(times, "nice", 0.0) + times.system
-        return monotonic(), busy, getattr(times, "steal", 0.0), _spent([psutil.Process(), *self._servers])
+        return monotonic(), busy, getattr(times, "steal", 0.0), spent(family(os.getpid(), *self._servers))
 
 
 def server_processes(target: Target) -> list[psutil.Process]:
@@ -133,24 +133,3 @@ def server_processes(target: Target) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
-
-
-def _spent(roots: Iterable[psutil.Process]) -> float:
-    """Processor seconds of processes and all that they started."""
-    total = 0.0
-    seen = set()
-    for root in roots:
-        try:
-            family = [root, *root.children(recursive=True)]
-        except psutil.Error:
-            continue
-        for process in family:
-            if process.pid in seen:
-                continue
-            seen.add(process.pid)
-            try:
-                times = process.cpu_times()
-            except psutil.Error:
-                continue
-            total += times.user + times.system
-    return total

@@ -4,71 +4,14 @@ httptools parses the answers: aiohttp's client took .07 ms longer over each, whi
 """
 
 import asyncio
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, cast
 
 from httptools import HttpParserError, HttpResponseParser
 
-
-class Server(Protocol):
-    """What this client needs to know of a server: `Address` is a plain one, `loadtests.target.Target` any.
-
-    Attributes:
-        host: a name or an address; a certificate is checked against it.
-        port: of the server.
-        ip: the address to connect to; empty: `host` is resolved for each connection.
-        authority: the value of the header `Host`.
-        headers: that every request carries.
-    """
-
-    @property
-    def host(self) -> str: ...
-    @property
-    def port(self) -> int: ...
-    @property
-    def ip(self) -> str: ...
-    @property
-    def authority(self) -> str: ...
-    @property
-    def headers(self) -> Mapping[str, str]: ...
-
-    def path(self, path: str) -> str:
-        """Return a path of the service as the server has it."""
-
-    def ssl_context(self) -> ssl.SSLContext | None:
-        """Return what TLS connections are made with; None without TLS."""
-
-
-class Address(NamedTuple):
-    """Where a server listens that has neither TLS nor keys nor a path prefix."""
-
-    host: str
-    port: int
-
-    @property
-    def ip(self) -> str:
-        """The host: it is an address already, or a name such as `localhost`."""
-        return "127.0.0.1" if self.host == "localhost" else self.host
-
-    @property
-    def authority(self) -> str:
-        """The value of the header `Host`."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """None."""
-        return {}
-
-    def path(self, path: str) -> str:
-        """Return the path as it is."""
-        return path
-
-    def ssl_context(self) -> None:
-        """Return None: no TLS."""
+from loadtests.target import Target
 
 
 @dataclass(frozen=True)
@@ -80,7 +23,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
 
-    def encode(self, server: Server) -> bytes:
+    def encode(self, server: Target) -> bytes:
         """Return the request as it goes over the wire."""
         length = {"Content-Length": str(len(self.body))}
         headers = {"Host": server.authority, **server.headers, **self.headers, **length}
@@ -112,7 +55,7 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
 
     @staticmethod
-    async def open(server: Server, timeout: float) -> "Connection":
+    async def open(server: Target, timeout: float) -> "Connection":
         """Connect.
 
         Raises:
@@ -190,7 +133,7 @@ class Connection(asyncio.Protocol):
             self._waiter.set_exception(error)
 
 
-async def fetch(server: Server, request: Request, timeout: float = 10.0) -> Response:
+async def fetch(server: Target, request: Request, timeout: float = 10.0) -> Response:
     """Send one request on a connection of its own.
 
     Raises:

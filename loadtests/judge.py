@@ -110,7 +110,7 @@ class Condition(Struct, frozen=True):
             failed = _OPERATORS[self.op](change, self.value)
             return f"{found.name}: {self.figure} {change:+.1%} (fails if {self.text})" if failed else ""
         if figure is None:
-            return f"{found.name}: {self.figure} is not known: nothing was answered"
+            return f"{found.name}: {self.figure} is not known: {_why_unknown(found)}"
         if not _OPERATORS[self.op](figure, self.value):
             return ""
         shown = figure / _UNITS[self.figure][unit]
@@ -172,6 +172,12 @@ class _ConditionType(click.ParamType[Condition]):
             return Condition.parse(value, relative=self._relative)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+def _why_unknown(found: Measurement) -> str:
+    if found.errors == found.requests:
+        return "nothing was answered"
+    return "not every answer was right" if found.errors else "this load has none"
 
 
 def _example(figure: str) -> str:

@@ -9,27 +9,28 @@ import io
 import json
 import os
 import struct
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
 import click
 import numpy as np
-import psutil
 from msgspec import Struct
 from PIL import Image
 
 from loadtests.album import standard_photo
-from loadtests.client import Address, Limits, Request, closed_loop, run
-from loadtests.compare.process import on_cores
+from loadtests.client import Limits, Request, closed_loop, run
+from loadtests.compare.process import ServerError, on_cores
 from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
-from loadtests.outputs import OutFile
-from loadtests.report import Measurement, machine, markdown_table, report, versions, write_json
+from loadtests.options import OutFile, counts, write_text
+from loadtests.processes import family, spent
+from loadtests.report import Measurement, machine, markdown_table, write_report
 from loadtests.serving import serving
-from loadtests.stats import Summary, median_of, medians, summarise
+from loadtests.stats import Summary, clients_name, median_of, medians, summarise
+from loadtests.target import Target
 from zoo.card import Recipe
+from zoo.errors import ZooError
 from zoo.recipe import apply_exact
 from zoo.served_card import require_images
 from zoo.store import Store
@@ -65,9 +66,9 @@ class Endpoint(Struct, frozen=True):
 @click.command()
 @click.option("--model", default="mobilenet_v2", show_default=True, help="A classifier of the store.")
 @click.option("--models", default="models", show_default=True, type=click.Path(file_okay=False, path_type=Path))
-@click.option("--rounds", default=5, show_default=True)
-@click.option("--seconds", default=5.0, show_default=True, help="Of each load.")
-@click.option("--clients", default="1,8", show_default=True, help="At once, with commas.")
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
+@click.option("--seconds", default=5.0, show_default=True, type=click.FloatRange(0.1), help="Of each load.")
+@click.option("--clients", "numbers", default="1,8", show_default=True, callback=counts, help="At once, with commas.")
 @click.option("--json", "out", type=OutFile(), help="Of the report; .md beside it.")
 @fail_if_option()
 def main(
@@ -76,46 +77,50 @@ def main(
     models: Path,
     rounds: int,
     seconds: float,
-    clients: str,
+    numbers: tuple[int, ...],
     out: Path | None,
     fail_if: tuple[Condition, ...],
 ) -> None:
     """Measure images per second through /v1 and through /v2."""
     where = machine()
+    try:
+        results = _measure(model, models, rounds, seconds, numbers)
+    except (ServerError, ZooError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    table = markdown_table(_HEADER, [_row(endpoint) for endpoint in results])
+    click.echo(table)
+    chosen = {"model": model, "rounds": rounds, "seconds": seconds, "clients": numbers}
+    common = measurements(results)
+    write_report(out, "oip", where, _PACKAGES, chosen, results, measurements=common)
+    about = f"`{model}` on one core of {where.processor}, medians of {rounds} rounds of {seconds:g} s in turns."
+    write_text(out and out.with_suffix(".md"), f"{about}\n\n{table}")
+    exit_if_failed(judge(fail_if, common))
+
+
+def _measure(model: str, models: Path, rounds: int, seconds: float, numbers: Sequence[int]) -> list[Endpoint]:
     entry = Store(models).latest(model)
     if entry.card is None:
         raise click.ClickException(entry.problem)
     endpoints = endpoints_of(model, require_images(entry.card).recipe, standard_photo())
-    counts = [int(count) for count in clients.split(",")]
-    found: dict[tuple[str, int], list[Round]] = {(name, count): [] for count in counts for name in endpoints}
+    found: dict[tuple[str, int], list[Round]] = {(name, count): [] for count in numbers for name in endpoints}
     server, client = _cores()
     with TemporaryDirectory(prefix="oip-") as folder, on_cores(server):
         settings = {"ZOOSERVE_MODELS": str(models.resolve()), "ZOOSERVE_LOAD": model}
         with serving(Path(folder) / "log", settings) as (address, process), on_cores(client):
             for request in endpoints.values():
-                _load(address, process, request, max(counts), 1.0)
+                _load(address, process, request, max(numbers), 1.0)
             for _ in range(rounds):
-                for count in counts:
+                for count in numbers:
                     for name, request in endpoints.items():
                         found[name, count].append(_load(address, process, request, count, seconds))
-    results = [_medians(name, count, own, found[next(iter(endpoints)), count]) for (name, count), own in found.items()]
-    table = markdown_table(_HEADER, [_row(endpoint) for endpoint in results])
-    click.echo(table)
-    if out is not None:
-        chosen = {"model": model, "rounds": rounds, "seconds": seconds, "clients": counts}
-        common = measurements(results)
-        done = report("oip", sys.argv[1:], where, versions(_PACKAGES), chosen, results, measurements=common)
-        write_json(out, done)
-        about = f"`{model}` on one core of {where.processor}, medians of {rounds} rounds of {seconds:g} s in turns."
-        out.with_suffix(".md").write_text(f"{about}\n\n{table}\n", encoding="utf-8")
-    exit_if_failed(judge(fail_if, measurements(results)))
+    return [_medians(name, count, own, found[next(iter(endpoints)), count]) for (name, count), own in found.items()]
 
 
 def measurements(endpoints: Iterable[Endpoint]) -> list[Measurement]:
     """Return what the report has in common with those of other tools: a window for each round."""
     return [
         medians(
-            f"{endpoint.endpoint}, {endpoint.clients} client{'' if endpoint.clients == 1 else 's'}",
+            f"{endpoint.endpoint}, {clients_name(endpoint.clients)}",
             [one.load for one in endpoint.rounds],
             clients=endpoint.clients,
         )
@@ -150,20 +155,13 @@ def _cores() -> tuple[set[int], set[int]]:
     return {cores[0]}, {cores[1]}
 
 
-def _load(address: Address, process: int, request: Request, clients: int, seconds: float) -> Round:
-    before = _cpu_seconds(process)
+def _load(address: Target, process: int, request: Request, clients: int, seconds: float) -> Round:
+    before = spent(family(process))
     summary = summarise(run(closed_loop(address, [request], concurrency=clients, limits=Limits(seconds))))
-    spent = _cpu_seconds(process) - before
+    used = spent(family(process)) - before
     if summary.errors:
         raise click.ClickException(f"{request.path}: {summary.statuses} {summary.failures}")
-    return Round(summary, 1000 * spent / max(1, summary.succeeded))
-
-
-def _cpu_seconds(process: int) -> float:
-    """What a process and its children have used of the processor so far."""
-    root = psutil.Process(process)
-    times = [one.cpu_times() for one in (root, *root.children(recursive=True))]
-    return sum(time.user + time.system for time in times)
+    return Round(summary, 1000 * used / max(1, summary.succeeded))
 
 
 def _medians(name: str, clients: int, rounds: list[Round], base: list[Round]) -> Endpoint:

@@ -5,10 +5,8 @@ than 20. The loop without a server decodes the same photo once, runs the detecto
 runs the classifier on all of them in one batch, on all cores. They take turns, so that both see the same machine.
 """
 
-import io
 import json
 import os
-import sys
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -16,21 +14,24 @@ from time import perf_counter
 from typing import Any
 
 import click
-import msgspec
 import numpy as np
 import simplejpeg
-from msgspec import Struct
+from msgspec.structs import asdict
 from PIL import Image
 
-from loadtests.client import Address, Limits, Load, Request, closed_loop, fetch, run
-from loadtests.compare.goals import NOISY, Goal
+from loadtests.album import encode
+from loadtests.client import Limits, Load, Request, closed_loop, fetch, run
 from loadtests.compare.process import ServerError
 from loadtests.compare.work import Work
-from loadtests.outputs import json_option, model_option
-from loadtests.report import Measurement, TestedServer, machine, report, versions, write_json
+from loadtests.goals import Turns
+from loadtests.options import json_option, model_option
+from loadtests.report import Measurement, TestedServer, machine, write_report
 from loadtests.serving import serving
+from loadtests.stats import clients_name, measurement
+from loadtests.target import Target
 from zoo import catalog
 
+PACKAGES = ("zooserve", "onnxruntime", "simplejpeg", "opencv-python-headless", "numpy")
 CROPS = 20
 _MOST = 1.15
 _CLIENTS = (1, 8)
@@ -51,21 +52,10 @@ Examples:
 """
 
 
-class Outcome(Struct, frozen=True):
-    """What was measured with some number of clients. A photo's seconds are those of the window over its answers.
-
-    Attributes:
-        bare_s: of a photo in each bare loop; one before each round, and one at the end.
-        served_s: of a photo in each round.
-        ratio: of each round, the served over the mean of the bare loops before and after it.
-        spread: by which share the bare loops differ from their median at most.
-    """
+class Outcome(Turns, frozen=True, kw_only=True):
+    """What was measured with some number of clients. A photo's seconds are those of the window over its answers."""
 
     clients: int
-    bare_s: list[float]
-    served_s: list[float]
-    ratio: list[float]
-    spread: float
 
 
 class Bare:
@@ -108,9 +98,7 @@ def photo() -> bytes:
         small = cup.convert("RGB").resize((220, 200), Image.Resampling.LANCZOS)
     for number in range(30):
         image.paste(small, (number % 6 * 250 + 15, number // 6 * 240 + 20))
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=92)
-    return out.getvalue()
+    return encode(image)
 
 
 @click.command(epilog=_EXAMPLES)
@@ -137,15 +125,10 @@ def main(detector: Path, classifier: Path, seconds: float, rounds: int, json_pat
         raise click.ClickException(str(error)) from error
     for outcome in outcomes:
         _show(outcome)
-    if json_path is not None:
-        packages = versions(("zooserve", "onnxruntime", "simplejpeg", "opencv-python-headless", "numpy"))
-        target = TestedServer("http://127.0.0.1", task="pipeline", model=f"{detector.parent.name}, {classifier}")
-        settings = {"crops": CROPS, "seconds": seconds, "rounds": rounds}
-        details = [msgspec.to_builtins(outcome) for outcome in outcomes]
-        result = report(
-            "pipeline", sys.argv[1:], before, packages, settings, details, target=target, measurements=loads
-        )
-        write_json(json_path, result)
+    names = f"{detector.parent.name}, {classifier.parent.name}"
+    target = TestedServer("http://127.0.0.1", task="pipeline", model=names)
+    settings = {"crops": CROPS, "seconds": seconds, "rounds": rounds}
+    write_report(json_path, "pipeline", before, PACKAGES, settings, outcomes, target=target, measurements=loads)
 
 
 def _store(folder: Path, detector: Path, classifier: Path) -> None:
@@ -157,7 +140,7 @@ def _store(folder: Path, detector: Path, classifier: Path) -> None:
     (folder / "pipelines/crops.toml").write_text(_CARD.format(pad=_PAD, crops=CROPS, **names), encoding="utf-8")
 
 
-def _check(address: Address, data: bytes) -> None:
+def _check(address: Target, data: bytes) -> None:
     """Check that the photo has as many crops as it is to have; also a warm-up."""
     response = run(fetch(address, _request(data), timeout=60.0))
     if response.status != _OK:
@@ -168,7 +151,7 @@ def _check(address: Address, data: bytes) -> None:
 
 
 def _measure(
-    address: Address, bare: Bare, data: bytes, clients: int, seconds: float, rounds: int
+    address: Target, bare: Bare, data: bytes, clients: int, seconds: float, rounds: int
 ) -> tuple[Outcome, Measurement]:
     loops, served = [bare.seconds(data, seconds)], list[float]()
     loads: list[Load] = []
@@ -180,25 +163,8 @@ def _measure(
             raise ServerError(f"{len(wrong)} requests were not answered: status {wrong[0].status}, {wrong[0].failure}")
         served.append(took / len(loads[-1].samples))
         loops.append(bare.seconds(data, seconds))
-    latencies = sorted(1000 * each.latency for load in loads for each in load.samples)
-    outcome = Outcome(
-        clients,
-        loops,
-        served,
-        [each / ((loops[i] + loops[i + 1]) / 2) for i, each in enumerate(served)],
-        max(abs(each / median(loops) - 1) for each in loops),
-    )
-    measured = Measurement(
-        name=f"{clients} clients",
-        clients=clients,
-        seconds=seconds * rounds,
-        requests=len(latencies),
-        errors=0,
-        rate_per_s=1 / median(served),
-        p50_ms=median(latencies),
-        max_ms=latencies[-1],
-    )
-    return outcome, measured
+    outcome = Outcome(**asdict(Turns.of(loops, served)), clients=clients)
+    return outcome, measurement(clients_name(clients), loads, clients=clients)
 
 
 def _request(data: bytes) -> Request:
@@ -215,14 +181,11 @@ def _crop(pixels: "np.ndarray[Any, np.dtype[np.uint8]]", box: list[float]) -> "n
 
 
 def _show(outcome: Outcome) -> None:
-    ratio, noisy = median(outcome.ratio), outcome.spread > NOISY
-    who = "1 client" if outcome.clients == 1 else f"{outcome.clients} clients"
-    bare, served = (1000 * median(times) for times in (outcome.bare_s, outcome.served_s))
+    who, bare, served = clients_name(outcome.clients), *(1000 * median(s) for s in (outcome.bare_s, outcome.served_s))
     click.echo(
         f"{who}: bare loop {bare:.1f} ms a photo (rounds differ by {outcome.spread:.0%}), served {served:.1f} ms"
     )
-    verdict = "met" if ratio <= _MOST else "too noisy to judge" if noisy else "missed"
-    click.echo(str(Goal(f"{who}: time over the bare loop's <= {_MOST:.2f}", f"{ratio:.2f}", verdict)))  # type: ignore[arg-type]
+    click.echo(str(outcome.goal(f"{who}: time over the bare loop's <= {_MOST:.2f}", _MOST)))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import shlex
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -190,6 +191,24 @@ def report(
         measurements=list(measurements),
         details=details,
     )
+
+
+def write_report(
+    path: Path | None,
+    tool: str,
+    where: Machine,
+    packages: Iterable[str],
+    settings: Mapping[str, Any],
+    details: Any = None,
+    *,
+    target: TestedServer | None = None,
+    measurements: Sequence[Measurement] = (),
+) -> None:
+    """Write the report of this process' command, with the versions of packages; without a path nothing."""
+    if path is not None:
+        found = versions(packages)
+        done = report(tool, sys.argv[1:], where, found, settings, details, target=target, measurements=measurements)
+        write_json(path, done)
 
 
 def without_secrets(arguments: Iterable[str]) -> list[str]:

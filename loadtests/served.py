@@ -8,7 +8,9 @@ import msgspec
 
 from loadtests.client import run
 from loadtests.exchange import Request, Response, fetch
+from loadtests.report import TestedServer
 from loadtests.target import DEFAULT_URL, KEY_VARIABLE, TASKS, Target, TargetError
+from loadtests.transport import Asked, outcome_name, transport
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,31 @@ def _ask(target: Target, path: str, timeout: float, statuses: Sequence[int] = (2
         raise TargetError(f"{target.url} sends elsewhere: --url {response.headers.get('location', '')}")
     hint = " (is the URL's path prefix right?)" if response.status == 404 else ""
     raise TargetError(f"{target.url} answers {response.status} at {target.path(path)}{hint}: {response.body[:200]!r}")
+
+
+def answering(target: Target, requests: Sequence[Asked], timeout: float) -> TestedServer:
+    """Send each request once, and return who answered.
+
+    Raises:
+        TargetError: one was not answered with 200.
+    """
+
+    async def each() -> bytes:
+        by, body = transport(target, requests, timeout), b""
+        try:
+            for which in range(len(requests)):
+                outcome, body, _ = await by.ask(which)
+                if outcome != 200:
+                    said = f"{outcome_name(outcome)}: {body[:300].decode(errors='replace')}"
+                    raise TargetError(f"{target.url}: {target.path(target.question)} answers {said}")
+        finally:
+            await by.close()
+        return body
+
+    answer = msgspec.json.decode(run(each()))
+    if target.model and answer["model"] != target.model:
+        raise TargetError(f"{target.model} was asked, and {answer['model']} answered")
+    return TestedServer(target.url, target.scheme, target.task, answer["model"], answer["version"])
 
 
 def unreachable(target: Target, error: OSError) -> str:

@@ -5,20 +5,21 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from loadtests.client import Address, Request, fetch, run
-from loadtests.compare.process import ServerError, free_port
+from loadtests.compare.process import ServerError, free_port, tail, wait_until_ready
+from loadtests.target import Target
 
 _GRACE = 20.0  # seconds that the service gets to end
 SERVE = "from service.commands.serve import serve; serve()"  # works without an installation, on a PYTHONPATH
 
 
 @contextmanager
-def serving(log: Path, settings: Mapping[str, str], patience: float = 180.0) -> Iterator[tuple[Address, int]]:
+def serving(log: Path, settings: Mapping[str, str], patience: float = 180.0) -> Iterator[tuple[Target, int]]:
     """Run the service until the block ends. Yields where it listens and its process id, once it is ready.
 
     Args:
@@ -29,7 +30,19 @@ def serving(log: Path, settings: Mapping[str, str], patience: float = 180.0) -> 
     Raises:
         ServerError: it ended, or cannot be ready, or was not in time; with its reason.
     """
-    address = Address("127.0.0.1", free_port())
+    address = Target.at("127.0.0.1", free_port())
+    with ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            # This process ends in order then, and so ends the service, which is in a session of its own.
+            stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _end))
+        yield from _serve(log, address, settings, patience)
+
+
+def _end(*_: object) -> None:
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _serve(log: Path, address: Target, settings: Mapping[str, str], patience: float) -> Iterator[tuple[Target, int]]:
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - ourselves
             [sys.executable, "-c", SERVE, "--port", str(address.port)],
@@ -40,10 +53,10 @@ def serving(log: Path, settings: Mapping[str, str], patience: float = 180.0) -> 
             start_new_session=True,
         )
     try:
-        _wait(process, address, time.monotonic() + patience, log)
+        wait_until_ready(process, address, "/readyz", time.perf_counter() + patience, log, _hopeless)
         yield address, process.pid
         if process.poll() is not None:
-            raise ServerError(f"the service died with exit code {process.returncode}:\n{_tail(log)}")
+            raise ServerError(f"the service died with exit code {process.returncode}:\n{tail(log)}")
     finally:
         process.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
@@ -53,21 +66,6 @@ def serving(log: Path, settings: Mapping[str, str], patience: float = 180.0) -> 
         process.wait()
 
 
-def _wait(process: "subprocess.Popen[bytes]", address: Address, deadline: float, log: Path) -> None:
-    while True:
-        if process.poll() is not None:
-            raise ServerError(f"the service ended with exit code {process.returncode}:\n{_tail(log)}")
-        with suppress(OSError):
-            response = run(fetch(address, Request("GET", "/readyz"), timeout=5.0))
-            if response.status == 200:
-                return
-            if problem := _hopeless(response.body):
-                raise ServerError(f"the service will not be ready: {problem}")
-        if time.monotonic() > deadline:
-            raise ServerError(f"the service was not ready in time:\n{_tail(log)}")
-        time.sleep(0.1)
-
-
 def _hopeless(body: bytes) -> str:
     """Say why a service that answered `/readyz` like this will never be ready; nothing while models are loading."""
     said = json.loads(body)
@@ -75,7 +73,3 @@ def _hopeless(body: bytes) -> str:
         return ""
     reasons = {name: model["reason"] for name, model in said["models"].items() if model.get("reason")}
     return "; ".join([*filter(None, [said.get("problem")]), *(f"{name}: {reason}" for name, reason in reasons.items())])
-
-
-def _tail(log: Path, lines: int = 20) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])

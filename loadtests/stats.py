@@ -208,6 +208,11 @@ def milliseconds(samples: Iterable[Sample]) -> list[float]:
     return [1000 * s.latency for s in samples]
 
 
+def clients_name(count: int) -> str:
+    """Return `1 client`, `8 clients`: what a closed loop is called, the same in every run."""
+    return f"{count} client{'' if count == 1 else 's'}"
+
+
 def median_of(rounds: Iterable[T], figure: Callable[[T], float | None]) -> float | None:
     """Return the median of one figure over rounds, leaving out the rounds that lack it; None where all do."""
     figures = [value for value in map(figure, rounds) if value is not None]

@@ -112,6 +112,11 @@ class Target:
             addresses[0],
         )
 
+    @classmethod
+    def at(cls, host: str, port: int) -> "Target":
+        """Return a server of this machine that has neither TLS nor keys nor a path prefix; `host` is an address."""
+        return cls("http", host, port, ip=host)
+
     @property
     def url(self) -> str:
         """Of the server, without the key."""

@@ -16,7 +16,7 @@ from loadtests.compare import sandbox
 from loadtests.compare.environments import ensure
 from loadtests.compare.goals import check, check_machine
 from loadtests.compare.machine import Sweep, Task, default_models, estimate, run_machine
-from loadtests.compare.options import check_mode, counts, peers_of, rates
+from loadtests.compare.options import check_mode, peers_of, rates
 from loadtests.compare.process import adopt_orphans, free_port
 from loadtests.compare.results import Results, bare_rows, drift, measurements, rows
 from loadtests.compare.servers import SERVERS, Server
@@ -31,7 +31,7 @@ from loadtests.compare.tables import (
 )
 from loadtests.compare.trial import Bench, Plan, run_rounds
 from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
-from loadtests.outputs import json_option, plot_option
+from loadtests.options import counts, json_option, plot_option, say
 from loadtests.plots import plot
 from loadtests.report import Report, ReportError, machine, read_json, report, versions, write_json
 from zoo.errors import ZooError
@@ -156,7 +156,7 @@ def main(
     if not sandbox.enter("loadtests.compare", sys.argv[1:]):
         problems |= {s.name: "it listens on 0.0.0.0, and there is no sandbox here" for s in servers if not s.loopback}
     for name, problem in problems.items():
-        click.echo(f"leaving out {name}: {problem}", err=True)
+        say(f"leaving out {name}: {problem}")
     adopt_orphans()
     os.sched_setaffinity(0, plan.client_cores)
     kinds = ("fast", "pillow") if pixels == "both" else (pixels,)
@@ -190,17 +190,17 @@ def _measure(
         path.write_bytes(jpeg)
         logs = (logs or scratch).resolve()
         logs.mkdir(parents=True, exist_ok=True)
-        bench = Bench(plan, path, folders[0].resolve(), scratch, logs, free_port(), _say)
+        bench = Bench(plan, path, folders[0].resolve(), scratch, logs, free_port(), say)
         if alone is None:
             trials = run_rounds(bench, chosen)
         else:
             ours = [(server, kind) for server, kind in chosen if server.name == "zooserve"]
             tasks = [Task(replace(bench, model=f.resolve()), chosen) for f in folders]
             tasks += [Task(replace(bench, model=f.resolve()), ours) for f in alone]
-            _say(f"{', '.join(task.model for task in tasks)}: about {estimate(plan, tasks) / 60:.0f} minutes in all")
+            say(f"{', '.join(task.model for task in tasks)}: about {estimate(plan, tasks) / 60:.0f} minutes in all")
             trials, sweeps = run_machine(tasks)
-            if not trials:
-                raise click.ClickException("no model was measured to its end: run it again, perhaps with fewer --peers")
+        if not trials:
+            raise click.ClickException("nothing was measured to its end: run it again, perhaps with fewer --peers")
     return Results({server.name: server.versions() for server, _ in chosen}, trials, sweeps)
 
 
@@ -248,11 +248,7 @@ def _check_machine(plan: Plan, models: Sequence[Path]) -> None:
     if missing := {*plan.server_cores, *plan.client_cores} - cores:
         raise click.UsageError(f"there is no core {min(missing)}: this process may use {sorted(cores)}")
     if (load := os.getloadavg()[0]) > _QUIET * len(cores):
-        click.echo(f"The machine is not quiet (load average {load:.1f}): do not trust these figures.", err=True)
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
+        say(f"The machine is not quiet (load average {load:.1f}): do not trust these figures.")
 
 
 if __name__ == "__main__":

@@ -5,13 +5,11 @@
 
 import io
 import json
-import multiprocessing
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
-from threading import Barrier
 from time import perf_counter, process_time
-from typing import Any, cast
+from typing import Any
 
 import click
 import msgspec
@@ -19,10 +17,10 @@ from PIL import Image
 
 from loadtests.client import Load, Sample
 from loadtests.compare.work import Answer, Prepared, Work
+from loadtests.side_by_side import meet, side_by_side
 from loadtests.stats import Summary, summarise
 
 _WARM_UP, _WARM_UP_SECONDS = 20, 1.0  # whichever ends first
-_PATIENCE = 120.0  # seconds that loops side by side wait for each other
 _EXAMPLES = """
 \b
 Examples:
@@ -55,7 +53,6 @@ LOOPS: dict[str, Callable[[Work], Callable[[bytes], Prepared]]] = {
     "zooserve": lambda work: _zooserve(work.card, exact=False),
     "zooserve-exact": lambda work: _zooserve(work.card, exact=True),
 }
-_start: Barrier | None = None  # where loops side by side wait for each other
 
 
 def bare_loop(
@@ -75,11 +72,7 @@ def bare_loop(
     if copies == 1:
         samples, answer, busy = _run(loop, data, model, seconds, threads, spin)
         return BareLoop(summarise(Load(samples, seconds)), answer, busy / max(1, len(samples)) * 1e3)
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(copies, timeout=_PATIENCE)
-    with ProcessPoolExecutor(copies, context, initializer=_meet_at, initargs=(barrier,)) as pool:
-        runs = [pool.submit(_run, loop, data, model, seconds, threads, spin) for _ in range(copies)]
-        found = [run.result() for run in runs]
+    found = side_by_side([partial(_run, loop, data, model, seconds, threads, spin)] * copies)
     every = [one for samples, _, _ in found for one in samples]
     busy = sum(seconds for _, _, seconds in found) / max(1, len(every)) * 1e3
     return BareLoop(summarise(Load(every, seconds)), found[0][1], busy)
@@ -101,8 +94,7 @@ def _run(
         if perf_counter() - begin > _WARM_UP_SECONDS:
             break
         once()
-    if _start is not None:
-        _start.wait()
+    meet()
     samples: list[Sample] = []
     begin, busy = perf_counter(), process_time()
     now = begin
@@ -112,11 +104,6 @@ def _run(
         now = perf_counter()
         samples.append(Sample(0, start - begin, now - start, 200))
     return samples, answer, process_time() - busy
-
-
-def _meet_at(barrier: Any) -> None:
-    global _start  # noqa: PLW0603 - a process of the pool is given it once
-    _start = cast("Barrier", barrier)
 
 
 @click.command(epilog=_EXAMPLES)

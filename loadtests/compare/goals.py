@@ -4,32 +4,17 @@ Where the machine itself gave and took more than a goal's margin, neither "met" 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from operator import attrgetter
 from statistics import median
-from typing import Literal
 
 from loadtests.compare.machine import MODELS
 from loadtests.compare.results import CELLS, Cell, Figures, Row
 from loadtests.compare.scenarios import Overload
+from loadtests.goals import NOISY, Goal, at_least, at_most, verdict
 from loadtests.stats import median_of
 
-Verdict = Literal["met", "missed", "not measured", "too noisy to judge"]
-# The same work without a server, twice within a minute, may differ by this share: the margin that the tightest goals
-# leave (p50 within 1.10 of the bare loop's).
-NOISY = 0.10
-MACHINE_NOISY = 0.08  # the same for the whole machine, where one client's p50 is within 1.08
-
-
-@dataclass(frozen=True)
-class Goal:
-    """One promise: what it is about, what was found, and whether it was kept."""
-
-    what: str
-    found: str
-    verdict: Verdict
-
-    def __str__(self) -> str:
-        return f"goal {self.what}: {self.found + ' - ' if self.found else ''}{self.verdict}"
+MACHINE_NOISY = 0.08  # as `NOISY`, for the whole machine, where one client's p50 is within 1.08
 
 
 def check(rows: Sequence[Row]) -> list[Goal]:
@@ -42,9 +27,9 @@ def check(rows: Sequence[Row]) -> list[Goal]:
     us = ours.get("fast") or next(iter(ours.values()), None)
     peers = [row for row in rows if row.server != "zooserve"]
     alone = [
-        _at_most("p50 at concurrency 1 over the bare loop's <= 1.10", _figure(us, 1, lambda f: f.ratio), 1.10),
+        at_most("p50 at concurrency 1 over the bare loop's <= 1.10", _figure(us, 1, lambda f: f.ratio), 1.10),
         *(
-            _at_least(
+            at_least(
                 f"throughput at concurrency {load} over the bare loop's >= 0.92",
                 _figure(us, load, lambda f: f.share),
                 0.92,
@@ -57,7 +42,7 @@ def check(rows: Sequence[Row]) -> list[Goal]:
         *(_lowest(us, peers, load, percentile) for load, percentile in ((1, "p50"), (8, "p99"), (32, "p99"))),
     ]
     later = [
-        _at_most(
+        at_most(
             "p50 at concurrency 1 right after a burst of 64 over that before <= 1.10", us.burst if us else None, 1.10
         ),
         *_overload(us.overloads if us else []),
@@ -83,8 +68,8 @@ def check_machine(rows: Sequence[Row]) -> list[Goal]:
         one = f"{model}: p50 of 1 client over the best bare loop's <= 1.08"
         two = f"{model}: p50 of 2 clients over that of two bare loops <= 1.10"
         of_model = [
-            _at_most(one, _figure(us, 1, lambda f: f.ratio), 1.08),
-            _at_most(two, _figure(us, 2, lambda f: f.ratio), 1.10),
+            at_most(one, _figure(us, 1, lambda f: f.ratio), 1.08),
+            at_most(two, _figure(us, 2, lambda f: f.ratio), 1.10),
         ]
         if model in MODELS or len(found) > 1:
             of_model.append(_best_in_every_cell(model, us, found))
@@ -105,14 +90,13 @@ def _best_in_every_cell(model: str, us: Row | None, rows: Sequence[Row]) -> Goal
             theirs = f"{winner.server} {cell.of(winner):.1f}" if winner else "nobody answered every request"
             lost.append(f"{cell}: {_told(us, cell)}, {theirs}")
     found = "; not ".join([f"{len(cells) - len(lost)} of {len(cells)}", *lost])
-    return Goal(what, found, _verdict(not lost))
+    return Goal(what, found, verdict(not lost))
 
 
 def _told(row: Row, cell: Cell) -> str:
     if (value := cell.of(row)) is None:
         return "nothing"
-    errors = row.closed[cell.clients].errors
-    return f"{value:.1f} with {errors} errors" if errors else f"{value:.1f}"
+    return f"{value:.1f}{_unanswered(row, cell.clients)}"
 
 
 def _judged(goal: Goal, noisy: Sequence[Row]) -> Goal:
@@ -125,30 +109,42 @@ def _judged(goal: Goal, noisy: Sequence[Row]) -> Goal:
 
 def _throughput(us: Row | None, peers: Sequence[Row], load: int) -> list[Goal]:
     rate = _figure(us, load, lambda f: f.rate)
-    theirs = {f"{p.server} ({p.pixels})": p.closed[load].rate for p in peers if load in p.closed}
+    theirs = _whole(peers, load, lambda f: f.rate)
     best = f"throughput at concurrency {load} above the best peer's"
     typical = f"throughput at concurrency {load} >= 1.3 times the peers' median"
     if rate is None or not theirs:
         return [Goal(best, "", "not measured"), Goal(typical, "", "not measured")]
     name = max(theirs, key=theirs.__getitem__)
-    ratio = rate / median(theirs.values())
+    ratio, left = rate / median(theirs.values()), _unanswered(us, load)
     return [
-        Goal(best, f"{rate:.1f}/s; {name} {theirs[name]:.1f}/s", _verdict(rate > theirs[name])),
-        Goal(typical, f"{ratio:.2f} times", _verdict(ratio >= 1.3)),
+        Goal(best, f"{rate:.1f}/s{left}; {name} {theirs[name]:.1f}/s", verdict(rate > theirs[name] and not left)),
+        Goal(typical, f"{ratio:.2f} times{left}", verdict(ratio >= 1.3 and not left)),
     ]
 
 
 def _lowest(us: Row | None, peers: Sequence[Row], load: int, percentile: str) -> Goal:
-    def of(figures: Figures) -> float:
-        return figures.p50 if percentile == "p50" else figures.p99
-
+    of: Callable[[Figures], float] = attrgetter(percentile)
     what = f"{percentile} at concurrency {load} below the best peer's"
     latency = _figure(us, load, of)
-    theirs = {f"{p.server} ({p.pixels})": of(p.closed[load]) for p in peers if load in p.closed}
+    theirs = _whole(peers, load, of)
     if latency is None or not theirs:
         return Goal(what, "", "not measured")
     name = min(theirs, key=theirs.__getitem__)
-    return Goal(what, f"{latency:.2f} ms; {name} {theirs[name]:.2f} ms", _verdict(latency < theirs[name]))
+    left = _unanswered(us, load)
+    found = f"{latency:.2f} ms{left}; {name} {theirs[name]:.2f} ms"
+    return Goal(what, found, verdict(latency < theirs[name] and not left))
+
+
+def _whole(peers: Sequence[Row], load: int, of: Callable[[Figures], float]) -> dict[str, float]:
+    """A figure of the peers that answered every request: one that refuses some answers the others the sooner."""
+    return {
+        f"{p.server} ({p.pixels})": of(p.closed[load]) for p in peers if load in p.closed and not p.closed[load].errors
+    }
+
+
+def _unanswered(row: Row | None, load: int) -> str:
+    errors = row.closed[load].errors if row is not None and load in row.closed else 0
+    return f" with {errors} errors" if errors else ""
 
 
 def _overload(overloads: Sequence[Overload]) -> list[Goal]:
@@ -157,27 +153,11 @@ def _overload(overloads: Sequence[Overload]) -> list[Goal]:
     refused = median_of(overloads, lambda x: x.refused_p99)
     accepted = median_of(overloads, lambda x: None if x.accepted_p99 is None else x.accepted_p99 / x.deadline)
     return [
-        _at_least("goodput at twice the capacity >= 0.90 of it", goodput, 0.90),
-        _at_most("p99 of the refusals at twice the capacity <= 10 ms", refused, 10.0, " ms"),
-        _at_most("p99 of the accepted at twice the capacity over their deadline <= 1", accepted, 1.0),
+        at_least("goodput at twice the capacity >= 0.90 of it", goodput, 0.90),
+        at_most("p99 of the refusals at twice the capacity <= 10 ms", refused, 10.0, " ms"),
+        at_most("p99 of the accepted at twice the capacity over their deadline <= 1", accepted, 1.0),
     ]
 
 
 def _figure(row: Row | None, load: int, figure: Callable[[Figures], float]) -> float | None:
     return figure(row.closed[load]) if row is not None and load in row.closed else None
-
-
-def _at_most(what: str, found: float | None, most: float, unit: str = "") -> Goal:
-    if found is None:
-        return Goal(what, "", "not measured")
-    return Goal(what, f"{found:.3f}{unit}", _verdict(found <= most))
-
-
-def _at_least(what: str, found: float | None, least: float) -> Goal:
-    if found is None:
-        return Goal(what, "", "not measured")
-    return Goal(what, f"{found:.3f}", _verdict(found >= least))
-
-
-def _verdict(kept: bool) -> Verdict:
-    return "met" if kept else "missed"

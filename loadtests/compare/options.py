@@ -25,15 +25,6 @@ def peers_of(_context: click.Context, _parameter: click.Parameter, value: str) -
     return names
 
 
-def counts(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """Read numbers of clients."""
-    if value is None:
-        return None
-    if wrong := [word for word in _list(value) if not word.isdecimal() or int(word) == 0]:
-        raise click.BadParameter(f"{wrong[0]}: expected whole numbers from 1, with commas")
-    return tuple(int(word) for word in _list(value))
-
-
 def rates(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
     """Read rates of open loops (see `rate_of`)."""
     try:

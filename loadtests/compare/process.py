@@ -6,13 +6,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
-from loadtests.client import Address, Request, fetch, run
+from loadtests.client import Request, fetch, run
+from loadtests.target import Target
 
 _PR_SET_CHILD_SUBREAPER = 36
 _GRACE = 5.0  # seconds between asking a server to stop and stopping it
@@ -46,7 +47,7 @@ def running(
     environment: Mapping[str, str],
     cores: set[int],
     log: Path,
-    address: Address,
+    address: Target,
     ready: str,
     patience: float,
 ) -> Iterator[float]:
@@ -61,10 +62,10 @@ def running(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
     try:
-        _wait(server, address, ready, begin + patience, log)
+        wait_until_ready(server, address, ready, begin + patience, log)
         yield time.perf_counter() - begin
         if server.poll() is not None:
-            raise ServerError(f"it died with exit code {server.returncode}:\n{_tail(log)}")
+            raise ServerError(f"it died with exit code {server.returncode}:\n{tail(log)}")
     finally:
         stop_all()
 
@@ -117,19 +118,41 @@ def _descendants() -> list[psutil.Process]:
     return found
 
 
-def _wait(server: "subprocess.Popen[bytes]", address: Address, ready: str, deadline: float, log: Path) -> None:
+def wait_until_ready(
+    server: "subprocess.Popen[bytes]",
+    address: Target,
+    path: str,
+    deadline: float,
+    log: Path,
+    hopeless: Callable[[bytes], str] = lambda _: "",
+) -> None:
+    """Wait until a server answers 200.
+
+    Args:
+        server: its process.
+        address: where it listens.
+        path: that is asked.
+        deadline: `perf_counter()` after which nobody waits.
+        log: where it prints to.
+        hopeless: says of the body of another answer why it never will; nothing where it may.
+
+    Raises:
+        ServerError: it ended, never will be ready, or was not in time; with its reason.
+    """
     while True:
         if server.poll() is not None:
-            raise ServerError(
-                f"it ended with exit code {server.returncode} before it was ready; it said:\n{_tail(log)}"
-            )
+            raise ServerError(f"it ended with exit code {server.returncode} before it was ready; it said:\n{tail(log)}")
         with suppress(OSError):
-            if run(fetch(address, Request("GET", ready), timeout=5.0)).status == 200:
+            answer = run(fetch(address, Request("GET", path), timeout=5.0))
+            if answer.status == 200:
                 return
+            if problem := hopeless(answer.body):
+                raise ServerError(f"it will not be ready: {problem}")
         if time.perf_counter() > deadline:
-            raise ServerError(f"{ready} did not answer 200 in time:\n{_tail(log)}")
+            raise ServerError(f"{path} did not answer 200 in time:\n{tail(log)}")
         time.sleep(0.1)
 
 
-def _tail(log: Path, lines: int = 20) -> str:
+def tail(log: Path, lines: int = 20) -> str:
+    """Return the last lines that a server printed."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])

@@ -11,7 +11,7 @@ from loadtests.compare.machine import Sweep
 from loadtests.compare.scenarios import Overload
 from loadtests.compare.trial import Trial
 from loadtests.report import Measurement
-from loadtests.stats import Summary, median_of, medians
+from loadtests.stats import Summary, clients_name, median_of, medians
 
 
 class Results(Struct, frozen=True):
@@ -73,8 +73,7 @@ class Cell(NamedTuple):
     figure: Literal["p50", "p99", "rate"]
 
     def __str__(self) -> str:
-        clients = f"{self.clients} client{'s' if self.clients > 1 else ''}"
-        return f"{'images/s' if self.figure == 'rate' else f'{self.figure} ms'}, {clients}"
+        return f"{'images/s' if self.figure == 'rate' else f'{self.figure} ms'}, {clients_name(self.clients)}"
 
     def of(self, row: Row) -> float | None:
         """The figure of a server; None where it was not measured."""
@@ -116,7 +115,7 @@ def measurements(trials: Iterable[Trial], sweeps: Iterable[Sweep] = ()) -> list[
     for trial in trials:
         who = f"{trial.model}, {trial.server}" if trial.model else f"{trial.server} ({trial.pixels})"
         for count, summary in trial.closed.items():
-            name = f"{who}, {count} client{'' if count == '1' else 's'}"
+            name = f"{who}, {clients_name(int(count))}"
             clients[name] = int(count)
             loads.setdefault(name, []).append(summary)
         for words, opened in trial.open.items():

@@ -5,9 +5,10 @@ Called by `loadtests.compare` on each server, after the closed loops.
 
 from msgspec import Struct
 
-from loadtests.client import Address, Limits, Load, Request, closed_loop, open_loop, run
+from loadtests.client import Limits, Load, Request, closed_loop, open_loop, run
 from loadtests.percentiles import percentile
 from loadtests.stats import elapsed, milliseconds, summarise
+from loadtests.target import Target
 
 BURST = 64
 _QUIET = 100  # requests at concurrency 1, before and after
@@ -58,7 +59,7 @@ class Overload(Struct, frozen=True):
     other: int
 
 
-def burst(address: Address, request: Request, timeout: float) -> Burst | None:
+def burst(address: Target, request: Request, timeout: float) -> Burst | None:
     """Send single requests, then 64 at once, then single requests again. None where nothing was answered."""
 
     def alone() -> float | None:
@@ -72,7 +73,7 @@ def burst(address: Address, request: Request, timeout: float) -> Burst | None:
     return Burst(before, after, flood.succeeded) if before and after else None
 
 
-def overload(address: Address, request: Request, *, capacity: float, seconds: float, deadline: float) -> Overload:
+def overload(address: Target, request: Request, *, capacity: float, seconds: float, deadline: float) -> Overload:
     """Offer twice the capacity as Poisson arrivals. The client gives up after four deadlines; `deadline` is in ms."""
     limits = Limits(seconds, timeout=4 * deadline / 1000)
     load = run(open_loop(address, [request], rate=2 * capacity, limits=limits))

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from loadtests.client import Address, Limits, Request, closed_loop, fetch, open_loop, run
+from loadtests.client import Limits, Request, closed_loop, fetch, open_loop, run
 from loadtests.compare.agreement import agree
 from loadtests.compare.bare import BareLoop
 from loadtests.compare.process import ServerError, on_cores, running
@@ -21,6 +21,7 @@ from loadtests.compare.scenarios import Burst, Overload, burst, overload
 from loadtests.compare.servers import ROOT, Server
 from loadtests.compare.work import Answer
 from loadtests.stats import Summary, summarise
+from loadtests.target import Target
 
 STOPS = (KeyboardInterrupt, subprocess.CalledProcessError)  # Ctrl+C, a bare loop that failed: what is complete counts
 _WARM_UP = 8  # clients while a server warms up
@@ -110,7 +111,7 @@ class Bench:
 
         A problem with it becomes part of the trial: the comparison goes on without it.
         """
-        pixels, address = trial.pixels, Address("127.0.0.1", self.port)
+        pixels, address = trial.pixels, Target.at("127.0.0.1", self.port)
         try:
             with running(
                 server.command(server.environment / "bin", self.port),
@@ -143,7 +144,7 @@ class Bench:
             self.say(f"  bare loop {' '.join([loop, *options])}: {told(found.summary)}")
         return found
 
-    def _measure(self, trial: Trial, server: Server, address: Address, answer: Answer) -> None:
+    def _measure(self, trial: Trial, server: Server, address: Target, answer: Answer) -> None:
         task = json.loads((self.model / "card.json").read_text(encoding="utf-8"))["task"]
         plan, request = self.plan, server.request(self.photo.read_bytes(), task)
         self._check(server, address, request, answer)
@@ -163,7 +164,7 @@ class Bench:
             self._scenarios(trial, server, address, request)
         self._check(server, address, request, answer)
 
-    def _scenarios(self, trial: Trial, server: Server, address: Address, request: Request) -> None:
+    def _scenarios(self, trial: Trial, server: Server, address: Target, request: Request) -> None:
         plan = self.plan
         trial.burst = burst(address, request, plan.timeout)
         if trial.burst is not None:
@@ -181,7 +182,7 @@ class Bench:
             share = trial.overload.goodput / busiest.rate
             self.say(f"  overload at {trial.overload.offered:.0f}/s: goodput {share:.0%} of capacity")
 
-    def _check(self, server: Server, address: Address, request: Request, answer: Answer) -> None:
+    def _check(self, server: Server, address: Target, request: Request, answer: Answer) -> None:
         """Compare a server's answer with the bare loop's. A server that was just flooded gets time to breathe.
 
         Raises:

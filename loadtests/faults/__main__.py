@@ -14,6 +14,7 @@ import click
 import msgspec
 from rich.console import Console
 
+from loadtests.compare.process import ServerError
 from loadtests.faults.inflict import BEFORE, CLIENTS, FAULTS, MODEL, inflict
 from loadtests.faults.load import Outcome
 from loadtests.report import Report, machine, markdown_table, report, versions, write_json
@@ -67,13 +68,20 @@ def page(result: Report) -> str:
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default="loadtests/results")
 def main(models: Path, only: str, as_json: bool, out: Path) -> None:
     """Do one fault after another to real servers, and say what was lost."""
+    chosen = [fault for fault in FAULTS if only in fault.name]
+    if not chosen:
+        raise click.UsageError(f"no fault's name holds {only}; there are: {'; '.join(fault.name for fault in FAULTS)}")
+    if not (models / MODEL / "1" / "card.json").is_file():
+        raise click.UsageError(f"{models} holds no {MODEL}: run `zooserve export {MODEL}`, or give --models")
     where, console = machine(), Console(stderr=True)
     outcomes, excess = [], False
-    for fault in FAULTS:
-        if only in fault.name:
-            console.print(f"{fault.name} ...", highlight=False)
+    for fault in chosen:
+        console.print(f"{fault.name} ...", highlight=False)
+        try:
             outcomes.append(inflict(fault, models.resolve()))
-            excess |= outcomes[-1].lost > (CLIENTS if fault.kills else 0)
+        except ServerError as error:
+            raise click.ClickException(f"{fault.name}: {error}") from error
+        excess |= outcomes[-1].lost > (CLIENTS if fault.kills else 0)
     settings = {"model": MODEL, "clients": CLIENTS, "seconds_before": BEFORE}
     result = report("faults", sys.argv[1:], where, versions(("bentoml", "onnxruntime", "uvicorn")), settings, outcomes)
     click.echo(json.dumps(msgspec.to_builtins(result), indent=2) if as_json else table(outcomes))

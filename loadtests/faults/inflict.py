@@ -16,10 +16,11 @@ import psutil
 from msgspec import Struct
 
 from loadtests.album import jpeg
-from loadtests.client import Address, Request, fetch, run
+from loadtests.client import Request, fetch, run
 from loadtests.compare.process import ServerError
 from loadtests.faults.load import Clients, Outcome
 from loadtests.serving import serving
+from loadtests.target import Target
 from zoo.served_card import read_served_card
 from zoo.store import Store
 
@@ -32,7 +33,7 @@ _KEY = "faults"
 class Stage(Struct):
     """What a fault has at hand: the server, its store, the folder of its clock, and the load."""
 
-    address: Address
+    address: Target
     pid: int
     store: Path
     folder: Path
@@ -110,7 +111,7 @@ async def dribble(stage: Stage) -> None:
 
     async def one() -> None:
         with suppress(OSError):
-            _, writer = await asyncio.open_connection(*stage.address)
+            _, writer = await asyncio.open_connection(stage.address.ip, stage.address.port)
             writer.write(b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n")
             for _ in range(6):
                 writer.write(b"x")
@@ -123,7 +124,7 @@ async def dribble(stage: Stage) -> None:
 
 async def connect_idly(stage: Stage) -> None:
     """More connections than are served, which ask nothing."""
-    writers = [(await asyncio.open_connection(*stage.address))[1] for _ in range(2100)]
+    writers = [(await asyncio.open_connection(stage.address.ip, stage.address.port))[1] for _ in range(2100)]
     await asyncio.sleep(4.0)
     for writer in writers:
         writer.close()
@@ -194,7 +195,7 @@ def inflict(fault: Fault, models: Path) -> Outcome:
         return outcome
 
 
-async def _watch(fault: Fault, address: Address, pid: int, folder: Path) -> Outcome:
+async def _watch(fault: Fault, address: Target, pid: int, folder: Path) -> Outcome:
     small, large = jpeg("coffee", (640, 480)), jpeg("coffee", (3000, 2000))
     part = b'--x\r\ncontent-disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n%b\r\n--x--\r\n' % large.data
     requests = [Request("POST", "/v1/classify", {"Content-Type": "image/jpeg"}, small.data)] * 20

@@ -7,8 +7,9 @@ from time import perf_counter
 
 from msgspec import Struct
 
-from loadtests.client import Address, Connection, Request, fetch
+from loadtests.client import Connection, Request, fetch
 from loadtests.percentiles import percentile
+from loadtests.target import Target
 
 _TIMEOUT = 20.0  # seconds; an answer that takes longer counts as lost
 _PROBE_TIMEOUT = 1.0  # seconds, Kubernetes' default
@@ -40,7 +41,7 @@ class Outcome(Struct):
 class Clients:
     """Clients that ask as fast as they are answered and connect while `/readyz`, which a probe asks, answers 200."""
 
-    def __init__(self, address: Address, requests: Sequence[Request]) -> None:
+    def __init__(self, address: Target, requests: Sequence[Request]) -> None:
         self._address = address
         self._requests = [request.encode(address) for request in requests]
         self._stop = False

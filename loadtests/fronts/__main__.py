@@ -5,7 +5,6 @@ per image, and compute nothing. Latency beside one process, and kills, are measu
 """
 
 import asyncio
-import io
 import json
 import os
 import subprocess
@@ -19,21 +18,23 @@ from tempfile import TemporaryDirectory
 from time import sleep
 
 import click
-import msgspec
 from msgspec import Struct
 from PIL import Image
 
-from loadtests.client import Address, Limits, Request, closed_loop, run
-from loadtests.compare.goals import Goal
+from loadtests.album import encode
+from loadtests.client import Limits, Request, closed_loop, run
 from loadtests.compare.process import ServerError
 from loadtests.fronts.cost import Cost, cost_of, engine_of, fronts_of, metric, open_files
 from loadtests.fronts.kills import Kills, kill, listens, ready
 from loadtests.fronts.simulated import UnavailableError, simulated_gpu
-from loadtests.outputs import json_option, model_option
+from loadtests.goals import Goal, verdict
+from loadtests.options import json_option, model_option
 from loadtests.percentiles import percentile
-from loadtests.report import machine, report, versions, write_json
+from loadtests.report import machine, write_report
 from loadtests.serving import serving
+from loadtests.target import Target
 
+_PACKAGES = ("zooserve", "onnxruntime", "bentoml", "uvicorn", "numpy")
 PARTS = ("cost", "handover", "spread", "kills", "latency")
 _RUN_US = "1:1100,32:4200"  # 1 ms, and 0.1 ms per image
 _SLOW_US = "1:40000,32:70000"  # so slow that batches fill, on a machine that cannot prepare as many images
@@ -116,11 +117,8 @@ def main(
         raise click.ClickException(str(error)) from error
     for goal in goals(outcome):
         click.echo(str(goal))
-    if json_path is not None:
-        settings = {"model": model.parent.name, "seconds": seconds, "run_us": _RUN_US, "slow_run_us": _SLOW_US}
-        installed = versions(("zooserve", "onnxruntime", "bentoml", "uvicorn", "numpy"))
-        details = msgspec.to_builtins(outcome)
-        write_json(json_path, report("fronts", sys.argv[1:], before, installed, settings, details))
+    settings = {"model": model.parent.name, "seconds": seconds, "run_us": _RUN_US, "slow_run_us": _SLOW_US}
+    write_report(json_path, "fronts", before, _PACKAGES, settings, outcome)
 
 
 class Trial:
@@ -134,7 +132,7 @@ class Trial:
 
     def __init__(self, model: Path, folder: Path, seconds: float) -> None:
         self._model, self._folder, self._seconds = model, folder, seconds
-        self._photo = _photo()
+        self._photo = encode(Image.open(_PHOTO).resize((640, 480)), 90)
         self._request = Request(
             "POST", f"/v1/classify?model={model.parent.name}", {"content-type": "image/jpeg"}, self._photo
         )
@@ -207,12 +205,12 @@ class Trial:
         with self._serving(0, {}) as (alone, _), self._serving(1, {}) as (fronted, _):
             return [(self._p50(alone), self._p50(fronted)) for _ in range(rounds)]
 
-    def _p50(self, address: Address) -> float:
+    def _p50(self, address: Target) -> float:
         limits = Limits(min(5.0, self._seconds))
         load = run(closed_loop(address, [self._request], concurrency=1, limits=limits))
         return 1000 * (percentile([each.latency for each in load.samples if each.status == 200], 50) or 0.0)
 
-    def _serving(self, fronts: int, more: Mapping[str, str]) -> AbstractContextManager[tuple[Address, int]]:
+    def _serving(self, fronts: int, more: Mapping[str, str]) -> AbstractContextManager[tuple[Target, int]]:
         return serving(self._folder / f"log-{fronts}", self._settings(fronts) | dict(more))
 
     def _settings(self, fronts: int) -> dict[str, str]:
@@ -225,19 +223,12 @@ class Trial:
         }
 
 
-def _photo() -> bytes:
-    """Return a JPEG of 640 x 480 pixels."""
-    out = io.BytesIO()
-    Image.open(_PHOTO).resize((640, 480)).save(out, "JPEG", quality=90)
-    return out.getvalue()
-
-
 def goals(outcome: Outcome) -> list[Goal]:
     """Return each figure with its goal."""
     found = []
 
     def goal(what: str, text: str, *, met: bool) -> None:
-        found.append(Goal(what, text, "met" if met else "missed"))
+        found.append(Goal(what, text, verdict(met)))
 
     if cost := outcome.one:
         own = cost.front_ms - cost.decode_ms

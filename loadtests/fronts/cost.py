@@ -8,8 +8,10 @@ import msgspec
 import psutil
 from msgspec import Struct
 
-from loadtests.client import Address, Limits, Request, closed_loop, fetch, run
+from loadtests.client import Limits, Request, closed_loop, fetch, run
 from loadtests.percentiles import percentile
+from loadtests.processes import spent
+from loadtests.target import Target
 
 _FRONT, _ENGINE = "service.bento:ZooServe", "service.engine_process"
 _REPEATS = 300
@@ -56,16 +58,16 @@ def open_files(server: int) -> int:
     return sum(each.num_fds() for each in [process, *process.children()])
 
 
-def cost_of(address: Address, server: int, photo: bytes, model: Path, clients: int, seconds: float) -> Cost:
+def cost_of(address: Target, server: int, photo: bytes, model: Path, clients: int, seconds: float) -> Cost:
     """Load a server, and share the processor time of its processes out among the images."""
     request = Request("POST", f"/v1/classify?model={model.parent.name}", {"content-type": "image/jpeg"}, photo)
     run(closed_loop(address, [request], concurrency=clients, limits=Limits(_WARM_S)))
     fronts, engine = fronts_of(server), engine_of(server)
-    before = _seconds(fronts), _seconds(engine), _batches(address)
+    before = spent(fronts), spent(engine), _batches(address)
     begin = perf_counter()
     load = run(closed_loop(address, [request], concurrency=clients, limits=Limits(seconds)))
     took = perf_counter() - begin
-    after = _seconds(fronts), _seconds(engine), _batches(address)
+    after = spent(fronts), spent(engine), _batches(address)
     answered = [sample.latency for sample in load.samples if sample.status == 200]
     count = max(1, len(answered))
     rows, runs = (now - then for now, then in zip(after[2], before[2], strict=True))
@@ -97,19 +99,14 @@ def decoding_ms(photo: bytes, model: Path) -> float:
     return 1000 * (process_time() - begin) / _REPEATS
 
 
-def metric(address: Address, name: str) -> float:
+def metric(address: Target, name: str) -> float:
     """Return the sum of a metric's samples; 0 without any."""
     text = run(fetch(address, Request("GET", "/metrics"))).body.decode()
     return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
 
 
-def _batches(address: Address) -> tuple[float, float]:
+def _batches(address: Target) -> tuple[float, float]:
     return metric(address, "zooserve_batch_size_sum"), metric(address, "zooserve_batch_size_count")
-
-
-def _seconds(processes: list[psutil.Process]) -> float:
-    times = [process.cpu_times() for process in processes]
-    return sum(each.user + each.system for each in times)
 
 
 def _processes(server: int, text: str) -> list[psutil.Process]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import uvloop
 
+from loadtests.processes import spent
 from service.arrays import Tensors
 from service.engine.calls import Calls
 from service.engine.job import Input
@@ -72,19 +73,14 @@ def main(models: str, name: str, count: int, wave: int) -> list[float]:
         begin = 0.0
         for number in range(-(-count // wave) + 2):
             if number == 2:
-                begin, sizes = _seconds(engine), []
+                begin, sizes = spent([engine]), []
             jobs = [predictor.submit(Pixels(), model, deadline_after(60_000)) for _ in range(wave)]
             await asyncio.gather(*[job.future for job in jobs])
             sizes += [job.batch_size for job in jobs]
         runs = sum(1 / size for size in sizes)
-        return [1000 * (_seconds(engine) - begin) / len(sizes), len(sizes) / runs]
+        return [1000 * (spent([engine]) - begin) / len(sizes), len(sizes) / runs]
 
     return uvloop.run(in_waves() if wave else ask())
-
-
-def _seconds(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return times.user + times.system
 
 
 if __name__ == "__main__":

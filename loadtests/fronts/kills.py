@@ -10,8 +10,9 @@ from time import perf_counter
 import psutil
 from msgspec import Struct
 
-from loadtests.client import Address, Limits, Request, Sample, closed_loop, run
+from loadtests.client import Limits, Request, Sample, closed_loop, run
 from loadtests.fronts.cost import metric
+from loadtests.target import Target
 
 _PATIENCE_S = 60.0
 _CLOSED_S = 0.5  # after a kill, the kernel has closed all sockets of the process; another in its place takes longer
@@ -48,7 +49,7 @@ class Kills(Struct, frozen=True):
 
 
 def kill(
-    address: Address, find: Find, count: int, request: Request, clients: int, whole: Whole, calm_s: float = 0.3
+    address: Target, find: Find, count: int, request: Request, clients: int, whole: Whole, calm_s: float = 0.3
 ) -> Kills:
     """Kill so many of the processes that `find` finds, under the load of some clients.
 
@@ -118,7 +119,7 @@ def listens(process: psutil.Process, port: int) -> bool:
         return False
 
 
-def ready(address: Address) -> bool:
+def ready(address: Target) -> bool:
     """Return whether a server says that it is ready."""
     try:
         return metric(address, "zooserve_ready") == 1

@@ -13,7 +13,7 @@ from loadtests.gpu.apart import run_part
 from loadtests.gpu.nvml import Gpu
 from loadtests.gpu.plan import STEPS, STUB, Device, Plan, Step, chosen, visible
 from loadtests.gpu.rows import Row, table
-from loadtests.outputs import OutFile, json_option
+from loadtests.options import OutFile, json_option, say
 from loadtests.report import machine, report, versions, write_json
 
 _PACKAGES = (
@@ -99,7 +99,7 @@ def main(
     def on_row(row: Row) -> None:
         rows.append(row)
         rate = "-" if row.rate is None else f"{row.rate:.0f}/s"
-        click.echo(f"  {row.step} {row.model}, {row.way}, {row.load}: {rate} {row.note}", err=True)
+        say(f"  {row.step} {row.model}, {row.way}, {row.load}: {rate} {row.note}")
         if json_path is not None:
             result = report("gpu", sys.argv[1:], where, versions(_PACKAGES), settings, Results(gpu.about(), rows))
             _replace(json_path, lambda path: write_json(path, result))

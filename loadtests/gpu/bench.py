@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic, perf_counter, process_time
 
 from msgspec import structs
@@ -88,7 +88,7 @@ class Bench:
 
     def off_gpu(self) -> "Bench":
         """The same for what no provider computes."""
-        return Bench(self.step, Gpu(None), "-", "-", self.seconds, self.deadline, self.send)
+        return replace(self, gpu=Gpu(None), provider="-", card="-")
 
     def measure(self, run: Callable[[], object], images: int, threads: int = 1) -> Timing:
         """Time runs of so many images, from one thread or from several at once."""

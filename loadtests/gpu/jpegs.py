@@ -5,7 +5,6 @@ runs, all in one stream: no pixel comes back to the host. It pays where it is qu
 the answers agree with those to the CPU's pixels.
 """
 
-import io
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -17,7 +16,7 @@ import numpy as np
 import onnxruntime as ort
 from PIL import Image
 
-from loadtests.album import shrink
+from loadtests.album import encode, shrink
 from loadtests.gpu.bench import Bench
 from loadtests.gpu.decode import decode, prepare
 from loadtests.gpu.engine import CUDA, Model, Stream, Tensors, Tuning, difference, need_cuda, requested
@@ -73,10 +72,8 @@ def _answers(model: Model) -> str:
 
 
 def _jpeg(path: Path) -> bytes:
-    data = io.BytesIO()
     with Image.open(path) as image:
-        image.convert("RGB").save(data, "JPEG", quality=_QUALITY)
-    return data.getvalue()
+        return encode(image.convert("RGB"), _QUALITY)
 
 
 def decoder(device_id: int) -> Any:

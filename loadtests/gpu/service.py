@@ -1,22 +1,22 @@
 """Step 7: JPEGs over HTTP to the service in processes of its own, by numbers of front processes and of clients."""
 
 import os
-import subprocess
-import sys
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from loadtests.album import shrink
-from loadtests.client import Address, Limits, Request, fetch, run
+from loadtests.client import Limits, Request, fetch, run
 from loadtests.distributed import distributed_load
 from loadtests.gpu.bench import Bench, Timing
 from loadtests.gpu.nvml import Seen
 from loadtests.gpu.plan import Plan
-from loadtests.serving import SERVE, serving
-from loadtests.stats import summarise
+from loadtests.serving import serving
+from loadtests.stats import clients_name, summarise
+from loadtests.target import Target
 from zoo.served_card import ServedCard
 from zoo.store import Store
 
@@ -25,10 +25,6 @@ _CLIENTS = (1, 32, 64, 96)
 _QUICK_CLIENTS = (1, 4)
 _PATIENCE = 60.0  # seconds that a server gets to be ready: the first one measures what pays
 _SENDING = 4  # cores for each process that sends
-
-
-class UnavailableError(Exception):
-    """What this version of the service cannot do."""
 
 
 def measure(bench: Bench, plan: Plan) -> None:
@@ -46,11 +42,8 @@ def _served(bench: Bench, plan: Plan, name: str, way: str) -> None:
         "ZOOSERVE_MODELS": str(Path(plan.root).resolve()),
         "ZOOSERVE_LOAD": name,
         "ZOOSERVE_DEVICE": plan.device,
+        "ZOOSERVE_FRONTS": plan.part,
     }
-    if _knows("ZOOSERVE_FRONTS"):
-        settings["ZOOSERVE_FRONTS"] = plan.part
-    elif plan.part != "0":
-        raise UnavailableError("not available: this version has no ZOOSERVE_FRONTS")
     entry = Store(Path(plan.root)).latest(name)
     assert isinstance(entry.card, ServedCard)  # noqa: S101 - see `plan.chosen`
     golden = [entry.path / "golden" / golden.photo for golden in entry.card.golden]
@@ -59,14 +52,13 @@ def _served(bench: Bench, plan: Plan, name: str, way: str) -> None:
     request = Request("POST", f"/v1/{entry.card.task}?model={name}", headers, jpeg)
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder) / "log", settings, _PATIENCE) as (address, _):
         on = bench if plan.device == "cuda" else bench.off_gpu()
-        on = _on_provider(on, _provider(address, name))
+        on = replace(on, provider=_provider(address, name))
         distributed_load(address, [request], concurrency=8, limits=Limits(_WARM_UP), processes=1)
         for clients in _QUICK_CLIENTS if plan.quick else _CLIENTS:
-            load = "1 client" if clients == 1 else f"{clients} clients"
-            on.attempt(name, way, load, partial(_load, on, address, request, clients))
+            on.attempt(name, way, clients_name(clients), partial(_load, on, address, request, clients))
 
 
-def _load(bench: Bench, address: Address, request: Request, clients: int) -> Timing:
+def _load(bench: Bench, address: Target, request: Request, clients: int) -> Timing:
     seen = Seen()
     processes = max(1, len(os.sched_getaffinity(0)) // _SENDING)
     load = distributed_load(
@@ -82,17 +74,7 @@ def _load(bench: Bench, address: Address, request: Request, clients: int) -> Tim
     return Timing(summary.rate, summary.p50, summary.p99, seen=seen, note=note)
 
 
-def _knows(setting: str) -> bool:
-    """Whether the service has a setting: its `--help` names all."""
-    command = [sys.executable, "-c", SERVE, "--help"]
-    return setting in subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
-
-
-def _provider(address: Address, name: str) -> str:
+def _provider(address: Target, name: str) -> str:
     """Which provider serves the model, as the service says."""
     answer = run(fetch(address, Request("GET", f"/v1/models/{name}"), timeout=10.0))
     return str(msgspec.json.decode(answer.body).get("provider") or "-")
-
-
-def _on_provider(bench: Bench, provider: str) -> Bench:
-    return Bench(bench.step, bench.gpu, provider, bench.card, bench.seconds, bench.deadline, bench.send)

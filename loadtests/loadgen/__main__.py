@@ -19,7 +19,8 @@ from loadtests.loadgen.spec import Spec
 from loadtests.loadgen.sut import SenderError
 from loadtests.loadgen.tables import found_capacity, measured, not_quiet, table, verdict
 from loadtests.loadgen.trial import Trial, TrialError
-from loadtests.report import Machine, Measurement, TestedServer, machine, report, versions, write_json
+from loadtests.options import say, write_text
+from loadtests.report import Measurement, machine, write_report
 from loadtests.target import Target
 from zoo.errors import ZooError
 
@@ -174,7 +175,7 @@ def capacity(
             search = Search(search_seconds, resolution, int(tests), repeats, at.setup.limits)
             found = find_capacity(at.conduct, _at_rate(spec, at, (16, 0.9)), search, lambda: monotonic() > end)
             words = found_capacity(found, at.setup.limits)
-            measurements = [measured("capacity", found.proofs)] if found.proofs else []
+            measurements = [measured("capacity", found.proofs, searched=True)] if found.proofs else []
             return Outcome(Found(found.trials, found), words, found.rate is not None, measurements)
 
         _present(find, target, common)
@@ -192,7 +193,7 @@ def accuracy(data: Path, logs: Path, limit: int | None, target: Target, **common
     """Ask about every image of a folder once (LoadGen's AccuracyOnly) and log the answers for `zooserve eval`."""
     with _errors():
         images = images_in(data, limit)
-        log, outcomes, at = log_answers(target, images, logs, common, _say)
+        log, outcomes, at = log_answers(target, images, logs, common, say)
     wrong = {name: count for name, count in outcomes.items() if name != "200"}
     click.echo(f"{outcomes.get('200', 0)} of {len(images)} images were answered by {at.model}; the log is {log}")
     click.echo(f"zooserve eval {at.model} {data} --answers {log}")
@@ -219,42 +220,30 @@ def _at_rate(spec: Spec, at: Bench, probe: tuple[int, float]) -> Spec:
 def _present(work: Callable[[Bench], Outcome], target: Target, common: dict[str, Any]) -> None:
     """Do the work on the server, print and write what came of it."""
     where = machine()
-    with bench(target, options.setup_of(common), _say) as at:
+    with bench(target, options.setup_of(common), say) as at:
         done = work(at)
     text = f"{table(done.found.trials)}\n\n{done.words}" if done.found.trials else done.words
     click.echo(f"\n{text}")
-    if common["markdown_path"] is not None:
-        common["markdown_path"].parent.mkdir(parents=True, exist_ok=True)
-        common["markdown_path"].write_text(f"{text}\n", encoding="utf-8")
-    if common["json_path"] is not None:
-        _write(common["json_path"], where, at, done, common)
+    write_text(common["markdown_path"], text)
+    settings, path = _settings(done, common), common["json_path"]
+    write_report(
+        path, "loadgen", where, _PACKAGES, settings, done.found, target=at.tested, measurements=done.measurements
+    )
     conditions: Sequence[Condition] = common["fail_if"]
     exit_if_failed(judge(conditions, done.measurements))
     if not done.good:
         sys.exit(1)
 
 
-def _write(path: Path, where: Machine, at: Bench, done: Outcome, common: dict[str, Any]) -> None:
+def _settings(done: Outcome, common: dict[str, Any]) -> dict[str, Any]:
     spec = done.found.trials[0].spec if done.found.trials else None
     settings: dict[str, Any] = {name: common[name] for name in ("connections", "senders", "timeout", "quiet")}
     settings |= {"images": str(common["images"] or "samples"), "options": dict(common["options"])}
     if spec is not None:
         settings |= {"scenario": spec.scenario, "bound_ms": spec.bound_ms, "percentile": spec.percentile}
-    tested = TestedServer(at.target.url, at.target.scheme, at.target.task, at.target.model, at.version)
-    installed = versions(_PACKAGES)
-    write_json(
-        path,
-        report(
-            "loadgen",
-            sys.argv[1:],
-            where,
-            installed,
-            settings,
-            done.found,
-            target=tested,
-            measurements=done.measurements,
-        ),
-    )
+        if spec.scenario == "MultiStream":
+            settings["images_per_query"] = spec.images_per_query
+    return settings
 
 
 @contextmanager
@@ -271,10 +260,6 @@ def _quoted(trial: Trial) -> str:
     head = trial.summary.text.partition("Additional Stats")[0].partition("Recommendations:")[0]
     head = head.partition("Early Stopping Result:")[0].rstrip("=\n ")
     return "\n".join(f"    {line}".rstrip() for line in head.splitlines())
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,24 @@
 """A server under test: found, asked once, its senders started. Called by `loadtests.loadgen`'s commands."""
 
-import asyncio
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from time import perf_counter
 
 from msgspec import Struct, structs
 
-from loadtests.client import run
-from loadtests.disturbance import Limits, Watcher
+from loadtests import disturbance
+from loadtests.client import Limits, closed_loop, run
+from loadtests.disturbance import Watcher
 from loadtests.loadgen.library import loadgen
 from loadtests.loadgen.reasons import reasons
 from loadtests.loadgen.spec import Spec
 from loadtests.loadgen.sut import SystemUnderTest
-from loadtests.loadgen.transport import Answer, transport
 from loadtests.loadgen.trial import Trial, conduct
-from loadtests.loadgen.wire import Image, Plan, Where, outcome_name
-from loadtests.served import served
+from loadtests.loadgen.wire import Image, Plan, requests_of
+from loadtests.served import answering, served, unreachable
+from loadtests.stats import summarise
 from loadtests.target import Target, TargetError
 from zoo.extras import require
 
@@ -30,7 +28,7 @@ DEFAULTS: Mapping[str, Mapping[str, str]] = {
     "detect": {"score_threshold": "0.001", "iou_threshold": "0.65", "max_detections": "100"},
     "segment": {"mask": "rle"},
 }
-_PATIENCE = 60.0  # seconds that the senders get to be ready
+_PATIENCE = 60.0  # seconds that the senders get to be ready, beside what the server takes for each image
 _PROBES, _PROBE = 3, 1.0  # seconds each
 _TOLD_EVERY = 10.0  # seconds
 
@@ -56,7 +54,7 @@ class Setup(Struct, frozen=True):
     timeout: float = 10.0
     logs: Path | None = None
     quiet: float = 0.0
-    limits: Limits = Limits()
+    limits: disturbance.Limits = disturbance.Limits()
 
 
 class Bench:
@@ -64,7 +62,7 @@ class Bench:
 
     Attributes:
         target: with the task and the model that are asked.
-        version: of the model that answered.
+        tested: the same, with the version of the model that answered.
     """
 
     def __init__(
@@ -77,9 +75,8 @@ class Bench:
         self.setup = setup
         self.logs = logs
         self._say = say
-        answer = self._ask()
-        self.version = str(answer["version"])
-        self.target = self._checked(str(answer["model"]))
+        self._requests = requests_of(self.target, setup.options, setup.images)
+        self.tested = answering(self.target, self._requests[:1], setup.timeout)
         self._tests = 0
         self._watcher = Watcher(self.target, setup.limits)
         self.sut = SystemUnderTest(self._plan(max(1, setup.connections // setup.senders)), setup.senders)
@@ -90,7 +87,14 @@ class Bench:
         Raises:
             TargetError: they reach nothing.
         """
-        rates = [run(self._closed_loop(clients)) for _ in range(_PROBES)]
+        limits = Limits(_PROBE, timeout=self.setup.timeout)
+        try:
+            rates = [
+                summarise(run(closed_loop(self.target, self._requests, concurrency=clients, limits=limits))).rate
+                for _ in range(_PROBES)
+            ]
+        except OSError as error:
+            raise TargetError(unreachable(self.target, error)) from error
         self._say(f"probe, {clients} clients: {', '.join(f'{rate:.1f}' for rate in rates)} per second")
         if not median(rates):
             raise TargetError(f"{self.target.url}: no image was answered with 200 in {_PROBE:g} s")
@@ -121,48 +125,9 @@ class Bench:
             self._say(f"  {words}")
         return trial
 
-    async def _closed_loop(self, clients: int) -> float:
-        asker = transport(self._plan(clients))
-        await asker.open(min(clients, len(self.setup.images)))
-        answered = 0
-        begin = perf_counter()
-
-        async def client(first: int) -> None:
-            nonlocal answered
-            which = first
-            while perf_counter() - begin < _PROBE:
-                answer = await asker.ask(which % len(self.setup.images))
-                answered += answer.outcome == 200
-                which += clients
-                if answer.outcome != 200:
-                    await asyncio.sleep(0.01)
-
-        await asyncio.gather(*map(client, range(clients)))
-        await asker.close()
-        return answered / (perf_counter() - begin)
-
-    def _ask(self) -> dict[str, object]:
-        async def once() -> Answer:
-            asker = transport(self._plan(1))
-            answer = await asker.ask(0)
-            await asker.close()
-            return answer
-
-        outcome, body = run(once())
-        if outcome != 200:
-            name = outcome_name(outcome)
-            raise TargetError(f"{self.target.url}: {self.target.question} answers {name}: {body[:300].decode()}")
-        return dict(json.loads(body))
-
-    def _checked(self, model: str) -> Target:
-        if self.target.model and model != self.target.model:
-            raise TargetError(f"{self.target.model} was asked, and {model} answered")
-        return self.target
-
     def _plan(self, connections: int) -> Plan:
         setup = self.setup
-        where = Where.of(self.target)
-        return Plan(where, dict(setup.options), list(setup.images), connections, setup.timeout, self._answers)
+        return Plan(self.target, dict(setup.options), list(setup.images), connections, setup.timeout, self._answers)
 
 
 @contextmanager
@@ -187,5 +152,5 @@ def bench(target: Target, setup: Setup, say: Callable[[str], None], answers: Pat
         logs = setup.logs or Path(stack.enter_context(TemporaryDirectory(prefix="loadgen-")))
         found = Bench(target, setup, say, logs, answers)
         stack.enter_context(found.sut)
-        found.sut.wait(_PATIENCE)
+        found.sut.wait(_PATIENCE + len(setup.images) * setup.timeout)
         yield found

@@ -14,7 +14,7 @@ from loadtests.loadgen import conf
 from loadtests.loadgen.bench import Setup
 from loadtests.loadgen.spec import Scenario, Spec, configured
 from loadtests.loadgen.wire import Image
-from loadtests.outputs import OutFile, json_option
+from loadtests.options import json_option, markdown_option
 from loadtests.target import target_options
 
 Option = Callable[[Any], Any]  # what `click.option` makes
@@ -59,7 +59,7 @@ _SENT = (
         help="Cores that other processes may keep busy during a test on a quiet machine.",
     ),
     json_option(),
-    click.option("--markdown", "markdown_path", type=OutFile(), help="Write the table here as well."),
+    markdown_option(),
     click.option("--logs", type=FOLDER, help="Keep what LoadGen writes here."),
     fail_if_option(),
 )

@@ -10,13 +10,11 @@ from collections import deque
 from contextlib import ExitStack
 from hashlib import sha256
 
-import msgspec
-
 from loadtests.answers import Answers
 from loadtests.client import run
 from loadtests.loadgen.moment import since
-from loadtests.loadgen.transport import Answer, transport
-from loadtests.loadgen.wire import READY, WRONG, Plan, Reader, Records, outcome_name, records
+from loadtests.loadgen.wire import READY, Plan, Reader, Records, records
+from loadtests.transport import WRONG, Answer, outcome_name, transport
 
 _AT_FIRST = 32  # connections that are open before the first query
 _STDIN, _STDOUT = 0, 1
@@ -27,7 +25,7 @@ class Sender(asyncio.Protocol):
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._transport = transport(plan)
+        self._transport = transport(plan.target, plan.requests(), plan.timeout)
         self._answers = Answers()
         self._waiting: deque[tuple[int, int, int]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
@@ -64,7 +62,7 @@ class Sender(asyncio.Protocol):
                 name = outcome_name(answer.outcome)
                 raise ValueError(f"image {which} was answered with {name}: {answer.body[:300]!r}")
             self._answers.learn(which, answer.body)
-        await self._transport.open(min(_AT_FIRST, self._plan.connections))
+        await asyncio.gather(*(self._transport.ask(0) for _ in range(min(_AT_FIRST, self._plan.connections))))
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
@@ -116,7 +114,7 @@ def logged(image: bytes, answer: bytes) -> bytes:
 def main() -> None:
     """Read the plan from the standard input (its length in 8 bytes, then MessagePack) and send what follows."""
     size = int.from_bytes(_read(8), "little")
-    plan = msgspec.msgpack.decode(_read(size), type=Plan)
+    plan = Plan.decode(_read(size))
 
     async def send() -> None:
         await Sender(plan).run()

@@ -16,12 +16,12 @@ from time import monotonic, sleep
 from types import TracebackType
 from typing import IO
 
-import msgspec
 import numpy as np
 
 from loadtests.loadgen.library import loadgen
 from loadtests.loadgen.moment import moment
-from loadtests.loadgen.wire import ABANDONED, READY, Plan, Reader, Records, records
+from loadtests.loadgen.wire import READY, Plan, Reader, Records, records
+from loadtests.transport import ABANDONED
 
 _GRACE = 5.0  # seconds that a sender gets to end
 
@@ -34,7 +34,7 @@ class SystemUnderTest:
     """Sender processes behind LoadGen's interface. A context manager: leaving it ends them.
 
     Attributes:
-        outcomes: how many queries ended in which way (`wire`), since `start_counting`.
+        outcomes: how many queries ended in which way (`transport`), since `start_counting`.
         late: how late each was sent, in microseconds; so are the others. It counts from LoadGen's call.
         problem: why queries are no longer sent; empty while all is well.
     """
@@ -170,7 +170,7 @@ class SystemUnderTest:
 def _start(plan: Plan, outcomes: int) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "loadtests.loadgen.sender"]
     sender = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=outcomes, bufsize=0)  # noqa: S603 - ourselves
-    encoded = msgspec.msgpack.encode(plan)
+    encoded = plan.encode()
     with suppress(OSError):  # it ended: `check` says so
         _write(_stdin(sender).fileno(), len(encoded).to_bytes(8, "little") + encoded)
     return sender

@@ -1,6 +1,6 @@
 """LoadGen's tests as people read them, and as `loadtests.report` has them. Called by `loadtests.loadgen`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from loadtests.disturbance import Disturbance, Limits
 from loadtests.loadgen.capacity import Capacity
@@ -82,25 +82,40 @@ def worst_disturbance(trials: Sequence[Trial]) -> Disturbance | None:
     return Disturbance(max(others, default=None), max(one.stolen for one in seen), max(one.slower for one in seen))
 
 
-def measured(name: str, trials: Sequence[Trial]) -> Measurement:
-    """Return tests at one rate as one measurement, each a window of it."""
+def measured(name: str, trials: Sequence[Trial], *, searched: bool = False) -> Measurement:
+    """Return tests at one rate as one measurement, each a window of it.
+
+    Latencies are not known where an answer was not right: LoadGen counts those of refusals, too. Of Offline, where all
+    is due at the start, they say nothing.
+
+    Args:
+        name: what it is called.
+        trials: at least one.
+        searched: whether the rate is what was found, as a capacity is, and not what was asked for.
+    """
     windows = [_window(trial) for trial in trials]
     seconds = sum(window.seconds for window in windows)
     spec = trials[0].spec
     count = len(trials)
+    known = spec.scenario != "Offline" and not any(trial.errors for trial in trials)
+
+    def latency(of: Callable[[Trial], float]) -> float | None:
+        return sum(map(of, trials)) / count if known else None
+
+    p50, p90, p99 = (latency(lambda trial, name=name: trial.summary.percentiles[name]) for name in _PERCENTILES)  # type: ignore[misc]
     return Measurement(
         name=name,
         clients={"SingleStream": 1, "MultiStream": 1}.get(spec.scenario),
-        offered_per_s=spec.target_qps if spec.scenario == "Server" else None,
+        offered_per_s=spec.target_qps if spec.scenario == "Server" and not searched else None,
         seconds=seconds,
         requests=sum(window.requests for window in windows),
         errors=sum(trial.errors for trial in trials),
         rate_per_s=sum(window.rate_per_s * window.seconds for window in windows) / seconds,
-        p50_ms=sum(window.p50_ms or 0.0 for window in windows) / count,
-        p90_ms=sum(window.p90_ms or 0.0 for window in windows) / count,
-        p99_ms=sum(window.p99_ms or 0.0 for window in windows) / count,
-        mean_ms=sum(trial.summary.mean for trial in trials) / count,
-        max_ms=max(trial.summary.maximum for trial in trials),
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99,
+        mean_ms=latency(lambda trial: trial.summary.mean),
+        max_ms=max(trial.summary.maximum for trial in trials) if known else None,
         late_p99_ms=max(trial.late_ms for trial in trials),
         windows=windows if count > 1 else [],
         failures={
@@ -117,12 +132,13 @@ def measured(name: str, trials: Sequence[Trial]) -> Measurement:
 def _window(trial: Trial) -> Window:
     queries = sum(trial.outcomes.values())
     rate = trial.summary.rate or 1.0
+    known = trial.spec.scenario != "Offline" and not trial.errors
     return Window(
         queries / rate,
         queries,
         trial.errors,
         rate * (queries - trial.errors) / max(1, queries),
-        *(trial.summary.percentiles[name] for name in _PERCENTILES),
+        *(trial.summary.percentiles[name] if known else None for name in _PERCENTILES),
     )
 
 

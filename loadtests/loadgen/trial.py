@@ -13,8 +13,8 @@ from loadtests.loadgen.library import loadgen
 from loadtests.loadgen.spec import Spec
 from loadtests.loadgen.summary import FILE, Summary, read_summary
 from loadtests.loadgen.sut import SystemUnderTest
-from loadtests.loadgen.wire import outcome_name
 from loadtests.percentiles import percentile
+from loadtests.transport import outcome_name
 
 ACCURACY_FILE = "mlperf_log_accuracy.json"
 _SPARE = 30.0  # seconds beyond what a test may take, before it is given up

@@ -1,75 +1,24 @@
 """What passes between LoadGen's process and its senders, through pipes: a `Plan` once, then fixed-size records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from loadtests.target import Scheme, Target
+from loadtests.exchange import Request
+from loadtests.target import Target
+from loadtests.transport import Asked
 
 Records = npt.NDArray[Any]
 
 # 16 bytes each, so that a write of one record is never torn apart and whole pages hold whole records.
 RECORD = np.dtype([("id", "<u8"), ("value", "<u4"), ("extra", "<u4")])
 READY = np.uint64(2**64 - 1)  # the `id` of a sender's first record
-
-# What became of a query: an HTTP status, a status of gRPC's from 1000 on, or one of these. 200 means: answered, and
-# rightly.
-TIMEOUT, BROKEN, WRONG, ABANDONED = 1, 2, 3, 4
-GRPC = 1000
-_NAMES = {TIMEOUT: "no answer in time", BROKEN: "connection broke", WRONG: "wrong answer", ABANDONED: "never sent"}
-_GRPC_NAMES = (
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-)
-
-
-def outcome_name(outcome: int) -> str:
-    """Return the name of what became of a query, such as `429`, `RESOURCE_EXHAUSTED` or `wrong answer`."""
-    return _GRPC_NAMES[outcome - GRPC] if outcome >= GRPC else _NAMES.get(outcome, str(outcome))
-
-
-class Where(Struct, frozen=True):
-    """A `Target` in a form that passes a pipe; its fields are those of the target."""
-
-    scheme: Scheme
-    host: str
-    port: int
-    prefix: str
-    api_key: str
-    ca_file: str | None
-    task: str
-    model: str
-    ip: str
-
-    @classmethod
-    def of(cls, target: Target) -> "Where":
-        """Take it from a target."""
-        fields = {name: getattr(target, name) for name in cls.__struct_fields__ if name != "ca_file"}
-        return cls(**fields, ca_file=str(target.ca_file) if target.ca_file else None)
-
-    def target(self) -> Target:
-        """Make the target again."""
-        fields = {name: getattr(self, name) for name in self.__struct_fields__ if name != "ca_file"}
-        return Target(**fields, ca_file=Path(self.ca_file) if self.ca_file else None)
 
 
 class Image(Struct, frozen=True):
@@ -88,7 +37,7 @@ class Plan(Struct, frozen=True):
     """What a sender needs to know.
 
     Attributes:
-        where: the server.
+        target: the server, with task and model.
         options: of every request, such as `top_k`.
         images: by their index.
         connections: how many queries may be under way.
@@ -97,12 +46,35 @@ class Plan(Struct, frozen=True):
             are compared with those of the first time instead.
     """
 
-    where: Where
+    target: Target
     options: dict[str, str]
     images: list[Image]
     connections: int
     timeout: float
     answers: str = ""
+
+    def encode(self) -> bytes:
+        """Return it as it passes the pipe."""
+        return msgspec.msgpack.encode(self, enc_hook=str)  # a path
+
+    @staticmethod
+    def decode(data: bytes) -> "Plan":
+        """Read what `encode` returned."""
+        return msgspec.msgpack.decode(data, type=Plan, dec_hook=lambda kind, text: kind(text))
+
+    def requests(self) -> list[Asked]:
+        """Return the requests that ask about the images."""
+        return requests_of(self.target, self.options, self.images)
+
+
+def requests_of(target: Target, options: Mapping[str, str], images: Sequence[Image]) -> list[Asked]:
+    """Return the requests that ask a target about images; those that are not held are read when they are sent."""
+    path = target.question_with(options)
+
+    def request(image: Image) -> Request:
+        return Request("POST", path, {"Content-Type": image.content_type}, image.read())
+
+    return [partial(request, image) if image.path else request(image) for image in images]
 
 
 def records(ids: npt.ArrayLike, values: npt.ArrayLike, extra: npt.ArrayLike = 0) -> bytes:

@@ -3,25 +3,21 @@
 Each load is measured in windows until three that follow each other agree; the figures are about those three.
 """
 
-import json
+import math
 import mimetypes
-import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from loadtests.album import Photo, album
-from loadtests.client import run
 from loadtests.disturbance import Disturbance, Watcher
-from loadtests.exchange import Request, fetch
+from loadtests.exchange import Request
 from loadtests.judge import Condition, exit_if_failed, fail_if_option, judge
 from loadtests.measure.loads import ChosenLoad, Plan, measure
 from loadtests.measure.tables import notes, table
-from loadtests.outputs import OutFile, json_option
-from loadtests.report import Measurement, TestedServer, machine, report, versions, write_json
-from loadtests.served import served, unreachable
+from loadtests.options import counts, json_option, markdown_option, say, write_text
+from loadtests.report import Measurement, machine, write_report
+from loadtests.served import answering, served, unreachable
 from loadtests.stats import STABILITY
 from loadtests.target import Target, TargetError, target_options
 from zoo.errors import ZooError
@@ -40,22 +36,14 @@ Examples, with `make serve` running:
 """
 
 
-def _numbers(value: str, least: float, kind: Callable[[str], float]) -> list[float]:
+def _rates(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[float, ...]:
     try:
-        found = [kind(word) for word in value.split(",") if word.strip()]
+        found = [float(word) for word in (value or "").split(",") if word.strip()]
     except ValueError:
         found = []
-    if not found or min(found) < least:
-        raise click.BadParameter(f"{value}: expected numbers from {least:g}, with commas")
-    return list(dict.fromkeys(found))
-
-
-def _clients(_context: click.Context, _parameter: click.Parameter, value: str | None) -> list[int]:
-    return [] if value is None else [int(number) for number in _numbers(value, 1, int)]
-
-
-def _rates(_context: click.Context, _parameter: click.Parameter, value: str | None) -> list[float]:
-    return [] if value is None else _numbers(value, 0.1, float)
+    if value is not None and not (found and all(0.1 <= rate < math.inf for rate in found)):
+        raise click.BadParameter(f"{value}: expected numbers from 0.1, with commas")
+    return tuple(dict.fromkeys(found))
 
 
 def _share(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
@@ -70,7 +58,7 @@ def _share(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 
 @click.command(epilog=_EXAMPLES)
 @target_options()
-@click.option("--clients", callback=_clients, help="At a time, each after its answer; with commas.  [default: 1,8,32]")
+@click.option("--clients", callback=counts, help="At a time, each after its answer; with commas.  [default: 1,8,32]")
 @click.option("--rate", "rates", callback=_rates, help="Requests per second at random moments; with commas.")
 @click.option("--seconds", default=5.0, show_default=True, type=click.FloatRange(0.1, 3600), help="Of a window.")
 @click.option("--windows", default=10, show_default=True, type=click.IntRange(1), help="Of a load, at most.")
@@ -89,13 +77,13 @@ def _share(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     help="A file or a folder (JPEG, PNG, WebP).  [default: sample photos]",
 )
 @json_option()
-@click.option("--markdown", "markdown_path", type=OutFile(), help="Write the table here as well.")
+@markdown_option()
 @fail_if_option()
 def main(
     *,
     target: Target,
-    clients: list[int],
-    rates: list[float],
+    clients: tuple[int, ...] | None,
+    rates: tuple[float, ...],
     seconds: float,
     windows: int,
     stability: float,
@@ -120,17 +108,24 @@ def main(
         photos = [_photo(images)] if images is not None and images.is_file() else album(images)
         target = served(target, timeout).choose(target)
         requests = [Request("POST", target.question, {"Content-Type": p.content_type}, p.data) for p in photos]
-        server = _ask(target, requests, timeout)
-        clients = clients or ([] if rates else [1, 8, 32])
+        server = answering(target, requests, timeout)
+        clients = clients or (() if rates else (1, 8, 32))
         loads = [*(ChosenLoad(clients=n) for n in clients), *(ChosenLoad(offered_per_s=rate) for rate in rates)]
         found: list[Measurement] = []
         disturbances: dict[str, Disturbance] = {}
         watcher = Watcher(target)
-        with suppress(KeyboardInterrupt):  # what is complete counts
+        stopped = "stopped"
+        try:  # what is complete counts
             for load in loads:
                 watcher.start()
-                found.append(measure(load, target, requests, plan, _say))
+                found.append(measure(load, target, requests, plan, say))
                 disturbances[load.name] = watcher.stop()
+        except KeyboardInterrupt:
+            pass
+        except OSError as error:
+            stopped = unreachable(target, error)
+            if not found:
+                raise TargetError(stopped) from error
     except (TargetError, ZooError, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     if not found:
@@ -138,38 +133,22 @@ def main(
     text = "\n\n".join([f"{server.model} {server.version}, {server.task}, at {server.url}", table(found)])
     text += "".join(f"\n\n{note}" for note in notes(found, disturbances, plan))
     click.echo(f"\n{text}")
-    if markdown_path is not None:
-        markdown_path.parent.mkdir(parents=True, exist_ok=True)
-        markdown_path.write_text(f"{text}\n", encoding="utf-8")
-    if json_path is not None:
-        settings = {
-            "clients": clients,
-            "rates": rates,
-            "seconds": seconds,
-            "windows": windows,
-            "stability": stability,
-            "warm_up": warm_up,
-            "timeout": timeout,
-            "images": [photo.name for photo in photos],
-        }
-        done = report(
-            "measure",
-            sys.argv[1:],
-            where,
-            versions(_PACKAGES),
-            settings,
-            {"disturbances": disturbances},
-            target=server,
-            measurements=found,
-        )
-        write_json(json_path, done)
+    write_text(markdown_path, text)
+    settings = {
+        "clients": clients,
+        "rates": rates,
+        "seconds": seconds,
+        "windows": windows,
+        "stability": stability,
+        "warm_up": warm_up,
+        "timeout": timeout,
+        "images": [photo.name for photo in photos],
+    }
+    details = {"disturbances": disturbances}
+    write_report(json_path, "measure", where, _PACKAGES, settings, details, target=server, measurements=found)
     exit_if_failed(judge(fail_if, found))
     if len(found) < len(loads):
-        raise click.ClickException(f"stopped after {len(found)} of {len(loads)} loads")
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
+        raise click.ClickException(f"{stopped}, after {len(found)} of {len(loads)} loads")
 
 
 def _photo(path: Path) -> Photo:
@@ -177,32 +156,6 @@ def _photo(path: Path) -> Photo:
     if kind is None or not kind.startswith("image/"):
         raise ValueError(f"{path} is no image: expected a file whose name ends in .jpg, .png, .webp or the like")
     return Photo(path.name, kind, path.read_bytes())
-
-
-def _ask(target: Target, requests: Sequence[Request], timeout: float) -> TestedServer:
-    """Send each image once, and return who answered.
-
-    Raises:
-        TargetError: one was not answered with 200.
-    """
-    answer: dict[str, str] = {}
-    for request in requests:
-        answer = json.loads(_answer(target, request, timeout))
-    return TestedServer(target.url, target.scheme, target.task, answer["model"], answer["version"])
-
-
-def _answer(target: Target, request: Request, timeout: float) -> bytes:
-    if target.grpc:
-        from loadtests.grpc_load import answer_of  # noqa: PLC0415 - grpcio is not always installed
-
-        return run(answer_of(target, request, timeout))
-    try:
-        response = run(fetch(target, request, timeout))
-    except OSError as error:
-        raise TargetError(unreachable(target, error)) from error
-    if response.status != 200:
-        raise TargetError(f"{target.path(target.question)} answers {response.status}: {response.body[:300]!r}")
-    return response.body
 
 
 if __name__ == "__main__":

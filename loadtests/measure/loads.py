@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from loadtests.client import Limits, Load, closed_loop, open_loop, run
 from loadtests.exchange import Request
 from loadtests.report import Measurement
-from loadtests.stats import WINDOWS, measurement, stable, window
+from loadtests.stats import WINDOWS, clients_name, measurement, stable, window
 from loadtests.target import Target
 
 
@@ -33,7 +33,7 @@ class ChosenLoad:
         """Of its measurement, the same in every run."""
         if self.clients is None:
             return f"{self.offered_per_s:g} per second"
-        return f"{self.clients} client{'' if self.clients == 1 else 's'}"
+        return clients_name(self.clients)
 
     def send(self, target: Target, requests: Sequence[Request], limits: Limits, seed: int) -> Load:
         """Send `requests` in turn until a limit is reached; `seed` is that of the random moments.

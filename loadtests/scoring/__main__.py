@@ -10,12 +10,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
-import msgspec
 
 from loadtests.compare.process import ServerError, adopt_orphans
 from loadtests.compare.sandbox import enter
-from loadtests.outputs import json_option
-from loadtests.report import machine, report, versions, write_json
+from loadtests.goals import Goal, verdict
+from loadtests.options import json_option, say
+from loadtests.report import machine, write_report
 from loadtests.scoring.trial import Trial
 from zoo.errors import MissingError
 from zoo.extras import require
@@ -66,7 +66,7 @@ def main(
     before, chosen, details = machine(), only or _TESTS, dict[str, Any]()
     try:
         with TemporaryDirectory(prefix="zs-") as folder:
-            trial = Trial(models, Path(folder), lambda text: click.echo(text, err=True))
+            trial = Trial(models, Path(folder), say)
             tests: dict[str, Callable[[], None]] = {
                 "answers": lambda: _answers(trial, names, images, details),
                 "throughput": lambda: _throughput(trial, names, images, rounds, seconds, details),
@@ -78,12 +78,8 @@ def main(
                 tests[name]()
     except ServerError as error:
         raise click.ClickException(str(error)) from error
-    if json_path is not None:
-        settings = {"models": list(names), "images": images, "small": small, "large": large, "rounds": rounds}
-        installed = versions(("zooserve", "onnxruntime", "ray", "pyarrow"))
-        write_json(
-            json_path, report("scoring", sys.argv[1:], before, installed, settings, msgspec.to_builtins(details))
-        )
+    settings = {"models": list(names), "images": images, "small": small, "large": large, "rounds": rounds}
+    write_report(json_path, "scoring", before, ("zooserve", "onnxruntime", "ray", "pyarrow"), settings, details)
 
 
 def _answers(trial: Trial, names: tuple[str, ...], images: int, details: dict[str, Any]) -> None:
@@ -134,7 +130,7 @@ def _bad(trial: Trial, name: str, images: int, details: dict[str, Any]) -> None:
 
 
 def _goal(what: str, found: str, *, met: bool) -> None:
-    click.echo(f"goal {what}: {found} - {'met' if met else 'missed'}")
+    click.echo(str(Goal(what, found, verdict(met))))
 
 
 if __name__ == "__main__":

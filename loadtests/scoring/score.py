@@ -186,17 +186,6 @@ def make_images(folder: Path, count: int, *, broken_every: int = 0) -> None:
         (folder / f"{number:06d}{suffix}").write_bytes(data[:300] if cut else data)
 
 
-def resident(processes: Sequence[psutil.Process]) -> int:
-    """Return the resident memory of processes, in bytes; those that have ended have none."""
-    total = 0
-    for process in processes:
-        try:
-            total += process.memory_info().rss
-        except psutil.Error:
-            continue
-    return total
-
-
 def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nulls(one) for key, one in value.items() if one is not None}

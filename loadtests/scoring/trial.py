@@ -15,6 +15,7 @@ from msgspec import Struct
 from loadtests.album import standard_photo
 from loadtests.client import Request, fetch, run
 from loadtests.compare.bare import BareLoop, bare_loop
+from loadtests.processes import resident
 from loadtests.scoring.nodes import Nodes, cluster
 from loadtests.scoring.score import (
     Scored,
@@ -22,7 +23,6 @@ from loadtests.scoring.score import (
     each_once,
     make_copies,
     make_images,
-    resident,
     rows_of,
     score,
     succeeded,

@@ -14,9 +14,9 @@ from loadtests.album import album
 from loadtests.compare.process import ServerError
 from loadtests.judge import Condition, exit_if_failed, fail_if_option
 from loadtests.judge import judge as judge_conditions
-from loadtests.outputs import json_option, plot_option
+from loadtests.options import json_option, plot_option, say
 from loadtests.plots import plot
-from loadtests.report import TestedServer, machine, report, versions, write_json
+from loadtests.report import TestedServer, machine, write_report
 from loadtests.served import served
 from loadtests.serving import serving
 from loadtests.soak.judge import Finding, judge
@@ -101,12 +101,14 @@ def main(
     if target is not None and target.grpc:
         raise click.UsageError("the soak speaks http and https")
     where = machine()
-    soak = Soak(60 * minutes, period, lambda record: click.echo(line(record), err=True))
+    soak = Soak(60 * minutes, period, lambda record: say(line(record)))
     asked: list[Target] = []
     try:
         photos = album(images) if images else []
         with _service(target, pid, models) as (found, process):
-            metrics = Target.parse(metrics_url.removesuffix("/metrics"), remote=True) if metrics_url else found
+            metrics = found
+            if metrics_url:
+                metrics = Target.parse(metrics_url.removesuffix("/metrics"), remote=True, ca_file=found.ca_file)
             asked = served(found).choose_each(found)
             everyone = Clients(asked, Mix(rubbish, hang_ups), timeout, photos)
             soak.run(everyone, clients, metrics, process)
@@ -116,32 +118,21 @@ def main(
         soak.problem = str(error)
     findings = judge(soak.records, everyone.answered, everyone.errors)
     measured = measurement(soak.records, everyone, clients)
-    if json_path is not None:
-        tested = None
-        if target is not None:
-            names = ", ".join(one.model for one in asked)
-            tested = TestedServer(target.url, target.scheme, ", ".join(one.task for one in asked), names)
-        settings = {
-            "minutes": minutes,
-            "clients": clients,
-            "rubbish": rubbish,
-            "hang_ups": hang_ups,
-            "timeout": timeout,
-            "period": period,
-            "images": str(images or "samples"),
-        }
-        details = Results(findings, soak.records, dict(everyone.errors), soak.problem)
-        done = report(
-            "soak",
-            sys.argv[1:],
-            where,
-            versions(_PACKAGES),
-            settings,
-            details,
-            target=tested,
-            measurements=[measured],
-        )
-        write_json(json_path, done)
+    tested = None
+    if target is not None:
+        tasks, names = (", ".join(words) for words in ([one.task for one in asked], [one.model for one in asked]))
+        tested = TestedServer(target.url, target.scheme, tasks, names)
+    settings = {
+        "minutes": minutes,
+        "clients": clients,
+        "rubbish": rubbish,
+        "hang_ups": hang_ups,
+        "timeout": timeout,
+        "period": period,
+        "images": str(images or "samples"),
+    }
+    details = Results(findings, soak.records, dict(everyone.errors), soak.problem)
+    write_report(json_path, "soak", where, _PACKAGES, settings, details, target=tested, measurements=[measured])
     if plot_path is not None:
         plot(plot_path, panels(soak.records), f"{where.processor}, {where.cores} cores, {clients} clients")
     if soak.problem:
@@ -159,7 +150,7 @@ def _service(target: Target | None, pid: int | None, models: Path) -> Iterator[t
         yield target, pid
         return
     with TemporaryDirectory(prefix="soak-") as folder:
-        click.echo("starting the service", err=True)
+        say("starting the service")
         with serving(Path(folder) / "log", {"ZOOSERVE_MODELS": str(models)}) as (address, process):
             yield Target.parse(f"http://{address.authority}"), process
 

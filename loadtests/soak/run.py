@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from loadtests.client import run
-from loadtests.exchange import Server
 from loadtests.percentiles import percentile
 from loadtests.plots import Panel, Point
 from loadtests.report import Measurement, Window
 from loadtests.soak.load import Clients
 from loadtests.soak.watch import Record, Watch
+from loadtests.target import Target
 
 
 class Soak:
@@ -27,7 +27,7 @@ class Soak:
         self.records: list[Record] = []
         self.problem = ""
 
-    def run(self, everyone: Clients, clients: int, metrics: Server, pid: int | None) -> None:
+    def run(self, everyone: Clients, clients: int, metrics: Target, pid: int | None) -> None:
         """Load and watch, to the end, or until Ctrl+C, or until nothing is answered any more.
 
         Args:
@@ -79,7 +79,8 @@ def measurement(records: Sequence[Record], everyone: Clients, clients: int) -> M
     """Return the figures that all load tests have in common, with a window for each record."""
     latencies = [1000 * one.latency for one in everyone.answered]
     errors = everyone.errors.total()
-    seconds = max((one.at for one in everyone.answered), default=0.0)
+    ends = [record.end for record in records[-1:]] + [one.at for one in everyone.answered[-1:]]
+    seconds = max(ends, default=0.0)
     starts = [0.0, *(record.end for record in records)]
     return Measurement(
         name="soak",

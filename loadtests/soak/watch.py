@@ -12,9 +12,11 @@ from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtests.connections import Connections
-from loadtests.exchange import Request, Server
+from loadtests.exchange import Request
 from loadtests.percentiles import percentile
+from loadtests.processes import family, resident
 from loadtests.soak.load import Clients
+from loadtests.target import Target
 
 _MEMORY_EVERY = 1.0  # seconds
 _READ = ("zooserve_queue_depth", "process_resident_memory_bytes", "zooserve_processes")
@@ -61,7 +63,7 @@ class Watch:
     """Makes the records of a running soak."""
 
     def __init__(
-        self, clients: Clients, server: Server, pid: int | None, period: float, on_record: Callable[[Record], None]
+        self, clients: Clients, server: Target, pid: int | None, period: float, on_record: Callable[[Record], None]
     ) -> None:
         """Prepare to watch.
 
@@ -123,10 +125,8 @@ class Watch:
         """Resident memory of all processes in MB, in a list that is empty where it is unknown; how many there are."""
         if self._process is None:
             return [], 0
-        with suppress(psutil.NoSuchProcess):
-            tree = [self._process, *self._process.children(recursive=True)]
-            return [sum(process.memory_info().rss for process in tree) / 1e6], len(tree)
-        return [], 0
+        tree = family(self._process)
+        return [resident(tree) / 1e6] if tree else [], len(tree)
 
     async def _said(self) -> Said:
         """What `/metrics` says."""

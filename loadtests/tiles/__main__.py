@@ -5,10 +5,8 @@ decodes the same photo once, cuts the same tiles, and runs them in batches, on a
 side, whichever is faster. Server and loop take turns, so that both see the same machine.
 """
 
-import io
 import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -16,15 +14,17 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 import click
-import msgspec
-from msgspec import Struct
+from msgspec.structs import asdict
 
-from loadtests.client import Address, Request, fetch, run
-from loadtests.compare.goals import NOISY, Goal
+from loadtests.album import encode
+from loadtests.client import Request, fetch, run
 from loadtests.compare.process import ServerError
-from loadtests.outputs import json_option, model_option
-from loadtests.report import Measurement, TestedServer, machine, report, versions, write_json
+from loadtests.goals import Goal, Turns, verdict
+from loadtests.options import json_option, model_option
+from loadtests.pipeline import PACKAGES
+from loadtests.report import Measurement, TestedServer, machine, write_report
 from loadtests.serving import serving
+from loadtests.target import Target
 from loadtests.tiles.bare import Bare, Way
 from loadtests.tiles.scene import Known, recall, scene
 
@@ -39,25 +39,18 @@ Examples:
 """
 
 
-class Outcome(Struct, frozen=True):
-    """What was measured. Seconds are medians over the rounds.
+class Outcome(Turns, frozen=True, kw_only=True):
+    """What was measured; what `Turns` has is of the photo, decoding included.
 
     Attributes:
         tiles: how many images the graph was given, the whole one included.
         way: of the bare loop; the fastest.
-        bare_s, served_s: for the photo, decoding included.
-        ratio: of each round, the served over the mean of the bare loops before and after it.
-        spread: by which share the bare loops of the rounds differ from their median at most.
         recall, recall_whole: the share of the small objects that is found in tiles; and without them.
         found: how many objects are found in tiles.
     """
 
     tiles: int
     way: Way
-    bare_s: list[float]
-    served_s: list[float]
-    ratio: list[float]
-    spread: float
     recall: float
     recall_whole: float
     found: int
@@ -71,9 +64,7 @@ def main(model: Path, rounds: int, json_path: Path | None) -> None:
     """Measure tiles beside a bare loop over the same tiles."""
     before = machine()
     image, known = scene()
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=95)
-    data = out.getvalue()
+    data = encode(image, 95)
     try:
         with TemporaryDirectory() as folder:
             settings = {"ZOOSERVE_MODELS": str(model.parent.parent), "ZOOSERVE_LOAD": model.parent.name}
@@ -83,36 +74,22 @@ def main(model: Path, rounds: int, json_path: Path | None) -> None:
     except ServerError as error:
         raise click.ClickException(str(error)) from error
     _show(outcome, len(known))
-    if json_path is not None:
-        served = Measurement(
-            name="tiles",
-            clients=1,
-            seconds=sum(outcome.served_s),
-            requests=rounds,
-            errors=0,
-            rate_per_s=rounds / sum(outcome.served_s),
-            p50_ms=1000 * median(outcome.served_s),
-            max_ms=1000 * max(outcome.served_s),
-        )
-        details = msgspec.to_builtins(outcome)
-        packages = versions(("zooserve", "onnxruntime", "simplejpeg", "opencv-python-headless", "numpy"))
-        target = TestedServer("http://127.0.0.1", task="detect", model=model.parent.name, version=model.name)
-        write_json(
-            json_path,
-            report(
-                "tiles",
-                sys.argv[1:],
-                before,
-                packages,
-                {"rounds": rounds, "overlap": _OVERLAP},
-                details,
-                target=target,
-                measurements=[served],
-            ),
-        )
+    measured = Measurement(
+        name="tiles",
+        clients=1,
+        seconds=sum(outcome.served_s),
+        requests=rounds,
+        errors=0,
+        rate_per_s=rounds / sum(outcome.served_s),
+        p50_ms=1000 * median(outcome.served_s),
+        max_ms=1000 * max(outcome.served_s),
+    )
+    chosen = {"rounds": rounds, "overlap": _OVERLAP}
+    target = TestedServer("http://127.0.0.1", task="detect", model=model.parent.name, version=model.name)
+    write_report(json_path, "tiles", before, PACKAGES, chosen, outcome, target=target, measurements=[measured])
 
 
-def _measure(address: Address, model: Path, data: bytes, known: list[Known], rounds: int) -> Outcome:
+def _measure(address: Target, model: Path, data: bytes, known: list[Known], rounds: int) -> Outcome:
     bare = Bare(str(model), _OVERLAP, len(os.sched_getaffinity(0)))
     bare.choose(data)
 
@@ -130,17 +107,13 @@ def _measure(address: Address, model: Path, data: bytes, known: list[Known], rou
     for _ in range(rounds):
         served.append(_timed(lambda: ask(tiled)))
         loops.append(bare.seconds(data))
-    typical = median(loops)
     return Outcome(
-        bare.count(data),
-        bare.way,
-        loops,
-        served,
-        [seconds / ((loops[i] + loops[i + 1]) / 2) for i, seconds in enumerate(served)],
-        max(abs(seconds / typical - 1) for seconds in loops),
-        recall(known, found),
-        recall(known, whole),
-        len(found),
+        **asdict(Turns.of(loops, served)),
+        tiles=bare.count(data),
+        way=bare.way,
+        recall=recall(known, found),
+        recall_whole=recall(known, whole),
+        found=len(found),
     )
 
 
@@ -151,7 +124,6 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def _show(outcome: Outcome, known: int) -> None:
-    ratio = median(outcome.ratio)
     size, beside, threads = outcome.way
     for label, text in (
         ("images for the graph", str(outcome.tiles)),
@@ -162,20 +134,9 @@ def _show(outcome: Outcome, known: int) -> None:
         ("objects found", str(outcome.found)),
     ):
         click.echo(f"{label:26}{text}")
-    noisy = outcome.spread > NOISY
-    for goal in (
-        Goal(
-            f"time over the bare loop's <= {_MOST:.2f}",
-            f"{ratio:.2f}",
-            "met" if ratio <= _MOST else "too noisy to judge" if noisy else "missed",
-        ),
-        Goal(
-            f"small objects found >= {_LEAST:.0%}",
-            f"{outcome.recall:.1%}",
-            "met" if outcome.recall >= _LEAST else "missed",
-        ),
-    ):
-        click.echo(str(goal))
+    click.echo(str(outcome.goal(f"time over the bare loop's <= {_MOST:.2f}", _MOST)))
+    found = Goal(f"small objects found >= {_LEAST:.0%}", f"{outcome.recall:.1%}", verdict(outcome.recall >= _LEAST))
+    click.echo(str(found))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from loadtests.album import SAMPLES, Photo, album, jpeg
+from loadtests.album import Photo, album
 from loadtests.rubbish import Rubbish, rubbish
 from loadtests.served import served
 from loadtests.target import KEY_VARIABLE, Target, TargetError
@@ -46,7 +46,7 @@ class Plan:
     @property
     def weights(self) -> dict[str, int]:
         """How often each task is asked beside the others, and rubbish, which is `share` of all."""
-        share = Fraction(self.share).limit_denominator(100)
+        share = Fraction(self.share).limit_denominator(1000)
         bad, good = share.numerator, share.denominator - share.numerator
         weights = {task: good * WEIGHTS[task] for task in self.asked}
         return weights | {"rubbish": bad * sum(WEIGHTS[task] for task in self.asked)}
@@ -96,8 +96,7 @@ def plan(host: str | None, options: Namespace) -> Plan:
         raise TargetError(f"{target.url}: Locust speaks http and https; over gRPC, LoadGen and perf_analyzer ask")
     asked = served(target).choose_each(target)
     photos = album(Path(options.images) if options.images else None)
-    good = next((photo for photo in photos if photo.content_type == "image/jpeg"), None) or jpeg(SAMPLES[0])
-    refused = rubbish(good.data, asked)
+    refused = rubbish(photos, asked)
     return Plan(target, {one.task: one for one in asked}, photos, refused, options.rubbish, think, options.timeout)
 
 

@@ -4,16 +4,14 @@ Starts a server on a store of copies of exported models. Prints how often models
 for fit, what loads cost the requests of other models, and what random requests to all of them get.
 """
 
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
-import msgspec
 
 from loadtests.compare.process import ServerError
-from loadtests.outputs import json_option
-from loadtests.report import machine, report, versions, write_json
+from loadtests.options import json_option, say
+from loadtests.report import machine, write_report
 from loadtests.zoo_on_demand.measure import Outcome, Trial
 
 _ORIGINALS = ("mobilenet_v2", "yolov4_tiny", "efficientnet_lite0", "deeplabv3_mobilenet_v2", "u2netp")
@@ -48,20 +46,15 @@ def main(
     before = machine()
     try:
         with TemporaryDirectory() as folder:
-            trial = Trial(folders, models, clients, Path(folder), lambda text: click.echo(text, err=True))
+            trial = Trial(folders, models, clients, Path(folder), say)
             outcome = trial.run(fit, seconds)
     except ServerError as error:
         raise click.ClickException(str(error)) from error
     for line in [*trial.failed, *trial.wrong][:5]:
-        click.echo(line, err=True)
+        say(line)
     _show(outcome)
-    if json_path is not None:
-        settings = {"models": models, "fit": fit, "seconds": seconds, "clients": clients}
-        details = msgspec.to_builtins(outcome)
-        write_json(
-            json_path,
-            report("zoo_on_demand", sys.argv[1:], before, versions(("zooserve", "onnxruntime")), settings, details),
-        )
+    settings = {"models": models, "fit": fit, "seconds": seconds, "clients": clients}
+    write_report(json_path, "zoo_on_demand", before, ("zooserve", "onnxruntime"), settings, outcome)
 
 
 def _show(outcome: Outcome) -> None:

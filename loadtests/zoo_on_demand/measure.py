@@ -11,14 +11,15 @@ from pathlib import Path
 from statistics import mean
 from time import perf_counter
 
-import psutil
 from msgspec import Struct
 
 from loadtests.album import standard_photo
-from loadtests.client import Address, Request, fetch, run
+from loadtests.client import Request, fetch, run
 from loadtests.compare.process import ServerError
 from loadtests.percentiles import percentile
+from loadtests.processes import family, resident
 from loadtests.serving import serving
+from loadtests.target import Target
 from loadtests.zoo_on_demand.store import PINNED, make_store
 
 _LOOK_S = 0.1
@@ -66,14 +67,13 @@ class Zoo:
         tasks: by name of a model.
     """
 
-    def __init__(self, address: Address, process: int, photo: bytes, tasks: dict[str, str]) -> None:
+    def __init__(self, address: Target, process: int, photo: bytes, tasks: dict[str, str]) -> None:
         self._address, self._photo, self._tasks = address, photo, tasks
-        parent = psutil.Process(process)
-        self._processes = [parent, *parent.children(recursive=True)]
+        self._processes = family(process)
 
     def rss(self) -> int:
         """Resident memory of all its processes, in bytes."""
-        return sum(process.memory_info().rss for process in self._processes if process.is_running())
+        return resident(self._processes)
 
     def loads(self) -> int:
         """How many models were loaded so far."""
@@ -192,7 +192,7 @@ class Trial:
             },
         )
 
-    def _serving(self, budget: float) -> AbstractContextManager[tuple[Address, int]]:
+    def _serving(self, budget: float) -> AbstractContextManager[tuple[Target, int]]:
         return serving(self._log, self._settings | {"ZOOSERVE_MEMORY_MB": str(budget / 1e6)})
 
     def _sizes(self) -> Mapping[str, int]:
@@ -261,9 +261,15 @@ def _disturbed(zoo: Zoo, loaded: Sequence[str], names: Sequence[str], seconds: f
 
     async def measure(asked: Sequence[str]) -> float:
         took: list[float] = []
+
+        def seen(_: str, status: int, answer: object, seconds: float) -> None:
+            if status != 200:  # a refusal is quick
+                raise ServerError(f"{PINNED} answers {status}: {answer!r}")
+            took.append(seconds)
+
         others = cycle(name for name in asked if name != PINNED)
         await asyncio.gather(
-            zoo.clients(1, seconds, lambda: PINNED, lambda *seen: took.append(seen[3])),
+            zoo.clients(1, seconds, lambda: PINNED, seen),
             zoo.clients(1, seconds, lambda: next(others), lambda *_: None),
         )
         return percentile(took, 99) or 0.0

@@ -42,6 +42,19 @@ def test_without_atheris_it_says_what_to_install(monkeypatch):
     assert "pip install" in refused.output
 
 
+@pytest.mark.parametrize("arguments", [["--minutes", "0"], ["--minutes", "-1"], ["--jobs", "0"]])
+def test_a_time_without_end_is_refused(arguments):
+    assert CliRunner().invoke(fuzz.main, ["jpeg", *arguments]).exit_code == 2
+
+
+def test_a_process_that_does_not_end_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(fuzz, "find_spec", lambda _: True)
+    monkeypatch.setattr(fuzz, "_PATIENCE", -0.9)
+    done = CliRunner().invoke(fuzz.main, ["card", "--minutes", str(1 / 60), "--out", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "it did not end" in done.output
+
+
 def test_what_is_found_is_told_and_kept(tmp_path):
     """A parser that breaks its promise on the first input that has an `e`."""
     pytest.importorskip("atheris", reason="atheris is not installed")

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from loadtests.client import Address, Request
+from loadtests.client import Request
+from loadtests.target import Target
 from tests.loadtests.reach import Far, NoNamespaceError, far_server, namespace
 
 
@@ -28,7 +29,7 @@ class Tiny:
         self.bodies: Counter[bytes] = Counter()
         self.connections = 0
         self.at_once = self.most_at_once = 0
-        self.address = Address("127.0.0.1", 0)
+        self.address = Target.at("127.0.0.1", 0)
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self._thread.start()
@@ -44,7 +45,7 @@ class Tiny:
     async def _run(self) -> None:
         self._loop, self._stop, self._work = asyncio.get_running_loop(), asyncio.Event(), asyncio.Lock()
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
+        self.address = Target.at("127.0.0.1", server.sockets[0].getsockname()[1])
         self._started.set()
         await self._stop.wait()
         server.close()

@@ -6,7 +6,7 @@ from statistics import mean, stdev
 
 import pytest
 
-from loadtests.client import Address, Limits, Request, arrival_times, closed_loop, fetch, open_loop, run
+from loadtests.client import Limits, Request, arrival_times, closed_loop, fetch, open_loop, run
 from loadtests.target import Target
 
 
@@ -16,7 +16,7 @@ def closed(tiny, *paths, concurrency=1, **limits):
 
 
 def test_encoding():
-    data = Request("POST", "/a?b=1", {"X-One": "1"}, b"body").encode(Address("127.0.0.1", 81))
+    data = Request("POST", "/a?b=1", {"X-One": "1"}, b"body").encode(Target.at("127.0.0.1", 81))
     assert data == b"POST /a?b=1 HTTP/1.1\r\nHost: 127.0.0.1:81\r\nX-One: 1\r\nContent-Length: 4\r\n\r\nbody"
 
 
@@ -37,7 +37,7 @@ def test_nobody_listens():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         with pytest.raises(OSError, match="refused"):
-            run(fetch(Address("127.0.0.1", probe.getsockname()[1]), Request("GET", "/")))
+            run(fetch(Target.at("127.0.0.1", probe.getsockname()[1]), Request("GET", "/")))
 
 
 def test_closed_loop_counts_and_reuses_connections(tiny):

@@ -46,11 +46,25 @@ def words(before, after, **given):
         ({"stable": None}, {"rates": (50, 50, 50)}, "rate", "slower"),
         ({}, {"p99_ms": None}, "p99", "not known"),
         ({"p99_ms": None}, {}, "p99", "not known"),
-        ({"p99s": (50, None, 50), "p99_ms": 50}, {"p99s": (90, 90, 90)}, "p99", "within noise"),  # one had no answer
+        (
+            {"p99s": (50, None, 50), "p99_ms": 50},
+            {"p99s": (90, 90, 90)},
+            "p99",
+            "too noisy to judge",
+        ),  # one had no answer
+        ({}, {"rates": (0, 0, 0)}, "rate", "slower"),
+        ({}, {"rates": (0, 0, 0), "stable": False}, "rate", "slower"),
+        ({"rates": (0, 0, 0)}, {}, "rate", "not known"),
     ],
 )
 def test_what_counts_as_a_change(before, after, figure, word):
     assert words(measured(**before), measured(**after))[figure] == word
+
+
+def test_open_loops_at_other_rates_are_not_alike():
+    slow, alike, quick = (result(measured(offered_per_s=rate)) for rate in (20.0, 20.5, 40.0))
+    assert differences(slow, alike) == []
+    assert differences(slow, quick) == ["8 clients, offered per second: 20.0 and 40.0"]
 
 
 def test_in_open_loops_the_answered_share_takes_the_place_of_the_rate():

@@ -4,8 +4,9 @@ import socket
 
 import pytest
 
-from loadtests.client import Address, Limits
+from loadtests.client import Limits
 from loadtests.distributed import distributed_load
+from loadtests.target import Target
 
 
 def test_clients_are_spread_over_processes(tiny):
@@ -28,6 +29,6 @@ def test_not_more_processes_than_clients(tiny):
 def test_nobody_listens():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        address = Address("127.0.0.1", probe.getsockname()[1])
+        address = Target.at("127.0.0.1", probe.getsockname()[1])
         with pytest.raises(OSError, match="refused"):
             distributed_load(address, [], concurrency=2, limits=Limits(0.1), processes=2)

@@ -36,8 +36,10 @@ def measured(name="8 clients", **given):
         ("unstable", {}, ""),
         ("unstable", {"stable": False}, "8 clients: not stable"),
         ("unstable", {"stable": None}, "8 clients: not stable"),
-        ("p99>50ms", {"p99_ms": None}, "8 clients: p99 is not known: nothing was answered"),
-        ("p99<50ms", {"p99_ms": None}, "8 clients: p99 is not known: nothing was answered"),
+        ("p99>50ms", {"p99_ms": None, "errors": 1000}, "8 clients: p99 is not known: nothing was answered"),
+        ("p99<50ms", {"p99_ms": None, "errors": 1000}, "8 clients: p99 is not known: nothing was answered"),
+        ("p99>50ms", {"p99_ms": None, "errors": 1}, "8 clients: p99 is not known: not every answer was right"),
+        ("p99>50ms", {"p99_ms": None}, "8 clients: p99 is not known: this load has none"),
     ],
 )
 def test_conditions(text, given, problem):

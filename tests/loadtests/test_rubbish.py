@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from loadtests.album import jpeg
+from loadtests.album import Photo, jpeg
 from loadtests.client import fetch, run
 from loadtests.rubbish import rubbish
 from loadtests.served import served
@@ -16,7 +16,7 @@ def test_rubbish(server, tasks):
     photo = jpeg("coffee")
     target = Target.parse(server.url)
     asked = [one for one in served(target).choose_each(target) if one.task in tasks]
-    for kind in rubbish(photo.data, asked):
+    for kind in rubbish([photo], asked):
         assert kind.request.path.split("?")[0].removeprefix("/v1/") in tasks
         response = run(fetch(target, kind.request))
         assert response.status == kind.status, kind.name
@@ -25,4 +25,5 @@ def test_rubbish(server, tasks):
 
 @pytest.mark.parametrize("status", [400, 404, 413, 415, 422])
 def test_every_refusal_is_there(status):
-    assert status in {kind.status for kind in rubbish(b"photo", [Target("http", "127.0.0.1", 80, task="detect")])}
+    target = Target("http", "127.0.0.1", 80, task="detect")
+    assert status in {kind.status for kind in rubbish([Photo("a", "image/jpeg", b"photo")], [target])}

@@ -1,7 +1,11 @@
 """A service of one's own: up, and gone afterwards; and why it does not come up."""
 
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 
 import psutil
 import pytest
@@ -18,7 +22,23 @@ def test_it_serves_and_ends(models, tmp_path):
         processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     assert not any(process.is_running() for process in processes)
     with socket.socket() as probe:
-        assert probe.connect_ex(address) != 0
+        assert probe.connect_ex((address.ip, address.port)) != 0
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_tool_that_is_ended_ends_its_service(models, tmp_path, sent):
+    code = (
+        "import asyncio, sys; from pathlib import Path; from loadtests.client import run; "
+        "from loadtests.serving import serving\n"
+        "with serving(Path(sys.argv[1]), {}) as (_, pid):\n    print(pid, flush=True)\n    run(asyncio.sleep(60))\n"
+    )
+    settings = {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "lenet5", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code, str(tmp_path / "log")]
+    with subprocess.Popen(command, env=os.environ | settings, stdout=subprocess.PIPE, text=True) as tool:
+        service = psutil.Process(int(tool.stdout.readline()))
+        tool.send_signal(sent)
+        assert tool.wait(40) != 0
+    assert not service.is_running()
 
 
 @pytest.mark.parametrize(

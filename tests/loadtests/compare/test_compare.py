@@ -1,6 +1,7 @@
 """The command: what it refuses, what it shows of an earlier run, and one short run from end to end."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from loadtests.album import standard_photo
+from loadtests.compare import sandbox
 from loadtests.compare.__main__ import main
 from loadtests.compare.bare import LOOPS, bare_loop
+from loadtests.compare.trial import Bench
 
 ROOT = Path(__file__).parents[3]
 
@@ -22,6 +25,7 @@ ROOT = Path(__file__).parents[3]
         (["--open-loop", "50%,soon"], "soon: expected requests per second, or a share"),
         (["--concurrency", "1,0"], "0: expected whole numbers"),
         (["--concurrency", "eight"], "eight: expected whole numbers"),
+        (["--concurrency", ","], ",: expected whole numbers"),
         (["--rounds", "0"], "0 is not in the range"),
         (["--model", "nowhere"], "nowhere holds no model.onnx: run `zooserve export mobilenet_v2`"),
         (["--server-core", "4096"], "there is no core 4096"),
@@ -66,6 +70,20 @@ def test_bare_loops(answers, loop):
     assert len(scores) == 5
     assert scores == sorted(scores, reverse=True)
     assert found.answer["predictions"][0]["class_id"] == answers["pillow"].answer["predictions"][0]["class_id"]
+
+
+def test_a_comparison_that_measures_nothing_fails(models, tmp_path, monkeypatch):
+    def ended(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Bench, "trial", ended)
+    monkeypatch.setattr(sandbox, "enter", lambda *_: True)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
+    arguments = ["--peers", "none", "--client-core", "0", "--model", str(models / "mobilenet_v2" / "1")]
+    done = CliRunner().invoke(main, [*arguments, "--json", str(tmp_path / "out.json")])
+    assert done.exit_code == 1
+    assert "nothing was measured to its end" in done.output
+    assert not (tmp_path / "out.json").exists()
 
 
 def test_from_end_to_end(models, tmp_path):

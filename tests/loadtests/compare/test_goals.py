@@ -33,6 +33,20 @@ def verdicts(*rows):
     return {goal.what: goal.verdict for goal in check(rows)}
 
 
+def test_who_does_not_answer_all_is_not_the_best():
+    """Latencies are of right answers: who refuses some answers the others the sooner."""
+
+    def wrong(one):
+        return replace(one, closed={load: replace(figures, errors=1) for load, figures in one.closed.items()})
+
+    beside = ("p99 at concurrency 8 below", "throughput at concurrency 8 above", "throughput at concurrency 8 >= 1.3")
+    for what in beside:
+        assert next(v for w, v in verdicts(wrong(row()), peer()).items() if w.startswith(what)) == "missed"
+    quick = wrong(peer("quick", rate=999.0, p50=1.0, p99=1.0))
+    assert set(verdicts(row(), peer(), quick).values()) == {"met"}
+    assert verdicts(row(), quick)["p99 at concurrency 8 below the best peer's"] == "not measured"
+
+
 def test_all_met():
     goals = check([row(), peer()])
     assert {goal.verdict for goal in goals} == {"met"}

@@ -10,11 +10,12 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from loadtests.album import standard_photo
-from loadtests.client import Address, Request, fetch, run
+from loadtests.client import Request, fetch, run
 from loadtests.compare.agreement import agree
 from loadtests.compare.bare import bare_loop
 from loadtests.compare.process import free_port
 from loadtests.compare.servers import SERVERS
+from loadtests.target import Target
 
 TASKS = {"mobilenet_v2": "classify", "yolov4_tiny": "detect", "u2netp": "segment", "deeplabv3_mobilenet_v2": "segment"}
 # zooserve's fast pixels are not quite Pillow's, which moves scores a little.
@@ -42,12 +43,12 @@ def fastapi(folder, log, threads):
         deadline = time.monotonic() + 60
         while True:
             with suppress(OSError):
-                if run(fetch(Address("127.0.0.1", port), Request("GET", peer.ready))).status == 200:
+                if run(fetch(Target.at("127.0.0.1", port), Request("GET", peer.ready))).status == 200:
                     break
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        yield Address("127.0.0.1", port)
+        yield Target.at("127.0.0.1", port)
     finally:
         process.terminate()
         process.wait(20)
@@ -62,7 +63,7 @@ def predictions(name, address, request):
 @pytest.fixture(scope="module")
 def ours(server, photo):
     """What zooserve answers, by model."""
-    address = Address("127.0.0.1", int(server.url.rpartition(":")[2]))
+    address = Target.at("127.0.0.1", int(server.url.rpartition(":")[2]))
     found = {}
     for model, task in TASKS.items():
         request = SERVERS["zooserve"].request(photo, task)

@@ -15,10 +15,11 @@ HEAD = """
 import os, sys
 from pathlib import Path
 import psutil
-from loadtests.client import Address, Request, fetch, run
+from loadtests.target import Target
+from loadtests.client import Request, fetch, run
 from loadtests.compare.process import ServerError, adopt_orphans, free_port, running
 
-address = Address("127.0.0.1", free_port())
+address = Target.at("127.0.0.1", free_port())
 
 def start(*arguments, patience=20.0):
     command = [sys.executable, *arguments, str(address.port)]

@@ -3,7 +3,9 @@
 import pytest
 from msgspec import structs
 
+from loadtests.diff import changes
 from loadtests.disturbance import Disturbance, Limits
+from loadtests.judge import Condition
 from loadtests.loadgen.capacity import Capacity
 from loadtests.loadgen.reasons import reasons
 from loadtests.loadgen.spec import Spec
@@ -133,6 +135,22 @@ def test_measurement(trial):
     found = measured("capacity", [trial(), trial(outcomes={"200": 660, "429": 8, "no answer in time": 2})])
     assert (found.requests, found.errors) == (1340, 10)
     assert (found.statuses, found.failures) == ({"200": 1330, "429": 8}, {"no answer in time": 2})
-    assert found.p99_ms == 72.0
+    assert (found.p50_ms, found.p99_ms, found.max_ms) == (None, None, None)  # refusals are quick
+    assert (found.windows[0].p99_ms, found.windows[1].p99_ms) == (72.0, None)
     assert found.offered_per_s == 66.7
     assert len(found.windows) == 2
+    right = measured("server", [trial(), trial()])
+    assert (right.p50_ms, right.p99_ms, right.mean_ms, right.max_ms) == (20.0, 72.0, 21.0, 132.0)
+
+
+def test_offline_has_no_latencies(trial):
+    found = measured("offline", [trial(spec=Spec("Offline", 66.7))])
+    assert (found.p50_ms, found.mean_ms, found.max_ms) == (None, None, None)
+
+
+def test_another_capacity_is_a_change(trial):
+    one = trial()
+    half = structs.replace(one, summary=structs.replace(one.summary, rate=one.summary.rate / 2))
+    before, after = (measured("capacity", [each, each], searched=True) for each in (one, half))
+    assert {change.figure: change.word for change in changes([before], [after])}["rate"] == "slower"
+    assert Condition.parse("rate<-5%", relative=True).problem(after, before)

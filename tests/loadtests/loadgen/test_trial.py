@@ -8,13 +8,17 @@ import threading
 import psutil
 import pytest
 
+from loadtests.client import run
+from loadtests.loadgen import bench as benches
+from loadtests.loadgen.bench import Setup, bench
 from loadtests.loadgen.spec import Spec
 from loadtests.loadgen.summary import FILE, read_summary
 from loadtests.loadgen.sut import SenderError, SystemUnderTest
 from loadtests.loadgen.tables import measured, table, verdict
 from loadtests.loadgen.trial import TrialError, conduct
-from loadtests.loadgen.wire import Image, Plan, Where
+from loadtests.loadgen.wire import Image, Plan
 from loadtests.target import Target
+from loadtests.transport import outcome_name, transport
 
 ANSWER = json.dumps({"model": "m", "version": "1", "predictions": [{"class_id": 1, "score": 0.5}]}).encode()
 OTHER = ANSWER.replace(b"0.5", b"0.6")
@@ -28,8 +32,8 @@ def service(tiny):
 
 
 def plan(service, **changes):
-    where = Where.of(Target("http", service.address.host, service.address.port, task="classify"))
-    return Plan(**({"where": where, "options": {}, "images": IMAGES, "connections": 64, "timeout": 5.0} | changes))
+    target = Target("http", service.address.host, service.address.port, task="classify")
+    return Plan(**({"target": target, "options": {}, "images": IMAGES, "connections": 64, "timeout": 5.0} | changes))
 
 
 def trial(service, tmp_path, spec, senders=1, before=lambda: None):
@@ -91,6 +95,32 @@ def test_server_gives_up_on_a_hopeless_queue(service, tmp_path):
     done = trial(service, tmp_path, Spec("Server", 1000.0, bound_ms=50, seconds=20.0, timeout=20))
     assert not done.valid
     assert done.answered < 2000  # of 20,000
+
+
+def test_an_image_that_cannot_be_read_is_told(tmp_path):
+    """Over either protocol, and before anything is sent."""
+    for scheme in ("http", "grpc"):
+        target = Target(scheme, "127.0.0.1", 1, task="classify", model="m", ip="127.0.0.1")
+        requests = Plan(target, {}, [Image("image/jpeg", path=str(tmp_path / "gone.jpg"))], 1, 1.0).requests()
+
+        async def ask(target=target, requests=requests):
+            asker = transport(target, requests, 1.0)
+            answer = await asker.ask(0)
+            await asker.close()
+            return answer
+
+        answer = run(ask())
+        assert outcome_name(answer.outcome) == "image not readable"
+        assert b"gone.jpg" in answer.body
+
+
+def test_senders_get_time_for_every_image(service, monkeypatch):
+    """Each learns the right answer to each image: that takes long where there are many."""
+    monkeypatch.setattr(benches, "_PATIENCE", 0.0)
+    service.seconds = 0.2
+    target = Target("http", service.address.host, service.address.port, task="classify", model="m", ip="127.0.0.1")
+    with bench(target, Setup(IMAGES * 3, timeout=5.0), lambda _: None) as at:
+        assert at.target.model == "m"
 
 
 def test_offline(service, tmp_path):

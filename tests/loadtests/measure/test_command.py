@@ -66,8 +66,11 @@ def test_how_it_ends(server, image, arguments, code, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--clients", "0"], "expected numbers from 1"),
-        (["--clients", "many"], "many: expected numbers"),
+        (["--clients", "0"], "expected whole numbers from 1"),
+        (["--clients", "many"], "many: expected whole numbers"),
+        (["--clients", ","], ",: expected whole numbers"),
+        (["--rate", "inf"], "inf: expected numbers"),
+        (["--rate", "nan"], "nan: expected numbers"),
         (["--rate", "0"], "expected numbers from 0.1"),
         (["--stability", "fast"], "expected a percentage, such as 5%"),
         (["--stability", "0%"], "expected a percentage"),

@@ -1,12 +1,15 @@
 """How many windows a load gets, and which of them its figures are about."""
 
 import pytest
+from click.testing import CliRunner
 
 from loadtests.client import Load, Sample
 from loadtests.disturbance import Disturbance
+from loadtests.measure import __main__ as command
 from loadtests.measure import loads
 from loadtests.measure.loads import ChosenLoad, Plan, measure
 from loadtests.measure.tables import notes, table
+from loadtests.report import read_json
 from loadtests.target import Target
 
 PLAN = Plan(seconds=1.0, windows=6, stability=0.05, warm_up=0.5, timeout=9.0)
@@ -53,6 +56,25 @@ def test_windows_go_on_until_three_agree(answering, rates, windows, rate, stable
     assert (found.stable, len(found.windows)) == (stable, 3)
     assert found.rate_per_s == pytest.approx(rate, rel=0.01)
     assert said[0].startswith(f"8 clients, window 1: {rates[0]}.0/s, p50 {1000 / rates[0]:.2f} ms")
+
+
+def test_loads_before_a_server_dies_count(tiny, tmp_path, monkeypatch):
+    close, tiny.close = tiny.close, lambda: None  # once is enough
+    tiny.body = b'{"model": "m", "version": "1"}'
+
+    def measured_once(load, *rest):
+        if load.clients == 2:
+            close()
+        return measure(load, *rest)
+
+    monkeypatch.setattr(command, "measure", measured_once)
+    url, out = f"http://127.0.0.1:{tiny.address.port}", tmp_path / "out.json"
+    arguments = ["--url", url, "--clients", "1,2,3", "--seconds", "0.1", "--warm-up", "0", "--json", str(out)]
+    done = CliRunner().invoke(command.main, arguments)
+    assert done.exit_code == 1
+    assert f"{url} is not reachable" in done.output
+    assert "after 1 of 3 loads" in done.output
+    assert [one.name for one in read_json(out).measurements] == ["1 client"]
 
 
 def test_fewer_than_three_windows_are_not_judged(answering):

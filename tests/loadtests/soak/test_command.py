@@ -56,6 +56,17 @@ def test_another_host_behind_tls_a_prefix_and_a_key(far, tmp_path):
     assert all(record["resident_mb"] > 100 and record["processes"] == 1 for record in report["details"]["records"])
 
 
+def test_metrics_behind_tls_of_a_private_authority(far, tmp_path):
+    out = tmp_path / "soak.json"
+    done = soak(
+        "--url", far.url, *far.options, "--minutes", 0.05, "--period", 1, "--metrics-url", f"{far.direct}/metrics",
+        "--json", out, ZOOSERVE_API_KEY=KEY,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = json.loads(out.read_text())["details"]["records"]
+    assert all(record["resident_mb"] > 100 for record in records)
+
+
 def test_a_task_alone_and_a_condition(server):
     done = soak("--url", server.url, "--task", "detect", "--minutes", 0.05, "--rubbish", 0, "--fail-if", "rate>0.1/s")
     assert done.returncode == 3

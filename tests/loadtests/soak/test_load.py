@@ -8,7 +8,8 @@ import pytest
 
 from loadtests.client import run
 from loadtests.soak.load import Clients, Mix, RightAnswers
-from loadtests.soak.watch import Watch
+from loadtests.soak.run import measurement
+from loadtests.soak.watch import Record, Watch
 from loadtests.target import TASKS, Target
 
 ANSWER = b'{"predictions": [{"class_id": 1, "score": 0.5}]}'
@@ -93,6 +94,16 @@ def test_questions_must_be_answered_at_first(service):
     service.status = "503"
     with pytest.raises(ValueError, match="503"):
         soak(service)
+
+
+def test_a_rate_is_of_the_whole_time(service):
+    """Of a service that stopped to answer, the time without answers counts, too."""
+    clients = clients_of(service)
+    for second in range(30):
+        clients.answered.append(second, 0.1)
+    silent = Record(60.0, 0.0, None, None, 0, 0, 0, None, 0, None, {})
+    found = measurement([silent], clients, 1)
+    assert (found.seconds, found.rate_per_s) == (60.0, 0.5)
 
 
 def test_records(service):

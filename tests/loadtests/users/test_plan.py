@@ -93,6 +93,7 @@ def test_tasks_weigh_as_often_as_they_are_asked(tiny):
     )
     assert plan_of(tiny).weights == {"classify": 95, "detect": 57, "segment": 38, "rubbish": 10}
     assert plan_of(tiny, rubbish=0.0).weights == {"classify": 5, "detect": 3, "segment": 2, "rubbish": 0}
+    assert plan_of(tiny, rubbish=0.004).weights == {"classify": 1245, "detect": 747, "segment": 498, "rubbish": 10}
     assert plan_of(tiny, rubbish=1.0).weights == {"classify": 0, "detect": 0, "segment": 0, "rubbish": 10}
 
 

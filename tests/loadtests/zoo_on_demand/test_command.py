@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
 from click.testing import CliRunner
 
+from loadtests.compare.process import ServerError
 from loadtests.report import read_json
 from loadtests.zoo_on_demand.__main__ import main
+from loadtests.zoo_on_demand.measure import _disturbed
 from loadtests.zoo_on_demand.store import make_store
 
 
@@ -16,6 +19,15 @@ def test_copies_have_names_of_their_own_and_the_first_is_pinned(models, tmp_path
         card = json.loads((tmp_path / name / "1" / "card.json").read_bytes())
         assert (card["name"], card["task_default"]) == (name, False)
         assert (tmp_path / name / "1" / "model.onnx").stat().st_size == card["size"]
+
+
+def test_refusals_of_the_pinned_model_are_no_latencies():
+    class Refusing:
+        async def clients(self, count, seconds, name, seen):
+            seen(name(), 503, b"not ready", 0.001)
+
+    with pytest.raises(ServerError, match="pinned answers 503"):
+        _disturbed(Refusing(), ["pinned", "a"], ["pinned", "a"], 0.1)
 
 
 def test_a_short_run(models, tmp_path):

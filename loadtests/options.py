@@ -1,4 +1,4 @@
-"""Options for the files of a load test: whether they are there, or can be written, is checked before any load."""
+"""Options that several load tests have, checked before any load, and where what they print goes."""
 
 import os
 from collections.abc import Callable
@@ -44,6 +44,18 @@ class PlotFile(OutFile):
         return path
 
 
+class ModelFolder(click.ParamType[Path]):
+    """The folder of an exported model: it holds `card.json` and `model.onnx`."""
+
+    name = "FOLDER"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(value)
+        if missing := [name for name in ("card.json", "model.onnx") if not (path / name).is_file()]:
+            self.fail(f"{path} holds no {missing[0]}: give the folder of a version, as models/NAME/1", param, ctx)
+        return path
+
+
 def model_option(option: str, default: str, what: str, name: str = "model") -> Callable[[Any], Any]:
     """Give a command an option for the folder of an exported model, as its argument `name`."""
     return click.option(
@@ -51,9 +63,36 @@ def model_option(option: str, default: str, what: str, name: str = "model") -> C
         name,
         default=Path("models") / default / "1",
         show_default=True,
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        type=ModelFolder(),
         help=f"The folder of an exported {what}.",
     )
+
+
+def counts(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """Read numbers of clients, `1,8,32`, each once; for `callback`."""
+    if value is None:
+        return None
+    words = [word.strip() for word in value.split(",") if word.strip()]
+    if wrong := [word for word in words or [value] if not word.isdecimal() or not int(word)]:
+        raise click.BadParameter(f"{wrong[0]}: expected whole numbers from 1, with commas")
+    return tuple(dict.fromkeys(map(int, words)))
+
+
+def say(line: str) -> None:
+    """Tell how it goes, on the standard error."""
+    click.echo(line, err=True)
+
+
+def write_text(path: Path | None, text: str) -> None:
+    """Write what was printed; without a path nothing."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n", encoding="utf-8")
+
+
+def markdown_option(name: str = "markdown_path") -> Callable[[Any], Any]:
+    """Give a command `--markdown`, as its argument `name`."""
+    return click.option("--markdown", name, type=OutFile(), help="Write the table here as well.")
 
 
 def json_option(name: str = "json_path") -> Callable[[Any], Any]:
