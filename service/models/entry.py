@@ -1,5 +1,6 @@
 """The state of one model of the store. The repository has an entry for each."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class ModelEntry:
     Attributes:
         name: of the model.
         stored: the latest folder of that name in the store.
+        older: the folders of the versions before it, the newest first.
         card: of the served model, or else of the folder; None if that cannot be read.
         state: of the model.
         reason: why no version is served.
@@ -54,6 +56,7 @@ class ModelEntry:
     def __init__(self, stored: Entry, *, awaited: bool = True, pinned: bool = True) -> None:
         self.name = stored.name
         self.stored = stored
+        self.older: Sequence[Entry] = ()
         self.card = stored.card
         self.reason = shown(stored.problem, LONGEST_REASON)
         self.refused = ""

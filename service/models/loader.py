@@ -1,7 +1,8 @@
 """Loads a model's folder, and either replaces the served model or refuses the folder. The repository calls it."""
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -44,29 +45,39 @@ class Loader:
         self._metrics = metrics
         self._load, self._self_test, self._footprints = load, self_test, footprints
 
-    def load(self, entry: ModelEntry, *, final: bool) -> None:
+    def load(self, entry: ModelEntry, *, final: bool, older: Sequence[Entry] = ()) -> None:
         """Load the entry's folder on its own thread. If that takes long, return before it ends.
 
         Args:
             entry: whose folder has changed.
             final: whether a folder that fails a check is refused. Otherwise it may still be changing, and is tried
                 again at the next look.
+            older: folders of which the first that can be served is, where the entry's folder is refused.
         """
         start, stored, fingerprint = perf_counter(), entry.stored, entry.tried
         if entry.model is None:
             entry.state, entry.reason = State.LOADING, ""
 
+        refusals: list[Exception] = []
+
         def work(stop: Stop) -> LoadedModel:
-            model = self._load(stored.path, stop)
-            self._self_test(model)
-            model.golden.clear()
-            return model
+            try:
+                return self._tested(stored, stop)
+            except Exception as error:
+                for version in older:
+                    with contextlib.suppress(Exception):
+                        model = self._tested(version, stop)
+                        refusals.append(error)
+                        return model
+                raise
 
         def finish(outcome: LoadedModel | BaseException) -> None:
             reserved, entry.reserved = entry.reserved, Footprint()
             if not isinstance(outcome, BaseException):
                 entry.footprint = reserved if reserved.most else entry.footprint
                 self._serve(entry, outcome, perf_counter() - start)
+                for error in refusals:
+                    self.refuse(entry, stored, shown(error, LONGEST_REASON))
             elif isinstance(outcome, StoreError) and not final:
                 entry.tried, entry.changing = None, fingerprint
                 logger.info("%s is looked at again, as it is changing: %s", stored.path, shown(outcome, LONGEST_REASON))
@@ -77,6 +88,12 @@ class Loader:
         patience = min(_PATIENCE, self._limit / 4) if self._limit else _PATIENCE
         if not entry.loading.wait(patience):
             logger.warning("%s is still being loaded after %g s; others are loaded meanwhile", entry.name, patience)
+
+    def _tested(self, folder: Entry, stop: Stop) -> LoadedModel:
+        model = self._load(folder.path, stop)
+        self._self_test(model)
+        model.golden.clear()
+        return model
 
     def unload(self, entry: ModelEntry) -> None:
         """Stop serving a model. Its queued requests are still answered."""
@@ -134,7 +151,7 @@ class Loader:
         if entry.model is not None:
             entry.refused = f"version {stored.version} in the store is refused: {reason}"
             self._metrics.refused.labels(entry.name).inc()
-            logger.error("%s stays as it was: %s", entry.name, entry.refused)
+            logger.error("%s answers with version %s: %s", entry.name, entry.model.card.version, entry.refused)
             return
         entry.card, entry.reason, entry.state = stored.card, reason, State.FAILED
         self._metrics.model_ready.labels(entry.name).set(0)

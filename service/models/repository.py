@@ -1,7 +1,8 @@
 """The models of one store: loaded in the background, updated, and loaded or unloaded by an administrator.
 
 The store is scanned at intervals, and when an administrator asks for it. A new version of a folder is loaded while the
-old one answers. It replaces the old one in one step, or is refused, and the old one stays.
+old one answers. It replaces the old one in one step, or is refused, and the old one stays. A server that starts serves
+the newest version that is not refused.
 
 Threads: a thread named "load" loads all models and then follows the store and the other server processes.
 Administrators' calls run on their own threads. The lock `_looking` lets only one thread at a time change the entries.
@@ -158,7 +159,7 @@ class Repository(Registry):
         """Load a model for which there is room, and wait for it; a failure becomes its state."""
         with self._looking:
             if entry.model is None and entry.state is State.ON_DEMAND:
-                self._loader.load(entry, final=True)
+                self._loader.load(entry, final=True, older=entry.older)
         if entry.loading is not None:
             entry.loading.wait()
 
@@ -245,7 +246,7 @@ class Repository(Registry):
                 awaited = not self._started or bool(self.problem) or name in self._wanted
                 entries[name] = ModelEntry(latest[name], awaited=awaited, pinned=self._pins(latest[name]))
             if name in entries:
-                entries[name].whole = name in latest
+                entries[name].whole, entries[name].older = name in latest, found.older.get(name, ())
         self.problem, self.entries = self._lacking(entries, found), entries
         return found.missing.get(named, "") if named else ""
 
@@ -293,4 +294,4 @@ class Repository(Registry):
             elif entry.model is None or self.room.has_room(entry, self.entries.values()):
                 final = not watching or fingerprint == entry.changing
                 entry.tried, entry.changing = fingerprint, None
-                self._loader.load(entry, final=final)
+                self._loader.load(entry, final=final, older=() if self._started else entry.older)

@@ -1,7 +1,8 @@
 """Scans the store for the latest version of each model, and for incomplete folders. The repository calls it."""
 
 import logging
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +19,13 @@ class Found(NamedTuple):
 
     Attributes:
         latest: by name, the latest version that can be loaded.
+        older: by name, the versions before that, the newest first.
         missing: by name, what is missing in a latest version that is incomplete.
         skipped: why other folders are not models, shortened.
     """
 
     latest: Mapping[str, Entry]
+    older: Mapping[str, Sequence[Entry]]
     missing: Mapping[str, str]
     skipped: str
 
@@ -48,6 +51,7 @@ class Scan:
         look = self._store.look()
         lines = {line: line for line in (*look.skipped, *look.ignored)}
         latest: dict[str, Entry] = {}  # the latest version comes last
+        older: defaultdict[str, list[Entry]] = defaultdict(list)
         missing: dict[str, str] = {}
         for entry in look.entries:
             if entry.missing:
@@ -56,9 +60,11 @@ class Scan:
             else:
                 missing.pop(entry.name, None)
             if not entry.missing or (incomplete and entry.name not in latest):
+                if before := latest.get(entry.name):
+                    older[entry.name].insert(0, before)
                 latest[entry.name] = entry
         self._log(lines)
-        return Found(latest, missing, "; ".join(look.skipped[:_MOST_REASONS]))
+        return Found(latest, older, missing, "; ".join(look.skipped[:_MOST_REASONS]))
 
     def _log(self, lines: Mapping[str, str]) -> None:
         """Log the lines whose keys are new since the last scan."""

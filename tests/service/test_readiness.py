@@ -81,17 +81,32 @@ def test_a_bad_folder_is_not_served_and_the_others_are(store, tmp_path, photo, d
         assert 'zooserve_model_ready{model="efficientnet_lite0"} 1.0' in server.client.get("/metrics").text
 
 
-def test_a_server_that_starts_with_a_bad_version_is_not_ready(store, tmp_path):
-    """As the runbook says of ZooserveVersionRefused: the version before it is not taken in its place."""
+@pytest.mark.parametrize("bad", [("3",), ("3", "2"), ("3", "2", "1")], ids=["newest", "two", "all"])
+def test_a_server_that_starts_takes_the_newest_version_that_passes(store, bad):
+    """As a server does that was running when the bad versions came."""
     folder = store / "mobilenet_v2"
-    shutil.copytree(folder / "1", folder / "2")
-    card = read_served_card(folder / "2" / "card.json")
-    write_served_card(msgspec.structs.replace(card, version="2"), folder / "2" / "card.json")
-    flip_a_byte(folder / "2")
-    repository = (runtime := Runtime(Settings(models=str(store), watch_s=0, threads=1))).repository
+    for version in ("2", "3"):
+        shutil.copytree(folder / "1", folder / version)
+        card = read_served_card(folder / version / "card.json")
+        write_served_card(msgspec.structs.replace(card, version=version), folder / version / "card.json")
+    for version in bad:
+        flip_a_byte(folder / version)
+    runtime = Runtime(Settings(models=str(store), watch_s=0, threads=1))
+    repository = runtime.repository
     repository.load()
-    assert "2: model.onnx was changed" in repository.entries["mobilenet_v2"].reason
-    assert not repository.ready
+    entry = repository.entries["mobilenet_v2"]
+    if len(bad) == 3:
+        assert "3: model.onnx was changed" in entry.reason
+        assert (entry.model, repository.ready) == (None, False)
+        runtime.stop()
+        return
+    assert repository.ready
+    assert entry.card.version == str(3 - len(bad))
+    assert entry.refused.startswith("version 3 in the store is refused")
+    shutil.rmtree(folder / "3")
+    repository.reload()
+    assert entry.card.version == str(3 - len(bad))
+    assert entry.refused.partition(":")[0] == ("version 2 in the store is refused" if "2" in bad else "")
     runtime.stop()
 
 
