@@ -131,6 +131,7 @@ class Caller:
             parts = httpx.URL()
         if parts.scheme not in {"http", "https"} or not parts.host:
             raise ValueError(f"url={self.url}: expected http://HOST:PORT or https://HOST:PORT")
+        self._shown = str(parts.copy_with(userinfo=b""))  # errors land in logs, where passwords should not
         self._key = (api_key or os.environ.get("ZOOSERVE_API_KEY") or "").strip()  # a file's ends with a line break
         if not self._key.isprintable():
             raise ValueError("the API key has a line break or another control character in it")
@@ -151,7 +152,7 @@ class Caller:
 
     def unreachable(self, error: httpx.RequestError) -> UnreachableError:
         """Make the error for a failed connection."""
-        return UnreachableError(f"{self.url}: {error or type(error).__name__}", "unreachable")
+        return UnreachableError(f"{self._shown}: {error or type(error).__name__}", "unreachable")
 
 
 def ask_for(

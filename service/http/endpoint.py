@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
+from math import inf
 from typing import ClassVar
 from urllib.parse import parse_qsl
 
@@ -176,7 +177,7 @@ def _fields_of(query: bytes) -> list[tuple[str, str]]:
 
 def _milliseconds(given: bytes) -> float:
     with suppress(ValueError):
-        if (value := float(given)) > 0:
+        if b"_" not in given and 0 < (value := float(given)) < inf:
             return value
     text = given[:80].decode("latin-1")
     raise RequestError(Reason.BAD_OPTION, f"X-Request-Timeout-Ms: {text}: expected a number of milliseconds above 0.")

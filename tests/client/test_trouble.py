@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import socket
 import threading
 import time
@@ -17,7 +18,7 @@ from zooserve_client import AsyncClient, Client, DeadlineError, UnreachableError
 from zooserve_client.call import Attempts, _milliseconds
 
 from tests.client.conftest import Asked
-from tests.conftest import serving
+from tests.conftest import free_port, serving
 
 
 @pytest.fixture
@@ -134,6 +135,13 @@ def test_calls_survive_a_restart_of_the_server(models, tmp_path, digit):
             each.join(100)
     for answers in outcomes.values():
         assert [getattr(outcome, "labels", outcome) for outcome in answers] == [["7"]] * 400
+
+
+def test_an_error_does_not_show_the_password_of_an_address(digit):
+    address = f"127.0.0.1:{free_port()}"
+    with pytest.raises(UnreachableError, match=re.escape(f"http://{address}: ")) as raised:
+        Client(f"http://me:secret@{address}", retries=0).classify(digit)
+    assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,18 @@ CASES = {
         422,
         "above 0",
     ),
+    "timeout with a line": (
+        lambda jpeg: dict(content=jpeg, headers=IMAGE | {"x-request-timeout-ms": "1_000"}),
+        "/v1/classify",
+        422,
+        "1_000",
+    ),
+    "timeout without end": (
+        lambda jpeg: dict(content=jpeg, headers=IMAGE | {"x-request-timeout-ms": "1e400"}),
+        "/v1/classify",
+        422,
+        "1e400",
+    ),
     "not json": (lambda jpeg: dict(content=b"{images:", headers=JSON), "/v1/classify", 400, "JSON"),
     "json of another form": (lambda jpeg: dict(content=b'{"image": "x"}', headers=JSON), "/v1/classify", 400, "images"),
     "json without images": (lambda jpeg: dict(content=b'{"images": []}', headers=JSON), "/v1/classify", 400, "empty"),
