@@ -131,11 +131,9 @@ def attack_all(
         instructive image; and the images that could not be read.
 
     Raises:
-        DataError: it is not a classifier, no image could be read, an attack is not known or needs missing libraries.
-        ZooError: there is no network with gradients for the model.
+        DataError: no image could be read, an attack is not known or needs missing libraries.
+        ZooError: it is no classifier, or there is no network with gradients for it.
     """
-    if model.card.task != "classify":
-        raise DataError(f"{model.card.name} has the task {model.card.task}: only classifiers are attacked")
     attacks = {name: load_attack(name, model.card) for name in dict.fromkeys(s.attack for s in settings) if name}
     batches = [examples[i : i + _BATCH] for i in range(0, len(examples), _BATCH)]
     verdicts = []

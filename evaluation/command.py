@@ -16,7 +16,7 @@ from rich.text import Text
 
 from evaluation.attack import Case, Change, Robustness, Setting, attack_all
 from evaluation.average_precision import as_evaluated
-from evaluation.dataset import Judge, Measure, Scores, spread
+from evaluation.dataset import DataError, Judge, Measure, Scores, spread
 from evaluation.draw_attack import draw_attack
 from evaluation.draw_scores import draw_scores
 from evaluation.recognise import FORMATS, Format, read, recognise
@@ -65,7 +65,8 @@ Examples:
   zooserve eval lenet5 mnist                                  the zoo's own dataset
   zooserve eval mobilenet_v2 imagenet/val --limit 5000        one folder per class
   zooserve eval yolov4_tiny coco/val2017                      coco/annotations/instances_val2017.json is found
-  zooserve eval deeplabv3_mobilenet_v2 VOCdevkit/VOC2012      JPEGImages/ and SegmentationClass/
+  zooserve eval deeplabv3_mobilenet_v2 VOCdevkit/VOC2012      JPEGImages/ and SegmentationClass/, those of
+                                                              ImageSets/Segmentation/val.txt where it is there
   zooserve eval lenet5 mnist --attack fgsm --epsilon 8 --epsilon 32 --picture attack.png
   zooserve eval mobilenet_v2 cat.jpg --attack pgd --steps 10  changes the model's own answer
   zooserve eval lenet5 digits --answers mlperf_log_accuracy.json    what a server answered
@@ -151,6 +152,8 @@ def eval_(
             "or --attack the model's own answers"
         )
     model, predictor, server = load_model(name, models, pixels=pixels)
+    if attacks and model.card.task != "classify":
+        raise DataError(f"{name} has the task {model.card.task}: only classifiers are attacked")
     if form == "coco":
         model.card = as_evaluated(model.card)
     dataset = read(data, model.card, form, annotations)

@@ -17,6 +17,7 @@ _IGNORE = 255
 _SHOWN = 5  # names that a note lists
 LAYOUTS = (("JPEGImages", "SegmentationClass"), ("images", "masks"), ("images", "labels"), ("images", "annotations"))
 """Known names of the folders of images and of masks."""
+_VALIDATION = Path("ImageSets/Segmentation/val.txt")
 
 
 def layout(folder: Path) -> tuple[Path, Path] | None:
@@ -31,14 +32,20 @@ def read_voc(images: Path, masks: Path, card: ServedCard) -> Dataset:
     """Pair masks (`NAME.png`) with images of the same name.
 
     The pixels of a mask (palette or grey) are class ids; 255 is ignored. For a model of salient objects, every value
-    except 0 is the object; in grey masks also 255.
+    except 0 is the object; in grey masks also 255. Where Pascal VOC's list of validation images lies beside the masks'
+    folder, only those are judged, as in published results.
 
     Raises:
-        DataError: no mask has an image, or two images or masks have the same name.
+        DataError: no mask has an image, or two images or masks have the same name, or the list cannot be read.
     """
-    by_name = _by_name(images)
+    by_name, masked = _by_name(images), _by_name(masks)
+    notes = []
+    if (listed := masks.parent / _VALIDATION).is_file():
+        chosen = _names_in(listed)
+        masked = {name: mask for name, mask in masked.items() if name.as_posix() in chosen}
+        notes.append(f"only the {len(chosen)} images that {_VALIDATION} names")
     examples, alone = [], []
-    for name, mask in _by_name(masks).items():
+    for name, mask in masked.items():
         image = by_name.get(name)
         if image is not None:
             examples.append(Example(image.name, image.read_bytes, mask))
@@ -47,13 +54,21 @@ def read_voc(images: Path, masks: Path, card: ServedCard) -> Dataset:
     if not examples:
         raise DataError(f"no mask in {masks} has the name of an image in {images}")
     salient = any(output.name == "alpha" for output in card.outputs)
-    notes = [f"{len(examples)} masks; {_IGNORE} is ignored"]
+    notes.append(f"{len(examples)} masks; {_IGNORE} is ignored")
     if alone:
-        listed = ", ".join(alone[:_SHOWN]) + (", ..." if len(alone) > _SHOWN else "")
-        notes.append(f"masks left out, since no image has their name: {len(alone)} ({listed})")
-    if without := len(by_name) - len(examples):
+        some = ", ".join(alone[:_SHOWN]) + (", ..." if len(alone) > _SHOWN else "")
+        notes.append(f"masks left out, since no image has their name: {len(alone)} ({some})")
+    if not listed.is_file() and (without := len(by_name) - len(examples)):
         notes.append(f"images left out, since no mask has their name: {without}")
     return Dataset("voc", examples, MeanIoU(card.labels, salient=salient), tuple(notes))
+
+
+def _names_in(listed: Path) -> set[str]:
+    """Return the names in a list of images, one in a line."""
+    try:
+        return {name for line in listed.read_text("utf-8-sig").splitlines() if (name := line.strip())}
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{listed} cannot be read: {error}") from error
 
 
 def _by_name(folder: Path) -> dict[Path, Path]:

@@ -74,7 +74,7 @@ def test_names_with_brackets_are_printed_as_they_are(run, imagenet):
         (["mobilenet_v2", "DATA/felines"], "holds photos of which nothing is known"),
         (["mobilenet_v2", "nowhere"], "nowhere does not exist, and is not a dataset of the zoo (mnist)"),
         (["mobilenet_v2", "DATA/felines", "--attack", "magic"], "no attack 'magic'; expected one of fgsm, pgd"),
-        (["yolov4_tiny", "DATA/felines", "--attack", "fgsm"], "has the task detect: only classifiers are attacked"),
+        (["yolov4_tiny", "DATA", "--attack", "fgsm"], "yolov4_tiny has the task detect: only classifiers are attacked"),
         (["efficientnet", "DATA"], "efficientnet"),
     ],
 )

@@ -6,7 +6,7 @@ from PIL import Image
 
 from evaluation.dataset import DataError
 from evaluation.run import judge_all
-from evaluation.voc import MeanIoU, confusion, read_voc
+from evaluation.voc import MeanIoU, confusion, layout, read_voc
 from service.vision.masks import decode
 
 
@@ -62,6 +62,35 @@ def test_the_models_own_masks_have_an_iou_of_one(street, loaded, masks, model, m
     assert not problems
     assert [one.value for one in scores.measures] == [1.0, 1.0, 1.0]
     assert len(scores.per_class) >= 2
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        (None, ["a", "b", "c"]),
+        ("b\r\nnobody\r\n", ["b"]),
+        ("\ufeffa\nc\n\n", ["a", "c"]),
+        (b"\xff\xfe", "cannot be read"),
+    ],
+    ids=["no list", "CRLF", "BOM", "not text"],
+)
+def test_vocs_list_of_validation_images_chooses(loaded, tmp_path, listed, expected):
+    for name in "abc":
+        for folder in ("JPEGImages", "SegmentationClass"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.new("L", (60, 40)).save(tmp_path / folder / f"{name}.png")
+    if listed is not None:
+        file = tmp_path / "ImageSets" / "Segmentation" / "val.txt"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(listed if isinstance(listed, bytes) else listed.encode())
+    card = loaded("deeplabv3_mobilenet_v2")[0].card
+    if isinstance(expected, str):
+        with pytest.raises(DataError, match=expected):
+            read_voc(*layout(tmp_path), card)
+        return
+    dataset = read_voc(*layout(tmp_path), card)
+    assert [example.truth.stem for example in dataset.examples] == expected
+    assert any("val.txt" in note for note in dataset.notes) == (listed is not None)
 
 
 def test_what_has_no_partner_is_noted(street, loaded, tmp_path):
