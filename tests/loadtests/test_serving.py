@@ -28,8 +28,9 @@ def test_it_serves_and_ends(models, tmp_path):
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_tool_that_is_ended_ends_its_service(models, tmp_path, sent):
     code = (
-        "import asyncio, sys; from pathlib import Path; from loadtests.client import run; "
+        "import asyncio, signal, sys; from pathlib import Path; from loadtests.client import run; "
         "from loadtests.serving import serving\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # which the background ignores
         "with serving(Path(sys.argv[1]), {}) as (_, pid):\n    print(pid, flush=True)\n    run(asyncio.sleep(60))\n"
     )
     settings = {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "lenet5", "PYTHONPATH": os.pathsep.join(sys.path)}
