@@ -25,6 +25,8 @@ def prefixed(state, prefix):
         lambda s: {"model_state_dict": s, "optimizer_state_dict": {"state": {0: {}}, "param_groups": []}, "epoch": 3},
         lambda s: prefixed(s, "module."),  # of DataParallel
         lambda s: {"state_dict": prefixed(s, "module._orig_mod.")},  # compiled in it
+        lambda s: prefixed(s, "_orig_mod.module."),  # compiled around it
+        lambda s: {"net": s, "scaler": {}},  # of GradScaler that is off
     ],
 )
 def test_a_state_dict_and_what_training_makes_of_it(wrap, tmp_path):
@@ -33,6 +35,14 @@ def test_a_state_dict_and_what_training_makes_of_it(wrap, tmp_path):
     load(loaded, read_state_dict(tmp_path / "net.pth"), tmp_path / "net.pth", "net")
     assert torch.equal(saved[0].weight, loaded[0].weight)
     assert not loaded.training
+
+
+def test_safetensors_of_a_compiled_network(tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    saved, loaded = network(), network()
+    safetensors.save_file(prefixed(saved.state_dict(), "_orig_mod."), tmp_path / "net.safetensors")
+    load(loaded, read_state_dict(tmp_path / "net.safetensors"), tmp_path / "net.safetensors", "net")
+    assert torch.equal(saved[0].weight, loaded[0].weight)
 
 
 def test_checkpoints_from_before_batches_were_counted(tmp_path):
