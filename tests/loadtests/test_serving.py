@@ -28,11 +28,16 @@ def test_it_serves_and_ends(models, tmp_path):
 
 def test_a_service_that_dies_or_is_not_reached_is_an_error_with_its_log(models, tmp_path):
     settings = {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "lenet5"}
-    with pytest.raises(ServerError, match="died with exit code -9"), serving(tmp_path / "log", settings) as (at, pid):
-        os.kill(pid, signal.SIGKILL)
-        while True:
-            run(fetch(at, Request("GET", "/readyz")))
-            time.sleep(0.1)
+
+    def kill_and_ask():
+        with serving(tmp_path / "log", settings) as (address, pid):
+            os.kill(pid, signal.SIGKILL)
+            while True:
+                run(fetch(address, Request("GET", "/readyz")))
+                time.sleep(0.1)
+
+    with pytest.raises(ServerError, match="died with exit code -9"):
+        kill_and_ask()
     with pytest.raises(ServerError, match="not whole again after 60 s"), serving(tmp_path / "log", settings):
         raise TimeoutError("the server was not whole again after 60 s")
 
