@@ -40,13 +40,14 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise ExportError(
             f"{path}: torch cannot read it without running code of its own: {_why(path, error)}"
         ) from error
+    outer = ""
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
+            state, outer = state[key], f"{outer}[{key!r}]"
     if isinstance(state, dict) and not _is_state_dict(state):
         held = [key for key, value in state.items() if value and _is_state_dict(value)]
         if len(held) != 1:
-            raise ExportError(_several(path, state, held))
+            raise ExportError(_several(path, state, held, outer))
         state = state[held[0]]
     if not isinstance(state, dict):
         raise ExportError(f"{path}: expected a state dict, names to tensors, but it holds a {type(state).__name__}")
@@ -65,8 +66,8 @@ def _is_state_dict(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
 
 
-def _several(path: Path, state: dict[Any, Any], held: Sequence[Any]) -> str:
-    """Say that a checkpoint has no state dict, or several."""
+def _several(path: Path, state: dict[Any, Any], held: Sequence[Any], outer: str) -> str:
+    """Say that what a checkpoint has at the keys `outer` is no state dict, or several."""
     if not held:
         found = shorten(", ".join(map(repr, state)), 300, placeholder=" ...") or "nothing"
         return (
@@ -74,7 +75,7 @@ def _several(path: Path, state: dict[Any, Any], held: Sequence[Any]) -> str:
         )
     return (
         f'{path}: holds the state dicts {", ".join(map(repr, held))}: save the one that is meant, `python -c "import '
-        f"torch; torch.save(torch.load('{path}')[{held[0]!r}], 'weights.pth')\"`"
+        f"torch; torch.save(torch.load('{path}', map_location='cpu'){outer}[{held[0]!r}], 'weights.pth')\"`"
     )
 
 

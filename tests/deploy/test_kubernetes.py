@@ -117,13 +117,13 @@ def test_the_grace_period_covers_the_stop():
         manifests = build(overlay)
         pod = one(manifests, "Deployment")["spec"]["template"]["spec"]
         wait = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
-        settings = {row.name: row.default for row in table({})} | one(manifests, "ConfigMap")["data"]
+        settings = {row.name: row.default for row in table()} | one(manifests, "ConfigMap")["data"]
         longest = float(settings["ZOOSERVE_DRAIN_S"]) + float(settings["ZOOSERVE_TIMEOUT_MS"]) / 1000
         assert wait + longest < pod["terminationGracePeriodSeconds"]
 
 
 def test_settings_exist():
-    known = {name for name, *_ in table({})}
+    known = {name for name, *_ in table()}
     for overlay in DEPLOYMENTS:
         given = one(build(overlay), "ConfigMap")["data"]
         table(given)  # raises where a value is out of range

@@ -35,7 +35,7 @@ def certificate(tmp_path_factory):
 
 def limits() -> tuple[float, float]:
     """Megabytes of a body and seconds of a request, by default."""
-    defaults = {row.name: float(row.default) for row in table({}) if row.name.endswith(("BODY_MB", "TIMEOUT_MS"))}
+    defaults = {row.name: float(row.default) for row in table() if row.name.endswith(("BODY_MB", "TIMEOUT_MS"))}
     return defaults["ZOOSERVE_MAX_BODY_MB"], defaults["ZOOSERVE_TIMEOUT_MS"] / 1000
 
 
