@@ -36,7 +36,8 @@ def read_voc(images: Path, masks: Path, card: ServedCard) -> Dataset:
     folder, only those are judged, as in published results.
 
     Raises:
-        DataError: no mask has an image, or two images or masks have the same name, or the list cannot be read.
+        DataError: no mask has an image, or two images or masks have the same name, or the list cannot be read or names
+            no mask.
     """
     by_name, masked = _by_name(images), _by_name(masks)
     notes = []
@@ -51,6 +52,11 @@ def read_voc(images: Path, masks: Path, card: ServedCard) -> Dataset:
             examples.append(Example(image.name, image.read_bytes, mask))
         else:
             alone.append(mask.name)
+    if not masked and listed.is_file():
+        raise DataError(
+            f"{listed} names no mask in {masks}: expected names without their suffix, one in a line. Correct it, or "
+            "move it away, and all are judged"
+        )
     if not examples:
         raise DataError(f"no mask in {masks} has the name of an image in {images}")
     salient = any(output.name == "alpha" for output in card.outputs)

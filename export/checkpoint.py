@@ -17,7 +17,7 @@ from export.kinds import advice, kind_of
 from zoo.errors import ExportError
 
 _ALLOWED = threading.Lock()
-_WRAPPERS = ("module.", "_orig_mod.")  # DataParallel's and torch.compile's
+_WRAPPERS = ("_orig_mod.", "module.", "_orig_mod.")  # torch.compile's, around DataParallel's or within it
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -32,7 +32,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not path.stat().st_size:
         raise ExportError(f"{path} is empty: copy it, or export it, again")
     if path.suffix.lower() == ".safetensors":
-        return _read_safetensors(path)
+        return _unwrapped(_read_safetensors(path))
     try:
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # of a pickle's age; reading it says more
             state = unpickle(path)
@@ -40,16 +40,22 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise ExportError(
             f"{path}: torch cannot read it without running code of its own: {_why(path, error)}"
         ) from error
+    outer = ""
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
+            state, outer = state[key], f"{outer}[{key!r}]"
     if isinstance(state, dict) and not _is_state_dict(state):
-        held = [key for key, value in state.items() if _is_state_dict(value)]
+        held = [key for key, value in state.items() if value and _is_state_dict(value)]
         if len(held) != 1:
-            raise ExportError(_several(path, state, held))
+            raise ExportError(_several(path, state, held, outer))
         state = state[held[0]]
     if not isinstance(state, dict):
         raise ExportError(f"{path}: expected a state dict, names to tensors, but it holds a {type(state).__name__}")
+    return _unwrapped(state)
+
+
+def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Drop the prefixes that wrappers of a network gave to all of its names."""
     for prefix in _WRAPPERS:
         if state and all(key.startswith(prefix) for key in state):
             consume_prefix_in_state_dict_if_present(state, prefix)
@@ -60,8 +66,8 @@ def _is_state_dict(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
 
 
-def _several(path: Path, state: dict[Any, Any], held: Sequence[Any]) -> str:
-    """Say that a checkpoint has no state dict, or several."""
+def _several(path: Path, state: dict[Any, Any], held: Sequence[Any], outer: str) -> str:
+    """Say that what a checkpoint has at the keys `outer` is no state dict, or several."""
     if not held:
         found = shorten(", ".join(map(repr, state)), 300, placeholder=" ...") or "nothing"
         return (
@@ -69,7 +75,7 @@ def _several(path: Path, state: dict[Any, Any], held: Sequence[Any]) -> str:
         )
     return (
         f'{path}: holds the state dicts {", ".join(map(repr, held))}: save the one that is meant, `python -c "import '
-        f"torch; torch.save(torch.load('{path}')[{held[0]!r}], 'weights.pth')\"`"
+        f"torch; torch.save(torch.load('{path}', map_location='cpu'){outer}[{held[0]!r}], 'weights.pth')\"`"
     )
 
 

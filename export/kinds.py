@@ -58,8 +58,8 @@ def advice(path: Path) -> str:
         "torch": "It is a checkpoint of torch: say --architecture, such as resnet50 (`zooserve list torchvision` shows "
         "all), or --family ultralytics",
         "torchscript": 'It is TorchScript, whose code is not run here. Save its weights, `python -c "import torch; '
-        f"torch.save(torch.jit.load('{path}').state_dict(), '{path.with_suffix('.pth').name}')\"`, and add them with "
-        "--architecture; or export the network as ONNX where it was trained",
+        f"torch.save(torch.jit.load('{path}', map_location='cpu').state_dict(), '{path.with_suffix('.pth').name}')\"`, "
+        "and add them with --architecture; or export the network as ONNX where it was trained",
         "keras": f"It is an HDF5 file, such as Keras writes: {converted('keras')}",
         "tflite": f"It is a TensorFlow Lite file: {converted('tflite')}",
     }

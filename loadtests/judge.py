@@ -51,7 +51,8 @@ class Condition(Struct, frozen=True):
         op: the operator.
         value: in the unit of the measurement's field; of `relative` and of errors in `%` a share.
         unit: as it was given.
-        relative: whether `value` is a change against an earlier measurement, such as `+10%`.
+        relative: whether `value` is a change against an earlier measurement, such as `+10%`; of errors, that of their
+            share, since two runs have different numbers of requests.
     """
 
     text: str
@@ -119,7 +120,7 @@ class Condition(Struct, frozen=True):
         return f"{found.name}: {self.figure} {words} (fails if {self.text})"
 
     def _figure(self, found: Measurement) -> float | None:
-        if self.figure == "errors" and self.unit == "%" and not self.relative:
+        if self.figure == "errors" and self.unit == "%":
             return found.errors / found.requests if found.requests else None
         value = getattr(found, _FIELDS.get(self.figure, self.figure))
         return None if value is None else float(value)

@@ -11,10 +11,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 from loadtests.compare.process import ServerError, free_port, tail, wait_until_ready
 from loadtests.target import Target
 
 _GRACE = 20.0  # seconds that the service gets to end
+_LAST = 1.0  # seconds between the last answer of a service and its end, at most
 SERVE = "from service.commands.serve import serve; serve()"  # works without an installation, on a PYTHONPATH
 
 
@@ -28,7 +31,7 @@ def serving(log: Path, settings: Mapping[str, str], patience: float = 180.0) -> 
         patience: seconds that it may take until it is ready.
 
     Raises:
-        ServerError: it ended, or cannot be ready, or was not in time; with its reason.
+        ServerError: it ended, or cannot be ready, or was not in time; with its reason. Or the block could not reach it.
     """
     address = Target.at("127.0.0.1", free_port())
     with ExitStack() as stack:
@@ -54,7 +57,13 @@ def _serve(log: Path, address: Target, settings: Mapping[str, str], patience: fl
         )
     try:
         wait_until_ready(process, address, "/readyz", time.perf_counter() + patience, log, _hopeless)
-        yield address, process.pid
+        try:
+            yield address, process.pid
+        except (ConnectionError, TimeoutError, psutil.Error) as error:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_LAST)
+            if process.poll() is None:
+                raise ServerError(f"it does not do what is expected: {str(error) or repr(error)}") from error
         if process.poll() is not None:
             raise ServerError(f"the service died with exit code {process.returncode}:\n{tail(log)}")
     finally:

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
+from time import monotonic
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -35,12 +36,11 @@ def side_by_side(
             theirs.close()
             started.append(process)
             ends.append(ours)
-        for end in ends:
-            _receive(end, _PATIENCE)  # it is ready
+        _receive(ends, _PATIENCE)  # they are ready
         with meanwhile:
             for end in ends:
                 end.send(None)
-            return [_receive(end, None) for end in ends]
+            return _receive(ends, None)
     finally:
         for process in started:
             process.kill()
@@ -54,9 +54,19 @@ def meet() -> None:
         _parent.recv()
 
 
-def _receive(end: Connection, seconds: float | None) -> Any:
-    if not end.poll(seconds):
-        raise TimeoutError(f"a process was not ready within {seconds:g} s")
+def _receive(ends: Sequence[Connection], seconds: float | None) -> list[Any]:
+    """Return what each process says, in their order; the first that fails raises, whatever the others do."""
+    said = dict[Connection, Any]()
+    until = None if seconds is None else monotonic() + seconds
+    while waiting := [end for end in ends if end not in said]:
+        ready = wait(waiting, None if until is None else max(0.0, until - monotonic()))
+        if not ready:
+            raise TimeoutError(f"a process was not ready within {seconds:g} s")
+        said |= {end: _said(end) for end in waiting if end in ready}
+    return [said[end] for end in ends]
+
+
+def _said(end: Connection) -> Any:
     try:
         good, said = end.recv()
     except EOFError:

@@ -4,6 +4,7 @@ It names the files of the weights and how the network expects its images.
 """
 
 import math
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -254,7 +255,7 @@ def read_toml(path: Path, kind: type[T]) -> T:
     Raises:
         CardError: naming the file and the field at fault.
     """
-    return read_checked(path, lambda data: msgspec.toml.decode(data, type=kind), _KINDS)
+    return read_checked(path, lambda data: msgspec.toml.decode(data.removeprefix(BOM_UTF8), type=kind), _KINDS)
 
 
 def read_model_card(path: Path) -> AnyCard:

@@ -3,6 +3,7 @@
 The zoo's are in `zoo/pipelines/`, a user's own in the folder `pipelines` of the store, `models/pipelines/NAME.toml`.
 """
 
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -117,7 +118,7 @@ def read_pipeline(path: Path) -> PipelineCard:
         CardError: naming the file and the field at fault.
     """
     kinds = (PipelineCard, Detect, Crops, Second)
-    card = read_checked(path, lambda data: msgspec.toml.decode(data, type=PipelineCard), kinds)
+    card = read_checked(path, lambda data: msgspec.toml.decode(data.removeprefix(BOM_UTF8), type=PipelineCard), kinds)
     if card.name != path.stem:
         raise CardError(f"{path}: `name` is {card.name!r}, but the file is called {path.stem!r}")
     return card

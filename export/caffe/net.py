@@ -124,7 +124,7 @@ def _read_text(path: Path) -> Any:
     message = NetParameter()
     try:
         # Fields that only matter to the training are not in the schema.
-        text_format.Parse(path.read_text(), message, allow_unknown_field=True)
+        text_format.Parse(path.read_text("utf-8-sig"), message, allow_unknown_field=True)
     except OSError as error:
         raise ExportError(f"{path}: {error.strerror}") from error
     except (UnicodeDecodeError, text_format.ParseError) as error:

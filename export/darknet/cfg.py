@@ -151,7 +151,7 @@ def read_cfg(path: Path) -> tuple[Section, ...]:
         ExportError: naming the line of what cannot be read, or of a section or option that is not understood.
     """
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError as error:
         raise ExportError(f"{path}: {error.strerror}") from error
     sections: list[Section] = []

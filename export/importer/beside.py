@@ -5,6 +5,7 @@ Repositories of Hugging Face's hub have them: those of transformers both, those 
 """
 
 import math
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -90,7 +91,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return msgspec.json.decode(read_regular(path), type=dict[str, Any])
+        return msgspec.json.decode(read_regular(path).removeprefix(BOM_UTF8), type=dict[str, Any])
     except (OSError, RecursionError, msgspec.DecodeError) as error:
         raise CardError(
             f"{path} cannot be read as JSON ({error}): correct it, or move the file away from it"

@@ -218,8 +218,23 @@ def _classes(graph: Graph, task: Task, answers: Answers, output: str, size: tupl
     if task == "classify":
         return (shape[1],)
     if len(shape) == 4:
+        _check_channels(graph, output, shape, size)
         return (2 if shape[1] == 1 else shape[1],)
     return counts(shape, _more(graph, task, answers), size, graph.notes)
+
+
+def _check_channels(graph: Graph, output: str, shape: tuple[int, ...], size: tuple[int, int]) -> None:
+    """Refuse maps [N, h, w, C]: the sides of the input are as long by each other as h and w, and not as w and C."""
+
+    def alike(height: int, width: int) -> bool:
+        return height * size[1] == width * size[0]
+
+    if alike(*shape[1:3]) and not alike(*shape[2:]):
+        raise ExportError(
+            f"{graph.path}: {output!r} {list(shape)} has its classes last, expected [N, C, h, w]: convert the "
+            f"network again so (`python -m tf2onnx.convert ... --outputs-as-nchw {output}`), or say "
+            "--task tensors, which serves it as it is"
+        )
 
 
 def _more(graph: Graph, task: Task, answers: Answers) -> dict[str, int]:

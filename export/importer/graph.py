@@ -50,7 +50,9 @@ class Graph:
     sigmoids: frozenset[str] = frozenset()
 
     def answers(self, height: int, width: int) -> dict[str, npt.NDArray[np.float32]]:
-        """Return its float outputs to one image of noise in 0..1, by name; maps of one pixel as what they are, [N, C].
+        """Return its float outputs to one image of noise in 0..1, by name.
+
+        Maps of one pixel are returned as what they are, [N, C], where there are no other outputs of that form.
 
         Raises:
             ExportError: it cannot run at that size.
@@ -63,9 +65,12 @@ class Graph:
             raise ExportError(f"{self.path}: no output is float32, there are {kinds}: leave out its last step (ArgMax)")
         try:
             found = dict(zip(names, one_by_one(self.session, names, noise), strict=True))
-            return {name: _flat(answer) for name, answer in found.items() if answer.ndim > 1}  # a loss is no answer
         except Exception as error:  # ONNX Runtime's errors have no common base of use
             raise ExportError(f"{self.path} does not run on {width} x {height} pixels: {error}") from error
+        found = {name: answer for name, answer in found.items() if answer.ndim > 1}  # a loss is no answer
+        # Beside [N, C], they are pooled features.
+        features = any(answer.ndim == 2 for answer in found.values())
+        return found if features else {name: _flat(answer) for name, answer in found.items()}
 
     def answered(self, output: str, images: npt.NDArray[np.uint8], normalise: Normalise) -> npt.NDArray[np.float32]:
         """Return one output for images uint8 [M, H, W, 3], each answered alone: [M, ...]. Channels come first."""
@@ -129,16 +134,49 @@ def _flat(answer: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _sigmoids(model: ModelProto) -> frozenset[str]:
-    """The outputs that a sigmoid makes."""
+    """The outputs that a sigmoid makes, or what it is spelled out as: 1 / (1 + e^-x) or e^x / (1 + e^x)."""
     makers = {name: node for node in model.graph.node for name in node.output}
+    ones = {name for name, value in _constants(model).items() if value.size and np.all(value == 1)}
+
+    def beside_one(node: NodeProto) -> str:
+        """What an operator reads beside a constant of ones, or ""."""
+        others = [name for name in node.input if name not in ones]
+        return others[0] if len(others) == 1 < len(node.input) else ""
+
+    def power(name: str) -> str:
+        """The power of e of which a tensor is 1 + e^x, or ""."""
+        node = makers.get(name)
+        other = beside_one(node) if node is not None and node.op_type == "Add" else ""
+        return other if other in makers and makers[other].op_type == "Exp" else ""
 
     def made(name: str) -> bool:
         node = makers.get(name)
-        if node is not None and node.op_type in {"Identity", "Cast", "Flatten", "Reshape", "Squeeze"}:
-            return made(node.input[0])
-        return node is not None and node.op_type in {"Sigmoid", "HardSigmoid"}
+        if node is None:
+            return False
+        match node.op_type:
+            case "Sigmoid" | "HardSigmoid":
+                return True
+            case "Identity" | "Cast" | "Flatten" | "Reshape" | "Squeeze":
+                return made(node.input[0])
+            case "Mul":  # torch's 1 / x is its reciprocal times 1
+                return made(beside_one(node))
+            case "Reciprocal":
+                return power(node.input[0]) != ""
+            case "Div":
+                above, below = node.input
+                return power(below) != "" and (above in ones or above == power(below))
+        return False
 
     return frozenset(output.name for output in model.graph.output if made(output.name))
+
+
+def _constants(model: ModelProto) -> dict[str, npt.NDArray[Any]]:
+    """The constant tensors of a graph by name."""
+    constants = {x.name: numpy_helper.to_array(x) for x in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            constants[node.output[0]] = numpy_helper.to_array(helper.get_attribute_value(node.attribute[0]))
+    return constants
 
 
 def _normalisation(model: ModelProto, image: str) -> tuple[list[str], float]:
@@ -171,10 +209,7 @@ def _normalisation(model: ModelProto, image: str) -> tuple[list[str], float]:
 
 def _chain(model: ModelProto, image: str) -> Iterator[tuple[NodeProto, list[npt.NDArray[Any]]]]:
     """The nodes that the input alone runs through, from the first on, with their constants."""
-    constants = {x.name: numpy_helper.to_array(x) for x in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            constants[node.output[0]] = numpy_helper.to_array(helper.get_attribute_value(node.attribute[0]))
+    constants = _constants(model)
     while True:
         users = [node for node in model.graph.node if image in node.input]
         if len(users) != 1:

@@ -56,11 +56,12 @@ def read(path: Path, data: Iterable[Path] = ()) -> tuple[ModelProto, InferenceSe
     model = load(path)
     joined = join(model, path, data)
     opset = next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 0)
+    again = f"export it again with opset_version={OPSET}"
     if 0 < opset < _OLDEST_OPSET:
         raise ExportError(
-            f"{path}: opset {opset} is too old, it must be at least {_OLDEST_OPSET}; convert the file first"
+            f"{path}: opset {opset} is too old, it must be at least {_OLDEST_OPSET}, and onnx converts no older file "
+            f"that normalises batches; {again}"
         )
-    again = f"export it again with opset_version={OPSET}"
     try:
         _sort(model.graph)
         onnx.checker.check_model(model)
@@ -70,6 +71,11 @@ def read(path: Path, data: Iterable[Path] = ()) -> tuple[ModelProto, InferenceSe
     except Exception as error:  # the checker and ONNX Runtime raise errors of many kinds
         if opset > OPSET:
             raise ExportError(f"{path}: opset {opset} is too new to be run here, {again}") from error
+        if "NOT_IMPLEMENTED" in str(error) and _is_double(model):
+            raise ExportError(
+                f"{path}: its weights are float64, with which ONNX Runtime does not run all operators: call `.float()` "
+                f"on the network, and export it again ({error})"
+            ) from error
         raise ExportError(f"{path}: not an ONNX file that can be run: {error}") from error
     try:
         if model.functions:  # of the file itself, as torch.onnx.export wrote them: a converter knows no others
@@ -77,6 +83,10 @@ def read(path: Path, data: Iterable[Path] = ()) -> tuple[ModelProto, InferenceSe
         return version_converter.convert_version(model, OPSET), session
     except Exception as error:  # the same
         raise ExportError(f"{path}: opset {opset} cannot be brought to opset {OPSET}, {again}: {error}") from error
+
+
+def _is_double(model: ModelProto) -> bool:
+    return any(tensor.data_type == TensorProto.DOUBLE for tensor in model.graph.initializer if len(tensor.dims) > 1)
 
 
 def _fixed_batch(model: ModelProto) -> int:

@@ -61,6 +61,9 @@ def kill(
         clients: how many there are.
         whole: says whether all processes are there, and work.
         calm_s: between a server that is whole again and the next kill.
+
+    Raises:
+        TimeoutError: the server was not whole in time.
     """
     samples: list[Sample] = []
     stop, moments, took = threading.Event(), list[float](), list[float]()
@@ -82,6 +85,7 @@ def kill(
     client.start()
     for _ in range(count):
         time.sleep(calm_s)
+        _until(lambda: bool(find()))
         victim = find()[0]
         moment = perf_counter()
         moments.append(moment - begin)

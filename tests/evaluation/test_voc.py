@@ -71,8 +71,9 @@ def test_the_models_own_masks_have_an_iou_of_one(street, loaded, masks, model, m
         ("b\r\nnobody\r\n", ["b"]),
         ("\ufeffa\nc\n\n", ["a", "c"]),
         (b"\xff\xfe", "cannot be read"),
+        ("a.jpg\n", r"val\.txt names no mask in .*: expected names without their suffix"),
     ],
-    ids=["no list", "CRLF", "BOM", "not text"],
+    ids=["no list", "CRLF", "BOM", "not text", "suffixes"],
 )
 def test_vocs_list_of_validation_images_chooses(loaded, tmp_path, listed, expected):
     for name in "abc":

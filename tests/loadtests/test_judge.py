@@ -64,6 +64,15 @@ def test_changes(text, given, fails):
     assert bool(condition.problem(measured(**given), measured())) == fails
 
 
+@pytest.mark.parametrize(
+    ("requests", "errors", "fails"), [(2000, 200, False), (2000, 221, True), (500, 60, True), (0, 0, True)]
+)
+def test_of_errors_the_share_changes(requests, errors, fails):
+    condition = Condition.parse("errors>+10%", relative=True)
+    after = measured(requests=requests, errors=errors)
+    assert bool(condition.problem(after, measured(errors=100))) == fails
+
+
 def test_the_rate_of_an_open_loop_changes_by_chance_and_the_answered_share_counts():
     condition = Condition.parse("rate<-5%", relative=True)
     before = measured(offered_per_s=100.0)

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -23,6 +24,22 @@ def test_it_serves_and_ends(models, tmp_path):
     assert not any(process.is_running() for process in processes)
     with socket.socket() as probe:
         assert probe.connect_ex((address.ip, address.port)) != 0
+
+
+def test_a_service_that_dies_or_is_not_reached_is_an_error_with_its_log(models, tmp_path):
+    settings = {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "lenet5"}
+
+    def kill_and_ask():
+        with serving(tmp_path / "log", settings) as (address, pid):
+            os.kill(pid, signal.SIGKILL)
+            while True:
+                run(fetch(address, Request("GET", "/readyz")))
+                time.sleep(0.1)
+
+    with pytest.raises(ServerError, match="died with exit code -9"):
+        kill_and_ask()
+    with pytest.raises(ServerError, match="not whole again after 60 s"), serving(tmp_path / "log", settings):
+        raise TimeoutError("the server was not whole again after 60 s")
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])

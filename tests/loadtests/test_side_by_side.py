@@ -3,7 +3,7 @@
 import os
 import sys
 from functools import partial
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 
@@ -18,9 +18,26 @@ def works(seconds):
     return begin + seconds, monotonic()
 
 
+def works_then_sleeps(seconds):
+    meet()
+    sleep(seconds)
+
+
 def test_all_begin_when_the_last_is_ready():
     found = side_by_side([partial(works, 0.0), partial(works, 0.5)])
     assert min(begun for _, begun in found) >= max(ready for ready, _ in found)
+
+
+def fails_at_once():
+    meet()
+    raise ValueError("broken")
+
+
+def test_one_that_fails_later_ends_the_others_at_once():
+    begin = monotonic()
+    with pytest.raises(ValueError, match="broken"):
+        side_by_side([partial(works_then_sleeps, 60.0), fails_at_once])
+    assert monotonic() - begin < 50
 
 
 @pytest.mark.parametrize(

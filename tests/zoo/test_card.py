@@ -87,6 +87,13 @@ def test_an_invalid_field_is_named(tmp_path, old, new, message):
     assert str(path) in str(error.value)
 
 
+def test_a_byte_order_mark_is_skipped(tmp_path):
+    path = write(tmp_path, GOOD)
+    card = read_model_card(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_model_card(path) == card
+
+
 def test_files_that_are_not_cards_are_refused(tmp_path):
     with pytest.raises(CardError, match=r"gone\.toml cannot be read: No such file"):
         read_model_card(tmp_path / "gone.toml")

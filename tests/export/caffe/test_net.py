@@ -143,8 +143,9 @@ def test_other_files_are_refused(tmp_path, name, content):
     ],
 )
 def test_the_input_that_a_deploy_file_declares(tmp_path, text, declared):
-    (tmp_path / "deploy.prototxt").write_text(text)
-    assert declared_input(tmp_path / "deploy.prototxt", "data") == declared
+    for encoding in ("utf-8", "utf-8-sig"):
+        (tmp_path / "deploy.prototxt").write_text(text, encoding)
+        assert declared_input(tmp_path / "deploy.prototxt", "data") == declared
 
 
 @pytest.mark.parametrize(

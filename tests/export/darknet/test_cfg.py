@@ -95,6 +95,11 @@ def test_values_are_refused_with_the_line(path, option, ask, message):
         ask(section)
 
 
+def test_a_byte_order_mark_is_skipped(path):
+    path.write_text(f"[net]\nwidth=416\n{CONV}", encoding="utf-8-sig")
+    assert [section.kind for section in read_cfg(path)] == ["net", "convolutional"]
+
+
 def test_a_missing_file_is_an_export_error(path):
     with pytest.raises(ExportError, match=r"net\.cfg: No such file"):
         read_cfg(path)

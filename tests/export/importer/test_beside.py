@@ -121,6 +121,11 @@ def test_what_cannot_be_understood_is_an_error(tmp_path, text, message):
         read_beside(tmp_path / "net.onnx")
 
 
+def test_a_byte_order_mark_is_skipped(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(LABELS), encoding="utf-8-sig")
+    assert read_beside(tmp_path / "net.onnx").labels == ("cup", "plate", "spoon", "fork")
+
+
 def test_nothing_beside_says_nothing(tmp_path):
     assert read_beside(tmp_path / "net.onnx").files == ()
 

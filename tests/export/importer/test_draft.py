@@ -100,6 +100,26 @@ def test_scores_of_a_sigmoid_are_no_probabilities(my_onnx, import_options, tmp_p
         draft_onnx(path, import_options(), tmp_path)
 
 
+def test_pooled_features_beside_the_scores_are_left_out(my_onnx, import_options, tmp_path):
+    model = onnx.load(my_onnx)
+    model.graph.node.append(helper.make_node("GlobalAveragePool", [model.graph.input[0].name], ["pooled"]))
+    model.graph.output.append(helper.make_tensor_value_info("pooled", 1, ["n", 3, 1, 1]))
+    path = tmp_path / "other.onnx"
+    onnx.save_model(model, path)
+    assert draft_onnx(path, import_options(task="classify"), tmp_path).card.options == {"output": "y"}
+
+
+def test_a_segmenter_with_its_classes_last_is_told_so(make_onnx, import_options, tmp_path):
+    path = make_onnx((1, 32, 32, 3))
+    model = onnx.load(path)
+    del model.graph.node[:], model.graph.output[:]
+    model.graph.node.append(helper.make_node("Concat", ["x", "x"], ["y"], axis=3))
+    model.graph.output.append(helper.make_tensor_value_info("y", 1, [1, 32, 32, 6]))
+    onnx.save_model(model, path)
+    with pytest.raises(ExportError, match=r"\[1, 32, 32, 6\] has its classes last.*--outputs-as-nchw y"):
+        draft_onnx(path, import_options(), tmp_path)
+
+
 def test_an_output_that_is_no_float_is_left_out(my_onnx, import_options, tmp_path):
     model = onnx.load(my_onnx)
     model.graph.node.append(helper.make_node("ArgMax", ["y"], ["ids"], axis=1))

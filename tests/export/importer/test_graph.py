@@ -1,6 +1,7 @@
 """What an ONNX file says about itself, and the files that are refused."""
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper
 
@@ -54,6 +55,35 @@ def test_a_normalisation_inside_is_recognised(make_onnx, operators, constants, n
     assert graph.normalises == normalises
     if normalises:
         assert graph.full_scale == full_scale
+
+
+def node(operator: str, reads: str, writes: str):
+    return helper.make_node(operator, reads.split(), [writes])
+
+
+EXPONENT = [node("Neg", "x", "n"), node("Exp", "n", "e"), node("Add", "e one", "d")]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "recognised"),
+    [
+        ([*EXPONENT, node("Reciprocal", "d", "z")], True),
+        ([*EXPONENT, node("Reciprocal", "d", "r"), node("Mul", "r one", "z")], True),  # as torch writes 1 / x
+        ([*EXPONENT[:2], node("Add", "one e", "d"), node("Div", "one d", "z")], True),
+        ([node("Exp", "x", "e"), node("Add", "e one", "d"), node("Div", "e d", "z")], True),
+        ([*EXPONENT[:2], node("Add", "e two", "d"), node("Reciprocal", "d", "z")], False),
+        ([*EXPONENT, node("Div", "two d", "z")], False),
+        ([*EXPONENT, node("Div", "x d", "z")], False),  # SiLU
+        ([node("Exp", "x", "e"), node("Reciprocal", "e", "z")], False),
+    ],
+)
+def test_a_sigmoid_that_is_spelled_out_is_recognised(make_onnx, nodes, recognised):
+    path = make_onnx(nodes=nodes, constants={"one": constant(1), "two": constant(2)})
+    model = onnx.load(path)
+    del model.graph.node[-2:], model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["N", 3, 32, 32]))
+    onnx.save_model(model, path)
+    assert inspect(path).sigmoids == (frozenset({"z"}) if recognised else frozenset())
 
 
 def test_a_batch_normalisation_in_front_is_one(make_onnx):

@@ -14,6 +14,7 @@ from export.families.onnx import build
 from export.importer.draft import draft_onnx
 from export.onnx_file.reading import read
 from export.reference import Reference
+from zoo.errors import ExportError
 from zoo.labels import read_labels
 
 COLOURS = np.array([[4, 0, 0], [0, 4, 0], [0, 0, 4], [2, 2, 0], [-4, -4, -4]], np.float32)
@@ -42,6 +43,15 @@ def colours(tmp_path, make_model):
         return tmp_path / "net.onnx"
 
     return make
+
+
+def test_what_does_not_run_on_float64_is_told_so(tmp_path, make_model):
+    nodes, sides = [helper.make_node("Conv", ["x", "w"], ["y"])], ["N", 3, 8, 8]
+    shape = TensorProto.DOUBLE, sides
+    model = make_model(nodes, [("x", *shape)], [("y", *shape)], {"w": np.ones((3, 3, 1, 1))})
+    onnx.save_model(model, tmp_path / "a.onnx")
+    with pytest.raises(ExportError, match=r"weights are float64, .*: call `\.float\(\)` on the network, and export"):
+        read(tmp_path / "a.onnx")
 
 
 @pytest.mark.parametrize(
