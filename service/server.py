@@ -93,7 +93,7 @@ async def _loaded(runtime: Runtime) -> None:
     await _known(runtime)
     while any(entry.state is State.LOADING for entry in runtime.repository.entries.values()):
         await asyncio.sleep(0.05)
-    runtime.unloaded.note_started()
+    runtime.unloaded.note_started(runtime.repository.began)
 
 
 def _use_batch_scheduling() -> None:

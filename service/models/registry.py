@@ -48,6 +48,11 @@ class Registry(ABC):
         self.entries: dict[str, ModelEntry] = {}
 
     @property
+    def began(self) -> list[str]:
+        """The names of all models, without those that were added after the start and have failed."""
+        return [name for name, entry in self.entries.items() if entry.awaited or entry.state is not State.FAILED]
+
+    @property
     def ready(self) -> bool:
         """Whether every model that stays loaded has passed all checks.
 

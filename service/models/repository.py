@@ -244,7 +244,8 @@ class Repository(Registry):
                 if entry.card is None and entry.model is None and entry.likely.card is not None:  # it could not be read
                     entry.pinned = self._pins(entry.likely.card)
             elif name in latest:
-                awaited = not self._started or bool(self.problem) or name in self._wanted
+                began = not self._started and self._unloaded.awaits(name)
+                awaited = began or bool(self.problem) or name in self._wanted
                 card = next((each.card for each in (latest[name], *older) if each.card is not None), None)
                 entries[name] = ModelEntry(latest[name], older, awaited=awaited, pinned=self._pins(card))
             if name in entries:

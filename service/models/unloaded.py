@@ -6,7 +6,7 @@ read the file twice a second, make the same change, and record in the file that 
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ class _Notes(msgspec.Struct):
         unloaded, loaded: models that were unloaded or loaded by hand, by name, with the number of that change.
         followed: by process id, the number of the last change that the process has made, too.
         started: whether any process has loaded all its models.
+        began: their names then.
     """
 
     changes: int = 0
@@ -28,6 +29,7 @@ class _Notes(msgspec.Struct):
     loaded: dict[str, int] = {}
     followed: dict[int, int] = {}
     started: bool = False
+    began: list[str] = []
 
 
 class Unloaded:
@@ -96,10 +98,24 @@ class Unloaded:
         """Whether any process has loaded all its models."""
         return self._read().started
 
-    def note_started(self) -> None:
-        """Record that this process has loaded all its models, for processes that replace it."""
+    def note_started(self, names: Iterable[str]) -> None:
+        """Record that this process has loaded all its models, for processes that replace it.
+
+        Args:
+            names: of the models. Those of the first process count.
+        """
         with self._write() as notes:
+            if not notes.began:
+                notes.began = list(names)
             notes.started = True
+
+    def awaits(self, name: str) -> bool:
+        """Whether a process that starts is not ready before a model is: as the server was when it began.
+
+        Else a bad model that was added to a running server would make a process unready that replaces another.
+        """
+        notes = self._read()
+        return not notes.began or name in notes.began
 
     @contextmanager
     def _change(self) -> Iterator[_Notes]:

@@ -63,8 +63,10 @@ def test_one_process_has_its_own():
     assert not unloaded.changed()
     assert unloaded.wait_for_others(0)
     assert not unloaded.started
-    unloaded.note_started()
+    assert unloaded.awaits("m")
+    unloaded.note_started(["m"])
     assert unloaded.started
+    assert (unloaded.awaits("m"), unloaded.awaits("added")) == (True, False)
 
 
 def test_processes_see_what_others_did(path, other):
@@ -122,5 +124,7 @@ def test_a_process_that_is_killed_leaves_nothing_locked(path, other):
 
 def test_its_successor_knows_that_one_had_started(path, other):
     assert not Unloaded(path).started
-    other("unloaded.note_started()")
+    other("unloaded.note_started(['m'])")
     assert Unloaded(path).started
+    Unloaded(path).note_started(["m", "added"])
+    assert other("unloaded.awaits('added')") == "False", "the first process says with what the server began"
