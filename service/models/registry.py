@@ -48,9 +48,9 @@ class Registry(ABC):
         self.entries: dict[str, ModelEntry] = {}
 
     @property
-    def began(self) -> list[str]:
-        """The names of all models, without those that were added after the start and have failed."""
-        return [name for name, entry in self.entries.items() if entry.awaited or entry.state is not State.FAILED]
+    def served(self) -> list[str]:
+        """The names of the models that answer, or without which the server is not ready."""
+        return [name for name, entry in self.entries.items() if entry.awaited or entry.model is not None]
 
     @property
     def ready(self) -> bool:

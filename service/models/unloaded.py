@@ -6,7 +6,7 @@ read the file twice a second, make the same change, and record in the file that 
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class _Notes(msgspec.Struct):
         unloaded, loaded: models that were unloaded or loaded by hand, by name, with the number of that change.
         followed: by process id, the number of the last change that the process has made, too.
         started: whether any process has loaded all its models.
-        began: their names then.
+        served: models that any process has answered with, or has to.
     """
 
     changes: int = 0
@@ -29,7 +29,7 @@ class _Notes(msgspec.Struct):
     loaded: dict[str, int] = {}
     followed: dict[int, int] = {}
     started: bool = False
-    began: list[str] = []
+    served: list[str] = []
 
 
 class Unloaded:
@@ -45,6 +45,7 @@ class Unloaded:
         self._path = path
         self._own = _Notes()
         self._seen = 0  # number of changes when the file was last read
+        self._own_served: set[str] = set()  # what this process has recorded
 
     def __contains__(self, name: str) -> bool:
         return name in self._read().unloaded
@@ -98,24 +99,25 @@ class Unloaded:
         """Whether any process has loaded all its models."""
         return self._read().started
 
-    def note_started(self, names: Iterable[str]) -> None:
-        """Record that this process has loaded all its models, for processes that replace it.
-
-        Args:
-            names: of the models. Those of the first process count.
-        """
+    def note_started(self) -> None:
+        """Record that this process has loaded all its models, for processes that replace it."""
         with self._write() as notes:
-            if not notes.began:
-                notes.began = list(names)
             notes.started = True
 
+    def note_served(self, names: Collection[str]) -> None:
+        """Record which models this process answers with, or is not ready without."""
+        if not self._own_served.issuperset(names):
+            self._own_served.update(names)
+            with self._write() as notes:
+                notes.served = sorted({*notes.served, *names})
+
     def awaits(self, name: str) -> bool:
-        """Whether a process that starts is not ready before a model is: as the server was when it began.
+        """Whether a process that starts is not ready before a model is: if it replaces one, as that was.
 
         Else a bad model that was added to a running server would make a process unready that replaces another.
         """
-        notes = self._read()
-        return not notes.began or name in notes.began
+        served = self._read().served
+        return not served or name in served
 
     @contextmanager
     def _change(self) -> Iterator[_Notes]:

@@ -198,7 +198,7 @@ def test_a_process_that_replaces_another_is_as_ready_as_that_was(
             shutil.copytree(sources[each], store / each)
         runtime = Runtime(Settings(models=str(store), load=load, watch_s=0, threads=1))
         runtime.repository.load()
-        runtime.unloaded.note_started(runtime.repository.began)
+        runtime.unloaded.note_served(runtime.repository.served)
         runtime.stop()
     assert runtime.repository.entries["other"].state is State.FAILED
     assert runtime.repository.ready is ready

@@ -64,7 +64,8 @@ def test_one_process_has_its_own():
     assert unloaded.wait_for_others(0)
     assert not unloaded.started
     assert unloaded.awaits("m")
-    unloaded.note_started(["m"])
+    unloaded.note_started()
+    unloaded.note_served(["m"])
     assert unloaded.started
     assert (unloaded.awaits("m"), unloaded.awaits("added")) == (True, False)
 
@@ -124,7 +125,10 @@ def test_a_process_that_is_killed_leaves_nothing_locked(path, other):
 
 def test_its_successor_knows_that_one_had_started(path, other):
     assert not Unloaded(path).started
-    other("unloaded.note_started(['m'])")
+    other("unloaded.note_started()")
     assert Unloaded(path).started
-    Unloaded(path).note_started(["m", "added"])
-    assert other("unloaded.awaits('added')") == "False", "the first process says with what the server began"
+    Unloaded(path).note_served(["m"])
+    assert other("unloaded.awaits('added')") == "False"
+    other("unloaded.note_served(['added'])")
+    assert Unloaded(path).awaits("m")
+    assert Unloaded(path).awaits("added"), "it answers by now"
