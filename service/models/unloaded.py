@@ -1,4 +1,4 @@
-"""Shares among the server processes which models were loaded and unloaded by hand.
+"""Shares among the server processes which models were loaded and unloaded by hand, and which they serve.
 
 An administrator's request reaches one process, which writes the change to a shared file. The repositories of the others
 read the file twice a second, make the same change, and record in the file that they have.
