@@ -71,7 +71,7 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        """Whether every model has passed all checks, and the server is not about to stop."""
+        """Whether every model of the start has passed all checks, and the server is not about to stop."""
         return self._repository.ready and not self.problem()
 
     def stuck(self) -> str:

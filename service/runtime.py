@@ -94,6 +94,9 @@ class Runtime:
             for line in [*remarks(), *_oversubscribed(settings)]:
                 logger.warning("%s", line)
         counts = shared_counts(process)
+        self.replaces = shared_unloaded().started
+        if counts.replaces if counts else self.replaces:  # first of all: this one may end soon, too
+            logger.warning("this process was started in place of one that ended")
         self.metrics = Metrics(counts)
         self.tracing = start_tracing()
         self.pauses = Pauses()
@@ -108,9 +111,6 @@ class Runtime:
         else:
             models = Models(settings, self.workers, self.metrics, process % max(1, gpu_count()))
             self.unloaded, self.repository, self.on_demand = models.unloaded, models.repository, models.on_demand
-        self.replaces = self.unloaded.started
-        if counts.replaces if counts else self.replaces:
-            logger.warning("this process was started in place of one that ended")
         memory = PixelMemory(int(settings.max_pixels_mb * 1e6))
         calls = Calls(self.workers, memory)
         self.predictor = Predictor(self.repository, settings, calls)

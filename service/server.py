@@ -64,7 +64,7 @@ def build_server(runtime: Runtime, behind: Starlette) -> ASGIApp:
             behind.router.lifespan_context(behind),
             grpc.listening(lifecycle, dataplane, health, settings),
         ):
-            noting = asyncio.create_task(_note_gauges(runtime))
+            noting = asyncio.create_task(_note_state(runtime))
             yield
             noting.cancel()
         runtime.stop()
@@ -72,9 +72,13 @@ def build_server(runtime: Runtime, behind: Starlette) -> ASGIApp:
     return build_app(runtime, lifecycle, dataplane, health, behind, lifespan)
 
 
-async def _note_gauges(runtime: Runtime) -> None:
-    """Keep this process' part of the queues' depths and the models' states current: another may answer `/metrics`."""
+async def _note_state(runtime: Runtime) -> None:
+    """Keep this process' part of the queues' depths and the models' states current: another may answer `/metrics`.
+
+    And record which models it serves: another may replace it.
+    """
     while True:
+        runtime.unloaded.note_served(runtime.repository.served)
         runtime.metrics.end_states(runtime.repository.entries)
         for name, entry in runtime.repository.entries.items():
             model = entry.model

@@ -6,6 +6,7 @@
 import json
 import os
 import random
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ _URL = "http://localhost:3000"
 LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=256)
 AHEAD = 4  # at most this many times `concurrency` images are started while the first of them has no answer
 _AGAIN = frozenset({429, 502, 503})  # too busy, a proxy that cannot reach the server, not ready
+_CREDENTIALS = re.compile(r"//[^/\s]*@")  # of an address
 _FOREVER = 1e9  # seconds; sockets take no infinite timeout
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds, if the server sends no `Retry-After`
 
@@ -130,7 +132,7 @@ class Caller:
         except httpx.InvalidURL:
             parts = httpx.URL()
         if parts.scheme not in {"http", "https"} or not parts.host:
-            raise ValueError(f"url={self.url}: expected http://HOST:PORT or https://HOST:PORT")
+            raise ValueError(f"url={_CREDENTIALS.sub('//', self.url)}: expected http://HOST:PORT or https://HOST:PORT")
         self._shown = str(parts.copy_with(userinfo=b""))  # errors land in logs, where passwords should not
         self._key = (api_key or os.environ.get("ZOOSERVE_API_KEY") or "").strip()  # a file's ends with a line break
         if not self._key.isprintable():

@@ -249,7 +249,7 @@ class Client:
         return details
 
     def ready(self) -> bool:
-        """Return whether the server is ready: every model has passed all checks. False if it cannot be reached."""
+        """Return whether the server is ready: all models of its start passed all checks. False if it is not reached."""
         try:
             self._once(Ask("/readyz"), self._caller.attempts(None))
         except ZooserveError:

@@ -1,6 +1,6 @@
 """Loads a model or a pipeline as a server does, for commands that answer without one: `predict`, `eval`, `score`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -45,7 +45,7 @@ def load_model(
             else each is answered alone.
 
     Raises:
-        ClickException: a setting is wrong, or the model does not exist or is damaged.
+        ClickException: a setting is wrong, or the model does not exist, or its newest version is damaged.
     """
     settings = _settings(name, models, pixels)
     if batches:
@@ -57,6 +57,7 @@ def load_model(
     entry = runtime.repository.entries.get(name)
     if entry is None or entry.model is None:
         raise click.ClickException(runtime.repository.problem if entry is None else entry.reason)
+    _check_newest(runtime, [name])
     if not takes_images(entry.model):
         raise click.ClickException(f"{name} takes tensors, not images: a server answers it at /v2/models/{name}")
     return Loaded(entry.model, runtime.predictor, settings)
@@ -93,10 +94,18 @@ def load_pipeline(name: str, models: str | None = None) -> LoadedPipeline | None
     runtime.repository.load()
     if problem := runtime.repository.problem or runtime.pipelines.problem(card):
         raise click.ClickException(problem)
+    _check_newest(runtime, card.models)
     second = runtime.repository.get(card.second.task, card.second.model)
     return LoadedPipeline(
         card, lambda data, options: runtime.pipelines.predict(data, name, options), second.card.skeleton
     )
+
+
+def _check_newest(runtime: Runtime, names: Sequence[str]) -> None:
+    """Refuse to answer with an older version where the newest fails a check, as a server does that starts."""
+    for name in names:
+        if refused := runtime.repository.entries[name].refused:
+            raise click.ClickException(f"{name}: {refused}")
 
 
 def _settings(load: str, models: str | None, pixels: Literal["fast", "exact"] | None = None) -> Settings:

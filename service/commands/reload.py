@@ -1,5 +1,6 @@
 """`zooserve reload`: make a running server load new versions of its models."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -10,6 +11,8 @@ import requests
 from rich.console import Console
 from rich.table import Table
 from zooserve_client.local import is_local
+
+_CREDENTIALS = re.compile(r"//[^/\s]*@")  # of an address: a name and a password, which no message is to hold
 
 
 @click.command(
@@ -62,15 +65,17 @@ def reload(*, names: tuple[str, ...], server: str, key: str, unload: bool, timeo
 
 def _answer(method: Callable[..., requests.Response], url: str, timeout: float) -> Any:
     """Return the server's answer to a request; raise `ClickException` with its message if it refuses."""
-    direct = {"http": "", "https": ""} if is_local(url) else None  # instead of the environment's proxies
     try:
+        direct = {"http": "", "https": ""} if is_local(url) else None  # instead of the environment's proxies
         response = method(url, timeout=timeout, proxies=direct)
-    except requests.RequestException as error:
-        raise click.ClickException(f"{url} cannot be reached: {error}. Name the server with --server.") from error
+    except (requests.RequestException, ValueError) as error:  # of a URL that cannot be parsed
+        said = f"{url} cannot be reached: {error}. Name the server with --server."
+        raise click.ClickException(_CREDENTIALS.sub("//", said)) from error
     try:
         body = response.json()
     except ValueError:
-        raise click.ClickException(f"{url} answered {response.status_code} without JSON: is it zooserve's?") from None
+        said = f"{url} answered {response.status_code} without JSON: is it zooserve's?"
+        raise click.ClickException(_CREDENTIALS.sub("//", said)) from None
     if not response.ok:
         raise click.ClickException(str(body.get("detail", body)))
     return body

@@ -229,7 +229,7 @@ class Engine:
         try:
             reply = Reply(call.number, await self._act(call))
         except Exception as error:
-            refusal = refusal_of(error)
+            refusal = refusal_of(error, call.what)
             reply = Reply(call.number, False, refusal.reason, refusal.detail, refusal.retry_after)
         self._update()
         if call.what != "wait":

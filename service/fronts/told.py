@@ -121,7 +121,8 @@ class ToldModels:
         entries = {}
         for name, old in self.entries.items():
             entry = entries[name] = copy(old)
-            entry.model, entry.awaited, entry.refused = None, old.pinned, ""
+            entry.awaited = old.pinned and (old.awaited or old.model is not None)
+            entry.model, entry.refused = None, ""
             if old.state is State.READY:
                 entry.state = State.LOADING if old.pinned else State.ON_DEMAND
         self.entries = entries

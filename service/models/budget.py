@@ -68,13 +68,13 @@ class Budget:
 
     def _excess(self, need: Footprint, host: int, device: int) -> str:
         """Say what a model needs and what is left, if that is less. `host` and `device`: bytes that others take."""
-        for what, each, used, limit in (
-            ("memory", need.most, host, self.host),
-            ("GPU memory", need.device, device, self.device),
+        for what, each, after, used, limit in (
+            ("memory", need.most, need.host, host, self.host),
+            ("GPU memory", need.device, need.device, device, self.device),
         ):
             if limit and used + each > limit:
                 left = max(0, limit - used)
-                later = f" to load ({need.host / 1e6:,.0f} MB afterwards)" if each > max(need.host, need.device) else ""
+                later = f" to load ({after / 1e6:,.0f} MB afterwards)" if each > after else ""
                 return (
                     f"it takes {each / 1e6:,.0f} MB of {what}{later}, and of the {limit / 1e6:,.0f} MB that models may "
                     f"take {left / 1e6:,.0f} MB are left beside those that have to stay"

@@ -37,6 +37,7 @@ class ModelEntry:
         name: of the model.
         stored: the latest folder of that name in the store.
         older: the folders of the versions before it, the newest first.
+        failed: folders that were loaded and failed a check, until an administrator asks for the model.
         card: of the served model, or else of the folder; None if that cannot be read.
         state: of the model.
         reason: why no version is served.
@@ -53,15 +54,17 @@ class ModelEntry:
         reserved: what is kept free for the load that is under way, or about to begin.
     """
 
-    def __init__(self, stored: Entry, *, awaited: bool = True, pinned: bool = True) -> None:
+    def __init__(
+        self, stored: Entry, older: Sequence[Entry] = (), *, awaited: bool = True, pinned: bool = True
+    ) -> None:
         self.name = stored.name
-        self.stored = stored
-        self.older: Sequence[Entry] = ()
-        self.card = stored.card
+        self.stored, self.older = stored, older
+        self.failed: frozenset[Fingerprint] = frozenset()
+        self.card = self.likely.card
         self.reason = shown(stored.problem, LONGEST_REASON)
         self.refused = ""
-        self.state = State.LOADING if stored.card or not awaited else State.FAILED
-        if stored.card and not pinned:
+        self.state = State.LOADING if self.card or not awaited else State.FAILED
+        if self.card and not pinned:
             self.state = State.ON_DEMAND
         self.model: AnyModel | None = None
         self.tried: Fingerprint | None = None
@@ -83,6 +86,21 @@ class ModelEntry:
         """Whether the entry stays if its folder is removed: it is served, being loaded, or was unloaded by hand."""
         return self.model is not None or self.is_loading or self.state is State.UNLOADED
 
+    @property
+    def versions(self) -> list[Entry]:
+        """The folders of which the first that passes all checks is served: the newest first, without failed ones."""
+        return [each for each in (self.stored, *self.older) if fingerprint_of(each) not in self.failed] or [self.stored]
+
+    @property
+    def likely(self) -> Entry:
+        """The first of `versions` whose card can be read; the newest folder if none can."""
+        return next((each for each in self.versions if each.card is not None), self.stored)
+
     def answers(self, operation: Operation) -> bool:
         """Return whether the model answers a task."""
         return isinstance(self.card, ServedCard) and can_answer(self.card, operation)
+
+
+def fingerprint_of(folder: Entry) -> Fingerprint:
+    """Return what changes with a folder's files."""
+    return folder.path, folder.stamps

@@ -1,13 +1,12 @@
 """Loads a model's folder, and either replaces the served model or refuses the folder. The repository calls it."""
 
-import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
 from service.engine.stop import Stop
-from service.models.entry import LONGEST_REASON, ModelEntry, State
+from service.models.entry import LONGEST_REASON, Fingerprint, ModelEntry, State, fingerprint_of
 from service.models.footprint import Footprint, Footprints
 from service.models.loading import Loading
 from service.models.model import AnyModel, LoadedModel
@@ -45,43 +44,55 @@ class Loader:
         self._metrics = metrics
         self._load, self._self_test, self._footprints = load, self_test, footprints
 
-    def load(self, entry: ModelEntry, *, final: bool, older: Sequence[Entry] = ()) -> None:
+    def load(self, entry: ModelEntry, *, final: bool, fall_back: bool = False) -> None:
         """Load the entry's folder on its own thread. If that takes long, return before it ends.
 
         Args:
             entry: whose folder has changed.
             final: whether a folder that fails a check is refused. Otherwise it may still be changing, and is tried
                 again at the next look.
-            older: folders of which the first that can be served is, where the entry's folder is refused.
+            fall_back: whether the first older version that can be served is, where the entry's folder is refused.
         """
         start, stored, fingerprint = perf_counter(), entry.stored, entry.tried
+        folders = entry.versions if fall_back else [stored]
+        refusals: dict[Fingerprint, Exception] = {}
+        weighed: Footprint | None = None  # of an older version: `reserved` is that of the newest
         if entry.model is None:
             entry.state, entry.reason = State.LOADING, ""
 
-        refusals: list[Exception] = []
-
         def work(stop: Stop) -> LoadedModel:
-            try:
-                return self._tested(stored, stop)
-            except Exception as error:
-                for version in older:
-                    with contextlib.suppress(Exception):
-                        model = self._tested(version, stop)
-                        refusals.append(error)
-                        return model
-                raise
+            nonlocal start, weighed
+            for folder in folders:
+                if refusals and folder.card is not None and entry.reserved.most:
+                    weighed = self._footprints.measure(folder.card, folder.path)
+                start = perf_counter()
+                try:
+                    return self._tested(folder, stop)
+                except Exception as error:
+                    # Its traceback would keep what was loaded, beside the version that is loaded next.
+                    error.__traceback__ = error.__cause__ = error.__context__ = None
+                    refusals[fingerprint_of(folder)] = error
+                    if stop.asked:
+                        break
+                    if folder is not stored:
+                        logger.warning("%s is not served in its place: %s", folder.path, shown(error, LONGEST_REASON))
+            raise next(iter(refusals.values()))
 
         def finish(outcome: LoadedModel | BaseException) -> None:
             reserved, entry.reserved = entry.reserved, Footprint()
             if not isinstance(outcome, BaseException):
-                entry.footprint = reserved if reserved.most else entry.footprint
+                entry.footprint = weighed or (reserved if reserved.most else entry.footprint)
+                known, entry.failed = entry.refused, entry.failed.union(list(refusals))
                 self._serve(entry, outcome, perf_counter() - start)
-                for error in refusals:
-                    self.refuse(entry, stored, shown(error, LONGEST_REASON))
+                if fingerprint_of(stored) in refusals:
+                    self.refuse(entry, stored, shown(refusals[fingerprint_of(stored)], LONGEST_REASON))
+                elif fingerprint_of(stored) in entry.failed:
+                    entry.refused = known
             elif isinstance(outcome, StoreError) and not final:
                 entry.tried, entry.changing = None, fingerprint
                 logger.info("%s is looked at again, as it is changing: %s", stored.path, shown(outcome, LONGEST_REASON))
             else:
+                entry.failed = entry.failed.union(list(refusals))
                 self.refuse(entry, stored, shown(outcome, LONGEST_REASON))
 
         entry.loading = Loading(entry.name, work, finish, self._limit)

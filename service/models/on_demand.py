@@ -125,6 +125,8 @@ class OnDemand:
                 if entry.reason:
                     raise RequestError(Reason.REFUSED, f"`{name}`: {entry.reason}") from None
                 raise
+            if entry.refused:
+                raise RequestError(Reason.REFUSED, f"`{name}`: {entry.refused}")
 
     def _begin(self, work: Coroutine[object, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -48,6 +48,11 @@ class Registry(ABC):
         self.entries: dict[str, ModelEntry] = {}
 
     @property
+    def served(self) -> list[str]:
+        """The names of the models that answer, or without which the server is not ready."""
+        return [name for name, entry in self.entries.items() if entry.awaited or entry.model is not None]
+
+    @property
     def ready(self) -> bool:
         """Whether every model that stays loaded has passed all checks.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from time import perf_counter
 
 from service.errors import Reason, RequestError
-from service.models.entry import ModelEntry, State
+from service.models.entry import ModelEntry, State, fingerprint_of
 from service.models.footprint import Footprints
 from service.models.loader import Load, Loader, SelfTest
 from service.models.registry import Registry
@@ -26,7 +26,7 @@ from service.models.scan import Found, Scan
 from service.models.unloaded import Unloaded
 from service.settings import Settings, names_in
 from service.telemetry.metrics import Metrics
-from zoo.store import Entry
+from zoo.served_card import AnyServed
 
 logger = logging.getLogger(__name__)
 _FOLLOW_S = 0.5  # seconds between two reads of administrators' changes in other processes
@@ -159,7 +159,7 @@ class Repository(Registry):
         """Load a model for which there is room, and wait for it; a failure becomes its state."""
         with self._looking:
             if entry.model is None and entry.state is State.ON_DEMAND:
-                self._loader.load(entry, final=True, older=entry.older)
+                self._loader.load(entry, final=True, fall_back=True)
         if entry.loading is not None:
             entry.loading.wait()
 
@@ -219,7 +219,7 @@ class Repository(Registry):
                     )
                 self._unloaded.discard(name)
                 if not entry.is_loading:
-                    entry.tried = None
+                    entry.tried, entry.failed = None, frozenset()
             self._load_all(watching=watching)
 
     def _look(self, named: str | None = None) -> str:
@@ -237,22 +237,24 @@ class Repository(Registry):
             if name in latest or entry.settled or (name in found.missing and entry.state is State.FAILED)
         }
         for name in dict.fromkeys([*wanted, *entries, *([named] if named else [])]):
+            older = found.older.get(name, ())
             if name in latest and name in entries:
                 entry = entries[name]
-                entry.stored = latest[name]
-                if entry.card is None and entry.model is None and entry.stored.card is not None:  # it could not be read
-                    entry.pinned = self._pins(entry.stored)
+                entry.stored, entry.older = latest[name], older
+                if entry.card is None and entry.model is None and entry.likely.card is not None:  # it could not be read
+                    entry.pinned = self._pins(entry.likely.card)
             elif name in latest:
-                awaited = not self._started or bool(self.problem) or name in self._wanted
-                entries[name] = ModelEntry(latest[name], awaited=awaited, pinned=self._pins(latest[name]))
+                began = not self._started and self._unloaded.awaits(name)
+                awaited = began or bool(self.problem) or name in self._wanted
+                card = next((each.card for each in (latest[name], *older) if each.card is not None), None)
+                entries[name] = ModelEntry(latest[name], older, awaited=awaited, pinned=self._pins(card))
             if name in entries:
-                entries[name].whole, entries[name].older = name in latest, found.older.get(name, ())
+                entries[name].whole = name in latest
         self.problem, self.entries = self._lacking(entries, found), entries
         return found.missing.get(named, "") if named else ""
 
-    def _pins(self, stored: Entry) -> bool:
-        """Return whether a folder's model is loaded at the start, and stays."""
-        card = stored.card
+    def _pins(self, card: AnyServed | None) -> bool:
+        """Return whether a model is loaded at the start, and stays."""
         return not self.budget.on or card is None or card.task_default or card.pinned or card.name in self._pinned
 
     def _lacking(self, entries: dict[str, ModelEntry], found: Found) -> str:
@@ -286,7 +288,7 @@ class Repository(Registry):
             # A running loading may have read older files than the folder has now: the next scan compares them.
             if not entry.whole or entry.is_loading:
                 continue
-            fingerprint = (entry.stored.path, entry.stored.stamps)
+            fingerprint = fingerprint_of(entry.stored)
             if fingerprint == entry.tried:
                 continue
             if entry.model is None and self.room.waits(entry, self.entries.values()):
@@ -294,4 +296,4 @@ class Repository(Registry):
             elif entry.model is None or self.room.has_room(entry, self.entries.values()):
                 final = not watching or fingerprint == entry.changing
                 entry.tried, entry.changing = fingerprint, None
-                self._loader.load(entry, final=final, older=() if self._started else entry.older)
+                self._loader.load(entry, final=final, fall_back=not self._started)

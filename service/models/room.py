@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable
 
 from service.models.budget import Budget
-from service.models.entry import ModelEntry, State
+from service.models.entry import ModelEntry, State, fingerprint_of
 from service.models.footprint import Footprint, Footprints
 from service.models.loader import Loader
+from zoo.store import Entry
 
 
 class Room:
@@ -26,12 +27,14 @@ class Room:
 
     def weigh(self, entry: ModelEntry) -> None:
         """Find out what a model that is not loaded takes, where there is a budget."""
-        entry.footprint = self._need(entry)
+        entry.footprint = self._need(entry, entry.likely)
 
     def waits(self, entry: ModelEntry, entries: Iterable[ModelEntry]) -> bool:
         """Whether a model is not loaded now: not before it is asked for, or as there is never room for it."""
         if not entry.pinned:
-            entry.state, entry.card, entry.reason = State.ON_DEMAND, entry.stored.card, ""
+            entry.state, entry.card, entry.reason = State.ON_DEMAND, entry.likely.card, ""
+            if fingerprint_of(entry.stored) not in entry.failed:
+                entry.refused = ""  # that was said of a folder before it
             return True
         self.weigh(entry)
         if reason := self._budget.refusal(entry.footprint, entries):
@@ -47,9 +50,9 @@ class Room:
         """
         if not self._budget.on:
             return True
-        need = self._need(entry)
+        need = self._need(entry, entry.stored)
         if reason := self._budget.refusal(need, entries, [entry.name]):
-            entry.tried = (entry.stored.path, entry.stored.stamps)
+            entry.tried = fingerprint_of(entry.stored)
             self._loader.refuse(entry, entry.stored, reason)
             return False
         if not self.make(entry, need):
@@ -58,6 +61,6 @@ class Room:
             return False
         return True
 
-    def _need(self, entry: ModelEntry) -> Footprint:
-        card = entry.stored.card
-        return self._footprints.measure(card, entry.stored.path) if self._budget.on and card else entry.footprint
+    def _need(self, entry: ModelEntry, folder: Entry) -> Footprint:
+        card = folder.card
+        return self._footprints.measure(card, folder.path) if self._budget.on and card else entry.footprint

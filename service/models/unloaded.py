@@ -1,4 +1,4 @@
-"""Shares among the server processes which models were loaded and unloaded by hand.
+"""Shares among the server processes which models were loaded and unloaded by hand, and which they serve.
 
 An administrator's request reaches one process, which writes the change to a shared file. The repositories of the others
 read the file twice a second, make the same change, and record in the file that they have.
@@ -6,7 +6,7 @@ read the file twice a second, make the same change, and record in the file that 
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ class _Notes(msgspec.Struct):
         unloaded, loaded: models that were unloaded or loaded by hand, by name, with the number of that change.
         followed: by process id, the number of the last change that the process has made, too.
         started: whether any process has loaded all its models.
+        served: models that any process has answered with, or has to.
     """
 
     changes: int = 0
@@ -28,6 +29,7 @@ class _Notes(msgspec.Struct):
     loaded: dict[str, int] = {}
     followed: dict[int, int] = {}
     started: bool = False
+    served: list[str] = []
 
 
 class Unloaded:
@@ -43,6 +45,7 @@ class Unloaded:
         self._path = path
         self._own = _Notes()
         self._seen = 0  # number of changes when the file was last read
+        self._own_served: set[str] = set()  # what this process has recorded
 
     def __contains__(self, name: str) -> bool:
         return name in self._read().unloaded
@@ -100,6 +103,21 @@ class Unloaded:
         """Record that this process has loaded all its models, for processes that replace it."""
         with self._write() as notes:
             notes.started = True
+
+    def note_served(self, names: Collection[str]) -> None:
+        """Record which models this process answers with, or is not ready without."""
+        if not self._own_served.issuperset(names):
+            self._own_served.update(names)
+            with self._write() as notes:
+                notes.served = sorted({*notes.served, *names})
+
+    def awaits(self, name: str) -> bool:
+        """Whether a process that starts is not ready before a model is: if it replaces one, as that was.
+
+        Else a bad model that was added to a running server would make a process unready that replaces another.
+        """
+        served = self._read().served
+        return not served or name in served
 
     @contextmanager
     def _change(self) -> Iterator[_Notes]:

@@ -236,6 +236,9 @@ def test_an_answer_that_is_not_zooserves_is_an_error(client, body):
 def test_an_invalid_url_is_an_error(url):
     with pytest.raises(ValueError, match="expected http://HOST:PORT"):
         Client(url)
+    with pytest.raises(ValueError, match="url=") as refused:
+        Client(url.replace("//", "//me:secret@"))
+    assert "secret" not in str(refused.value)
 
 
 def test_blanks_around_a_url_and_capitals_in_it_do_not_matter(client, server):

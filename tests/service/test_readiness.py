@@ -10,6 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from service.engine.session import SessionError
+from service.engine.stop import Stop
+from service.models.model import LoadedModel
 from service.models.repository import Repository
 from service.runtime import Runtime
 from service.settings import Settings
@@ -108,6 +111,20 @@ def test_a_server_that_starts_takes_the_newest_version_that_passes(store, bad):
     assert entry.card.version == str(3 - len(bad))
     assert entry.refused.partition(":")[0] == ("version 2 in the store is refused" if "2" in bad else "")
     runtime.stop()
+
+
+def test_no_older_version_is_loaded_once_the_loading_has_to_end(store):
+    shutil.copytree(store / "mobilenet_v2" / "1", store / "mobilenet_v2" / "2")
+    seen = []
+
+    def load(folder: Path, stop: Stop) -> LoadedModel:
+        seen.append(folder.name)
+        stop.ask()
+        raise SessionError("it was stopped")
+
+    repository = Repository(Settings(models=str(store), load="mobilenet_v2"), Metrics(), load, lambda _: None)
+    repository.load()
+    assert (seen, repository.entries["mobilenet_v2"].reason) == (["2"], "it was stopped")
 
 
 def test_what_operating_systems_leave_in_a_folder_is_not_read(store, tmp_path):

@@ -12,6 +12,7 @@ from service.errors import Reason, RequestError
 from service.models.entry import State
 from service.runtime import Runtime
 from service.settings import Settings
+from service.supervisor import SHARED
 from tests.conftest import serving
 from zoo.served_card import read_served_card
 from zoo.store import Store
@@ -171,6 +172,36 @@ def test_a_bad_model_takes_readiness_from_a_server_that_began_with_it_or_needs_i
     assert repository.entries["other"].state is State.FAILED
     assert repository.ready is ready
     runtime.stop()
+
+
+@pytest.mark.parametrize(
+    ("before", "load", "ready"),
+    [
+        pytest.param(["lenet5"], "", True, id="added to one that answers"),
+        pytest.param(["lenet5", "other"], "", False, id="there at the start"),
+        pytest.param(["lenet5"], "other", False, id="the settings name it"),
+        pytest.param([], "", False, id="the first one"),
+    ],
+)
+def test_a_process_that_replaces_another_is_as_ready_as_that_was(
+    models, tmp_path, prepare, monkeypatch, before, load, ready
+):
+    """Else an engine that is started again would take its server out of the load balancer."""
+    monkeypatch.setenv(SHARED, str(tmp_path / "shared"))
+    store = tmp_path / "models"
+    store.mkdir()
+    bad = prepare("other")
+    (bad / GRAPH).write_bytes(b"?" * 1_000_000)
+    sources = {"lenet5": models / "lenet5", "other": bad.parent}
+    for name in (before, ["other"]):
+        for each in {*name} - {path.name for path in store.iterdir()}:
+            shutil.copytree(sources[each], store / each)
+        runtime = Runtime(Settings(models=str(store), load=load, watch_s=0, threads=1))
+        runtime.repository.load()
+        runtime.unloaded.note_served(runtime.repository.served)
+        runtime.stop()
+    assert runtime.repository.entries["other"].state is State.FAILED
+    assert runtime.repository.ready is ready
 
 
 def test_an_administrator_is_told_what_is_missing(repository, store, prepare):

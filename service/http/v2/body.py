@@ -196,10 +196,10 @@ def _shape(given: _Input[Raw] | _Input[Numbers]) -> list[int]:
 
 def _is_set(name: str, parameters: _Parameters) -> bool:
     """Return the value of a parameter that is true or false; false if it is null or not there."""
-    value = parameters.get(name) or False
-    if not isinstance(value, bool):
+    value = parameters.get(name)
+    if not (value is None or isinstance(value, bool)):
         raise bad(f"`{name}={str(value)[:80]}`: expected true or false.")
-    return value
+    return value is True
 
 
 def _array(given: _Input[Raw] | _Input[Numbers], shape: Sequence[int], rest: memoryview) -> tuple[Array, memoryview]:

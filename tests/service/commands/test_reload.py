@@ -69,3 +69,11 @@ def test_a_key_that_no_header_can_hold_is_refused_and_not_printed():
     assert result.exit_code == 2
     assert "--key: it has a line break" in result.output
     assert "sesame" not in result.output
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "127.0.0.1:port", "[::1", ""])
+def test_a_password_of_an_address_is_not_printed(address):
+    result = run(f"http://me:secret@{address}")
+    assert result.exit_code == 1
+    assert "cannot be reached" in result.output
+    assert "secret" not in result.output

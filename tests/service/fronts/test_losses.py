@@ -16,6 +16,8 @@ from service.fronts.messages import READY
 from service.models.entry import State
 from service.models.inputs import EncodedImage
 from service.predictor import deadline_after
+from service.runtime import shared_unloaded
+from service.supervisor import SHARED
 from tests.service.fronts.side import FrontSide, outcomes, outcomes_of, sides, slow, submit, until
 
 
@@ -89,6 +91,23 @@ def test_an_engine_that_ends_fails_what_it_had_and_the_next_one_answers(digits, 
         assert fronts[0].registry.silent() < 0.3
         assert asyncio.run(outcomes_of(fronts, digit)) == ["7"] * 20
         assert all(front.registry.find("lenet5").batcher.pending == 0 for front in fronts)
+
+
+def test_a_bad_model_that_was_added_is_not_waited_for_by_the_next_engine(models, tmp_path, monkeypatch):
+    monkeypatch.setenv(SHARED, str(tmp_path / "shared"))
+    shutil.copytree(models / "lenet5", tmp_path / "models" / "lenet5")
+    with sides(tmp_path / "models") as (engine, (front,)):
+        (tmp_path / "models" / "bad" / "1").mkdir(parents=True)
+        (tmp_path / "models" / "bad" / "1" / "card.json").write_text("{}")
+        front.registry.reload()
+        front.wait("bad", state=State.FAILED)
+        assert front.registry.ready
+        engine.end()
+        until(lambda: not front.registry.ready)
+        assert front.registry.served == ["lenet5"]
+        shared_unloaded().note_served(front.registry.served)
+        engine.start()
+        until(lambda: front.registry.ready)
 
 
 def test_a_front_that_ends_leaves_its_place_once_its_rows_are_free(digits, digit, monkeypatch):

@@ -79,6 +79,7 @@ def test_the_least_valuable_idle_model_makes_room(entries, victim):
             False,
             r"450 MB of memory to load \(50 MB afterwards\), and",
         ),
+        ({"memory_mb": 500}, Footprint(50 * MB, 900 * MB, peak=450 * MB), False, r"to load \(50 MB afterwards\)"),
         ({"memory_mb": 1000, "workers": 2}, Footprint(450 * MB), False, "of the 500 MB"),
         ({"gpu_memory_mb": 500}, Footprint(900 * MB, 100 * MB), True, ""),
         ({"gpu_memory_mb": 500}, Footprint(0, 450 * MB), False, "it takes 450 MB of GPU memory"),

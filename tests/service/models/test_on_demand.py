@@ -13,6 +13,7 @@ from service.errors import Reason, RequestError
 from service.models.budget import taken
 from service.models.entry import State
 from service.models.footprint import Footprint, Footprints
+from service.models.model import LoadedModel
 from service.runtime import Runtime
 from service.settings import Settings
 from zoo.served_card import read_served_card, write_served_card
@@ -191,6 +192,84 @@ def test_who_waits_for_a_model_that_fails_is_told_why_and_others_are_served(star
     assert served.card.name == "a"
     assert states(runtime)["wrong"] is State.FAILED
     assert runtime.repository.ready, "readiness is about models that stay loaded"
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """The versions that are loaded, in order; each load finds the memory of those that failed before it freed."""
+    seen: list[str] = []
+    failed: list[weakref.ref[LoadedModel]] = []
+
+    class Noted(LoadedModel):
+        def __init__(self, folder, *args):
+            assert [one for one in failed if one() is not None] == []
+            seen.append(folder.name)
+            super().__init__(folder, *args)
+            if folder.name != "1":
+                failed.append(weakref.ref(self))
+
+    monkeypatch.setattr("service.runtime.LoadedModel", Noted)
+    gc.disable()
+    yield seen
+    gc.enable()
+
+
+def test_a_version_that_failed_is_not_loaded_again_and_the_one_before_it_is_booked(
+    start, store, models, loads, monkeypatch
+):
+    for version in ("2", "3"):
+        add(store, models, "a", version=version, broken=True)
+    card = read_served_card(store / "a" / "1" / "card.json")
+    write_served_card(msgspec.structs.replace(card, precision="fp16"), store / "a" / "1" / "card.json")
+    sizes = {"fp16": Footprint(200 * MB, peak=200 * MB, seconds=0.01)}
+    monkeypatch.setattr(
+        "service.models.footprint.Footprints.measure", lambda _, card, __: sizes.get(card.precision, TAKES)
+    )
+    runtime = start()
+    entry = runtime.repository.entries["a"]
+
+    async def use():
+        for _ in range(2):
+            assert (await ask(runtime, "a")).card.version == "1"
+            assert taken([entry]) == (200 * MB, 0)
+            assert entry.refused.startswith("version 3 in the store is refused: on its golden photo")
+            await ask(runtime, "b")
+            assert entry.state is State.ON_DEMAND
+
+    asyncio.run(use())
+    assert loads == ["3", "2", "1", "1", "1", "1"], "a, b, a and b"
+    assert runtime.metrics.refused.labels("a")._value.get() == 1
+
+
+def test_an_administrator_has_a_version_that_failed_loaded_again(start, store, models, loads):
+    add(store, models, "a", version="2", broken=True)
+    runtime = start(memory_mb=150)
+    entry = runtime.repository.entries["a"]
+
+    async def use():
+        await ask(runtime, "a")
+        await ask(runtime, "b")
+        with pytest.raises(RequestError, match="version 2 in the store is refused") as error:
+            await runtime.on_demand.load("a", perf_counter() + 20)
+        assert (error.value.reason, entry.model.card.version) == (Reason.REFUSED, "1")
+        await ask(runtime, "b")
+        shutil.rmtree(store / "a" / "2")
+        add(store, models, "a", version="2")
+        await runtime.on_demand.load("a", perf_counter() + 20)
+        assert (entry.refused, entry.model.card.version) == ("", "2")
+
+    asyncio.run(use())
+
+
+def test_the_newest_card_that_can_be_read_says_whether_a_model_is_pinned(start, store, models):
+    add(store, models, "a", version="2")
+    (store / "a" / "2" / "card.json").write_text("{")
+    runtime = start()
+    entry = runtime.repository.entries["a"]
+    assert (entry.state, entry.pinned, entry.card.version) == (State.ON_DEMAND, False, "1")
+    assert asyncio.run(ask(runtime, "a")).card.version == "1"
+    assert "card.json" in entry.refused
+    assert taken([entry]) == (100 * MB, 0)
 
 
 def test_what_can_never_fit_is_refused_at_once_with_both_numbers(start):

@@ -63,8 +63,11 @@ def test_one_process_has_its_own():
     assert not unloaded.changed()
     assert unloaded.wait_for_others(0)
     assert not unloaded.started
+    assert unloaded.awaits("m")
     unloaded.note_started()
+    unloaded.note_served(["m"])
     assert unloaded.started
+    assert (unloaded.awaits("m"), unloaded.awaits("added")) == (True, False)
 
 
 def test_processes_see_what_others_did(path, other):
@@ -124,3 +127,8 @@ def test_its_successor_knows_that_one_had_started(path, other):
     assert not Unloaded(path).started
     other("unloaded.note_started()")
     assert Unloaded(path).started
+    Unloaded(path).note_served(["m"])
+    assert other("unloaded.awaits('added')") == "False"
+    other("unloaded.note_served(['added'])")
+    assert Unloaded(path).awaits("m")
+    assert Unloaded(path).awaits("added"), "it answers by now"

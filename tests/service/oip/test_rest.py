@@ -61,6 +61,7 @@ def test_json_is_answered_with_json(oip, run_alone):
         (request(data=None, parameters={"binary_data_size": True}), {}, 400, "`binary_data_size` is True"),
         (request(parameters={"shared_memory_region": "a"}), {}, 400, "shared memory is not served"),
         (request() | {"parameters": {"binary_data_output": "true"}}, {}, 400, "expected true or false"),
+        (request() | {"parameters": {"binary_data_output": 0}}, {}, 400, "`binary_data_output=0`: expected true or"),
         (
             request() | {"outputs": [{"name": "logits", "parameters": {"binary_data": 1}}]},
             {},
