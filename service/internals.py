@@ -16,6 +16,8 @@
   service for their app; `bento` overrides that method.
 - **Processes that end.** circus, which starts BentoML's workers, looks for those that have ended every ten seconds, as
   BentoML says; `look_often` makes that shorter. While circus is busy with a command, a look is left out.
+- **Who commands circus.** It takes commands, such as to run a program, from everybody who reaches two ports of the
+  loopback, which BentoML chooses and another program may have taken since. With `command_from_within` there are none.
 - **Sockets.** Processes that accept from one socket share connections unevenly: one took all of 64 that were opened at
   once. With `reserve_ports` circus binds its socket and does not listen, and with `listen_apart` each process listens
   at a socket of its own for the same port (SO_REUSEPORT), among which the kernel shares connections out.
@@ -36,6 +38,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 __all__ = [
     "HttpProtocol",
+    "command_from_within",
     "limit_handshakes",
     "listen_apart",
     "look_often",
@@ -105,6 +108,20 @@ def look_often(seconds: float) -> None:
             await look(self)
 
     Controller.start, Arbiter.manage_watchers = start_often, look_unless_busy
+
+
+def command_from_within() -> None:
+    """Let an arbiter of circus that is started in this process take commands from this process alone."""
+    from circus.arbiter import Arbiter  # noqa: PLC0415 - only in the process that starts the others
+
+    initialize = Arbiter.initialize
+
+    def initialize_within(self: Arbiter) -> None:
+        self.endpoint = self.ctrl.endpoint = f"inproc://commands-{id(self)}"
+        self.pubsub_endpoint = f"inproc://events-{id(self)}"
+        initialize(self)
+
+    Arbiter.initialize = initialize_within
 
 
 def reserve_ports() -> None:

@@ -16,6 +16,7 @@ import bentoml
 import pytest
 import uvicorn
 import uvloop
+import zmq
 from circus.arbiter import Arbiter
 from circus.controller import Controller
 from circus.sockets import CircusSocket
@@ -26,6 +27,7 @@ from service.http.server import connections
 from service.http.server.connections import Connection
 from service.internals import (
     HttpProtocol,
+    command_from_within,
     limit_handshakes,
     listen_apart,
     look_often,
@@ -138,6 +140,20 @@ def test_circus_looks_as_often_as_it_is_told(monkeypatch):
     arbiter._exclusive_running_command = "start_watchers"
     assert asyncio.run(Arbiter.manage_watchers(arbiter)) is None, "a look while circus is busy is left out"
     assert arbiter._exclusive_running_command == "start_watchers"
+
+
+def test_circus_takes_commands_from_this_process_alone(monkeypatch):
+    """`test_ports` sees that no other can."""
+    monkeypatch.setattr(Arbiter, "initialize", Arbiter.initialize)
+    command_from_within()
+    arbiter = Arbiter([], "tcp://127.0.0.1:1", "tcp://127.0.0.1:1")  # which only root may listen at, and nobody does
+    arbiter.initialize()
+    arbiter.ctrl.initialize()
+    bound = {each.get(zmq.LAST_ENDPOINT).decode() for each in (arbiter.evpub_socket, arbiter.ctrl.ctrl_socket)}
+    assert bound == {arbiter.pubsub_endpoint, arbiter.endpoint}
+    assert all(each.startswith("inproc://") for each in bound)
+    arbiter.evpub_socket.close()
+    arbiter.ctrl.ctrl_socket.close()
 
 
 def test_a_reserved_port_is_listened_at_by_several(monkeypatch):
