@@ -21,11 +21,14 @@
 - **Sockets.** Processes that accept from one socket share connections unevenly: one took all of 64 that were opened at
   once. With `reserve_ports` circus binds its socket and does not listen, and with `listen_apart` each process listens
   at a socket of its own for the same port (SO_REUSEPORT), among which the kernel shares connections out.
+- **Modules of the current folder.** BentoML's command for a worker puts it first in `sys.path`, before it imports the
+  service. With `start_workers` another command is started, in which `serve_in_worker` imports the service itself.
 - **Swagger UI.** BentoML's wheel contains its files, and `/docs` serves them.
 """
 
 import asyncio
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from importlib import resources
@@ -44,6 +47,8 @@ __all__ = [
     "look_often",
     "reserve_ports",
     "rest_of_body",
+    "serve_in_worker",
+    "start_workers",
     "swagger_ui",
     "use_protocol",
 ]
@@ -122,6 +127,22 @@ def command_from_within() -> None:
         initialize(self)
 
     Arbiter.initialize = initialize_within
+
+
+def start_workers(module: str) -> None:
+    """Let BentoML start its workers, from this process and from now on, with another module than its own."""
+    from _bentoml_impl.server import serving  # noqa: PLC0415 - only in the process that starts the others
+
+    serving._SERVICE_WORKER_SCRIPT = module
+
+
+def serve_in_worker(service: Callable[[], object]) -> None:
+    """Do what BentoML's command for a worker does, with a service that is imported as any other module."""
+    from _bentoml_impl import loader  # noqa: PLC0415 - only in a worker
+    from _bentoml_impl.worker.service import main  # noqa: PLC0415
+
+    loader.load = lambda *_, **__: service()
+    main()
 
 
 def reserve_ports() -> None:

@@ -127,14 +127,14 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(log: Path, *arguments: str, port: int = 0, **environment: str) -> Iterator[Server]:
+def serving(log: Path, *arguments: str, port: int = 0, cwd: Path = ROOT, **environment: str) -> Iterator[Server]:
     """Start a server on a port of the loopback (0: any that is free), and end it with all its processes."""
     port = port or free_port()
     command = [str(Path(sys.executable).with_name("zooserve")), "serve", "--port", str(port), *arguments]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=cwd,
             env=os.environ | {"ZOOSERVE_DRAIN_S": "0.1"} | environment,
             stdout=output,
             stderr=output,

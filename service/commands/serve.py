@@ -4,6 +4,7 @@ import ipaddress
 import os
 import socket
 import ssl
+import sys
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -61,6 +62,7 @@ def serve(host: str, port: int, models: str | None) -> None:
     """Serve the exported models over HTTP, with BentoML."""
     if models:
         os.environ[PREFIX + "MODELS"] = models
+    _import_from_path_alone()
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
         settings = with_fronts(read_settings())
@@ -85,7 +87,9 @@ def serve(host: str, port: int, models: str | None) -> None:
     with state_folder() as folder:
         os.environ["BENTOML_HOME"] = str(folder)
         from service.bento import Service, ZooServe  # noqa: PLC0415 - BentoML reads its environment when it is imported
+        from service.internals import start_workers  # noqa: PLC0415
 
+        start_workers("service.worker")
         cast(Service, ZooServe).serve_http(
             host=str(address),
             port=port,
@@ -94,6 +98,15 @@ def serve(host: str, port: int, models: str | None) -> None:
             ssl_ca_certs=str(tls.clients) if tls and tls.clients else None,
             ssl_cert_reqs=int(ssl.CERT_REQUIRED) if tls and tls.clients else None,
         )
+
+
+def _import_from_path_alone() -> None:
+    """Let the server's processes find modules where this one does, and not in the folder that it was started in.
+
+    `python -m` would look there first, so that a file such as `queue.py`, of this user or another, would be run.
+    """
+    os.environ["PYTHONSAFEPATH"] = "1"
+    os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
 
 
 def _announce(address: _Address, port: int, settings: Settings, guard: Guard) -> None:

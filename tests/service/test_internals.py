@@ -17,6 +17,9 @@ import pytest
 import uvicorn
 import uvloop
 import zmq
+from _bentoml_impl import loader
+from _bentoml_impl.server import serving
+from _bentoml_impl.worker import service as worker
 from circus.arbiter import Arbiter
 from circus.controller import Controller
 from circus.sockets import CircusSocket
@@ -33,6 +36,8 @@ from service.internals import (
     look_often,
     reserve_ports,
     rest_of_body,
+    serve_in_worker,
+    start_workers,
     swagger_ui,
     use_protocol,
 )
@@ -154,6 +159,28 @@ def test_circus_takes_commands_from_this_process_alone(monkeypatch):
     assert all(each.startswith("inproc://") for each in bound)
     arbiter.evpub_socket.close()
     arbiter.ctrl.ctrl_socket.close()
+
+
+def test_bentoml_starts_our_worker_in_place_of_its_own(monkeypatch):
+    """`test_folder` sees that it is started."""
+    monkeypatch.setattr(serving, "_SERVICE_WORKER_SCRIPT", serving._SERVICE_WORKER_SCRIPT)
+    assert importlib.util.find_spec(serving._SERVICE_WORKER_SCRIPT)
+    assert "        _SERVICE_WORKER_SCRIPT,\n" in inspect.getsource(serving)
+    start_workers("service.worker")
+    assert serving._SERVICE_WORKER_SCRIPT == "service.worker"
+
+
+def test_a_worker_serves_what_it_is_given(monkeypatch):
+    asked = []
+    monkeypatch.setattr(loader, "load", loader.load)
+    monkeypatch.setattr(
+        worker, "main", lambda: asked.append(loader.load("service.bento:ZooServe", standalone_load=True))
+    )
+    serve_in_worker(lambda: "a service")
+    assert asked == ["a service"]
+    source = inspect.getsource(importlib.import_module("_bentoml_impl.worker.service"))
+    assert "    from _bentoml_impl.loader import load\n" in source
+    assert "service = load(bento_identifier, standalone_load=True)" in source
 
 
 def test_a_reserved_port_is_listened_at_by_several(monkeypatch):

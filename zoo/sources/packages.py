@@ -102,7 +102,7 @@ def _index_url() -> str:
     """Return the index that pip would use: `PIP_INDEX_URL`, pip's configuration, PyPI."""
     if url := os.environ.get("PIP_INDEX_URL"):
         return url
-    command = [sys.executable, "-m", "pip", "config", "list"]
+    command = [sys.executable, "-P", "-m", "pip", "config", "list"]  # -P: not a pip of the current folder
     answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     configured = re.findall(r"^(?:global|install)\.index-url='(.+)'$", answer.stdout, re.MULTILINE)
     return configured[-1] if configured else PYPI_SIMPLE_ENDPOINT
