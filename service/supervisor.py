@@ -51,6 +51,7 @@ def state_folder() -> Iterator[Path]:
         if not base.is_absolute():
             raise NotADirectoryError(base)  # a user without a home
         base.mkdir(parents=True, exist_ok=True)
+        base.chmod(0o700)  # who may open it may lock it, and would keep servers from starting
         alone = _lock(base, wait=True)  # else another server could remove our folder before it is locked
         try:
             _remove_left(base)

@@ -52,6 +52,17 @@ def test_the_folder_lies_with_the_users_state_locked_until_it_is_removed(state):
     assert list(folder.parent.iterdir()) == []
 
 
+@pytest.mark.parametrize("before", [None, 0o755])
+def test_other_users_cannot_open_the_users_folder_and_lock_it(state, before):
+    base = state / "zooserve"
+    if before is not None:
+        base.mkdir(parents=True)
+        base.chmod(before)
+    with state_folder() as folder:
+        assert folder.parent == base
+        assert base.stat().st_mode & 0o777 == 0o700
+
+
 def test_folders_of_servers_that_were_killed_are_removed_and_no_others(state):
     with state_folder() as lives:
         left = lives.parent / "server-killed"
