@@ -23,6 +23,7 @@ from zoo.files import read_regular
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _PATIENCE_S = 300.0
+_PRIVATE = 0o600  # of the lock: for this user alone
 _FORM = "6"  # of a profile; one of another form is measured again
 
 
@@ -69,9 +70,11 @@ def measuring() -> Iterator[None]:
     Where the folder cannot be written, or one measures for more than five minutes, they may disturb each other.
     """
     path = _path("measuring").with_suffix(".lock")
-    lock = FileLock(path, timeout=_PATIENCE_S)
+    lock = FileLock(path, timeout=_PATIENCE_S, mode=_PRIVATE)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(_PRIVATE)
+        path.chmod(_PRIVATE)  # who may open it may lock it, and would keep models from being loaded
         lock.acquire()
     except OSError as error:  # or a timeout, which is one
         logger.info("other processes may measure at the same time: %s", error)

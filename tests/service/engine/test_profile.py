@@ -150,6 +150,18 @@ def test_one_process_measures_at_a_time(monkeypatch, tmp_path):
     assert most == 1
 
 
+@pytest.mark.parametrize("before", [None, 0o644])
+def test_other_users_cannot_open_the_lock_and_keep_it(monkeypatch, tmp_path, before):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    lock = tmp_path / "zooserve" / "profiles" / "measuring.lock"
+    if before is not None:
+        lock.parent.mkdir(parents=True)
+        lock.touch()
+        lock.chmod(before)
+    with measuring():
+        assert lock.stat().st_mode & 0o777 == 0o600
+
+
 def test_profiles_are_kept_and_damage_is_a_miss(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     profile = Profile({1: 0.001, 4: 0.002}, 4, 2, Tuning(), "measured")
