@@ -6,6 +6,7 @@ their credentials from where they usually do (environment, configuration files, 
 
 import functools
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -241,19 +242,19 @@ class Folder:
             return
         target = Path(self._join(name))
         target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(_UNFINISHED, f".{target.name}.", target.parent)
+        # Not `mkstemp`, whose files are for their owner alone: this process' umask decides, which no thread can ask for
+        # without changing it for all others.
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}{_UNFINISHED}")
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
                 yield file
                 file.flush()
                 os.fsync(descriptor)
-            mask = os.umask(0)
-            os.umask(mask)
-            Path(temporary).chmod(0o666 & ~mask)  # mkstemp's is for its owner alone
-            Path(temporary).replace(target)
+            temporary.replace(target)
         except BaseException:
             with suppress(OSError):
-                Path(temporary).unlink()
+                temporary.unlink()
             raise
 
     def sweep(self) -> None:

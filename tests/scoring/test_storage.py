@@ -21,6 +21,15 @@ def test_a_file_appears_at_the_end(tmp_path):
     assert (tmp_path / "a").read_bytes() == b"whole"
 
 
+def test_a_file_has_the_mode_of_others_and_the_umask_stays_as_it_is(tmp_path, monkeypatch):
+    """All threads share the umask: what another one writes while it is 0 can be changed by everybody."""
+    (tmp_path / "other").touch()
+    monkeypatch.setattr(os, "umask", lambda _: pytest.fail("the umask is changed"))
+    with Folder(str(tmp_path)).writing("a") as file:
+        file.write(b"whole")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
     out = Folder(str(tmp_path))
     (tmp_path / "a").write_bytes(b"old")
