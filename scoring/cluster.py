@@ -27,7 +27,7 @@ from scoring.storage import StorageError
 from service.cores import usable_cores
 from service.engine.device_errors import BrokenDeviceError
 from zoo.errors import ZooError
-from zoo.variables import PREFIX
+from zoo.variables import PREFIX, secret
 
 _ROUND = 20_000  # parts that Ray Data gets at once: each is a block, which takes the driver 1 ms and 6 kB
 _BARREN = 3  # rounds in a row that may bring nothing: an actor may die by chance in the last one
@@ -51,7 +51,7 @@ def connected(address: str, workers: int | None, gpus: int | None) -> Iterator[P
         ClusterError: it does not answer, or has less than was asked for.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    settings = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+    settings = {name: value for name, value in os.environ.items() if name.startswith(PREFIX) and not secret(name)}
     given: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if address == "local":
         given |= {"num_cpus": usable_cores(), "include_dashboard": False}

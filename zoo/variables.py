@@ -80,6 +80,11 @@ def unknown(environment: Mapping[str, str], settings: Iterable[str]) -> list[Unk
     return found
 
 
+def secret(name: str) -> bool:
+    """Return whether a variable of this project may hold a key or a password, so that it is not for other machines."""
+    return bool(_PROTECTS.search(name)) or name == f"{PREFIX}MIRROR"  # an address, perhaps with a user's password
+
+
 def misspelt_of_store(environment: Mapping[str, str]) -> list[Unknown]:
     """List misspelt variables of `OF_STORE`, for commands that do not know the server's settings."""
     known = {PREFIX + name for name in OF_STORE}
