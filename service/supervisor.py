@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import platformdirs
 from msgspec import structs
 
 from service.cores import core_groups, usable_cores
@@ -25,6 +24,7 @@ from service.engine.providers import CUDA, available_providers, gpu_count
 from service.fronts.channel import listen
 from service.settings import SettingError, Settings
 from service.telemetry.counts import Counts
+from zoo import home
 
 logger = logging.getLogger(__name__)
 SHARED = "ZOOSERVE_SHARED"  # path of the memory in which the processes record which models were loaded and unloaded
@@ -46,10 +46,8 @@ def state_folder() -> Iterator[Path]:
     It is in /tmp only if the other folder cannot be written. It is locked while any of the server's processes lives:
     systemd does not remove locked folders (tmpfiles.d(5)).
     """
-    base = platformdirs.user_state_path("zooserve")
+    base = home.state_folder()
     try:
-        if not base.is_absolute():
-            raise NotADirectoryError(base)  # a user without a home
         base.mkdir(parents=True, exist_ok=True)
         base.chmod(0o700)  # who may open it may lock it, and would keep servers from starting
         alone = _lock(base, wait=True)  # else another server could remove our folder before it is locked

@@ -16,13 +16,13 @@ from tempfile import mkdtemp
 
 import msgspec
 import onnxruntime as ort
-import platformdirs
 from msgspec import Struct
 
 from service.engine.profile_cache import key_of
 from service.engine.providers import CPU
 from zoo.card import LARGEST_GRAPH
 from zoo.files import read_regular
+from zoo.home import cache_folder
 
 logger = logging.getLogger(__name__)
 _GRAPH, _WEIGHTS, _HASHES = "graph.onnx", "weights", "hashes.json"
@@ -46,7 +46,7 @@ class Optimised:
     """
 
     def __init__(self, sha256: str, size: int) -> None:
-        self._parent = platformdirs.user_cache_path("zooserve") / "graphs"
+        self._parent = cache_folder() / "graphs"
         self._folder = self._parent / key_of(sha256, CPU, 0, "optimised")
         self._most = _LARGEST * size + _SMALL
 
@@ -91,7 +91,7 @@ class Optimised:
         try:
             hashes = msgspec.json.decode(read_regular(self._folder / _HASHES), type=_Hashes)
             graph, weights = (read_regular(self._folder / name, LARGEST_GRAPH) for name in (_GRAPH, _WEIGHTS))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, msgspec.DecodeError) as error:
             logger.warning("the optimised graph in %s cannot be read: %s", self._folder, error)

@@ -12,13 +12,13 @@ from typing import TypeVar
 
 import msgspec
 import onnxruntime as ort
-import platformdirs
 from filelock import FileLock
 from msgspec import Struct
 
 from service.engine.providers import CPU
 from service.telemetry.gpu import visible_gpus
 from zoo.files import read_regular
+from zoo.home import cache_folder
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -85,7 +85,7 @@ def measuring() -> Iterator[None]:
 
 
 def _path(key: str) -> Path:
-    return platformdirs.user_cache_path("zooserve") / "profiles" / f"{key}.json"
+    return cache_folder() / "profiles" / f"{key}.json"
 
 
 def _processor() -> str:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import onnxruntime as ort
-import platformdirs
 from msgspec import Struct
 
 from service.telemetry.gpu import find_gpus
 from zoo.extras import install
+from zoo.home import cache_folder
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
@@ -103,7 +103,7 @@ def requested(
     # TensorRT names the engines in its cache by the graph's nodes alone: each graph has a folder there, and each batch.
     # With the batch all shapes are fixed, so there are no ranges of shapes (profiles) to give.
     name = hashlib.sha256(graph + str(batch).encode()).hexdigest()[:32]
-    folder = platformdirs.user_cache_path("zooserve") / "tensorrt" / name
+    folder = cache_folder() / "tensorrt" / name
     folder.mkdir(parents=True, exist_ok=True)
     tensorrt = common | {
         "trt_engine_cache_enable": True,

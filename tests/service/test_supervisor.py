@@ -103,7 +103,7 @@ def test_where_no_state_can_be_written_it_lies_in_tmp(home, tmp_path, monkeypatc
 
 
 def test_a_user_without_a_home_has_it_in_tmp(tmp_path, monkeypatch):
-    monkeypatch.setattr("platformdirs.user_state_path", lambda _: Path("~/.local/state/zooserve"))
+    monkeypatch.setattr("zoo.home.user_state_path", lambda _: Path("~/.local/state/zooserve"))  # older platformdirs
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     with state_folder() as folder:

@@ -8,17 +8,24 @@ import os
 from pathlib import Path
 
 from filelock import FileLock
-from platformdirs import user_cache_path
 
+from zoo.errors import SourceError
 from zoo.files import read_regular, sha256_of
+from zoo.home import NOWHERE, cache_folder
 from zoo.model_card import Source
 
 
 class Cache:
-    """The cache under `$ZOOSERVE_CACHE`, or in the user's cache folder."""
+    """The cache under `$ZOOSERVE_CACHE`, or in the user's cache folder.
+
+    Raises:
+        SourceError: there is neither.
+    """
 
     def __init__(self) -> None:
-        self.root = Path(os.environ.get("ZOOSERVE_CACHE") or user_cache_path("zooserve"))
+        self.root = Path(os.environ.get("ZOOSERVE_CACHE") or cache_folder())
+        if self.root == NOWHERE:
+            raise SourceError("this user has no home for what is fetched: name a folder with ZOOSERVE_CACHE")
 
     def find(self, source: Source) -> Path | None:
         """Return the file of `source` if it is in the cache and intact; it is hashed every time."""
