@@ -43,7 +43,7 @@ _CORES = 16
 _CLIENTS, _WAVE = 32, 64
 _FEW = 10  # files that may be open for a moment
 _START_S = 0.3  # of an engine, besides loading the model
-_STANDS_BY_S = 2.0  # after the start of an engine's process; then there is one that stands by in its place
+_STANDS_BY_S = 2.0  # after the start; then all fronts listen, and an engine stands by in the place of the one that runs
 _EXAMPLES = """
 \b
 Examples:
@@ -168,6 +168,7 @@ class Trial:
     def spread(self) -> list[int]:
         """Open 64 connections to two fronts at once; return how many each has."""
         with self._serving(2, {}) as (address, process):
+            sleep(_STANDS_BY_S)  # the server is ready when the first front is
 
             async def open_all() -> list[int]:
                 load = closed_loop(address, [self._request], concurrency=64, limits=Limits(3.0))
