@@ -127,13 +127,13 @@ class Caller:
 
     def __init__(self, url: str | None, api_key: str | None, deadline: float, retries: int) -> None:
         self.url = (url or os.environ.get("ZOOSERVE_URL") or _URL).strip().rstrip("/")
+        self._shown = _CREDENTIALS.sub("//", self.url)  # errors land in logs, where passwords should not
         try:
             parts = httpx.URL(self.url)
         except httpx.InvalidURL:
             parts = httpx.URL()
         if parts.scheme not in {"http", "https"} or not parts.host:
-            raise ValueError(f"url={_CREDENTIALS.sub('//', self.url)}: expected http://HOST:PORT or https://HOST:PORT")
-        self._shown = str(parts.copy_with(userinfo=b""))  # errors land in logs, where passwords should not
+            raise ValueError(f"url={self._shown}: expected http://HOST:PORT or https://HOST:PORT")
         self._key = (api_key or os.environ.get("ZOOSERVE_API_KEY") or "").strip()  # a file's ends with a line break
         if not self._key.isprintable():
             raise ValueError("the API key has a line break or another control character in it")

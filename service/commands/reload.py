@@ -1,6 +1,5 @@
 """`zooserve reload`: make a running server load new versions of its models."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from zooserve_client.local import is_local
 
-_CREDENTIALS = re.compile(r"//[^/\s]*@")  # of an address: a name and a password, which no message is to hold
+from zoo.sources.http import without_credentials
 
 
 @click.command(
@@ -70,12 +69,12 @@ def _answer(method: Callable[..., requests.Response], url: str, timeout: float) 
         response = method(url, timeout=timeout, proxies=direct)
     except (requests.RequestException, ValueError) as error:  # of a URL that cannot be parsed
         said = f"{url} cannot be reached: {error}. Name the server with --server."
-        raise click.ClickException(_CREDENTIALS.sub("//", said)) from error
+        raise click.ClickException(without_credentials(said)) from error
     try:
         body = response.json()
     except ValueError:
         said = f"{url} answered {response.status_code} without JSON: is it zooserve's?"
-        raise click.ClickException(_CREDENTIALS.sub("//", said)) from None
+        raise click.ClickException(without_credentials(said)) from None
     if not response.ok:
         raise click.ClickException(str(body.get("detail", body)))
     return body

@@ -142,7 +142,7 @@ def test_a_bad_folder_that_is_removed_is_forgotten(repository, look, store, prep
     assert "other" not in repository.entries
 
 
-@pytest.mark.parametrize(
+BAD_MODELS = pytest.mark.parametrize(
     ("before", "load", "ready"),
     [
         pytest.param(["lenet5"], "", True, id="added to one that answers"),
@@ -151,15 +151,23 @@ def test_a_bad_folder_that_is_removed_is_forgotten(repository, look, store, prep
         pytest.param([], "", False, id="the first one"),
     ],
 )
-def test_a_bad_model_takes_readiness_from_a_server_that_began_with_it_or_needs_it(
-    models, tmp_path, prepare, before, load, ready
-):
-    """Else one bad folder in a volume would take all servers of it out of the load balancer."""
+
+
+def a_bad_model(models, tmp_path, prepare):
+    """An empty store, and by name the folders that a test copies into it: a good model's, and a bad one's."""
     store = tmp_path / "models"
     store.mkdir()
     bad = prepare("other")
     (bad / GRAPH).write_bytes(b"?" * 1_000_000)
-    sources = {"lenet5": models / "lenet5", "other": bad.parent}
+    return store, {"lenet5": models / "lenet5", "other": bad.parent}
+
+
+@BAD_MODELS
+def test_a_bad_model_takes_readiness_from_a_server_that_began_with_it_or_needs_it(
+    models, tmp_path, prepare, before, load, ready
+):
+    """Else one bad folder in a volume would take all servers of it out of the load balancer."""
+    store, sources = a_bad_model(models, tmp_path, prepare)
     for name in before:
         shutil.copytree(sources[name], store / name)
     repository = (runtime := Runtime(Settings(models=str(store), load=load, watch_s=0, threads=1))).repository
@@ -174,25 +182,13 @@ def test_a_bad_model_takes_readiness_from_a_server_that_began_with_it_or_needs_i
     runtime.stop()
 
 
-@pytest.mark.parametrize(
-    ("before", "load", "ready"),
-    [
-        pytest.param(["lenet5"], "", True, id="added to one that answers"),
-        pytest.param(["lenet5", "other"], "", False, id="there at the start"),
-        pytest.param(["lenet5"], "other", False, id="the settings name it"),
-        pytest.param([], "", False, id="the first one"),
-    ],
-)
+@BAD_MODELS
 def test_a_process_that_replaces_another_is_as_ready_as_that_was(
     models, tmp_path, prepare, monkeypatch, before, load, ready
 ):
     """Else an engine that is started again would take its server out of the load balancer."""
     monkeypatch.setenv(SHARED, str(tmp_path / "shared"))
-    store = tmp_path / "models"
-    store.mkdir()
-    bad = prepare("other")
-    (bad / GRAPH).write_bytes(b"?" * 1_000_000)
-    sources = {"lenet5": models / "lenet5", "other": bad.parent}
+    store, sources = a_bad_model(models, tmp_path, prepare)
     for name in (before, ["other"]):
         for each in {*name} - {path.name for path in store.iterdir()}:
             shutil.copytree(sources[each], store / each)

@@ -4,13 +4,13 @@ The number of bytes read is always limited, to the file's size if the card has i
 """
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -23,6 +23,7 @@ from urllib3.util import Retry
 from zoo.errors import SourceError
 from zoo.files import sha256_of
 
+_CREDENTIALS = re.compile(r"//[^/\s]*@")  # of an address: a name and a password
 _CHUNK = 1 << 16
 _TIMEOUT = (10, 60)  # seconds to connect, and between two chunks
 LARGEST_FILE = 4_000_000_000
@@ -121,10 +122,9 @@ def download(url: str, part: Path, digest: str, *, label: str, size: int | None 
     return actual
 
 
-def without_credentials(url: str) -> str:
-    """Return `url` without a user name and password, for messages."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+def without_credentials(text: str) -> str:
+    """Return a message without the user names and passwords of the addresses in it, valid or not."""
+    return _CREDENTIALS.sub("//", text)
 
 
 def unreachable(url: str, error: requests.RequestException, remedy: str = "") -> SourceError:
