@@ -27,7 +27,7 @@ from scoring.storage import StorageError
 from service.cores import usable_cores
 from service.engine.device_errors import BrokenDeviceError
 from zoo.errors import ZooError
-from zoo.variables import PREFIX, secret
+from zoo.variables import public
 
 _ROUND = 20_000  # parts that Ray Data gets at once: each is a block, which takes the driver 1 ms and 6 kB
 _BARREN = 3  # rounds in a row that may bring nothing: an actor may die by chance in the last one
@@ -51,7 +51,6 @@ def connected(address: str, workers: int | None, gpus: int | None) -> Iterator[P
         ClusterError: it does not answer, or has less than was asked for.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    settings = {name: value for name, value in os.environ.items() if name.startswith(PREFIX) and not secret(name)}
     given: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if address == "local":
         given |= {"num_cpus": usable_cores(), "include_dashboard": False}
@@ -61,7 +60,8 @@ def connected(address: str, workers: int | None, gpus: int | None) -> Iterator[P
     _ERRORS.install()
     with redirect_stdout(sys.stderr):  # where Ray prints what its nodes say; standard output is for results
         try:
-            ray.init(address=address, runtime_env={"env_vars": settings}, **given)
+            # Ray keeps a job's variables as they are, and its dashboard shows them.
+            ray.init(address=address, runtime_env={"env_vars": public(os.environ)}, **given)
         except (ConnectionError, RayError, RuntimeError, ValueError) as error:
             raise ClusterError(f"--ray {address}: {error}") from error
         try:

@@ -80,9 +80,14 @@ def unknown(environment: Mapping[str, str], settings: Iterable[str]) -> list[Unk
     return found
 
 
-def secret(name: str) -> bool:
-    """Return whether a variable of this project may hold a key or a password, so that it is not for other machines."""
-    return bool(_PROTECTS.search(name)) or name == f"{PREFIX}MIRROR"  # an address, perhaps with a user's password
+def public(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of this project that other machines may see: those that hold no key and no password."""
+    hidden = {f"{PREFIX}MIRROR"}  # an address, perhaps with a user's password
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(PREFIX) and not _PROTECTS.search(name) and name not in hidden
+    }
 
 
 def misspelt_of_store(environment: Mapping[str, str]) -> list[Unknown]:

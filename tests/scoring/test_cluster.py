@@ -4,7 +4,6 @@ import pytest
 
 from loadtests.scoring.score import each_once, make_copies, make_images, rows_of, score
 from loadtests.scoring.trial import Killer
-from scoring import cluster
 from scoring.spec import threads_each
 
 IMAGES = 240
@@ -23,22 +22,6 @@ def test_rows_are_those_of_a_local_run(nodes, tmp_path):
     assert here == there
     (run,) = ends[1].manifest["runs"]
     assert (run["ray"], run["workers"], run["threads"], run["failed"]) == (nodes.address, 2, 1, 4)
-
-
-def test_a_cluster_gets_settings_and_no_keys(monkeypatch):
-    """Ray keeps a job's variables as they are, and its dashboard shows them."""
-    given = {}
-
-    def init(**arguments):
-        given.update(arguments["runtime_env"]["env_vars"])
-        raise ConnectionError("none here")
-
-    monkeypatch.setattr(cluster.ray, "init", init)
-    for name in ("API_KEYS", "ADMIN_KEYS", "API_KEY", "KEY", "TLS_KEY", "MIRROR", "THREADS"):
-        monkeypatch.setenv(f"ZOOSERVE_{name}", "3")
-    with pytest.raises(cluster.ClusterError), cluster.connected("auto", None, None):
-        pass
-    assert {name for name, value in given.items() if value == "3"} == {"ZOOSERVE_THREADS"}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.variables import OF_STORE, misspelt_of_store, unknown
+from zoo.variables import OF_STORE, misspelt_of_store, public, unknown
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = ("zoo", "export", "service", "loadtests", "evaluation", "scoring", "commands", "client", "deploy")
@@ -68,3 +68,9 @@ def test_a_command_names_a_misspelt_variable_once(tmp_path, arguments):
     assert done.returncode == 0, done.stderr
     assert (done.stdout + done.stderr).count("ZOOSERVE_MODLES is ignored") == 1
     assert "ZOOSERVE_MODELS meant?" in done.stdout + done.stderr
+
+
+def test_other_machines_see_no_keys():
+    hidden = ("API_KEYS", "ADMIN_KEYS", "API_KEY", "KEY", "TLS_KEY", "MIRROR")
+    environment = {f"ZOOSERVE_{name}": "3" for name in (*hidden, "THREADS", "MODELS")} | {"HOME": "/home/a"}
+    assert public(environment) == {"ZOOSERVE_THREADS": "3", "ZOOSERVE_MODELS": "3"}
