@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -26,6 +27,7 @@ settings.load_profile("same")
 # for each other keep them busy.
 os.environ["OMP_NUM_THREADS"] = "1"
 ROOT = Path(__file__).parent.parent
+NVIMGCODEC = "nvidia-nvimgcodec-cu13", "0.9.0.20"
 RAY = "ray", "2.60.0"
 
 
@@ -201,3 +203,17 @@ def ray(request) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", path)
         yield
+
+
+@pytest.fixture(scope="session")
+def with_nvimgcodec(request) -> Callable:
+    """Calls a function of a module in a process in which nvImageCodec is installed, fetched once into the cache."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    try:
+        with capture.global_and_fixture_disabled():
+            packages = apart.fetch(
+                *NVIMGCODEC, "25 MB", ["==".join(NVIMGCODEC)], lambda text: print(f"\n{text}", flush=True)
+            )
+    except apart.UnavailableError as error:
+        pytest.skip(str(error))
+    return partial(apart.call, packages, {})

@@ -10,6 +10,7 @@ from PIL import Image
 from service.arrays import Tensors
 from service.engine.cuda import Stream, pin
 from service.engine.device_errors import BrokenDeviceError
+from service.engine.jpegs import DecodeError, JpegDecoder
 from service.engine.lanes import Lanes
 from service.engine.providers import CUDA, ProviderError, Tuning, choose, requested
 from service.engine.session import Session
@@ -20,7 +21,9 @@ from zoo.store import Store
 __all__ = [
     "CUDA",
     "BrokenDeviceError",
+    "DecodeError",
     "Images",
+    "JpegDecoder",
     "Lanes",
     "Model",
     "Session",

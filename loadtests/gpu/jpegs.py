@@ -1,16 +1,13 @@
 """Step 2: JPEGs to the graph's input, on all cores, and on the GPU in batches, up to the graph's answers.
 
-On the GPU nvImageCodec decodes a batch, `resizing` writes it into the rows that are the graph's input, and the graph
-runs, all in one stream: no pixel comes back to the host. It pays where it is quicker than all cores, and is right where
-the answers agree with those to the CPU's pixels.
+On the GPU nvImageCodec decodes a batch, a graph resizes it into the rows of the model's input, and the model runs,
+all in one stream, as in the service: no pixel comes back to the host. It pays where it is quicker than all cores, and
+is right where the answers agree with those to the CPU's pixels.
 """
 
-import os
 from collections.abc import Sequence
 from functools import partial
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -19,18 +16,22 @@ from PIL import Image
 from loadtests.album import encode, shrink
 from loadtests.gpu.bench import Bench
 from loadtests.gpu.decode import decode, prepare
-from loadtests.gpu.engine import CUDA, Model, Stream, Tensors, Tuning, difference, need_cuda, requested
+from loadtests.gpu.engine import (
+    CUDA,
+    DecodeError,
+    JpegDecoder,
+    Model,
+    Stream,
+    Tensors,
+    Tuning,
+    difference,
+    need_cuda,
+    requested,
+)
 from loadtests.gpu.plan import Plan
-from loadtests.gpu.resizing import Resizer
-from zoo.extras import require
 
 _BATCHES = (1, 8, 32, 64)
 _QUALITY = 94
-_NVIMGCODEC = "nvidia.nvimgcodec"  # of the extra `gpu-jpeg`
-
-
-class DecodeError(Exception):
-    """nvImageCodec has no GPU, or did not decode an image, or not as pixels that follow each other."""
 
 
 def measure(bench: Bench, plan: Plan) -> None:
@@ -76,26 +77,6 @@ def _jpeg(path: Path) -> bytes:
         return encode(image.convert("RGB"), _QUALITY)
 
 
-def decoder(device_id: int) -> Any:
-    """Make nvImageCodec's decoder, for a GPU or, with its `NVIMGCODEC_DEVICE_CPU_ONLY`, for the CPU.
-
-    Chroma is interpolated as libjpeg-turbo does it, which the CPU's path uses.
-
-    Raises:
-        MissingError: it is not installed.
-        DecodeError: there is no such GPU, or no driver.
-    """
-    require(_NVIMGCODEC)
-    nvimgcodec = import_module(_NVIMGCODEC)
-    on_cpu = device_id == nvimgcodec.NVIMGCODEC_DEVICE_CPU_ONLY
-    backends = [nvimgcodec.Backend(nvimgcodec.BackendKind.CPU_ONLY)] if on_cpu else None
-    threads = len(os.sched_getaffinity(0))
-    try:
-        return nvimgcodec.Decoder(device_id, threads, backends, options=":fancy_upsampling=1")
-    except RuntimeError as error:
-        raise DecodeError(f"nvImageCodec cannot use GPU {device_id}: check the driver (nvidia-smi). {error}") from error
-
-
 class GpuJpegs:
     """From batches of JPEGs to a model's answers, on one GPU and in one stream.
 
@@ -105,26 +86,27 @@ class GpuJpegs:
     """
 
     def __init__(self, model: Model, batch: int) -> None:
-        self._recipe = model.card.recipe
-        self._decoder = decoder(0)
-        self._images: list[Any] | None = None  # of the batch before, whose memory is used again
+        recipe = model.card.recipe
         self._stream = Stream(0)
+        self._jpegs = JpegDecoder(recipe, self._stream)
         providers = requested(CUDA, 0, Tuning(), batch=batch, stream=self._stream.handle)
-        self._resizer = Resizer(self._recipe, "cuda", providers[:1])
         options = ort.SessionOptions()
         options.add_free_dimension_override_by_name("batch", batch)
         self._session = ort.InferenceSession(str(model.path), options, providers=providers, enable_fallback=0)
         self._names = [output.name for output in self._session.get_outputs()]
-        self._shape = (self._recipe.height, self._recipe.width, 3)
-        self._rows = ort.OrtValue.ortvalue_from_shape_and_type((batch, *self._shape), np.uint8, "cuda", 0)
+        shape = (batch, recipe.height, recipe.width, 3)
+        self._rows = ort.OrtValue.ortvalue_from_shape_and_type(shape, np.uint8, "cuda", 0)
+        self._size = int(np.prod(shape[1:]))
 
     def decode(self, jpegs: Sequence[bytes]) -> None:
-        """Decode to the GPU's memory, uint8 [h, w, 3] RGB, upright, and wait.
+        """Decode to the GPU's memory, uint8 [h, w, 3] RGB, and wait.
 
         Raises:
             DecodeError: one of them could not be decoded.
         """
-        self._begin(jpegs)
+        images = self._jpegs.decode(jpegs)
+        if None in images:
+            raise DecodeError(f"image {images.index(None)} of {len(images)} cannot be decoded")
         self._stream.wait()
 
     def prepare(self, jpegs: Sequence[bytes]) -> None:
@@ -142,20 +124,6 @@ class GpuJpegs:
         self._session.run_with_iobinding(binding)
         return dict(zip(self._names, binding.copy_outputs_to_cpu(), strict=True))
 
-    def _begin(self, jpegs: Sequence[bytes]) -> list[Any]:
-        streams = [import_module(_NVIMGCODEC).CodeStream(jpeg) for jpeg in jpegs]
-        images: list[Any] = self._decoder.decode(streams, images=self._images, cuda_stream=self._stream.handle)
-        self._images = None if None in images else images
-        if self._images is None:
-            raise DecodeError(f"image {images.index(None)} of {len(images)} cannot be decoded")
-        return images
-
     def _fill(self, jpegs: Sequence[bytes]) -> None:
-        images = self._begin(jpegs)
-        size = int(np.prod(self._shape))
-        for number, image in enumerate(images):
-            found = image.__cuda_array_interface__
-            height, width, _ = found["shape"]
-            if found.get("strides") not in (None, (3 * width, 3, 1)):
-                raise DecodeError(f"rows of an image have gaps: strides {found['strides']}")
-            self._resizer.resize(found["data"][0], height, width, self._rows.data_ptr() + number * size)
+        first = self._rows.data_ptr()
+        self._jpegs.fill([(jpeg, first + number * self._size) for number, jpeg in enumerate(jpegs)])

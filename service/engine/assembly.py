@@ -15,6 +15,7 @@ import numpy as np
 
 from service.arrays import Image, Tensors
 from service.engine.job import AnyJob, Jobs
+from service.engine.pieces import joined, pieces_of
 from service.errors import Reason, RequestError
 
 Run = Callable[[Tensors], Tensors]
@@ -77,6 +78,7 @@ class ImageBuffer:
 
     Attributes:
         rows: uint8 [count + spare, H, W, 3].
+        lengths: the bytes of the JPEG in each row; 0: it has pixels.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class ImageBuffer:
         # Written to at once, unlike `zeros`: what a model takes is measured without images in it.
         self.rows: Image = np.full((count + spare, *shape), 0, np.uint8)
         pin(self.rows)
+        self.lengths = np.zeros(count + spare, np.uint32)
         self._free = list(range(count))
         self._lock = threading.Lock()
 
@@ -108,25 +111,27 @@ class ImageRows(Assembly):
         buffer: where images are prepared.
         sizes: the batch sizes that the graph knows, rising. A smaller batch is padded with the rows behind it, whatever
             they hold: other images, or old ones. Their outputs are not used. Empty: any size.
+        jpegs: the runs decode JPEGs.
     """
 
     prepares = True
 
-    def __init__(self, buffer: ImageBuffer, sizes: Sequence[int] = ()) -> None:
+    def __init__(self, buffer: ImageBuffer, sizes: Sequence[int] = (), *, jpegs: bool = False) -> None:
         self._buffer = buffer
         self._sizes = sizes
+        self._jpegs = jpegs
         self._ready: dict[int, AnyJob] = {}  # by row, in the order in which they became ready
         self._alone = deque[AnyJob]()  # those without a row
 
     def prepare(self, job: AnyJob) -> None:
-        """Decode the image into the first free row."""
+        """Decode the image into the first free row, or leave that to the run."""
         row = self._buffer.take()
         if row is None:
             job.image = np.empty_like(self._buffer.rows[0])
             job.input.prepare(job.image)
         else:
             job.row = row
-            job.input.prepare(self._buffer.rows[row])
+            self._buffer.lengths[row] = job.input.write(self._buffer.rows[row], jpegs=self._jpegs)
 
     def add(self, job: AnyJob) -> None:
         """Add an image that was prepared."""
@@ -158,7 +163,11 @@ class ImageRows(Assembly):
         size, row, image = len(jobs), jobs[0].row, jobs[0].image
         if self._sizes:
             size = self._sizes[bisect_left(self._sizes, size)]
-        return run({"images": self._buffer.rows[row : row + size] if image is None else np.stack([image] * size)})
+        if image is not None:
+            return run({"images": np.stack([image] * size)})
+        count = len(jobs)
+        pieces = [*pieces_of(self._buffer.rows, self._buffer.lengths, row, row + count, size - count)]
+        return run({"images": joined(pieces)})
 
     def release(self, jobs: Jobs) -> None:
         """Give the rows back."""

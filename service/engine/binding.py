@@ -1,12 +1,13 @@
 """Runs on fixed buffers: a GPU's way of running batches of one size. Used by `session`, on the thread of a lane."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnxruntime as ort
 
-from service.arrays import Array, Tensors
+from service.arrays import Array, Image, Tensors
 from service.engine.cuda import Stream
+from service.engine.pieces import Jpegs, contiguous
 
 _DTYPES: Mapping[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -15,14 +16,8 @@ _DTYPES: Mapping[str, type[np.generic]] = {
     "tensor(int32)": np.int32,
     "tensor(int64)": np.int64,
 }
-
-
-class Pieces(list[Array]):
-    """A batch that lies in several places: arrays whose rows follow each other. Only for a session with buffers."""
-
-    def __len__(self) -> int:
-        """The number of rows."""
-        return sum(len(piece) for piece in iter(self))
+Fill = Callable[[Sequence[tuple[Image, int]]], None]
+"""Fills rows with what JPEGs show: each file, and the address of its row on the device."""
 
 
 class Binding:
@@ -54,30 +49,44 @@ class Binding:
                 values[tensor.name] = value, like
                 bind(tensor.name, value)
 
-    def run(self, inputs: Tensors, options: ort.RunOptions) -> Tensors:
+    def run(self, inputs: Tensors, options: ort.RunOptions, fill: Fill | None = None) -> Tensors:
         """Copy the batch to the device, run, and copy the outputs into new arrays, without the interpreter's lock.
 
+        Args:
+            inputs: by name.
+            options: of the run.
+            fill: decodes the JPEGs of the batch; None: there are none.
+
         Raises:
+            RequestError: a JPEG cannot be decoded.
             ValueError: an input has another shape or type than the buffer.
         """
-        batch = {name: _pieces(inputs[name]) for name in self._inputs}
+        batch = {name: contiguous(inputs[name]) for name in self._inputs}
+        jpegs: list[tuple[Image, int]] = []
         for name, (value, like) in self._inputs.items():
-            pieces, address = batch[name], value.data_ptr()
+            pieces, address, size = batch[name], value.data_ptr(), like[0].nbytes
             rows = sum(map(len, pieces))
-            for array in pieces:
-                if (rows, *array.shape[1:], array.dtype) != (*like.shape, like.dtype):
-                    shape = (rows, *array.shape[1:])
-                    raise ValueError(f"{name} is {array.dtype} {shape}, its buffer {like.dtype} {like.shape}")
-                self._stream.copy_in(address, array)
-                address += array.nbytes
+            for piece in pieces:
+                shape, dtype = (rows, *like.shape[1:]), like.dtype
+                if not isinstance(piece, Jpegs):
+                    shape, dtype = (rows, *piece.shape[1:]), piece.dtype
+                if (shape, dtype) != (like.shape, like.dtype):
+                    raise ValueError(f"{name} is {dtype} {shape}, its buffer {like.dtype} {like.shape}")
+                if isinstance(piece, Jpegs):
+                    jpegs += [(jpeg, address + i * size) for i, jpeg in enumerate(piece)]
+                else:
+                    self._stream.copy_in(address, piece)
+                address += len(piece) * size
+        if jpegs:
+            assert fill is not None  # noqa: S101 - only a lane that has a decoder gets them
+            try:
+                fill(jpegs)
+            except BaseException:
+                self._stream.wait()  # else the rows would be free while they are copied
+                raise
         self._session.run_with_iobinding(self._binding, options)
         outputs = {name: np.empty_like(like) for name, (_, like) in self._outputs.items()}
         for name, (value, _) in self._outputs.items():
             self._stream.copy_out(outputs[name], value.data_ptr())
         self._stream.wait()
         return outputs
-
-
-def _pieces(given: Array) -> list[Array]:
-    """Return the contiguous arrays of an input."""
-    return [np.ascontiguousarray(piece) for piece in (given if isinstance(given, Pieces) else [given])]

@@ -60,6 +60,17 @@ class Input(ABC, Generic[AnswerT]):
             RequestError: it is not an image, damaged or too large.
         """
 
+    def keep(self, out: Image) -> int:  # noqa: ARG002 - only an encoded image has a file
+        """Write the file of an image into `out` as it is, if a GPU can decode it, and return its bytes; else 0."""
+        return 0
+
+    def write(self, out: Image, *, jpegs: bool) -> int:
+        """Prepare an image, or keep it as a JPEG where `jpegs` says so; return the bytes of the file, 0 for pixels."""
+        length = self.keep(out) if jpegs else 0
+        if not length:
+            self.prepare(out)
+        return length
+
     @abstractmethod
     def answer(self, outputs: Tensors, row: int) -> AnswerT:
         """Make the answer from a batch's outputs, of which those from `row` on belong to this input. On a worker."""

@@ -14,14 +14,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from service.arrays import Tensors
 from service.engine.assembly import Run
+from service.engine.binding import Fill
 from service.engine.cuda import CAPTURES, Stream
-from service.engine.device_errors import told_apart
+from service.engine.device_errors import BrokenDeviceError, told_apart
 from service.engine.session import Session
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ Load = Callable[[int, Stream | None], Session]
 """Loads a session for a batch size, with the stream that it runs in; for 0 and None one that takes any shapes."""
 Sample = Callable[[int], Tensors]
 """Makes inputs of so many rows."""
+MakeFill = Callable[[Stream], Fill]
+"""Makes what decodes JPEGs in a stream."""
 
 
 def rows_of(inputs: Tensors) -> int:
@@ -53,9 +56,11 @@ class Lanes:
         graphs: runs are captured as CUDA graphs.
         device_id: of the GPU.
         make_stream: called on a lane's thread with the number of the GPU.
+        make_fill: called on a lane's thread; None: no JPEGs are run.
 
     Attributes:
         sizes: those for which there was memory on all lanes.
+        decodes: whether all lanes take JPEGs.
     """
 
     def __init__(
@@ -67,8 +72,11 @@ class Lanes:
         graphs: bool = False,
         device_id: int = 0,
         make_stream: Callable[[int], Stream] = Stream,
+        make_fill: MakeFill | None = None,
     ) -> None:
         self.sizes = tuple(sizes)
+        self.decodes = make_fill is not None
+        self._make_fill = make_fill
         self._load, self._sample, self._graphs = load, sample, graphs
         self._make_stream = partial(make_stream, device_id)
         self._work: SimpleQueue[Work | None] = SimpleQueue()
@@ -87,11 +95,12 @@ class Lanes:
             MemoryError: not even the smallest size has room.
             SessionError, BrokenDeviceError: as `Session` raises them.
         """
-        warm: Future[tuple[int, ...]] = Future()
-        lane = _Lane(self._load, self.sizes, self._sample, self._make_stream, graphs=self._graphs)
-        thread = threading.Thread(target=lane.live, args=(self._work, warm), name="lane", daemon=True)
+        future: Future[_Warm] = Future()
+        lane = _Lane(self._load, self.sizes, self._sample, self._make_stream, self._make_fill, graphs=self._graphs)
+        thread = threading.Thread(target=lane.live, args=(self._work, future), name="lane", daemon=True)
         thread.start()
-        self.sizes = warm.result()
+        warm = future.result()
+        self.sizes, self.decodes = warm.sizes, self.decodes and warm.decodes
         self._threads.append(thread)
 
     def freeze(self) -> None:
@@ -151,18 +160,38 @@ def _close(queue: SimpleQueue[Work | None], threads: list[threading.Thread]) -> 
         queue.put(None)
 
 
+class _Warm(NamedTuple):
+    """A lane that is warm.
+
+    Attributes:
+        sizes: of batches that had room.
+        decodes: whether it takes JPEGs.
+    """
+
+    sizes: tuple[int, ...]
+    decodes: bool
+
+
 class _Lane:
-    """What one thread has: a stream, and a session for each size."""
+    """What one thread has: a stream, a session for each size, and perhaps what decodes JPEGs."""
 
     def __init__(
-        self, load: Load, sizes: tuple[int, ...], sample: Sample, make_stream: Callable[[], Stream], *, graphs: bool
+        self,
+        load: Load,
+        sizes: tuple[int, ...],
+        sample: Sample,
+        make_stream: Callable[[], Stream],
+        make_fill: MakeFill | None,
+        *,
+        graphs: bool,
     ) -> None:
         self._load, self._sizes, self._sample, self._graphs = load, sizes, sample, graphs
-        self._make_stream = make_stream
+        self._make_stream, self._make_fill = make_stream, make_fill
+        self._fill: Fill | None = None
         self._sessions: dict[int, Session] = {}  # 0: of any size
 
-    def live(self, queue: SimpleQueue[Work | None], warm: "Future[tuple[int, ...]]") -> None:
-        """Warm up, tell the sizes that had room, and work until the queue says None. The thread's function."""
+    def live(self, queue: SimpleQueue[Work | None], warm: "Future[_Warm]") -> None:
+        """Warm up, tell what had room, and work until the queue says None. The thread's function."""
         stream: Stream | None = None
         try:
             with CAPTURES.others(), told_apart():  # first of all, as it says how the thread waits for the GPU
@@ -172,7 +201,7 @@ class _Lane:
             self._end(stream)
             warm.set_exception(error)
             return
-        warm.set_result(tuple(self._sessions) if self._sizes else ())
+        warm.set_result(_Warm(tuple(self._sessions) if self._sizes else (), self._fill is not None))
         del warm, self._load, self._sample  # the graph's bytes
         while (work := queue.get()) is not None:
             try:
@@ -188,6 +217,14 @@ class _Lane:
             with CAPTURES.loading():
                 self._sessions[0] = self._load(0, None)
             return
+        if self._make_fill is not None:
+            try:
+                with CAPTURES.loading(), told_apart():
+                    self._fill = self._make_fill(stream)
+            except BrokenDeviceError:
+                raise
+            except Exception as error:  # what decodes is not ours, and the CPU does as well
+                logger.warning("JPEGs are not decoded on the GPU: %s", error)
         for size in self._sizes:
             try:
                 self._sessions[size] = self._warm(size, stream)
@@ -216,11 +253,12 @@ class _Lane:
         if not self._sizes:
             with CAPTURES.others():  # it allocates
                 return self._sessions[0].run(inputs)
-        return self._sessions[rows_of(inputs)].run(inputs)
+        return self._sessions[rows_of(inputs)].run(inputs, self._fill)
 
     def _end(self, stream: Stream | None) -> None:
         """Free what the lane has, on its thread as all else."""
         with CAPTURES.others():
             self._sessions.clear()
+            self._fill = None
             if stream is not None:
                 stream.close()

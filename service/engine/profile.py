@@ -25,7 +25,25 @@ GPU_SIZES = (1, 2, 4, 8, 16, 32)
 _TUNING_SIZES = (1, 8)  # the larger one is timed, if there is memory for it
 _LONG_S = 0.1  # a run that takes longer is all arithmetic: a larger batch would not make it cheaper
 _RUNS = 8  # for each lane, to time how many pay
-_WORTH = 0.95  # more rows or runs at once must make a row at least this much cheaper, or they only add latency
+WORTH = 0.95  # more rows or runs at once must make a row at least this much cheaper, or they only add latency
+
+
+class JpegRow(Struct, frozen=True):
+    """What JPEGs cost in full batches, decoded on the GPU or by all cores, measured on the golden photos.
+
+    Attributes:
+        version: of nvImageCodec.
+        gpu_s: seconds an image, decoded, resized and run on the GPU.
+        cpu_s: seconds an image, decoded and resized by all cores while the GPU runs the batch before.
+        golden: whether the answers to the golden photos are right.
+        used: whether the GPU decodes the JPEGs of requests.
+    """
+
+    version: str
+    gpu_s: float
+    cpu_s: float
+    golden: bool
+    used: bool
 
 
 class Profile(Struct, frozen=True):
@@ -39,6 +57,7 @@ class Profile(Struct, frozen=True):
         chosen_by: `measured`, or `setting` where `ZOOSERVE_MAX_BATCH` decided.
         wide: runs on several threads of a CPU, and which of them are used.
         kernels: of a CPU, where there is a choice.
+        jpegs: who decodes them, where there is a choice.
         disturbed: others used the machine; the next start measures again, if it is quiet then.
     """
 
@@ -49,6 +68,7 @@ class Profile(Struct, frozen=True):
     chosen_by: str
     wide: list[WideRun] = []
     kernels: list[Kernels] = []
+    jpegs: JpegRow | None = None
     disturbed: bool = False
 
 
@@ -82,7 +102,7 @@ def best_batch(seconds: dict[int, float]) -> int:
     """Pick the batch size: the smallest for which no larger one makes a row noticeably cheaper."""
     best = 1
     for size in sorted(seconds):
-        if seconds[size] / size < _WORTH * seconds[best] / best:
+        if seconds[size] / size < WORTH * seconds[best] / best:
             best = size
     return best
 
@@ -101,7 +121,7 @@ def best_lanes(lanes: Lanes, inputs: Tensors, most: int) -> int:
         for future in [lanes.begin(inputs) for _ in range(lanes.count * _RUNS)]:
             future.result()
         each = (perf_counter() - start) / (lanes.count * _RUNS)
-        if each >= _WORTH * best_time:
+        if each >= WORTH * best_time:
             return best
         best, best_time = lanes.count, each
         if best == most:
@@ -142,6 +162,6 @@ def best_tuning(
                 raise
             logger.info("%s does not work here: %s", tuning, str(error))
             continue
-        if seconds < _WORTH * best_time:
+        if seconds < WORTH * best_time:
             best, best_time = tuning, seconds
     return best

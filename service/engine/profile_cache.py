@@ -15,6 +15,7 @@ import onnxruntime as ort
 from filelock import FileLock
 from msgspec import Struct
 
+from service.engine.jpegs import version
 from service.engine.providers import CPU
 from service.telemetry.gpu import visible_gpus
 from zoo.files import read_regular
@@ -58,7 +59,7 @@ def key_of(model_sha256: str, provider: str, workers: int, *settings: float | st
         device_id: of the GPU, where one runs it.
     """
     machine = (platform.machine(), _processor(), str(workers))
-    gpu = () if provider == CPU else _gpu(device_id)
+    gpu = () if provider == CPU else (*_gpu(device_id), version())
     parts = (_FORM, model_sha256, provider, ort.__version__, *machine, *gpu, *map(str, settings))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 

@@ -10,7 +10,7 @@ import onnxruntime as ort
 from msgspec import Struct
 
 from service.arrays import Tensors
-from service.engine.binding import Binding
+from service.engine.binding import Binding, Fill
 from service.engine.cuda import Stream
 from service.engine.device_errors import BrokenDeviceError, kind_of, told_apart
 from service.engine.optimised import Optimised
@@ -136,16 +136,21 @@ class Session:
         """Whether the graph runs on a GPU."""
         return self.provider in GPUS
 
-    def run(self, inputs: Tensors) -> Tensors:
+    def run(self, inputs: Tensors, fill: Fill | None = None) -> Tensors:
         """Compute all outputs. In an exported graph, the first dimension of every input and output is the batch.
 
+        Args:
+            inputs: by name.
+            fill: decodes JPEGs, which only a bound session takes.
+
         Raises:
+            RequestError: a JPEG cannot be decoded.
             MemoryError: the device has no room for inputs of this size.
             BrokenDeviceError: the device's context is gone.
         """
         with told_apart():
             if self._binding is not None:
-                return self._binding.run(inputs, self._run_options)
+                return self._binding.run(inputs, self._run_options, fill)
             outputs = self._session.run(self.output_names, inputs, self._run_options)
             return dict(zip(self.output_names, outputs, strict=True))
 

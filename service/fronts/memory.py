@@ -32,6 +32,7 @@ class Layout(Struct, frozen=True):
         spare: rows after those of all fronts, so that a batch may be padded with whatever lies behind it.
         shape: [H, W, 3] of an image; empty for a model of tensors, which has no rows.
         outputs: of the graph, of a fixed shape.
+        jpegs: the runs decode JPEGs.
     """
 
     fronts: int
@@ -39,6 +40,7 @@ class Layout(Struct, frozen=True):
     spare: int = 0
     shape: tuple[int, ...] = ()
     outputs: tuple[Output, ...] = ()
+    jpegs: bool = False
 
 
 class _Memory:
@@ -82,6 +84,7 @@ class ModelMemory(_Memory):
         holds: for each front, requests that hold the model. Each writes its own.
         pending: for each front, jobs under way. Each writes its own.
         given_up: uint8 [fronts * rows]: rows whose answer nobody waits for any more. Each front writes its own.
+        lengths: uint32 [fronts * rows]: the bytes of the JPEG in each row; 0: it has pixels. Each front writes its own.
         images: uint8 [fronts * rows + spare, H, W, 3].
         outputs: by name, [fronts * rows, ...]: those of each row's run.
     """
@@ -89,7 +92,8 @@ class ModelMemory(_Memory):
     def __init__(self, layout: Layout, file: int | None = None) -> None:
         self.layout = layout
         counted = layout.fronts * layout.rows
-        given_up = _HEAD + 8 * layout.fronts
+        lengths = _HEAD + 8 * layout.fronts
+        given_up = lengths + 4 * counted
         images = _up(given_up + counted)
         sizes = [counted * math.prod(each.shape) * np.dtype(each.dtype).itemsize for each in layout.outputs]
         outputs = images + _up((counted + layout.spare) * math.prod(layout.shape) if layout.shape else 0)
@@ -103,6 +107,7 @@ class ModelMemory(_Memory):
         self.closing = numbers[8:12].cast("I")
         self.holds = numbers[_HEAD : _HEAD + length].cast("I")
         self.pending = numbers[_HEAD + length : _HEAD + 2 * length].cast("I")
+        self.lengths = view(np.uint32, (counted,), lengths)
         self.given_up = view(np.uint8, (counted,), given_up)
         self.images: Image = view(np.uint8, (counted + layout.spare, *layout.shape), images)
         self.outputs: dict[str, Array] = {}

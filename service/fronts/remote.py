@@ -178,7 +178,8 @@ class FrontQueue(Intake):
 
     def _make_ready(self, job: AnyJob) -> None:
         if job.row >= 0:
-            job.input.prepare(self._memory.images[job.row])
+            memory = self._memory
+            memory.lengths[job.row] = job.input.write(memory.images[job.row], jpegs=memory.layout.jpegs)
 
     def _release(self, jobs: Jobs) -> None:
         """Give the rows of jobs back, and let as many jobs go on that wait for one."""

@@ -11,9 +11,9 @@ import numpy as np
 
 from service.arrays import Array, Tensors
 from service.engine.assembly import Assembly, Concatenation, Run
-from service.engine.binding import Pieces
 from service.engine.cuda import pin
 from service.engine.job import AnyJob, Input, Job, Jobs, Priority, too_slow
+from service.engine.pieces import Jpegs, joined, pieces_of
 from service.fronts.memory import Layout, ModelMemory, layout_of
 from service.fronts.messages import REQUESTS
 from service.models.model import Parts
@@ -83,7 +83,8 @@ class SharedRows(Assembly):
         self.number = number
         self._sizes = parts.sizes
         outputs = layout_of(parts.run(parts.sample(1)))
-        self.memory = ModelMemory(Layout(fronts, rows, parts.profile.max_batch, parts.image_shape, outputs))
+        spare = parts.profile.max_batch
+        self.memory = ModelMemory(Layout(fronts, rows, spare, parts.image_shape, outputs, parts.jpegs))
         if parts.sizes:
             pin(self.memory.images)
         self._ready: tuple[dict[int, RemoteJob], ...] = tuple({} for _ in Priority)  # by row, in order of arrival
@@ -116,15 +117,16 @@ class SharedRows(Assembly):
 
     def compute(self, jobs: Jobs, run: Run) -> Tensors:
         """Run rows. On a GPU they are copied to it from where they lie, on a CPU they must follow each other."""
-        images, pieces = self.memory.images, [(first, end) for first, end, _ in _stretches(jobs)]
-        if self._sizes:
-            size = next(size for size in self._sizes if size >= len(jobs))
-            first, end = pieces[-1]
-            pieces[-1] = first, end + size - len(jobs)
-        arrays = [images[first:end] for first, end in pieces]
-        if len(arrays) == 1:
-            return run({"images": arrays[0]})
-        return run({"images": cast(Array, Pieces(arrays)) if self._sizes else np.concatenate(arrays)})
+        images, stretches = self.memory.images, [(first, end) for first, end, _ in _stretches(jobs)]
+        if not self._sizes:
+            arrays = [images[first:end] for first, end in stretches]
+            return run({"images": np.concatenate(arrays) if len(arrays) > 1 else arrays[0]})
+        padding = next(size for size in self._sizes if size >= len(jobs)) - len(jobs)
+        pieces: list[Array | Jpegs] = []
+        for first, end in stretches:
+            last = (first, end) == stretches[-1]
+            pieces += pieces_of(images, self.memory.lengths, first, end, padding if last else 0)
+        return run({"images": joined(pieces)})
 
     def answer(self, jobs: Jobs, outputs: Tensors, row: int = 0) -> None:
         """Copy the outputs to the memory, and tell the fronts."""

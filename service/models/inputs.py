@@ -13,14 +13,16 @@ from msgspec import Struct
 from service.arrays import Array, Image, Tensors, objects
 from service.engine.assembly import Run
 from service.engine.job import Input
+from service.engine.pieces import joined, pieces_of
 from service.results import Box, ImageSize, Result
 from service.settings import Settings
 from service.tasks import TASKS, operation_of
+from service.vision import decode
 from service.vision.decoded import DecodedImage
 from service.vision.outputs import encode_output
 from service.vision.resize import fit, prepare
 from zoo.card import Recipe
-from zoo.recipe import Placement
+from zoo.recipe import Placement, placement
 from zoo.served_card import AnyServed, ServedCard
 
 RESULT = "result"  # the name of the output with the JSON of an image's result
@@ -69,12 +71,17 @@ class ImageInput(Input[Result]):
         """Make the input whose answer is these outputs of the graph, or the result, for this image."""
         return ImageOutputs(self, names)
 
-    def alone(self, run: Run) -> Result:
-        """Answer the image on the calling thread, without a queue; raises `RequestError` if it cannot be decoded."""
+    def alone(self, run: Run, *, jpegs: bool = False) -> Result:
+        """Answer the image on the calling thread, without a queue; raises `RequestError` if it cannot be decoded.
+
+        Args:
+            run: computes it.
+            jpegs: it decodes JPEGs, too.
+        """
         recipe = recipe_of(self._card)
-        pixels = np.empty((1, recipe.height, recipe.width, 3), np.uint8)
-        self.prepare(pixels[0])
-        return self.answer(run({"images": pixels}), 0)
+        rows = np.empty((1, recipe.height, recipe.width, 3), np.uint8)
+        length = self.write(rows[0], jpegs=jpegs)
+        return self.answer(run({"images": joined([*pieces_of(rows, np.array([length]), 0, 1)])}), 0)
 
     def encoded(self, outputs: Tensors, row: int) -> bytes:
         """Encode the image of row `row` of the output `image` as PNG."""
@@ -99,6 +106,19 @@ class EncodedImage(ImageInput):
         super().__init__(card, options)
         self._data = data
         self._settings = settings
+
+    def keep(self, out: Image) -> int:
+        """Leave a JPEG to the GPU, if it is one of those that are decoded there and has room in `out`."""
+        if len(self._data) > out.nbytes:
+            return 0
+        image = decode.EncodedImage(self._data, self._settings.max_pixels)
+        if not image.is_plain_jpeg:
+            return 0
+        self._placement = placement(recipe_of(self._card), image.width, image.height)
+        length = len(self._data)
+        out.reshape(-1)[:length] = np.frombuffer(self._data, np.uint8)
+        self._data = b""
+        return length
 
     def prepare(self, out: Image) -> None:
         """Decode the image and resize it into `out`."""
@@ -165,6 +185,10 @@ class ImageOutputs(Input[Tensors]):
     def __init__(self, image: ImageInput, names: Sequence[str]) -> None:
         self._image = image
         self._names = names
+
+    def keep(self, out: Image) -> int:
+        """Leave the image to the GPU, or not."""
+        return self._image.keep(out)
 
     def prepare(self, out: Image) -> None:
         """Prepare the image."""

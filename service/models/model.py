@@ -126,9 +126,12 @@ class LoadedModel(Model[AnyServed]):
             self.profile, narrow, self.wide = loader.load()
             self.session, self.provider = narrow, narrow.provider
         else:
-            self.profile, lanes = load_lanes(card, load, kind.sample, settings, self.provider, device_id, images=images)
+            self.profile, lanes = load_lanes(
+                card, load, kind.sample, settings, self.provider, device_id, images=images, golden=self.golden
+            )
             self.session, sizes = lanes, lanes.sizes
-        parts = Parts(card, self.session.run, kind.sample, kind.image_shape, self.profile, sizes)
+        jpegs = lanes is not None and lanes.decodes
+        parts = Parts(card, self.session.run, kind.sample, kind.image_shape, self.profile, sizes, jpegs)
         self.assembly = assemble(parts) if assemble else _assembly(parts, workers.size)
         self.batcher = Batcher(
             self.session.run,
@@ -166,6 +169,7 @@ class Parts(NamedTuple):
         image_shape: [H, W, 3] of an image; None: the model takes tensors, whose shapes may differ by request.
         profile: what was measured, and chosen.
         sizes: of batches, which are padded to these; empty: on a CPU.
+        jpegs: the runs decode JPEGs.
     """
 
     card: AnyServed
@@ -174,6 +178,7 @@ class Parts(NamedTuple):
     image_shape: tuple[int, int, int] | None
     profile: Profile
     sizes: tuple[int, ...]
+    jpegs: bool
 
 
 Assemble = Callable[[Parts], Assembly]
@@ -186,7 +191,8 @@ def _assembly(parts: Parts, workers: int) -> Assembly:
     profile = parts.profile
     rows = workers + profile.max_batch * (profile.max_runs + 1)
     pins = [pin] if parts.sizes else []
-    return ImageRows(ImageBuffer(rows, profile.max_batch, parts.image_shape, *pins), parts.sizes)
+    buffer = ImageBuffer(rows, profile.max_batch, parts.image_shape, *pins)
+    return ImageRows(buffer, parts.sizes, jpegs=parts.jpegs)
 
 
 ImageModel = Model[ServedCard]

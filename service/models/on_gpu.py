@@ -7,14 +7,18 @@ from typing import Any
 from msgspec import structs
 
 from service.arrays import Tensors
+from service.engine.binding import Fill
 from service.engine.cuda import Stream, pin
+from service.engine.jpegs import JpegDecoder
 from service.engine.lanes import Lanes, Sample
-from service.engine.profile import GPU_SIZES, Profile, best_batch, best_lanes, best_tuning, measure
+from service.engine.profile import GPU_SIZES, JpegRow, Profile, best_batch, best_lanes, best_tuning, measure
 from service.engine.profile_cache import key_of, measuring, recall, remember
 from service.engine.providers import CUDA, TENSORRT, Tuning
 from service.engine.session import Session
+from service.models.inputs import recipe_of
+from service.models.jpegs import may_decode, measure_jpegs
 from service.settings import Settings
-from zoo.served_card import AnyServed
+from zoo.served_card import AnyServed, ServedCard
 
 logger = logging.getLogger(__name__)
 _STEPS: Mapping[str, Sequence[dict[str, Any]]] = {
@@ -41,6 +45,7 @@ def load_lanes(
     device_id: int,
     *,
     images: bool,
+    golden: Mapping[str, bytes],
 ) -> tuple[Profile, Lanes]:
     """Load a graph as it will serve. What is not known from an earlier start is measured first.
 
@@ -51,6 +56,7 @@ def load_lanes(
         settings: give the batch size where it is not to be measured, and the number of processes.
         provider: that runs it.
         device_id: of the GPU.
+        golden: the files for its self-test, by name.
         images: all inputs have one shape but for the batch, so each batch size has a session with fixed buffers.
 
     Raises:
@@ -66,14 +72,31 @@ def load_lanes(
                 pin(array)
         return inputs
 
-    def make(tuning: Tuning, sizes: Sequence[int]) -> Lanes:
+    def make_fill(stream: Stream) -> Fill:
+        return JpegDecoder(recipe_of(card), stream).fill
+
+    def make(tuning: Tuning, sizes: Sequence[int], *, jpegs: bool = False) -> Lanes:
         def load_size(size: int, stream: Stream | None) -> Session:
             return load(tuning=tuning, batch=size, stream=stream)
 
-        return Lanes(load_size, sizes if images else (), sample, graphs=tuning.cuda_graphs, device_id=device_id)
+        return Lanes(
+            load_size,
+            sizes if images else (),
+            sample,
+            graphs=tuning.cuda_graphs,
+            device_id=device_id,
+            make_fill=make_fill if jpegs else None,
+        )
 
+    choice = may_decode(card, settings)
     key = key_of(
-        card.sha256, provider, settings.workers, settings.max_batch, card.precision == "fp16", device_id=device_id
+        card.sha256,
+        provider,
+        settings.workers,
+        settings.max_batch,
+        card.precision == "fp16",
+        choice,
+        device_id=device_id,
     )
     with measuring():
         profile = recall(key, Profile)
@@ -82,8 +105,10 @@ def load_lanes(
             if images:
                 tuning = best_tuning(make, pinned, tuning, _STEPS[provider])
             profile = _measure(make, tuning, pinned, settings.max_batch, images=images)
+            if choice:
+                profile = structs.replace(profile, jpegs=_measure_jpegs(make, profile, card, golden, settings))
             remember(key, profile)
-    lanes = make(profile.tuning, _sizes(profile.max_batch))
+    lanes = make(profile.tuning, _sizes(profile.max_batch), jpegs=profile.jpegs is not None and profile.jpegs.used)
     _add(lanes, profile.max_runs)
     lanes.freeze()
     largest = lanes.sizes[-1] if images else profile.max_batch
@@ -100,6 +125,15 @@ def _measure(
         max_batch = sizes[-1] if fixed else best_batch(seconds)
         count = best_lanes(lanes, sample(max_batch), _MOST_LANES) if images else _TENSOR_LANES
     return Profile(seconds, max_batch, count, tuning, "setting" if fixed else "measured")
+
+
+def _measure_jpegs(
+    make: Callable[..., Lanes], profile: Profile, card: AnyServed, golden: Mapping[str, bytes], settings: Settings
+) -> JpegRow | None:
+    assert isinstance(card, ServedCard)  # noqa: S101 - for others there is no choice
+    with make(profile.tuning, sorted({1, profile.max_batch}), jpegs=True) as lanes:
+        lanes.add()
+        return measure_jpegs(lanes, card, golden, settings, lanes.sizes[-1]) if lanes.decodes else None
 
 
 def _add(lanes: Lanes, count: int) -> None:

@@ -28,7 +28,9 @@ class SelfTestError(Exception):
     """A model's answer to a golden input differs from its reference's."""
 
 
-def self_test(card: AnyServed, files: Mapping[str, bytes], run: Run, settings: Settings) -> None:
+def self_test(
+    card: AnyServed, files: Mapping[str, bytes], run: Run, settings: Settings, *, jpegs: bool = False
+) -> None:
     """Answer the golden images or tensors of a model's folder, and compare.
 
     Args:
@@ -36,12 +38,13 @@ def self_test(card: AnyServed, files: Mapping[str, bytes], run: Run, settings: S
         files: its golden files, by name.
         run: runs its graph.
         settings: as for a request.
+        jpegs: the run decodes JPEGs.
 
     Raises:
         SelfTestError: the message has the input, the expected answer and the actual one.
     """
     if isinstance(card, ServedCard):
-        _test_images(card, files, run, settings)
+        _test_images(card, files, run, settings, jpegs=jpegs)
         return
     inputs, expected = read_golden(card, files[card.golden.file])
     if found := differences(expected, run(inputs)):
@@ -50,7 +53,7 @@ def self_test(card: AnyServed, files: Mapping[str, bytes], run: Run, settings: S
         )
 
 
-def _test_images(card: ServedCard, files: Mapping[str, bytes], run: Run, settings: Settings) -> None:
+def _test_images(card: ServedCard, files: Mapping[str, bytes], run: Run, settings: Settings, *, jpegs: bool) -> None:
     """Check that every golden prediction is found again; for a classifier the first one.
 
     It may be next to the first, if that is in the golden answer too, and as probable there: among many classes with low
@@ -59,7 +62,7 @@ def _test_images(card: ServedCard, files: Mapping[str, bytes], run: Run, setting
     options = options_of(card.task, TASKS[card.task].golden)
     for golden in card.golden:
         image = EncodedImage(files[golden.photo], card, options, settings)
-        found: list[Any] = list(image.alone(run).predictions)
+        found: list[Any] = list(image.alone(run, jpegs=jpegs).predictions)
         if card.task == "classify":
             tie = any(agrees(found[0], expected) for expected in golden.predictions)
             found = [one for one in found if found[0].score - one.score <= (TIE if tie else 0)]

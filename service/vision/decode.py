@@ -28,6 +28,7 @@ from service.vision.refusals import corrupt
 
 _ROWS = 256  # rows whose channels are reordered at a time, because OpenCV makes a copy of them
 _BLOCK = 1 << 18  # bytes that Pillow reads at a time; it copies an incomplete row again together with the next block
+_PLAIN, _PLAIN_SIDE = 1 << 21, 4096  # pixels, and those of a side, of a plain JPEG at most
 # Warnings of libjpeg about complete files, which Pillow decodes and viewers show.
 _HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters", "Adobe color transform", "JFIF revision")
 
@@ -75,6 +76,20 @@ class EncodedImage:
         self._check(*self._size)
         self.turn = Turn(orientation)
         self.width, self.height = self._size[::-1] if self.turn.transpose else self._size
+
+    @property
+    def is_plain_jpeg(self) -> bool:
+        """Whether it is a complete JPEG that any decoder shows alike: of one scan, upright, grey or YCbCr, not huge."""
+        return (
+            self._format is Format.JPEG
+            and self._image is None
+            and self._colours in ("YCbCr", "Gray")
+            and self._jpeg.orientation == 1
+            and self._jpeg.one_pass
+            and self._data.endswith(jpeg.END)
+            and self.width * self.height <= _PLAIN
+            and max(self.width, self.height) <= _PLAIN_SIDE
+        )
 
     def stored(self, *, fast_chroma: bool = False) -> Pixels | Image.Image:
         """Decode the pixels as they are stored, without applying the EXIF orientation.
@@ -171,6 +186,7 @@ class EncodedImage:
             raise self._broken(error) from error
         except KeyError:  # a chroma subsampling that simplejpeg does not know
             colours = "unknown"
+        self._colours = colours
         if colours not in ("YCbCr", "Gray", "RGB"):
             self._image = self._open(self._jpeg.without_metadata(self._data))
             width, height = self._image.size

@@ -7,6 +7,8 @@ from service.vision import ifd
 from service.vision.refusals import excessive
 
 _SCAN, _END, _EXIF = 0xDA, 0xD9, 0xE1
+END = b"\xff\xd9"
+"""The end of a file."""
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ONE_PASS = frozenset({0xC0, 0xC1})  # frames that are not progressive
 # Of the application segments, only APP0 and APP14 affect the pixels: they say how colours are stored.
@@ -29,10 +31,12 @@ class Header:
     Attributes:
         orientation: from the first EXIF segment, 1 to 8; 1 without one.
         cuts: the offsets of the metadata: start, end, start, end, ...
+        one_pass: whether one scan has the whole image.
     """
 
     orientation: int
     cuts: tuple[int, ...]
+    one_pass: bool = False
 
     def without_metadata(self, data: bytes) -> bytes:
         """Remove the metadata from the file. Pillow would read all of it in Python."""
@@ -71,13 +75,12 @@ def read(data: bytes) -> Header:
                 frame = start
     else:
         raise excessive("JPEG", f"more than {_MAX_SEGMENTS} segments before its pixels")
-    if start > 0 and frame and data[start - 1] == _SCAN:
-        _check_scans(data, frame, start)
-    return Header(orientation or 1, tuple(cuts))
+    one_pass = start > 0 and frame > 0 and data[start - 1] == _SCAN and _check_scans(data, frame, start)
+    return Header(orientation or 1, tuple(cuts), one_pass)
 
 
-def _check_scans(data: bytes, frame: int, start: int) -> None:
-    """Refuse a file with too many scans.
+def _check_scans(data: bytes, frame: int, start: int) -> bool:
+    """Refuse a file with too many scans; return whether it has one, with all that the image has.
 
     Bytes that look like a scan may belong to metadata, or to a video after the image. So the scans are counted by
     following the segments.
@@ -90,16 +93,16 @@ def _check_scans(data: bytes, frame: int, start: int) -> None:
     height, width, colours = data[frame + 3 : frame + 5], data[frame + 5 : frame + 7], data[frame + 7 : frame + 8]
     # A scan with all colour components is the only one: decoders read no further one.
     if data[frame - 1] in _ONE_PASS and data[start + 2 : start + 3] == colours != b"":
-        return
+        return True
     pixels = int.from_bytes(height, "big") * int.from_bytes(width, "big")
     most = max(_MIN_SCANS, min(_MAX_SCANS, _MAX_SCANNED // max(pixels, 1)))
     if data.count(b"\xff\xda", start) < most:
-        return
+        return False
     scans = 1
     for _ in range(_MAX_SEGMENTS):
         start = _after_marker(data, start + int.from_bytes(data[start : start + 2], "big"), len(data))
         if start < 0 or data[start - 1] == _END:
-            return
+            return False
         scans += data[start - 1] == _SCAN
         if scans > most:
             raise excessive("JPEG", f"more than {most} scans of {pixels / 1e6:.1f} million pixels")

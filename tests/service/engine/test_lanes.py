@@ -55,7 +55,7 @@ class Fake:
     def __init__(self, gpu: Gpu, size: int) -> None:
         self.gpu, self.size = gpu, size
 
-    def run(self, inputs):
+    def run(self, inputs, fill=None):
         rows = inputs["images"]
         assert self.size in (0, len(rows))
         self.gpu.note("run", len(rows))

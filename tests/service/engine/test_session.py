@@ -14,8 +14,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from service.engine import session as session_module
-from service.engine.binding import Pieces
 from service.engine.memory import give_back, resident
+from service.engine.pieces import Pieces
 from service.engine.providers import CPU, CUDA, TENSORRT, ProviderError, Tuning, check, choose, requested
 from service.engine.session import Session, SessionError
 from service.engine.stop import Stop

@@ -8,10 +8,16 @@ import pytest
 from PIL import Image
 
 from loadtests.gpu.engine import Model, Session
-from loadtests.gpu.resizing import Resizer, UnsupportedError, weights
 from service.vision.decode import EncodedImage
+from service.vision.gpu_resize import Resizer, UnsupportedError
 from service.vision.resize import fit
+from tests.service.vision.resize_graphs import FOLDER, graphs
 from zoo.card import Recipe
+
+
+def test_the_files_are_the_graphs_that_are_described():
+    assert {path.name: path.read_bytes() for path in FOLDER.iterdir()} == graphs()
+
 
 NAMES = ("mobilenet_v2", "efficientnet_lite0", "yolov4_tiny", "deeplabv3_mobilenet_v2", "u2netp", "lenet5")
 
@@ -78,4 +84,4 @@ def test_scores_stay(models):
 def test_a_kernel_that_is_not_known_is_refused():
     recipe = Recipe(height=8, width=8, resize="stretch", interpolation="bicubic", resampling="opencv")
     with pytest.raises(UnsupportedError, match="opencv bicubic"):
-        weights(recipe, 16, 8, 0, 8)
+        Resizer(recipe, "cpu", ["CPUExecutionProvider"])

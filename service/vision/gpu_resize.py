@@ -4,6 +4,8 @@ Resampling is linear along each axis, so it is two products of matrices: with th
 target columns. Rows and columns outside the image have no weights and show the recipe's padding.
 """
 
+from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,53 +16,23 @@ from zoo.card import Recipe
 from zoo.recipe import placement, scaled_size
 
 Weights = npt.NDArray[np.float32]
-_GRAPH = """
-<ir_version: 8, opset_import: ["": 18]>
-resize (uint8[h, w, 3] image, float[w, W] across, float[H, h] down, float[3, 1, 1] pad) => (uint8[H, W, 3] resized)
-{{
-    low = Constant<value = float {{0.0}}>()
-    high = Constant<value = float {{255.0}}>()
-    values = Cast<to = 1>(image)
-    planes = Transpose<perm = [2, 0, 1]>(values)
-    centred = Sub(planes, pad)
-    first = MatMul({first})
-    first_padded = Add(first, pad)
-    {between}
-    between_centred = Sub(between, pad)
-    second = MatMul({second})
-    second_padded = Add(second, pad)
-    rounded = Round(second_padded)
-    clipped = Clip(rounded, low, high)
-    pixels = Transpose<perm = [1, 2, 0]>(clipped)
-    resized = Cast<to = 2>(pixels)
-}}
-"""
-# Pillow rounds to 8 bits between the two axes.
-_ROUND = "between_rounded = Round(first_padded) between = Clip(between_rounded, low, high)"
-_KEEP = "between = Identity(first_padded)"
+_GRAPHS = Path(__file__).with_name("graphs")  # written by tests/service/vision/resize_graphs.py
+_KEPT = 64  # sizes of images whose weights are kept
 
 
 class UnsupportedError(ValueError):
     """A recipe whose resampling is no kernel that is known here."""
 
 
-def graph(recipe: Recipe, *, vertical_first: bool) -> bytes:
-    """Return the graph of a recipe, as ONNX: the image, weights along both axes and the padding in, pixels out.
+def graph(recipe: Recipe, *, vertical_first: bool) -> Path:
+    """Return the graph of a recipe: the image, weights along both axes and the padding in, pixels out.
 
     Args:
-        recipe: of a model.
-        vertical_first: resample along y before x; the values between are rounded, so the order changes a little.
-
-    Raises:
-        ImportError: onnx is not installed.
+        recipe: of a model. Pillow rounds to 8 bits between the two axes, so its graphs do, too.
+        vertical_first: resample along y before x; where values between are rounded, the order changes a little.
     """
-    from onnx.parser import parse_model  # noqa: PLC0415 - the serving install does not contain it
-
-    between = _ROUND if recipe.resampling == "pillow" else _KEEP
-    first, second = "centred, across", "down, between_centred"
-    if vertical_first:
-        first, second = "down, centred", "between_centred, across"
-    return bytes(parse_model(_GRAPH.format(between=between, first=first, second=second)).SerializeToString())
+    order = "down_first" if vertical_first else "across_first"
+    return _GRAPHS / f"{order}{'_rounded' if recipe.resampling == 'pillow' else ''}.onnx"
 
 
 def weights(recipe: Recipe, side: int, scaled: int, offset: int, target: int) -> Weights:
@@ -76,11 +48,7 @@ def weights(recipe: Recipe, side: int, scaled: int, offset: int, target: int) ->
     Returns:
         float32 [target, side]. Rows sum to 1, those outside the image to 0.
 
-    Raises:
-        UnsupportedError: the recipe resamples bicubically as no other library than Pillow does.
     """
-    if recipe.resampling != "pillow" and recipe.interpolation != "bilinear":
-        raise UnsupportedError(f"{recipe.resampling} {recipe.interpolation} is not resized on a GPU")
     at = np.arange(target) - offset
     inside = (at >= 0) & (at < scaled)
     centres = (at + 0.5) * (side / scaled)
@@ -101,9 +69,14 @@ class Resizer:
         recipe: of a model.
         device: `cuda` or `cpu`, as ONNX Runtime calls it.
         providers: of the session, as ONNX Runtime takes them.
+
+    Raises:
+        UnsupportedError: the recipe resamples otherwise than linearly, and not as Pillow does.
     """
 
     def __init__(self, recipe: Recipe, device: str, providers: list[Any]) -> None:
+        if recipe.resampling != "pillow" and recipe.interpolation != "bilinear":
+            raise UnsupportedError(f"{recipe.resampling} {recipe.interpolation} is not resized on a GPU")
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
@@ -111,11 +84,14 @@ class Resizer:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         self._recipe, self._device = recipe, device
         self._sessions = [
-            ort.InferenceSession(graph(recipe, vertical_first=first), options, providers=providers, enable_fallback=0)
+            ort.InferenceSession(
+                str(graph(recipe, vertical_first=first)), options, providers=providers, enable_fallback=0
+            )
             for first in (False, True)
         ]
         self._pad = self._place(np.array(recipe.pad, np.float32).reshape(3, 1, 1))
-        self._weights: dict[tuple[int, int], tuple[ort.OrtValue, ort.OrtValue]] = {}  # by height and width
+        # By height and width, those that were used last at the end.
+        self._weights: OrderedDict[tuple[int, int], tuple[ort.OrtValue, ort.OrtValue]] = OrderedDict()
         self._options = ort.RunOptions()
         if device == "cuda":  # who uses the rows waits for the stream
             self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
@@ -142,6 +118,11 @@ class Resizer:
         binding.bind_output("resized", self._device, 0, np.uint8, shape, row)
         session.run_with_iobinding(binding, self._options)
 
+    def trim(self) -> None:
+        """Let go of the weights for sizes that were seen long ago. Only when nothing is queued on the device."""
+        while len(self._weights) > _KEPT:
+            self._weights.popitem(last=False)
+
     def _weights_of(self, height: int, width: int) -> tuple[ort.OrtValue, ort.OrtValue]:
         found = self._weights.get((height, width))
         if found is None:
@@ -152,6 +133,7 @@ class Resizer:
             across = weights(recipe, width, new_width, int(where.offset_x), recipe.width)
             found = self._place(down), self._place(np.ascontiguousarray(across.T))
             self._weights[height, width] = found
+        self._weights.move_to_end((height, width))
         return found
 
     def _place(self, array: Weights) -> ort.OrtValue:
