@@ -52,7 +52,8 @@ def _served(bench: Bench, plan: Plan, name: str, way: str) -> None:
     request = Request("POST", f"/v1/{entry.card.task}?model={name}", headers, jpeg)
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder) / "log", settings, _PATIENCE) as (address, _):
         on = bench if plan.device == "cuda" else bench.off_gpu()
-        on = replace(on, provider=_provider(address, name))
+        provider, jpegs = _served_by(address, name)
+        on, way = replace(on, provider=provider), way + jpegs
         distributed_load(address, [request], concurrency=8, limits=Limits(_WARM_UP), processes=1)
         for clients in _QUICK_CLIENTS if plan.quick else _CLIENTS:
             on.attempt(name, way, clients_name(clients), partial(_load, on, address, request, clients))
@@ -74,7 +75,8 @@ def _load(bench: Bench, address: Target, request: Request, clients: int) -> Timi
     return Timing(summary.rate, summary.p50, summary.p99, seen=seen, note=note)
 
 
-def _provider(address: Target, name: str) -> str:
-    """Which provider serves the model, as the service says."""
-    answer = run(fetch(address, Request("GET", f"/v1/models/{name}"), timeout=10.0))
-    return str(msgspec.json.decode(answer.body).get("provider") or "-")
+def _served_by(address: Target, name: str) -> tuple[str, str]:
+    """Which provider serves the model, and who decodes JPEGs where there was a choice, as the service says."""
+    answer = msgspec.json.decode(run(fetch(address, Request("GET", f"/v1/models/{name}"), timeout=10.0)).body)
+    row = (answer.get("profile") or {}).get("jpegs")
+    return answer.get("provider") or "-", "" if row is None else f", JPEGs on the {'GPU' if row['used'] else 'CPU'}"
