@@ -23,6 +23,7 @@ from scoring.spec import Done, Part, Spec
 from scoring.storage import Folder, StorageError, UnreadableError
 from service.commands.load import load_model
 from service.engine.device_errors import BrokenDeviceError
+from service.engine.memory import keep_freed
 from service.errors import Reason, RequestError
 from service.request import STATUS
 from service.results import Result
@@ -51,6 +52,7 @@ class Scorer:
 
     def __init__(self, spec: Spec, threads: int | None = None) -> None:
         self._spec = spec
+        keep_freed()
         with _interrupting_no_run():
             self._model, self._predictor, settings = load_model(
                 spec.model, spec.models, pixels=spec.pixels, threads=threads, batches=True

@@ -103,8 +103,8 @@ class Runtime:
         self.workers = Workers(_threads(settings), settings.work_s)
         self.repository: Registry
         self.on_demand: Loads
+        keep_freed()
         if settings.fronts > 0 and ENGINES in os.environ:
-            keep_freed()
             self.unloaded = shared_unloaded()
             self.repository = front = FrontRegistry(settings, json.loads(os.environ[ENGINES]), self.workers)
             self.on_demand = FrontLoads(front)

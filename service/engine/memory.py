@@ -43,8 +43,8 @@ def give_back() -> None:
 def keep_freed() -> None:
     """Let the C library keep memory of images that is freed, for the next image. glibc only.
 
-    Else each image's pixels would be new pages: in a process that loads no model that was a quarter of all its time.
-    Where a model is loaded glibc keeps memory by itself, as large blocks were freed before.
+    Else each image's pixels would be new pages: in a process that loads no model, or a small one, that was a quarter of
+    all its time. Where a large model is loaded glibc keeps memory by itself, as large blocks were freed before.
     """
     with suppress(OSError, AttributeError):
         library = ctypes.CDLL("libc.so.6")
