@@ -1,19 +1,24 @@
-"""What a request leaves behind when it is over: nothing that only the garbage collector would find."""
+"""What a request leaves behind: nothing that only the garbage collector would find, and memory that is used again."""
 
 import asyncio
 import gc
+import io
 import time
 from base64 import b64encode
+from pathlib import Path
 
 import msgspec
 import numpy as np
+import psutil
 import pytest
+from PIL import Image
 
 from service.engine.job import Job
 from service.models.inputs import TensorRows
 from service.runtime import Runtime
 from service.server import build_server
 from service.settings import Settings
+from tests.conftest import serving
 
 BROKEN = b"\xff\xd8\xff" + bytes(1000)
 
@@ -86,3 +91,27 @@ def test_tensors_that_were_answered_are_not_kept(kept):
 
     asyncio.run(make())
     assert kept() == 0
+
+
+def pages(processes: list[psutil.Process]) -> int:
+    """How many pages these processes were given so far."""
+    stats = [Path(f"/proc/{process.pid}/stat").read_text() for process in processes]
+    return sum(int(stat.rpartition(")")[2].split()[7]) for stat in stats)
+
+
+def test_the_pixels_of_an_image_take_the_memory_of_those_before(models, tmp_path, photo):
+    """With a small model alone, glibc would give the memory back after each image, and take new pages for the next."""
+    data = io.BytesIO()
+    Image.open(io.BytesIO(photo("coffee"))).convert("RGB").resize((640, 480)).save(data, "JPEG")
+    with serving(tmp_path / "log", ZOOSERVE_MODELS=str(models), ZOOSERVE_LOAD="lenet5") as server:
+        server.wait(200)
+
+        def ask(count: int) -> None:
+            for _ in range(count):
+                assert server.client.post("/v1/classify", content=data.getvalue()).status_code == 200
+
+        ask(100)
+        processes = psutil.Process(server.process.pid).children(recursive=True)
+        before = pages(processes)
+        ask(100)
+        assert pages(processes) - before < 100 * 20  # the pixels alone are 225
