@@ -1,15 +1,17 @@
 """`zooserve fetch`: downloads what models are made from, and fills a mirror for machines without a route."""
 
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import click
 import msgspec
+from filelock import FileLock
 from msgspec import Struct
 
 from zoo import catalog
-from zoo.files import sha256_of
+from zoo.files import replacing, sha256_of
 from zoo.libraries import find_card
 from zoo.licences import check_accepted
 from zoo.model_card import AnyCard, ModelCard, Source
@@ -129,18 +131,18 @@ def _answers(source: Source) -> Iterable[str]:
 
 
 def _put(file: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.new")
-    shutil.copyfile(file, part)
-    part.chmod(0o644)
-    part.replace(target)
+    with file.open("rb") as content, replacing(target) as copy:
+        shutil.copyfileobj(content, copy, 1 << 20)
+        os.fchmod(copy.fileno(), 0o644)  # whoever fills a mirror, a web server is to read it
 
 
 def _write_sums(to: Path, fetched: Iterable[Fetched]) -> None:
     """Write the hashes of all files of a mirror, old and new, as `sha256sum -c` reads them."""
     to.mkdir(parents=True, exist_ok=True)
     sums = to / _SUMS
-    lines = sums.read_text().splitlines() if sums.is_file() else []
-    known = {path: digest for digest, _, path in (line.partition("  ") for line in lines)}
-    known |= {Path(one.path).relative_to(to).as_posix(): one.sha256 for one in fetched}
-    sums.write_text("".join(f"{digest}  {path}\n" for path, digest in sorted(known.items())))
+    with FileLock(to / ".lock"):
+        lines = sums.read_text().splitlines() if sums.is_file() else []
+        known = {path: digest for digest, _, path in (line.partition("  ") for line in lines)}
+        known |= {Path(one.path).relative_to(to).as_posix(): one.sha256 for one in fetched}
+        with replacing(sums) as file:
+            file.write("".join(f"{digest}  {path}\n" for path, digest in sorted(known.items())).encode())

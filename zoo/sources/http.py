@@ -95,7 +95,8 @@ def download(url: str, part: Path, digest: str, *, label: str, size: int | None 
         part: path of the download; it is deleted if it turns out to be another file.
         digest: the expected sha256, or its beginning; "" accepts any.
         label: its name in the progress bar.
-        size: the largest number of bytes to read, if known; else it is `LARGEST_FILE`.
+        size: the largest number of bytes to read, if known; else it is `LARGEST_FILE`. Without a digest, exactly so
+            many are expected.
         progress: whether to show a progress bar.
 
     Raises:
@@ -115,11 +116,19 @@ def download(url: str, part: Path, digest: str, *, label: str, size: int | None 
             actual = sha256_of(part)
     if not actual.startswith(digest):
         part.unlink()
-        raise SourceError(
-            f"{without_credentials(url)} is not the expected file: its sha256 is {actual}, expected {digest}. "
-            "It was deleted. Try again; if the publisher has changed the file, look at it before you change the card"
-        )
+        raise _another(url, f"its sha256 is {actual}, expected {digest}")
+    if not digest and size is not None and _size(part) != size:  # no hash would show that it was cut off
+        fault = f"it has {_size(part):,} bytes, expected {size:,}"
+        part.unlink()
+        raise _another(url, fault)
     return actual
+
+
+def _another(url: str, fault: str) -> SourceError:
+    return SourceError(
+        f"{without_credentials(url)} is not the expected file: {fault}. It was deleted. Try again; if the publisher "
+        "has changed the file, look at it before you change the card"
+    )
 
 
 def without_credentials(text: str) -> str:
@@ -221,4 +230,4 @@ def _reason(error: requests.RequestException) -> str:
         if not isinstance(inner, BaseException):
             break
         cause = inner
-    return str(cause.strerror if isinstance(cause, OSError) and cause.strerror else cause)
+    return without_credentials(str(cause.strerror if isinstance(cause, OSError) and cause.strerror else cause))
