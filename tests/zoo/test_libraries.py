@@ -146,6 +146,19 @@ def test_a_library_that_is_not_installed_is_named_and_others_still_work(monkeypa
     assert "needy" not in sys.modules
 
 
+@pytest.mark.parametrize("command", ["export", "fetch"])
+def test_who_names_a_file_or_a_pipeline_is_told_what_to_run(command, tmp_path):
+    file = tmp_path / "my net.pt"
+    file.touch()
+    for name, said in (
+        (str(file), f"is a file, not the name of a model: `zooserve add '{file}'` makes a card"),
+        ("pets", "pets is a pipeline, which is made of models: `zooserve export yolov4_tiny mobilenet_v2`"),
+    ):
+        answer = run(command, name)
+        assert answer.exit_code == 1
+        assert said in answer.stderr
+
+
 def test_an_unknown_library_is_an_error():
     result = run("list", "torchvison")
     assert result.exit_code == 1
