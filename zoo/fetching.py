@@ -3,7 +3,9 @@
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 import msgspec
@@ -17,6 +19,7 @@ from zoo.licences import check_accepted
 from zoo.model_card import AnyCard, ModelCard, Source
 from zoo.sources import address, fetch_all
 from zoo.sources.cache import Cache
+from zoo.sources.http import without_credentials
 from zoo.sources.mirror import ANSWERS, path_in_mirror
 from zoo.sources.pins import pin_path
 
@@ -115,8 +118,8 @@ def _copy(file: Path, source: Source, to: Path) -> Path:
     _put(file, to / place)
     cache = Cache()
     for path in (pin_path(source), *(answer for one in source.places() for answer in _answers(one))):
-        if (cache.root / path).is_file():
-            _put(cache.root / path, to / ANSWERS / path)
+        if (kept := cache.answer(path)) is not None:
+            _write(BytesIO(without_credentials(kept.decode(errors="replace")).encode()), to / ANSWERS / path)
     return to / place
 
 
@@ -131,7 +134,12 @@ def _answers(source: Source) -> Iterable[str]:
 
 
 def _put(file: Path, target: Path) -> None:
-    with file.open("rb") as content, replacing(target) as copy:
+    with file.open("rb") as content:
+        _write(content, target)
+
+
+def _write(content: BinaryIO, target: Path) -> None:
+    with replacing(target) as copy:
         shutil.copyfileobj(content, copy, 1 << 20)
         os.fchmod(copy.fileno(), 0o644)  # whoever fills a mirror, a web server is to read it
 

@@ -89,6 +89,17 @@ def test_force_and_default(store, monkeypatch):
     assert set(asked) == default - {"mobilenet_v2", "deeplabv3_mobilenet_v2"}
 
 
+@pytest.mark.parametrize("which", ["--default", "--all"])
+def test_a_card_that_is_not_valid_does_not_stop_the_others(store, monkeypatch, which):
+    monkeypatch.setenv("ZOOSERVE_CARDS", str(store.parent))
+    (store.parent / "half.toml").write_text('name = "half"\n')
+    monkeypatch.setattr("export.command.is_current", lambda *_: True)
+    reports = {one["name"]: one for one in json.loads(run(which, "--models", store, "--json").stdout)}
+    assert "half.toml" in reports.pop("half")["error"]
+    assert {"mobilenet_v2", "lenet5"} <= reports.keys()
+    assert {one["state"] for one in reports.values()} == {"up to date"}
+
+
 def test_one_failure_does_not_stop_the_others(store):
     result = run("resnet51", "mobilenet_v2", "vit_h_14", "--models", store)
     assert result.exit_code == 1

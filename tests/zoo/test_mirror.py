@@ -159,9 +159,11 @@ def test_what_a_hub_said_and_first_downloads_travel_with_a_mirror(server, cache,
 
     server.files["/net.pth"] = BODY
     source = Source(url=f"{server.url}/net.pth", trust_first=True)
-    Cache().keep("hub/lab/Net/net.pth.json", json.dumps({"source": {"url": source.url}}).encode())
+    said = {"source": {"url": source.url}, "card": "https://me:secret@hub.example/lab/Net"}
+    Cache().keep("hub/lab/Net/net.pth.json", json.dumps(said).encode())
     _copy(fetch(source), source, tmp_path / "mirror")
-    assert (tmp_path / "mirror/answers/hub/lab/Net/net.pth.json").is_file()
+    told = json.loads((tmp_path / "mirror/answers/hub/lab/Net/net.pth.json").read_bytes())
+    assert told == said | {"card": "https://hub.example/lab/Net"}  # the password for the hub is not for all who read it
     monkeypatch.setenv("ZOOSERVE_CACHE", str(tmp_path / "empty"))
     monkeypatch.setenv("ZOOSERVE_MIRROR", str(tmp_path / "mirror"))
     assert pinned(source).digest == DIGEST
@@ -204,6 +206,12 @@ def test_what_a_mirror_lacks_or_may_not_show_is_asked_for_elsewhere(server, cach
     place = f"/mirror/{quote(path_in_mirror(source))}"
     server.files |= {"/net.pth": BODY, place: status, f"/mirror/answers/{pin_path(source)}": status}
     assert fetch(source).read_bytes() == BODY
+
+
+def test_a_file_that_a_mirror_lacks_is_named(cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOOSERVE_MIRROR", str(tmp_path))
+    with pytest.raises(SourceError, match=rf"the mirror has no {tmp_path}/127\.0\.0\.1:9/net\.pth; cannot fetch"):
+        fetch(Source(url=f"{NOWHERE}/net.pth", sha256=DIGEST))
 
 
 def test_a_mirror_may_want_a_password(server, cache, monkeypatch):

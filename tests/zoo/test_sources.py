@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -289,12 +290,15 @@ def test_an_invalid_content_length_raises_at_most_a_source_error(server, cache, 
         assert files_in(cache) == [] or length == "99999999999999999999"
 
 
-@pytest.mark.parametrize("sent", [BODY[:-1], BODY[:1000]], ids=["a byte", "most"])
-def test_without_a_hash_a_file_that_lacks_its_end_is_refused(server, cache, sent):
+@pytest.mark.parametrize(
+    ("sent", "size", "expected"),
+    [(BODY[:-1], len(BODY), "1,000,003"), (BODY[:1000], len(BODY), "1,0"), (b"", None, "mo")],
+)
+def test_without_a_hash_a_file_that_lacks_its_end_is_refused(server, cache, sent, size, expected):
     server.files["/net.pth"] = sent
     server.declares = False
-    source = Source(url=f"{server.url}/net.pth", trust_first=True, size=len(BODY))
-    with pytest.raises(SourceError, match=f"it has {len(sent):,} bytes, expected 1,000,003"):
+    source = Source(url=f"{server.url}/net.pth", trust_first=True, size=size)
+    with pytest.raises(SourceError, match=f"it has {len(sent):,} bytes, expected {expected}"):
         fetch(source)
     assert files_in(cache) == []
     server.files["/net.pth"] = BODY
@@ -343,3 +347,11 @@ def test_passwords_are_in_no_message(cache):
     with pytest.raises(SourceError, match="Failed to parse: http://127") as error:
         fetch(Source(url="http://me:secret@127.0.0.1:99999/net.pth", sha256=DIGEST))
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", [f"{'模' * 90}.pth", f"{'x' * 300}.pth"])
+def test_a_name_that_is_too_long_keeps_its_end(server, cache, name):
+    server.files[f"/{quote(name)}"] = BODY
+    path = fetch(Source(url=f"{server.url}/{quote(name)}", sha256=DIGEST))
+    assert path.read_bytes() == BODY
+    assert path.suffix == ".pth"

@@ -101,6 +101,9 @@ def _attempts(source: Source) -> tuple[Source, ...]:
 def _summed_up(faults: list[SourceError], source: Source, known: Source) -> SourceError:
     """Make one error of those of all places of a source, which is `known` with the hash that was expected."""
     said = str(faults[0])
+    mirrored = at_mirror(source)
+    if mirrored is not None and mirrored.file is not None and not Path(mirrored.file).exists():
+        said = f"the mirror has no {mirrored.file}; {said}"
     if len(faults) > 1:
         said = f"none of its {len(faults)} places has the file. "
         said += " ".join(f"({number}) {fault}." for number, fault in enumerate(faults, 1))

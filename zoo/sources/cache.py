@@ -53,8 +53,11 @@ class Cache:
             ) from error
 
     def add(self, part: Path, digest: str, name: str) -> Path:
-        """Move a complete file with the sha256 `digest` into the cache, and return its path there."""
-        path = self.root / digest / name
+        """Move a complete file with the sha256 `digest` into the cache, and return its path there.
+
+        Of a name that is too long for file systems, the end is taken.
+        """
+        path = self.root / digest / name.encode()[-200:].decode(errors="ignore")
         path.parent.mkdir(parents=True, exist_ok=True)
         return part.replace(path)
 

@@ -96,7 +96,7 @@ def download(url: str, part: Path, digest: str, *, label: str, size: int | None 
         digest: the expected sha256, or its beginning; "" accepts any.
         label: its name in the progress bar.
         size: the largest number of bytes to read, if known; else it is `LARGEST_FILE`. Without a digest, exactly so
-            many are expected.
+            many are expected, or at least one.
         progress: whether to show a progress bar.
 
     Raises:
@@ -117,10 +117,10 @@ def download(url: str, part: Path, digest: str, *, label: str, size: int | None 
     if not actual.startswith(digest):
         part.unlink()
         raise _another(url, f"its sha256 is {actual}, expected {digest}")
-    if not digest and size is not None and _size(part) != size:  # no hash would show that it was cut off
-        fault = f"it has {_size(part):,} bytes, expected {size:,}"
+    length = _size(part)
+    if not digest and (not length or size not in (None, length)):  # no hash would show that it was cut off
         part.unlink()
-        raise _another(url, fault)
+        raise _another(url, f"it has {length:,} bytes, expected {'more' if size is None else f'{size:,}'}")
     return actual
 
 
