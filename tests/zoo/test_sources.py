@@ -355,3 +355,9 @@ def test_a_name_that_is_too_long_keeps_its_end(server, cache, name):
     path = fetch(Source(url=f"{server.url}/{quote(name)}", sha256=DIGEST))
     assert path.read_bytes() == BODY
     assert path.suffix == ".pth"
+
+
+def test_certificates_that_are_missing_are_not_blamed_on_the_cache(cache, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    with pytest.raises(SourceError, match=r"cannot fetch https://127.*TLS CA certificate bundle.*/nowhere/ca\.pem"):
+        fetch(Source(url="https://127.0.0.1:9/net.pth", sha256=DIGEST))

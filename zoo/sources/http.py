@@ -42,7 +42,12 @@ class _BoundedSession(requests.Session):
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         stream = options.get("stream", False)
-        response = super().send(request, **(options | {"stream": True}))
+        try:
+            response = super().send(request, **(options | {"stream": True}))
+        except requests.RequestException:
+            raise
+        except OSError as error:  # the file of certificates is missing, for example
+            raise requests.RequestException(error) from error
         if not stream:
             with response:
                 body = bytearray()
