@@ -361,3 +361,12 @@ def test_certificates_that_are_missing_are_not_blamed_on_the_cache(cache, monkey
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
     with pytest.raises(SourceError, match=r"cannot fetch https://127.*TLS CA certificate bundle.*/nowhere/ca\.pem"):
         fetch(Source(url="https://127.0.0.1:9/net.pth", sha256=DIGEST))
+
+
+def test_a_proxy_that_does_not_answer_is_named(cache, monkeypatch):
+    monkeypatch.setenv("https_proxy", "http://me:secret@127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(
+        SourceError, match=r"fetch https://host\.example/net\.pth through the proxy .*: Connection refused"
+    ):
+        fetch(Source(url="https://host.example/net.pth", sha256=DIGEST))

