@@ -1,7 +1,9 @@
 """`zooserve export`: from checkpoints to published folders. Imports torch only when there is something to convert."""
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Literal
 
 import click
@@ -238,7 +240,11 @@ def _failure(name: str, error: Exception, *, verbose: bool, console: Console) ->
     said = str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
     if isinstance(error, ModuleNotFoundError):
         said = missing(error) or said
-    return Report(name, "failed", error=refused_by_system(error) if isinstance(error, OSError) else said)
+    if isinstance(error, OSError):
+        said = refused_by_system(error)
+        if error.filename is None and error.errno == errno.ENOSPC:  # the store's errors name their file
+            said += f": graphs are written to {gettempdir()} first, and TMPDIR names another folder"
+    return Report(name, "failed", error=said)
 
 
 def _accepted_before(name: str, store: Store) -> tuple[str, ...]:

@@ -1,10 +1,12 @@
 """`zooserve export`: what it says, what it leaves alone, and what it does about errors."""
 
+import errno
 import importlib.util
 import json
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from click.testing import CliRunner
@@ -87,6 +89,16 @@ def test_force_and_default(store, monkeypatch):
     assert run("--default", "--models", store).exit_code == 1
     default = {card.name for card in catalog.cards() if card.default}
     assert set(asked) == default - {"mobilenet_v2", "deeplabv3_mobilenet_v2"}
+
+
+def test_a_full_temporary_folder_is_named(store, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pipeline, "export_model", refuse)
+    result = run("lenet5", "--models", store)
+    assert result.exit_code == 1
+    assert f"lenet5: No space left on device: graphs are written to {tempfile.gettempdir()} first" in result.stderr
 
 
 @pytest.mark.parametrize("which", ["--default", "--all"])
