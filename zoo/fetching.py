@@ -1,20 +1,25 @@
 """`zooserve fetch`: downloads what models are made from, and fills a mirror for machines without a route."""
 
+import os
 import shutil
 from collections.abc import Iterable, Mapping
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 import msgspec
+from filelock import FileLock
 from msgspec import Struct
 
 from zoo import catalog
-from zoo.files import sha256_of
+from zoo.files import replacing, sha256_of
 from zoo.libraries import find_card
 from zoo.licences import check_accepted
 from zoo.model_card import AnyCard, ModelCard, Source
 from zoo.sources import address, fetch_all
 from zoo.sources.cache import Cache
+from zoo.sources.http import without_credentials
 from zoo.sources.mirror import ANSWERS, path_in_mirror
 from zoo.sources.pins import pin_path
 
@@ -113,8 +118,8 @@ def _copy(file: Path, source: Source, to: Path) -> Path:
     _put(file, to / place)
     cache = Cache()
     for path in (pin_path(source), *(answer for one in source.places() for answer in _answers(one))):
-        if (cache.root / path).is_file():
-            _put(cache.root / path, to / ANSWERS / path)
+        if (kept := cache.answer(path)) is not None:
+            _write(BytesIO(without_credentials(kept.decode(errors="replace")).encode()), to / ANSWERS / path)
     return to / place
 
 
@@ -129,18 +134,23 @@ def _answers(source: Source) -> Iterable[str]:
 
 
 def _put(file: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.new")
-    shutil.copyfile(file, part)
-    part.chmod(0o644)
-    part.replace(target)
+    with file.open("rb") as content:
+        _write(content, target)
+
+
+def _write(content: BinaryIO, target: Path) -> None:
+    with replacing(target) as copy:
+        shutil.copyfileobj(content, copy, 1 << 20)
+        os.fchmod(copy.fileno(), 0o644)  # whoever fills a mirror, a web server is to read it
 
 
 def _write_sums(to: Path, fetched: Iterable[Fetched]) -> None:
     """Write the hashes of all files of a mirror, old and new, as `sha256sum -c` reads them."""
     to.mkdir(parents=True, exist_ok=True)
     sums = to / _SUMS
-    lines = sums.read_text().splitlines() if sums.is_file() else []
-    known = {path: digest for digest, _, path in (line.partition("  ") for line in lines)}
-    known |= {Path(one.path).relative_to(to).as_posix(): one.sha256 for one in fetched}
-    sums.write_text("".join(f"{digest}  {path}\n" for path, digest in sorted(known.items())))
+    with FileLock(to / ".lock"):
+        lines = sums.read_text().splitlines() if sums.is_file() else []
+        known = {path: digest for digest, _, path in (line.partition("  ") for line in lines)}
+        known |= {Path(one.path).relative_to(to).as_posix(): one.sha256 for one in fetched}
+        with replacing(sums) as file:
+            file.write("".join(f"{digest}  {path}\n" for path, digest in sorted(known.items())).encode())

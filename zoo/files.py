@@ -1,14 +1,19 @@
 """Reading of untrusted files: only regular files are opened, their size is limited, and their names are escaped.
 
-A pipe, a socket or a device in a folder of models would block a reader, and a file may have any size.
+A pipe, a socket or a device in a folder of models would block a reader, and a file may have any size. Here is also how
+a file is written that others may read meanwhile.
 """
 
 import errno
 import hashlib
 import os
+import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
+from typing import BinaryIO
 
 LARGEST_CARD = 4_000_000
 """The largest size in bytes of a card, a label file or a cached answer; the largest of the zoo has 60,000."""
@@ -45,6 +50,24 @@ def read_regular(path: Path, most: int = LARGEST_CARD) -> bytes:
         if size > most or len(data) > size:
             raise OSError(errno.EFBIG, f"it has more than the {min(size, most):,} bytes that it may have", str(path))
         return data
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that appears at `path`, complete, when the block ends without an error; its folder is made.
+
+    Several processes may write the same at once: the last one stays. Others may read it as the umask says, unlike files
+    of `tempfile`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with part.open("xb") as file:
+            yield file
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def shown(text: object, most: int = _NAME_LENGTH) -> str:

@@ -10,6 +10,7 @@ only when a name is looked up; `zooserve list` reads their docstrings without im
 import ast
 import difflib
 import importlib.util
+import shlex
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -20,6 +21,7 @@ from zoo.card import Licence
 from zoo.errors import UnknownModelError, ZooError
 from zoo.extras import extra_of, install
 from zoo.model_card import AnyCard, ModelCard, read_model_card
+from zoo.pipeline_card import PipelineCard, zoo_pipelines
 from zoo.sources import address
 from zoo.sources.pins import first_download
 
@@ -142,6 +144,8 @@ def find_card(name: str) -> AnyCard:
     try:
         return catalog.find(name)
     except UnknownModelError as error:
+        if advice := _instead(name):
+            raise UnknownModelError(advice) from None
         known: list[str] = []
         asked: list[str] = []
         faults: list[str] = []
@@ -163,6 +167,16 @@ def find_card(name: str) -> AnyCard:
             *faults,
         ]
         raise UnknownModelError(". ".join(sentences)) from None
+
+
+def _instead(name: str) -> str:
+    """Say what to do with the name of a pipeline or of a file; empty if it is neither."""
+    if isinstance(pipeline := zoo_pipelines().get(name), PipelineCard):
+        models = " ".join(dict.fromkeys(pipeline.models))
+        return f"{name} is a pipeline, which is made of models: `zooserve export {models}`"
+    if Path(name).is_file():
+        return f"{name} is a file, not the name of a model: `zooserve add {shlex.quote(name)}` makes a card for it"
+    return ""
 
 
 def _library(entry: EntryPoint) -> Library:

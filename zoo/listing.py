@@ -144,7 +144,7 @@ def _cards() -> Iterator[tuple[str, Description | ZooError]]:
     for model, path in catalog.paths().items():
         try:
             yield model, described(read_model_card(path))
-        except CardError as error:  # an invalid card does not hide the others
+        except ZooError as error:  # an invalid card does not hide the others, nor does a pin that cannot be read
             yield model, error
 
 

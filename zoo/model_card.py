@@ -7,6 +7,7 @@ import math
 from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -63,6 +64,8 @@ class Place(Checked, frozen=True, forbid_unknown_fields=True):
             raise ValueError("give exactly one of `url`, `package` and `file`")
         if (self.package is None) != (self.member is None):
             raise ValueError("`package` and `member` go together")
+        if self.url is not None:
+            urlsplit(self.url)  # "Invalid IPv6 URL", for example
 
 
 class Source(Place, frozen=True, forbid_unknown_fields=True):

@@ -84,6 +84,8 @@ def main(out: Path, epochs: int, batch_size: int, learning_rate: float, seed: in
     """Train a generator against a discriminator on MNIST's 60,000 training images, and let LeNet-5 judge it."""
     random = fix_seeds(seed)
     real, _ = read_mnist("train")
+    if batch_size > len(real):
+        raise click.UsageError(f"--batch-size is {batch_size:,}, but there are {len(real):,} images")
     generator, discriminator = DigitsGenerator(), Discriminator()
     average = moving_average(generator, 0.998)
     betas = (0.5, 0.99)

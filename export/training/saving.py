@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import click
 import numpy as np
@@ -21,14 +22,29 @@ from zoo.files import sha256_of
 FOLDER = Path(__file__).parents[1] / "checkpoints"
 
 
-def out_option(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return the option `--out` of a script; by default the zoo's own checkpoint called `name`."""
+def out_option(name: str | None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return the option `--out` of a script; by default the zoo's own checkpoint called `name`, or None."""
     return click.option(
         "--out",
-        type=click.Path(dir_okay=False, path_type=Path),
-        default=FOLDER / f"{name}.pt",
+        type=click.Path(dir_okay=False, writable=True, path_type=Path),
+        callback=_to_write,
+        default=name and FOLDER / f"{name}.pt",
         help="The state dict to write, with a .json beside it that says how it was made. [default: the zoo's own]",
     )
+
+
+def _to_write(ctx: click.Context, param: click.Parameter, out: Path | None) -> Path | None:
+    """Refuse what cannot be written after minutes of training; the callback of `--out`."""
+    if out is None:
+        return None
+    if out.suffix == ".json":
+        raise click.BadParameter(f"{out}: the report is called so, name the state dict {out.stem}.pt", ctx, param)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out.parent):
+            return out
+    except OSError as error:
+        raise click.BadParameter(f"{out.parent} cannot be written: {error.strerror}", ctx, param) from error
 
 
 def fix_seeds(seed: int) -> torch.Generator:
@@ -74,7 +90,6 @@ def save(module: nn.Module, out: Path, script: str, measured: dict[str, float]) 
         script: name of the module in this folder that trained it.
         measured: on data that was not trained on, by name.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
     torch.save(module.state_dict(), out)
     report = {
         "command": shlex.join(["python", "-m", f"export.training.{script}", *sys.argv[1:]]),

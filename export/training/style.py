@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from export.families.style import StyleNetwork
 from export.photos import open_upright
 from export.training.perceptual import Perception
-from export.training.saving import FOLDER, descend, fix_seeds, moving_average, save
+from export.training.saving import FOLDER, descend, fix_seeds, moving_average, out_option, save
 from zoo import catalog
 
 PATTERNS = ("brick", "tissue")
@@ -75,11 +75,7 @@ def measure(network: nn.Module, perception: Perception, style: list[Tensor]) -> 
 
 @click.command()
 @click.argument("pattern", type=click.Choice(PATTERNS))
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The state dict to write, with a .json beside it that says how it was made. [default: the zoo's own]",
-)
+@out_option(None)
 @click.option("--steps", type=click.IntRange(1), default=600, show_default=True, help="Of the optimiser.")
 @click.option("--batch-size", type=click.IntRange(1), default=2, show_default=True, help="Crops per step.")
 @click.option("--learning-rate", default=0.003, show_default=True, help="Peak of the one-cycle schedule.")

@@ -6,8 +6,8 @@
   are made empty and filled with the file's attributes. The file cannot call them, so no constructor runs with its
   arguments (a YOLO's would read files and evaluate expressions).
 - `getattr`, for the `forward` and `forward_fuse` of such a layer, and nothing else.
-- What training left behind (losses, settings, paths, NumPy numbers) becomes a placeholder without content. Nothing is
-  imported for it.
+- What training left behind (losses, settings, paths, NumPy numbers, a classifier's transforms) becomes a placeholder
+  without content. Nothing is imported for it.
 
 All else is refused by name.
 """
@@ -25,6 +25,11 @@ from export.ultralytics.library import import_library, version
 from zoo.errors import ExportError
 
 _LAYERS = ("torch.nn.modules.", "ultralytics.nn.modules.", "ultralytics.nn.tasks.")
+_RENAMED = {  # layers that published files have under names that the library has no more
+    "ultralytics.nn.modules.block.Silence": "torch.nn.modules.linear.Identity",  # YOLOv9e
+    "ultralytics.nn.tasks.YOLOv10DetectionModel": "ultralytics.nn.tasks.DetectionModel",
+}
+_TRANSFORMS = "torchvision.transforms."
 _LEFT_BEHIND = frozenset(
     {"numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "types.SimpleNamespace"}
     | {f"{module}.{system}Path" for module in ("pathlib", "pathlib._local") for system in ("Posix", "Windows")}
@@ -44,7 +49,8 @@ def read_model(path: Path) -> nn.Module:
     """
     import_library()
     names = wanted(path)
-    refused = [name for name in names if not name.startswith((*_LAYERS, "ultralytics.")) and name not in _LEFT_BEHIND]
+    known = (*_LAYERS, "ultralytics.", _TRANSFORMS)
+    refused = [name for name in names if not name.startswith(known) and name not in _LEFT_BEHIND]
     refused = [name for name in refused if name != "builtins.getattr"]
     if refused:
         raise ExportError(
@@ -53,19 +59,19 @@ def read_model(path: Path) -> nn.Module:
         )
     try:
         checkpoint = unpickle(path, [entry for name in names for entry in _allowed(name)])
-    except Exception as error:  # the unpickler raises errors of many kinds
+        model = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, dict) else checkpoint
+        if isinstance(model, nn.Module):
+            return model.float().eval()
+    except Exception as error:  # the unpickler, and layers that were not filled, raise errors of many kinds
         raise ExportError(f"{path}: not a checkpoint that ultralytics {version()} can read: {reason(error)}") from error
-    model = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, dict) else checkpoint
-    if not isinstance(model, nn.Module):
-        raise ExportError(f"{path}: expected a network under `ema` or `model`, but it holds a {type(model).__name__}")
-    return model.float().eval()
+    raise ExportError(f"{path}: expected a network under `ema` or `model`, but it holds a {type(model).__name__}")
 
 
 def _allowed(name: str) -> Iterator[Allowed]:
     if name == "builtins.getattr":
         yield _method, name
     elif name.startswith(_LAYERS):
-        module, _, attribute = name.rpartition(".")
+        module, _, attribute = _RENAMED.get(name, name).rpartition(".")
         layer = getattr(importlib.import_module(module), attribute, None)
         if not isinstance(layer, type) or not issubclass(layer, nn.Module):
             raise UnpicklingError(f"there is no layer {name}")
@@ -94,9 +100,14 @@ class _Placeholder:
 
 
 def _method(owner: object, name: str) -> object:
-    """A layer's method, or the function of a class: how networks with fused layers, or older segmenters, were saved."""
+    """A layer's method, or the function of a class: how networks with fused layers, or older segmenters, were saved.
+
+    What is named of a placeholder becomes one, such as how a classifier's transforms interpolate.
+    """
     if isinstance(owner, nn.Module) and name in _METHODS:
         return getattr(type(owner), name).__get__(owner)
     if isinstance(owner, _Shell) and name in _METHODS:
         return getattr(owner.layer, name)
+    if owner is _Placeholder:  # a member of an enumeration
+        return _Placeholder()
     raise UnpicklingError(f"it needs {name!r} of a {type(owner).__name__}")

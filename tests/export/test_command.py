@@ -1,10 +1,12 @@
 """`zooserve export`: what it says, what it leaves alone, and what it does about errors."""
 
+import errno
 import importlib.util
 import json
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from click.testing import CliRunner
@@ -87,6 +89,27 @@ def test_force_and_default(store, monkeypatch):
     assert run("--default", "--models", store).exit_code == 1
     default = {card.name for card in catalog.cards() if card.default}
     assert set(asked) == default - {"mobilenet_v2", "deeplabv3_mobilenet_v2"}
+
+
+def test_a_full_temporary_folder_is_named(store, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pipeline, "export_model", refuse)
+    result = run("lenet5", "--models", store)
+    assert result.exit_code == 1
+    assert f"lenet5: No space left on device: graphs are written to {tempfile.gettempdir()} first" in result.stderr
+
+
+@pytest.mark.parametrize("which", ["--default", "--all"])
+def test_a_card_that_is_not_valid_does_not_stop_the_others(store, monkeypatch, which):
+    monkeypatch.setenv("ZOOSERVE_CARDS", str(store.parent))
+    (store.parent / "half.toml").write_text('name = "half"\n')
+    monkeypatch.setattr("export.command.is_current", lambda *_: True)
+    reports = {one["name"]: one for one in json.loads(run(which, "--models", store, "--json").stdout)}
+    assert "half.toml" in reports.pop("half")["error"]
+    assert {"mobilenet_v2", "lenet5"} <= reports.keys()
+    assert {one["state"] for one in reports.values()} == {"up to date"}
 
 
 def test_one_failure_does_not_stop_the_others(store):

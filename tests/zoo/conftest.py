@@ -4,6 +4,7 @@ import hashlib
 import re
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,13 +21,15 @@ class Server:
     """Serves `files` by path.
 
     `break_after` lists, request by request, after how many bytes the connection breaks off; the first answer stalls
-    after `stall_after` bytes; the first `busy` requests are refused. Without `declares` no length is said.
+    after `stall_after` bytes; the first `busy` requests are refused. Without `declares` no length is said. Who does not
+    give the `password`, of a user called `me`, is refused. A file that is a number is an answer with that status.
     """
 
-    files: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, bytes | int] = field(default_factory=dict)
     break_after: list[int] = field(default_factory=list)
     stall_after: int = 0
     busy: int = 0
+    password: str = ""
     ranges: bool = True
     declares: bool = True
     headers: dict[str, str] = field(default_factory=dict)
@@ -44,9 +47,12 @@ class Server:
             handler.send_header("Content-Length", "0")
             handler.end_headers()
             return
-        body = self.files.get(handler.path)
-        if body is None:
-            handler.send_error(404)
+        body = self.files.get(handler.path, 404)
+        expected = f"Basic {b64encode(f'me:{self.password}'.encode()).decode()}"
+        if self.password and handler.headers.get("Authorization") != expected:
+            body = 401
+        if isinstance(body, int):
+            handler.send_error(body)
             return
         start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.ranges else 0
         if start >= len(body) > 0:

@@ -69,6 +69,7 @@ def test_a_good_card_is_read(tmp_path):
         ('package = "net==1.0"\n', "", r"give exactly one of `url`, `package` and `file` - at `\$\.sources"),
         ('member = "net.pth"\n', "", r"`package` and `member` go together - at `\$\.sources"),
         ('package = "net==1.0"\nmember = "net.pth"', 'url = "ftp://host/net.pth"', r"\$\.sources\[\.\.\.\]\.url"),
+        ('package = "net==1.0"\nmember = "net.pth"', 'url = "http://[::1/net.pth"', r"Invalid IPv6 URL.*\$\.sources"),
         ("sha256 =", "md5 =", r"`md5` - at `\$\.sources"),
         ("sha256 =", "# sha256 =", r"`sha256` is missing .*\$\.sources"),
         ('000000"', '00000G"', r"\$\.sources\[\.\.\.\]\.sha256"),

@@ -1,5 +1,7 @@
 """The zoo's own cards, photos and datasets: valid, consistent, and really to be had."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,7 +10,8 @@ from zoo import catalog
 from zoo.errors import SourceError, UnknownModelError
 from zoo.files import sha256_of
 from zoo.labels import read_labels
-from zoo.model_card import ModelCard
+from zoo.model_card import ModelCard, Source
+from zoo.sources.mirror import path_in_mirror
 
 DIGITS = [name for name in catalog.samples() if name.startswith("digit_")]
 
@@ -61,8 +64,8 @@ def test_a_digit_matches_its_name(name):
         pixels = np.asarray(image)
     all_pixels = np.fromfile(files["test_images"], np.uint8, offset=16).reshape(-1, 28, 28)
     np.testing.assert_array_equal(pixels, all_pixels[place.item])
-    before = catalog.sample(name).read_bytes()
-    assert catalog.sample(name).read_bytes() == before
+    before = catalog.sample(name).stat()
+    assert catalog.sample(name).stat() == before  # it is not written again: the cache may be one that is only read
 
 
 def test_mnist_is_complete():
@@ -81,6 +84,24 @@ def test_unknown_photos_and_datasets_are_errors():
         catalog.sample("cofee")
     with pytest.raises(UnknownModelError, match=r"no dataset 'cifar'\. There are mnist"):
         catalog.dataset("cifar")
+
+
+def test_a_photo_is_had_from_a_mirror_that_lacks_others_of_its_package(tmp_path, monkeypatch):
+    here, gone = (
+        Source(package="photos==1", member=member, sha256=hashlib.sha256(b"photo").hexdigest())
+        for member in ("here.png", "gone.png")
+    )
+    known = {name: catalog.Sample("?", "?", "?", source) for name, source in (("here", here), ("gone", gone))}
+    monkeypatch.setattr(catalog, "samples", lambda: known)
+    for variable, value in (("PIP_INDEX_URL", "http://127.0.0.1:9"), ("ZOOSERVE_CACHE", str(tmp_path / "cache"))):
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("ZOOSERVE_MIRROR", str(tmp_path / "mirror"))
+    there = tmp_path / "mirror" / path_in_mirror(here)
+    there.parent.mkdir(parents=True)
+    there.write_bytes(b"photo")
+    assert catalog.sample("here") == there
+    with pytest.raises(SourceError, match=r"the mirror has no .*gone\.png"):
+        catalog.sample("gone")
 
 
 def test_an_image_beyond_the_file_is_an_error(monkeypatch):

@@ -86,6 +86,14 @@ def test_missing_files_and_invalid_answers_are_errors(net, repository, filename,
         look_up(repository, filename)
 
 
+def test_a_hub_s_password_is_in_no_message(net, monkeypatch):
+    net.password = "secret"
+    monkeypatch.setenv("HF_ENDPOINT", net.url.replace("//", "//me:secret@"))
+    with pytest.raises(SourceError, match=r"^http://127.*/lab/Net has no file") as error:
+        look_up("lab/Net", "Other.pt")
+    assert "secret" not in str(error.value)
+
+
 def test_an_unreachable_hub_is_an_error(cache, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(SourceError, match=r"cannot fetch http://127\.0\.0\.1:9/api/models/lab/Net.*`file = "):

@@ -88,6 +88,9 @@ def test_token_endpoint_cache_and_offline_are_huggingface_hub_s(hub, tmp_path):
 def test_missing_and_other_files_are_refused(hub, tmp_path):
     url, _ = hub
     assert "has no lab/Net/other.pt" in fetched(tmp_path, url, name="other.pt", HF_TOKEN="hf_right")
+    refused = fetched(tmp_path, url.replace("//", "//me:secret@"), name="other.pt")
+    assert f"accept them at {url}/lab/Net" in refused
+    assert "secret" not in refused
     changed = fetched(tmp_path, url, digest="0" * 64, HF_TOKEN="hf_right")
     assert f"its sha256 is {DIGEST}, expected {'0' * 64}" in changed
 

@@ -1,6 +1,7 @@
 """Models by name: your cards, cards by path, and those that a library writes."""
 
 import json
+import re
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -11,6 +12,8 @@ from click.testing import CliRunner, Result
 from zoo import catalog, libraries
 from zoo.cli import main
 from zoo.errors import CardError, UnknownModelError, ZooError
+from zoo.sources.cache import Cache
+from zoo.sources.pins import pin_path
 
 ZOO = Path(catalog.__file__).parent / "cards"
 
@@ -62,6 +65,19 @@ def test_a_faulty_card_does_not_hide_the_others(own):
     assert "missing required field" in rows["half"]["problem"]
     assert rows["my_net"]["state"] == "not exported"
     assert "\nhalf: " in run("list").stdout
+
+
+def test_a_pin_that_cannot_be_read_does_not_hide_the_others(own, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOOSERVE_CACHE", str(tmp_path / "cache"))
+    card = own / "my_net.toml"
+    text = re.sub(
+        r"(?s)\[sources.*", '[sources.weights]\nurl = "https://host/n.pth"\ntrust_first = true\n', card.read_text()
+    )
+    card.write_text(text)
+    Cache().keep(pin_path(catalog.find("my_net").sources["weights"]), b"{")
+    rows = {row["name"]: row for row in json.loads(run("list", "--json").stdout)}
+    assert "should hold the hash of a first download" in rows["my_net"]["problem"]
+    assert rows["u2netp"]["problem"] == ""
 
 
 def test_a_library_lists_its_models_with_licence_size_and_source(models):
@@ -144,6 +160,19 @@ def test_a_library_that_is_not_installed_is_named_and_others_still_work(monkeypa
     with pytest.raises(UnknownModelError, match=message):
         libraries.find_card("resnet51")
     assert "needy" not in sys.modules
+
+
+@pytest.mark.parametrize("command", ["export", "fetch"])
+def test_who_names_a_file_or_a_pipeline_is_told_what_to_run(command, tmp_path):
+    file = tmp_path / "my net.pt"
+    file.touch()
+    for name, said in (
+        (str(file), f"is a file, not the name of a model: `zooserve add '{file}'` makes a card"),
+        ("pets", "pets is a pipeline, which is made of models: `zooserve export yolov4_tiny mobilenet_v2`"),
+    ):
+        answer = run(command, name)
+        assert answer.exit_code == 1
+        assert said in answer.stderr
 
 
 def test_an_unknown_library_is_an_error():

@@ -4,7 +4,10 @@ import functools
 import hashlib
 import http.server
 import json
+import subprocess
+import sys
 import threading
+from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner
@@ -13,10 +16,10 @@ from zoo import catalog
 from zoo.cli import main
 from zoo.errors import SourceError
 from zoo.model_card import Place, Source, read_model_card
-from zoo.sources import fetch, releases
+from zoo.sources import fetch, fetch_all, releases
 from zoo.sources.cache import Cache
 from zoo.sources.mirror import path_in_mirror
-from zoo.sources.pins import find_pin, pinned
+from zoo.sources.pins import find_pin, pin_path, pinned
 
 BODY = b"weights" * 1000
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -78,17 +81,22 @@ def test_the_hash_of_a_first_download_is_kept_and_compared(server, cache):
     assert len(server.seen) == 1
     path.unlink()
     server.files["/net.pth"] = b"changed"
-    with pytest.raises(SourceError, match=f"is not the expected file: .* expected {DIGEST}"):
+    with pytest.raises(SourceError, match=f"is not the expected file: .* expected {DIGEST}.*: delete .*/pins/net.pth"):
         fetch(source)
 
 
-def test_an_unreadable_pin_is_not_passed_over(server, cache):
+def test_an_unreadable_pin_is_not_passed_over(server, cache, monkeypatch):
     server.files["/net.pth"] = BODY
     source = Source(url=f"{server.url}/net.pth", trust_first=True)
     fetch(source)
     (pin,) = (cache / "pins").iterdir()
     pin.write_bytes(b"{")
-    with pytest.raises(SourceError, match="should hold the hash of a first download, but cannot be read"):
+    with pytest.raises(SourceError, match=r"net\.pth.* should hold the hash of a first download, but cannot be read"):
+        fetch(source)
+    pin.unlink()
+    server.files[f"/mirror/answers/pins/{pin.name}"] = b"<html>Please log in"
+    monkeypatch.setenv("ZOOSERVE_MIRROR", f"{server.url}/mirror")
+    with pytest.raises(SourceError, match=r"^answers/pins/net\.pth.* of ZOOSERVE_MIRROR should hold the hash"):
         fetch(source)
 
 
@@ -151,9 +159,11 @@ def test_what_a_hub_said_and_first_downloads_travel_with_a_mirror(server, cache,
 
     server.files["/net.pth"] = BODY
     source = Source(url=f"{server.url}/net.pth", trust_first=True)
-    Cache().keep("hub/lab/Net/net.pth.json", json.dumps({"source": {"url": source.url}}).encode())
+    said = {"source": {"url": source.url}, "card": "https://me:secret@hub.example/lab/Net"}
+    Cache().keep("hub/lab/Net/net.pth.json", json.dumps(said).encode())
     _copy(fetch(source), source, tmp_path / "mirror")
-    assert (tmp_path / "mirror/answers/hub/lab/Net/net.pth.json").is_file()
+    told = json.loads((tmp_path / "mirror/answers/hub/lab/Net/net.pth.json").read_bytes())
+    assert told == said | {"card": "https://hub.example/lab/Net"}  # the password for the hub is not for all who read it
     monkeypatch.setenv("ZOOSERVE_CACHE", str(tmp_path / "empty"))
     monkeypatch.setenv("ZOOSERVE_MIRROR", str(tmp_path / "mirror"))
     assert pinned(source).digest == DIGEST
@@ -161,10 +171,71 @@ def test_what_a_hub_said_and_first_downloads_travel_with_a_mirror(server, cache,
     assert fetch(source).read_bytes() == BODY
 
 
-def test_a_mirror_that_is_none_is_named(cache, monkeypatch):
-    monkeypatch.setenv("ZOOSERVE_MIRROR", "mirror.example/zoo")
-    with pytest.raises(SourceError, match=r"ZOOSERVE_MIRROR is 'mirror\.example/zoo', neither a folder nor an address"):
+@pytest.mark.parametrize(
+    ("mirror", "said"),
+    [
+        ("mirror.example/zoo", r"mirror\.example/zoo"),
+        ("ftp://me:secret@host/zoo", "ftp://host/zoo"),
+        ("http://[::1/zoo", r"http://\[::1/zoo"),
+        ("https:///zoo", "https:///zoo"),
+    ],
+)
+def test_a_mirror_that_is_none_is_named(cache, monkeypatch, mirror, said):
+    monkeypatch.setenv("ZOOSERVE_MIRROR", mirror)
+    with pytest.raises(SourceError, match=f"ZOOSERVE_MIRROR is '{said}', neither a folder nor an address"):
         fetch(Source(url=f"{NOWHERE}/net.pth", sha256=DIGEST))
+
+
+def test_a_faulty_file_of_a_mirror_does_not_count_against_others(server, cache, tmp_path, monkeypatch):
+    server.files["/a.pth"] = BODY
+    (tmp_path / "mirror/127.0.0.1:9").mkdir(parents=True)
+    a = Source(url=f"{server.url}/a.pth", sha256=DIGEST)
+    b = Source(url=f"{NOWHERE}/b.pth", sha256=hashlib.sha256(b"b").hexdigest())
+    for source, content in ((a, b"damaged"), (b, b"b")):
+        path = tmp_path / "mirror" / path_in_mirror(source)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    monkeypatch.setenv("ZOOSERVE_MIRROR", str(tmp_path / "mirror"))
+    assert [path.read_bytes() for path in fetch_all({"a": a, "b": b}).values()] == [BODY, b"b"]
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_what_a_mirror_lacks_or_may_not_show_is_asked_for_elsewhere(server, cache, monkeypatch, status):
+    source = Source(url=f"{server.url}/net.pth", trust_first=True)
+    monkeypatch.setenv("ZOOSERVE_MIRROR", f"{server.url}/mirror")
+    place = f"/mirror/{quote(path_in_mirror(source))}"
+    server.files |= {"/net.pth": BODY, place: status, f"/mirror/answers/{pin_path(source)}": status}
+    assert fetch(source).read_bytes() == BODY
+
+
+def test_a_file_that_a_mirror_lacks_is_named(cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOOSERVE_MIRROR", str(tmp_path))
+    with pytest.raises(SourceError, match=rf"the mirror has no {tmp_path}/127\.0\.0\.1:9/net\.pth; cannot fetch"):
+        fetch(Source(url=f"{NOWHERE}/net.pth", sha256=DIGEST))
+
+
+def test_a_mirror_may_want_a_password(server, cache, monkeypatch):
+    server.password = "secret"
+    source = Source(url=f"{NOWHERE}/net.pth", sha256=DIGEST)
+    server.files[f"/mirror/{quote(path_in_mirror(source))}"] = BODY
+    for password in ("wrong", "secret"):
+        monkeypatch.setenv("ZOOSERVE_MIRROR", f"{server.url.replace('//', f'//me:{password}@')}/mirror")
+        if password == "wrong":
+            with pytest.raises(
+                SourceError, match=r"/mirror/127\.0\.0\.1%3A9/net\.pth: the server answers 401"
+            ) as error:
+                fetch(source)
+            assert "me:wrong" not in str(error.value)
+    assert fetch(source).read_bytes() == BODY
+
+
+def test_two_processes_may_fill_one_mirror(tmp_path):
+    """Each writes files of its own under other names until they are complete, and none forgets the other's hashes."""
+    command = [sys.executable, "-m", "tests.zoo.fill_mirror", str(tmp_path)]
+    runs = [subprocess.Popen([*command, str(number)], stderr=subprocess.PIPE, text=True) for number in range(3)]
+    assert [run.communicate()[1] for run in runs] == ["", "", ""]
+    assert len((tmp_path / "mirror/SHA256SUMS").read_text().splitlines()) == 31
+    assert (tmp_path / "mirror/host/same.pth").stat().st_size == 3_000_000
 
 
 def test_fetch_asks_for_licences_as_export_does(tmp_path):
@@ -180,4 +251,4 @@ def test_weights_that_come_with_the_zoo_need_no_place_in_a_mirror(tmp_path):
     assert "lenet5.pt, 0.5 MB" in done.stdout
     assert "a local file, which has no place in a mirror" in done.stdout
     assert "mirror: 0 files" in done.stdout
-    assert [path.name for path in (tmp_path / "mirror").iterdir()] == ["SHA256SUMS"]
+    assert [path.name for path in (tmp_path / "mirror").glob("[!.]*")] == ["SHA256SUMS"]

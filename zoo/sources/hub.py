@@ -132,7 +132,8 @@ def _ask(repository: str, filename: str) -> HubFile:
     found = next((sibling for sibling in model.siblings if sibling.rfilename == filename), None)
     if found is None:
         known = ", ".join(sibling.rfilename for sibling in model.siblings)
-        raise SourceError(f"{endpoint()}/{repository} has no file {filename!r}; it has {known or 'none at all'}")
+        where = f"{without_credentials(endpoint())}/{repository}"
+        raise SourceError(f"{where} has no file {filename!r}; it has {known or 'none at all'}")
     source = Source(url=file_url(repository, filename, model.sha), trust_first=True, size=found.size or None)
     if found.lfs is not None:
         source = msgspec.structs.replace(source, trust_first=False, sha256=found.lfs.sha256, size=found.lfs.size)

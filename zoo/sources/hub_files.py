@@ -15,7 +15,7 @@ from zoo.errors import SourceError
 from zoo.extras import installed
 from zoo.files import sha256_of
 from zoo.model_card import Source
-from zoo.sources.http import LARGEST_FILE
+from zoo.sources.http import LARGEST_FILE, without_credentials
 
 _ENDPOINT = "https://huggingface.co"
 _FILE = re.compile(r"/(?P<repository>[\w.-]+/[\w.-]+)/resolve/(?P<revision>[^/?]+)/(?P<name>[^?]+)")
@@ -98,6 +98,7 @@ def _download(file: HubPath, most: int) -> Path | None:
     """Let `huggingface_hub` download a file of at most `most` bytes; None where its server is no hub."""
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_download, hf_hub_url  # noqa: PLC0415
 
+    hub = without_credentials(endpoint())  # for messages
     try:
         url = hf_hub_url(file.repository, file.name, revision=file.revision, endpoint=endpoint())
         size = get_hf_file_metadata(url, endpoint=endpoint()).size or 0
@@ -105,12 +106,12 @@ def _download(file: HubPath, most: int) -> Path | None:
             return Path(hf_hub_download(file.repository, file.name, revision=file.revision, endpoint=endpoint()))
     except errors.GatedRepoError as error:
         raise SourceError(
-            f"{_shown(file)} is given to those who accepted its terms: accept them at {endpoint()}/{file.repository}, "
+            f"{_shown(file)} is given to those who accepted its terms: accept them at {hub}/{file.repository}, "
             "then set HF_TOKEN or run `hf auth login`"
         ) from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.RemoteEntryNotFoundError) as error:
         raise SourceError(
-            f"{endpoint()} has no {_shown(file)} that you may see: correct the card, or set HF_TOKEN if it is private"
+            f"{hub} has no {_shown(file)} that you may see: correct the card, or set HF_TOKEN if it is private"
         ) from error
     except Exception:  # httpx's errors, its own, the system's: the plain download says what is wrong
         return None

@@ -18,10 +18,11 @@ import requests
 from zoo.errors import SourceError
 from zoo.files import read_regular
 from zoo.model_card import Place, Source
-from zoo.sources.http import http_session, unreachable
+from zoo.sources.http import http_session, unreachable, without_credentials
 
 _TIMEOUT = (10, 60)  # seconds to connect, and between two chunks
 ANSWERS = "answers"
+_ABSENT = (403, 404, 410)  # object stores answer 403 where a file is missing and its folder may not be listed
 
 
 def path_in_mirror(place: Place) -> str | None:
@@ -69,7 +70,7 @@ def answer_of_mirror(path: str) -> bytes | None:
     url = f"{base}/{ANSWERS}/{quote(path)}"
     try:
         with http_session() as session, session.get(url, timeout=_TIMEOUT) as response:
-            if response.status_code == requests.codes.not_found:
+            if response.status_code in _ABSENT:
                 return None
             response.raise_for_status()
             return response.content
@@ -81,9 +82,17 @@ def _base() -> str:
     base = os.environ.get("ZOOSERVE_MIRROR", "").strip().rstrip("/")
     if base.startswith("file://"):
         base = unquote(urlsplit(base).path)
-    if base and not _is_address(base) and not Path(base).is_dir():
-        raise SourceError(f"ZOOSERVE_MIRROR is {base!r}, neither a folder nor an address (https://...): correct it")
+    if base and not (_has_host(base) if _is_address(base) else Path(base).is_dir()):
+        said = without_credentials(base)
+        raise SourceError(f"ZOOSERVE_MIRROR is {said!r}, neither a folder nor an address (https://...): correct it")
     return base
+
+
+def _has_host(address: str) -> bool:
+    try:
+        return bool(urlsplit(address).hostname)
+    except ValueError:  # not an address: https://[::1/
+        return False
 
 
 def _is_address(base: str) -> bool:

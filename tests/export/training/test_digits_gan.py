@@ -70,3 +70,10 @@ def test_seeds_decide_and_the_report_is_written(few_digits, tmp_path):
         assert report["distance_of_test_images"] > 0
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert not torch.equal(states[0]["entry.0.weight"], states[2]["entry.0.weight"])
+
+
+def test_a_batch_of_more_images_than_there_are_is_refused(few_digits, tmp_path):
+    result = CliRunner().invoke(main, ["--out", str(tmp_path / "a.pt"), "--batch-size", "641"])
+    assert result.exit_code == 2
+    assert "--batch-size is 641, but there are 640 images" in result.output
+    assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 """Ultralytics' pickles: what they may name, and what becomes of the rest."""
 
+import importlib
 import importlib.util
 import os
 import pathlib
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.transforms import InterpolationMode
 
 from export.checkpoint import read_state_dict
 from export.ultralytics.checkpoint import read_model
@@ -55,6 +57,7 @@ def test_code_is_named_and_not_run(reader, tmp_path):
         (lambda: Calls(getattr, nn.Linear, "__init__"), "it needs '__init__' of a _Shell"),
         (lambda: Calls(eval, "1 + 1"), r"it needs builtins\.eval"),
         (lambda: Calls(library("ultralytics.utils.downloads.safe_download"), "x"), "it holds a _Placeholder"),
+        (lambda: nn.Linear.__new__(library("ultralytics.nn.tasks.DetectionModel")), "object has no attribute"),
         (lambda: {"model": {"weight": torch.zeros(2)}}, "expected a network under `ema` or `model`, .* holds a dict"),
     ],
 )
@@ -75,6 +78,35 @@ def test_what_training_left_behind_becomes_a_placeholder(tmp_path):
     model = read_model(tmp_path / "best.pt")
     assert model[0].weight.dtype == torch.float32
     assert not model.training
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_trained_classifier_has_its_transforms_with_it(by_name, tmp_path, monkeypatch):
+    if by_name:  # as Python 3.11 did at first
+        monkeypatch.setattr(InterpolationMode, "__reduce_ex__", lambda self, _: (getattr, (type(self), self.name)))
+    network = nn.Sequential(nn.Linear(2, 2))
+    network.transforms = library("ultralytics.data.augment.classify_transforms")(64)
+    torch.save({"ema": network}, tmp_path / "best.pt")
+    assert read_model(tmp_path / "best.pt")[0].weight.equal(network[0].weight)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "layer"),
+    [
+        ("ultralytics.nn.tasks", "YOLOv10DetectionModel", "ultralytics.nn.tasks.DetectionModel"),
+        ("ultralytics.nn.modules.block", "Silence", "torch.nn.modules.linear.Identity"),
+    ],
+)
+def test_published_files_have_layers_under_older_names(old, new, layer, tmp_path, monkeypatch):
+    library(layer)
+    older = type(new, (nn.Module,), {"__module__": old})
+    monkeypatch.setattr(importlib.import_module(old), new, older, raising=False)
+    network = older()
+    network.model = nn.Sequential(nn.Linear(2, 2))
+    torch.save({"model": network}, tmp_path / "net.pt")
+    monkeypatch.undo()
+    found = type(read_model(tmp_path / "net.pt"))
+    assert f"{found.__module__}.{found.__name__}" == layer
 
 
 @pytest.mark.parametrize("content", [b"<html>not found</html>", b""])
