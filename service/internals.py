@@ -6,6 +6,8 @@
   number of idle connections. `http.server.connections` derives a class that does.
 - **Clients that hang up.** uvicorn tells it to the newest request of a connection, and not to the one that is being
   answered while the newest waits behind it: `HttpProtocol` does.
+- **Answers before the end of a body.** uvicorn closes a connection, where its client asked for that, right after the
+  answer. What was still on its way resets it, and the client may lose the answer: `HttpProtocol` parts in peace.
 - **Bodies.** uvicorn keeps what arrives of a body in an attribute of a request, and copies it twice.
 - **The choice of that class.** BentoML's workers call `uvicorn.Config` themselves and pass no `http=`. So the entry
   `auto` of uvicorn's table of protocols is replaced.
@@ -55,13 +57,66 @@ __all__ = [
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP connection, of which every request learns that its client hung up."""
+    """uvicorn's HTTP connection, of which every request learns that its client hung up, and every client its answer.
 
+    Attributes:
+        linger_s: seconds for which it waits, after its last answer, until its client has closed it.
+        parted: whether it does so now.
+    """
+
+    linger_s = 1.0
+    parted = False
     _answering: RequestResponseCycle | None = None
+    _lingering: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin a connection."""
+        super().connection_made(transport)
+        self._answers = _Answers(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the request that is being answered that its client is gone: it ends, and no answer is written."""
         super().connection_lost(exc)
+        self._give_up()
+        self._answers.close = self.transport.close  # else both would be left to the garbage collector
+        if self._lingering is not None:
+            self._lingering.cancel()
+
+    def on_headers_complete(self) -> None:
+        """Begin a request, whose answer may close this connection. HTTP/1.0 knows no `100 Continue`."""
+        self.expect_100_continue = self.expect_100_continue and self.parser.get_http_version() != "1.0"
+        super().on_headers_complete()
+        self.cycle.transport = self._answers  # type: ignore[assignment]  # it has what a request uses of one
+
+    def on_response_complete(self) -> None:
+        """Begin the next request, if there is to be one."""
+        if not self.parted:
+            super().on_response_complete()
+
+    def end(self) -> None:
+        """Close this connection after its last answer: at once if the request has arrived completely."""
+        if self._answering is not None and self._answering.more_body and not self.transport.is_closing():
+            self.part()
+        else:
+            self.transport.close()
+
+    def part(self) -> None:
+        """Send nothing more, and ignore what arrives until the client has closed this connection, too (RFC 9112, 9.6).
+
+        If it were closed with bytes that nobody has read, TCP would reset it. Then the client, for example nginx, which
+        still sends a body, would not get the answer.
+        """
+        if self.parted:
+            return
+        self.parted = True
+        self._give_up()
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():  # not with TLS
+            self.transport.write_eof()
+        self._lingering = self.loop.call_later(self.linger_s, self.transport.abort)
+
+    def _give_up(self) -> None:
         if self._answering is not None and not self._answering.response_complete:
             self._answering.disconnected = True
             self._answering.message_event.set()
@@ -69,6 +124,14 @@ class HttpProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
         super()._start_asgi_task(cycle, app)
+
+
+class _Answers:
+    """The transport of a connection as requests use it: closing it ends the connection in peace."""
+
+    def __init__(self, connection: HttpProtocol) -> None:
+        self.write, self.is_closing = connection.transport.write, connection.transport.is_closing
+        self.close = connection.end
 
 
 def use_protocol(name: str) -> None:

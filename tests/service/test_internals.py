@@ -23,7 +23,7 @@ from _bentoml_impl.worker import service as worker
 from circus.arbiter import Arbiter
 from circus.controller import Controller
 from circus.sockets import CircusSocket
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from service.http.server import connections
@@ -94,7 +94,14 @@ def test_uvicorn_calls_back_what_connections_override():
     called = {name for name in vars(Connection) if name.startswith("on_")} | {"pause_writing", "resume_writing"}
     called |= {name for name in vars(HttpProtocol) if inspect.isfunction(vars(HttpProtocol)[name])}
     called |= {"connection_made", "connection_lost", "data_received", "send_400_response"}
+    called -= {"end", "part", "_give_up"}  # our own
     assert {name for name in called if name not in vars(HttpToolsProtocol)} == set()
+
+
+def test_requests_use_no_more_of_a_transport_than_they_are_given():
+    connection, _ = serve(answer)
+    given = set(vars(connection.cycle.transport))
+    assert set(re.findall(r"self\.transport\.(\w+)", inspect.getsource(RequestResponseCycle))) == given
 
 
 @pytest.mark.parametrize("size", [1, 3, 70_000])
