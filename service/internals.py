@@ -20,6 +20,8 @@
   BentoML says; `look_often` makes that shorter. While circus is busy with a command, a look is left out.
 - **Who commands circus.** It takes commands, such as to run a program, from everybody who reaches two ports of the
   loopback, which BentoML chooses and another program may have taken since. With `command_from_within` there are none.
+- **A closed terminal.** On SIGHUP circus starts all processes anew: a server whose terminal was closed would go on,
+  unseen, and keep its port. With `end_with_terminal` it ends, as on SIGTERM, unless `nohup` started it.
 - **Sockets.** Processes that accept from one socket share connections unevenly: one took all of 64 that were opened at
   once. With `reserve_ports` circus binds its socket and does not listen, and with `listen_apart` each process listens
   at a socket of its own for the same port (SO_REUSEPORT), among which the kernel shares connections out.
@@ -29,6 +31,7 @@
 """
 
 import asyncio
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -44,6 +47,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 __all__ = [
     "HttpProtocol",
     "command_from_within",
+    "end_with_terminal",
     "limit_handshakes",
     "listen_apart",
     "look_often",
@@ -190,6 +194,15 @@ def command_from_within() -> None:
         initialize(self)
 
     Arbiter.initialize = initialize_within
+
+
+def end_with_terminal() -> None:
+    """Let circus, in this process, end all others on SIGHUP. Where that is ignored already, it stays so."""
+    from circus.sighandler import SysHandler  # noqa: PLC0415 - only in the process that starts the others
+
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        SysHandler.SIGNALS = [each for each in SysHandler.SIGNALS if each != signal.SIGHUP]
+    SysHandler.handle_hup = SysHandler.handle_term
 
 
 def start_workers(module: str) -> None:

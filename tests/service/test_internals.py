@@ -8,6 +8,7 @@ import inspect
 import itertools
 import os
 import re
+import signal
 import socket
 import time
 from unittest.mock import Mock
@@ -22,6 +23,7 @@ from _bentoml_impl.server import serving
 from _bentoml_impl.worker import service as worker
 from circus.arbiter import Arbiter
 from circus.controller import Controller
+from circus.sighandler import SysHandler
 from circus.sockets import CircusSocket
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -31,6 +33,7 @@ from service.http.server.connections import Connection
 from service.internals import (
     HttpProtocol,
     command_from_within,
+    end_with_terminal,
     limit_handshakes,
     listen_apart,
     look_often,
@@ -166,6 +169,20 @@ def test_circus_takes_commands_from_this_process_alone(monkeypatch):
     assert all(each.startswith("inproc://") for each in bound)
     arbiter.evpub_socket.close()
     arbiter.ctrl.ctrl_socket.close()
+
+
+@pytest.mark.parametrize(("before", "handled"), [(signal.SIG_DFL, True), (signal.SIG_IGN, False)])
+def test_a_closed_terminal_ends_all_but_what_nohup_started(monkeypatch, before, handled):
+    """`test_stop` sees that it does."""
+    monkeypatch.setattr(SysHandler, "SIGNALS", SysHandler.SIGNALS)
+    monkeypatch.setattr(SysHandler, "handle_hup", SysHandler.handle_hup)
+    monkeypatch.setattr(signal, "getsignal", {signal.SIGHUP: before}.get)
+    end_with_terminal()
+    assert (signal.SIGHUP in SysHandler.SIGNALS) is handled
+    assert signal.SIGTERM in SysHandler.SIGNALS
+    handler = Mock(SysHandler)
+    SysHandler.handle_hup(handler)
+    handler.quit.assert_called_once_with()
 
 
 def test_bentoml_starts_our_worker_in_place_of_its_own(monkeypatch):
