@@ -44,6 +44,8 @@ import uvicorn.config
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+_UNREAD_S = 0.05
+
 __all__ = [
     "HttpProtocol",
     "command_from_within",
@@ -96,6 +98,10 @@ class HttpProtocol(HttpToolsProtocol):
         """Begin the next request, if there is to be one."""
         if not self.parted:
             super().on_response_complete()
+
+    def shutdown(self) -> None:
+        """End when the server does: after what the client has sent already was read and answered."""
+        self.loop.call_later(_UNREAD_S, super().shutdown)
 
     def end(self) -> None:
         """Close this connection after its last answer: at once if the request has arrived completely."""

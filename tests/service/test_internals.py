@@ -55,17 +55,22 @@ def attributes_of(name: str) -> set[str]:
     return {node.attr for node in NODES if isinstance(node, ast.Attribute) and ast.unparse(node.value) == name}
 
 
+def opened(answer) -> tuple[Connection, Mock]:
+    """A connection, and its transport."""
+    config = uvicorn.Config(answer, lifespan="off")
+    config.load()
+    connection, transport = Connection(config, ServerState(), {}), Mock(asyncio.Transport)
+    transport.is_closing.return_value, transport.get_write_buffer_size.return_value = False, 0
+    transport.get_extra_info.return_value = None
+    connection.connection_made(transport)
+    return connection, transport
+
+
 def serve(answer) -> tuple[Connection, Mock]:
     """A connection whose client has sent one request, and its transport, once the app has answered."""
 
     async def run() -> tuple[Connection, Mock]:
-        config = uvicorn.Config(answer, lifespan="off")
-        config.load()
-        connection = Connection(config, ServerState(), {})
-        transport = Mock(asyncio.Transport)
-        transport.is_closing.return_value, transport.get_write_buffer_size.return_value = False, 0
-        transport.get_extra_info.return_value = None
-        connection.connection_made(transport)
+        connection, transport = opened(answer)
         connection.data_received(REQUEST)
         await asyncio.sleep(0.01)
         return connection, transport
@@ -99,6 +104,20 @@ def test_uvicorn_calls_back_what_connections_override():
     called |= {"connection_made", "connection_lost", "data_received", "send_400_response"}
     called -= {"end", "part", "_give_up"}  # our own
     assert {name for name in called if name not in vars(HttpToolsProtocol)} == set()
+
+
+def test_what_was_sent_before_the_server_ends_is_answered():
+    async def run() -> Mock:
+        connection, transport = opened(answer)
+        connection.shutdown()
+        transport.close.assert_not_called()
+        connection.data_received(REQUEST)
+        await asyncio.sleep(0.1)
+        return transport
+
+    transport = asyncio.run(run())
+    assert transport.write.call_args_list[0].args[0].startswith(b"HTTP/1.1 204 ")
+    transport.close.assert_called()
 
 
 def test_requests_use_no_more_of_a_transport_than_they_are_given():
