@@ -28,13 +28,11 @@ from service.http.server.heads import (
 )
 from service.http.server.refusals import answering, counted, too_many_bodies, too_many_connections, written
 from service.internals import HttpProtocol, rest_of_body
-from service.limits import Bodies, HeldBodies, Places
+from service.limits import FOR_PROBES, SPARE, Bodies, HeldBodies, Places
 from service.settings import read_settings
 from service.tls import Renewal, files_of
 
 PROBES = frozenset({b"/livez", b"/readyz", b"/metrics"})
-FOR_PROBES = 8  # connections
-SPARE = 1024  # connections above the limit for a short time, when many are accepted at once
 MAX_PIPELINED = 16  # requests that wait on a connection while an earlier one is answered
 _MAX_PIECES = 8192  # chunks of a body in one read from the socket; more would be chunks of a few bytes
 _PROBE_S = 1.0  # seconds in which the request of a probe's connection must have arrived
