@@ -29,6 +29,7 @@ from service.internals import (
     listen_apart,
     look_often,
     reserve_ports,
+    turn_away,
     use_protocol,
 )
 from service.models.model import ImageModel
@@ -62,6 +63,8 @@ class Service(bentoml.Service):  # type: ignore[misc]
         """Build BentoML's app and put ours in front of it."""
         if _SETTINGS.fronts > 0:
             listen_apart()
+        elif _SETTINGS.workers == 1:  # else one that ends alone would turn away the clients of others
+            turn_away()
         return build_server(runtime(), super().to_asgi(is_main))
 
 

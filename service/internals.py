@@ -25,6 +25,8 @@
 - **Sockets.** Processes that accept from one socket share connections unevenly: one took all of 64 that were opened at
   once. With `reserve_ports` circus binds its socket and does not listen, and with `listen_apart` each process listens
   at a socket of its own for the same port (SO_REUSEPORT), among which the kernel shares connections out.
+- **Who connects too late.** The process that starts a server process has its socket as well, so that it goes on
+  listening when uvicorn ends: who connects then would wait in vain. With `turn_away` nobody can connect.
 - **Modules of the current folder.** BentoML's command for a worker puts it first in `sys.path`, before it imports the
   service. With `start_workers` another command is started, in which `serve_in_worker` imports the service itself.
 - **Swagger UI.** BentoML's wheel contains its files, and `/docs` serves them.
@@ -58,6 +60,7 @@ __all__ = [
     "serve_in_worker",
     "start_workers",
     "swagger_ui",
+    "turn_away",
     "use_protocol",
 ]
 
@@ -247,6 +250,19 @@ def listen_apart() -> None:
         run(self, [_beside(each) for each in sockets or []])
 
     uvicorn.Server.run = run_apart  # type: ignore[method-assign]
+
+
+def turn_away() -> None:
+    """Let uvicorn, when it ends, turn away who connects from then on, until another process listens at its socket."""
+    shutdown = uvicorn.Server.shutdown
+
+    async def shutdown_with_sockets(self: uvicorn.Server, sockets: list[socket.socket] | None = None) -> None:
+        for each in sockets or []:
+            with suppress(OSError):  # it does not listen
+                each.shutdown(socket.SHUT_RDWR)
+        await shutdown(self, sockets)
+
+    uvicorn.Server.shutdown = shutdown_with_sockets  # type: ignore[method-assign]
 
 
 def _beside(reserved: socket.socket) -> socket.socket:

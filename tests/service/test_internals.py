@@ -42,6 +42,7 @@ from service.internals import (
     serve_in_worker,
     start_workers,
     swagger_ui,
+    turn_away,
     use_protocol,
 )
 from tests.conftest import free_port
@@ -274,3 +275,19 @@ def test_handshakes_are_limited(new_loop):
 @pytest.mark.parametrize("name", ["swagger-ui-bundle.js", "swagger-ui.css"])
 def test_bentoml_brings_swagger_ui(name):
     assert b"swagger" in swagger_ui().joinpath(name).read_bytes().lower()
+
+
+def test_who_connects_after_the_end_is_turned_away_until_another_process_listens(monkeypatch):
+    monkeypatch.setattr(uvicorn.Server, "shutdown", uvicorn.Server.shutdown)
+    turn_away()
+    config = uvicorn.Config(answer, lifespan="off")
+    config.load()
+    with socket.create_server(("127.0.0.1", free_port())) as shared:  # a port that was chosen, as the server's
+        address = shared.getsockname()
+        server = uvicorn.Server(config)
+        server.servers, server.lifespan = [], config.lifespan_class(config)
+        asyncio.run(server.shutdown([socket.socket(fileno=os.dup(shared.fileno()))]))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+        shared.listen(8)
+        socket.create_connection(address).close()
