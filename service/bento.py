@@ -23,7 +23,15 @@ from starlette.types import ASGIApp
 
 from service.engine.job import Input
 from service.engine.probe import check_device
-from service.internals import command_from_within, listen_apart, look_often, reserve_ports, use_protocol
+from service.internals import (
+    command_from_within,
+    end_with_terminal,
+    listen_apart,
+    look_often,
+    reserve_ports,
+    turn_away,
+    use_protocol,
+)
 from service.models.model import ImageModel
 from service.options import given_type
 from service.predictor import deadline_after
@@ -55,6 +63,8 @@ class Service(bentoml.Service):  # type: ignore[misc]
         """Build BentoML's app and put ours in front of it."""
         if _SETTINGS.fronts > 0:
             listen_apart()
+        elif _SETTINGS.workers == 1:  # else one that ends alone would turn away the clients of others
+            turn_away()
         return build_server(runtime(), super().to_asgi(is_main))
 
 
@@ -122,6 +132,7 @@ class ZooServe:
         check_device(_SETTINGS.device, max(_SETTINGS.workers, _SETTINGS.engines))
         prepare(_SETTINGS)
         command_from_within()
+        end_with_terminal()
         if _SETTINGS.fronts > 0:
             look_often(_LOOK_S)
             reserve_ports()

@@ -78,6 +78,7 @@ if __name__ == "__main__":
     own, fd = map(int, sys.argv[1:])
     logging.basicConfig(format=f"%(asctime)s [%(levelname)s] [engine:{own}] %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in `main`
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal: the same
     if sys.stdin.buffer.read(len(BEGIN)) != BEGIN:
         sys.exit()
     given = read_settings()

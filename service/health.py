@@ -5,12 +5,16 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
+from time import monotonic
 from types import FrameType
 from typing import cast
 
 from service.runtime import Runtime
 
 logger = logging.getLogger(__name__)
+_SAME_S = (
+    1.0  # seconds; systemd, among others, sends SIGTERM to every process, and so does the one that started this one
+)
 
 
 class Drain:
@@ -25,7 +29,7 @@ class Drain:
 
     def __init__(self, seconds: float) -> None:
         self.on = False
-        self._seconds = seconds
+        self._seconds, self._since = seconds, 0.0
 
     def install(self) -> None:
         """Handle SIGTERM before the server's own handler. Does nothing outside the main thread, which gets signals."""
@@ -38,10 +42,11 @@ class Drain:
         stop = cast(Callable[[int, FrameType | None], object], stop)
 
         def begin(number: int, frame: FrameType | None) -> None:
-            if self.on:  # a second signal stops the server at once
-                stop(number, frame)
+            if self.on:
+                if monotonic() - self._since > _SAME_S:  # a second signal stops the server at once
+                    stop(number, frame)
                 return
-            self.on = True
+            self.on, self._since = True, monotonic()
             loop.call_soon_threadsafe(self._wait, lambda: stop(number, frame))
 
         signal.signal(signal.SIGTERM, begin)

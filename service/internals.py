@@ -6,6 +6,8 @@
   number of idle connections. `http.server.connections` derives a class that does.
 - **Clients that hang up.** uvicorn tells it to the newest request of a connection, and not to the one that is being
   answered while the newest waits behind it: `HttpProtocol` does.
+- **Answers before the end of a body.** uvicorn closes a connection, where its client asked for that, right after the
+  answer. What was still on its way resets it, and the client may lose the answer: `HttpProtocol` parts in peace.
 - **Bodies.** uvicorn keeps what arrives of a body in an attribute of a request, and copies it twice.
 - **The choice of that class.** BentoML's workers call `uvicorn.Config` themselves and pass no `http=`. So the entry
   `auto` of uvicorn's table of protocols is replaced.
@@ -18,15 +20,20 @@
   BentoML says; `look_often` makes that shorter. While circus is busy with a command, a look is left out.
 - **Who commands circus.** It takes commands, such as to run a program, from everybody who reaches two ports of the
   loopback, which BentoML chooses and another program may have taken since. With `command_from_within` there are none.
+- **A closed terminal.** On SIGHUP circus starts all processes anew: a server whose terminal was closed would go on,
+  unseen, and keep its port. With `end_with_terminal` it ends, as on SIGTERM, unless `nohup` started it.
 - **Sockets.** Processes that accept from one socket share connections unevenly: one took all of 64 that were opened at
   once. With `reserve_ports` circus binds its socket and does not listen, and with `listen_apart` each process listens
   at a socket of its own for the same port (SO_REUSEPORT), among which the kernel shares connections out.
+- **Who connects too late.** The process that starts a server process has its socket as well, so that it goes on
+  listening when uvicorn ends: who connects then would wait in vain. With `turn_away` nobody can connect.
 - **Modules of the current folder.** BentoML's command for a worker puts it first in `sys.path`, before it imports the
   service. With `start_workers` another command is started, in which `serve_in_worker` imports the service itself.
 - **Swagger UI.** BentoML's wheel contains its files, and `/docs` serves them.
 """
 
 import asyncio
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -39,9 +46,12 @@ import uvicorn.config
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+_UNREAD_S = 0.05
+
 __all__ = [
     "HttpProtocol",
     "command_from_within",
+    "end_with_terminal",
     "limit_handshakes",
     "listen_apart",
     "look_often",
@@ -50,18 +60,76 @@ __all__ = [
     "serve_in_worker",
     "start_workers",
     "swagger_ui",
+    "turn_away",
     "use_protocol",
 ]
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP connection, of which every request learns that its client hung up."""
+    """uvicorn's HTTP connection, of which every request learns that its client hung up, and every client its answer.
 
+    Attributes:
+        linger_s: seconds for which it waits, after its last answer, until its client has closed it.
+        parted: whether it does so now.
+    """
+
+    linger_s = 1.0
+    parted = False
     _answering: RequestResponseCycle | None = None
+    _lingering: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin a connection."""
+        super().connection_made(transport)
+        self._answers = _Answers(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the request that is being answered that its client is gone: it ends, and no answer is written."""
         super().connection_lost(exc)
+        self._give_up()
+        self._answers.close = self.transport.close  # else both would be left to the garbage collector
+        if self._lingering is not None:
+            self._lingering.cancel()
+
+    def on_headers_complete(self) -> None:
+        """Begin a request, whose answer may close this connection. HTTP/1.0 knows no `100 Continue`."""
+        self.expect_100_continue = self.expect_100_continue and self.parser.get_http_version() != "1.0"
+        super().on_headers_complete()
+        self.cycle.transport = self._answers  # type: ignore[assignment]  # it has what a request uses of one
+
+    def on_response_complete(self) -> None:
+        """Begin the next request, if there is to be one."""
+        if not self.parted:
+            super().on_response_complete()
+
+    def shutdown(self) -> None:
+        """End when the server does: after what the client has sent already was read and answered."""
+        self.loop.call_later(_UNREAD_S, super().shutdown)
+
+    def end(self) -> None:
+        """Close this connection after its last answer: at once if the request has arrived completely."""
+        if self._answering is not None and self._answering.more_body and not self.transport.is_closing():
+            self.part()
+        else:
+            self.transport.close()
+
+    def part(self) -> None:
+        """Send nothing more, and ignore what arrives until the client has closed this connection, too (RFC 9112, 9.6).
+
+        If it were closed with bytes that nobody has read, TCP would reset it. Then the client, for example nginx, which
+        still sends a body, would not get the answer.
+        """
+        if self.parted:
+            return
+        self.parted = True
+        self._give_up()
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():  # not with TLS
+            self.transport.write_eof()
+        self._lingering = self.loop.call_later(self.linger_s, self.transport.abort)
+
+    def _give_up(self) -> None:
         if self._answering is not None and not self._answering.response_complete:
             self._answering.disconnected = True
             self._answering.message_event.set()
@@ -69,6 +137,14 @@ class HttpProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
         super()._start_asgi_task(cycle, app)
+
+
+class _Answers:
+    """The transport of a connection as requests use it: closing it ends the connection in peace."""
+
+    def __init__(self, connection: HttpProtocol) -> None:
+        self.write, self.is_closing = connection.transport.write, connection.transport.is_closing
+        self.close = connection.end
 
 
 def use_protocol(name: str) -> None:
@@ -129,6 +205,15 @@ def command_from_within() -> None:
     Arbiter.initialize = initialize_within
 
 
+def end_with_terminal() -> None:
+    """Let circus, in this process, end all others on SIGHUP. Where that is ignored already, it stays so."""
+    from circus.sighandler import SysHandler  # noqa: PLC0415 - only in the process that starts the others
+
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        SysHandler.SIGNALS = [each for each in SysHandler.SIGNALS if each != signal.SIGHUP]
+    SysHandler.handle_hup = SysHandler.handle_term
+
+
 def start_workers(module: str) -> None:
     """Let BentoML start its workers, from this process and from now on, with another module than its own."""
     from _bentoml_impl.server import serving  # noqa: PLC0415 - only in the process that starts the others
@@ -165,6 +250,19 @@ def listen_apart() -> None:
         run(self, [_beside(each) for each in sockets or []])
 
     uvicorn.Server.run = run_apart  # type: ignore[method-assign]
+
+
+def turn_away() -> None:
+    """Let uvicorn, when it ends, turn away who connects from then on, until another process listens at its socket."""
+    shutdown = uvicorn.Server.shutdown
+
+    async def shutdown_with_sockets(self: uvicorn.Server, sockets: list[socket.socket] | None = None) -> None:
+        for each in sockets or []:
+            with suppress(OSError):  # it does not listen
+                each.shutdown(socket.SHUT_RDWR)
+        await shutdown(self, sockets)
+
+    uvicorn.Server.shutdown = shutdown_with_sockets  # type: ignore[method-assign]
 
 
 def _beside(reserved: socket.socket) -> socket.socket:

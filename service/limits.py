@@ -11,24 +11,42 @@ from typing import Generic, Protocol, TypeVar
 
 from service.errors import Reason, RequestError
 
+FOR_PROBES = 8  # connections
+SPARE = 1024  # connections above the limit for a short time, when many are accepted at once
+_OTHER_FILES = 256  # open files of a process other than its connections: models, libraries, the log
 _GRACE_S = 0.02  # seconds in which the data that a new connection has already sent are read
 
 
-def allow_files(count: int) -> int:
-    """Let this process have so many files open, as far as that is allowed: 1,024 is usual, and connections are files.
+def allow_files(count: int) -> None:
+    """Let this process have so many files open, as far as it may: 1,024 is usual, and connections are files."""
+    if os.name == "posix":
+        import resource  # noqa: PLC0415 - POSIX only
 
-    Returns:
-        How many of these it may have.
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < count:
+            with suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
+
+
+def files_for(connections: int, listeners: int) -> int:
+    """How many files a process has open that has so many connections at each of its listeners."""
+    return listeners * (connections + FOR_PROBES + min(connections, SPARE)) + _OTHER_FILES
+
+
+def most_connections(wanted: int, listeners: int) -> int:
+    """How many connections a process may have at each of its listeners, at most `wanted`.
+
+    Without a file for a connection the system resets it, and no other can make room for it, not even for a probe.
     """
     if os.name != "posix":
-        return count
+        return wanted
     import resource  # noqa: PLC0415 - POSIX only
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < count:
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
-    return min(count, hard)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or files_for(wanted, listeners) <= hard:
+        return wanted
+    left = (hard - min(_OTHER_FILES, hard // 4)) // listeners - FOR_PROBES
+    return max(1, min(wanted, max(left // 2, left - SPARE)))
 
 
 class Held:

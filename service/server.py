@@ -12,11 +12,10 @@ from starlette.types import ASGIApp
 from service import grpc
 from service.health import Health
 from service.http.app import build_app
-from service.http.server.connections import FOR_PROBES, SPARE
 from service.http.server.refusals import count_by
 from service.internals import limit_handshakes
 from service.keys import Guard
-from service.limits import allow_files
+from service.limits import allow_files, files_for
 from service.models.entry import State
 from service.oip.dataplane import Dataplane
 from service.request import Lifecycle
@@ -25,7 +24,6 @@ from service.runtime import Runtime
 logger = logging.getLogger(__name__)
 _TAKE_OVER_S = 15.0  # seconds that a process may load before it accepts requests in place of one that died
 _HANDSHAKE_S = 10.0
-_OTHER_FILES = 256  # open files of a process other than its connections: models, libraries, the log
 
 
 def build_server(runtime: Runtime, behind: Starlette) -> ASGIApp:
@@ -48,10 +46,7 @@ def build_server(runtime: Runtime, behind: Starlette) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         _use_batch_scheduling()
-        listeners = 2 if settings.grpc_port else 1
-        files = listeners * (settings.max_connections + FOR_PROBES + SPARE) + _OTHER_FILES
-        if (allowed := allow_files(files)) < files:
-            logger.warning("only %d files may be open, too few for ZOOSERVE_MAX_CONNECTIONS", allowed)
+        allow_files(files_for(settings.max_connections, 2 if settings.grpc_port else 1))
         if settings.tls_certificate:
             limit_handshakes(min(settings.receive_s, _HANDSHAKE_S))
         health.drain.install()

@@ -22,9 +22,11 @@ from msgspec import structs
 from service.cores import core_groups, usable_cores
 from service.engine.providers import CUDA, available_providers, gpu_count
 from service.fronts.channel import listen
+from service.limits import most_connections
 from service.settings import SettingError, Settings
 from service.telemetry.counts import Counts
 from zoo import home
+from zoo.variables import PREFIX
 
 logger = logging.getLogger(__name__)
 SHARED = "ZOOSERVE_SHARED"  # path of the memory in which the processes record which models were loaded and unloaded
@@ -108,7 +110,15 @@ def prepare(settings: Settings) -> None:
         # engines'.
         places = 2 * settings.processes + settings.engines
         os.environ[_COUNTS] = json.dumps([new_memory() for _ in range(2 * places)])
-    os.environ |= {"ZOOSERVE_FRONTS": str(settings.fronts), "ZOOSERVE_ENGINES": str(settings.engines)}  # as chosen
+    connections = most_connections(settings.max_connections, 2 if settings.grpc_port else 1)
+    if connections < settings.max_connections:
+        logger.warning(
+            "too few files may be open (`ulimit -Hn`) for ZOOSERVE_MAX_CONNECTIONS=%d: it is %d",
+            settings.max_connections,
+            connections,
+        )
+    chosen = {"FRONTS": settings.fronts, "ENGINES": settings.engines, "MAX_CONNECTIONS": connections}
+    os.environ |= {f"{PREFIX}{name}": str(value) for name, value in chosen.items()}
     if settings.fronts > 0:
         sockets = [listen() for _ in range(settings.engines)]
         os.environ[ENGINES] = json.dumps([address for _, address in sockets])

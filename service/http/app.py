@@ -74,6 +74,7 @@ def build_app(
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
+    behind.router.redirect_slashes = False  # to `http://`, which may not be what a proxy in front speaks
     app.router.default = _Behind(behind)
     oip = OpenInference(lifecycle, dataplane, health, settings)
     dispatcher = _Dispatcher(endpoints, oip, app if guard.open else _Locked(app, guard), health.drain)

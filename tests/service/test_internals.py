@@ -8,6 +8,7 @@ import inspect
 import itertools
 import os
 import re
+import signal
 import socket
 import time
 from unittest.mock import Mock
@@ -22,8 +23,9 @@ from _bentoml_impl.server import serving
 from _bentoml_impl.worker import service as worker
 from circus.arbiter import Arbiter
 from circus.controller import Controller
+from circus.sighandler import SysHandler
 from circus.sockets import CircusSocket
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from service.http.server import connections
@@ -31,6 +33,7 @@ from service.http.server.connections import Connection
 from service.internals import (
     HttpProtocol,
     command_from_within,
+    end_with_terminal,
     limit_handshakes,
     listen_apart,
     look_often,
@@ -39,6 +42,7 @@ from service.internals import (
     serve_in_worker,
     start_workers,
     swagger_ui,
+    turn_away,
     use_protocol,
 )
 from tests.conftest import free_port
@@ -52,17 +56,22 @@ def attributes_of(name: str) -> set[str]:
     return {node.attr for node in NODES if isinstance(node, ast.Attribute) and ast.unparse(node.value) == name}
 
 
+def opened(answer) -> tuple[Connection, Mock]:
+    """A connection, and its transport."""
+    config = uvicorn.Config(answer, lifespan="off")
+    config.load()
+    connection, transport = Connection(config, ServerState(), {}), Mock(asyncio.Transport)
+    transport.is_closing.return_value, transport.get_write_buffer_size.return_value = False, 0
+    transport.get_extra_info.return_value = None
+    connection.connection_made(transport)
+    return connection, transport
+
+
 def serve(answer) -> tuple[Connection, Mock]:
     """A connection whose client has sent one request, and its transport, once the app has answered."""
 
     async def run() -> tuple[Connection, Mock]:
-        config = uvicorn.Config(answer, lifespan="off")
-        config.load()
-        connection = Connection(config, ServerState(), {})
-        transport = Mock(asyncio.Transport)
-        transport.is_closing.return_value, transport.get_write_buffer_size.return_value = False, 0
-        transport.get_extra_info.return_value = None
-        connection.connection_made(transport)
+        connection, transport = opened(answer)
         connection.data_received(REQUEST)
         await asyncio.sleep(0.01)
         return connection, transport
@@ -94,7 +103,28 @@ def test_uvicorn_calls_back_what_connections_override():
     called = {name for name in vars(Connection) if name.startswith("on_")} | {"pause_writing", "resume_writing"}
     called |= {name for name in vars(HttpProtocol) if inspect.isfunction(vars(HttpProtocol)[name])}
     called |= {"connection_made", "connection_lost", "data_received", "send_400_response"}
+    called -= {"end", "part", "_give_up"}  # our own
     assert {name for name in called if name not in vars(HttpToolsProtocol)} == set()
+
+
+def test_what_was_sent_before_the_server_ends_is_answered():
+    async def run() -> Mock:
+        connection, transport = opened(answer)
+        connection.shutdown()
+        transport.close.assert_not_called()
+        connection.data_received(REQUEST)
+        await asyncio.sleep(0.1)
+        return transport
+
+    transport = asyncio.run(run())
+    assert transport.write.call_args_list[0].args[0].startswith(b"HTTP/1.1 204 ")
+    transport.close.assert_called()
+
+
+def test_requests_use_no_more_of_a_transport_than_they_are_given():
+    connection, _ = serve(answer)
+    given = set(vars(connection.cycle.transport))
+    assert set(re.findall(r"self\.transport\.(\w+)", inspect.getsource(RequestResponseCycle))) == given
 
 
 @pytest.mark.parametrize("size", [1, 3, 70_000])
@@ -159,6 +189,20 @@ def test_circus_takes_commands_from_this_process_alone(monkeypatch):
     assert all(each.startswith("inproc://") for each in bound)
     arbiter.evpub_socket.close()
     arbiter.ctrl.ctrl_socket.close()
+
+
+@pytest.mark.parametrize(("before", "handled"), [(signal.SIG_DFL, True), (signal.SIG_IGN, False)])
+def test_a_closed_terminal_ends_all_but_what_nohup_started(monkeypatch, before, handled):
+    """`test_stop` sees that it does."""
+    monkeypatch.setattr(SysHandler, "SIGNALS", SysHandler.SIGNALS)
+    monkeypatch.setattr(SysHandler, "handle_hup", SysHandler.handle_hup)
+    monkeypatch.setattr(signal, "getsignal", {signal.SIGHUP: before}.get)
+    end_with_terminal()
+    assert (signal.SIGHUP in SysHandler.SIGNALS) is handled
+    assert signal.SIGTERM in SysHandler.SIGNALS
+    handler = Mock(SysHandler)
+    SysHandler.handle_hup(handler)
+    handler.quit.assert_called_once_with()
 
 
 def test_bentoml_starts_our_worker_in_place_of_its_own(monkeypatch):
@@ -231,3 +275,19 @@ def test_handshakes_are_limited(new_loop):
 @pytest.mark.parametrize("name", ["swagger-ui-bundle.js", "swagger-ui.css"])
 def test_bentoml_brings_swagger_ui(name):
     assert b"swagger" in swagger_ui().joinpath(name).read_bytes().lower()
+
+
+def test_who_connects_after_the_end_is_turned_away_until_another_process_listens(monkeypatch):
+    monkeypatch.setattr(uvicorn.Server, "shutdown", uvicorn.Server.shutdown)
+    turn_away()
+    config = uvicorn.Config(answer, lifespan="off")
+    config.load()
+    with socket.create_server(("127.0.0.1", free_port())) as shared:  # a port that was chosen, as the server's
+        address = shared.getsockname()
+        server = uvicorn.Server(config)
+        server.servers, server.lifespan = [], config.lifespan_class(config)
+        asyncio.run(server.shutdown([socket.socket(fileno=os.dup(shared.fileno()))]))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+        shared.listen(8)
+        socket.create_connection(address).close()

@@ -1,11 +1,12 @@
-"""Who makes room for a new connection, and when."""
+"""Who makes room for a new connection, and when; and how many connections the system allows."""
 
 import asyncio
+import resource
 
 import pytest
 
 from service import limits as module
-from service.limits import Places
+from service.limits import FOR_PROBES, Places, files_for, most_connections
 
 
 class Holder:
@@ -83,3 +84,17 @@ def test_connections_with_work_are_never_closed():
         assert closed(holders) == [4, 5]
 
     scene(steps)
+
+
+@pytest.mark.parametrize("listeners", [1, 2])
+@pytest.mark.parametrize("wanted", [1, 40, 2000, 100_000])
+@pytest.mark.parametrize("hard", [16, 64, 300, 1024, 4096, 524_288, resource.RLIM_INFINITY])
+def test_connections_fit_the_files_that_may_be_open(monkeypatch, listeners, wanted, hard):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, hard))
+    most = most_connections(wanted, listeners)
+    assert 1 <= most <= wanted
+    if hard == resource.RLIM_INFINITY or files_for(wanted, listeners) <= hard:
+        assert most == wanted
+    elif hard >= 300 and most < wanted:
+        used = files_for(most, listeners) - files_for(0, listeners) + listeners * FOR_PROBES + min(256, hard // 4)
+        assert hard - 4 < used <= hard

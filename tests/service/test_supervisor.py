@@ -216,7 +216,8 @@ def test_one_that_does_not_end_is_killed():
 
 
 def test_a_single_process_shares_no_counts(monkeypatch):
-    for name in ("ZOOSERVE_COUNTS", "ZOOSERVE_SUPERVISOR", "ZOOSERVE_SHARED"):
+    chosen = ("ZOOSERVE_FRONTS", "ZOOSERVE_ENGINES", "ZOOSERVE_MAX_CONNECTIONS")
+    for name in ("ZOOSERVE_COUNTS", "ZOOSERVE_SUPERVISOR", "ZOOSERVE_SHARED", *chosen):
         monkeypatch.setenv(name, "")  # so that what is set here is gone afterwards
         monkeypatch.delenv(name)
     prepare(Settings(workers=1))

@@ -28,13 +28,11 @@ from service.http.server.heads import (
 )
 from service.http.server.refusals import answering, counted, too_many_bodies, too_many_connections, written
 from service.internals import HttpProtocol, rest_of_body
-from service.limits import Bodies, HeldBodies, Places
+from service.limits import FOR_PROBES, SPARE, Bodies, HeldBodies, Places
 from service.settings import read_settings
 from service.tls import Renewal, files_of
 
 PROBES = frozenset({b"/livez", b"/readyz", b"/metrics"})
-FOR_PROBES = 8  # connections
-SPARE = 1024  # connections above the limit for a short time, when many are accepted at once
 MAX_PIPELINED = 16  # requests that wait on a connection while an earlier one is answered
 _MAX_PIECES = 8192  # chunks of a body in one read from the socket; more would be chunks of a few bytes
 _PROBE_S = 1.0  # seconds in which the request of a probe's connection must have arrived
@@ -69,7 +67,7 @@ class Connection(HttpProtocol):
         if _RENEWAL is not None and self.config.ssl is not None:
             _RENEWAL.renew(self.config.ssl)
         self.access_log = self.access_log and self.access_logger.isEnabledFor(logging.INFO)  # else its line is made
-        self._receive_s = _SETTINGS.receive_s
+        self._receive_s = self.linger_s = _SETTINGS.receive_s
         self.timeout_keep_alive: float = _SETTINGS.keep_alive_s  # type: ignore[assignment]
         self._places: Places[Connection] | None = None
         self._owed = 0  # requests that are complete and not yet answered
@@ -109,7 +107,7 @@ class Connection(HttpProtocol):
     def give_up_place(self) -> None:
         """Close this connection: another one takes its place."""
         self._places = None
-        if self.transport.get_write_buffer_size():  # `close` would wait until the client has read its answer
+        if self.parted or self.transport.get_write_buffer_size():  # `close` would wait for the client
             self.transport.abort()
         elif self._timer is None:  # between two requests
             self.transport.close()
@@ -117,7 +115,7 @@ class Connection(HttpProtocol):
             self._refuse(too_many_connections())
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing() or self._final is not None:
+        if self.parted or self.transport.is_closing() or self._final is not None:
             return
         begins = self._in_head and self._timer is None  # another request on the same connection
         if begins:
@@ -279,8 +277,8 @@ class Connection(HttpProtocol):
         self._refuse(refusal(HTTPStatus.REQUEST_TIMEOUT, "too_slow", detail))
 
     def _refuse(self, problem: Problem) -> None:
-        """Send a problem and close the connection. Nothing more is read from it."""
-        if self.transport.is_closing():
+        """Send a problem and end the connection. What still arrives is ignored."""
+        if self.parted or self.transport.is_closing():
             return
         if self._owed > 0:
             self._final = problem
@@ -289,7 +287,9 @@ class Connection(HttpProtocol):
             head, body = written(self._count(problem), self.headers or ())
             line = f"HTTP/1.1 {problem.status} {problem.title}\r\n".encode()
             self.transport.write(line + b"".join(b"%b: %b\r\n" % header for header in head) + b"\r\n" + body)
-        self.transport.close()
+        self._held.end()
+        end = self.transport.close if self._places is None else self.part  # nothing limits those without a place
+        end()
 
 
 def _cancelled(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:

@@ -46,6 +46,15 @@ def test_a_request_needs_exactly_one_valid_host(wire, request_, status):
         assert b"connection: close" in head
 
 
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+@pytest.mark.parametrize("path", [b"/classify/", b"/pipeline/", b"/livez/", b"/v1/classify/", b"/v2/", b"/docs/"])
+def test_no_path_leads_to_an_address_that_the_client_has_named(wire, method, path):
+    """Behind a proxy that ends TLS, it would lead from `https` to `http`, and take the key along."""
+    answer = wire.ask(method + b" " + path + b" HTTP/1.1\r\nhost: elsewhere\r\n" + END)
+    assert status_of(answer) == 404
+    assert b"elsewhere" not in answer
+
+
 SMUGGLED = b"GET /v1/models HTTP/1.1\r\nhost: x\r\n" + END
 
 

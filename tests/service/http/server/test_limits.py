@@ -5,6 +5,7 @@ import json
 import socket
 import time
 
+import psutil
 import pytest
 
 from service.http.server.heads import MAX_HEADERS
@@ -171,3 +172,16 @@ def test_the_time_limit_applies_to_each_request_of_a_connection(strict, models):
                 assert received, answer
                 answer += received
             assert answer.startswith(b"HTTP/1.1 200")
+
+
+def test_connections_do_not_take_all_files_that_may_be_open(models, tmp_path):
+    digit = (models / "lenet5/1/golden/digit_7.png").read_bytes()
+    with serving(tmp_path / "log", ZOOSERVE_MODELS=str(models), ZOOSERVE_LOAD="lenet5") as server:
+        psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_NOFILE, (300, 300))  # its processes have it from there
+        server.wait(200)
+        assert "ZOOSERVE_MAX_CONNECTIONS=2000: it is 108" in server.log.read_text()
+        with contextlib.ExitStack() as stack:
+            for _ in range(400):
+                stack.enter_context(connect(server)).sendall(b"GET /livez HTTP/1.1\r\nho")
+            assert server.client.get("/livez").status_code == 200
+            assert server.client.post("/v1/classify", content=digit).status_code == 200
