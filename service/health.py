@@ -12,9 +12,7 @@ from typing import cast
 from service.runtime import Runtime
 
 logger = logging.getLogger(__name__)
-_SAME_S = (
-    1.0  # seconds; systemd, among others, sends SIGTERM to every process, and so does the one that started this one
-)
+_SAME_S = 1.0  # systemd sends SIGTERM to every process, and so does, then, the one that started this one
 
 
 class Drain:
