@@ -16,7 +16,7 @@ import pytest
 from hypothesis import settings
 
 from tests.service.engine import apart
-from tests.slow import place, runs_alone, why_slow
+from tests.slow import left_out, place, runs_alone, why_slow
 from zoo import catalog
 from zoo.extras import installed
 
@@ -27,6 +27,11 @@ settings.load_profile("same")
 os.environ["OMP_NUM_THREADS"] = "1"
 ROOT = Path(__file__).parent.parent
 RAY = "ray", "2.60.0"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import a file whose tests would all be left out: what it imports, or makes, takes seconds."""
+    return True if left_out(collection_path, config.option.markexpr) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
