@@ -110,6 +110,13 @@ class Server:
             assert time.monotonic() < end, self.log.read_text()
             time.sleep(0.1)
 
+    def wait_for_log(self, text: str, count: int, seconds: float = 60) -> None:
+        """Wait until the server, or its processes together, have logged a text so many times."""
+        end = time.monotonic() + seconds
+        while self.log.read_text().count(text) < count:
+            assert time.monotonic() < end, self.log.read_text()
+            time.sleep(0.05)
+
     def resident(self) -> int:
         """Resident memory of the server's processes, in bytes."""
         import psutil

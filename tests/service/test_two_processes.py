@@ -99,9 +99,11 @@ def test_a_killed_process_is_replaced_and_no_request_is_refused(pair, models):
         running = [pool.submit(client) for _ in range(4)]
         try:
             time.sleep(0.5)
+            starts = pair.log.read_text().count("1 of 1 models are ready")
             killed.kill()
             wait_for(lambda: len(alive := processes(pair)) == 2 and killed.pid not in {p.pid for p in alive})
-            time.sleep(3)
+            pair.wait_for_log("1 of 1 models are ready", starts + 1)
+            time.sleep(0.5)  # the new one answers too
         finally:
             stop.set()
         outcomes = [future.result() for future in running]
