@@ -95,7 +95,6 @@ LONGEST = (
     "loadtests/measure/test_command.py",
     "export/families/test_libreyolo.py",
     "loadtests/tiles/test_tiles.py",
-    "zoo/test_mirror.py",
     "loadtests/zoo_on_demand/test_command.py",
     "export/ultralytics/test_predict.py",
 )
