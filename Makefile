@@ -18,6 +18,9 @@ AGAIN := test $$? = 1 && echo "What failed is run once more, on its own" && \
 	$(BIN)/pytest -q --last-failed --last-failed-no-failures none
 INSTALL := $(BIN)/python requirements/install.py $(if $(filter cpu,$(ACCELERATOR)),--cpu)
 
+# What Python compiled is kept, also where a container says otherwise: tests start hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help serve loadtest test check lint format lock models clean
 
@@ -47,7 +50,7 @@ test: $(VENV)/.dev ## Check style, types and imports, then run all tests on the 
 check: $(VENV)/.dev ## In a minute: style, types, imports, and the tests that need no server, conversion or browser
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
 	@# Types beside the tests: a core each.
-	@$(BIN)/mypy & types=$$!; $(BIN)/pytest -q -n $(JOBS) -m 'not slow' --ignore tests/export; tests=$$?; wait $$types && exit $$tests
+	@$(BIN)/mypy & types=$$!; $(BIN)/pytest -q -n $(JOBS) -m 'not slow'; tests=$$?; wait $$types && exit $$tests
 
 lint: $(VENV)/.dev ## Check style (ruff), types (mypy --strict) and who imports whom (import-linter)
 	@$(BIN)/ruff check .

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import settings
 
 from tests.service.engine import apart
-from tests.slow import place, runs_alone, why_slow
+from tests.slow import left_out, place, runs_alone, why_slow
 from zoo import catalog
 from zoo.extras import installed
 
@@ -29,6 +29,11 @@ os.environ["OMP_NUM_THREADS"] = "1"
 ROOT = Path(__file__).parent.parent
 NVIMGCODEC = "nvidia-nvimgcodec-cu13", "0.9.0.20"
 RAY = "ray", "2.60.0"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import a file whose tests would all be left out: what it imports, or makes, takes seconds."""
+    return True if left_out(collection_path, config.option.markexpr) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -106,6 +111,13 @@ class Server:
                     return body
             assert time.monotonic() < end, self.log.read_text()
             time.sleep(0.1)
+
+    def wait_for_log(self, text: str, count: int, seconds: float = 60) -> None:
+        """Wait until the server, or its processes together, have logged a text so many times."""
+        end = time.monotonic() + seconds
+        while self.log.read_text().count(text) < count:
+            assert time.monotonic() < end, self.log.read_text()
+            time.sleep(0.05)
 
     def resident(self) -> int:
         """Resident memory of the server's processes, in bytes."""

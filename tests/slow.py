@@ -6,6 +6,7 @@ ROOT = Path(__file__).parent
 BY_FIXTURE = {
     "models": "uses the exported models",
     "server": "starts a server",
+    "course": "exports models and starts a server",
     "far": "starts a server and a proxy",
     "browser": "drives a browser",
     "prometheus": "starts Prometheus",
@@ -29,7 +30,7 @@ BY_PATH = {  # of a file or folder
     "loadtests/gpu": "runs every measurement once",
     "loadtests/loadgen": "runs LoadGen",
     "loadtests/test_pipeline.py": "starts a server",
-    "loadtests/recipes": "runs other load generators",
+    "loadtests/test_recipes.py": "runs other load generators",
     "loadtests/soak": "keeps a server busy",
     "loadtests/tiles": "starts a server",
     "loadtests/zoo_on_demand": "starts servers",
@@ -41,8 +42,15 @@ BY_PATH = {  # of a file or folder
     "loadtests/measure": "measures a server",
     "loadtests/test_reach.py": "makes a network namespace",
     "loadtests/test_served.py": "waits for timeouts",
+    "loadtests/test_without_extra.py": "starts a process for each case",
     "requirements/test_install.py": "installs packages",
     "service/commands/test_reload.py": "starts a process for each case",
+    "service/grpc/test_kserve.py": "starts a server",
+    "service/http/v1/test_attack_bodies.py": "starts a server",
+    "service/http/v1/test_figures.py": "starts a process for each case",
+    "service/oip/test_attack_infer.py": "starts a server",
+    "service/oip/test_rest.py": "starts a server",
+    "service/oip/test_tritonclient.py": "starts a server",
     "service/telemetry/test_counts.py": "starts processes",
     "service/test_hostile.py": "starts a server",
     "service/telemetry/test_processes.py": "starts servers",
@@ -50,8 +58,12 @@ BY_PATH = {  # of a file or folder
     "service/test_stop.py": "starts a server",
     "service/test_supervisor.py": "starts servers and kills them",
     "service/vision/test_heif.py": "decodes large images",
+    "test_contributing.py": "converts a network",
     "test_docs.py": "runs every command of the documents",
     "test_models_page.py": "converts networks",
+    "test_unasked.py": "starts a process for each case",
+    "zoo/test_hub_files.py": "starts a process for each case",
+    "zoo/test_libraries.py": "imports every library",
     "zoo/test_variables.py": "starts a process for each case",
 }
 
@@ -83,7 +95,6 @@ LONGEST = (
     "loadtests/measure/test_command.py",
     "export/families/test_libreyolo.py",
     "loadtests/tiles/test_tiles.py",
-    "zoo/test_mirror.py",
     "loadtests/zoo_on_demand/test_command.py",
     "export/ultralytics/test_predict.py",
 )
@@ -108,3 +119,12 @@ def why_slow(path: Path, fixtures: set[str]) -> str:
         if reason := BY_PATH.get(part.as_posix()):
             return reason
     return next((reason for name, reason in BY_FIXTURE.items() if name in fixtures), "")
+
+
+def left_out(path: Path, expression: str) -> bool:
+    """Whether `pytest -m EXPRESSION` runs no test of a file or folder. May be false where it runs none."""
+    if expression == "not slow":
+        return bool(why_slow(path, set()))
+    if expression == "not alone":
+        return path.is_file() and runs_alone(path)
+    return expression == "alone" and not any((ROOT / name).is_relative_to(path) for name in ALONE)

@@ -14,6 +14,14 @@ from loadtests.target import Target
 from tests.loadtests.reach import Far, NoNamespaceError, far_server, namespace
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _servers_end_at_once() -> Iterator[None]:
+    """Those that load tests start: nobody asks them any more, so they need not answer for another two seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOOSERVE_DRAIN_S", "0.1")
+        yield
+
+
 class Tiny:
     """Answers by path: `/ok`, `/status/429`, `/wait/SECONDS`, `/chunked`, `/last` (then closes), `/break`, `/noise`.
 

@@ -62,7 +62,7 @@ def indexes(tmp_path_factory):
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *args: Quiet(*args, directory=str(root)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield root, f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()

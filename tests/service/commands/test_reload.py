@@ -32,7 +32,7 @@ def asked():
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.paths, server.keys = [], []
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()

@@ -89,7 +89,7 @@ def test_several_processes_are_added_up_and_their_time_never_falls(models, tmp_p
     environment = {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_WORKERS": "2"}
     with serving(tmp_path / "log", **environment) as server:
         server.wait(200)
-        time.sleep(2)  # the other process may still be loading
+        server.wait_for_log("1 of 1 models are ready", 2)
         samples = scrape(server)
         processes = psutil.Process(server.process.pid).children()
         assert value(samples, "zooserve_processes") == len(processes) == 2

@@ -1,7 +1,6 @@
 """Several server processes behind one port: all answer, and their metrics are added up."""
 
 import re
-import time
 
 from tests.conftest import serving
 
@@ -10,7 +9,7 @@ def test_two_processes_are_one_service(models, photo, tmp_path):
     environment = {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_WORKERS": "2"}
     with serving(tmp_path / "log", **environment) as server:
         server.wait(200)
-        time.sleep(2)  # the other process may still be loading: /readyz is answered by either
+        server.wait_for_log("1 of 1 models are ready", 2)  # /readyz is answered by either
         for name, label in [("digit_7", "7"), ("digit_0", "0")] * 20:
             # a connection of its own for each request, so that the kernel spreads them
             response = server.client.post("/v1/classify", content=photo(name), headers={"connection": "close"})

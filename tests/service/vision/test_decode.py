@@ -233,7 +233,8 @@ def bombs(encoded) -> dict[str, bytes]:
 
 def test_huge_sizes_are_refused_before_decoding(encoded, tmp_path):
     """In a process that may use 64 MB more memory, in which none of them could be decoded."""
-    for name, data in bombs(encoded).items():
+    files = bombs(encoded)
+    for name, data in files.items():
         (tmp_path / name).write_bytes(data)
     script = f"""
 import resource, time
@@ -252,7 +253,7 @@ for file in sorted(Path({str(tmp_path)!r}).iterdir()):
         print(file.name, error.reason, time.perf_counter() - start < 0.5)
 """
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert answer.stdout.splitlines() == [f"{name} too_large True" for name in sorted(bombs(encoded))]
+    assert answer.stdout.splitlines() == [f"{name} too_large True" for name in sorted(files)]
 
 
 def test_images_of_too_many_pixels_are_refused(small, encoded):

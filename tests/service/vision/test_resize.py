@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 import onnxruntime as ort
@@ -165,27 +166,39 @@ def test_large_images_are_refused(encoded, exact):
     assert caught.value.reason is Reason.TOO_LARGE
 
 
+@pytest.fixture(scope="module")
+def rectangle(encoded):
+    """An image of a size and an orientation with a white rectangle: a PNG, and x0, y0, x1, y1 where it is upright."""
+
+    @cache
+    def make(size: tuple[int, int], orientation: int) -> tuple[bytes, list[int]]:
+        width, height = size
+        box = (width // 2 - 50, height // 2 - 40, width // 2 + 40, height // 2 + 56)
+        image = Image.new("RGB", size, "black")
+        ImageDraw.Draw(image).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill="white")
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        data = encoded(image, "PNG", exif=exif)
+        upright = np.argwhere(np.asarray(EncodedImage(data).image())[:, :, 0])
+        (y0, x0), (y1, x1) = upright.min(axis=0), upright.max(axis=0) + 1
+        return data, [x0, y0, x1, y1]
+
+    return make
+
+
 @pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [(640, 480), (300, 900)])
 @EVERY_RECIPE
-def test_a_box_is_mapped_back_to_the_image(encoded, recipe, size, orientation, exact):
+def test_a_box_is_mapped_back_to_the_image(rectangle, recipe, size, orientation, exact):
     """A rectangle in the stored image is found in the input, and mapped back to pixels of the upright image."""
-    width, height = size
-    box = (width // 2 - 50, height // 2 - 40, width // 2 + 40, height // 2 + 56)
-    image = Image.new("RGB", size, "black")
-    ImageDraw.Draw(image).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill="white")
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    data = encoded(image, "PNG", exif=exif)
-    upright = np.argwhere(np.asarray(EncodedImage(data).image())[:, :, 0])
-    (y0, x0), (y1, x1) = upright.min(axis=0), upright.max(axis=0) + 1
+    data, upright = rectangle(size, orientation)
     pixels, where = prepare(data, recipe, exact=exact)
     rows, columns = np.nonzero(pixels[:, :, 0] == 0), np.nonzero(pixels[:, :, 0] >= 128)
     assert rows[0].size
     found = np.array([[columns[1].min(), columns[0].min(), columns[1].max() + 1, columns[0].max() + 1]], np.float32)
     tolerance = 1.0 + 0.51 / min(where.scale_x, where.scale_y)
-    assert to_image_pixels(found, where)[0] == pytest.approx([x0, y0, x1, y1], abs=tolerance)
+    assert to_image_pixels(found, where)[0] == pytest.approx(upright, abs=tolerance)
 
 
 @settings(max_examples=300, deadline=None)

@@ -143,7 +143,7 @@ def test_bentoml_fetches_no_address_for_a_client(server):
             self.send_error(404)
 
     other = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=other.serve_forever, daemon=True).start()
+    threading.Thread(target=other.serve_forever, args=(0.02,), daemon=True).start()
     address = f"http://127.0.0.1:{other.server_port}/image.jpg"
     response = server.client.post("/classify", files={"image": (None, address)})
     other.shutdown()
