@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import psutil
 from msgspec import Struct
@@ -28,6 +29,7 @@ from loadtests.scoring.score import (
     succeeded,
 )
 from loadtests.serving import serving
+from loadtests.target import Target
 
 _CORES = 2  # that the nodes have together
 _MOMENTS = (0.1, 0.5, 0.8)
@@ -85,6 +87,17 @@ class Bad(Struct, frozen=True):
     found: int
 
 
+async def _says_the_same(address: Target, row: dict[str, Any]) -> bool:
+    """Whether a server answers about a row's image as the row says."""
+    data = Path(row["address"]).read_bytes()
+    path = f"/v1/{row['task']}?model={row['model']}"
+    answer = await fetch(address, Request("POST", path, {"Content-Type": "image/*"}, data), timeout=60.0)
+    said = json.loads(answer.body)
+    if answer.status == 200:
+        return bool(row.get("predictions") == said["predictions"] and row["image"] == said["image"])
+    return bool(row.get("error") == {name: said[name] for name in ("status", "reason", "detail")})
+
+
 class Trial:
     """Scores with exported models.
 
@@ -106,20 +119,14 @@ class Trial:
         make_images(images, count, broken_every=25)
         out = self._out()
         self._score(model, str(images), out)
-        equal = 0
         rows = rows_of(out)
         settings = self._environment | {"ZOOSERVE_LOAD": model}
         with serving(self._folder / "server.log", settings) as (address, _):
-            for row in rows:
-                data = Path(row["address"]).read_bytes()
-                request = Request("POST", f"/v1/{row['task']}?model={model}", {"Content-Type": "image/*"}, data)
-                answer = run(fetch(address, request, timeout=60.0))
-                said = json.loads(answer.body)
-                if answer.status == 200:
-                    equal += row.get("predictions") == said["predictions"] and row["image"] == said["image"]
-                else:
-                    equal += row.get("error") == {name: said[name] for name in ("status", "reason", "detail")}
-        return equal, len(rows)
+
+            async def ask() -> int:
+                return sum([await _says_the_same(address, row) for row in rows])
+
+            return run(ask()), len(rows)
 
     def throughput(self, model: str, count: int, rounds: int, seconds: float) -> Throughput:
         """Compare with two bare loops side by side, before and after each run."""
