@@ -14,6 +14,7 @@ BY_FIXTURE = {
     "cuda_stub": "starts a process for each case",
     "openvino": "starts a process for each case",
     "ray": "starts a Ray cluster",
+    "with_nvimgcodec": "starts a process for each case",
 }
 BY_PATH = {  # of a file or folder
     "client/test_local.py": "starts servers and proxies",
