@@ -91,6 +91,15 @@ def test_every_command_has_the_options_that_are_shown(page):
         assert command is None or shown <= options, f"{module or 'zooserve'} {arguments}"
 
 
+@pytest.mark.parametrize("name", zooserve.list_commands(click.Context(zooserve)))
+def test_every_option_is_explained(name):
+    options = [p for p in zooserve.get_command(click.Context(zooserve), name).params if isinstance(p, click.Option)]
+    assert not [one.name for one in options if not one.help and not one.show_default]
+    for one in options:
+        if one.name == "models":
+            assert "$ZOOSERVE_MODELS" in one.help or "As of `zooserve export`" in one.help
+
+
 def test_the_readme_says_which_commands_have_no_json():
     (named_there,) = re.findall(r"All but (.*?) take `--json`", (ROOT / "README.md").read_text())
     context = click.Context(zooserve)
