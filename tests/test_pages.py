@@ -9,7 +9,9 @@ import pytest
 
 from service.settings import Settings
 from tests.conftest import ROOT
+from zoo import catalog
 from zoo.cli import main as zooserve
+from zoo.licences import to_accept
 from zoo.variables import OF_CLIENTS, OF_STORE, PREFIX
 
 FOLDERS = ("", ".github", ".github/ISSUE_TEMPLATE", "client", "deploy", "docs", "loadtests", "loadtests/results")
@@ -89,6 +91,14 @@ def test_every_command_has_the_options_that_are_shown(page):
         options = {name for one in getattr(command, "params", ()) for name in (*one.opts, *one.secondary_opts)}
         shown = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--help"}
         assert command is None or shown <= options, f"{module or 'zooserve'} {arguments}"
+
+
+@pytest.mark.parametrize("page", NOW, ids=named)
+def test_an_export_that_is_shown_accepts_the_licence(page):
+    for _, arguments in COMMAND.findall(code(page)):
+        name, *words = arguments.split() or [""]
+        for model in {*words} & {*catalog.names()} if name == "export" else ():
+            assert {*to_accept(catalog.find(model).licence)} <= {*words}, arguments
 
 
 @pytest.mark.parametrize("name", zooserve.list_commands(click.Context(zooserve)))
