@@ -129,6 +129,14 @@ def test_the_figures_are_those_that_the_command_printed():
     assert f"reaches {loop[1]} images/s" in README
 
 
+@pytest.mark.parametrize("page", ["deploy/README.md", "docs/tuning.md"])
+def test_the_version_of_cuda_is_that_of_the_lock(page):
+    (locked,) = re.findall(
+        r"^nvidia-cuda-runtime==(\d+)", (ROOT / "requirements/serve-gpu.txt").read_text(), re.MULTILINE
+    )
+    assert set(re.findall(r"CUDA (\d+)", (ROOT / page).read_text())) == {locked}
+
+
 def test_the_runbook_has_the_table_of_faults():
     printed = (ROOT / "loadtests/results/faults.md").read_text()
     table = [line for line in printed.splitlines() if line.startswith("|")]

@@ -78,6 +78,12 @@ def test_every_link_leads_somewhere(page):
         assert not anchor or anchor in anchors(target), link
 
 
+@pytest.mark.parametrize("page", [page for page in NOW if page.parent.name in {"docs", "deploy"}], ids=named)
+def test_every_file_of_the_code_is_there(page):
+    for name in re.findall(r"`([\w/]+\.py)`", prose(page)):
+        assert next(ROOT.glob(f"[a-z]*/**/{name}"), None) or (ROOT / name).is_file(), name
+
+
 @pytest.mark.parametrize("page", NOW, ids=named)
 def test_every_setting_exists(page):
     assert set(re.findall(rf"{PREFIX}[A-Z_]*[A-Z]", page.read_text())) <= SETTINGS
