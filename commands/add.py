@@ -108,7 +108,13 @@ Examples:
 @click.option("--name", help="What to call it. [default: the file's name]")
 @click.option("--license", "licence", metavar="SPDX", help="Of the weights; LicenseRef-own where they are yours.")
 @click.option("--accept-license", "accepted", multiple=True, metavar="SPDX", help="As of `zooserve export`.")
-@click.option("--photo", "photos", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--photo",
+    "photos",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="To try it on, beside the sample photos. May be given several times; the first is shown with its answer.",
+)
 @click.option(
     "--resize",
     type=click.Choice(["crop", "letterbox", "letterbox_top_left", "stretch"]),

@@ -112,7 +112,11 @@ for that, export its models with --class-scores.
     callback=drawn_into,
     help="Draw the result into this PNG file.",
 )
-@click.option("--models", type=click.Path(file_okay=False), help="The folder of exported models. [default: models]")
+@click.option(
+    "--models",
+    type=click.Path(file_okay=False),
+    help="The folder of exported models. [default: $ZOOSERVE_MODELS, else ./models]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs, with all classes.")
 def eval_(
     *,

@@ -81,7 +81,7 @@ def main(
     out: Path | None,
     fail_if: tuple[Condition, ...],
 ) -> None:
-    """Measure images per second through /v1 and through /v2."""
+    """Measure images per second through /v1 and through /v2, on a server that it starts."""
     where = machine()
     try:
         results = _measure(model, models, rounds, seconds, numbers)

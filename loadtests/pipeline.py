@@ -108,7 +108,10 @@ def photo() -> bytes:
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 100), help="Windows of each.")
 @json_option()
 def main(detector: Path, classifier: Path, seconds: float, rounds: int, json_path: Path | None) -> None:
-    """Measure a pipeline beside a bare loop of the same two models."""
+    """Measure a pipeline beside a bare loop of the same two models.
+
+    Starts a server whose pipeline asks a classifier about the 20 best objects of a detector.
+    """
     before, data, bare = machine(), photo(), Bare(detector, classifier)
     outcomes, loads = [], []
     try:

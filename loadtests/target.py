@@ -161,18 +161,25 @@ class Target:
         return _context(self.ca_file) if self.scheme in ("https", "grpcs") else None
 
 
-def target_options(*, url: str | None = DEFAULT_URL) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def target_options(
+    *,
+    url: str | None = DEFAULT_URL,
+    schemes: str = "http, https, grpc or grpcs",
+    task: str = "the first that the server has",
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a click command the options of a server under test, and the `Target` of them as its argument `target`.
 
     Args:
         url: where none is given; with None, `target` is None then.
+        schemes: that the command speaks, for `--help`.
+        task: what is asked without `--task`, for `--help`.
     """
     options = (
         click.option(
             "--url",
             default=url,
             show_default=url is not None,
-            help="Of the server: http, https, grpc or grpcs, with its path prefix if it has one.",
+            help=f"Of the server: {schemes}, with its path prefix if it has one.",
         ),
         click.option("--remote", is_flag=True, help="Confirm that load may go to a host that is not this machine."),
         click.option(
@@ -180,7 +187,7 @@ def target_options(*, url: str | None = DEFAULT_URL) -> Callable[[Callable[..., 
         ),
         click.option("--ca-file", type=_FILE, help="Certificates (PEM) to trust, such as a private authority's."),
         click.option("--task", default="", type=click.Choice(["", *TASKS]), metavar=f"[{'|'.join(TASKS)}]",
-                     help="[default: the first that the server has]"),
+                     help=f"[default: {task}]"),
         click.option("--model", default="", metavar="NAME", help="[default: the task's]"),
     )  # fmt: skip
 

@@ -64,7 +64,11 @@ Examples:
     type=click.FloatRange(1),
     help="Seconds without progress, after which a cluster is given up.",
 )
-@click.option("--models", type=click.Path(file_okay=False), help="The folder of exported models. [default: models]")
+@click.option(
+    "--models",
+    type=click.Path(file_okay=False),
+    help="The folder of exported models. [default: $ZOOSERVE_MODELS, else ./models]",
+)
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON a second, and the manifest as the last one.")
 def score(
     *,

@@ -1,4 +1,4 @@
-"""docs/security.md stays true: the settings that it names exist, and have the defaults that it says."""
+"""docs/security.md stays true: the settings that it names have the defaults that it says."""
 
 import re
 
@@ -6,16 +6,10 @@ import pytest
 
 from service.settings import Settings
 from tests.conftest import ROOT
-from zoo.variables import OF_CLIENTS, PREFIX
 
 TEXT = (ROOT / "docs/security.md").read_text()
 ROWS = re.findall(r"^\| [^|]+ \| ([^|]+) \| `ZOOSERVE_(\w+)`", TEXT, re.MULTILINE)
 UNITS = {"timeout_ms": 1000.0}  # of the setting in the text's
-
-
-def test_every_setting_that_is_named_exists():
-    named = set(re.findall(rf"{PREFIX}(\w+)", TEXT))
-    assert {name.lower() for name in named} - {name.lower() for name in OF_CLIENTS} <= set(Settings.__struct_fields__)
 
 
 @pytest.mark.parametrize(("bound", "name"), ROWS, ids=[name for _, name in ROWS])

@@ -110,7 +110,7 @@ def _summary(entry: EntryPoint) -> str:
 Examples:
   zooserve list                               what there is
   zooserve export mobilenet_v2 yolov4_tiny    fetch, convert, check and publish
-  zooserve serve                              answer at /v1/classify, /v1/detect and /v1/segment
+  zooserve serve                              answer over HTTP; /ui is a page to try it, /docs describes it
   zooserve predict yolov4_tiny photo.jpg      the same answer without a server
 
 \b

@@ -12,7 +12,7 @@ PREFIX = "ZOOSERVE_"
 OF_STORE = ("CACHE", "CARDS", "MIRROR", "MODELS")
 """The variables of `zoo`: the folders of downloads, of cards and of models, and a mirror of all sources."""
 OF_CLIENTS = ("ADMIN_KEY", "API_KEY", "KEY", "URL")
-"""The variables of clients; `KEY` is in the example requests that the page `/ui` copies."""
+"""The variables of clients; `KEY` was in the requests that earlier pages `/ui` copied."""
 _INTERNAL = (
     "COMPARE_SANDBOX",
     "COUNTS",

@@ -62,12 +62,27 @@ def page(result: Report) -> str:
 
 
 @click.command()
-@click.option("--models", type=click.Path(path_type=Path, exists=True), default=Path("models"), show_default=True)
-@click.option("--only", default="", help="Faults whose name contains this.")
+@click.option(
+    "--models",
+    type=click.Path(path_type=Path, exists=True),
+    default=Path("models"),
+    show_default=True,
+    help=f"The folder of exported models; {MODEL} is served.",
+)
+@click.option("--only", default="", help="Only faults whose name contains this; nothing is written then.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default="loadtests/results")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=RESULTS,
+    show_default="loadtests/results",
+    help="Folder for faults.json and faults.md.",
+)
 def main(models: Path, only: str, as_json: bool, out: Path) -> None:
-    """Do one fault after another to real servers, and say what was lost."""
+    """Do one fault after another to real servers, and say what was lost.
+
+    Exits with 1 where more was lost than a killed process had in hand.
+    """
     chosen = [fault for fault in FAULTS if only in fault.name]
     if not chosen:
         raise click.UsageError(f"no fault's name holds {only}; there are: {'; '.join(fault.name for fault in FAULTS)}")

@@ -82,9 +82,9 @@ class Outcome(Struct):
 @model_option("--model", "mobilenet_v2", "classifier")
 @click.option("--only", "parts", multiple=True, type=click.Choice(PARTS), help="Parts to measure.  [default: all]")
 @click.option("--seconds", default=15.0, show_default=True, type=click.FloatRange(1), help="Of each load.")
-@click.option("--images", default=2000, show_default=True, type=click.IntRange(10), help="For the hand-over.")
-@click.option("--front-kills", default=100, show_default=True, type=click.IntRange(1))
-@click.option("--engine-kills", default=20, show_default=True, type=click.IntRange(1))
+@click.option("--images", default=2000, show_default=True, type=click.IntRange(10), help="Of the hand-over.")
+@click.option("--front-kills", default=100, show_default=True, type=click.IntRange(1), help="SIGKILLs of a front.")
+@click.option("--engine-kills", default=20, show_default=True, type=click.IntRange(1), help="SIGKILLs of an engine.")
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Of the latency.")
 @json_option()
 def main(
@@ -97,7 +97,10 @@ def main(
     rounds: int,
     json_path: Path | None,
 ) -> None:
-    """Measure front processes and the engine behind them."""
+    """Measure front processes and the engine behind them.
+
+    Cost and hand-over are measured with a simulated GPU, which needs gcc; all else runs on the CPU.
+    """
     before, outcome = machine(), Outcome()
     chosen = parts or PARTS
     try:

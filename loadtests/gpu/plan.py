@@ -44,7 +44,7 @@ STEPS = (
     Step(1, "rightness", "does the CUDA provider compute rightly; processor, driver", 60),
     Step(2, "jpegs", "JPEGs to the graph's input: all cores, then batches on the GPU", 60, ("cores", "gpu")),
     Step(3, "sizes", "batch sizes repeated and alternating, one session and one per size", 60),
-    Step(4, "options", "NHWC, fused bias, CUDA graphs, lanes", 90),
+    Step(4, "options", "cuDNN's search, NHWC, fused bias, CUDA graphs, lanes", 90),
     Step(5, "threads", "CUDA graphs under 16 threads", 45),
     Step(6, "waiting", "processor use while waiting for the GPU", 30, ("blocking", "spinning", "bare")),
     Step(7, "service", "JPEGs over HTTP, by front processes and clients", 110, ("0", "1", "4", "8")),

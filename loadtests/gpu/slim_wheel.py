@@ -3,7 +3,7 @@
     python -m loadtests.gpu.slim_wheel onnxruntime_gpu-1.31.1-cp312-*.whl onnxruntime-sm90.tar.xz --arch 90
 
 The kernels of the CUDA provider lie in its section `.nv_fatbin`, one image per architecture. All others are overwritten
-with zeros, which xz packs to nothing (about 58 MiB instead of 256 for 90: H100, H200). TensorRT's provider and the
+with zeros, which xz packs to nothing (about 58 MiB instead of 244 for 90: H100, H200). TensorRT's provider and the
 second copy of the core library are left out. Unpack it into a folder and put that on PYTHONPATH. It was tried without a
 GPU only: step 1 of `loadtests.gpu` says whether it computes rightly.
 """

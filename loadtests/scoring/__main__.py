@@ -52,7 +52,7 @@ def main(
     seconds: float,
     json_path: Path | None,
 ) -> None:
-    """Measure `zooserve score`."""
+    """Measure `zooserve score` on this machine, and on a Ray cluster of two nodes on this machine."""
     try:
         require("ray", "pyarrow")
     except MissingError as error:

@@ -48,7 +48,7 @@ class Results(Struct, frozen=True):
 
 
 @click.command(epilog=_EXAMPLES)
-@target_options(url=None)
+@target_options(url=None, schemes="http or https", task="every one that the server has")
 @click.option("--minutes", default=20.0, show_default=True, type=click.FloatRange(0.05), help="Of load.")
 @click.option("--clients", default=8, show_default=True, type=click.IntRange(1, 1000), help="At a time.")
 @click.option("--rubbish", default=0.03, show_default=True, type=click.FloatRange(0, 1), help="Share of the requests.")

@@ -39,7 +39,11 @@ Examples:
 def main(
     models: int, fit: int, seconds: float, clients: int, originals: tuple[Path, ...], json_path: Path | None
 ) -> None:
-    """Measure a zoo that is larger than its budget for memory."""
+    """Measure a zoo that is larger than its budget for memory.
+
+    Starts a server on copies of exported models. Prints how often models are loaded while those that are asked for fit,
+    what loads cost the requests of other models, and what random requests to all of them get.
+    """
     folders = list(originals) or [Path("models", name, "1") for name in _ORIGINALS]
     if missing := [str(folder) for folder in folders if not (folder / "card.json").is_file()]:
         raise click.ClickException(f"{missing[0]} is not there: zooserve export --default")

@@ -46,7 +46,11 @@ Examples:
     callback=drawn_into,
     help="Draw the answer into this file.",
 )
-@click.option("--models", type=click.Path(file_okay=False), help="The folder of exported models. [default: models]")
+@click.option(
+    "--models",
+    type=click.Path(file_okay=False),
+    help="The folder of exported models. [default: $ZOOSERVE_MODELS, else ./models]",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per photo and line, as HTTP answers it.")
 @click.option("--server", metavar="URL", help="Ask this server, for all images of the folder PHOTOS.")
 @click.option("--api-key", envvar="ZOOSERVE_API_KEY", help="Of that server. [env: ZOOSERVE_API_KEY]")

@@ -1,6 +1,7 @@
 """`zooserve reload`: make a running server load new versions of its models."""
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -76,5 +77,6 @@ def _answer(method: Callable[..., requests.Response], url: str, timeout: float) 
         said = f"{url} answered {response.status_code} without JSON: is it zooserve's?"
         raise click.ClickException(without_credentials(said)) from None
     if not response.ok:
-        raise click.ClickException(str(body.get("detail", body)))
+        hint = " Give it by --key or ZOOSERVE_ADMIN_KEY." if response.status_code == HTTPStatus.UNAUTHORIZED else ""
+        raise click.ClickException(f"{body.get('detail', body)}{hint}")
     return body

@@ -57,7 +57,11 @@ class _Port(click.Option):
 @click.command(cls=_ServeCommand, epilog=_SERVE_EXAMPLES)
 @click.option("--host", default="127.0.0.1", show_default=True, envvar="HOST", help="Address to listen on.")
 @click.option("--port", cls=_Port, default=3000, show_default=True, envvar="PORT", type=click.IntRange(1, 65535))
-@click.option("--models", type=click.Path(file_okay=False), help="The folder of exported models. [default: models]")
+@click.option(
+    "--models",
+    type=click.Path(file_okay=False),
+    help="The folder of exported models. [default: $ZOOSERVE_MODELS, else ./models]",
+)
 def serve(host: str, port: int, models: str | None) -> None:
     """Serve the exported models over HTTP, with BentoML."""
     if models:

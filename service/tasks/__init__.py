@@ -94,7 +94,7 @@ TASKS: Mapping[Operation, TaskModule] = {
         GOLDEN,
     ),
     "obb": TaskModule(
-        "Find the objects in an image, with boxes turned as they are",
+        "Find the objects in an image, with rotated boxes",
         obb.Options,
         RotatedBox,
         obb.answer,

@@ -52,3 +52,18 @@ def test_what_is_provisioned_is_what_compose_brings():
     mounts = [volume.split(":")[:2] for volume in services["grafana"]["volumes"]]
     assert ["./grafana/provisioning", "/etc/grafana/provisioning"] in mounts
     assert ["./grafana/dashboards", provider["options"]["path"]] in mounts
+
+
+def test_refusals_that_are_no_mistakes_of_clients_are_told_from_the_others():
+    rules = (DEPLOY / "prometheus" / "rules.yml").read_text()
+    (reasons,) = re.findall(r'zooserve_rejected_total{reason=~"([^"]+)"', rules)
+    for reason in reasons.split("|"):
+        assert reason.replace(".+", "...") in PANELS["Refused, by reason"]["description"]
+
+
+def test_panels_that_the_runbook_and_the_alerts_name_are_there():
+    texts = [(DEPLOY / "README.md").read_text(), (DEPLOY / "prometheus" / "rules.yml").read_text()]
+    named = {name for text in texts for name in re.findall('"([A-Z][^"{]*)"', text)} - {"CPUExecutionProvider"}
+    titles = [panel["title"] for panel in DASHBOARD["panels"]]
+    assert len(named) >= 5
+    assert not [name for name in named if not any(title.startswith(name) for title in titles)]

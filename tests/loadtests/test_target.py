@@ -9,6 +9,8 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
+from loadtests.measure.__main__ import main as measure
+from loadtests.soak.__main__ import main as soak
 from loadtests.target import Target, TargetError, target_options
 
 
@@ -121,3 +123,17 @@ def test_wrong_options(arguments, words, tmp_path):
     done = CliRunner().invoke(show(), [word.format(file=tmp_path / "file") for word in arguments])
     assert done.exit_code == 2
     assert words in done.output.replace("', '", "|")
+
+
+@pytest.mark.parametrize(
+    ("command", "schemes", "task"),
+    [
+        (measure, "http, https, grpc or grpcs,", "the first that the server has"),
+        (soak, "http or https,", "every one that the server has"),
+    ],
+    ids=["measure", "soak"],
+)
+def test_help_says_what_a_command_speaks_and_asks(command, schemes, task):
+    said = {one.name: one.help for one in command.params}
+    assert f"Of the server: {schemes} " in said["url"]
+    assert said["task"] == f"[default: {task}]"

@@ -19,8 +19,8 @@ def asked():
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             server.paths.append(self.path)
             server.keys.append(self.headers.get("Authorization", "").encode("latin-1").decode())
-            body = json.dumps({"models": [{"name": "lenet5", "state": "ready"}]}).encode()
-            self.send_response(200)
+            body = json.dumps({"models": [{"name": "lenet5", "state": "ready"}], "detail": "A reason."}).encode()
+            self.send_response(server.status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -31,7 +31,7 @@ def asked():
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.paths, server.keys = [], []
+    server.paths, server.keys, server.status = [], [], 200
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield server
     server.shutdown()
@@ -62,6 +62,16 @@ def test_the_key_is_sent_as_the_server_reads_it(asked, given, sent):
     result = run(f"http://127.0.0.1:{asked.server_address[1]}", ZOOSERVE_ADMIN_KEY=given)
     assert result.exit_code == 0, result.output
     assert asked.keys == [f"Bearer {sent}"] * 2
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(401, "A reason. Give it by --key or ZOOSERVE_ADMIN_KEY.\n"), (403, "A reason.\n")]
+)
+def test_a_refusal_without_a_key_says_how_to_give_one(asked, status, said):
+    asked.status = status
+    result = run(f"http://127.0.0.1:{asked.server_address[1]}")
+    assert result.exit_code == 1
+    assert result.output == f"Error: {said}"
 
 
 def test_a_key_that_no_header_can_hold_is_refused_and_not_printed():

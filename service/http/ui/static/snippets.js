@@ -5,9 +5,9 @@ import { address } from "./api.js";
 const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`; // for a shell
 const python = (text) => JSON.stringify(text); // Python reads JSON's strings
 
-/** @param asked {url, picture, type, locked}; a key is never shown, `$ZOOSERVE_KEY` stands for it */
+/** @param asked {url, picture, type, locked}; a key is never shown, `$ZOOSERVE_API_KEY` stands for it */
 export function curl({ url, picture, type, locked }) {
-  const header = locked ? ' -H "Authorization: Bearer $ZOOSERVE_KEY"' : "";
+  const header = locked ? ' -H "Authorization: Bearer $ZOOSERVE_API_KEY"' : "";
   const post = (data) =>
     `curl --data-binary ${data}${header} \\\n  -H ${quote(`Content-Type: ${type}`)} \\\n  ${quote(url)}`;
   if (!picture.sample) return post(`@${quote(picture.name)}`);
@@ -17,7 +17,7 @@ export function curl({ url, picture, type, locked }) {
 export function requests({ url, picture, type, locked }) {
   const { origin, pathname, searchParams } = new URL(url);
   const query = [...searchParams].map(([name, value]) => `${python(name)}: ${python(value)}`).join(", ");
-  const bearer = locked ? `"Authorization": f"Bearer {os.environ['ZOOSERVE_KEY']}", ` : "";
+  const bearer = locked ? `"Authorization": f"Bearer {os.environ['ZOOSERVE_API_KEY']}", ` : "";
   const from = picture.sample
     ? `requests.get(${python(address(`ui/${picture.sample}`))}${locked ? `, headers={${bearer.slice(0, -2)}}` : ""}).content`
     : `open(${python(picture.name)}, "rb")`;

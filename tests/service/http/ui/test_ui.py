@@ -265,9 +265,9 @@ def test_the_page_sends_a_key_to_a_server_with_keys(open_page, models, tmp_path)
         stored = page.evaluate("[Object.values(sessionStorage), localStorage.length, document.cookie, location.href]")
         assert stored == [["secret"], 0, "", f"{locked.url}/ui/#lenet5"]
         lines = page.locator("#code").inner_text()
-        assert "$ZOOSERVE_KEY" in lines
+        assert "$ZOOSERVE_API_KEY" in lines
         assert "secret" not in page.content()
-        environment = os.environ | {"ZOOSERVE_KEY": "secret", "no_proxy": "*"}
+        environment = os.environ | {"ZOOSERVE_API_KEY": "secret", "no_proxy": "*"}
         curl = subprocess.check_output(["sh", "-c", lines], env=environment)
         page.locator("#tab-python").click()
         python = subprocess.check_output([sys.executable, "-c", page.locator("#code").inner_text()], env=environment)
