@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 
 from scoring.scorer import AHEAD, Scorer
 from scoring.spec import Done, Part, Spec
@@ -23,8 +24,7 @@ def score_here(spec: Spec, parts: Iterable[Part]) -> Iterator[Done]:
         StorageError: the images' storage does not answer.
         DeviceError: the GPU can no longer be used.
     """
-    scorer = Scorer(spec)
-    with ThreadPoolExecutor(AHEAD, "part") as pool:
+    with closing(Scorer(spec)) as scorer, ThreadPoolExecutor(AHEAD, "part") as pool:
         waiting: deque[Future[Done]] = deque()
         try:
             for part in parts:

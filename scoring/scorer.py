@@ -79,7 +79,8 @@ class Scorer:
         self._loop = uvloop.new_event_loop()
         with _interrupting_no_run():
             self._readers = Readers(min(window, _FETCHING), settings.max_body_bytes, spec.timeout_s)
-            threading.Thread(target=self._loop.run_forever, name="scorer", daemon=True).start()
+            self._thread = threading.Thread(target=self._loop.run_forever, name="scorer", daemon=True)
+            self._thread.start()
 
     def score(self, part: Part) -> Done:
         """Answer the images of a part, and write its file.
@@ -108,6 +109,14 @@ class Scorer:
                 task.cancel()
 
         self._loop.call_soon_threadsafe(cancel)
+
+    def close(self) -> None:
+        """End the event loop, once no thread is in `score` any more.
+
+        A loop of uvloop that wakes up while the interpreter ends crashes the process.
+        """
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
 
     async def _answer_all(self, addresses: list[str]) -> list[Row]:
         if self._stopped:

@@ -224,6 +224,13 @@ def test_a_scheduling_policy_that_was_chosen_stays(models, photos, tmp_path):
     assert done.returncode == 0
 
 
+def test_no_event_loop_is_left_when_a_run_is_over(score, photos):
+    """A timer of the readers could wake it up while the interpreter ends, and the process would crash."""
+    before = threading.enumerate()
+    assert score(photos).code == 0
+    assert "scorer" not in {thread.name for thread in threading.enumerate() if thread not in before}
+
+
 def test_names_that_are_not_utf8_in_the_results(score, photos, tmp_path):
     score(photos)
     Path(os.fsdecode(os.fsencode(tmp_path / "out") + b"/\xff")).touch()
