@@ -195,6 +195,7 @@ class Repository(Registry):
         with self._looking:
             self._load_all()
             self._started = True
+        self._unloaded.followed()  # from now on others wait until this process has followed them
         ready = sum(entry.state is State.READY for entry in self.entries.values())
         logger.info("%d of %d models are ready", ready, len(self.entries))
 

@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from starlette.applications import Starlette
 
 from service.engine.job import Job
 from service.models.inputs import TensorRows
@@ -62,7 +63,7 @@ def kept():
 )
 def test_images_that_were_refused_are_not_kept(runtime, kept, kind, body, status):
     async def ask():
-        app, sent = build_server(runtime, None), []
+        app, sent = build_server(runtime, Starlette()), []
 
         bodies = [body]
 
