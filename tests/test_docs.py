@@ -150,11 +150,11 @@ def test_scoring_has_the_figures_that_were_printed():
     found = json.loads((results / "scoring_throughput.json").read_text())["details"]
     fast, slow = found["throughput mobilenet_v2"], found["throughput yolov4_tiny"]
     for words in (
-        f"mobilenet_v2 ({fast['local']:.1f} of {fast['bare']:.1f} images/s)",
-        f"yolov4_tiny ({slow['local']:.1f} of {slow['bare']:.1f})",
-        f"| 0.95 | {fast['local_ratio']:.2f}, {slow['local_ratio']:.2f} |",
-        f"mobilenet_v2 ({fast['nodes']:.1f} images/s), yolov4_tiny ({slow['nodes']:.1f})",
-        f"| 0.92 | {fast['nodes_ratio']:.2f}, {slow['nodes_ratio']:.2f} |",
+        f"mobilenet_v2 ({fast['local']['rate']:.1f} of {fast['bare']['rate']:.1f} images/s)",
+        f"yolov4_tiny ({slow['local']['rate']:.1f} of {slow['bare']['rate']:.1f})",
+        f"| 0.95 | {fast['local']['ratio']:.2f}, {slow['local']['ratio']:.2f} |",
+        f"mobilenet_v2 ({fast['nodes']['rate']:.1f} images/s), yolov4_tiny ({slow['nodes']['rate']:.1f})",
+        f"| 0.92 | {fast['nodes']['ratio']:.2f}, {slow['nodes']['ratio']:.2f} |",
     ):
         assert words in page
     memory = json.loads((results / "scoring_memory.json").read_text())["details"]["memory"]
