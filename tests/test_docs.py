@@ -152,9 +152,9 @@ def test_scoring_has_the_figures_that_were_printed():
     for words in (
         f"mobilenet_v2 ({fast['local']['rate']:.1f} of {fast['bare']['rate']:.1f} images/s)",
         f"yolov4_tiny ({slow['local']['rate']:.1f} of {slow['bare']['rate']:.1f})",
-        f"| 0.95 | {fast['local']['ratio']:.2f}, {slow['local']['ratio']:.2f} |",
+        f"| 0.95 | {fast['local']['ratio']:.3f}, {slow['local']['ratio']:.3f} |",
         f"mobilenet_v2 ({fast['nodes']['rate']:.1f} images/s), yolov4_tiny ({slow['nodes']['rate']:.1f})",
-        f"| 0.92 | {fast['nodes']['ratio']:.2f}, {slow['nodes']['ratio']:.2f} |",
+        f"| 0.92 | {fast['nodes']['ratio']:.3f}, {slow['nodes']['ratio']:.3f} |",
     ):
         assert words in page
     memory = json.loads((results / "scoring_memory.json").read_text())["details"]["memory"]
