@@ -199,18 +199,25 @@ def my_onnx(tmp_path_factory) -> Path:
     return path
 
 
+def fetched(request, package: str, version: str, size: str) -> Path:
+    """A folder with a package, fetched once into the cache; skips where it cannot be had. The progress is seen."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    try:
+        with capture.global_and_fixture_disabled():
+            return apart.fetch(
+                package, version, size, [f"{package}=={version}"], lambda text: print(f"\n{text}", flush=True)
+            )
+    except apart.UnavailableError as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture(scope="session")
 def ray(request) -> Iterator[None]:
     """Ray, installed or fetched once into the cache: what it needs beside is of `zooserve[dev]`."""
     if installed("ray"):
         yield
         return
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    try:
-        with capture.global_and_fixture_disabled():  # the progress of a long download is seen
-            packages = apart.fetch(*RAY, "75 MB", ["==".join(RAY)], lambda text: print(f"\n{text}", flush=True))
-    except apart.UnavailableError as error:
-        pytest.skip(str(error))
+    packages = fetched(request, *RAY, "75 MB")
     path = os.pathsep.join([str(ROOT), str(ROOT / "client"), str(packages)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", path)
@@ -220,12 +227,4 @@ def ray(request) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def with_nvimgcodec(request) -> Callable:
     """Calls a function of a module in a process in which nvImageCodec is installed, fetched once into the cache."""
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    try:
-        with capture.global_and_fixture_disabled():
-            packages = apart.fetch(
-                *NVIMGCODEC, "25 MB", ["==".join(NVIMGCODEC)], lambda text: print(f"\n{text}", flush=True)
-            )
-    except apart.UnavailableError as error:
-        pytest.skip(str(error))
-    return partial(apart.call, packages, {})
+    return partial(apart.call, fetched(request, *NVIMGCODEC, "25 MB"), {})

@@ -67,11 +67,10 @@ class Binding:
             pieces, address, size = batch[name], value.data_ptr(), like[0].nbytes
             rows = sum(map(len, pieces))
             for piece in pieces:
-                shape, dtype = (rows, *like.shape[1:]), like.dtype
-                if not isinstance(piece, Jpegs):
-                    shape, dtype = (rows, *piece.shape[1:]), piece.dtype
-                if (shape, dtype) != (like.shape, like.dtype):
-                    raise ValueError(f"{name} is {dtype} {shape}, its buffer {like.dtype} {like.shape}")
+                given = like if isinstance(piece, Jpegs) else piece
+                shape = (rows, *given.shape[1:])
+                if (shape, given.dtype) != (like.shape, like.dtype):
+                    raise ValueError(f"{name} is {given.dtype} {shape}, its buffer {like.dtype} {like.shape}")
                 if isinstance(piece, Jpegs):
                     jpegs += [(jpeg, address + i * size) for i, jpeg in enumerate(piece)]
                 else:

@@ -60,16 +60,14 @@ class Input(ABC, Generic[AnswerT]):
             RequestError: it is not an image, damaged or too large.
         """
 
-    def keep(self, out: Image) -> int:  # noqa: ARG002 - only an encoded image has a file
-        """Write the file of an image into `out` as it is, if a GPU can decode it, and return its bytes; else 0."""
-        return 0
+    def write(self, out: Image, *, jpegs: bool) -> int:  # noqa: ARG002 - only an encoded image has a file
+        """Prepare an image; where `jpegs` says so its file may be left to the run. Raises as `prepare`.
 
-    def write(self, out: Image, *, jpegs: bool) -> int:
-        """Prepare an image, or keep it as a JPEG where `jpegs` says so; return the bytes of the file, 0 for pixels."""
-        length = self.keep(out) if jpegs else 0
-        if not length:
-            self.prepare(out)
-        return length
+        Returns:
+            The bytes of the file, which is in `out` then; 0: there are pixels.
+        """
+        self.prepare(out)
+        return 0
 
     @abstractmethod
     def answer(self, outputs: Tensors, row: int) -> AnswerT:

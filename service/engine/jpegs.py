@@ -11,6 +11,7 @@ from importlib import import_module, metadata
 from typing import Any
 
 from service.arrays import Image
+from service.cores import usable_cores
 from service.engine.cuda import CAPTURES, Stream
 from service.engine.providers import CPU, CUDA, Tuning, requested
 from service.vision.gpu_resize import Resizer
@@ -53,9 +54,8 @@ def decoder(device: str, number: int) -> Any:
     backends = None
     if device == "cpu":
         number, backends = nvimgcodec.NVIMGCODEC_DEVICE_CPU_ONLY, [nvimgcodec.Backend(nvimgcodec.BackendKind.CPU_ONLY)]
-    threads = len(os.sched_getaffinity(0))
     try:
-        return nvimgcodec.Decoder(number, threads, backends, options=":fancy_upsampling=1")
+        return nvimgcodec.Decoder(number, usable_cores(), backends, options=":fancy_upsampling=1")
     except RuntimeError as error:
         raise DecodeError(f"nvImageCodec cannot use GPU {number}: check the driver (nvidia-smi). {error}") from error
 
@@ -113,16 +113,17 @@ class JpegDecoder:
         Raises:
             RequestError: one of them cannot be decoded on the CPU either.
         """
-        self._resizer.trim()
-        for (jpeg, row), image in zip(jpegs, self.decode([jpeg for jpeg, _ in jpegs]), strict=True):
-            found = None if image is None else getattr(image, self._interface)
-            if found is not None and _is_plain(found):
-                height, width, _ = found["shape"]
-                self._resizer.resize(found["data"][0], height, width, row)
-                continue
-            pixels, _ = prepare(bytes(jpeg), self._recipe, exact=False)
-            self._stream.copy_in(row, pixels)
-            self._stream.wait()  # until then the pixels are needed
+        with CAPTURES.others():  # images of other sizes need other memory
+            self._resizer.trim()
+            for (jpeg, row), image in zip(jpegs, self.decode([jpeg for jpeg, _ in jpegs]), strict=True):
+                found = None if image is None else getattr(image, self._interface)
+                if found is not None and _is_plain(found):
+                    height, width, _ = found["shape"]
+                    self._resizer.resize(found["data"][0], height, width, row)
+                    continue
+                pixels, _ = prepare(bytes(jpeg), self._recipe, exact=False)
+                self._stream.copy_in(row, pixels)
+                self._stream.wait()  # until then the pixels are needed
 
     def _stream_of(self, jpeg: Bytes) -> Any:
         try:

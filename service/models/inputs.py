@@ -20,7 +20,7 @@ from service.tasks import TASKS, operation_of
 from service.vision import decode
 from service.vision.decoded import DecodedImage
 from service.vision.outputs import encode_output
-from service.vision.resize import fit, prepare
+from service.vision.resize import fit
 from zoo.card import Recipe
 from zoo.recipe import Placement, placement
 from zoo.served_card import AnyServed, ServedCard
@@ -107,25 +107,21 @@ class EncodedImage(ImageInput):
         self._data = data
         self._settings = settings
 
-    def keep(self, out: Image) -> int:
-        """Leave a JPEG to the GPU, if it is one of those that are decoded there and has room in `out`."""
-        if len(self._data) > out.nbytes:
-            return 0
-        image = decode.EncodedImage(self._data, self._settings.max_pixels)
-        if not image.is_plain_jpeg:
-            return 0
-        self._placement = placement(recipe_of(self._card), image.width, image.height)
-        length = len(self._data)
-        out.reshape(-1)[:length] = np.frombuffer(self._data, np.uint8)
-        self._data = b""
-        return length
-
     def prepare(self, out: Image) -> None:
         """Decode the image and resize it into `out`."""
-        settings = self._settings
-        exact, max_pixels = settings.pixels == "exact", settings.max_pixels
-        _, self._placement = prepare(self._data, recipe_of(self._card), exact=exact, max_pixels=max_pixels, out=out)
+        self.write(out, jpegs=False)
+
+    def write(self, out: Image, *, jpegs: bool) -> int:
+        """Decode the image and resize it into `out`; or leave a JPEG there, if it fits and the run can decode it."""
+        data, recipe = self._data, recipe_of(self._card)
+        image = decode.EncodedImage(data, self._settings.max_pixels)
         self._data = b""  # frees the encoded image while the pixels wait for their run
+        if jpegs and len(data) <= out.nbytes and image.is_plain_jpeg:
+            self._placement = placement(recipe, image.width, image.height)
+            out.reshape(-1)[: len(data)] = np.frombuffer(data, np.uint8)
+            return len(data)
+        _, self._placement = fit(image, recipe, exact=self._settings.pixels == "exact", out=out)
+        return 0
 
 
 class PixelArray(ImageInput):
@@ -186,13 +182,13 @@ class ImageOutputs(Input[Tensors]):
         self._image = image
         self._names = names
 
-    def keep(self, out: Image) -> int:
-        """Leave the image to the GPU, or not."""
-        return self._image.keep(out)
-
     def prepare(self, out: Image) -> None:
         """Prepare the image."""
         self._image.prepare(out)
+
+    def write(self, out: Image, *, jpegs: bool) -> int:
+        """Prepare the image, or leave its file to the run."""
+        return self._image.write(out, jpegs=jpegs)
 
     def answer(self, outputs: Tensors, row: int) -> Tensors:
         """Return the image's row, [1, ...], of each output."""

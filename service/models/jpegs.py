@@ -9,6 +9,7 @@ from time import perf_counter
 import numpy as np
 import simplejpeg
 
+from service.arrays import Image
 from service.cores import usable_cores
 from service.engine.jpegs import version
 from service.engine.lanes import Lanes
@@ -50,18 +51,20 @@ def measure_jpegs(
     recipe = card.recipe
     photos = {each.photo: _jpeg(golden[each.photo]) for each in card.golden}
     rows = np.zeros((size, recipe.height, recipe.width, 3), np.uint8)
-    fitting = [data for data in photos.values() if EncodedImage(data, card, None, settings).keep(rows[0])]
+
+    def write(data: bytes, row: Image, *, jpegs: bool) -> int:
+        return EncodedImage(data, card, None, settings).write(row, jpegs=jpegs)
+
+    fitting = [data for data in photos.values() if write(data, rows[0], jpegs=True)]
     if not fitting:
         return None
     batch, prepared = [*islice(cycle(fitting), size)], []
     for row, data in zip(rows, batch, strict=True):
         begun = perf_counter()
-        EncodedImage(data, card, None, settings).prepare(row)
+        write(data, row, jpegs=False)
         prepared.append(perf_counter() - begun)
     run_s = min(seconds_of(lanes.run, {"images": rows}) for _ in range(_ROUNDS)) / size
-    lengths = np.array(
-        [EncodedImage(data, card, None, settings).keep(row) for row, data in zip(rows, batch, strict=True)]
-    )
+    lengths = np.array([write(data, row, jpegs=True) for row, data in zip(rows, batch, strict=True)])
     jpegs = {"images": joined([*pieces_of(rows, lengths, 0, size)])}
     try:
         lanes.run(jpegs)

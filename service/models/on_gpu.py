@@ -111,6 +111,8 @@ def load_lanes(
     lanes = make(profile.tuning, _sizes(profile.max_batch), jpegs=profile.jpegs is not None and profile.jpegs.used)
     _add(lanes, profile.max_runs)
     lanes.freeze()
+    if profile.jpegs is not None:  # the memory for a decoder may be missing now
+        profile = structs.replace(profile, jpegs=structs.replace(profile.jpegs, used=lanes.decodes))
     largest = lanes.sizes[-1] if images else profile.max_batch
     return structs.replace(profile, max_batch=min(largest, profile.max_batch), max_runs=lanes.count), lanes
 

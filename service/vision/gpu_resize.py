@@ -47,7 +47,6 @@ def weights(recipe: Recipe, side: int, scaled: int, offset: int, target: int) ->
 
     Returns:
         float32 [target, side]. Rows sum to 1, those outside the image to 0.
-
     """
     at = np.arange(target) - offset
     inside = (at >= 0) & (at < scaled)

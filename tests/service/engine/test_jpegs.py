@@ -18,6 +18,7 @@ from loadtests.gpu import engine
 from loadtests.gpu.engine import Model
 from loadtests.gpu.jpegs import GpuJpegs
 from service.engine import jpegs
+from service.engine.cuda import CAPTURES
 from service.engine.jpegs import DecodeError, JpegDecoder
 from service.engine.lanes import Lanes
 from service.engine.pieces import joined, pieces_of
@@ -207,3 +208,17 @@ def waits_for_a_mixed_batch(root: Path) -> tuple[int, int]:
 
 def test_a_batch_of_pixels_and_jpegs_waits_once(cuda_stub, models):
     assert cuda_stub.call(waits_for_a_mixed_batch, models) == (1, 4)
+
+
+def kept_away(file: bytes) -> list[int]:
+    """How many blocks that no capture may disturb were under way, each time an image was resized."""
+    decoder, row, seen = JpegDecoder(RECIPE, Host()), np.zeros((224, 224, 3), np.uint8), []
+    resize = decoder._resizer.resize
+    decoder._resizer.resize = lambda *given: (seen.append(CAPTURES._short), resize(*given))
+    decoder.fill([(file, row.ctypes.data)])
+    return seen
+
+
+def test_no_graph_is_captured_while_images_are_resized(with_nvimgcodec, photo):
+    """An image of another size needs other memory, and a capture fails where any thread allocates."""
+    assert with_nvimgcodec(kept_away, photo("coffee")) == [1]

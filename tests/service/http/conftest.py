@@ -24,16 +24,21 @@ class Wire:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 for piece in pieces:
                     connection.sendall(piece)
-            received = b""
-            with contextlib.suppress(ConnectionResetError):
-                while data := connection.recv(65536):
-                    received += data
-            return received
+            return until_closed(connection)
 
     def post(self, path: str, kind: str, body: bytes) -> bytes:
         """Post a body over a connection of its own."""
         head = f"POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len(body)}\r\n"
         return self.ask((head + (f"content-type: {kind}\r\n" if kind else "") + "\r\n").encode() + body)
+
+
+def until_closed(connection: socket.socket) -> bytes:
+    """Everything that comes until the other side closes or resets the connection."""
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while data := connection.recv(65536):
+            received += data
+    return received
 
 
 def status_of(answer: bytes) -> int:

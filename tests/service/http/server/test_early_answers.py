@@ -5,7 +5,7 @@ import time
 import pytest
 
 from tests.conftest import serving
-from tests.service.http.conftest import Wire, status_of
+from tests.service.http.conftest import Wire, status_of, until_closed
 
 LAST = b"host: x\r\nconnection: close\r\n"
 PIECE = bytes(200_000)
@@ -31,9 +31,7 @@ def test_an_answer_before_the_end_of_the_body_arrives(wire, head, status):
         for _ in range(10):  # were the connection closed, one of these would be answered with a reset
             connection.sendall(PIECE)
             time.sleep(0.02)
-        answer = b""
-        while data := connection.recv(65536):
-            answer += data
+        answer = until_closed(connection)
     assert status_of(answer) == status
     assert answer.endswith(b"}")
     assert b"connection: close" in answer
@@ -45,9 +43,7 @@ def test_nothing_that_follows_such_an_answer_is_a_request(wire):
         connection.sendall(b"PUT /v1/classify HTTP/1.1\r\ncontent-length: 3\r\n" + LAST + b"\r\n")
         time.sleep(0.1)
         connection.sendall(b"abcGET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
-        answer = b""
-        while data := connection.recv(65536):
-            answer += data
+        answer = until_closed(connection)
     assert answer.count(b"HTTP/1.1 ") == 1
 
 
@@ -77,8 +73,6 @@ def test_only_clients_that_know_it_are_told_to_continue(wire, digit, version, co
         connection.sendall(head + LAST + b"\r\n")
         time.sleep(0.1)
         connection.sendall(digit)
-        answer = b""
-        while data := connection.recv(65536):
-            answer += data
+        answer = until_closed(connection)
     assert answer.count(b"HTTP/1.1 100 ") == continued
     assert answer.count(b"HTTP/1.1 200 ") == 1
