@@ -173,7 +173,7 @@ def _attack_batch(
     for example in examples:
         try:
             image = predictor.image(example.read(), model, options)
-            image.prepare(before[len(inputs)])
+            image.write(before[len(inputs)])
         except (OSError, RequestError) as error:
             problems.append(Problem(example.name, reason(error)))
             continue

@@ -128,7 +128,7 @@ class ImageRows(Assembly):
         row = self._buffer.take()
         if row is None:
             job.image = np.empty_like(self._buffer.rows[0])
-            job.input.prepare(job.image)
+            job.input.write(job.image)
         else:
             job.row = row
             self._buffer.lengths[row] = job.input.write(self._buffer.rows[row], jpegs=self._jpegs)

@@ -53,20 +53,19 @@ class Input(ABC, Generic[AnswerT]):
     shapes: tuple[tuple[int, ...], ...] = ()
     light: bool = False
 
-    def prepare(self, out: Image) -> None:
-        """Write an image into `out`, uint8 [H, W, 3]. Tensors come prepared. On a worker thread.
+    def write(self, out: Image, *, jpegs: bool = False) -> int:  # noqa: ARG002 - tensors come written
+        """Write an image into `out`, uint8 [H, W, 3]: its pixels, or its file. On a worker thread.
 
-        Raises:
-            RequestError: it is not an image, damaged or too large.
-        """
-
-    def write(self, out: Image, *, jpegs: bool) -> int:  # noqa: ARG002 - only an encoded image has a file
-        """Prepare an image; where `jpegs` says so its file may be left to the run. Raises as `prepare`.
+        Args:
+            out: what the run takes.
+            jpegs: the run decodes JPEGs: their files may be written.
 
         Returns:
-            The bytes of the file, which is in `out` then; 0: there are pixels.
+            The bytes of the file; 0: there are pixels.
+
+        Raises:
+            RequestError: `undecodable`, `not_an_image` or `too_large`.
         """
-        self.prepare(out)
         return 0
 
     @abstractmethod

@@ -51,17 +51,13 @@ class ImageInput(Input[Result]):
         return self._options is not None and TASKS[operation_of(self._options)].light(self._options)
 
     @abstractmethod
-    def prepare(self, out: Image) -> None:
-        """Write the graph's input into `out`, uint8 [H, W, 3]. Called once, before `answer`.
-
-        Raises:
-            RequestError: `undecodable`, `not_an_image` or `too_large`.
-        """
+    def write(self, out: Image, *, jpegs: bool = False) -> int:
+        """Write the graph's input, or the image's file, into `out`, see `Input.write`. Called once, before `answer`."""
 
     def answer(self, outputs: Tensors, row: int) -> Result:
         """Make the image's result from row `row` of a batch's outputs."""
         card, placement, options = self._card, self._placement, self._options
-        assert placement is not None  # noqa: S101 - `prepare` was called before
+        assert placement is not None  # noqa: S101 - `write` was called before
         assert isinstance(card, ServedCard) and options is not None  # noqa: S101, PT018 - only those have a task
         operation = operation_of(options)
         predictions = TASKS[operation].answer(outputs, row, card, placement, options)
@@ -85,7 +81,7 @@ class ImageInput(Input[Result]):
 
     def encoded(self, outputs: Tensors, row: int) -> bytes:
         """Encode the image of row `row` of the output `image` as PNG."""
-        assert self._placement is not None  # noqa: S101 - `prepare` was called before
+        assert self._placement is not None  # noqa: S101 - `write` was called before
         recipe = recipe_of(self._card)
         return encode_output(outputs["image"][row], self._placement, (recipe.height, recipe.width))
 
@@ -107,11 +103,7 @@ class EncodedImage(ImageInput):
         self._data = data
         self._settings = settings
 
-    def prepare(self, out: Image) -> None:
-        """Decode the image and resize it into `out`."""
-        self.write(out, jpegs=False)
-
-    def write(self, out: Image, *, jpegs: bool) -> int:
+    def write(self, out: Image, *, jpegs: bool = False) -> int:
         """Decode the image and resize it into `out`; or leave a JPEG there, if it fits and the run can decode it."""
         data, recipe = self._data, recipe_of(self._card)
         image = decode.EncodedImage(data, self._settings.max_pixels)
@@ -135,9 +127,10 @@ class PixelArray(ImageInput):
         height, width, _ = pixels.shape
         self._placement = Placement(width, height, 1.0, 1.0, 0.0, 0.0)
 
-    def prepare(self, out: Image) -> None:
+    def write(self, out: Image, *, jpegs: bool = False) -> int:  # noqa: ARG002 - there is no file
         """Copy the pixels into `out`."""
         out[:] = self._pixels
+        return 0
 
 
 class ImageCut(ImageInput):
@@ -159,12 +152,13 @@ class ImageCut(ImageInput):
         self._box = box
         self._settings = settings
 
-    def prepare(self, out: Image) -> None:
+    def write(self, out: Image, *, jpegs: bool = False) -> int:  # noqa: ARG002 - there is no file
         """Resize the part into `out`."""
-        assert self._image is not None  # noqa: S101 - `prepare` is called once
+        assert self._image is not None  # noqa: S101 - `write` is called once
         exact = self._settings.pixels == "exact"
         _, self._placement = fit(self._image.cut(self._box), recipe_of(self._card), exact=exact, out=out)
         self._image = None  # the pixels are freed with the last part that needs them
+        return 0
 
 
 class ImageOutputs(Input[Tensors]):
@@ -182,12 +176,8 @@ class ImageOutputs(Input[Tensors]):
         self._image = image
         self._names = names
 
-    def prepare(self, out: Image) -> None:
-        """Prepare the image."""
-        self._image.prepare(out)
-
-    def write(self, out: Image, *, jpegs: bool) -> int:
-        """Prepare the image, or leave its file to the run."""
+    def write(self, out: Image, *, jpegs: bool = False) -> int:
+        """Write the image, or its file."""
         return self._image.write(out, jpegs=jpegs)
 
     def answer(self, outputs: Tensors, row: int) -> Tensors:

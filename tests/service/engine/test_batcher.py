@@ -36,14 +36,15 @@ class Model:
 
 
 class Value(Input[int]):
-    """An image of one pixel; `first` is called before it is prepared."""
+    """An image of one pixel; `first` is called before it is written."""
 
     def __init__(self, value: int, first=lambda: None) -> None:
         self.value, self.first = value, first
 
-    def prepare(self, out: np.ndarray) -> None:
+    def write(self, out: np.ndarray, *, jpegs: bool = False) -> int:
         self.first()
         out[:] = self.value
+        return 0
 
     def answer(self, outputs: dict[str, np.ndarray], row: int) -> int:
         return int(outputs["twice"][row])

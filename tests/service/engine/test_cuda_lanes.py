@@ -30,8 +30,9 @@ SIZES = (1, 2, 4, 8, 16, 32)
 class Blank(Input[float]):
     """A black image, answered with a number."""
 
-    def prepare(self, out: np.ndarray) -> None:
+    def write(self, out: np.ndarray, *, jpegs: bool = False) -> int:
         out[:] = 0
+        return 0
 
     def answer(self, outputs: dict[str, np.ndarray], row: int) -> float:
         return float(outputs["probabilities"][row, 0])

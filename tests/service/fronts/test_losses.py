@@ -227,19 +227,19 @@ def test_an_image_that_is_ready_just_after_its_time_is_refused(digits, digit, mo
     with sides(digits, 1) as (_, (front,)):
         workers, late = Workers(1, 0.2), threading.Event()
         monkeypatch.setattr(front.registry.find("lenet5").batcher, "_workers", workers)
-        start, prepare = workers._start, EncodedImage.prepare
+        start, write = workers._start, EncodedImage.write
 
         def starts(name, step):  # the thread in its place begins a moment later
             late.set()
             sleep(0.05)
             start(name, step)
 
-        def prepares(image, row):
+        def writes(image, row, **jpegs):
             late.wait(10)
-            return prepare(image, row)
+            return write(image, row, **jpegs)
 
         monkeypatch.setattr(workers, "_start", starts)
-        monkeypatch.setattr(EncodedImage, "prepare", prepares)
+        monkeypatch.setattr(EncodedImage, "write", writes)
 
         async def ask() -> None:
             with pytest.raises(RequestError, match="ZOOSERVE_WORK_S"):

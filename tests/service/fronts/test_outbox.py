@@ -175,14 +175,14 @@ def test_parts_that_nobody_waits_for_are_not_run(digits, digit, monkeypatch):
 
 def decode_until(event: threading.Event, monkeypatch) -> None:
     """Let the next image be decoded until an event."""
-    prepare = EncodedImage.prepare
+    write = EncodedImage.write
 
-    def prepares(image, row):
-        monkeypatch.setattr(EncodedImage, "prepare", prepare)
+    def writes(image, row, **jpegs):
+        monkeypatch.setattr(EncodedImage, "write", write)
         event.wait(20)
-        return prepare(image, row)
+        return write(image, row, **jpegs)
 
-    monkeypatch.setattr(EncodedImage, "prepare", prepares)
+    monkeypatch.setattr(EncodedImage, "write", writes)
 
 
 def test_rows_are_not_given_to_a_new_connection_while_a_thread_writes_them(digits, digit, monkeypatch):

@@ -147,7 +147,7 @@ def test_the_times_of_a_part_that_failed_are_not_counted(runtime, model):
     """It was perhaps never run, and would have taken as long as the machine is up."""
 
     class Damaged(ImageCut):
-        def prepare(self, out):
+        def write(self, out, *, jpegs=False):
             time.sleep(0.05)  # so that it ends last
             raise RequestError("undecodable", "It is damaged.")
 

@@ -111,8 +111,9 @@ class Traced:
 
 
 class Ones(Input[int]):
-    def prepare(self, out):
+    def write(self, out, *, jpegs=False):
         out[:] = 1
+        return 0
 
     def answer(self, outputs, row):
         return int(outputs["sums"][row])
