@@ -140,7 +140,7 @@ class Repository(Registry):
                 self._forget(entry)
                 raise RequestError(Reason.REFUSED, f"`{entry.name}`: {entry.refused or entry.reason}")
             self._followed[entry.name] = self._unloaded.ask_for(entry.name)
-            self._wait_for_others()
+            self._unloaded.wait_for_others(_OTHERS_S)
         return self._loader.changes != before
 
     def unload(self, name: str) -> None:
@@ -153,7 +153,7 @@ class Repository(Registry):
             entry = self.named(name)
             self._unloaded.add(name)
             self._loader.unload(entry)
-        self._wait_for_others()
+        self._unloaded.wait_for_others(_OTHERS_S)
 
     def load_on_demand(self, entry: ModelEntry) -> None:
         """Load a model for which there is room, and wait for it; a failure becomes its state."""
@@ -162,11 +162,6 @@ class Repository(Registry):
                 self._loader.load(entry, final=True, fall_back=True)
         if entry.loading is not None:
             entry.loading.wait()
-
-    def _wait_for_others(self) -> None:
-        """Wait until all processes have made the same change, because a client may reach any of them."""
-        if not self._unloaded.wait_for_others(_OTHERS_S):
-            logger.warning("another server process has not followed within %g s", _OTHERS_S)
 
     def follow(self) -> None:
         """Load and unload the models that an administrator loaded or unloaded in another process."""
@@ -197,7 +192,8 @@ class Repository(Registry):
             self._started = True
         self._unloaded.followed()  # from now on others wait until this process has followed them
         ready = sum(entry.state is State.READY for entry in self.entries.values())
-        logger.info("%d of %d models are ready", ready, len(self.entries))
+        level, problem = (logging.WARNING, f". {self.problem}") if self.problem else (logging.INFO, "")
+        logger.log(level, "%d of %d models are ready%s", ready, len(self.entries), problem)
 
     def _load_again(self, name: str | None) -> ModelEntry | None:
         self._look_again(name)

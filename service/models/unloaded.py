@@ -4,6 +4,7 @@ An administrator's request reaches one process, which writes the change to a sha
 read the file twice a second, make the same change, and record in the file that they have.
 """
 
+import logging
 import os
 import time
 from collections.abc import Collection, Iterator
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+
+logger = logging.getLogger(__name__)
 
 
 class _Notes(msgspec.Struct):
@@ -83,13 +86,18 @@ class Unloaded:
             notes.followed[os.getpid()] = self._seen
 
     def wait_for_others(self, seconds: float) -> bool:
-        """Wait at most `seconds` until every other process has made all changes. Returns whether they have."""
+        """Wait at most `seconds` until all other processes have made all changes: a client may reach any of them.
+
+        Returns:
+            Whether they have; if not, that is logged.
+        """
         changes, end = self._read().changes, time.monotonic() + seconds
         while self.shared and any(
             done < changes and number != os.getpid() and _lives(number)
             for number, done in self._read().followed.items()
         ):
             if time.monotonic() > end:
+                logger.warning("another server process has not followed within %g s", seconds)
                 return False
             time.sleep(0.02)
         return True

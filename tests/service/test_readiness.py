@@ -176,6 +176,7 @@ def test_an_empty_store_says_what_to_do(tmp_path):
     with serving(tmp_path / "log", ZOOSERVE_MODELS=str(tmp_path)) as server:
         body = server.wait(503)
         assert "zooserve export --default" in body["problem"]
+        assert f"0 of 0 models are ready. {body['problem']}" in server.log.read_text()
         assert server.client.post("/v1/classify", content=b"x").status_code == 404
 
 
