@@ -47,6 +47,8 @@ def on_the_host(used: bool = True):
         patch.object(model, "choose", lambda _: CUDA),
         patch.object(on_gpu, "Lanes", partial(Lanes, make_stream=Host)),
         patch.object(on_gpu, "measure_jpegs", measured),
+        patch.object(on_gpu, "best_tuning", lambda _, __, first, ___: first),  # there is none of a host
+        patch.object(on_gpu, "best_lanes", lambda *_: 1),
         patch.object(on_gpu, "remember", lambda *_: None),
         patch.object(on_gpu, "recall", lambda *_: None),
     ]
