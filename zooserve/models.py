@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import click
 import msgspec
+import numpy as np
 from PIL import Image
 from zooserve_client import Client, Result
 from zooserve_client.images import ImageInput, read_image
@@ -78,9 +79,11 @@ class Model(ABC):
             options: of the task, such as `score_threshold=0.5`, `top_k=3` or `mask="png"`.
 
         Raises:
-            ValueError: an option is not allowed, or the bytes are not an image.
+            TypeError: it is none of these.
+            ValueError: an option is not allowed, or the bytes or the array are not an image.
             ZooserveError: the server has no answer, or a file cannot be read.
         """
+        options = {key: value.item() if isinstance(value, np.generic) else value for key, value in options.items()}
         if isinstance(image, list | tuple):
             return [self._answer(read_image(each), options) for each in image]
         return self._answer(read_image(image), options)  # type: ignore[arg-type]

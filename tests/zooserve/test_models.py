@@ -61,6 +61,12 @@ def test_a_list_has_a_list_of_answers(here, path):
 
 
 @pytest.mark.parametrize("where", ["here", "there"])
+def test_numbers_of_numpy_are_options(request, where, path):
+    answer = request.getfixturevalue(where)(path, max_detections=np.int64(1), score_threshold=np.float32(0.25))
+    assert answer.labels == ["cup"]
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
 def test_an_answer_draws_itself(request, where, path):
     answer = request.getfixturevalue(where)(path)
     drawn = answer.plot()
