@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import transformers
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -62,12 +63,12 @@ def draft(make_onnx, tmp_path):
             Normalise(BYTES.mean, BYTES.std, "bgr"),
         ),
         ({"size": 32, "crop_pct": 0.875, "resample": 3, **IMAGENET},
-         Recipe(32, 32, "crop", short_side=36, interpolation="bicubic"), BYTES),
+         Recipe(32, 32, "crop", short_side=36, odd_padding="after", interpolation="bicubic"), BYTES),
         ({"size": {"shortest_edge": 32}, "crop_pct": 0.875, "resample": 3, **IMAGENET},
-         Recipe(32, 32, "crop", short_side=36, interpolation="bicubic"), BYTES),
+         Recipe(32, 32, "crop", short_side=36, odd_padding="after", interpolation="bicubic"), BYTES),
         ({"size": SIDE, "resample": 1, **HALF}, Recipe(32, 32, "stretch", interpolation="lanczos"), (127.5, 127.5)),
         ({"size": {"shortest_edge": 40}, "crop_size": SIDE, "do_center_crop": True, "resample": 2, **HALF},
-         Recipe(32, 32, "crop", short_side=40), (127.5, 127.5)),
+         Recipe(32, 32, "crop", short_side=40, odd_padding="after"), (127.5, 127.5)),
         ({"size": SIDE, "do_rescale": True, "rescale_factor": 1 / 127.5, "do_normalize": False},
          Recipe(32, 32, "stretch"), (0.0, 127.5)),
         ({"size": SIDE, "do_rescale": False, "do_normalize": True, "image_mean": [123.0] * 3, "image_std": [58.0] * 3},
@@ -86,6 +87,63 @@ def test_the_processor_gives_the_recipe(draft, tmp_path, said, recipe, normalise
     assert made.labels == ("cup", "plate", "spoon", "fork")
     known = {finding.what: finding.known_from for finding in made.findings}
     assert known["pixels"] == known["labels"] == "preprocessor_config.json and config.json"
+
+
+@pytest.mark.parametrize(
+    ("processor", "said"),
+    [
+        ("Bit", {}),
+        ("CLIP", {"size": 240, "crop_size": 224}),
+        ("ConvNext", {"size": {"shortest_edge": 224}}),
+        ("ConvNext", {"size": 224}),
+        ("ConvNext", {"size": 384}),
+        ("EfficientNet", {"size": SIDE}),
+        ("EfficientNet", {"size": SIDE, "rescale_offset": True, "rescale_factor": 1 / 127.5, "include_top": False}),
+        ("EfficientNet", {"size": SIDE, "do_normalize": False}),
+        ("Flava", {}),
+        ("Levit", {}),
+        ("MobileNetV2", {}),
+        ("MobileNetV2", {"size": {"shortest_edge": 255}}),
+        ("PoolFormer", {}),
+        ("ViT", {"size": 48}),
+        ("ViT", {"image_mean": 0.5, "image_std": 0.25}),
+    ],
+)
+@pytest.mark.parametrize("size", [(601, 397), (397, 602)])
+def test_pixels_are_those_of_the_processor_in_transformers(tmp_path, processor, said, size):
+    made = getattr(transformers, f"{processor}ImageProcessorPil")(**said)
+    write(tmp_path, preprocessor_config=made.to_dict() | said)
+    photo = Image.open(catalog.sample("coffee")).convert("RGB").resize(size)
+    expected = made(photo, return_tensors="np")["pixel_values"][0]
+    beside = read_beside(tmp_path / "net.onnx")
+    how = {"short_side": beside.short_side, "odd_padding": beside.odd_padding, "interpolation": beside.interpolation}
+    pixels = apply_exact(Recipe(*beside.size, beside.resize, **how), photo)
+    mean, std = np.array(beside.normalise.mean), np.array(beside.normalise.std)
+    assert np.allclose(((pixels - mean) / std).transpose(2, 0, 1), expected, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("said", "size", "resize"),
+    [
+        ({"size": 256, "crop_size": 224, "do_center_crop": True, "feature_extractor_type": "DeiTFeatureExtractor"},
+         (224, 224), None),  # stretched, then cut
+        ({"size": SIDE, "keep_aspect_ratio": True}, (32, 32), None),
+        ({"size": {"shortest_edge": 384}, "crop_pct": None, "image_processor_type": "ConvNextImageProcessor"},
+         (384, 384), "stretch"),
+        ({"size": 48, "do_resize": False}, None, None),
+    ],
+)  # fmt: skip
+def test_what_no_recipe_says_stays_open(tmp_path, said, size, resize):
+    write(tmp_path, preprocessor_config=said | HALF)
+    beside = read_beside(tmp_path / "net.onnx")
+    assert (beside.size, beside.resize) == (size, resize)
+
+
+def test_the_folder_onnx_of_a_repository_has_its_files_one_above(tmp_path):
+    write(tmp_path, preprocessor_config={"size": SIDE, **HALF}, config=LABELS | {"pretrained_cfg": None})
+    (tmp_path / "onnx").mkdir()
+    assert read_beside(tmp_path / "onnx" / "model.onnx") == read_beside(tmp_path / "model.onnx")
+    assert read_beside(tmp_path / "else" / "model.onnx").files == ()
 
 
 def test_a_free_size_is_taken_from_there_and_what_is_stated_comes_first(draft, tmp_path):
