@@ -219,7 +219,7 @@ class Repository(Registry):
                         Reason.UNKNOWN_MODEL, f"{self._settings.models} holds no model `{name[:80]}`: export it first."
                     )
                 self._unloaded.discard(name)
-                if not entry.is_loading:
+                if not (entry.is_loading or (self.budget.on and entry.is_current)):  # it may not have room for two
                     entry.tried, entry.failed = None, frozenset()
             self._load_all(watching=watching)
 

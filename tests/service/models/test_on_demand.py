@@ -410,6 +410,19 @@ def test_a_model_that_is_idle_for_long_is_unloaded(start):
     assert states(runtime)["a"] is State.ON_DEMAND
 
 
+@pytest.mark.parametrize("pin", ["a", ""])
+def test_a_loaded_model_is_loaded_by_hand_though_it_does_not_fit_twice(start, pin):
+    runtime = start(pin=pin, memory_mb=150)
+
+    async def use():
+        model = await ask(runtime, "a")
+        await runtime.on_demand.load("a", perf_counter() + 20)
+        assert await ask(runtime, "a") is model
+
+    asyncio.run(use())
+    assert runtime.repository.entries["a"].refused == ""
+
+
 def test_what_was_unloaded_by_hand_is_loaded_by_hand_only(start):
     runtime = start()
 
