@@ -21,6 +21,7 @@ CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 Interpolation = Literal["bilinear", "bicubic", "lanczos"]
 _INTERPOLATIONS: dict[int, Interpolation] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 _NAMED = {"bilinear": 2, "bicubic": 3, "nearest": 0, "lanczos": 1, "box": 4, "hamming": 5}
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, timm's defaults
 _SQUASHED_FROM = 384  # ConvNeXt's processor stretches images for inputs of this size on, and crops below
 _SQUARES = ("beit", "deit", "flava")  # to these processors, a `size` of one number is a square's, also if they crop
 
@@ -119,16 +120,18 @@ def _labels(config: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _of_timm(config: dict[str, Any]) -> dict[str, Any]:
-    """Read timm's `pretrained_cfg`, as its `create_transform` does."""
+    """Read timm's `pretrained_cfg` as its `resolve_data_config` and `create_transform` do, defaults included."""
     _, height, width = config["input_size"]
     share, mode = float(config.get("crop_pct") or 0.875), config.get("crop_mode") or "center"
-    said: dict[str, Any] = {"size": _size(height, width), "interpolation": _interpolation(config.get("interpolation"))}
+    said: dict[str, Any] = {
+        "size": _size(height, width),
+        "interpolation": _interpolation(config.get("interpolation") or "bicubic"),
+        "normalise": _normalise(config.get("mean") or _MEAN, config.get("std") or _STD, 1 / 255),
+    }
     if mode == "squash" and share == 1:
         said["resize"] = "stretch"
     elif mode == "center" and height == width and share <= 1:
         said |= {"resize": "crop", "short_side": math.floor(height / share)}
-    if config.get("mean") and config.get("std"):
-        said["normalise"] = _normalise(config["mean"], config["std"], 1 / 255)
     return said
 
 

@@ -9,6 +9,7 @@ import torch
 import transformers
 from PIL import Image
 from safetensors.torch import save_file
+from timm.data import create_transform, resolve_data_config
 
 from export.heads import Pixels
 from export.importer.adding import propose
@@ -31,6 +32,14 @@ SIDE = {"height": 32, "width": 32}
 def write(folder, **files: dict) -> None:
     for name, said in files.items():
         (folder / f"{name}.json").write_text(json.dumps(said))
+
+
+def prepared(folder, photo: Image.Image) -> np.ndarray:
+    """A photo as the files of a folder say, [3, H, W]."""
+    beside = read_beside(folder / "net.onnx")
+    how = {"short_side": beside.short_side, "odd_padding": beside.odd_padding, "interpolation": beside.interpolation}
+    pixels = apply_exact(Recipe(*beside.size, beside.resize, **how), photo)
+    return ((pixels - np.array(beside.normalise.mean)) / np.array(beside.normalise.std)).transpose(2, 0, 1)
 
 
 @pytest.fixture
@@ -115,11 +124,24 @@ def test_pixels_are_those_of_the_processor_in_transformers(tmp_path, processor, 
     write(tmp_path, preprocessor_config=made.to_dict() | said)
     photo = Image.open(catalog.sample("coffee")).convert("RGB").resize(size)
     expected = made(photo, return_tensors="np")["pixel_values"][0]
-    beside = read_beside(tmp_path / "net.onnx")
-    how = {"short_side": beside.short_side, "odd_padding": beside.odd_padding, "interpolation": beside.interpolation}
-    pixels = apply_exact(Recipe(*beside.size, beside.resize, **how), photo)
-    mean, std = np.array(beside.normalise.mean), np.array(beside.normalise.std)
-    assert np.allclose(((pixels - mean) / std).transpose(2, 0, 1), expected, atol=0.01)
+    assert np.allclose(prepared(tmp_path, photo), expected, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"crop_pct": 0.95, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.25] * 3},
+        {"crop_pct": 1.0, "crop_mode": "squash"},
+    ],
+)
+@pytest.mark.parametrize("size", [(601, 397), (397, 602)])
+def test_pixels_are_those_of_timm_s_transform(tmp_path, said, size):
+    made = {"input_size": [3, 224, 224]} | said
+    write(tmp_path, config={"architecture": "resnet18", "pretrained_cfg": made})
+    photo = Image.open(catalog.sample("coffee")).convert("RGB").resize(size)
+    expected = create_transform(**resolve_data_config(pretrained_cfg=made))(photo).numpy()
+    assert np.allclose(prepared(tmp_path, photo), expected, atol=0.01)
 
 
 @pytest.mark.parametrize(
