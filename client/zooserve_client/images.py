@@ -43,7 +43,7 @@ def read_image(image: ImageInput) -> bytes:
             return Path(image).read_bytes()
         except OSError as error:
             raise ImageError(f"{os.fspath(image)}: {error.strerror or error}", "unreadable") from error
-    if hasattr(image, "convert"):
+    if not isinstance(image, np.ndarray) and hasattr(image, "convert"):
         image = _pixels(image)
     if isinstance(image, np.ndarray):
         return _png(image)

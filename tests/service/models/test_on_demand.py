@@ -113,6 +113,11 @@ def test_pinned_models_stay(start):
     assert states(runtime)["b"] is State.READY
 
 
+def test_a_pin_of_no_model_is_named_in_the_log(start, caplog):
+    start(pin="b, bb")
+    assert "ZOOSERVE_PIN names bb, and there is no such model" in caplog.messages
+
+
 @pytest.mark.parametrize("held", ["request", "job"])
 def test_a_model_in_use_is_not_unloaded(start, held):
     runtime = start(memory_mb=150)
