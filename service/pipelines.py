@@ -6,6 +6,7 @@ as the store is (`ZOOSERVE_WATCH_S`).
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -107,12 +108,17 @@ class Pipelines:
         It is the same order for all pipelines. So of two requests that both need two models, and have memory for one
         more, none has what the other waits for.
 
-        Raises (the functions):
-            RequestError: `not_ready`: the pipeline cannot answer without this model, which is not there or not able to.
-            NotLoadedError: it is loaded when it is asked for.
+        Raises (also the functions):
+            RequestError: `not_ready`: the pipeline cannot answer without a model, which is not there or not able to. So
+                none is loaded in vain.
+            NotLoadedError (the functions alone): it is loaded when it is asked for.
         """
         roles: list[tuple[str, Operation]] = [(card.detect.model, "detect"), (card.second.model, card.second.task)]
-        return [partial(self._model, card, name, task) for name, task in sorted(roles)]
+        finds = [partial(self._model, card, name, task) for name, task in sorted(roles)]
+        for find in finds:
+            with suppress(NotLoadedError):
+                find()
+        return finds
 
     def problem(self, card: Found) -> str:
         """Return why a pipeline cannot answer now; empty if it can, also if its models are loaded for it."""

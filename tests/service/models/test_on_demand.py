@@ -16,6 +16,7 @@ from service.models.footprint import Footprint, Footprints
 from service.models.model import LoadedModel
 from service.runtime import Runtime
 from service.settings import Settings
+from zoo.pipeline_card import Detect, PipelineCard, Second
 from zoo.served_card import read_served_card, write_served_card
 
 MB = 1_000_000
@@ -111,6 +112,19 @@ def test_pinned_models_stay(start):
 
     asyncio.run(use())
     assert states(runtime)["b"] is State.READY
+
+
+def test_a_pipeline_that_lacks_a_model_does_not_have_its_other_one_loaded(start, store, models):
+    shutil.copytree(models / "yolov4_tiny" / "1", folder := store / "detector" / "1")
+    card = read_served_card(folder / "card.json")
+    write_served_card(msgspec.structs.replace(card, name="detector", task_default=False), folder / "card.json")
+    pipelines = start().pipelines
+    for second, problem in (("a", ""), ("nothing", "There is no model `nothing`")):
+        pipeline = PipelineCard("p", "Digits", Detect("detector"), Second("classify", second))
+        assert problem in pipelines.problem(pipeline)
+        if problem:
+            with pytest.raises(RequestError, match=problem):
+                pipelines.finds(pipeline)
 
 
 def test_a_pin_of_no_model_is_named_in_the_log(start, caplog):
