@@ -121,7 +121,10 @@ class Pipelines:
         return finds
 
     def problem(self, card: Found) -> str:
-        """Return why a pipeline cannot answer now; empty if it can, also if its models are loaded for it."""
+        """Return why a pipeline cannot answer now; empty if it can, also if its models are loaded for it.
+
+        Whether there can ever be memory for a model is known once it was asked for.
+        """
         if isinstance(card, CardError):
             return f"{card}."
         if card.name in self._registry.entries:
@@ -129,9 +132,20 @@ class Pipelines:
         try:
             self._bound(card, [find() for find in self.finds(card)], {})
         except NotLoadedError:
-            return ""
+            return self._too_large(card)
         except RequestError as error:
             return error.detail
+        return ""
+
+    def _too_large(self, card: PipelineCard) -> str:
+        """Return why a model of a pipeline can never be loaded; empty if both can, or that is not known yet."""
+        entries = self._registry.entries
+        for name in card.models:
+            entry = entries[name]
+            others = [other for other in entries.values() if other is not entry]
+            reason = self._registry.budget.refusal(entry.footprint, others, card.models)
+            if entry.model is None and entry.footprint.most and reason:
+                return f"`{name}` cannot be loaded: {reason}."
         return ""
 
     def bind(self, card: PipelineCard, models: Sequence[ImageModel], params: Mapping[str, object]) -> Pipeline:

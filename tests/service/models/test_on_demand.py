@@ -114,10 +114,25 @@ def test_pinned_models_stay(start):
     assert states(runtime)["b"] is State.READY
 
 
-def test_a_pipeline_that_lacks_a_model_does_not_have_its_other_one_loaded(start, store, models):
+@pytest.fixture
+def detector(store, models):
+    """A detector in the store; it is not its task's default."""
     shutil.copytree(models / "yolov4_tiny" / "1", folder := store / "detector" / "1")
     card = read_served_card(folder / "card.json")
     write_served_card(msgspec.structs.replace(card, name="detector", task_default=False), folder / "card.json")
+
+
+@pytest.mark.usefixtures("detector")
+def test_a_pipeline_one_of_whose_models_never_fits_is_not_ready_once_that_is_known(start):
+    runtime = start(pin="a", memory_mb=150)
+    pipeline = PipelineCard("p", "Digits", Detect("detector"), Second("classify", "a"))
+    assert runtime.pipelines.problem(pipeline) == ""
+    runtime.repository.room.weigh(runtime.repository.entries["detector"])
+    assert "`detector` cannot be loaded: it takes 100 MB" in runtime.pipelines.problem(pipeline)
+
+
+@pytest.mark.usefixtures("detector")
+def test_a_pipeline_that_lacks_a_model_does_not_have_its_other_one_loaded(start):
     pipelines = start().pipelines
     for second, problem in (("a", ""), ("nothing", "There is no model `nothing`")):
         pipeline = PipelineCard("p", "Digits", Detect("detector"), Second("classify", second))
