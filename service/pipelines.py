@@ -102,7 +102,7 @@ class Pipelines:
             raise RequestError(Reason.NOT_READY, f"The pipeline `{name}` is not valid: {card}.")
         return card
 
-    def finds(self, card: PipelineCard) -> list[Callable[[], ImageModel]]:
+    def finds(self, card: PipelineCard) -> Sequence[Callable[[], ImageModel]]:
         """Return a function for each of the two models that finds it, in the order in which they are to be obtained.
 
         It is the same order for all pipelines. So of two requests that both need two models, and have memory for one
