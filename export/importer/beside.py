@@ -141,7 +141,8 @@ def _of_transformers(said: dict[str, Any]) -> dict[str, Any]:
         return {}
     found = _values_of_transformers(said)
     kind = str(said.get("image_processor_type") or said.get("feature_extractor_type") or "").lower()
-    size, crop, share = _sides(said, kind), said.get("crop_size"), said.get("crop_pct")
+    size, share = _sides(said, kind), said.get("crop_pct")
+    crop = said.get("crop_size") or (said["size"] if isinstance(said.get("size"), int) else None)
     if not said.get("do_resize", bool(size)):
         return found
     short = size.get("shortest_edge")

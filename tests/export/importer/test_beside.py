@@ -145,6 +145,22 @@ def test_pixels_are_those_of_timm_s_transform(tmp_path, said, size):
 
 
 @pytest.mark.parametrize(
+    ("said", "size", "short_side"),
+    [
+        ({"feature_extractor_type": "MobileViTFeatureExtractor", "size": 288, "crop_size": 256, "do_center_crop": True},
+         256, 288),
+        ({"feature_extractor_type": "PoolFormerFeatureExtractor", "size": 224, "crop_pct": 0.9}, 224, 248),
+        ({"feature_extractor_type": "LevitFeatureExtractor", "size": 224, "do_center_crop": True}, 224, 256),
+        ({"feature_extractor_type": "ConvNextFeatureExtractor", "size": 224, "crop_pct": 0.875}, 224, 256),
+    ],
+)  # fmt: skip
+def test_crops_as_transformers_wrote_them_at_first(tmp_path, said, size, short_side):
+    write(tmp_path, preprocessor_config={"do_resize": True, **said, **HALF})
+    beside = read_beside(tmp_path / "net.onnx")
+    assert (beside.size, beside.resize, beside.short_side) == ((size, size), "crop", short_side)
+
+
+@pytest.mark.parametrize(
     ("said", "size", "resize"),
     [
         ({"size": 256, "crop_size": 224, "do_center_crop": True, "feature_extractor_type": "DeiTFeatureExtractor"},
