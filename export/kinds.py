@@ -7,7 +7,9 @@ import zipfile
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["", "empty", "lfs", "html", "torch", "torchscript", "keras", "tflite"]
+Kind = Literal[
+    "", "empty", "lfs", "html", "torch", "torchscript", "keras", "tflite", "paddle3", "openvino", "ncnn", "tensorrt"
+]
 _LENGTH = 256
 
 
@@ -29,6 +31,14 @@ def kind_of(path: Path) -> Kind:
         return "keras"
     if begins[4:8] == b"TFL3":
         return "tflite"
+    if begins.startswith(b"ftrt"):
+        return "tensorrt"
+    if begins.startswith(b"7767517\n"):
+        return "ncnn"
+    if begins.lstrip().startswith(b"<") and b"<net " in begins:
+        return "openvino"
+    if begins.lstrip().startswith(b"{") and b'"pir"' in begins:
+        return "paddle3"
     return _archive(path) if begins.startswith(b"PK\x03\x04") else ""
 
 
@@ -51,6 +61,10 @@ def advice(path: Path) -> str:
         command = f"python -m tf2onnx.convert --{option} {path} --output {onnx}"
         return f"`{command}` makes an ONNX file of it (pip install tf2onnx)"
 
+    def made_from_another(what: str) -> str:
+        return f"It is {what}: add the ONNX file that it was made from, or export the network as ONNX"
+
+    paddle = f"--model_dir {path.parent} --model_filename {path.name} --params_filename {path.stem}.pdiparams"
     sentences: dict[Kind, str] = {
         "empty": "It is empty: copy it, or export it, again",
         "lfs": "It is Git LFS's pointer to the file: run `git lfs pull` where it was cloned, or download the file",
@@ -62,6 +76,11 @@ def advice(path: Path) -> str:
         "and add them with --architecture; or export the network as ONNX where it was trained",
         "keras": f"It is an HDF5 file, such as Keras writes: {converted('keras')}",
         "tflite": f"It is a TensorFlow Lite file: {converted('tflite')}",
+        "paddle3": f"It is a program of Paddle 3: `paddle2onnx {paddle} --save_file {onnx}` makes an ONNX file of it "
+        "(pip install paddle2onnx)",
+        "openvino": made_from_another("OpenVINO's"),
+        "ncnn": made_from_another("ncnn's"),
+        "tensorrt": made_from_another("a TensorRT engine, which runs on the kind of GPU that it was built on"),
     }
     try:
         return sentences.get(kind_of(path), "")

@@ -6,6 +6,7 @@ as the store is (`ZOOSERVE_WATCH_S`).
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -101,21 +102,29 @@ class Pipelines:
             raise RequestError(Reason.NOT_READY, f"The pipeline `{name}` is not valid: {card}.")
         return card
 
-    def finds(self, card: PipelineCard) -> list[Callable[[], ImageModel]]:
+    def finds(self, card: PipelineCard) -> Sequence[Callable[[], ImageModel]]:
         """Return a function for each of the two models that finds it, in the order in which they are to be obtained.
 
         It is the same order for all pipelines. So of two requests that both need two models, and have memory for one
         more, none has what the other waits for.
 
-        Raises (the functions):
-            RequestError: `not_ready`: the pipeline cannot answer without this model, which is not there or not able to.
-            NotLoadedError: it is loaded when it is asked for.
+        Raises (also the functions):
+            RequestError: `not_ready`: the pipeline cannot answer without a model, which is not there or not able to. So
+                none is loaded in vain.
+            NotLoadedError (the functions alone): it is loaded when it is asked for.
         """
         roles: list[tuple[str, Operation]] = [(card.detect.model, "detect"), (card.second.model, card.second.task)]
-        return [partial(self._model, card, name, task) for name, task in sorted(roles)]
+        finds = [partial(self._model, card, name, task) for name, task in sorted(roles)]
+        for find in finds:
+            with suppress(NotLoadedError):
+                find()
+        return finds
 
     def problem(self, card: Found) -> str:
-        """Return why a pipeline cannot answer now; empty if it can, also if its models are loaded for it."""
+        """Return why a pipeline cannot answer now; empty if it can, also if its models are loaded for it.
+
+        Whether there can ever be memory for a model is known once it was asked for.
+        """
         if isinstance(card, CardError):
             return f"{card}."
         if card.name in self._registry.entries:
@@ -123,9 +132,20 @@ class Pipelines:
         try:
             self._bound(card, [find() for find in self.finds(card)], {})
         except NotLoadedError:
-            return ""
+            return self._too_large(card)
         except RequestError as error:
             return error.detail
+        return ""
+
+    def _too_large(self, card: PipelineCard) -> str:
+        """Return why a model of a pipeline can never be loaded; empty if both can, or that is not known yet."""
+        entries = self._registry.entries
+        for name in card.models:
+            entry = entries[name]
+            others = [other for other in entries.values() if other is not entry]
+            reason = self._registry.budget.refusal(entry.footprint, others, card.models)
+            if entry.model is None and entry.footprint.most and reason:
+                return f"`{name}` cannot be loaded: {reason}."
         return ""
 
     def bind(self, card: PipelineCard, models: Sequence[ImageModel], params: Mapping[str, object]) -> Pipeline:

@@ -94,8 +94,9 @@ class Recipe(Checked, frozen=True, forbid_unknown_fields=True):
             (Ultralytics, YOLOX, PaddleDetection), `torch` is `interpolate` with pixel centres at half-integers
             (torchvision's detectors), and `darknet` maps the centres of the corner pixels to each other.
         rounding: of the scaled size of a letterboxed image; `floor` is that of torchvision's detectors and of YOLOX.
-        odd_padding: where a centred letterbox has an odd number of lines to pad: `even` gives the side before the image
-            an even half, as Python's `round` does; `after` puts the odd line after it, as Ultralytics does.
+        odd_padding: where a centred letterbox has an odd number of lines to pad, or a crop as many to cut: `even` gives
+            the side before the image an even half, as Python's `round` and torchvision do; `after` has the odd line
+            after it, as Ultralytics and transformers do.
         one_scale: whether a letterbox's boxes return to the image by one scale for both axes, that before the scaled
             size is rounded, as YOLOX's do. It moves the far edges of a photo's boxes by up to a pixel of the input.
     """

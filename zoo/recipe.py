@@ -58,7 +58,7 @@ def placement(recipe: Recipe, width: int, height: int) -> Placement:
     if recipe.resize == "letterbox_top_left":
         return Placement(width, height, new_width / width, new_height / height, 0.0, 0.0, one_scale=one_scale)
     if recipe.odd_padding == "after":  # Ultralytics: round(d - 0.1) before the image, round(d + 0.1) after it
-        left, top = (recipe.width - new_width) // 2, (recipe.height - new_height) // 2
+        left, top = int((recipe.width - new_width) / 2), int((recipe.height - new_height) / 2)
     else:  # CenterCrop's offset, with torchvision's rounding; the same arithmetic centres the letterbox.
         left, top = round((recipe.width - new_width) / 2), round((recipe.height - new_height) / 2)
     scale_x, scale_y = new_width / width, new_height / height

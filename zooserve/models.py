@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import click
 import msgspec
+import numpy as np
 from PIL import Image
 from zooserve_client import Client, Result
 from zooserve_client.images import ImageInput, read_image
@@ -24,6 +25,7 @@ from service.vision.draw import draw
 from zoo import catalog
 from zoo.errors import ZooError
 from zoo.extras import install, installed
+from zoo.pipeline_card import find_pipeline
 from zoo.store import Store
 
 if TYPE_CHECKING:
@@ -78,9 +80,11 @@ class Model(ABC):
             options: of the task, such as `score_threshold=0.5`, `top_k=3` or `mask="png"`.
 
         Raises:
-            ValueError: an option is not allowed, or the bytes are not an image.
+            TypeError: it is none of these.
+            ValueError: an option is not allowed, or the bytes or the array are not an image.
             ZooserveError: the server has no answer, or a file cannot be read.
         """
+        options = {key: value.item() if isinstance(value, np.generic) else value for key, value in options.items()}
         if isinstance(image, list | tuple):
             return [self._answer(read_image(each), options) for each in image]
         return self._answer(read_image(image), options)  # type: ignore[arg-type]
@@ -167,7 +171,7 @@ class RemotePipeline(Model):
 def load(name: str, model: str | None = None, *, models: str | Path | None = None, api_key: str | None = None) -> Model:
     """Load a model or a pipeline.
 
-    A model is exported first if the store does not have it and what exports it is installed.
+    A model, also one of a pipeline's, is exported first if the store does not have it and what exports it is installed.
 
     Args:
         name: of a model, such as `yolov4_tiny`, or of a pipeline, such as `pets`; or the address of a server,
@@ -185,11 +189,13 @@ def load(name: str, model: str | None = None, *, models: str | Path | None = Non
         return _of_server(Client(name, api_key=api_key), model)
     try:
         folder = str(models or read_settings().models)
-        if (pipeline := load_pipeline(name, folder)) is not None:
-            return LocalPipeline(pipeline)
-        if name not in {entry.name for entry in Store(Path(folder)).look().entries}:
-            _export(name, folder)
-        return LocalModel(load_model(name, folder))
+        stored = {entry.name for entry in Store(Path(folder)).look().entries}
+        card = None if name in stored else find_pipeline(name, Path(folder))
+        for needed in card.models if card else (name,):
+            if needed not in stored:
+                _export(needed, folder)
+        pipeline = load_pipeline(name, folder) if card else None
+        return LocalPipeline(pipeline) if pipeline else LocalModel(load_model(name, folder))
     except (click.ClickException, SettingError, ZooError) as error:
         raise ValueError(error.message if isinstance(error, click.ClickException) else str(error)) from None
 

@@ -12,13 +12,16 @@ import numpy.typing as npt
 from zooserve_client.errors import ImageError
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif"})
+_ORIENTATION = 274  # the tag of EXIF
 _PNG_COLOURS = {1: 0, 3: 2, 4: 6}  # channels -> PNG's colour type: grey, RGB, RGBA
 
 
 class PilImage(Protocol):
-    """The method of `PIL.Image.Image` that is used; Pillow itself is not needed."""
+    """The methods of `PIL.Image.Image` that are used; Pillow itself is not needed."""
 
     def convert(self, mode: str) -> Any: ...
+
+    def getexif(self) -> Any: ...
 
 
 ImageInput = bytes | str | os.PathLike[str] | npt.NDArray[np.uint8] | PilImage
@@ -31,7 +34,7 @@ def read_image(image: ImageInput) -> bytes:
     Raises:
         ImageError: the file cannot be read.
         TypeError: it is not an `ImageInput`.
-        ValueError: an array has another shape or dtype.
+        ValueError: an array has another shape or dtype, or a PIL image has 32-bit numbers.
     """
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
@@ -40,7 +43,7 @@ def read_image(image: ImageInput) -> bytes:
             return Path(image).read_bytes()
         except OSError as error:
             raise ImageError(f"{os.fspath(image)}: {error.strerror or error}", "unreadable") from error
-    if hasattr(image, "convert"):
+    if not isinstance(image, np.ndarray) and hasattr(image, "convert"):
         image = _pixels(image)
     if isinstance(image, np.ndarray):
         return _png(image)
@@ -66,10 +69,21 @@ def images_in(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def _pixels(image: PilImage) -> npt.NDArray[np.uint8]:
-    """Return what a server would see in a PIL image's file: transparency stays, of 16 bits the upper 8."""
-    if str(getattr(image, "mode", "")).startswith("I;16"):  # which `convert` would clip to 255
-        return (np.asarray(image) >> 8).astype(np.uint8)
-    return np.asarray(image.convert("RGBA" if getattr(image, "has_transparency_data", False) else "RGB"), np.uint8)
+    """Return what a server would see in a PIL image's file: upright, with its transparency, of 16 bits the upper 8."""
+    mode = str(getattr(image, "mode", ""))
+    if mode in {"I", "F"}:
+        raise ValueError(
+            f"a PIL image of 32-bit numbers (mode {mode}), whose black and white are not known: make 8 bits of them"
+        )
+    if mode.startswith("I;16"):  # which `convert` would clip to 255
+        pixels = (np.asarray(image) >> 8).astype(np.uint8)
+    else:
+        transparent = getattr(image, "has_transparency_data", False)
+        pixels = np.asarray(image.convert("RGBA" if transparent else "RGB"), np.uint8)
+    orientation = image.getexif().get(_ORIENTATION, 1)  # read after the pixels: Pillow turns a TIFF when it loads them
+    if orientation in {5, 6, 7, 8}:
+        pixels = pixels.swapaxes(0, 1)
+    return pixels[:: -1 if orientation in {3, 4, 7, 8} else 1, :: -1 if orientation in {2, 3, 6, 7} else 1]
 
 
 def _png(array: npt.NDArray[Any]) -> bytes:

@@ -20,11 +20,12 @@ class Prediction(TypedDict, total=False):
     label: str
     score: float
     box: list[float]
+    bbox: list[float]
     area: float
     mask: Mapping[str, Any]
     heatmap: Mapping[str, Any]
     embedding: list[float]
-    keypoints: Mapping[str, list[float]]
+    keypoints: Mapping[str, list[float]] | list[float]
     corners: list[list[float]]
     center: list[float]
     size: list[float]
@@ -98,17 +99,19 @@ class Result:
     def boxes(self) -> npt.NDArray[np.float32]:
         """Boxes (left, top, right, bottom), float32 [K, 4], in pixels of the upright image; NaN without a box."""
         nowhere = [np.nan] * 4
-        rows = [found.get("box", nowhere) for found in self.predictions]
+        rows = [found.get("box") or _corners(found.get("bbox", nowhere)) for found in self.predictions]
         return np.array(rows, np.float32).reshape(-1, 4)
 
     @cached_property
     def keypoints(self) -> npt.NDArray[np.float32]:
         """Keypoints of poses, float32 [K, P, 3]: x and y in pixels of the upright image, and a score, 0 to 1.
 
-        Their names are the keys of `predictions[0]["keypoints"]`.
+        Their names are the keys of `predictions[0]["keypoints"]`, without `form="coco"`. Where nothing was found, their
+        number is not known: [0, 0, 3].
         """
-        rows = [list(found["keypoints"].values()) for found in self.predictions]
-        return np.array(rows, np.float32).reshape(len(rows), -1, 3)
+        points = [found["keypoints"] for found in self.predictions]
+        rows = [list(each.values()) if isinstance(each, Mapping) else each for each in points]
+        return np.array(rows, np.float32).reshape(len(rows), -1 if rows else 0, 3)
 
     @cached_property
     def rotated_boxes(self) -> npt.NDArray[np.float32]:
@@ -212,6 +215,12 @@ class Result:
         if name not in self.predictions[index]:
             raise ValueError(f"prediction {index} ({self.labels[index]}) was answered without a {name}: ask for one")
         return self.predictions[index][name]  # type: ignore[literal-required]
+
+
+def _corners(bbox: Sequence[float]) -> list[float]:
+    """Return a box (left, top, right, bottom) of COCO's (left, top, width, height)."""
+    left, top, width, height = bbox
+    return [left, top, left + width, top + height]
 
 
 def _around(mask: npt.NDArray[np.bool_]) -> list[float]:

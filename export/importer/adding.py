@@ -102,6 +102,11 @@ def propose(
         return draft_caffe(file, prototxt, stated)
     if suffix == ".caffemodel":
         raise ExportError(f"{file}: Caffe's weights need their deploy file: --prototxt {file.stem}.prototxt")
+    if suffix in {".pdmodel", ".pdiparams"}:
+        raise ExportError(
+            f'{file}: Paddle\'s files need a card, whose sources are both (`family = "paddle"`, as '
+            f"{catalog.paths()['picodet_s_416']} has it); or convert them with paddle2onnx and add the ONNX file"
+        )
     if suffix in _CHECKPOINTS:
         return _propose_checkpoint(file, stated, scratch)
     return draft_onnx(file, stated, scratch)

@@ -21,7 +21,9 @@ CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 Interpolation = Literal["bilinear", "bicubic", "lanczos"]
 _INTERPOLATIONS: dict[int, Interpolation] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 _NAMED = {"bilinear": 2, "bicubic": 3, "nearest": 0, "lanczos": 1, "box": 4, "hamming": 5}
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, timm's defaults
 _SQUASHED_FROM = 384  # ConvNeXt's processor stretches images for inputs of this size on, and crops below
+_SQUARES = ("beit", "deit", "flava")  # to these processors, a `size` of one number is a square's, also if they crop
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Beside:
         size: height and width of the input in pixels.
         resize: as a recipe has it.
         short_side: for `crop`, in pixels.
+        odd_padding: as a recipe has it.
         interpolation: as a recipe has it.
         normalise: of pixels in 0..255.
         labels: class names by class id.
@@ -45,6 +48,7 @@ class Beside:
     size: tuple[int, int] | None = None
     resize: Literal["crop", "letterbox", "stretch"] | None = None
     short_side: int | None = None
+    odd_padding: Literal["even", "after"] = "even"
     interpolation: Interpolation | None = None
     normalise: Normalise | None = None
     labels: tuple[str, ...] = ()
@@ -61,10 +65,15 @@ class Beside:
 def read_beside(file: Path) -> Beside:
     """Read what lies beside a model file; nothing where there are no such files.
 
+    Beside a folder `onnx`, as the hub's repositories have it, is beside the files in it.
+
     Raises:
         CardError: one of them is not JSON, or says something that no recipe can say.
     """
-    config, preprocessor = (_read(file.parent / name) for name in (CONFIG, PREPROCESSOR))
+    folder = file.absolute().parent
+    if folder.name == "onnx" and not any((folder / name).is_file() for name in (CONFIG, PREPROCESSOR)):
+        folder = folder.parent
+    config, preprocessor = (_read(folder / name) for name in (CONFIG, PREPROCESSOR))
     found = tuple(name for name, said in ((PREPROCESSOR, preprocessor), (CONFIG, config)) if said)
     if not found:
         return Beside()
@@ -82,7 +91,7 @@ def read_beside(file: Path) -> Beside:
         )
     except (TypeError, ValueError, KeyError, IndexError, ZeroDivisionError, OverflowError) as error:
         raise CardError(
-            f"{file.parent}: {' and '.join(found)} cannot be understood ({error!r}): move the file away from there, "
+            f"{folder}: {' and '.join(found)} cannot be understood ({error!r}): move the file away from there, "
             "and say --size, --resize, --mean, --std and --labels"
         ) from error
 
@@ -100,7 +109,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _labels(config: dict[str, Any]) -> tuple[str, ...]:
     """Return class names by id; none where there are only placeholders (`LABEL_0`)."""
-    named = config.get("label_names") or config.get("pretrained_cfg", {}).get("label_names")
+    named = config.get("label_names") or (config.get("pretrained_cfg") or {}).get("label_names")
     if isinstance(named, list):
         return tuple(map(str, named))
     by_id = config.get("id2label")
@@ -111,16 +120,18 @@ def _labels(config: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _of_timm(config: dict[str, Any]) -> dict[str, Any]:
-    """Read timm's `pretrained_cfg`, as its `create_transform` does."""
+    """Read timm's `pretrained_cfg` as its `resolve_data_config` and `create_transform` do, defaults included."""
     _, height, width = config["input_size"]
     share, mode = float(config.get("crop_pct") or 0.875), config.get("crop_mode") or "center"
-    said: dict[str, Any] = {"size": _size(height, width), "interpolation": _interpolation(config.get("interpolation"))}
+    said: dict[str, Any] = {
+        "size": _size(height, width),
+        "interpolation": _interpolation(config.get("interpolation") or "bicubic"),
+        "normalise": _normalise(config.get("mean") or _MEAN, config.get("std") or _STD, 1 / 255),
+    }
     if mode == "squash" and share == 1:
         said["resize"] = "stretch"
     elif mode == "center" and height == width and share <= 1:
         said |= {"resize": "crop", "short_side": math.floor(height / share)}
-    if config.get("mean") and config.get("std"):
-        said["normalise"] = _normalise(config["mean"], config["std"], 1 / 255)
     return said
 
 
@@ -129,45 +140,65 @@ def _of_transformers(said: dict[str, Any]) -> dict[str, Any]:
     if not said:
         return {}
     found = _values_of_transformers(said)
-    size, crop = said.get("size"), said.get("crop_size")
-    if not said.get("do_resize", size is not None):
+    kind = str(said.get("image_processor_type") or said.get("feature_extractor_type") or "").lower()
+    size, share = _sides(said, kind), said.get("crop_pct")
+    crop = said.get("crop_size") or (said["size"] if isinstance(said.get("size"), int) else None)
+    if not said.get("do_resize", bool(size)):
         return found
-    short = size.get("shortest_edge") if isinstance(size, dict) else None
+    short = size.get("shortest_edge")
     if said.get("do_center_crop") and crop is not None:
         height, width = (crop["height"], crop["width"]) if isinstance(crop, dict) else (crop, crop)
-        if short is None and isinstance(size, int):
-            short = size
+        if size == {"height": height, "width": width}:  # nothing is left to be cut
+            return found | {"size": _size(height, width), "resize": "stretch"}
+        if short is not None and share:  # PoolFormer's
+            short = int(short / share)
+        if short is not None and kind.startswith("levit"):
+            short = int(256 / 224 * short)
         if short is not None and short >= max(height, width):
-            return found | {"size": _size(height, width), "resize": "crop", "short_side": _side(short)}
+            return found | _cropped(height, width, short)
         return found | {"size": _size(height, width)}
-    if isinstance(size, dict) and short is not None and "longest_edge" not in size:
-        share = said.get("crop_pct")
+    if short is not None and "longest_edge" not in size:
+        if kind.startswith("convnext"):
+            share = share or 224 / 256
         if share and short < _SQUASHED_FROM:  # ConvNeXt's
-            return found | {"size": _size(short, short), "resize": "crop", "short_side": _side(int(short / share))}
+            return found | _cropped(short, short, int(short / share))
         return found | ({"size": _size(short, short), "resize": "stretch"} if share else {})
-    if isinstance(size, dict) and {"height", "width"} <= size.keys():
-        pads = bool(said.get("do_pad"))  # the share of the image stays, which is all that is known then
-        return found | {"size": _size(size["height"], size["width"])} | ({} if pads else {"resize": "stretch"})
-    if isinstance(size, int) and said.get("crop_pct"):  # ConvNeXt's, as it was written at first
-        return _of_transformers(said | {"size": {"shortest_edge": size}})
-    if isinstance(size, int):
-        return found | {"size": _size(size, size), "resize": "stretch"}
+    if {"height", "width"} <= size.keys():
+        keeps = bool(said.get("do_pad") or said.get("keep_aspect_ratio"))  # the image's share stays: all that is known
+        return found | {"size": _size(size["height"], size["width"])} | ({} if keeps else {"resize": "stretch"})
     return found
+
+
+def _sides(said: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Return `size` by side, as it is written today; at first it was one number, of a square or of the short side."""
+    size = said.get("size")
+    if isinstance(size, dict):
+        return size
+    if not isinstance(size, int):
+        return {}
+    short = said.get("do_center_crop") or said.get("crop_pct") or kind.startswith("convnext")
+    return {"shortest_edge": size} if short and not kind.startswith(_SQUARES) else {"height": size, "width": size}
+
+
+def _cropped(height: Any, width: Any, short: Any) -> dict[str, Any]:
+    """Cut from an image whose short side is `short` pixels; transformers rounds the part before the cut down."""
+    size = _size(height, width)
+    return {"size": size, "resize": "crop", "short_side": _side(short), "odd_padding": "after"}
 
 
 def _values_of_transformers(said: dict[str, Any]) -> dict[str, Any]:
     """Read how pixels are resampled and normalised."""
     found: dict[str, Any] = {"interpolation": _interpolation(said.get("resample"))}
-    factor = float(said.get("rescale_factor", 1 / 255)) if said.get("do_rescale", True) else 1.0
-    if said.get("do_normalize", "image_mean" in said):
-        found["normalise"] = _normalise(said["image_mean"], said["image_std"], factor)
-    else:
-        found["normalise"] = _normalise((0.0,) * 3, (1.0,) * 3, factor)
+    rescales, normalises = said.get("do_rescale", True), said.get("do_normalize", "image_mean" in said)
+    factor = float(said.get("rescale_factor", 1 / 255)) if rescales else 1.0
+    mean, std = (_three(said["image_mean"]), _three(said["image_std"])) if normalises else ((0.0,) * 3, (1.0,) * 3)
+    if rescales and said.get("rescale_offset"):  # EfficientNet's, as the next
+        mean = tuple(value + 1 for value in mean)
+    if said.get("include_top"):
+        std = tuple(one * other for one, other in zip(std, _three(said["image_std"]), strict=True))
+    found["normalise"] = _normalise(mean, std, factor)
     if said.get("do_flip_channel_order"):  # MobileViT's
         found["normalise"] = msgspec.structs.replace(found["normalise"], channels="bgr")
-    for name in ("include_top", "rescale_offset"):  # EfficientNet's
-        if said.get(name):
-            raise ValueError(f"`{name}` normalises a second time, which no recipe says")
     return found
 
 
@@ -184,10 +215,16 @@ def _normalise(mean: Any, std: Any, factor: float) -> Normalise:
     """From the mean and deviation of pixels that were multiplied by `factor`."""
 
     def in_bytes(values: Any) -> tuple[float, float, float]:
-        red, green, blue = (round(float(value) / factor, 3) for value in (values * 3 if len(values) == 1 else values))
+        red, green, blue = (round(value / factor, 3) for value in _three(values))
         return red, green, blue
 
     return Normalise(in_bytes(mean), in_bytes(std))
+
+
+def _three(values: Any) -> tuple[float, ...]:
+    """Return one number for each channel, of which one may stand for all."""
+    listed = values if isinstance(values, list | tuple) else [values]
+    return tuple(float(value) for value in (list(listed) * 3 if len(listed) == 1 else listed))
 
 
 def _size(height: Any, width: Any) -> tuple[int, int]:

@@ -41,8 +41,8 @@ def choose_recipe(
     """Return how an image becomes an input of `height` x `width` pixels, and how that is known."""
     interpolation = beside.interpolation or "bilinear"
     if stated.resize is None and beside.resize is not None and beside.size == (height, width):
-        side = beside.short_side
-        return Recipe(height, width, beside.resize, short_side=side, interpolation=interpolation), beside.known_from
+        how = {"short_side": beside.short_side, "odd_padding": beside.odd_padding, "interpolation": interpolation}
+        return Recipe(height, width, beside.resize, **how), beside.known_from  # type: ignore[arg-type]
     usual = {"classify": "crop", "segment": "stretch"}.get(task, "letterbox")
     if task == "segment" and graph.notes.of_ultralytics:
         usual = "letterbox"

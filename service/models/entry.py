@@ -82,6 +82,11 @@ class ModelEntry:
         return self.loading is not None and not self.loading.over
 
     @property
+    def is_current(self) -> bool:
+        """Whether the folder that the store has is served as it is."""
+        return self.model is not None and not self.refused and self.tried == fingerprint_of(self.stored)
+
+    @property
     def settled(self) -> bool:
         """Whether the entry stays if its folder is removed: it is served, being loaded, or was unloaded by hand."""
         return self.model is not None or self.is_loading or self.state is State.UNLOADED

@@ -26,7 +26,6 @@ from service.models.scan import Found, Scan
 from service.models.unloaded import Unloaded
 from service.settings import Settings, names_in
 from service.telemetry.metrics import Metrics
-from zoo.served_card import AnyServed
 
 logger = logging.getLogger(__name__)
 _FOLLOW_S = 0.5  # seconds between two reads of administrators' changes in other processes
@@ -62,10 +61,10 @@ class Repository(Registry):
         footprints = footprints or Footprints(settings)
         self._settings = settings
         self._loader = Loader(settings, metrics, load, self_test, footprints)
-        self.room = Room(self.budget, footprints, self._loader)
+        self.room = Room(self.budget, footprints, self._loader, names_in(settings.pin))
         self.evict = self._loader.evict
         self._scan = Scan(Path(settings.models))
-        self._wanted, self._pinned = names_in(settings.load), names_in(settings.pin)
+        self._wanted = names_in(settings.load)
         self._unloaded = unloaded or Unloaded(None)
         self._looking = threading.Lock()  # held while entries are changed, also for a minute during a loading
         self._following, self._stop = threading.Lock(), threading.Event()
@@ -194,6 +193,7 @@ class Repository(Registry):
         ready = sum(entry.state is State.READY for entry in self.entries.values())
         level, problem = (logging.WARNING, f". {self.problem}") if self.problem else (logging.INFO, "")
         logger.log(level, "%d of %d models are ready%s", ready, len(self.entries), problem)
+        self.room.warn_of_pins(self.entries)
 
     def _load_again(self, name: str | None) -> ModelEntry | None:
         self._look_again(name)
@@ -215,7 +215,7 @@ class Repository(Registry):
                         Reason.UNKNOWN_MODEL, f"{self._settings.models} holds no model `{name[:80]}`: export it first."
                     )
                 self._unloaded.discard(name)
-                if not entry.is_loading:
+                if not (entry.is_loading or (self.budget.on and entry.is_current)):  # it may not have room for two
                     entry.tried, entry.failed = None, frozenset()
             self._load_all(watching=watching)
 
@@ -239,20 +239,16 @@ class Repository(Registry):
                 entry = entries[name]
                 entry.stored, entry.older = latest[name], older
                 if entry.card is None and entry.model is None and entry.likely.card is not None:  # it could not be read
-                    entry.pinned = self._pins(entry.likely.card)
+                    entry.pinned = self.room.pins(entry.likely.card)
             elif name in latest:
                 began = not self._started and self._unloaded.awaits(name)
                 awaited = began or bool(self.problem) or name in self._wanted
                 card = next((each.card for each in (latest[name], *older) if each.card is not None), None)
-                entries[name] = ModelEntry(latest[name], older, awaited=awaited, pinned=self._pins(card))
+                entries[name] = ModelEntry(latest[name], older, awaited=awaited, pinned=self.room.pins(card))
             if name in entries:
                 entries[name].whole = name in latest
         self.problem, self.entries = self._lacking(entries, found), entries
         return found.missing.get(named, "") if named else ""
-
-    def _pins(self, card: AnyServed | None) -> bool:
-        """Return whether a model is loaded at the start, and stays."""
-        return not self.budget.on or card is None or card.task_default or card.pinned or card.name in self._pinned
 
     def _lacking(self, entries: dict[str, ModelEntry], found: Found) -> str:
         """Return a message about models that the settings name and the store does not have; empty without any."""

@@ -1,12 +1,16 @@
 """Which models are loaded now, within the budget for memory. The repository asks, `on_demand` makes room."""
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Collection, Iterable
 
 from service.models.budget import Budget
 from service.models.entry import ModelEntry, State, fingerprint_of
 from service.models.footprint import Footprint, Footprints
 from service.models.loader import Loader
+from zoo.served_card import AnyServed
 from zoo.store import Entry
+
+logger = logging.getLogger(__name__)
 
 
 class Room:
@@ -16,14 +20,24 @@ class Room:
         budget: for all models.
         footprints: what each takes.
         loader: refuses those for which there is never room.
+        pinned: names of models that stay loaded, beside those whose card says so and the tasks' defaults.
 
     Attributes:
         make: reserves memory for a load beside all that is loaded, and says whether it could; `on_demand` sets it.
     """
 
-    def __init__(self, budget: Budget, footprints: Footprints, loader: Loader) -> None:
-        self._budget, self._footprints, self._loader = budget, footprints, loader
+    def __init__(self, budget: Budget, footprints: Footprints, loader: Loader, pinned: Collection[str] = ()) -> None:
+        self._budget, self._footprints, self._loader, self._pinned = budget, footprints, loader, pinned
         self.make: Callable[[ModelEntry, Footprint], bool] = lambda *_: True
+
+    def pins(self, card: AnyServed | None) -> bool:
+        """Return whether a model is loaded at the start, and stays."""
+        return not self._budget.on or card is None or card.task_default or card.pinned or card.name in self._pinned
+
+    def warn_of_pins(self, names: Collection[str]) -> None:
+        """Say in the log which models are to stay loaded and are none of `names`, those that there are."""
+        if unknown := [name for name in self._pinned if self._budget.on and name not in names]:
+            logger.warning("ZOOSERVE_PIN names %s, and there is no such model", ", ".join(unknown))
 
     def weigh(self, entry: ModelEntry) -> None:
         """Find out what a model that is not loaded takes, where there is a budget."""

@@ -67,6 +67,25 @@ def test_a_pil_image_is_seen_as_its_file_is(image):
     assert (decode(read_image(image)) == decode(file.getvalue())).all()
 
 
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_pil_image_is_upright_as_its_file_is(form, orientation):
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[274] = orientation
+    slope = Image.linear_gradient("L").resize((40, 24))
+    Image.merge("RGB", (slope, slope.transpose(Image.Transpose.ROTATE_90).resize((40, 24)), slope)).save(
+        file, form, exif=exif, lossless=True
+    )
+    for opened in (Image.open(file), Image.open(file).convert("RGB")):
+        assert (decode(read_image(opened)) == decode(file.getvalue())).all()
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_a_pil_image_of_32_bits_is_refused_as_its_file_is(mode):
+    with pytest.raises(ValueError, match=rf"32-bit numbers \(mode {mode}\)"):
+        read_image(Image.new(mode, (3, 3), 40_000))
+
+
 def test_files_and_bytes_are_sent_unchanged(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(b"\xff\xd8")

@@ -22,6 +22,10 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\
         (b"\n<!DOCTYPE html><html>Sign in", "html", "download the file itself"),
         (b"\x89HDF\r\n\x1a\n", "keras", "python -m tf2onnx.convert --keras"),
         (b"\x1c\0\0\0TFL3", "tflite", "python -m tf2onnx.convert --tflite"),
+        (b'{"base_code":{"magic":"pir","version":1},', "paddle3", "paddle2onnx --model_dir"),
+        (b'<?xml version="1.0"?>\n<net name="x" version="11">', "openvino", "It is OpenVINO's: add the ONNX file"),
+        (b"7767517\n75 83\nInput", "ncnn", "It is ncnn's: add the ONNX file"),
+        (b"ftrt\0\0", "tensorrt", "It is a TensorRT engine"),
         (b"PK\x03\x04 cut off", "", ""),
         (b"\x08\x08\x12", "", ""),
     ],
@@ -56,6 +60,7 @@ def test_networks_of_torch_are_told_apart(tmp_path, asked):
         "net.ckpt": "not an ONNX file that can be run: It is a checkpoint of torch: say --architecture",
         "net.pt": r"It is TorchScript.*'net\.pth'.*add them with --architecture",
         "net.bin": "run `git lfs pull`",
+        "net.pdmodel": r"Paddle's files need a card, .*picodet_s_416\.toml has it",
         "net.WEIGHTS": r"Darknet's weights need their cfg: --cfg net\.cfg",
     }.items():
         with pytest.raises(ExportError, match=message):

@@ -1,6 +1,7 @@
 """A model as a function: of the store, of a server, exported first; what people pass and what goes wrong."""
 
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -61,6 +62,12 @@ def test_a_list_has_a_list_of_answers(here, path):
 
 
 @pytest.mark.parametrize("where", ["here", "there"])
+def test_numbers_of_numpy_are_options(request, where, path):
+    answer = request.getfixturevalue(where)(path, max_detections=np.int64(1), score_threshold=np.float32(0.25))
+    assert answer.labels == ["cup"]
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
 def test_an_answer_draws_itself(request, where, path):
     answer = request.getfixturevalue(where)(path)
     drawn = answer.plot()
@@ -88,6 +95,19 @@ def test_a_model_that_is_not_in_the_store_is_exported_first(tmp_path):
     model = load("lenet5", models=tmp_path)
     assert model.labels == tuple("0123456789")
     assert (tmp_path / "lenet5" / "1" / "card.json").is_file()
+
+
+def test_the_models_of_a_pipeline_that_are_not_in_the_store_are_exported_first(models, tmp_path, monkeypatch):
+    asked = []
+
+    def export(name, folder):
+        asked.append(name)
+        shutil.copytree(models / name, tmp_path / name)
+
+    monkeypatch.setattr("zooserve.models._export", export)
+    shutil.copytree(models / "yolov4_tiny", tmp_path / "yolov4_tiny")
+    assert load("pets", models=tmp_path).name == "pets"
+    assert asked == ["mobilenet_v2"]
 
 
 @pytest.mark.parametrize(

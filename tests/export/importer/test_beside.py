@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import timm
 import torch
+import transformers
 from PIL import Image
 from safetensors.torch import save_file
+from timm.data import create_transform, resolve_data_config
 
 from export.heads import Pixels
 from export.importer.adding import propose
@@ -30,6 +32,14 @@ SIDE = {"height": 32, "width": 32}
 def write(folder, **files: dict) -> None:
     for name, said in files.items():
         (folder / f"{name}.json").write_text(json.dumps(said))
+
+
+def prepared(folder, photo: Image.Image) -> np.ndarray:
+    """A photo as the files of a folder say, [3, H, W]."""
+    beside = read_beside(folder / "net.onnx")
+    how = {"short_side": beside.short_side, "odd_padding": beside.odd_padding, "interpolation": beside.interpolation}
+    pixels = apply_exact(Recipe(*beside.size, beside.resize, **how), photo)
+    return ((pixels - np.array(beside.normalise.mean)) / np.array(beside.normalise.std)).transpose(2, 0, 1)
 
 
 @pytest.fixture
@@ -62,12 +72,12 @@ def draft(make_onnx, tmp_path):
             Normalise(BYTES.mean, BYTES.std, "bgr"),
         ),
         ({"size": 32, "crop_pct": 0.875, "resample": 3, **IMAGENET},
-         Recipe(32, 32, "crop", short_side=36, interpolation="bicubic"), BYTES),
+         Recipe(32, 32, "crop", short_side=36, odd_padding="after", interpolation="bicubic"), BYTES),
         ({"size": {"shortest_edge": 32}, "crop_pct": 0.875, "resample": 3, **IMAGENET},
-         Recipe(32, 32, "crop", short_side=36, interpolation="bicubic"), BYTES),
+         Recipe(32, 32, "crop", short_side=36, odd_padding="after", interpolation="bicubic"), BYTES),
         ({"size": SIDE, "resample": 1, **HALF}, Recipe(32, 32, "stretch", interpolation="lanczos"), (127.5, 127.5)),
         ({"size": {"shortest_edge": 40}, "crop_size": SIDE, "do_center_crop": True, "resample": 2, **HALF},
-         Recipe(32, 32, "crop", short_side=40), (127.5, 127.5)),
+         Recipe(32, 32, "crop", short_side=40, odd_padding="after"), (127.5, 127.5)),
         ({"size": SIDE, "do_rescale": True, "rescale_factor": 1 / 127.5, "do_normalize": False},
          Recipe(32, 32, "stretch"), (0.0, 127.5)),
         ({"size": SIDE, "do_rescale": False, "do_normalize": True, "image_mean": [123.0] * 3, "image_std": [58.0] * 3},
@@ -86,6 +96,92 @@ def test_the_processor_gives_the_recipe(draft, tmp_path, said, recipe, normalise
     assert made.labels == ("cup", "plate", "spoon", "fork")
     known = {finding.what: finding.known_from for finding in made.findings}
     assert known["pixels"] == known["labels"] == "preprocessor_config.json and config.json"
+
+
+@pytest.mark.parametrize(
+    ("processor", "said"),
+    [
+        ("Bit", {}),
+        ("CLIP", {"size": 240, "crop_size": 224}),
+        ("ConvNext", {"size": {"shortest_edge": 224}}),
+        ("ConvNext", {"size": 224}),
+        ("ConvNext", {"size": 384}),
+        ("EfficientNet", {"size": SIDE}),
+        ("EfficientNet", {"size": SIDE, "rescale_offset": True, "rescale_factor": 1 / 127.5, "include_top": False}),
+        ("EfficientNet", {"size": SIDE, "do_normalize": False}),
+        ("Flava", {}),
+        ("Levit", {}),
+        ("MobileNetV2", {}),
+        ("MobileNetV2", {"size": {"shortest_edge": 255}}),
+        ("PoolFormer", {}),
+        ("ViT", {"size": 48}),
+        ("ViT", {"image_mean": 0.5, "image_std": 0.25}),
+    ],
+)
+@pytest.mark.parametrize("size", [(601, 397), (397, 602)])
+def test_pixels_are_those_of_the_processor_in_transformers(tmp_path, processor, said, size):
+    made = getattr(transformers, f"{processor}ImageProcessorPil")(**said)
+    write(tmp_path, preprocessor_config=made.to_dict() | said)
+    photo = Image.open(catalog.sample("coffee")).convert("RGB").resize(size)
+    expected = made(photo, return_tensors="np")["pixel_values"][0]
+    assert np.allclose(prepared(tmp_path, photo), expected, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"crop_pct": 0.95, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.25] * 3},
+        {"crop_pct": 1.0, "crop_mode": "squash"},
+    ],
+)
+@pytest.mark.parametrize("size", [(601, 397), (397, 602)])
+def test_pixels_are_those_of_timm_s_transform(tmp_path, said, size):
+    made = {"input_size": [3, 224, 224]} | said
+    write(tmp_path, config={"architecture": "resnet18", "pretrained_cfg": made})
+    photo = Image.open(catalog.sample("coffee")).convert("RGB").resize(size)
+    expected = create_transform(**resolve_data_config(pretrained_cfg=made))(photo).numpy()
+    assert np.allclose(prepared(tmp_path, photo), expected, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("said", "size", "short_side"),
+    [
+        ({"feature_extractor_type": "MobileViTFeatureExtractor", "size": 288, "crop_size": 256, "do_center_crop": True},
+         256, 288),
+        ({"feature_extractor_type": "PoolFormerFeatureExtractor", "size": 224, "crop_pct": 0.9}, 224, 248),
+        ({"feature_extractor_type": "LevitFeatureExtractor", "size": 224, "do_center_crop": True}, 224, 256),
+        ({"feature_extractor_type": "ConvNextFeatureExtractor", "size": 224, "crop_pct": 0.875}, 224, 256),
+    ],
+)  # fmt: skip
+def test_crops_as_transformers_wrote_them_at_first(tmp_path, said, size, short_side):
+    write(tmp_path, preprocessor_config={"do_resize": True, **said, **HALF})
+    beside = read_beside(tmp_path / "net.onnx")
+    assert (beside.size, beside.resize, beside.short_side) == ((size, size), "crop", short_side)
+
+
+@pytest.mark.parametrize(
+    ("said", "size", "resize"),
+    [
+        ({"size": 256, "crop_size": 224, "do_center_crop": True, "feature_extractor_type": "DeiTFeatureExtractor"},
+         (224, 224), None),  # stretched, then cut
+        ({"size": SIDE, "keep_aspect_ratio": True}, (32, 32), None),
+        ({"size": {"shortest_edge": 384}, "crop_pct": None, "image_processor_type": "ConvNextImageProcessor"},
+         (384, 384), "stretch"),
+        ({"size": 48, "do_resize": False}, None, None),
+    ],
+)  # fmt: skip
+def test_what_no_recipe_says_stays_open(tmp_path, said, size, resize):
+    write(tmp_path, preprocessor_config=said | HALF)
+    beside = read_beside(tmp_path / "net.onnx")
+    assert (beside.size, beside.resize) == (size, resize)
+
+
+def test_the_folder_onnx_of_a_repository_has_its_files_one_above(tmp_path):
+    write(tmp_path, preprocessor_config={"size": SIDE, **HALF}, config=LABELS | {"pretrained_cfg": None})
+    (tmp_path / "onnx").mkdir()
+    assert read_beside(tmp_path / "onnx" / "model.onnx") == read_beside(tmp_path / "model.onnx")
+    assert read_beside(tmp_path / "else" / "model.onnx").files == ()
 
 
 def test_a_free_size_is_taken_from_there_and_what_is_stated_comes_first(draft, tmp_path):

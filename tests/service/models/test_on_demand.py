@@ -16,6 +16,7 @@ from service.models.footprint import Footprint, Footprints
 from service.models.model import LoadedModel
 from service.runtime import Runtime
 from service.settings import Settings
+from zoo.pipeline_card import Detect, PipelineCard, Second
 from zoo.served_card import read_served_card, write_served_card
 
 MB = 1_000_000
@@ -111,6 +112,39 @@ def test_pinned_models_stay(start):
 
     asyncio.run(use())
     assert states(runtime)["b"] is State.READY
+
+
+@pytest.fixture
+def detector(store, models):
+    """A detector in the store; it is not its task's default."""
+    shutil.copytree(models / "yolov4_tiny" / "1", folder := store / "detector" / "1")
+    card = read_served_card(folder / "card.json")
+    write_served_card(msgspec.structs.replace(card, name="detector", task_default=False), folder / "card.json")
+
+
+@pytest.mark.usefixtures("detector")
+def test_a_pipeline_one_of_whose_models_never_fits_is_not_ready_once_that_is_known(start):
+    runtime = start(pin="a", memory_mb=150)
+    pipeline = PipelineCard("p", "Digits", Detect("detector"), Second("classify", "a"))
+    assert runtime.pipelines.problem(pipeline) == ""
+    runtime.repository.room.weigh(runtime.repository.entries["detector"])
+    assert "`detector` cannot be loaded: it takes 100 MB" in runtime.pipelines.problem(pipeline)
+
+
+@pytest.mark.usefixtures("detector")
+def test_a_pipeline_that_lacks_a_model_does_not_have_its_other_one_loaded(start):
+    pipelines = start().pipelines
+    for second, problem in (("a", ""), ("nothing", "There is no model `nothing`")):
+        pipeline = PipelineCard("p", "Digits", Detect("detector"), Second("classify", second))
+        assert problem in pipelines.problem(pipeline)
+        if problem:
+            with pytest.raises(RequestError, match=problem):
+                pipelines.finds(pipeline)
+
+
+def test_a_pin_of_no_model_is_named_in_the_log(start, caplog):
+    start(pin="b, bb")
+    assert "ZOOSERVE_PIN names bb, and there is no such model" in caplog.messages
 
 
 @pytest.mark.parametrize("held", ["request", "job"])
@@ -408,6 +442,19 @@ def test_a_model_that_is_idle_for_long_is_unloaded(start):
 
     asyncio.run(use())
     assert states(runtime)["a"] is State.ON_DEMAND
+
+
+@pytest.mark.parametrize("pin", ["a", ""])
+def test_a_loaded_model_is_loaded_by_hand_though_it_does_not_fit_twice(start, pin):
+    runtime = start(pin=pin, memory_mb=150)
+
+    async def use():
+        model = await ask(runtime, "a")
+        await runtime.on_demand.load("a", perf_counter() + 20)
+        assert await ask(runtime, "a") is model
+
+    asyncio.run(use())
+    assert runtime.repository.entries["a"].refused == ""
 
 
 def test_what_was_unloaded_by_hand_is_loaded_by_hand_only(start):
