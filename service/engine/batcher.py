@@ -88,9 +88,12 @@ class Batcher(Intake):
     def process(self, job: AnyJob) -> None:
         """Get a job ready, then run batches for as long as a run may start and jobs are ready.
 
-        A job that came prepared may have been in another thread's batch already.
+        A job for which there is no room comes here again. One that came prepared may have been in another thread's
+        batch already.
         """
         if self._assembly.prepares:
+            if not self._assembly.reserve(job):
+                return
             if not self._prepare(job):
                 self._deliver([job])
                 return
@@ -111,7 +114,8 @@ class Batcher(Intake):
         self._assembly.prepare(job)
 
     def _release(self, jobs: Jobs) -> None:
-        self._assembly.release(jobs)
+        for job in self._assembly.release(jobs):
+            self._workers.put(job, self)
 
     def _begin_run(self, priority: int) -> None:
         """Begin a run if there may be one; else those under way take the job along, or let a worker come here again."""
@@ -168,7 +172,7 @@ class Batcher(Intake):
         while batch := self._next_batch():
             with self._workers.watched(self, batch):
                 computed = self._compute(batch, run)
-            self._assembly.release(batch)
+            self._release(batch)
             if failed := [job for job in batch if job.failed]:
                 self._workers.deliver(failed, self.settle)
             for jobs, outputs in computed:
