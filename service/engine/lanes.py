@@ -212,11 +212,12 @@ class _Lane:
         self._end(stream)
 
     def _warm_up(self, stream: Stream) -> None:
-        """Make the sessions, small ones first: those that find no memory are left out, and all that are larger."""
+        """Make the sessions, and then what decodes JPEGs, which takes no memory from them."""
         if not self._sizes:
             with CAPTURES.loading():
                 self._sessions[0] = self._load(0, None)
             return
+        self._make_sessions(stream)
         if self._make_fill is not None:
             try:
                 with CAPTURES.loading(), told_apart():
@@ -225,6 +226,9 @@ class _Lane:
                 raise
             except Exception as error:  # what decodes is not ours, and the CPU does as well
                 logger.warning("JPEGs are not decoded on the GPU: %s", error)
+
+    def _make_sessions(self, stream: Stream) -> None:
+        """Make a session for each size, small ones first: one that finds no memory is left out, and all larger ones."""
         for size in self._sizes:
             try:
                 self._sessions[size] = self._warm(size, stream)

@@ -29,12 +29,12 @@ WORTH = 0.95  # more rows or runs at once must make a row at least this much che
 
 
 class JpegRow(Struct, frozen=True):
-    """What JPEGs cost in full batches, decoded on the GPU or by all cores, measured on the golden photos.
+    """What JPEGs cost in full batches, decoded on the GPU or by its share of the cores, measured on the golden photos.
 
     Attributes:
         version: of nvImageCodec.
         gpu_s: seconds an image, decoded, resized and run on the GPU.
-        cpu_s: seconds an image, decoded and resized by all cores while the GPU runs the batch before.
+        cpu_s: seconds an image, decoded and resized by these cores while the GPU runs the batch before.
         golden: whether the answers to the golden photos are right.
         used: whether the GPU decodes the JPEGs of requests.
     """
@@ -149,13 +149,16 @@ def best_tuning(
         Exception: the first does not work.
         BrokenDeviceError: the GPU is lost.
     """
-    best, best_time = first, inf
+    best, best_time, size = first, inf, 0
     for step in ({}, *steps):
         tuning = structs.replace(best, **step)
         try:
             with make(tuning, _TUNING_SIZES) as lanes:
                 lanes.add()
-                inputs = sample(lanes.sizes[-1])
+                size = size or lanes.sizes[-1]
+                if lanes.sizes[-1] < size:  # a smaller batch is quicker, and no better
+                    raise MemoryError(f"no memory for batches of {size}")
+                inputs = sample(size)
                 seconds = min(seconds_of(lanes.run, inputs) for _ in range(5))
         except Exception as error:
             if not step or isinstance(error, BrokenDeviceError):

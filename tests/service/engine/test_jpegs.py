@@ -26,6 +26,7 @@ from service.engine.providers import Tuning
 from service.engine.session import Session
 from service.errors import RequestError
 from service.vision.decode import EncodedImage
+from service.vision.gpu_resize import Resizer
 from service.vision.resize import prepare
 from tests.service.engine.cuda_stub import inside
 from tests.service.engine.host import Host
@@ -99,6 +100,23 @@ def filled_without_help(files: list[bytes]) -> np.ndarray:
 def test_where_the_library_fails_the_cpu_decodes(with_nvimgcodec, photo):
     files = [photo("coffee"), photo("chelsea")]
     for row, file in zip(with_nvimgcodec(filled_without_help, files), files, strict=True):
+        assert np.array_equal(row, prepare(file, RECIPE, exact=False)[0])
+
+
+def filled_without_memory(files: list[bytes]) -> np.ndarray:
+    def resize(*_: object) -> None:
+        raise RuntimeError("Available memory of 0 is smaller than requested bytes of 150528")
+
+    Resizer.resize, before = resize, Resizer.resize
+    try:
+        return filled(files)
+    finally:
+        Resizer.resize = before
+
+
+def test_where_the_gpu_has_no_memory_to_resize_the_cpu_decodes(with_nvimgcodec, photo):
+    files = [encode(Image.open(io.BytesIO(photo(name))).convert("RGB"), 94) for name in ("coffee", "chelsea")]
+    for row, file in zip(with_nvimgcodec(filled_without_memory, files), files, strict=True):
         assert np.array_equal(row, prepare(file, RECIPE, exact=False)[0])
 
 
