@@ -156,10 +156,10 @@ def best_tuning(
             with make(tuning, _TUNING_SIZES) as lanes:
                 lanes.add()
                 size = size or lanes.sizes[-1]
-                if lanes.sizes[-1] < size:  # a smaller batch is quicker, and no better
-                    raise MemoryError(f"no memory for batches of {size}")
-                inputs = sample(size)
+                inputs = sample(min(size, lanes.sizes[-1]))
                 seconds = min(seconds_of(lanes.run, inputs) for _ in range(5))
+                if lanes.sizes[-1] < size:  # a smaller batch is quicker, and no better
+                    seconds = inf
         except Exception as error:
             if not step or isinstance(error, BrokenDeviceError):
                 raise
