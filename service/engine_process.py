@@ -1,11 +1,12 @@
 """`python -m service.engine_process NUMBER LISTENER`: a process that has the models, where fronts speak to clients.
 
 `supervisor` starts it, and again whenever it ends: it stands by, with all libraries loaded, until it is told to begin,
-or until the server has ended. A device that is lost, or a run that does not end, ends it: in a new
-process both are as new. It is stopped after the fronts, so that they can answer what they have begun.
+or until the server has ended. A device that is lost, a run that does not end, or an event loop that stands still, ends
+it: in a new process all are as new. It is stopped after the fronts, so that they can answer what they have begun.
 """
 
 import asyncio
+import faulthandler
 import logging
 import os
 import signal
@@ -31,6 +32,7 @@ from service.telemetry.metrics import Metrics
 logger = logging.getLogger("service.engine_process")
 _FILES = 65_536  # each request of large tensors is one, until it is answered
 _LOOK_S = 0.25  # between two looks at whether runs end
+_STILL_S = 10.0  # an event loop that has stood still for less is perhaps only busy
 _LAST_S = 0.2  # in which fronts are told what has failed, before a process ends that cannot go on
 
 
@@ -50,6 +52,8 @@ async def main(settings: Settings, number: int, listener: socket.socket) -> int:
     models.repository.load_in_background(then=pauses.freeze)
     models.on_demand.start()
     while not (ending.is_set() and not engine.connected):
+        if settings.stuck_s:
+            end_unless_alive(max(settings.stuck_s, _STILL_S))
         with suppress(TimeoutError):
             await asyncio.wait_for(engine.changed.wait() if ending.is_set() else ending.wait(), _LOOK_S)
         engine.changed.clear()
@@ -59,6 +63,14 @@ async def main(settings: Settings, number: int, listener: socket.socket) -> int:
             await asyncio.sleep(_LAST_S)
             return 1
     return 0
+
+
+def end_unless_alive(seconds: float) -> None:
+    """End this process if this is not called again for so long; it writes where its threads are.
+
+    A thread that holds the interpreter's lock for ever lets no other say that the process hangs. This needs no lock.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True)
 
 
 def _threads(settings: Settings) -> int:

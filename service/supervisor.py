@@ -162,7 +162,10 @@ def with_fronts(settings: Settings) -> Settings:
 
 
 def _on_gpu(settings: Settings) -> bool:
-    return settings.device in {"cuda", "tensorrt"} or (settings.device == "auto" and CUDA in available_providers())
+    """Whether models run on GPUs: chosen as `choose` does, to which `auto` without a GPU means the CPU."""
+    return settings.device in {"cuda", "tensorrt"} or (
+        settings.device == "auto" and CUDA in available_providers() and gpu_count() > 0
+    )
 
 
 def _keep_engine(number: int, engines: int, listener: int, cores: set[int] | None) -> None:

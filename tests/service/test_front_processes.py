@@ -5,6 +5,8 @@ import contextlib
 import http.client
 import json
 import re
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -14,6 +16,8 @@ import numpy as np
 import psutil
 import pytest
 
+from service import supervisor
+from service.engine.providers import CPU, CUDA
 from service.settings import SettingError, Settings
 from service.supervisor import gpu_of, with_fronts
 from tests.conftest import free_port, serving
@@ -322,3 +326,30 @@ def test_each_engine_sees_its_own_gpu(monkeypatch, visible, expected):
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert [gpu_of(0), gpu_of(1)] == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "providers", "gpus", "expected"),
+    [
+        ("cpu", [CUDA, CPU], 2, False),
+        ("auto", [CPU], 2, False),
+        ("auto", [CUDA, CPU], 0, False),
+        ("auto", [CUDA, CPU], 2, True),
+        ("cuda", [CUDA, CPU], 0, True),
+    ],
+)
+def test_engines_have_cores_of_their_own_unless_they_have_gpus(monkeypatch, device, providers, gpus, expected):
+    monkeypatch.setattr(supervisor, "available_providers", lambda: providers)
+    monkeypatch.setattr(supervisor, "gpu_count", lambda: gpus)
+    assert supervisor._on_gpu(Settings(device=device)) is expected
+
+
+def test_an_engine_that_stands_still_ends_itself():
+    """In a call that holds the interpreter's lock, as a library's may."""
+    code = "import ctypes; from service.engine_process import end_unless_alive\n"
+    code += "for _ in range(3): end_unless_alive(1)\nctypes.PyDLL(None).sleep(60)"
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50)
+    assert done.returncode == 1
+    assert "Timeout" in done.stderr
+    assert time.monotonic() - begun < 30
