@@ -42,8 +42,8 @@ class Connection:
 
     @property
     def responds(self) -> bool:
-        """Whether the engine is there, and shows that it lives."""
-        return not self.ended and self.silent < _SILENT_S
+        """Whether the engine is there, shows that it lives, and has its device."""
+        return not self.ended and self.silent < _SILENT_S and not self.memory.values[EngineMemory.LOST]
 
 
 def engine_gone() -> RequestError:

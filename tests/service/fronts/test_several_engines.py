@@ -100,6 +100,16 @@ def test_an_engine_that_hangs_gets_no_work_and_the_server_lives(digits, digit):
         until(lambda: [front.registry.engines() for front in fronts] == [2, 2])
 
 
+def test_an_engine_that_has_lost_its_gpu_gets_no_work_before_it_ends(digits, digit, monkeypatch):
+    """It would take all: what fails at once never waits."""
+    with several(digits, 2, 2) as (engines, fronts):
+        runs = slow(engines[0], monkeypatch, 0.0)
+        engines[0].models.repository.mark_broken("CUDA failure 700")
+        until(lambda: [front.registry.engines() for front in fronts] == [1, 1], 1)
+        assert asyncio.run(outcomes_of(fronts, digit)) == ["7"] * 20
+        assert runs == []
+
+
 def test_a_model_that_is_asked_for_is_loaded_by_one_engine_the_same_for_all_fronts(models):
     with several(models, 2, 2, model_idle_s=60, load="lenet5,efficientnet_lite0") as (engines, fronts):
 
