@@ -144,13 +144,13 @@ class Rows(Assembly):
         """Take the first images, sorted by row."""
         batch: list[AnyJob] = []
         for ready in self._ready:
-            while ready and len(batch) < max_batch:
-                row = next(iter(ready))
-                if not self._worth_doing(ready[row]):
-                    if not batch:
-                        return [ready.pop(row)]
-                    break  # it is returned alone the next time
-                batch.append(ready.pop(row))
+            for row in [*ready]:
+                if len(batch) == max_batch:
+                    break
+                if self._worth_doing(ready[row]):
+                    batch.append(ready.pop(row))
+                elif not batch:  # else it is returned alone the next time
+                    return [ready.pop(row)]
         batch.sort(key=lambda job: job.row)
         return batch
 

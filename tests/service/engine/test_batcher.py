@@ -312,6 +312,25 @@ def test_images_that_are_ready_are_run_by_priority_wherever_they_lie(model, work
     asyncio.run(main())
 
 
+def test_a_job_that_is_too_late_lets_no_lower_priority_go_first(model, workers):
+    async def main():
+        queue = batcher(model, workers, max_batch=2)
+        queue.submit(first := job(0))
+        await asyncio.to_thread(until_running, model)
+        order = [Priority.HIGH, Priority.HIGH, Priority.LOW, Priority.HIGH]
+        jobs = [job(value, priority=priority) for value, priority in enumerate(order, 1)]
+        for number, one in enumerate(jobs, 1):
+            queue.submit(one)
+            await until(lambda number=number: ready(queue) == number)
+        jobs[1].abandoned = True
+        model.gate.set()
+        assert [await outcome(one) for one in [first, jobs[0], *jobs[2:]]] == [0, 2, 6, 8]
+        assert (await outcome(jobs[1])).reason is Reason.DEADLINE
+        assert model.batches == [[0], [1, 4], [3]]
+
+    asyncio.run(main())
+
+
 def test_the_first_free_row_is_taken_and_given_to_who_waits():
     async def main():
         buffer, jobs = ImageBuffer(3, 2, (1, 1, 3)), [job(value) for value in range(5)]
