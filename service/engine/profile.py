@@ -15,7 +15,7 @@ from service.arrays import Tensors
 from service.engine.assembly import Run
 from service.engine.device_errors import BrokenDeviceError
 from service.engine.kernels import Kernels
-from service.engine.lanes import Lanes, Sample, rows_of
+from service.engine.lanes import Lanes, Sample
 from service.engine.providers import Tuning
 from service.engine.widths import WideRun, seconds_of
 
@@ -129,8 +129,6 @@ def best_lanes(lanes: Lanes, inputs: Tensors, most: int) -> int:
         try:
             lanes.add()
         except MemoryError:
-            return best
-        if lanes.sizes and rows_of(inputs) > lanes.sizes[-1]:  # the new lane has no memory for them
             return best
 
 

@@ -135,6 +135,17 @@ def test_without_memory_larger_batches_are_left_out(stage, size, sizes):
         assert len(lanes.run(images(5))["twice"]) == 5
 
 
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_further_lane_without_memory_for_all_sizes_takes_none_from_the_others(size):
+    gpu = Gpu()
+    with gpu.lanes() as lanes:
+        gpu.no_memory = {("load", size)}
+        with pytest.raises(MemoryError):
+            lanes.add()
+        assert (lanes.sizes, lanes.count) == ((1, 2, 4), 1)
+        assert len(lanes.run(images(4))["twice"]) == 4
+
+
 def test_what_decodes_jpegs_takes_no_memory_from_batches():
     gpu, fills = Gpu(), []
 

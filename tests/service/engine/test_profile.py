@@ -127,13 +127,6 @@ def test_lanes_are_added_while_they_pay(monkeypatch, most, best):
     assert lanes.count <= best + 1
 
 
-def test_a_lane_without_memory_for_the_batch_is_none_more(monkeypatch):
-    lanes = TimedLanes(monkeypatch)
-    lanes.add()
-    lanes.add = lambda: setattr(lanes, "sizes", (1, 4))
-    assert best_lanes(lanes, images(8), 3) == 1
-
-
 def test_a_real_model_is_measured(models):
     session = Session(models / "lenet5" / "1" / "model.onnx", "cpu")
     seconds = measure(session.run, images, (1, 4))
