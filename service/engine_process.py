@@ -6,7 +6,6 @@ it: in a new process all are as new. It is stopped after the fronts, so that the
 """
 
 import asyncio
-import faulthandler
 import logging
 import os
 import signal
@@ -24,7 +23,7 @@ from service.fronts.memory import EngineMemory
 from service.limits import allow_files
 from service.runtime import Models
 from service.settings import Settings, read_settings
-from service.supervisor import BEGIN, end_with_supervisor, shared_counts
+from service.supervisor import BEGIN, end_unless_alive, end_with_supervisor, shared_counts
 from service.telemetry.garbage import Pauses
 from service.telemetry.logs import set_up_logs
 from service.telemetry.metrics import Metrics
@@ -32,7 +31,6 @@ from service.telemetry.metrics import Metrics
 logger = logging.getLogger("service.engine_process")
 _FILES = 65_536  # each request of large tensors is one, until it is answered
 _LOOK_S = 0.25  # between two looks at whether runs end
-_STILL_S = 10.0  # an event loop that has stood still for less is perhaps only busy
 _LAST_S = 0.2  # in which fronts are told what has failed, before a process ends that cannot go on
 
 
@@ -52,8 +50,7 @@ async def main(settings: Settings, number: int, listener: socket.socket) -> int:
     models.repository.load_in_background(then=pauses.freeze)
     models.on_demand.start()
     while not (ending.is_set() and not engine.connected):
-        if settings.stuck_s:
-            end_unless_alive(max(settings.stuck_s, _STILL_S))
+        end_unless_alive(settings.stuck_s)
         with suppress(TimeoutError):
             await asyncio.wait_for(engine.changed.wait() if ending.is_set() else ending.wait(), _LOOK_S)
         engine.changed.clear()
@@ -63,14 +60,6 @@ async def main(settings: Settings, number: int, listener: socket.socket) -> int:
             await asyncio.sleep(_LAST_S)
             return 1
     return 0
-
-
-def end_unless_alive(seconds: float) -> None:
-    """End this process if this is not called again for so long; it writes where its threads are.
-
-    A thread that holds the interpreter's lock for ever lets no other say that the process hangs. This needs no lock.
-    """
-    faulthandler.dump_traceback_later(seconds, exit=True)
 
 
 def _threads(settings: Settings) -> int:

@@ -1,5 +1,6 @@
 """`ZOOSERVE_FRONTS`: a server of several processes answers as one does, and can lose any of them."""
 
+import asyncio
 import concurrent.futures
 import contextlib
 import http.client
@@ -10,12 +11,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import httpx
 import numpy as np
 import psutil
 import pytest
 
+from service import server as server_module
 from service import supervisor
 from service.engine.providers import CPU, CUDA
 from service.settings import SettingError, Settings
@@ -344,10 +347,25 @@ def test_engines_have_cores_of_their_own_unless_they_have_gpus(monkeypatch, devi
     assert supervisor._on_gpu(Settings(device=device)) is expected
 
 
-def test_an_engine_that_stands_still_ends_itself():
+@pytest.mark.parametrize(("given", "armed"), [({"workers": 2}, [60.0]), ({"fronts": 2}, [60.0]), ({"fronts": 1}, [])])
+def test_one_of_several_processes_ends_if_it_hangs(monkeypatch, given, armed):
+    seen = []
+    monkeypatch.setattr(server_module, "end_unless_alive", seen.append)
+    runtime = MagicMock(settings=Settings(**given))
+
+    async def note() -> None:
+        noting = asyncio.create_task(server_module._note_state(runtime))
+        await asyncio.sleep(0.01)
+        noting.cancel()
+
+    asyncio.run(note())
+    assert seen == armed
+
+
+def test_a_process_that_stands_still_ends_itself():
     """In a call that holds the interpreter's lock, as a library's may."""
-    code = "import ctypes; from service.engine_process import end_unless_alive\n"
-    code += "for _ in range(3): end_unless_alive(1)\nctypes.PyDLL(None).sleep(60)"
+    code = "import ctypes; from service import supervisor; supervisor._STILL_S = 1\n"
+    code += "for _ in range(3): supervisor.end_unless_alive(0.5)\nctypes.PyDLL(None).sleep(60)"
     begun = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50)
     assert done.returncode == 1
