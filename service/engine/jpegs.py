@@ -116,14 +116,18 @@ class JpegDecoder:
             RequestError: one of them cannot be decoded on the CPU either.
         """
         with CAPTURES.others():  # images of other sizes need other memory
-            self._resizer.trim()
-            for (jpeg, row), image in zip(jpegs, self.decode([jpeg for jpeg, _ in jpegs]), strict=True):
-                found = None if image is None else getattr(image, self._interface)
-                if found is not None and _is_plain(found) and self._resize(found, row):
-                    continue
-                pixels, _ = prepare(bytes(jpeg), self._recipe, exact=False)
-                self._stream.copy_in(row, pixels)
-                self._stream.wait()  # until then the pixels are needed
+            self._fill(jpegs)
+
+    def _fill(self, jpegs: Sequence[tuple[Bytes, int]]) -> None:
+        """Do it. When this returns, what was decoded and is not kept has been freed."""
+        self._resizer.trim()
+        for (jpeg, row), image in zip(jpegs, self.decode([jpeg for jpeg, _ in jpegs]), strict=True):
+            found = None if image is None else getattr(image, self._interface)
+            if found is not None and _is_plain(found) and self._resize(found, row):
+                continue
+            pixels, _ = prepare(bytes(jpeg), self._recipe, exact=False)
+            self._stream.copy_in(row, pixels)
+            self._stream.wait()  # until then the pixels are needed
 
     def _resize(self, found: Mapping[str, Any], row: int) -> bool:
         """Resize an image, given by its array interface, to a row; say whether there was memory for it."""

@@ -237,6 +237,33 @@ def kept_away(file: bytes) -> list[int]:
     return seen
 
 
+class Decoded:
+    """An image that notes, when it is freed, how many blocks that no capture may disturb are under way."""
+
+    def __init__(self, pixels: np.ndarray, seen: list[int]) -> None:
+        self.pixels, self.seen, self.__array_interface__ = pixels, seen, pixels.__array_interface__
+
+    def __del__(self) -> None:
+        self.seen.append(CAPTURES._short)
+
+
+def freed_among(files: list[bytes]) -> list[int]:
+    pixels, rows, seen = np.zeros((8, 8, 3), np.uint8), np.zeros((len(files), 224, 224, 3), np.uint8), []
+
+    def decode(known: list[object], **_: object) -> list[object]:
+        return [None, *[Decoded(pixels, seen) for _ in known[1:]]]
+
+    jpegs.decoder = lambda *_: SimpleNamespace(decode=decode)
+    JpegDecoder(RECIPE, Host()).fill([(file, row.ctypes.data) for file, row in zip(files, rows, strict=True)])
+    return seen
+
+
+def test_no_graph_is_captured_while_images_are_freed(with_nvimgcodec, photo):
+    """Those of a batch in which one cannot be decoded are not kept for the next."""
+    file = encode(Image.open(io.BytesIO(photo("coffee"))).convert("RGB"), 94)
+    assert with_nvimgcodec(freed_among, [file] * 3) == [1, 1]
+
+
 def test_no_graph_is_captured_while_images_are_resized(with_nvimgcodec, photo):
     """An image of another size needs other memory, and a capture fails where any thread allocates."""
     assert with_nvimgcodec(kept_away, photo("coffee")) == [1]
