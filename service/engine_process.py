@@ -1,8 +1,8 @@
 """`python -m service.engine_process NUMBER LISTENER`: a process that has the models, where fronts speak to clients.
 
 `supervisor` starts it, and again whenever it ends: it stands by, with all libraries loaded, until it is told to begin,
-or until the server has ended. A device that is lost, or a run that does not end, ends it: in a new
-process both are as new. It is stopped after the fronts, so that they can answer what they have begun.
+or until the server has ended. A device that is lost, a run that does not end, or an event loop that stands still, ends
+it: in a new process all are as new. It is stopped after the fronts, so that they can answer what they have begun.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from service.fronts.memory import EngineMemory
 from service.limits import allow_files
 from service.runtime import Models
 from service.settings import Settings, read_settings
-from service.supervisor import BEGIN, end_with_supervisor, shared_counts
+from service.supervisor import BEGIN, end_unless_alive, end_with_supervisor, shared_counts
 from service.telemetry.garbage import Pauses
 from service.telemetry.logs import set_up_logs
 from service.telemetry.metrics import Metrics
@@ -50,6 +50,7 @@ async def main(settings: Settings, number: int, listener: socket.socket) -> int:
     models.repository.load_in_background(then=pauses.freeze)
     models.on_demand.start()
     while not (ending.is_set() and not engine.connected):
+        end_unless_alive(settings.stuck_s)
         with suppress(TimeoutError):
             await asyncio.wait_for(engine.changed.wait() if ending.is_set() else ending.wait(), _LOOK_S)
         engine.changed.clear()

@@ -20,6 +20,7 @@ from service.models.entry import State
 from service.oip.dataplane import Dataplane
 from service.request import Lifecycle
 from service.runtime import Runtime
+from service.supervisor import end_by_itself, end_unless_alive
 
 logger = logging.getLogger(__name__)
 _TAKE_OVER_S = 15.0  # seconds that a process may load before it accepts requests in place of one that died
@@ -62,6 +63,7 @@ def build_server(runtime: Runtime, behind: Starlette) -> ASGIApp:
             noting = asyncio.create_task(_note_state(runtime))
             yield
             noting.cancel()
+            end_by_itself()
         runtime.stop()
 
     return build_app(runtime, lifecycle, dataplane, health, behind, lifespan)
@@ -70,9 +72,12 @@ def build_server(runtime: Runtime, behind: Starlette) -> ASGIApp:
 async def _note_state(runtime: Runtime) -> None:
     """Keep this process' part of the queues' depths and the models' states current: another may answer `/metrics`.
 
-    And record which models it serves: another may replace it.
+    And record which models it serves: another may replace it. Where there are others it ends if it hangs, for who asks
+    `/livez` may reach them, while it still gets its share of the connections.
     """
     while True:
+        if runtime.settings.processes > 1:
+            end_unless_alive(runtime.settings.stuck_s)
         runtime.unloaded.note_served(runtime.repository.served)
         runtime.metrics.end_states(runtime.repository.entries)
         for name, entry in runtime.repository.entries.items():

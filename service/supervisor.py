@@ -3,6 +3,7 @@
 `commands.serve` makes the folder, `bento` the rest before it starts the processes; `runtime` uses them.
 """
 
+import faulthandler
 import json
 import logging
 import os
@@ -37,6 +38,7 @@ _CORES_PER_FRONT = 3  # a front ends at some 2,000 images a second, which take t
 BEGIN = b"1"  # what a process of an engine reads when it is to begin
 _STEADY_S = 1.0  # an engine that has lived that long is started again at once, by the process that stands by
 _LATEST_S = 30.0  # the longest time before one that ends soon is started again
+_STILL_S = 10.0  # an event loop that has stood still for less is perhaps only busy
 _MARGIN_S = 10.0  # seconds after drain and longest request; then a process that has not ended is killed
 
 
@@ -162,7 +164,10 @@ def with_fronts(settings: Settings) -> Settings:
 
 
 def _on_gpu(settings: Settings) -> bool:
-    return settings.device in {"cuda", "tensorrt"} or (settings.device == "auto" and CUDA in available_providers())
+    """Whether models run on GPUs: chosen as `choose` does, to which `auto` without a GPU means the CPU."""
+    return settings.device in {"cuda", "tensorrt"} or (
+        settings.device == "auto" and CUDA in available_providers() and gpu_count() > 0
+    )
 
 
 def _keep_engine(number: int, engines: int, listener: int, cores: set[int] | None) -> None:
@@ -257,3 +262,20 @@ def end_with_supervisor(settings: Settings) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="supervisor", daemon=True).start()
+
+
+def end_unless_alive(seconds: float) -> None:
+    """End this process if this is not called again for so long; it writes where its threads are.
+
+    A thread that holds the interpreter's lock for ever lets no other say that the process hangs. This needs no lock.
+
+    Args:
+        seconds: 10 at least are waited; 0: for ever.
+    """
+    if seconds:
+        faulthandler.dump_traceback_later(max(seconds, _STILL_S), exit=True)
+
+
+def end_by_itself() -> None:
+    """Let this process take its time from now on, whatever `end_unless_alive` was told."""
+    faulthandler.cancel_dump_traceback_later()

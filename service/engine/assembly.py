@@ -1,21 +1,21 @@
-"""How a batch is put together: from neighbouring rows of an image buffer, or by concatenation.
+"""How a batch is put together: from rows of an image buffer, or by concatenation.
 
 The batcher keeps its jobs here while they are ready, and takes batches.
 """
 
+import itertools
 import threading
 from abc import ABC, abstractmethod
 from bisect import bisect_left, insort
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 from time import perf_counter
 
 import numpy as np
 
-from service.arrays import Image, Tensors
-from service.engine.job import AnyJob, Jobs
-from service.engine.pieces import joined, pieces_of
+from service.arrays import Array, Image, Tensors
+from service.engine.job import AnyJob, Jobs, Priority
+from service.engine.pieces import Jpegs, joined, pieces_of
 from service.errors import Reason, RequestError
 
 Run = Callable[[Tensors], Tensors]
@@ -32,6 +32,10 @@ class Assembly(ABC):
 
     prepares = False
     quick = False
+
+    def reserve(self, job: AnyJob) -> bool:  # noqa: ARG002 - nothing is needed
+        """Take what it needs to get a job ready. False: there is none, and a `release` will return the job."""
+        return True
 
     def prepare(self, job: AnyJob) -> None:  # noqa: B027 - nothing to do where jobs come prepared
         """Get a job ready. On a worker thread, without the lock; raises what is wrong with the input."""
@@ -60,8 +64,13 @@ class Assembly(ABC):
                 job.fail(error)
             row += job.input.rows
 
-    def release(self, jobs: Jobs) -> None:  # noqa: B027 - nothing to do where jobs hold nothing
-        """Give back what jobs hold whose run is over. On the thread that ran them, without the lock."""
+    def release(self, jobs: Jobs) -> list[AnyJob]:  # noqa: ARG002 - jobs hold nothing
+        """Give back what jobs hold whose run is over. On the thread that ran them, without the lock.
+
+        Returns:
+            Jobs that can be prepared now.
+        """
+        return []
 
 
 class ImageBuffer:
@@ -89,93 +98,125 @@ class ImageBuffer:
         pin(self.rows)
         self.lengths = np.zeros(count + spare, np.uint32)
         self._free = list(range(count))
+        self._without: list[tuple[int, int, AnyJob]] = []  # a heap of jobs that wait for a row, first by priority
+        self._order = itertools.count()
         self._lock = threading.Lock()
 
-    def take(self) -> int | None:
-        """Take the first free row; None where all are taken."""
+    def take(self, job: AnyJob) -> bool:
+        """Give a job the first free row, unless it has one. Where all are taken it waits, and this says False."""
         with self._lock:
-            return heappop(self._free) if self._free else None
+            if job.row < 0 and self._free:
+                job.row = heappop(self._free)
+            if job.row < 0:
+                heappush(self._without, (job.priority, next(self._order), job))
+            return job.row >= 0
 
-    def free(self, row: int) -> None:
-        """Give a row back."""
+    def free(self, row: int) -> AnyJob | None:
+        """Give a row back, or to a job that waits, which is returned."""
         with self._lock:
-            heappush(self._free, row)
+            if not self._without:
+                heappush(self._free, row)
+                return None
+            job = heappop(self._without)[2]
+            job.row = row
+            return job
 
 
-class ImageRows(Assembly):
-    """Images are prepared in the rows of a shared buffer; neighbouring rows are a batch without a copy.
+class Rows(Assembly):
+    """Images lie in rows of memory. A batch takes whatever is ready, first by priority, then as it became ready.
 
-    An image that finds no free row gets an array of its own and is run alone.
+    Args:
+        images: uint8 [N, H, W, 3], with as many rows behind those of jobs as the largest size has.
+        lengths: of the JPEG in each row; 0: it has pixels.
+        sizes: the batch sizes that the graph knows, rising. A smaller batch is padded with the rows behind it, whatever
+            they hold: other images, or old ones. Their outputs are not used. Empty: any size.
+    """
+
+    def __init__(self, images: Image, lengths: Array, sizes: Sequence[int] = ()) -> None:
+        self._images, self._lengths, self._sizes = images, lengths, sizes
+        self._ready: tuple[dict[int, AnyJob], ...] = tuple({} for _ in Priority)  # by row, in order of arrival
+
+    def add(self, job: AnyJob) -> None:
+        """Add an image that was prepared."""
+        self._ready[job.priority][job.row] = job
+
+    def next_batch(self, max_batch: int) -> list[AnyJob]:
+        """Take the first images, sorted by row."""
+        batch: list[AnyJob] = []
+        for ready in self._ready:
+            for row in [*ready]:
+                if len(batch) == max_batch:
+                    break
+                if self._worth_doing(ready[row]):
+                    batch.append(ready.pop(row))
+                elif not batch:  # else it is returned alone the next time
+                    return [ready.pop(row)]
+        batch.sort(key=lambda job: job.row)
+        return batch
+
+    def compute(self, jobs: Jobs, run: Run) -> Tensors:
+        """Run rows. On a GPU they are copied to it from where they lie, on a CPU they must follow each other."""
+        images, parts = self._images, [(first, end) for first, end, _ in stretches(jobs)]
+        if not self._sizes:
+            arrays = [images[first:end] for first, end in parts]
+            return run({"images": np.concatenate(arrays) if len(arrays) > 1 else arrays[0]})
+        padding = self._sizes[bisect_left(self._sizes, len(jobs))] - len(jobs)
+        pieces: list[Array | Jpegs] = []
+        for first, end in parts:
+            last = (first, end) == parts[-1]
+            pieces += pieces_of(images, self._lengths, first, end, padding if last else 0)
+        return run({"images": joined(pieces)})
+
+    def _worth_doing(self, job: AnyJob) -> bool:
+        return job.worth_doing()
+
+
+class ImageRows(Rows):
+    """Images are prepared in the rows of a buffer. Those that find no free row wait for one, without a thread.
 
     Args:
         buffer: where images are prepared.
-        sizes: the batch sizes that the graph knows, rising. A smaller batch is padded with the rows behind it, whatever
-            they hold: other images, or old ones. Their outputs are not used. Empty: any size.
+        sizes: see `Rows`.
         jpegs: the runs decode JPEGs.
     """
 
     prepares = True
 
     def __init__(self, buffer: ImageBuffer, sizes: Sequence[int] = (), *, jpegs: bool = False) -> None:
+        super().__init__(buffer.rows, buffer.lengths, sizes)
         self._buffer = buffer
-        self._sizes = sizes
         self._jpegs = jpegs
-        self._ready: dict[int, AnyJob] = {}  # by row, in the order in which they became ready
-        self._alone = deque[AnyJob]()  # those without a row
+
+    def reserve(self, job: AnyJob) -> bool:
+        """Take a row for the image."""
+        return self._buffer.take(job)
 
     def prepare(self, job: AnyJob) -> None:
-        """Decode the image into the first free row, or leave that to the run."""
-        row = self._buffer.take()
-        if row is None:
-            job.image = np.empty_like(self._buffer.rows[0])
-            job.input.write(job.image)
-        else:
-            job.row = row
-            self._buffer.lengths[row] = job.input.write(self._buffer.rows[row], jpegs=self._jpegs)
+        """Decode the image into its row, or leave that to the run."""
+        self._lengths[job.row] = job.input.write(self._images[job.row], jpegs=self._jpegs)
 
-    def add(self, job: AnyJob) -> None:
-        """Add an image that was prepared."""
-        if job.image is not None:
-            self._alone.append(job)
-        else:
-            self._ready[job.row] = job
-
-    def next_batch(self, max_batch: int) -> list[AnyJob]:
-        """Take the image that has been ready for longest, and its neighbours."""
-        ready = self._ready
-        row = next(iter(ready), None)
-        if self._alone and (row is None or self._alone[0].prepared < ready[row].prepared):
-            job = self._alone.popleft()
-            job.worth_doing()
-            return [job]
-        if row is None:
-            return []
-        first, last = row, row + 1
-        if ready[row].worth_doing():
-            while last - first < max_batch and (job_before := ready.get(first - 1)) and job_before.worth_doing():
-                first -= 1
-            while last - first < max_batch and (job_behind := ready.get(last)) and job_behind.worth_doing():
-                last += 1
-        return [ready.pop(row) for row in range(first, last)]
-
-    def compute(self, jobs: Jobs, run: Run) -> Tensors:
-        """Run neighbouring rows, padded to the next known size."""
-        size, row, image = len(jobs), jobs[0].row, jobs[0].image
-        if self._sizes:
-            size = self._sizes[bisect_left(self._sizes, size)]
-        if image is not None:
-            return run({"images": np.stack([image] * size)})
-        count = len(jobs)
-        pieces = [*pieces_of(self._buffer.rows, self._buffer.lengths, row, row + count, size - count)]
-        return run({"images": joined(pieces)})
-
-    def release(self, jobs: Jobs) -> None:
-        """Give the rows back."""
+    def release(self, jobs: Jobs) -> list[AnyJob]:
+        """Give the rows back, and return the images that have them now."""
+        waited: list[AnyJob] = []
         for job in jobs:
-            job.image = None
             if job.row >= 0:
-                self._buffer.free(job.row)
-                job.row = -1
+                row, job.row = job.row, -1
+                if (other := self._buffer.free(row)) is not None:
+                    waited.append(other)
+        return waited
+
+
+def stretches(jobs: Jobs) -> Iterator[tuple[int, int, int]]:
+    """Yield the stretches of neighbouring rows of sorted jobs: first, end, and how many jobs come before it."""
+    before = 0
+    first = end = -1
+    for number, job in enumerate(jobs):
+        if job.row != end:
+            if number:
+                yield first, end, before
+            first, before = job.row, number
+        end = job.row + 1
+    yield first, end, before
 
 
 class Concatenation(Assembly):

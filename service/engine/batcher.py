@@ -26,6 +26,7 @@ from service.engine.intake import Intake, parts_of
 from service.engine.job import AnyJob, Jobs
 from service.engine.lanes import Lanes
 from service.engine.workers import Workers
+from service.errors import Reason, RequestError
 
 logger = logging.getLogger(__name__)
 
@@ -88,9 +89,12 @@ class Batcher(Intake):
     def process(self, job: AnyJob) -> None:
         """Get a job ready, then run batches for as long as a run may start and jobs are ready.
 
-        A job that came prepared may have been in another thread's batch already.
+        A job for which there is no room comes here again. One that came prepared may have been in another thread's
+        batch already.
         """
         if self._assembly.prepares:
+            if not self._assembly.reserve(job):
+                return
             if not self._prepare(job):
                 self._deliver([job])
                 return
@@ -111,7 +115,8 @@ class Batcher(Intake):
         self._assembly.prepare(job)
 
     def _release(self, jobs: Jobs) -> None:
-        self._assembly.release(jobs)
+        for job in self._assembly.release(jobs):
+            self._workers.put(job, self)
 
     def _begin_run(self, priority: int) -> None:
         """Begin a run if there may be one; else those under way take the job along, or let a worker come here again."""
@@ -168,7 +173,7 @@ class Batcher(Intake):
         while batch := self._next_batch():
             with self._workers.watched(self, batch):
                 computed = self._compute(batch, run)
-            self._assembly.release(batch)
+            self._release(batch)
             if failed := [job for job in batch if job.failed]:
                 self._workers.deliver(failed, self.settle)
             for jobs, outputs in computed:
@@ -205,15 +210,16 @@ class Batcher(Intake):
             if broken:
                 self._on_broken(str(error))
             if len(jobs) == 1 or broken:
+                told = _told(error)
                 for job in jobs:
-                    job.fail(error)
+                    job.fail(told)
                 return []
+            if isinstance(error, MemoryError) and (fewer := _rows_of(jobs) // 2) < self.max_batch:
+                self.max_batch = fewer
+                logger.warning("out of memory with %d rows: batches of up to %d from now on", _rows_of(jobs), fewer)
             half = len(jobs) // 2
-            if isinstance(error, MemoryError) and half < self.max_batch:
-                self.max_batch = half
-                logger.warning("out of memory with %d jobs: batches of up to %d from now on", len(jobs), half)
             return self._run_jobs(jobs[:half], run) + self._run_jobs(jobs[half:], run)
-        size = sum([job.input.rows for job in jobs])
+        size = _rows_of(jobs)
         for job in jobs:
             job.run, job.ran, job.threads, job.batch_size = start, end, threads, size
         self._observe_batch(size)
@@ -223,3 +229,19 @@ class Batcher(Intake):
         """Answer jobs that a lane has run."""
         self._assembly.answer(jobs, outputs, row)
         self._workers.deliver(jobs, self.settle)
+
+
+def _rows_of(jobs: Jobs) -> int:
+    return sum([job.input.rows for job in jobs])
+
+
+def _told(error: Exception) -> Exception:
+    """Return what a job fails with: that it may be sent again, where the device is to blame."""
+    if isinstance(error, BrokenDeviceError):
+        what = "The GPU was lost; the process that uses it must be started again."
+    elif isinstance(error, MemoryError):
+        what = "There was no memory to compute this."
+    else:
+        return error
+    logger.error("%s %s", what, error)
+    return RequestError(Reason.NOT_READY, f"{what} Try again shortly.", retry_after=1)

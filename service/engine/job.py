@@ -88,7 +88,6 @@ class Job(Generic[AnswerT]):
         abandoned: nobody waits for the answer any more, as the client hung up or its deadline passed.
         cost: seconds of work that the batcher expected of it.
         row: of the image buffer in which the image lies; -1: none.
-        image: uint8 [H, W, 3], where no row was free for it.
         holder: is told when it is abandoned; None: it is in this process.
         batch_size: rows of the batch that it was part of.
         beside: how many jobs were under way when it was submitted, itself included.
@@ -118,7 +117,6 @@ class Job(Generic[AnswerT]):
         "finishing",
         "future",
         "holder",
-        "image",
         "input",
         "prepared",
         "priority",
@@ -149,7 +147,6 @@ class Job(Generic[AnswerT]):
         self.steps: list[Jobs] = []
         self.cost = 0.0
         self.row = -1
-        self.image: Image | None = None
         self.holder: Holder | None = None
         self.batch_size = 0
         self.beside = self.threads = 1

@@ -1,7 +1,8 @@
 """JPEGs that a GPU decodes into the rows of its graph's input. Lanes have a decoder where `models` found that it pays.
 
 nvImageCodec decodes the JPEGs of a batch, and `vision.gpu_resize` resizes each into its row, in the stream of the lane:
-no pixel comes back to the host. A file that it cannot decode is prepared on the CPU, which also says what is wrong.
+no pixel comes back to the host. A file that it cannot decode, or for which the GPU has no memory, is prepared on the
+CPU, which also says what is wrong.
 """
 
 import logging
@@ -13,6 +14,7 @@ from typing import Any
 from service.arrays import Image
 from service.cores import usable_cores
 from service.engine.cuda import CAPTURES, Stream
+from service.engine.device_errors import told_apart
 from service.engine.providers import CPU, CUDA, Tuning, requested
 from service.vision.gpu_resize import Resizer
 from service.vision.resize import prepare
@@ -114,16 +116,29 @@ class JpegDecoder:
             RequestError: one of them cannot be decoded on the CPU either.
         """
         with CAPTURES.others():  # images of other sizes need other memory
-            self._resizer.trim()
-            for (jpeg, row), image in zip(jpegs, self.decode([jpeg for jpeg, _ in jpegs]), strict=True):
-                found = None if image is None else getattr(image, self._interface)
-                if found is not None and _is_plain(found):
-                    height, width, _ = found["shape"]
-                    self._resizer.resize(found["data"][0], height, width, row)
-                    continue
-                pixels, _ = prepare(bytes(jpeg), self._recipe, exact=False)
-                self._stream.copy_in(row, pixels)
-                self._stream.wait()  # until then the pixels are needed
+            self._fill(jpegs)
+
+    def _fill(self, jpegs: Sequence[tuple[Bytes, int]]) -> None:
+        """Do it. When this returns, what was decoded and is not kept has been freed."""
+        self._resizer.trim()
+        for (jpeg, row), image in zip(jpegs, self.decode([jpeg for jpeg, _ in jpegs]), strict=True):
+            found = None if image is None else getattr(image, self._interface)
+            if found is not None and _is_plain(found) and self._resize(found, row):
+                continue
+            pixels, _ = prepare(bytes(jpeg), self._recipe, exact=False)
+            self._stream.copy_in(row, pixels)
+            self._stream.wait()  # until then the pixels are needed
+
+    def _resize(self, found: Mapping[str, Any], row: int) -> bool:
+        """Resize an image, given by its array interface, to a row; say whether there was memory for it."""
+        height, width, _ = found["shape"]
+        try:
+            with told_apart():
+                self._resizer.resize(found["data"][0], height, width, row)
+        except MemoryError as error:
+            logger.warning("no memory to resize %d x %d pixels on the GPU, the CPU does it: %s", width, height, error)
+            return False
+        return True
 
     def _stream_of(self, jpeg: Bytes) -> Any:
         try:

@@ -59,7 +59,7 @@ class Lanes:
         make_fill: called on a lane's thread; None: no JPEGs are run.
 
     Attributes:
-        sizes: those for which there was memory on all lanes.
+        sizes: those for which there was memory.
         decodes: whether all lanes take JPEGs.
     """
 
@@ -89,14 +89,22 @@ class Lanes:
         return len(self._threads)
 
     def add(self) -> None:
-        """Start a lane, and wait until it is warm. Sizes for which there is no memory are left out.
+        """Start a lane, and wait until it is warm. Sizes for which the first one has no memory are left out.
 
         Raises:
-            MemoryError: not even the smallest size has room.
+            MemoryError: not even the smallest size has room, or not all sizes on a further lane.
             SessionError, BrokenDeviceError: as `Session` raises them.
         """
         future: Future[_Warm] = Future()
-        lane = _Lane(self._load, self.sizes, self._sample, self._make_stream, self._make_fill, graphs=self._graphs)
+        lane = _Lane(
+            self._load,
+            self.sizes,
+            self._sample,
+            self._make_stream,
+            self._make_fill,
+            graphs=self._graphs,
+            further=bool(self._threads),
+        )
         thread = threading.Thread(target=lane.live, args=(self._work, future), name="lane", daemon=True)
         thread.start()
         warm = future.result()
@@ -184,8 +192,10 @@ class _Lane:
         make_fill: MakeFill | None,
         *,
         graphs: bool,
+        further: bool,
     ) -> None:
         self._load, self._sizes, self._sample, self._graphs = load, sizes, sample, graphs
+        self._further = further  # others have all sizes, which are worth more than one lane more
         self._make_stream, self._make_fill = make_stream, make_fill
         self._fill: Fill | None = None
         self._sessions: dict[int, Session] = {}  # 0: of any size
@@ -212,11 +222,12 @@ class _Lane:
         self._end(stream)
 
     def _warm_up(self, stream: Stream) -> None:
-        """Make the sessions, small ones first: those that find no memory are left out, and all that are larger."""
+        """Make the sessions, and then what decodes JPEGs, which takes no memory from them."""
         if not self._sizes:
             with CAPTURES.loading():
                 self._sessions[0] = self._load(0, None)
             return
+        self._make_sessions(stream)
         if self._make_fill is not None:
             try:
                 with CAPTURES.loading(), told_apart():
@@ -225,11 +236,14 @@ class _Lane:
                 raise
             except Exception as error:  # what decodes is not ours, and the CPU does as well
                 logger.warning("JPEGs are not decoded on the GPU: %s", error)
+
+    def _make_sessions(self, stream: Stream) -> None:
+        """Make a session for each size, small ones first: one that finds no memory is left out, and all larger ones."""
         for size in self._sizes:
             try:
                 self._sessions[size] = self._warm(size, stream)
             except MemoryError as error:
-                if not self._sessions:
+                if not self._sessions or self._further:
                     raise
                 logger.warning(
                     "no memory for batches of %d: they have at most %d. %s", size, max(self._sessions), error

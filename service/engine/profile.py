@@ -15,7 +15,7 @@ from service.arrays import Tensors
 from service.engine.assembly import Run
 from service.engine.device_errors import BrokenDeviceError
 from service.engine.kernels import Kernels
-from service.engine.lanes import Lanes, Sample, rows_of
+from service.engine.lanes import Lanes, Sample
 from service.engine.providers import Tuning
 from service.engine.widths import WideRun, seconds_of
 
@@ -29,12 +29,12 @@ WORTH = 0.95  # more rows or runs at once must make a row at least this much che
 
 
 class JpegRow(Struct, frozen=True):
-    """What JPEGs cost in full batches, decoded on the GPU or by all cores, measured on the golden photos.
+    """What JPEGs cost in full batches, decoded on the GPU or by its share of the cores, measured on the golden photos.
 
     Attributes:
         version: of nvImageCodec.
         gpu_s: seconds an image, decoded, resized and run on the GPU.
-        cpu_s: seconds an image, decoded and resized by all cores while the GPU runs the batch before.
+        cpu_s: seconds an image, decoded and resized by these cores while the GPU runs the batch before.
         golden: whether the answers to the golden photos are right.
         used: whether the GPU decodes the JPEGs of requests.
     """
@@ -130,8 +130,6 @@ def best_lanes(lanes: Lanes, inputs: Tensors, most: int) -> int:
             lanes.add()
         except MemoryError:
             return best
-        if lanes.sizes and rows_of(inputs) > lanes.sizes[-1]:  # the new lane has no memory for them
-            return best
 
 
 def best_tuning(
@@ -149,14 +147,17 @@ def best_tuning(
         Exception: the first does not work.
         BrokenDeviceError: the GPU is lost.
     """
-    best, best_time = first, inf
+    best, best_time, size = first, inf, 0
     for step in ({}, *steps):
         tuning = structs.replace(best, **step)
         try:
             with make(tuning, _TUNING_SIZES) as lanes:
                 lanes.add()
-                inputs = sample(lanes.sizes[-1])
+                size = size or lanes.sizes[-1]
+                inputs = sample(min(size, lanes.sizes[-1]))
                 seconds = min(seconds_of(lanes.run, inputs) for _ in range(5))
+                if lanes.sizes[-1] < size:  # a smaller batch is quicker, and no better
+                    seconds = inf
         except Exception as error:
             if not step or isinstance(error, BrokenDeviceError):
                 raise

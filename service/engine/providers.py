@@ -1,7 +1,9 @@
 """Which ONNX Runtime providers a session asks for, and whether it got them. Called by `session`."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import onnxruntime as ort
@@ -11,11 +13,14 @@ from service.telemetry.gpu import find_gpus
 from zoo.extras import install
 from zoo.home import cache_folder
 
+logger = logging.getLogger(__name__)
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 GPUS = (CUDA, TENSORRT)
 Options = dict[str, str | int | bool]
 Providers = list[tuple[str, Options]]
+_KEPT_IN = "trt_engine_cache_path"
+_UNREADABLE = "could not deserialize engine from cache"
 _PROVIDERS: dict[Device, str] = {"cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT}
 
 
@@ -100,20 +105,52 @@ def requested(
     }
     if provider == CUDA:
         return [(CUDA, cuda), cpu]
-    # TensorRT names the engines in its cache by the graph's nodes alone: each graph has a folder there, and each batch.
-    # With the batch all shapes are fixed, so there are no ranges of shapes (profiles) to give.
-    name = hashlib.sha256(graph + str(batch).encode()).hexdigest()[:32]
-    folder = cache_folder() / "tensorrt" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    tensorrt = common | {
+    tensorrt = common | _kept_engines(graph, batch)
+    tensorrt |= {"trt_fp16_enable": tuning.fp16, "trt_cuda_graph_enable": tuning.cuda_graphs}
+    return [(TENSORRT, tensorrt), (CUDA, cuda), cpu]
+
+
+def _kept_engines(graph: bytes, batch: int) -> Options:
+    """Say where TensorRT keeps the engines of a graph. Where no folder can be made, each start builds them anew.
+
+    TensorRT names them by the graph's nodes alone: each graph has a folder there, and each batch. With the batch all
+    shapes are fixed, so there are no ranges of shapes (profiles) to give.
+    """
+    folder = cache_folder() / "tensorrt" / hashlib.sha256(graph + str(batch).encode()).hexdigest()[:32]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        logger.warning("engines of TensorRT are not kept: the next start builds them again. %s", error)
+        return {}
+    return {
+        _KEPT_IN: str(folder),
         "trt_engine_cache_enable": True,
-        "trt_engine_cache_path": str(folder),
         "trt_timing_cache_enable": True,
         "trt_timing_cache_path": str(folder.parent),
-        "trt_fp16_enable": tuning.fp16,
-        "trt_cuda_graph_enable": tuning.cuda_graphs,
     }
-    return [(TENSORRT, tensorrt), (CUDA, cuda), cpu]
+
+
+def remove_engines(providers: Providers, problem: str) -> bool:
+    """Remove the engines that a session was to use, if they are the problem: damaged, or made by another TensorRT.
+
+    Args:
+        providers: of the session.
+        problem: why it could not be made.
+
+    Returns:
+        Whether it is to be made again.
+    """
+    folder = next((str(options[_KEPT_IN]) for _, options in providers if _KEPT_IN in options), "")
+    if not folder or _UNREADABLE not in problem:
+        return False
+    logger.warning("engines of TensorRT cannot be used and are built anew: %s", problem)
+    try:
+        files = [*Path(folder).iterdir()]
+        for file in files:
+            file.unlink()
+    except OSError:  # the folder cannot be written
+        return False
+    return bool(files)
 
 
 def check(provider: str, active: Sequence[str]) -> None:
@@ -123,9 +160,10 @@ def check(provider: str, active: Sequence[str]) -> None:
         ProviderError: it fell back to another provider.
     """
     if provider not in active:
+        own = " TensorRT's libraries (libnvinfer.so.10) must be on LD_LIBRARY_PATH." if provider == TENSORRT else ""
         raise ProviderError(
             f"{provider} was asked for, but ONNX Runtime fell back to {active[0]}. Check the driver and the CUDA "
-            f"libraries ({install('gpu')}), or set ZOOSERVE_DEVICE=cpu."
+            f"libraries ({install('gpu')}), or set ZOOSERVE_DEVICE=cpu.{own}"
         )
 
 

@@ -15,7 +15,18 @@ from service.engine.cuda import Stream
 from service.engine.device_errors import BrokenDeviceError, kind_of, told_apart
 from service.engine.optimised import Optimised
 from service.engine.plugins import Plugin
-from service.engine.providers import CPU, GPUS, Device, ProviderError, Providers, Tuning, check, choose, requested
+from service.engine.providers import (
+    CPU,
+    GPUS,
+    Device,
+    ProviderError,
+    Providers,
+    Tuning,
+    check,
+    choose,
+    remove_engines,
+    requested,
+)
 from service.engine.stop import Stop
 from zoo.card import LARGEST_GRAPH
 from zoo.files import read_regular
@@ -204,7 +215,12 @@ class Session:
             if batch:
                 options.add_free_dimension_override_by_name(name, batch)
             # Without `enable_fallback=0` whatever fails is tried again on the CPU, and a run may change to it for good.
-            session = ort.InferenceSession(data, options, providers=providers, enable_fallback=0)
+            try:
+                session = ort.InferenceSession(data, options, providers=providers, enable_fallback=0)
+            except Exception as error:  # ONNX Runtime's own exceptions share no base class but this
+                if not remove_engines(providers or [], str(error)):
+                    raise
+                continue
             session._model_bytes = None  # only the fallback needs them, and they are as large as the weights
             first = session.get_inputs()[0].shape[0] if batch else 0
             if first == batch:

@@ -1,6 +1,7 @@
 """A front's connection to an engine, and what its requests are told when there is none."""
 
 import asyncio
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from service.errors import Reason, RequestError
@@ -10,6 +11,9 @@ from service.fronts.outbox import Outbox
 
 if TYPE_CHECKING:
     from service.fronts.remote import FrontQueue
+
+
+_SILENT_S = 1.0  # after which an engine that shows no life gets no work, where another does
 
 
 class Connection:
@@ -30,6 +34,16 @@ class Connection:
         self.memory = EngineMemory()
         self.place = -1
         self.queues: dict[int, FrontQueue] = {}
+
+    @property
+    def silent(self) -> float:
+        """Seconds since the engine last showed that it lives."""
+        return perf_counter() - self.memory.values[EngineMemory.ALIVE]
+
+    @property
+    def responds(self) -> bool:
+        """Whether the engine is there, shows that it lives, and has its device."""
+        return not self.ended and self.silent < _SILENT_S and not self.memory.values[EngineMemory.LOST]
 
 
 def engine_gone() -> RequestError:

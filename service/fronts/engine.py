@@ -210,6 +210,7 @@ class Engine:
         while True:
             values[EngineMemory.WAIT] = self._workers.predicted_wait()
             values[EngineMemory.ALIVE] = perf_counter()
+            values[EngineMemory.LOST] = bool(self._repository.broken)  # it fails so quickly that it never seems busy
             for model in self._table.served.values():
                 shared_of(model).memory.cost[0] = model.batcher.cost
             self._update()

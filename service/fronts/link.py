@@ -67,9 +67,9 @@ class Link:
 
     @property
     def silent(self) -> float:
-        """Seconds since the engine last showed that it lives; 0 without a connection."""
+        """Seconds since the engine last showed that it lives, or since there is no connection."""
         connection = self.connection
-        return perf_counter() - (connection.memory.values[EngineMemory.ALIVE] if connection else self._alone)
+        return connection.silent if connection else perf_counter() - self._alone
 
     def call(
         self, what: str, name: str | None = None, deadline: float = 0.0, beside: list[str] | None = None

@@ -132,14 +132,14 @@ class EngineMemory(_Memory):
 
     Attributes:
         values: when the engine last said that it lives, as `time.perf_counter()`; seconds of work ahead; how many runs
-            are computed at a time.
+            are computed at a time; whether its device is lost, so that it is about to end.
     """
 
-    ALIVE, WAIT, PARALLEL = range(3)
+    ALIVE, WAIT, PARALLEL, LOST = range(4)
 
     def __init__(self, file: int | None = None) -> None:
         super().__init__(_PAGE, file)
-        self.values = memoryview(self.mapped)[:24].cast("d")
+        self.values = memoryview(self.mapped)[:32].cast("d")
 
 
 def layout_of(outputs: Mapping[str, Array]) -> tuple[Output, ...]:

@@ -99,8 +99,8 @@ class FrontRegistry(Registry):
         return sum(engine.whole for engine in self._engines)
 
     def silent(self) -> float:
-        """Seconds for which an engine has not shown that it lives; 0 while there is none."""
-        return max(link.silent for link in self.links)
+        """Seconds for which no engine has shown that it lives."""
+        return min(link.silent for link in self.links)
 
     def order(self, name: str) -> tuple[Link, list[Link]]:
         """Return the engine that is asked to load a model or to change it, and the others that are there.

@@ -28,7 +28,6 @@ from service.models.usage import Usage
 from zoo.served_card import AnyServed, decode_served_card
 
 _COST_S = 0.002  # of an image in a front, to begin with
-_SILENT_S = 1.0  # after which an engine that shows no life gets no work, where another does
 
 
 class FrontQueue(Intake):
@@ -63,9 +62,7 @@ class FrontQueue(Intake):
     @property
     def able(self) -> bool:
         """Whether the engine is there, shows that it lives, and is not about to unload the model."""
-        connection = self._connection
-        silent = perf_counter() - connection.memory.values[EngineMemory.ALIVE]
-        return not connection.ended and silent < _SILENT_S and not self._memory.closing[0]
+        return self._connection.responds and not self._memory.closing[0]
 
     def wait(self, rows: int = 1) -> float:
         """Seconds until work would begin for the last of some rows: until this front and the engine have time.

@@ -4,16 +4,12 @@ An image lies in a row of the model's memory. Rows of one front follow each othe
 together; a batch takes what is ready of all fronts, first by priority, then in the order in which it came.
 """
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
-from service.arrays import Array, Tensors
-from service.engine.assembly import Assembly, Concatenation, Run
+from service.arrays import Tensors
+from service.engine.assembly import Concatenation, Rows, stretches
 from service.engine.cuda import pin
 from service.engine.job import AnyJob, Input, Job, Jobs, Priority, too_slow
-from service.engine.pieces import Jpegs, joined, pieces_of
 from service.fronts.memory import Layout, ModelMemory, layout_of
 from service.fronts.messages import REQUESTS
 from service.models.model import Parts
@@ -66,7 +62,7 @@ class RemoteJob(Job[Any]):
         self.front.settled(self.model, self)
 
 
-class SharedRows(Assembly):
+class SharedRows(Rows):
     """Images in a model's memory.
 
     Args:
@@ -81,13 +77,15 @@ class SharedRows(Assembly):
     def __init__(self, number: int, parts: Parts, fronts: int, rows: int) -> None:
         assert parts.image_shape is not None  # noqa: S101 - it takes images
         self.number = number
-        self._sizes = parts.sizes
         outputs = layout_of(parts.run(parts.sample(1)))
         spare = parts.profile.max_batch
         self.memory = ModelMemory(Layout(fronts, rows, spare, parts.image_shape, outputs, parts.jpegs))
+        self.memory.images.fill(
+            0
+        )  # by this process: its pages lie in the memory of the NUMA node that runs the batches
         if parts.sizes:
             pin(self.memory.images)
-        self._ready: tuple[dict[int, RemoteJob], ...] = tuple({} for _ in Priority)  # by row, in order of arrival
+        super().__init__(self.memory.images, self.memory.lengths, parts.sizes)
 
     def may_ask(self, place: int, number: int) -> bool:
         """Whether a row is one of the front at a place."""
@@ -97,36 +95,8 @@ class SharedRows(Assembly):
     def add(self, job: AnyJob) -> None:
         """Add an image."""
         assert isinstance(job, RemoteJob)  # noqa: S101 - there are no others in the engine's process
-        self._ready[job.priority][job.number] = job
-
-    def next_batch(self, max_batch: int) -> list[AnyJob]:
-        """Take the first images, sorted by row."""
-        batch: list[RemoteJob] = []
-        for ready in self._ready:
-            while ready and len(batch) < max_batch:
-                row = next(iter(ready))
-                if self.memory.given_up[row]:
-                    ready[row].abandoned = True
-                if not ready[row].worth_doing():
-                    if not batch:
-                        return [ready.pop(row)]
-                    break  # it is returned alone the next time
-                batch.append(ready.pop(row))
-        batch.sort(key=lambda job: job.number)
-        return [*batch]
-
-    def compute(self, jobs: Jobs, run: Run) -> Tensors:
-        """Run rows. On a GPU they are copied to it from where they lie, on a CPU they must follow each other."""
-        images, stretches = self.memory.images, [(first, end) for first, end, _ in _stretches(jobs)]
-        if not self._sizes:
-            arrays = [images[first:end] for first, end in stretches]
-            return run({"images": np.concatenate(arrays) if len(arrays) > 1 else arrays[0]})
-        padding = next(size for size in self._sizes if size >= len(jobs)) - len(jobs)
-        pieces: list[Array | Jpegs] = []
-        for first, end in stretches:
-            last = (first, end) == stretches[-1]
-            pieces += pieces_of(images, self.memory.lengths, first, end, padding if last else 0)
-        return run({"images": joined(pieces)})
+        job.row = job.number
+        super().add(job)
 
     def answer(self, jobs: Jobs, outputs: Tensors, row: int = 0) -> None:
         """Copy the outputs to the memory, and tell the fronts."""
@@ -136,12 +106,17 @@ class SharedRows(Assembly):
             for job in jobs:
                 job.fail(error)
 
+    def _worth_doing(self, job: AnyJob) -> bool:
+        if self.memory.given_up[job.row]:
+            job.abandoned = True
+        return super()._worth_doing(job)
+
     def _give(self, jobs: Jobs, outputs: Tensors, row: int) -> None:
         rows = {name: value[row : row + len(jobs)] for name, value in outputs.items()}
         rooms = self.memory.outputs
         fits = bool(rooms) and self.memory.fits(rows)
         if fits:
-            for first, end, before in _stretches(jobs):
+            for first, end, before in stretches(jobs):
                 for name, room in rooms.items():
                     room[first:end] = rows[name][before : before + end - first]
         fronts: dict[Front, list[RemoteJob]] = {}
@@ -185,17 +160,3 @@ class SharedTensors(Concatenation):
 
 
 Shared = SharedRows | SharedTensors
-
-
-def _stretches(jobs: Jobs) -> Iterator[tuple[int, int, int]]:
-    """Yield the stretches of neighbouring rows of sorted jobs: first, end, and how many jobs come before it."""
-    before = 0
-    first = end = -1
-    for number, job in enumerate(jobs):
-        row = cast(RemoteJob, job).number
-        if row != end:
-            if number:
-                yield first, end, before
-            first, before = row, number
-        end = row + 1
-    yield first, end, before

@@ -50,9 +50,10 @@ class ToldModels:
 
     @property
     def whole(self) -> bool:
-        """Whether the engine is there, and loads no model that stays loaded."""
+        """Whether the engine is there, shows that it lives, and loads no model that stays loaded."""
         loading = any(entry.state is State.LOADING and entry.pinned for entry in self.entries.values())
-        return self.known and self.link.connection is not None and not loading
+        connection = self.link.connection
+        return self.known and connection is not None and connection.responds and not loading
 
     def _follow(self, connection: Connection, table: Table, files: list[int]) -> None:
         """Take over what the engine tells. On the thread of the connection."""

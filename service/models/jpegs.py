@@ -15,6 +15,7 @@ from service.engine.jpegs import version
 from service.engine.lanes import Lanes
 from service.engine.pieces import joined, pieces_of
 from service.engine.profile import WORTH, JpegRow
+from service.engine.providers import gpu_count
 from service.engine.widths import seconds_of
 from service.errors import RequestError
 from service.models.inputs import EncodedImage
@@ -31,6 +32,12 @@ _ROUNDS = 3
 def may_decode(card: AnyServed, settings: Settings) -> bool:
     """Whether there is a choice: nvImageCodec is installed, and pixels need not be exact."""
     return isinstance(card, ServedCard) and settings.pixels == "fast" and bool(version())
+
+
+def decoding_cores(settings: Settings) -> int:
+    """How many cores decode for one GPU: all GPUs that the server uses share them."""
+    gpus = settings.engines or min(settings.workers, max(1, gpu_count()))
+    return max(1, usable_cores() // gpus)
 
 
 def measure_jpegs(
@@ -74,7 +81,7 @@ def measure_jpegs(
     except (SelfTestError, RequestError) as error:
         logger.warning("JPEGs of %s are not decoded on the GPU: %s", card.name, error)
         gpu_s, right = 0.0, False
-    cpu_s = max(run_s, median(prepared) / usable_cores())
+    cpu_s = max(run_s, median(prepared) / decoding_cores(settings))
     return JpegRow(version(), gpu_s, cpu_s, right, right and gpu_s <= WORTH * cpu_s)
 
 

@@ -109,16 +109,18 @@ class LoadedModel(Model[AnyServed]):
         self.golden = {path.removeprefix("golden/"): data for path, data in files.items() if path.startswith("golden/")}
         kind = kind_of(card, self.golden)
         graph = files["model.onnx"]
+        images = kind.image_shape is not None
+        # TensorRT would build an engine, which takes minutes, for each shape that a request brings.
+        device = "cuda" if settings.device == "tensorrt" and not images else settings.device
         try:
-            self.provider = choose(settings.device)
+            self.provider = choose(device)
         except ProviderError as error:
             raise SessionError(str(error)) from error
-        load = partial(Session, graph, settings.device, device_id, stop=stop)
+        load = partial(Session, graph, device, device_id, stop=stop)
         lanes: Lanes | None = None
         sizes: tuple[int, ...] = ()  # batches are padded to these
         self.session: Session | Lanes
         self.wide: list[Session] = []
-        images = kind.image_shape is not None
         if self.provider not in GPUS:
             golden = partial(self._answers_as_golden, settings=settings)
             size = len(graph)

@@ -16,7 +16,7 @@ from service.engine.profile_cache import key_of, measuring, recall, remember
 from service.engine.providers import CUDA, TENSORRT, Tuning
 from service.engine.session import Session
 from service.models.inputs import recipe_of
-from service.models.jpegs import may_decode, measure_jpegs
+from service.models.jpegs import decoding_cores, may_decode, measure_jpegs
 from service.settings import Settings
 from zoo.served_card import AnyServed, ServedCard
 
@@ -95,7 +95,7 @@ def load_lanes(
         settings.workers,
         settings.max_batch,
         card.precision == "fp16",
-        choice,
+        choice and decoding_cores(settings),
         device_id=device_id,
     )
     with measuring():
@@ -134,8 +134,12 @@ def _measure_jpegs(
 ) -> JpegRow | None:
     assert isinstance(card, ServedCard)  # noqa: S101 - for others there is no choice
     with make(profile.tuning, sorted({1, profile.max_batch}), jpegs=True) as lanes:
-        lanes.add()
-        return measure_jpegs(lanes, card, golden, settings, lanes.sizes[-1]) if lanes.decodes else None
+        try:
+            lanes.add()
+            return measure_jpegs(lanes, card, golden, settings, lanes.sizes[-1]) if lanes.decodes else None
+        except MemoryError as error:
+            logger.warning("JPEGs of %s are not decoded on the GPU: %s", card.name, error)
+            return None
 
 
 def _add(lanes: Lanes, count: int) -> None:

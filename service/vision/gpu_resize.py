@@ -5,6 +5,7 @@ target columns. Rows and columns outside the image have no weights and show the 
 """
 
 from collections import OrderedDict
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,17 @@ def weights(recipe: Recipe, side: int, scaled: int, offset: int, target: int) ->
     if recipe.resampling == "darknet":  # the corners' centres coincide
         centres = at * ((side - 1) / max(1, scaled - 1)) + 0.5
     width = max(1.0, side / scaled) if recipe.resampling == "pillow" else 1.0
-    distance = np.abs(np.arange(side) + 0.5 - centres[:, None]) / width
-    values = _KERNELS[recipe.interpolation](distance)
+    kernel, reach = _KERNELS[recipe.interpolation]
+    # Only the pixels that the kernel reaches are computed: every image of a new size waits for this.
+    pixels = np.floor(centres - reach * width).astype(int)[:, None] + np.arange(2 * ceil(reach * width) + 1)
+    values = kernel(np.abs(pixels + 0.5 - centres[:, None]) / width)
     values[~inside] = 0.0
+    values[(pixels < 0) | (pixels >= side)] = 0.0
     sums = values.sum(axis=1, keepdims=True)
-    return np.asarray(values / np.where(sums == 0, 1.0, sums), np.float32)
+    found = np.zeros((target, side), np.float32)
+    rows, columns = np.nonzero(values)
+    found[rows, pixels[rows, columns]] = (values / np.where(sums == 0, 1.0, sums))[rows, columns]
+    return found
 
 
 class Resizer:
@@ -155,4 +162,5 @@ def _lanczos(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.where(distance < 3, np.sinc(distance) * np.sinc(distance / 3), 0.0)
 
 
-_KERNELS = {"bilinear": _linear, "bicubic": _cubic, "lanczos": _lanczos}
+# With the distance from which on a kernel is 0.
+_KERNELS = {"bilinear": (_linear, 1), "bicubic": (_cubic, 2), "lanczos": (_lanczos, 3)}

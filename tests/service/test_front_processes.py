@@ -1,19 +1,26 @@
 """`ZOOSERVE_FRONTS`: a server of several processes answers as one does, and can lose any of them."""
 
+import asyncio
 import concurrent.futures
 import contextlib
 import http.client
 import json
 import re
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import httpx
 import numpy as np
 import psutil
 import pytest
 
+from service import server as server_module
+from service import supervisor
+from service.engine.providers import CPU, CUDA
 from service.settings import SettingError, Settings
 from service.supervisor import gpu_of, with_fronts
 from tests.conftest import free_port, serving
@@ -322,3 +329,45 @@ def test_each_engine_sees_its_own_gpu(monkeypatch, visible, expected):
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert [gpu_of(0), gpu_of(1)] == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "providers", "gpus", "expected"),
+    [
+        ("cpu", [CUDA, CPU], 2, False),
+        ("auto", [CPU], 2, False),
+        ("auto", [CUDA, CPU], 0, False),
+        ("auto", [CUDA, CPU], 2, True),
+        ("cuda", [CUDA, CPU], 0, True),
+    ],
+)
+def test_engines_have_cores_of_their_own_unless_they_have_gpus(monkeypatch, device, providers, gpus, expected):
+    monkeypatch.setattr(supervisor, "available_providers", lambda: providers)
+    monkeypatch.setattr(supervisor, "gpu_count", lambda: gpus)
+    assert supervisor._on_gpu(Settings(device=device)) is expected
+
+
+@pytest.mark.parametrize(("given", "armed"), [({"workers": 2}, [60.0]), ({"fronts": 2}, [60.0]), ({"fronts": 1}, [])])
+def test_one_of_several_processes_ends_if_it_hangs(monkeypatch, given, armed):
+    seen = []
+    monkeypatch.setattr(server_module, "end_unless_alive", seen.append)
+    runtime = MagicMock(settings=Settings(**given))
+
+    async def note() -> None:
+        noting = asyncio.create_task(server_module._note_state(runtime))
+        await asyncio.sleep(0.01)
+        noting.cancel()
+
+    asyncio.run(note())
+    assert seen == armed
+
+
+def test_a_process_that_stands_still_ends_itself():
+    """In a call that holds the interpreter's lock, as a library's may."""
+    code = "import ctypes; from service import supervisor; supervisor._STILL_S = 1\n"
+    code += "for _ in range(3): supervisor.end_unless_alive(0.5)\nctypes.PyDLL(None).sleep(60)"
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50)
+    assert done.returncode == 1
+    assert "Timeout" in done.stderr
+    assert time.monotonic() - begun < 30

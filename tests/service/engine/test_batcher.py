@@ -76,7 +76,7 @@ def batcher(model: Model, workers: Workers, **given) -> Batcher:
 
 def ready(queue: Batcher) -> int:
     """How many images are ready for a run."""
-    return len(queue._assembly._ready) + len(queue._assembly._alone)
+    return sum(map(len, queue._assembly._ready))
 
 
 def until_running(model: Model) -> None:
@@ -256,10 +256,9 @@ def test_out_of_memory_makes_batches_smaller_for_good(workers):
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("places", [64, 3, 1])
-def test_batches_are_padded_to_the_sizes_that_are_known(model, workers, places):
+def test_batches_are_padded_to_the_sizes_that_are_known(model, workers):
     async def main():
-        queue = batcher(model, workers, sizes=(1, 4, 8), places=places)
+        queue = batcher(model, workers, sizes=(1, 4, 8))
         jobs = [job(value) for value in range(1, 7)]
         queue.submit(jobs[0])
         await asyncio.to_thread(until_running, model)
@@ -273,13 +272,81 @@ def test_batches_are_padded_to_the_sizes_that_are_known(model, workers, places):
     asyncio.run(main())
 
 
-def test_the_first_free_row_is_taken():
-    buffer = ImageBuffer(3, 2, (1, 1, 3))
-    assert buffer.rows.shape == (5, 1, 1, 3)
-    assert [buffer.take() for _ in range(4)] == [0, 1, 2, None]
-    buffer.free(1)
-    buffer.free(0)
-    assert [buffer.take() for _ in range(3)] == [0, 1, None]
+def test_images_that_find_no_row_wait_for_one_by_priority(model, workers):
+    async def main():
+        queue = batcher(model, workers, places=8, max_batch=4)
+        queue.submit(first := job(0))
+        await asyncio.to_thread(until_running, model)
+        jobs = [job(value) for value in range(20, 60)]
+        for one in jobs:
+            queue.submit(one)
+        urgent = job(100, priority=Priority.HIGH)
+        queue.submit(urgent)
+        await until(lambda: ready(queue) == 7)
+        await until(lambda: len(queue._assembly._buffer._without) == 34)
+        model.gate.set()
+        assert await asyncio.gather(*(one.future for one in jobs)) == [2 * value for value in range(20, 60)]
+        assert (await first.future, await urgent.future) == (0, 200)
+        assert len(model.batches[1]) == 4, "none is run alone"
+        assert any(100 in batch for batch in model.batches[:5])
+        await until(lambda: queue.pending == 0)
+        assert sorted(queue._assembly._buffer._free) == [*range(8)]
+
+    asyncio.run(main())
+
+
+def test_images_that_are_ready_are_run_by_priority_wherever_they_lie(model, workers):
+    async def main():
+        queue = batcher(model, workers, max_batch=2)
+        queue.submit(first := job(0))
+        await asyncio.to_thread(until_running, model)
+        order = [Priority.LOW, Priority.HIGH, Priority.NORMAL, Priority.LOW, Priority.HIGH, Priority.NORMAL]
+        jobs = [job(value, priority=priority) for value, priority in enumerate(order, 1)]
+        for number, one in enumerate(jobs, 1):
+            queue.submit(one)
+            await until(lambda number=number: ready(queue) == number)
+        model.gate.set()
+        assert await asyncio.gather(first.future, *(one.future for one in jobs)) == [2 * value for value in range(7)]
+        assert model.batches == [[0], [2, 5], [3, 6], [1, 4]]
+
+    asyncio.run(main())
+
+
+def test_a_job_that_is_too_late_lets_no_lower_priority_go_first(model, workers):
+    async def main():
+        queue = batcher(model, workers, max_batch=2)
+        queue.submit(first := job(0))
+        await asyncio.to_thread(until_running, model)
+        order = [Priority.HIGH, Priority.HIGH, Priority.LOW, Priority.HIGH]
+        jobs = [job(value, priority=priority) for value, priority in enumerate(order, 1)]
+        for number, one in enumerate(jobs, 1):
+            queue.submit(one)
+            await until(lambda number=number: ready(queue) == number)
+        jobs[1].abandoned = True
+        model.gate.set()
+        assert [await outcome(one) for one in [first, jobs[0], *jobs[2:]]] == [0, 2, 6, 8]
+        assert (await outcome(jobs[1])).reason is Reason.DEADLINE
+        assert model.batches == [[0], [1, 4], [3]]
+
+    asyncio.run(main())
+
+
+def test_the_first_free_row_is_taken_and_given_to_who_waits():
+    async def main():
+        buffer, jobs = ImageBuffer(3, 2, (1, 1, 3)), [job(value) for value in range(5)]
+        jobs[4].priority = Priority.HIGH
+        assert buffer.rows.shape == (5, 1, 1, 3)
+        assert [buffer.take(one) for one in jobs] == [True, True, True, False, False]
+        assert [one.row for one in jobs] == [0, 1, 2, -1, -1]
+        assert buffer.free(1) is jobs[4]
+        assert buffer.free(0) is jobs[3]
+        assert [one.row for one in jobs[3:]] == [0, 1]
+        assert buffer.take(jobs[3])
+        assert buffer.free(1) is buffer.free(0) is None
+        assert buffer.take(last := job(9))
+        assert last.row == 0
+
+    asyncio.run(main())
 
 
 def test_the_wait_is_predicted_from_what_work_really_takes(workers):

@@ -171,3 +171,21 @@ def test_a_model_that_never_lacks_jobs_lets_others_have_a_worker(threads):
         workers.close()
     assert before <= 4 * threads
     assert answered == len(ran) == threads * 59
+
+
+def test_out_of_memory_makes_batches_smaller_by_rows(model, run, caplog):
+    double = model.run
+
+    def without_memory(inputs):
+        found = double(inputs)
+        if len(inputs["x"]) > 8:
+            raise MemoryError
+        return found
+
+    model.run = without_memory
+    outcomes, shapes = run(job(0), job(1, 6, 2), job(2, 6, 2), job(3, 1, 2), job(4, 9, 2), max_batch=16)
+    assert [len(outcome["y"]) for outcome in outcomes[:4]] == [1, 6, 6, 1]
+    assert shapes == [(1, 2), (13, 2), (6, 2), (7, 2), (9, 2)]
+    assert "out of memory with 13 rows: batches of up to 6 from now on" in caplog.text
+    assert (outcomes[4].reason, outcomes[4].retry_after) == (Reason.NOT_READY, 1)
+    assert "no memory" in outcomes[4].detail

@@ -59,7 +59,7 @@ def engine_times(model: Path, side: int, rows: int, graphs: bool) -> tuple[float
         queue._runs = 1  # as if a run were under way, so that all but the last are ready
         for job in jobs[:-1]:
             queue.submit(job)
-        while len(queue._assembly._ready) < rows - 1:
+        while sum(map(len, queue._assembly._ready)) < rows - 1:
             await asyncio.sleep(0.001)
         queue._runs = 0
         queue.submit(jobs[-1])

@@ -26,6 +26,7 @@ from service.engine.providers import Tuning
 from service.engine.session import Session
 from service.errors import RequestError
 from service.vision.decode import EncodedImage
+from service.vision.gpu_resize import Resizer
 from service.vision.resize import prepare
 from tests.service.engine.cuda_stub import inside
 from tests.service.engine.host import Host
@@ -99,6 +100,23 @@ def filled_without_help(files: list[bytes]) -> np.ndarray:
 def test_where_the_library_fails_the_cpu_decodes(with_nvimgcodec, photo):
     files = [photo("coffee"), photo("chelsea")]
     for row, file in zip(with_nvimgcodec(filled_without_help, files), files, strict=True):
+        assert np.array_equal(row, prepare(file, RECIPE, exact=False)[0])
+
+
+def filled_without_memory(files: list[bytes]) -> np.ndarray:
+    def resize(*_: object) -> None:
+        raise RuntimeError("Available memory of 0 is smaller than requested bytes of 150528")
+
+    Resizer.resize, before = resize, Resizer.resize
+    try:
+        return filled(files)
+    finally:
+        Resizer.resize = before
+
+
+def test_where_the_gpu_has_no_memory_to_resize_the_cpu_decodes(with_nvimgcodec, photo):
+    files = [encode(Image.open(io.BytesIO(photo(name))).convert("RGB"), 94) for name in ("coffee", "chelsea")]
+    for row, file in zip(with_nvimgcodec(filled_without_memory, files), files, strict=True):
         assert np.array_equal(row, prepare(file, RECIPE, exact=False)[0])
 
 
@@ -217,6 +235,33 @@ def kept_away(file: bytes) -> list[int]:
     decoder._resizer.resize = lambda *given: (seen.append(CAPTURES._short), resize(*given))
     decoder.fill([(file, row.ctypes.data)])
     return seen
+
+
+class Decoded:
+    """An image that notes, when it is freed, how many blocks that no capture may disturb are under way."""
+
+    def __init__(self, pixels: np.ndarray, seen: list[int]) -> None:
+        self.pixels, self.seen, self.__array_interface__ = pixels, seen, pixels.__array_interface__
+
+    def __del__(self) -> None:
+        self.seen.append(CAPTURES._short)
+
+
+def freed_among(files: list[bytes]) -> list[int]:
+    pixels, rows, seen = np.zeros((8, 8, 3), np.uint8), np.zeros((len(files), 224, 224, 3), np.uint8), []
+
+    def decode(known: list[object], **_: object) -> list[object]:
+        return [None, *[Decoded(pixels, seen) for _ in known[1:]]]
+
+    jpegs.decoder = lambda *_: SimpleNamespace(decode=decode)
+    JpegDecoder(RECIPE, Host()).fill([(file, row.ctypes.data) for file, row in zip(files, rows, strict=True)])
+    return seen
+
+
+def test_no_graph_is_captured_while_images_are_freed(with_nvimgcodec, photo):
+    """Those of a batch in which one cannot be decoded are not kept for the next."""
+    file = encode(Image.open(io.BytesIO(photo("coffee"))).convert("RGB"), 94)
+    assert with_nvimgcodec(freed_among, [file] * 3) == [1, 1]
 
 
 def test_no_graph_is_captured_while_images_are_resized(with_nvimgcodec, photo):

@@ -14,6 +14,7 @@ from service.engine.assembly import ImageBuffer, ImageRows
 from service.engine.batcher import Batcher
 from service.engine.cuda import Captures
 from service.engine.lanes import Lanes
+from service.engine.pieces import contiguous
 from service.engine.workers import Workers
 from tests.service.engine.host import Host
 from tests.service.engine.test_batcher import job, outcome, ready, until
@@ -26,6 +27,7 @@ class Gpu:
     Attributes:
         no_memory: (stage, size) at which there is none; stages are load, run and capture.
         events: stage, size and thread.
+        seconds: of a run.
     """
 
     def __init__(self, *no_memory: tuple[str, int]) -> None:
@@ -33,6 +35,7 @@ class Gpu:
         self.events: list[tuple[str, int, str]] = []
         self.gate = threading.Event()
         self.gate.set()
+        self.seconds = 0.0
 
     def load(self, size, copies):
         assert (copies is None) is (size == 0)
@@ -56,10 +59,11 @@ class Fake:
         self.gpu, self.size = gpu, size
 
     def run(self, inputs, fill=None):
-        rows = inputs["images"]
+        rows = np.concatenate(contiguous(inputs["images"]))
         assert self.size in (0, len(rows))
         self.gpu.note("run", len(rows))
         assert self.gpu.gate.wait(10)
+        time.sleep(self.gpu.seconds)
         return {"twice": rows[:, 0, 0, 0].astype(np.int64) * 2}
 
     def capture(self, inputs):
@@ -75,7 +79,7 @@ def images(rows: int) -> dict[str, np.ndarray]:
 
 def queue_of(lanes: Lanes, workers: Workers, **given) -> Batcher:
     settings = {"max_batch": lanes.sizes[-1], "max_runs": lanes.count, "max_queue": 1000, "cost": 0.001} | given
-    rows = ImageRows(ImageBuffer(64, 64, (1, 1, 3)), lanes.sizes)
+    rows = ImageRows(ImageBuffer(settings.pop("places", 64), 64, (1, 1, 3)), lanes.sizes)
     return Batcher(lanes.run, workers, rows, lanes=lanes, **settings)
 
 
@@ -129,6 +133,35 @@ def test_without_memory_larger_batches_are_left_out(stage, size, sizes):
         assert lanes.sizes == sizes
         assert lanes.count == 2
         assert len(lanes.run(images(5))["twice"]) == 5
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_further_lane_without_memory_for_all_sizes_takes_none_from_the_others(size):
+    gpu = Gpu()
+    with gpu.lanes() as lanes:
+        gpu.no_memory = {("load", size)}
+        with pytest.raises(MemoryError):
+            lanes.add()
+        assert (lanes.sizes, lanes.count) == ((1, 2, 4), 1)
+        assert len(lanes.run(images(4))["twice"]) == 4
+
+
+def test_what_decodes_jpegs_takes_no_memory_from_batches():
+    gpu, fills = Gpu(), []
+
+    def fill(_):
+        gpu.no_memory = {(stage, size) for stage in ("load", "run") for size in (1, 2, 4)}
+        fills.append(len(gpu.events))
+        if len(fills) == 2:
+            raise MemoryError
+        return lambda _: None
+
+    for decodes in (True, False):
+        gpu.no_memory = set()
+        with Lanes(gpu.load, (1, 2, 4), images, make_stream=Host, make_fill=fill) as lanes:
+            lanes.add()
+            assert lanes.sizes == (1, 2, 4)
+            assert lanes.decodes is decodes
 
 
 def test_what_fails_otherwise_is_raised_and_leaves_no_lane(monkeypatch):
@@ -185,6 +218,20 @@ def test_each_job_gets_its_own_answer_from_a_worker(workers, count):
         assert threads <= {thread.ident for thread in workers._threads}
         await until(lambda: queue._runs == queue.pending == 0 and not workers._steps)
         assert len(queue._assembly._buffer._free) == 64
+
+    asyncio.run(main())
+
+
+def test_more_images_than_rows_are_still_run_in_full_batches(workers):
+    """Workers prepare images much quicker than the GPU runs them."""
+
+    async def main():
+        gpu = Gpu()
+        queue = queue_of(gpu.lanes(), workers, places=10)
+        gpu.seconds = 0.005
+        gpu.events.clear()
+        assert await answers(queue, range(80)) == [2 * value for value in range(80)]
+        assert len(gpu.events) < 30
 
     asyncio.run(main())
 

@@ -102,6 +102,13 @@ def test_steps_of_a_tuning_are_kept_where_they_pay(monkeypatch):
         best_tuning(make, images, Tuning("EXHAUSTIVE"), steps)
 
 
+def test_a_step_with_room_for_smaller_batches_only_is_not_kept(monkeypatch):
+    def make(tuning, sizes):
+        return TimedLanes(monkeypatch, 0.001, (1,)) if tuning.nhwc else TimedLanes(monkeypatch, 0.004)
+
+    assert best_tuning(make, images, Tuning(), [{"nhwc": True}]) == Tuning()
+
+
 def test_a_lost_gpu_ends_the_search_for_a_tuning(monkeypatch):
     def make(tuning, sizes):
         if tuning.nhwc:
@@ -118,13 +125,6 @@ def test_lanes_are_added_while_they_pay(monkeypatch, most, best):
     lanes.add()
     assert best_lanes(lanes, images(8), most) == best
     assert lanes.count <= best + 1
-
-
-def test_a_lane_without_memory_for_the_batch_is_none_more(monkeypatch):
-    lanes = TimedLanes(monkeypatch)
-    lanes.add()
-    lanes.add = lambda: setattr(lanes, "sizes", (1, 4))
-    assert best_lanes(lanes, images(8), 3) == 1
 
 
 def test_a_real_model_is_measured(models):

@@ -5,6 +5,7 @@ import shutil
 import sys
 import threading
 import weakref
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -97,6 +98,8 @@ def test_the_cpu_is_never_a_silent_fallback(model, monkeypatch):
     check(CPU, [CPU])
     with pytest.raises(ProviderError, match="fell back to CPUExecutionProvider"):
         check(CUDA, [CPU])
+    with pytest.raises(ProviderError, match=r"fell back to CUDAExecutionProvider.*libnvinfer"):
+        check(TENSORRT, [CUDA, CPU])
     # A build with CUDA on a machine without a GPU: ONNX Runtime itself only prints a warning.
     monkeypatch.setattr(session_module, "choose", lambda _: CUDA)
     with pytest.raises(SessionError, match=r"CUDAExecutionProvider was asked for, but ONNX Runtime fell back"):
@@ -231,6 +234,50 @@ def test_engines_of_tensorrt_are_kept_by_graph_and_batch(monkeypatch, tmp_path):
     assert options[0]["trt_fp16_enable"] is True
     assert options[0]["trt_cuda_graph_enable"] is False
     assert options[0]["user_compute_stream"] == "7"
+
+
+def test_where_no_engines_can_be_kept_tensorrt_builds_them_at_each_start(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    (name, options), *_ = requested(TENSORRT, 0, Tuning(), b"one", 1)
+    assert name == TENSORRT
+    assert not [option for option in options if "cache" in option]
+
+
+UNREADABLE = "[ONNXRuntimeError] : 11 : EP_FAIL : TensorRT EP could not deserialize engine from cache: {}/one.engine"
+
+
+@pytest.mark.parametrize(
+    ("errors", "left"),
+    [
+        ([], ["one.engine"]),
+        ([UNREADABLE], []),
+        (["out of memory"], ["one.engine"]),
+        ([UNREADABLE, "out of memory"], []),
+        ([UNREADABLE, UNREADABLE], []),
+    ],
+    ids=str,
+)
+def test_engines_that_cannot_be_read_are_built_anew(monkeypatch, tmp_path, model, errors, left):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(session_module, "choose", lambda _: TENSORRT)
+    monkeypatch.setattr(session_module, "check", lambda *_: None)
+    folder = Path(requested(TENSORRT, 0, Tuning(), model.read_bytes())[0][1]["trt_engine_cache_path"])
+    (folder / "one.engine").touch()
+    real, raised = ort.InferenceSession, iter(errors)
+
+    def make(data, options, **_):
+        if error := next(raised, ""):
+            raise RuntimeError(error.format(folder))
+        return real(data, options, providers=[CPU])
+
+    monkeypatch.setattr(ort, "InferenceSession", make)
+    if errors[-1:] == ["out of memory"] or len(errors) == 2:
+        with pytest.raises(SessionError, match=r"out of memory|deserialize"):
+            Session(model, "tensorrt")
+    else:
+        Session(model, "tensorrt")
+    assert [path.name for path in folder.iterdir()] == left
 
 
 def test_a_warm_session_keeps_no_memory_that_only_its_first_run_needed(models):

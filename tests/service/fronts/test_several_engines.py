@@ -1,6 +1,7 @@
 """Several engines are one to the outside: their work is shared out, and one that ends leaves it to the others."""
 
 import asyncio
+import time
 from time import perf_counter
 
 import pytest
@@ -86,6 +87,27 @@ def test_an_engine_that_ends_loses_its_own_jobs_and_comes_back(digits, digit, mo
         sizes = [slow(engine, monkeypatch, 0.02) for engine in engines]
         assert asyncio.run(outcomes_of(fronts, digit)) == ["7"] * 20
         assert all(sizes), "both have work again"
+
+
+def test_an_engine_that_hangs_gets_no_work_and_the_server_lives(digits, digit):
+    with several(digits, 2, 2) as (engines, fronts):
+        engines[0].loop.call_soon_threadsafe(time.sleep, 3)
+        until(lambda: [front.registry.engines() for front in fronts] == [1, 1])
+        begun = perf_counter()
+        assert asyncio.run(outcomes_of(fronts, digit)) == ["7"] * 20
+        assert perf_counter() - begun < 1
+        assert all(front.registry.ready and front.registry.silent() < 0.5 for front in fronts)
+        until(lambda: [front.registry.engines() for front in fronts] == [2, 2])
+
+
+def test_an_engine_that_has_lost_its_gpu_gets_no_work_before_it_ends(digits, digit, monkeypatch):
+    """It would take all: what fails at once never waits."""
+    with several(digits, 2, 2) as (engines, fronts):
+        runs = slow(engines[0], monkeypatch, 0.0)
+        engines[0].models.repository.mark_broken("CUDA failure 700")
+        until(lambda: [front.registry.engines() for front in fronts] == [1, 1], 1)
+        assert asyncio.run(outcomes_of(fronts, digit)) == ["7"] * 20
+        assert runs == []
 
 
 def test_a_model_that_is_asked_for_is_loaded_by_one_engine_the_same_for_all_fronts(models):

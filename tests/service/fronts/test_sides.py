@@ -1,6 +1,7 @@
 """What fronts and the engine do together: the same answers as one process, and nothing that one loses harms another."""
 
 import asyncio
+import os
 from functools import partial
 from time import sleep
 
@@ -50,6 +51,12 @@ def test_answers_are_those_of_one_process(all_models, models, name, photo, optio
 def all_models(models):
     with sides(models, 2, run_threads=1, max_batch=1) as both:
         yield both
+
+
+def test_the_engine_takes_the_memory_of_all_images_at_once(all_models):
+    """Pages lie in the NUMA node of the process that writes to them first."""
+    memory = all_models[0].models.repository.find("yolov4_tiny").assembly.memory
+    assert os.fstat(memory.file).st_blocks * 512 >= memory.images.nbytes
 
 
 @pytest.mark.parametrize("rows", [1, 3, 2000])

@@ -185,6 +185,34 @@ def test_a_decoder_whose_answers_are_wrong_is_not_used(with_nvimgcodec, models):
     assert not row.used
 
 
+def without_memory(folder: Path) -> tuple[JpegRow | None, int]:
+    on_the_host()
+
+    def fill(*_: object) -> None:
+        raise MemoryError
+
+    patch.object(JpegDecoder, "fill", fill).start()
+    workers = Workers(1)
+    loaded = load(folder, workers)
+    workers.close()
+    return loaded.profile.jpegs, loaded.profile.max_batch
+
+
+def test_a_model_is_served_where_there_is_no_memory_to_measure_jpegs(with_nvimgcodec, models):
+    assert with_nvimgcodec(without_memory, models / "mobilenet_v2" / "1") == (None, 4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "gpus", "cores"),
+    [({}, 1, 16), ({}, 4, 16), ({"workers": 2}, 1, 16), ({"workers": 8}, 4, 4), ({"engines": 4}, 1, 4)],
+    ids=str,
+)
+def test_gpus_share_the_cores_that_decode(monkeypatch, settings, gpus, cores):
+    monkeypatch.setattr(jpegs, "gpu_count", lambda: gpus)
+    monkeypatch.setattr(jpegs, "usable_cores", lambda: 16)
+    assert jpegs.decoding_cores(Settings(**settings)) == cores
+
+
 def with_exact_pixels(folder: Path) -> JpegRow | None:
     on_the_host()
     workers = Workers(1)

@@ -9,8 +9,8 @@ import pytest
 from service.engine.assembly import Concatenation, ImageRows
 from service.engine.lanes import Lanes
 from service.engine.profile import GPU_SIZES
-from service.engine.providers import CUDA
-from service.engine.session import Session
+from service.engine.providers import CPU, CUDA
+from service.engine.session import Session, SessionError
 from service.engine.stop import Stop
 from service.engine.workers import Workers
 from service.models import model as model_module
@@ -48,6 +48,16 @@ def test_tensors_are_concatenated(load, tmp_path, max_batch):
     assert isinstance(model.batcher._assembly, Concatenation)
     assert model.profile.max_runs == 2
     assert model.golden.keys() == {model.card.golden.file}
+
+
+def test_only_models_of_images_have_engines_of_tensorrt(load, models, tmp_path, monkeypatch):
+    """Tensors come in any shape, and each would need an engine of its own."""
+    chosen = []
+    monkeypatch.setattr(model_module, "choose", lambda device: (chosen.append(device), CPU)[1])
+    for folder in (models / "lenet5/1", write_folder(tmp_path, "same", identity())):
+        with pytest.raises(SessionError):
+            load(folder, device="tensorrt")
+    assert chosen == ["tensorrt", "cuda"]
 
 
 @pytest.mark.parametrize("max_batch", [0, 8])

@@ -2,12 +2,14 @@
 
 import io
 from itertools import product
+from time import thread_time
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from loadtests.gpu.engine import Model, Session
+from service.vision import gpu_resize
 from service.vision.decode import EncodedImage
 from service.vision.gpu_resize import Resizer, UnsupportedError
 from service.vision.resize import fit
@@ -70,6 +72,32 @@ def test_every_kind_of_recipe(recipe):
         Image.fromarray(image).save(data, "PNG")
         expected, _ = fit(EncodedImage(data.getvalue(), 10**6), recipe, exact=False)
         assert np.abs(resized(recipe, image).astype(int) - expected).max() <= 2, size
+
+
+@pytest.mark.parametrize("recipe", PILLOW[:3] + OTHERS, ids=lambda one: f"{one.resampling} {one.interpolation}")
+def test_weights_are_the_kernel_at_every_pixel(recipe):
+    """Where nearly all are 0 they are not computed: an image of a new size waits for them."""
+    kernel, _ = gpu_resize._KERNELS[recipe.interpolation]
+    for side, scaled, offset, target in product((1, 2, 97, 640), (1, 5, 48, 300), (-9, 0, 4), (8, 40)):
+        at = np.arange(target) - offset
+        centres = (at + 0.5) * (side / scaled)
+        if recipe.resampling == "darknet":
+            centres = at * ((side - 1) / max(1, scaled - 1)) + 0.5
+        width = max(1.0, side / scaled) if recipe.resampling == "pillow" else 1.0
+        values = kernel(np.abs(np.arange(side) + 0.5 - centres[:, None]) / width)
+        values[(at < 0) | (at >= scaled)] = 0
+        expected = values / np.maximum(values.sum(axis=1, keepdims=True), 1e-300)
+        found = gpu_resize.weights(recipe, side, scaled, offset, target)
+        np.testing.assert_allclose(found, np.where(values.any(axis=1, keepdims=True), expected, 0), atol=1e-6)
+
+
+def test_weights_of_a_large_image_take_no_longer_than_decoding_it():
+    recipe, spent = Recipe(height=640, width=640, resize="letterbox"), []
+    for _ in range(5):
+        begun = thread_time()
+        gpu_resize.weights(recipe, 4096, 640, 0, 640)
+        spent.append(thread_time() - begun)
+    assert min(spent) < 0.006, "it was 20 ms where each pixel's weight was computed"
 
 
 def test_scores_stay(models):
