@@ -206,6 +206,8 @@ class _Actor:
             done = self._scorer.score(part)
         except BrokenDeviceError:
             os._exit(1)  # another actor, perhaps on another GPU, does the part
+        except ZooError as error:
+            return row | {"error": str(error)}
         except Exception as error:
             return row | {"error": f"{type(error).__name__}: {error}"}
         return row | {"rows": done.rows, "failed": done.failed}

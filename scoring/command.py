@@ -69,7 +69,7 @@ Examples:
     type=click.Path(file_okay=False),
     help="The folder of exported models. [default: $ZOOSERVE_MODELS, else ./models]",
 )
-@click.option("--json", "as_json", is_flag=True, help="A line of JSON a second, and the manifest as the last one.")
+@click.option("--json", "as_json", is_flag=True, help="Lines of JSON, at most one a second; the last is the manifest.")
 def score(
     *,
     model: str,

@@ -19,6 +19,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from scoring.storage import Folder, StorageError
+from zoo.errors import refused_by_system
 
 FOLDER = "_locks"
 _BEAT_S, _DEAD_S = 5.0, 25.0  # how often a lock is written anew; after how long without that its holder is dead
@@ -31,15 +32,21 @@ def locked(out: Folder) -> Iterator[None]:
     Where a process died that had locked an object store, this waits until that is certain: 25 seconds.
 
     Raises:
-        StorageError: another process writes it.
+        StorageError: another process writes it, or it cannot be written.
     """
     if out.local:
-        Path(out.address).mkdir(parents=True, exist_ok=True)
+        lock = FileLock(Path(out.address) / "_lock", timeout=0)
         try:
-            with FileLock(Path(out.address) / "_lock", timeout=0):
-                yield
+            Path(out.address).mkdir(parents=True, exist_ok=True)
+            lock.acquire()
         except Timeout:
             raise StorageError(f"{out.address} is being written by another process") from None
+        except OSError as error:
+            raise StorageError(f"{refused_by_system(error)}. Name another folder for the results.") from error
+        try:
+            yield
+        finally:
+            lock.release()
         return
     _wait_for_the_dead(out)
     name, ended = f"{FOLDER}/{uuid4().hex}", threading.Event()
@@ -99,7 +106,7 @@ def _beat(out: Folder, name: str, ended: threading.Event) -> None:
     for number in count(1):
         if ended.wait(_BEAT_S):
             return
-        with suppress(OSError):  # a store that does not answer now may do so at the next time
+        with suppress(StorageError):  # a store that does not answer now may do so at the next time
             _write(out, name, number)
         if ended.is_set():  # it was removed while it was written
             with suppress(OSError):

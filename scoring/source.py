@@ -68,7 +68,8 @@ def images_of(source: str, column: str = "path") -> Iterator[str]:
         else:
             yield from _remote(source)
     except OSError as error:
-        raise StorageError(f"{source}: {refused_by_system(error)}") from error
+        said = refused_by_system(error)
+        raise StorageError(said if error.filename else f"{source}: {said}") from error
     except (pa.ArrowException, ValueError) as error:  # ValueError: a glob such as `**.jpg`
         raise StorageError(f"{source}: {error}") from error
 
@@ -95,11 +96,19 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(_SUFFIXES) and not name.startswith(".")
 
 
+def _single(address: str) -> Iterator[str]:
+    """Yield the address of one image. A list of a kind that is not read would be one row with an error."""
+    if _suffix(address) not in _SUFFIXES:
+        kinds = f"an image ({', '.join(_SUFFIXES)}) nor a list ({', '.join(_LISTS)})"
+        raise StorageError(f"{address}: its name is neither that of {kinds}")
+    yield address
+
+
 def _local(path: str) -> Iterator[str]:
     if os.path.isdir(path):  # noqa: PTH112 - bytes that are not UTF-8
         return _walk(path)
     if os.path.exists(path):  # noqa: PTH110
-        return iter([local_address(path)])
+        return _single(local_address(path))
     if glob.has_magic(path):
         return _globbed(path)
     raise StorageError(f"{path}: no such folder, list or image")
@@ -110,7 +119,7 @@ def _globbed(pattern: str) -> Iterator[str]:
         yield from _below(pattern)
         return
     for path in glob.iglob(pattern):  # noqa: PTH207 - yields as it finds
-        if os.path.isfile(path) and _is_image(os.path.basename(path)):  # noqa: PTH113, PTH119
+        if _is_image(os.path.basename(path)) and not os.path.isdir(path):  # noqa: PTH112, PTH119
             yield local_address(path)
 
 
@@ -166,7 +175,7 @@ def _remote(source: str) -> Iterator[str]:
         return (f"{root}{one}" for one in below)
     info = system.get_file_info(path)
     if info.is_file:
-        return iter([source])
+        return _single(source)
     if info.type == fs.FileType.NotFound:
         raise StorageError(f"{source}: no such folder, list or image")
     return _walk_remote(system, path, root)

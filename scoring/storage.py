@@ -229,8 +229,19 @@ class Folder:
         """Write a file that appears when the block ends, in the place of one of that name, or not at all.
 
         Raises:
-            OSError: it cannot be written: the disk is full, for example.
+            StorageError: it cannot be written: the disk is full, for example.
         """
+        try:
+            with self._writing(name) as file:
+                yield file
+        except OSError as error:
+            raise StorageError(
+                f"{self.address}/{name} cannot be written: {error.strerror or error}. When it can be, the same command "
+                "continues."
+            ) from error
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[IO[bytes]]:
         if not self.local:
             # An object appears when its upload is complete. Collected here first: an error leaves nothing behind.
             with tempfile.TemporaryFile() as spool:

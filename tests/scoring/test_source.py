@@ -115,7 +115,9 @@ def test_an_address_with_a_token_is_a_list_or_an_image(monkeypatch, query):
     ("name", "content", "complaint"),
     [
         ("gone", None, "no such folder, list or image"),
-        ("gone.txt", None, "No such file"),
+        ("gone.txt", None, "^/[^:]*/gone.txt: No such file or directory$"),
+        ("list.tsv", "path\ta.jpg\n", "neither that of an image .* nor a list .*.csv"),
+        ("list.jsonl.gz", "", "neither that of an image"),
         ("a.csv", "n,file\n1,a.jpg\n", "no column `path` .there are n, file"),
         ("a.csv", "n,file\n1,a.jpg\n", "--column"),
         ("a.jsonl", '{"file": "a"}\n', "--column"),
@@ -148,6 +150,12 @@ def test_a_long_list_is_whole(tmp_path):
     for _ in range(8):
         found = list(images_of(str(tmp_path / "long.csv")))
         assert found == [f"/photos/{number}.jpg" for number in range(count)]
+
+
+def test_a_link_to_nothing_that_a_glob_finds_is_an_address(tree):
+    (tree / "c.jpg").symlink_to(tree / "gone.jpg")
+    (tree / "folder.jpg").mkdir()
+    assert sorted(relative(images_of(f"{tree}/*.jpg"), tree)) == ["b.jpg", "c.jpg"]
 
 
 @pytest.mark.parametrize("target", ["c.jpg", "gone.jpg", "closed/a.jpg"])
