@@ -14,6 +14,7 @@ import msgspec
 import pyarrow as pa
 from fsspec.utils import glob_translate
 from pyarrow import csv, fs, parquet
+from zooserve_client.images import IMAGE_SUFFIXES
 
 from scoring.storage import (
     StorageError,
@@ -28,7 +29,6 @@ from scoring.storage import (
 from service.errors import RequestError
 from zoo.errors import refused_by_system
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif")
 _LARGEST_LIST = 1 << 32  # bytes of a list that comes over https
 _LIST_S = 600.0
 _FLAT = "gcs"  # of Google's storage, pyarrow lists only those folders that are objects themselves
@@ -60,7 +60,7 @@ def images_of(source: str, column: str = "path") -> Iterator[str]:
         if read is not None:
             yield from _listed(source, read, column)
         elif source.startswith(("http://", "https://")):
-            if _suffix(source) not in _SUFFIXES:
+            if _suffix(source) not in IMAGE_SUFFIXES:
                 raise StorageError(f"{source}: a folder cannot be listed over https. Give a list of addresses.")
             yield source
         elif is_local(source):
@@ -93,13 +93,13 @@ def _is_folder(source: str) -> bool:
 
 
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(_SUFFIXES) and not name.startswith(".")
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
 def _single(address: str) -> Iterator[str]:
     """Yield the address of one image. A list of a kind that is not read would be one row with an error."""
-    if _suffix(address) not in _SUFFIXES:
-        kinds = f"an image ({', '.join(_SUFFIXES)}) nor a list ({', '.join(_LISTS)})"
+    if _suffix(address) not in IMAGE_SUFFIXES:
+        kinds = f"an image ({', '.join(IMAGE_SUFFIXES)}) nor a list ({', '.join(_LISTS)})"
         raise StorageError(f"{address}: its name is neither that of {kinds}")
     yield address
 
