@@ -106,7 +106,7 @@ def _arrow(kind: Any) -> pa.DataType:
     origin, arguments = get_origin(kind), get_args(kind)
     if kind in _PLAIN:
         return _PLAIN[kind]
-    if kind is Embedding:  # float32 numbers in a float64's clothes
+    if kind is Embedding:  # the numbers are float32, which Python has no type for
         return pa.struct([("embedding", pa.list_(pa.float32()))])
     if isinstance(kind, type) and issubclass(kind, Struct):
         return pa.struct([(field.encode_name, _arrow(field.type)) for field in msgspec.structs.fields(kind)])

@@ -96,7 +96,7 @@ def open_address(address: str) -> tuple[fs.FileSystem, str]:
 
 
 def as_fsspec(system: fs.FileSystem) -> Any:
-    """Return a file system with fsspec's face, which has globs."""
+    """Return a file system with fsspec's methods, of which one is for globs."""
     if isinstance(system, fs.PyFileSystem) and isinstance(system.handler, fs.FSSpecHandler):
         return system.handler.fs
     from fsspec.implementations.arrow import ArrowFSWrapper  # noqa: PLC0415 - for globs only

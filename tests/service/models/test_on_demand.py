@@ -12,7 +12,7 @@ import pytest
 from service.errors import Reason, RequestError
 from service.models.budget import taken
 from service.models.entry import State
-from service.models.footprint import Footprint, Footprints
+from service.models.footprint import Footprint
 from service.models.model import LoadedModel
 from service.runtime import Runtime
 from service.settings import Settings
@@ -365,29 +365,6 @@ def test_memory_beyond_what_is_booked_makes_idle_models_go(start, monkeypatch, h
 
     asyncio.run(use())
     assert (State.ON_DEMAND in states(runtime).values()) == goes
-
-
-@pytest.mark.parametrize(("busy", "measured"), [(False, 1), (True, 0)])
-def test_what_was_measured_on_a_busy_machine_is_measured_once_more(models, monkeypatch, busy, measured):
-    found = []
-    monkeypatch.setattr("service.models.footprint.recall", lambda *_: msgspec.structs.replace(TAKES, disturbed=True))
-    monkeypatch.setattr("service.models.footprint.busy", lambda: busy)
-    monkeypatch.setattr(Footprints, "_weigh", lambda *_: found.append(1) or TAKES)
-    footprints, card = Footprints(Settings(device="cpu")), read_served_card(models / "lenet5" / "1" / "card.json")
-    for _ in range(2):
-        footprints.measure(card, models)
-    assert len(found) == measured
-
-
-def test_what_was_measured_is_known_though_it_cannot_be_kept(models, monkeypatch):
-    measured = []
-    monkeypatch.setattr("service.models.footprint.recall", lambda *_: None)
-    monkeypatch.setattr(Footprints, "_weigh", lambda *_: measured.append(1) or TAKES)
-    footprints, card = Footprints(Settings(device="cpu")), read_served_card(models / "lenet5" / "1" / "card.json")
-    assert footprints.measure(card, models) == TAKES
-    footprints.note(card, 7.0)
-    assert footprints.measure(card, models).seconds == 7.0
-    assert measured == [1]
 
 
 def test_a_model_that_is_idle_for_long_is_unloaded(start):
