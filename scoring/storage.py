@@ -11,6 +11,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
@@ -243,13 +244,13 @@ class Folder:
     @contextmanager
     def _writing(self, name: str) -> Iterator[IO[bytes]]:
         if not self.local:
-            # An object appears when its upload is complete. Collected here first: an error leaves nothing behind.
+            # An object appears when its upload is complete. Collected here first: an error leaves nothing behind. A
+            # thread uploads it, which Ctrl-C does not interrupt: pyarrow would complete half an upload, as if it were
+            # all.
             with tempfile.TemporaryFile() as spool:
                 yield spool
-                spool.seek(0)
-                stream: Any = self._system.open_output_stream(self._join(name))
-                shutil.copyfileobj(spool, stream, _CHUNK)
-                stream.close()
+                with ThreadPoolExecutor(1, "upload") as pool:
+                    pool.submit(self._upload, spool, name).result()
             return
         target = Path(self._join(name))
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -267,6 +268,12 @@ class Folder:
             with suppress(OSError):
                 temporary.unlink()
             raise
+
+    def _upload(self, spool: IO[bytes], name: str) -> None:
+        spool.seek(0)
+        stream: Any = self._system.open_output_stream(self._join(name))
+        shutil.copyfileobj(spool, stream, _CHUNK)
+        stream.close()
 
     def sweep(self) -> None:
         """Remove what killed processes left. Only while nobody else writes."""

@@ -1,11 +1,14 @@
 """Files of results appear whole or not at all; images that cannot be fetched say why, and none waits for ever."""
 
+import _thread
 import gzip
 import http.server
 import os
+import shutil
 import threading
 import time
 
+import fsspec
 import pytest
 
 from scoring.storage import Folder, StorageError, UnreadableError, fetch
@@ -43,6 +46,25 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
         write_half()
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_bytes() == b"old"
+
+
+def test_ctrl_c_leaves_no_part_of_an_object(monkeypatch):
+    copy = shutil.copyfileobj
+
+    def interrupted(spool, stream, size):
+        stream.write(spool.read(1))
+        _thread.interrupt_main()
+        time.sleep(0.2)
+        copy(spool, stream, size)
+
+    def write():
+        with Folder("memory://results").writing("a") as file:
+            file.write(b"whole")
+
+    monkeypatch.setattr("scoring.storage.shutil.copyfileobj", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert fsspec.filesystem("memory").cat("/results/a") == b"whole"
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path):
