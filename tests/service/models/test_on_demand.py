@@ -19,14 +19,13 @@ from service.settings import Settings
 from zoo.served_card import read_served_card, write_served_card
 
 MB = 1_000_000
-NAMES = ("a", "b", "c")
 TAKES = Footprint(100 * MB, peak=100 * MB, seconds=0.01)
 
 
 @pytest.fixture
 def store(models, tmp_path):
     """A store with one classifier under several names; none is its task's default."""
-    for name in NAMES:
+    for name in "abc":
         add(tmp_path / "models", models, name)
     return tmp_path / "models"
 
@@ -102,7 +101,7 @@ def test_all_who_wait_share_one_load(start):
 
 
 def test_pinned_models_stay(start):
-    runtime = start(pin="b", memory_mb=250)
+    runtime = start(pin="b")
     assert states(runtime) == {"a": State.ON_DEMAND, "b": State.READY, "c": State.ON_DEMAND}
 
     async def use():
@@ -354,8 +353,7 @@ def test_a_new_version_needs_room_beside_the_old_one(start, store, models, memor
 def test_memory_beyond_what_is_booked_makes_idle_models_go(start, monkeypatch, held, goes):
     runtime = start(memory_mb=350)
     on_demand = runtime.on_demand
-    more = 80 * MB
-    now = lambda: on_demand._beside + taken(runtime.repository.entries.values())[0] + more  # noqa: E731
+    now = lambda: on_demand._beside + taken(runtime.repository.entries.values())[0] + 80 * MB  # noqa: E731
     monkeypatch.setattr("service.models.on_demand.resident", now)
 
     async def use():
