@@ -6,13 +6,12 @@ their credentials from where they usually do (environment, configuration files, 
 
 import functools
 import os
-import secrets
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import IO, Any
@@ -24,9 +23,9 @@ from pyarrow import fs
 
 from service.errors import Reason, RequestError
 from zoo.errors import ZooError, refused_by_system
+from zoo.files import PART, replacing
 
 _CHUNK = 1 << 20
-_UNFINISHED = ".unfinished"
 _GOOGLE_S = 60
 _ARROW = ("s3", "gs", "gcs", "hdfs", "viewfs")  # not Azure's: without credentials it ends the whole process
 
@@ -252,22 +251,10 @@ class Folder:
                 with ThreadPoolExecutor(1, "upload") as pool:
                     pool.submit(self._upload, spool, name).result()
             return
-        target = Path(self._join(name))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Not `mkstemp`, whose files are for their owner alone: this process' umask decides, which no thread can ask for
-        # without changing it for all others.
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}{_UNFINISHED}")
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        try:
-            with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
-                yield file
-                file.flush()
-                os.fsync(descriptor)
-            temporary.replace(target)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
+        with replacing(Path(self._join(name))) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
 
     def _upload(self, spool: IO[bytes], name: str) -> None:
         spool.seek(0)
@@ -278,7 +265,7 @@ class Folder:
     def sweep(self) -> None:
         """Remove what killed processes left. Only while nobody else writes."""
         if self.local:
-            for path in Path(self._path).glob(f"**/.*{_UNFINISHED}"):
+            for path in Path(self._path).glob(f"**/.*{PART}"):
                 path.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:

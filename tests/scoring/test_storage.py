@@ -68,7 +68,7 @@ def test_ctrl_c_leaves_no_part_of_an_object(monkeypatch):
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path):
-    (tmp_path / ".part-1.parquet.x.unfinished").write_bytes(b"half")
+    (tmp_path / ".0123456789abcdef.part").write_bytes(b"half")
     (tmp_path / "part-2.parquet").write_bytes(b"whole")
     Folder(str(tmp_path)).sweep()
     assert [path.name for path in tmp_path.iterdir()] == ["part-2.parquet"]
