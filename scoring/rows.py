@@ -82,10 +82,9 @@ def count_rows(out: Folder, name: str) -> tuple[int, int]:
         StorageError: it is damaged.
     """
     with out.open(name) as file:
-        if name.endswith(".jsonl"):
-            lines = file.read().splitlines()
-            return len(lines), sum(_ERROR in line for line in lines)
         try:
+            if name.endswith(".jsonl"):
+                return _count_lines(file.read())
             found = parquet.read_metadata(file)
         except Exception as error:  # as of plans
             raise StorageError(
@@ -93,6 +92,13 @@ def count_rows(out: Folder, name: str) -> tuple[int, int]:
                 "it again."
             ) from error
         return found.num_rows, int((found.metadata or {}).get(_FAILED, b"0"))
+
+
+def _count_lines(content: bytes) -> tuple[int, int]:
+    *lines, rest = content.split(b"\n")
+    if rest or not lines:
+        raise ValueError("it is cut off")
+    return len(lines), sum(_ERROR in line for line in lines)
 
 
 def _prediction_of(options: Struct) -> Any:

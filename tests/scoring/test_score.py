@@ -195,14 +195,17 @@ def test_results_of_something_else_are_not_mixed(score, photos, tmp_path):
     ("name", "content", "advice"),
     [
         ("part-0001-0000000.parquet", b"no", "remove it: the same command makes it again"),
+        ("part-0001-0000000.jsonl", b'{"address":', "remove it: the same command makes it again"),
+        ("part-0001-0000000.jsonl", b"", "remove it: the same command makes it again"),
         ("_plans/0001.arrow", b"", "name another folder"),
     ],
 )
 def test_a_damaged_file_is_named(score, photos, tmp_path, name, content, advice):
-    score(photos)
+    form = ["--format", "jsonl"] if name.endswith("jsonl") else []
+    score(photos, *form)
     (tmp_path / "out" / "_plans" / "mine.arrow").write_bytes(b"of somebody else")
     (tmp_path / "out" / name).write_bytes(content)
-    done = score(photos)
+    done = score(photos, *form)
     assert done.code == 1
     assert f"{name} cannot be read" in done.said
     assert advice in done.said
