@@ -205,13 +205,16 @@ def _walk_remote(system: fs.FileSystem, folder: str, root: str, *, top: bool = T
 
 
 def _listed(source: str, read: Callable[[IO[bytes], str], Iterator[Any]], column: str) -> Iterator[str]:
-    parent = _without_query(source).rpartition("/")[0]
+    here = is_local(source)
+    parent = (local_path(source) if here else _without_query(source)).rpartition("/")[0]
     with _opened(source) as file:
         try:
             for address in read(file, column):
                 if not isinstance(address, str) or not address:
                     raise StorageError(f"{source}: {address!r} in `{column}`: expected an address, as text")
-                yield address if "://" in address or address.startswith("/") else f"{parent}/{address}"
+                if not ("://" in address or address.startswith("/")):
+                    address = local_address(f"{parent}/{address}") if here else f"{parent}/{address}"  # noqa: PLW2901
+                yield address
         except (KeyError, UnicodeDecodeError, msgspec.DecodeError) as error:
             said = f"no column {error.args[0]}: name one with --column" if isinstance(error, KeyError) else str(error)
             raise StorageError(f"{source}: {said}") from error

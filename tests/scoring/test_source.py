@@ -185,11 +185,17 @@ def test_an_unreadable_folder_below_is_an_address_of_its_own(tree, monkeypatch):
     assert relative(images_of(str(tree)), tree) == ["a.PNG", "b.jpg", "sub"]
 
 
-def test_a_name_that_is_not_utf8_has_an_address(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "source"), [(b"\xff.jpg", b""), (b"\xff/50% #1?.jpg", b""), (b"\xff/50% #1?.jpg", b"\xff/list.txt")]
+)
+def test_a_name_that_is_not_utf8_has_an_address(tmp_path, name, source):
     from scoring.storage import fetch
 
-    path = os.fsencode(tmp_path) + b"/\xff.jpg"
-    Path(os.fsdecode(path)).write_bytes(b"data")
-    (address,) = images_of(str(tmp_path))
+    path, given = (Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + each)) for each in (name, source))
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"data")
+    if source:
+        given.write_text(f"{path.name}\n")
+    (address,) = images_of(str(given))
     assert address.startswith("file://")
     assert fetch(address, 100, 1.0) == b"data"
