@@ -118,6 +118,15 @@ def _globbed(pattern: str) -> Iterator[str]:
     if "**" in pattern:
         yield from _below(pattern)
         return
+    names = pattern.split("/")
+    for end in [number for number, name in enumerate(names) if glob.has_magic(name)]:
+        # `glob` does not tell of folders that cannot be listed.
+        folder = "/".join(names[:end]) + "/"
+        if not glob.has_magic(folder):
+            os.scandir(folder).close()
+        for path in glob.iglob(folder):  # noqa: PTH207
+            if not os.access(path, os.R_OK | os.X_OK):
+                yield local_address(path.rstrip("/"))
     for path in glob.iglob(pattern):  # noqa: PTH207 - yields as it finds
         if _is_image(os.path.basename(path)) and not os.path.isdir(path):  # noqa: PTH112, PTH119
             yield local_address(path)

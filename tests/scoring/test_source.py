@@ -115,6 +115,7 @@ def test_an_address_with_a_token_is_a_list_or_an_image(monkeypatch, query):
     ("name", "content", "complaint"),
     [
         ("gone", None, "no such folder, list or image"),
+        ("gone/*.jpg", None, "gone/: No such file or directory"),
         ("gone.txt", None, "^/[^:]*/gone.txt: No such file or directory$"),
         ("list.tsv", "path\ta.jpg\n", "neither that of an image .* nor a list .*.csv"),
         ("list.jsonl.gz", "", "neither that of an image"),
@@ -171,6 +172,13 @@ def test_a_bad_link_is_an_address_and_its_neighbours_are_too(tree, target, monke
 
 def _closed(path):
     raise PermissionError(13, "Permission denied", path)
+
+
+@pytest.mark.parametrize(("pattern", "expected"), [("/*/*.webp", ["sub"]), ("/*/*/*.tif", ["sub", "sub/deep/d.tif"])])
+def test_an_unreadable_folder_that_a_glob_finds_is_an_address_of_its_own(tree, monkeypatch, pattern, expected):
+    (tree / "sub/c.webp").unlink()
+    monkeypatch.setattr(os, "access", lambda path, _: not path.endswith("/sub/"))
+    assert relative(images_of(f"{tree}{pattern}"), tree) == expected
 
 
 def test_an_unreadable_folder_below_is_an_address_of_its_own(tree, monkeypatch):
