@@ -7,10 +7,11 @@ their credentials from where they usually do (environment, configuration files, 
 import functools
 import os
 import shutil
+import signal
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -185,6 +186,22 @@ def _unquoted(address: str) -> bytes:
     return os.fsencode(unquote(urlsplit(address).path, errors="surrogateescape"))
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C, which only the main thread gets, wait for the end of the block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if asked:
+            signal.raise_signal(signal.SIGINT)
+
+
 class Folder:
     """A folder of results, local or remote. Files appear whole or not at all.
 
@@ -243,24 +260,19 @@ class Folder:
     @contextmanager
     def _writing(self, name: str) -> Iterator[IO[bytes]]:
         if not self.local:
-            # An object appears when its upload is complete. Collected here first: an error leaves nothing behind. A
-            # thread uploads it, which Ctrl-C does not interrupt: pyarrow would complete half an upload, as if it were
-            # all.
+            # An object appears when its upload is complete. Collected here first: an error leaves nothing behind.
             with tempfile.TemporaryFile() as spool:
                 yield spool
-                with ThreadPoolExecutor(1, "upload") as pool:
-                    pool.submit(self._upload, spool, name).result()
+                spool.seek(0)
+                with _uninterrupted():  # else pyarrow would complete half an upload, as if it were all
+                    stream: Any = self._system.open_output_stream(self._join(name))
+                    shutil.copyfileobj(spool, stream, _CHUNK)
+                    stream.close()
             return
         with replacing(Path(self._join(name))) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-
-    def _upload(self, spool: IO[bytes], name: str) -> None:
-        spool.seek(0)
-        stream: Any = self._system.open_output_stream(self._join(name))
-        shutil.copyfileobj(spool, stream, _CHUNK)
-        stream.close()
 
     def sweep(self) -> None:
         """Remove what killed processes left. Only while nobody else writes."""
