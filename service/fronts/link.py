@@ -67,7 +67,7 @@ class Link:
 
     @property
     def silent(self) -> float:
-        """Seconds since the engine last showed that it lives, or since it was there."""
+        """Seconds since the engine last showed that it lives; 0 without a connection."""
         connection = self.connection
         return perf_counter() - (connection.memory.values[EngineMemory.ALIVE] if connection else self._alone)
 

@@ -99,7 +99,7 @@ class FrontRegistry(Registry):
         return sum(engine.whole for engine in self._engines)
 
     def silent(self) -> float:
-        """Seconds for which an engine has not shown that it lives, or has not been there."""
+        """Seconds for which an engine has not shown that it lives; 0 while there is none."""
         return max(link.silent for link in self.links)
 
     def order(self, name: str) -> tuple[Link, list[Link]]:
