@@ -19,7 +19,7 @@ from rich.table import Table
 from export.converters import need_torch
 from zoo import catalog
 from zoo.card import LARGEST_SIDE
-from zoo.cli import drawn_into
+from zoo.cli import drawn_into, print_json
 from zoo.licences import check_accepted
 from zoo.store import Store
 
@@ -227,14 +227,14 @@ def add(
     again = f"`zooserve export {_reference(stated.name, target)}` makes it again."
     if draft.card.task == "tensors":
         if as_json:
-            _print_json(Added(stated.name, str(target), str(folder), draft.findings))
+            print_json(Added(stated.name, str(target), str(folder), draft.findings))
         else:
             click.echo(f"\nWrote {target} and {folder}.")
             click.echo(f"`zooserve serve` answers it at /v2/models/{stated.name}/infer, {again}")
         return
     if as_json:
         answered = msgspec.Raw(answer)
-        _print_json(Added(stated.name, str(target), str(folder), draft.findings, tried, str(drawing), answered))
+        print_json(Added(stated.name, str(target), str(folder), draft.findings, tried, str(drawing), answered))
         return
     click.echo(f"\nWrote {target} and {folder}; {drawing} shows an answer.")
     click.echo(f"`zooserve serve` serves it, {again}")
@@ -270,10 +270,6 @@ def answer_photo(name: str, photo: Path, drawing: Path, store: Store, *, as_json
 def _reference(name: str, card: Path) -> str | Path:
     """Return how other commands refer to a card: by name if it is in the user's folder of cards, else by path."""
     return name if card.parent.resolve() == catalog.own_folder().resolve() else card
-
-
-def _print_json(added: Added) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(added), indent=2).decode())
 
 
 def _show(draft: "Draft", tried: dict[str, float]) -> None:

@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from evaluation.dataset import SUFFIXES, DataError
+from zooserve_client.images import IMAGE_SUFFIXES
+
+from evaluation.dataset import DataError
 
 _NAMES = ("instances.json", "_annotations.coco.json")
 
@@ -74,7 +76,7 @@ def _instances(folders: Iterable[Path]) -> list[Path]:
 
 
 def _holds_images(folder: Path) -> bool:
-    return any(one.suffix.lower() in SUFFIXES and not one.name.startswith(".") for one in folder.iterdir())
+    return any(one.suffix.lower() in IMAGE_SUFFIXES and not one.name.startswith(".") for one in folder.iterdir())
 
 
 def _short(path: Path) -> Path:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import click
-import msgspec
 from msgspec import Struct
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -25,7 +24,7 @@ from evaluation.run import Problem, judge_all
 from service.commands.load import load_model
 from service.cores import usable_cores
 from service.results import Classification
-from zoo.cli import drawn_into
+from zoo.cli import drawn_into, models_option, print_json
 
 _SHOWN = 10  # classes, photos or unreadable images that are printed
 
@@ -112,11 +111,7 @@ for that, export its models with --class-scores.
     callback=drawn_into,
     help="Draw the result into this PNG file.",
 )
-@click.option(
-    "--models",
-    type=click.Path(file_okay=False),
-    help="The folder of exported models. [default: $ZOOSERVE_MODELS, else ./models]",
-)
+@models_option()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs, with all classes.")
 def eval_(
     *,
@@ -204,7 +199,7 @@ def eval_(
         changes=changes if form == "photos" else [],
     )
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
+        print_json(report)
     else:
         _show(report)
     if drawing is not None:

@@ -5,15 +5,12 @@ The modules that read formats make a `Dataset`; `run` evaluates its examples.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from msgspec import Struct
 
 from service.results import Result
 from zoo.errors import ZooError
-
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif"))
 
 
 class DataError(ZooError):
@@ -114,17 +111,6 @@ class Dataset:
     examples: Sequence[Example]
     judge: Judge | None
     notes: tuple[str, ...] = ()
-
-
-def images_in(folder: Path) -> list[Path]:
-    """Return the paths of all images in a folder and below it, sorted; hidden files are left out."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
 
 
 def spread(examples: Sequence[Example], limit: int | None) -> Sequence[Example]:

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from zooserve_client.images import images_in
 
 from evaluation.classes import HOW, match, read_mapping
 from evaluation.classify import TopK
-from evaluation.dataset import DataError, Dataset, Example, images_in
+from evaluation.dataset import DataError, Dataset, Example
 from zoo import catalog
 from zoo.served_card import ServedCard
 

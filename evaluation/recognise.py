@@ -4,9 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from zooserve_client.images import IMAGE_SUFFIXES
+
 from evaluation.coco import read_coco
 from evaluation.coco_layout import find_instances
-from evaluation.dataset import SUFFIXES, DataError, Dataset
+from evaluation.dataset import DataError, Dataset
 from evaluation.folder import read_folder, read_photos, read_zoo
 from evaluation.voc import LAYOUTS, layout, read_voc
 from zoo import catalog
@@ -42,7 +44,7 @@ def recognise(data: str, annotations: Path | None, *, attacked: bool = False) ->
             return "zoo"
         raise DataError(f"{data} does not exist, and is not a dataset of the zoo ({', '.join(labelled)})")
     if path.is_file():
-        if path.suffix.lower() in SUFFIXES:
+        if path.suffix.lower() in IMAGE_SUFFIXES:
             return "photos"
         raise DataError(f"{data} is a file: give the folder of images, and this as --annotations, if that is it")
     if not attacked and find_instances(path) is not None:
@@ -50,7 +52,7 @@ def recognise(data: str, annotations: Path | None, *, attacked: bool = False) ->
     if layout(path) is not None:
         return "voc"
     inside = [one for one in path.iterdir() if not one.name.startswith(".")]
-    if any(one.is_file() and one.suffix.lower() in SUFFIXES for one in inside):
+    if any(one.is_file() and one.suffix.lower() in IMAGE_SUFFIXES for one in inside):
         return "photos"
     if any(one.is_dir() for one in inside):
         return "folder"
@@ -96,7 +98,7 @@ def read(data: str, card: ServedCard, form: Format, annotations: Path | None) ->
     else:
         dataset = read_photos(path)
     if not dataset.examples:
-        raise DataError(f"{data} holds no images: expected files that end in {', '.join(sorted(SUFFIXES))}")
+        raise DataError(f"{data} holds no images: expected files that end in {', '.join(IMAGE_SUFFIXES)}")
     return dataset
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from zooserve_client.images import images_in
 
-from evaluation.dataset import ClassScore, Confusion, DataError, Dataset, Example, Measure, Scores, images_in
+from evaluation.dataset import ClassScore, Confusion, DataError, Dataset, Example, Measure, Scores
 from service.results import Result, Segment
 from service.vision.masks import decode
 from zoo.served_card import ServedCard

@@ -14,6 +14,7 @@ from rich.console import Console
 from export.converters import need_torch
 from export.provenance import Precision, is_current, is_variant_current, variant_name
 from zoo import catalog
+from zoo.cli import print_json
 from zoo.errors import CardError, StoreError, ZooError, refused_by_system
 from zoo.extras import missing
 from zoo.libraries import find_card
@@ -147,7 +148,7 @@ def export(
             click.echo(_line(reports[told]), err=reports[told].state == "failed")
             told += 1
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(reports), indent=2).decode())
+        print_json(reports)
     if any(report.state == "failed" for report in reports):
         raise click.exceptions.Exit(1)
 

@@ -30,7 +30,7 @@ from zoo.errors import ZooError
 from zoo.variables import public
 
 _ROUND = 20_000  # parts that Ray Data gets at once: each is a block, which takes the driver 1 ms and 6 kB
-_BARREN = 3  # rounds in a row that may bring nothing: an actor may die by chance in the last one
+_FRUITLESS = 3  # rounds in a row that may do no part: an actor may die by chance in the last one
 _END = object()
 
 
@@ -100,15 +100,15 @@ def score_there(spec: Spec, parts: Sequence[Part], pool: Pool, patience_s: float
         ClusterError: nothing was done for so long, or the actors died on every part that is left, several times.
         StorageError: an actor cannot load the model, or cannot write a file.
     """
-    left, barren = dict.fromkeys(parts), 0
+    left, fruitless = dict.fromkeys(parts), 0
     while left:
         before = len(left)
         for done in _round(spec, list(left)[:_ROUND], pool, patience_s):
             if done.part in left:
                 del left[done.part]
                 yield done
-        barren = barren + 1 if len(left) == before else 0
-        if barren == _BARREN:
+        fruitless = fruitless + 1 if len(left) == before else 0
+        if fruitless == _FRUITLESS:
             names = ", ".join(part.name(spec.form) for part in list(left)[:3])
             raise ClusterError(
                 f"{before} parts are left ({names}), and the actors that are given them die: {_ERRORS.last}. Look for "
@@ -206,6 +206,8 @@ class _Actor:
             done = self._scorer.score(part)
         except BrokenDeviceError:
             os._exit(1)  # another actor, perhaps on another GPU, does the part
+        except ZooError as error:
+            return row | {"error": str(error)}
         except Exception as error:
             return row | {"error": f"{type(error).__name__}: {error}"}
         return row | {"rows": done.rows, "failed": done.failed}

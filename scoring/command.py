@@ -13,6 +13,7 @@ from scoring.storage import Folder
 from service.errors import RequestError
 from service.settings import SettingError, read_settings, remarks
 from service.tasks import TASKS, Operation, can_answer, options_of
+from zoo.cli import models_option, task_options
 from zoo.extras import require
 from zoo.files import shown as printable
 from zoo.pipeline_card import find_pipeline
@@ -35,7 +36,7 @@ Examples:
 @click.option(
     "--out", required=True, metavar="FOLDER", help="For the results: a folder, or an address such as s3://..."
 )
-@click.option("--option", "-o", "given", multiple=True, metavar="NAME=VALUE", help="An option, as over HTTP.")
+@task_options
 @click.option("--task", type=click.Choice(list(TASKS)), help="What to answer. [default: the model's task]")
 @click.option("--column", default="path", show_default=True, help="Of a list, that has the addresses.")
 @click.option("--format", "form", type=click.Choice(["parquet", "jsonl"]), default="parquet", show_default=True)
@@ -64,18 +65,14 @@ Examples:
     type=click.FloatRange(1),
     help="Seconds without progress, after which a cluster is given up.",
 )
-@click.option(
-    "--models",
-    type=click.Path(file_okay=False),
-    help="The folder of exported models. [default: $ZOOSERVE_MODELS, else ./models]",
-)
-@click.option("--json", "as_json", is_flag=True, help="A line of JSON a second, and the manifest as the last one.")
+@models_option()
+@click.option("--json", "as_json", is_flag=True, help="Lines of JSON, at most one a second; the last is the manifest.")
 def score(
     *,
     model: str,
     source: str,
     out: str,
-    given: tuple[str, ...],
+    options: dict[str, str],
     task: str | None,
     column: str,
     form: Form,
@@ -99,15 +96,13 @@ def score(
         raise click.UsageError("--workers and --gpus go with --ray")
     if workers and gpus:
         raise click.UsageError("--workers and --gpus: give one, an actor has either a GPU or CPUs alone")
-    if wrong := [text for text in (out, *given) if not _is_utf8(text)]:
+    if wrong := [text for text in (out, *options, *options.values()) if not _is_utf8(text)]:
         raise click.UsageError(f"{printable(wrong[0])}: expected UTF-8")
-    if wrong := [text for text in given if "=" not in text]:
-        raise click.UsageError(f"--option {wrong[0]}: expected NAME=VALUE, such as top_k=3")
     for line in remarks():
         click.echo(f"Warning: {line}", err=True)
     if address is not None:
         require("ray")
-    spec = _spec(model, models, out, task, dict(text.split("=", 1) for text in given), form, timeout_s)
+    spec = _spec(model, models, out, task, options, form, timeout_s)
     cluster = Cluster(address, workers, gpus, patience_s) if address is not None else None
     with shown(as_json=as_json) as show:
         manifest = run(spec, source, column, part_size, cluster, show, retry_failed=retry_failed)

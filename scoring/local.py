@@ -20,8 +20,7 @@ def score_here(spec: Spec, parts: Iterable[Part]) -> Iterator[Done]:
 
     Raises:
         ClickException: the model cannot be loaded.
-        OSError: a file cannot be written.
-        StorageError: the images' storage does not answer.
+        StorageError: a file cannot be written, or the images' storage does not answer.
         DeviceError: the GPU can no longer be used.
     """
     with closing(Scorer(spec)) as scorer, ThreadPoolExecutor(AHEAD, "part") as pool:

@@ -19,9 +19,10 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from scoring.storage import Folder, StorageError
+from zoo.errors import refused_by_system
 
 FOLDER = "_locks"
-_BEAT_S, _DEAD_S = 5.0, 25.0  # how often a lock is written anew; after how long without that its holder is dead
+_HEARTBEAT_S, _DEAD_S = 5.0, 25.0  # how often a lock is written anew; after how long without that its holder is dead
 
 
 @contextmanager
@@ -31,15 +32,21 @@ def locked(out: Folder) -> Iterator[None]:
     Where a process died that had locked an object store, this waits until that is certain: 25 seconds.
 
     Raises:
-        StorageError: another process writes it.
+        StorageError: another process writes it, or it cannot be written.
     """
     if out.local:
-        Path(out.address).mkdir(parents=True, exist_ok=True)
+        lock = FileLock(Path(out.address) / "_lock", timeout=0)
         try:
-            with FileLock(Path(out.address) / "_lock", timeout=0):
-                yield
+            Path(out.address).mkdir(parents=True, exist_ok=True)
+            lock.acquire()
         except Timeout:
             raise StorageError(f"{out.address} is being written by another process") from None
+        except OSError as error:
+            raise StorageError(f"{refused_by_system(error)}. Name another folder for the results.") from error
+        try:
+            yield
+        finally:
+            lock.release()
         return
     _wait_for_the_dead(out)
     name, ended = f"{FOLDER}/{uuid4().hex}", threading.Event()
@@ -48,7 +55,7 @@ def locked(out: Folder) -> Iterator[None]:
         # Written before it is looked: of two that begin at once, at least one sees the other.
         if others := [other for other in _locks(out) if other != name]:
             raise StorageError(f"{out.address}: another process began at the same time ({_holder(out, others[0])})")
-        threading.Thread(target=_beat, args=(out, name, ended), name="lock", daemon=True).start()
+        threading.Thread(target=_heartbeat, args=(out, name, ended), name="lock", daemon=True).start()
         yield
     finally:
         ended.set()
@@ -64,7 +71,7 @@ def _wait_for_the_dead(out: Folder) -> None:
     """
     end, first = monotonic() + _DEAD_S, {name: _holder(out, name) for name in _locks(out)}
     while first and monotonic() < end:
-        sleep(_BEAT_S / 5)
+        sleep(_HEARTBEAT_S / 5)
         for name, before in list(first.items()):
             now = _holder(out, name)
             if not now:
@@ -92,14 +99,14 @@ def _holder(out: Folder, name: str) -> str:
 
 def _write(out: Folder, name: str, number: int) -> None:
     with out.writing(name) as file:
-        file.write(f"{socket.gethostname()}, process {os.getpid()}, sign of life {number}".encode())
+        file.write(f"{socket.gethostname()}, process {os.getpid()}, heartbeat {number}".encode())
 
 
-def _beat(out: Folder, name: str, ended: threading.Event) -> None:
+def _heartbeat(out: Folder, name: str, ended: threading.Event) -> None:
     for number in count(1):
-        if ended.wait(_BEAT_S):
+        if ended.wait(_HEARTBEAT_S):
             return
-        with suppress(OSError):  # a store that does not answer now may do so at the next time
+        with suppress(StorageError):  # a store that does not answer now may do so at the next time
             _write(out, name, number)
         if ended.is_set():  # it was removed while it was written
             with suppress(OSError):

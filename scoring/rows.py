@@ -82,10 +82,9 @@ def count_rows(out: Folder, name: str) -> tuple[int, int]:
         StorageError: it is damaged.
     """
     with out.open(name) as file:
-        if name.endswith(".jsonl"):
-            lines = file.read().splitlines()
-            return len(lines), sum(_ERROR in line for line in lines)
         try:
+            if name.endswith(".jsonl"):
+                return _count_lines(file.read())
             found = parquet.read_metadata(file)
         except Exception as error:  # as of plans
             raise StorageError(
@@ -93,6 +92,13 @@ def count_rows(out: Folder, name: str) -> tuple[int, int]:
                 "it again."
             ) from error
         return found.num_rows, int((found.metadata or {}).get(_FAILED, b"0"))
+
+
+def _count_lines(content: bytes) -> tuple[int, int]:
+    *lines, rest = content.split(b"\n")
+    if rest or not lines:
+        raise ValueError("it is cut off")
+    return len(lines), sum(_ERROR in line for line in lines)
 
 
 def _prediction_of(options: Struct) -> Any:
@@ -106,7 +112,7 @@ def _arrow(kind: Any) -> pa.DataType:
     origin, arguments = get_origin(kind), get_args(kind)
     if kind in _PLAIN:
         return _PLAIN[kind]
-    if kind is Embedding:  # float32 numbers in a float64's clothes
+    if kind is Embedding:  # the numbers are float32, which Python has no type for
         return pa.struct([("embedding", pa.list_(pa.float32()))])
     if isinstance(kind, type) and issubclass(kind, Struct):
         return pa.struct([(field.encode_name, _arrow(field.type)) for field in msgspec.structs.fields(kind)])

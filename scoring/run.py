@@ -57,7 +57,6 @@ def run(
     Raises:
         StorageError: the source or the results cannot be read or written, or are of something else.
         ClusterError: the cluster cannot do it.
-        OSError: a file cannot be written.
     """
     out = Folder(spec.out)
     with locked(out):

@@ -23,7 +23,6 @@ from scoring.spec import Done, Part, Spec
 from scoring.storage import Folder, StorageError, UnreadableError
 from service.commands.load import load_model
 from service.engine.device_errors import BrokenDeviceError
-from service.engine.memory import keep_freed
 from service.errors import Reason, RequestError
 from service.request import STATUS
 from service.results import Result
@@ -52,7 +51,6 @@ class Scorer:
 
     def __init__(self, spec: Spec, threads: int | None = None) -> None:
         self._spec = spec
-        keep_freed()
         with _interrupting_no_run():
             self._model, self._predictor, settings = load_model(
                 spec.model, spec.models, pixels=spec.pixels, threads=threads, batches=True
@@ -86,9 +84,8 @@ class Scorer:
         """Answer the images of a part, and write its file.
 
         Raises:
-            OSError: the file cannot be written.
             BrokenDeviceError: the GPU can no longer be used: end this process.
-            StorageError: the images' storage does not answer.
+            StorageError: the file cannot be written, or the images' storage does not answer.
             CancelledError: `stop` was called.
         """
         addresses = self._plans.addresses(part)

@@ -14,6 +14,7 @@ import msgspec
 import pyarrow as pa
 from fsspec.utils import glob_translate
 from pyarrow import csv, fs, parquet
+from zooserve_client.images import IMAGE_SUFFIXES
 
 from scoring.storage import (
     StorageError,
@@ -28,7 +29,6 @@ from scoring.storage import (
 from service.errors import RequestError
 from zoo.errors import refused_by_system
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif")
 _LARGEST_LIST = 1 << 32  # bytes of a list that comes over https
 _LIST_S = 600.0
 _FLAT = "gcs"  # of Google's storage, pyarrow lists only those folders that are objects themselves
@@ -60,7 +60,7 @@ def images_of(source: str, column: str = "path") -> Iterator[str]:
         if read is not None:
             yield from _listed(source, read, column)
         elif source.startswith(("http://", "https://")):
-            if _suffix(source) not in _SUFFIXES:
+            if _suffix(source) not in IMAGE_SUFFIXES:
                 raise StorageError(f"{source}: a folder cannot be listed over https. Give a list of addresses.")
             yield source
         elif is_local(source):
@@ -68,7 +68,8 @@ def images_of(source: str, column: str = "path") -> Iterator[str]:
         else:
             yield from _remote(source)
     except OSError as error:
-        raise StorageError(f"{source}: {refused_by_system(error)}") from error
+        said = refused_by_system(error)
+        raise StorageError(said if error.filename else f"{source}: {said}") from error
     except (pa.ArrowException, ValueError) as error:  # ValueError: a glob such as `**.jpg`
         raise StorageError(f"{source}: {error}") from error
 
@@ -92,14 +93,22 @@ def _is_folder(source: str) -> bool:
 
 
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(_SUFFIXES) and not name.startswith(".")
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def _single(address: str) -> Iterator[str]:
+    """Yield the address of one image. A list of a kind that is not read would be one row with an error."""
+    if _suffix(address) not in IMAGE_SUFFIXES:
+        kinds = f"an image ({', '.join(IMAGE_SUFFIXES)}) nor a list ({', '.join(_LISTS)})"
+        raise StorageError(f"{address}: its name is neither that of {kinds}")
+    yield address
 
 
 def _local(path: str) -> Iterator[str]:
     if os.path.isdir(path):  # noqa: PTH112 - bytes that are not UTF-8
         return _walk(path)
     if os.path.exists(path):  # noqa: PTH110
-        return iter([local_address(path)])
+        return _single(local_address(path))
     if glob.has_magic(path):
         return _globbed(path)
     raise StorageError(f"{path}: no such folder, list or image")
@@ -109,8 +118,17 @@ def _globbed(pattern: str) -> Iterator[str]:
     if "**" in pattern:
         yield from _below(pattern)
         return
+    names = pattern.split("/")
+    for end in [number for number, name in enumerate(names) if glob.has_magic(name)]:
+        # `glob` does not tell of folders that cannot be listed.
+        folder = "/".join(names[:end]) + "/"
+        if not glob.has_magic(folder):
+            os.scandir(folder).close()
+        for path in glob.iglob(folder):  # noqa: PTH207
+            if not os.access(path, os.R_OK | os.X_OK):
+                yield local_address(path.rstrip("/"))
     for path in glob.iglob(pattern):  # noqa: PTH207 - yields as it finds
-        if os.path.isfile(path) and _is_image(os.path.basename(path)):  # noqa: PTH113, PTH119
+        if _is_image(os.path.basename(path)) and not os.path.isdir(path):  # noqa: PTH112, PTH119
             yield local_address(path)
 
 
@@ -166,7 +184,7 @@ def _remote(source: str) -> Iterator[str]:
         return (f"{root}{one}" for one in below)
     info = system.get_file_info(path)
     if info.is_file:
-        return iter([source])
+        return _single(source)
     if info.type == fs.FileType.NotFound:
         raise StorageError(f"{source}: no such folder, list or image")
     return _walk_remote(system, path, root)
@@ -196,13 +214,16 @@ def _walk_remote(system: fs.FileSystem, folder: str, root: str, *, top: bool = T
 
 
 def _listed(source: str, read: Callable[[IO[bytes], str], Iterator[Any]], column: str) -> Iterator[str]:
-    parent = _without_query(source).rpartition("/")[0]
+    here = is_local(source)
+    parent = (local_path(source) if here else _without_query(source)).rpartition("/")[0]
     with _opened(source) as file:
         try:
             for address in read(file, column):
                 if not isinstance(address, str) or not address:
                     raise StorageError(f"{source}: {address!r} in `{column}`: expected an address, as text")
-                yield address if "://" in address or address.startswith("/") else f"{parent}/{address}"
+                if not ("://" in address or address.startswith("/")):
+                    address = local_address(f"{parent}/{address}") if here else f"{parent}/{address}"  # noqa: PLW2901
+                yield address
         except (KeyError, UnicodeDecodeError, msgspec.DecodeError) as error:
             said = f"no column {error.args[0]}: name one with --column" if isinstance(error, KeyError) else str(error)
             raise StorageError(f"{source}: {said}") from error

@@ -6,12 +6,13 @@ their credentials from where they usually do (environment, configuration files, 
 
 import functools
 import os
-import secrets
 import shutil
+import signal
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import IO, Any
@@ -23,9 +24,9 @@ from pyarrow import fs
 
 from service.errors import Reason, RequestError
 from zoo.errors import ZooError, refused_by_system
+from zoo.files import PART, replacing
 
 _CHUNK = 1 << 20
-_UNFINISHED = ".unfinished"
 _GOOGLE_S = 60
 _ARROW = ("s3", "gs", "gcs", "hdfs", "viewfs")  # not Azure's: without credentials it ends the whole process
 
@@ -96,7 +97,7 @@ def open_address(address: str) -> tuple[fs.FileSystem, str]:
 
 
 def as_fsspec(system: fs.FileSystem) -> Any:
-    """Return a file system with fsspec's face, which has globs."""
+    """Return a file system with fsspec's methods, of which one is for globs."""
     if isinstance(system, fs.PyFileSystem) and isinstance(system.handler, fs.FSSpecHandler):
         return system.handler.fs
     from fsspec.implementations.arrow import ArrowFSWrapper  # noqa: PLC0415 - for globs only
@@ -185,6 +186,22 @@ def _unquoted(address: str) -> bytes:
     return os.fsencode(unquote(urlsplit(address).path, errors="surrogateescape"))
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C, which only the main thread gets, wait for the end of the block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if asked:
+            signal.raise_signal(signal.SIGINT)
+
+
 class Folder:
     """A folder of results, local or remote. Files appear whole or not at all.
 
@@ -229,38 +246,38 @@ class Folder:
         """Write a file that appears when the block ends, in the place of one of that name, or not at all.
 
         Raises:
-            OSError: it cannot be written: the disk is full, for example.
+            StorageError: it cannot be written: the disk is full, for example.
         """
+        try:
+            with self._writing(name) as file:
+                yield file
+        except OSError as error:
+            raise StorageError(
+                f"{self.address}/{name} cannot be written: {error.strerror or error}. When it can be, the same command "
+                "continues."
+            ) from error
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[IO[bytes]]:
         if not self.local:
             # An object appears when its upload is complete. Collected here first: an error leaves nothing behind.
             with tempfile.TemporaryFile() as spool:
                 yield spool
                 spool.seek(0)
-                stream: Any = self._system.open_output_stream(self._join(name))
-                shutil.copyfileobj(spool, stream, _CHUNK)
-                stream.close()
+                with _uninterrupted():  # else pyarrow would complete half an upload, as if it were all
+                    stream: Any = self._system.open_output_stream(self._join(name))
+                    shutil.copyfileobj(spool, stream, _CHUNK)
+                    stream.close()
             return
-        target = Path(self._join(name))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Not `mkstemp`, whose files are for their owner alone: this process' umask decides, which no thread can ask for
-        # without changing it for all others.
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}{_UNFINISHED}")
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        try:
-            with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
-                yield file
-                file.flush()
-                os.fsync(descriptor)
-            temporary.replace(target)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
+        with replacing(Path(self._join(name))) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
 
     def sweep(self) -> None:
         """Remove what killed processes left. Only while nobody else writes."""
         if self.local:
-            for path in Path(self._path).glob(f"**/.*{_UNFINISHED}"):
+            for path in Path(self._path).glob(f"**/.*{PART}"):
                 path.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:

@@ -7,7 +7,8 @@
 - **Clients that hang up.** uvicorn tells it to the newest request of a connection, and not to the one that is being
   answered while the newest waits behind it: `HttpProtocol` does.
 - **Answers before the end of a body.** uvicorn closes a connection, where its client asked for that, right after the
-  answer. What was still on its way resets it, and the client may lose the answer: `HttpProtocol` parts in peace.
+  answer. What was still on its way resets it, and the client may lose the answer: `HttpProtocol` waits
+  until the client has closed it.
 - **Bodies.** uvicorn keeps what arrives of a body in an attribute of a request, and copies it twice.
 - **The choice of that class.** BentoML's workers call `uvicorn.Config` themselves and pass no `http=`. So the entry
   `auto` of uvicorn's table of protocols is replaced.
@@ -140,7 +141,7 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 class _Answers:
-    """The transport of a connection as requests use it: closing it ends the connection in peace."""
+    """The transport of a connection as requests use it: closing it does not reset the connection; see `part`."""
 
     def __init__(self, connection: HttpProtocol) -> None:
         self.write, self.is_closing = connection.transport.write, connection.transport.is_closing

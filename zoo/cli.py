@@ -1,6 +1,6 @@
 """The command line `zooserve`: finds its commands by entry points, and imports one only when it is called.
 
-So `zooserve list` and `zooserve --help` neither import nor need torch.
+So `zooserve list` and `zooserve --help` neither import nor need torch. Also what several commands have in common.
 """
 
 import ast
@@ -8,16 +8,20 @@ import importlib.util
 import os
 import signal
 import sys
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
+import msgspec
 
 from zoo.errors import ZooError, refused_by_system
 from zoo.extras import missing
 from zoo.files import LINE, shown
 from zoo.variables import misspelt_of_store
 
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 _DRAWN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
@@ -26,6 +30,32 @@ def drawn_into(ctx: click.Context, param: click.Parameter, path: Path | None) ->
     if path is not None and not path.name.lower().endswith(_DRAWN):
         raise click.BadParameter(f"{path}: expected a name that ends in {', '.join(_DRAWN)}", ctx, param)
     return path
+
+
+def _by_name(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:  # noqa: ARG001
+    if wrong := [text for text in given if "=" not in text]:
+        raise click.UsageError(f"--option {shown(wrong[0])}: expected NAME=VALUE, such as top_k=3")
+    return dict(text.split("=", 1) for text in given)
+
+
+def task_options(command: CommandT) -> CommandT:
+    """Let a command have options of a task, such as `-o top_k=3`. It gets `options`, texts by name."""
+    about = "An option, as over HTTP."
+    option = click.option(
+        "--option", "-o", "options", multiple=True, callback=_by_name, metavar="NAME=VALUE", help=about
+    )
+    return option(command)
+
+
+def models_option(kind: type[str | Path] = str) -> Callable[[CommandT], CommandT]:
+    """Let a command have `--models`. It gets `models`, of this kind; None where it is not given."""
+    about = "The folder of exported models. [default: $ZOOSERVE_MODELS, else ./models]"
+    return click.option("--models", type=click.Path(file_okay=False, path_type=kind), help=about)
+
+
+def print_json(value: object) -> None:
+    """Print a value as indented JSON."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 class Commands(click.Group):

@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import click
-import msgspec
 
 from zoo import catalog
 from zoo.card import Recipe
+from zoo.cli import models_option, print_json
 from zoo.errors import StoreError
 from zoo.files import LINE, shown
 from zoo.libraries import find_card
@@ -19,11 +19,7 @@ from zoo.sources import address
 from zoo.sources.pins import first_download
 from zoo.store import Entry, Store, entries_or_say, verify_folder
 
-_models = click.option(
-    "--models",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="The folder of exported models. [default: $ZOOSERVE_MODELS, else ./models]",
-)
+_models = models_option(Path)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
@@ -41,7 +37,7 @@ def show(name: str, models: Path | None, as_json: bool) -> None:
     entry = exported.get(name)
     if entry is None and (pipeline := find_pipeline(name, store.root)) is not None:
         if as_json:
-            _print_json({"pipeline": pipeline, "missing": _missing(pipeline, exported)})
+            print_json({"pipeline": pipeline, "missing": _missing(pipeline, exported)})
         else:
             _print_rows(_pipeline_rows(pipeline, exported))
         return
@@ -49,7 +45,7 @@ def show(name: str, models: Path | None, as_json: bool) -> None:
     entry = entry or (exported.get(card.name) if card else None)
     served = entry.card if entry else None
     if as_json:
-        _print_json({"card": card, "served": served, "problem": entry.problem if entry else ""})
+        print_json({"card": card, "served": served, "problem": entry.problem if entry else ""})
         return
     _print_rows(_rows(card, served, entry))
 
@@ -71,7 +67,7 @@ def verify(names: tuple[str, ...], models: Path | None, as_json: bool) -> None:
         raise StoreError(f"{store.root} holds no models: run `zooserve export --default`")
     problems = [_problem(entry) for entry in entries]
     if as_json:
-        _print_json(
+        print_json(
             [
                 {"name": entry.name, "version": entry.version, "intact": not problem, "problem": problem}
                 for entry, problem in zip(entries, problems, strict=True)
@@ -196,7 +192,3 @@ def _input(recipe: Recipe) -> str:
 def _shape(shape: tuple[int | None, ...]) -> str:
     sides = ["?" if side is None else str(side) for side in shape[1:]]
     return f"[{', '.join(['N', *sides])}]"
-
-
-def _print_json(value: object) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

@@ -13,6 +13,7 @@ from filelock import FileLock
 from msgspec import Struct
 
 from zoo import catalog
+from zoo.cli import print_json
 from zoo.files import replacing, sha256_of
 from zoo.libraries import find_card
 from zoo.licences import check_accepted
@@ -83,7 +84,7 @@ def fetch_models(
     if to is not None:
         _write_sums(to, mirrored)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(fetched), indent=2).decode())
+        print_json(fetched)
         return
     for one in fetched:
         if one.model:

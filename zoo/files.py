@@ -19,6 +19,8 @@ LARGEST_CARD = 4_000_000
 """The largest size in bytes of a card, a label file or a cached answer; the largest of the zoo has 60,000."""
 LINE = 4000
 """The most characters of a message that are shown."""
+PART = ".part"
+"""How the hidden name of a file ends that `replacing` has not completed."""
 _NAME_LENGTH = 200
 
 
@@ -60,7 +62,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     of `tempfile`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    part = path.with_name(f".{secrets.token_hex(8)}{PART}")
     try:
         with part.open("xb") as file:
             yield file

@@ -4,12 +4,12 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import click
-import msgspec
 from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
 from zoo import catalog
+from zoo.cli import models_option, print_json
 from zoo.errors import CardError, SourceError, UnknownModelError, ZooError
 from zoo.extras import install
 from zoo.files import LINE, shown
@@ -65,11 +65,7 @@ Examples:
 """,
 )
 @click.argument("name", required=False, metavar="[LIBRARY]")
-@click.option(
-    "--models",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="The folder of exported models. [default: $ZOOSERVE_MODELS, else ./models]",
-)
+@models_option(Path)
 @click.option("--task", help="Only models for this task, such as detect.")
 @click.option(
     "--licence",
@@ -99,7 +95,7 @@ def list_models(name: str | None, models: Path | None, task: str | None, licence
         hint = "; of libraries: `zooserve list LIBRARY` with the same option" if name is None and libraries() else ""
         raise UnknownModelError(_none_left(every, task, licence) + hint)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())
+        print_json(rows)
         return
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:

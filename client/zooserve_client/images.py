@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from zooserve_client.errors import ImageError
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif"})
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif")
+"""How the names of images end, in lower case."""
 _ORIENTATION = 274  # the tag of EXIF
 _PNG_COLOURS = {1: 0, 3: 2, 4: 6}  # channels -> PNG's colour type: grey, RGB, RGBA
 
@@ -62,7 +63,7 @@ def images_in(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(
         path
         for path in root.rglob("*")
-        if path.suffix.lower() in _SUFFIXES
+        if path.suffix.lower() in IMAGE_SUFFIXES
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
     )

@@ -10,13 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import click
-import msgspec
 from msgspec import Struct
 
 from commands.originals import answers, runtimes
 from commands.originals.accuracy import compare_with_torchvision, compare_with_ultralytics
 from commands.originals.differences import Difference
 from commands.originals.ultralytics import ULTRALYTICS, compare_ultralytics
+from zoo.cli import print_json
 from zoo.errors import ExportError
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ def _or_left_out(what: str, make: Callable[[], Iterable[T]]) -> Iterator[T]:
 def _show(rows: Iterator[Struct], *, as_json: bool) -> None:
     """Print each row when it is there, for all take minutes; JSON at the end."""
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(list(rows)), indent=2).decode())
+        print_json(list(rows))
         return
     for number, row in enumerate(rows):
         values = {name: getattr(row, name) for name in row.__struct_fields__}

@@ -92,15 +92,15 @@ def compare_with_torchvision(folder: Path, photos: Sequence[Pixels] | None = Non
     store = Store(folder / "models")
     export_model(card, store)
     served = _loaded(card.name, store)
-    pictures = squared(card, photos or thirty())
+    images = squared(card, photos or thirty())
 
     def detections(*_: object) -> tuple[list[dict[str, Any]], dict[str, float]]:
-        found = [torchvision_objects(model, photo) or [] for photo in pictures]
+        found = [torchvision_objects(model, photo) or [] for photo in images]
         rows = [_coco_row(number, one) for number, objects in enumerate(found, start=1) for one in objects]
         return rows, {}
 
     own = f"torchvision {version('torchvision')}"
-    yield from _compare(card, served, labels.resized(served), pictures, folder / card.name, Reference(own, detections))
+    yield from _compare(card, served, labels.resized(served), images, folder / card.name, Reference(own, detections))
 
 
 def _coco_row(image: int, found: Found) -> dict[str, Any]:

@@ -88,12 +88,10 @@ def _probabilities(original: Original, network: nn.Module, folder: Path) -> list
 def _classes_per_pixel(original: Original, network: nn.Module, folder: Path) -> list[Difference]:
     card = _with_weights(original.card, network, folder)
     assert original.tensor is not None  # noqa: S101 - as above
-    pictures = squared(card)
+    images = squared(card)
     with torch.no_grad():
-        expected = [network(original.tensor(photo)[None])["out"][0].argmax(0).numpy() for photo in pictures]
-    return compare_modes(
-        card, folder, original.reference, partial(compare_classes, pictures, expected), original.prepare
-    )
+        expected = [network(original.tensor(photo)[None])["out"][0].argmax(0).numpy() for photo in images]
+    return compare_modes(card, folder, original.reference, partial(compare_classes, images, expected), original.prepare)
 
 
 def _with_weights(card: ModelCard, network: nn.Module, folder: Path) -> ModelCard:

@@ -129,20 +129,18 @@ def compare_scores(expected: Sequence[Pixels], difference: Difference, served: L
     difference.score = round(difference.score, 6)
 
 
-def squared(card: ModelCard, pictures: Iterable[Pixels] | None = None) -> list[Pixels]:
+def squared(card: ModelCard, images: Iterable[Pixels] | None = None) -> list[Pixels]:
     """The photos, or other images, in the size of the graph's input, where nothing is left to resample."""
     size = (card.recipe.width, card.recipe.height)
-    return [
-        np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8) for photo in pictures or photos()
-    ]
+    return [np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8) for photo in images or photos()]
 
 
 def compare_classes(
-    pictures: Sequence[Pixels], expected: Sequence[Pixels], difference: Difference, served: Loaded
+    images: Sequence[Pixels], expected: Sequence[Pixels], difference: Difference, served: Loaded
 ) -> None:
     """Add the smallest IoU of a class's mask: `expected` has each pixel's class, [H, W], 0 being the background."""
     difference.mask = 1.0
-    for photo, wanted in zip(pictures, expected, strict=True):
+    for photo, wanted in zip(images, expected, strict=True):
         height, width = wanted.shape
         answers: Any = served.predictor.predict(png(photo), served.model, {"mask": "rle"}).predictions
         found = {one.class_id: decode(one.mask, width, height) >= OPAQUE for one in answers}
@@ -161,7 +159,7 @@ def compare_objects(
     difference: Difference,
     served: Loaded,
     original: Callable[[Pixels], list[Found] | None],
-    pictures: Sequence[Pixels] | None = None,
+    images: Sequence[Pixels] | None = None,
 ) -> None:
     """Add the differences of objects to those of pixels.
 
@@ -169,11 +167,11 @@ def compare_objects(
         difference: gets them.
         served: the served model.
         original: what it finds in an image; None: it cannot prepare it, and the image is left out.
-        pictures: images, uint8 [H, W, 3]; None: the photos.
+        images: uint8 [H, W, 3]; None: the photos.
     """
     difference.objects, difference.missing, difference.score, difference.box = 0, 0, 0.0, 0.0
     surely = served.model.card.nms_options.score_threshold + _ALLOWED
-    for photo in pictures or photos():
+    for photo in images or photos():
         if (expected := original(photo)) is None:
             continue
         answers: list[Any] = list(served.predictor.predict(png(photo), served.model, {}).predictions)

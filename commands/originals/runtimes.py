@@ -82,9 +82,9 @@ def _find(name: str, **changes: Any) -> ModelCard:
     return msgspec.structs.replace(card, **changes)
 
 
-def _inputs(card: ModelCard, pictures: Iterable[Pixels]) -> Pixels:
+def _inputs(card: ModelCard, images: Iterable[Pixels]) -> Pixels:
     """What the network gets: float32 [M, 3, H, W], the card's `normalise` applied."""
-    exact = np.stack([apply_exact(card.recipe, Image.fromarray(photo)) for photo in pictures])
+    exact = np.stack([apply_exact(card.recipe, Image.fromarray(photo)) for photo in images])
     x = (exact.astype(np.float32) - np.array(card.normalise.mean, np.float32)) / np.array(
         card.normalise.std, np.float32
     )
@@ -211,15 +211,15 @@ def _litert(folder: Path, _: Path | None) -> list[Difference]:
     litert = importlib.import_module("ai_edge_litert.interpreter")  # an extra
 
     card = _find("deeplabv3_mobilenet_v2")
-    pictures = squared(card)
+    images = squared(card)
     own: Any = litert.Interpreter(str(fetch_all(card.sources)["weights"]))
     own.allocate_tensors()
     classes = []
-    for x in _inputs(card, pictures).transpose(0, 2, 3, 1):
+    for x in _inputs(card, images).transpose(0, 2, 3, 1):
         own.set_tensor(own.get_input_details()[0]["index"], x[None])
         own.invoke()
         classes.append(own.get_tensor(own.get_output_details()[0]["index"])[0].argmax(-1))
-    return compare_modes(card, folder, "LiteRT", partial(compare_classes, pictures, classes))
+    return compare_modes(card, folder, "LiteRT", partial(compare_classes, images, classes))
 
 
 def _rembg(folder: Path, _: Path | None) -> list[Difference]:

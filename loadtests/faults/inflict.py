@@ -71,7 +71,7 @@ async def kill(stage: Stage) -> None:
 async def publish(stage: Stage, *, version: str = "2", broken: bool = False) -> None:
     source = stage.store / MODEL / "1"
     card = msgspec.structs.replace(read_served_card(source / "card.json"), version=version)
-    assert isinstance(card.golden, tuple)  # noqa: S101 - it takes pictures
+    assert isinstance(card.golden, tuple)  # noqa: S101 - it takes images
     if broken:  # it claims other answers than it gives
         wrong = [msgspec.structs.replace(golden.predictions[0], class_id=5, label="5") for golden in card.golden]
         golden = [msgspec.structs.replace(g, predictions=(w,)) for g, w in zip(card.golden, wrong, strict=True)]

@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 
 from loadtests.judge import Condition, exit_if_failed, judge
 from loadtests.loadgen import options
-from loadtests.loadgen.accuracy import images_in, log_answers
+from loadtests.loadgen.accuracy import log_answers, some_images
 from loadtests.loadgen.bench import Bench, bench
 from loadtests.loadgen.capacity import Capacity, Search, find_capacity
 from loadtests.loadgen.spec import Spec
@@ -192,7 +192,7 @@ def capacity(
 def accuracy(data: Path, logs: Path, limit: int | None, target: Target, **common: Any) -> None:
     """Ask about every image of a folder once (LoadGen's AccuracyOnly) and log the answers for `zooserve eval`."""
     with _errors():
-        images = images_in(data, limit)
+        images = some_images(data, limit)
         log, outcomes, at = log_answers(target, images, logs, common, say)
     wrong = {name: count for name, count in outcomes.items() if name != "200"}
     click.echo(f"{outcomes.get('200', 0)} of {len(images)} images were answered by {at.model}; the log is {log}")

@@ -6,32 +6,27 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from zooserve_client.images import IMAGE_SUFFIXES, images_in
+
 from loadtests.loadgen.bench import Setup, bench
 from loadtests.loadgen.spec import Spec
 from loadtests.loadgen.trial import ACCURACY_FILE, answer_all
 from loadtests.loadgen.wire import Image
 from loadtests.target import Target
 
-_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif"))
 _BESIDE_MASKS = ("JPEGImages", "images")  # folders of images, beside which others hold masks
 
 
-def images_in(folder: Path, limit: int | None = None) -> list[Path]:
+def some_images(folder: Path, limit: int | None = None) -> list[Path]:
     """Return the images of a folder and below it, sorted, at even distances where they are to be few.
 
     Raises:
         ValueError: there is none.
     """
     root = next((folder / name for name in _BESIDE_MASKS if (folder / name).is_dir()), folder)
-    found = sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in _SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
+    found = images_in(root)
     if not found:
-        raise ValueError(f"{folder} holds no images: expected files that end in {', '.join(sorted(_SUFFIXES))}")
+        raise ValueError(f"{folder} holds no images: expected files that end in {', '.join(IMAGE_SUFFIXES)}")
     if limit is None or limit >= len(found):
         return found
     return [found[number * len(found) // limit] for number in range(limit)]

@@ -58,11 +58,6 @@ class Nodes:
         """End a node and all its processes at once, as a power cut does."""
         _kill(self._nodes[number])
 
-    def restart_node(self, number: int) -> None:
-        """Start a node that was ended."""
-        self._nodes[number] = self._start(number)
-        self._wait(number)
-
     def end(self) -> None:
         """End all nodes; the head last."""
         for node in reversed(self._nodes):

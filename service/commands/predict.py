@@ -18,7 +18,7 @@ from service.results import CocoPose, Cropped, Embedding, Instance, Pose, Predic
 from service.settings import remarks
 from service.tasks import TASKS, Operation, can_answer
 from service.vision.draw import draw
-from zoo.cli import drawn_into
+from zoo.cli import drawn_into, models_option, task_options
 from zoo.served_card import ServedCard
 
 
@@ -38,7 +38,7 @@ Examples:
 )
 @click.argument("model")
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--option", "-o", "given", multiple=True, metavar="NAME=VALUE", help="An option, as over HTTP.")
+@task_options
 @click.option("--task", type=click.Choice(list(TASKS)), help="What to answer. [default: the model's task]")
 @click.option(
     "--annotate",
@@ -46,11 +46,7 @@ Examples:
     callback=drawn_into,
     help="Draw the answer into this file.",
 )
-@click.option(
-    "--models",
-    type=click.Path(file_okay=False),
-    help="The folder of exported models. [default: $ZOOSERVE_MODELS, else ./models]",
-)
+@models_option()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per photo and line, as HTTP answers it.")
 @click.option("--server", metavar="URL", help="Ask this server, for all images of the folder PHOTOS.")
 @click.option("--api-key", envvar="ZOOSERVE_API_KEY", help="Of that server. [env: ZOOSERVE_API_KEY]")
@@ -71,7 +67,7 @@ Examples:
 def predict(
     model: str,
     photos: tuple[Path, ...],
-    given: tuple[str, ...],
+    options: dict[str, str],
     task: str | None,
     annotate: Path | None,
     models: str | None,
@@ -92,9 +88,6 @@ def predict(
     """
     if annotate and len(photos) > 1:
         raise click.UsageError("--annotate draws one photo: give one")
-    if wrong := [text for text in given if "=" not in text]:
-        raise click.UsageError(f"--option {wrong[0]}: expected NAME=VALUE, such as top_k=3")
-    options = dict(text.split("=", 1) for text in given)
     if server:
         if out is None or len(photos) > 1 or not photos[0].is_dir():
             raise click.UsageError("--server needs --out, and one folder of photos")

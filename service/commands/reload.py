@@ -6,12 +6,12 @@ from typing import Any
 from urllib.parse import quote
 
 import click
-import msgspec
 import requests
 from rich.console import Console
 from rich.table import Table
 from zooserve_client.local import is_local
 
+from zoo.cli import print_json
 from zoo.sources.http import without_credentials
 
 
@@ -52,7 +52,7 @@ def reload(*, names: tuple[str, ...], server: str, key: str, unload: bool, timeo
         listed = _answer(session.get, f"{server.rstrip('/')}/v1/models", timeout)
     models = [model for model in listed["models"] if not names or model["name"] in names]
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(models), indent=2).decode())
+        print_json(models)
         return
     table = Table(box=None, pad_edge=False)
     for heading in ("NAME", "VERSION", "STATE"):

@@ -21,6 +21,7 @@ from service.keys import Guard
 from service.settings import SettingError, Settings, only_clients_key, read_settings, refuse_unprotected
 from service.supervisor import state_folder, with_fronts
 from service.tls import files_of
+from zoo.cli import models_option
 from zoo.variables import PREFIX, is_service_link
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -57,11 +58,7 @@ class _Port(click.Option):
 @click.command(cls=_ServeCommand, epilog=_SERVE_EXAMPLES)
 @click.option("--host", default="127.0.0.1", show_default=True, envvar="HOST", help="Address to listen on.")
 @click.option("--port", cls=_Port, default=3000, show_default=True, envvar="PORT", type=click.IntRange(1, 65535))
-@click.option(
-    "--models",
-    type=click.Path(file_okay=False),
-    help="The folder of exported models. [default: $ZOOSERVE_MODELS, else ./models]",
-)
+@models_option()
 def serve(host: str, port: int, models: str | None) -> None:
     """Serve the exported models over HTTP, with BentoML."""
     if models:

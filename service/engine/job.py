@@ -90,7 +90,7 @@ class Job(Generic[AnswerT]):
         row: of the image buffer in which the image lies; -1: none.
         holder: is told when it is abandoned; None: it is in this process.
         batch_size: rows of the batch that it was part of.
-        beside: how many jobs were under way when it was submitted, itself included.
+        concurrent: how many jobs were under way when it was submitted, itself included.
         threads: of the run of its batch.
         whole: the job that needs the answer of this one, if it is a part of another's work that is not done.
         after: the job of another image of the same request, after which this one begins if its answer takes several.
@@ -110,7 +110,7 @@ class Job(Generic[AnswerT]):
         "abandoned",
         "after",
         "batch_size",
-        "beside",
+        "concurrent",
         "cost",
         "deadline",
         "finished",
@@ -149,7 +149,7 @@ class Job(Generic[AnswerT]):
         self.row = -1
         self.holder: Holder | None = None
         self.batch_size = 0
-        self.beside = self.threads = 1
+        self.concurrent = self.threads = 1
         self._answer: AnswerT | None = None
         self._error: BaseException | None = None
         self.submitted = perf_counter()

@@ -7,7 +7,6 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from time import perf_counter
 from typing import TypeVar
 
 import msgspec
@@ -18,7 +17,7 @@ from msgspec import Struct
 from service.engine.jpegs import version
 from service.engine.providers import CPU
 from service.telemetry.gpu import visible_gpus
-from zoo.files import read_regular
+from zoo.files import read_regular, replacing
 from zoo.home import cache_folder
 
 logger = logging.getLogger(__name__)
@@ -38,12 +37,9 @@ def recall(key: str, kind: type[T]) -> T | None:
 
 def remember(key: str, measured: Struct) -> None:
     """Keep what was measured for the next start. Where it cannot be written, the next start measures again."""
-    path = _path(key)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{perf_counter()}")
-        part.write_bytes(msgspec.json.encode(measured))
-        part.rename(path)
+        with replacing(_path(key)) as file:
+            file.write(msgspec.json.encode(measured))
     except OSError as error:
         logger.info("what was measured is not kept: %s", error)
 

@@ -116,7 +116,7 @@ class Workers:
         self._loop = job.future.get_loop()
         self._backlog += job.cost
         self._jobs += 1
-        job.beside = self._jobs
+        job.concurrent = self._jobs
 
     def put(self, job: AnyJob, consumer: Consumer) -> None:
         """Queue a job that was counted. From any thread."""
@@ -180,7 +180,7 @@ class Workers:
             yield 1
             return
         step = self._steps[threading.get_ident()]
-        under_way = max([self._jobs, *[job.beside for job in jobs]])
+        under_way = max([self._jobs, *[job.concurrent for job in jobs]])
         share = (self.size - self._elsewhere) // max(1, under_way - len(jobs) + 1)
         with self._lock:
             if not self._free_cores:

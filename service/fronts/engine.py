@@ -8,7 +8,6 @@ the next one once none of its rows is part of a run any more.
 import asyncio
 import logging
 import socket
-from collections.abc import Coroutine
 from contextlib import suppress
 from heapq import heappop, heappush
 from itertools import count
@@ -33,7 +32,7 @@ from service.models.model import Parts
 from service.models.on_demand import OnDemand
 from service.models.repository import Repository
 from service.telemetry.metrics import Metrics
-from service.threads import LOADING
+from service.threads import LOADING, Tasks
 
 logger = logging.getLogger(__name__)
 _LOOK_S = 0.03  # between two looks at the models' states
@@ -58,7 +57,7 @@ class Engine:
         self._places = list(range(fronts))
         self._waiting: list[Front] = []
         self._seated: set[Front] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self.changed = asyncio.Event()  # a front has come, gone, or followed a table
 
     @property
@@ -90,12 +89,7 @@ class Engine:
         self._table.changed()
         listener.setblocking(False)
         asyncio.get_running_loop().add_reader(listener, self._accept, listener)
-        self._begin(self._look())
-
-    def _begin(self, work: Coroutine[object, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.begin(self._look())
 
     def _accept(self, listener: socket.socket) -> None:
         with suppress(OSError):
@@ -177,7 +171,7 @@ class Engine:
             _, front.followed = FOLLOWED.unpack(message.body)
             self.changed.set()
         elif kind == Kind.CALL:
-            self._begin(self._call(front, msgspec.json.decode(body_of(message), type=Call)))
+            self._tasks.begin(self._call(front, msgspec.json.decode(body_of(message), type=Call)))
         else:
             raise ValueError(f"a message of the kind {kind}")
 
@@ -250,7 +244,7 @@ class Engine:
         elif call.what == "load":
             await self._on_demand.load(name, call.deadline)
         else:
-            await self._on_demand.wait(self._repository.named(name), call.deadline, call.beside)
+            await self._on_demand.wait(self._repository.named(name), call.deadline, call.held)
         return True
 
     async def _followed(self) -> None:

@@ -72,12 +72,12 @@ class Link:
         return connection.silent if connection else perf_counter() - self._alone
 
     def call(
-        self, what: str, name: str | None = None, deadline: float = 0.0, beside: list[str] | None = None
+        self, what: str, name: str | None = None, deadline: float = 0.0, held: list[str] | None = None
     ) -> Future[bool]:
         """Ask the engine for something; the future ends with its reply, or with a `RequestError`."""
         number, future = next(self._numbers), Future[bool]()
         self._calls[number] = future
-        call = _encode(Call(number, what, name, deadline, beside or []))
+        call = _encode(Call(number, what, name, deadline, held or []))
         connection = self.connection
         try:
             if connection is None:

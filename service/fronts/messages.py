@@ -98,7 +98,7 @@ class Call(Struct, frozen=True):
     what: str
     name: str | None = None
     deadline: float = 0.0
-    beside: list[str] = []
+    held: list[str] = []
 
 
 class Reply(Struct, frozen=True):

@@ -178,10 +178,10 @@ class FrontLoads:
     def stop(self) -> None:
         """The engines end by themselves."""
 
-    async def wait(self, entry: ModelEntry, deadline: float, beside: Collection[str] = ()) -> None:
+    async def wait(self, entry: ModelEntry, deadline: float, held: Collection[str] = ()) -> None:
         """Wait until a model is loaded."""
         first, _ = self._registry.order(entry.name)
-        await self._ask(first, "wait", entry.name, deadline, beside)
+        await self._ask(first, "wait", entry.name, deadline, held)
 
     async def load(self, name: str, deadline: float) -> None:
         """Load a model for an administrator."""
@@ -189,8 +189,8 @@ class FrontLoads:
         await self._ask(first, "load", name, deadline)
         await asyncio.to_thread(_all_follow, others)
 
-    async def _ask(self, link: Link, what: str, name: str, deadline: float, beside: Collection[str] = ()) -> None:
-        asked = asyncio.wrap_future(link.call(what, name, deadline, list(beside)))
+    async def _ask(self, link: Link, what: str, name: str, deadline: float, held: Collection[str] = ()) -> None:
+        asked = asyncio.wrap_future(link.call(what, name, deadline, list(held)))
         try:
             async with asyncio.timeout(max(0.0, deadline - perf_counter()) + 1.0):
                 await asked

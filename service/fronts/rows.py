@@ -80,9 +80,8 @@ class SharedRows(Rows):
         outputs = layout_of(parts.run(parts.sample(1)))
         spare = parts.profile.max_batch
         self.memory = ModelMemory(Layout(fronts, rows, spare, parts.image_shape, outputs, parts.jpegs))
-        self.memory.images.fill(
-            0
-        )  # by this process: its pages lie in the memory of the NUMA node that runs the batches
+        # Written first by this process, the pages lie in the memory of the NUMA node that runs the batches.
+        self.memory.images.fill(0)
         if parts.sizes:
             pin(self.memory.images)
         super().__init__(self.memory.images, self.memory.lengths, parts.sizes)

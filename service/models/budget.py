@@ -37,17 +37,17 @@ class Budget:
         host, device = taken(entries)
         return not self._excess(need, host + unbooked, device)
 
-    def refusal(self, need: Footprint, entries: Iterable[ModelEntry], beside: Collection[str] = ()) -> str:
+    def refusal(self, need: Footprint, entries: Iterable[ModelEntry], held: Collection[str] = ()) -> str:
         """Return why a model that takes `need` can never be loaded; empty if it can.
 
         What others need only while they are loaded does not count: it is free again in a moment.
 
         Args:
             need: of the model.
-            entries: all others. Pinned ones stay, and those named in `beside`; all others make room.
-            beside: names of models that are needed at the same time.
+            entries: all others. Pinned ones stay, and those named in `held`; all others make room.
+            held: names of models that are needed at the same time.
         """
-        stay = [entry for entry in entries if entry.pinned or entry.name in beside]
+        stay = [entry for entry in entries if entry.pinned or entry.name in held]
         kept = [_kept(entry) for entry in stay]
         return self._excess(need, sum(host for host, _ in kept), sum(device for _, device in kept))
 

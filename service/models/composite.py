@@ -33,12 +33,13 @@ from service.models.inputs import RESULT, ImageInput
 from service.models.model import AnyModel, ImageModel
 from service.results import Result
 from service.settings import Settings
+from service.threads import Tasks
 from service.vision.decoded import DecodedImage, decode_whole, size_of
 
 PartT = TypeVar("PartT")
 _encode = msgspec.json.Encoder().encode
 _PLACE_S = 0.005  # between two looks for a place in a queue
-_running = set[asyncio.Task[None]]()  # the event loop itself does not keep tasks alive
+_running = Tasks()
 
 
 class Steps(ABC):
@@ -199,9 +200,7 @@ class Composite(Input[AnswerT]):
     def enter(self, queue: Admission, job: Job[AnswerT]) -> None:
         """Begin with the job."""
         queue.check(job.deadline)
-        task = asyncio.get_running_loop().create_task(self._run(job))
-        _running.add(task)
-        task.add_done_callback(_running.discard)
+        _running.begin(self._run(job))
 
     def alone(self, run: Run | None = None) -> AnswerT:  # noqa: ARG002 - each model that it asks has its own
         """Make the answer on the calling thread, without a queue; raises `RequestError`."""

@@ -219,6 +219,7 @@ class _Kind(NamedTuple):
 
 
 def kind_of(card: AnyServed, golden: Mapping[str, bytes]) -> _Kind:
+    """Say of which kind a model is, by its card and, of one for tensors, its golden inputs, by name of the file."""
     if isinstance(card, ServedTensors) and card.recipe is None:
         inputs, _ = read_golden(card, golden[card.golden.file])
         return _Kind(partial(repeated, inputs), None)

@@ -9,7 +9,7 @@ import asyncio
 import gc
 import logging
 import weakref
-from collections.abc import Collection, Coroutine
+from collections.abc import Collection
 from concurrent.futures import CancelledError
 from math import ceil
 from time import perf_counter, sleep
@@ -24,7 +24,7 @@ from service.models.model import LoadedModel
 from service.models.repository import Repository
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
-from service.threads import LOADING, ON_DEMAND
+from service.threads import LOADING, ON_DEMAND, Tasks
 
 logger = logging.getLogger(__name__)
 _LOOK_S = 0.02  # between two looks for a model that can be unloaded
@@ -60,7 +60,7 @@ class OnDemand:
         self._budget: Budget = repository.budget
         self._longest_idle = settings.model_idle_s
         self._demands: dict[str, _Demand] = {}  # by name, in the order in which they are loaded
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._beside = resident() + _OTHERS
         self._loop: asyncio.AbstractEventLoop
 
@@ -69,31 +69,31 @@ class OnDemand:
         self._loop = asyncio.get_running_loop()
         self._repository.room.make = self._make
         if self._longest_idle:
-            self._begin(self._tidy())
+            self._tasks.begin(self._tidy())
 
     def stop(self) -> None:
         """End all that is under way."""
         for task in self._tasks:
             task.cancel()
 
-    async def wait(self, entry: ModelEntry, deadline: float, beside: Collection[str] = ()) -> None:
+    async def wait(self, entry: ModelEntry, deadline: float, held: Collection[str] = ()) -> None:
         """Wait until a model is loaded.
 
         Args:
             entry: of the model.
             deadline: of the request, a time of `perf_counter()`.
-            beside: names of models that the request has already, and needs as well.
+            held: names of models that the request has already, and needs as well.
 
         Raises:
             RequestError: `not_ready`: it cannot be loaded, or not in time.
         """
-        if reason := self._budget.refusal(entry.footprint, self._others(entry), beside):
+        if reason := self._budget.refusal(entry.footprint, self._others(entry), held):
             raise _too_large(entry, reason)
         demand = self._demands.get(entry.name)
         if demand is None:
             demand = self._demands[entry.name] = _Demand()
             if len(self._demands) == 1:
-                self._begin(self._load_all())
+                self._tasks.begin(self._load_all())
         left = deadline - perf_counter()
         if entry.footprint.seconds >= left:
             raise _late(entry)
@@ -127,11 +127,6 @@ class OnDemand:
                 raise
             if entry.refused:
                 raise RequestError(Reason.REFUSED, f"`{name}`: {entry.refused}")
-
-    def _begin(self, work: Coroutine[object, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _load_all(self) -> None:
         """Load what is asked for, one after the other. While there is no room for one, it is the others' turn."""

@@ -213,7 +213,7 @@ class Loads(Protocol):
     def stop(self) -> None:
         """End all that is under way."""
 
-    async def wait(self, entry: ModelEntry, deadline: float, beside: Collection[str] = ()) -> None:
+    async def wait(self, entry: ModelEntry, deadline: float, held: Collection[str] = ()) -> None:
         """Wait until a model is loaded; see `OnDemand.wait`."""
 
     async def load(self, name: str, deadline: float) -> None:

@@ -108,16 +108,6 @@ def test_other_types_are_refused():
         read_image(5)
 
 
-def test_the_same_names_are_images_to_all():
-    from zooserve_client import images
-
-    from evaluation.dataset import SUFFIXES
-    from loadtests.loadgen import accuracy
-    from scoring import source
-
-    assert set(source._SUFFIXES) == images._SUFFIXES == SUFFIXES == accuracy._SUFFIXES
-
-
 def test_images_of_a_folder_are_listed_in_order(tmp_path):
     for name in ("b.JPG", "a/z.png", "a.webp", "notes.txt", ".hidden/x.png", "a/.y.png"):
         path = tmp_path / name

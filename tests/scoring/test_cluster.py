@@ -58,8 +58,9 @@ def test_a_kill_loses_nothing_and_repeats_nothing(nodes, tmp_path, what):
     assert ended.manifest["images"] == IMAGES
 
 
-def test_what_the_cluster_does_not_have_is_said(nodes, tmp_path):
+def test_what_the_cluster_does_not_have_or_cannot_write_is_said(nodes, tmp_path):
     make_copies(tmp_path / "images", 1)
+    part = tmp_path / "out" / "part-0001-0000000.parquet"
     given = ["lenet5", str(tmp_path / "images"), "--out", str(tmp_path / "out"), "--ray", nodes.address]
     for arguments, settings, complaint in (
         (["--workers", "3"], {}, "ClusterError: --workers 3: the cluster has 2 CPUs"),
@@ -68,3 +69,6 @@ def test_what_the_cluster_does_not_have_is_said(nodes, tmp_path):
     ):
         assert score([*given, *arguments], nodes.environment | settings, tmp_path / "log").code == 1
         assert complaint in (tmp_path / "log").read_text()
+    part.mkdir()  # in the place of the file
+    assert score(given, nodes.environment, tmp_path / "log").code == 1
+    assert f"StorageError: {part} cannot be written: Is a directory. When" in (tmp_path / "log").read_text()

@@ -14,7 +14,7 @@ from scoring.storage import Folder, StorageError
 
 @pytest.fixture(params=["folder", "object store"])
 def out(request, tmp_path, monkeypatch):
-    monkeypatch.setattr(scoring.lock, "_BEAT_S", 0.05)
+    monkeypatch.setattr(scoring.lock, "_HEARTBEAT_S", 0.05)
     monkeypatch.setattr(scoring.lock, "_DEAD_S", 0.5)
     if request.param == "folder":
         return str(tmp_path)
@@ -60,7 +60,7 @@ def test_commands_that_begin_at_once_are_never_inside_together(out):
 
 @pytest.mark.parametrize("out", ["object store"], indirect=True)
 def test_the_lock_of_a_process_that_died_is_removed(out):
-    fsspec.filesystem("memory").pipe(f"/results/{FOLDER}/0", b"machine, process 1, sign of life 7")
+    fsspec.filesystem("memory").pipe(f"/results/{FOLDER}/0", b"machine, process 1, heartbeat 7")
     with locked(Folder(out)):
         (own,) = Folder(out).names(FOLDER)
         assert own != "0"

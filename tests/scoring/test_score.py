@@ -195,14 +195,17 @@ def test_results_of_something_else_are_not_mixed(score, photos, tmp_path):
     ("name", "content", "advice"),
     [
         ("part-0001-0000000.parquet", b"no", "remove it: the same command makes it again"),
+        ("part-0001-0000000.jsonl", b'{"address":', "remove it: the same command makes it again"),
+        ("part-0001-0000000.jsonl", b"", "remove it: the same command makes it again"),
         ("_plans/0001.arrow", b"", "name another folder"),
     ],
 )
 def test_a_damaged_file_is_named(score, photos, tmp_path, name, content, advice):
-    score(photos)
+    form = ["--format", "jsonl"] if name.endswith("jsonl") else []
+    score(photos, *form)
     (tmp_path / "out" / "_plans" / "mine.arrow").write_bytes(b"of somebody else")
     (tmp_path / "out" / name).write_bytes(content)
-    done = score(photos)
+    done = score(photos, *form)
     assert done.code == 1
     assert f"{name} cannot be read" in done.said
     assert advice in done.said
@@ -262,6 +265,11 @@ def test_a_source_without_images_is_refused(score, tmp_path):
     assert f"{tmp_path}/empty: no images there" in done.said
 
 
+def test_a_file_in_the_place_of_the_results_is_refused(score, photos, tmp_path):
+    (tmp_path / "out").touch()
+    assert f"{tmp_path}/out: File exists. Name another folder for the results." in score(photos).said
+
+
 def test_a_pipeline_is_refused(score, photos):
     assert "pets is a pipeline" in score(photos, model="pets").said
 
@@ -293,7 +301,7 @@ def test_a_killed_run_is_continued(score, results, tmp_path, models):
     assert each_once(tmp_path / "out", 400)
 
 
-def test_a_full_disk_ends_the_run_and_the_rest_follows(score, results, photos, monkeypatch):
+def test_a_full_disk_ends_the_run_and_the_rest_follows(score, results, photos, tmp_path, monkeypatch):
     import scoring.scorer
 
     write = scoring.scorer.write_rows
@@ -306,7 +314,8 @@ def test_a_full_disk_ends_the_run_and_the_rest_follows(score, results, photos, m
     monkeypatch.setattr(scoring.scorer, "write_rows", full)
     done = score(photos, "--part-size", "4")
     assert done.code == 1
-    assert "No space left on device" in done.said
+    part = f"{tmp_path}/out/part-0001-0000002.parquet"
+    assert f"{part} cannot be written: No space left on device. When it can be, the same command" in done.said
     assert (done.manifest["state"], done.manifest["images"]) == ("incomplete", 8)
     monkeypatch.undo()
     assert len(results()) == 8

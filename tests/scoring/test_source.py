@@ -115,7 +115,10 @@ def test_an_address_with_a_token_is_a_list_or_an_image(monkeypatch, query):
     ("name", "content", "complaint"),
     [
         ("gone", None, "no such folder, list or image"),
-        ("gone.txt", None, "No such file"),
+        ("gone/*.jpg", None, "gone/: No such file or directory"),
+        ("gone.txt", None, "^/[^:]*/gone.txt: No such file or directory$"),
+        ("list.tsv", "path\ta.jpg\n", "neither that of an image .* nor a list .*.csv"),
+        ("list.jsonl.gz", "", "neither that of an image"),
         ("a.csv", "n,file\n1,a.jpg\n", "no column `path` .there are n, file"),
         ("a.csv", "n,file\n1,a.jpg\n", "--column"),
         ("a.jsonl", '{"file": "a"}\n', "--column"),
@@ -150,6 +153,12 @@ def test_a_long_list_is_whole(tmp_path):
         assert found == [f"/photos/{number}.jpg" for number in range(count)]
 
 
+def test_a_link_to_nothing_that_a_glob_finds_is_an_address(tree):
+    (tree / "c.jpg").symlink_to(tree / "gone.jpg")
+    (tree / "folder.jpg").mkdir()
+    assert sorted(relative(images_of(f"{tree}/*.jpg"), tree)) == ["b.jpg", "c.jpg"]
+
+
 @pytest.mark.parametrize("target", ["c.jpg", "gone.jpg", "closed/a.jpg"])
 def test_a_bad_link_is_an_address_and_its_neighbours_are_too(tree, target, monkeypatch):
     """To itself, to nothing, and into a folder that may not be entered."""
@@ -165,6 +174,13 @@ def _closed(path):
     raise PermissionError(13, "Permission denied", path)
 
 
+@pytest.mark.parametrize(("pattern", "expected"), [("/*/*.webp", ["sub"]), ("/*/*/*.tif", ["sub", "sub/deep/d.tif"])])
+def test_an_unreadable_folder_that_a_glob_finds_is_an_address_of_its_own(tree, monkeypatch, pattern, expected):
+    (tree / "sub/c.webp").unlink()
+    monkeypatch.setattr(os, "access", lambda path, _: not path.endswith("/sub/"))
+    assert relative(images_of(f"{tree}{pattern}"), tree) == expected
+
+
 def test_an_unreadable_folder_below_is_an_address_of_its_own(tree, monkeypatch):
     scandir = os.scandir
 
@@ -177,11 +193,17 @@ def test_an_unreadable_folder_below_is_an_address_of_its_own(tree, monkeypatch):
     assert relative(images_of(str(tree)), tree) == ["a.PNG", "b.jpg", "sub"]
 
 
-def test_a_name_that_is_not_utf8_has_an_address(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "source"), [(b"\xff.jpg", b""), (b"\xff/50% #1?.jpg", b""), (b"\xff/50% #1?.jpg", b"\xff/list.txt")]
+)
+def test_a_name_that_is_not_utf8_has_an_address(tmp_path, name, source):
     from scoring.storage import fetch
 
-    path = os.fsencode(tmp_path) + b"/\xff.jpg"
-    Path(os.fsdecode(path)).write_bytes(b"data")
-    (address,) = images_of(str(tmp_path))
+    path, given = (Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + each)) for each in (name, source))
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"data")
+    if source:
+        given.write_text(f"{path.name}\n")
+    (address,) = images_of(str(given))
     assert address.startswith("file://")
     assert fetch(address, 100, 1.0) == b"data"

@@ -3,12 +3,15 @@
 import gzip
 import http.server
 import os
+import shutil
+import signal
 import threading
 import time
 
+import fsspec
 import pytest
 
-from scoring.storage import Folder, UnreadableError, fetch
+from scoring.storage import Folder, StorageError, UnreadableError, fetch
 from service.errors import RequestError
 
 
@@ -39,14 +42,36 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
             file.write(b"half")
             raise OSError(28, "the disk is full")
 
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(StorageError, match=f"{tmp_path}/a cannot be written: the disk is full.*same command continues"):
         write_half()
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_bytes() == b"old"
 
 
+def test_ctrl_c_leaves_no_part_of_an_object(monkeypatch):
+    copy = shutil.copyfileobj
+
+    def interrupted(spool, stream, size):
+        stream.write(spool.read(1))
+        signal.raise_signal(signal.SIGINT)
+        copy(spool, stream, size)
+
+    def write():
+        with Folder("memory://results").writing("a") as file:
+            file.write(b"whole")
+
+    monkeypatch.setattr("scoring.storage.shutil.copyfileobj", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background it is ignored
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            write()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert fsspec.filesystem("memory").cat("/results/a") == b"whole"
+
+
 def test_what_a_killed_process_left_is_swept(tmp_path):
-    (tmp_path / ".part-1.parquet.x.unfinished").write_bytes(b"half")
+    (tmp_path / ".0123456789abcdef.part").write_bytes(b"half")
     (tmp_path / "part-2.parquet").write_bytes(b"whole")
     Folder(str(tmp_path)).sweep()
     assert [path.name for path in tmp_path.iterdir()] == ["part-2.parquet"]

@@ -12,7 +12,7 @@ import pytest
 from service.errors import Reason, RequestError
 from service.models.budget import taken
 from service.models.entry import State
-from service.models.footprint import Footprint, Footprints
+from service.models.footprint import Footprint
 from service.models.model import LoadedModel
 from service.runtime import Runtime
 from service.settings import Settings
@@ -20,14 +20,13 @@ from zoo.pipeline_card import Detect, PipelineCard, Second
 from zoo.served_card import read_served_card, write_served_card
 
 MB = 1_000_000
-NAMES = ("a", "b", "c")
 TAKES = Footprint(100 * MB, peak=100 * MB, seconds=0.01)
 
 
 @pytest.fixture
 def store(models, tmp_path):
     """A store with one classifier under several names; none is its task's default."""
-    for name in NAMES:
+    for name in "abc":
         add(tmp_path / "models", models, name)
     return tmp_path / "models"
 
@@ -103,7 +102,7 @@ def test_all_who_wait_share_one_load(start):
 
 
 def test_pinned_models_stay(start):
-    runtime = start(pin="b", memory_mb=250)
+    runtime = start(pin="b")
     assert states(runtime) == {"a": State.ON_DEMAND, "b": State.READY, "c": State.ON_DEMAND}
 
     async def use():
@@ -388,8 +387,7 @@ def test_a_new_version_needs_room_beside_the_old_one(start, store, models, memor
 def test_memory_beyond_what_is_booked_makes_idle_models_go(start, monkeypatch, held, goes):
     runtime = start(memory_mb=350)
     on_demand = runtime.on_demand
-    more = 80 * MB
-    now = lambda: on_demand._beside + taken(runtime.repository.entries.values())[0] + more  # noqa: E731
+    now = lambda: on_demand._beside + taken(runtime.repository.entries.values())[0] + 80 * MB  # noqa: E731
     monkeypatch.setattr("service.models.on_demand.resident", now)
 
     async def use():
@@ -399,29 +397,6 @@ def test_memory_beyond_what_is_booked_makes_idle_models_go(start, monkeypatch, h
 
     asyncio.run(use())
     assert (State.ON_DEMAND in states(runtime).values()) == goes
-
-
-@pytest.mark.parametrize(("busy", "measured"), [(False, 1), (True, 0)])
-def test_what_was_measured_on_a_busy_machine_is_measured_once_more(models, monkeypatch, busy, measured):
-    found = []
-    monkeypatch.setattr("service.models.footprint.recall", lambda *_: msgspec.structs.replace(TAKES, disturbed=True))
-    monkeypatch.setattr("service.models.footprint.busy", lambda: busy)
-    monkeypatch.setattr(Footprints, "_weigh", lambda *_: found.append(1) or TAKES)
-    footprints, card = Footprints(Settings(device="cpu")), read_served_card(models / "lenet5" / "1" / "card.json")
-    for _ in range(2):
-        footprints.measure(card, models)
-    assert len(found) == measured
-
-
-def test_what_was_measured_is_known_though_it_cannot_be_kept(models, monkeypatch):
-    measured = []
-    monkeypatch.setattr("service.models.footprint.recall", lambda *_: None)
-    monkeypatch.setattr(Footprints, "_weigh", lambda *_: measured.append(1) or TAKES)
-    footprints, card = Footprints(Settings(device="cpu")), read_served_card(models / "lenet5" / "1" / "card.json")
-    assert footprints.measure(card, models) == TAKES
-    footprints.note(card, 7.0)
-    assert footprints.measure(card, models).seconds == 7.0
-    assert measured == [1]
 
 
 def test_a_model_that_is_idle_for_long_is_unloaded(start):

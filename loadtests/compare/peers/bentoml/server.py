@@ -8,7 +8,7 @@ from PIL import Image
 
 from loadtests.compare.work import MAX_BATCH, PIXELS, Work
 
-Picture = Path if PIXELS == "fast" else Image.Image
+Given = Path if PIXELS == "fast" else Image.Image
 
 
 @bentoml.service(traffic={"timeout": 60}, logging={"access": {"enabled": False}})
@@ -17,6 +17,6 @@ class Predict:
         self.work = Work()
 
     @bentoml.api(batchable=True, max_batch_size=MAX_BATCH)
-    def predict(self, images: list[Picture]) -> list[dict[str, Any]]:  # type: ignore[valid-type]
+    def predict(self, images: list[Given]) -> list[dict[str, Any]]:  # type: ignore[valid-type]
         fast, pillow = self.work.fast, self.work.pillow
         return self.work.answer([fast(x.read_bytes()) if isinstance(x, Path) else pillow(x) for x in images])

@@ -1,4 +1,4 @@
-// An answer beside its picture: what was found, and where the time went.
+// An answer beside its image: what was found, and where the time went.
 
 import { el, milliseconds, percent } from "./dom.js";
 import { nameOf, shareOf } from "./names.js";

@@ -78,7 +78,7 @@ export const getModel = async (name) => (await request(address(`v1/models/${enco
 export const getSamples = async () => (await (await request(address("ui/samples"))).json()).samples;
 export const getMetrics = async (signal) => (await request(address("metrics"), { signal })).text();
 
-/** Ask about one picture. `stages` are milliseconds by name, `roundtrip` is the browser's own clock. */
+/** Ask about one image. `stages` are milliseconds by name, `roundtrip` is the browser's own clock. */
 export async function predict(url, blob, signal) {
   const start = performance.now();
   const response = await request(url, {
@@ -97,22 +97,22 @@ export async function predict(url, blob, signal) {
 
 const inferred = (name) => address(`v2/models/${encodeURIComponent(name)}/infer`);
 
-/** Ask a model for its outputs by name, each {shape, data}. `inputs` are those of the Open Inference Protocol, or a picture. */
+/** Ask a model for its outputs by name, each {shape, data}. `inputs` are those of the Open Inference Protocol, or an image. */
 export async function infer(name, inputs) {
-  const picture = inputs instanceof Blob;
+  const image = inputs instanceof Blob;
   const response = await request(inferred(name), {
     method: "POST",
-    body: picture ? inputs : JSON.stringify({ inputs }),
-    headers: { "Content-Type": picture ? inputs.type : "application/json" },
+    body: image ? inputs : JSON.stringify({ inputs }),
+    headers: { "Content-Type": image ? inputs.type : "application/json" },
   });
   const { outputs } = await response.json();
   return Object.fromEntries(outputs.map((output) => [output.name, output]));
 }
 
-/** Ask a model that answers a picture with a picture. */
-export async function paint(name, picture) {
-  const headers = { "Content-Type": picture.type, Accept: "image/png" };
-  return (await request(inferred(name), { method: "POST", body: picture, headers })).blob();
+/** Ask a model that answers an image with an image. */
+export async function paint(name, image) {
+  const headers = { "Content-Type": image.type, Accept: "image/png" };
+  return (await request(inferred(name), { method: "POST", body: image, headers })).blob();
 }
 
 /** `read;dur=0.1, total;dur=5` -> {read: 0.1, total: 5}. */

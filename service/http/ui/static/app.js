@@ -12,7 +12,7 @@ import { withKey } from "./keys.js";
 import { Live } from "./live.js";
 import { showFacts, showModels, usable, whyNot } from "./models.js";
 import { Options } from "./options.js";
-import { fetchSample, Strip } from "./pictures.js";
+import { fetchSample, Strip } from "./images.js";
 import { Stage } from "./stage.js";
 import { Tensors } from "./tensors.js";
 
@@ -117,7 +117,7 @@ function server(words, style) {
   $("server").className = `server ${style}`;
 }
 
-// Pictures
+// Images
 
 /** Add the samples that are new: those of the chosen model first, as its card has them, then those of most models. */
 async function addSamples() {
@@ -125,25 +125,25 @@ async function addSamples() {
   const merit = ({ sha256, models }) => (own.includes(sha256) ? 1000 - own.indexOf(sha256) : models.length);
   const fresh = (await withKey(getSamples)).filter(({ sha256 }) => !samples.has(sha256));
   fresh.sort((a, b) => merit(b) - merit(a)).forEach(({ sha256 }) => samples.add(sha256));
-  const pictures = await Promise.all(fresh.map((sample) => fetchSample(sample).catch(() => null)));
-  strip.add(pictures.filter(Boolean), { show: strip.chosen === null, front: false });
+  const images = await Promise.all(fresh.map((sample) => fetchSample(sample).catch(() => null)));
+  strip.add(images.filter(Boolean), { show: strip.chosen === null, front: false });
 }
 
-async function show(picture) {
+async function show(image) {
   camera.stop();
   answer = null;
-  title(picture);
+  title(image);
   complain("");
-  $("empty").hidden = Boolean(picture);
-  const bitmap = picture && (await picture.bitmap());
-  if (strip.chosen !== picture) return;
+  $("empty").hidden = Boolean(image);
+  const bitmap = image && (await image.bitmap());
+  if (strip.chosen !== image) return;
   stage.show(bitmap);
   render();
   await ask();
 }
 
-function title(picture, size) {
-  $("name").replaceChildren(picture?.name ?? "", size ? el("span", {}, `${size.width} × ${size.height}`) : "");
+function title(image, size) {
+  $("name").replaceChildren(image?.name ?? "", size ? el("span", {}, `${size.width} × ${size.height}`) : "");
 }
 
 async function toggleCamera() {
@@ -153,10 +153,10 @@ async function toggleCamera() {
   }
   $("camera").setAttribute("aria-pressed", "true");
   try {
-    await camera.start(async (picture) => {
-      strip.swap(picture);
+    await camera.start(async (image) => {
+      strip.swap(image);
       $("empty").hidden = true;
-      const bitmap = await picture.bitmap();
+      const bitmap = await image.bitmap();
       await ask(() => stage.show(bitmap)); // a frame is shown together with its answer
       if (!$("error").hidden) await new Promise((done) => setTimeout(done, 1000));
     });
@@ -171,14 +171,14 @@ async function toggleCamera() {
 
 /** What would be asked now; null where nothing can be. */
 function question() {
-  const picture = strip.chosen;
-  if (!picture || !details?.card) return null;
+  const image = strip.chosen;
+  if (!image || !details?.card) return null;
   const { name, task } = details.card;
   const url =
     task === "pipeline"
       ? address(`v1/pipelines/${name}`, options.query())
       : address(`v1/${options.task}`, { model: name, ...options.query() });
-  return { url, picture, type: picture.blob.type || "application/octet-stream", locked: Boolean(key.get()) };
+  return { url, image, type: image.blob.type || "application/octet-stream", locked: Boolean(key.get()) };
 }
 
 /** Ask, and show the answer. @param first called when the answer is there, before it is shown */
@@ -191,12 +191,12 @@ async function ask(first = () => {}) {
     return;
   }
   try {
-    const found = await withKey(() => asker.ask(asked.url, asked.picture.blob, details.card.keypoints?.skeleton));
+    const found = await withKey(() => asker.ask(asked.url, asked.image.blob, details.card.keypoints?.skeleton));
     if (!found) return;
     first();
     answer = found;
     complain("");
-    title(asked.picture, answer.result.image);
+    title(asked.image, answer.result.image);
     render();
     if (!camera.on) say(inWords(answer.result, visible()));
   } catch (problem) {
@@ -220,7 +220,7 @@ function render() {
   stage.opacity = options.get("opacity") ?? stage.opacity;
   stage.answered(answer, shown);
   const words = answer ? inWords(answer.result, shown) : "";
-  $("canvas").setAttribute("aria-label", strip.chosen ? `${strip.chosen.name}. ${words}` : "No picture yet");
+  $("canvas").setAttribute("aria-label", strip.chosen ? `${strip.chosen.name}. ${words}` : "No image yet");
   $("count").textContent = answer ? shown.length : "";
   $("total").textContent = answer ? `${milliseconds(answer.stages.total ?? 0)} ms` : "";
   showTiming($("timing"), answer);
@@ -250,9 +250,9 @@ const openTab = tabs(document.querySelector("header .tabs"), (name) => {
   if (name === "live") live.start();
   else live.stop();
 });
-takeFiles((pictures) => {
+takeFiles((images) => {
   openTab("try");
-  strip.add(pictures);
+  strip.add(images);
 }, complain);
 $("hide").addEventListener("click", hide);
 $("save").addEventListener("click", save);
@@ -263,14 +263,14 @@ $("forget").addEventListener("click", () => {
   location.reload();
 });
 shortcuts([
-  ["o", "open pictures", () => $("file").click()],
-  ["ArrowLeft", "the picture before", () => strip.step(-1)],
-  ["ArrowRight", "the next picture", () => strip.step(1)],
-  ["x", "take the picture off the list", () => strip.remove(strip.chosen)],
+  ["o", "open images", () => $("file").click()],
+  ["ArrowLeft", "the image before", () => strip.step(-1)],
+  ["ArrowRight", "the next image", () => strip.step(1)],
+  ["x", "take the image off the list", () => strip.remove(strip.chosen)],
   ["j", "the next model", () => stepModel(1)],
   ["k", "the model before", () => stepModel(-1)],
-  ["h", "the picture alone, and back", hide],
-  ["s", "save the picture as drawn", save],
+  ["h", "the image alone, and back", hide],
+  ["s", "save the image as drawn", save],
   ["y", "copy the request", () => code.copy()],
   ...(hasCamera() ? [["c", "camera on and off", toggleCamera]] : []),
   ["t", "try", () => openTab("try")],

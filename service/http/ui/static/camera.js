@@ -1,6 +1,6 @@
 // The camera: one frame after another, each sent as soon as the one before it was answered.
 
-import { Picture } from "./pictures.js";
+import { ImageFile } from "./images.js";
 
 const LONGEST = 1280;
 
@@ -13,7 +13,7 @@ export class Camera {
     return this.#stream !== null;
   }
 
-  /** Run until `stop`: `frame` gets each picture and is waited for. Throws an Error in words where there is none. */
+  /** Run until `stop`: `frame` gets each image and is waited for. Throws an Error in words where there is none. */
   async start(frame) {
     let stream;
     try {
@@ -42,7 +42,7 @@ export class Camera {
       canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
       const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.9));
       if (this.#stream !== stream) break; // it was stopped meanwhile
-      await frame(new Picture("camera.jpg", blob));
+      await frame(new ImageFile("camera.jpg", blob));
       await new Promise(requestAnimationFrame);
     }
   }

@@ -1,4 +1,4 @@
-// An answer drawn over its picture. The canvas has the picture's proportions, so one factor takes boxes to it.
+// An answer drawn over its image. The canvas has the image's proportions, so one factor takes boxes to it.
 
 import { percent } from "./dom.js";
 import { contains, drawPose, drawRotated } from "./figures.js";
@@ -39,7 +39,7 @@ function anchor(mask, width) {
   return [x, y];
 }
 
-/** Fit a picture of width x height into a box, at a whole factor where it is tiny; in CSS pixels. */
+/** Fit an image of width x height into a box, at a whole factor where it is tiny; in CSS pixels. */
 export function fit(width, height, room) {
   const scale = Math.min(room.width / width, room.height / height);
   const most = Math.max(width, height) < 128 ? Math.floor(scale) || scale : Math.min(scale, 4);
@@ -96,7 +96,7 @@ export function draw(canvas, { bitmap, answer, visible, opacity, highlight, hidd
   if (result.task === "classify") drawBars(context, predictions, ratio);
 }
 
-/** What a second model found in an object's crop, in pixels of the picture. A class needs no drawing: it names the box. */
+/** What a second model found in an object's crop, in pixels of the image. A class needs no drawing: it names the box. */
 function partsOf({ crop, second }) {
   if (!second || second.task === "classify") return [];
   const [left, top] = crop;
@@ -135,7 +135,7 @@ function drawBox(context, box, colour, { scale, ratio, dim }) {
   context.strokeStyle = colour;
   context.lineWidth = line;
   context.lineJoin = "round";
-  // Inside the box, so that one at the picture's border is seen whole.
+  // Inside the box, so that one at the image's border is seen whole.
   context.strokeRect(x0 + line / 2, y0 + line / 2, Math.max(1, x1 - x0 - line), Math.max(1, y1 - y0 - line));
   context.globalAlpha = 1;
 }
@@ -203,7 +203,7 @@ function drawBars(context, predictions, ratio) {
   });
 }
 
-/** The index of the smallest thing at a point of the picture (x and y from 0 to 1), or -1. */
+/** The index of the smallest thing at a point of the image (x and y from 0 to 1), or -1. */
 export function hit({ result, layers }, visible, x, y) {
   let found = -1;
   let smallest = Infinity;

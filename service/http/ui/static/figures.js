@@ -1,4 +1,4 @@
-// Poses and rotated boxes, drawn over their picture. Both are in its pixels; `scale` takes them to the canvas.
+// Poses and rotated boxes, drawn over their image. Both are in its pixels; `scale` takes them to the canvas.
 
 const CLEAR = 0.5; // the score from which on a keypoint is drawn, as in drawings that the server makes
 
@@ -44,7 +44,7 @@ export function drawRotated(context, corners, colour, { scale, ratio, dim }) {
   context.globalAlpha = 1;
 }
 
-/** Whether a point of the picture is in a rotated box: on the same side of all its sides. */
+/** Whether a point of the image is in a rotated box: on the same side of all its sides. */
 export function contains(corners, x, y) {
   return corners.every(([x0, y0], index) => {
     const [x1, y1] = corners[(index + 1) % corners.length];

@@ -1,11 +1,11 @@
-// Pictures from outside: dropped, pasted, opened.
+// Images from outside: dropped, pasted, opened.
 
 import { $ } from "./dom.js";
-import { Picture } from "./pictures.js";
+import { ImageFile } from "./images.js";
 
-/** Call `add(pictures)` with what comes in, `refuse(sentence)` where something comes that is no file. */
+/** Call `add(images)` with what comes in, `refuse(sentence)` where something comes that is no file. */
 export function takeFiles(add, refuse) {
-  const take = (files) => add([...files].map((file) => new Picture(file.name || "pasted.png", file)));
+  const take = (files) => add([...files].map((file) => new ImageFile(file.name || "pasted.png", file)));
   const input = $("file");
   $("open").addEventListener("click", () => input.click());
   input.addEventListener("change", () => {
@@ -28,6 +28,6 @@ export function takeFiles(add, refuse) {
     over(-depth);
     if (event.dataTransfer.files.length) take(event.dataTransfer.files);
     else
-      refuse("That was no file. Save the picture first, then drop the file: this page fetches nothing from elsewhere.");
+      refuse("That was no file. Save the image first, then drop the file: this page fetches nothing from elsewhere.");
   });
 }

@@ -27,8 +27,8 @@ export class Live {
       ["p90", "two"],
       ["p99", "three"],
     ]);
-    this.batch = new Histogram("Batch size", "pictures in a run");
-    this.depth = new Lines("Queue depth", "pictures under way", [["depth", "one"]]);
+    this.batch = new Histogram("Batch size", "images in a run");
+    this.depth = new Lines("Queue depth", "images under way", [["depth", "one"]]);
     charts.append(...[this.rate, this.latency, this.batch, this.depth].map((tile) => tile.element));
     model.addEventListener("change", () => this.#redraw());
     document.addEventListener("visibilitychange", () => this.#on && this.start());

@@ -3,7 +3,7 @@
 import { channels, fire } from "./palette.js";
 import { decodeRle } from "./rle.js";
 
-/** A mask of any form -> width * height bytes, 0 outside to 255 inside. `image` is the picture's size. */
+/** A mask of any form -> width * height bytes, 0 outside to 255 inside. `image` is the image's size. */
 export async function decodeMask(mask, image, width, height) {
   if (mask.counts !== undefined) return decodeRle(mask, width, height);
   const canvas = new OffscreenCanvas(width, height);

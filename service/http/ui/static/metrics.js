@@ -16,7 +16,7 @@ export function parse(text) {
   return found;
 }
 
-const fresh = () => ({ codes: {}, latency: {}, batches: {}, pictures: 0, runs: 0, depth: 0 });
+const fresh = () => ({ codes: {}, latency: {}, batches: {}, images: 0, runs: 0, depth: 0 });
 
 /** The counters by model; buckets are cumulative, by their upper bound. Requests that named no model count as "". */
 export function snapshot(text) {
@@ -27,7 +27,7 @@ export function snapshot(text) {
     if (name === "zooserve_requests_total") add(model.codes, labels.code);
     else if (name === "zooserve_request_seconds_bucket") add(model.latency, labels.le);
     else if (name === "zooserve_batch_size_bucket") add(model.batches, labels.le);
-    else if (name === "zooserve_batch_size_sum") model.pictures += value;
+    else if (name === "zooserve_batch_size_sum") model.images += value;
     else if (name === "zooserve_batch_size_count") model.runs += value;
     else if (name === "zooserve_queue_depth") model.depth += value;
   }
@@ -41,7 +41,7 @@ export function select(models, name) {
   for (const model of Object.values(models)) {
     for (const field of ["codes", "latency", "batches"])
       for (const [label, value] of Object.entries(model[field])) sum[field][label] = (sum[field][label] ?? 0) + value;
-    for (const field of ["pictures", "runs", "depth"]) sum[field] += model[field];
+    for (const field of ["images", "runs", "depth"]) sum[field] += model[field];
   }
   return sum;
 }
@@ -66,7 +66,7 @@ export function between(before, now, seconds) {
     p50: quantile(0.5, latency),
     p90: quantile(0.9, latency),
     p99: quantile(0.99, latency),
-    batch: runs ? rise(now.pictures, before.pictures) / runs : null,
+    batch: runs ? rise(now.images, before.images) / runs : null,
     sizes: apart(buckets(rises(now.batches, before.batches))),
     depth: now.depth,
   };

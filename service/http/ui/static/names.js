@@ -3,7 +3,7 @@
 /** The best class of an object's crop, where a pipeline asked a second model for it. */
 export const secondOf = ({ second }) => (second?.task === "classify" ? second.predictions[0] : undefined);
 
-/** The share that a prediction is about: its probability, or how much of the picture it covers. */
+/** The share that a prediction is about: its probability, or how much of the image it covers. */
 export const shareOf = (prediction) => secondOf(prediction)?.score ?? prediction.score ?? prediction.area;
 
 /** A class name in one line; `class 7` where there is nothing of it to see. */

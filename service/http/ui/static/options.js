@@ -37,7 +37,7 @@ const TILES = {
   value: "off",
   choices: ["off", "auto", "320x320", "640x640", "1280x1280"],
   without: "off", // is not sent
-  hint: "Look for small objects in parts of the picture: of the size of the model's input (auto), or of so many pixels.",
+  hint: "Look for small objects in parts of the image: of the size of the model's input (auto), or of so many pixels.",
 };
 const OPACITY = { name: "opacity", label: "Opacity", value: 0.5, min: 0, max: 1, step: 0.05, digits: 2, view: true };
 const HEAT = {

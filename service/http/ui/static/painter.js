@@ -1,8 +1,8 @@
-// A picture to a model without a task: the picture that it answers with beside it, or its numbers.
+// An image to a model without a task: the image that it answers with beside it, or its numbers.
 
 import { getSamples, infer, paint } from "./api.js";
 import { el } from "./dom.js";
-import { fetchSample } from "./pictures.js";
+import { fetchSample } from "./images.js";
 
 export class Painter {
   static fits = ({ recipe, inputs }) => Boolean(recipe) && inputs !== undefined;
@@ -10,7 +10,7 @@ export class Painter {
   constructor(card, panel, ask) {
     this.card = card;
     this.ask = ask;
-    const file = el("input", { type: "file", accept: "image/*", "aria-label": "A picture" });
+    const file = el("input", { type: "file", accept: "image/*", "aria-label": "An image" });
     file.addEventListener("change", () => file.files[0] && this.#show(file.files[0]));
     this.samples = el("div", { className: "strip", role: "group", "aria-label": "Samples" });
     this.before = el("img", { alt: "before" });
@@ -22,11 +22,11 @@ export class Painter {
   async #offer() {
     const samples = (await this.ask(getSamples)) ?? [];
     for (const sample of samples) {
-      const picture = await fetchSample(sample).catch(() => null);
-      if (!picture) continue;
-      const image = el("img", { src: picture.url, alt: "" });
-      const button = el("button", { className: "thumbnail", title: picture.name, "aria-label": picture.name }, image);
-      button.addEventListener("click", () => this.#show(picture.blob));
+      const image = await fetchSample(sample).catch(() => null);
+      if (!image) continue;
+      const img = el("img", { src: image.url, alt: "" });
+      const button = el("button", { className: "thumbnail", title: image.name, "aria-label": image.name }, img);
+      button.addEventListener("click", () => this.#show(image.blob));
       this.samples.append(button);
     }
   }

@@ -1,4 +1,4 @@
-// Colours by class, and by stage: the same class is the same colour in the picture and in the list.
+// Colours by class, and by stage: the same class is the same colour in the image and in the list.
 
 const CLASSES = [
   "#ff5d5d",

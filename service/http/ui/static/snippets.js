@@ -5,22 +5,22 @@ import { address } from "./api.js";
 const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`; // for a shell
 const python = (text) => JSON.stringify(text); // Python reads JSON's strings
 
-/** @param asked {url, picture, type, locked}; a key is never shown, `$ZOOSERVE_API_KEY` stands for it */
-export function curl({ url, picture, type, locked }) {
+/** @param asked {url, image, type, locked}; a key is never shown, `$ZOOSERVE_API_KEY` stands for it */
+export function curl({ url, image, type, locked }) {
   const header = locked ? ' -H "Authorization: Bearer $ZOOSERVE_API_KEY"' : "";
   const post = (data) =>
     `curl --data-binary ${data}${header} \\\n  -H ${quote(`Content-Type: ${type}`)} \\\n  ${quote(url)}`;
-  if (!picture.sample) return post(`@${quote(picture.name)}`);
-  return `curl -s${header} ${quote(address(`ui/${picture.sample}`))} |\n${post("@-")}`;
+  if (!image.sample) return post(`@${quote(image.name)}`);
+  return `curl -s${header} ${quote(address(`ui/${image.sample}`))} |\n${post("@-")}`;
 }
 
-export function requests({ url, picture, type, locked }) {
+export function requests({ url, image, type, locked }) {
   const { origin, pathname, searchParams } = new URL(url);
   const query = [...searchParams].map(([name, value]) => `${python(name)}: ${python(value)}`).join(", ");
   const bearer = locked ? `"Authorization": f"Bearer {os.environ['ZOOSERVE_API_KEY']}", ` : "";
-  const from = picture.sample
-    ? `requests.get(${python(address(`ui/${picture.sample}`))}${locked ? `, headers={${bearer.slice(0, -2)}}` : ""}).content`
-    : `open(${python(picture.name)}, "rb")`;
+  const from = image.sample
+    ? `requests.get(${python(address(`ui/${image.sample}`))}${locked ? `, headers={${bearer.slice(0, -2)}}` : ""}).content`
+    : `open(${python(image.name)}, "rb")`;
   return `${locked ? "import os\n" : ""}import requests
 
 answer = requests.post(

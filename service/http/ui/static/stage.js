@@ -1,14 +1,14 @@
-// The stage: the canvas with the picture, as large as there is room for, and what is pointed at on it.
+// The stage: the canvas with the image, as large as there is room for, and what is pointed at on it.
 
 import { draw, fit, hit } from "./draw.js";
 
 export class Stage {
-  bitmap = null; // of the picture; null where there is none, or where the browser cannot show it
-  size = null; // of what is drawn: the bitmap's, or what the answer says of a picture that cannot be shown
+  bitmap = null; // of the image; null where there is none, or where the browser cannot show it
+  size = null; // of what is drawn: the bitmap's, or what the answer says of an image that cannot be shown
   answer = null;
   visible = []; // indices of the predictions to draw
   opacity = 0.5;
-  hidden = false; // the picture alone
+  hidden = false; // the image alone
   #highlight = -1;
 
   /** @param pointed called with the index of the prediction under the pointer, -1 for none */
@@ -25,7 +25,7 @@ export class Stage {
     new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
   }
 
-  /** Show a picture, and nothing over it yet. */
+  /** Show an image, and nothing over it yet. */
   show(bitmap) {
     this.bitmap = bitmap;
     this.size = bitmap && { width: bitmap.width, height: bitmap.height };
@@ -33,7 +33,7 @@ export class Stage {
     this.resize();
   }
 
-  /** Draw an answer over the picture; null takes the last one away. */
+  /** Draw an answer over the image; null takes the last one away. */
   answered(answer, visible) {
     this.answer = answer;
     this.visible = visible;

@@ -1,4 +1,4 @@
-// The page of models that take tensors, or answer pictures without a task: each kind that is known by its tensors' names.
+// The page of models that take tensors, or answer images without a task: each kind that is known by its tensors' names.
 
 import { getModel } from "./api.js";
 import { el, write } from "./dom.js";

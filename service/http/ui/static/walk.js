@@ -1,4 +1,4 @@
-// A walk between two latent vectors of a generator. All pictures on the way are one request.
+// A walk between two latent vectors of a generator. All images on the way are one request.
 
 import { infer } from "./api.js";
 import { el } from "./dom.js";
@@ -18,7 +18,7 @@ export function between(one, other, share) {
 }
 
 export class Walk {
-  #pictures = null; // {shape, data}
+  #images = null; // {shape, data}
 
   static fits({ inputs, outputs }) {
     const image = outputs.find(({ name }) => name === "image");
@@ -29,7 +29,7 @@ export class Walk {
     this.card = card;
     this.ask = ask;
     this.ends = [this.#draw(), this.#draw()];
-    this.canvas = el("canvas", { role: "img", "aria-label": "No picture yet", width: 1, height: 1 });
+    this.canvas = el("canvas", { role: "img", "aria-label": "No image yet", width: 1, height: 1 });
     this.slider = el("input", { type: "range", min: 0, max: STEPS - 1, step: 1, "aria-label": "Where on the walk" });
     this.slider.value = 0;
     this.slider.addEventListener("input", () => this.#show());
@@ -56,21 +56,21 @@ export class Walk {
     const latent = { name: "latent", datatype: "FP32", shape: [STEPS, one.length], data: rows.flat() };
     const answer = await this.ask(() => infer(this.card.name, [latent]));
     if (!answer || this.ends[0] !== one || this.ends[1] !== other) return; // other ends were drawn meanwhile
-    this.#pictures = answer.image;
+    this.#images = answer.image;
     this.#show();
   }
 
   #show() {
-    if (!this.#pictures) return;
-    const [, height, width, channels] = this.#pictures.shape;
+    if (!this.#images) return;
+    const [, height, width, channels] = this.#images.shape;
     const step = Number(this.slider.value);
     const from = step * height * width * channels;
     const pixels = new Uint8ClampedArray(4 * height * width).fill(255);
     for (let pixel = 0; pixel < height * width; pixel++)
       for (let channel = 0; channel < Math.max(3, channels); channel++)
-        pixels[4 * pixel + channel] = this.#pictures.data[from + pixel * channels + (channels === 1 ? 0 : channel)];
+        pixels[4 * pixel + channel] = this.#images.data[from + pixel * channels + (channels === 1 ? 0 : channel)];
     Object.assign(this.canvas, { width, height });
     this.canvas.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
-    this.canvas.setAttribute("aria-label", `Picture ${step + 1} of ${STEPS}`);
+    this.canvas.setAttribute("aria-label", `Image ${step + 1} of ${STEPS}`);
   }
 }

@@ -131,7 +131,7 @@ def test_an_image_fits_its_space(call, size, room, expected):
 
 
 def test_names_are_quoted_for_the_shell_and_for_python(call):
-    asked = {"url": "http://h/v1/detect?model=a", "type": "image/png", "picture": {"name": """it's "$HOME".png"""}}
+    asked = {"url": "http://h/v1/detect?model=a", "type": "image/png", "image": {"name": """it's "$HOME".png"""}}
     assert """--data-binary @'it'\\''s "$HOME".png'""" in call("snippets", "(m, a) => m.curl(a)", asked)
     assert """open("it's \\"$HOME\\".png", "rb")""" in call("snippets", "(m, a) => m.requests(a)", asked)
 

@@ -1,4 +1,4 @@
-"""The page of models that take tensors, in a real Chromium: letters, a walk between latent vectors, pictures."""
+"""The page of models that take tensors, in a real Chromium: letters, a walk between latent vectors, images."""
 
 import pytest
 from PIL import Image
@@ -58,9 +58,9 @@ def test_what_is_wrong_is_shown(opened):
     assert page.locator("#tensors-error").is_hidden()
 
 
-def test_a_picture_is_painted(opened, server):
+def test_an_image_is_painted(opened, server):
     page = opened("style_tissue")
-    page.get_by_label("A picture").set_input_files(ROOT / "docs/coffee.jpg")
+    page.get_by_label("An image").set_input_files(ROOT / "docs/coffee.jpg")
     after = page.get_by_alt_text("after")
     after.wait_for()
     page.wait_for_function("() => document.querySelector('[alt=after]').complete")
@@ -68,11 +68,11 @@ def test_a_picture_is_painted(opened, server):
     assert size == [384, 256]  # coffee.jpg has 600 x 400 pixels, and the recipe's square 384
 
 
-def test_numbers_about_a_picture_are_shown(opened, tmp_path):
+def test_numbers_about_an_image_are_shown(opened, tmp_path):
     page = opened("steering")
     images, angles = roads(1, seed=11)
     Image.fromarray(images[0]).save(tmp_path / "road.png")
-    page.get_by_label("A picture").set_input_files(tmp_path / "road.png")
+    page.get_by_label("An image").set_input_files(tmp_path / "road.png")
     page.get_by_text("angle:").wait_for()
     shown = float(page.get_by_text("angle:").inner_text().removeprefix("angle: "))
     assert shown == pytest.approx(angles[0], abs=1)
@@ -80,14 +80,14 @@ def test_numbers_about_a_picture_are_shown(opened, tmp_path):
 
 def test_a_walk_between_two_latent_vectors(opened):
     page = opened("digits_gan")
-    page.get_by_label("Picture 1 of 33").wait_for()
+    page.get_by_label("Image 1 of 33").wait_for()
     pixels = "document.querySelector('.walk canvas').toDataURL()"
     assert page.evaluate("document.querySelector('.walk canvas').width") == 28
     first = page.evaluate(pixels)
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     page.get_by_label("Where on the walk").fill("32")
-    page.get_by_label("Picture 33 of 33").wait_for()
+    page.get_by_label("Image 33 of 33").wait_for()
     last = page.evaluate(pixels)
     assert first != last
     assert not [url for url in asked if url.endswith("/infer")], "the whole walk was one request"

@@ -1,11 +1,11 @@
-// The pictures at hand: samples, opened, dropped and pasted ones, camera frames; and the strip that shows them.
+// The images at hand: samples, opened, dropped and pasted ones, camera frames; and the strip that shows them.
 
 import { address, request } from "./api.js";
 import { el } from "./dom.js";
 
 const LONGEST = 2048; // pixels of the copy that is drawn; what is sent is the file as it is
 
-export class Picture {
+export class ImageFile {
   #bitmap;
 
   frame = false; // of the camera
@@ -18,7 +18,7 @@ export class Picture {
     this.url = blob ? URL.createObjectURL(blob) : "";
   }
 
-  /** The picture to draw: upright, not larger than needed; null where this browser cannot show it. */
+  /** The image to draw: upright, not larger than needed; null where this browser cannot show it. */
   bitmap() {
     this.#bitmap ??= createImageBitmap(this.blob).then(shrink, () => null);
     return this.#bitmap;
@@ -45,79 +45,79 @@ async function shrink(bitmap) {
 /** Fetch a sample's bytes; through `request`, since they may need a key. */
 export async function fetchSample(sample) {
   const blob = await (await request(address(`ui/${sample.path}`))).blob();
-  return new Picture(sample.name, blob, sample.path);
+  return new ImageFile(sample.name, blob, sample.path);
 }
 
 export class Strip {
-  pictures = [];
+  images = [];
   chosen = null;
 
-  /** @param choose called with the picture to show, or null once the last one is gone */
+  /** @param choose called with the image to show, or null once the last one is gone */
   constructor(element, choose) {
     this.element = element;
     this.choose = choose;
   }
 
-  /** Add pictures in front, newest first of all, and show the first of them. */
-  add(pictures, { show = true, front = true } = {}) {
-    if (front) this.pictures.unshift(...pictures);
-    else this.pictures.push(...pictures);
-    if (show && pictures.length) this.select(pictures[0]);
+  /** Add images in front, newest first of all, and show the first of them. */
+  add(images, { show = true, front = true } = {}) {
+    if (front) this.images.unshift(...images);
+    else this.images.push(...images);
+    if (show && images.length) this.select(images[0]);
     else this.#render();
   }
 
   /** Put the camera's next frame in the place of the one before it. The last one stays, once the camera is off. */
-  swap(picture) {
-    const before = this.chosen?.frame ? this.pictures.indexOf(this.chosen) : -1;
-    picture.frame = true;
-    if (before >= 0) this.pictures.splice(before, 1, picture)[0].free();
-    else this.pictures.unshift(picture);
-    this.chosen = picture;
+  swap(image) {
+    const before = this.chosen?.frame ? this.images.indexOf(this.chosen) : -1;
+    image.frame = true;
+    if (before >= 0) this.images.splice(before, 1, image)[0].free();
+    else this.images.unshift(image);
+    this.chosen = image;
     this.#render();
   }
 
-  remove(picture) {
-    const at = this.pictures.indexOf(picture);
+  remove(image) {
+    const at = this.images.indexOf(image);
     if (at < 0) return;
-    this.pictures.splice(at, 1);
-    picture.free();
-    if (this.chosen === picture) this.select(this.pictures[Math.min(at, this.pictures.length - 1)] ?? null);
+    this.images.splice(at, 1);
+    image.free();
+    if (this.chosen === image) this.select(this.images[Math.min(at, this.images.length - 1)] ?? null);
     else this.#render();
   }
 
   step(by) {
-    const count = this.pictures.length;
-    if (count) this.select(this.pictures[(this.pictures.indexOf(this.chosen) + by + count) % count]);
+    const count = this.images.length;
+    if (count) this.select(this.images[(this.images.indexOf(this.chosen) + by + count) % count]);
   }
 
-  select(picture) {
-    this.chosen = picture;
+  select(image) {
+    this.chosen = image;
     this.#render();
-    this.choose(picture);
+    this.choose(image);
   }
 
   #render() {
     const focused = this.element.contains(document.activeElement);
-    this.element.replaceChildren(...this.pictures.map((picture) => this.#thumbnail(picture)));
+    this.element.replaceChildren(...this.images.map((image) => this.#thumbnail(image)));
     const current = this.element.querySelector('[aria-current="true"]');
     if (focused) current?.focus({ preventScroll: true });
     current?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
 
-  #thumbnail(picture) {
-    const image = el("img", { src: picture.url, alt: "", draggable: false, loading: "lazy" });
-    image.addEventListener("error", () => image.replaceWith(el("span", { className: "unshown" }, picture.name)));
+  #thumbnail(image) {
+    const img = el("img", { src: image.url, alt: "", draggable: false, loading: "lazy" });
+    img.addEventListener("error", () => img.replaceWith(el("span", { className: "unshown" }, image.name)));
     const button = el(
       "button",
       {
         className: "thumbnail",
-        title: picture.name,
-        "aria-label": picture.name,
-        "aria-current": String(picture === this.chosen),
+        title: image.name,
+        "aria-label": image.name,
+        "aria-current": String(image === this.chosen),
       },
-      image,
+      img,
     );
-    button.addEventListener("click", () => this.select(picture));
+    button.addEventListener("click", () => this.select(image));
     return button;
   }
 }
