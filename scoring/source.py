@@ -218,9 +218,9 @@ def _listed(source: str, read: Callable[[IO[bytes], str], Iterator[Any]], column
     parent = (local_path(source) if here else _without_query(source)).rpartition("/")[0]
     with _opened(source) as file:
         try:
-            for address in read(file, column):
+            for row, address in enumerate(read(file, column), 1):
                 if not isinstance(address, str) or not address:
-                    raise StorageError(f"{source}: {address!r} in `{column}`: expected an address, as text")
+                    raise StorageError(f"{source}: row {row} has {address!r} in `{column}`: not an address, as text")
                 if not ("://" in address or address.startswith("/")):
                     address = local_address(f"{parent}/{address}") if here else f"{parent}/{address}"  # noqa: PLW2901
                 yield address

@@ -123,7 +123,7 @@ def test_an_address_with_a_token_is_a_list_or_an_image(monkeypatch, query):
         ("a.csv", "n,file\n1,a.jpg\n", "--column"),
         ("a.jsonl", '{"file": "a"}\n', "--column"),
         ("a.jsonl", "{", "truncated"),
-        ("a.jsonl", '{"path": 3}\n', "expected an address"),
+        ("a.jsonl", '{"path": "a.jpg"}\n{"path": 3}\n', "row 2 has 3 in `path`"),
         ("a.csv", "", "no column `path`"),
         ("a.csv", '"' + "x" * 200_000, "first line cannot be read"),
         ("a.parquet", "no", "Parquet"),
