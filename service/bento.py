@@ -129,6 +129,7 @@ class ZooServe:
     def prepare() -> None:
         """BentoML calls this once, before it starts the server's processes."""
         set_up_parent_logs(_SETTINGS.log)
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as NVML numbers GPUs; CUDA has the fastest first
         check_device(_SETTINGS.device, max(_SETTINGS.workers, _SETTINGS.engines))
         prepare(_SETTINGS)
         command_from_within()

@@ -3,6 +3,7 @@
 import sys
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -101,6 +102,11 @@ def test_metrics_are_of_those_that_are_used(monkeypatch):
     samples = rendered(nvml())
     assert len(samples) == 5
     assert all('gpu="1"' in name for name in samples)
+
+
+def test_cuda_numbers_gpus_as_nvml_does(server):
+    processes = psutil.Process(server.process.pid).children(recursive=True)
+    assert {process.environ()["CUDA_DEVICE_ORDER"] for process in processes} == {"PCI_BUS_ID"}
 
 
 def test_what_a_gpu_cannot_tell_is_left_out():
