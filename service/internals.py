@@ -47,6 +47,8 @@ import uvicorn.config
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from service.answers import Answers
+
 _UNREAD_S = 0.05
 
 __all__ = [
@@ -82,13 +84,13 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection."""
         super().connection_made(transport)
-        self._answers = _Answers(self)
+        self._answers = Answers(transport, self.end)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the request that is being answered that its client is gone: it ends, and no answer is written."""
         super().connection_lost(exc)
         self._give_up()
-        self._answers.close = self.transport.close  # else both would be left to the garbage collector
+        self._answers.end = self.transport.close  # else both would be left to the garbage collector
         if self._lingering is not None:
             self._lingering.cancel()
 
@@ -99,7 +101,8 @@ class HttpProtocol(HttpToolsProtocol):
         self.cycle.transport = self._answers  # type: ignore[assignment]  # it has what a request uses of one
 
     def on_response_complete(self) -> None:
-        """Begin the next request, if there is to be one."""
+        """Send a head without a body, and begin the next request, if there is to be one."""
+        self._answers.flush()
         if not self.parted:
             super().on_response_complete()
 
@@ -137,15 +140,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
+        self._answers.begin()
         super()._start_asgi_task(cycle, app)
-
-
-class _Answers:
-    """The transport of a connection as requests use it: closing it does not reset the connection; see `part`."""
-
-    def __init__(self, connection: HttpProtocol) -> None:
-        self.write, self.is_closing = connection.transport.write, connection.transport.is_closing
-        self.close = connection.end
 
 
 def use_protocol(name: str) -> None:
