@@ -60,7 +60,7 @@ def test_no_accepted_request_is_lost(models, photo, tmp_path):
     image = jpeg("coffee", (640, 480)).data
     told = answered = 0
     for attempt in range(TRIES):
-        settings = {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "mobilenet_v2", "ZOOSERVE_DRAIN_S": "0.5"}
+        settings = {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "mobilenet_v2", "ZOOSERVE_DRAIN_S": "1"}
         with serving(tmp_path / f"log{attempt}", **settings) as server:
             server.wait(200)
             stop = threading.Event()
