@@ -295,16 +295,22 @@ def test_images_that_find_no_row_wait_for_one_by_priority(model, workers):
     asyncio.run(main())
 
 
+async def made_ready(queue: Batcher, order: list[Priority]) -> list[Job[int]]:
+    """Jobs 1, 2, ... of these priorities, each ready before the next one is submitted."""
+    jobs = [job(value, priority=priority) for value, priority in enumerate(order, 1)]
+    for number, one in enumerate(jobs, 1):
+        queue.submit(one)
+        await until(lambda number=number: ready(queue) == number)
+    return jobs
+
+
 def test_images_that_are_ready_are_run_by_priority_wherever_they_lie(model, workers):
     async def main():
         queue = batcher(model, workers, max_batch=2)
         queue.submit(first := job(0))
         await asyncio.to_thread(until_running, model)
         order = [Priority.LOW, Priority.HIGH, Priority.NORMAL, Priority.LOW, Priority.HIGH, Priority.NORMAL]
-        jobs = [job(value, priority=priority) for value, priority in enumerate(order, 1)]
-        for number, one in enumerate(jobs, 1):
-            queue.submit(one)
-            await until(lambda number=number: ready(queue) == number)
+        jobs = await made_ready(queue, order)
         model.gate.set()
         assert await asyncio.gather(first.future, *(one.future for one in jobs)) == [2 * value for value in range(7)]
         assert model.batches == [[0], [2, 5], [3, 6], [1, 4]]
@@ -317,34 +323,12 @@ def test_a_job_that_is_too_late_lets_no_lower_priority_go_first(model, workers):
         queue = batcher(model, workers, max_batch=2)
         queue.submit(first := job(0))
         await asyncio.to_thread(until_running, model)
-        order = [Priority.HIGH, Priority.HIGH, Priority.LOW, Priority.HIGH]
-        jobs = [job(value, priority=priority) for value, priority in enumerate(order, 1)]
-        for number, one in enumerate(jobs, 1):
-            queue.submit(one)
-            await until(lambda number=number: ready(queue) == number)
+        jobs = await made_ready(queue, [Priority.HIGH, Priority.HIGH, Priority.LOW, Priority.HIGH])
         jobs[1].abandoned = True
         model.gate.set()
         assert [await outcome(one) for one in [first, jobs[0], *jobs[2:]]] == [0, 2, 6, 8]
         assert (await outcome(jobs[1])).reason is Reason.DEADLINE
         assert model.batches == [[0], [1, 4], [3]]
-
-    asyncio.run(main())
-
-
-def test_the_first_free_row_is_taken_and_given_to_who_waits():
-    async def main():
-        buffer, jobs = ImageBuffer(3, 2, (1, 1, 3)), [job(value) for value in range(5)]
-        jobs[4].priority = Priority.HIGH
-        assert buffer.rows.shape == (5, 1, 1, 3)
-        assert [buffer.take(one) for one in jobs] == [True, True, True, False, False]
-        assert [one.row for one in jobs] == [0, 1, 2, -1, -1]
-        assert buffer.free(1) is jobs[4]
-        assert buffer.free(0) is jobs[3]
-        assert [one.row for one in jobs[3:]] == [0, 1]
-        assert buffer.take(jobs[3])
-        assert buffer.free(1) is buffer.free(0) is None
-        assert buffer.take(last := job(9))
-        assert last.row == 0
 
     asyncio.run(main())
 

@@ -10,6 +10,7 @@ import pytest
 
 from service.http.server.heads import MAX_HEADERS
 from tests.conftest import serving
+from tests.service.http.conftest import until_closed
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +24,6 @@ def strict(models, tmp_path_factory):
 def connect(server) -> socket.socket:
     host, port = server.url.removeprefix("http://").split(":")
     return socket.create_connection((host, int(port)), timeout=10)
-
-
-def read_all(connection: socket.socket) -> bytes:
-    received = b""
-    with contextlib.suppress(ConnectionResetError):
-        while data := connection.recv(65536):
-            received += data
-    return received
 
 
 HEAD = b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\n"
@@ -66,7 +59,7 @@ def test_a_slow_request_gets_408_and_is_closed(strict, dribble, models):
                 time.sleep(0.1 if len(dribble) > 2 else 0)
                 if time.monotonic() - start > 3:
                     break
-        answer = read_all(slow)
+        answer = until_closed(slow)
     assert time.monotonic() - start < 4
     if b"HTTP/1.1" in answer:  # bytes that crossed the answer may have reset the connection
         head, _, body = answer.partition(b"\r\n\r\n")
@@ -84,7 +77,7 @@ def test_an_incomplete_pipelined_request_gets_408(strict, models, second):
     start = time.monotonic()
     with connect(strict) as slow:
         slow.sendall(HEAD + f"content-length: {len(digit)}\r\n\r\n".encode() + digit + second)
-        answer = read_all(slow)
+        answer = until_closed(slow)
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"HTTP/1.1 408 " in answer
     assert time.monotonic() - start < 4
@@ -110,7 +103,7 @@ def test_a_client_that_does_not_read_its_answers_is_disconnected(strict):
 def test_bytes_that_are_not_http_get_400(strict, garbage):
     with connect(strict) as other:
         other.sendall(garbage)
-        head, _, body = read_all(other).partition(b"\r\n\r\n")
+        head, _, body = until_closed(other).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")
     assert json.loads(body)["reason"] == "bad_request"
 
@@ -124,7 +117,7 @@ def test_endless_headers_are_refused(strict, before):
             endless.sendall(HEAD + before)
             for _ in range(3 * MAX_HEADERS // 1000):
                 endless.sendall(b"x-" + b"a" * 990 + b": b\r\n")
-        answer = read_all(endless)
+        answer = until_closed(endless)
     assert answer.startswith(b"HTTP/1.1 431 ") or answer == b""
     assert strict.client.get("/livez").status_code == 200
 
@@ -147,15 +140,15 @@ def test_the_longest_waiting_connection_is_closed_for_a_new_one(strict):
         for path, status in ((b"/v1/models", b"200"), (b"/livez", b"200"), (b"/readyz", b"200")):
             one_more = stack.enter_context(connect(strict))
             one_more.sendall(b"GET " + path + b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-            assert read_all(one_more).startswith(b"HTTP/1.1 " + status)
+            assert until_closed(one_more).startswith(b"HTTP/1.1 " + status)
         half += [stack.enter_context(connect(strict)) for _ in range(3)]
         half[-1].sendall(b"GET /livez HTTP/1.1\r\nho")
-        oldest = read_all(half[0])
+        oldest = until_closed(half[0])
         assert oldest.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 1\r\n" in oldest
         assert b"too_many_connections" in oldest
         half[-1].sendall(b"st: x\r\nconnection: close\r\n\r\n")
-        assert read_all(half[-1]).startswith(b"HTTP/1.1 200 "), "the youngest stayed"
+        assert until_closed(half[-1]).startswith(b"HTTP/1.1 200 "), "the youngest stayed"
 
 
 def test_the_time_limit_applies_to_each_request_of_a_connection(strict, models):
