@@ -1,6 +1,7 @@
 """The photos that load consists of: those of a folder, or the zoo's samples as JPEGs. Called by every load test."""
 
 import io
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ def album(folder: Path | None = None) -> list[Photo]:
     return [Photo(path.name, _TYPES[path.suffix.lower()], path.read_bytes()) for path in files]
 
 
+@cache
 def jpeg(name: str, size: tuple[int, int] | None = None) -> Photo:
     """Return a sample photo of the zoo as JPEG, scaled to `size` (width, height) where one is given."""
     with Image.open(_sample(name)) as image:

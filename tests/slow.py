@@ -20,6 +20,8 @@ BY_PATH = {  # of a file or folder
     "client/test_local.py": "starts servers and proxies",
     "client/test_trouble.py": "waits for retries",
     "commands": "converts networks",
+    "evaluation/test_rotated.py": "imports torch",
+    "evaluation/test_torchvision.py": "imports torch",
     "zooserve": "loads and exports models",
     "deploy/test_health_check.py": "starts a process for each case",
     "deploy/test_image.py": "builds an image",
@@ -49,6 +51,7 @@ BY_PATH = {  # of a file or folder
     "service/grpc/test_kserve.py": "starts a server",
     "service/http/v1/test_attack_bodies.py": "starts a server",
     "service/http/v1/test_figures.py": "starts a process for each case",
+    "service/http/v1/test_instances.py": "starts servers",
     "service/oip/test_attack_infer.py": "starts a server",
     "service/oip/test_rest.py": "starts a server",
     "service/oip/test_tritonclient.py": "starts a server",
@@ -64,7 +67,9 @@ BY_PATH = {  # of a file or folder
     "test_models_page.py": "converts networks",
     "test_unasked.py": "starts a process for each case",
     "zoo/test_hub_files.py": "starts a process for each case",
+    "zoo/test_labels.py": "imports torch",
     "zoo/test_libraries.py": "imports every library",
+    "zoo/test_recipe.py": "imports torch",
     "zoo/test_variables.py": "starts a process for each case",
 }
 

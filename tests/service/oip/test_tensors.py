@@ -157,7 +157,7 @@ def test_bytes_that_are_not_utf_8_cannot_be_json():
 
 
 @pytest.mark.parametrize("datatype", ["FP32", "FP64", "INT16", "UINT64", "BOOL"])
-@pytest.mark.parametrize("nesting", [[60_000], [1, 60_000], [300, 200], [2, 1, 30_000], [60_000, 1, 1]])
+@pytest.mark.parametrize("nesting", [[18_000], [1, 18_000], [300, 60], [2, 1, 9000], [18_000, 1, 1]])
 @pytest.mark.parametrize("space", ["", " ", "\n  ", " " * 70_000])
 def test_data_of_several_pieces_are_decoded(datatype, nesting, space):
     """Flat, nested as the shape, or otherwise, with more white space than a piece has."""
@@ -165,9 +165,9 @@ def test_data_of_several_pieces_are_decoded(datatype, nesting, space):
     array = np.random.default_rng(1).integers(0, 2 if datatype == "BOOL" else 9000, nesting).astype(dtype)
     text = json.dumps(array.tolist(), separators=(", ", ": ")).encode()
     text = text.replace(b", ", b"," + space.encode(), 50).replace(b"[", b"[" + space.encode(), 3)
-    again = from_json("x", datatype, [300, 200], text)
+    again = from_json("x", datatype, [300, 60], text)
     assert again.dtype == dtype
-    np.testing.assert_array_equal(again, array.reshape(300, 200))
+    np.testing.assert_array_equal(again, array.reshape(300, 60))
 
 
 @pytest.mark.parametrize("shape", [[2**62] * 100_000, [1] * 33, [0, 2**70], [1 << 40, 2], [-1]])

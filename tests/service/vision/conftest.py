@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 from PIL import Image
@@ -10,7 +11,8 @@ from PIL import Image
 @pytest.fixture(scope="session")
 def open_image(photo) -> Callable[[str], Image.Image]:
     """A sample photo, decoded, mode RGB."""
-    return lambda name: Image.open(io.BytesIO(photo(name))).convert("RGB")
+    decoded = cache(lambda name: Image.open(io.BytesIO(photo(name))).convert("RGB"))
+    return lambda name: decoded(name).copy()
 
 
 @pytest.fixture(scope="session")

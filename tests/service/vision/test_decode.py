@@ -183,15 +183,19 @@ KINDS = [("RGB", name) for name in FORMATS] + [
 ]
 
 
-@pytest.mark.parametrize(("mode", "name"), KINDS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_flipped_bits_do_not_crash_the_process(small, encoded, mode, name, data):
+@pytest.fixture
+def sound(small, encoded, mode, name) -> bytes:
     form, options = FORMATS[name]
     if mode == "P" and form != "TIFF":
         options = options | {"transparency": 3}
-    image = small.quantize(32) if mode == "P" else small.convert(mode)
-    damaged = bytearray(encoded(image, form, **options))
+    return encoded(small.quantize(32) if mode == "P" else small.convert(mode), form, **options)
+
+
+@pytest.mark.parametrize(("mode", "name"), KINDS)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_flipped_bits_do_not_crash_the_process(sound, data):
+    damaged = bytearray(sound)
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(damaged) - 1) | st.integers(0, 200))  # headers matter most
         damaged[place] ^= 1 << data.draw(st.integers(0, 7))
