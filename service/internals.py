@@ -9,6 +9,8 @@
 - **Answers before the end of a body.** uvicorn closes a connection, where its client asked for that, right after the
   answer. What was still on its way resets it, and the client may lose the answer: `HttpProtocol` waits
   until the client has closed it.
+- **Timers.** uvicorn makes a timer after each answer, which nearly always is cancelled (see `timers`). `HttpProtocol`
+  does in its place what uvicorn does after an answer.
 - **Bodies.** uvicorn keeps what arrives of a body in an attribute of a request, and copies it twice.
 - **The choice of that class.** BentoML's workers call `uvicorn.Config` themselves and pass no `http=`. So the entry
   `auto` of uvicorn's table of protocols is replaced.
@@ -48,6 +50,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.answers import Answers
+from service.timers import Alarm
 
 _UNREAD_S = 0.05
 
@@ -85,10 +88,12 @@ class HttpProtocol(HttpToolsProtocol):
         """Begin a connection."""
         super().connection_made(transport)
         self._answers = Answers(transport, self.end)
+        self._idle = Alarm(self.loop, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the request that is being answered that its client is gone: it ends, and no answer is written."""
         super().connection_lost(exc)
+        self._idle.end()
         self._give_up()
         self._answers.end = self.transport.close  # else both would be left to the garbage collector
         if self._lingering is not None:
@@ -103,8 +108,14 @@ class HttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Send a head without a body, and begin the next request, if there is to be one."""
         self._answers.flush()
-        if not self.parted:
-            super().on_response_complete()
+        self.server_state.total_requests += 1
+        if self.parted or self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle.set(self.timeout_keep_alive)
 
     def shutdown(self) -> None:
         """End when the server does: after what the client has sent already was read and answered."""
@@ -132,6 +143,9 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.can_write_eof():  # not with TLS
             self.transport.write_eof()
         self._lingering = self.loop.call_later(self.linger_s, self.transport.abort)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle.clear()
 
     def _give_up(self) -> None:
         if self._answering is not None and not self._answering.response_complete:

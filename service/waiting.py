@@ -10,9 +10,10 @@ from time import perf_counter
 
 from service.engine.job import AnswerT, Job
 from service.errors import ClientGone, Reason, RequestError, refusal_of
+from service.timers import Entry, queue_of
 
 HungUp = Callable[[], Awaitable[None]]
-_WATCH_AFTER = 0.02  # seconds; watching the connections of faster requests would only cost time
+_WATCH_AFTER = 0.1  # seconds; watching the connections of faster requests would only cost time
 
 
 async def wait(jobs: Sequence[Job[AnswerT]], deadline: float, hung_up: HungUp | None = None) -> None:
@@ -21,7 +22,7 @@ async def wait(jobs: Sequence[Job[AnswerT]], deadline: float, hung_up: HungUp | 
     Args:
         jobs: the submitted jobs.
         deadline: a time of `time.perf_counter()` in seconds. Jobs that are not done by then end with `deadline`.
-        hung_up: returns when the client hangs up. Called only if the answer takes longer than 20 ms.
+        hung_up: returns when the client hangs up. Called only if the answer takes longer than a tenth of a second.
 
     Raises:
         ClientGone: the client hung up.
@@ -29,7 +30,7 @@ async def wait(jobs: Sequence[Job[AnswerT]], deadline: float, hung_up: HungUp | 
     loop = asyncio.get_running_loop()
     disconnected = False
     watcher: asyncio.Task[None] | None = None
-    timer: asyncio.TimerHandle
+    timer: asyncio.TimerHandle | Entry
 
     def abandon() -> None:
         for job in jobs:
@@ -51,7 +52,8 @@ async def wait(jobs: Sequence[Job[AnswerT]], deadline: float, hung_up: HungUp | 
         timer = loop.call_later(deadline - perf_counter(), abandon)
 
     left = deadline - perf_counter()
-    timer = loop.call_later(_WATCH_AFTER, take_longer) if left > _WATCH_AFTER else loop.call_later(left, abandon)
+    soon = left <= _WATCH_AFTER
+    timer = loop.call_later(left, abandon) if soon else queue_of(loop, _WATCH_AFTER).add(take_longer)
     try:
         for job in jobs:
             with suppress(Exception):  # `outcome` reads it from the job's future

@@ -12,6 +12,7 @@ from msgspec import Struct
 from service.arrays import Array, Image, Tensors
 
 _PAGE = mmap.PAGESIZE
+_SMALL = 1 << 15  # bytes of a row
 _HEAD = 16  # bytes at the beginning of a model's memory, before its counts for each front
 
 
@@ -111,9 +112,28 @@ class ModelMemory(_Memory):
         self.given_up = view(np.uint8, (counted,), given_up)
         self.images: Image = view(np.uint8, (counted + layout.spare, *layout.shape), images)
         self.outputs: dict[str, Array] = {}
+        self._bytes = dict[str, memoryview]()  # of those whose rows are small
         for each, length in zip(layout.outputs, sizes, strict=True):
             self.outputs[each.name] = view(each.dtype, (counted, *each.shape), outputs)
+            if 0 < length <= _SMALL * counted:
+                self._bytes[each.name] = numbers[outputs : outputs + length]
             outputs += _up(length)
+
+    def row_of(self, row: int) -> dict[str, Array]:
+        """Return a copy of the outputs of a row, [1, ...].
+
+        NumPy gives up the interpreter's lock to copy, which costs more than to copy a few kilobytes.
+        """
+        copies = {}
+        for name, room in self.outputs.items():
+            if (data := self._bytes.get(name)) is None:
+                copies[name] = room[row : row + 1].copy()
+            else:
+                size = room.strides[0]
+                copies[name] = np.ndarray(
+                    (1, *room.shape[1:]), room.dtype, bytearray(data[row * size : (row + 1) * size])
+                )
+        return copies
 
     def fits(self, outputs: Tensors) -> bool:
         """Whether the outputs of a batch have the types and shapes for which there is room."""

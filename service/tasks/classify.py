@@ -1,9 +1,11 @@
 """classify: the `top_k` most probable classes of an image, and on request where the best of them is visible."""
 
+from math import isfinite
 from typing import Annotated
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 from msgspec import Meta, Struct
 
 from service.arrays import Tensors
@@ -11,6 +13,8 @@ from service.results import Classification
 from service.vision.activation import box_of, encode_heat, heat_of
 from zoo.recipe import Placement
 from zoo.served_card import ServedCard
+
+_FEW = 32  # classes that are cheaper to sort in Python
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,14 +48,9 @@ def answer(
     The graph's outputs are `probabilities` float32 [N, C]; for `localize` and `heatmap` also `activation` float32
     [N, h, w], the class activation map of the best class.
     """
-    probabilities = outputs["probabilities"][index]
-    top_k = min(options.top_k, probabilities.size)
-    # All that equal the last one: `argpartition` would choose among them, and not the first.
-    best = np.flatnonzero(~(probabilities < np.partition(probabilities, -top_k)[-top_k]))
-    best = best[np.argsort(-probabilities[best], kind="stable")[:top_k]]
     found = [
         Classification(class_id, card.labels[class_id], round(score, 6))
-        for class_id, score in zip(best.tolist(), probabilities[best].tolist(), strict=True)
+        for class_id, score in _best(outputs["probabilities"][index], options.top_k)
     ]
     if options.localize or options.heatmap:
         heat = heat_of(outputs["activation"][index], placement, card.recipe.width, card.recipe.height)
@@ -61,3 +60,19 @@ def answer(
             heatmap=encode_heat(heat, placement) if options.heatmap else None,
         )
     return found
+
+
+def _best(probabilities: npt.NDArray[np.float32], top_k: int) -> list[tuple[int, float]]:
+    """Return class ids and probabilities of the `top_k` most probable classes, in the order of `answer`.
+
+    Few of them are chosen by one call of NumPy and then in Python: in each call NumPy gives up the interpreter's lock,
+    which other threads take.
+    """
+    if top_k < min(_FEW, probabilities.size):
+        some = np.argpartition(probabilities, -top_k - 1)[-top_k - 1 :].tolist()  # and the next one
+        found = sorted([(-probabilities.item(class_id), class_id) for class_id in some])
+        # Where the next one is equal, it is chance which of the equal ones are among them. NaN have no order.
+        if found[top_k][0] > found[top_k - 1][0] and isfinite(sum([score for score, _ in found])):
+            return [(class_id, -score) for score, class_id in found[:top_k]]
+    ids = np.argsort(-probabilities, kind="stable")[:top_k]
+    return list(zip(ids.tolist(), probabilities[ids].tolist(), strict=True))

@@ -66,6 +66,7 @@ class Turn:
         transpose: whether rows and columns are exchanged, before the flips.
         flip_x: whether left and right are exchanged.
         flip_y: whether top and bottom are exchanged.
+        turns: whether there is anything to do.
     """
 
     def __init__(self, orientation: int) -> None:
@@ -73,6 +74,7 @@ class Turn:
         self.flip_x = orientation in (2, 3, 6, 7)
         self.flip_y = orientation in (3, 4, 7, 8)
         self._pillow = _TRANSPOSITIONS.get(orientation)
+        self.turns = self._pillow is not None
 
     def array(self, pixels: Pixels) -> Pixels:
         """Turn stored pixels upright, uint8 [h, w, 3]."""

@@ -95,21 +95,24 @@ def _fill(out: Pixels, encoded: EncodedImage | DecodedImage, recipe: Recipe, whe
     # As Pillow 13: first along x of the upright image, unless it shrinks much more along y.
     width, height = scaled_size(recipe, encoded.width, encoded.height)
     vertical_first = encoded.height - height > max(0, 2 * (encoded.width - width))
-    resampled = resample(
+    if x.length * y.length < recipe.width * recipe.height:
+        out[:] = np.tile(np.array(recipe.pad, np.uint8), (recipe.width, 1))  # copying whole rows is faster
+    resampled = np.empty((y.length, x.length, 3), np.uint8) if turn.turns else out[seen.slices]
+    resample(
         encoded.stored(fast_chroma=min(x.scale, y.scale) >= _COARSE),
         x,
         y,
         recipe.interpolation,
+        resampled,
         vertical_first=vertical_first != turn.transpose,
     )
-    if resampled.size < out.size:
-        out[:] = np.tile(np.array(recipe.pad, np.uint8), (recipe.width, 1))  # copying whole rows is faster
-    out[seen.slices] = turn.array(resampled)
+    if turn.turns:
+        out[seen.slices] = turn.array(resampled)
 
 
 def resample(
-    stored: Pixels | Image.Image, x: Span, y: Span, interpolation: str, *, vertical_first: bool = False
-) -> Pixels:
+    stored: Pixels | Image.Image, x: Span, y: Span, interpolation: str, out: Pixels, *, vertical_first: bool = False
+) -> None:
     """Resample a part of an image with antialiasing and SIMD instructions, close to Pillow's. Requires cykooz-resizer.
 
     It wraps the Rust crate fast_image_resize. Kernels are the same as Pillow's, and so is the rounding to 8 bits
@@ -121,24 +124,22 @@ def resample(
         x: the columns of `stored` that are resampled, and to how many pixels.
         y: the rows, likewise.
         interpolation: `bilinear`, `bicubic` or `lanczos`.
+        out: uint8 [y.length, x.length, 3] RGB, to write into.
         vertical_first: convolve along y before x. The order changes the result a little, because values are rounded
             between the two passes.
-
-    Returns:
-        uint8 [y.length, x.length, 3] RGB.
 
     Raises:
         RequestError: `undecodable`: the colours of a Pillow image cannot be converted.
     """
     if x.scale == y.scale == 1 and not (x.start % 1 or y.start % 1):  # a tile of the graph's size: nothing to resample
         part = _copy(stored, int(x.start), int(y.start), int(x.end), int(y.end))
-        return np.frombuffer(part, np.uint8).reshape(y.length, x.length, 3)
+        out[:] = np.frombuffer(part, np.uint8).reshape(out.shape)
+        return
     kind, support = _KERNELS[interpolation]
     kernel = simd.ResizeAlg.convolution(simd.FilterType[kind])
     width, height = stored.size if isinstance(stored, Image.Image) else (stored.shape[1], stored.shape[0])
     left, right = x.reach(support, width)
     x = Span(x.start - left, x.end - left, x.length)
-    resampled = np.empty((y.length, x.length, 3), np.uint8)
     step = max(1, int(_BAND / (3 * (right - left) * y.scale)))
     for first in range(0, y.length, step):
         band = y.part(first, min(first + step, y.length))
@@ -149,8 +150,7 @@ def resample(
             part = _convolve(_convolve(part, None, band, kernel), x, None, kernel)
         else:
             part = _convolve(_convolve(part, x, None, kernel), None, band, kernel)
-        resampled[first : first + band.length] = np.frombuffer(part.get_buffer(), np.uint8).reshape(-1, x.length, 3)
-    return resampled
+        out[first : first + band.length] = np.frombuffer(part.get_buffer(), np.uint8).reshape(-1, x.length, 3)
 
 
 def _copy(stored: Pixels | Image.Image, left: int, top: int, right: int, bottom: int) -> bytes:

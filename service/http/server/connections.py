@@ -30,6 +30,7 @@ from service.http.server.refusals import answering, counted, too_many_bodies, to
 from service.internals import HttpProtocol, rest_of_body
 from service.limits import FOR_PROBES, SPARE, Bodies, HeldBodies, Places
 from service.settings import read_settings
+from service.timers import Alarm
 from service.tls import Renewal, files_of
 
 PROBES = frozenset({b"/livez", b"/readyz", b"/metrics"})
@@ -79,8 +80,8 @@ class Connection(HttpProtocol):
         self._upgrade = self._counted = False
         self._stopped: Problem | None = None  # why a callback stopped the parser
         self._final: Problem | None = None  # to be sent after the answers to complete requests
-        self._timer: asyncio.TimerHandle | None = None
-        self._send_timer: asyncio.TimerHandle | None = None
+        self._clock = Alarm(self.loop, self._too_slow)  # runs while a request arrives
+        self._sending = Alarm(self.loop, self._abort)  # is set while the client does not read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -96,8 +97,8 @@ class Connection(HttpProtocol):
         self._start_clock()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._timer = _cancelled(self._timer)
-        self._send_timer = _cancelled(self._send_timer)
+        self._clock.end()
+        self._sending.end()
         if self._places is not None:
             self._places.leave(self)
             self._places = None
@@ -109,7 +110,7 @@ class Connection(HttpProtocol):
         self._places = None
         if self.parted or self.transport.get_write_buffer_size():  # `close` would wait for the client
             self.transport.abort()
-        elif self._timer is None:  # between two requests
+        elif not self._clock.is_set:  # between two requests
             self.transport.close()
         else:
             self._refuse(too_many_connections())
@@ -117,7 +118,7 @@ class Connection(HttpProtocol):
     def data_received(self, data: bytes) -> None:
         if self.parted or self.transport.is_closing() or self._final is not None:
             return
-        begins = self._in_head and self._timer is None  # another request on the same connection
+        begins = self._in_head and not self._clock.is_set  # another request on the same connection
         if begins:
             self._start_clock()
         self._fed = size = len(data)
@@ -129,7 +130,7 @@ class Connection(HttpProtocol):
         self._unset_keepalive_if_required()
         self._pieces = 0
         self._feed(data)
-        if begins and self._timer is not None:  # the request is not complete yet
+        if begins and self._clock.is_set:  # the request is not complete yet
             self._note_state()
 
     def _feed(self, data: bytes) -> None:
@@ -144,7 +145,7 @@ class Connection(HttpProtocol):
                 return
 
     def on_message_begin(self) -> None:
-        if self._timer is None:  # it arrived together with the end of the previous request
+        if not self._clock.is_set:  # it arrived together with the end of the previous request
             self._start_clock()
         self._most_head = self._fed
         self._counted = False
@@ -202,7 +203,7 @@ class Connection(HttpProtocol):
             self._upgrade = False
             return
         self._in_head, self._unseen_bytes = True, 0
-        self._timer = _cancelled(self._timer)
+        self._clock.clear()
         self._owed += 1
         self._note_state()
         super().on_message_complete()
@@ -217,13 +218,12 @@ class Connection(HttpProtocol):
             self._refuse(self._final)
 
     def pause_writing(self) -> None:
-        self._send_timer = _cancelled(self._send_timer)
-        self._send_timer = self.loop.call_later(self._receive_s, self.transport.abort)
+        self._sending.set(self._receive_s)
         super().pause_writing()
         self._note_state()
 
     def resume_writing(self) -> None:
-        self._send_timer = _cancelled(self._send_timer)
+        self._sending.clear()
         super().resume_writing()
         self._note_state()
 
@@ -241,7 +241,7 @@ class Connection(HttpProtocol):
     def _note_state(self) -> None:
         """Record whether the server waits for this client or works on its request."""
         if self._places is not None:
-            if self._owed > 0 and self._send_timer is None:
+            if self._owed > 0 and not self._sending.is_set:
                 self._places.works(self)
             else:
                 self._places.waits(self)
@@ -266,10 +266,12 @@ class Connection(HttpProtocol):
         return head
 
     def _start_clock(self) -> None:
-        self._timer = self.loop.call_later(self._receive_s, self._too_slow)
+        self._clock.set(self._receive_s)
+
+    def _abort(self) -> None:
+        self.transport.abort()
 
     def _too_slow(self) -> None:
-        self._timer = None
         if self._owed > 0 or self.flow.read_paused or (self.cycle and self.cycle.waiting_for_100_continue):
             self._start_clock()
             return
@@ -290,9 +292,3 @@ class Connection(HttpProtocol):
         self._held.end()
         end = self.transport.close if self._places is None else self.part  # nothing limits those without a place
         end()
-
-
-def _cancelled(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
-    if timer is not None:
-        timer.cancel()
-    return None

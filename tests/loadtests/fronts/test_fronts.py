@@ -16,10 +16,10 @@ KILLS = Kills(3, 1000, 4, 20, 0, 2, 0, (0.5, 0.6), (1.5, 2.0))
 @pytest.mark.parametrize(
     ("outcome", "verdicts"),
     [
-        (Outcome(one=COST), ["met"]),
-        (Outcome(one=Cost(1000, 0, 100.0, 2.0, 1.6, 0.05, 1.2, 10.0, 20.0)), ["missed"]),
+        (Outcome(light=COST), ["met"]),
+        (Outcome(light=Cost(1000, 0, 100.0, 2.0, 1.6, 0.05, 1.2, 10.0, 20.0)), ["missed"]),
         (Outcome(engine=(0.05, 31.0)), ["missed"]),
-        (Outcome(one=COST, engine=(0.03, 31.0)), ["met", "met", "met", "met"]),
+        (Outcome(one=COST, light=COST, engine=(0.03, 31.0)), ["met", "met", "met", "met"]),
         (Outcome(handover_ms=(0.1, 0.6)), ["missed"]),
         (Outcome(connections=[30, 34]), ["met"]),
         (Outcome(connections=[4, 60]), ["missed"]),
