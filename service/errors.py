@@ -28,6 +28,10 @@ class Reason(StrEnum):
     REFUSED = "refused"
 
 
+SERVERS_OWN = frozenset({Reason.QUEUE_FULL, Reason.NOT_READY, Reason.DEADLINE, Reason.INTERNAL})
+"""Reasons that do not lie in the request."""
+
+
 class ClientGone(Exception):  # noqa: N818 - an event, not an error
     """The client hung up before its request was read, or before the answer was ready."""
 

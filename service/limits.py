@@ -6,6 +6,7 @@ HTTP limits connections and the bodies of requests (`http.server.connections`), 
 import asyncio
 import os
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
@@ -102,6 +103,62 @@ class HeldBodies:
         """Count none of them any longer: the connection has ended. Answers may still complete."""
         self._all.held -= sum(self._sizes)
         self._sizes = deque([0] * len(self._sizes))
+
+
+class Share:
+    """What one user, such as a request, holds of a kind.
+
+    Args:
+        all_: what all hold.
+        what: is said of it when something does not fit.
+    """
+
+    def __init__(self, all_: Held, what: str) -> None:
+        self._all, self._what, self._held = all_, what, 0
+
+    def add(self, size: int) -> None:
+        """Hold further bytes.
+
+        Raises:
+            RequestError: `queue_full`: they do not fit.
+        """
+        if not self._all.fits(size):
+            detail = f"{self._what} of {self._all.held} bytes, of at most {self._all.limit}. Try again shortly."
+            raise RequestError(Reason.QUEUE_FULL, detail, retry_after=1)
+        self._all.held += size
+        self._held += size
+
+    def free(self, size: int) -> None:
+        """Hold so many bytes no longer."""
+        self._all.held -= size
+        self._held -= size
+
+    def end(self) -> None:
+        """Hold nothing any longer."""
+        self.free(self._held)
+
+
+class Unread(Held):
+    """Answers that the clients of HTTP do not read: each is in memory as a whole until its client has read it."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self._sizes = OrderedDict[Callable[[], None], int]()
+
+    def note(self, abort: Callable[[], None], size: int) -> None:
+        """Note how many bytes a client has not read yet. Above the limit, those that have waited longest are aborted.
+
+        Args:
+            abort: ends the connection of the client.
+            size: in bytes.
+        """
+        self.held += size - self._sizes.pop(abort, 0)
+        if size:
+            self._sizes[abort] = size
+        while self.held > self.limit and len(self._sizes) > 1:
+            abort, size = self._sizes.popitem(last=False)
+            self.held -= size
+            abort()
 
 
 class PixelMemory(Held):

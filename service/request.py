@@ -92,8 +92,8 @@ class Lifecycle:
         metrics.requests[task, model, str(status)].inc()
         if status in _TIMED:
             metrics.request.observe(perf_counter() - context.start, task, model)
-        if context.error is not None:
-            metrics.rejected.labels(model, context.error.reason.value).inc()
+        for error in filter(None, (context.error, context.partly)):
+            metrics.rejected.labels(model, error.reason.value).inc()
         if context.batch_size and status == OK:
             for stage, seconds in context.stages().items():
                 metrics.stage.observe(seconds, model, stage)
@@ -117,6 +117,7 @@ class RequestContext:
         priority: of its jobs.
         status: the outcome as a status of HTTP, for all protocols.
         error: why there is no answer; None if there is one, or if the client hung up.
+        partly: of several images, which are answered together, the error of the first that is not to blame for it.
         spans: its stages so far.
         batch_size: rows of the batch that its last job was part of; 0: nothing was computed.
         jobs: those that were answered in batches: its jobs, or the tiles of their images.
@@ -133,6 +134,7 @@ class RequestContext:
         "jobs",
         "mark",
         "model",
+        "partly",
         "priority",
         "request_id",
         "route",
@@ -154,6 +156,7 @@ class RequestContext:
         self.model = ""
         self.status = OK
         self.error: RequestError | None = None
+        self.partly: RequestError | None = None
         self.spans: list[Span] = []
         self.batch_size = 0
         self.jobs: Jobs = ()

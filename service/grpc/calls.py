@@ -112,38 +112,6 @@ class Place:
 Call = Callable[[Place, Context], Awaitable[bytes | None]]
 
 
-class Untaken:
-    """The answers of a call that its client has not taken yet: they stay in memory for as long as it likes.
-
-    Args:
-        all_: those of all calls.
-    """
-
-    def __init__(self, all_: limits.Bodies) -> None:
-        self._all, self._held = all_, 0
-
-    def add(self, size: int) -> None:
-        """Count an answer.
-
-        Raises:
-            RequestError: `queue_full`: the answers in memory would exceed `ZOOSERVE_MAX_BODIES_MB`.
-        """
-        if not self._all.fits(size):
-            detail = f"Clients have not taken answers of {self._all.held} bytes. Try again shortly."
-            raise RequestError(Reason.QUEUE_FULL, detail, retry_after=1)
-        self._all.held += size
-        self._held += size
-
-    def taken(self, size: int) -> None:
-        """Count an answer no longer."""
-        self._all.held -= size
-        self._held -= size
-
-    def end(self) -> None:
-        """Count none of them any longer: the call is over."""
-        self.taken(self._held)
-
-
 class Calls:
     """The calls of one server.
 
@@ -180,9 +148,9 @@ class Calls:
         finally:
             bodies.held -= size
 
-    def untaken(self) -> "Untaken":
+    def untaken(self) -> limits.Share:
         """Begin to count the answers of a call."""
-        return Untaken(self._answers)
+        return limits.Share(self._answers, "Clients have not taken answers")
 
     def handler(self, call: Call, check: Check | None, *, streams: bool = False) -> grpc.RpcMethodHandler:
         """Make the gRPC handler of a call.

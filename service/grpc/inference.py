@@ -12,11 +12,12 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from service.errors import Reason, RequestError
-from service.grpc.calls import Calls, Context, Place, Untaken, metadata_of
+from service.grpc.calls import Calls, Context, Place, metadata_of
 from service.grpc.codec import parse, read, write, write_in_stream, write_refusal
 from service.grpc.schema import SERVICE, IndexRequest, ModelRequest, RepositoryRequest, made, message
 from service.grpc.wire import Request, split
 from service.health import Health
+from service.limits import Share
 from service.oip.dataplane import Dataplane
 from service.oip.takes import Takes, check_size, size_of
 from service.request import Lifecycle, RequestContext
@@ -160,7 +161,7 @@ class Inference:
                 response, counted = await task
                 limit.release()
                 await call.write(response)
-                untaken.taken(counted)
+                untaken.free(counted)
             with suppress(asyncio.CancelledError):  # the server stops
                 await reader
         finally:
@@ -170,7 +171,7 @@ class Inference:
                 left.cancel()
             untaken.end()
 
-    async def _in_stream(self, request: "_InferRequest", call: Context, untaken: Untaken) -> tuple[bytes, int]:
+    async def _in_stream(self, request: "_InferRequest", call: Context, untaken: Share) -> tuple[bytes, int]:
         """Answer a request of a stream. Also returns how many bytes of the answer count as untaken."""
         try:
             response = write_in_stream(await self._infer(request, self._context(call), final=True))

@@ -14,6 +14,7 @@ from service.errors import Reason, RequestError
 JSON, PNG = b"application/json", b"image/png"
 # The headers that nearly all clients send: for them, a look-up saves parsing.
 _USUAL = frozenset({b"", b"*/*", JSON})
+_LONGEST = 2048  # bytes; browsers send some hundred
 
 
 def media_type(headers: Mapping[bytes, bytes]) -> str:
@@ -65,9 +66,12 @@ def one_image_only(kind: bytes, count: int, instead: str = "take `application/js
 
 
 def qualities(header: bytes) -> dict[str, float]:
-    """What a header such as `Accept` names, in lower case, with the q-values, 0 to 1; an invalid one counts as 0."""
+    """What a header such as `Accept` names, in lower case, with the q-values, 0 to 1; an invalid one counts as 0.
+
+    Only its beginning is read: all of a header may have 64 KB, which would take many milliseconds.
+    """
     ranges = {}
-    for each in header.decode("latin-1").lower().split(","):
+    for each in header[:_LONGEST].decode("latin-1").lower().split(","):
         name, *parameters = (part.strip() for part in each.split(";"))
         q = 1.0
         for parameter in parameters:

@@ -1,4 +1,4 @@
-"""Who makes room for a new connection, and when; and how many connections the system allows."""
+"""Who makes room for a new connection, and when; how many connections the system allows; what is held in memory."""
 
 import asyncio
 import resource
@@ -6,7 +6,8 @@ import resource
 import pytest
 
 from service import limits as module
-from service.limits import FOR_PROBES, Places, files_for, most_connections
+from service.errors import Reason, RequestError
+from service.limits import FOR_PROBES, Bodies, Places, Share, Unread, files_for, most_connections
 
 
 class Holder:
@@ -98,3 +99,43 @@ def test_connections_fit_the_files_that_may_be_open(monkeypatch, listeners, want
     elif hard >= 300 and most < wanted:
         used = files_for(most, listeners) - files_for(0, listeners) + listeners * FOR_PROBES + min(256, hard // 4)
         assert hard - 4 < used <= hard
+
+
+def test_a_share_counts_until_it_is_freed_or_its_user_is_gone():
+    every = Bodies(10)
+    one, other = (Share(every, "Clients have not taken answers") for _ in range(2))
+    one.add(6)
+    other.add(4)
+    with pytest.raises(RequestError, match="not taken answers of 10 bytes") as refused:
+        other.add(1)
+    assert (refused.value.reason, refused.value.retry_after) == (Reason.QUEUE_FULL, 1)
+    one.free(6)
+    other.add(5)
+    other.end()
+    assert every.held == 0
+    one.add(99)  # where there is no other
+    one.end()
+    assert every.held == 0
+
+
+@pytest.mark.parametrize(
+    ("notes", "aborted", "held"),
+    [
+        ([("a", 4), ("b", 4)], "", 8),
+        ([("a", 4), ("b", 4), ("c", 4)], "a", 8),
+        ([("a", 4), ("b", 4), ("a", 0), ("c", 4)], "", 8),
+        ([("a", 4), ("b", 4), ("a", 4), ("c", 4)], "b", 8),  # `a` has read what it had not
+        ([("a", 4), ("b", 4), ("c", 9)], "ab", 9),
+        ([("a", 99)], "", 99),  # the only one
+        ([("a", 0)], "", 0),
+    ],
+)
+def test_answers_that_were_not_read_for_longest_make_room(notes, aborted, held):
+    gone, unread = [], Unread(10)
+    aborts = {name: (lambda name=name: gone.append(name)) for name, _ in notes}
+    for name, size in notes:
+        unread.note(aborts[name], size)
+    assert ("".join(gone), unread.held) == (aborted, held)
+    for abort in aborts.values():
+        unread.note(abort, 0)
+    assert unread.held == 0

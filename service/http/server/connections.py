@@ -3,7 +3,7 @@
 `service.bento` makes `Connection` uvicorn's HTTP protocol. A request must arrive completely within
 `ZOOSERVE_RECEIVE_S` seconds, with at most 64 KiB and 256 headers. The same time limits a client that does not read
 its answer. At most `ZOOSERVE_MAX_CONNECTIONS` connections are open, and the bodies of all current requests have
-together at most `ZOOSERVE_MAX_BODIES_MB`.
+together at most `ZOOSERVE_MAX_BODIES_MB`, as have the answers that clients do not read.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from service.http.server.heads import (
 )
 from service.http.server.refusals import answering, counted, too_many_bodies, too_many_connections, written
 from service.internals import HttpProtocol, rest_of_body
-from service.limits import FOR_PROBES, SPARE, Bodies, HeldBodies, Places
+from service.limits import FOR_PROBES, SPARE, Bodies, HeldBodies, Places, Unread
 from service.settings import read_settings
 from service.timers import Alarm
 from service.tls import Renewal, files_of
@@ -40,6 +40,7 @@ _PROBE_S = 1.0  # seconds in which the request of a probe's connection must have
 _SETTINGS = read_settings()
 _MAX_BODY = _SETTINGS.max_body_bytes  # the app refuses what is larger
 _BODIES = Bodies(int(1e6 * max(_SETTINGS.max_bodies_mb, _SETTINGS.max_body_mb)))
+_UNREAD = Unread(_BODIES.limit)
 _PLACES: Places["Connection"] = Places(_SETTINGS.max_connections, min(_SETTINGS.max_connections, SPARE))
 _PROBE_PLACES: Places["Connection"] = Places(FOR_PROBES, SPARE)
 _RENEWAL = Renewal(_files) if (_files := files_of(_SETTINGS)) else None
@@ -77,7 +78,7 @@ class Connection(HttpProtocol):
         self._fed = self._most_head = 0  # bytes of the last read; an upper bound of the head's size
         self._pieces = self._trailers = self._trailer_bytes = 0
         self._in_head = True
-        self._upgrade = self._counted = False
+        self._begun = self._upgrade = self._counted = False
         self._stopped: Problem | None = None  # why a callback stopped the parser
         self._final: Problem | None = None  # to be sent after the answers to complete requests
         self._clock = Alarm(self.loop, self._too_slow)  # runs while a request arrives
@@ -94,11 +95,12 @@ class Connection(HttpProtocol):
             return
         if self._places is _PROBE_PLACES:
             self._receive_s = min(_PROBE_S, self._receive_s)
-        self._start_clock()
+        self._clock.set(self._receive_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._clock.end()
         self._sending.end()
+        _UNREAD.note(self._abort, 0)
         if self._places is not None:
             self._places.leave(self)
             self._places = None
@@ -120,7 +122,7 @@ class Connection(HttpProtocol):
             return
         begins = self._in_head and not self._clock.is_set  # another request on the same connection
         if begins:
-            self._start_clock()
+            self._clock.set(self._receive_s)
         self._fed = size = len(data)
         self._most_head += size
         self._unseen_bytes += size
@@ -132,6 +134,8 @@ class Connection(HttpProtocol):
         self._feed(data)
         if begins and self._clock.is_set:  # the request is not complete yet
             self._note_state()
+        elif self._in_head and self._owed <= 0 and not self._clock.is_set:  # it was answered before its end
+            self._idle.set(self.timeout_keep_alive)
 
     def _feed(self, data: bytes) -> None:
         while data:
@@ -145,8 +149,8 @@ class Connection(HttpProtocol):
                 return
 
     def on_message_begin(self) -> None:
-        if not self._clock.is_set:  # it arrived together with the end of the previous request
-            self._start_clock()
+        self._clock.set(self._receive_s)  # anew: the connection was perhaps opened long before
+        self._begun = True
         self._most_head = self._fed
         self._counted = False
         super().on_message_begin()
@@ -202,7 +206,7 @@ class Connection(HttpProtocol):
         if self._upgrade:  # the head is parsed again, without its Upgrade header
             self._upgrade = False
             return
-        self._in_head, self._unseen_bytes = True, 0
+        self._in_head, self._begun, self._unseen_bytes = True, False, 0
         self._clock.clear()
         self._owed += 1
         self._note_state()
@@ -219,11 +223,13 @@ class Connection(HttpProtocol):
 
     def pause_writing(self) -> None:
         self._sending.set(self._receive_s)
+        _UNREAD.note(self._abort, self.transport.get_write_buffer_size())
         super().pause_writing()
         self._note_state()
 
     def resume_writing(self) -> None:
         self._sending.clear()
+        _UNREAD.note(self._abort, 0)
         super().resume_writing()
         self._note_state()
 
@@ -265,15 +271,15 @@ class Connection(HttpProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as in uvicorn
         return head
 
-    def _start_clock(self) -> None:
-        self._clock.set(self._receive_s)
-
     def _abort(self) -> None:
         self.transport.abort()
 
     def _too_slow(self) -> None:
         if self._owed > 0 or self.flow.read_paused or (self.cycle and self.cycle.waiting_for_100_continue):
-            self._start_clock()
+            self._clock.set(self._receive_s)
+            return
+        if not self._begun:  # an answer could be taken for that to the next request, which is perhaps on its way
+            self.transport.close()
             return
         detail = f"The request did not arrive within {self._receive_s:g} s. Send it faster, or in smaller parts."
         self._refuse(refusal(HTTPStatus.REQUEST_TIMEOUT, "too_slow", detail))

@@ -18,6 +18,7 @@ MAX_OTHERS = 32  # parts that are not images
 MAX_VALUE = 1024  # bytes of a field's value that are kept: no option is longer
 _MAX_BOUNDARY = 200  # bytes; the specification allows 70
 _MAX_PADDING = 128  # spaces and tabs after a boundary
+_MAX_PARAMETERS = 16
 _PARAMETER = re.compile(rb';\s*+([^\s=;"]++)\s*+(?:=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^;]*+)))?+\s*+', re.DOTALL)
 
 
@@ -155,10 +156,16 @@ def too_many_images(limit: int) -> RequestError:
 
 
 def _parameters(header: bytes) -> dict[bytes, bytes]:
-    """Parameters of a header such as `form-data; name="image"`, by name in lower case. Of repeated ones, the first."""
+    """Parameters of a header such as `form-data; name="image"`, by name in lower case. Of repeated ones, the first.
+
+    Further ones than some are not read: a header may have thousands.
+    """
     found: dict[bytes, bytes] = {}
     at = header.find(b";")
-    while at >= 0 and (match := _PARAMETER.match(header, at)):
+    for _ in range(_MAX_PARAMETERS):
+        match = _PARAMETER.match(header, at) if at >= 0 else None
+        if match is None:
+            break
         name, quoted, plain = match.groups()
         value = plain if quoted is None else re.sub(rb'\\(["\\])', rb"\1", quoted)
         found.setdefault(name.lower(), (value or b"").strip() if quoted is None else value)

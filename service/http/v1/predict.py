@@ -13,7 +13,7 @@ from msgspec import Struct
 from starlette.types import Receive, Scope
 
 from service.engine.job import Input, Job
-from service.errors import Reason, RequestError
+from service.errors import SERVERS_OWN, Reason, RequestError
 from service.http.endpoint import Endpoint, HttpContext, hung_up, limited
 from service.http.media import media_type, one_image_only, wanted
 from service.http.problems import Problem, problem
@@ -79,6 +79,8 @@ class ImagesEndpoint(Endpoint):
         if answered:
             context.answered(answered)
         if len(outcomes) > 1:
+            errors = [each for each in outcomes if isinstance(each, RequestError) and each.reason in SERVERS_OWN]
+            context.partly = errors[0] if errors else None
             body = _encode(BatchResponse([problem(x) if isinstance(x, RequestError) else x for x in outcomes]))
         elif isinstance(outcomes[0], RequestError):
             raise outcomes[0]

@@ -15,6 +15,7 @@ from service.http.endpoint import Endpoint, HttpContext, hung_up, limited, read_
 from service.http.media import media_type, one_image_only, wanted
 from service.http.v2.body import HEADER_LENGTH, LARGE, Form, elements, json_length, parse, render
 from service.http.v2.compression import compressed, decompressed
+from service.limits import Bodies, Share
 from service.models.inputs import PNG
 from service.oip.dataplane import Dataplane
 from service.oip.describe import IMAGE
@@ -47,13 +48,21 @@ class Infer(Endpoint):
     def __init__(self, lifecycle: Lifecycle, dataplane: Dataplane, settings: Settings) -> None:
         super().__init__(lifecycle, "/v2/models/{name}/infer")
         self._dataplane, self._settings = dataplane, settings
+        self._decompressed = Bodies(int(1e6 * settings.max_bodies_mb))
 
     async def _answer(self, context: HttpContext, scope: Scope, receive: Receive) -> bytes:
+        share = Share(self._decompressed, "Decompressed, the bodies of all current requests are")
+        try:
+            return await self._infer(context, scope, receive, share)
+        finally:
+            share.end()
+
+    async def _infer(self, context: HttpContext, scope: Scope, receive: Receive, share: Share) -> bytes:
         name, version = model_of(scope["path"])
         await self._dataplane.admit(context, name, version)
         headers = context.headers
         body = await read_whole(limited(receive, headers, self._settings.max_body_bytes))
-        body = await decompressed(body, headers.get(b"content-encoding", b""), self._settings.max_body_bytes)
+        body = await decompressed(body, headers.get(b"content-encoding", b""), self._settings.max_body_bytes, share)
         length, takes = headers.get(HEADER_LENGTH), self._dataplane.takes(name, version)
         as_png = _wants_png(headers.get(b"accept", b""))
         if media_type(headers).startswith("image/"):

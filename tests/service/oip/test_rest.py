@@ -223,3 +223,30 @@ def test_all_paths_except_health_need_a_key(models, tmp_path):
             assert server.client.get(path).status_code == 200
         forbidden = server.client.post("/v2/repository/models/lenet5/unload", headers={"X-API-Key": "user"})
         assert forbidden.status_code == 403
+
+
+def test_decompressed_bodies_share_the_memory_of_bodies(models, tmp_path):
+    """Each has a hundredth of its size compressed, and that is all that the connections count."""
+    bomb = gzip.compress(b" " * 31_000_000, 9)
+    settings = {"ZOOSERVE_MODELS": str(models), "ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_MAX_BODIES_MB": "100"}
+
+    async def ask(client: httpx.AsyncClient) -> httpx.Response:
+        return await client.post("/v2/models/lenet5/infer", content=bomb, headers={"Content-Encoding": "gzip"})
+
+    async def attack(url: str) -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+            return await asyncio.gather(*[ask(client) for _ in range(40)])
+
+    with serving(tmp_path / "log", **settings) as server:
+        server.wait(200)
+        before = server.resident()
+        answers = asyncio.run(attack(server.url))
+        after = server.resident()
+        assert {answer.status_code for answer in answers} == {400, 429}
+        refused = next(answer for answer in answers if answer.status_code == 429)
+        assert "Decompressed, the bodies of all current requests are of" in refused.json()["error"]
+        assert refused.headers["retry-after"] == "1"
+        assert infer(server, bomb, "lenet5", **{"Content-Encoding": "gzip"}).status_code == 400, (
+            "nothing is held any more"
+        )
+    assert after - before < 400e6

@@ -45,3 +45,23 @@ def test_an_idle_connection_is_kept_as_long_as_the_setting_says(models, tmp_path
         if seconds == "60":
             server.process.wait(30)
             assert time.monotonic() - start < 20, "it waited for the idle connection"
+
+
+def test_a_connection_is_idle_after_an_answer_before_the_end_of_a_body(models, tmp_path):
+    settings = {"ZOOSERVE_LOAD": "lenet5", "ZOOSERVE_KEEP_ALIVE_S": "1", "ZOOSERVE_MODELS": str(models)}
+    with serving(tmp_path / "log", **settings) as server:
+        server.wait(200)
+        with Wire(server).connect() as kept:
+            kept.sendall(b"POST /v1/classify?model=none HTTP/1.1\r\nhost: x\r\ncontent-length: 400000\r\n\r\n")
+            for _ in range(2):
+                time.sleep(0.2)
+                kept.sendall(bytes(200_000))
+            ask(kept)
+            kept.sendall(b"POST /v1/classify?model=none HTTP/1.1\r\nhost: x\r\ncontent-length: 400000\r\n\r\n")
+            for _ in range(2):
+                time.sleep(0.2)
+                kept.sendall(bytes(200_000))
+            start = time.monotonic()
+            while kept.recv(65536):
+                pass
+            assert time.monotonic() - start < 5

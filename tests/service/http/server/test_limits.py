@@ -32,7 +32,6 @@ HEAD = b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\n"
 @pytest.mark.parametrize(
     "dribble",
     [
-        [b""],
         [b"POST /v1/cl"],
         [HEAD],
         [HEAD, *[b"x-a: b\r\n"] * 30],
@@ -41,7 +40,6 @@ HEAD = b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\n"
         [HEAD + b"transfer-encoding: chunked\r\n\r\n", *[b"1\r\na\r\n"] * 30],
     ],
     ids=[
-        "nothing",
         "half a line",
         "half of the headers",
         "headers",
@@ -69,6 +67,28 @@ def test_a_slow_request_gets_408_and_is_closed(strict, dribble, models):
         assert len(dribble) > 2
     digit = (models / "lenet5/1/golden/digit_7.png").read_bytes()
     assert strict.client.post("/v1/classify", content=digit).status_code == 200
+
+
+def test_a_connection_without_a_request_is_closed_without_an_answer(strict):
+    """A load balancer that opens it ahead would take one for the answer to its next request."""
+    start = time.monotonic()
+    with connect(strict) as unused:
+        assert until_closed(unused) == b""
+    assert 0.9 < time.monotonic() - start < 3
+
+
+@pytest.mark.parametrize(
+    "before",
+    [b"", b"\r\n", b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n\r\n"],
+    ids=["nothing", "a line", "another request"],
+)
+def test_the_time_of_a_request_begins_with_it(strict, before):
+    with connect(strict) as early:
+        early.sendall(before)
+        for piece in (b"GET /livez HTTP/1.1\r\n", b"host: x\r\nconnection: close\r\n\r\n"):
+            time.sleep(0.7)
+            early.sendall(piece)
+        assert until_closed(early).count(b"HTTP/1.1 200 ") == 1 + before.startswith(b"GET")
 
 
 @pytest.mark.parametrize("second", [HEAD, HEAD + b"content-length: 1000\r\n\r\nabc"], ids=["headers", "body"])

@@ -4,6 +4,7 @@ import asyncio
 import io
 import re
 import threading
+import time
 from time import perf_counter
 
 import numpy as np
@@ -53,6 +54,14 @@ def encoded_png():
 )
 def test_the_type_with_the_highest_q_value_is_chosen(accept, kind):
     assert wanted(accept, OFFERED[True]) == kind
+
+
+@pytest.mark.parametrize("rest", [b"," * 60_000, b",;q=" * 15_000, b",a/b" * 15_000])
+def test_a_long_accept_header_is_read_at_its_beginning(rest):
+    start = time.process_time()
+    for _ in range(100):
+        assert wanted(b"image/png" + rest, OFFERED[True]) == b"image/png"
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize("accept", [b"text/html", b"image/webp", b"image/png;q=0", b"*/*;q=0", b",;,=", b"\xff"])

@@ -224,3 +224,21 @@ def test_metrics_have_only_labels_from_closed_sets(server, jpeg):
     assert "made-up" not in text
     assert "/no/such" not in text
     assert 'zooserve_rejected_total{model="",reason="unknown_model"}' in text
+
+
+def test_images_that_failed_among_several_are_counted(server, jpeg):
+    """The answer has status 200, so no other metric says it. A client's own mistakes are not counted."""
+
+    def counted(reason: str) -> float:
+        name = f'zooserve_rejected_total{{model="mobilenet_v2",reason="{reason}"}} '
+        lines = server.client.get("/metrics").text.splitlines()
+        return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+    before = counted("deadline")
+    files = [("image", jpeg["coffee"])] * 3
+    late = server.client.post("/v1/classify", files=files, headers={"X-Request-Timeout-Ms": "0.001"})
+    assert (late.status_code, [each["reason"] for each in late.json()["results"]]) == (200, ["deadline"] * 3)
+    assert counted("deadline") == before + 1
+    wrong = server.client.post("/v1/classify", files=[("image", b"rubbish")] * 2)
+    assert (wrong.status_code, [each["status"] for each in wrong.json()["results"]]) == (200, [415] * 2)
+    assert counted("not_an_image") == 0

@@ -168,3 +168,11 @@ def test_parsing_time_is_linear_in_the_size(body):
     with contextlib.suppress(RequestError):
         parsed(body, sizes=(65536,) * (len(body) // 65536))
     assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("header", [b"m; boundary=b" + b';a=""' * 12_000, b"m; boundary=b;" + b";" * 60_000])
+def test_of_thousands_of_parameters_the_first_are_read(header):
+    start = time.process_time()
+    for _ in range(100):
+        Multipart(header, 1)
+    assert time.process_time() - start < 0.5
