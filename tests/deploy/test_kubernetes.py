@@ -122,6 +122,21 @@ def test_the_grace_period_covers_the_stop():
         assert wait + longest < pod["terminationGracePeriodSeconds"]
 
 
+@pytest.mark.parametrize("overlay", [*DEPLOYMENTS, "kserve"])
+def test_what_selects_pods_selects_the_servers(overlay):
+    """A budget without a selector selects none, and a drain may take all of them at once."""
+    manifests = build(overlay)
+    if overlay == "kserve":  # KServe's label of the pods that it makes
+        wanted = {"serving.kserve.io/inferenceservice": one(manifests, "InferenceService")["metadata"]["name"]}
+    else:
+        deployment = one(manifests, "Deployment")["spec"]
+        wanted = deployment["selector"]["matchLabels"]
+        assert wanted.items() <= deployment["template"]["metadata"]["labels"].items()
+        assert one(manifests, "Service")["spec"]["selector"] == wanted
+    assert one(manifests, "PodDisruptionBudget")["spec"]["selector"] == {"matchLabels": wanted}
+    assert one(manifests, "NetworkPolicy")["spec"]["podSelector"] == {"matchLabels": wanted}
+
+
 def test_settings_exist():
     known = {name for name, *_ in table()}
     for overlay in DEPLOYMENTS:
