@@ -203,6 +203,19 @@ def test_the_init_container_fetches_models_that_there_are():
     assert writable == {"/models", "/tmp"}
 
 
+@pytest.mark.parametrize("overlay", CHOICES)
+def test_a_release_leaves_the_models_of_the_one_before_alone(overlay):
+    """Another image converts all models anew: into a folder of its own, which the server of that release reads."""
+    pod = one(build(overlay), "Deployment")["spec"]["template"]["spec"]
+    (init,), (container,) = pod["initContainers"], pod["containers"]
+    digest = init["image"].partition("@sha256:")[2]
+    assert len(digest) == 64
+    for each in (init, container):
+        (folder,) = (entry["value"] for entry in each["env"] if entry["name"] == "ZOOSERVE_MODELS")
+        assert folder == f"/models/{digest}"
+        assert "/models" in {mount["mountPath"] for mount in each["volumeMounts"]}
+
+
 @pytest.mark.parametrize("link", ["https://git.example.com/zooserve/deploy/README.md", "https://wiki.example/runbook"])
 def test_the_operators_rules_are_ours_with_links_that_lead_somewhere(link, tmp_path):
     rules = yaml.safe_load((FOLDER.parent / "prometheus" / "rules.yml").read_text())
