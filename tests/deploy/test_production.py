@@ -187,10 +187,11 @@ def test_the_documented_commands_make_the_secrets(tmp_path, certificate):
 
 
 def test_the_autoscaler_asks_for_the_pods_of_its_own_namespace():
-    """Of another one there are no series: the query's 0 would keep the fewest replicas, whatever the load."""
+    """Of another one there are no series, and the number of replicas would stay."""
     scaler = one(build(INGRESS), "ScaledObject")
     assert scaler["metadata"]["namespace"] == "zooserve"
-    assert 'namespace="zooserve"' in scaler["spec"]["triggers"][0]["metadata"]["query"]
+    asked = re.findall(r"namespace=(\S*?),", scaler["spec"]["triggers"][0]["metadata"]["query"])
+    assert asked == ['"zooserve"', '"zooserve"']
 
 
 def test_the_init_container_fetches_models_that_there_are():
