@@ -27,7 +27,7 @@ OVERLAYS = {
     "base": IN_BASE,
     "cpu": IN_BASE | {"HorizontalPodAutoscaler"},
     "gpu": IN_BASE | {"ServiceMonitor", "ScaledObject"},
-    "kserve": {"ServingRuntime", "InferenceService", "NetworkPolicy"},
+    "kserve": {"ServingRuntime", "InferenceService", "NetworkPolicy", "PodDisruptionBudget"},
     "scoring": {"RayJob", "NetworkPolicy", "ServiceAccount"},
     "scoring-gpu": {"RayJob", "NetworkPolicy", "ServiceAccount"},
     "production": IN_BASE | IN_PRODUCTION | {"HorizontalPodAutoscaler", "Gateway", "HTTPRoute", "GRPCRoute"},

@@ -82,7 +82,7 @@ def test_pods_may_do_nothing_that_they_need_not():
         if overlay != "kserve":
             assert pod["automountServiceAccountToken"] is False
         writable = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
-        assert writable <= {"/tmp", "/dev/shm", "/cache"}
+        assert writable <= {"/tmp", "/cache"}, "a volume at /dev/shm would hide that of NVIDIA's MPS"
 
 
 def test_no_pod_is_told_of_services_by_variables():
@@ -111,15 +111,67 @@ def test_probes_and_ports_are_the_services(server):
         assert f"EXPOSE {port}\n" in (FOLDER.parent / "Dockerfile").read_text()
 
 
+def settings_of(overlay: str) -> dict[str, str]:
+    """Every setting in an overlay, the defaults among them."""
+    manifests = build(overlay)
+    if overlay == "kserve":
+        given = {each["name"]: each["value"] for each in containers()[-1][2]["env"]}
+    else:
+        given = one(manifests, "ConfigMap")["data"]
+    return {row.name: row.default for row in table()} | given
+
+
+def in_bytes(quantity: str) -> float:
+    return float(quantity[:-2]) * 1024 ** ("KMGT".index(quantity[-2]) + 1)
+
+
 def test_the_grace_period_covers_the_stop():
-    """The wait before SIGTERM, the drain, and the longest request after it."""
-    for overlay in DEPLOYMENTS:
-        manifests = build(overlay)
-        pod = one(manifests, "Deployment")["spec"]["template"]["spec"]
-        wait = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
-        settings = {row.name: row.default for row in table()} | one(manifests, "ConfigMap")["data"]
-        longest = float(settings["ZOOSERVE_DRAIN_S"]) + float(settings["ZOOSERVE_TIMEOUT_MS"]) / 1000
-        assert wait + longest < pod["terminationGracePeriodSeconds"]
+    """The wait before SIGTERM, the drain, and the longest request after it: over HTTP first, then over gRPC."""
+    for overlay, pod, container in containers():
+        if overlay == "kserve":
+            pod = one(build(overlay), "InferenceService")["spec"]["predictor"]  # noqa: PLW2901
+        wait = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+        settings = settings_of(overlay)
+        assert settings["ZOOSERVE_GRPC_PORT"] != "0"
+        longest = float(settings["ZOOSERVE_DRAIN_S"]) + 2 * float(settings["ZOOSERVE_TIMEOUT_MS"]) / 1000
+        assert wait + longest < pod["terminationGracePeriodSeconds"], overlay
+
+
+def test_a_start_may_take_as_long_as_a_load_and_an_alert():
+    """A pod that is killed before can neither refuse its model nor page anybody."""
+    rules = yaml.safe_load((FOLDER.parent / "prometheus" / "rules.yml").read_text())["groups"]
+    waits = {rule["alert"]: rule["for"] for group in rules for rule in group["rules"] if "for" in rule}
+    minutes = [int(waits[name].removesuffix("m")) for name in ("ZooserveNotReady", "ZooserveModelNotReady")]
+    for overlay, _, container in containers():
+        probe = container["startupProbe"]
+        seconds = probe["periodSeconds"] * probe["failureThreshold"]
+        assert seconds >= float(settings_of(overlay)["ZOOSERVE_LOAD_S"]) + 60, overlay
+        assert seconds >= 60 * max(minutes) + 60, overlay
+
+
+def test_clients_cannot_fill_the_memory():
+    """The limit is above the process with its models, all that clients may fill, and a full /tmp."""
+    for overlay, pod, container in containers():
+        settings = settings_of(overlay)
+        bodies, pixels = (float(settings[f"ZOOSERVE_MAX_{name}_MB"]) * 1e6 for name in ("BODIES", "PIXELS"))
+        (tmp,) = (in_bytes(each["emptyDir"]["sizeLimit"]) for each in pod["volumes"] if each["name"] == "tmp")
+        filled = 3 * bodies + pixels + tmp  # bodies over HTTP, over gRPC, and its answers
+        assert 1.0e9 + filled < in_bytes(container["resources"]["limits"]["memory"]), overlay
+
+
+@pytest.mark.parametrize("overlay", [*DEPLOYMENTS, "kserve"])
+def test_what_selects_pods_selects_the_servers(overlay):
+    """A budget without a selector selects none, and a drain may take all of them at once."""
+    manifests = build(overlay)
+    if overlay == "kserve":  # KServe's label of the pods that it makes
+        wanted = {"serving.kserve.io/inferenceservice": one(manifests, "InferenceService")["metadata"]["name"]}
+    else:
+        deployment = one(manifests, "Deployment")["spec"]
+        wanted = deployment["selector"]["matchLabels"]
+        assert wanted.items() <= deployment["template"]["metadata"]["labels"].items()
+        assert one(manifests, "Service")["spec"]["selector"] == wanted
+    assert one(manifests, "PodDisruptionBudget")["spec"]["selector"] == {"matchLabels": wanted}
+    assert one(manifests, "NetworkPolicy")["spec"]["podSelector"] == {"matchLabels": wanted}
 
 
 def test_settings_exist():

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from service.commands.settings_table import table
+from service.grpc import inference
 from service.grpc.schema import SERVICE
 from tests.conftest import ROOT
 from tests.deploy.overlays import CHOICES, FOLDER, build, needs_kubectl, one
@@ -45,19 +46,41 @@ def ingresses() -> list[dict]:
     return found
 
 
-def test_a_proxy_in_front_has_wider_limits_than_the_service():
-    """Who is over a limit gets the service's own answer, which says what the limit is."""
+@pytest.mark.parametrize("name", ["zooserve", "zooserve-grpc"])
+def test_a_proxy_in_front_has_wider_limits_than_the_service(name):
+    """Who is over a limit gets the service's own answer, which says what the limit is.
+
+    To nginx a gRPC stream is one body, however many messages it has; it may be idle for as long as the service lets it.
+    """
     body, timeout = limits()
-    for ingress in ingresses():
-        notes = ingress["metadata"]["annotations"]
-        sizes = {name: value for name, value in notes.items() if name.endswith("body-size")}
-        times = {name: value for name, value in notes.items() if name.endswith("-timeout")}
-        assert len(sizes) == 2, "of two controllers"
-        assert len(times) == 4
+    (ingress,) = (each for each in ingresses() if each["metadata"]["name"] == name)
+    notes = ingress["metadata"]["annotations"]
+    sizes = {note: value for note, value in notes.items() if note.endswith("body-size")}
+    times = {note: value for note, value in notes.items() if note.endswith("-timeout")}
+    assert len(sizes) == 2, "of two controllers"
+    assert len(times) == 4
+    if name == "zooserve-grpc":
+        timeout = max(timeout, inference._IDLE_S)
+        assert set(sizes.values()) == {"0"}, "no limit"
+    else:
         assert all(body < float(value.removesuffix("m")) <= body + 2 for value in sizes.values())
-        assert all(timeout < float(value.removesuffix("s")) <= timeout + 10 for value in times.values())
+    assert all(timeout < float(value.removesuffix("s")) <= timeout + 10 for value in times.values())
+
+
+def test_the_gateway_has_a_longer_timeout_than_the_service():
+    _, timeout = limits()
     (rule,) = one(build(GATEWAY), "HTTPRoute")["spec"]["rules"]
     assert timeout < float(rule["timeouts"]["request"].removesuffix("s")) <= timeout + 10
+
+
+def test_a_proxy_in_front_is_told_to_close_idle_connections_before_the_service():
+    """Else it sends requests on connections that are being closed."""
+    (kept,) = (float(row.default) for row in table() if row.name == "ZOOSERVE_KEEP_ALIVE_S")
+    readme, security = ((ROOT / page).read_text() for page in ("deploy/README.md", "docs/security.md"))
+    (told,) = re.findall(r"connectionIdleTimeout: (\d+)s", readme)
+    assert float(told) + 5 < kept
+    assert f"`ZOOSERVE_KEEP_ALIVE_S` ({kept:g} s)" in readme
+    assert f"(`ZOOSERVE_KEEP_ALIVE_S`, {kept:g} s)" in security
 
 
 def test_a_proxy_in_front_ends_tls():
@@ -187,10 +210,11 @@ def test_the_documented_commands_make_the_secrets(tmp_path, certificate):
 
 
 def test_the_autoscaler_asks_for_the_pods_of_its_own_namespace():
-    """Of another one there are no series: the query's 0 would keep the fewest replicas, whatever the load."""
+    """Of another one there are no series, and the number of replicas would stay."""
     scaler = one(build(INGRESS), "ScaledObject")
     assert scaler["metadata"]["namespace"] == "zooserve"
-    assert 'namespace="zooserve"' in scaler["spec"]["triggers"][0]["metadata"]["query"]
+    asked = re.findall(r"namespace=(\S*?),", scaler["spec"]["triggers"][0]["metadata"]["query"])
+    assert asked == ['"zooserve"', '"zooserve"']
 
 
 def test_the_init_container_fetches_models_that_there_are():
@@ -201,6 +225,19 @@ def test_the_init_container_fetches_models_that_there_are():
     assert 'ENTRYPOINT ["zooserve", "export"]' in dockerfile, "the arguments are its names"
     writable = {mount["mountPath"] for mount in init["volumeMounts"] if not mount.get("readOnly")}
     assert writable == {"/models", "/tmp"}
+
+
+@pytest.mark.parametrize("overlay", CHOICES)
+def test_a_release_leaves_the_models_of_the_one_before_alone(overlay):
+    """Another image converts all models anew: into a folder of its own, which the server of that release reads."""
+    pod = one(build(overlay), "Deployment")["spec"]["template"]["spec"]
+    (init,), (container,) = pod["initContainers"], pod["containers"]
+    digest = init["image"].partition("@sha256:")[2]
+    assert len(digest) == 64
+    for each in (init, container):
+        (folder,) = (entry["value"] for entry in each["env"] if entry["name"] == "ZOOSERVE_MODELS")
+        assert folder == f"/models/{digest}"
+        assert "/models" in {mount["mountPath"] for mount in each["volumeMounts"]}
 
 
 @pytest.mark.parametrize("link", ["https://git.example.com/zooserve/deploy/README.md", "https://wiki.example/runbook"])

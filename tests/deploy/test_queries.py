@@ -5,7 +5,6 @@ huge negative number. So none may answer it.
 """
 
 import json
-import re
 import shutil
 import subprocess
 
@@ -24,8 +23,8 @@ RULES = [
 ]
 PANELS = json.loads((DEPLOY / "grafana" / "dashboards" / "zooserve.json").read_text())
 VARIABLES = {"$__rate_interval": "2m", "$job": "zooserve", "$instance": ".*", "$model": ".*"}
-SCALER = yaml.safe_load((DEPLOY / "kubernetes" / "components" / "keda" / "scaledobject.yaml").read_text())
-(SCALER,) = [trigger["metadata"]["query"].strip() for trigger in SCALER["spec"]["triggers"]]
+SCALED = yaml.safe_load((DEPLOY / "kubernetes" / "components" / "keda" / "scaledobject.yaml").read_text())
+(SCALER,) = [trigger["metadata"]["query"].strip() for trigger in SCALED["spec"]["triggers"]]
 # Panels with one number, which is a number always. (p99 of no requests is none.)
 STATS = {panel["title"] for panel in PANELS["panels"] if panel["type"] == "stat"} - {"p99"}
 
@@ -122,39 +121,53 @@ def test_single_numbers_are_numbers_always(tmp_path, values):
 
 
 OTHERS = [  # other namespaces and jobs are not counted
-    {"series": f'zooserve_request_seconds_sum{{namespace="{space}", job="{job}", model="m"}}', "values": "0+900x120"}
+    {
+        "series": f'zooserve_stage_seconds_sum{{namespace="{space}", job="{job}", model="m", stage="queue"}}',
+        "values": "0+900x120",
+    }
     for space, job in (("other", "zooserve"), ("default", "another"))
-]
+] + [{"series": 'up{namespace="other", job="zooserve", instance="a"}', "values": "1x120"}]
 
 
 @pytest.mark.parametrize(
-    ("values", "minutes", "expected"),
+    ("values", "up", "minutes", "expected"),
     [
         # Two models on two replicas, each with 6 seconds of requests in every 15 s.
-        pytest.param("0+6x60", 10, 1.6, id="traffic"),
-        pytest.param("0+960x60", 10, 256, id="saturation: all replicas' queues are full"),
-        pytest.param("0+6x20 120+0x100", 20, 0, id="silence after it"),
-        pytest.param("0x100", 20, 0, id="silence"),
-        pytest.param("0+6x20 stale", 20, 0, id="the server is gone"),
-        pytest.param(None, 10, 0, id="no series"),
+        pytest.param("0+6x60", "1x60", 10, 1.6, id="traffic"),
+        pytest.param("0+960x60", "1x60", 10, 256, id="saturation: all replicas' queues are full"),
+        pytest.param("0+6x20 120+0x100", "1x120", 20, 0, id="silence after it"),
+        pytest.param("0x100", "1x100", 20, 0, id="silence"),
+        pytest.param(None, "1x60", 10, 0, id="no series: nobody has asked yet"),
+        # No answer, not 0: KEDA takes it for an error, and `fallback` keeps the replicas.
+        pytest.param("0+6x20 stale", "1x20 0x80", 20, None, id="no server can be scraped"),
+        pytest.param("0+6x20 stale", "1x20 stale", 20, None, id="no server is known"),
+        pytest.param(None, None, 10, None, id="another namespace than the pods'"),
     ],
 )
-def test_the_autoscaler_asks_for_requests_in_flight_and_has_a_number_always(tmp_path, values, minutes, expected):
-    labels = [(model, instance) for model in "mn" for instance in "ab"]
+def test_the_autoscaler_asks_for_work_in_flight_and_has_a_number_if_there_is_one(
+    tmp_path, values, up, minutes, expected
+):
     given = [
         {
-            "series": 'zooserve_request_seconds_sum{namespace="default", job="zooserve", task="detect", '
-            f'model="{model}", instance="{instance}"}}',
-            "values": values,
+            "series": f'zooserve_stage_seconds_sum{{namespace="default", job="zooserve", model="{model}", '
+            f'stage="{stage}", instance="{instance}"}}',
+            "values": "0+900x120" if stage == "read" else values,  # slow uploads are not counted
         }
-        for model, instance in labels
+        for model in "mn"
+        for instance in "ab"
+        for stage in ("read", "queue")
         if values
     ]
+    if up:
+        given += [{"series": f'up{{namespace="default", job="zooserve", instance="{x}"}}', "values": up} for x in "ab"]
     # In whole ten thousandths: promtool compares numbers exactly.
-    asked = case([*given, *OTHERS], {f"round({SCALER}, 0.0001)": [{"value": expected}]}, minutes)
+    answer = [] if expected is None else [{"value": expected}]
+    asked = case([*given, *OTHERS], {f"round({SCALER}, 0.0001)": answer}, minutes)
     assert promtool(tmp_path, [asked]) == ""
 
 
-def test_the_autoscaler_asks_for_one_number():
-    """`or` binds least of all, so that it is what is left when all else has no answer."""
-    assert re.search(r" or vector\(0\)$", SCALER)
+def test_no_answer_is_an_error_to_the_autoscaler():
+    """By default KEDA takes it for 0, and takes the pods away."""
+    (metadata,) = (trigger["metadata"] for trigger in SCALED["spec"]["triggers"])
+    assert metadata["ignoreNullValues"] == "false"
+    assert SCALED["spec"]["fallback"]["behavior"] == "currentReplicasIfHigher"
