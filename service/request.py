@@ -197,9 +197,9 @@ class RequestContext:
             try:
                 return find()
             except NotLoadedError as error:
-                entry = error.entry
-                self.model = entry.name
+                self.model = (entry := error.entry).name
             await self._lifecycle.on_demand.wait(entry, self.deadline, [name for name, _ in self._held])
+            self.lap("queue")
 
     def admit(self, model: AnyModel) -> None:
         """Record which model answers, and refuse the request if the model could not answer in time.

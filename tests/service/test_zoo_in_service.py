@@ -1,5 +1,6 @@
 """A server whose models do not all fit its budget, as clients see it."""
 
+import re
 import shutil
 
 import httpx
@@ -45,6 +46,8 @@ def states(zoo) -> dict[str, str]:
 def classify(zoo, name: str):
     response = zoo.post("/v1/classify", params={"model": name}, content=catalog.sample("coffee").read_bytes())
     assert response.status_code == 200, response.text
+    timing = dict(re.findall(r"(\w+);dur=([\d.]+)", response.headers["server-timing"]))
+    assert float(timing["read"]) < 50, "to wait for a model is no part of it"
     return response.json()["predictions"]
 
 
