@@ -24,9 +24,12 @@ export function address(path, params = {}) {
   return url.href;
 }
 
+/** A text as `fetch` takes it in headers: a character for each byte. Others make it throw. */
+const utf8 = (text) => String.fromCharCode(...new TextEncoder().encode(text));
+
 /** Fetch; throws a `Problem` for every answer that is none, and an `AbortError` where `signal` says so. */
 export async function request(url, { headers = {}, ...options } = {}) {
-  if (key.get()) headers = { ...headers, Authorization: `Bearer ${key.get()}` };
+  if (key.get()) headers = { ...headers, Authorization: `Bearer ${utf8(key.get())}` };
   let response;
   try {
     response = await fetch(url, { ...options, headers, credentials: "same-origin" });
@@ -78,13 +81,16 @@ export const getModel = async (name) => (await request(address(`v1/models/${enco
 export const getSamples = async () => (await (await request(address("ui/samples"))).json()).samples;
 export const getMetrics = async (signal) => (await request(address("metrics"), { signal })).text();
 
+/** The Content-Type of an image. A browser does not know them all, and what has none is read as JSON by /v2. */
+export const typeOf = (blob) => blob.type || "image/unknown";
+
 /** Ask about one image. `stages` are milliseconds by name, `roundtrip` is the browser's own clock. */
 export async function predict(url, blob, signal) {
   const start = performance.now();
   const response = await request(url, {
     method: "POST",
     body: blob,
-    headers: { "Content-Type": blob.type || "application/octet-stream" },
+    headers: { "Content-Type": typeOf(blob) },
     signal,
   });
   const result = await response.json();
@@ -103,7 +109,7 @@ export async function infer(name, inputs) {
   const response = await request(inferred(name), {
     method: "POST",
     body: image ? inputs : JSON.stringify({ inputs }),
-    headers: { "Content-Type": image ? inputs.type : "application/json" },
+    headers: { "Content-Type": image ? typeOf(inputs) : "application/json" },
   });
   const { outputs } = await response.json();
   return Object.fromEntries(outputs.map((output) => [output.name, output]));
@@ -111,7 +117,7 @@ export async function infer(name, inputs) {
 
 /** Ask a model that answers an image with an image. */
 export async function paint(name, image) {
-  const headers = { "Content-Type": image.type, Accept: "image/png" };
+  const headers = { "Content-Type": typeOf(image), Accept: "image/png" };
   return (await request(inferred(name), { method: "POST", body: image, headers })).blob();
 }
 

@@ -1,7 +1,7 @@
 // The page: what is chosen, what was answered, and how one leads to the other.
 
 import { inWords, mark, showPredictions, showTiming } from "./answer.js";
-import { address, getModel, getModels, getPipelines, getSamples, key } from "./api.js";
+import { address, getModel, getModels, getPipelines, getSamples, key, typeOf } from "./api.js";
 import { Asker } from "./ask.js";
 import { Camera, hasCamera } from "./camera.js";
 import { Code } from "./code.js";
@@ -27,7 +27,7 @@ const say = (words) => write($("say"), words);
 const stage = new Stage($("canvas"), (index) => mark($("predictions"), index));
 const strip = new Strip($("strip"), show);
 const code = new Code(say);
-const camera = new Camera();
+const camera = new Camera((on) => $("camera").setAttribute("aria-pressed", String(on)));
 const live = new Live({ charts: $("charts"), model: $("live-model"), note: $("live-note"), table: $("live-table") });
 const askSoon = debounce(ask, 120);
 const tensors = new Tensors({
@@ -55,13 +55,13 @@ async function refreshModels() {
     models = [...loaded, ...(await withKey(getPipelines))];
     const ready = loaded.filter(({ state }) => state === "ready").length;
     server(`${ready} of ${loaded.length} ready`, ready === loaded.length ? "good" : "warm");
-    if (ready === loaded.length) wait = 15000;
     const now = models.find(({ name }) => name === model);
     const changed = now && details && (now.state !== details.state || now.version !== details.card?.version);
     showModels($("models"), models, model, choose);
     $("tab-tensors").hidden = !(await tensors.offer(models));
     if (!$("page-tensors").hidden) tensors.start();
-    if (!now || changed) await choose(now ? model : firstModel());
+    if (!now || !details || changed) await choose(now ? model : firstModel());
+    if (ready === loaded.length && (details || !model)) wait = 15000;
     if (ready > readyModels) await addSamples(); // more models, more samples
     readyModels = ready;
   } catch (problem) {
@@ -89,7 +89,10 @@ async function choose(name) {
     if (model !== name) return; // another was chosen meanwhile
     details = found;
   } catch (problem) {
+    if (model !== name) return;
+    details = null; // `refreshModels` tries again
     complain(problem.message);
+    render();
     return;
   }
   showFacts($("facts"), details);
@@ -126,12 +129,13 @@ async function addSamples() {
   const fresh = (await withKey(getSamples)).filter(({ sha256 }) => !samples.has(sha256));
   fresh.sort((a, b) => merit(b) - merit(a)).forEach(({ sha256 }) => samples.add(sha256));
   const images = await Promise.all(fresh.map((sample) => fetchSample(sample).catch(() => null)));
-  strip.add(images.filter(Boolean), { show: strip.chosen === null, front: false });
+  strip.add(images.filter(Boolean), { show: strip.chosen === null && !camera.on, front: false });
 }
 
 async function show(image) {
   camera.stop();
   answer = null;
+  asker.cancel(); // the answer under way is to another image
   title(image);
   complain("");
   $("empty").hidden = Boolean(image);
@@ -151,20 +155,16 @@ async function toggleCamera() {
     camera.stop();
     return;
   }
-  $("camera").setAttribute("aria-pressed", "true");
   try {
     await camera.start(async (image) => {
       strip.swap(image);
       $("empty").hidden = true;
-      const bitmap = await image.bitmap();
-      await ask(() => stage.show(bitmap)); // a frame is shown together with its answer
+      await ask();
       if (!$("error").hidden) await new Promise((done) => setTimeout(done, 1000));
     });
   } catch (error) {
     complain(error.message);
   }
-  camera.stop();
-  $("camera").setAttribute("aria-pressed", "false");
 }
 
 // Asking
@@ -178,11 +178,11 @@ function question() {
     task === "pipeline"
       ? address(`v1/pipelines/${name}`, options.query())
       : address(`v1/${options.task}`, { model: name, ...options.query() });
-  return { url, image, type: image.blob.type || "application/octet-stream", locked: Boolean(key.get()) };
+  return { url, image, type: typeOf(image.blob), locked: Boolean(key.get()) };
 }
 
-/** Ask, and show the answer. @param first called when the answer is there, before it is shown */
-async function ask(first = () => {}) {
+/** Ask, and show the answer together with its image. */
+async function ask() {
   const asked = question();
   const obstacle = asked && whyNot(details);
   if (!asked || obstacle) {
@@ -191,9 +191,9 @@ async function ask(first = () => {}) {
     return;
   }
   try {
-    const found = await withKey(() => asker.ask(asked.url, asked.image.blob, details.card.keypoints?.skeleton));
+    const found = await withKey(() => asker.ask(asked.url, asked.image, details.card.keypoints?.skeleton));
     if (!found) return;
-    first();
+    if (stage.bitmap !== found.bitmap) stage.show(found.bitmap);
     answer = found;
     complain("");
     title(asked.image, answer.result.image);

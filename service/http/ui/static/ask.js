@@ -11,13 +11,14 @@ export class Asker {
     this.busy = busy;
   }
 
-  /** The answer ready to draw; null where a newer question took over. Throws a `Problem`. */
-  async ask(url, blob, skeleton) {
+  /** The answer ready to draw, and the image's bitmap; null where a newer question took over. Throws a `Problem`. */
+  async ask(url, image, skeleton) {
     this.cancel();
     const abort = (this.#abort = new AbortController());
     this.busy(true);
     try {
-      const answer = await predict(url, blob, abort.signal);
+      const [answer, bitmap] = await Promise.all([predict(url, image.blob, abort.signal), image.bitmap()]);
+      answer.bitmap = bitmap;
       answer.layers = await prepare(answer.result, skeleton);
       return this.#abort === abort ? answer : null;
     } catch (error) {

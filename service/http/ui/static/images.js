@@ -20,7 +20,9 @@ export class ImageFile {
 
   /** The image to draw: upright, not larger than needed; null where this browser cannot show it. */
   bitmap() {
-    this.#bitmap ??= createImageBitmap(this.blob).then(shrink, () => null);
+    this.#bitmap ??= createImageBitmap(this.blob)
+      .then(shrink)
+      .catch(() => null);
     return this.#bitmap;
   }
 

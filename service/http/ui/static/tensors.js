@@ -24,7 +24,11 @@ export class Tensors {
     const ready = models.filter(({ task, state }) => task === "tensors" && (state === "ready" || state === "on_demand"));
     for (const { name, version } of ready) {
       const id = `${name} ${version}`;
-      if (!this.#cards.has(id)) this.#cards.set(id, (await withKey(() => getModel(name))).card);
+      try {
+        if (!this.#cards.has(id)) this.#cards.set(id, (await withKey(() => getModel(name))).card);
+      } catch {
+        // it is left out until the next look
+      }
     }
     const offered = ready
       .map(({ name, version }) => this.#cards.get(`${name} ${version}`))
@@ -48,6 +52,7 @@ export class Tensors {
     write(title, card.title);
     write(note, "");
     this.#complain("");
+    for (const img of panel.querySelectorAll("img")) URL.revokeObjectURL(img.src);
     panel.replaceChildren();
     const ask = async (question) => {
       const start = performance.now();
@@ -58,7 +63,7 @@ export class Tensors {
         this.#complain("");
         return answer;
       } catch (problem) {
-        this.#complain(problem.message);
+        if (this.#shown === card) this.#complain(problem.message);
         return null;
       }
     };

@@ -17,10 +17,14 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, server) -> Iterator:
-    """Open the page of a server; at the end nothing may have been said in the console, or asked of another origin."""
+    """Open the page of a server.
+
+    `prepare` gets it before it is loaded. At the end nothing may have been said in the console, or asked of another
+    origin.
+    """
     contexts, said, asked = [], [], []
 
-    def start(path="", url=server.url, width=1280, height=800, expect=(), **options):
+    def start(path="", url=server.url, width=1280, height=800, expect=(), prepare=None, **options):
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         context.set_default_timeout(30_000)
@@ -28,6 +32,8 @@ def open_page(browser, server) -> Iterator:
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("console", lambda m: said.append(m.text) if not any(message in m.text for message in expect) else None)
         context.on("request", lambda request: asked.append((url, request.url)))
+        if prepare:
+            prepare(page)
         page.goto(f"{url}/ui/{path}")
         return page
 
