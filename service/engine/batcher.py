@@ -122,7 +122,7 @@ class Batcher(Intake):
         """Begin a run if there may be one; else those under way take the job along, or let a worker come here again."""
         with self._lock:
             if self._runs >= self.max_runs:
-                if not self._assembly.prepares:
+                if self._lanes is None and not self._assembly.prepares:
                     heappush(self._passed, priority)
                 return
             self._runs += 1
@@ -141,6 +141,10 @@ class Batcher(Intake):
             if not batch:
                 self._runs -= 1
                 self._passed.clear()  # their jobs were part of batches
+            for _ in range(
+                min(len(batch) - 1, len(self._passed))
+            ):  # as were those of this batch but one, which runs it
+                heappop(self._passed)
             return batch
 
     def _end_run(self) -> None:

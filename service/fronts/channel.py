@@ -110,6 +110,13 @@ class Channel:
         except OSError:  # it has ended
             return
 
+    def part(self) -> None:
+        """End the connection for the other side alone: `receive` tells it there, and here when that side ends it."""
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:  # it has ended
+            return
+
     def close(self) -> None:
         """Close this side. No thread may use it any more."""
         self._socket.close()

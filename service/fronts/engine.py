@@ -122,6 +122,8 @@ class Engine:
             if message is None:
                 self._lose(front)
                 return
+            if front.parted:
+                continue
             try:
                 self._do(front, message)
             except Exception:  # a bug: the front is not to be trusted, all others are answered
@@ -217,7 +219,7 @@ class Engine:
             for name, entry in self._repository.entries.items():
                 resident = self._repository.resident(entry)
                 self._metrics.count_resident(name, resident.host, resident.device)
-            self._table.tell(front for front in self._seated if not front.gone)
+            self._table.tell(front for front in self._seated if not front.parted)
 
     async def _call(self, front: Front, call: Call) -> None:
         """Do what a front asks for, and reply once all fronts know what has changed."""
@@ -250,7 +252,7 @@ class Engine:
     async def _followed(self) -> None:
         """Wait until all fronts know the last table, because a client may reach any of them."""
         number, end = self._table.number, perf_counter() + _FOLLOW_S
-        while any(front.followed < number for front in self._seated if not front.gone):
+        while any(front.followed < number for front in self._seated if not front.parted):
             self.changed.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(end - perf_counter()):

@@ -30,7 +30,8 @@ class Front:
         jobs: that it waits for, by the number of their model and their own.
         told: what it was told last of each model.
         followed: the number of the last table that it has followed.
-        gone: whether its connection has ended.
+        parted: whether nothing is sent to it any more. It may still write its rows, until it ends the connection.
+        gone: whether it has ended the connection.
         left: whether its place has been given back.
     """
 
@@ -40,7 +41,7 @@ class Front:
         self.jobs: dict[tuple[int, int], RemoteJob] = {}
         self.told: dict[str, bytes] = {}
         self.followed = 0
-        self.gone = self.left = False
+        self.parted = self.gone = self.left = False
         self._end = end
         self._outbox = Outbox(channel, asyncio.get_running_loop())
 
@@ -83,24 +84,29 @@ class Front:
 
     def look(self) -> None:
         """Disconnect it if it does not read. On the event loop."""
-        if not self.gone and self._outbox.stalled > _READS_S:
+        if not self.parted and self._outbox.stalled > _READS_S:
             logger.error("front %d does not read its messages and is disconnected", self.place)
-            self.channel.end()
+            self.part()
+
+    def part(self) -> None:
+        """Send nothing any more, and let it end the connection."""
+        self.parted = True
+        self.channel.part()
 
     def lose(self) -> None:
         """Send nothing any more: it has ended. On the event loop."""
-        self.gone = True
+        self.parted = self.gone = True
         self._outbox.close()
         self.channel.end()
 
     def _try(self, send: Callable[[], None]) -> None:
-        """Send something, or end the connection: then what the front waits for fails, and does not wait for ever."""
-        if self.gone:
+        """Send something, or part from the front: then what it waits for fails, and does not wait for ever."""
+        if self.parted:
             return
         try:
             send()
         except ConnectionError:  # it has ended, which `receive` tells as well
-            self.channel.end()
+            self.part()
         except OSError:  # there are no descriptors left, for example
             logger.exception("front %d is disconnected", self.place)
-            self.channel.end()
+            self.part()

@@ -14,7 +14,7 @@ from time import perf_counter
 import msgspec
 
 from service.errors import RequestError
-from service.fronts.channel import Kind, Message, body_of, connect
+from service.fronts.channel import Channel, Kind, Message, body_of, connect
 from service.fronts.connection import Connection, engine_gone
 from service.fronts.memory import EngineMemory
 from service.fronts.messages import ANSWER, DONE, FOLLOWED, Call, Failure, Reply, Table, Welcome, error_of
@@ -87,8 +87,11 @@ class Link:
             self._end_call(number, engine_gone())
         return future
 
-    def _connect(self, before: Sequence[FrontQueue] = (), since: float = 0.0) -> None:
-        """Connect, once no thread holds rows of the connection before: the next one would have the same rows."""
+    def _connect(self, before: Sequence[FrontQueue] = (), since: float = 0.0, channel: Channel | None = None) -> None:
+        """Connect, once no thread holds rows of the connection before.
+
+        Until then the engine does not see its end, and gives the rows to nobody else.
+        """
         if self._closed.is_set():
             if self._own_loop is not None:
                 self._own_loop.stop()
@@ -97,8 +100,10 @@ class Link:
             if perf_counter() - since > _HELD_S:
                 logger.critical("the process ends, to be started anew: the decoding of an image does not end")
                 os._exit(1)
-            self._loop.call_later(_AGAIN_S, self._connect, before, since)
+            self._loop.call_later(_AGAIN_S, self._connect, before, since, channel)
             return
+        if channel is not None:
+            channel.end()
         try:
             connection = Connection(connect(self._address), self._loop)
         except OSError:
@@ -121,7 +126,7 @@ class Link:
             self._do(connection, message)
         except Exception:  # a bug: a new connection begins anew
             logger.exception("the connection to the engine is made again")
-            connection.channel.end()
+            self._disconnect(connection)
 
     def _do(self, connection: Connection, message: Message) -> None:
         kind, body, queues = message.kind, body_of(message), connection.queues
@@ -163,7 +168,6 @@ class Link:
         self.connection, self._alone = None, perf_counter()
         connection.ended = True
         connection.outbox.close()
-        connection.channel.end()
         self._lost()
         before = list(connection.queues.values())
         for queue in before:
@@ -171,7 +175,7 @@ class Link:
         connection.queues.clear()  # they refer to the connection: without this cycle its files are closed at once
         for number in list(self._calls):
             self._end_call(number, engine_gone())
-        self._loop.call_later(_AGAIN_S, self._connect, before, perf_counter())
+        self._loop.call_later(_AGAIN_S, self._connect, before, perf_counter(), connection.channel)
 
     def _end_call(self, number: int, outcome: bool | RequestError) -> None:
         future = self._calls.pop(number, None)

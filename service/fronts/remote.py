@@ -50,7 +50,7 @@ class FrontQueue(Intake):
         self._requests = count(REQUESTS)
         first, rows = connection.place * memory.layout.rows, memory.layout.rows
         self._free = list(range(first, first + rows))  # a heap: the first free row is taken, as neighbours are a batch
-        self._without: list[tuple[int, int, AnyJob]] = []  # a heap of jobs that wait for a row
+        self._without: list[tuple[int, float, int, AnyJob]] = []  # a heap of jobs that wait for a row
         self._order = count()
         self._lock = threading.Lock()  # guards these two heaps
 
@@ -157,18 +157,22 @@ class FrontQueue(Intake):
             self._lose(number)
         with self._lock:
             without, self._without = self._without, []
-        for _, _, job in without:
+        for *_, job in without:
             job.fail(engine_gone())
             self._deliver([job])
 
     def settle(self, jobs: Jobs) -> None:
         """Resolve the futures of finished jobs."""
         super().settle(jobs)
-        self._memory.pending[self._connection.place] = self.pending
+        self._tell_pending()
 
     def _count(self, job: AnyJob) -> None:
         super()._count(job)
-        self._memory.pending[self._connection.place] = self.pending
+        self._tell_pending()
+
+    def _tell_pending(self) -> None:
+        if not self._connection.ended:  # else its place may be another one's
+            self._memory.pending[self._connection.place] = self.pending
 
     def _cost_of(self, job: AnyJob) -> float:
         return (job.prepared - job.started + job.finishing) / job.input.rows
@@ -187,7 +191,7 @@ class FrontQueue(Intake):
             with self._lock:
                 heappush(self._free, job.row)
                 job.row, job.holder = -1, None
-                waits = heappop(self._without)[2] if self._without else None
+                waits = heappop(self._without)[-1] if self._without else None
             if waits is not None:
                 self._workers.put(waits, self)
 
@@ -200,7 +204,8 @@ class FrontQueue(Intake):
                 self._memory.given_up[job.row] = 0
                 return True
             if not ended:
-                heappush(self._without, (job.priority, next(self._order), job))
+                # By age: a job that found the row that became free for it taken by another one is first again.
+                heappush(self._without, (job.priority, job.submitted, next(self._order), job))
         if ended:
             job.fail(engine_gone())
             self._deliver([job])
@@ -244,11 +249,11 @@ class FrontQueue(Intake):
 class FrontUsage(Usage):
     """The use of a model by this front's requests; the engine sees how many hold it."""
 
-    __slots__ = ("_memory", "_place")
+    __slots__ = ("_connection", "_memory")
 
-    def __init__(self, memory: ModelMemory, place: int) -> None:
+    def __init__(self, memory: ModelMemory, connection: Connection) -> None:
         super().__init__()
-        self._memory, self._place = memory, place
+        self._memory, self._connection = memory, connection
 
     @property
     def closing(self) -> bool:  # type: ignore[override]  # an attribute of the base class
@@ -257,11 +262,15 @@ class FrontUsage(Usage):
 
     def begin(self) -> None:
         super().begin()
-        self._memory.holds[self._place] = self.holds
+        self._tell()
 
     def end(self) -> None:
         super().end()
-        self._memory.holds[self._place] = self.holds
+        self._tell()
+
+    def _tell(self) -> None:
+        if not self._connection.ended:  # else its place may be another one's
+            self._memory.holds[self._connection.place] = self.holds
 
 
 class FrontModel(Model[AnyServed]):
@@ -286,4 +295,4 @@ class FrontModel(Model[AnyServed]):
         self.provider = told.provider
         self.profile = told.profile
         self.batcher = FrontQueue(told.number, memory, connection, workers, max_queue)
-        self.usage = FrontUsage(memory, connection.place)
+        self.usage = FrontUsage(memory, connection)

@@ -55,7 +55,8 @@ class RemoteJob(Job[Any]):
 
     def time_out(self) -> None:
         """Let the front answer its request. The job is settled when its run ends."""
-        self.front.late(self.model, self, too_slow())
+        if not self.finished:  # else the front has the outputs, and perhaps the next image in that row
+            self.front.late(self.model, self, too_slow())
 
     def settle(self) -> None:
         """Tell the front what it does not know yet."""

@@ -48,7 +48,11 @@ class SharedUsage(Usage):
         """Say whether it may be unloaded, after no front can begin to use it any more."""
         memory = self._shared.memory
         memory.closing[0] = 1
-        await asyncio.sleep(_CLOSING_S)
+        try:
+            await asyncio.sleep(_CLOSING_S)
+        except BaseException:  # whoever needs its memory does not wait any longer: it goes on answering
+            memory.closing[0] = 0
+            raise
         if self.holds:
             memory.closing[0] = 0
             return False

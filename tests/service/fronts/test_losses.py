@@ -247,3 +247,53 @@ def test_an_image_that_is_ready_just_after_its_time_is_refused(digits, digit, mo
 
         asyncio.run(ask())
         workers.close()
+
+
+def test_the_rows_of_a_front_are_given_to_no_other_while_it_writes_one(digits, digit, monkeypatch):
+    """The engine parts from it, say because it has read nothing for long; another front waits for a place meanwhile."""
+    with sides(digits, 1) as (engine, (one,)):
+        writes, may_go_on = threading.Event(), threading.Event()
+        write = EncodedImage.write
+
+        def slowly(self, out, **options):
+            writes.set()
+            may_go_on.wait(20)
+            return write(self, out, **options)
+
+        async def ask() -> None:
+            monkeypatch.setattr(EncodedImage, "write", slowly)
+            job = submit(one, digit)
+            await asyncio.to_thread(writes.wait)
+            monkeypatch.setattr(EncodedImage, "write", write)
+            (front,) = engine.call(lambda: list(engine.engine._seated))
+            engine.call(front.part)
+            coming = asyncio.create_task(asyncio.to_thread(FrontSide, engine.settings, engine.address))
+            await asyncio.sleep(0.5)
+            waits = not coming.done()
+            may_go_on.set()
+            other = await coming
+            (found,) = await outcomes([job])
+            other.close()
+            assert waits, "it was given the rows that are written"
+            assert found.reason is Reason.NOT_READY
+            await asyncio.to_thread(until, lambda: one.registry.ready)
+
+        asyncio.run(ask())
+        assert asyncio.run(outcomes_of([one, one], digit)) == ["7"] * 20
+
+
+def test_what_ends_late_does_not_touch_the_counts_of_who_has_the_place_now(two, digit):
+    _, (one, _) = two
+    link = one.registry.links[0]
+    before, model = link.connection, one.registry.find("lenet5")
+    memory, place = model.batcher._memory, before.place
+    model.usage.begin()
+    assert memory.holds[place] == 1
+    link._loop.call_soon_threadsafe(link._disconnect, before)
+    until(lambda: before.ended)
+    memory.holds[place] = memory.pending[place] = 5  # of another one
+    model.usage.end()
+    model.batcher.settle([])
+    assert (memory.holds[place], memory.pending[place]) == (5, 5)
+    memory.holds[place] = memory.pending[place] = 0
+    until(lambda: link.connection is not None and link.connection is not before and one.registry.ready)

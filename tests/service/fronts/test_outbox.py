@@ -96,7 +96,7 @@ def test_a_front_that_reads_nothing_is_disconnected(gru, monkeypatch):
     async def ask() -> list:
         with asleep(link._loop):
             jobs = ask_gru(front, _MANY)
-            await asyncio.to_thread(until, lambda: not engine.engine._seated)
+            await asyncio.to_thread(until, lambda: seated.parted)
         return await outcomes(jobs)
 
     assert {found.reason for found in asyncio.run(ask()) if isinstance(found, RequestError)} == {Reason.NOT_READY}
