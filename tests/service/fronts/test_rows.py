@@ -18,7 +18,7 @@ def test_who_waits_for_a_row_stays_before_those_who_came_later(two):
     async def wait() -> list[bool]:
         jobs = [Job(ROW, 0.0, Priority.NORMAL) for _ in range(4)]
         high = Job(ROW, 0.0, Priority.HIGH)
-        assert not any([queue._take_row(job) for job in [*jobs, high]])
+        assert not any(queue._take_row(job) for job in [*jobs, high])
         assert heappop(queue._without)[-1] is high
         first = heappop(queue._without)[-1]
         assert not queue._take_row(first)  # another one had taken the row that became free
