@@ -61,7 +61,7 @@ def run(
     out = Folder(spec.out)
     with locked(out):
         manifest = open_manifest(out, absolute(source), column_of(source, column), spec)
-        out.sweep()
+        out.sweep(PLANS)
         if not manifest.runs:
             out.empty(PLANS)  # of a run that was killed before its manifest: it may have been of another source
         began, plans = monotonic(), Plans(out)

@@ -16,11 +16,10 @@ from fsspec.utils import glob_translate
 from pyarrow import csv, fs, parquet
 from zooserve_client.images import IMAGE_SUFFIXES
 
+from scoring.fetch import UnreadableError, fetch
 from scoring.storage import (
     StorageError,
-    UnreadableError,
     as_fsspec,
-    fetch,
     is_local,
     local_address,
     local_path,

@@ -1,4 +1,4 @@
-"""File systems: this machine's, and those of `s3://`, `gs://` and other addresses. Reads images, writes results whole.
+"""File systems: this machine's, and those of `s3://`, `gs://` and other addresses. Writes results whole.
 
 pyarrow has S3, Google's storage and Hadoop; other schemes come from fsspec, where its packages are installed. All take
 their credentials from where they usually do (environment, configuration files, the machine's role).
@@ -8,31 +8,24 @@ import functools
 import os
 import shutil
 import signal
-import stat
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
-import httpx
 import pyarrow as pa
 from pyarrow import fs
 
-from service.errors import Reason, RequestError
 from zoo.errors import ZooError, refused_by_system
-from zoo.files import PART, replacing
+from zoo.files import PART, UNFINISHED, replacing
 
-_CHUNK = 1 << 20
+CHUNK = 1 << 20
+"""Bytes that are read at once."""
 _GOOGLE_S = 60
 _ARROW = ("s3", "gs", "gcs", "hdfs", "viewfs")  # not Azure's: without credentials it ends the whole process
-
-
-class UnreadableError(Exception):
-    """An image could not be fetched; the message says why."""
 
 
 class StorageError(ZooError):
@@ -103,83 +96,6 @@ def as_fsspec(system: fs.FileSystem) -> Any:
     from fsspec.implementations.arrow import ArrowFSWrapper  # noqa: PLC0415 - for globs only
 
     return ArrowFSWrapper(system)
-
-
-def fetch(address: str, limit: int, timeout_s: float) -> bytes:
-    """Read an image.
-
-    Args:
-        address: a path, or an address with a scheme.
-        limit: bytes; larger files are refused.
-        timeout_s: seconds that an `https://` server has for all of it.
-
-    Raises:
-        RequestError: `too_large`.
-        UnreadableError: it cannot be read.
-    """
-    try:
-        if is_local(address):
-            return _read_local(local_path(address), limit)
-        if address.startswith(("http://", "https://")):
-            return _download(address, limit, timeout_s)
-        system, path = open_address(address)
-        with system.open_input_file(path) as file:
-            return _limited(file.read(limit + 1), limit)
-    except httpx.TimeoutException:
-        raise UnreadableError(f"no answer within {timeout_s:g} s") from None
-    except (UnreadableError, RequestError, MemoryError):
-        raise
-    except Exception as error:  # file systems of fsspec raise what their libraries do
-        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise UnreadableError(said or type(error).__name__) from None
-
-
-def _read_local(path: str, limit: int) -> bytes:
-    # A pipe without a writer would not be opened without O_NONBLOCK.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableError("not a file")
-        if status.st_size > limit:
-            _refuse(limit)
-        found = bytearray()  # files of /proc have the size 0, and one may grow
-        while len(found) <= limit and (some := file.read(_CHUNK)):
-            found += some
-        return _limited(bytes(found), limit)
-
-
-@functools.cache
-def _client() -> httpx.Client:
-    # Reads that do not end keep their connections: no others wait for one of theirs.
-    return httpx.Client(follow_redirects=True, limits=httpx.Limits(max_connections=None, max_keepalive_connections=64))
-
-
-def _download(address: str, limit: int, timeout_s: float) -> bytes:
-    end, found = monotonic() + timeout_s, bytearray()
-    # Not compressed: a few bytes could become gigabytes before any limit is seen.
-    with _client().stream("GET", address, timeout=timeout_s, headers={"Accept-Encoding": "identity"}) as response:
-        if response.status_code != 200:
-            raise UnreadableError(f"the server answers {response.status_code}")
-        if (packed := response.headers.get("Content-Encoding", "identity")) != "identity":
-            raise UnreadableError(f"the server answers compressed ({packed[:80]}), which was not asked for")
-        for chunk in response.iter_raw():
-            found += chunk
-            if len(found) > limit:
-                _refuse(limit)
-            if monotonic() > end:
-                raise UnreadableError(f"no answer within {timeout_s:g} s")
-    return bytes(found)
-
-
-def _limited(data: bytes, limit: int) -> bytes:
-    if len(data) > limit:
-        _refuse(limit)
-    return data
-
-
-def _refuse(limit: int) -> None:
-    raise RequestError(Reason.TOO_LARGE, f"The image has more than {limit} bytes (ZOOSERVE_MAX_BODY_MB).")
 
 
 def _unquoted(address: str) -> bytes:
@@ -266,7 +182,7 @@ class Folder:
                 spool.seek(0)
                 with _uninterrupted():  # else pyarrow would complete half an upload, as if it were all
                     stream: Any = self._system.open_output_stream(self._join(name))
-                    shutil.copyfileobj(spool, stream, _CHUNK)
+                    shutil.copyfileobj(spool, stream, CHUNK)
                     stream.close()
             return
         with replacing(Path(self._join(name))) as file:
@@ -274,11 +190,12 @@ class Folder:
             file.flush()
             os.fsync(file.fileno())
 
-    def sweep(self) -> None:
-        """Remove what killed processes left. Only while nobody else writes."""
+    def sweep(self, *folders: str) -> None:
+        """Remove what killed processes left in it and in folders of it. Only while nobody else writes these."""
         if self.local:
-            for path in Path(self._path).glob(f"**/.*{PART}"):
-                path.unlink(missing_ok=True)
+            for path in (path for folder in ("", *folders) for path in Path(self._join(folder)).glob(f".*{PART}")):
+                if UNFINISHED.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
         """Remove a file; raises OSError if it is not there, or cannot be removed."""
