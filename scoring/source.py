@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
+from math import inf
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,7 +20,7 @@ from zooserve_client.images import IMAGE_SUFFIXES
 from scoring.fetch import UnreadableError, fetch
 from scoring.storage import (
     StorageError,
-    as_fsspec,
+    contents,
     is_local,
     local_address,
     local_path,
@@ -59,9 +60,7 @@ def images_of(source: str, column: str = "path") -> Iterator[str]:
         if read is not None:
             yield from _listed(source, read, column)
         elif source.startswith(("http://", "https://")):
-            if _suffix(source) not in IMAGE_SUFFIXES:
-                raise StorageError(f"{source}: a folder cannot be listed over https. Give a list of addresses.")
-            yield source
+            yield from _web(source)
         elif is_local(source):
             yield from _local(local_path(source))
         else:
@@ -69,7 +68,9 @@ def images_of(source: str, column: str = "path") -> Iterator[str]:
     except OSError as error:
         said = refused_by_system(error)
         raise StorageError(said if error.filename else f"{source}: {said}") from error
-    except (pa.ArrowException, ValueError) as error:  # ValueError: a glob such as `**.jpg`
+    except StorageError:
+        raise
+    except Exception as error:  # of a glob such as `**.jpg`; file systems of fsspec raise what their libraries do
         raise StorageError(f"{source}: {error}") from error
 
 
@@ -101,6 +102,12 @@ def _single(address: str) -> Iterator[str]:
         kinds = f"an image ({', '.join(IMAGE_SUFFIXES)}) nor a list ({', '.join(_LISTS)})"
         raise StorageError(f"{address}: its name is neither that of {kinds}")
     yield address
+
+
+def _web(source: str) -> Iterator[str]:
+    if _suffix(source) not in IMAGE_SUFFIXES:
+        raise StorageError(f"{source}: a folder cannot be listed over https. Give a list of addresses.")
+    yield source
 
 
 def _local(path: str) -> Iterator[str]:
@@ -172,13 +179,12 @@ def _remote(source: str) -> Iterator[str]:
     root = f"{scheme}://anonymous@" if rest.startswith("anonymous@") else f"{scheme}://"
     if glob.has_magic(path):
         plain = "/".join(itertools.takewhile(lambda name: not glob.has_magic(name), path.split("/")))
-        found: Any
+        matches = re.compile(glob_translate(path)).match
         if system.type_name == _FLAT:
-            matches = re.compile(glob_translate(path)).match
-            found = (one for one in _flat(system, plain) if matches(one))
-        else:
-            found = as_fsspec(system).glob(path)
-        return (f"{root}{one}" for one in found if _is_image(one.rpartition("/")[2]) and "/." not in one[len(plain) :])
+            return (f"{root}{one}" for one in _flat(system, plain) if matches(one))
+        depth = inf if "**" in path else path.count("/") - plain.count("/")
+        found = _walk_remote(system, plain, depth)
+        return (f"{root}{one}" for one in found if matches(one) or not _is_image(one.rpartition("/")[2]))
     if system.type_name == _FLAT and (below := _flat(system, path)):
         return (f"{root}{one}" for one in below)
     info = system.get_file_info(path)
@@ -186,7 +192,7 @@ def _remote(source: str) -> Iterator[str]:
         return _single(source)
     if info.type == fs.FileType.NotFound:
         raise StorageError(f"{source}: no such folder, list or image")
-    return _walk_remote(system, path, root)
+    return (f"{root}{one}" for one in _walk_remote(system, path))
 
 
 def _flat(system: fs.FileSystem, folder: str) -> list[str]:
@@ -196,20 +202,21 @@ def _flat(system: fs.FileSystem, folder: str) -> list[str]:
     return sorted(path for path in found if "/." not in path[len(folder) :])
 
 
-def _walk_remote(system: fs.FileSystem, folder: str, root: str, *, top: bool = True) -> Iterator[str]:
+def _walk_remote(system: fs.FileSystem, folder: str, depth: float = inf, *, top: bool = True) -> Iterator[str]:
+    """Yield the paths of the images of a folder, sorted, and then those of its folders, `depth` levels in all."""
     try:
-        entries = sorted(system.get_file_info(fs.FileSelector(folder)), key=lambda info: info.path)
+        entries = sorted(contents(system, folder), key=lambda info: info.path)
     except OSError:
         if top:
             raise
-        yield f"{root}{folder}"
+        yield folder
         return
     for info in entries:
         if info.is_file and _is_image(info.base_name):
-            yield f"{root}{info.path}"
+            yield info.path
     for info in entries:
-        if info.type == fs.FileType.Directory and not info.base_name.startswith("."):
-            yield from _walk_remote(system, info.path, root, top=False)
+        if info.type == fs.FileType.Directory and not info.base_name.startswith(".") and depth > 1:
+            yield from _walk_remote(system, info.path, depth - 1, top=False)
 
 
 def _listed(source: str, read: Callable[[IO[bytes], str], Iterator[Any]], column: str) -> Iterator[str]:

@@ -89,13 +89,34 @@ def open_address(address: str) -> tuple[fs.FileSystem, str]:
     return _file_system(scheme, host), f"{host.rpartition('@')[2]}{slash}{rest}".rstrip("/")
 
 
-def as_fsspec(system: fs.FileSystem) -> Any:
-    """Return a file system with fsspec's methods, of which one is for globs."""
-    if isinstance(system, fs.PyFileSystem) and isinstance(system.handler, fs.FSSpecHandler):
-        return system.handler.fs
-    from fsspec.implementations.arrow import ArrowFSWrapper  # noqa: PLC0415 - for globs only
+def contents(system: fs.FileSystem, folder: str, *, missing_ok: bool = False) -> list[fs.FileInfo]:
+    """Return what is in a folder.
 
-    return ArrowFSWrapper(system)
+    Args:
+        system: of the folder.
+        folder: the path of the folder.
+        missing_ok: whether a folder that is not there is an empty one.
+
+    Raises:
+        OSError: it cannot be listed.
+        UnicodeDecodeError: a name in a local folder is not UTF-8.
+    """
+    if not (isinstance(system, fs.PyFileSystem) and isinstance(system.handler, fs.FSSpecHandler)):
+        return system.get_file_info(fs.FileSelector(folder, allow_not_found=missing_ok))  # type: ignore[no-any-return]
+    try:
+        # pyarrow would call `isdir` and `find`, which take every error for an empty folder.
+        found = system.handler.fs.ls(folder, detail=True)
+    except FileNotFoundError:
+        if missing_ok:
+            return []
+        raise
+    except OSError:
+        raise
+    except Exception as error:  # what their libraries raise
+        raise OSError(str(error) or type(error).__name__) from error
+    kinds = {"file": fs.FileType.File, "directory": fs.FileType.Directory}
+    entries = [fs.FileInfo(one["name"].strip("/"), kinds.get(one["type"], fs.FileType.Unknown)) for one in found]
+    return [entry for entry in entries if entry.path != folder.strip("/")]  # some list the folder itself
 
 
 def _unquoted(address: str) -> bytes:
@@ -143,15 +164,18 @@ class Folder:
             self._system, self._path = open_address(address)
 
     def names(self, folder: str = "") -> list[str]:
-        """Return the names of the complete files in it, or in a folder of it, sorted."""
-        selector = fs.FileSelector(self._join(folder), allow_not_found=True)
+        """Return the names of the complete files in it, or in a folder of it, sorted; none where it is not there.
+
+        Raises:
+            StorageError: it cannot be listed.
+        """
         try:
-            found = [info.base_name for info in self._system.get_file_info(selector) if info.is_file]
+            entries = contents(self._system, self._join(folder), missing_ok=True)
         except OSError as error:
             raise StorageError(f"{self.address}: {refused_by_system(error)}") from error
         except UnicodeDecodeError as error:
             raise StorageError(f"{self.address} has a file whose name is not UTF-8: name another folder") from error
-        return sorted(name for name in found if not name.startswith("."))
+        return sorted(entry.base_name for entry in entries if entry.is_file and not entry.base_name.startswith("."))
 
     def open(self, name: str) -> pa.NativeFile:
         """Open a file for reading at any position."""
@@ -202,13 +226,14 @@ class Folder:
         self._system.delete_file(self._join(name))
 
     def empty(self, folder: str) -> None:
-        """Remove all files of a folder of it, which need not exist.
+        """Remove the complete files of a folder of it, which need not exist.
 
         Raises:
             StorageError: they cannot be removed.
         """
         try:
-            self._system.delete_dir_contents(self._join(folder), missing_dir_ok=True)
+            for name in self.names(folder):
+                self.remove(f"{folder}/{name}")
         except OSError as error:
             raise StorageError(f"{self.address}/{folder}: {refused_by_system(error)}") from error
 
