@@ -16,7 +16,7 @@ from scoring.progress import Show
 from scoring.rows import count_rows
 from scoring.source import absolute, column_of, images_of
 from scoring.spec import Done, Part, Spec
-from scoring.storage import Folder, StorageError
+from scoring.storage import Folder, StorageError, public_address
 
 _COUNTING = 32  # threads that read how many rows a file has
 
@@ -67,7 +67,9 @@ def run(
         began, plans = monotonic(), Plans(out)
         plans.extend(images_of(source, column), part_size)
         if not plans.rows:
-            raise StorageError(f"{source}: no images there. The names of images end in .jpg, .png and so on.")
+            raise StorageError(
+                f"{public_address(source)}: no images there. The names of images end in .jpg, .png and so on."
+            )
         counts = _count(out, spec, retry_failed=retry_failed)
         missing = [part for part in plans if part.name(spec.form) not in counts]
         now = Run(datetime.now(UTC).isoformat(timespec="seconds"), version("zooserve"))

@@ -1,23 +1,22 @@
 """Finds the images of a source: a folder, a glob, or a list. Yields addresses one by one; no image is read."""
 
-import csv as text_csv
 import glob
 import io
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from math import inf
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
-import pyarrow as pa
 from fsspec.utils import glob_translate
-from pyarrow import csv, fs, parquet
+from pyarrow import fs
 from zooserve_client.images import IMAGE_SUFFIXES
 
 from scoring.fetch import UnreadableError, fetch
+from scoring.lists import LISTS, Read
 from scoring.storage import (
     StorageError,
     contents,
@@ -25,6 +24,7 @@ from scoring.storage import (
     local_address,
     local_path,
     open_address,
+    public_address,
 )
 from service.errors import RequestError
 from zoo.errors import refused_by_system
@@ -33,7 +33,6 @@ _LARGEST_LIST = 1 << 32  # bytes of a list that comes over https
 _LIST_S = 600.0
 _FLAT = "gcs"  # of Google's storage, pyarrow lists only those folders that are objects themselves
 _WITH_COLUMNS = (".csv", ".jsonl", ".parquet")
-_TEXT = "utf-8-sig"  # some programs begin a file with a byte order mark
 
 
 def absolute(source: str) -> str:
@@ -55,7 +54,7 @@ def images_of(source: str, column: str = "path") -> Iterator[str]:
         StorageError: there is no such source, or it cannot be read.
     """
     source = absolute(source)
-    read = None if _is_folder(source) else _LISTS.get(_suffix(source))
+    read = None if _is_folder(source) else LISTS.get(_suffix(source))
     try:
         if read is not None:
             yield from _listed(source, read, column)
@@ -67,11 +66,15 @@ def images_of(source: str, column: str = "path") -> Iterator[str]:
             yield from _remote(source)
     except OSError as error:
         said = refused_by_system(error)
-        raise StorageError(said if error.filename else f"{source}: {said}") from error
+        raise (StorageError(said) if error.filename else _error(source, said)) from error
     except StorageError:
         raise
     except Exception as error:  # of a glob such as `**.jpg`; file systems of fsspec raise what their libraries do
-        raise StorageError(f"{source}: {error}") from error
+        raise _error(source, str(error)) from error
+
+
+def _error(source: str, said: str) -> StorageError:
+    return StorageError(f"{public_address(source)}: {said}")
 
 
 def column_of(source: str, column: str) -> str:
@@ -99,14 +102,14 @@ def _is_image(name: str) -> bool:
 def _single(address: str) -> Iterator[str]:
     """Yield the address of one image. A list of a kind that is not read would be one row with an error."""
     if _suffix(address) not in IMAGE_SUFFIXES:
-        kinds = f"an image ({', '.join(IMAGE_SUFFIXES)}) nor a list ({', '.join(_LISTS)})"
-        raise StorageError(f"{address}: its name is neither that of {kinds}")
+        kinds = f"an image ({', '.join(IMAGE_SUFFIXES)}) nor a list ({', '.join(LISTS)})"
+        raise _error(address, f"its name is neither that of {kinds}")
     yield address
 
 
 def _web(source: str) -> Iterator[str]:
     if _suffix(source) not in IMAGE_SUFFIXES:
-        raise StorageError(f"{source}: a folder cannot be listed over https. Give a list of addresses.")
+        raise _error(source, "a folder cannot be listed over https. Give a list of addresses.")
     yield source
 
 
@@ -191,7 +194,7 @@ def _remote(source: str) -> Iterator[str]:
     if info.is_file:
         return _single(source)
     if info.type == fs.FileType.NotFound:
-        raise StorageError(f"{source}: no such folder, list or image")
+        raise _error(source, "no such folder, list or image")
     return (f"{root}{one}" for one in _walk_remote(system, path))
 
 
@@ -219,20 +222,20 @@ def _walk_remote(system: fs.FileSystem, folder: str, depth: float = inf, *, top:
             yield from _walk_remote(system, info.path, depth - 1, top=False)
 
 
-def _listed(source: str, read: Callable[[IO[bytes], str], Iterator[Any]], column: str) -> Iterator[str]:
+def _listed(source: str, read: Read, column: str) -> Iterator[str]:
     here = is_local(source)
     parent = (local_path(source) if here else _without_query(source)).rpartition("/")[0]
     with _opened(source) as file:
         try:
             for row, address in enumerate(read(file, column), 1):
                 if not isinstance(address, str) or not address:
-                    raise StorageError(f"{source}: row {row} has {address!r} in `{column}`: not an address, as text")
+                    raise _error(source, f"row {row} has {address!r} in `{column}`: not an address, as text")
                 if not ("://" in address or address.startswith("/")):
                     address = local_address(f"{parent}/{address}") if here else f"{parent}/{address}"  # noqa: PLW2901
                 yield address
         except (KeyError, UnicodeDecodeError, msgspec.DecodeError) as error:
             said = f"no column {error.args[0]}: name one with --column" if isinstance(error, KeyError) else str(error)
-            raise StorageError(f"{source}: {said}") from error
+            raise _error(source, said) from error
 
 
 def _opened(source: str) -> Any:
@@ -242,57 +245,6 @@ def _opened(source: str) -> Any:
         try:
             return io.BytesIO(fetch(source, _LARGEST_LIST, _LIST_S))
         except (UnreadableError, RequestError) as error:
-            raise StorageError(f"{source}: {error}") from None
+            raise _error(source, str(error)) from None
     system, path = open_address(source)
     return system.open_input_file(path)
-
-
-def _lines(file: IO[bytes], _: str) -> Iterator[str]:
-    text = io.TextIOWrapper(file, encoding=_TEXT)
-    return (line.strip() for line in text if line.strip())
-
-
-def _csv(file: IO[bytes], column: str) -> Iterator[Any]:
-    parse = csv.ParseOptions(newlines_in_values=True)  # in a caption, for example
-    # A reader of pyarrow's would go on reading the file in the background. Other columns need not be UTF-8.
-    text = io.TextIOWrapper(file, encoding=_TEXT, errors="replace", newline="")
-    try:
-        names: list[str] = next(filter(None, text_csv.reader(text)), [])
-    except text_csv.Error as error:
-        raise ValueError(f"its first line cannot be read: {error}") from error
-    text.detach()
-    if column not in names:
-        raise KeyError(f"`{column}` (there are {', '.join(names)})")
-    file.seek(0)
-    # Of another column, the first megabyte may look like numbers, and the rest not: it is not read.
-    convert = csv.ConvertOptions(
-        include_columns=[column], column_types={column: pa.string()}, strings_can_be_null=False
-    )
-    with csv.open_csv(file, parse_options=parse, convert_options=convert) as reader:
-        for batch in reader:
-            yield from batch.column(column).to_pylist()
-
-
-def _jsonl(file: IO[bytes], column: str) -> Iterator[Any]:
-    for line in io.TextIOWrapper(file, encoding=_TEXT):
-        if line.strip():
-            row = msgspec.json.decode(line)
-            if not isinstance(row, dict) or column not in row:
-                raise KeyError(f"`{column}` in {line[:80]!r}")
-            yield row[column]
-
-
-def _parquet(file: IO[bytes], column: str) -> Iterator[Any]:
-    table = parquet.ParquetFile(file)
-    if column not in table.schema_arrow.names:
-        raise KeyError(f"`{column}` (there are {', '.join(table.schema_arrow.names)})")
-    for batch in table.iter_batches(columns=[column]):
-        yield from batch.column(column).to_pylist()
-
-
-_LISTS: dict[str, Callable[[IO[bytes], str], Iterator[Any]]] = {
-    ".txt": _lines,
-    ".csv": _csv,
-    ".jsonl": _jsonl,
-    ".parquet": _parquet,
-}

@@ -6,6 +6,7 @@ their credentials from where they usually do (environment, configuration files, 
 
 import functools
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -58,23 +59,41 @@ def local_address(path: str) -> str:
     return path
 
 
+def public_address(address: str) -> str:
+    """Return an address as it may be shown and kept: without its user and password, and without a token.
+
+    Of `http://` and `https://`, whatever follows the path may be a token. The user `anonymous` stays: with it, public
+    buckets are read.
+    """
+    if is_local(address):
+        return address
+    scheme, _, rest = address.partition("://")
+    if scheme in ("http", "https"):
+        rest = re.split("[?#]", rest, maxsplit=1)[0]
+    authority, slash, path = rest.partition("/")
+    user, _, host = authority.rpartition("@")
+    return f"{scheme}://{'anonymous@' if user == 'anonymous' else ''}{host}{slash}{path}"
+
+
 @functools.cache
 def _file_system(scheme: str, host: str) -> fs.FileSystem:
     root = f"{scheme}://{host}"
+    public = public_address(root)
     if scheme in _ARROW:
         # Without credentials, or a network, Google's library would try for a quarter of an hour.
         patience = f"?retry_limit_seconds={_GOOGLE_S}" if scheme in ("gs", "gcs") else ""
         try:
             found, _ = fs.FileSystem.from_uri(root + patience)
         except (OSError, pa.ArrowException) as error:
-            raise StorageError(f"{root}: {error}") from error
+            raise StorageError(f"{public}: {str(error).replace(root, public)}") from error
         return found
     import fsspec  # noqa: PLC0415 - only for schemes that pyarrow does not know
 
     try:
         handler, _ = fsspec.core.url_to_fs(root)
     except Exception as error:  # libraries of many kinds; some want arguments that an address cannot have
-        raise StorageError(f"{root}: there is no file system for {scheme}:// here: {error}") from error
+        said = str(error).replace(root, public)
+        raise StorageError(f"{public}: there is no file system for {scheme}:// here: {said}") from error
     return fs.PyFileSystem(fs.FSSpecHandler(handler))
 
 
@@ -145,6 +164,11 @@ class Folder:
     Args:
         address: of the folder.
 
+    Attributes:
+        local: whether it is one of this machine.
+        full: its address, which opens it.
+        address: the same, as it may be shown; see `public_address`.
+
     Raises:
         StorageError: it cannot be reached, or no results can be written there.
     """
@@ -152,16 +176,17 @@ class Folder:
     def __init__(self, address: str) -> None:
         if not address or address.startswith(("http://", "https://")):
             raise StorageError(
-                f"{address!r} cannot hold results: name a folder, or an address such as s3://bucket/results"
+                f"{public_address(address)!r} cannot hold results: name a folder, or an address such as s3://bucket/results"
             )
-        self.address = address.rstrip("/")
+        self.full = address.rstrip("/")
         self.local = is_local(address)
         self._system: fs.FileSystem
         if self.local:
             self._path = str(Path(local_path(address)).absolute())
-            self.address, self._system = self._path, fs.LocalFileSystem()
+            self.full, self._system = self._path, fs.LocalFileSystem()
         else:
             self._system, self._path = open_address(address)
+        self.address = public_address(self.full)
 
     def names(self, folder: str = "") -> list[str]:
         """Return the names of the complete files in it, or in a folder of it, sorted; none where it is not there.
