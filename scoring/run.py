@@ -55,11 +55,12 @@ def run(
         The manifest, as it was written.
 
     Raises:
-        StorageError: the source or the results cannot be read or written, or are of something else.
+        StorageError: the source or the results cannot be read or written, or are of something else, or another process
+            has taken the lock.
         ClusterError: the cluster cannot do it.
     """
     out = Folder(spec.out)
-    with locked(out):
+    with locked(out) as check_lock:
         manifest = open_manifest(out, absolute(source), column_of(source, column), spec)
         out.sweep(PLANS)
         if not manifest.runs:
@@ -82,6 +83,7 @@ def run(
         try:
             show(manifest.planned, manifest.images, manifest.failed)
             for done in _scored(spec, missing, cluster, now) if missing else ():
+                check_lock()
                 now.images += done.rows
                 now.failed += done.failed
                 manifest.images += done.rows

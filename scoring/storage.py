@@ -1,6 +1,6 @@
 """File systems: this machine's, and those of `s3://`, `gs://` and other addresses. Writes results whole.
 
-pyarrow has S3, Google's storage and Hadoop; other schemes come from fsspec, where its packages are installed. All take
+pyarrow has S3 and Google's storage; other schemes come from fsspec, where its packages are installed. All take
 their credentials from where they usually do (environment, configuration files, the machine's role).
 """
 
@@ -11,7 +11,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -26,7 +26,7 @@ from zoo.files import PART, UNFINISHED, replacing
 CHUNK = 1 << 20
 """Bytes that are read at once."""
 _GOOGLE_S = 60
-_ARROW = ("s3", "gs", "gcs", "hdfs", "viewfs")  # not Azure's: without credentials it ends the whole process
+_ARROW = ("s3", "gs", "gcs")  # not Azure's: without credentials it ends the whole process
 
 
 class StorageError(ZooError):
@@ -90,10 +90,14 @@ def _file_system(scheme: str, host: str) -> fs.FileSystem:
     import fsspec  # noqa: PLC0415 - only for schemes that pyarrow does not know
 
     try:
-        handler, _ = fsspec.core.url_to_fs(root)
+        handler, path = fsspec.core.url_to_fs(root)
     except Exception as error:  # libraries of many kinds; some want arguments that an address cannot have
         said = str(error).replace(root, public)
         raise StorageError(f"{public}: there is no file system for {scheme}:// here: {said}") from error
+    if path.strip("/") != host:  # of ftp://, for example, whose addresses name a server
+        raise StorageError(
+            f"{public}: only schemes are read whose addresses begin with a bucket, {scheme}://bucket/path"
+        )
     return fs.PyFileSystem(fs.FSSpecHandler(handler))
 
 
@@ -168,6 +172,7 @@ class Folder:
         local: whether it is one of this machine.
         full: its address, which opens it.
         address: the same, as it may be shown; see `public_address`.
+        allowed: is called before a file is written, and raises StorageError where that must not be any more.
 
     Raises:
         StorageError: it cannot be reached, or no results can be written there.
@@ -187,6 +192,7 @@ class Folder:
         else:
             self._system, self._path = open_address(address)
         self.address = public_address(self.full)
+        self.allowed: Callable[[], None] = lambda: None
 
     def names(self, folder: str = "") -> list[str]:
         """Return the names of the complete files in it, or in a folder of it, sorted; none where it is not there.
@@ -213,6 +219,7 @@ class Folder:
         Raises:
             StorageError: it cannot be written: the disk is full, for example.
         """
+        self.allowed()
         try:
             with self._writing(name) as file:
                 yield file

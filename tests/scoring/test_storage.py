@@ -162,6 +162,8 @@ def test_an_image_of_a_web_server(web):
         ("http://127.0.0.1:9/a.jpg", "refused"),
         ("nosuch://bucket/a.jpg", "no file system for nosuch://"),
         ("github://bucket/a.jpg", "no file system for github://"),
+        ("webhdfs://host/a.jpg", "begin with a bucket, webhdfs://bucket/path"),
+        ("local://host/a.jpg", "begin with a bucket"),
         ("abfss://container@account.dfs.core.windows.net/a.jpg", "no file system for abfss://"),
     ],
 )

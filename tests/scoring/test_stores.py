@@ -20,6 +20,10 @@ class Failing(MemoryFileSystem):
     protocol = ("failing",)
     bad: ClassVar[dict[str, Exception]] = {}
 
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.removeprefix("failing://"))
+
     def ls(self, path, detail=True, **how):
         for name, error in self.bad.items():
             if name in path:
