@@ -122,7 +122,6 @@ def contents(system: fs.FileSystem, folder: str, *, missing_ok: bool = False) ->
 
     Raises:
         OSError: it cannot be listed.
-        UnicodeDecodeError: a name in a local folder is not UTF-8.
     """
     if not (isinstance(system, fs.PyFileSystem) and isinstance(system.handler, fs.FSSpecHandler)):
         return system.get_file_info(fs.FileSelector(folder, allow_not_found=missing_ok))  # type: ignore[no-any-return]
@@ -201,12 +200,14 @@ class Folder:
             StorageError: it cannot be listed.
         """
         try:
-            entries = contents(self._system, self._join(folder), missing_ok=True)
+            found = [
+                one.base_name for one in contents(self._system, self._join(folder), missing_ok=True) if one.is_file
+            ]
         except OSError as error:
             raise StorageError(f"{self.address}: {refused_by_system(error)}") from error
         except UnicodeDecodeError as error:
             raise StorageError(f"{self.address} has a file whose name is not UTF-8: name another folder") from error
-        return sorted(entry.base_name for entry in entries if entry.is_file and not entry.base_name.startswith("."))
+        return sorted(name for name in found if not name.startswith("."))
 
     def open(self, name: str) -> pa.NativeFile:
         """Open a file for reading at any position."""
