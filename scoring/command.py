@@ -110,7 +110,7 @@ def score(
         click.echo(msgspec.json.encode(manifest))
     else:
         failed = f", {manifest.failed} of them errors (--retry-failed tries again)" if manifest.failed else ""
-        click.echo(f"{spec.out}: {manifest.images} rows{failed}; {manifest.runs[-1].images} are new", err=True)
+        click.echo(f"{manifest.spec.out}: {manifest.images} rows{failed}; {manifest.runs[-1].images} are new", err=True)
 
 
 def _is_utf8(text: str) -> bool:
@@ -140,5 +140,5 @@ def _spec(
             raise click.UsageError(reason)
     except RequestError as error:
         raise click.UsageError(error.detail) from None
-    where = Folder(out).address
+    where = Folder(out).full
     return Spec(where, name, card.version, card.sha256, str(root), operation, options, settings.pixels, form, timeout_s)

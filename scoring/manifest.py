@@ -3,10 +3,10 @@
 from typing import Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from scoring.spec import Spec
-from scoring.storage import Folder, StorageError
+from scoring.storage import Folder, StorageError, public_address
 
 NAME = "_manifest.json"
 State = Literal["running", "complete", "incomplete"]
@@ -40,8 +40,9 @@ class Manifest(Struct):
     """What a folder of results holds.
 
     Attributes:
-        source: of the images.
-        spec: what was asked of them; `out` and `models` may differ by machine and are left out of comparisons.
+        source: of the images; see `public_address`.
+        spec: what was asked of them; `out` is shown in the same way. It and `models` may differ by machine and are left
+            out of comparisons.
         images: rows in all files.
         failed: rows that are errors.
         planned: images that were found.
@@ -61,12 +62,13 @@ class Manifest(Struct):
 
 
 def open_manifest(out: Folder, source: str, column: str, spec: Spec) -> Manifest:
-    """Read the manifest of a folder of results, or begin one.
+    """Read the manifest of a folder of results, or begin one. It holds no password and no token of an address.
 
     Raises:
         StorageError: the folder has results of another source, column, model, task or options; the message names what
             differs.
     """
+    source, spec = public_address(source), structs.replace(spec, out=out.address)
     if NAME not in out.names():
         if any(not name.startswith("_") for name in out.names()):
             raise StorageError(f"{out.address} is not empty and has no {NAME}: name another folder for the results")
@@ -76,6 +78,8 @@ def open_manifest(out: Folder, source: str, column: str, spec: Spec) -> Manifest
             found = msgspec.json.decode(file.read(), type=Manifest)
     except msgspec.DecodeError as error:
         raise StorageError(f"{out.address}/{NAME}: {error}. Name another folder for the results.") from error
+    found.source = public_address(found.source)  # older versions kept it whole
+    found.spec = structs.replace(found.spec, out=public_address(found.spec.out))
     before, now = _compared(found.source, found.column or column, found.spec), _compared(source, column, spec)
     if differs := [name for name in now if before[name] != now[name]]:
         listed = ", ".join(f"{name} {before[name]!r}, not {now[name]!r}" for name in differs)

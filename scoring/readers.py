@@ -13,7 +13,8 @@ from hashlib import sha256
 from math import inf
 from time import monotonic
 
-from scoring.storage import StorageError, UnreadableError, fetch
+from scoring.fetch import UnreadableError, fetch
+from scoring.storage import StorageError
 
 _GRACE_S = 1.0  # for a time-out of the file system's own, which says more
 _MOST_STUCK = 256  # reads that may be left to themselves at one time

@@ -16,7 +16,7 @@ from scoring.progress import Show
 from scoring.rows import count_rows
 from scoring.source import absolute, column_of, images_of
 from scoring.spec import Done, Part, Spec
-from scoring.storage import Folder, StorageError
+from scoring.storage import Folder, StorageError, public_address
 
 _COUNTING = 32  # threads that read how many rows a file has
 
@@ -55,19 +55,22 @@ def run(
         The manifest, as it was written.
 
     Raises:
-        StorageError: the source or the results cannot be read or written, or are of something else.
+        StorageError: the source or the results cannot be read or written, or are of something else, or another process
+            has taken the lock.
         ClusterError: the cluster cannot do it.
     """
     out = Folder(spec.out)
-    with locked(out):
+    with locked(out) as check_lock:
         manifest = open_manifest(out, absolute(source), column_of(source, column), spec)
-        out.sweep()
+        out.sweep(PLANS)
         if not manifest.runs:
             out.empty(PLANS)  # of a run that was killed before its manifest: it may have been of another source
         began, plans = monotonic(), Plans(out)
         plans.extend(images_of(source, column), part_size)
         if not plans.rows:
-            raise StorageError(f"{source}: no images there. The names of images end in .jpg, .png and so on.")
+            raise StorageError(
+                f"{public_address(source)}: no images there. The names of images end in .jpg, .png and so on."
+            )
         counts = _count(out, spec, retry_failed=retry_failed)
         missing = [part for part in plans if part.name(spec.form) not in counts]
         now = Run(datetime.now(UTC).isoformat(timespec="seconds"), version("zooserve"))
@@ -80,6 +83,7 @@ def run(
         try:
             show(manifest.planned, manifest.images, manifest.failed)
             for done in _scored(spec, missing, cluster, now) if missing else ():
+                check_lock()
                 now.images += done.rows
                 now.failed += done.failed
                 manifest.images += done.rows

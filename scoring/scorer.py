@@ -16,11 +16,12 @@ from typing import cast
 
 import uvloop
 
+from scoring.fetch import UnreadableError
 from scoring.plan import Plans
 from scoring.readers import Readers
 from scoring.rows import Problem, Row, schema_of, write_rows
 from scoring.spec import Done, Part, Spec
-from scoring.storage import Folder, StorageError, UnreadableError
+from scoring.storage import Folder, StorageError
 from service.commands.load import load_model
 from service.engine.device_errors import BrokenDeviceError
 from service.errors import Reason, RequestError

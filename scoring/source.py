@@ -1,30 +1,30 @@
 """Finds the images of a source: a folder, a glob, or a list. Yields addresses one by one; no image is read."""
 
-import csv as text_csv
 import glob
 import io
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from math import inf
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
-import pyarrow as pa
 from fsspec.utils import glob_translate
-from pyarrow import csv, fs, parquet
+from pyarrow import fs
 from zooserve_client.images import IMAGE_SUFFIXES
 
+from scoring.fetch import UnreadableError, fetch
+from scoring.lists import LISTS, Read
 from scoring.storage import (
     StorageError,
-    UnreadableError,
-    as_fsspec,
-    fetch,
+    contents,
     is_local,
     local_address,
     local_path,
     open_address,
+    public_address,
 )
 from service.errors import RequestError
 from zoo.errors import refused_by_system
@@ -33,7 +33,6 @@ _LARGEST_LIST = 1 << 32  # bytes of a list that comes over https
 _LIST_S = 600.0
 _FLAT = "gcs"  # of Google's storage, pyarrow lists only those folders that are objects themselves
 _WITH_COLUMNS = (".csv", ".jsonl", ".parquet")
-_TEXT = "utf-8-sig"  # some programs begin a file with a byte order mark
 
 
 def absolute(source: str) -> str:
@@ -55,23 +54,27 @@ def images_of(source: str, column: str = "path") -> Iterator[str]:
         StorageError: there is no such source, or it cannot be read.
     """
     source = absolute(source)
-    read = None if _is_folder(source) else _LISTS.get(_suffix(source))
+    read = None if _is_folder(source) else LISTS.get(_suffix(source))
     try:
         if read is not None:
             yield from _listed(source, read, column)
         elif source.startswith(("http://", "https://")):
-            if _suffix(source) not in IMAGE_SUFFIXES:
-                raise StorageError(f"{source}: a folder cannot be listed over https. Give a list of addresses.")
-            yield source
+            yield from _web(source)
         elif is_local(source):
             yield from _local(local_path(source))
         else:
             yield from _remote(source)
     except OSError as error:
         said = refused_by_system(error)
-        raise StorageError(said if error.filename else f"{source}: {said}") from error
-    except (pa.ArrowException, ValueError) as error:  # ValueError: a glob such as `**.jpg`
-        raise StorageError(f"{source}: {error}") from error
+        raise (StorageError(said) if error.filename else _error(source, said)) from error
+    except StorageError:
+        raise
+    except Exception as error:  # of a glob such as `**.jpg`; file systems of fsspec raise what their libraries do
+        raise _error(source, str(error)) from error
+
+
+def _error(source: str, said: str) -> StorageError:
+    return StorageError(f"{public_address(source)}: {said}")
 
 
 def column_of(source: str, column: str) -> str:
@@ -99,9 +102,15 @@ def _is_image(name: str) -> bool:
 def _single(address: str) -> Iterator[str]:
     """Yield the address of one image. A list of a kind that is not read would be one row with an error."""
     if _suffix(address) not in IMAGE_SUFFIXES:
-        kinds = f"an image ({', '.join(IMAGE_SUFFIXES)}) nor a list ({', '.join(_LISTS)})"
-        raise StorageError(f"{address}: its name is neither that of {kinds}")
+        kinds = f"an image ({', '.join(IMAGE_SUFFIXES)}) nor a list ({', '.join(LISTS)})"
+        raise _error(address, f"its name is neither that of {kinds}")
     yield address
+
+
+def _web(source: str) -> Iterator[str]:
+    if _suffix(source) not in IMAGE_SUFFIXES:
+        raise _error(source, "a folder cannot be listed over https. Give a list of addresses.")
+    yield source
 
 
 def _local(path: str) -> Iterator[str]:
@@ -173,21 +182,20 @@ def _remote(source: str) -> Iterator[str]:
     root = f"{scheme}://anonymous@" if rest.startswith("anonymous@") else f"{scheme}://"
     if glob.has_magic(path):
         plain = "/".join(itertools.takewhile(lambda name: not glob.has_magic(name), path.split("/")))
-        found: Any
+        matches = re.compile(glob_translate(path)).match
         if system.type_name == _FLAT:
-            matches = re.compile(glob_translate(path)).match
-            found = (one for one in _flat(system, plain) if matches(one))
-        else:
-            found = as_fsspec(system).glob(path)
-        return (f"{root}{one}" for one in found if _is_image(one.rpartition("/")[2]) and "/." not in one[len(plain) :])
+            return (f"{root}{one}" for one in _flat(system, plain) if matches(one))
+        depth = inf if "**" in path else path.count("/") - plain.count("/")
+        found = _walk_remote(system, plain, depth)
+        return (f"{root}{one}" for one in found if matches(one) or not _is_image(one.rpartition("/")[2]))
     if system.type_name == _FLAT and (below := _flat(system, path)):
         return (f"{root}{one}" for one in below)
     info = system.get_file_info(path)
     if info.is_file:
         return _single(source)
     if info.type == fs.FileType.NotFound:
-        raise StorageError(f"{source}: no such folder, list or image")
-    return _walk_remote(system, path, root)
+        raise _error(source, "no such folder, list or image")
+    return (f"{root}{one}" for one in _walk_remote(system, path))
 
 
 def _flat(system: fs.FileSystem, folder: str) -> list[str]:
@@ -197,36 +205,37 @@ def _flat(system: fs.FileSystem, folder: str) -> list[str]:
     return sorted(path for path in found if "/." not in path[len(folder) :])
 
 
-def _walk_remote(system: fs.FileSystem, folder: str, root: str, *, top: bool = True) -> Iterator[str]:
+def _walk_remote(system: fs.FileSystem, folder: str, depth: float = inf, *, top: bool = True) -> Iterator[str]:
+    """Yield the paths of the images of a folder, sorted, and then those of its folders, `depth` levels in all."""
     try:
-        entries = sorted(system.get_file_info(fs.FileSelector(folder)), key=lambda info: info.path)
+        entries = sorted(contents(system, folder), key=lambda info: info.path)
     except OSError:
         if top:
             raise
-        yield f"{root}{folder}"
+        yield folder
         return
     for info in entries:
         if info.is_file and _is_image(info.base_name):
-            yield f"{root}{info.path}"
+            yield info.path
     for info in entries:
-        if info.type == fs.FileType.Directory and not info.base_name.startswith("."):
-            yield from _walk_remote(system, info.path, root, top=False)
+        if info.type == fs.FileType.Directory and not info.base_name.startswith(".") and depth > 1:
+            yield from _walk_remote(system, info.path, depth - 1, top=False)
 
 
-def _listed(source: str, read: Callable[[IO[bytes], str], Iterator[Any]], column: str) -> Iterator[str]:
+def _listed(source: str, read: Read, column: str) -> Iterator[str]:
     here = is_local(source)
     parent = (local_path(source) if here else _without_query(source)).rpartition("/")[0]
     with _opened(source) as file:
         try:
             for row, address in enumerate(read(file, column), 1):
                 if not isinstance(address, str) or not address:
-                    raise StorageError(f"{source}: row {row} has {address!r} in `{column}`: not an address, as text")
+                    raise _error(source, f"row {row} has {address!r} in `{column}`: not an address, as text")
                 if not ("://" in address or address.startswith("/")):
                     address = local_address(f"{parent}/{address}") if here else f"{parent}/{address}"  # noqa: PLW2901
                 yield address
         except (KeyError, UnicodeDecodeError, msgspec.DecodeError) as error:
             said = f"no column {error.args[0]}: name one with --column" if isinstance(error, KeyError) else str(error)
-            raise StorageError(f"{source}: {said}") from error
+            raise _error(source, said) from error
 
 
 def _opened(source: str) -> Any:
@@ -236,57 +245,6 @@ def _opened(source: str) -> Any:
         try:
             return io.BytesIO(fetch(source, _LARGEST_LIST, _LIST_S))
         except (UnreadableError, RequestError) as error:
-            raise StorageError(f"{source}: {error}") from None
+            raise _error(source, str(error)) from None
     system, path = open_address(source)
     return system.open_input_file(path)
-
-
-def _lines(file: IO[bytes], _: str) -> Iterator[str]:
-    text = io.TextIOWrapper(file, encoding=_TEXT)
-    return (line.strip() for line in text if line.strip())
-
-
-def _csv(file: IO[bytes], column: str) -> Iterator[Any]:
-    parse = csv.ParseOptions(newlines_in_values=True)  # in a caption, for example
-    # A reader of pyarrow's would go on reading the file in the background. Other columns need not be UTF-8.
-    text = io.TextIOWrapper(file, encoding=_TEXT, errors="replace", newline="")
-    try:
-        names: list[str] = next(filter(None, text_csv.reader(text)), [])
-    except text_csv.Error as error:
-        raise ValueError(f"its first line cannot be read: {error}") from error
-    text.detach()
-    if column not in names:
-        raise KeyError(f"`{column}` (there are {', '.join(names)})")
-    file.seek(0)
-    # Of another column, the first megabyte may look like numbers, and the rest not: it is not read.
-    convert = csv.ConvertOptions(
-        include_columns=[column], column_types={column: pa.string()}, strings_can_be_null=False
-    )
-    with csv.open_csv(file, parse_options=parse, convert_options=convert) as reader:
-        for batch in reader:
-            yield from batch.column(column).to_pylist()
-
-
-def _jsonl(file: IO[bytes], column: str) -> Iterator[Any]:
-    for line in io.TextIOWrapper(file, encoding=_TEXT):
-        if line.strip():
-            row = msgspec.json.decode(line)
-            if not isinstance(row, dict) or column not in row:
-                raise KeyError(f"`{column}` in {line[:80]!r}")
-            yield row[column]
-
-
-def _parquet(file: IO[bytes], column: str) -> Iterator[Any]:
-    table = parquet.ParquetFile(file)
-    if column not in table.schema_arrow.names:
-        raise KeyError(f"`{column}` (there are {', '.join(table.schema_arrow.names)})")
-    for batch in table.iter_batches(columns=[column]):
-        yield from batch.column(column).to_pylist()
-
-
-_LISTS: dict[str, Callable[[IO[bytes], str], Iterator[Any]]] = {
-    ".txt": _lines,
-    ".csv": _csv,
-    ".jsonl": _jsonl,
-    ".parquet": _parquet,
-}

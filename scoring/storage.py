@@ -1,38 +1,32 @@
-"""File systems: this machine's, and those of `s3://`, `gs://` and other addresses. Reads images, writes results whole.
+"""File systems: this machine's, and those of `s3://`, `gs://` and other addresses. Writes results whole.
 
-pyarrow has S3, Google's storage and Hadoop; other schemes come from fsspec, where its packages are installed. All take
+pyarrow has S3 and Google's storage; other schemes come from fsspec, where its packages are installed. All take
 their credentials from where they usually do (environment, configuration files, the machine's role).
 """
 
 import functools
 import os
+import re
 import shutil
 import signal
-import stat
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
-import httpx
 import pyarrow as pa
 from pyarrow import fs
 
-from service.errors import Reason, RequestError
 from zoo.errors import ZooError, refused_by_system
-from zoo.files import PART, replacing
+from zoo.files import PART, UNFINISHED, replacing
 
-_CHUNK = 1 << 20
+CHUNK = 1 << 20
+"""Bytes that are read at once."""
 _GOOGLE_S = 60
-_ARROW = ("s3", "gs", "gcs", "hdfs", "viewfs")  # not Azure's: without credentials it ends the whole process
-
-
-class UnreadableError(Exception):
-    """An image could not be fetched; the message says why."""
+_ARROW = ("s3", "gs", "gcs")  # not Azure's: without credentials it ends the whole process
 
 
 class StorageError(ZooError):
@@ -65,23 +59,45 @@ def local_address(path: str) -> str:
     return path
 
 
+def public_address(address: str) -> str:
+    """Return an address as it may be shown and kept: without its user and password, and without a token.
+
+    Of `http://` and `https://`, whatever follows the path may be a token. The user `anonymous` stays: with it, public
+    buckets are read.
+    """
+    if is_local(address):
+        return address
+    scheme, _, rest = address.partition("://")
+    if scheme in ("http", "https"):
+        rest = re.split("[?#]", rest, maxsplit=1)[0]
+    authority, slash, path = rest.partition("/")
+    user, _, host = authority.rpartition("@")
+    return f"{scheme}://{'anonymous@' if user == 'anonymous' else ''}{host}{slash}{path}"
+
+
 @functools.cache
 def _file_system(scheme: str, host: str) -> fs.FileSystem:
     root = f"{scheme}://{host}"
+    public = public_address(root)
     if scheme in _ARROW:
         # Without credentials, or a network, Google's library would try for a quarter of an hour.
         patience = f"?retry_limit_seconds={_GOOGLE_S}" if scheme in ("gs", "gcs") else ""
         try:
             found, _ = fs.FileSystem.from_uri(root + patience)
         except (OSError, pa.ArrowException) as error:
-            raise StorageError(f"{root}: {error}") from error
+            raise StorageError(f"{public}: {str(error).replace(root, public)}") from error
         return found
     import fsspec  # noqa: PLC0415 - only for schemes that pyarrow does not know
 
     try:
-        handler, _ = fsspec.core.url_to_fs(root)
+        handler, path = fsspec.core.url_to_fs(root)
     except Exception as error:  # libraries of many kinds; some want arguments that an address cannot have
-        raise StorageError(f"{root}: there is no file system for {scheme}:// here: {error}") from error
+        said = str(error).replace(root, public)
+        raise StorageError(f"{public}: there is no file system for {scheme}:// here: {said}") from error
+    if path.strip("/") != host:  # of ftp://, for example, whose addresses name a server
+        raise StorageError(
+            f"{public}: only schemes are read whose addresses begin with a bucket, {scheme}://bucket/path"
+        )
     return fs.PyFileSystem(fs.FSSpecHandler(handler))
 
 
@@ -96,90 +112,33 @@ def open_address(address: str) -> tuple[fs.FileSystem, str]:
     return _file_system(scheme, host), f"{host.rpartition('@')[2]}{slash}{rest}".rstrip("/")
 
 
-def as_fsspec(system: fs.FileSystem) -> Any:
-    """Return a file system with fsspec's methods, of which one is for globs."""
-    if isinstance(system, fs.PyFileSystem) and isinstance(system.handler, fs.FSSpecHandler):
-        return system.handler.fs
-    from fsspec.implementations.arrow import ArrowFSWrapper  # noqa: PLC0415 - for globs only
-
-    return ArrowFSWrapper(system)
-
-
-def fetch(address: str, limit: int, timeout_s: float) -> bytes:
-    """Read an image.
+def contents(system: fs.FileSystem, folder: str, *, missing_ok: bool = False) -> list[fs.FileInfo]:
+    """Return what is in a folder.
 
     Args:
-        address: a path, or an address with a scheme.
-        limit: bytes; larger files are refused.
-        timeout_s: seconds that an `https://` server has for all of it.
+        system: of the folder.
+        folder: the path of the folder.
+        missing_ok: whether a folder that is not there is an empty one.
 
     Raises:
-        RequestError: `too_large`.
-        UnreadableError: it cannot be read.
+        OSError: it cannot be listed.
     """
+    if not (isinstance(system, fs.PyFileSystem) and isinstance(system.handler, fs.FSSpecHandler)):
+        return system.get_file_info(fs.FileSelector(folder, allow_not_found=missing_ok))  # type: ignore[no-any-return]
     try:
-        if is_local(address):
-            return _read_local(local_path(address), limit)
-        if address.startswith(("http://", "https://")):
-            return _download(address, limit, timeout_s)
-        system, path = open_address(address)
-        with system.open_input_file(path) as file:
-            return _limited(file.read(limit + 1), limit)
-    except httpx.TimeoutException:
-        raise UnreadableError(f"no answer within {timeout_s:g} s") from None
-    except (UnreadableError, RequestError, MemoryError):
+        # pyarrow would call `isdir` and `find`, which take every error for an empty folder.
+        found = system.handler.fs.ls(folder, detail=True)
+    except FileNotFoundError:
+        if missing_ok:
+            return []
         raise
-    except Exception as error:  # file systems of fsspec raise what their libraries do
-        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise UnreadableError(said or type(error).__name__) from None
-
-
-def _read_local(path: str, limit: int) -> bytes:
-    # A pipe without a writer would not be opened without O_NONBLOCK.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableError("not a file")
-        if status.st_size > limit:
-            _refuse(limit)
-        found = bytearray()  # files of /proc have the size 0, and one may grow
-        while len(found) <= limit and (some := file.read(_CHUNK)):
-            found += some
-        return _limited(bytes(found), limit)
-
-
-@functools.cache
-def _client() -> httpx.Client:
-    # Reads that do not end keep their connections: no others wait for one of theirs.
-    return httpx.Client(follow_redirects=True, limits=httpx.Limits(max_connections=None, max_keepalive_connections=64))
-
-
-def _download(address: str, limit: int, timeout_s: float) -> bytes:
-    end, found = monotonic() + timeout_s, bytearray()
-    # Not compressed: a few bytes could become gigabytes before any limit is seen.
-    with _client().stream("GET", address, timeout=timeout_s, headers={"Accept-Encoding": "identity"}) as response:
-        if response.status_code != 200:
-            raise UnreadableError(f"the server answers {response.status_code}")
-        if (packed := response.headers.get("Content-Encoding", "identity")) != "identity":
-            raise UnreadableError(f"the server answers compressed ({packed[:80]}), which was not asked for")
-        for chunk in response.iter_raw():
-            found += chunk
-            if len(found) > limit:
-                _refuse(limit)
-            if monotonic() > end:
-                raise UnreadableError(f"no answer within {timeout_s:g} s")
-    return bytes(found)
-
-
-def _limited(data: bytes, limit: int) -> bytes:
-    if len(data) > limit:
-        _refuse(limit)
-    return data
-
-
-def _refuse(limit: int) -> None:
-    raise RequestError(Reason.TOO_LARGE, f"The image has more than {limit} bytes (ZOOSERVE_MAX_BODY_MB).")
+    except OSError:
+        raise
+    except Exception as error:  # what their libraries raise
+        raise OSError(str(error) or type(error).__name__) from error
+    kinds = {"file": fs.FileType.File, "directory": fs.FileType.Directory}
+    entries = [fs.FileInfo(one["name"].strip("/"), kinds.get(one["type"], fs.FileType.Unknown)) for one in found]
+    return [entry for entry in entries if entry.path != folder.strip("/")]  # some list the folder itself
 
 
 def _unquoted(address: str) -> bytes:
@@ -208,6 +167,12 @@ class Folder:
     Args:
         address: of the folder.
 
+    Attributes:
+        local: whether it is one of this machine.
+        full: its address, which opens it.
+        address: the same, as it may be shown; see `public_address`.
+        allowed: is called before a file is written, and raises StorageError where that must not be any more.
+
     Raises:
         StorageError: it cannot be reached, or no results can be written there.
     """
@@ -215,22 +180,29 @@ class Folder:
     def __init__(self, address: str) -> None:
         if not address or address.startswith(("http://", "https://")):
             raise StorageError(
-                f"{address!r} cannot hold results: name a folder, or an address such as s3://bucket/results"
+                f"{public_address(address)!r} cannot hold results: name a folder, or an address such as s3://bucket/results"
             )
-        self.address = address.rstrip("/")
+        self.full = address.rstrip("/")
         self.local = is_local(address)
         self._system: fs.FileSystem
         if self.local:
             self._path = str(Path(local_path(address)).absolute())
-            self.address, self._system = self._path, fs.LocalFileSystem()
+            self.full, self._system = self._path, fs.LocalFileSystem()
         else:
             self._system, self._path = open_address(address)
+        self.address = public_address(self.full)
+        self.allowed: Callable[[], None] = lambda: None
 
     def names(self, folder: str = "") -> list[str]:
-        """Return the names of the complete files in it, or in a folder of it, sorted."""
-        selector = fs.FileSelector(self._join(folder), allow_not_found=True)
+        """Return the names of the complete files in it, or in a folder of it, sorted; none where it is not there.
+
+        Raises:
+            StorageError: it cannot be listed.
+        """
         try:
-            found = [info.base_name for info in self._system.get_file_info(selector) if info.is_file]
+            found = [
+                one.base_name for one in contents(self._system, self._join(folder), missing_ok=True) if one.is_file
+            ]
         except OSError as error:
             raise StorageError(f"{self.address}: {refused_by_system(error)}") from error
         except UnicodeDecodeError as error:
@@ -248,6 +220,7 @@ class Folder:
         Raises:
             StorageError: it cannot be written: the disk is full, for example.
         """
+        self.allowed()
         try:
             with self._writing(name) as file:
                 yield file
@@ -266,7 +239,7 @@ class Folder:
                 spool.seek(0)
                 with _uninterrupted():  # else pyarrow would complete half an upload, as if it were all
                     stream: Any = self._system.open_output_stream(self._join(name))
-                    shutil.copyfileobj(spool, stream, _CHUNK)
+                    shutil.copyfileobj(spool, stream, CHUNK)
                     stream.close()
             return
         with replacing(Path(self._join(name))) as file:
@@ -274,24 +247,26 @@ class Folder:
             file.flush()
             os.fsync(file.fileno())
 
-    def sweep(self) -> None:
-        """Remove what killed processes left. Only while nobody else writes."""
+    def sweep(self, *folders: str) -> None:
+        """Remove what killed processes left in it and in folders of it. Only while nobody else writes these."""
         if self.local:
-            for path in Path(self._path).glob(f"**/.*{PART}"):
-                path.unlink(missing_ok=True)
+            for path in (path for folder in ("", *folders) for path in Path(self._join(folder)).glob(f".*{PART}")):
+                if UNFINISHED.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
         """Remove a file; raises OSError if it is not there, or cannot be removed."""
         self._system.delete_file(self._join(name))
 
     def empty(self, folder: str) -> None:
-        """Remove all files of a folder of it, which need not exist.
+        """Remove the complete files of a folder of it, which need not exist.
 
         Raises:
             StorageError: they cannot be removed.
         """
         try:
-            self._system.delete_dir_contents(self._join(folder), missing_dir_ok=True)
+            for name in self.names(folder):
+                self.remove(f"{folder}/{name}")
         except OSError as error:
             raise StorageError(f"{self.address}/{folder}: {refused_by_system(error)}") from error
 

@@ -7,6 +7,7 @@ a file is written that others may read meanwhile.
 import errno
 import hashlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ LINE = 4000
 """The most characters of a message that are shown."""
 PART = ".part"
 """How the hidden name of a file ends that `replacing` has not completed."""
+UNFINISHED = re.compile(rf"\.[0-9a-f]{{16}}{re.escape(PART)}")
+"""Such a name; hidden files of other programs may end as it does."""
 _NAME_LENGTH = 200
 
 

@@ -215,7 +215,7 @@ class Client:
         progress: Callable[[int, int], None] = lambda _done, _total: None,
         **how: Any,
     ) -> Iterator[tuple[Path, Result | ZooserveError]]:
-        """Answer all images of a folder and its subfolders, sorted by name; see `images_in`, `predict_many`.
+        """Answer all images of a folder and its subfolders, sorted; see `images_in` (its errors too), `predict_many`.
 
         Args:
             task: as for `predict`.

@@ -74,7 +74,7 @@ def predict_folder_to_file(
         ResultsFileError: `out` is not such a file, or another process is writing it.
         ZooserveError: the server cannot be reached, has no such model, or refuses every image for the same reason.
             The results so far are in `out`.
-        OSError: `out` cannot be read or written.
+        OSError: a folder cannot be listed, or `out` cannot be read or written.
     """
     if reserved := options.keys() & _RESERVED:
         raise ValueError(f"{min(reserved)} is not an option of a task")

@@ -4,7 +4,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -54,19 +54,30 @@ def read_image(image: ImageInput) -> bytes:
 def images_in(folder: str | os.PathLike[str]) -> list[Path]:
     """Return all image files of a folder and its subfolders, sorted by path. Hidden files and folders are skipped.
 
+    Links to folders are not followed. A link that leads nowhere is returned: reading it says so.
+
     Raises:
         NotADirectoryError: there is no such folder.
+        OSError: it, or a folder in it, cannot be listed.
     """
     root = Path(folder)
     if not root.is_dir():
         raise NotADirectoryError(f"{root} is not a folder")
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
+    found = []
+    for parent, folders, names in os.walk(root, onerror=_refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = [Path(parent, name) for name in names if not name.startswith(".")]
+        found += [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and not _is_special(path)]
+    return sorted(found)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise error
+
+
+def _is_special(path: Path) -> bool:
+    """Return whether a path is a pipe, for example, of which reading may not end."""
+    return os.path.exists(path) and not os.path.isfile(path)  # noqa: PTH110, PTH113 - `Path`'s raise errors
 
 
 def _pixels(image: PilImage) -> npt.NDArray[np.uint8]:

@@ -1,6 +1,7 @@
 """Images in every form become a file of exactly their pixels."""
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -120,3 +121,33 @@ def test_images_of_a_folder_are_listed_in_order(tmp_path):
     ]
     with pytest.raises(NotADirectoryError):
         images_in(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("target", ["gone.png", "b.png", "closed/a.png"])
+def test_a_link_that_leads_nowhere_is_an_image_that_cannot_be_read(tmp_path, target):
+    (tmp_path / "b.png").symlink_to(target)
+    (tmp_path / "folder.png").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe.png")
+    assert images_in(tmp_path) == [tmp_path / "b.png"]
+    with pytest.raises(ImageError) as error:
+        read_image(tmp_path / "b.png")
+    assert error.value.reason == "unreadable"
+
+
+@pytest.mark.parametrize(("closed", "raises"), [("a/below", True), (".hidden", False)])
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch, closed, raises):
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path) == str(tmp_path / closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    (tmp_path / closed).mkdir(parents=True)
+    (tmp_path / "b.png").touch()
+    monkeypatch.setattr(os, "scandir", refuse)
+    if not raises:
+        assert images_in(tmp_path) == [tmp_path / "b.png"]
+        return
+    with pytest.raises(PermissionError, match=closed):
+        images_in(tmp_path)

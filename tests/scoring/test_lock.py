@@ -39,7 +39,7 @@ def test_commands_that_begin_at_once_are_never_inside_together(out):
     def work():
         nonlocal inside, most
         for _ in range(5):
-            start.wait()
+            start.wait(30)
             with suppress(StorageError), locked(Folder(out)):
                 with lock:
                     inside += 1
@@ -48,7 +48,7 @@ def test_commands_that_begin_at_once_are_never_inside_together(out):
                 with lock:
                     inside -= 1
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -78,3 +78,43 @@ def test_who_sees_another_that_began_at_once_gives_way(out, monkeypatch):
     with pytest.raises(StorageError, match="another process began at the same time"), locked(Folder(out)):
         pass
     assert Folder(out).names(FOLDER) == ["other"]
+
+
+@pytest.mark.parametrize("out", ["object store"], indirect=True)
+@pytest.mark.parametrize("beats", [True, False])
+def test_who_was_stopped_and_lost_the_lock_ends_and_writes_nothing(out, monkeypatch, beats):
+    if not beats:  # it writes before its next heartbeat
+        monkeypatch.setattr(scoring.lock, "_HEARTBEAT_S", 60)
+    folder, store = Folder(out), fsspec.filesystem("memory")
+    with locked(folder) as check:
+        check()
+        store.rm(f"/results/{FOLDER}/{folder.names(FOLDER)[0]}")
+        if beats:
+            sleep(0.3)
+            with pytest.raises(StorageError, match="another one has taken its lock"):
+                check()
+        with pytest.raises(StorageError, match="another one has taken its lock"), folder.writing("_plans/1.arrow"):
+            pass
+        assert store.find("/results") == []
+    with locked(Folder(out)):
+        pass
+
+
+@pytest.mark.parametrize("out", ["object store"], indirect=True)
+def test_the_heartbeat_goes_on_after_any_error_of_the_store(out, monkeypatch):
+    beats, write = [], scoring.lock._write
+
+    def failing(folder, name, number):
+        beats.append(number)
+        if number == 1:
+            raise RuntimeError("the library's own")
+        write(folder, name, number)
+
+    monkeypatch.setattr(scoring.lock, "_write", failing)
+    with locked(Folder(out)) as check:
+        for _ in range(100):
+            if len(beats) > 2:
+                break
+            sleep(0.02)
+        check()
+    assert beats[:3] == [0, 1, 2]

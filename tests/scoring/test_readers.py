@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import scoring.readers
+from scoring.fetch import UnreadableError
 from scoring.readers import Readers
-from scoring.storage import StorageError, UnreadableError
+from scoring.storage import StorageError
 
 
 @pytest.fixture

@@ -197,7 +197,7 @@ def test_an_unreadable_folder_below_is_an_address_of_its_own(tree, monkeypatch):
     ("name", "source"), [(b"\xff.jpg", b""), (b"\xff/50% #1?.jpg", b""), (b"\xff/50% #1?.jpg", b"\xff/list.txt")]
 )
 def test_a_name_that_is_not_utf8_has_an_address(tmp_path, name, source):
-    from scoring.storage import fetch
+    from scoring.fetch import fetch
 
     path, given = (Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + each)) for each in (name, source))
     path.parent.mkdir(exist_ok=True)

@@ -11,7 +11,8 @@ import time
 import fsspec
 import pytest
 
-from scoring.storage import Folder, StorageError, UnreadableError, fetch
+from scoring.fetch import UnreadableError, fetch
+from scoring.storage import Folder, StorageError
 from service.errors import RequestError
 
 
@@ -71,10 +72,13 @@ def test_ctrl_c_leaves_no_part_of_an_object(monkeypatch):
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path):
-    (tmp_path / ".0123456789abcdef.part").write_bytes(b"half")
-    (tmp_path / "part-2.parquet").write_bytes(b"whole")
-    Folder(str(tmp_path)).sweep()
-    assert [path.name for path in tmp_path.iterdir()] == ["part-2.parquet"]
+    half = ".0123456789abcdef.part"
+    left, others = [half, f"_plans/{half}"], ["part-2.parquet", "_plans/1.arrow", f"inner/{half}", ".download.part"]
+    for name in left + others:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"half")
+    Folder(str(tmp_path)).sweep("_plans")
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(others)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +112,7 @@ def test_what_a_library_raises_is_said(monkeypatch):
         def open_input_file(self, path):
             raise RuntimeError(f"token of {path} has expired")
 
-    monkeypatch.setattr("scoring.storage.open_address", lambda address: (Odd(), address))
+    monkeypatch.setattr("scoring.fetch.open_address", lambda address: (Odd(), address))
     with pytest.raises(UnreadableError, match="token of odd://a has expired"):
         fetch("odd://a", 100, 1.0)
 
@@ -158,6 +162,8 @@ def test_an_image_of_a_web_server(web):
         ("http://127.0.0.1:9/a.jpg", "refused"),
         ("nosuch://bucket/a.jpg", "no file system for nosuch://"),
         ("github://bucket/a.jpg", "no file system for github://"),
+        ("webhdfs://host/a.jpg", "begin with a bucket, webhdfs://bucket/path"),
+        ("local://host/a.jpg", "begin with a bucket"),
         ("abfss://container@account.dfs.core.windows.net/a.jpg", "no file system for abfss://"),
     ],
 )
