@@ -94,7 +94,7 @@ class Entry:
 class Queue:
     """Calls functions, each after the same time, unless they are cancelled before: with one timer of the loop.
 
-    Those that were cancelled stay in the queue for as long, so the time should be short.
+    Those that were cancelled stay in the queue until the timer goes off, so the time should be short.
 
     Args:
         loop: that calls the functions.
@@ -115,12 +115,13 @@ class Queue:
 
     def _wake(self) -> None:
         now, due = self._loop.time(), list[Entry]()
-        while self._entries and self._entries[0].due <= now:
+        while self._entries and (self._entries[0].due <= now or self._entries[0].call is None):
             due.append(self._entries.popleft())
         if self._entries:
             self._loop.call_at(self._entries[0].due, self._wake)
         for entry in due:
-            self._loop.call_soon(entry.go)
+            if entry.call is not None:
+                self._loop.call_soon(entry.go)
 
 
 def _nothing() -> None:
