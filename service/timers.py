@@ -1,7 +1,7 @@
 """Timers of an event loop for what is nearly always over before its time: to set and to cancel them costs little.
 
 uvloop makes a timer of libuv for each `call_later`. To cancel one closes it in the next iteration, for which the
-interpreter's lock is given up and taken again: with four for a request that was a tenth of a small request's time.
+interpreter's lock is given up and taken again, and other threads take it meanwhile.
 """
 
 import asyncio

@@ -141,9 +141,8 @@ class Batcher(Intake):
             if not batch:
                 self._runs -= 1
                 self._passed.clear()  # their jobs were part of batches
-            for _ in range(
-                min(len(batch) - 1, len(self._passed))
-            ):  # as were those of this batch but one, which runs it
+            # Nor does a job of this batch need a run of its own; the one that began this run was not passed by.
+            for _ in range(min(len(batch) - 1, len(self._passed))):
                 heappop(self._passed)
             return batch
 
