@@ -141,7 +141,7 @@ class Batcher(Intake):
             if not batch:
                 self._runs -= 1
                 self._passed.clear()  # their jobs were part of batches
-            # Nor does a job of this batch need a run of its own; the one that began this run was not passed by.
+            # The jobs of this batch need no runs of their own; the one that began this run was not passed by.
             for _ in range(min(len(batch) - 1, len(self._passed))):
                 heappop(self._passed)
             return batch
