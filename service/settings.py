@@ -96,6 +96,13 @@ class Settings(Struct, frozen=True):
         int,
         Meta(ge=0, le=256, description="The most images in one run; 0: what was fastest when the model was loaded."),
     ] = 0
+    prefer: Annotated[
+        Literal["latency", "throughput"],
+        Meta(
+            description="What a measured batch size is for: `latency` runs more images at once only where each becomes "
+            "clearly cheaper, `throughput` as many as are cheapest."
+        ),
+    ] = "latency"
     max_queue: Annotated[int, Meta(ge=1, le=100_000, description="Unanswered images of a model; more get 429.")] = 256
     timeout_ms: Annotated[int, Meta(ge=1, le=3_600_000, description="Deadline of a request.")] = 30_000
     max_body_mb: Annotated[float, Meta(ge=0.001, le=1024, description="Largest body; larger ones get 413.")] = 32.0

@@ -49,7 +49,8 @@ def load_model(
     """
     settings = _settings(name, models, pixels)
     if batches:
-        settings = msgspec.structs.replace(settings, max_batch=read_settings().max_batch, max_queue=_NO_LIMIT)
+        batch = read_settings().max_batch
+        settings = msgspec.structs.replace(settings, max_batch=batch, max_queue=_NO_LIMIT, prefer="throughput")
     if threads is not None:
         settings = msgspec.structs.replace(settings, threads=threads)
     runtime = Runtime(settings)

@@ -40,6 +40,10 @@ class Assembly(ABC):
     def prepare(self, job: AnyJob) -> None:  # noqa: B027 - nothing to do where jobs come prepared
         """Get a job ready. On a worker thread, without the lock; raises what is wrong with the input."""
 
+    def waits(self, priority: int, max_batch: int) -> bool:  # noqa: ARG002 - what comes prepared waits for nothing
+        """Whether the next batch should wait for a job of this priority that a worker could prepare now."""
+        return False
+
     @abstractmethod
     def add(self, job: AnyJob) -> None:
         """Add a job that is ready."""
@@ -186,6 +190,10 @@ class ImageRows(Rows):
         super().__init__(buffer.rows, buffer.lengths, sizes)
         self._buffer = buffer
         self._jpegs = jpegs
+
+    def waits(self, priority: int, max_batch: int) -> bool:
+        """Whether there is room beside the images that are ready, and none of them goes before this priority."""
+        return sum([len(ready) for ready in self._ready]) < max_batch and not any(self._ready[: max(0, priority)])
 
     def reserve(self, job: AnyJob) -> bool:
         """Take a row for the image."""

@@ -1,8 +1,9 @@
 """Runs a model's jobs in batches on this process' sessions, and finds the job that made a batch fail.
 
-A batch starts as soon as a run may start and takes every job that is ready; no job waits for others.
+A batch starts as soon as a run may start and takes every job that is ready; no job waits for others to come.
 
-On a CPU the worker that prepared a job runs it, if a run may start, and makes the answers. Jobs that come prepared
+On a CPU the worker that prepared a job runs it, if a run may start, and makes the answers. Where the batch has room and
+the worker's next task is an image for it, that one is prepared first. Jobs that come prepared
 could keep it with this model for ever, so after each of their batches it does what has waited longer. On a GPU a
 lane takes the run: it computes batch after batch while jobs are ready, and workers make the answers meanwhile.
 
@@ -70,6 +71,7 @@ class Batcher(Intake):
         self._runs_on = {1: run, **wide}
         self._threads = sorted(self._runs_on)
         self._lanes = lanes
+        self._prepares = assembly.prepares and lanes is None  # the threads that run
         self._observe_batch = observe_batch
         self._on_broken = on_broken
         self._runs = 0
@@ -93,13 +95,17 @@ class Batcher(Intake):
         batch already.
         """
         if self._assembly.prepares:
-            if not self._assembly.reserve(job):
-                return
-            if not self._prepare(job):
+            room = self._assembly.reserve(job)
+            if room and self._prepare(job):
+                with self._lock:
+                    self._assembly.add(job)
+            elif room:
                 self._deliver([job])
+                if self._prepares:  # others may wait for this job's batch. Another thread: this one may be replaced
+                    self._workers.hand_over(self, (), partial(self._begin_run, job.priority))
                 return
-            with self._lock:
-                self._assembly.add(job)
+            elif not self._prepares:
+                return
         self._begin_run(job.priority)
 
     def take_over(self, jobs: Jobs, *, running: bool) -> None:
@@ -110,6 +116,8 @@ class Batcher(Intake):
         super().take_over(jobs, running=running)
         if running:
             self._run_batches()
+        elif self._prepares:
+            self._begin_run(0)  # of what was left for a batch with the job that is refused
 
     def _make_ready(self, job: AnyJob) -> None:
         self._assembly.prepare(job)
@@ -134,10 +142,13 @@ class Batcher(Intake):
     def _next_batch(self) -> list[AnyJob]:
         """Take the jobs of the next batch. If there are none, this thread's run ends under the same lock.
 
-        So a job that is added right after that starts a run itself, and none is left behind.
+        So a job that is added right after that starts a run itself, and none is left behind. Where the batch has room
+        and this thread's next task is an image for it, there are none yet: whoever does that task begins a run.
         """
         with self._lock:
-            batch = self._assembly.next_batch(self.max_batch)
+            priority = self._workers.next_of(self) if self._prepares else None
+            waits = priority is not None and self._assembly.waits(priority, self.max_batch)
+            batch = [] if waits else self._assembly.next_batch(self.max_batch)
             if not batch:
                 self._runs -= 1
                 self._passed.clear()  # their jobs were part of batches

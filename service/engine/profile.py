@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct, structs
 
@@ -24,6 +24,7 @@ CPU_SIZES = (1, 4)
 GPU_SIZES = (1, 2, 4, 8, 16, 32)
 _TUNING_SIZES = (1, 8)  # the larger one is timed, if there is memory for it
 _LONG_S = 0.1  # a run that takes longer is all arithmetic: a larger batch would not make it cheaper
+_AROUND_S = 0.0005  # to begin a run and to hand its answers over
 _RUNS = 8  # for each lane, to time how many pay
 WORTH = 0.95  # more rows or runs at once must make a row at least this much cheaper, or they only add latency
 
@@ -98,8 +99,16 @@ def measure(run: Run, sample: Sample, sizes: Sequence[int]) -> dict[int, float]:
     return seconds
 
 
-def best_batch(seconds: dict[int, float]) -> int:
-    """Pick the batch size: the smallest for which no larger one makes a row noticeably cheaper."""
+def best_batch(seconds: dict[int, float], prefer: Literal["latency", "throughput"] = "latency") -> int:
+    """Pick the batch size.
+
+    Args:
+        seconds: of a run, by batch size.
+        prefer: `latency`: the smallest for which no larger one makes a row noticeably cheaper; `throughput`: that whose
+            rows are cheapest, with what a run costs besides.
+    """
+    if prefer == "throughput":
+        return min(sorted(seconds), key=lambda size: (seconds[size] + _AROUND_S) / size)
     best = 1
     for size in sorted(seconds):
         if seconds[size] / size < WORTH * seconds[best] / best:

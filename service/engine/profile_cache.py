@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _PATIENCE_S = 300.0
 _PRIVATE = 0o600  # of the lock: for this user alone
-_FORM = "6"  # of a profile; one of another form is measured again
+_FORM = "7"  # of a profile; one of another form is measured again
 
 
 def recall(key: str, kind: type[T]) -> T | None:

@@ -126,6 +126,17 @@ class Workers:
         """Let a worker do something for jobs: before it begins another one, or when its turn comes. From any thread."""
         self._put(priority, _Task(consumer, jobs, work))
 
+    def next_of(self, consumer: Consumer) -> int | None:
+        """Return the priority of the next task, if it is one for this consumer. From any thread.
+
+        A worker may take it right after that.
+        """
+        try:
+            priority, _, task = self._heap[0]
+        except IndexError:
+            return None
+        return priority if task is not None and task.consumer is consumer else None
+
     def settled(self, jobs: Jobs) -> None:
         """Subtract finished jobs from the backlog, and measure the pace. Only on the event loop."""
         now, work = perf_counter(), sum(job.cost for job in jobs)

@@ -110,5 +110,5 @@ class Footprints:
 
     def _key(self, card: AnyServed) -> str:
         settings = self._settings
-        parts = ("footprint", settings.max_batch, settings.run_threads, settings.wide_mb, settings.plugins)
+        parts = ("footprint", settings.max_batch, settings.run_threads, settings.wide_mb, settings.plugins, settings.prefer)
         return key_of(card.sha256, self._provider(), self._cores, *parts, settings.pixels, device_id=self._device_id)

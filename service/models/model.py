@@ -124,7 +124,7 @@ class LoadedModel(Model[AnyServed]):
         if self.provider not in GPUS:
             golden = partial(self._answers_as_golden, settings=settings)
             size = len(graph)
-            loader = CpuLoader(card, load, kind.sample, settings, workers.size, size, images=images, golden=golden)
+            loader = CpuLoader(card, load, kind.sample, settings, workers.size, size, golden=golden)
             self.profile, narrow, self.wide = loader.load()
             self.session, self.provider = narrow, narrow.provider
         else:

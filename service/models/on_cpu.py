@@ -38,7 +38,6 @@ class CpuLoader:
         settings: give what is not to be measured.
         cores: that all runs share, which is the number of workers.
         graph_bytes: size of the graph.
-        images: whether it takes images.
         golden: whether a session answers the golden inputs as it should.
     """
 
@@ -51,11 +50,10 @@ class CpuLoader:
         cores: int,
         graph_bytes: int,
         *,
-        images: bool,
         golden: Callable[[Run], bool],
     ) -> None:
         self._card, self._load, self._sample, self._settings = card, load, sample, settings
-        self._cores, self._graph_bytes, self._images, self._golden = cores, graph_bytes, images, golden
+        self._cores, self._graph_bytes, self._golden = cores, graph_bytes, golden
         self._optimised = Optimised(card.sha256, graph_bytes) if settings.on_demand else None
 
     def load(self) -> tuple[Profile, Session, list[Session]]:
@@ -70,7 +68,7 @@ class CpuLoader:
         settings = self._settings
         found = plugins() if settings.plugins == "auto" else []
         others = [f"{plugin.provider} {plugin.version}" for plugin in found]
-        numbers = (settings.max_batch, settings.run_threads, settings.wide_mb)
+        numbers = (settings.max_batch, settings.run_threads, settings.wide_mb, settings.prefer)
         key = key_of(self._card.sha256, CPU, self._cores, *numbers, *others)
         profile = recall(key, Profile)
         # Within a budget the memory is reserved that was measured with the known profile, and none to measure again.
@@ -98,12 +96,10 @@ class CpuLoader:
             rows = measure_kernels([candidate for _, candidate in tried], self._sample(1), self._cores)
             best = next(loaded for (loaded, _), row in zip(tried, rows, strict=True) if row.used)
         seconds = measure(best.narrow.run, self._sample, sorted({1, fixed}) if fixed else CPU_SIZES)
-        # Every worker computes on its own core, so as many runs as workers are best. With a batch size that was set,
-        # one worker is left to prepare images while the others compute, or no batch would ever be full.
-        max_runs = max(1, self._cores - 1) if fixed > 1 and self._images else self._cores
         chosen_by = "setting" if fixed else "measured"
-        max_batch = fixed or best_batch(seconds)
-        return Profile(seconds, max_batch, max_runs, Tuning(), chosen_by, best.rows, rows, disturbed=busy())
+        max_batch = fixed or best_batch(seconds, self._settings.prefer)
+        # Every worker computes on its own core, so as many runs as workers are best.
+        return Profile(seconds, max_batch, self._cores, Tuning(), chosen_by, best.rows, rows, disturbed=busy())
 
     def _try(self, plugin: Plugin) -> tuple[_Loaded, Candidate] | None:
         try:

@@ -94,6 +94,7 @@ def load_lanes(
         provider,
         settings.workers,
         settings.max_batch,
+        settings.prefer,
         card.precision == "fp16",
         choice and decoding_cores(settings),
         device_id=device_id,
@@ -104,7 +105,7 @@ def load_lanes(
             tuning = Tuning(fp16=card.precision == "fp16")
             if images:
                 tuning = best_tuning(make, pinned, tuning, _STEPS[provider])
-            profile = _measure(make, tuning, pinned, settings.max_batch, images=images)
+            profile = _measure(make, tuning, pinned, settings, images=images)
             if choice:
                 profile = structs.replace(profile, jpegs=_measure_jpegs(make, profile, card, golden, settings))
             remember(key, profile)
@@ -118,13 +119,14 @@ def load_lanes(
 
 
 def _measure(
-    make: Callable[[Tuning, Sequence[int]], Lanes], tuning: Tuning, sample: Sample, fixed: int, *, images: bool
+    make: Callable[[Tuning, Sequence[int]], Lanes], tuning: Tuning, sample: Sample, settings: Settings, *, images: bool
 ) -> Profile:
+    fixed = settings.max_batch
     with make(tuning, _sizes(fixed or GPU_SIZES[-1])) as lanes:
         lanes.add()
         sizes = lanes.sizes or _sizes(fixed or GPU_SIZES[-1])
         seconds = measure(lanes.run, sample, sizes)
-        max_batch = sizes[-1] if fixed else best_batch(seconds)
+        max_batch = sizes[-1] if fixed else best_batch(seconds, settings.prefer)
         count = best_lanes(lanes, sample(max_batch), _MOST_LANES) if images else _TENSOR_LANES
     return Profile(seconds, max_batch, count, tuning, "setting" if fixed else "measured")
 

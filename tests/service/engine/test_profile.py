@@ -26,6 +26,19 @@ def test_the_smallest_batch_that_is_worth_it(seconds, batch):
     assert best_batch(seconds) == batch
 
 
+@pytest.mark.parametrize(
+    ("seconds", "batch"),
+    [
+        ({1: 0.0078, 4: 0.0305}, 4),  # mobilenet_v2 on one thread: hardly cheaper, and three runs less
+        ({1: 0.0647, 4: 0.2674}, 1),  # yolov4_tiny: dearer by more than a run costs besides
+        ({1: 0.00002, 4: 0.00003}, 4),
+        ({1: 0.5}, 1),
+    ],
+)
+def test_the_cheapest_batch_where_throughput_is_preferred(seconds, batch):
+    assert best_batch(seconds, "throughput") == batch
+
+
 class Timed:
     """A session that takes given times, on a clock of its own, and runs out of memory from a size on."""
 
