@@ -123,9 +123,10 @@ def run_together(images: int) -> list[Job]:
     """Bring images through a real queue in one run."""
 
     async def main() -> list[Job]:
-        workers, held = Workers(4), threading.Event()
+        workers, begun, held = Workers(4), threading.Event(), threading.Event()
 
         def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            begun.set()
             held.wait(5)
             return {"sums": inputs["images"].sum((1, 2, 3))}
 
@@ -133,6 +134,7 @@ def run_together(images: int) -> list[Job]:
         batcher = Batcher(run, workers, rows, max_batch=8, max_runs=1, max_queue=9, cost=0.001)
         jobs = [Job(Ones(), time.perf_counter() + 60)]
         batcher.submit(jobs[0])  # runs alone, and holds the place until all others are ready
+        assert begun.wait(5)
         for _ in range(images):
             job = Job(Ones(), time.perf_counter() + 60)
             jobs.append(job)
