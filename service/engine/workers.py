@@ -82,9 +82,9 @@ class Workers:
         self._pace = 1.0  # seconds that a second of work takes when all workers have work
         self._settled: float | None = None  # when jobs were last settled, if all workers had work from then on
         self._order = count()  # jobs of one priority are done in the order in which they were submitted
-        # A heap for the order and a queue of tokens to wait for, both atomic under the interpreter's lock. With
-        # `queue.PriorityQueue` idle workers take turns, each with cold caches and its own part of the allocator: a JPEG
-        # cost 8 % more processor time. Here the worker that has just finished is likely to take the next job.
+        # A heap for the order and a queue of tokens to wait for, both atomic under the interpreter's lock: the worker that
+        # has just finished is likely to take the next job. With `queue.PriorityQueue` idle workers take turns, each with
+        # cold caches and its own part of the allocator: a JPEG cost 8 % more processor time.
         self._heap: list[tuple[int, int, _Task | None]] = []
         self._tokens: SimpleQueue[None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -127,15 +127,8 @@ class Workers:
         self._put(priority, _Task(consumer, jobs, work))
 
     def next_of(self, consumer: Consumer) -> int | None:
-        """Return the priority of the next task, if it is one for this consumer. From any thread.
-
-        A worker may take it right after that.
-        """
-        try:
-            priority, _, task = self._heap[0]
-        except IndexError:
-            return None
-        return priority if task is not None and task.consumer is consumer else None
+        """Return the next task's priority, if it is this consumer's; a worker may take it right then."""
+        return next((first for first, _, task in self._heap[:1] if task and task.consumer is consumer), None)
 
     def settled(self, jobs: Jobs) -> None:
         """Subtract finished jobs from the backlog, and measure the pace. Only on the event loop."""
@@ -177,8 +170,7 @@ class Workers:
 
         The cores are shared out evenly among the jobs that are, or were, under way beside these. A job that was
         submitted while others were under way shares with as many, even if they have been answered since: their clients
-        are likely to send the next. So one client alone has all cores for its run, and two clients have half of them
-        each, rather than all of them in turn.
+        are likely to send the next. So one client alone has all cores for its run, and two have half of them each.
 
         Args:
             threads: the numbers of threads that the run may have, rising, from 1 on; none: it needs no core.
@@ -225,8 +217,7 @@ class Workers:
     def longest(self) -> float:
         """Seconds since the run that is under way for longest began.
 
-        Threads that were replaced while they prepared an image do not count: the process works, and the image is to
-        blame. They count when they are as many as there are workers.
+        Threads that were replaced while they prepared an image count only when they are as many as there are workers.
         """
         steps = list(self._steps.values())
         if sum(step.replaced for step in steps) < self.size:
@@ -235,7 +226,7 @@ class Workers:
 
     def deliver(self, jobs: Jobs, settle: Callable[[Jobs], None]) -> None:
         """Let the event loop settle jobs, in one wake-up. Called on worker threads."""
-        assert self._loop is not None  # noqa: S101 - set by the `count` that brought the jobs here
+        assert self._loop is not None  # noqa: S101 - set by `count`
         try:
             self._loop.call_soon_threadsafe(settle, jobs)
         except RuntimeError:  # the loop is closed: the process ends, and no request waits
