@@ -82,9 +82,8 @@ class Workers:
         self._pace = 1.0  # seconds that a second of work takes when all workers have work
         self._settled: float | None = None  # when jobs were last settled, if all workers had work from then on
         self._order = count()  # jobs of one priority are done in the order in which they were submitted
-        # A heap for the order and a queue of tokens to wait for, both atomic under the interpreter's lock: the worker that
-        # has just finished is likely to take the next job. With `queue.PriorityQueue` idle workers take turns, each with
-        # cold caches and its own part of the allocator: a JPEG cost 8 % more processor time.
+        # A heap for the order and a queue of tokens to wait for, both atomic under the interpreter's lock. With
+        # `queue.PriorityQueue` idle workers take turns, each with cold caches: a JPEG cost 8 % more processor time.
         self._heap: list[tuple[int, int, _Task | None]] = []
         self._tokens: SimpleQueue[None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
