@@ -109,6 +109,6 @@ class Footprints:
             return CPU
 
     def _key(self, card: AnyServed) -> str:
-        settings = self._settings
-        parts = ("footprint", settings.max_batch, settings.run_threads, settings.wide_mb, settings.plugins, settings.prefer)
-        return key_of(card.sha256, self._provider(), self._cores, *parts, settings.pixels, device_id=self._device_id)
+        chosen = self._settings
+        sizes = (chosen.max_batch, chosen.run_threads, chosen.wide_mb, chosen.plugins, chosen.prefer, chosen.pixels)
+        return key_of(card.sha256, self._provider(), self._cores, "footprint", *sizes, device_id=self._device_id)
