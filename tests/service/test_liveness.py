@@ -73,10 +73,10 @@ def test_a_run_that_never_ends_makes_the_process_not_live(runtime, photo):
 
 
 def test_a_lost_device_makes_it_not_ready_with_the_reason(runtime, photo):
-    runs = []
+    rows = []
 
-    def broken(images):
-        runs.append(len(images))
+    def broken(inputs):
+        rows.append(len(inputs["images"]))
         raise BrokenDeviceError(LOST_DEVICE)
 
     async def scenario():
@@ -84,7 +84,7 @@ def test_a_lost_device_makes_it_not_ready_with_the_reason(runtime, photo):
         replace_run(runtime, broken)
         answers = await asyncio.gather(*(classify(runtime, photo("digit_7")) for _ in range(8)), return_exceptions=True)
         assert {(answer.reason, answer.retry_after) for answer in answers} == {(Reason.NOT_READY, 1)}
-        assert sum(runs) == 8, "nothing is tried again"
+        assert sum(rows) == 8, "nothing is tried again"
         for probe in ("readyz", "livez"):
             code, body = await ask(probes, probe)
             assert code == 503
