@@ -1,6 +1,9 @@
 """What an image costs: the processor time of each of a server's processes, and what of it is decoding and resizing."""
 
+import os
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter, process_time
 
@@ -58,16 +61,40 @@ def open_files(server: int) -> int:
     return sum(each.num_fds() for each in [process, *process.children()])
 
 
+@contextmanager
+def apart(fronts: Sequence[psutil.Process], engine: Sequence[psutil.Process]) -> Iterator[None]:
+    """Give fronts a core alone, and the engine and this process the others, until the block ends.
+
+    As on a machine with a core for each front. Processes that share a core empty each other's caches, so that the same
+    work costs more, and how much more depends on the load. A machine with one core is left as it is.
+    """
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        yield
+        return
+    alone = {min(cores)}
+    for process in fronts:
+        _pin(process, alone)
+    for process in (*engine, psutil.Process()):
+        _pin(process, cores - alone)
+    try:
+        yield
+    finally:
+        for process in (*fronts, *engine, psutil.Process()):
+            _pin(process, cores)
+
+
 def cost_of(address: Target, server: int, photo: bytes, model: Path, clients: int, seconds: float) -> Cost:
-    """Load a server, and share the processor time of its processes out among the images."""
+    """Load a server, and share the processor time of its processes out among the images. Its fronts share a core."""
     request = Request("POST", f"/v1/classify?model={model.parent.name}", {"content-type": "image/jpeg"}, photo)
-    run(closed_loop(address, [request], concurrency=clients, limits=Limits(_WARM_S)))
     fronts, engine = fronts_of(server), engine_of(server)
-    before = spent(fronts), spent(engine), _batches(address)
-    begin = perf_counter()
-    load = run(closed_loop(address, [request], concurrency=clients, limits=Limits(seconds)))
-    took = perf_counter() - begin
-    after = spent(fronts), spent(engine), _batches(address)
+    with apart(fronts, engine):
+        run(closed_loop(address, [request], concurrency=clients, limits=Limits(_WARM_S)))
+        before = spent(fronts), spent(engine), _batches(address)
+        begin = perf_counter()
+        load = run(closed_loop(address, [request], concurrency=clients, limits=Limits(seconds)))
+        took = perf_counter() - begin
+        after = spent(fronts), spent(engine), _batches(address)
     answered = [sample.latency for sample in load.samples if sample.status == 200]
     count = max(1, len(answered))
     rows, runs = (now - then for now, then in zip(after[2], before[2], strict=True))
@@ -107,6 +134,13 @@ def metric(address: Target, name: str) -> float:
 
 def _batches(address: Target) -> tuple[float, float]:
     return metric(address, "zooserve_batch_size_sum"), metric(address, "zooserve_batch_size_count")
+
+
+def _pin(process: psutil.Process, cores: set[int]) -> None:
+    """Let all threads of a process run on these cores alone, as far as it still lives."""
+    with suppress(psutil.Error, ProcessLookupError):
+        for thread in process.threads():
+            os.sched_setaffinity(thread.id, cores)
 
 
 def _processes(server: int, text: str) -> list[psutil.Process]:

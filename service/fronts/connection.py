@@ -20,6 +20,7 @@ class Connection:
     """A connection to the engine. Models belong to it: those of the next engine have other numbers.
 
     Attributes:
+        loop: on which messages are received.
         channel: to receive.
         outbox: to send.
         memory: that the engine writes.
@@ -30,6 +31,7 @@ class Connection:
 
     def __init__(self, channel: Channel, loop: asyncio.AbstractEventLoop) -> None:
         self.ended = False
+        self.loop = loop
         self.channel, self.outbox = channel, Outbox(channel, loop)
         self.memory = EngineMemory()
         self.place = -1

@@ -109,11 +109,14 @@ class FrontQueue(Intake):
             self._lose(number)
 
     def done(self, rows: tuple[int, ...], threads: int, batch: int, run: float, ran: float) -> None:
-        """Answer the images whose rows were run."""
+        """Answer the images whose rows were run. On the connection's event loop."""
         jobs = [job for row in rows if (job := self._ran(row, threads, batch, run, ran)) is not None]
         for some, _ in parts_of([job for job in jobs if not job.input.light], self._workers.size):
             self._workers.hand_over(self, some, partial(self._finish, some, None))
-        if light := [job for job in jobs if job.input.light]:
+        light = [job for job in jobs if job.input.light]
+        if light and light[0].future.get_loop() is self._connection.loop:
+            self._finish_here(light)
+        elif light:
             self._workers.deliver(light, self._finish_here)
 
     def answered(self, number: int, outputs: Tensors, threads: int, batch: int, run: float, ran: float) -> None:
@@ -136,8 +139,7 @@ class FrontQueue(Intake):
 
     def late(self, number: int) -> None:
         """Answer the request of a job whose run takes too long. Its row is in use until the run ends."""
-        job = self._sent.get(number)
-        if job is not None:
+        if (job := self._sent.get(number)) is not None:
             self._workers.deliver([job], time_out)
 
     def give_up(self, job: AnyJob) -> None:

@@ -11,7 +11,6 @@ import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol
 
 import prometheus_client.values
 import psutil
@@ -26,12 +25,20 @@ Labels = tuple[tuple[str, str], ...]
 _accumulate: Callable[..., Iterable[Metric]] = MultiProcessCollector._accumulate_metrics
 
 
-class _Memory(Protocol):
-    """The methods of prometheus_client's untyped `MmapedDict` that are used: values, each with a time, by key."""
+class _Memory(MmapedDict):
+    """prometheus_client's memory of values by key. It has no types."""
 
-    def read_value(self, key: str) -> tuple[float, float]: ...
+    def __init__(self, path: str) -> None:
+        super().__init__(path)  # type: ignore[no-untyped-call]
 
-    def write_value(self, key: str, value: float, timestamp: float) -> None: ...
+    def room(self, key: str) -> "memoryview[float]":
+        """Return where a value and its time are, as two numbers: to set one takes half the time of `write_value`.
+
+        It stays valid when the memory grows: both mappings are of the same pages.
+        """
+        self.read_value(key)  # type: ignore[no-untyped-call]  # makes it, where it is new
+        at: int = self._positions[key]
+        return memoryview(self._m)[at : at + 16].cast("d")
 
 
 _NEVER = 1e-9  # seconds; the time of a value that was not set yet, older than all others
@@ -54,8 +61,8 @@ class Counts(Collector):
         totals, gauges = self._places[place]
         self.replaces = any(key == _PROCESS for key, _ in _entries(gauges))
         os.truncate(gauges, 0)  # those of a process that died and had this place
-        self._totals, self._gauges = _open(totals), _open(gauges)
-        self._gauges.write_value(_PROCESS, os.getpid(), 0.0)
+        self._totals, self._gauges = _Memory(totals), _Memory(gauges)
+        self._gauges.room(_PROCESS)[0] = os.getpid()
         self._lock = threading.Lock()
 
     def use(self) -> None:
@@ -104,32 +111,27 @@ class _Value:
         **_: object,
     ) -> None:
         labels = dict(zip(labelnames, labelvalues, strict=True))
-        self._key = json.dumps([kind, multiprocess_mode, family, text, name, labels])
-        self._memory = gauges if kind == "gauge" else totals
+        key = json.dumps([kind, multiprocess_mode, family, text, name, labels])
         self._lock = lock
         with lock:
-            self._value: float = self._memory.read_value(self._key)[0]
+            self._room = (gauges if kind == "gauge" else totals).room(key)
+            self._value: float = self._room[0]
 
     def inc(self, amount: float) -> None:
         with self._lock:
             self._value += amount
-            self._memory.write_value(self._key, self._value, 0.0)
+            self._room[0] = self._value
 
     def set(self, value: float, timestamp: float | None = None) -> None:
         with self._lock:
             self._value = value
-            self._memory.write_value(self._key, value, timestamp or 0.0)
+            self._room[0], self._room[1] = value, timestamp or 0.0
 
     def get(self) -> float:
         return self._value
 
     def get_exemplar(self) -> None:
         """There are none: we count without exemplars."""
-
-
-def _open(path: str) -> _Memory:
-    memory: _Memory = MmapedDict(path)  # type: ignore[no-untyped-call]
-    return memory
 
 
 def _entries(path: str) -> Iterator[tuple[str, tuple[float, float]]]:
