@@ -73,11 +73,11 @@ def apart(fronts: Sequence[psutil.Process], engine: Sequence[psutil.Process]) ->
         yield
         return
     alone = {min(cores)}
-    for process in fronts:
-        _pin(process, alone)
-    for process in (*engine, psutil.Process()):
-        _pin(process, cores - alone)
     try:
+        for process in fronts:
+            _pin(process, alone)
+        for process in (*engine, psutil.Process()):
+            _pin(process, cores - alone)
         yield
     finally:
         for process in (*fronts, *engine, psutil.Process()):
@@ -138,9 +138,10 @@ def _batches(address: Target) -> tuple[float, float]:
 
 def _pin(process: psutil.Process, cores: set[int]) -> None:
     """Let all threads of a process run on these cores alone, as far as it still lives."""
-    with suppress(psutil.Error, ProcessLookupError):
+    with suppress(psutil.Error):
         for thread in process.threads():
-            os.sched_setaffinity(thread.id, cores)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.sched_setaffinity(thread.id, cores)
 
 
 def _processes(server: int, text: str) -> list[psutil.Process]:

@@ -22,7 +22,7 @@ Run = Callable[[Tensors], Tensors]
 
 
 class Assembly(ABC):
-    """The jobs that are ready, and the batches made of them. The batcher holds its lock for `add` and `next_batch`.
+    """The jobs that are ready, and the batches made of them. The batcher holds its lock for what adds or takes them.
 
     Attributes:
         prepares: whether a worker prepares a job before it is added. Otherwise a job is added when it is submitted, and
@@ -40,9 +40,14 @@ class Assembly(ABC):
     def prepare(self, job: AnyJob) -> None:  # noqa: B027 - nothing to do where jobs come prepared
         """Get a job ready. On a worker thread, without the lock; raises what is wrong with the input."""
 
-    def waits(self, priority: int, max_batch: int) -> bool:  # noqa: ARG002 - what comes prepared waits for nothing
-        """Whether the next batch should wait for a job of this priority that a worker could prepare now."""
-        return False
+    def lowest_to_add(self, max_batch: int, until: float) -> int:  # noqa: ARG002 - what comes prepared waits for nothing
+        """Return the lowest priority of a job that may be prepared now for the next batch; -1: none may.
+
+        Args:
+            max_batch: see `next_batch`.
+            until: a time of `time.perf_counter()`, until which the jobs that are ready must be able to wait.
+        """
+        return -1
 
     @abstractmethod
     def add(self, job: AnyJob) -> None:
@@ -64,7 +69,7 @@ class Assembly(ABC):
         for job in jobs:
             try:
                 job.succeed(job.input.answer(outputs, row))
-            except Exception as error:
+            except BaseException as error:
                 job.fail(error)
             row += job.input.rows
 
@@ -191,9 +196,12 @@ class ImageRows(Rows):
         self._buffer = buffer
         self._jpegs = jpegs
 
-    def waits(self, priority: int, max_batch: int) -> bool:
-        """Whether there is room beside the images that are ready, and none of them goes before this priority."""
-        return sum([len(ready) for ready in self._ready]) < max_batch and not any(self._ready[: max(0, priority)])
+    def lowest_to_add(self, max_batch: int, until: float) -> int:
+        """Return the priority of the first image that is ready, if there is room beside those, and they have time."""
+        jobs = [job for ready in self._ready for job in ready.values()]
+        if not 0 < len(jobs) < max_batch or min([job.deadline for job in jobs]) < until:
+            return -1
+        return jobs[0].priority
 
     def reserve(self, job: AnyJob) -> bool:
         """Take a row for the image."""

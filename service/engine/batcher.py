@@ -2,10 +2,10 @@
 
 A batch starts as soon as a run may start and takes every job that is ready; no job waits for others to come.
 
-On a CPU the worker that prepared a job runs it, if a run may start, and makes the answers. Where the batch has room and
-the worker's next task is an image for it, that one is prepared first. Jobs that come prepared
-could keep it with this model for ever, so after each of their batches it does what has waited longer. On a GPU a
-lane takes the run: it computes batch after batch while jobs are ready, and workers make the answers meanwhile.
+On a CPU the worker that prepared an image runs it, if a run may start, and makes the answers. Where no worker is idle,
+it first prepares the images that are next, as many as a batch has: to run them together is cheaper. Jobs that come
+prepared could keep it with this model for ever, so after each of their batches it does what has waited longer. On a GPU
+a lane takes the run: it computes batch after batch while jobs are ready, and workers make the answers meanwhile.
 
 Threads: see `intake`. `process`, `take_over` and what they call run on worker threads, `_run_on_lane` and what it calls
 on a lane. One lock guards what several threads change: the number of runs under way and the jobs that are ready. It is
@@ -71,7 +71,6 @@ class Batcher(Intake):
         self._runs_on = {1: run, **wide}
         self._threads = sorted(self._runs_on)
         self._lanes = lanes
-        self._prepares = assembly.prepares and lanes is None  # the threads that run
         self._observe_batch = observe_batch
         self._on_broken = on_broken
         self._runs = 0
@@ -89,22 +88,20 @@ class Batcher(Intake):
         self._workers.put(job, self)
 
     def process(self, job: AnyJob) -> None:
-        """Get a job ready, then run batches for as long as a run may start and jobs are ready.
+        """Get a job ready, on a CPU those behind it, too; then run batches while a run may start and jobs are ready.
 
         A job for which there is no room comes here again. One that came prepared may have been in another thread's
         batch already.
         """
         if self._assembly.prepares:
-            room = self._assembly.reserve(job)
-            if room and self._prepare(job):
-                with self._lock:
-                    self._assembly.add(job)
-            elif room:
-                self._deliver([job])
-                if self._prepares:  # others may wait for this job's batch. Another thread: this one may be replaced
-                    self._workers.hand_over(self, (), partial(self._begin_run, job.priority))
-                return
-            elif not self._prepares:
+            kept, ready = self._get_ready(job)
+            if self._lanes is None:
+                for _ in range(self.max_batch - 1):  # broken ones included: those that are ready do not wait for more
+                    if not kept or (following := self._next_for_batch()) is None:
+                        break
+                    kept, also = self._get_ready(following)
+                    ready = ready or also
+            if not (kept and ready):
                 return
         self._begin_run(job.priority)
 
@@ -116,8 +113,8 @@ class Batcher(Intake):
         super().take_over(jobs, running=running)
         if running:
             self._run_batches()
-        elif self._prepares:
-            self._begin_run(0)  # of what was left for a batch with the job that is refused
+        elif self._assembly.prepares and self._lanes is None:
+            self._begin_run(0)  # of what that thread had got ready before
 
     def _make_ready(self, job: AnyJob) -> None:
         self._assembly.prepare(job)
@@ -125,6 +122,24 @@ class Batcher(Intake):
     def _release(self, jobs: Jobs) -> None:
         for job in self._assembly.release(jobs):
             self._workers.put(job, self)
+
+    def _get_ready(self, job: AnyJob) -> tuple[bool, bool]:
+        """Get a job ready, if there is room for it. Say whether this thread goes on, and whether the job is ready."""
+        if not self._assembly.reserve(job):
+            return True, False
+        if self._prepare(job):
+            with self._lock:
+                self._assembly.add(job)
+            return True, True
+        self._deliver([job])
+        return self._workers.go_on(), False
+
+    def _next_for_batch(self) -> AnyJob | None:
+        """Take the image that waits next, if it may be part of a batch with those that are ready."""
+        until = perf_counter() + self.max_batch * self._cost
+        with self._lock:
+            lowest = self._assembly.lowest_to_add(self.max_batch, until)
+        return None if lowest < 0 else self._workers.take(self, lowest)
 
     def _begin_run(self, priority: int) -> None:
         """Begin a run if there may be one; else those under way take the job along, or let a worker come here again."""
@@ -142,13 +157,10 @@ class Batcher(Intake):
     def _next_batch(self) -> list[AnyJob]:
         """Take the jobs of the next batch. If there are none, this thread's run ends under the same lock.
 
-        So a job that is added right after that starts a run itself, and none is left behind. Where the batch has room
-        and this thread's next task is an image for it, there are none yet: whoever does that task begins a run.
+        So a job that is added right after that starts a run itself, and none is left behind.
         """
         with self._lock:
-            priority = self._workers.next_of(self) if self._prepares else None
-            waits = priority is not None and self._assembly.waits(priority, self.max_batch)
-            batch = [] if waits else self._assembly.next_batch(self.max_batch)
+            batch = self._assembly.next_batch(self.max_batch)
             if not batch:
                 self._runs -= 1
                 self._passed.clear()  # their jobs were part of batches

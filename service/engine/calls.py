@@ -71,7 +71,7 @@ class Calls:
         if job.worth_doing():
             try:
                 job.succeed(job.input.answer({}, 0))
-            except Exception as error:
+            except BaseException as error:
                 job.fail(error)
         decodes = isinstance(job.input, Call) and job.input.stage == "decode"
         job.prepared = job.run = job.ran = job.finished if decodes else job.started

@@ -159,7 +159,7 @@ class Intake(Admission):
         if job.worth_doing():
             try:
                 self._make_ready(job)
-            except Exception as error:
+            except BaseException as error:
                 job.fail(error)
         job.prepared = perf_counter()
         if not self._workers.go_on() and not job.failed:

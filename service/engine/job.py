@@ -182,7 +182,13 @@ class Job(Generic[AnswerT]):
             self.holder.give_up(self)
 
     def fail(self, error: BaseException) -> None:
-        """Keep the error that the job ends with."""
+        """Keep the error that the job ends with.
+
+        A panic of a library in Rust is no `Exception`: it would end the task of the request, and so it becomes one.
+        """
+        if not isinstance(error, Exception):
+            panic, error = error, RuntimeError(f"{type(error).__name__}: {error}")
+            error.__cause__ = panic
         self._error = error
         self.finished = perf_counter()
 

@@ -1,9 +1,10 @@
 """The threads that do all the work of the engine, shared by all models: one per core, so they do not compete for cores.
 
-A worker takes the next job, lets its model's batcher prepare it, and runs the batch itself if a run may start: on an
-idle machine an image passes through one thread from its bytes to its answer. ONNX Runtime may compute a run with the
-help of further threads, so a run takes as many cores as it has threads, and waits until one is free (`Workers.cores`).
-On a GPU the runs have threads of their own (`lanes`), and workers prepare images and make answers.
+A worker takes the next job, lets its model's batcher prepare it, perhaps with those that follow it, and runs the batch
+itself if a run may start: on an idle machine an image passes through one thread from its bytes to its answer. ONNX
+Runtime may compute a run with the help of further threads, so a run takes as many cores as it has threads, and waits
+until one is free (`Workers.cores`). On a GPU the runs have threads of their own (`lanes`), and workers prepare images
+and make answers.
 
 No thread can be stopped from outside. One that spends longer than `limit` on the same image, or the same run, is
 replaced: its jobs are refused, a new thread takes its place, and it ends itself when it returns. A lane is not
@@ -20,16 +21,15 @@ from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import NamedTuple
 
+from service.engine.backlog import Backlog
 from service.engine.job import AnyJob, Consumer, Jobs
 
 logger = logging.getLogger(__name__)
 _FIRST, _STOP_PRIORITY = -1, 99
-_SMOOTHING = 0.05  # weight of the newest observation in the moving average of the pace
-_SLOWEST = 20.0  # larger paces are pauses of the whole process
 
 
 class _Task(NamedTuple):
@@ -62,11 +62,10 @@ class _Step:
     on_lane: bool = False
 
 
-class Workers:
+class Workers(Backlog):
     """A fixed number of daemon threads and the priority queue before them.
 
-    `count`, `settled` and `predicted_wait` are called on the event loop only, so what they count needs no lock. Each
-    thread writes its own entry of `_steps`; `_lock` decides between a thread that ends its step and the watch that
+    Each thread writes its own entry of `_steps`; `_lock` decides between a thread that ends its step and the watch that
     replaces it.
 
     Args:
@@ -75,12 +74,8 @@ class Workers:
     """
 
     def __init__(self, size: int, limit: float = 0.0) -> None:
-        self.size = size
+        super().__init__(size)
         self._limit = limit
-        self._backlog = 0.0  # seconds of work that was submitted and not settled, as the batchers estimate it
-        self._jobs = 0  # how many jobs that is
-        self._pace = 1.0  # seconds that a second of work takes when all workers have work
-        self._settled: float | None = None  # when jobs were last settled, if all workers had work from then on
         self._order = count()  # jobs of one priority are done in the order in which they were submitted
         # A heap for the order and a queue of tokens to wait for, both atomic under the interpreter's lock. With
         # `queue.PriorityQueue` idle workers take turns, each with cold caches: a JPEG cost 8 % more processor time.
@@ -99,23 +94,10 @@ class Workers:
         if limit:
             threading.Thread(target=self._watch, name="worker-watch", daemon=True).start()
 
-    def predicted_wait(self, further: float = 0.0) -> float:
-        """Seconds until a worker would begin with a job that is submitted now: the work ahead, shared by all workers.
-
-        With `further` seconds of work that are to be submitted before it.
-
-        How long that work takes differs from the sum of its costs: threads share cores, caches and the interpreter's
-        lock, and other processes use the machine. So the sum is multiplied by a pace that is measured while all
-        workers have work: seconds that passed per second of work settled.
-        """
-        return (self._backlog + further) * self._pace / self.size
-
     def count(self, job: AnyJob) -> None:
         """Add a job to the work ahead. Only on the event loop, which will also settle it."""
         self._loop = job.future.get_loop()
-        self._backlog += job.cost
-        self._jobs += 1
-        job.concurrent = self._jobs
+        super().count(job)
 
     def put(self, job: AnyJob, consumer: Consumer) -> None:
         """Queue a job that was counted. From any thread."""
@@ -125,19 +107,24 @@ class Workers:
         """Let a worker do something for jobs: before it begins another one, or when its turn comes. From any thread."""
         self._put(priority, _Task(consumer, jobs, work))
 
-    def next_of(self, consumer: Consumer) -> int | None:
-        """Return the next task's priority, if it is this consumer's; a worker may take it right then."""
-        return next((first for first, _, task in self._heap[:1] if task and task.consumer is consumer), None)
+    def take(self, consumer: Consumer, lowest: int) -> AnyJob | None:
+        """Take the next job for the calling worker, if it is this consumer's and of this priority or a higher one.
 
-    def settled(self, jobs: Jobs) -> None:
-        """Subtract finished jobs from the backlog, and measure the pace. Only on the event loop."""
-        now, work = perf_counter(), sum(job.cost for job in jobs)
-        self._jobs -= len(jobs)
-        self._backlog = self._backlog - work if self._jobs else 0.0  # exactly 0: subtraction leaves a remainder
-        if self._settled is not None and work > 0:
-            pace = (now - self._settled) * self.size / work
-            self._pace += _SMOOTHING * (min(max(pace, 1.0), _SLOWEST) - self._pace)
-        self._settled = now if self._jobs > self.size else None
+        None also where a worker is idle: that one begins with it right now.
+        """
+        if len(self._steps) < self.size:
+            return None
+        try:
+            self._tokens.get_nowait()
+        except Empty:
+            return None
+        first = priority, _, task = heappop(self._heap)
+        if task is None or task.consumer is not consumer or not task.jobs or priority > lowest:
+            heappush(self._heap, first)
+            self._tokens.put(None)
+            return None
+        self.begin(consumer, task.jobs, running=False)
+        return task.jobs[0]
 
     def begin(self, consumer: Consumer, jobs: Jobs, *, running: bool) -> None:
         """Note what the calling thread begins."""

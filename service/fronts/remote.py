@@ -225,7 +225,7 @@ class FrontQueue(Intake):
         self._deliver(jobs)
 
     def _finish_here(self, jobs: Jobs) -> None:
-        """Make answers on the event loop, which is to wake up for them in any case."""
+        """Make answers on the event loop, which has to wake up for them in any case."""
         self._answer(jobs, None)
         self.settle(jobs)
 

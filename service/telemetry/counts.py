@@ -34,7 +34,7 @@ class _Memory(MmapedDict):
     def room(self, key: str) -> "memoryview[float]":
         """Return where a value and its time are, as two numbers: to set one takes half the time of `write_value`.
 
-        It stays valid when the memory grows: both mappings are of the same pages.
+        It stays valid when the memory grows: a mapping of the file's first part and one of the whole share their pages.
         """
         self.read_value(key)  # type: ignore[no-untyped-call]  # makes it, where it is new
         at: int = self._positions[key]

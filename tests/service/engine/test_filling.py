@@ -4,6 +4,8 @@ import asyncio
 import random
 import threading
 from collections.abc import Callable, Coroutine
+from functools import partial
+from time import perf_counter
 
 import pytest
 
@@ -119,10 +121,15 @@ def test_one_of_higher_priority_is_taken_along_and_waits_for_no_further_one():
     bench(test)
 
 
+class Panic(BaseException):
+    """What a library in Rust raises when it panics."""
+
+
+@pytest.mark.parametrize("error", [ValueError, Panic])
 @pytest.mark.parametrize("broken", [[1], [1, 2, 3], [3]])
-def test_images_are_run_whose_batch_waits_for_broken_ones(broken):
+def test_images_are_run_whose_batch_waits_for_broken_ones(broken, error):
     def fail() -> None:
-        raise ValueError("broken")
+        raise error("broken")
 
     async def test(one: Bench) -> None:
         jobs = [one.first(0)]
@@ -130,10 +137,60 @@ def test_images_are_run_whose_batch_waits_for_broken_ones(broken):
             jobs.append(job(value, first=fail if value in broken else lambda: None))
             one.queue.submit(jobs[-1])
         answers = await one.answers(*jobs)
-        assert [value for value in range(4) if isinstance(answers[value], ValueError)] == broken
+        assert [value for value in range(4) if isinstance(answers[value], ValueError | RuntimeError)] == broken
         assert [value for batch in one.batches for value in batch] == [each for each in range(4) if each not in broken]
 
     bench(test)
+
+
+def test_an_image_does_not_wait_for_ever_more_broken_ones():
+    async def test(one: Bench) -> None:
+        tried = []
+
+        def fail(value: int) -> None:
+            tried.append(value)
+            raise ValueError("broken")
+
+        one.model.gate.clear()
+        jobs = [one.first(0)]
+        for value in range(1, 50):
+            jobs.append(job(value, first=partial(fail, value)))
+            one.queue.submit(jobs[-1])
+        one.held.set()
+        await until(lambda: one.batches == [[0]])
+        assert tried == [1, 2, 3], "as many as the batch had room for"
+        one.model.gate.set()
+        assert (await one.answers(*jobs))[0] == 0
+        assert tried == [*range(1, 50)]
+
+    bench(test)
+
+
+@pytest.mark.parametrize(("seconds", "batches"), [(60.0, [[0, 1]]), (0.5, [[0], [1]])])
+def test_an_image_whose_deadline_is_near_does_not_wait_for_another(seconds, batches):
+    async def test(one: Bench) -> None:
+        one.queue._cost = 0.2  # a batch of 4 takes longer than half a second
+        jobs = [one.first(0, deadline=perf_counter() + seconds)]
+        jobs.append(job(1))
+        one.queue.enter(jobs[-1])
+        assert await one.answers(*jobs) == [0, 2]
+        assert one.batches == batches
+
+    bench(test)
+
+
+def test_an_image_does_not_wait_for_one_that_an_idle_worker_can_prepare():
+    async def test(one: Bench) -> None:
+        begun, release = threading.Event(), threading.Event()
+        first = one.first(0)
+        slow = job(1, first=lambda: (begun.set(), release.wait(10)))
+        one.queue.submit(slow)
+        assert begun.wait(10), "by the other worker"
+        assert await one.answers(first) == [0]
+        release.set()
+        assert await one.answers(slow) == [2]
+
+    bench(test, size=2)
 
 
 def test_images_are_run_whose_batch_waits_for_one_that_takes_too_long():
