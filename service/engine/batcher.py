@@ -3,9 +3,9 @@
 A batch starts as soon as a run may start and takes every job that is ready; no job waits for others to come.
 
 On a CPU the worker that prepared an image runs it, if a run may start, and makes the answers. Where no worker is idle,
-it first prepares the images that are next, as many as a batch has: to run them together is cheaper. Jobs that come
-prepared could keep it with this model for ever, so after each of their batches it does what has waited longer. On a GPU
-a lane takes the run: it computes batch after batch while jobs are ready, and workers make the answers meanwhile.
+it first prepares the images that are next, at most as many as a batch has: to run them together is cheaper. Jobs that
+come prepared could keep it with this model for ever, so after each of their batches it does what has waited longer. On
+a GPU a lane takes the run: it computes batch after batch while jobs are ready, and workers make the answers meanwhile.
 
 Threads: see `intake`. `process`, `take_over` and what they call run on worker threads, `_run_on_lane` and what it calls
 on a lane. One lock guards what several threads change: the number of runs under way and the jobs that are ready. It is

@@ -184,9 +184,10 @@ class Job(Generic[AnswerT]):
     def fail(self, error: BaseException) -> None:
         """Keep the error that the job ends with.
 
-        A panic of a library in Rust is no `Exception`: it would end the task of the request, and so it becomes one.
+        A panic of a library in Rust is no `Exception`: it would end the task of the request, and so it becomes one. So
+        does a `StopIteration`, which no future takes.
         """
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception) or isinstance(error, StopIteration):
             panic, error = error, RuntimeError(f"{type(error).__name__}: {error}")
             error.__cause__ = panic
         self._error = error
@@ -260,6 +261,7 @@ class Consumer(Protocol):
     def take_over(self, jobs: Jobs, *, running: bool) -> None:
         """Refuse the jobs of a thread that was replaced, and do its work. On the worker that replaces it.
 
+        Of a thread that only takes long so far no job is refused (there are none), and another worker does its work.
         Where the thread is a lane, on the thread that watches, and never `running`: the lane keeps its run.
         """
 

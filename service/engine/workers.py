@@ -30,6 +30,7 @@ from service.engine.job import AnyJob, Consumer, Jobs
 
 logger = logging.getLogger(__name__)
 _FIRST, _STOP_PRIORITY = -1, 99
+_SLOW_S = 1.0  # in which nearly every image is prepared
 
 
 class _Task(NamedTuple):
@@ -49,6 +50,7 @@ class _Step:
         running: whether the thread has one of the consumer's runs.
         began: when, as `time.perf_counter()`.
         replaced: it took too long, and another thread has the place of this one.
+        told: it takes long, and another thread was told to run what is ready.
         cores: that its run has taken.
         on_lane: the thread is none of the workers.
     """
@@ -58,6 +60,7 @@ class _Step:
     running: bool
     began: float = field(default_factory=perf_counter)
     replaced: bool = False
+    told: bool = False
     cores: int = 0
     on_lane: bool = False
 
@@ -112,19 +115,20 @@ class Workers(Backlog):
 
         None also where a worker is idle: that one begins with it right now.
         """
-        if len(self._steps) < self.size:
+        busy = sum([not (step.replaced or step.on_lane) for step in list(self._steps.values())])
+        if busy < self.size or _job_of(self._heap[:1], consumer, lowest) is None:
             return None
         try:
             self._tokens.get_nowait()
         except Empty:
             return None
-        first = priority, _, task = heappop(self._heap)
-        if task is None or task.consumer is not consumer or not task.jobs or priority > lowest:
+        job = _job_of([first := heappop(self._heap)], consumer, lowest)
+        if job is None:  # another thread has taken the one that was first
             heappush(self._heap, first)
             self._tokens.put(None)
             return None
-        self.begin(consumer, task.jobs, running=False)
-        return task.jobs[0]
+        self.begin(consumer, [job], running=False)
+        return job
 
     def begin(self, consumer: Consumer, jobs: Jobs, *, running: bool) -> None:
         """Note what the calling thread begins."""
@@ -285,3 +289,12 @@ class Workers(Backlog):
                     what = "a run" if step.running else "an image"
                     logger.error("%s took more than %g s: its thread is replaced", what, self._limit)
                     self._start("worker-in-place", step)
+                elif perf_counter() - step.began > _SLOW_S and not (step.running or step.told or step.replaced):
+                    step.told, consumer = True, step.consumer  # images may wait for it that are ready
+                    self.hand_over(consumer, (), partial(consumer.take_over, (), running=False))
+
+
+def _job_of(first: Sequence[tuple[int, int, _Task | None]], consumer: Consumer, lowest: int) -> AnyJob | None:
+    """Return the job of the heap's first entry, if it is one of this consumer, of this priority or a higher one."""
+    tasks = [task for priority, _, task in first if task and task.consumer is consumer and priority <= lowest]
+    return tasks[0].jobs[0] if tasks and tasks[0].jobs else None

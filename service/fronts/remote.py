@@ -237,7 +237,7 @@ class FrontQueue(Intake):
                 own = outputs or self._memory.row_of(row)
                 self._release([job])
                 job.succeed(job.input.answer(own, 0))
-            except Exception as error:
+            except BaseException as error:
                 job.fail(error)
             job.finishing = job.finished - begun
 

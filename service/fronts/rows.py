@@ -102,7 +102,7 @@ class SharedRows(Rows):
         """Copy the outputs to the memory, and tell the fronts."""
         try:
             self._give(jobs, outputs, row)
-        except Exception as error:  # outputs of another number of rows, say
+        except BaseException as error:  # outputs of another number of rows, say
             for job in jobs:
                 job.fail(error)
 
@@ -154,7 +154,7 @@ class SharedTensors(Concatenation):
                 found = cast(Tensors, job.input.answer(outputs, row))
                 job.front.answer(self.number, job, found)
                 job.succeed(None)
-            except Exception as error:
+            except BaseException as error:
                 job.fail(error)
             row += job.input.rows
 

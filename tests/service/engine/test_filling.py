@@ -181,16 +181,32 @@ def test_an_image_whose_deadline_is_near_does_not_wait_for_another(seconds, batc
 
 def test_an_image_does_not_wait_for_one_that_an_idle_worker_can_prepare():
     async def test(one: Bench) -> None:
-        begun, release = threading.Event(), threading.Event()
-        first = one.first(0)
-        slow = job(1, first=lambda: (begun.set(), release.wait(10)))
+        one.workers.size = 2  # as if there were another one, which has not woken up yet
+        jobs = [one.first(0), *one.submit(1)]
+        assert await one.answers(*jobs) == [0, 2]
+        assert one.batches == [[0], [1]]
+
+    bench(test)
+
+
+def test_an_image_does_not_wait_long_for_a_slow_one_where_another_worker_is_free():
+    async def test(one: Bench) -> None:
+        release, busy = threading.Event(), threading.Event()
+        first, other = one.first(0), Model()
+        another = job(7, first=lambda: busy.wait(10))  # of another model, on the other worker
+        other.gate.set()
+        one.another(other).submit(another)
+        slow = job(1, first=lambda: release.wait(10))
         one.queue.submit(slow)
-        assert begun.wait(10), "by the other worker"
-        assert await one.answers(first) == [0]
+        one.held.set()
+        await asyncio.sleep(0.1)  # the first worker has begun with the slow one
+        busy.set()
+        assert await one.answers(first, another) == [0, 14]
+        assert not slow.finished
         release.set()
         assert await one.answers(slow) == [2]
 
-    bench(test, size=2)
+    bench(test, size=2, limit=30.0)
 
 
 def test_images_are_run_whose_batch_waits_for_one_that_takes_too_long():
