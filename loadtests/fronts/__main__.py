@@ -102,7 +102,8 @@ def main(
 ) -> None:
     """Measure front processes and the engine behind them.
 
-    Cost and hand-over are measured with a simulated GPU, which needs gcc; all else runs on the CPU.
+    Cost and hand-over are measured with a simulated GPU, which needs gcc; all else runs on the CPU. What a front costs
+    is measured on a core that it has alone.
     """
     before, outcome = machine(), Outcome()
     chosen = parts or PARTS

@@ -110,5 +110,5 @@ class Footprints:
 
     def _key(self, card: AnyServed) -> str:
         chosen = self._settings
-        sizes = (chosen.max_batch, chosen.run_threads, chosen.wide_mb, chosen.plugins, chosen.prefer, chosen.pixels)
-        return key_of(card.sha256, self._provider(), self._cores, "footprint", *sizes, device_id=self._device_id)
+        parts = (chosen.max_batch, chosen.run_threads, chosen.wide_mb, chosen.plugins, chosen.prefer, chosen.pixels)
+        return key_of(card.sha256, self._provider(), self._cores, "footprint", *parts, device_id=self._device_id)

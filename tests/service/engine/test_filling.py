@@ -14,6 +14,7 @@ from service.engine.batcher import Batcher
 from service.engine.job import Job, Priority
 from service.engine.workers import Workers
 from tests.service.engine.test_batcher import Model, job, outcome, until
+from tests.service.engine.test_job import Panic
 from tests.service.engine.test_workers import LIMIT, late
 
 LOW, HIGH = Priority.LOW, Priority.HIGH
@@ -119,10 +120,6 @@ def test_one_of_higher_priority_is_taken_along_and_waits_for_no_further_one():
         assert one.batches == [[0, 2], [1]]
 
     bench(test)
-
-
-class Panic(BaseException):
-    """What a library in Rust raises when it panics."""
 
 
 @pytest.mark.parametrize("error", [ValueError, Panic])
